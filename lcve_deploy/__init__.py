@@ -1,0 +1,68 @@
+"""Encrypted action recognition with ONNX Runtime and TensorRT.
+
+The owner of a video transformer exports it with a secret key; whoever holds the key encrypts clips;
+whoever runs the exported artifact sees neither::
+
+    key = SecurityKey.read("key.bin")
+    export("videomae.pth", "service", key=key)              # model owner
+    client = Client.open("service/client", key)             # edge
+    clip = client.encrypt(client.read_video("video.mp4").clip)
+    logits = open_session("service/server").run(clip)       # cloud: no key
+    client.predict(client.plain_order(logits))              # edge
+
+Names are fetched from their rooms when they are first used. So importing the package, or a room of
+the server, loads neither a heavy library nor a room that handles keys.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from lcve_deploy.artifact import ClientSettings, Manifest
+    from lcve_deploy.cipher import decrypt, encrypt
+    from lcve_deploy.client import Client, Prediction
+    from lcve_deploy.clipfile import ClipFile, read_clip_file, write_clip_file
+    from lcve_deploy.clips import Binding, EncryptedClip, Layout, PlainClip, Views
+    from lcve_deploy.errors import LcveError
+    from lcve_deploy.exporters.checkpoints import CheckpointOptions
+    from lcve_deploy.geometry import ClipGeometry
+    from lcve_deploy.key import SecurityKey
+    from lcve_deploy.parity import ParityReport
+    from lcve_deploy.runtime import ProbeReport, Session, open_session, verify_server
+    from lcve_deploy.schedule import Orders, derive_label_order, derive_orders
+    from lcve_deploy.transformer import Normalisation
+    from lcve_deploy.verbs.export import ExportOptions, ExportResult, export
+    from lcve_deploy.verbs.verify import verify
+
+_ROOMS: Final = {
+    "artifact": ("ClientSettings", "Manifest"),
+    "cipher": ("decrypt", "encrypt"),
+    "client": ("Client", "Prediction"),
+    "clipfile": ("ClipFile", "read_clip_file", "write_clip_file"),
+    "clips": ("Binding", "EncryptedClip", "Layout", "PlainClip", "Views"),
+    "errors": ("LcveError",),
+    "exporters.checkpoints": ("CheckpointOptions",),
+    "geometry": ("ClipGeometry",),
+    "key": ("SecurityKey",),
+    "parity": ("ParityReport",),
+    "runtime": ("ProbeReport", "Session", "open_session", "verify_server"),
+    "schedule": ("Orders", "derive_label_order", "derive_orders"),
+    "transformer": ("Normalisation",),
+    "verbs.export": ("ExportOptions", "ExportResult", "export"),
+    "verbs.verify": ("verify",),
+}
+_HOME: Final = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

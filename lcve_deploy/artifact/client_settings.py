@@ -1,0 +1,104 @@
+"""``client/client.json``: what the holder of the key needs beside the key.
+
+Source: format of scheme ``lcve-1``, section "Artifact folder".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from lcve_deploy.artifact.manifest import FORMAT, binding_to_json, read_binding
+from lcve_deploy.artifact.record import Record, read_json
+from lcve_deploy.clips import Binding
+from lcve_deploy.errors import ArtifactError
+from lcve_deploy.preprocess import Preprocess, Sampling
+
+__all__ = ["ClientSettings", "read_client", "write_client"]
+
+_NAME: Final = "client.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientSettings:
+    """Content of ``client.json``.
+
+    Args:
+        binding: what clips are encrypted for.
+        classes: names, in the plain order of the logits.
+        labels: ``hidden`` or ``shown``: whether the server's logits are in another order.
+        preprocess: what makes a clip.
+        manifest_sha256: digest of the manifest that belongs to these settings.
+    """
+
+    binding: Binding
+    classes: tuple[str, ...]
+    labels: str
+    preprocess: Preprocess
+    manifest_sha256: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain values, in the order of the format."""
+        return {
+            "format": FORMAT,
+            **binding_to_json(self.binding),
+            "classes": list(self.classes),
+            "labels": self.labels,
+            "preprocess": dataclasses.asdict(self.preprocess),
+            "manifest_sha256": self.manifest_sha256,
+        }
+
+
+def write_client(folder: Path, settings: ClientSettings) -> None:
+    """Write ``client.json`` into a client folder that is being staged."""
+    text = json.dumps(settings.to_json(), indent=2, ensure_ascii=False) + "\n"
+    (folder / _NAME).write_text(text, encoding="utf-8")
+
+
+def read_client(folder: Path) -> ClientSettings:
+    """Read and check ``client.json``.
+
+    Raises:
+        ArtifactError: no such file, or one that does not hold; names every problem.
+    """
+    path = folder / _NAME
+    record = read_json(path)
+    binding = read_binding(record)
+    preprocess = _preprocess(record.record("preprocess"))
+    classes = record.items("classes")
+    if not classes or not all(isinstance(name, str) for name in classes):
+        record.note("classes", "a list of names", classes)
+    labels = record.text("labels", "hidden|shown")
+    digest = record.text("manifest_sha256", "[0-9a-f]{64}")
+    if binding and preprocess and (preprocess.frames, *preprocess.crop) != binding.geometry.clip_shape[:3]:
+        record.problems.append(f"preprocess: does not make clips of {binding.geometry}")
+    record.finish(path)
+    if binding is None or preprocess is None:
+        raise ArtifactError(f"{path} does not hold")
+    return ClientSettings(
+        binding=binding, classes=tuple(classes), labels=labels, preprocess=preprocess, manifest_sha256=digest
+    )
+
+
+def _preprocess(record: Record) -> Preprocess | None:
+    frames, stride, short_side = (record.integer(name) for name in ("frames", "stride", "short_side"))
+    sampling, order, crop = record.made("sampling", Sampling), record.text("channel_order"), record.items("crop")
+    if len(crop) != 2 or not all(isinstance(size, int) for size in crop):
+        record.note("crop", "[height, width]", crop)
+    if record.problems or sampling is None:
+        return None
+    try:
+        return Preprocess(
+            frames=frames,
+            stride=stride,
+            sampling=sampling,
+            short_side=short_side,
+            crop=(crop[0], crop[1]),
+            channel_order=order,
+        )
+    except ValueError as error:
+        record.problems.append(f"preprocess: {error}")
+        return None

@@ -1,0 +1,208 @@
+"""``server/manifest.json``: what the operator's side knows about an artifact.
+
+Source: format of scheme ``lcve-1``, section "Artifact folder".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from lcve_deploy.artifact.digests import FileRecord, path_problem
+from lcve_deploy.artifact.record import Record, read_json
+from lcve_deploy.clips import Binding, Layout
+from lcve_deploy.errors import ArtifactError
+from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.parity import ParityReport
+
+__all__ = ["FORMAT", "MODEL", "PROBE", "Manifest", "TensorSpec", "manifest_digest", "read_manifest", "write_manifest"]
+
+FORMAT: Final = 1
+MODEL: Final = "model.onnx"
+PROBE: Final = "probe.safetensors"
+_NAME: Final = "manifest.json"
+_SCHEMES: Final = "lcve-1"
+_LABELS: Final = "hidden|shown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """Name, dtype and shape of a graph's input or output; None stands for the batch."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Content of ``manifest.json``; fields as in the format."""
+
+    binding: Binding
+    input: TensorSpec
+    output: TensorSpec
+    precision: str
+    opset: int
+    labels: str
+    files: Mapping[str, FileRecord]
+    parity: ParityReport
+    made_by: Mapping[str, str]
+
+    @property
+    def classes(self) -> int:
+        """Length of the logits."""
+        return int(self.output.shape[1] or 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain values, in the order of the format."""
+        return {
+            "format": FORMAT,
+            **binding_to_json(self.binding),
+            "input": dataclasses.asdict(self.input),
+            "output": dataclasses.asdict(self.output),
+            "precision": self.precision,
+            "opset": self.opset,
+            "labels": self.labels,
+            "files": {name: dataclasses.asdict(record) for name, record in self.files.items()},
+            "parity": self.parity.to_json(),
+            "made_by": dict(self.made_by),
+        }
+
+
+def write_manifest(server: Path, manifest: Manifest) -> None:
+    """Write ``manifest.json`` into a server folder that is being staged."""
+    (server / _NAME).write_text(json.dumps(manifest.to_json(), indent=2) + "\n", encoding="utf-8")
+
+
+def manifest_digest(server: Path) -> str:
+    """SHA-256 of ``manifest.json``, 64 hex digits."""
+    return hashlib.sha256((server / _NAME).read_bytes()).hexdigest()
+
+
+def read_manifest(server: Path) -> Manifest:
+    """Read and check ``manifest.json``.
+
+    Raises:
+        ArtifactError: no manifest, or one that does not hold; names every problem.
+    """
+    path = server / _NAME
+    record = read_json(path)
+    binding = read_binding(record)
+    manifest = Manifest(
+        binding=binding or _PLACEHOLDER,
+        input=_tensor(record.record("input")),
+        output=_tensor(record.record("output")),
+        precision=record.text("precision", "[a-z0-9]+"),
+        opset=record.integer("opset"),
+        labels=record.text("labels", _LABELS),
+        files=_files(record.record("files")),
+        parity=_parity(record.record("parity")),
+        made_by={name: record.record("made_by").text(name) for name in record.record("made_by").names()},
+    )
+    if binding:
+        _check_consistency(record, manifest)
+    record.finish(path)
+    return manifest
+
+
+def binding_to_json(binding: Binding) -> dict[str, str]:
+    """The binding as the fields that manifest and client settings share."""
+    return {
+        "scheme": binding.scheme,
+        "key_id": binding.key_id,
+        "salt": binding.salt,
+        "geometry": str(binding.geometry),
+        "layout": str(binding.layout),
+    }
+
+
+def read_binding(record: Record) -> Binding | None:
+    """The binding's fields, or None with the problems noted."""
+    if record.integer("format") != FORMAT:
+        record.problems.append(f"format: expected {FORMAT}; a newer version of lcve-deploy may read this")
+    scheme, key_id, salt = record.text("scheme", _SCHEMES), record.text("key_id"), record.text("salt")
+    geometry, layout = record.made("geometry", ClipGeometry.parse), record.made("layout", Layout)
+    if record.problems or geometry is None or layout is None:
+        return None
+    try:
+        return Binding(scheme=scheme, key_id=key_id, salt=salt, geometry=geometry, layout=layout)
+    except ValueError as error:
+        record.problems.append(str(error))
+        return None
+
+
+def _tensor(record: Record) -> TensorSpec:
+    shape = record.items("shape")
+    if not all(size is None or (isinstance(size, int) and size > 0) for size in shape):
+        record.note("shape", "sizes, and null for the batch", shape)
+    return TensorSpec(name=record.text("name"), dtype=record.text("dtype"), shape=tuple(shape))
+
+
+def _files(record: Record) -> dict[str, FileRecord]:
+    files = {}
+    for name in record.names():
+        if problem := path_problem(name):
+            record.problems.append(f"files: {problem}")
+        entry = record.record(name)
+        files[name] = FileRecord(bytes=entry.integer("bytes", 0), sha256=entry.text("sha256", "[0-9a-f]{64}"))
+    record.problems.extend(f"files: {name} is missing" for name in (MODEL, PROBE) if name not in files)
+    return files
+
+
+def _parity(record: Record) -> ParityReport:
+    controls = record.record("controls")
+    return ParityReport(
+        reference=record.text("reference"),
+        clips=record.integer("clips"),
+        controls={name: controls.number(name) for name in controls.names()},
+        **{
+            name: record.number(name)
+            for name in (
+                "tolerance",
+                "max_difference",
+                "mean_difference",
+                "logit_scale",
+                "top1_agreement",
+                "top5_agreement",
+            )
+        },
+    )
+
+
+def _check_consistency(record: Record, manifest: Manifest) -> None:
+    expected = (None, *manifest.binding.layout.shape(manifest.binding.geometry))
+    if manifest.input.shape != expected or manifest.input.dtype != "uint8":
+        record.problems.append(
+            f"input: a {manifest.binding.layout} clip of {manifest.binding.geometry} is uint8 {list(expected)}, "
+            f"received {manifest.input.dtype} {list(manifest.input.shape)}"
+        )
+    shape = manifest.output.shape
+    if len(shape) != 2 or shape[0] is not None or shape[1] is None:
+        record.problems.append(f"output: expected [null, classes], received {list(shape)}")
+    if not manifest.parity.ok:
+        record.problems.append("parity: the figures do not show agreement with every control in disagreement")
+
+
+def require_server(path: Path) -> Path:
+    """The server folder that ``path`` is.
+
+    Raises:
+        ArtifactError: it holds no manifest.
+    """
+    if not (path / _NAME).is_file():
+        raise ArtifactError(f"expected a server folder with {_NAME}, found none in {path}")
+    return path
+
+
+_PLACEHOLDER: Final = Binding(
+    scheme=_SCHEMES,
+    key_id="0" * 32,
+    salt="0" * 32,
+    geometry=ClipGeometry(frames=1, height=1, width=1, cube=(1, 1, 1)),
+    layout=Layout.CUBES,
+)

@@ -1,0 +1,60 @@
+"""``server/probe.safetensors``: a question and its answer, for whoever holds no key.
+
+The clip is random bytes drawn directly as ciphertext. It is never the encryption of a clip that
+anyone could know: one known clip gives the orders away.
+
+Source: format of scheme ``lcve-1``, section "Artifact folder".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.artifact.manifest import PROBE, Manifest
+from lcve_deploy.errors import ArtifactError
+
+__all__ = ["Probe", "read_probe", "write_probe"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Probe:
+    """A keyless check of an engine.
+
+    Args:
+        clip: random ciphertext, uint8 ``[probes, N, L]`` or ``[probes, T, H, W, C]``.
+        logits: the reference's answer in the artifact's label order, float64 ``[probes, classes]``.
+    """
+
+    clip: npt.NDArray[np.uint8]
+    logits: npt.NDArray[np.float64]
+
+
+def write_probe(server: Path, probe: Probe) -> None:
+    """Write the probe into a server folder that is being staged."""
+    from safetensors.numpy import save_file
+
+    save_file({"clip": np.ascontiguousarray(probe.clip), "logits": probe.logits}, server / PROBE)
+
+
+def read_probe(server: Path, manifest: Manifest) -> Probe:
+    """Read the probe of an artifact.
+
+    Raises:
+        ArtifactError: no probe, or one that does not fit the manifest.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        tensors = load_file(server / PROBE)
+        clip, logits = tensors["clip"], tensors["logits"]
+    except (SafetensorError, KeyError, OSError) as error:
+        raise ArtifactError(f"the probe of {server} cannot be read: {error}") from None
+    fits = clip.dtype == np.uint8 and clip.shape[1:] == manifest.input.shape[1:]
+    if not fits or logits.dtype != np.float64 or logits.shape != (len(clip), manifest.classes):
+        raise ArtifactError(f"the probe of {server} does not fit the manifest: {clip.shape} and {logits.shape}")
+    return Probe(clip=clip, logits=logits)

@@ -1,0 +1,117 @@
+"""Reading JSON from outside: every problem is found at once, each with its place."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lcve_deploy.errors import ArtifactError
+
+__all__ = ["Record", "read_json"]
+
+_Value = TypeVar("_Value")
+
+_LARGEST_JSON = 64 * 2**20
+
+
+class Record:
+    """A JSON object that is being checked.
+
+    Wrong fields are noted in ``problems`` (shared with the records inside), not raised; what is
+    returned in their place only keeps the reading going until :meth:`finish` raises.
+    """
+
+    def __init__(self, value: Any, place: str, problems: list[str]) -> None:
+        self.place, self.problems = place, problems
+        self._fields: dict[str, Any] = value if isinstance(value, dict) else {}
+        if not isinstance(value, dict):
+            self.note("", "an object", value)
+
+    def note(self, name: str, expected: str, received: Any) -> None:
+        """Add a problem."""
+        place = ".".join(part for part in (self.place, name) if part) or "the top level"
+        self.problems.append(f"{place}: expected {expected}, received {json.dumps(received)[:80]}")
+
+    def names(self) -> tuple[str, ...]:
+        """Names of the fields."""
+        return tuple(self._fields)
+
+    def _get(self, name: str, kinds: tuple[type, ...], expected: str, default: _Value) -> _Value:
+        if name not in self._fields:
+            self.problems.append(f"{'.'.join(filter(None, (self.place, name)))}: missing")
+            return default
+        value = self._fields[name]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            self.note(name, expected, value)
+            return default
+        return value  # type: ignore[no-any-return]
+
+    def text(self, name: str, pattern: str = r"(?s).*") -> str:
+        """A string that matches ``pattern`` in full."""
+        value = self._get(name, (str,), "text", "")
+        if value and not re.fullmatch(pattern, value, re.ASCII):
+            self.note(name, f"text like {pattern}", value)
+        return value
+
+    def integer(self, name: str, minimum: int = 1) -> int:
+        """A whole number of at least ``minimum``."""
+        value = self._get(name, (int,), "a whole number", minimum)
+        if value < minimum:
+            self.note(name, f"at least {minimum}", value)
+        return value
+
+    def number(self, name: str) -> float:
+        """A finite number of at least zero."""
+        value = float(self._get(name, (int, float), "a number", 0.0))
+        if not (math.isfinite(value) and value >= 0):
+            self.note(name, "a finite number of at least 0", value)
+        return value
+
+    def items(self, name: str) -> list[Any]:
+        """A list."""
+        return self._get(name, (list,), "a list", [])
+
+    def record(self, name: str) -> Record:
+        """An object within."""
+        return Record(self._get(name, (dict,), "an object", {}), ".".join(filter(None, (self.place, name))), self.problems)
+
+    def made(self, name: str, make: Callable[[str], _Value]) -> _Value | None:
+        """A text that ``make`` turns into a value; its ValueError becomes a problem."""
+        value = self._get(name, (str,), "text", "")
+        try:
+            return make(value) if value else None
+        except ValueError as error:
+            self.problems.append(f"{'.'.join(filter(None, (self.place, name)))}: {error}")
+            return None
+
+    def finish(self, path: Path) -> None:
+        """Raise all problems.
+
+        Raises:
+            ArtifactError: there are any.
+        """
+        if self.problems:
+            raise ArtifactError(f"{path} does not hold: {'; '.join(self.problems)}", hint="export the artifact again")
+
+
+def read_json(path: Path) -> Record:
+    """The top object of a JSON file.
+
+    Raises:
+        ArtifactError: no such file, or not JSON.
+    """
+    try:
+        if path.stat().st_size > _LARGEST_JSON:
+            raise ArtifactError(f"{path} is larger than {_LARGEST_JSON} bytes")
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise ArtifactError(
+            f"expected {path.name} in {path.parent}, found none", hint="pass a folder made by: lcve export"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} is not JSON: {error}") from None
+    return Record(value, "", [])

@@ -1,0 +1,89 @@
+"""LCVE: encrypt and decrypt clips with NumPy, CuPy or torch through one code path.
+
+Encrypted cube i, value j = plain cube ``K1[i]``, value ``K2[j]``. Nothing else happens to a value,
+so every dtype survives and decryption is lossless.
+
+Source: LCVE paper, section 3.2, steps 2 to 7; format of scheme ``lcve-1``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lcve_deploy.clips import Binding, EncryptedClip, Layout, PlainClip
+from lcve_deploy.errors import MissingDependencyError
+from lcve_deploy.schedule import SCHEME, Order, Orders
+
+__all__ = ["binding_of", "decrypt", "encrypt"]
+
+
+def binding_of(orders: Orders, layout: Layout) -> Binding:
+    """The public label of clips encrypted with ``orders``."""
+    return Binding(
+        scheme=SCHEME, key_id=orders.key_id, salt=orders.salt.hex(), geometry=orders.geometry, layout=layout
+    )
+
+
+def encrypt(clip: PlainClip, orders: Orders, *, layout: Layout | str = Layout.CUBES) -> EncryptedClip:
+    """Shuffle the cubes of clips, and the values inside every cube.
+
+    Args:
+        clip: values ``[..., T, H, W, C]`` of any leading batch shape, any dtype.
+        orders: K1 and K2 of the artifact.
+        layout: ``cubes`` gives ``[..., N, L]``, ``video`` gives ``[..., T, H, W, C]``.
+
+    Returns:
+        The encrypted clips: same library, device and dtype.
+
+    Raises:
+        ValueError: the clips do not have the geometry of the orders.
+    """
+    values, geometry, layout = clip.values, orders.geometry, Layout(layout)
+    if tuple(values.shape[-4:]) != geometry.clip_shape:
+        raise ValueError(
+            f"expected clips that end in the axes {list(geometry.clip_shape)}, received {list(values.shape)}"
+        )
+    xp = _namespace(values)
+    cubes = _shuffle(geometry.to_cubes(values, xp), orders.cube_order, orders.pixel_order, xp)
+    if layout is Layout.VIDEO:
+        cubes = geometry.from_cubes(cubes, xp)
+    return EncryptedClip(values=cubes, binding=binding_of(orders, layout))
+
+
+def decrypt(clip: EncryptedClip, orders: Orders) -> PlainClip:
+    """The inverse of :func:`encrypt`.
+
+    Raises:
+        MismatchError: the clips were encrypted with another key, salt or geometry.
+    """
+    layout = clip.binding.layout
+    binding_of(orders, layout).require(clip.binding, here="key", there="encrypted clip")
+    xp = _namespace(clip.values)
+    cubes = orders.geometry.to_cubes(clip.values, xp) if layout is Layout.VIDEO else clip.values
+    plain = _shuffle(cubes, np.argsort(orders.cube_order), np.argsort(orders.pixel_order), xp)
+    return PlainClip(values=orders.geometry.from_cubes(plain, xp))
+
+
+def _shuffle(cubes: Any, cube_order: Order, pixel_order: Order, xp: Any) -> Any:
+    """Take cubes (whole rows, cheap) and then the values of each."""
+    cubes = xp.take(cubes, _index(cube_order, cubes, xp), axis=-2)
+    return xp.take(cubes, _index(pixel_order, cubes, xp), axis=-1)
+
+
+def _index(order: Order, values: Any, xp: Any) -> Any:
+    return xp.asarray(order.copy(), device=values.device)
+
+
+def _namespace(values: Any) -> Any:
+    """The array API functions of an array's own library; imports nothing to find NumPy's or CuPy's."""
+    if hasattr(values, "__array_namespace__"):
+        return values.__array_namespace__()
+    try:
+        import array_api_compat
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"arrays of {type(values).__module__} need array-api-compat", hint="pip install array-api-compat"
+        ) from error
+    return array_api_compat.array_namespace(values)

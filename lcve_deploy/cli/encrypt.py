@@ -1,0 +1,42 @@
+"""``lcve encrypt``: video to encrypted clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lcve_deploy.cli.options import AnyPath, key_option, sampling_options, to_preprocess, views_option
+from lcve_deploy.clips import Views
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.argument("clip", type=AnyPath)
+@key_option
+@click.option("--client", "client_folder", type=AnyPath, required=True, help="client/ of the artifact.")
+@click.option("-o", "--output", type=AnyPath, required=True, help="Encrypted clip to write, .lcve.")
+@views_option
+@sampling_options
+def command(
+    clip: Path,
+    key_file: Path,
+    client_folder: Path,
+    output: Path,
+    views: Views,
+    sampling: str | None,
+    stride: int | None,
+) -> None:
+    """Encrypt CLIP: a video file, a folder of frames, or a .npy of the model's geometry."""
+    from lcve_deploy.client import Client
+    from lcve_deploy.clipfile import write_clip_file
+    from lcve_deploy.key import SecurityKey
+    from lcve_deploy.outputs import require_absent
+
+    require_absent(output)
+    client = Client.open(client_folder, SecurityKey.read(key_file))
+    preprocess = to_preprocess(client.settings.preprocess, sampling, stride)
+    video = client.read_video(clip, views=views, preprocess=preprocess)
+    write_clip_file(output, client.encrypt_video(video))
+    click.echo(f"{output}: {views} views of {client.settings.binding.geometry}, encrypted")

@@ -1,0 +1,118 @@
+"""``lcve export``: checkpoint to artifact."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lcve_deploy.cli.options import (
+    AnyPath,
+    as_json,
+    checkpoint_options,
+    key_option,
+    sampling_options,
+    to_checkpoint_options,
+    tolerance_option,
+    verify_clip_option,
+)
+from lcve_deploy.cli.show import StageProgress, print_json, print_parity
+from lcve_deploy.clips import Layout
+from lcve_deploy.preprocess import Sampling
+
+__all__ = ["command"]
+
+
+@click.command()
+@key_option
+@click.option("--ckpt", "checkpoint", type=AnyPath, required=True, help="Official .pth file, or Hugging Face folder.")
+@click.option("-o", "--output", type=AnyPath, help="Folder to make.  [default: <checkpoint stem>-lcve]")
+@checkpoint_options
+@click.option("--labels", type=AnyPath, help="Class names: one a line, or a JSON list.")
+@click.option("--show-labels", is_flag=True, help="Let the operator see which logit is which class.")
+@click.option("--layout", type=click.Choice([x.value for x in Layout]), default="cubes", show_default=True)
+@click.option("--opset", type=int, help="Version of the ONNX operators.")
+@click.option("--salt", metavar="HEX", help="16 bytes, to reproduce an artifact or let two share their clips.")
+@sampling_options
+@verify_clip_option
+@tolerance_option
+@as_json
+def command(**given: Any) -> None:
+    """Export a checkpoint as an encrypted service, once its logits are proven equal.
+
+    The folder gets two sides: server/ for the cloud operator, client/ for the holder of the key.
+    """
+    from lcve_deploy.key import SecurityKey
+
+    key = SecurityKey.read(given["key_file"])
+    checkpoint: Path = given["checkpoint"]
+    output = given["output"] or Path(f"{_stem(checkpoint)}-lcve")
+    result = _export(checkpoint, output, key, given)
+    if given["as_json"]:
+        print_json({"artifact": str(result.folder), "notes": list(result.notes), "parity": result.parity.to_json()})
+        return
+    for note in result.notes:
+        click.echo(f"note: {note}")
+    print_parity(result.parity)
+    click.echo(f"artifact: {result.folder}  (server/ for the operator, client/ for the key holder)")
+
+
+def _export(checkpoint: Path, output: Path, key: Any, given: dict[str, Any]) -> Any:
+    try:
+        from lcve_deploy.exporters.onnx import DEFAULT_OPSET, OPSETS
+        from lcve_deploy.verbs.export import ExportOptions, export
+    except ImportError as error:
+        raise _missing(error) from error
+
+    opset = given["opset"] or DEFAULT_OPSET
+    if opset not in OPSETS:
+        raise click.BadParameter(f"expected {OPSETS.start} to {OPSETS.stop - 1}, received {opset}", param_hint="--opset")
+    options = ExportOptions(
+        checkpoint=to_checkpoint_options(*(given[n] for n in ("num_heads", "frames", "size", "mean", "std"))),
+        class_names=_read_labels(given["labels"]) if given["labels"] else None,
+        show_labels=given["show_labels"],
+        layout=Layout(given["layout"]),
+        opset=opset,
+        salt=_salt(given["salt"]) if given["salt"] is not None else None,
+        sampling=Sampling(given["sampling"] or Sampling.KINETICS),
+        stride=given["stride"] or 4,
+        verify_clips=given["verify_clips"],
+        tolerance=given["tolerance"],
+    )
+    return export(checkpoint, output, key=key, options=options, progress=StageProgress())
+
+
+def _stem(checkpoint: Path) -> str:
+    path = checkpoint.resolve()
+    return path.name if path.is_dir() else path.stem
+
+
+def _salt(text: str) -> bytes:
+    try:
+        salt = bytes.fromhex(text)
+    except ValueError:
+        salt = b""
+    if len(salt) != 16:
+        raise click.BadParameter("expected 32 hex digits (16 bytes)", param_hint="--salt")
+    return salt
+
+
+def _read_labels(path: Path) -> tuple[str, ...]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        names = json.loads(text) if path.suffix == ".json" else text.splitlines()
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{path} cannot be read: {error}", param_hint="--labels") from None
+    if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
+        raise click.BadParameter(f"{path}: expected one name a line, or a JSON list of names", param_hint="--labels")
+    return tuple(name.strip() for name in names)
+
+
+def _missing(error: ImportError) -> Exception:
+    from lcve_deploy.errors import MissingDependencyError
+
+    return MissingDependencyError(
+        f"exporting needs {error.name}, which is not installed", hint="pip install 'lcve-deploy[export,cpu]'"
+    )

@@ -1,0 +1,95 @@
+"""``lcve inspect``: what a file or folder is, in a few lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lcve_deploy.artifact import read_client, read_manifest
+from lcve_deploy.cli.options import AnyPath, as_json
+from lcve_deploy.cli.show import print_json
+from lcve_deploy.clips import Binding
+from lcve_deploy.errors import LcveError
+
+__all__ = ["command"]
+
+Lines = dict[str, object]
+
+
+@click.command()
+@click.argument("path", type=AnyPath)
+@as_json
+def command(path: Path, as_json: bool) -> None:
+    """Say what PATH is: key file (never its secret), artifact, or encrypted clip."""
+    lines = _describe(path)
+    if as_json:
+        print_json(lines)
+        return
+    for name, value in lines.items():
+        click.echo(f"{name:<16}{value}")
+
+
+def _describe(path: Path) -> Lines:
+    if (path / "server").is_dir() or (path / "client").is_dir():
+        sides = [path / side for side in ("server", "client") if (path / side).is_dir()]
+        return {"kind": "artifact"} | {k: v for side in sides for k, v in _describe(side).items() if k != "kind"}
+    if (path / "manifest.json").is_file():
+        return _server(path)
+    if (path / "client.json").is_file():
+        return _client(path)
+    if path.is_dir():
+        raise LcveError(f"{path} is no artifact: it has neither server/ nor client/, nor is it one of them")
+    if not path.exists():
+        raise LcveError(f"there is nothing at {path}")
+    with path.open("rb") as file:
+        is_key = file.read(8) == b"LCVEKEY1"
+    return _key(path) if is_key else _clip(path)
+
+
+def _server(path: Path) -> Lines:
+    manifest = read_manifest(path)
+    size = sum(record.bytes for record in manifest.files.values())
+    return {
+        "kind": "server folder",
+        **_binding(manifest.binding),
+        "model": f"{manifest.precision}, opset {manifest.opset}, {manifest.classes} classes, {size / 1e6:.1f} MB",
+        "labels": manifest.labels,
+        "parity": f"max |Δlogit| {manifest.parity.max_difference:.2e}, tolerance {manifest.parity.tolerance:.2e}",
+        "made by": ", ".join(f"{name} {version}" for name, version in manifest.made_by.items()),
+    }
+
+
+def _client(path: Path) -> Lines:
+    settings = read_client(path)
+    p = settings.preprocess
+    return {
+        "kind": "client folder",
+        **_binding(settings.binding),
+        "labels": settings.labels,
+        "classes": f"{len(settings.classes)}: {', '.join(settings.classes[:4])}, ...",
+        "preprocess": f"{p.frames} frames, {p.sampling}, stride {p.stride}, short side {p.short_side}, crop {p.crop}",
+    }
+
+
+def _key(path: Path) -> Lines:
+    from lcve_deploy.key import SecurityKey
+
+    return {"kind": "key file", "key id": SecurityKey.read(path).key_id}
+
+
+def _clip(path: Path) -> Lines:
+    from lcve_deploy.clipfile import read_clip_file
+
+    content = read_clip_file(path)
+    return {"kind": "encrypted clip", **_binding(content.clip.binding), "views": str(content.views)}
+
+
+def _binding(binding: Binding) -> Lines:
+    return {
+        "scheme": binding.scheme,
+        "key id": binding.key_id,
+        "salt": binding.salt,
+        "geometry": str(binding.geometry),
+        "layout": str(binding.layout),
+    }

@@ -1,0 +1,81 @@
+"""The group ``lcve``, and ``lcve-export``, which is ``lcve export`` by itself."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import warnings
+from types import FrameType
+from typing import Any, Final, NoReturn
+
+import click
+
+from lcve_deploy.errors import LcveError
+
+__all__ = ["export_alone", "lcve"]
+
+_COMMANDS: Final = ("keygen", "export", "encrypt", "decrypt", "run", "read", "verify", "inspect")
+
+
+class _Commands(click.Group):
+    """Loads a command's file when it is asked for, so that the operator's commands load no key room."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"lcve_deploy.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+
+class _OneLineErrors(_Commands):
+    """Errors of this package are shown as one line and a hint, never as a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        return guarded(lambda: super(_OneLineErrors, self).invoke(ctx))
+
+
+@click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lcve-deploy")
+def lcve() -> None:
+    """Encrypted action recognition: export a video transformer with a key, encrypt clips, run them."""
+
+
+def export_alone() -> None:
+    """Entry point of ``lcve-export``."""
+    from lcve_deploy.cli.export import command
+
+    guarded(lambda: command.main(prog_name="lcve-export"))
+
+
+def guarded(work: Any) -> Any:
+    """Run a command; print what goes wrong on purpose as an error and a hint, and exit with 1."""
+    signal.signal(signal.SIGTERM, _terminated)
+    warnings.showwarning = _show_warning
+    try:
+        return work()
+    except LcveError as error:
+        _fail(str(error), error.hint)
+    except OSError as error:
+        _fail(f"{error.strerror}: {error.filename}" if error.filename else str(error), "")
+
+
+def _fail(message: str, hint: str) -> NoReturn:
+    click.secho("error: ", fg="red", nl=False, err=True)
+    click.echo(message, err=True)
+    if hint:
+        click.echo(f"hint: {hint}", err=True)
+    raise SystemExit(1)
+
+
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    """Unwind, so that what was half-written goes away."""
+    raise SystemExit(128 + number)
+
+
+def _show_warning(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+    if category.__module__.startswith("lcve_deploy"):
+        click.echo(f"warning: {message}", err=True)

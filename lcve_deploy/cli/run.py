@@ -1,0 +1,120 @@
+"""``lcve run``: logits and predictions, on either side of the boundary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lcve_deploy.cli.options import AnyPath, as_json, sampling_options, to_preprocess, views_option
+from lcve_deploy.cli.show import print_json
+from lcve_deploy.clips import Views
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from lcve_deploy.client import Client
+    from lcve_deploy.clipfile import ClipFile
+
+__all__ = ["command", "print_predictions", "write_logits"]
+
+
+@click.command()
+@click.argument("artifact", type=AnyPath)
+@click.argument("clip", type=AnyPath)
+@click.option("--key", "key_file", type=AnyPath, help="Key file; without it, the operator's side.")
+@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes to show.")
+@views_option
+@sampling_options
+@click.option("--logits-out", type=AnyPath, help="Write the logits, float32, as .npy.")
+@as_json
+def command(
+    artifact: Path,
+    clip: Path,
+    key_file: Path | None,
+    top: int,
+    views: Views,
+    sampling: str | None,
+    stride: int | None,
+    logits_out: Path | None,
+    as_json: bool,
+) -> None:
+    """Run CLIP through ARTIFACT.
+
+    With --key, the whole path: decode, encrypt, run, read; ARTIFACT holds server/ and client/, and CLIP
+    is a video, a folder of frames, a .npy, or an encrypted clip. Without, the operator's side: ARTIFACT
+    is server/, CLIP is an encrypted clip, and the logits stay in the artifact's own label order.
+    """
+    from lcve_deploy.outputs import require_absent
+
+    if logits_out:
+        require_absent(logits_out)
+    if key_file is None:
+        _run_server(artifact, clip, top, logits_out, as_json)
+        return
+    from lcve_deploy.key import SecurityKey
+    from lcve_deploy.verbs.verify import open_pair
+
+    session, client = open_pair(artifact, SecurityKey.read(key_file))
+    content = _encrypted(client, clip, views, to_preprocess(client.settings.preprocess, sampling, stride))
+    logits = client.plain_order(session.run(content.clip))
+    write_logits(logits_out, logits)
+    print_predictions(client, logits, top=top, views=content.views, as_json=as_json)
+
+
+def write_logits(path: Path | None, logits: npt.NDArray[np.floating]) -> None:
+    """Write logits as float32: ``[classes]`` for one view, ``[views, classes]`` otherwise."""
+    import numpy as np
+
+    from lcve_deploy.outputs import new_file
+
+    if path is None:
+        return
+    with new_file(path) as file:
+        np.save(file, np.asarray(logits[0] if len(logits) == 1 else logits, dtype=np.float32), allow_pickle=False)
+
+
+def print_predictions(
+    client: Client, logits: npt.NDArray[np.floating], *, top: int, views: Views, as_json: bool
+) -> None:
+    """The first classes of a video, from logits ``[views, classes]`` in the plain order."""
+    from dataclasses import asdict
+
+    predictions = client.predict(logits, top=top)
+    if as_json:
+        print_json({"views": str(views), "predictions": [asdict(p) for p in predictions]})
+        return
+    for prediction in predictions:
+        click.echo(f"{prediction.probability:7.2%}  {prediction.name}")
+
+
+def _encrypted(client: Client, clip: Path, views: Views, preprocess: Any) -> ClipFile:
+    from lcve_deploy.clipfile import read_clip_file
+
+    if clip.suffix.lower() == ".lcve":
+        return read_clip_file(clip)
+    return client.encrypt_video(client.read_video(clip, views=views, preprocess=preprocess))
+
+
+def _run_server(artifact: Path, clip: Path, top: int, logits_out: Path | None, as_json: bool) -> None:
+    import numpy as np
+
+    from lcve_deploy.clipfile import read_clip_file
+    from lcve_deploy.runtime import open_session
+
+    if clip.suffix.lower() != ".lcve":
+        raise click.UsageError("without --key, CLIP is an encrypted clip (.lcve); make one with: lcve encrypt")
+    content = read_clip_file(clip)
+    session = open_session(artifact)
+    logits = session.run(content.clip)
+    write_logits(logits_out, logits)
+    shown = session.manifest.labels
+    if as_json:
+        print_json({"views": str(content.views), "labels": shown, "logits": logits.tolist()})
+        return
+    click.echo(f"logits of {content.views} views, labels {shown}; the first of their mean:")
+    mean = logits.mean(axis=0)
+    for index in np.argsort(-mean, kind="stable")[:top]:
+        click.echo(f"{mean[index]:10.4f}  position {index}")

@@ -1,0 +1,121 @@
+"""The key holder's side: a video in, encrypted clips out; logits in, predictions out.
+
+Needs a key and ``client/``; no torch, no engine.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.artifact import ClientSettings, read_client
+from lcve_deploy.cipher import binding_of, decrypt, encrypt
+from lcve_deploy.clipfile import ClipFile
+from lcve_deploy.clips import EncryptedClip, PlainClip, Views
+from lcve_deploy.key import SecurityKey
+from lcve_deploy.preprocess import Preprocess
+from lcve_deploy.schedule import Order, Orders, derive_label_order, derive_orders
+from lcve_deploy.video import VideoClips, read_clips
+
+__all__ = ["Client", "Prediction", "softmax"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """One class of a clip.
+
+    Args:
+        index: in the plain order of the logits.
+        name: of the class.
+        probability: mean of the views' softmax, 0..1.
+    """
+
+    index: int
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Client:
+    """A key and the settings of one artifact.
+
+    Args:
+        settings: content of ``client.json``.
+        orders: K1 and K2.
+        label_order: K3; None where the labels are shown.
+    """
+
+    settings: ClientSettings
+    orders: Orders
+    label_order: Order | None
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str], key: SecurityKey) -> Self:
+        """Read ``client/`` of an artifact.
+
+        Raises:
+            ArtifactError: settings that do not hold.
+            MismatchError: another key than the artifact's.
+        """
+        settings = read_client(Path(folder))
+        binding = settings.binding
+        salt = bytes.fromhex(binding.salt)
+        orders = derive_orders(key, salt=salt, geometry=binding.geometry)
+        binding.require(binding_of(orders, binding.layout), here="artifact", there="key")
+        hidden = settings.labels == "hidden"
+        label_order = derive_label_order(key, salt=salt, classes=len(settings.classes)) if hidden else None
+        return cls(settings=settings, orders=orders, label_order=label_order)
+
+    def read_video(
+        self, path: str | os.PathLike[str], *, views: Views | None = None, preprocess: Preprocess | None = None
+    ) -> VideoClips:
+        """Clips of a video, a folder of frames or an array, as the artifact's model wants them."""
+        return read_clips(Path(path), preprocess or self.settings.preprocess, self.settings.binding.geometry, views)
+
+    def encrypt(self, clip: PlainClip) -> EncryptedClip:
+        """Encrypt clips ``[..., T, H, W, C]`` for this artifact."""
+        return encrypt(clip, self.orders, layout=self.settings.binding.layout)
+
+    def decrypt(self, clip: EncryptedClip) -> PlainClip:
+        """The inverse of :meth:`encrypt`."""
+        return decrypt(clip, self.orders)
+
+    def encrypt_video(self, video: VideoClips) -> ClipFile:
+        """Encrypt the clips of a video, ready to be written as a file."""
+        return ClipFile(clip=self.encrypt(video.clip), views=video.views)
+
+    def plain_order(self, logits: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """Logits ``[..., classes]`` of the server, put into the plain label order."""
+        if logits.shape[-1] != len(self.settings.classes):
+            raise ValueError(f"expected {len(self.settings.classes)} logits, received {list(logits.shape)}")
+        if self.label_order is None:
+            return logits
+        plain = np.empty_like(logits)
+        plain[..., self.label_order] = logits
+        return plain
+
+    def predict(self, logits: npt.NDArray[np.floating], *, top: int = 5) -> list[Prediction]:
+        """The first classes of one video.
+
+        Args:
+            logits: of its views, ``[views, classes]``, in the plain order.
+            top: how many.
+        """
+        probabilities = softmax(logits).mean(axis=0)
+        best = np.argsort(-probabilities, kind="stable")[:top]
+        return [
+            Prediction(index=int(i), name=self.settings.classes[i], probability=float(probabilities[i])) for i in best
+        ]
+
+
+def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Softmax over the last axis, in float64."""
+    exact = logits.astype(np.float64)
+    powers = np.exp(exact - exact.max(axis=-1, keepdims=True))
+    result: npt.NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
+    return result

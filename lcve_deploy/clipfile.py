@@ -1,0 +1,101 @@
+"""The encrypted clip file, ``.lcve``: a safetensors file with one tensor, ``clip``.
+
+Source: format of scheme ``lcve-1``, section "Encrypted clip file".
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from lcve_deploy.clips import Binding, EncryptedClip, Layout, Views
+from lcve_deploy.errors import EncryptedClipError
+from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.outputs import new_file
+
+__all__ = ["ClipFile", "read_clip_file", "write_clip_file"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClipFile:
+    """Content of an encrypted clip file.
+
+    Args:
+        clip: uint8 NumPy values ``[views, N, L]`` or ``[views, T, H, W, C]``.
+        views: how the stack samples the video.
+    """
+
+    clip: EncryptedClip
+    views: Views
+
+
+def write_clip_file(path: str | os.PathLike[str], content: ClipFile) -> None:
+    """Write an encrypted clip file.
+
+    Raises:
+        ExistsError: the path exists.
+        WriteError: the file could not be written; nothing of it is left.
+    """
+    from safetensors.numpy import save
+
+    binding = content.clip.binding
+    metadata = {
+        "scheme": binding.scheme,
+        "key_id": binding.key_id,
+        "salt": binding.salt,
+        "geometry": str(binding.geometry),
+        "layout": str(binding.layout),
+        "views": str(content.views),
+    }
+    data = save({"clip": np.ascontiguousarray(content.clip.values)}, metadata)
+    with new_file(path) as file:
+        file.write(data)
+
+
+def read_clip_file(path: str | os.PathLike[str]) -> ClipFile:
+    """Read and check an encrypted clip file.
+
+    Raises:
+        EncryptedClipError: not such a file, or one whose parts contradict each other.
+        FileNotFoundError: there is no such file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata, names = file.metadata() or {}, list(file.keys())
+            if names != ["clip"]:
+                raise EncryptedClipError(f"expected one tensor named clip, received {names}: {path}")
+            values = file.get_tensor("clip")
+    except (SafetensorError, TypeError, IsADirectoryError) as error:
+        raise EncryptedClipError(
+            f"not an encrypted clip file, or a damaged one: {path} ({error})", hint="make one with: lcve encrypt"
+        ) from None
+    return _checked(path, values, metadata)
+
+
+def _checked(path: str | os.PathLike[str], values: np.ndarray, metadata: dict[str, str]) -> ClipFile:
+    fields = ("scheme", "key_id", "salt", "geometry", "layout", "views")
+    missing = [name for name in fields if name not in metadata]
+    if missing:
+        raise EncryptedClipError(f"the encrypted clip lacks {', '.join(missing)}: {path}")
+    try:
+        binding = Binding(
+            scheme=metadata["scheme"],
+            key_id=metadata["key_id"],
+            salt=metadata["salt"],
+            geometry=ClipGeometry.parse(metadata["geometry"]),
+            layout=Layout(metadata["layout"]),
+        )
+        views = Views.parse(metadata["views"])
+        clip = EncryptedClip(values=values, binding=binding)
+    except ValueError as error:
+        raise EncryptedClipError(f"the encrypted clip contradicts itself: {error}: {path}") from None
+    shape = (views.count, *binding.layout.shape(binding.geometry))
+    if values.dtype != np.uint8 or values.shape != shape:
+        raise EncryptedClipError(
+            f"expected uint8 {list(shape)} for {views} views, received {values.dtype} {list(values.shape)}: {path}"
+        )
+    return ClipFile(clip=clip, views=views)

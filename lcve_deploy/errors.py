@@ -1,0 +1,97 @@
+"""Every error that the package raises on purpose.
+
+    LcveError                          anything below
+    ├── KeyFileError                   also ValueError: not a key file, or a damaged one
+    ├── CheckpointError                also ValueError: weights missing, unexpected, not finite, ...
+    │   └── UnsupportedModelError      a model that cannot be exact, or that nobody has described yet
+    ├── ArtifactError                  also ValueError: a folder, manifest or digest that does not hold
+    ├── EncryptedClipError             also ValueError: not an encrypted clip, or a damaged one
+    ├── MismatchError                  also ValueError: key, clip and artifact do not belong together
+    ├── VideoError                     also ValueError: not a video, or not one that can be sampled
+    ├── ParityError                    also ArithmeticError: encrypted and plain logits differ
+    ├── SessionError                   also RuntimeError: an engine cannot be opened or run
+    ├── ExistsError                    also FileExistsError: the output is there already
+    ├── WriteError                     also OSError: the output could not be written
+    └── MissingDependencyError         also ImportError: an optional package is not installed
+
+Each carries what was expected and received in its message, and what to do in ``hint``.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArtifactError",
+    "CheckpointError",
+    "EncryptedClipError",
+    "ExistsError",
+    "KeyFileError",
+    "LcveError",
+    "MismatchError",
+    "MissingDependencyError",
+    "ParityError",
+    "SessionError",
+    "UnsupportedModelError",
+    "VideoError",
+    "WriteError",
+]
+
+
+class LcveError(Exception):
+    """Base of all errors of this package.
+
+    Args:
+        message: what was expected and what was received, in one sentence.
+        hint: what to do about it; empty where there is nothing to say.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class KeyFileError(LcveError, ValueError):
+    """Not a key file, or a damaged one."""
+
+
+class CheckpointError(LcveError, ValueError):
+    """A checkpoint that cannot be read, or whose weights do not make the model they claim."""
+
+
+class UnsupportedModelError(CheckpointError):
+    """A model that cannot be exported exactly, or whose layout is not known."""
+
+
+class ArtifactError(LcveError, ValueError):
+    """An artifact folder, manifest or digest that does not hold."""
+
+
+class EncryptedClipError(LcveError, ValueError):
+    """Not an encrypted clip file, or a damaged one."""
+
+
+class MismatchError(LcveError, ValueError):
+    """Key, clip and artifact that do not belong together."""
+
+
+class VideoError(LcveError, ValueError):
+    """Not a video, or not one that can be sampled."""
+
+
+class ParityError(LcveError, ArithmeticError):
+    """Logits on encrypted clips differ from the plain model's, or a control agrees."""
+
+
+class SessionError(LcveError, RuntimeError):
+    """An engine that cannot be opened or run."""
+
+
+class ExistsError(LcveError, FileExistsError):
+    """The output is there already; nothing is ever overwritten."""
+
+
+class WriteError(LcveError, OSError):
+    """The output could not be written; nothing of it is left."""
+
+
+class MissingDependencyError(LcveError, ImportError):
+    """An optional package that this step needs is not installed."""

@@ -1,0 +1,318 @@
+"""Hugging Face folders: ``config.json``, weights, and the processor's file where there is one.
+
+Source: Hugging Face transformers, ``configuration_*.py``, ``modeling_*.py``, ``image_processing_*.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from lcve_deploy.errors import CheckpointError, UnsupportedModelError
+from lcve_deploy.exporters.checkpoints.assemble import assemble, require_finite, sinusoid_table
+from lcve_deploy.exporters.checkpoints.layouts import HF_VIDEOMAE, HF_VIVIT, Rule
+from lcve_deploy.exporters.checkpoints.options import CheckpointOptions
+from lcve_deploy.exporters.checkpoints.reading import read_folder_weights, read_json_file
+from lcve_deploy.exporters.checkpoints.refusals import refuse_model_type
+from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.transformer import (
+    IMAGENET,
+    Activation,
+    Normalisation,
+    Readout,
+    TransformerConfig,
+    VideoTransformer,
+)
+
+__all__ = ["FAMILIES", "class_names", "load_folder", "short_side"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What is particular to one model type.
+
+    Args:
+        architecture: the class that has the classifier.
+        rules: where the weights are.
+        defaults: of the configuration, for what ``config.json`` leaves out.
+        normalisation: where no processor file says it; None where it must be said.
+        rescale_factor: of the processor, where its file does not say.
+        offset: whether the processor subtracts 1 after that, where its file does not say.
+        class_token: whether the classifier reads one.
+        final_eps: of the final LayerNorm; None where it is the blocks'.
+    """
+
+    architecture: str
+    rules: tuple[Rule, ...]
+    defaults: Mapping[str, Any]
+    normalisation: Normalisation | None
+    rescale_factor: float = 1 / 255
+    offset: bool = False
+    class_token: bool = False
+    final_eps: float | None = None
+
+
+_COMMON: Final = {
+    "image_size": 224,
+    "num_channels": 3,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "qkv_bias": True,
+}
+
+FAMILIES: Final = {
+    "videomae": Family(
+        architecture="VideoMAEForVideoClassification",
+        rules=HF_VIDEOMAE,
+        defaults={
+            **_COMMON,
+            "num_frames": 16,
+            "tubelet_size": 2,
+            "patch_size": 16,
+            "hidden_act": "gelu",
+            "layer_norm_eps": 1e-12,
+            "use_mean_pooling": True,
+        },
+        normalisation=IMAGENET,
+        final_eps=1e-5,
+    ),
+    "vivit": Family(
+        architecture="VivitForVideoClassification",
+        rules=HF_VIVIT,
+        defaults={
+            **_COMMON,
+            "num_frames": 32,
+            "tubelet_size": [2, 16, 16],
+            "hidden_act": "gelu_fast",
+            "layer_norm_eps": 1e-6,
+        },
+        normalisation=None,
+        rescale_factor=1 / 127.5,
+        offset=True,
+        class_token=True,
+    ),
+}
+
+_ACTIVATIONS: Final = {
+    "gelu": Activation.GELU,
+    "gelu_python": Activation.GELU,
+    "gelu_fast": Activation.GELU_TANH,
+    "gelu_new": Activation.GELU_TANH,
+    "gelu_pytorch_tanh": Activation.GELU_TANH,
+    "quick_gelu": Activation.QUICK_GELU,
+    "relu": Activation.RELU,
+    "silu": Activation.SILU,
+    "swish": Activation.SILU,
+}
+
+_PROCESSOR_FILES: Final = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
+
+
+def load_folder(folder: Path, options: CheckpointOptions) -> VideoTransformer:
+    """Read a Hugging Face folder.
+
+    Raises:
+        CheckpointError: damaged, unsafe, incomplete, or silent on what must be known.
+        UnsupportedModelError: a model that cannot be exact, or that has no row in ``FAMILIES``.
+    """
+    settings = read_json_file(folder / "config.json")
+    family = _family(settings)
+    settings = {**family.defaults, **settings}
+    if "qv_bias" in settings:  # transformers 5 renamed VideoMAE's
+        settings["qkv_bias"] = settings["qv_bias"]
+    config = _config(settings, family, options)
+    normalisation = options.normalisation or _normalisation(folder, family)
+    source = read_folder_weights(folder)
+    require_finite(source)
+    weights = assemble(source, family.rules, config)
+    if "positional_encoding" not in weights and not config.prefix_tokens:
+        weights["positional_encoding"] = sinusoid_table(config.geometry.cubes, config.width)
+    return VideoTransformer(config=config, weights=weights, normalisation=normalisation)
+
+
+def class_names(folder: Path) -> tuple[str, ...] | None:
+    """Class names of a folder's ``id2label``, in order; None where it has none."""
+    labels = read_json_file(folder / "config.json").get("id2label")
+    if not isinstance(labels, dict):
+        return None
+    try:
+        return tuple(str(labels[key]) for key in sorted(labels, key=int))
+    except ValueError:
+        return None
+
+
+def short_side(folder: Path) -> int | None:
+    """Length that the processor resizes a frame's shorter side to; None where it does not say."""
+    size = _processor(folder).get("size")
+    edge = size.get("shortest_edge") if isinstance(size, dict) else size
+    return edge if isinstance(edge, int) and edge > 0 else None
+
+
+def _family(settings: Mapping[str, Any]) -> Family:
+    model_type = str(settings.get("model_type"))
+    if model_type not in FAMILIES:
+        raise refuse_model_type(model_type, FAMILIES)
+    family = FAMILIES[model_type]
+    architectures = settings.get("architectures") or [family.architecture]
+    if family.architecture not in architectures:
+        raise UnsupportedModelError(
+            f"expected {family.architecture}, received {', '.join(map(str, architectures))}",
+            hint="export a fine-tuned classifier, not a pre-trained encoder alone",
+        )
+    return family
+
+
+def _config(settings: Mapping[str, Any], family: Family, options: CheckpointOptions) -> TransformerConfig:
+    activation = _ACTIVATIONS.get(str(settings["hidden_act"]))
+    if activation is None:
+        raise UnsupportedModelError(
+            f"the activation {settings['hidden_act']!r} is not known", hint=f"known: {', '.join(_ACTIVATIONS)}"
+        )
+    mean_pooling = not family.class_token and _flag(settings, "use_mean_pooling")
+    eps = _number(settings, "layer_norm_eps")
+    unpooled = Readout.CLASS_TOKEN if family.class_token else Readout.FIRST_CUBE
+    config = TransformerConfig(
+        geometry=_geometry(settings),
+        width=_size(settings, "hidden_size"),
+        depth=_size(settings, "num_hidden_layers"),
+        heads=_size(settings, "num_attention_heads"),
+        hidden=_size(settings, "intermediate_size"),
+        classes=_classes(settings),
+        activation=activation,
+        block_eps=eps,
+        final_eps=family.final_eps if family.final_eps and mean_pooling else eps,
+        readout=Readout.MEAN if mean_pooling else unpooled,
+        qkv_bias=_flag(settings, "qkv_bias"),
+    )
+    _require_agreement(config, options)
+    return config
+
+
+def _require_agreement(config: TransformerConfig, options: CheckpointOptions) -> None:
+    """What the owner says must not contradict what the folder says."""
+    geometry = config.geometry
+    stated = {
+        "--num-heads": (options.heads, config.heads),
+        "--frames": (options.frames, geometry.frames),
+        "--size": (options.size, geometry.height),
+    }
+    wrong = [f"{name} {said}, the folder says {is_}" for name, (said, is_) in stated.items() if said not in (None, is_)]
+    if wrong:
+        raise CheckpointError(
+            f"the options contradict config.json: {'; '.join(wrong)}; interpolated positions are not made",
+            hint="leave these options out for a Hugging Face folder",
+        )
+
+
+def _geometry(settings: Mapping[str, Any]) -> ClipGeometry:
+    height, width = _pair(settings, "image_size")
+    tubelet = settings["tubelet_size"]
+    if isinstance(tubelet, int):
+        rows, columns = _pair(settings, "patch_size")
+        cube = (tubelet, rows, columns)
+    elif isinstance(tubelet, Sequence) and len(tubelet) == 3 and all(isinstance(n, int) for n in tubelet):
+        cube = (tubelet[0], tubelet[1], tubelet[2])
+    else:
+        raise CheckpointError(f"config.json: expected a tubelet_size like 2 or [2, 16, 16], received {tubelet!r}")
+    try:
+        return ClipGeometry(
+            frames=_size(settings, "num_frames"),
+            height=height,
+            width=width,
+            channels=_size(settings, "num_channels"),
+            cube=cube,
+        )
+    except ValueError as error:
+        raise CheckpointError(f"config.json: {error}") from None
+
+
+def _classes(settings: Mapping[str, Any]) -> int:
+    labels = settings.get("id2label")
+    return len(labels) if isinstance(labels, dict) and labels else int(settings.get("num_labels", 2))
+
+
+def _size(settings: Mapping[str, Any], name: str) -> int:
+    value = settings[name]
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise CheckpointError(f"config.json: expected a whole number above zero for {name}, received {value!r}")
+    return value
+
+
+def _pair(settings: Mapping[str, Any], name: str) -> tuple[int, int]:
+    value = settings[name]
+    pair = list(value) if isinstance(value, list) else [value, value]
+    if len(pair) != 2 or not all(isinstance(size, int) and size > 0 for size in pair):
+        raise CheckpointError(f"config.json: expected one or two sizes for {name}, received {value!r}")
+    return pair[0], pair[1]
+
+
+def _flag(settings: Mapping[str, Any], name: str) -> bool:
+    value = settings[name]
+    if not isinstance(value, bool):
+        raise CheckpointError(f"config.json: expected true or false for {name}, received {value!r}")
+    return value
+
+
+def _number(settings: Mapping[str, Any], name: str) -> float:
+    value = settings[name]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise CheckpointError(f"config.json: expected a number from 0 to 1 for {name}, received {value!r}")
+    return float(value)
+
+
+def _processor(folder: Path) -> dict[str, Any]:
+    """The settings of a folder's image or video processor; empty where it has none."""
+    for name in _PROCESSOR_FILES:
+        if (folder / name).is_file():
+            settings = read_json_file(folder / name)
+            for inner in ("video_processor", "image_processor"):
+                if isinstance(settings.get(inner), dict):
+                    return dict(settings[inner])
+            return settings
+    return {}
+
+
+def _normalisation(folder: Path, family: Family) -> Normalisation:
+    """Whatever the processor does to a value x, written as (x/255 - m)/s.
+
+    It computes ((x·r - o) - mean)/std, with rescale factor r, and o = 1 where it has an offset
+    (ViViT); so m = (o + mean)/(255 r) and s = std/(255 r).
+    """
+    settings = _processor(folder)
+    if not settings:
+        if family.normalisation is None:
+            raise CheckpointError(
+                f"{folder} has no {_PROCESSOR_FILES[0]}, so the input normalisation of the model is not known",
+                hint="pass it: --mean a,b,c --std a,b,c for values 0..1",
+            )
+        return family.normalisation
+    rescales = settings.get("do_rescale", True)
+    factor = settings.get("rescale_factor", family.rescale_factor) if rescales else 1.0
+    offset = 1.0 if rescales and settings.get("offset", family.offset) else 0.0
+    normalises = settings.get("do_normalize", True)
+    mean, std = (
+        _channels(settings, name, default) if normalises else default * 3
+        for name, default in (("image_mean", [0.0]), ("image_std", [1.0]))
+    )
+    if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not factor > 0:
+        raise CheckpointError(f"expected a rescale_factor above zero, received {factor!r}")
+    span = 255.0 * factor
+    return Normalisation(mean=tuple((offset + m) / span for m in mean), std=tuple(s / span for s in std))
+
+
+def _channels(settings: Mapping[str, Any], name: str, default: list[float]) -> list[float]:
+    value = settings.get(name)
+    if value is None:
+        raise CheckpointError(
+            f"the processor's file normalises but has no {name}", hint="pass --mean a,b,c and --std a,b,c"
+        )
+    values = value if isinstance(value, list) else [value] * 3
+    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
+        raise CheckpointError(f"expected numbers for {name} in the processor's file, received {value!r}")
+    return [float(v) for v in values]
+
+

@@ -1,0 +1,122 @@
+"""Where each family of checkpoints keeps which weight: a table, read by ``assemble``.
+
+A rule names one of our weights and, in order of preference, the source names that make it. Several
+source names are joined along the rows; ``ZEROS`` stands for a part that the family does not have
+(VideoMAE's keys have no bias). ``{i}`` is the number of the block.
+
+Sources: MCG-NJU/VideoMAE and OpenGVLab/VideoMAEv2 (``modeling_finetune.py``); Hugging Face
+transformers (``modeling_videomae.py``, ``modeling_vivit.py``; names of versions 4 and 5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["HF_VIDEOMAE", "HF_VIVIT", "OFFICIAL", "ZEROS", "Rule"]
+
+ZEROS: Final = "<zeros>"
+
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One weight: our name, and the alternatives for its sources."""
+
+    target: str
+    sources: tuple[Names, ...]
+
+
+def _rules(*rows: tuple[str, *tuple[str | Names, ...]]) -> tuple[Rule, ...]:
+    return tuple(
+        Rule(target, tuple((source,) if isinstance(source, str) else source for source in sources))
+        for target, *sources in rows
+    )
+
+
+OFFICIAL: Final = _rules(
+    ("cube_embedding.weight", "patch_embed.proj.weight"),
+    ("cube_embedding.bias", "patch_embed.proj.bias"),
+    ("positional_encoding", "pos_embed"),
+    ("blocks.{i}.norm1.weight", "blocks.{i}.norm1.weight"),
+    ("blocks.{i}.norm1.bias", "blocks.{i}.norm1.bias"),
+    ("blocks.{i}.attention.qkv.weight", "blocks.{i}.attn.qkv.weight"),
+    ("blocks.{i}.attention.qkv.bias", ("blocks.{i}.attn.q_bias", ZEROS, "blocks.{i}.attn.v_bias")),
+    ("blocks.{i}.attention.log_scale", "blocks.{i}.attn.scale"),
+    ("blocks.{i}.attention.projection.weight", "blocks.{i}.attn.proj.weight"),
+    ("blocks.{i}.attention.projection.bias", "blocks.{i}.attn.proj.bias"),
+    ("blocks.{i}.scale1", "blocks.{i}.gamma_1"),
+    ("blocks.{i}.scale2", "blocks.{i}.gamma_2"),
+    ("blocks.{i}.norm2.weight", "blocks.{i}.norm2.weight"),
+    ("blocks.{i}.norm2.bias", "blocks.{i}.norm2.bias"),
+    ("blocks.{i}.mlp.fc1.weight", "blocks.{i}.mlp.fc1.weight"),
+    ("blocks.{i}.mlp.fc1.bias", "blocks.{i}.mlp.fc1.bias"),
+    ("blocks.{i}.mlp.fc2.weight", "blocks.{i}.mlp.fc2.weight"),
+    ("blocks.{i}.mlp.fc2.bias", "blocks.{i}.mlp.fc2.bias"),
+    ("norm.weight", "fc_norm.weight", "norm.weight"),
+    ("norm.bias", "fc_norm.bias", "norm.bias"),
+    ("head.weight", "head.weight"),
+    ("head.bias", "head.bias"),
+)
+
+_LAYER: Final = "{body}.encoder.layer.{{i}}."
+_LAYER_5: Final = "{body}.layers.{{i}}."
+
+
+def _hugging_face(body: str, *own: tuple[str, *tuple[str | Names, ...]]) -> tuple[Rule, ...]:
+    """The rules that transformers' video models share; the second names are those of version 5."""
+    old, new = _LAYER.format(body=body), _LAYER_5.format(body=body)
+    linear = {
+        "attention.projection": ("attention.output.dense", "attention.o_proj"),
+        "mlp.fc1": ("intermediate.dense", "mlp.fc1"),
+        "mlp.fc2": ("output.dense", "mlp.fc2"),
+        "norm1": ("layernorm_before", "layernorm_before"),
+        "norm2": ("layernorm_after", "layernorm_after"),
+    }
+    shared = [
+        (f"blocks.{{i}}.{ours}.{kind}", f"{old}{first}.{kind}", f"{new}{second}.{kind}")
+        for ours, (first, second) in linear.items()
+        for kind in ("weight", "bias")
+    ]
+    return _rules(
+        ("cube_embedding.weight", f"{body}.embeddings.patch_embeddings.projection.weight"),
+        ("cube_embedding.bias", f"{body}.embeddings.patch_embeddings.projection.bias"),
+        (
+            "blocks.{i}.attention.qkv.weight",
+            tuple(f"{old}attention.attention.{part}.weight" for part in ("query", "key", "value")),
+            tuple(f"{new}attention.{part}_proj.weight" for part in "qkv"),
+        ),
+        *shared,
+        *own,
+        ("head.weight", "classifier.weight"),
+        ("head.bias", "classifier.bias"),
+    )
+
+
+_VIDEOMAE_LAYER: Final = _LAYER.format(body="videomae")
+_VIVIT_LAYER, _VIVIT_LAYER_5 = _LAYER.format(body="vivit"), _LAYER_5.format(body="vivit")
+
+HF_VIDEOMAE: Final = _hugging_face(
+    "videomae",
+    (
+        "blocks.{i}.attention.qkv.bias",
+        (f"{_VIDEOMAE_LAYER}attention.attention.q_bias", ZEROS, f"{_VIDEOMAE_LAYER}attention.attention.v_bias"),
+        (f"{_VIDEOMAE_LAYER}attention.attention.query.bias", ZEROS, f"{_VIDEOMAE_LAYER}attention.attention.value.bias"),
+    ),
+    ("norm.weight", "fc_norm.weight", "videomae.layernorm.weight"),
+    ("norm.bias", "fc_norm.bias", "videomae.layernorm.bias"),
+)
+
+HF_VIVIT: Final = _hugging_face(
+    "vivit",
+    ("prefix_tokens", "vivit.embeddings.cls_token"),
+    ("positional_encoding", "vivit.embeddings.position_embeddings"),
+    (
+        "blocks.{i}.attention.qkv.bias",
+        tuple(f"{_VIVIT_LAYER}attention.attention.{part}.bias" for part in ("query", "key", "value")),
+        tuple(f"{_VIVIT_LAYER_5}attention.{part}_proj.bias" for part in "qkv"),
+    ),
+    ("norm.weight", "vivit.layernorm.weight"),
+    ("norm.bias", "vivit.layernorm.bias"),
+)

@@ -1,0 +1,154 @@
+"""Reading tensors from files that nobody vouches for. Pickles are never run.
+
+``.pth`` and ``.bin`` files are read by torch's restricted unpickler, which knows tensors, plain
+containers and the few inert classes named here, and refuses everything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["read_folder_weights", "read_json_file", "read_pickled", "to_arrays"]
+
+_CORRUPT: Final = (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OSError)
+
+_WEIGHT_FILES: Final = ("model.safetensors", "pytorch_model.bin")
+
+
+def read_pickled(path: Path) -> Any:
+    """Content of a ``torch.save`` file; tensors stay on disk until they are used.
+
+    Raises:
+        CheckpointError: damaged, not such a file, or one that asks to run code.
+    """
+    import torch
+
+    try:
+        with torch.serialization.safe_globals(_inert_classes()):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} was refused: it holds more than tensors and plain values, and loading it could run code "
+            f"({_first_line(error)})",
+            hint="save the weights alone, with torch.save(model.state_dict(), path), where you trust the file",
+        ) from None
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no checkpoint at {path}") from None
+    except _CORRUPT as error:
+        raise CheckpointError(
+            f"{path} cannot be read as a PyTorch checkpoint: damaged, or another kind of file ({_first_line(error)})"
+        ) from None
+
+
+def read_folder_weights(folder: Path) -> dict[str, npt.NDArray[np.floating]]:
+    """Weights of a Hugging Face folder: safetensors or ``.bin``, whole or in shards.
+
+    Raises:
+        CheckpointError: no weights, damaged ones, or a shard outside the folder.
+    """
+    for name in _WEIGHT_FILES:
+        read = _read_safetensors if name.endswith(".safetensors") else _read_bin
+        if (folder / name).is_file():
+            return read(folder / name)
+        if (folder / f"{name}.index.json").is_file():
+            return _read_shards(folder, f"{name}.index.json", read)
+    raise CheckpointError(f"expected {' or '.join(_WEIGHT_FILES)} in {folder}, found neither")
+
+
+def read_json_file(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        CheckpointError: not JSON, or not an object.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise CheckpointError(f"expected {path.name} in {path.parent}, found none") from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"expected an object in {path}, received {type(value).__name__}")
+    return value
+
+
+def to_arrays(tensors: Mapping[Any, Any]) -> dict[str, npt.NDArray[np.floating]]:
+    """Tensors as NumPy arrays that share their memory; half precisions become float32.
+
+    Raises:
+        CheckpointError: names what is not a floating-point tensor.
+    """
+    import torch
+
+    wrong = [str(n) for n, t in tensors.items() if not isinstance(t, torch.Tensor) or not t.is_floating_point()]
+    if wrong:
+        raise CheckpointError(f"expected floating-point tensors, received something else for: {', '.join(wrong[:8])}")
+    return {str(name): _array(tensor) for name, tensor in tensors.items()}
+
+
+def _array(tensor: Tensor) -> npt.NDArray[np.floating]:
+    import torch
+
+    if tensor.dtype not in (torch.float32, torch.float64):
+        tensor = tensor.to(torch.float32)
+    array: npt.NDArray[np.floating] = tensor.detach().numpy()
+    return array
+
+
+def _read_safetensors(path: Path) -> dict[str, npt.NDArray[np.floating]]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return to_arrays(load_file(path))
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged, or not a safetensors file ({error})") from None
+
+
+def _read_bin(path: Path) -> dict[str, npt.NDArray[np.floating]]:
+    content = read_pickled(path)
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"expected named tensors in {path}, received {type(content).__name__}")
+    return to_arrays(content)
+
+
+def _read_shards(
+    folder: Path, index: str, read: Callable[[Path], dict[str, npt.NDArray[np.floating]]]
+) -> dict[str, npt.NDArray[np.floating]]:
+    shards = read_json_file(folder / index).get("weight_map")
+    if not isinstance(shards, dict):
+        raise CheckpointError(f"expected a weight_map in {folder / index}")
+    weights: dict[str, npt.NDArray[np.floating]] = {}
+    for name in sorted(set(map(str, shards.values()))):
+        if PurePath(name).name != name or not (folder / name).is_file():
+            raise CheckpointError(f"the shard {name!r} of {folder / index} is not a file of the folder")
+        weights |= read(folder / name)
+    return weights
+
+
+def _inert_classes() -> list[Any]:
+    """Classes that training scripts save beside weights, and that do nothing when they are made."""
+    scalar = np.float64(0).__reduce__()[0]
+    dtypes = [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
+    return [argparse.Namespace, (scalar, "numpy.core.multiarray.scalar"), scalar, np.dtype, *dtypes]
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error)
+    marker = "Unsupported"
+    picked = text[text.index(marker) :] if marker in text else text
+    return (picked.splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,301 @@
+"""A scrambled model as an ONNX graph, built node by node.
+
+The graph is built here and not traced from PyTorch, for three reasons: parity then compares two
+pieces of code that share nothing; the file carries no trace of where it came from (no stack, path,
+doc string or source name); and every keyed tensor is an initializer of its own, so that a key can be
+rotated by replacing those alone.
+
+In: ``clips``, uint8 ``[batch, N, L]`` or ``[batch, T, H, W, C]``. Out: ``logits``, float32
+``[batch, classes]``. Only the batch is dynamic: the key is bound to the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.clips import Layout
+from lcve_deploy.transformer import Activation, Attention, ScrambledTransformer, logit_scale
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["DEFAULT_OPSET", "INPUT", "KEYED_TENSORS", "OPSETS", "OUTPUT", "read_heads", "write_onnx"]
+
+OPSETS: Final = range(18, 24)
+DEFAULT_OPSET: Final = 20
+
+INPUT: Final = "clips"
+OUTPUT: Final = "logits"
+
+KEYED_TENSORS: Final = (
+    "cube_embedding.weight",
+    "positional_encoding",
+    "readout.index",
+    "head.weight",
+    "head.bias",
+)
+"""The only initializers that depend on the secret."""
+
+EXTERNAL_DATA_BYTES: Final = 64 * 2**20
+"""Weights above this go to a file beside the graph, which engines can map instead of parse."""
+
+_IR_VERSION: Final = 10
+_GELU_OPSET: Final = 20
+_HEADS: Final = "attention_heads"
+_NORM_FLOOR: Final = 1e-12
+
+Progress = Callable[[int, int], None]
+
+
+def write_onnx(
+    model: ScrambledTransformer,
+    path: Path,
+    *,
+    layout: Layout,
+    opset: int = DEFAULT_OPSET,
+    progress: Progress | None = None,
+) -> None:
+    """Write ``model.onnx``, and its external data ``model.onnx.data`` where the model is large.
+
+    Args:
+        model: weights that are scrambled already.
+        path: file to write; the folder is being staged by the caller.
+        layout: how clips travel.
+        opset: version of the ONNX operators, one of ``OPSETS``.
+        progress: called with the number of tensors written and their total.
+
+    Raises:
+        ValueError: an opset outside ``OPSETS``.
+    """
+    import onnx_ir as ir
+
+    if opset not in OPSETS:
+        raise ValueError(f"expected an opset from {OPSETS.start} to {OPSETS.stop - 1}, received {opset}")
+    graph = _Builder(model, layout=layout, opset=opset).build()
+    exported = ir.Model(
+        graph,
+        ir_version=_IR_VERSION,
+        producer_name="lcve-deploy",
+        metadata_props={_HEADS: str(model.config.heads)},
+    )
+    size = sum(value.const_value.nbytes for value in graph.initializers.values() if value.const_value is not None)
+    large = size > EXTERNAL_DATA_BYTES
+    ir.save(
+        exported,
+        path,
+        external_data=f"{path.name}.data" if large else None,
+        size_threshold_bytes=1024,
+        callback=(lambda _, info: progress(info.index + 1, info.total)) if progress else None,
+    )
+
+
+def read_heads(path: Path) -> int | None:
+    """Attention heads of an exported graph; None where it does not say.
+
+    An official checkpoint does not say them, so the graph does.
+    """
+    import onnx_ir as ir
+
+    text = ir.load(path).metadata_props.get(_HEADS, "")
+    return int(text) if text.isdecimal() else None
+
+
+class _Builder:
+    """Lays the nodes of one model onto a tape."""
+
+    def __init__(self, model: ScrambledTransformer, *, layout: Layout, opset: int) -> None:
+        from onnx_ir import tape
+
+        self._model, self._config = model, model.config
+        self._layout, self._opset = layout, opset
+        self._tape = tape.Tape()
+        self._constants: dict[str, ir.Value] = {}
+        self._count = 0
+
+    def build(self) -> ir.Graph:
+        import onnx_ir as ir
+
+        config = self._config
+        clips = ir.Value(
+            name=INPUT,
+            type=ir.TensorType(ir.DataType.UINT8),
+            shape=ir.Shape(["batch", *self._layout.shape(config.geometry)]),
+        )
+        x = self._embed(clips)
+        for i in range(config.depth):
+            x = self._block(x, f"blocks.{i}.")
+        logits = self._classify(x)
+        logits.name = OUTPUT
+        logits.type = ir.TensorType(ir.DataType.FLOAT)
+        logits.shape = ir.Shape(["batch", config.classes])
+        return ir.Graph(
+            [clips],
+            [logits],
+            nodes=self._tape.nodes,
+            initializers=self._tape.initializers,
+            opset_imports={"": self._opset},
+            name="encrypted_video_transformer",
+        )
+
+    def _embed(self, clips: ir.Value) -> ir.Value:
+        if self._layout is Layout.VIDEO:
+            clips = self._patchify(clips)
+        x = self._linear(self._op("Cast", clips, to=_float()), "cube_embedding")
+        if self._config.prefix_tokens:
+            x = self._op("Concat", self._prefix_of(x), x, axis=1)
+        return self._op("Add", x, self._weight("positional_encoding"))
+
+    def _patchify(self, clips: ir.Value) -> ir.Value:
+        """``[batch, T, H, W, C]`` to ``[batch, N, L]``, still as bytes."""
+        geometry = self._config.geometry
+        (nt, nh, nw), (t, h, w) = geometry.grid, geometry.cube
+        apart = self._reshape(clips, (0, nt, t, nh, h, nw, w, geometry.channels))
+        together = self._op("Transpose", apart, perm=[0, 1, 3, 5, 2, 4, 6, 7])
+        return self._reshape(together, (0, geometry.cubes, geometry.values))
+
+    def _prefix_of(self, x: ir.Value) -> ir.Value:
+        """The prefix tokens, once for every clip of the batch."""
+        batch = self._op("Shape", x, start=0, end=1)
+        rest = self._ints((self._config.prefix_tokens, self._config.width))
+        return self._op("Expand", self._weight("prefix_tokens"), self._op("Concat", batch, rest, axis=0))
+
+    def _block(self, x: ir.Value, block: str) -> ir.Value:
+        attended = self._attention(self._norm(x, f"{block}norm1", self._config.block_eps), block)
+        x = self._op("Add", x, self._branch(attended, f"{block}scale1"))
+        mixed = self._mlp(self._norm(x, f"{block}norm2", self._config.block_eps), block)
+        return self._op("Add", x, self._branch(mixed, f"{block}scale2"))
+
+    def _attention(self, x: ir.Value, block: str) -> ir.Value:
+        config = self._config
+        cosine = config.attention is Attention.COSINE
+        qkv = self._linear(x, f"{block}attention.qkv", change=None if cosine else self._scale_queries)
+        queries, keys, values = (self._heads(part) for part in self._split(qkv))
+        if cosine:
+            scale = logit_scale(self._model.weights[f"{block}attention.log_scale"]).reshape(1, -1, 1, 1)
+            learned = self._constant(f"{block}attention.scale", scale.astype(np.float32))
+            queries, keys = self._op("Mul", self._unit(queries), learned), self._unit(keys)
+        scores = self._op("MatMul", queries, self._op("Transpose", keys, perm=[0, 1, 3, 2]))
+        mixed = self._op("MatMul", self._op("Softmax", scores, axis=-1), values)
+        joined = self._reshape(self._op("Transpose", mixed, perm=[0, 2, 1, 3]), (0, 0, config.width))
+        return self._linear(joined, f"{block}attention.projection")
+
+    def _scale_queries(self, array: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """Scale the rows that make queries by 1/√(head width), which saves a pass over the tokens."""
+        scaled = array.astype(np.float64)
+        scaled[: self._config.width] *= self._config.head_width**-0.5
+        return scaled
+
+    def _heads(self, x: ir.Value) -> ir.Value:
+        apart = self._reshape(x, (0, 0, self._config.heads, self._config.head_width))
+        return self._op("Transpose", apart, perm=[0, 2, 1, 3])
+
+    def _unit(self, x: ir.Value) -> ir.Value:
+        length = self._op("ReduceL2", x, self._ints((-1,)), keepdims=1)
+        floor = self._constant("norm_floor", np.array(_NORM_FLOOR, np.float32))
+        return self._op("Div", x, self._op("Max", length, floor))
+
+    def _mlp(self, x: ir.Value, block: str) -> ir.Value:
+        return self._linear(self._activate(self._linear(x, f"{block}mlp.fc1")), f"{block}mlp.fc2")
+
+    def _activate(self, x: ir.Value) -> ir.Value:
+        match self._config.activation:
+            case Activation.GELU:
+                return self._gelu(x)
+            case Activation.GELU_TANH:
+                return self._gelu_tanh(x)
+            case Activation.QUICK_GELU:
+                return self._op("Mul", x, self._op("Sigmoid", self._op("Mul", x, self._scalar(1.702))))
+            case Activation.RELU:
+                return self._op("Relu", x)
+            case Activation.SILU:
+                return self._op("Mul", x, self._op("Sigmoid", x))
+
+    def _gelu(self, x: ir.Value) -> ir.Value:
+        if self._opset >= _GELU_OPSET:
+            return self._op("Gelu", x)
+        erf = self._op("Erf", self._op("Div", x, self._scalar(2**0.5)))
+        return self._op("Mul", self._op("Mul", x, self._op("Add", erf, self._scalar(1.0))), self._scalar(0.5))
+
+    def _gelu_tanh(self, x: ir.Value) -> ir.Value:
+        if self._opset >= _GELU_OPSET:
+            return self._op("Gelu", x, approximate="tanh")
+        cube = self._op("Mul", self._op("Mul", self._op("Mul", x, x), x), self._scalar(0.044715))
+        inner = self._op("Mul", self._op("Add", x, cube), self._scalar((2 / np.pi) ** 0.5))
+        tanh = self._op("Add", self._op("Tanh", inner), self._scalar(1.0))
+        return self._op("Mul", self._op("Mul", x, tanh), self._scalar(0.5))
+
+    def _branch(self, x: ir.Value, name: str) -> ir.Value:
+        return self._op("Mul", x, self._weight(name)) if self._config.layer_scale else x
+
+    def _classify(self, x: ir.Value) -> ir.Value:
+        if self._model.readout_index is None:
+            pooled = self._op("ReduceMean", x, self._ints((1,)), keepdims=0)
+        else:
+            index = self._constant("readout.index", np.array(self._model.readout_index, np.int64))
+            pooled = self._op("Gather", x, index, axis=1)
+        return self._linear(self._norm(pooled, "norm", self._config.final_eps), "head")
+
+    # What follows knows ONNX and nothing of the model.
+
+    def _norm(self, x: ir.Value, name: str, eps: float) -> ir.Value:
+        weight, bias = self._weight(f"{name}.weight"), self._weight(f"{name}.bias")
+        return self._op("LayerNormalization", x, weight, bias, axis=-1, epsilon=eps)
+
+    def _linear(self, x: ir.Value, name: str, change: _Change | None = None) -> ir.Value:
+        product = self._op("MatMul", x, self._weight(f"{name}.weight", change, transpose=True))
+        if f"{name}.bias" not in self._model.weights:
+            return product
+        return self._op("Add", product, self._weight(f"{name}.bias", change))
+
+    def _split(self, x: ir.Value) -> Sequence[ir.Value]:
+        self._count += 1
+        return self._tape.op_multi_out(
+            "Split", [x], {"axis": -1, "num_outputs": 3}, num_outputs=3, name=f"Split_{self._count}"
+        )
+
+    def _reshape(self, x: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+        return self._op("Reshape", x, self._ints(shape))
+
+    def _op(self, kind: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
+        self._count += 1
+        return self._tape.op(kind, inputs, attributes, name=f"{kind}_{self._count}")
+
+    def _weight(self, name: str, change: _Change | None = None, *, transpose: bool = False) -> ir.Value:
+        """A weight as float32; made only when it is written, so that one copy at a time is in memory."""
+        import onnx_ir as ir
+
+        array = self._model.weights[name]
+
+        def make() -> ir.Tensor:
+            changed = change(array) if change else array
+            return ir.Tensor(np.ascontiguousarray(changed.T if transpose else changed, np.float32), name=name)
+
+        shape = ir.Shape(array.shape[::-1] if transpose else array.shape)
+        return self._tape.initializer(ir.LazyTensor(make, dtype=ir.DataType.FLOAT, shape=shape, name=name), name)
+
+    def _ints(self, values: tuple[int, ...]) -> ir.Value:
+        return self._constant("shape_" + "_".join(map(str, values)).replace("-", "m"), np.array(values, np.int64))
+
+    def _scalar(self, value: float) -> ir.Value:
+        return self._constant(f"scalar_{value:.6g}", np.array(value, np.float32))
+
+    def _constant(self, name: str, array: npt.NDArray[Any]) -> ir.Value:
+        import onnx_ir as ir
+
+        if name not in self._constants:
+            self._constants[name] = self._tape.initializer(ir.tensor(array, name=name), name)
+        return self._constants[name]
+
+
+_Change = Callable[[npt.NDArray[np.floating]], npt.NDArray[np.floating]]
+
+
+def _float() -> int:
+    import onnx_ir as ir
+
+    return int(ir.DataType.FLOAT)

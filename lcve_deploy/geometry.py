@@ -1,0 +1,109 @@
+"""Clip geometry: how a clip divides into cubes.
+
+The only room that reshapes clips into cubes and back. Cubes are numbered row-major over the
+(time, row, column) grid; the values of a cube are flattened row-major over (t, h, w, C).
+
+Source: LCVE paper, section 3.2, steps 2, 4, 6 and 7; format of scheme ``lcve-1``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Self
+
+__all__ = ["ClipGeometry"]
+
+_PATTERN = re.compile(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)x([1-9]\d*)/([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", re.ASCII)
+
+# Arrays of NumPy, CuPy or torch: whatever has the array API's functions in a namespace.
+Array = Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipGeometry:
+    """Size of a clip and of its cubes.
+
+    Args:
+        frames: T, frames of a clip.
+        height: H, pixels.
+        width: W, pixels.
+        channels: C, values of a pixel.
+        cube: (t, h, w), frames and pixels of a cube; T, H and W must be multiples of them.
+
+    Raises:
+        ValueError: a size below one, or a clip that is not a whole number of cubes.
+    """
+
+    frames: int
+    height: int
+    width: int
+    channels: int = 3
+    cube: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        if min(self.frames, self.height, self.width, self.channels, *self.cube) < 1:
+            raise ValueError(f"every size of a geometry must be at least 1, received {self}")
+        uneven = [
+            f"{name} {size} is not a multiple of the cube's {step}"
+            for name, size, step in zip(("frames", "height", "width"), self.clip_shape, self.cube, strict=False)
+            if size % step
+        ]
+        if uneven:
+            raise ValueError(f"a clip must be a whole number of cubes: {'; '.join(uneven)}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``TxHxWxC/txhxw``, for example ``16x224x224x3/2x16x16``."""
+        match = _PATTERN.fullmatch(text)
+        if match is None:
+            raise ValueError(f"expected a geometry such as 16x224x224x3/2x16x16, received {text!r}")
+        frames, height, width, channels, *cube = map(int, match.groups())
+        return cls(frames=frames, height=height, width=width, channels=channels, cube=(cube[0], cube[1], cube[2]))
+
+    def __str__(self) -> str:
+        return "x".join(map(str, self.clip_shape)) + "/" + "x".join(map(str, self.cube))
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """``(T, H, W, C)``."""
+        return self.frames, self.height, self.width, self.channels
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Cubes along time, rows and columns."""
+        t, h, w = self.cube
+        return self.frames // t, self.height // h, self.width // w
+
+    @property
+    def cubes(self) -> int:
+        """N, the number of cubes in a clip."""
+        nt, nh, nw = self.grid
+        return nt * nh * nw
+
+    @property
+    def values(self) -> int:
+        """L = t·h·w·C, the number of values in a cube."""
+        t, h, w = self.cube
+        return t * h * w * self.channels
+
+    def to_cubes(self, clip: Array, xp: Any) -> Array:
+        """Divide clips ``[..., T, H, W, C]`` into cubes ``[..., N, L]``; ``xp`` is their namespace."""
+        lead = tuple(clip.shape[:-4])
+        (nt, nh, nw), (t, h, w) = self.grid, self.cube
+        apart = xp.reshape(clip, (*lead, nt, t, nh, h, nw, w, self.channels))
+        together = xp.permute_dims(apart, _after(lead, (0, 2, 4, 1, 3, 5, 6)))
+        return xp.reshape(together, (*lead, self.cubes, self.values))
+
+    def from_cubes(self, cubes: Array, xp: Any) -> Array:
+        """The inverse of :meth:`to_cubes`: ``[..., N, L]`` to ``[..., T, H, W, C]``."""
+        lead = tuple(cubes.shape[:-2])
+        (nt, nh, nw), (t, h, w) = self.grid, self.cube
+        apart = xp.reshape(cubes, (*lead, nt, nh, nw, t, h, w, self.channels))
+        together = xp.permute_dims(apart, _after(lead, (0, 3, 1, 4, 2, 5, 6)))
+        return xp.reshape(together, (*lead, *self.clip_shape))
+
+
+def _after(lead: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    """``axes`` counted from the first axis that is not a batch axis."""
+    return (*range(len(lead)), *(len(lead) + axis for axis in axes))

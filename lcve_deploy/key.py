@@ -1,0 +1,169 @@
+"""The security key: create, derive, read and write.
+
+A key file is 48 bytes: ``LCVEKEY1``, 32 secret bytes, and the first 8 bytes of the SHA-256 over
+the 40 before. The secret never appears in a message, a log or a ``repr``.
+
+Source: format of scheme ``lcve-1``, sections "Key file" and "Derivation"; RFC 5869.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import stat
+import warnings
+from pathlib import Path
+from typing import Final, Self, final
+
+from lcve_deploy.errors import ExistsError, KeyFileError, WriteError
+
+__all__ = ["KeyFileWarning", "SecurityKey"]
+
+_MAGIC: Final = b"LCVEKEY1"
+_SECRET_BYTES: Final = 32
+_FILE_BYTES: Final = 48
+_NAME: Final = re.compile(r"[a-z0-9._-]{1,64}")
+
+
+class KeyFileWarning(UserWarning):
+    """A key file that people other than its owner can read."""
+
+
+@final
+class SecurityKey:
+    """A secret of 32 bytes, and what is derived from it.
+
+    Args:
+        secret: 32 bytes from a cryptographic random source.
+
+    Raises:
+        KeyFileError: the secret has another length.
+    """
+
+    __slots__ = ("_secret",)
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) != _SECRET_BYTES:
+            raise KeyFileError(f"a secret has {_SECRET_BYTES} bytes, received {len(secret)}")
+        self._secret = bytes(secret)
+
+    @classmethod
+    def create(cls) -> Self:
+        """A new key from the operating system's random source."""
+        return cls(secrets.token_bytes(_SECRET_BYTES))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read the content of a key file.
+
+        Raises:
+            KeyFileError: wrong magic, length or checksum, each with its own message.
+        """
+        if data[: len(_MAGIC)] != _MAGIC[: len(data)] or not data:
+            raise KeyFileError("not a key file: it does not begin with LCVEKEY1", hint="make one with: lcve keygen")
+        if len(data) != _FILE_BYTES:
+            raise KeyFileError(
+                f"a key file has {_FILE_BYTES} bytes, received {len(data)}", hint="restore the file from a copy"
+            )
+        if _checksum(data[:40]) != data[40:]:
+            raise KeyFileError("the key file is damaged: its checksum does not hold", hint="restore it from a copy")
+        return cls(data[8:40])
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a key file; warns when group or others can read it.
+
+        Raises:
+            KeyFileError: not a key file, or a damaged one.
+            FileNotFoundError: there is no such file.
+        """
+        try:
+            with open(path, "rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+                data = file.read(_FILE_BYTES + 1)
+                size = max(len(data), os.fstat(file.fileno()).st_size)
+        except IsADirectoryError:
+            raise KeyFileError(f"expected a key file, received a folder: {path}") from None
+        if data.startswith(_MAGIC) and size > _FILE_BYTES:
+            raise KeyFileError(f"a key file has {_FILE_BYTES} bytes, received {size}: {path}")
+        try:
+            key = cls.from_bytes(data)
+        except KeyFileError as error:
+            raise KeyFileError(f"{error}: {path}", hint=error.hint) from None
+        if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
+            warnings.warn(
+                f"{path} can be read by others (mode {stat.S_IMODE(mode):04o}); do: chmod 600 {path}",
+                KeyFileWarning,
+                stacklevel=2,
+            )
+        return key
+
+    def to_bytes(self) -> bytes:
+        """The 48 bytes of the key file."""
+        head = _MAGIC + self._secret
+        return head + _checksum(head)
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the key file with mode 0600; an existing file is never touched.
+
+        Raises:
+            ExistsError: the path exists.
+            WriteError: the file could not be written; nothing of it is left.
+        """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        try:
+            descriptor = os.open(path, flags, 0o600)
+        except FileExistsError:
+            raise ExistsError(
+                f"{path} exists, and a key file is never overwritten", hint="choose another path"
+            ) from None
+        except OSError as error:
+            raise WriteError(f"cannot write the key file {path}: {error.strerror}") from error
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(self.to_bytes())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            Path(path).unlink(missing_ok=True)
+            raise WriteError(f"cannot write the key file {path}: {error.strerror}") from error
+
+    @property
+    def key_id(self) -> str:
+        """32 hex digits that name the key without giving it away."""
+        return self.kdf("lcve-1/key-id", 16).hex()
+
+    def derive(self, name: str) -> SecurityKey:
+        """The key of one camera or client; whoever holds it cannot find this one.
+
+        Args:
+            name: 1 to 64 of ``a-z 0-9 . _ -``.
+        """
+        if not _NAME.fullmatch(name):
+            raise KeyFileError(f"a key name is 1 to 64 of a-z 0-9 . _ -, received {name!r}")
+        return SecurityKey(self.kdf(f"lcve-1/derived-key/{name}", _SECRET_BYTES))
+
+    def kdf(self, info: str, length: int, salt: bytes = b"") -> bytes:
+        """HKDF-SHA256 of the secret: ``length`` bytes for the ASCII label ``info``."""
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+        return HKDF(algorithm=SHA256(), length=length, salt=salt, info=info.encode("ascii")).derive(self._secret)
+
+    def __repr__(self) -> str:
+        return f"SecurityKey(key_id={self.key_id!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecurityKey) and secrets.compare_digest(self._secret, other._secret)
+
+    def __hash__(self) -> int:
+        return hash(self.key_id)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a security key cannot be pickled; write it to a key file instead")
+
+
+def _checksum(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()[:8]

@@ -1,0 +1,102 @@
+"""Output files and folders that appear whole or not at all, and never over something else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from lcve_deploy.errors import ExistsError, LcveError, WriteError
+
+__all__ = ["new_file", "new_folder", "require_absent"]
+
+
+def require_absent(path: str | os.PathLike[str]) -> Path:
+    """The path, once it is certain that nothing is there.
+
+    Raises:
+        ExistsError: something is there, a dangling link too.
+        WriteError: the folder that would hold it is not there.
+    """
+    path = Path(path)
+    if os.path.lexists(path):
+        raise ExistsError(f"{path} exists, and nothing is overwritten", hint="choose another path, or move it away")
+    if not path.parent.is_dir():
+        raise WriteError(f"the folder {path.parent} does not exist", hint=f"do: mkdir -p {path.parent}")
+    return path
+
+
+@contextlib.contextmanager
+def new_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A file to write; it appears under ``path`` once the block ends without an error."""
+    target = require_absent(path)
+    with _as_write_error(target):
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    part = Path(name)
+    try:
+        with _as_write_error(target):
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            part.chmod(0o666 & ~_umask())
+            _link_new(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder to fill; it is renamed to ``path`` once the block ends without an error."""
+    target = require_absent(path)
+    with _as_write_error(target):
+        stage = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+    try:
+        with _as_write_error(target):
+            yield stage
+            stage.chmod(0o777 & ~_umask())
+            _sync_tree(stage)
+            require_absent(target)
+            stage.rename(target)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _link_new(part: Path, target: Path) -> None:
+    """Give a finished file its name, unless the name has been taken meanwhile."""
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise ExistsError(f"{target} appeared meanwhile, and nothing is overwritten") from None
+    except OSError:  # a file system without hard links
+        require_absent(target)
+        part.rename(target)
+
+
+@contextlib.contextmanager
+def _as_write_error(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except LcveError:
+        raise
+    except OSError as error:
+        raise WriteError(
+            f"cannot write {target}: {error.strerror or error}", hint="check free space and permissions"
+        ) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())

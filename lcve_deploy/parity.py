@@ -1,0 +1,184 @@
+"""Do encrypted and plain logits agree, and do wrong ones disagree? NumPy only.
+
+Source: equality is LCVE paper section 3.3; the controls keep a comparison from passing when the key
+makes no difference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.errors import ParityError
+
+__all__ = [
+    "CONTROLS",
+    "CONTROL_MARGIN",
+    "RELATIVE_TOLERANCE",
+    "UNMEASURED",
+    "ParityReport",
+    "compare",
+    "max_difference",
+]
+
+RELATIVE_TOLERANCE: Final = 1e-4
+"""Tolerance by default, times max(1, logit scale)."""
+
+CONTROL_MARGIN: Final = 100.0
+"""Tolerances by which every control must miss the reference."""
+
+CONTROLS: Final = {
+    "wrong_key": "wrong key",
+    "plain_into_scrambled": "plain clip, scrambled model",
+    "encrypted_into_plain": "encrypted clip, plain model",
+    "cubes_without_pixels": "cube order without pixel order",
+}
+
+Logits = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityReport:
+    """Figures of one comparison; what the manifest publishes.
+
+    Args:
+        reference: what the plain logits came from.
+        clips: number of clips compared.
+        tolerance: largest ``|Δlogit|`` that counts as equal.
+        max_difference: largest ``|Δlogit|`` seen.
+        mean_difference: mean ``|Δlogit|``.
+        logit_scale: largest ``|logit|`` of the reference.
+        top1_agreement: share of clips with the same first class, 0..1.
+        top5_agreement: share of clips with the same set of five first classes (or of all, if fewer).
+        controls: largest ``|Δlogit|`` of each negative control, by the names of ``CONTROLS``.
+    """
+
+    reference: str
+    clips: int
+    tolerance: float
+    max_difference: float
+    mean_difference: float
+    logit_scale: float
+    top1_agreement: float
+    top5_agreement: float
+    controls: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether encrypted and plain logits are equal within the tolerance."""
+        return self.max_difference <= self.tolerance
+
+    @property
+    def agreeing_controls(self) -> tuple[str, ...]:
+        """Controls that do not miss the reference by the margin, though they must."""
+        return tuple(name for name, gap in self.controls.items() if not gap > CONTROL_MARGIN * self.tolerance)
+
+    @property
+    def ok(self) -> bool:
+        """Agreement, with every control in disagreement."""
+        return self.agrees and not self.agreeing_controls
+
+    def require(self) -> None:
+        """Raise where the report is not ok.
+
+        Raises:
+            ParityError: says which figure missed which bound.
+        """
+        if not self.agrees:
+            raise ParityError(
+                f"encrypted and plain logits differ: max |Δlogit| {self.max_difference:.3g} over {self.clips} clips, "
+                f"tolerance {self.tolerance:.3g}",
+                hint="the artifact must not be used; see docs/parity.md for the usual causes",
+            )
+        if self.agreeing_controls:
+            gaps = ", ".join(f"{CONTROLS[name]} {self.controls[name]:.3g}" for name in self.agreeing_controls)
+            raise ParityError(
+                f"a control agrees, so parity proves nothing: {gaps}; each must exceed "
+                f"{CONTROL_MARGIN * self.tolerance:.3g} (100 tolerances)",
+                hint="the logits of this model hardly depend on its input; if it is right, lower --tolerance",
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain values."""
+        return {
+            "reference": self.reference,
+            "clips": self.clips,
+            "tolerance": self.tolerance,
+            "max_difference": self.max_difference,
+            "mean_difference": self.mean_difference,
+            "logit_scale": self.logit_scale,
+            "top1_agreement": self.top1_agreement,
+            "top5_agreement": self.top5_agreement,
+            "controls": dict(self.controls),
+        }
+
+
+UNMEASURED: Final = ParityReport(
+    reference="none yet",
+    clips=0,
+    tolerance=0.0,
+    max_difference=math.inf,
+    mean_difference=math.inf,
+    logit_scale=0.0,
+    top1_agreement=0.0,
+    top5_agreement=0.0,
+)
+"""What an artifact has while it is being staged; it is not ok, so no reader accepts it."""
+
+
+def compare(
+    expected: Logits,
+    received: Logits,
+    *,
+    reference: str,
+    tolerance: float | None = None,
+    controls: Mapping[str, float] | None = None,
+) -> ParityReport:
+    """Compare logits of the same clips.
+
+    Args:
+        expected: the plain model's logits, ``[clips, classes]``.
+        received: logits on the encrypted clips, labels in the plain order, ``[clips, classes]``.
+        reference: name of what made ``expected``.
+        tolerance: largest ``|Δlogit|`` to accept; by default 1e-4 · max(1, logit scale).
+        controls: largest ``|Δlogit|`` of the negative controls.
+
+    Raises:
+        ValueError: different or empty shapes.
+    """
+    if expected.shape != received.shape or expected.ndim != 2 or not expected.size:
+        raise ValueError(f"expected equal shapes [clips, classes], received {expected.shape} and {received.shape}")
+    scale = float(np.abs(expected).max())
+    difference = np.abs(expected.astype(np.float64) - received.astype(np.float64))
+    return ParityReport(
+        reference=reference,
+        clips=len(expected),
+        tolerance=RELATIVE_TOLERANCE * max(1.0, scale) if tolerance is None else tolerance,
+        max_difference=_worst(difference),
+        mean_difference=float(difference.mean()),
+        logit_scale=scale,
+        top1_agreement=_top_agreement(expected, received, 1),
+        top5_agreement=_top_agreement(expected, received, 5),
+        controls=dict(controls or {}),
+    )
+
+
+def max_difference(expected: Logits, received: Logits) -> float:
+    """Largest ``|Δlogit|``; infinity where a logit is not a number."""
+    return _worst(np.abs(expected.astype(np.float64) - received.astype(np.float64)))
+
+
+def _worst(difference: npt.NDArray[np.float64]) -> float:
+    return float(np.nan_to_num(difference, nan=np.inf).max())
+
+
+def _top_agreement(expected: Logits, received: Logits, k: int) -> float:
+    k = min(k, expected.shape[1])
+    tops = (np.sort(np.argsort(-logits, axis=1, kind="stable")[:, :k], axis=1) for logits in (expected, received))
+    first, second = tops
+    return float((first == second).all(axis=1).mean())

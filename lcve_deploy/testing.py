@@ -1,0 +1,64 @@
+"""For your own regression suite: does the artifact still answer as the checkpoint does?
+
+A test of ten lines, with the key in a place that only CI can read::
+
+    import os
+    from lcve_deploy import SecurityKey
+    from lcve_deploy.testing import assert_parity
+
+    def test_encrypted_service_answers_like_the_plain_model():
+        assert_parity(
+            "videomae-lcve",
+            key=SecurityKey.read(os.environ["LCVE_KEY_FILE"]),
+            checkpoint="videomae.pth",
+        )
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lcve_deploy.errors import ParityError
+from lcve_deploy.key import SecurityKey
+from lcve_deploy.parity import ParityReport
+from lcve_deploy.verbs.verify import verify
+
+if TYPE_CHECKING:
+    from lcve_deploy.exporters.checkpoints import CheckpointOptions
+
+__all__ = ["assert_parity"]
+
+
+def assert_parity(
+    artifact: str | os.PathLike[str],
+    *,
+    key: SecurityKey,
+    checkpoint: str | os.PathLike[str],
+    options: CheckpointOptions | None = None,
+    clips: Sequence[str | os.PathLike[str]] = (),
+    tolerance: float | None = None,
+) -> ParityReport:
+    """Fail the test unless encrypted and plain logits agree, with every control in disagreement.
+
+    Args:
+        artifact: folder with ``server/`` and ``client/``.
+        key: of the artifact.
+        checkpoint: that it was exported from.
+        options: what the checkpoint does not say.
+        clips: videos to compare on; by default built-in real clips and noise.
+        tolerance: largest ``|Δlogit|``; by default the one of the export.
+
+    Returns:
+        The figures, for further checks.
+
+    Raises:
+        AssertionError: says which figure missed which bound.
+    """
+    report = verify(artifact, key=key, checkpoint=checkpoint, options=options, clips=clips, tolerance=tolerance)
+    try:
+        report.require()
+    except ParityError as error:
+        raise AssertionError(str(error)) from error
+    return report

@@ -1,0 +1,245 @@
+"""Export: a key and a checkpoint in, an artifact that provably agrees out."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from lcve_deploy.artifact import (
+    ClientSettings,
+    Manifest,
+    Probe,
+    TensorSpec,
+    manifest_digest,
+    record_files,
+    write_client,
+    write_manifest,
+    write_probe,
+)
+from lcve_deploy.artifact.manifest import MODEL
+from lcve_deploy.cipher import binding_of
+from lcve_deploy.client import Client
+from lcve_deploy.clips import EncryptedClip, Layout
+from lcve_deploy.errors import CheckpointError
+from lcve_deploy.exporters.checkpoints import Checkpoint, CheckpointOptions, load_checkpoint
+from lcve_deploy.exporters.model import Reference
+from lcve_deploy.exporters.onnx import DEFAULT_OPSET, INPUT, OUTPUT, write_onnx
+from lcve_deploy.exporters.original import reference_for
+from lcve_deploy.key import SecurityKey
+from lcve_deploy.outputs import new_folder, require_absent
+from lcve_deploy.parity import UNMEASURED, ParityReport
+from lcve_deploy.preprocess import Preprocess, Sampling
+from lcve_deploy.progress import Progress, silent
+from lcve_deploy.runtime.onnxruntime import OnnxRuntimeSession
+from lcve_deploy.runtime.probe import probe_session
+from lcve_deploy.schedule import SALT_BYTES, derive_label_order, derive_orders
+from lcve_deploy.scrambling import scramble
+from lcve_deploy.transformer import TransformerConfig
+from lcve_deploy.verbs.verify import comparison_clips, measure_parity
+
+__all__ = ["ExportOptions", "ExportResult", "export"]
+
+_PROBES: Final = 2
+_SOFTWARE: Final = ("lcve-deploy", "numpy", "onnx-ir", "onnxruntime", "torch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """How to export; the defaults are what most people want.
+
+    Args:
+        checkpoint: facts that the checkpoint does not say.
+        class_names: in the order of the logits; by default the checkpoint's, else numbers.
+        show_labels: leave the classifier's rows in order, for the operator to read.
+        layout: how encrypted clips travel.
+        opset: of the ONNX graph.
+        salt: 16 public bytes; random by default.
+        sampling: how frames are chosen.
+        stride: between frames, for Kinetics sampling.
+        verify_clips: videos to measure parity on; by default built-in ones.
+        tolerance: largest ``|Δlogit|``; by default 1e-4 · max(1, logit scale).
+    """
+
+    checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
+    class_names: tuple[str, ...] | None = None
+    show_labels: bool = False
+    layout: Layout = Layout.CUBES
+    opset: int = DEFAULT_OPSET
+    salt: bytes | None = None
+    sampling: Sampling = Sampling.KINETICS
+    stride: int = 4
+    verify_clips: tuple[Path, ...] = ()
+    tolerance: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportResult:
+    """What came out.
+
+    Args:
+        folder: the artifact.
+        manifest: of its server side.
+        notes: assumptions that the owner should see.
+    """
+
+    folder: Path
+    manifest: Manifest
+    notes: tuple[str, ...]
+
+    @property
+    def parity(self) -> ParityReport:
+        """Figures of the comparison with the plain model."""
+        return self.manifest.parity
+
+
+def export(
+    checkpoint: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    key: SecurityKey,
+    options: ExportOptions | None = None,
+    progress: Progress = silent,
+) -> ExportResult:
+    """Export a checkpoint as an artifact folder, which appears whole or not at all.
+
+    Args:
+        checkpoint: official ``.pth`` file or Hugging Face folder.
+        output: folder to make; must not exist.
+        key: of the artifact.
+        options: how to export.
+        progress: told of every step.
+
+    Raises:
+        CheckpointError, UnsupportedModelError: the checkpoint cannot be read, or not be exact.
+        ParityError: encrypted and plain logits differ, or a control agrees; nothing is written.
+        ExistsError, WriteError: the output is there already, or cannot be written.
+    """
+    options = options or ExportOptions()
+    require_absent(output)
+    progress("reading the checkpoint", 0, 1)
+    loaded = load_checkpoint(Path(checkpoint), options.checkpoint)
+    progress("reading the checkpoint", 1, 1)
+    client = _client(loaded, key, options)
+    clips = comparison_clips(client, options.verify_clips)
+    with new_folder(output) as stage:
+        server = stage / "server"
+        server.mkdir()
+        manifest = _write_model(server, loaded, client, options, progress)
+        session = OnnxRuntimeSession(server, manifest)
+        reference = reference_for(loaded)
+        report = measure_parity(session, reference, client, clips, tolerance=options.tolerance, progress=progress)
+        report.require()
+        progress("asking the probe", 0, 1)
+        probe = _probe(client, reference)
+        dataclasses.replace(probe_session(session, probe), tolerance=report.tolerance).require()
+        del session
+        write_probe(server, probe)
+        progress("asking the probe", 1, 1)
+        progress("writing the manifest", 0, 1)
+        manifest = dataclasses.replace(manifest, parity=report, files=record_files(server))
+        write_manifest(server, manifest)
+        (stage / "client").mkdir()
+        write_client(
+            stage / "client", dataclasses.replace(client.settings, manifest_sha256=manifest_digest(server))
+        )
+        progress("writing the manifest", 1, 1)
+    return ExportResult(folder=Path(output), manifest=manifest, notes=loaded.notes)
+
+
+def _client(loaded: Checkpoint, key: SecurityKey, options: ExportOptions) -> Client:
+    """The key holder's side of the artifact, before there is a manifest."""
+    config = loaded.model.config
+    salt = options.salt or secrets.token_bytes(SALT_BYTES)
+    orders = derive_orders(key, salt=salt, geometry=config.geometry)
+    settings = ClientSettings(
+        binding=binding_of(orders, options.layout),
+        classes=_class_names(loaded, options),
+        labels="shown" if options.show_labels else "hidden",
+        preprocess=_preprocess(config, loaded.short_side, options),
+        manifest_sha256="0" * 64,
+    )
+    label_order = None if options.show_labels else derive_label_order(key, salt=salt, classes=config.classes)
+    return Client(settings=settings, orders=orders, label_order=label_order)
+
+
+def _class_names(loaded: Checkpoint, options: ExportOptions) -> tuple[str, ...]:
+    classes = loaded.model.config.classes
+    names = options.class_names or loaded.classes or tuple(f"class {i}" for i in range(classes))
+    if len(names) != classes:
+        raise CheckpointError(
+            f"the checkpoint has {classes} classes, received {len(names)} names",
+            hint="give one name a line, in the order of the logits",
+        )
+    return names
+
+
+def _preprocess(config: TransformerConfig, short_side: int | None, options: ExportOptions) -> Preprocess:
+    geometry = config.geometry
+    crop = (geometry.height, geometry.width)
+    return Preprocess(
+        frames=geometry.frames,
+        stride=options.stride,
+        sampling=options.sampling,
+        short_side=max(short_side or 0, *crop),
+        crop=crop,
+    )
+
+
+def _write_model(
+    server: Path, loaded: Checkpoint, client: Client, options: ExportOptions, progress: Progress
+) -> Manifest:
+    """Scramble and write the graph; the manifest that comes back is not measured yet."""
+    binding, config = client.settings.binding, loaded.model.config
+    progress("scrambling the weights", 0, 1)
+    scrambled = scramble(loaded.model, client.orders, label_order=client.label_order)
+    progress("scrambling the weights", 1, 1)
+    stage = "writing the graph"
+    progress(stage, 0, 1)
+    write_onnx(
+        scrambled,
+        server / MODEL,
+        layout=binding.layout,
+        opset=options.opset,
+        progress=lambda done, total: progress(stage, done, total),
+    )
+    progress(stage, 1, 1)
+    return Manifest(
+        binding=binding,
+        input=TensorSpec(name=INPUT, dtype="uint8", shape=(None, *binding.layout.shape(binding.geometry))),
+        output=TensorSpec(name=OUTPUT, dtype="float32", shape=(None, config.classes)),
+        precision="fp32",
+        opset=options.opset,
+        labels=client.settings.labels,
+        files={},
+        parity=UNMEASURED,
+        made_by=_versions(_SOFTWARE),
+    )
+
+
+def _probe(client: Client, reference: Reference) -> Probe:
+    """Random bytes drawn as ciphertext, and what the plain model says of what they would decrypt to."""
+    binding = client.settings.binding
+    shape = (_PROBES, *binding.layout.shape(binding.geometry))
+    ciphertext = np.frombuffer(secrets.token_bytes(int(np.prod(shape))), dtype=np.uint8).reshape(shape)
+    plain = client.decrypt(EncryptedClip(values=ciphertext, binding=binding))
+    logits = reference.logits(plain.values)
+    hidden = logits if client.label_order is None else logits[:, client.label_order]
+    return Probe(clip=ciphertext, logits=np.ascontiguousarray(hidden))
+
+
+def _versions(names: Iterable[str]) -> dict[str, str]:
+    installed = {}
+    for name in names:
+        try:
+            installed[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # run from a source tree
+            continue
+    return installed

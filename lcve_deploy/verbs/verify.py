@@ -1,0 +1,174 @@
+"""Verify an artifact against the checkpoint it came from: the owner's check, with the key."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.artifact import manifest_digest, read_manifest
+from lcve_deploy.artifact.manifest import MODEL
+from lcve_deploy.cipher import encrypt
+from lcve_deploy.client import Client
+from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
+from lcve_deploy.errors import MismatchError
+from lcve_deploy.key import SecurityKey
+from lcve_deploy.parity import ParityReport, compare, max_difference
+from lcve_deploy.progress import Progress, silent
+from lcve_deploy.runtime import Session, open_session
+from lcve_deploy.samples import noise_clip, real_clips, textured_clip
+from lcve_deploy.schedule import Orders, derive_orders
+from lcve_deploy.video import read_clips
+
+if TYPE_CHECKING:
+    from lcve_deploy.exporters.checkpoints import CheckpointOptions
+    from lcve_deploy.exporters.model import Reference
+
+__all__ = ["comparison_clips", "measure_parity", "open_pair", "verify"]
+
+Clips = npt.NDArray[np.uint8]
+
+
+
+def verify(
+    artifact: str | os.PathLike[str],
+    *,
+    key: SecurityKey,
+    checkpoint: str | os.PathLike[str],
+    options: CheckpointOptions | None = None,
+    clips: Sequence[str | os.PathLike[str]] = (),
+    tolerance: float | None = None,
+    progress: Progress = silent,
+) -> ParityReport:
+    """Compare an artifact's logits on encrypted clips with the plain model's, controls included.
+
+    Args:
+        artifact: folder with ``server/`` and ``client/``.
+        key: of the artifact.
+        checkpoint: that it was exported from.
+        options: what the checkpoint does not say; geometry and heads come from the artifact.
+        clips: videos to compare on; by default built-in real clips and noise.
+        tolerance: largest ``|Δlogit|``; by default the one that the artifact was exported with.
+        progress: told of every step.
+
+    Raises:
+        ArtifactError, CheckpointError, MismatchError, VideoError: see the parts.
+    """
+    from lcve_deploy.exporters.checkpoints import CheckpointOptions, load_checkpoint
+    from lcve_deploy.exporters.onnx import read_heads
+    from lcve_deploy.exporters.original import reference_for
+
+    root = Path(artifact)
+    session, client = open_pair(root, key)
+    said, geometry = options or CheckpointOptions(), client.settings.binding.geometry
+    known = dataclasses.replace(
+        said,
+        heads=said.heads or read_heads(root / "server" / MODEL),
+        frames=said.frames or geometry.frames,
+        size=said.size or geometry.height,
+    )
+    loaded = load_checkpoint(Path(checkpoint), known)
+    if loaded.model.config.geometry != geometry or loaded.model.config.classes != len(client.settings.classes):
+        raise MismatchError(
+            f"the artifact takes {geometry} and has {len(client.settings.classes)} classes, the checkpoint "
+            f"{loaded.model.config.geometry} and {loaded.model.config.classes}",
+            hint="pass the checkpoint that the artifact was exported from",
+        )
+    return measure_parity(
+        session,
+        reference_for(loaded),
+        client,
+        comparison_clips(client, clips),
+        tolerance=session.manifest.parity.tolerance if tolerance is None else tolerance,
+        progress=progress,
+    )
+
+
+def open_pair(artifact: Path, key: SecurityKey) -> tuple[Session, Client]:
+    """Both sides of an artifact, once it is certain that they belong together.
+
+    Raises:
+        ArtifactError, MismatchError: they do not, or one of them does not hold.
+    """
+    client = Client.open(artifact / "client", key)
+    read_manifest(artifact / "server")
+    if manifest_digest(artifact / "server") != client.settings.manifest_sha256:
+        raise MismatchError(
+            f"the manifest of {artifact / 'server'} is not the one that {artifact / 'client'} was made with",
+            hint="use server and client folders of the same export",
+        )
+    return open_session(artifact / "server"), client
+
+
+def comparison_clips(client: Client, paths: Sequence[str | os.PathLike[str]]) -> Clips:
+    """Plain clips ``[clips, T, H, W, C]``: the user's own, else built-in real ones and noise."""
+    geometry = client.settings.binding.geometry
+    if not paths:
+        return np.concatenate([real_clips(geometry), noise_clip(geometry)])
+    videos = [read_clips(Path(path), client.settings.preprocess, geometry) for path in paths]
+    return np.concatenate([video.clip.values for video in videos])
+
+
+def measure_parity(
+    session: Session,
+    reference: Reference,
+    client: Client,
+    clips: Clips,
+    *,
+    tolerance: float | None = None,
+    progress: Progress = silent,
+) -> ParityReport:
+    """Run reference and session on the same plain clips, and on the four controls."""
+    stage, steps = "comparing with the plain model", len(clips) + 2
+    expected, received = [], []
+    for done, clip in enumerate(clips):
+        progress(stage, done, steps)
+        expected.append(reference.logits(clip[None])[0])
+        received.append(_answer(session, client, client.encrypt(PlainClip(values=clip[None])))[0])
+    progress(stage, len(clips), steps)
+    controls = _controls(session, reference, client)
+    progress(stage, steps, steps)
+    return compare(
+        np.stack(expected), np.stack(received), reference=reference.name, tolerance=tolerance, controls=controls
+    )
+
+
+def _controls(session: Session, reference: Reference, client: Client) -> dict[str, float]:
+    """Largest ``|Δlogit|`` of each wrong way to run a textured clip."""
+    binding, orders = client.settings.binding, client.orders
+    textured = textured_clip(orders.geometry)
+    plain = PlainClip(values=textured)
+    expected = reference.logits(textured)
+
+    def scrambled_model(wrong: Orders) -> float:
+        values = encrypt(plain, wrong, layout=binding.layout).values
+        return max_difference(expected, _answer(session, client, EncryptedClip(values=values, binding=binding)))
+
+    as_video = encrypt(plain, orders, layout=Layout.VIDEO).values
+    return {
+        "wrong_key": scrambled_model(_orders_of_another_key(orders)),
+        "plain_into_scrambled": scrambled_model(_unshuffled(orders, cubes=True, values=True)),
+        "encrypted_into_plain": max_difference(expected, reference.logits(as_video)),
+        "cubes_without_pixels": scrambled_model(_unshuffled(orders, values=True)),
+    }
+
+
+def _answer(session: Session, client: Client, clip: EncryptedClip) -> npt.NDArray[np.floating]:
+    return client.plain_order(session.run(clip))
+
+
+def _orders_of_another_key(orders: Orders) -> Orders:
+    return derive_orders(SecurityKey.create(), salt=orders.salt, geometry=orders.geometry)
+
+
+def _unshuffled(orders: Orders, *, cubes: bool = False, values: bool = False) -> Orders:
+    return dataclasses.replace(
+        orders,
+        cube_order=np.arange(orders.geometry.cubes) if cubes else orders.cube_order,
+        pixel_order=np.arange(orders.geometry.values) if values else orders.pixel_order,
+    )

@@ -1,0 +1,9 @@
+"""From a video file, a folder of frames or an array to uint8 clips, and back to something to look at.
+
+Needs the extra ``video``, except for arrays.
+"""
+
+from lcve_deploy.video.read import VideoClips, read_clips
+from lcve_deploy.video.write import write_contact_sheet, write_video
+
+__all__ = ["VideoClips", "read_clips", "write_contact_sheet", "write_video"]

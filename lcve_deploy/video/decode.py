@@ -1,0 +1,177 @@
+"""Decoding with PyAV: a video file or a folder of images as RGB frames, already resized.
+
+Only the wanted frames are kept, so that memory does not grow with the length of the video.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.errors import MissingDependencyError, VideoError
+
+if TYPE_CHECKING:
+    import av
+
+__all__ = ["Frames", "ImageFolder", "VideoFile", "load_av"]
+
+Frame = npt.NDArray[np.uint8]
+
+_IMAGES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
+
+# Demuxers that make "video" of text, or open other files and addresses that a file names.
+_REFUSED_FORMATS: Final = frozenset({"tty", "hls", "concat", "dash", "image2", "lavfi"})
+
+
+def load_av() -> Any:
+    """PyAV.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise MissingDependencyError("reading video needs PyAV", hint="pip install 'lcve-deploy[video]'") from error
+    return av
+
+
+class Frames:
+    """Frames of one source: how many there are, and those that are wanted."""
+
+    def count(self) -> int:
+        """Frames that the source says it has."""
+        raise NotImplementedError
+
+    def take(self, wanted: set[int], short_side: int) -> tuple[dict[int, Frame], int]:
+        """Decode the wanted frames, resized so that their shorter side has ``short_side`` pixels.
+
+        Returns:
+            Frames ``[H, W, 3]`` (uint8 RGB) by index, and the number of frames that were decoded:
+            fewer than the largest wanted index where the source ends early.
+        """
+        raise NotImplementedError
+
+
+class VideoFile(Frames):
+    """A video file of any container and codec that FFmpeg reads.
+
+    Raises:
+        VideoError: empty, damaged, not a video, or without a video stream.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if path.stat().st_size == 0:
+            raise VideoError(f"{path} is empty")
+        self._path = path
+        with self._open():
+            pass
+
+    def count(self) -> int:
+        """Packets of the video stream, one a frame; read without decoding."""
+        with self._open() as (container, stream):
+            return sum(1 for packet in self._guarded(container.demux(stream)) if packet.size)
+
+    def take(self, wanted: set[int], short_side: int) -> tuple[dict[int, Frame], int]:
+        """Decode up to the last wanted frame."""
+        last, taken, decoded = max(wanted), {}, 0
+        with self._open() as (container, stream):
+            stream.thread_type = "AUTO"
+            for index, frame in enumerate(self._guarded(container.decode(stream))):
+                decoded = index + 1
+                if index in wanted:
+                    taken[index] = _resized(frame, short_side)
+                if index >= last:
+                    break
+        return taken, decoded
+
+    def _guarded(self, items: Iterator[Any]) -> Iterator[Any]:
+        """Stop, instead of failing, where a damaged file ends."""
+        av = load_av()
+        try:
+            yield from items
+        except av.error.FFmpegError:
+            return
+
+    def _open(self) -> _Opened:
+        return _Opened(self._path)
+
+
+class _Opened:
+    """A container and its video stream, closed at the end of a ``with`` block."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> tuple[av.container.InputContainer, av.VideoStream]:
+        av = load_av()
+        try:
+            # An absolute path cannot be taken for an address, and no file may name one.
+            self._container = av.open(str(self._path.resolve()), options={"protocol_whitelist": "file"})
+        except (av.error.FFmpegError, OSError) as error:
+            raise VideoError(
+                f"{self._path} cannot be read as a video: damaged, or another kind of file ({error.strerror})"
+            ) from None
+        formats = set(self._container.format.name.split(","))
+        stream = next((s for s in self._container.streams.video if not _is_cover(s, av)), None)
+        if stream is None or formats & _REFUSED_FORMATS:
+            kinds = ", ".join(sorted({s.type for s in self._container.streams})) or "nothing"
+            self._container.close()
+            raise VideoError(f"{self._path} has no video stream, only: {kinds}")
+        return self._container, stream
+
+    def __exit__(self, *exception: object) -> None:
+        self._container.close()
+
+
+class ImageFolder(Frames):
+    """A folder of images, one a frame, in the order of their names.
+
+    Raises:
+        VideoError: the folder has no images.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._files = sorted(file for file in path.iterdir() if file.suffix.lower() in _IMAGES)
+        if not self._files:
+            raise VideoError(f"{path} has no images ({', '.join(sorted(_IMAGES))})")
+
+    def count(self) -> int:
+        """Images in the folder."""
+        return len(self._files)
+
+    def take(self, wanted: set[int], short_side: int) -> tuple[dict[int, Frame], int]:
+        """Read the wanted images."""
+        return {index: _image(self._files[index], short_side) for index in wanted}, len(self._files)
+
+
+def _image(path: Path, short_side: int) -> Frame:
+    av = load_av()
+    try:
+        with av.open(str(path.resolve()), options={"protocol_whitelist": "file"}) as container:
+            return _resized(next(container.decode(video=0)), short_side)
+    except (av.error.FFmpegError, StopIteration, IndexError):
+        raise VideoError(f"{path} cannot be read as an image") from None
+
+
+def _resized(frame: Any, short_side: int) -> Frame:
+    """RGB, upright, with the shorter side at ``short_side`` (bilinear, aspect kept)."""
+    scale = short_side / min(frame.width, frame.height)
+    width, height = (max(short_side, round(size * scale)) for size in (frame.width, frame.height))
+    rgb: Frame = frame.reformat(width=width, height=height, format="rgb24", interpolation="BILINEAR").to_ndarray()
+    return np.rot90(rgb, _quarter_turns(frame.rotation))
+
+
+def _quarter_turns(degrees: int) -> int:
+    """Quarter turns, against the clock, that the display matrix asks for."""
+    return round(degrees / 90) % 4
+
+
+def _is_cover(stream: Any, av: Any) -> bool:
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+

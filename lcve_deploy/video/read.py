@@ -1,0 +1,96 @@
+"""Clips of the model's geometry from whatever a user has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.clips import PlainClip, Views
+from lcve_deploy.errors import VideoError
+from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.preprocess import Preprocess
+from lcve_deploy.video.decode import Frames, ImageFolder, VideoFile
+from lcve_deploy.video.sampling import crop_offsets, frame_indices
+
+__all__ = ["VideoClips", "read_clips"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VideoClips:
+    """Clips of one video.
+
+    Args:
+        clip: uint8 RGB ``[views, T, H, W, C]``; view index = temporal · S + spatial.
+        views: how they sample the video.
+    """
+
+    clip: PlainClip
+    views: Views
+
+
+def read_clips(
+    path: Path, preprocess: Preprocess, geometry: ClipGeometry, views: Views | None = None
+) -> VideoClips:
+    """Read a video file, a folder of frames, or an array.
+
+    Args:
+        path: video, folder of images, or ``.npy``: uint8 ``[T, H, W, 3]`` of exactly the model's
+            geometry, taken as it is.
+        preprocess: sampling, resizing and cropping of the model.
+        geometry: what the clips must have.
+        views: temporal and spatial views; by default one, of the centre.
+
+    Raises:
+        VideoError: nothing there, not a video, or an array of another shape or dtype.
+    """
+    views = views or Views()
+    if not path.exists():
+        raise VideoError(f"there is no video at {path}")
+    if path.suffix.lower() == ".npy" and path.is_file():
+        return VideoClips(clip=PlainClip(values=_read_array(path, geometry, views)[None]), views=views)
+    source = ImageFolder(path) if path.is_dir() else VideoFile(path)
+    return VideoClips(clip=PlainClip(values=_sample(source, path, preprocess, views)), views=views)
+
+
+def _read_array(path: Path, geometry: ClipGeometry, views: Views) -> npt.NDArray[np.uint8]:
+    if views.count != 1:
+        raise VideoError(f"an array is one view, taken as it is; {views} views need a video", hint="leave --views out")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise VideoError(f"{path} cannot be read as a NumPy array: {error}") from None
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.shape != geometry.clip_shape:
+        received = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "an archive"
+        raise VideoError(
+            f"expected uint8 {list(geometry.clip_shape)} (frames, height, width, RGB), received {received}: {path}",
+            hint="values are 0..255 and not normalised; pass the video itself to have it sampled and resized",
+        )
+    return np.array(array)
+
+
+def _sample(source: Frames, path: Path, preprocess: Preprocess, views: Views) -> npt.NDArray[np.uint8]:
+    total = source.count()
+    while total:
+        plan = frame_indices(total, preprocess, views.temporal)
+        frames, decoded = source.take({index for view in plan for index in view}, preprocess.short_side)
+        if all(index in frames for view in plan for index in view):
+            return _stack(frames, plan, preprocess, views)
+        total = min(decoded, total - 1)  # the source ends before it says: plan with what there is
+    raise VideoError(f"no frame of {path} can be decoded: damaged, or another kind of file")
+
+
+def _stack(
+    frames: dict[int, npt.NDArray[np.uint8]], plan: list[list[int]], preprocess: Preprocess, views: Views
+) -> npt.NDArray[np.uint8]:
+    height, width = preprocess.crop
+    clips = []
+    for indices in plan:
+        for top, left in crop_offsets(*frames[indices[0]].shape[:2], preprocess.crop, views.spatial):
+            clips.append(np.stack([frames[i][top : top + height, left : left + width] for i in indices]))
+    try:
+        return np.stack(clips)
+    except ValueError:
+        raise VideoError("the frames of the video have different sizes") from None

@@ -1,0 +1,51 @@
+"""Which frames, and which part of them, make the clips of a video.
+
+Source: the multi-view protocol of Kinetics-400 (paper, section 4.3: 5 temporal times 3 spatial views)
+and the uniform sampling of Something-Something.
+"""
+
+from __future__ import annotations
+
+from lcve_deploy.preprocess import Preprocess, Sampling
+
+__all__ = ["crop_offsets", "frame_indices"]
+
+
+def frame_indices(total: int, preprocess: Preprocess, views: int) -> list[list[int]]:
+    """Frames of every temporal view; a video that is too short repeats its last frame.
+
+    Args:
+        total: frames of the video, at least 1.
+        preprocess: frames and stride of a clip, and how they are chosen.
+        views: temporal views.
+
+    Returns:
+        ``views`` lists of ``preprocess.frames`` indices in ``0..total-1``.
+    """
+    plan = _uniform if preprocess.sampling is Sampling.UNIFORM else _kinetics
+    return [[min(index, total - 1) for index in plan(total, preprocess, view, views)] for view in range(views)]
+
+
+def crop_offsets(height: int, width: int, crop: tuple[int, int], views: int) -> list[tuple[int, int]]:
+    """Top left corner (row, column) of every spatial view: spread along the longer side, centred across."""
+    slack_rows, slack_columns = height - crop[0], width - crop[1]
+    along_rows = slack_rows > slack_columns
+    corners = []
+    for view in range(views):
+        share = 0.5 if views == 1 else view / (views - 1)
+        rows, columns = (share, 0.5) if along_rows else (0.5, share)
+        corners.append((round(slack_rows * rows), round(slack_columns * columns)))
+    return corners
+
+
+def _kinetics(total: int, preprocess: Preprocess, view: int, views: int) -> list[int]:
+    """Every stride-th frame; windows spread over the video, a single one in its centre."""
+    slack = max(total - ((preprocess.frames - 1) * preprocess.stride + 1), 0)
+    start = slack // 2 if views == 1 else slack * view // (views - 1)
+    return [start + i * preprocess.stride for i in range(preprocess.frames)]
+
+
+def _uniform(total: int, preprocess: Preprocess, view: int, views: int) -> list[int]:
+    """One frame from every one of ``frames`` equal parts of the video; views take others of the part."""
+    share = (view + 0.5) / views
+    return [int((i + share) * total / preprocess.frames) for i in range(preprocess.frames)]
