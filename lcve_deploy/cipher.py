@@ -21,9 +21,7 @@ __all__ = ["binding_of", "decrypt", "encrypt"]
 
 def binding_of(orders: Orders, layout: Layout) -> Binding:
     """The public label of clips encrypted with ``orders``."""
-    return Binding(
-        scheme=SCHEME, key_id=orders.key_id, salt=orders.salt.hex(), geometry=orders.geometry, layout=layout
-    )
+    return Binding(scheme=SCHEME, key_id=orders.key_id, salt=orders.salt.hex(), geometry=orders.geometry, layout=layout)
 
 
 def encrypt(clip: PlainClip, orders: Orders, *, layout: Layout | str = Layout.CUBES) -> EncryptedClip:

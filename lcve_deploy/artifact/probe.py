@@ -35,9 +35,9 @@ class Probe:
 
 def write_probe(server: Path, probe: Probe) -> None:
     """Write the probe into a server folder that is being staged."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    save_file({"clip": np.ascontiguousarray(probe.clip), "logits": probe.logits}, server / PROBE)
+    (server / PROBE).write_bytes(save({"clip": np.ascontiguousarray(probe.clip), "logits": probe.logits}))
 
 
 def read_probe(server: Path, manifest: Manifest) -> Probe:

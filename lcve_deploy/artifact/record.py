@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from lcve_deploy.errors import ArtifactError
 
@@ -48,7 +48,7 @@ class Record:
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             self.note(name, expected, value)
             return default
-        return value  # type: ignore[no-any-return]
+        return cast(_Value, value)
 
     def text(self, name: str, pattern: str = r"(?s).*") -> str:
         """A string that matches ``pattern`` in full."""
@@ -77,7 +77,9 @@ class Record:
 
     def record(self, name: str) -> Record:
         """An object within."""
-        return Record(self._get(name, (dict,), "an object", {}), ".".join(filter(None, (self.place, name))), self.problems)
+        return Record(
+            self._get(name, (dict,), "an object", {}), ".".join(filter(None, (self.place, name))), self.problems
+        )
 
     def made(self, name: str, make: Callable[[str], _Value]) -> _Value | None:
         """A text that ``make`` turns into a value; its ValueError becomes a problem."""

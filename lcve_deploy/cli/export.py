@@ -68,7 +68,9 @@ def _export(checkpoint: Path, output: Path, key: Any, given: dict[str, Any]) -> 
 
     opset = given["opset"] or DEFAULT_OPSET
     if opset not in OPSETS:
-        raise click.BadParameter(f"expected {OPSETS.start} to {OPSETS.stop - 1}, received {opset}", param_hint="--opset")
+        raise click.BadParameter(
+            f"expected {OPSETS.start} to {OPSETS.stop - 1}, received {opset}", param_hint="--opset"
+        )
     options = ExportOptions(
         checkpoint=to_checkpoint_options(*(given[n] for n in ("num_heads", "frames", "size", "mean", "std"))),
         class_names=_read_labels(given["labels"]) if given["labels"] else None,

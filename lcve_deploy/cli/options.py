@@ -32,7 +32,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 AnyPath = click.Path(path_type=Path)
 
 
-class _Channels(click.ParamType):
+class _Channels(click.ParamType):  # type: ignore[type-arg]
     """Numbers with commas, one a channel."""
 
     name = "a,b,c"
@@ -47,7 +47,7 @@ class _Channels(click.ParamType):
             self.fail(f"expected numbers with commas, such as 0.5,0.5,0.5, received {value!r}", param, ctx)
 
 
-class _Views(click.ParamType):
+class _Views(click.ParamType):  # type: ignore[type-arg]
     """``TxS``."""
 
     name = "TxS"
@@ -78,7 +78,9 @@ verify_clip_option = click.option(
 def sampling_options(command: _Command) -> _Command:
     """``--sampling`` and ``--stride``."""
     choice = click.Choice([s.value for s in Sampling])
-    command = click.option("--stride", type=click.IntRange(min=1), help="Distance between the frames of a clip.")(command)
+    command = click.option("--stride", type=click.IntRange(min=1), help="Distance between the frames of a clip.")(
+        command
+    )
     return click.option("--sampling", type=choice, help="How the frames of a clip are chosen.")(command)
 
 

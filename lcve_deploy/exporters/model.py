@@ -113,9 +113,7 @@ class BuiltinReference:
     def _norm(self, x: Tensor, name: str, eps: float) -> Tensor:
         from torch.nn.functional import layer_norm
 
-        return layer_norm(
-            x, (self._config.width,), self._weights[f"{name}.weight"], self._weights[f"{name}.bias"], eps
-        )
+        return layer_norm(x, (self._config.width,), self._weights[f"{name}.weight"], self._weights[f"{name}.bias"], eps)
 
     def _linear(self, x: Tensor, name: str) -> Tensor:
         from torch.nn.functional import linear

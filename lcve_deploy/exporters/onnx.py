@@ -271,7 +271,7 @@ class _Builder:
 
         array = self._model.weights[name]
 
-        def make() -> ir.Tensor:
+        def make() -> ir.TensorProtocol:
             changed = change(array) if change else array
             return ir.Tensor(np.ascontiguousarray(changed.T if transpose else changed, np.float32), name=name)
 

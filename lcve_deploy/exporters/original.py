@@ -59,15 +59,16 @@ def _load(folder: Path) -> Any:
     import torch
     import transformers
 
-    verbosity = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    log: Any = transformers.logging
+    verbosity = log.get_verbosity()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
     try:
         return transformers.AutoModelForVideoClassification.from_pretrained(
             folder, dtype=torch.float64, local_files_only=True, trust_remote_code=False
         ).eval()
     finally:
-        transformers.logging.set_verbosity(verbosity)
+        log.set_verbosity(verbosity)
 
 
 def _loaded_all(model: Any, folder: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -70,9 +70,9 @@ class OnnxRuntimeSession:
         spec = (self._manifest.input, self._manifest.output)
         kinds = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
         expected = [(tensor.name, kinds.get(tensor.dtype, tensor.dtype), len(tensor.shape)) for tensor in spec]
-        sizes = [list(node.shape[1:]) == list(tensor.shape[1:]) for node, tensor in zip(self._nodes(), spec)]
-        if received != expected or not all(sizes):
+        sizes = [tuple(node.shape[1:]) for node in self._nodes()]
+        if received != expected or sizes != [tensor.shape[1:] for tensor in spec]:
             raise SessionError(f"the graph has {received}, its manifest says {expected}")
 
-    def _nodes(self) -> list[object]:
+    def _nodes(self) -> list[Any]:
         return [*self._session.get_inputs(), *self._session.get_outputs()]

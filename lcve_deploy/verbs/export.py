@@ -147,9 +147,7 @@ def export(
         manifest = dataclasses.replace(manifest, parity=report, files=record_files(server))
         write_manifest(server, manifest)
         (stage / "client").mkdir()
-        write_client(
-            stage / "client", dataclasses.replace(client.settings, manifest_sha256=manifest_digest(server))
-        )
+        write_client(stage / "client", dataclasses.replace(client.settings, manifest_sha256=manifest_digest(server)))
         progress("writing the manifest", 1, 1)
     return ExportResult(folder=Path(output), manifest=manifest, notes=loaded.notes)
 
@@ -208,7 +206,7 @@ def _write_model(
         server / MODEL,
         layout=binding.layout,
         opset=options.opset,
-        progress=lambda done, total: progress(stage, done, total),
+        progress=lambda done, total: progress(stage, min(done, total - 1), total),
     )
     progress(stage, 1, 1)
     return Manifest(

@@ -34,7 +34,6 @@ __all__ = ["comparison_clips", "measure_parity", "open_pair", "verify"]
 Clips = npt.NDArray[np.uint8]
 
 
-
 def verify(
     artifact: str | os.PathLike[str],
     *,

@@ -173,5 +173,3 @@ def _quarter_turns(degrees: int) -> int:
 
 def _is_cover(stream: Any, av: Any) -> bool:
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
-
-

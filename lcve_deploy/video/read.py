@@ -31,9 +31,7 @@ class VideoClips:
     views: Views
 
 
-def read_clips(
-    path: Path, preprocess: Preprocess, geometry: ClipGeometry, views: Views | None = None
-) -> VideoClips:
+def read_clips(path: Path, preprocess: Preprocess, geometry: ClipGeometry, views: Views | None = None) -> VideoClips:
     """Read a video file, a folder of frames, or an array.
 
     Args:
@@ -88,7 +86,8 @@ def _stack(
     height, width = preprocess.crop
     clips = []
     for indices in plan:
-        for top, left in crop_offsets(*frames[indices[0]].shape[:2], preprocess.crop, views.spatial):
+        rows, columns = frames[indices[0]].shape[:2]
+        for top, left in crop_offsets(rows, columns, preprocess.crop, views.spatial):
             clips.append(np.stack([frames[i][top : top + height, left : left + width] for i in indices]))
     try:
         return np.stack(clips)

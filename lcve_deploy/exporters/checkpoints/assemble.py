@@ -40,7 +40,9 @@ def assemble(source: Arrays, rules: Sequence[Rule], config: TransformerConfig) -
                 continue
             used.update(names)
             try:
-                weights[target] = _join([source[n] for n in names if n != ZEROS], ZEROS in names, shapes[target], target)
+                weights[target] = _join(
+                    [source[n] for n in names if n != ZEROS], ZEROS in names, shapes[target], target
+                )
             except ValueError as error:
                 problems.append(f"{' + '.join(n for n in names if n != ZEROS)}: {error}")
     problems += [f"unexpected {name}" for name in source if name not in used]

@@ -294,17 +294,15 @@ def _normalisation(folder: Path, family: Family) -> Normalisation:
     factor = settings.get("rescale_factor", family.rescale_factor) if rescales else 1.0
     offset = 1.0 if rescales and settings.get("offset", family.offset) else 0.0
     normalises = settings.get("do_normalize", True)
-    mean, std = (
-        _channels(settings, name, default) if normalises else default * 3
-        for name, default in (("image_mean", [0.0]), ("image_std", [1.0]))
-    )
+    mean = _channels(settings, "image_mean") if normalises else [0.0] * 3
+    std = _channels(settings, "image_std") if normalises else [1.0] * 3
     if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not factor > 0:
         raise CheckpointError(f"expected a rescale_factor above zero, received {factor!r}")
     span = 255.0 * factor
     return Normalisation(mean=tuple((offset + m) / span for m in mean), std=tuple(s / span for s in std))
 
 
-def _channels(settings: Mapping[str, Any], name: str, default: list[float]) -> list[float]:
+def _channels(settings: Mapping[str, Any], name: str) -> list[float]:
     value = settings.get(name)
     if value is None:
         raise CheckpointError(
@@ -314,5 +312,3 @@ def _channels(settings: Mapping[str, Any], name: str, default: list[float]) -> l
     if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
         raise CheckpointError(f"expected numbers for {name} in the processor's file, received {value!r}")
     return [float(v) for v in values]
-
-

@@ -147,7 +147,9 @@ def _geometry(
     try:
         geometry = ClipGeometry(frames=frames, height=size, width=size, channels=channels, cube=cube)
     except ValueError as error:
-        raise CheckpointError(str(error), hint="pass the clip that the model was trained on: --frames, --size") from None
+        raise CheckpointError(
+            str(error), hint="pass the clip that the model was trained on: --frames, --size"
+        ) from None
     table = source.get("pos_embed")
     if table is not None and table.shape[-2] != geometry.cubes:
         raise CheckpointError(
