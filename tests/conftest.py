@@ -1,0 +1,119 @@
+"""Fixtures that many tests share: a key, checkpoints with known answers, one exported artifact."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click.testing
+import numpy as np
+import pytest
+
+from lcve_deploy import CheckpointOptions, ClipGeometry, Normalisation, SecurityKey
+from lcve_deploy.cli import lcve
+from lcve_deploy.transformer import IMAGENET
+
+ORACLE = Path(__file__).parent / "data/oracle"
+GEOMETRY = ClipGeometry.parse("8x32x32x3/2x8x8")
+SECRET = bytes(range(32))
+SALT = bytes(range(16, 32))
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """A checkpoint and the logits that its original implementation gives for the oracle clip."""
+
+    name: str
+    path: Path
+    logits: np.ndarray
+    flags: tuple[str, ...]
+    options: CheckpointOptions
+
+
+def _official(name: str, logits: list[float]) -> Oracle:
+    flags = ("--num-heads", "3", "--frames", "8", "--size", "32")
+    options = CheckpointOptions(heads=3, frames=8, size=32)
+    return Oracle(name, ORACLE / f"{name}.pth", np.array(logits), flags, options)
+
+
+def _hugging_face(name: str, logits: list[float]) -> Oracle:
+    said = name == "hf_vivit"  # its folder has no processor file, and only VideoMAE has a default
+    mean, std = (",".join(map(str, values)) for values in (IMAGENET.mean, IMAGENET.std))
+    flags = ("--mean", mean, "--std", std) if said else ()
+    normalisation: Normalisation | None = IMAGENET if said else None
+    return Oracle(name, ORACLE / name, np.array(logits), flags, CheckpointOptions(normalisation=normalisation))
+
+
+def _oracles() -> list[Oracle]:
+    official = json.loads((ORACLE / "official_logits.json").read_text())
+    hugging_face = json.loads((ORACLE / "hf_logits.json").read_text())
+    return [_official(name, entry["logits"]) for name, entry in official.items()] + [
+        _hugging_face(name, entry["logits"]) for name, entry in hugging_face.items() if name != "hf_timesformer"
+    ]
+
+
+ORACLES = {oracle.name: oracle for oracle in _oracles()}
+
+
+@pytest.fixture
+def key() -> SecurityKey:
+    return SecurityKey(SECRET)
+
+
+@pytest.fixture(scope="session")
+def clip() -> np.ndarray:
+    """The oracle clip, ``[T, H, W, C]``."""
+    return np.load(ORACLE / "clip_8x32x32.npy")
+
+
+@pytest.fixture(scope="session")
+def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("key") / "key.bin"
+    SecurityKey(SECRET).write(path)
+    return path
+
+
+Run = Callable[..., click.testing.Result]
+
+
+def run_lcve(*arguments: object) -> click.testing.Result:
+    """Run a command line in this process; fails the test on anything but a result or a clear exit."""
+    result = click.testing.CliRunner().invoke(lcve, [str(a) for a in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def run_ok(*arguments: object) -> str:
+    """Run a command that must succeed; returns what it prints on standard output."""
+    result = run_lcve(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def run_error(*arguments: object) -> str:
+    """Run a command that must end with one clear error; returns that."""
+    result = run_lcve(*arguments)
+    assert result.exit_code in (1, 2), result.output
+    assert "Traceback" not in result.output
+    errors = [line for line in result.stderr.splitlines() if line.lower().startswith("error: ")]
+    assert len(errors) == 1, result.output
+    return errors[0]
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory, key_file: Path) -> Path:
+    """An artifact of ``v1_model_args``; tests that change it take ``artifact``."""
+    oracle = ORACLES["v1_model_args"]
+    folder = tmp_path_factory.mktemp("artifact") / "service"
+    run_ok("export", "--key", key_file, "--ckpt", oracle.path, "-o", folder, *oracle.flags, "--stride", 1)
+    return folder
+
+
+@pytest.fixture
+def artifact(exported: Path, tmp_path: Path) -> Path:
+    """A copy of the artifact, to break."""
+    return Path(shutil.copytree(exported, tmp_path / "service"))

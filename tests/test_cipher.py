@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lcve_deploy import ClipGeometry, Layout, PlainClip, SecurityKey, decrypt, derive_orders, encrypt
+from lcve_deploy.errors import MismatchError
+
+from .conftest import GEOMETRY, SALT
+
+LAYOUTS = list(Layout)
+
+
+@st.composite
+def geometries(draw: st.DrawFn) -> ClipGeometry:
+    size = st.integers(1, 3)
+    cube = (draw(size), draw(size), draw(size))
+    t, h, w = (step * draw(size) for step in cube)
+    return ClipGeometry(frames=t, height=h, width=w, channels=draw(st.integers(1, 4)), cube=cube)
+
+
+@pytest.mark.parametrize(
+    ("layout", "expected"),
+    [
+        ("cubes", "abd1fd5877371b1efe490d2bff21e583a6e18774ef6e6590f63684b13655e6ca"),
+        ("video", "aac360218a1071d87a78ac87b847062bd0c35e74a46967077c4cfe07a3c4772a"),
+    ],
+)
+def test_the_encrypted_clip_is_that_of_the_format(key: SecurityKey, layout: str, expected: str) -> None:
+    clip = ((np.arange(24576) * 7919) % 251).astype(np.uint8).reshape(8, 32, 32, 3)
+    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
+    encrypted = encrypt(PlainClip(values=clip), orders, layout=layout).values
+    assert hashlib.sha256(np.ascontiguousarray(encrypted).tobytes()).hexdigest() == expected
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    geometry=geometries(),
+    lead=st.lists(st.integers(0, 2), max_size=3),
+    layout=st.sampled_from(LAYOUTS),
+    dtype=st.sampled_from([np.uint8, np.float32, np.float64, np.int16]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_decrypting_gives_the_clip_back(
+    geometry: ClipGeometry, lead: list[int], layout: Layout, dtype: type, seed: int
+) -> None:
+    orders = derive_orders(SecurityKey.create(), salt=SALT, geometry=geometry)
+    clip = np.random.default_rng(seed).integers(0, 255, (*lead, *geometry.clip_shape)).astype(dtype)
+    encrypted = encrypt(PlainClip(values=clip), orders, layout=layout)
+    assert encrypted.values.shape == (*lead, *layout.shape(geometry))
+    assert encrypted.values.dtype == dtype
+    np.testing.assert_array_equal(decrypt(encrypted, orders).values, clip)
+
+
+def test_every_value_goes_where_the_format_says(key: SecurityKey) -> None:
+    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
+    clip = np.random.default_rng(0).integers(0, 256, GEOMETRY.clip_shape, dtype=np.uint8)
+    plain = GEOMETRY.to_cubes(clip, np)
+    encrypted = encrypt(PlainClip(values=clip), orders).values
+    for i, j in [(0, 0), (5, 17), (63, 383)]:
+        assert encrypted[i, j] == plain[orders.cube_order[i], orders.pixel_order[j]]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_torch_and_numpy_agree(key: SecurityKey, clip: np.ndarray, layout: Layout) -> None:
+    torch = pytest.importorskip("torch")
+    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
+    batch = np.stack([clip, clip[::-1]])
+    expected = encrypt(PlainClip(values=batch), orders, layout=layout)
+    received = encrypt(PlainClip(values=torch.from_numpy(batch)), orders, layout=layout)
+    assert isinstance(received.values, torch.Tensor)
+    np.testing.assert_array_equal(received.values.numpy(), expected.values)
+    np.testing.assert_array_equal(decrypt(received, orders).values.numpy(), batch)
+
+
+def test_a_clip_of_another_geometry_is_refused(key: SecurityKey) -> None:
+    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
+    with pytest.raises(ValueError, match=r"\[8, 32, 32, 3\], received \[8, 3, 32, 32\]"):
+        encrypt(PlainClip(values=np.zeros((8, 3, 32, 32), np.uint8)), orders)
+
+
+@pytest.mark.parametrize("changed", ["key", "salt"])
+def test_decrypting_for_another_key_or_salt_is_refused(key: SecurityKey, clip: np.ndarray, changed: str) -> None:
+    encrypted = encrypt(PlainClip(values=clip), derive_orders(key, salt=SALT, geometry=GEOMETRY))
+    other = derive_orders(
+        SecurityKey(bytes(32)) if changed == "key" else key,
+        salt=bytes(16) if changed == "salt" else SALT,
+        geometry=GEOMETRY,
+    )
+    with pytest.raises(MismatchError, match="key id" if changed == "key" else "salt"):
+        decrypt(encrypted, other)
+
+
+def test_numpy_clips_load_no_other_array_library() -> None:
+    code = (
+        "import sys, numpy as np\n"
+        "from lcve_deploy import *\n"
+        "g = ClipGeometry.parse('2x2x2x3/1x1x1')\n"
+        "o = derive_orders(SecurityKey.create(), salt=bytes(16), geometry=g)\n"
+        "encrypt(PlainClip(values=np.zeros(g.clip_shape, np.uint8)), o)\n"
+        "print([m for m in ('torch', 'cupy', 'array_api_compat') if m in sys.modules])\n"
+    ).replace("from lcve_deploy import *", "from lcve_deploy import ClipGeometry, PlainClip, SecurityKey, derive_orders, encrypt")
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

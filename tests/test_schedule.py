@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from lcve_deploy import ClipGeometry, SecurityKey, derive_label_order, derive_orders
+
+from .conftest import GEOMETRY, SALT
+
+
+def digest(order: np.ndarray) -> str:
+    return hashlib.sha256(order.astype("<u4").tobytes()).hexdigest()
+
+
+def test_orders_are_those_of_the_format(key: SecurityKey) -> None:
+    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
+    assert orders.cube_order[:6].tolist() == [45, 49, 55, 19, 25, 42]
+    assert digest(orders.cube_order) == "7f9d491b531854da172cd928f5428424220aa41b1a9ee5523e3f420461117936"
+    assert orders.pixel_order[:6].tolist() == [340, 198, 195, 311, 122, 158]
+    assert digest(orders.pixel_order) == "428cf11359f811f1e5e144c791c4eaf49718162e3e50eca6837ebddfa8014c2e"
+
+
+def test_label_order_is_that_of_the_format(key: SecurityKey) -> None:
+    order = derive_label_order(key, salt=SALT, classes=400)
+    assert order[:6].tolist() == [130, 141, 223, 71, 170, 222]
+    assert digest(order) == "ac00d51d79c1ba9b6521b0c7d3aa7831282b0991d8dc1a7bda8c07d13f11b895"
+
+
+def test_orders_do_not_touch_numpys_generators(key: SecurityKey) -> None:
+    np.random.seed(1)
+    before = np.random.get_state()[1].tolist()
+    derive_orders(key, salt=SALT, geometry=GEOMETRY)
+    assert np.random.get_state()[1].tolist() == before
+
+
+@pytest.mark.parametrize("changed", ["key", "salt", "geometry"])
+def test_everything_that_goes_in_matters(key: SecurityKey, changed: str) -> None:
+    other_key = SecurityKey(bytes(32)) if changed == "key" else key
+    other_salt = bytes(16) if changed == "salt" else SALT
+    geometry = ClipGeometry.parse("8x32x32x3/2x8x8" if changed != "geometry" else "16x16x32x3/2x8x8")
+    first = derive_orders(key, salt=SALT, geometry=GEOMETRY)
+    second = derive_orders(other_key, salt=other_salt, geometry=geometry)
+    assert first.cube_order.tolist() != second.cube_order.tolist()
+    assert first.pixel_order.tolist() != second.pixel_order.tolist()
+
+
+def test_orders_are_permutations_and_uniform_enough() -> None:
+    first = np.zeros((6, 6))
+    for number in range(600):
+        order = derive_label_order(SecurityKey(number.to_bytes(32, "big")), salt=SALT, classes=6)
+        assert sorted(order.tolist()) == list(range(6))
+        first[np.arange(6), order] += 1
+    chi_squared = ((first - 100) ** 2 / 100).sum()
+    assert chi_squared < 52.6  # 25 degrees of freedom, 0.1 %
+
+
+def test_orders_cannot_be_changed_by_accident(key: SecurityKey) -> None:
+    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
+    with pytest.raises(ValueError, match="read-only"):
+        orders.cube_order[0] = 1
+
+
+def test_the_repr_shows_no_order(key: SecurityKey) -> None:
+    assert "array" not in repr(derive_orders(key, salt=SALT, geometry=GEOMETRY))
+
+
+def test_a_salt_has_16_bytes(key: SecurityKey) -> None:
+    with pytest.raises(ValueError, match="16 bytes"):
+        derive_orders(key, salt=b"short", geometry=GEOMETRY)
