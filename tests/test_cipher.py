@@ -105,5 +105,8 @@ def test_numpy_clips_load_no_other_array_library() -> None:
         "o = derive_orders(SecurityKey.create(), salt=bytes(16), geometry=g)\n"
         "encrypt(PlainClip(values=np.zeros(g.clip_shape, np.uint8)), o)\n"
         "print([m for m in ('torch', 'cupy', 'array_api_compat') if m in sys.modules])\n"
-    ).replace("from lcve_deploy import *", "from lcve_deploy import ClipGeometry, PlainClip, SecurityKey, derive_orders, encrypt")
+    ).replace(
+        "from lcve_deploy import *",
+        "from lcve_deploy import ClipGeometry, PlainClip, SecurityKey, derive_orders, encrypt",
+    )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

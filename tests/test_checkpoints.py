@@ -1,0 +1,398 @@
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lcve_deploy.errors import CheckpointError, UnsupportedModelError
+from lcve_deploy.exporters.checkpoints import CheckpointOptions, load_checkpoint
+from lcve_deploy.exporters.checkpoints.assemble import sinusoid_table
+from lcve_deploy.exporters.model import BuiltinReference
+from lcve_deploy.exporters.original import reference_for
+from lcve_deploy.transformer import IMAGENET, Attention, Readout
+
+from .conftest import ORACLE, ORACLES, Oracle
+
+OPTIONS = CheckpointOptions(heads=3, frames=8, size=32)
+
+State = dict[str, Any]
+
+
+def official(name: str = "v1_model_args") -> State:
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        content = torch.load(ORACLE / f"{name}.pth", weights_only=True)
+    return dict(content.get("model", content.get("module")))
+
+
+def saved(tmp_path: Path, content: object) -> Path:
+    path = tmp_path / "checkpoint.pth"
+    torch.save(content, path)
+    return path
+
+
+def folder(tmp_path: Path, name: str, **changes: object) -> Path:
+    """A copy of a Hugging Face folder with changes to its configuration; None takes an entry away."""
+    copy = Path(shutil.copytree(ORACLE / name, tmp_path / name))
+    settings = {**json.loads((copy / "config.json").read_text()), **changes}
+    (copy / "config.json").write_text(json.dumps({k: v for k, v in settings.items() if v is not None}))
+    return copy
+
+
+@pytest.mark.parametrize("oracle", ORACLES.values(), ids=ORACLES)
+def test_the_builtin_reference_answers_as_the_original_implementation(oracle: Oracle, clip: np.ndarray) -> None:
+    model = load_checkpoint(oracle.path, oracle.options).model
+    np.testing.assert_allclose(BuiltinReference(model).logits(clip[None])[0], oracle.logits, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["hf_videomae", "hf_videomae_first_token", "hf_vivit"])
+def test_a_hugging_face_folder_is_compared_with_transformers_itself(name: str, clip: np.ndarray) -> None:
+    pytest.importorskip("transformers")
+    oracle = ORACLES[name]
+    reference = reference_for(load_checkpoint(oracle.path, oracle.options))
+    assert reference.name.startswith("transformers")
+    np.testing.assert_allclose(reference.logits(clip[None])[0], oracle.logits, atol=1e-6)
+
+
+def test_a_reference_that_did_not_load_every_weight_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers 5 has filled VideoMAE's biases with zeros without an error."""
+    from lcve_deploy.exporters import original
+
+    load = original._load
+
+    def forgetful(path: Path) -> Any:
+        model = load(path)
+        for name, tensor in model.state_dict().items():
+            if name.endswith("query.bias"):
+                tensor.zero_()
+        return model
+
+    monkeypatch.setattr(original, "_load", forgetful)
+    assert isinstance(reference_for(load_checkpoint(ORACLES["hf_videomae"].path)), BuiltinReference)
+
+
+@pytest.mark.parametrize("wrapper", ["model", "module", "state_dict", None])
+@pytest.mark.parametrize("prefix", ["", "backbone.", "encoder.", "module.", "module.backbone."])
+def test_wrappers_and_prefixes_are_taken_off(tmp_path: Path, wrapper: str | None, prefix: str) -> None:
+    state = {prefix + name: tensor for name, tensor in official().items()}
+    path = saved(tmp_path, {wrapper: state, "epoch": 3} if wrapper else state)
+    assert load_checkpoint(path, OPTIONS).model.config.depth == 2
+
+
+def test_what_training_scripts_save_beside_the_weights_does_no_harm(tmp_path: Path, clip: np.ndarray) -> None:
+    weights = torch.nn.Linear(2, 2)
+    content = {
+        "model": official(),
+        "optimizer": torch.optim.AdamW(weights.parameters()).state_dict(),
+        "args": argparse.Namespace(lr=1e-3, model="vit"),
+        "scaler": {"scale": 65536.0},
+        "max_accuracy": np.float64(81.5),
+    }
+    model = load_checkpoint(saved(tmp_path, content), OPTIONS).model
+    np.testing.assert_allclose(
+        BuiltinReference(model).logits(clip[None])[0], ORACLES["v1_model_args"].logits, atol=1e-6
+    )
+
+
+def test_frames_and_size_come_from_the_training_arguments_where_they_are_saved(tmp_path: Path) -> None:
+    content = {"model": official(), "args": argparse.Namespace(num_frames=8, input_size=32)}
+    config = load_checkpoint(saved(tmp_path, content), CheckpointOptions(heads=3)).model.config
+    assert str(config.geometry) == "8x32x32x3/2x8x8"
+
+
+def test_official_defaults_are_16_frames_of_224_pixels(tmp_path: Path) -> None:
+    config = load_checkpoint(saved(tmp_path, official()), CheckpointOptions(heads=3)).model.config
+    assert str(config.geometry) == "16x224x224x3/2x8x8"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_are_read(tmp_path: Path, dtype: torch.dtype) -> None:
+    path = saved(tmp_path, {"module": {name: tensor.to(dtype) for name, tensor in official().items()}})
+    assert load_checkpoint(path, OPTIONS).model.weights["head.bias"].dtype in (np.float32, np.float64)
+
+
+def test_legacy_files_without_a_zip_container_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "old.pth"
+    torch.save({"model": official()}, path, _use_new_zipfile_serialization=False)
+    assert load_checkpoint(path, OPTIONS).model.config.width == 48
+
+
+def test_cosine_attention_says_its_heads() -> None:
+    config = load_checkpoint(ORACLES["v2_cos"].path, CheckpointOptions(frames=8, size=32)).model.config
+    assert (config.heads, config.attention) == (3, Attention.COSINE)
+    with pytest.raises(CheckpointError, match="has 3 heads, received 6"):
+        load_checkpoint(ORACLES["v2_cos"].path, CheckpointOptions(heads=6, frames=8, size=32))
+
+
+def test_first_token_files_are_told_apart_by_their_norm() -> None:
+    config = load_checkpoint(ORACLES["v1_first_token"].path, OPTIONS).model.config
+    assert config.readout is Readout.FIRST_CUBE
+
+
+def test_the_sinusoid_table_is_one_dimensional_over_the_flattened_index() -> None:
+    table = sinusoid_table(3, 4)
+    np.testing.assert_allclose(table[2], [np.sin(2), np.cos(2), np.sin(0.02), np.cos(0.02)], rtol=1e-6)
+
+
+def test_heads_must_be_said_where_the_width_is_not_official() -> None:
+    with pytest.raises(CheckpointError, match="width 48") as caught:
+        load_checkpoint(ORACLES["v1_model_args"].path, CheckpointOptions(frames=8, size=32))
+    assert "--num-heads" in caught.value.hint
+
+
+def test_heads_must_divide_the_width() -> None:
+    with pytest.raises(CheckpointError, match="divide the width 48, received 5"):
+        load_checkpoint(ORACLES["v1_model_args"].path, CheckpointOptions(heads=5, frames=8, size=32))
+
+
+def test_learned_positions_are_not_interpolated() -> None:
+    with pytest.raises(CheckpointError, match="64 learned positions.*interpolated"):
+        load_checkpoint(ORACLES["v1_module_learnable"].path, CheckpointOptions(heads=3, frames=8, size=64))
+
+
+Breakage = Callable[[State], object]
+
+BROKEN: dict[str, tuple[Breakage, str]] = {
+    "missing": (lambda s: s.pop("blocks.1.mlp.fc2.bias"), r"missing blocks\.1\.mlp\.fc2\.bias"),
+    "missing bias": (lambda s: s.pop("blocks.0.attn.q_bias"), r"missing blocks\.0\.attn\.q_bias"),
+    "missing head": (lambda s: s.pop("head.weight"), r"missing head\.weight"),
+    "unexpected": (lambda s: s.update({"head.extra": torch.zeros(1)}), r"unexpected head\.extra"),
+    "unexpected scale": (lambda s: s.update({"blocks.0.gamma_1": torch.ones(48)}), r"missing blocks\.0\.gamma_2"),
+    "misshapen": (
+        lambda s: s.update({"blocks.1.norm1.bias": torch.zeros(47)}),
+        r"blocks\.1\.norm1\.bias: shape \[47\]",
+    ),
+    "nan": (lambda s: s["blocks.1.norm1.bias"].fill_(float("nan")), r"not finite.*blocks\.1\.norm1\.bias"),
+    "infinite": (lambda s: s["head.bias"].fill_(float("inf")), r"not finite.*head\.bias"),
+    "integers": (lambda s: s.update({"head.bias": torch.zeros(5, dtype=torch.int64)}), r"floating-point.*head\.bias"),
+    "transposed": (lambda s: s.update({"head.weight": s["head.weight"].T.contiguous()}), r"head\.weight"),
+}
+
+
+@pytest.mark.parametrize(("breakage", "message"), BROKEN.values(), ids=BROKEN)
+def test_every_wrong_weight_is_named(tmp_path: Path, breakage: Breakage, message: str) -> None:
+    state = official()
+    breakage(state)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(saved(tmp_path, {"model": state}), OPTIONS)
+
+
+REFUSED = {
+    "divided attention": ("blocks.0.temporal_attn.qkv.weight", "divided attention"),
+    "time embedding": ("time_embed", "divided attention"),
+    "windows": ("layers.0.blocks.0.attn.relative_position_bias_table", "windows"),
+    "pooling": ("blocks.0.attn.pool_q.weight", "convolution or pooling"),
+    "rotary": ("blocks.0.attn.rope.inv_freq", "rotary"),
+    "convolutions": ("layer1.0.conv1.weight", "convolution or pooling"),
+}
+
+
+@pytest.mark.parametrize(("name", "reason"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_exact_is_refused_with_the_reason(tmp_path: Path, name: str, reason: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=reason):
+        load_checkpoint(saved(tmp_path, {"model": {**official(), name: torch.zeros(2)}}), OPTIONS)
+
+
+def test_unknown_layouts_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModelError, match=r"patch_embed\.proj\.weight"):
+        load_checkpoint(saved(tmp_path, {"fc.weight": torch.zeros(2, 2)}), OPTIONS)
+
+
+def test_timesformer_is_refused_with_the_reason() -> None:
+    with pytest.raises(UnsupportedModelError, match="divided attention"):
+        load_checkpoint(ORACLE / "hf_timesformer")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "reason"),
+    [("vjepa2", "rotary"), ("swin", "windows"), ("hiera", "convolution"), ("llama", "not known"), (None, "not known")],
+)
+def test_model_types_that_are_not_exported(tmp_path: Path, model_type: str | None, reason: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=reason):
+        load_checkpoint(folder(tmp_path, "hf_videomae", model_type=model_type))
+
+
+def test_a_model_without_a_classifier_is_refused(tmp_path: Path) -> None:
+    path = folder(tmp_path, "hf_videomae", architectures=["VideoMAEForPreTraining"])
+    with pytest.raises(UnsupportedModelError, match="VideoMAEForPreTraining"):
+        load_checkpoint(path)
+
+
+class Malicious:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return os.mkdir, (str(self.target),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_malicious_pickle_is_refused_and_not_run(tmp_path: Path, zipped: bool) -> None:
+    proof, path = tmp_path / "it-ran", tmp_path / "evil.pth"
+    torch.save({"model": official(), "x": Malicious(proof)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match="refused"):
+        load_checkpoint(path, OPTIONS)
+    assert not proof.exists()
+
+
+def test_a_malicious_pickle_in_a_folder_is_refused_and_not_run(tmp_path: Path) -> None:
+    path, proof = folder(tmp_path, "hf_videomae"), tmp_path / "it-ran"
+    (path / "model.safetensors").unlink()
+    torch.save({"x": Malicious(proof)}, path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="refused"):
+        load_checkpoint(path)
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 broken", b"\x80\x02."])
+def test_damaged_files_are_one_clear_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"broken\.pth"):
+        load_checkpoint(path, OPTIONS)
+
+
+def test_a_truncated_file_is_one_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "short.pth"
+    whole = ORACLES["v1_gamma"].path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match=r"short\.pth"):
+        load_checkpoint(path, OPTIONS)
+
+
+def tensors_of(path: Path) -> State:
+    from safetensors.torch import load_file
+
+    return load_file(path / "model.safetensors")
+
+
+def test_bin_folders_are_read(tmp_path: Path, clip: np.ndarray) -> None:
+    path = folder(tmp_path, "hf_videomae")
+    torch.save(tensors_of(path), path / "pytorch_model.bin")
+    (path / "model.safetensors").unlink()
+    model = load_checkpoint(path).model
+    np.testing.assert_allclose(BuiltinReference(model).logits(clip[None])[0], ORACLES["hf_videomae"].logits, atol=1e-6)
+
+
+def sharded(path: Path, name: str) -> Path:
+    from safetensors.torch import save_file
+
+    tensors = tensors_of(path)
+    names = sorted(tensors)
+    save_file({n: tensors[n] for n in names[::2]}, path / "a.safetensors")
+    save_file({n: tensors[n] for n in names[1::2]}, path / "b.safetensors")
+    (path / "model.safetensors").unlink()
+    shards = {n: "a.safetensors" if i % 2 == 0 else name for i, n in enumerate(names)}
+    (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    return path
+
+
+def test_sharded_folders_are_read(tmp_path: Path) -> None:
+    assert load_checkpoint(sharded(folder(tmp_path, "hf_videomae"), "b.safetensors")).model.config.classes == 5
+
+
+@pytest.mark.parametrize("shard", ["../hf_videomae/b.safetensors", "/etc/passwd", "missing.safetensors"])
+def test_shards_stay_in_the_folder(tmp_path: Path, shard: str) -> None:
+    with pytest.raises(CheckpointError, match="not a file of the folder"):
+        load_checkpoint(sharded(folder(tmp_path, "hf_videomae"), shard))
+
+
+def test_names_of_transformers_5_are_read_too(tmp_path: Path, clip: np.ndarray) -> None:
+    from safetensors.torch import save_file
+
+    path = folder(tmp_path, "hf_vivit")
+    renames = (
+        ("encoder.layer.", "layers."),
+        ("attention.attention.query", "attention.q_proj"),
+        ("attention.attention.key", "attention.k_proj"),
+        ("attention.attention.value", "attention.v_proj"),
+        ("attention.output.dense", "attention.o_proj"),
+        ("intermediate.dense", "mlp.fc1"),
+        ("output.dense", "mlp.fc2"),
+    )
+
+    def renamed(name: str) -> str:
+        for old, new in renames:
+            name = name.replace(old, new)
+        return name
+
+    save_file({renamed(n): t for n, t in tensors_of(path).items()}, path / "model.safetensors")
+    model = load_checkpoint(path, CheckpointOptions(normalisation=IMAGENET)).model
+    np.testing.assert_allclose(BuiltinReference(model).logits(clip[None])[0], ORACLES["hf_vivit"].logits, atol=1e-6)
+
+
+def test_videomae_without_a_processor_file_is_normalised_as_imagenet() -> None:
+    assert load_checkpoint(ORACLES["hf_videomae"].path).model.normalisation == IMAGENET
+
+
+def test_vivit_without_a_processor_file_must_be_told() -> None:
+    with pytest.raises(CheckpointError, match="normalisation") as caught:
+        load_checkpoint(ORACLE / "hf_vivit")
+    assert "--mean" in caught.value.hint
+
+
+def test_vivits_own_processor_is_expressed_exactly(tmp_path: Path) -> None:
+    image_processing = pytest.importorskip("transformers.models.vivit.image_processing_vivit")
+    path = folder(tmp_path, "hf_vivit")
+    processor = image_processing.VivitImageProcessor()
+    processor.save_pretrained(path)
+    loaded = load_checkpoint(path)
+    np.testing.assert_allclose(loaded.model.normalisation.mean, [0.75] * 3)
+    np.testing.assert_allclose(loaded.model.normalisation.std, [0.25] * 3)
+    assert loaded.short_side == 256
+
+    frame = np.arange(0, 256 * 256 * 3).reshape(256, 256, 3).astype(np.uint8)
+    theirs = processor([frame], do_resize=False, do_center_crop=False, return_tensors="np")["pixel_values"][0, 0]
+    ours = (frame / 255 - loaded.model.normalisation.mean) / loaded.model.normalisation.std
+    np.testing.assert_allclose(ours.transpose(2, 0, 1), theirs, atol=1e-5)
+
+
+PROCESSORS: dict[str, tuple[dict[str, Any], float, float]] = {
+    "plain": ({"image_mean": [0.5] * 3, "image_std": [0.25] * 3}, 0.5, 0.25),
+    "no normalisation": ({"do_normalize": False}, 0.0, 1.0),
+    "no rescaling": ({"do_rescale": False, "image_mean": [127.5] * 3, "image_std": [51.0] * 3}, 0.5, 0.2),
+    "nested": ({"image_processor": {"image_mean": [0.1] * 3, "image_std": [0.2] * 3}}, 0.1, 0.2),
+}
+
+
+@pytest.mark.parametrize(("settings", "mean", "std"), PROCESSORS.values(), ids=PROCESSORS)
+def test_processor_files_are_expressed_as_one_formula(
+    tmp_path: Path, settings: dict[str, Any], mean: float, std: float
+) -> None:
+    path = folder(tmp_path, "hf_videomae")
+    (path / "preprocessor_config.json").write_text(json.dumps(settings))
+    normalisation = load_checkpoint(path).model.normalisation
+    np.testing.assert_allclose(normalisation.mean, [mean] * 3)
+    np.testing.assert_allclose(normalisation.std, [std] * 3)
+
+
+def test_options_must_not_contradict_a_folder() -> None:
+    with pytest.raises(CheckpointError, match="--frames 16, the folder says 8"):
+        load_checkpoint(ORACLES["hf_videomae"].path, CheckpointOptions(frames=16))
+
+
+def test_class_names_of_a_folder_are_in_numeric_order(tmp_path: Path) -> None:
+    labels = {str(i): f"name {i}" for i in (4, 0, 2, 1, 3)}
+    assert load_checkpoint(folder(tmp_path, "hf_videomae", id2label=labels)).classes == tuple(
+        f"name {i}" for i in range(5)
+    )
+
+
+@pytest.mark.parametrize("activation", ["gelu_new", "quick_gelu", "relu", "silu"])
+def test_other_activations_answer_as_transformers_does(tmp_path: Path, clip: np.ndarray, activation: str) -> None:
+    pytest.importorskip("transformers")
+    loaded = load_checkpoint(folder(tmp_path, "hf_videomae", hidden_act=activation))
+    expected = reference_for(loaded).logits(clip[None])
+    np.testing.assert_allclose(BuiltinReference(loaded.model).logits(clip[None]), expected, atol=1e-9)
+
+
+def test_unknown_activations_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModelError, match="mystery"):
+        load_checkpoint(folder(tmp_path, "hf_videomae", hidden_act="mystery"))

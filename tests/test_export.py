@@ -1,0 +1,348 @@
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir
+import pytest
+import torch
+
+from lcve_deploy import (
+    CheckpointOptions,
+    Client,
+    ExportOptions,
+    Layout,
+    SecurityKey,
+    derive_orders,
+    export,
+    open_session,
+)
+from lcve_deploy.artifact import read_manifest, read_probe
+from lcve_deploy.errors import ExistsError, ParityError, WriteError
+from lcve_deploy.exporters import onnx as exporter
+from lcve_deploy.exporters.checkpoints import load_checkpoint
+from lcve_deploy.exporters.onnx import KEYED_TENSORS, OPSETS
+from lcve_deploy.parity import CONTROL_MARGIN, CONTROLS
+from lcve_deploy.schedule import derive_label_order
+from lcve_deploy.scrambling import unscrambled
+
+from .conftest import GEOMETRY, ORACLES, SALT, SECRET, Oracle, run_error, run_ok
+
+TINY = ORACLES["v1_model_args"]
+
+
+def export_tiny(output: Path, key: SecurityKey, oracle: Oracle = TINY, **options: object) -> Path:
+    export(oracle.path, output, key=key, options=ExportOptions(checkpoint=oracle.options, **options))
+    return output
+
+
+def answers(artifact: Path, key: SecurityKey, clips: np.ndarray) -> np.ndarray:
+    from lcve_deploy import PlainClip
+
+    client = Client.open(artifact / "client", key)
+    return client.plain_order(open_session(artifact / "server").run(client.encrypt(PlainClip(values=clips))))
+
+
+@pytest.mark.parametrize("oracle", ORACLES.values(), ids=ORACLES)
+def test_encrypted_clips_get_the_original_implementations_logits(
+    oracle: Oracle, key_file: Path, clip: np.ndarray, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "clip.npy", clip)
+    run_ok("export", "--key", key_file, "--ckpt", oracle.path, "-o", tmp_path / "out", *oracle.flags)
+    run_ok(
+        *("run", tmp_path / "out", tmp_path / "clip.npy", "--key", key_file),
+        *("--logits-out", tmp_path / "logits.npy"),
+    )
+    logits = np.load(tmp_path / "logits.npy")
+    assert logits.dtype == np.float32
+    assert logits.shape == (5,)
+    np.testing.assert_allclose(logits, oracle.logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", list(Layout))
+@pytest.mark.parametrize("opset", [OPSETS.start, 20, OPSETS.stop - 1])
+@pytest.mark.parametrize("name", ["v2_cos", "v1_first_token", "hf_vivit"])
+def test_layouts_and_opsets_agree(
+    name: str, opset: int, layout: Layout, key: SecurityKey, clip: np.ndarray, tmp_path: Path
+) -> None:
+    oracle = ORACLES[name]
+    artifact = export_tiny(tmp_path / "out", key, oracle, opset=opset, layout=layout)
+    np.testing.assert_allclose(answers(artifact, key, clip[None])[0], oracle.logits, atol=1e-5)
+    assert read_manifest(artifact / "server").opset == opset
+
+
+def test_the_batch_is_dynamic(exported: Path, key: SecurityKey, clip: np.ndarray) -> None:
+    batch = np.stack([clip, clip[::-1], 255 - clip])
+    together = answers(exported, key, batch)
+    apart = np.concatenate([answers(exported, key, one[None]) for one in batch])
+    np.testing.assert_allclose(together, apart, atol=1e-6)
+    assert not np.allclose(together[0], together[1], atol=1e-3)
+
+
+def test_the_manifest_publishes_parity_with_four_failing_controls(exported: Path) -> None:
+    parity = read_manifest(exported / "server").parity
+    assert parity.max_difference < 1e-5
+    assert parity.top1_agreement == parity.top5_agreement == 1.0
+    assert set(parity.controls) == set(CONTROLS)
+    assert min(parity.controls.values()) > CONTROL_MARGIN * parity.tolerance
+
+
+def test_labels_are_hidden_unless_they_are_shown(exported: Path, key: SecurityKey, tmp_path: Path) -> None:
+    shown = export_tiny(tmp_path / "shown", key, show_labels=True)
+    plain = load_checkpoint(TINY.path, TINY.options).model.weights["head.weight"].T
+    weights = {path: _initializers(path)["head.weight"].numpy() for path in (shown, exported)}
+    np.testing.assert_array_equal(weights[shown], plain)
+    order = derive_label_order(key, salt=_salt(exported), classes=5)
+    np.testing.assert_array_equal(weights[exported], plain[:, order])
+    assert (read_manifest(shown / "server").labels, read_manifest(exported / "server").labels) == ("shown", "hidden")
+
+
+def test_the_probe_is_the_plain_models_answer_to_what_the_ciphertext_decrypts_to(
+    exported: Path, key: SecurityKey
+) -> None:
+    from lcve_deploy import EncryptedClip
+    from lcve_deploy.exporters.model import BuiltinReference
+
+    manifest = read_manifest(exported / "server")
+    probe = read_probe(exported / "server", manifest)
+    client = Client.open(exported / "client", key)
+    plain = client.decrypt(EncryptedClip(values=probe.clip, binding=manifest.binding))
+    expected = BuiltinReference(load_checkpoint(TINY.path, TINY.options).model).logits(plain.values)
+    np.testing.assert_allclose(client.plain_order(probe.logits), expected, atol=1e-12)
+    assert np.unique(probe.clip).size == 256
+
+
+# What the file gives away
+
+
+def _initializers(artifact: Path) -> dict[str, onnx_ir.TensorProtocol]:
+    graph = onnx_ir.load(artifact / "server/model.onnx").graph
+    return {name: value.const_value for name, value in graph.initializers.items()}
+
+
+def _salt(artifact: Path) -> bytes:
+    return bytes.fromhex(read_manifest(artifact / "server").binding.salt)
+
+
+def _server_bytes(artifact: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted((artifact / "server").rglob("*")) if path.is_file())
+
+
+@pytest.mark.parametrize("name", ["v1_module_learnable", "v1_first_token", "hf_vivit"])
+def test_no_order_key_or_unshuffled_weight_is_left_in_the_server_folder(
+    name: str, key: SecurityKey, tmp_path: Path
+) -> None:
+    oracle = ORACLES[name]
+    data = _server_bytes(export_tiny(tmp_path / "out", key, oracle, salt=SALT))
+    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
+    label_order = derive_label_order(key, salt=SALT, classes=5)
+    for order in (orders.cube_order, orders.pixel_order, np.argsort(orders.cube_order), np.argsort(orders.pixel_order)):
+        for dtype in ("u1", "<u2", ">u2", "<u4", ">u4", "<i8", ">i8", "<f4"):
+            if order.max() < 256 or dtype != "u1":
+                assert order.astype(dtype).tobytes()[:64] not in data
+        assert ",".join(map(str, order[:8])).encode() not in data
+    for dtype in ("<u4", "<i8"):
+        assert label_order.astype(dtype).tobytes() not in data
+    assert SECRET not in data
+    assert SECRET.hex().encode() not in data
+    for info in ("cube-order/8x32x32x3/2x8x8", "pixel-order/8x32x32x3/2x8x8", "label-order/5"):
+        assert key.kdf(f"lcve-1/{info}", 32, SALT) not in data
+
+
+@pytest.mark.parametrize("name", ["v1_module_learnable", "hf_vivit"])
+def test_neighbours_of_the_plain_model_are_not_neighbours_in_the_file(
+    name: str, key: SecurityKey, tmp_path: Path
+) -> None:
+    oracle = ORACLES[name]
+    data = _server_bytes(export_tiny(tmp_path / "out", key, oracle, salt=SALT))
+    model = load_checkpoint(oracle.path, oracle.options).model
+    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
+    prefix = model.config.prefix_tokens
+    plain = unscrambled(model).weights
+
+    # A position row and the next, or an embedding column and the next, side by side as in the plain model.
+    for rows, order in (
+        (plain["positional_encoding"][prefix:], orders.cube_order),
+        (np.ascontiguousarray(plain["cube_embedding.weight"].T), orders.pixel_order),
+    ):
+        by_chance = int((np.diff(order) == 1).sum())
+        seen = sum(rows[i : i + 2].astype("<f4").tobytes() in data for i in range(len(rows) - 1))
+        assert seen == by_chance
+        assert sum(row.astype("<f4").tobytes() in data for row in rows) == len(rows)  # the search itself works
+    unfolded = model.weights["cube_embedding.weight"].astype("<f4")
+    assert unfolded[0].tobytes() not in data
+    assert np.ascontiguousarray(unfolded.T)[0].tobytes() not in data
+
+
+def test_only_named_keyed_tensors_depend_on_the_secret(key: SecurityKey, tmp_path: Path) -> None:
+    oracle = ORACLES["v1_first_token"]
+    first = _initializers(export_tiny(tmp_path / "a", key, oracle, salt=SALT))
+    second = _initializers(export_tiny(tmp_path / "b", SecurityKey(bytes(32)), oracle, salt=SALT))
+    changed = {name for name in first if not np.array_equal(first[name].numpy(), second[name].numpy())}
+    assert changed == set(KEYED_TENSORS)
+
+
+def test_the_graph_names_no_place_person_or_source(exported: Path) -> None:
+    model = onnx.load(exported / "server/model.onnx")
+    assert model.doc_string == ""
+    assert {p.key for p in model.metadata_props} == {"attention_heads"}
+    for node in model.graph.node:
+        assert not node.doc_string
+        assert not node.metadata_props
+    data = _server_bytes(exported)
+    for word in (str(TINY.path), TINY.path.name, "v1_model_args", os.path.expanduser("~/"), "site-packages", ".py"):
+        assert word.encode() not in data
+
+
+def test_the_manifest_names_no_clip_and_no_checkpoint(key: SecurityKey, clip: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "private-meeting.npy", clip)
+    artifact = export_tiny(tmp_path / "out", key, verify_clips=(tmp_path / "private-meeting.npy",))
+    text = (artifact / "server/manifest.json").read_text()
+    assert "private-meeting" not in text
+    assert "v1_model_args" not in text
+    assert json.loads(text)["parity"]["clips"] == 1
+
+
+def test_a_salt_reproduces_the_keyed_tensors(key: SecurityKey, tmp_path: Path) -> None:
+    first, second = (export_tiny(tmp_path / name, key, salt=SALT) for name in "ab")
+    assert (first / "server/model.onnx").read_bytes() == (second / "server/model.onnx").read_bytes()
+    assert _salt(export_tiny(tmp_path / "c", key)) != SALT
+
+
+def test_every_exported_graph_passes_the_checker(exported: Path) -> None:
+    model = onnx.load(exported / "server/model.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    kinds = {init.data_type for init in model.graph.initializer}
+    assert onnx.TensorProto.DOUBLE not in kinds
+
+
+def test_large_models_have_external_data(
+    key: SecurityKey, clip: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter, "EXTERNAL_DATA_BYTES", 100_000)
+    artifact = export_tiny(tmp_path / "out", key)
+    assert (artifact / "server/model.onnx.data").stat().st_size > 200_000
+    assert (artifact / "server/model.onnx").stat().st_size < 100_000
+    assert "model.onnx.data" in read_manifest(artifact / "server").files
+    np.testing.assert_allclose(answers(artifact, key, clip[None])[0], TINY.logits, atol=1e-5)
+
+
+# Whole or not at all
+
+
+def test_a_failed_parity_leaves_no_artifact(key: SecurityKey, tmp_path: Path) -> None:
+    with pytest.raises(ParityError, match="logits differ"):
+        export_tiny(tmp_path / "out", key, tolerance=1e-12)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_that_is_wrong_is_not_handed_out(
+    key: SecurityKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parity compares with code that shares nothing with the graph, so a wrong graph shows."""
+    monkeypatch.setattr(exporter._Builder, "_scale_queries", lambda self, array: array)
+    with pytest.raises(ParityError, match="logits differ"):
+        export_tiny(tmp_path / "out", key)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_control_that_agrees_fails_the_export(key: SecurityKey, tmp_path: Path) -> None:
+    """A model that hardly looks at its input would agree with anything."""
+    content = torch.load(ORACLES["v2_plain"].path, weights_only=True)
+    content["module"]["head.weight"] *= 1e-4
+    torch.save(content, tmp_path / "indifferent.pth")
+    options = ExportOptions(checkpoint=CheckpointOptions(heads=3, frames=8, size=32))
+    with pytest.raises(ParityError, match="a control agrees"):
+        export(tmp_path / "indifferent.pth", tmp_path / "out", key=key, options=options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "dangling link"])
+def test_an_output_that_exists_is_never_touched(key: SecurityKey, tmp_path: Path, kind: str) -> None:
+    output = tmp_path / "out"
+    {"folder": output.mkdir, "file": output.touch, "dangling link": lambda: output.symlink_to("nowhere")}[kind]()
+    with pytest.raises(ExistsError):
+        export_tiny(output, key)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_output_in_a_folder_that_is_not_there(key: SecurityKey, tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match="does not exist"):
+        export_tiny(tmp_path / "a/b", key)
+
+
+def test_a_read_only_target_is_one_clear_error(key_file: Path) -> None:
+    error = run_error("export", "--key", key_file, "--ckpt", TINY.path, "-o", "/proc/out", *TINY.flags)
+    assert "cannot write /proc/out" in error
+
+
+def _start_export(output: Path, key_file: Path, **options: object) -> subprocess.Popen[str]:
+    command = [str(Path(sys.executable).with_name("lcve-export")), "--key", str(key_file), "--ckpt", str(TINY.path)]
+    return subprocess.Popen(
+        [*command, "-o", str(output), *TINY.flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def test_a_full_disk_leaves_nothing(key_file: Path, tmp_path: Path) -> None:
+    def little_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    process = _start_export(tmp_path / "out", key_file, preexec_fn=little_room)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "error: cannot write" in errors
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_export_leaves_nothing(number: signal.Signals, key_file: Path, tmp_path: Path) -> None:
+    process = _start_export(tmp_path / "out", key_file)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".out.*/server/model.onnx")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_export_leaves_nothing_under_the_target_name(key_file: Path, tmp_path: Path) -> None:
+    process = _start_export(tmp_path / "out", key_file)
+    while not list(tmp_path.glob(".out.*")) and process.poll() is None:
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_output_is_named_after_the_checkpoint(
+    key_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_ok("export", "--key", key_file, "--ckpt", TINY.path, *TINY.flags)
+    assert (tmp_path / "v1_model_args-lcve/server/manifest.json").is_file()
+    run_ok("export", "--key", key_file, "--ckpt", ORACLES["hf_videomae"].path)
+    assert (tmp_path / "hf_videomae-lcve/client/client.json").is_file()
+
+
+def test_class_names_are_counted(key_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("run\njump\n")
+    arguments = ("export", "--key", key_file, "--ckpt", TINY.path, "-o", tmp_path / "out", *TINY.flags)
+    assert "5 classes, received 2 names" in run_error(*arguments, "--labels", tmp_path / "names.txt")
+    (tmp_path / "names.json").write_text(json.dumps(list("abcde")))
+    run_ok(*arguments, "--labels", tmp_path / "names.json")
+    assert Client.open(tmp_path / "out/client", SecurityKey(SECRET)).settings.classes == tuple("abcde")
