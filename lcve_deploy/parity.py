@@ -174,7 +174,7 @@ def max_difference(expected: Logits, received: Logits) -> float:
 
 
 def _worst(difference: npt.NDArray[np.float64]) -> float:
-    return float(np.nan_to_num(difference, nan=np.inf).max())
+    return float(np.nan_to_num(difference, nan=np.inf, posinf=np.inf).max())
 
 
 def _top_agreement(expected: Logits, received: Logits, k: int) -> float:

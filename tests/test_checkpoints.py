@@ -153,7 +153,7 @@ def test_heads_must_divide_the_width() -> None:
 
 
 def test_learned_positions_are_not_interpolated() -> None:
-    with pytest.raises(CheckpointError, match="64 learned positions.*interpolated"):
+    with pytest.raises(CheckpointError, match=r"64 learned positions.*interpolated"):
         load_checkpoint(ORACLES["v1_module_learnable"].path, CheckpointOptions(heads=3, frames=8, size=64))
 
 

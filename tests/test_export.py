@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import signal
 import subprocess
@@ -198,7 +197,7 @@ def test_the_graph_names_no_place_person_or_source(exported: Path) -> None:
         assert not node.doc_string
         assert not node.metadata_props
     data = _server_bytes(exported)
-    for word in (str(TINY.path), TINY.path.name, "v1_model_args", os.path.expanduser("~/"), "site-packages", ".py"):
+    for word in (str(TINY.path), TINY.path.name, "v1_model_args", str(Path.home()) + "/", "site-packages", ".py"):
         assert word.encode() not in data
 
 

@@ -45,7 +45,7 @@ class OnnxRuntimeSession:
             options.intra_op_num_threads = threads
         try:
             self._session = onnxruntime.InferenceSession(server / MODEL, options, providers=[_PROVIDER])
-        except (RuntimeError, ValueError) as error:
+        except _errors() as error:
             raise SessionError(f"ONNX Runtime cannot open {server / MODEL}: {error}") from None
         self._check_graph()
 
@@ -60,7 +60,7 @@ class OnnxRuntimeSession:
         feed = {self._manifest.input.name: np.ascontiguousarray(clip.values)}
         try:
             (logits,) = self._session.run([self._manifest.output.name], feed)
-        except RuntimeError as error:
+        except _errors() as error:
             raise SessionError(f"ONNX Runtime failed: {error}") from None
         result: npt.NDArray[np.float32] = np.asarray(logits)
         return result
@@ -76,3 +76,11 @@ class OnnxRuntimeSession:
 
     def _nodes(self) -> list[Any]:
         return [*self._session.get_inputs(), *self._session.get_outputs()]
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """Everything that ONNX Runtime raises; its own errors have no common base."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    return (*own, RuntimeError, ValueError)

@@ -46,7 +46,7 @@ def textured_clip(geometry: ClipGeometry) -> Clips:
     ct, ch, cw = geometry.cube
     rising = (h % ch) / max(ch - 1, 1) + (w % cw) / max(cw - 1, 1)
     texture = np.where((rising > 0.9) ^ (c % 3 == 2) ^ ((t % ct) * 2 >= max(ct, 2)), 1.0, 0.0)
-    light = 0.35 + 0.65 * (h / geometry.height + w / geometry.width + t / geometry.frames) / 3
+    light = 0.35 + 0.37 * h / geometry.height + 0.19 * w / geometry.width + 0.09 * t / geometry.frames
     clip: Clips = np.round(255 * np.broadcast_to(texture * light, geometry.clip_shape)).astype(np.uint8)
     return clip[None]
 

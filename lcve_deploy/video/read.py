@@ -83,13 +83,12 @@ def _sample(source: Frames, path: Path, preprocess: Preprocess, views: Views) ->
 def _stack(
     frames: dict[int, npt.NDArray[np.uint8]], plan: list[list[int]], preprocess: Preprocess, views: Views
 ) -> npt.NDArray[np.uint8]:
+    if len({frame.shape for frame in frames.values()}) > 1:
+        raise VideoError("the frames of the video have different sizes", hint="resize them first")
     height, width = preprocess.crop
     clips = []
     for indices in plan:
         rows, columns = frames[indices[0]].shape[:2]
         for top, left in crop_offsets(rows, columns, preprocess.crop, views.spatial):
             clips.append(np.stack([frames[i][top : top + height, left : left + width] for i in indices]))
-    try:
-        return np.stack(clips)
-    except ValueError:
-        raise VideoError("the frames of the video have different sizes") from None
+    return np.stack(clips)

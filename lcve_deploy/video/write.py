@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,6 @@ def encode_png(image: Clip) -> bytes:
     """An image ``[H, W, 3]`` (uint8 RGB) as PNG."""
     av = load_av()
     codec: Any = av.CodecContext.create("png", "w")
-    codec.width, codec.height, codec.pix_fmt, codec.time_base = image.shape[1], image.shape[0], "rgb24", "1/1"
+    codec.width, codec.height, codec.pix_fmt, codec.time_base = image.shape[1], image.shape[0], "rgb24", Fraction(1)
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
     return b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)])

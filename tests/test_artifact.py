@@ -1,0 +1,202 @@
+"""What a client or operator is handed may be wrong in any way: each is one clear error."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lcve_deploy import Client, EncryptedClip, Layout, PlainClip, SecurityKey, open_session, verify_server
+from lcve_deploy.artifact import read_client, read_manifest
+from lcve_deploy.errors import ArtifactError, LcveError, MismatchError, SessionError
+from lcve_deploy.runtime import onnxruntime as backend
+from lcve_deploy.verbs.verify import open_pair
+
+Edit = Callable[[dict[str, Any]], object]
+
+
+def edit(path: Path, change: Edit) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_manifest_and_client_settings_read_back_what_was_written(exported: Path) -> None:
+    manifest, settings = read_manifest(exported / "server"), read_client(exported / "client")
+    assert json.loads(json.dumps(manifest.to_json())) == json.loads((exported / "server/manifest.json").read_text())
+    written = json.loads((exported / "client/client.json").read_text())
+    assert json.loads(json.dumps(settings.to_json())) == written
+    assert manifest.binding == settings.binding
+
+
+WRONG_MANIFESTS: dict[str, tuple[Edit, str]] = {
+    "format": (lambda m: m.update(format=2), "format"),
+    "scheme": (lambda m: m.update(scheme="lcve-9"), "scheme"),
+    "geometry": (lambda m: m.update(geometry="8x33x32x3/2x8x8"), "multiple of the cube"),
+    "layout": (lambda m: m.update(layout="tokens"), "layout"),
+    "key id": (lambda m: m.update(key_id="xyz"), "key id"),
+    "missing": (lambda m: m.pop("salt"), "salt: missing"),
+    "input": (lambda m: m["input"].update(shape=[None, 63, 384]), "input"),
+    "input dtype": (lambda m: m["input"].update(dtype="float32"), "input"),
+    "output": (lambda m: m["output"].update(shape=[None, None]), "output"),
+    "digest": (lambda m: m["files"]["model.onnx"].update(sha256="00"), "sha256"),
+    "no model": (lambda m: m["files"].pop("model.onnx"), "model.onnx is missing"),
+    "parent path": (lambda m: m["files"].update({"../secret": m["files"]["model.onnx"]}), "leaves the folder"),
+    "absolute path": (lambda m: m["files"].update({"/etc/passwd": m["files"]["model.onnx"]}), "relative path"),
+    "windows path": (lambda m: m["files"].update({"C:\\x": m["files"]["model.onnx"]}), "relative path"),
+    "parity": (lambda m: m["parity"].update(max_difference=1.0), "parity"),
+    "control": (lambda m: m["parity"]["controls"].update(wrong_key=0.0), "parity"),
+    "number": (lambda m: m["parity"].update(tolerance="small"), "parity.tolerance"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG_MANIFESTS.values(), ids=WRONG_MANIFESTS)
+def test_a_manifest_that_does_not_hold_is_refused(artifact: Path, change: Edit, message: str) -> None:
+    edit(artifact / "server/manifest.json", change)
+    with pytest.raises(ArtifactError, match=message):
+        open_session(artifact / "server")
+
+
+def test_all_problems_are_named_at_once(artifact: Path) -> None:
+    edit(artifact / "server/manifest.json", lambda m: m.update(format=2, layout="tokens", opset="new"))
+    with pytest.raises(ArtifactError) as caught:
+        read_manifest(artifact / "server")
+    assert all(word in str(caught.value) for word in ("format", "layout", "opset"))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null", b"[" * 100_000])
+def test_what_is_no_manifest_is_refused(artifact: Path, content: bytes) -> None:
+    (artifact / "server/manifest.json").write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"manifest\.json"):
+        open_session(artifact / "server")
+
+
+@pytest.mark.parametrize("content", [{}, {"preprocess": {}}, {"classes": 5}])
+def test_client_settings_that_do_not_hold_are_refused(artifact: Path, key: SecurityKey, content: object) -> None:
+    (artifact / "client/client.json").write_text(json.dumps(content))
+    with pytest.raises(ArtifactError, match=r"client\.json"):
+        Client.open(artifact / "client", key)
+
+
+def test_preprocessing_must_make_the_geometry(artifact: Path, key: SecurityKey) -> None:
+    edit(artifact / "client/client.json", lambda c: c["preprocess"].update(frames=16))
+    with pytest.raises(ArtifactError, match="does not make clips"):
+        Client.open(artifact / "client", key)
+
+
+def flip_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("breakage", "message"),
+    [
+        (lambda server: flip_a_byte(server / "model.onnx"), "model.onnx has another SHA-256"),
+        (lambda server: flip_a_byte(server / "probe.safetensors"), "probe.safetensors has another SHA-256"),
+        (lambda server: (server / "model.onnx").unlink(), "model.onnx is missing"),
+        (lambda server: os.truncate(server / "model.onnx", 1000), "has 1000 bytes"),
+    ],
+    ids=["model", "probe", "missing", "truncated"],
+)
+def test_files_that_are_not_the_manifests_are_refused(
+    artifact: Path, breakage: Callable[[Path], None], message: str
+) -> None:
+    breakage(artifact / "server")
+    with pytest.raises(ArtifactError, match=message):
+        open_session(artifact / "server")
+
+
+def test_external_data_that_is_not_the_manifests_is_refused(
+    key: SecurityKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lcve_deploy.exporters import onnx as exporter
+
+    from .test_export import export_tiny
+
+    monkeypatch.setattr(exporter, "EXTERNAL_DATA_BYTES", 100_000)
+    artifact = export_tiny(tmp_path / "out", key)
+    flip_a_byte(artifact / "server/model.onnx.data")
+    with pytest.raises(ArtifactError, match=r"model\.onnx\.data has another SHA-256"):
+        open_session(artifact / "server")
+
+
+def test_a_link_that_leaves_the_folder_is_refused(artifact: Path, tmp_path: Path) -> None:
+    model = artifact / "server/model.onnx"
+    model.rename(tmp_path / "elsewhere.onnx")
+    model.symlink_to(tmp_path / "elsewhere.onnx")
+    with pytest.raises(ArtifactError, match="link that leaves the folder"):
+        open_session(artifact / "server")
+
+
+def test_server_and_client_of_different_exports_are_refused(artifact: Path, key: SecurityKey) -> None:
+    edit(artifact / "server/manifest.json", lambda m: m.update(made_by={}))
+    with pytest.raises(MismatchError, match="not the one"):
+        open_pair(artifact, key)
+
+
+def test_a_wrong_key_is_refused_before_anything_runs(exported: Path) -> None:
+    with pytest.raises(MismatchError, match="key id"):
+        Client.open(exported / "client", SecurityKey(bytes(32)))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("key_id", "0" * 32), ("salt", "1" * 32), ("scheme", "lcve-2"), ("layout", Layout.VIDEO), ("geometry", None)],
+)
+def test_a_clip_of_another_artifact_is_refused_before_anything_runs(
+    exported: Path, key: SecurityKey, clip: np.ndarray, field: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_session(exported / "server")
+    encrypted = Client.open(exported / "client", key).encrypt(PlainClip(values=clip[None]))
+    values = encrypted.values
+    if field == "layout":
+        values = values.reshape(1, *encrypted.binding.geometry.clip_shape)
+    if field == "geometry":
+        value = dataclasses.replace(encrypted.binding.geometry, cube=(1, 8, 16))
+        values = values.reshape(1, value.cubes, value.values)
+    binding = dataclasses.replace(encrypted.binding, **{field: value})
+
+    def must_not_run(*_: object) -> None:
+        raise AssertionError("the engine ran")
+
+    monkeypatch.setattr(session, "_session", type("Engine", (), {"run": must_not_run})())
+    with pytest.raises(MismatchError, match=field.replace("_", " ")):
+        session.run(EncryptedClip(values=values, binding=binding))
+
+
+@pytest.mark.parametrize("values", [np.zeros((64, 384), np.uint8), np.zeros((1, 64, 384), np.float32)])
+def test_a_session_takes_batches_of_bytes(exported: Path, values: np.ndarray) -> None:
+    session = open_session(exported / "server")
+    with pytest.raises(ValueError, match="uint8 clips with one batch axis"):
+        session.run(EncryptedClip(values=values, binding=session.manifest.binding))
+
+
+def test_the_probe_finds_an_engine_that_answers_wrongly(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert verify_server(exported / "server").ok
+    run = backend.OnnxRuntimeSession.run
+    monkeypatch.setattr(backend.OnnxRuntimeSession, "run", lambda self, clip: run(self, clip) + 0.01)
+    report = verify_server(exported / "server")
+    assert not report.ok
+    with pytest.raises(LcveError, match="wrongly"):
+        report.require()
+
+
+def test_a_model_that_onnx_runtime_refuses_is_one_clear_error(exported: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"not onnx")
+    with pytest.raises(SessionError, match=r"cannot open .*model\.onnx"):
+        backend.OnnxRuntimeSession(tmp_path, read_manifest(exported / "server"))
+
+
+def test_a_graph_that_contradicts_the_manifest_is_refused(exported: Path) -> None:
+    manifest = read_manifest(exported / "server")
+    other = dataclasses.replace(manifest, output=dataclasses.replace(manifest.output, shape=(None, 6)))
+    with pytest.raises(SessionError, match="its manifest says"):
+        backend.OnnxRuntimeSession(exported / "server", other)
