@@ -60,11 +60,8 @@ def command(**given: Any) -> None:
 
 
 def _export(checkpoint: Path, output: Path, key: Any, given: dict[str, Any]) -> Any:
-    try:
-        from lcve_deploy.exporters.onnx import DEFAULT_OPSET, OPSETS
-        from lcve_deploy.verbs.export import ExportOptions, export
-    except ImportError as error:
-        raise _missing(error) from error
+    from lcve_deploy.exporters.onnx import DEFAULT_OPSET, OPSETS
+    from lcve_deploy.verbs.export import ExportOptions, export
 
     opset = given["opset"] or DEFAULT_OPSET
     if opset not in OPSETS:
@@ -110,11 +107,3 @@ def _read_labels(path: Path) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
         raise click.BadParameter(f"{path}: expected one name a line, or a JSON list of names", param_hint="--labels")
     return tuple(name.strip() for name in names)
-
-
-def _missing(error: ImportError) -> Exception:
-    from lcve_deploy.errors import MissingDependencyError
-
-    return MissingDependencyError(
-        f"exporting needs {error.name}, which is not installed", hint="pip install 'lcve-deploy[export,cpu]'"
-    )

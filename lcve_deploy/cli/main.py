@@ -15,6 +15,7 @@ from lcve_deploy.errors import LcveError
 __all__ = ["export_alone", "lcve"]
 
 _COMMANDS: Final = ("keygen", "export", "encrypt", "decrypt", "run", "read", "verify", "inspect")
+_OF_EXPORT: Final = ("torch", "onnx", "onnx_ir")
 
 
 class _Commands(click.Group):
@@ -59,6 +60,10 @@ def guarded(work: Any) -> Any:
         return work()
     except LcveError as error:
         _fail(str(error), error.hint)
+    except ModuleNotFoundError as error:
+        if error.name not in _OF_EXPORT:
+            raise
+        _fail(f"this needs {error.name}, which is not installed", "pip install 'lcve-deploy[export,cpu]'")
     except OSError as error:
         _fail(f"{error.strerror}: {error.filename}" if error.filename else str(error), "")
 

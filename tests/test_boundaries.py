@@ -1,0 +1,76 @@
+"""What may be loaded where. The import contracts in pyproject.toml are checked by ``make check``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lcve_deploy
+
+HEAVY = ("torch", "onnx", "onnx_ir", "onnxruntime", "transformers", "av", "cupy", "tensorrt")
+KEY_ROOMS = ("key", "schedule", "cipher", "scrambling", "client", "verbs", "exporters")
+
+
+def loaded_after(code: str, *arguments: object) -> set[str]:
+    """Modules that a fresh interpreter has loaded after ``code``."""
+    program = f"import sys\n{code}\nprint('\\n'.join(sys.modules))"
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
+def key_rooms_in(modules: set[str]) -> set[str]:
+    return {f"lcve_deploy.{room}" for room in KEY_ROOMS} & modules
+
+
+def test_importing_the_package_loads_no_heavy_library_and_no_key_room() -> None:
+    modules = loaded_after("import lcve_deploy")
+    assert not modules & {*HEAVY, "numpy", "cryptography"}
+    assert not key_rooms_in(modules)
+
+
+@pytest.mark.parametrize("room", ["client", "cipher", "clipfile", "artifact", "video", "runtime", "cli"])
+def test_rooms_of_client_and_server_load_no_heavy_library(room: str) -> None:
+    assert not loaded_after(f"import lcve_deploy.{room}") & set(HEAVY)
+
+
+def test_the_server_rooms_load_no_key_room() -> None:
+    modules = loaded_after("import lcve_deploy.runtime, lcve_deploy.runtime.onnxruntime, lcve_deploy.artifact")
+    assert not key_rooms_in(modules)
+
+
+OPERATOR = """
+from lcve_deploy.cli import lcve
+lcve(sys.argv[1:], standalone_mode=False)
+"""
+
+
+def test_the_operators_commands_load_no_key_room_and_no_torch(exported: Path, key_file: Path, tmp_path: Path) -> None:
+    from .conftest import ORACLE, run_ok
+
+    clip = tmp_path / "clip.lcve"
+    run_ok(
+        *("encrypt", ORACLE / "clip_8x32x32.npy", "--key", key_file),
+        *("--client", exported / "client", "-o", clip),
+    )
+    for arguments in (("run", exported / "server", clip), ("verify", exported / "server"), ("inspect", clip)):
+        modules = loaded_after(OPERATOR, *arguments)
+        assert "lcve_deploy.clipfile" in modules or "lcve_deploy.runtime" in modules
+        assert not key_rooms_in(modules)
+        assert not modules & {"torch", "transformers", "cryptography", "av"}
+
+
+def test_every_public_name_is_there_and_typed() -> None:
+    import ast
+
+    tree = ast.parse(Path(lcve_deploy.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    typed = {alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert typed == set(lcve_deploy.__all__)
+    for name in lcve_deploy.__all__:
+        assert getattr(lcve_deploy, name) is not None
+        assert name in dir(lcve_deploy)
+    with pytest.raises(AttributeError):
+        _ = lcve_deploy.nothing
