@@ -44,7 +44,7 @@ def encrypt(clip: PlainClip, orders: Orders, *, layout: Layout | str = Layout.CU
             f"expected clips that end in the axes {list(geometry.clip_shape)}, received {list(values.shape)}"
         )
     xp = _namespace(values)
-    cubes = _shuffle(geometry.to_cubes(values, xp), orders.cube_order, orders.pixel_order, xp)
+    cubes = _encrypted_cubes(values, orders, xp)
     if layout is Layout.VIDEO:
         cubes = geometry.from_cubes(cubes, xp)
     return EncryptedClip(values=cubes, binding=binding_of(orders, layout))
@@ -60,14 +60,28 @@ def decrypt(clip: EncryptedClip, orders: Orders) -> PlainClip:
     binding_of(orders, layout).require(clip.binding, here="key", there="encrypted clip")
     xp = _namespace(clip.values)
     cubes = orders.geometry.to_cubes(clip.values, xp) if layout is Layout.VIDEO else clip.values
-    plain = _shuffle(cubes, np.argsort(orders.cube_order), np.argsort(orders.pixel_order), xp)
+    plain = xp.take(cubes, _index(orders.placement, cubes, xp), axis=-2)
+    plain = xp.take(plain, _index(np.argsort(orders.pixel_order), cubes, xp), axis=-1)
     return PlainClip(values=orders.geometry.from_cubes(plain, xp))
 
 
-def _shuffle(cubes: Any, cube_order: Order, pixel_order: Order, xp: Any) -> Any:
-    """Take cubes (whole rows, cheap) and then the values of each."""
-    cubes = xp.take(cubes, _index(cube_order, cubes, xp), axis=-2)
-    return xp.take(cubes, _index(pixel_order, cubes, xp), axis=-1)
+def _encrypted_cubes(values: Any, orders: Orders, xp: Any) -> Any:
+    """One slab of t frames at a time: its values are taken from rows of cubes, its cubes put in place.
+
+    Taking from rows does the work of dividing into cubes on the way. Slabs keep what is made on the
+    way in the cache, and small enough for the allocator to keep at hand; both made it several times
+    quicker than shuffling whole clips.
+    """
+    geometry, lead = orders.geometry, tuple(values.shape[:-4])
+    (slabs, rows, columns), t = geometry.grid, geometry.cube[0]
+    gather, placement = _index(orders.row_gather, values, xp), _index(orders.placement, values, xp)
+    cubes = xp.empty((*lead, geometry.cubes, geometry.values), dtype=values.dtype, device=values.device)
+    size = rows * columns
+    for slab in range(slabs):
+        frames = values[..., slab * t : (slab + 1) * t, :, :, :]
+        taken = xp.take(geometry.to_rows(frames, xp), gather, axis=-1)
+        cubes[..., placement[slab * size : (slab + 1) * size], :] = xp.reshape(taken, (*lead, size, geometry.values))
+    return cubes
 
 
 def _index(order: Order, values: Any, xp: Any) -> Any:

@@ -8,9 +8,14 @@ Source: LCVE paper, section 3.2, steps 2, 4, 6 and 7; format of scheme ``lcve-1`
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
 
 __all__ = ["ClipGeometry"]
 
@@ -94,6 +99,24 @@ class ClipGeometry:
         apart = xp.reshape(clip, (*lead, nt, t, nh, h, nw, w, self.channels))
         together = xp.permute_dims(apart, _after(lead, (0, 2, 4, 1, 3, 5, 6)))
         return xp.reshape(together, (*lead, self.cubes, self.values))
+
+    def to_rows(self, clip: Array, xp: Any) -> Array:
+        """Divide clips into rows of cubes ``[..., cube rows, t·h·W·C]``: long runs, quick to copy.
+
+        Takes any whole number of cubes along time, so that a clip can be worked through in parts.
+        """
+        lead, frames = tuple(clip.shape[:-4]), clip.shape[-4]
+        (_, nh, _), (t, h, _) = self.grid, self.cube
+        apart = xp.reshape(clip, (*lead, frames // t, t, nh, h * self.width * self.channels))
+        together = xp.permute_dims(apart, _after(lead, (0, 2, 1, 3)))
+        return xp.reshape(together, (*lead, frames // t * nh, t * h * self.width * self.channels))
+
+    def row_index(self) -> npt.NDArray[np.intp]:
+        """Where the values of each cube stand in a row of cubes, ``[cubes along the width, L]``."""
+        t, h, _ = self.cube
+        row = dataclasses.replace(self, frames=t, height=h)
+        index: npt.NDArray[np.intp] = row.to_cubes(np.arange(math.prod(row.clip_shape)).reshape(row.clip_shape), np)
+        return index
 
     def from_cubes(self, cubes: Array, xp: Any) -> Array:
         """The inverse of :meth:`to_cubes`: ``[..., N, L]`` to ``[..., T, H, W, C]``."""

@@ -79,9 +79,14 @@ class ParityReport:
         return tuple(name for name, gap in self.controls.items() if not gap > CONTROL_MARGIN * self.tolerance)
 
     @property
+    def missing_controls(self) -> tuple[str, ...]:
+        """Controls that have not been measured, though all must be."""
+        return tuple(name for name in CONTROLS if name not in self.controls)
+
+    @property
     def ok(self) -> bool:
         """Agreement, with every control in disagreement."""
-        return self.agrees and not self.agreeing_controls
+        return self.agrees and not self.agreeing_controls and not self.missing_controls
 
     def require(self) -> None:
         """Raise where the report is not ok.
@@ -95,6 +100,8 @@ class ParityReport:
                 f"tolerance {self.tolerance:.3g}",
                 hint="the artifact must not be used; see docs/parity.md for the usual causes",
             )
+        if self.missing_controls:
+            raise ParityError(f"controls that were not measured: {', '.join(self.missing_controls)}")
         if self.agreeing_controls:
             gaps = ", ".join(f"{CONTROLS[name]} {self.controls[name]:.3g}" for name in self.agreeing_controls)
             raise ParityError(

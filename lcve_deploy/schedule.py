@@ -7,6 +7,7 @@ NumPy is involved.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,6 +45,16 @@ class Orders:
     cube_order: Order
     pixel_order: Order
 
+    @functools.cached_property
+    def placement(self) -> Order:
+        """Where each plain cube goes: the inverse of K1; int64 ``[N]``."""
+        return _frozen(np.argsort(self.cube_order))
+
+    @functools.cached_property
+    def row_gather(self) -> Order:
+        """What to take of a row of cubes to have its cubes with their values in the order K2; int64."""
+        return _frozen(self.geometry.row_index()[:, self.pixel_order].reshape(-1))
+
     def __repr__(self) -> str:
         return f"Orders(key_id={self.key_id!r}, salt={self.salt.hex()!r}, geometry='{self.geometry}')"
 
@@ -76,8 +87,7 @@ def _check_salt(salt: bytes) -> None:
 
 
 def _order(key: SecurityKey, info: str, size: int, salt: bytes) -> Order:
-    """Fisher and Yates' shuffle with unbiased draws: draws at or above the last multiple of the bound
-    that fits 32 bits are thrown away."""
+    """Fisher and Yates' shuffle; draws that would favour small numbers are thrown away."""
     draw = _Draws(key.kdf(info, 32, salt)).next
     order = list(range(size))
     for last in range(size - 1, 0, -1):

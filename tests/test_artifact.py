@@ -42,6 +42,10 @@ WRONG_MANIFESTS: dict[str, tuple[Edit, str]] = {
     "layout": (lambda m: m.update(layout="tokens"), "layout"),
     "key id": (lambda m: m.update(key_id="xyz"), "key id"),
     "missing": (lambda m: m.pop("salt"), "salt: missing"),
+    "empty geometry": (lambda m: m.update(geometry=""), "geometry"),
+    "empty layout": (lambda m: m.update(layout=""), "layout"),
+    "empty labels": (lambda m: m.update(labels=""), "labels"),
+    "no controls": (lambda m: m["parity"].update(controls={}), "parity"),
     "input": (lambda m: m["input"].update(shape=[None, 63, 384]), "input"),
     "input dtype": (lambda m: m["input"].update(dtype="float32"), "input"),
     "output": (lambda m: m["output"].update(shape=[None, None]), "output"),
@@ -87,6 +91,13 @@ def test_client_settings_that_do_not_hold_are_refused(artifact: Path, key: Secur
 def test_preprocessing_must_make_the_geometry(artifact: Path, key: SecurityKey) -> None:
     edit(artifact / "client/client.json", lambda c: c["preprocess"].update(frames=16))
     with pytest.raises(ArtifactError, match="does not make clips"):
+        Client.open(artifact / "client", key)
+
+
+@pytest.mark.parametrize("name", ["labels", "manifest_sha256", "scheme", "geometry"])
+def test_empty_client_settings_are_refused(artifact: Path, key: SecurityKey, name: str) -> None:
+    edit(artifact / "client/client.json", lambda c: c.update({name: ""}))
+    with pytest.raises(ArtifactError, match=name):
         Client.open(artifact / "client", key)
 
 

@@ -200,6 +200,28 @@ def test_what_cannot_be_exact_is_refused_with_the_reason(tmp_path: Path, name: s
         load_checkpoint(saved(tmp_path, {"model": {**official(), name: torch.zeros(2)}}), OPTIONS)
 
 
+@pytest.mark.parametrize("name", ["layers.0.attn.relative_position_index", "layer1.0.bn1.num_batches_tracked"])
+def test_the_reason_comes_before_the_complaint_about_integers(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UnsupportedModelError, match="neighbour"):
+        load_checkpoint(saved(tmp_path, {"model": {name: torch.zeros(2, dtype=torch.int64)}}), OPTIONS)
+
+
+def test_models_of_other_than_three_channels_are_refused(tmp_path: Path) -> None:
+    state = official()
+    state["patch_embed.proj.weight"] = state["patch_embed.proj.weight"][:, :1].clone()
+    with pytest.raises(CheckpointError, match="channels"):
+        load_checkpoint(saved(tmp_path, {"model": state}), OPTIONS)
+
+
+def test_only_what_nothing_says_is_called_assumed(tmp_path: Path) -> None:
+    (note,) = load_checkpoint(ORACLES["v2_cos"].path, CheckpointOptions(frames=8, size=32)).notes
+    assert "heads" not in note
+    content = {"model": official(), "args": argparse.Namespace(num_frames=8, input_size=32)}
+    (note,) = load_checkpoint(saved(tmp_path, content), CheckpointOptions(heads=3)).notes
+    assert note == "assumed, as nothing says it: ImageNet mean and std (--mean, --std)"
+    assert load_checkpoint(ORACLES["hf_videomae"].path).notes == ()
+
+
 def test_unknown_layouts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError, match=r"patch_embed\.proj\.weight"):
         load_checkpoint(saved(tmp_path, {"fc.weight": torch.zeros(2, 2)}), OPTIONS)

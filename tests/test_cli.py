@@ -121,6 +121,21 @@ def test_uniform_sampling_is_an_option(exported: Path, key_file: Path, video_fil
     assert not np.allclose(np.load(tmp_path / "kinetics.npy"), np.load(tmp_path / "uniform.npy"), atol=1e-4)
 
 
+def test_class_names_cannot_move_the_cursor(artifact: Path, key_file: Path, clip_file: Path) -> None:
+    settings = json.loads((artifact / "client/client.json").read_text())
+    settings["classes"] = ["\x1b[2Jgone"] * 5
+    (artifact / "client/client.json").write_text(json.dumps(settings))
+    assert "\x1b" not in run_ok("run", artifact, clip_file, "--key", key_file)
+    assert "\x1b" not in run_ok("inspect", artifact)
+
+
+def test_a_linked_checkpoint_names_the_output(key_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nice.pth").symlink_to(TINY.path)
+    monkeypatch.chdir(tmp_path)
+    run_ok("export", "--key", key_file, "--ckpt", "nice.pth", *TINY.flags)
+    assert (tmp_path / "nice-lcve").is_dir()
+
+
 def test_verify_is_the_owners_and_the_operators(exported: Path, artifact: Path, key_file: Path) -> None:
     owner = ("verify", exported, "--key", key_file, "--ckpt", TINY.path)
     assert "parity: ok" in run_ok(*owner)

@@ -58,6 +58,15 @@ def test_each_control_must_miss_by_a_hundred_tolerances(name: str, gap: float) -
         report.require()
 
 
+@pytest.mark.parametrize("name", CONTROLS)
+def test_every_control_must_have_been_measured(name: str) -> None:
+    controls = {other: gap for other, gap in FAR.items() if other != name}
+    report = compare(EXPECTED, EXPECTED, reference="x", controls=controls)
+    assert not report.ok
+    with pytest.raises(ParityError, match=name):
+        report.require()
+
+
 def test_what_is_not_measured_is_not_ok() -> None:
     assert not UNMEASURED.ok
 

@@ -52,10 +52,10 @@ class Record:
 
     def text(self, name: str, pattern: str = r"(?s).*") -> str:
         """A string that matches ``pattern`` in full."""
-        value = self._get(name, (str,), "text", "")
-        if value and not re.fullmatch(pattern, value, re.ASCII):
+        value = self._get(name, (str,), "text", None)
+        if value is not None and not re.fullmatch(pattern, value, re.ASCII):
             self.note(name, f"text like {pattern}", value)
-        return value
+        return value or ""
 
     def integer(self, name: str, minimum: int = 1) -> int:
         """A whole number of at least ``minimum``."""
@@ -83,9 +83,9 @@ class Record:
 
     def made(self, name: str, make: Callable[[str], _Value]) -> _Value | None:
         """A text that ``make`` turns into a value; its ValueError becomes a problem."""
-        value = self._get(name, (str,), "text", "")
+        value = self._get(name, (str,), "text", None)
         try:
-            return make(value) if value else None
+            return None if value is None else make(value)
         except ValueError as error:
             self.problems.append(f"{'.'.join(filter(None, (self.place, name)))}: {error}")
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,7 @@ def _export(checkpoint: Path, output: Path, key: Any, given: dict[str, Any]) -> 
 
 
 def _stem(checkpoint: Path) -> str:
-    path = checkpoint.resolve()
-    return path.name if path.is_dir() else path.stem
+    return Path(os.path.abspath(checkpoint)).name if checkpoint.is_dir() else checkpoint.stem  # noqa: PTH100 (keeps links)
 
 
 def _salt(text: str) -> bytes:

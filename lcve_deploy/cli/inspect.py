@@ -8,7 +8,7 @@ import click
 
 from lcve_deploy.artifact import read_client, read_manifest
 from lcve_deploy.cli.options import AnyPath, as_json
-from lcve_deploy.cli.show import print_json
+from lcve_deploy.cli.show import print_json, printable
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import LcveError
 
@@ -27,7 +27,7 @@ def command(path: Path, as_json: bool) -> None:
         print_json(lines)
         return
     for name, value in lines.items():
-        click.echo(f"{name:<16}{value}")
+        click.echo(f"{name:<16}{printable(str(value))}")
 
 
 def _describe(path: Path) -> Lines:

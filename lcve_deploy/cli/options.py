@@ -65,7 +65,7 @@ class _Views(click.ParamType):  # type: ignore[type-arg]
 key_option = click.option("--key", "key_file", type=AnyPath, required=True, help="Key file.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 views_option = click.option(
-    "--views", type=_Views(), default=Views(), show_default="1x1", help="Temporal x spatial views, such as 5x3."
+    "--views", type=_Views(), default="1x1", show_default=True, help="Temporal x spatial views, such as 5x3."
 )
 tolerance_option = click.option(
     "--tolerance", type=click.FloatRange(min=0, min_open=True), help="Largest |Δlogit| that counts as equal."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lcve_deploy.cli.options import AnyPath, as_json, sampling_options, to_preprocess, views_option
-from lcve_deploy.cli.show import print_json
+from lcve_deploy.cli.show import print_json, printable
 from lcve_deploy.clips import Views
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def print_predictions(
         print_json({"views": str(views), "predictions": [asdict(p) for p in predictions]})
         return
     for prediction in predictions:
-        click.echo(f"{prediction.probability:7.2%}  {prediction.name}")
+        click.echo(f"{prediction.probability:7.2%}  {printable(prediction.name)}")
 
 
 def _encrypted(client: Client, clip: Path, views: Views, preprocess: Any) -> ClipFile:

@@ -11,7 +11,7 @@ import click
 
 from lcve_deploy.parity import CONTROL_MARGIN, CONTROLS, ParityReport
 
-__all__ = ["StageProgress", "print_json", "print_parity"]
+__all__ = ["StageProgress", "print_json", "print_parity", "printable"]
 
 
 class StageProgress:
@@ -34,6 +34,11 @@ class StageProgress:
 
     def _lead(self) -> str:
         return "\r\x1b[K" if self._live else ""
+
+
+def printable(text: str) -> str:
+    """A name from outside, without characters that could move a terminal's cursor."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def print_json(value: Any) -> None:

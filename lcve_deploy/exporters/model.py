@@ -1,7 +1,7 @@
 """The plain model in PyTorch: the reference that every exported graph is compared with.
 
-Written from the definition of the official implementations and sharing nothing with the exported
-graph: it normalises the clip, embeds it with a strided convolution and works in float64.
+Written from the definition of the official implementations, apart from the exported graph: it
+normalises the clip, embeds it with a strided convolution and works in float64.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A scrambled model as an ONNX graph, built node by node.
 
 The graph is built here and not traced from PyTorch, for three reasons: parity then compares two
-pieces of code that share nothing; the file carries no trace of where it came from (no stack, path,
+forward passes written apart; the file carries no trace of where it came from (no stack, path,
 doc string or source name); and every keyed tensor is an initializer of its own, so that a key can be
 rotated by replacing those alone.
 

@@ -129,12 +129,12 @@ def export(
     progress("reading the checkpoint", 1, 1)
     client = _client(loaded, key, options)
     clips = comparison_clips(client, options.verify_clips)
+    reference = reference_for(loaded)
     with new_folder(output) as stage:
         server = stage / "server"
         server.mkdir()
         manifest = _write_model(server, loaded, client, options, progress)
         session = OnnxRuntimeSession(server, manifest)
-        reference = reference_for(loaded)
         report = measure_parity(session, reference, client, clips, tolerance=options.tolerance, progress=progress)
         report.require()
         progress("asking the probe", 0, 1)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from lcve_deploy.errors import CheckpointError
+from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.exporters.checkpoints.huggingface import class_names, load_folder, short_side
 from lcve_deploy.exporters.checkpoints.official import load_official
 from lcve_deploy.exporters.checkpoints.options import CheckpointOptions
 from lcve_deploy.transformer import VideoTransformer
 
 __all__ = ["Checkpoint", "CheckpointOptions", "load_checkpoint"]
+
+_RGB: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,6 +44,14 @@ def load_checkpoint(path: Path, options: CheckpointOptions | None = None) -> Che
         UnsupportedModelError: a model that cannot be exact, or that is not known.
     """
     options = options or CheckpointOptions()
+    checkpoint = _load(path, options)
+    channels = checkpoint.model.config.geometry.channels
+    if channels != _RGB:
+        raise UnsupportedModelError(f"clips are RGB, and the model takes {channels} channels")
+    return checkpoint
+
+
+def _load(path: Path, options: CheckpointOptions) -> Checkpoint:
     if path.is_dir():
         model = load_folder(path, options)
         return Checkpoint(path=path, model=model, classes=class_names(path), short_side=short_side(path))
@@ -50,18 +61,6 @@ def load_checkpoint(path: Path, options: CheckpointOptions | None = None) -> Che
         raise CheckpointError(
             f"{path} has weights and no configuration", hint=f"pass the Hugging Face folder: --ckpt {path.parent}"
         )
-    model = load_official(path, options)
-    return Checkpoint(path=path, model=model, classes=None, short_side=None, notes=_assumed(model, options))
-
-
-def _assumed(model: VideoTransformer, options: CheckpointOptions) -> tuple[str, ...]:
-    """What was filled in because neither file nor owner said it."""
-    config = model.config
-    said = {
-        f"{config.heads} heads (--num-heads)": options.heads,
-        f"{config.geometry.frames} frames (--frames)": options.frames,
-        f"{config.geometry.height} pixels (--size)": options.size,
-        "ImageNet mean and std (--mean, --std)": options.normalisation,
-    }
-    assumed = [text for text, value in said.items() if value is None]
-    return (f"assumed, as the file does not say: {', '.join(assumed)}",) if assumed else ()
+    model, assumed = load_official(path, options)
+    notes = (f"assumed, as nothing says it: {', '.join(assumed)}",) if assumed else ()
+    return Checkpoint(path=path, model=model, classes=None, short_side=None, notes=notes)

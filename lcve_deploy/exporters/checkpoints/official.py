@@ -37,22 +37,27 @@ _FRAMES: Final = 16
 _SIZE: Final = 224
 
 
-def load_official(path: Path, options: CheckpointOptions) -> VideoTransformer:
+def load_official(path: Path, options: CheckpointOptions) -> tuple[VideoTransformer, tuple[str, ...]]:
     """Read an official checkpoint.
+
+    Returns:
+        The model, and what was assumed because neither the file nor the options say it.
 
     Raises:
         CheckpointError: damaged, unsafe, incomplete, or silent on what must be known.
         UnsupportedModelError: not a VideoMAE classifier.
     """
     content = read_pickled(path)
-    source = to_arrays(_named_tensors(content, path))
-    refuse_weights(source)
+    tensors = _named_tensors(content, path)
+    refuse_weights(tensors)
+    source = to_arrays(tensors)
     require_finite(source)
     config = _config(source, _training_arguments(content), options)
     weights = assemble(source, OFFICIAL if "pos_embed" in source else _WITHOUT_POSITIONS, config)
     if "pos_embed" not in source:
         weights["positional_encoding"] = sinusoid_table(config.geometry.cubes, config.width)
-    return VideoTransformer(config=config, weights=weights, normalisation=options.normalisation or IMAGENET)
+    model = VideoTransformer(config=config, weights=weights, normalisation=options.normalisation or IMAGENET)
+    return model, _assumed(source, _training_arguments(content), options, config)
 
 
 _WITHOUT_POSITIONS: Final = tuple(rule for rule in OFFICIAL if rule.target != "positional_encoding")
@@ -158,6 +163,19 @@ def _geometry(
             hint="pass the clip that the model was trained on: --frames N --size N",
         )
     return geometry
+
+
+def _assumed(
+    source: Arrays, arguments: Mapping[str, Any], options: CheckpointOptions, config: TransformerConfig
+) -> tuple[str, ...]:
+    """What neither the file nor the owner said."""
+    said = {
+        f"{config.heads} heads (--num-heads)": options.heads or "blocks.0.attn.scale" in source,
+        f"{config.geometry.frames} frames (--frames)": options.frames or _whole(arguments.get("num_frames")),
+        f"{config.geometry.height} pixels (--size)": options.size or _whole(arguments.get("input_size")),
+        "ImageNet mean and std (--mean, --std)": options.normalisation,
+    }
+    return tuple(text for text, value in said.items() if not value)
 
 
 def _whole(value: Any) -> int | None:
