@@ -278,6 +278,12 @@ def test_heads_are_asked_for_and_must_divide(key_file: Path, tmp_path: Path) -> 
     assert "divide the width" in run_error(*common, "--num-heads", 5)
 
 
+def test_an_artifact_in_place_of_its_side_is_hinted_at(exported: Path, key_file: Path, clip_file: Path) -> None:
+    assert f"hint: pass {exported / 'server'}" in run_lcve("verify", exported).stderr
+    encrypting = ("encrypt", clip_file, "--key", key_file, "--client", exported, "-o", clip_file.with_suffix(".lcve"))
+    assert f"hint: pass {exported / 'client'}" in run_lcve(*encrypting).stderr
+
+
 def test_the_operators_side_needs_an_encrypted_clip(exported: Path, clip_file: Path) -> None:
     assert ".lcve" in run_error("run", exported / "server", clip_file)
     assert "nothing" in run_error("inspect", exported / "nowhere")

@@ -33,6 +33,7 @@ def test_encrypt_and_run_work_with_only_the_cpu_and_video_extras(
 
     run("encrypt", "video.mp4", "--key", key_file, "--client", exported / "client", "-o", "clip.lcve")
     run("verify", exported / "server")
+    run("run", exported, "video.mp4", "--key", key_file)
     run("run", exported / "server", "clip.lcve", "--logits-out", "logits.npy")
     assert np.load(tmp_path / "logits.npy").shape == (5,)
     assert "%" in run("read", "logits.npy", "--key", key_file, "--client", exported / "client")

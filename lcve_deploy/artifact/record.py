@@ -111,9 +111,13 @@ def read_json(path: Path) -> Record:
             raise ArtifactError(f"{path} is larger than {_LARGEST_JSON} bytes")
         value = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        raise ArtifactError(
-            f"expected {path.name} in {path.parent}, found none", hint="pass a folder made by: lcve export"
-        ) from None
+        raise ArtifactError(f"expected {path.name} in {path.parent}, found none", hint=_where(path)) from None
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is not JSON: {error}") from None
     return Record(value, "", [])
+
+
+def _where(path: Path) -> str:
+    """Where a missing file may be meant to be: people pass the artifact for one of its sides."""
+    inside = next((side for side in ("server", "client") if (path.parent / side / path.name).is_file()), None)
+    return f"pass {path.parent / inside}" if inside else "pass a folder made by: lcve export"

@@ -1,0 +1,75 @@
+"""One export in a process of its own: ``ours``, or a ``bare`` torch.onnx.export; prints time and peak memory.
+
+    python benchmarks/exporting.py ours CHECKPOINT FOLDER
+    python benchmarks/exporting.py bare - FOLDER
+    python benchmarks/exporting.py idle - FOLDER      imports what exporting needs, and does nothing
+
+The time is that of the export alone, from the checkpoint or the module in memory to the finished
+file; the peak memory is the whole process's.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+
+from measure import seconds
+
+
+def ours(checkpoint: Path, folder: Path) -> float:
+    from lcve_deploy import SecurityKey, derive_label_order, derive_orders
+    from lcve_deploy.clips import Layout
+    from lcve_deploy.exporters.checkpoints import load_checkpoint
+    from lcve_deploy.exporters.onnx import write_onnx
+    from lcve_deploy.scrambling import scramble
+
+    key, salt = SecurityKey.create(), bytes(16)
+
+    def export() -> None:
+        model = load_checkpoint(checkpoint).model
+        orders = derive_orders(key, salt=salt, geometry=model.config.geometry)
+        label_order = derive_label_order(key, salt=salt, classes=model.config.classes)
+        write_onnx(scramble(model, orders, label_order=label_order), folder / "model.onnx", layout=Layout.CUBES)
+
+    return seconds(export)
+
+
+def bare(_: Path, folder: Path) -> float:
+    import torch
+    from models import FRAMES, SIZE, videomae_base
+
+    model, clip = videomae_base(), torch.zeros(1, 3, FRAMES, SIZE, SIZE)
+    batch = torch.export.Dim.DYNAMIC
+    warnings.simplefilter("ignore")
+    return seconds(
+        lambda: torch.onnx.export(
+            model, (clip,), folder / "model.onnx", dynamo=True, verbose=False, dynamic_shapes=({0: batch},)
+        )
+    )
+
+
+def idle(_: Path, __: Path) -> float:
+    import onnx_ir  # noqa: F401
+    import torch  # noqa: F401
+
+    import lcve_deploy.verbs.export  # noqa: F401
+
+    return 0.0
+
+
+def peak_bytes() -> int:
+    """Peak resident memory of this process (Linux); ``ru_maxrss`` would count the parent's as well."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+def main() -> None:
+    work = {"ours": ours, "bare": bare, "idle": idle}[sys.argv[1]]
+    took = work(Path(sys.argv[2]), Path(sys.argv[3]))
+    print(json.dumps({"seconds": took, "peak_bytes": peak_bytes()}))
+
+
+if __name__ == "__main__":
+    main()
