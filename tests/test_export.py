@@ -223,6 +223,13 @@ def test_every_exported_graph_passes_the_checker(exported: Path) -> None:
     assert onnx.TensorProto.DOUBLE not in kinds
 
 
+@pytest.mark.parametrize("layout", list(Layout))
+def test_bytes_meet_no_node_but_a_cast(key: SecurityKey, tmp_path: Path, layout: Layout) -> None:
+    """TensorRT refuses every other node on uint8."""
+    graph = onnx.load(export_tiny(tmp_path / "out", key, layout=layout) / "server/model.onnx").graph
+    assert [node.op_type for node in graph.node if "clips" in node.input] == ["Cast"]
+
+
 def test_large_models_have_external_data(
     key: SecurityKey, clip: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

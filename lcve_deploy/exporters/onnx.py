@@ -143,15 +143,16 @@ class _Builder:
         )
 
     def _embed(self, clips: ir.Value) -> ir.Value:
+        values = self._op("Cast", clips, to=_float())  # first of all: TensorRT takes no other node on bytes
         if self._layout is Layout.VIDEO:
-            clips = self._patchify(clips)
-        x = self._linear(self._op("Cast", clips, to=_float()), "cube_embedding")
+            values = self._patchify(values)
+        x = self._linear(values, "cube_embedding")
         if self._config.prefix_tokens:
             x = self._op("Concat", self._prefix_of(x), x, axis=1)
         return self._op("Add", x, self._weight("positional_encoding"))
 
     def _patchify(self, clips: ir.Value) -> ir.Value:
-        """``[batch, T, H, W, C]`` to ``[batch, N, L]``, still as bytes."""
+        """``[batch, T, H, W, C]`` to ``[batch, N, L]``."""
         geometry = self._config.geometry
         (nt, nh, nw), (t, h, w) = geometry.grid, geometry.cube
         apart = self._reshape(clips, (0, nt, t, nh, h, nw, w, geometry.channels))
