@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lcve_deploy.cli.options import AnyPath, as_json, sampling_options, to_preprocess, views_option
-from lcve_deploy.cli.show import print_json, printable
+from lcve_deploy.cli.show import StageProgress, print_json, printable
 from lcve_deploy.clips import Views
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from lcve_deploy.client import Client
     from lcve_deploy.clipfile import ClipFile
+    from lcve_deploy.clips import EncryptedClip
+    from lcve_deploy.runtime import Session
 
 __all__ = ["command", "print_predictions", "write_logits"]
 
@@ -59,7 +61,7 @@ def command(
 
     session, client = open_pair(artifact, SecurityKey.read(key_file))
     content = _encrypted(client, clip, views, to_preprocess(client.settings.preprocess, sampling, stride))
-    logits = client.plain_order(session.run(content.clip))
+    logits = client.plain_order(_run_views(session, content.clip))
     write_logits(logits_out, logits)
     print_predictions(client, logits, top=top, views=content.views, as_json=as_json)
 
@@ -98,6 +100,21 @@ def _encrypted(client: Client, clip: Path, views: Views, preprocess: Any) -> Cli
     return client.encrypt_video(client.read_video(clip, views=views, preprocess=preprocess))
 
 
+def _run_views(session: Session, clip: EncryptedClip) -> npt.NDArray[np.float32]:
+    """Logits ``[views, classes]``, one view at a time: many views of a large model would fill the memory."""
+    import numpy as np
+
+    from lcve_deploy.clips import EncryptedClip
+
+    views, logits = len(clip.values), []
+    progress = StageProgress(quiet=views == 1)
+    for done in range(views):
+        progress("running the views", done, views)
+        logits.append(session.run(EncryptedClip(values=clip.values[done : done + 1], binding=clip.binding)))
+    progress("running the views", views, views)
+    return np.concatenate(logits)
+
+
 def _run_server(artifact: Path, clip: Path, top: int, logits_out: Path | None, as_json: bool) -> None:
     import numpy as np
 
@@ -108,7 +125,7 @@ def _run_server(artifact: Path, clip: Path, top: int, logits_out: Path | None, a
         raise click.UsageError("without --key, CLIP is an encrypted clip (.lcve); make one with: lcve encrypt")
     content = read_clip_file(clip)
     session = open_session(artifact)
-    logits = session.run(content.clip)
+    logits = _run_views(session, content.clip)
     write_logits(logits_out, logits)
     shown = session.manifest.labels
     if as_json:
