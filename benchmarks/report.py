@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+_MANY = 10
+
 PAGE = """# Benchmarks
 
-Made by `make bench` on {date}: {machine}; {versions}. One full-size VideoMAE-B (16×224×224, cube 2×16×16,
-{weights:.0f} MB of float32 weights, random), {pairs} interleaved pairs for each ratio (ten times as many for
-encryption), medians with quartiles. Ratios carry over to other machines better than seconds do.
+Made by `make bench` on {date}: {machine}; {versions}.
+
+One full-size VideoMAE-B (16×224×224, cube 2×16×16, {weights:.0f} MB of float32 weights, random); {pairs} interleaved
+pairs for each ratio (ten times as many for encryption), medians with quartiles. Ratios carry over to other machines
+better than seconds do.
 
 | what | ratio | quartiles | goal |
 |---|---|---|---|
@@ -70,4 +74,6 @@ def write_report(results: dict[str, Any], path: Path) -> None:
 
 
 def _row(name: str, ratio: dict[str, float], goal: str) -> str:
-    return f"| {name} | {ratio['ratio']:.3g} | {ratio['low']:.3g} to {ratio['high']:.3g} | {goal} |"
+    digits = 1 if ratio["ratio"] >= _MANY else 3
+    numbers = [f"{ratio[part]:.{digits}f}" for part in ("ratio", "low", "high")]
+    return f"| {name} | {numbers[0]} | {numbers[1]} to {numbers[2]} | {goal} |"
