@@ -6,7 +6,7 @@ Needs a key and ``client/``; no torch, no engine.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +17,7 @@ from lcve_deploy.artifact import ClientSettings, read_client
 from lcve_deploy.cipher import binding_of, decrypt, encrypt
 from lcve_deploy.clipfile import ClipFile
 from lcve_deploy.clips import EncryptedClip, PlainClip, Views
+from lcve_deploy.errors import SessionError
 from lcve_deploy.key import SecurityKey
 from lcve_deploy.preprocess import Preprocess
 from lcve_deploy.schedule import Order, Orders, derive_label_order, derive_orders
@@ -52,7 +53,7 @@ class Client:
 
     settings: ClientSettings
     orders: Orders
-    label_order: Order | None
+    label_order: Order | None = field(repr=False)
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str], key: SecurityKey) -> Self:
@@ -105,7 +106,12 @@ class Client:
         Args:
             logits: of its views, ``[views, classes]``, in the plain order.
             top: how many.
+
+        Raises:
+            SessionError: no view, or logits that are not numbers.
         """
+        if not len(logits) or not np.isfinite(logits).all():
+            raise SessionError("expected finite logits of at least one view, received none or NaN or infinity")
         probabilities = softmax(logits).mean(axis=0)
         best = np.argsort(-probabilities, kind="stable")[:top]
         return [

@@ -35,6 +35,8 @@ __all__ = [
 
 Weights = Mapping[str, npt.NDArray[np.floating]]
 
+_DEEPEST: Final = 1000
+_MOST_CUBES: Final = 1_000_000
 _LOGIT_SCALE_CAP: Final = 4.6052  # ln 100, as VideoMAEv2 writes it
 
 
@@ -104,7 +106,7 @@ class TransformerConfig:
         layer_scale: whether each branch is scaled per channel.
 
     Raises:
-        CheckpointError: heads that do not divide the width.
+        CheckpointError: heads that do not divide the width, no class, or a size beyond any real model.
     """
 
     geometry: ClipGeometry
@@ -126,6 +128,12 @@ class TransformerConfig:
             raise CheckpointError(
                 f"the number of heads must divide the width {self.width}, received {self.heads}",
                 hint="pass the head count that the model was trained with: --num-heads N",
+            )
+
+        if self.classes < 1 or not 1 <= self.depth <= _DEEPEST or self.geometry.cubes > _MOST_CUBES:
+            raise CheckpointError(
+                f"expected at least one class, 1 to {_DEEPEST} blocks and at most {_MOST_CUBES} cubes, received "
+                f"{self.classes}, {self.depth} and {self.geometry.cubes}"
             )
 
     @property

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from lcve_deploy import Client, EncryptedClip, Layout, PlainClip, SecurityKey, open_session, verify_server
-from lcve_deploy.artifact import read_client, read_manifest
+from lcve_deploy.artifact import read_client, read_manifest, read_probe
 from lcve_deploy.errors import ArtifactError, LcveError, MismatchError, SessionError
 from lcve_deploy.runtime import onnxruntime as backend
+from lcve_deploy.runtime.probe import probe_session
 from lcve_deploy.verbs.verify import open_pair
 
 Edit = Callable[[dict[str, Any]], object]
@@ -56,6 +57,7 @@ WRONG_MANIFESTS: dict[str, tuple[Edit, str]] = {
     "windows path": (lambda m: m["files"].update({"C:\\x": m["files"]["model.onnx"]}), "relative path"),
     "parity": (lambda m: m["parity"].update(max_difference=1.0), "parity"),
     "control": (lambda m: m["parity"]["controls"].update(wrong_key=0.0), "parity"),
+    "huge number": (lambda m: m["parity"].update(logit_scale=10**400), "parity.logit_scale"),
     "number": (lambda m: m["parity"].update(tolerance="small"), "parity.tolerance"),
 }
 
@@ -137,6 +139,29 @@ def test_external_data_that_is_not_the_manifests_is_refused(
     flip_a_byte(artifact / "server/model.onnx.data")
     with pytest.raises(ArtifactError, match=r"model\.onnx\.data has another SHA-256"):
         open_session(artifact / "server")
+
+
+def test_files_that_the_manifest_does_not_list_are_refused(artifact: Path) -> None:
+    """ONNX Runtime would load external data that nobody has checked."""
+    (artifact / "server/model.onnx.data").write_bytes(b"unchecked")
+    with pytest.raises(ArtifactError, match=r"model\.onnx\.data is not listed"):
+        open_session(artifact / "server")
+
+
+def test_engines_built_by_the_operator_may_stand_beside(artifact: Path) -> None:
+    (artifact / "server/engines").mkdir()
+    (artifact / "server/engines/a.plan").write_bytes(b"engine")
+    assert verify_server(artifact / "server").ok
+
+
+def test_the_probes_tolerance_grows_with_its_logits(exported: Path) -> None:
+    session = open_session(exported / "server")
+    probe, parity = read_probe(exported / "server", session.manifest), session.manifest.parity
+    assert probe_session(session, probe, parity).tolerance == pytest.approx(parity.tolerance, rel=1)
+    larger = dataclasses.replace(probe, logits=probe.logits + 1000)
+    report = probe_session(session, larger, parity)
+    assert report.tolerance > 500 * parity.tolerance
+    assert not report.ok
 
 
 def test_a_link_that_leaves_the_folder_is_refused(artifact: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import lcve_deploy
+from lcve_deploy import SecurityKey
 
 HEAVY = ("torch", "onnx", "onnx_ir", "onnxruntime", "transformers", "av", "cupy", "tensorrt")
 KEY_ROOMS = ("key", "schedule", "cipher", "scrambling", "client", "verbs", "exporters")
@@ -74,3 +75,10 @@ def test_every_public_name_is_there_and_typed() -> None:
         assert name in dir(lcve_deploy)
     with pytest.raises(AttributeError):
         _ = lcve_deploy.nothing
+
+
+def test_no_order_shows_in_a_repr(exported: Path, key: SecurityKey) -> None:
+    client = lcve_deploy.Client.open(exported / "client", key)
+    assert client.label_order is not None
+    assert "array" not in repr(client)
+    assert str(client.label_order.tolist())[1:-1] not in repr(client)

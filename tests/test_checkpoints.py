@@ -16,7 +16,8 @@ from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.exporters.checkpoints import CheckpointOptions, load_checkpoint
 from lcve_deploy.exporters.checkpoints.assemble import sinusoid_table
 from lcve_deploy.exporters.model import BuiltinReference
-from lcve_deploy.exporters.original import reference_for
+from lcve_deploy.exporters.original import ReferenceWarning, reference_for
+from lcve_deploy.preprocess import Sampling
 from lcve_deploy.transformer import IMAGENET, Attention, Readout
 
 from .conftest import ORACLE, ORACLES, Oracle
@@ -75,11 +76,12 @@ def test_a_reference_that_did_not_load_every_weight_is_not_used(monkeypatch: pyt
         return model
 
     monkeypatch.setattr(original, "_load", forgetful)
-    assert isinstance(reference_for(load_checkpoint(ORACLES["hf_videomae"].path)), BuiltinReference)
+    with pytest.warns(ReferenceWarning, match="did not load every tensor"):
+        assert isinstance(reference_for(load_checkpoint(ORACLES["hf_videomae"].path)), BuiltinReference)
 
 
-@pytest.mark.parametrize("wrapper", ["model", "module", "state_dict", None])
-@pytest.mark.parametrize("prefix", ["", "backbone.", "encoder.", "module.", "module.backbone."])
+@pytest.mark.parametrize("wrapper", ["model", "module", "state_dict", "model_ema", None])
+@pytest.mark.parametrize("prefix", ["", "backbone.", "encoder.", "module.", "module.backbone.", "_orig_mod.", "model."])
 def test_wrappers_and_prefixes_are_taken_off(tmp_path: Path, wrapper: str | None, prefix: str) -> None:
     state = {prefix + name: tensor for name, tensor in official().items()}
     path = saved(tmp_path, {wrapper: state, "epoch": 3} if wrapper else state)
@@ -105,6 +107,19 @@ def test_frames_and_size_come_from_the_training_arguments_where_they_are_saved(t
     content = {"model": official(), "args": argparse.Namespace(num_frames=8, input_size=32)}
     config = load_checkpoint(saved(tmp_path, content), CheckpointOptions(heads=3)).model.config
     assert str(config.geometry) == "8x32x32x3/2x8x8"
+
+
+def test_segments_multiply_the_frames(tmp_path: Path) -> None:
+    content = {"model": official(), "args": argparse.Namespace(num_frames=4, num_segments=2, input_size=32)}
+    config = load_checkpoint(saved(tmp_path, content), CheckpointOptions(heads=3)).model.config
+    assert config.geometry.frames == 8
+
+
+@pytest.mark.parametrize(("data_set", "sampling"), [("SSV2", Sampling.UNIFORM), ("Kinetics-400", Sampling.KINETICS)])
+def test_sampling_comes_from_the_training_arguments(tmp_path: Path, data_set: str, sampling: Sampling) -> None:
+    arguments = argparse.Namespace(data_set=data_set, sampling_rate=2, short_side_size=40)
+    said = load_checkpoint(saved(tmp_path, {"model": official(), "args": arguments}), OPTIONS).preprocessing
+    assert (said.sampling, said.stride, said.short_side) == (sampling, 2, 40)
 
 
 def test_official_defaults_are_16_frames_of_224_pixels(tmp_path: Path) -> None:
@@ -172,6 +187,10 @@ BROKEN: dict[str, tuple[Breakage, str]] = {
     "nan": (lambda s: s["blocks.1.norm1.bias"].fill_(float("nan")), r"not finite.*blocks\.1\.norm1\.bias"),
     "infinite": (lambda s: s["head.bias"].fill_(float("inf")), r"not finite.*head\.bias"),
     "integers": (lambda s: s.update({"head.bias": torch.zeros(5, dtype=torch.int64)}), r"floating-point.*head\.bias"),
+    "scalar": (lambda s: s.update({"head.weight": torch.tensor(1.0)}), r"expected matrices"),
+    "no class": (lambda s: s.update({"head.weight": torch.zeros(0, 48), "head.bias": torch.zeros(0)}), r"one class"),
+    "scalar positions": (lambda s: s.update({"pos_embed": torch.tensor(1.0)}), r"pos_embed \[\]"),
+    "sparse": (lambda s: s.update({"head.weight": s["head.weight"].to_sparse()}), r"head\.weight"),
     "transposed": (lambda s: s.update({"head.weight": s["head.weight"].T.contiguous()}), r"head\.weight"),
 }
 
@@ -219,7 +238,8 @@ def test_only_what_nothing_says_is_called_assumed(tmp_path: Path) -> None:
     content = {"model": official(), "args": argparse.Namespace(num_frames=8, input_size=32)}
     (note,) = load_checkpoint(saved(tmp_path, content), CheckpointOptions(heads=3)).notes
     assert note == "assumed, as nothing says it: ImageNet mean and std (--mean, --std)"
-    assert load_checkpoint(ORACLES["hf_videomae"].path).notes == ()
+    assert load_checkpoint(ORACLES["hf_videomae"].path).notes == (note,)
+    assert load_checkpoint(ORACLES["hf_videomae"].path, CheckpointOptions(normalisation=IMAGENET)).notes == ()
 
 
 def test_unknown_layouts_are_refused(tmp_path: Path) -> None:
@@ -368,7 +388,8 @@ def test_vivits_own_processor_is_expressed_exactly(tmp_path: Path) -> None:
     loaded = load_checkpoint(path)
     np.testing.assert_allclose(loaded.model.normalisation.mean, [0.75] * 3)
     np.testing.assert_allclose(loaded.model.normalisation.std, [0.25] * 3)
-    assert loaded.short_side == 256
+    assert loaded.preprocessing.short_side == 256
+    assert loaded.notes == ()
 
     frame = np.arange(0, 256 * 256 * 3).reshape(256, 256, 3).astype(np.uint8)
     theirs = processor([frame], do_resize=False, do_center_crop=False, return_tensors="np")["pixel_values"][0, 0]
@@ -380,6 +401,17 @@ PROCESSORS: dict[str, tuple[dict[str, Any], float, float]] = {
     "plain": ({"image_mean": [0.5] * 3, "image_std": [0.25] * 3}, 0.5, 0.25),
     "no normalisation": ({"do_normalize": False}, 0.0, 1.0),
     "no rescaling": ({"do_rescale": False, "image_mean": [127.5] * 3, "image_std": [51.0] * 3}, 0.5, 0.2),
+    "nulls": (
+        {
+            "do_rescale": None,
+            "do_normalize": None,
+            "rescale_factor": None,
+            "image_mean": [0.5] * 3,
+            "image_std": [0.2] * 3,
+        },
+        0.5,
+        0.2,
+    ),
     "nested": ({"image_processor": {"image_mean": [0.1] * 3, "image_std": [0.2] * 3}}, 0.1, 0.2),
 }
 
@@ -413,6 +445,54 @@ def test_other_activations_answer_as_transformers_does(tmp_path: Path, clip: np.
     loaded = load_checkpoint(folder(tmp_path, "hf_videomae", hidden_act=activation))
     expected = reference_for(loaded).logits(clip[None])
     np.testing.assert_allclose(BuiltinReference(loaded.model).logits(clip[None]), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"architectures": True},
+        {"num_frames": 10_000_000},
+        {"num_hidden_layers": 10**30},
+        {"id2label": None, "num_labels": "many"},
+        {"hidden_size": 0},
+        {"tubelet_size": "2"},
+        {"use_mean_pooling": "yes"},
+        {"layer_norm_eps": None},
+        {"num_attention_heads": 5},
+    ],
+    ids=str,
+)
+def test_configurations_that_make_no_model_are_one_clear_error(tmp_path: Path, change: State) -> None:
+    path = folder(tmp_path, "hf_videomae")
+    settings = {**json.loads((path / "config.json").read_text()), **change}
+    (path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("change", [{"do_rescale": "x"}, {"offset": 1}, {"image_mean": None}, {"rescale_factor": 0}])
+def test_processor_files_that_make_no_sense_are_refused(tmp_path: Path, change: State) -> None:
+    path = folder(tmp_path, "hf_videomae")
+    settings = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, **change}
+    (path / "preprocessor_config.json").write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError):
+        load_checkpoint(path)
+
+
+def test_the_folder_of_a_training_run_is_hinted_at(tmp_path: Path) -> None:
+    torch.save(official(), tmp_path / "mp_rank_00_model_states.pt")
+    with pytest.raises(CheckpointError, match=r"no config\.json") as caught:
+        load_checkpoint(tmp_path, OPTIONS)
+    assert "mp_rank_00_model_states.pt" in caught.value.hint
+
+
+def test_a_transformers_that_cannot_load_a_folder_is_not_the_reference(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    path = folder(tmp_path, "hf_videomae")
+    settings = {**json.loads((path / "config.json").read_text()), "attention_probs_dropout_prob": None}
+    (path / "config.json").write_text(json.dumps(settings))
+    with pytest.warns(ReferenceWarning, match="transformers is not the reference"):
+        assert isinstance(reference_for(load_checkpoint(path)), BuiltinReference)
 
 
 def test_unknown_activations_are_refused(tmp_path: Path) -> None:

@@ -237,6 +237,19 @@ def test_a_bad_clip_is_one_clear_error(exported: Path, key_file: Path, tmp_path:
     assert not output.exists()
 
 
+@pytest.mark.parametrize("logits", [np.full((1, 5), np.nan), np.zeros((0, 5)), np.zeros((1, 4)), np.zeros((1, 5), int)])
+def test_logits_that_cannot_be_read_are_one_clear_error(
+    exported: Path, key_file: Path, tmp_path: Path, logits: np.ndarray
+) -> None:
+    np.save(tmp_path / "logits.npy", logits)
+    assert "expected" in run_error("read", tmp_path / "logits.npy", "--key", key_file, "--client", exported / "client")
+
+
+@pytest.mark.parametrize("option", [("--views", "5x3"), ("--sampling", "uniform"), ("--stride", "2")])
+def test_an_encrypted_clip_is_not_sampled_again(exported: Path, encrypted: Path, option: tuple[str, str]) -> None:
+    assert "has its views already" in run_error("run", exported / "server", encrypted, *option)
+
+
 def test_outputs_are_never_overwritten(exported: Path, key_file: Path, encrypted: Path, clip_file: Path) -> None:
     before = encrypted.read_bytes()
     client = exported / "client"
@@ -282,6 +295,7 @@ def test_an_artifact_in_place_of_its_side_is_hinted_at(exported: Path, key_file:
     assert f"hint: pass {exported / 'server'}" in run_lcve("verify", exported).stderr
     encrypting = ("encrypt", clip_file, "--key", key_file, "--client", exported, "-o", clip_file.with_suffix(".lcve"))
     assert f"hint: pass {exported / 'client'}" in run_lcve(*encrypting).stderr
+    assert f"hint: pass {exported}\n" in run_lcve("run", exported / "server", clip_file, "--key", key_file).stderr
 
 
 def test_the_operators_side_needs_an_encrypted_clip(exported: Path, clip_file: Path) -> None:

@@ -6,10 +6,14 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Final
 
 from lcve_deploy.errors import ArtifactError
 
 __all__ = ["FileRecord", "path_problem", "record_files", "sha256_of", "verify_files"]
+
+_MANIFEST: Final = "manifest.json"
+_ENGINES: Final = "engines"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +45,22 @@ def verify_files(root: Path, files: Mapping[str, FileRecord]) -> None:
     """Check size and digest of every recorded file.
 
     Raises:
-        ArtifactError: names every file that is missing, leaves the folder or differs.
+        ArtifactError: names every file that is missing, leaves the folder, differs, or is not listed: a
+            model could load it unchecked.
     """
     problems = [problem for name, record in files.items() if (problem := _file_problem(root, name, record))]
+    problems += [f"{name} is not listed" for name in _present(root) if name not in files]
     if problems:
         raise ArtifactError(
             f"the files of {root} are not those of its manifest: {'; '.join(problems)}",
             hint="copy the artifact again, or export it again",
         )
+
+
+def _present(root: Path) -> list[str]:
+    """Files that a manifest must list: all but itself and the engines that operators build."""
+    paths = (path.relative_to(root) for path in sorted(root.rglob("*")) if not path.is_dir())
+    return [path.as_posix() for path in paths if path.parts[0] not in (_MANIFEST, _ENGINES)]
 
 
 def _file_problem(root: Path, name: str, record: FileRecord) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -66,10 +66,11 @@ class Record:
 
     def number(self, name: str) -> float:
         """A finite number of at least zero."""
-        value = float(self._get(name, (int, float), "a number", 0.0))
-        if not (math.isfinite(value) and value >= 0):
+        value = self._get(name, (int, float), "a number", 0.0)
+        if not 0 <= value <= sys.float_info.max:
             self.note(name, "a finite number of at least 0", value)
-        return value
+            return 0.0
+        return float(value)
 
     def items(self, name: str) -> list[Any]:
         """A list."""

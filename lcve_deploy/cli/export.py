@@ -76,8 +76,8 @@ def _export(checkpoint: Path, output: Path, key: Any, given: dict[str, Any]) -> 
         layout=Layout(given["layout"]),
         opset=opset,
         salt=_salt(given["salt"]) if given["salt"] is not None else None,
-        sampling=Sampling(given["sampling"] or Sampling.KINETICS),
-        stride=given["stride"] or 4,
+        sampling=Sampling(given["sampling"]) if given["sampling"] else None,
+        stride=given["stride"],
         verify_clips=given["verify_clips"],
         tolerance=given["tolerance"],
     )
@@ -100,8 +100,8 @@ def _salt(text: str) -> bytes:
 
 def _read_labels(path: Path) -> tuple[str, ...]:
     try:
-        text = path.read_text(encoding="utf-8")
-        names = json.loads(text) if path.suffix == ".json" else text.splitlines()
+        text = path.read_text(encoding="utf-8-sig")
+        names = json.loads(text) if path.suffix == ".json" else text.rstrip().splitlines()
     except (OSError, ValueError) as error:
         raise click.BadParameter(f"{path} cannot be read: {error}", param_hint="--labels") from None
     if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):

@@ -32,7 +32,7 @@ def command(logits: Path, key_file: Path, client_folder: Path, top: int, as_json
         received = np.atleast_2d(np.load(logits, allow_pickle=False))
     except (EOFError, ValueError) as error:
         raise click.BadParameter(f"{logits} is not an array: {error}") from None
-    if received.ndim != 2 or received.shape[1] != classes or received.dtype.kind != "f":
+    if received.ndim != 2 or received.shape[1] != classes or not len(received) or received.dtype.kind != "f":
         raise click.BadParameter(f"expected float [views, {classes}], received {received.dtype} {list(received.shape)}")
     print_predictions(
         client, client.plain_order(received), top=top, views=Views(temporal=len(received)), as_json=as_json

@@ -53,6 +53,8 @@ def command(
 
     if logits_out:
         require_absent(logits_out)
+    if clip.suffix.lower() == ".lcve" and (views.count > 1 or sampling or stride):
+        raise click.UsageError("an encrypted clip has its views already; --views and sampling are for: lcve encrypt")
     if key_file is None:
         _run_server(artifact, clip, top, logits_out, as_json)
         return

@@ -8,6 +8,7 @@ with the file before it counts as a reference.
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +22,30 @@ from lcve_deploy.exporters.model import BuiltinReference, Reference, normalised
 if TYPE_CHECKING:
     from lcve_deploy.transformer import Normalisation
 
-__all__ = ["reference_for"]
+__all__ = ["ReferenceWarning", "reference_for"]
+
+
+class ReferenceWarning(UserWarning):
+    """The original implementation is installed and could not be used."""
 
 
 def reference_for(checkpoint: Checkpoint) -> Reference:
     """The most independent reference there is: transformers for its own folders, else the built-in one."""
     if checkpoint.path.is_dir() and importlib.util.find_spec("transformers") is not None:
-        model = _load(checkpoint.path)
-        if _loaded_all(model, checkpoint.path):
-            return _TransformersReference(model, checkpoint.model.normalisation)
+        try:
+            model = _load(checkpoint.path)
+        except Exception as error:  # whatever another library may raise: parity can do without it
+            _say_unused(f"it cannot load the folder ({type(error).__name__}: {error})")
+        else:
+            if _loaded_all(model, checkpoint.path):
+                return _TransformersReference(model, checkpoint.model.normalisation)
+            _say_unused("it did not load every tensor of the folder")
     return BuiltinReference(checkpoint.model)
+
+
+def _say_unused(reason: str) -> None:
+    text = f"transformers is not the reference, the built-in one is: {reason}"
+    warnings.warn(text.splitlines()[0][:300], ReferenceWarning, stacklevel=3)
 
 
 class _TransformersReference:
@@ -56,7 +71,6 @@ class _TransformersReference:
 
 
 def _load(folder: Path) -> Any:
-    import torch
     import transformers
 
     log: Any = transformers.logging
@@ -64,9 +78,10 @@ def _load(folder: Path) -> Any:
     log.set_verbosity_error()
     log.disable_progress_bar()
     try:
-        return transformers.AutoModelForVideoClassification.from_pretrained(
-            folder, dtype=torch.float64, local_files_only=True, trust_remote_code=False
-        ).eval()
+        model = transformers.AutoModelForVideoClassification.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        return model.double().eval()
     finally:
         log.set_verbosity(verbosity)
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lcve_deploy.artifact import Probe, read_probe
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import ParityError
-from lcve_deploy.parity import max_difference
+from lcve_deploy.parity import ParityReport, max_difference
 from lcve_deploy.runtime.session import Session, open_session
 
 __all__ = ["ProbeReport", "probe_session", "verify_server"]
@@ -61,15 +63,22 @@ def verify_server(server: str | os.PathLike[str]) -> ProbeReport:
         ArtifactError: a manifest that does not hold, or files that are not its own.
     """
     session = open_session(server)
-    return probe_session(session, read_probe(Path(server), session.manifest))
+    return probe_session(session, read_probe(Path(server), session.manifest), session.manifest.parity)
 
 
-def probe_session(session: Session, probe: Probe) -> ProbeReport:
-    """Ask a session the probe."""
-    manifest = session.manifest
-    logits = session.run(EncryptedClip(values=probe.clip, binding=manifest.binding))
+def probe_session(session: Session, probe: Probe, parity: ParityReport) -> ProbeReport:
+    """Ask a session the probe.
+
+    Args:
+        session: the engine.
+        probe: random ciphertext and the reference's answers.
+        parity: of the artifact; its tolerance, which went with the logits of real clips, grows with
+            those of the probe.
+    """
+    logits = session.run(EncryptedClip(values=probe.clip, binding=session.manifest.binding))
+    growth = max(1.0, float(np.abs(probe.logits).max())) / max(1.0, parity.logit_scale)
     return ProbeReport(
         clips=len(probe.clip),
         max_difference=max_difference(probe.logits, logits),
-        tolerance=manifest.parity.tolerance,
+        tolerance=parity.tolerance * max(1.0, growth),
     )

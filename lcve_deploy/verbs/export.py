@@ -42,12 +42,12 @@ from lcve_deploy.runtime.onnxruntime import OnnxRuntimeSession
 from lcve_deploy.runtime.probe import probe_session
 from lcve_deploy.schedule import SALT_BYTES, derive_label_order, derive_orders
 from lcve_deploy.scrambling import scramble
-from lcve_deploy.transformer import TransformerConfig
 from lcve_deploy.verbs.verify import comparison_clips, measure_parity
 
 __all__ = ["ExportOptions", "ExportResult", "export"]
 
 _PROBES: Final = 2
+_STRIDE: Final = 4
 _SOFTWARE: Final = ("lcve-deploy", "numpy", "onnx-ir", "onnxruntime", "torch")
 
 
@@ -62,8 +62,8 @@ class ExportOptions:
         layout: how encrypted clips travel.
         opset: of the ONNX graph.
         salt: 16 public bytes; random by default.
-        sampling: how frames are chosen.
-        stride: between frames, for Kinetics sampling.
+        sampling: how frames are chosen; by default what the checkpoint says, else Kinetics.
+        stride: between frames, for Kinetics sampling; by default what the checkpoint says, else 4.
         verify_clips: videos to measure parity on; by default built-in ones.
         tolerance: largest ``|Δlogit|``; by default 1e-4 · max(1, logit scale).
     """
@@ -74,8 +74,8 @@ class ExportOptions:
     layout: Layout = Layout.CUBES
     opset: int = DEFAULT_OPSET
     salt: bytes | None = None
-    sampling: Sampling = Sampling.KINETICS
-    stride: int = 4
+    sampling: Sampling | None = None
+    stride: int | None = None
     verify_clips: tuple[Path, ...] = ()
     tolerance: float | None = None
 
@@ -139,7 +139,7 @@ def export(
         report.require()
         progress("asking the probe", 0, 1)
         probe = _probe(client, reference)
-        dataclasses.replace(probe_session(session, probe), tolerance=report.tolerance).require()
+        probe_session(session, probe, report).require()
         del session
         write_probe(server, probe)
         progress("asking the probe", 1, 1)
@@ -149,7 +149,7 @@ def export(
         (stage / "client").mkdir()
         write_client(stage / "client", dataclasses.replace(client.settings, manifest_sha256=manifest_digest(server)))
         progress("writing the manifest", 1, 1)
-    return ExportResult(folder=Path(output), manifest=manifest, notes=loaded.notes)
+    return ExportResult(folder=Path(output), manifest=manifest, notes=(*loaded.notes, *_sampling_note(loaded, options)))
 
 
 def _client(loaded: Checkpoint, key: SecurityKey, options: ExportOptions) -> Client:
@@ -161,7 +161,7 @@ def _client(loaded: Checkpoint, key: SecurityKey, options: ExportOptions) -> Cli
         binding=binding_of(orders, options.layout),
         classes=_class_names(loaded, options),
         labels="shown" if options.show_labels else "hidden",
-        preprocess=_preprocess(config, loaded.short_side, options),
+        preprocess=_preprocess(loaded, options),
         manifest_sha256="0" * 64,
     )
     label_order = None if options.show_labels else derive_label_order(key, salt=salt, classes=config.classes)
@@ -179,15 +179,27 @@ def _class_names(loaded: Checkpoint, options: ExportOptions) -> tuple[str, ...]:
     return names
 
 
-def _preprocess(config: TransformerConfig, short_side: int | None, options: ExportOptions) -> Preprocess:
-    geometry = config.geometry
+def _preprocess(loaded: Checkpoint, options: ExportOptions) -> Preprocess:
+    geometry, said = loaded.model.config.geometry, loaded.preprocessing
     crop = (geometry.height, geometry.width)
     return Preprocess(
         frames=geometry.frames,
-        stride=options.stride,
-        sampling=options.sampling,
-        short_side=max(short_side or 0, *crop),
+        stride=options.stride or said.stride or _STRIDE,
+        sampling=options.sampling or said.sampling or Sampling.KINETICS,
+        short_side=max(said.short_side or 0, *crop),
         crop=crop,
+    )
+
+
+def _sampling_note(loaded: Checkpoint, options: ExportOptions) -> tuple[str, ...]:
+    """How frames are chosen, where nothing says it."""
+    said = loaded.preprocessing
+    sampling = options.sampling or said.sampling
+    if sampling is Sampling.UNIFORM or (sampling and (options.stride or said.stride)):
+        return ()
+    return (
+        f"assumed, as nothing says it: Kinetics sampling, stride {options.stride or said.stride or _STRIDE}"
+        " (--sampling, --stride)",
     )
 
 

@@ -16,7 +16,7 @@ from lcve_deploy.artifact.manifest import MODEL
 from lcve_deploy.cipher import encrypt
 from lcve_deploy.client import Client
 from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
-from lcve_deploy.errors import MismatchError
+from lcve_deploy.errors import ArtifactError, MismatchError
 from lcve_deploy.key import SecurityKey
 from lcve_deploy.parity import ParityReport, compare, max_difference
 from lcve_deploy.progress import Progress, silent
@@ -94,6 +94,10 @@ def open_pair(artifact: Path, key: SecurityKey) -> tuple[Session, Client]:
     Raises:
         ArtifactError, MismatchError: they do not, or one of them does not hold.
     """
+    if (artifact / "manifest.json").is_file():
+        raise ArtifactError(
+            f"{artifact} is the server's side alone; with a key, both sides are needed", hint=f"pass {artifact.parent}"
+        )
     client = Client.open(artifact / "client", key)
     read_manifest(artifact / "server")
     if manifest_digest(artifact / "server") != client.settings.manifest_sha256:

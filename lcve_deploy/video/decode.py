@@ -5,6 +5,9 @@ Only the wanted frames are kept, so that memory does not grow with the length of
 
 from __future__ import annotations
 
+import re
+import warnings
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,14 +20,23 @@ from lcve_deploy.errors import MissingDependencyError, VideoError
 if TYPE_CHECKING:
     import av
 
-__all__ = ["Frames", "ImageFolder", "VideoFile", "load_av"]
+__all__ = ["Frames", "ImageFolder", "VideoFile", "VideoWarning", "load_av"]
 
 Frame = npt.NDArray[np.uint8]
 
 _IMAGES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 
-# Demuxers that make "video" of text, or open other files and addresses that a file names.
-_REFUSED_FORMATS: Final = frozenset({"tty", "hls", "concat", "dash", "image2", "lavfi"})
+# Containers of pictures. What is not named is not opened: FFmpeg would make "video" of text, and
+# playlists would make it open the files and addresses that they name.
+_FORMATS: Final = (
+    "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,ivf,flv,asf,ogg,mxf,nut,dv,gif,apng,"
+    "yuv4mpegpipe,png_pipe,jpeg_pipe,jpegls_pipe,bmp_pipe,webp_pipe,tiff_pipe,ppm_pipe,mjpeg"
+)
+_OPTIONS: Final = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+
+
+class VideoWarning(UserWarning):
+    """A video that is damaged or ends early, but can be read."""
 
 
 def load_av() -> Any:
@@ -51,7 +63,7 @@ class Frames:
         """Decode the wanted frames, resized so that their shorter side has ``short_side`` pixels.
 
         Returns:
-            Frames ``[H, W, 3]`` (uint8 RGB) by index, and the number of frames that were decoded:
+            Frames ``[H, W, 3]`` (uint8 RGB) by index, and the number of frames up to the last good one:
             fewer than the largest wanted index where the source ends early.
         """
         raise NotImplementedError
@@ -74,31 +86,49 @@ class VideoFile(Frames):
     def count(self) -> int:
         """Packets of the video stream, one a frame; read without decoding."""
         with self._open() as (container, stream):
-            return sum(1 for packet in self._guarded(container.demux(stream)) if packet.size)
+            return sum(1 for packet in _until_broken(container.demux(stream)) if packet.size)
 
     def take(self, wanted: set[int], short_side: int) -> tuple[dict[int, Frame], int]:
-        """Decode up to the last wanted frame."""
-        last, taken, decoded = max(wanted), {}, 0
+        """Decode up to the last wanted frame; the next good frame stands in for a damaged one."""
+        due, taken, seen, good, damaged = deque(sorted(wanted)), dict[int, Frame](), 0, 0, 0
         with self._open() as (container, stream):
             stream.thread_type = "AUTO"
-            for index, frame in enumerate(self._guarded(container.decode(stream))):
-                decoded = index + 1
-                if index in wanted:
-                    taken[index] = _resized(frame, short_side)
-                if index >= last:
+            for frame in _frames(container, stream):
+                seen += 1
+                if frame is None:
+                    damaged += 1
+                    continue
+                good = seen
+                while due and due[0] < seen:
+                    taken[due.popleft()] = _resized(frame, short_side)
+                if not due:
                     break
-        return taken, decoded
-
-    def _guarded(self, items: Iterator[Any]) -> Iterator[Any]:
-        """Stop, instead of failing, where a damaged file ends."""
-        av = load_av()
-        try:
-            yield from items
-        except av.error.FFmpegError:
-            return
+        if damaged:
+            warnings.warn(f"{self._path}: {damaged} damaged frames were passed over", VideoWarning, stacklevel=2)
+        return taken, good
 
     def _open(self) -> _Opened:
         return _Opened(self._path)
+
+
+def _until_broken(packets: Iterator[Any]) -> Iterator[Any]:
+    """Packets up to the end of the file, or to where its container breaks off."""
+    av = load_av()
+    try:
+        yield from packets
+    except av.error.FFmpegError:
+        return
+
+
+def _frames(container: Any, stream: Any) -> Iterator[Any]:
+    """Decoded frames in order; None for a packet that cannot be decoded."""
+    av = load_av()
+    for packet in _until_broken(container.demux(stream)):
+        try:
+            decoded = packet.decode()
+        except av.error.FFmpegError:
+            decoded = [None]
+        yield from decoded
 
 
 class _Opened:
@@ -111,14 +141,13 @@ class _Opened:
         av = load_av()
         try:
             # An absolute path cannot be taken for an address, and no file may name one.
-            self._container = av.open(str(self._path.resolve()), options={"protocol_whitelist": "file"})
+            self._container = av.open(str(self._path.resolve()), options=_OPTIONS)
         except (av.error.FFmpegError, OSError) as error:
             raise VideoError(
                 f"{self._path} cannot be read as a video: damaged, or another kind of file ({error.strerror})"
             ) from None
-        formats = set(self._container.format.name.split(","))
         stream = next((s for s in self._container.streams.video if not _is_cover(s, av)), None)
-        if stream is None or formats & _REFUSED_FORMATS:
+        if stream is None:
             kinds = ", ".join(sorted({s.type for s in self._container.streams})) or "nothing"
             self._container.close()
             raise VideoError(f"{self._path} has no video stream, only: {kinds}")
@@ -129,14 +158,14 @@ class _Opened:
 
 
 class ImageFolder(Frames):
-    """A folder of images, one a frame, in the order of their names.
+    """A folder of images, one a frame, in the order of their names; numbers count as numbers.
 
     Raises:
         VideoError: the folder has no images.
     """
 
     def __init__(self, path: Path) -> None:
-        self._files = sorted(file for file in path.iterdir() if file.suffix.lower() in _IMAGES)
+        self._files = sorted((file for file in path.iterdir() if file.suffix.lower() in _IMAGES), key=_natural)
         if not self._files:
             raise VideoError(f"{path} has no images ({', '.join(sorted(_IMAGES))})")
 
@@ -149,10 +178,15 @@ class ImageFolder(Frames):
         return {index: _image(self._files[index], short_side) for index in wanted}, len(self._files)
 
 
+def _natural(path: Path) -> list[str | int]:
+    """Sort key under which frame2 comes before frame10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
+
+
 def _image(path: Path, short_side: int) -> Frame:
     av = load_av()
     try:
-        with av.open(str(path.resolve()), options={"protocol_whitelist": "file"}) as container:
+        with av.open(str(path.resolve()), options=_OPTIONS) as container:
             return _resized(next(container.decode(video=0)), short_side)
     except (av.error.FFmpegError, StopIteration, IndexError):
         raise VideoError(f"{path} cannot be read as an image") from None

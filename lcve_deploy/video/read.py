@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from lcve_deploy.clips import PlainClip, Views
 from lcve_deploy.errors import VideoError
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.preprocess import Preprocess
-from lcve_deploy.video.decode import Frames, ImageFolder, VideoFile
+from lcve_deploy.video.decode import Frames, ImageFolder, VideoFile, VideoWarning
 from lcve_deploy.video.sampling import crop_offsets, frame_indices
 
 __all__ = ["VideoClips", "read_clips"]
@@ -76,7 +77,9 @@ def _sample(source: Frames, path: Path, preprocess: Preprocess, views: Views) ->
         frames, decoded = source.take({index for view in plan for index in view}, preprocess.short_side)
         if all(index in frames for view in plan for index in view):
             return _stack(frames, plan, preprocess, views)
-        total = min(decoded, total - 1)  # the source ends before it says: plan with what there is
+        # The source ends before it says: plan with what there is.
+        warnings.warn(f"{path} ends after {decoded} of {total} frames", VideoWarning, stacklevel=3)
+        total = min(decoded, total - 1)
     raise VideoError(f"no frame of {path} can be decoded: damaged, or another kind of file")
 
 

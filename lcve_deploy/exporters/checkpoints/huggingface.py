@@ -112,13 +112,17 @@ _ACTIVATIONS: Final = {
 _PROCESSOR_FILES: Final = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
 
 
-def load_folder(folder: Path, options: CheckpointOptions) -> VideoTransformer:
+def load_folder(folder: Path, options: CheckpointOptions) -> tuple[VideoTransformer, tuple[str, ...]]:
     """Read a Hugging Face folder.
+
+    Returns:
+        The model, and notes on what was assumed.
 
     Raises:
         CheckpointError: damaged, unsafe, incomplete, or silent on what must be known.
         UnsupportedModelError: a model that cannot be exact, or that has no row in ``FAMILIES``.
     """
+    _require_configuration(folder)
     settings = read_json_file(folder / "config.json")
     family = _family(settings)
     settings = {**family.defaults, **settings}
@@ -131,7 +135,18 @@ def load_folder(folder: Path, options: CheckpointOptions) -> VideoTransformer:
     weights = assemble(source, family.rules, config)
     if "positional_encoding" not in weights and not config.prefix_tokens:
         weights["positional_encoding"] = sinusoid_table(config.geometry.cubes, config.width)
-    return VideoTransformer(config=config, weights=weights, normalisation=normalisation)
+    unsaid = options.normalisation is None and not _processor(folder)
+    notes = ("assumed, as nothing says it: ImageNet mean and std (--mean, --std)",) if unsaid else ()
+    return VideoTransformer(config=config, weights=weights, normalisation=normalisation), notes
+
+
+def _require_configuration(folder: Path) -> None:
+    """People pass the folder of a training run for the file in it."""
+    files = sorted(path.name for pattern in ("*.pt", "*.pth") for path in folder.glob(pattern))
+    if not (folder / "config.json").is_file() and files:
+        raise CheckpointError(
+            f"{folder} is no Hugging Face folder: it has no config.json", hint=f"pass the file: {folder / files[0]}"
+        )
 
 
 def class_names(folder: Path) -> tuple[str, ...] | None:
@@ -158,6 +173,8 @@ def _family(settings: Mapping[str, Any]) -> Family:
         raise refuse_model_type(model_type, FAMILIES)
     family = FAMILIES[model_type]
     architectures = settings.get("architectures") or [family.architecture]
+    if not isinstance(architectures, list):
+        raise CheckpointError(f"config.json: expected a list of architectures, received {architectures!r}")
     if family.architecture not in architectures:
         raise UnsupportedModelError(
             f"expected {family.architecture}, received {', '.join(map(str, architectures))}",
@@ -232,7 +249,7 @@ def _geometry(settings: Mapping[str, Any]) -> ClipGeometry:
 
 def _classes(settings: Mapping[str, Any]) -> int:
     labels = settings.get("id2label")
-    return len(labels) if isinstance(labels, dict) and labels else int(settings.get("num_labels", 2))
+    return len(labels) if isinstance(labels, dict) and labels else _size({"num_labels": 2, **settings}, "num_labels")
 
 
 def _size(settings: Mapping[str, Any], name: str) -> int:
@@ -290,16 +307,25 @@ def _normalisation(folder: Path, family: Family) -> Normalisation:
                 hint="pass it: --mean a,b,c --std a,b,c for values 0..1",
             )
         return family.normalisation
-    rescales = settings.get("do_rescale", True)
-    factor = settings.get("rescale_factor", family.rescale_factor) if rescales else 1.0
-    offset = 1.0 if rescales and settings.get("offset", family.offset) else 0.0
-    normalises = settings.get("do_normalize", True)
+    rescales = _switch(settings, "do_rescale", default=True)
+    factor = settings.get("rescale_factor") if rescales else 1.0
+    factor = family.rescale_factor if factor is None else factor
+    offset = 1.0 if rescales and _switch(settings, "offset", default=family.offset) else 0.0
+    normalises = _switch(settings, "do_normalize", default=True)
     mean = _channels(settings, "image_mean") if normalises else [0.0] * 3
     std = _channels(settings, "image_std") if normalises else [1.0] * 3
     if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not factor > 0:
         raise CheckpointError(f"expected a rescale_factor above zero, received {factor!r}")
     span = 255.0 * factor
     return Normalisation(mean=tuple((offset + m) / span for m in mean), std=tuple(s / span for s in std))
+
+
+def _switch(settings: Mapping[str, Any], name: str, *, default: bool) -> bool:
+    """A switch of the processor; null, like nothing, leaves it at its default."""
+    value = settings.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise CheckpointError(f"expected true or false for {name} in the processor's file, received {value!r}")
+    return default if value is None else value
 
 
 def _channels(settings: Mapping[str, Any], name: str) -> list[float]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.exporters.checkpoints.huggingface import class_names, load_folder, short_side
 from lcve_deploy.exporters.checkpoints.official import load_official
-from lcve_deploy.exporters.checkpoints.options import CheckpointOptions
+from lcve_deploy.exporters.checkpoints.options import CheckpointOptions, SaidPreprocessing
 from lcve_deploy.transformer import VideoTransformer
 
 __all__ = ["Checkpoint", "CheckpointOptions", "load_checkpoint"]
@@ -25,14 +25,14 @@ class Checkpoint:
         path: where it was read from.
         model: the plain model.
         classes: names, in the order of the logits; None where the checkpoint has none.
-        short_side: frame size before the crop, pixels; None where the checkpoint does not say.
+        preprocessing: what it says about making clips.
         notes: assumptions that the owner should see.
     """
 
     path: Path
     model: VideoTransformer
     classes: tuple[str, ...] | None
-    short_side: int | None
+    preprocessing: SaidPreprocessing = field(default_factory=SaidPreprocessing)
     notes: tuple[str, ...] = ()
 
 
@@ -53,14 +53,15 @@ def load_checkpoint(path: Path, options: CheckpointOptions | None = None) -> Che
 
 def _load(path: Path, options: CheckpointOptions) -> Checkpoint:
     if path.is_dir():
-        model = load_folder(path, options)
-        return Checkpoint(path=path, model=model, classes=class_names(path), short_side=short_side(path))
+        model, notes = load_folder(path, options)
+        said = SaidPreprocessing(short_side=short_side(path))
+        return Checkpoint(path=path, model=model, classes=class_names(path), preprocessing=said, notes=notes)
     if not path.exists():
         raise CheckpointError(f"there is no checkpoint at {path}")
     if path.suffix == ".safetensors" or path.name.endswith(".index.json"):
         raise CheckpointError(
             f"{path} has weights and no configuration", hint=f"pass the Hugging Face folder: --ckpt {path.parent}"
         )
-    model, assumed = load_official(path, options)
+    model, said, assumed = load_official(path, options)
     notes = (f"assumed, as nothing says it: {', '.join(assumed)}",) if assumed else ()
-    return Checkpoint(path=path, model=model, classes=None, short_side=None, notes=notes)
+    return Checkpoint(path=path, model=model, classes=None, preprocessing=said, notes=notes)

@@ -22,26 +22,31 @@ from lcve_deploy.exporters.checkpoints.assemble import (
     sinusoid_table,
 )
 from lcve_deploy.exporters.checkpoints.layouts import OFFICIAL
-from lcve_deploy.exporters.checkpoints.options import CheckpointOptions
+from lcve_deploy.exporters.checkpoints.options import CheckpointOptions, SaidPreprocessing
 from lcve_deploy.exporters.checkpoints.reading import read_pickled, to_arrays
 from lcve_deploy.exporters.checkpoints.refusals import refuse_weights
 from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.preprocess import Sampling
 from lcve_deploy.transformer import IMAGENET, Attention, Readout, TransformerConfig, VideoTransformer
 
 __all__ = ["load_official"]
 
-_WRAPPERS: Final = ("model", "module", "state_dict")
-_PREFIXES: Final = ("module.", "backbone.", "encoder.")
+_WRAPPERS: Final = ("model", "module", "state_dict", "model_ema")
+_PREFIXES: Final = ("module.", "model.", "_orig_mod.", "backbone.", "encoder.")
 _HEADS_BY_WIDTH: Final = {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}
+_UNIFORM_DATA_SET: Final = "SSV2"
 _FRAMES: Final = 16
 _SIZE: Final = 224
 
 
-def load_official(path: Path, options: CheckpointOptions) -> tuple[VideoTransformer, tuple[str, ...]]:
+def load_official(
+    path: Path, options: CheckpointOptions
+) -> tuple[VideoTransformer, SaidPreprocessing, tuple[str, ...]]:
     """Read an official checkpoint.
 
     Returns:
-        The model, and what was assumed because neither the file nor the options say it.
+        The model, what its training arguments say about making clips, and what was assumed because
+        neither the file nor the options say it.
 
     Raises:
         CheckpointError: damaged, unsafe, incomplete, or silent on what must be known.
@@ -52,12 +57,13 @@ def load_official(path: Path, options: CheckpointOptions) -> tuple[VideoTransfor
     refuse_weights(tensors)
     source = to_arrays(tensors)
     require_finite(source)
-    config = _config(source, _training_arguments(content), options)
+    arguments = _training_arguments(content)
+    config = _config(source, arguments, options)
     weights = assemble(source, OFFICIAL if "pos_embed" in source else _WITHOUT_POSITIONS, config)
     if "pos_embed" not in source:
         weights["positional_encoding"] = sinusoid_table(config.geometry.cubes, config.width)
     model = VideoTransformer(config=config, weights=weights, normalisation=options.normalisation or IMAGENET)
-    return model, _assumed(source, _training_arguments(content), options, config)
+    return model, _said_preprocessing(arguments), _assumed(source, arguments, options, config)
 
 
 _WITHOUT_POSITIONS: Final = tuple(rule for rule in OFFICIAL if rule.target != "positional_encoding")
@@ -94,6 +100,10 @@ def _config(source: Arrays, arguments: Mapping[str, Any], options: CheckpointOpt
         raise CheckpointError(
             f"the checkpoint's weights do not make the model: missing {absent}",
             hint="a fine-tuned classifier is expected, not a pre-trained encoder alone",
+        )
+    if fc1.ndim != 2 or head.ndim != 2:
+        raise CheckpointError(
+            f"expected matrices, received blocks.0.mlp.fc1.weight {list(fc1.shape)} and head.weight {list(head.shape)}"
         )
     cosine = any(name.endswith(".attn.scale") for name in source)
     return TransformerConfig(
@@ -147,7 +157,7 @@ def _geometry(
     channels: int,
     cube: tuple[int, int, int],
 ) -> ClipGeometry:
-    frames = options.frames or _whole(arguments.get("num_frames")) or _FRAMES
+    frames = options.frames or _said_frames(arguments) or _FRAMES
     size = options.size or _whole(arguments.get("input_size")) or _SIZE
     try:
         geometry = ClipGeometry(frames=frames, height=size, width=size, channels=channels, cube=cube)
@@ -156,6 +166,8 @@ def _geometry(
             str(error), hint="pass the clip that the model was trained on: --frames, --size"
         ) from None
     table = source.get("pos_embed")
+    if table is not None and table.ndim < 2:
+        raise CheckpointError(f"expected learned positions [1, N, D], received pos_embed {list(table.shape)}")
     if table is not None and table.shape[-2] != geometry.cubes:
         raise CheckpointError(
             f"the checkpoint has {table.shape[-2]} learned positions, a clip of {geometry} has {geometry.cubes} cubes; "
@@ -165,13 +177,29 @@ def _geometry(
     return geometry
 
 
+def _said_frames(arguments: Mapping[str, Any]) -> int | None:
+    """Frames of the model: those of a segment, times the segments."""
+    frames = _whole(arguments.get("num_frames"))
+    return frames * (_whole(arguments.get("num_segments")) or 1) if frames else None
+
+
+def _said_preprocessing(arguments: Mapping[str, Any]) -> SaidPreprocessing:
+    data_set = arguments.get("data_set")
+    kinetics = Sampling.KINETICS if isinstance(data_set, str) else None
+    return SaidPreprocessing(
+        sampling=Sampling.UNIFORM if data_set == _UNIFORM_DATA_SET else kinetics,
+        stride=_whole(arguments.get("sampling_rate")),
+        short_side=_whole(arguments.get("short_side_size")),
+    )
+
+
 def _assumed(
     source: Arrays, arguments: Mapping[str, Any], options: CheckpointOptions, config: TransformerConfig
 ) -> tuple[str, ...]:
     """What neither the file nor the owner said."""
     said = {
         f"{config.heads} heads (--num-heads)": options.heads or "blocks.0.attn.scale" in source,
-        f"{config.geometry.frames} frames (--frames)": options.frames or _whole(arguments.get("num_frames")),
+        f"{config.geometry.frames} frames (--frames)": options.frames or _said_frames(arguments),
         f"{config.geometry.height} pixels (--size)": options.size or _whole(arguments.get("input_size")),
         "ImageNet mean and std (--mean, --std)": options.normalisation,
     }

@@ -1,12 +1,13 @@
-"""What the owner says about a checkpoint that does not say it itself."""
+"""What the owner says about a checkpoint, and what a checkpoint says about making clips."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lcve_deploy.preprocess import Sampling
 from lcve_deploy.transformer import Normalisation
 
-__all__ = ["CheckpointOptions"]
+__all__ = ["CheckpointOptions", "SaidPreprocessing"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,3 +25,18 @@ class CheckpointOptions:
     frames: int | None = None
     size: int | None = None
     normalisation: Normalisation | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaidPreprocessing:
+    """What a checkpoint says about making clips; None where it says nothing.
+
+    Args:
+        sampling: how frames are chosen.
+        stride: between frames, for Kinetics sampling.
+        short_side: of a frame before the crop, pixels.
+    """
+
+    sampling: Sampling | None = None
+    stride: int | None = None
+    short_side: int | None = None

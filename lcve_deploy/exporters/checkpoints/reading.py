@@ -24,7 +24,18 @@ if TYPE_CHECKING:
 
 __all__ = ["read_folder_weights", "read_json_file", "read_pickled", "to_arrays"]
 
-_CORRUPT: Final = (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OSError)
+_CORRUPT: Final = (
+    RuntimeError,
+    EOFError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+    OSError,
+)
 
 _WEIGHT_FILES: Final = ("model.safetensors", "pytorch_model.bin")
 
@@ -92,12 +103,18 @@ def to_arrays(tensors: Mapping[Any, Any]) -> dict[str, npt.NDArray[np.floating]]
     Raises:
         CheckpointError: names what is not a floating-point tensor.
     """
-    import torch
-
-    wrong = [str(n) for n, t in tensors.items() if not isinstance(t, torch.Tensor) or not t.is_floating_point()]
+    wrong = [str(name) for name, tensor in tensors.items() if not _is_dense(tensor)]
     if wrong:
         raise CheckpointError(f"expected floating-point tensors, received something else for: {', '.join(wrong[:8])}")
     return {str(name): _array(tensor) for name, tensor in tensors.items()}
+
+
+def _is_dense(value: Any) -> bool:
+    """Whether a value is a floating-point tensor whose numbers are all here."""
+    import torch
+
+    plain = isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+    return plain and value.is_floating_point()
 
 
 def _array(tensor: Tensor) -> npt.NDArray[np.floating]:
