@@ -33,7 +33,7 @@ from lcve_deploy.parity import CONTROL_MARGIN, CONTROLS
 from lcve_deploy.schedule import derive_label_order
 from lcve_deploy.scrambling import unscrambled
 
-from .conftest import GEOMETRY, ORACLES, SALT, SECRET, Oracle, run_error, run_ok
+from .conftest import GEOMETRY, ORACLE, ORACLES, SALT, SECRET, Oracle, run_error, run_ok
 
 TINY = ORACLES["v1_model_args"]
 
@@ -290,10 +290,10 @@ def test_a_read_only_target_is_one_clear_error(key_file: Path) -> None:
     assert "cannot write /proc/out" in error
 
 
-def _start_export(output: Path, key_file: Path, **options: object) -> subprocess.Popen[str]:
+def _start_export(output: Path, key_file: Path, *more: str, **options: object) -> subprocess.Popen[str]:
     command = [str(Path(sys.executable).with_name("lcve-export")), "--key", str(key_file), "--ckpt", str(TINY.path)]
     return subprocess.Popen(
-        [*command, "-o", str(output), *TINY.flags],
+        [*command, "-o", str(output), *TINY.flags, *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -313,9 +313,12 @@ def test_a_full_disk_leaves_nothing(key_file: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+MUCH_TO_COMPARE = ("--verify-clip", str(ORACLE / "clip_8x32x32.npy")) * 1000
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_export_leaves_nothing(number: signal.Signals, key_file: Path, tmp_path: Path) -> None:
-    process = _start_export(tmp_path / "out", key_file)
+    process = _start_export(tmp_path / "out", key_file, *MUCH_TO_COMPARE)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob(".out.*/server/model.onnx")) and process.poll() is None:
         assert time.monotonic() < deadline
@@ -327,7 +330,7 @@ def test_an_interrupted_export_leaves_nothing(number: signal.Signals, key_file: 
 
 
 def test_a_killed_export_leaves_nothing_under_the_target_name(key_file: Path, tmp_path: Path) -> None:
-    process = _start_export(tmp_path / "out", key_file)
+    process = _start_export(tmp_path / "out", key_file, *MUCH_TO_COMPARE)
     while not list(tmp_path.glob(".out.*")) and process.poll() is None:
         time.sleep(0.002)
     process.kill()
