@@ -1,6 +1,6 @@
 # make demo   sets up .venv, then shows the main job from key to prediction
 # make test   sets up .venv, then runs every check and the whole test suite
-# make bench  measures speed and memory; figures and chart go to docs/benchmarks.md
+# make bench  measures speed and memory; figures go to docs/benchmarks.md
 # make check  the checks alone: format, lint, types, import contracts
 
 PYTHON ?= python3

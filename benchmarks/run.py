@@ -114,7 +114,7 @@ def measure_encryption(client: Client, pairs: int) -> dict[str, Ratio]:
             clip.copy, lambda layout=layout: encrypt(plain, client.orders, layout=layout), pairs=10 * pairs, warm_up=5
         )
     target = np.empty_like(clip)
-    ratios["encrypt_cubes_over_warm_copy"] = interleaved(
+    ratios["encrypt_cubes_over_copy_in_place"] = interleaved(
         lambda: np.copyto(target, clip), lambda: encrypt(plain, client.orders), pairs=10 * pairs, warm_up=5
     )
     return ratios

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +113,16 @@ def test_another_checkpoint_of_the_same_shape_does_not_agree(exported: Path, key
 def test_a_checkpoint_of_another_shape_is_refused(exported: Path, key: SecurityKey) -> None:
     with pytest.raises(MismatchError, match="the artifact takes"):
         verify(exported, key=key, checkpoint=TINY.path, options=CheckpointOptions(frames=16))
+
+
+def test_a_folder_of_another_geometry_is_a_mismatch_and_no_option_error(
+    exported: Path, key: SecurityKey, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(ORACLES["hf_videomae"].path, tmp_path / "hf"))
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "num_frames": 16}))
+    with pytest.raises(MismatchError, match="the artifact takes"):
+        verify(exported, key=key, checkpoint=folder)
 
 
 def test_a_wrong_key_is_refused(exported: Path) -> None:

@@ -154,7 +154,7 @@ def test_a_rotated_video_is_turned_upright(tmp_path: Path) -> None:
     assert clip[:, -12:].mean() > 235
 
 
-def test_a_truncated_video_gives_what_it_has_and_says_so(tmp_path: Path) -> None:
+def test_a_truncated_video_gives_what_it_has(tmp_path: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 8, (31, 48, 64, 3), dtype=np.uint8) + counting_frames(31) // 2
     path = make_video(tmp_path / "whole.ts", frames, codec="libx264")
     data = path.read_bytes()

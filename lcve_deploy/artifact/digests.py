@@ -10,9 +10,9 @@ from typing import Final
 
 from lcve_deploy.errors import ArtifactError
 
-__all__ = ["FileRecord", "path_problem", "record_files", "sha256_of", "verify_files"]
+__all__ = ["MANIFEST", "FileRecord", "path_problem", "record_files", "sha256_of", "verify_files"]
 
-_MANIFEST: Final = "manifest.json"
+MANIFEST: Final = "manifest.json"
 _ENGINES: Final = "engines"
 
 
@@ -60,7 +60,7 @@ def verify_files(root: Path, files: Mapping[str, FileRecord]) -> None:
 def _present(root: Path) -> list[str]:
     """Files that a manifest must list: all but itself and the engines that operators build."""
     paths = (path.relative_to(root) for path in sorted(root.rglob("*")) if not path.is_dir())
-    return [path.as_posix() for path in paths if path.parts[0] not in (_MANIFEST, _ENGINES)]
+    return [path.as_posix() for path in paths if path.parts[0] not in (MANIFEST, _ENGINES)]
 
 
 def _file_problem(root: Path, name: str, record: FileRecord) -> str:

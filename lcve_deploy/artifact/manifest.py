@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lcve_deploy.artifact.digests import FileRecord, path_problem
+from lcve_deploy.artifact.digests import MANIFEST, FileRecord, path_problem
 from lcve_deploy.artifact.record import Record, read_json
 from lcve_deploy.clips import Binding, Layout
-from lcve_deploy.errors import ArtifactError
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.parity import ParityReport
 
@@ -25,7 +24,6 @@ __all__ = ["FORMAT", "MODEL", "PROBE", "Manifest", "TensorSpec", "manifest_diges
 FORMAT: Final = 1
 MODEL: Final = "model.onnx"
 PROBE: Final = "probe.safetensors"
-_NAME: Final = "manifest.json"
 _SCHEMES: Final = "lcve-1"
 _LABELS: Final = "hidden|shown"
 
@@ -76,12 +74,12 @@ class Manifest:
 
 def write_manifest(server: Path, manifest: Manifest) -> None:
     """Write ``manifest.json`` into a server folder that is being staged."""
-    (server / _NAME).write_text(json.dumps(manifest.to_json(), indent=2) + "\n", encoding="utf-8")
+    (server / MANIFEST).write_text(json.dumps(manifest.to_json(), indent=2) + "\n", encoding="utf-8")
 
 
 def manifest_digest(server: Path) -> str:
     """SHA-256 of ``manifest.json``, 64 hex digits."""
-    return hashlib.sha256((server / _NAME).read_bytes()).hexdigest()
+    return hashlib.sha256((server / MANIFEST).read_bytes()).hexdigest()
 
 
 def read_manifest(server: Path) -> Manifest:
@@ -90,7 +88,7 @@ def read_manifest(server: Path) -> Manifest:
     Raises:
         ArtifactError: no manifest, or one that does not hold; names every problem.
     """
-    path = server / _NAME
+    path = server / MANIFEST
     record = read_json(path)
     binding = read_binding(record)
     manifest = Manifest(
@@ -186,17 +184,6 @@ def _check_consistency(record: Record, manifest: Manifest) -> None:
         record.problems.append(f"output: expected [null, classes], received {list(shape)}")
     if not manifest.parity.ok:
         record.problems.append("parity: the figures do not show agreement with every control in disagreement")
-
-
-def require_server(path: Path) -> Path:
-    """The server folder that ``path`` is.
-
-    Raises:
-        ArtifactError: it holds no manifest.
-    """
-    if not (path / _NAME).is_file():
-        raise ArtifactError(f"expected a server folder with {_NAME}, found none in {path}")
-    return path
 
 
 _PLACEHOLDER: Final = Binding(

@@ -62,16 +62,17 @@ def verify(
     from lcve_deploy.exporters.onnx import read_heads
     from lcve_deploy.exporters.original import reference_for
 
-    root = Path(artifact)
+    root, path = Path(artifact), Path(checkpoint)
     session, client = open_pair(root, key)
-    said, geometry = options or CheckpointOptions(), client.settings.binding.geometry
-    known = dataclasses.replace(
-        said,
-        heads=said.heads or read_heads(root / "server" / MODEL),
-        frames=said.frames or geometry.frames,
-        size=said.size or geometry.height,
-    )
-    loaded = load_checkpoint(Path(checkpoint), known)
+    known, geometry = options or CheckpointOptions(), client.settings.binding.geometry
+    if not path.is_dir():  # a folder says all this itself
+        known = dataclasses.replace(
+            known,
+            heads=known.heads or read_heads(root / "server" / MODEL),
+            frames=known.frames or geometry.frames,
+            size=known.size or geometry.height,
+        )
+    loaded = load_checkpoint(path, known)
     if loaded.model.config.geometry != geometry or loaded.model.config.classes != len(client.settings.classes):
         raise MismatchError(
             f"the artifact takes {geometry} and has {len(client.settings.classes)} classes, the checkpoint "

@@ -10,7 +10,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -52,12 +52,11 @@ def load_av() -> Any:
     return av
 
 
-class Frames:
+class Frames(Protocol):
     """Frames of one source: how many there are, and those that are wanted."""
 
     def count(self) -> int:
         """Frames that the source says it has."""
-        raise NotImplementedError
 
     def take(self, wanted: set[int], short_side: int) -> tuple[dict[int, Frame], int]:
         """Decode the wanted frames, resized so that their shorter side has ``short_side`` pixels.
@@ -66,10 +65,9 @@ class Frames:
             Frames ``[H, W, 3]`` (uint8 RGB) by index, and the number of frames up to the last good one:
             fewer than the largest wanted index where the source ends early.
         """
-        raise NotImplementedError
 
 
-class VideoFile(Frames):
+class VideoFile:
     """A video file of any container and codec that FFmpeg reads.
 
     Raises:
@@ -157,7 +155,7 @@ class _Opened:
         self._container.close()
 
 
-class ImageFolder(Frames):
+class ImageFolder:
     """A folder of images, one a frame, in the order of their names; numbers count as numbers.
 
     Raises:

@@ -31,6 +31,7 @@ from lcve_deploy.transformer import IMAGENET, Attention, Readout, TransformerCon
 
 __all__ = ["load_official"]
 
+_WITHOUT_POSITIONS: Final = tuple(rule for rule in OFFICIAL if rule.target != "positional_encoding")
 _WRAPPERS: Final = ("model", "module", "state_dict", "model_ema")
 _PREFIXES: Final = ("module.", "model.", "_orig_mod.", "backbone.", "encoder.")
 _HEADS_BY_WIDTH: Final = {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}
@@ -64,9 +65,6 @@ def load_official(
         weights["positional_encoding"] = sinusoid_table(config.geometry.cubes, config.width)
     model = VideoTransformer(config=config, weights=weights, normalisation=options.normalisation or IMAGENET)
     return model, _said_preprocessing(arguments), _assumed(source, arguments, options, config)
-
-
-_WITHOUT_POSITIONS: Final = tuple(rule for rule in OFFICIAL if rule.target != "positional_encoding")
 
 
 def _named_tensors(content: Any, path: Path) -> dict[str, Any]:
