@@ -130,11 +130,11 @@ def test_files_that_are_not_the_manifests_are_refused(
 def test_external_data_that_is_not_the_manifests_is_refused(
     key: SecurityKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lcve_deploy.exporters import onnx as exporter
+    from lcve_deploy.exporters import storage
 
     from .test_export import export_tiny
 
-    monkeypatch.setattr(exporter, "EXTERNAL_DATA_BYTES", 100_000)
+    monkeypatch.setattr(storage, "EXTERNAL_DATA_BYTES", 100_000)
     artifact = export_tiny(tmp_path / "out", key)
     flip_a_byte(artifact / "server/model.onnx.data")
     with pytest.raises(ArtifactError, match=r"model\.onnx\.data has another SHA-256"):

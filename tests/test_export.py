@@ -25,10 +25,12 @@ from lcve_deploy import (
     open_session,
 )
 from lcve_deploy.artifact import read_manifest, read_probe
+from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS
 from lcve_deploy.errors import ExistsError, ParityError, WriteError
 from lcve_deploy.exporters import onnx as exporter
+from lcve_deploy.exporters import storage
 from lcve_deploy.exporters.checkpoints import load_checkpoint
-from lcve_deploy.exporters.onnx import KEYED_TENSORS, OPSETS
+from lcve_deploy.exporters.onnx import OPSETS
 from lcve_deploy.parity import CONTROL_MARGIN, CONTROLS
 from lcve_deploy.schedule import derive_label_order
 from lcve_deploy.scrambling import unscrambled
@@ -210,10 +212,18 @@ def test_the_manifest_names_no_clip_and_no_checkpoint(key: SecurityKey, clip: np
     assert json.loads(text)["parity"]["clips"] == 1
 
 
-def test_a_salt_reproduces_the_keyed_tensors(key: SecurityKey, tmp_path: Path) -> None:
+def test_a_salt_reproduces_the_keyed_tensors_and_another_changes_no_other_file(
+    key: SecurityKey, tmp_path: Path
+) -> None:
     first, second = (export_tiny(tmp_path / name, key, salt=SALT) for name in "ab")
-    assert (first / "server/model.onnx").read_bytes() == (second / "server/model.onnx").read_bytes()
-    assert _salt(export_tiny(tmp_path / "c", key)) != SALT
+    third = export_tiny(tmp_path / "c", key)
+    assert _salt(third) != SALT
+    graphs, keyed = (
+        [(artifact / "server" / name).read_bytes() for artifact in (first, second, third)]
+        for name in ("model.onnx", KEYED)
+    )
+    assert graphs[0] == graphs[1] == graphs[2]
+    assert keyed[0] == keyed[1] != keyed[2]
 
 
 def test_every_exported_graph_passes_the_checker(exported: Path) -> None:
@@ -233,10 +243,10 @@ def test_bytes_meet_no_node_but_a_cast(key: SecurityKey, tmp_path: Path, layout:
 def test_large_models_have_external_data(
     key: SecurityKey, clip: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporter, "EXTERNAL_DATA_BYTES", 100_000)
+    monkeypatch.setattr(storage, "EXTERNAL_DATA_BYTES", 100_000)
     artifact = export_tiny(tmp_path / "out", key)
     assert (artifact / "server/model.onnx.data").stat().st_size > 200_000
-    assert (artifact / "server/model.onnx").stat().st_size < 100_000
+    assert (artifact / "server/model.onnx").stat().st_size < 50_000
     assert "model.onnx.data" in read_manifest(artifact / "server").files
     np.testing.assert_allclose(answers(artifact, key, clip[None])[0], TINY.logits, atol=1e-5)
 

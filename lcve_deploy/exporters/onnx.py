@@ -2,8 +2,8 @@
 
 The graph is built here and not traced from PyTorch, for three reasons: parity then compares two
 forward passes written apart; the file carries no trace of where it came from (no stack, path,
-doc string or source name); and every keyed tensor is an initializer of its own, so that a key can be
-rotated by replacing those alone.
+doc string or source name); and every keyed tensor is an initializer of its own, in a file of its
+own, so that a key can be rotated by replacing that file alone.
 
 In: ``clips``, uint8 ``[batch, N, L]`` or ``[batch, T, H, W, C]``. Out: ``logits``, float32
 ``[batch, classes]``. Only the batch is dynamic: the key is bound to the rest.
@@ -19,12 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.clips import Layout
+from lcve_deploy.exporters.storage import Steps, save_graph
 from lcve_deploy.transformer import Activation, Attention, ScrambledTransformer, logit_scale
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["DEFAULT_OPSET", "INPUT", "KEYED_TENSORS", "OPSETS", "OUTPUT", "read_heads", "write_onnx"]
+__all__ = ["DEFAULT_OPSET", "INPUT", "OPSETS", "OUTPUT", "read_heads", "write_onnx"]
 
 OPSETS: Final = range(18, 24)
 DEFAULT_OPSET: Final = 20
@@ -32,24 +33,10 @@ DEFAULT_OPSET: Final = 20
 INPUT: Final = "clips"
 OUTPUT: Final = "logits"
 
-KEYED_TENSORS: Final = (
-    "cube_embedding.weight",
-    "positional_encoding",
-    "readout.index",
-    "head.weight",
-    "head.bias",
-)
-"""The only initializers that depend on the secret."""
-
-EXTERNAL_DATA_BYTES: Final = 64 * 2**20
-"""Weights above this go to a file beside the graph, which engines can map instead of parse."""
-
 _IR_VERSION: Final = 10
 _GELU_OPSET: Final = 20
 _HEADS: Final = "attention_heads"
 _NORM_FLOOR: Final = 1e-12
-
-Progress = Callable[[int, int], None]
 
 
 def write_onnx(
@@ -58,16 +45,16 @@ def write_onnx(
     *,
     layout: Layout,
     opset: int = DEFAULT_OPSET,
-    progress: Progress | None = None,
+    steps: Steps | None = None,
 ) -> None:
-    """Write ``model.onnx``, and its external data ``model.onnx.data`` where the model is large.
+    """Write ``model.onnx``, ``keyed.safetensors``, and ``model.onnx.data`` where the model is large.
 
     Args:
         model: weights that are scrambled already.
         path: file to write; the folder is being staged by the caller.
         layout: how clips travel.
         opset: version of the ONNX operators, one of ``OPSETS``.
-        progress: called with the number of tensors written and their total.
+        steps: called with the number of large tensors written and their total.
 
     Raises:
         ValueError: an opset outside ``OPSETS``.
@@ -83,15 +70,7 @@ def write_onnx(
         producer_name="lcve-deploy",
         metadata_props={_HEADS: str(model.config.heads)},
     )
-    size = sum(value.const_value.nbytes for value in graph.initializers.values() if value.const_value is not None)
-    large = size > EXTERNAL_DATA_BYTES
-    ir.save(
-        exported,
-        path,
-        external_data=f"{path.name}.data" if large else None,
-        size_threshold_bytes=1024,
-        callback=(lambda _, info: progress(info.index + 1, info.total)) if progress else None,
-    )
+    save_graph(exported, path, steps=steps)
 
 
 def read_heads(path: Path) -> int | None:

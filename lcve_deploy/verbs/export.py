@@ -218,7 +218,7 @@ def _write_model(
         server / MODEL,
         layout=binding.layout,
         opset=options.opset,
-        progress=lambda done, total: progress(stage, min(done, total - 1), total),
+        steps=lambda done, total: progress(stage, min(done, total - 1), total),
     )
     progress(stage, 1, 1)
     return Manifest(

@@ -1,0 +1,68 @@
+"""Graphs on disk: small weights inside the graph, large ones beside it, keyed ones in a file of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS, keyed_places, write_keyed
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["EXTERNAL_DATA_BYTES", "Steps", "save_graph"]
+
+EXTERNAL_DATA_BYTES: Final = 64 * 2**20
+"""Weights above this go to a file beside the graph, which engines can map instead of parse."""
+
+_SMALL_BYTES: Final = 1024
+
+Steps = Callable[[int, int], None]
+
+
+def save_graph(model: ir.Model, path: Path, *, steps: Steps | None = None) -> None:
+    """Write a graph, ``keyed.safetensors`` beside it, and ``<name>.data`` where the weights are large.
+
+    Args:
+        model: its keyed tensors are named as in ``KEYED_TENSORS``.
+        path: file to write, in a folder that is being staged.
+        steps: called with the number of large tensors written and their total.
+    """
+    import onnx_ir as ir
+
+    _move_keyed(model, path.parent)
+    if sum(value.const_value.nbytes for value in _others(model) if value.const_value is not None) > EXTERNAL_DATA_BYTES:
+        _move_large(model, path, steps)
+    ir.save(model, path)
+
+
+def _others(model: ir.Model) -> list[ir.Value]:
+    return [value for name, value in model.graph.initializers.items() if name not in KEYED_TENSORS]
+
+
+def _move_keyed(model: ir.Model, folder: Path) -> None:
+    import onnx_ir as ir
+
+    values = {name: model.graph.initializers[name] for name in KEYED_TENSORS if name in model.graph.initializers}
+    tensors = {name: value.const_value for name, value in values.items() if value.const_value is not None}
+    places = keyed_places(write_keyed(folder, {name: tensor.numpy() for name, tensor in tensors.items()}))
+    for name, tensor in tensors.items():
+        offset, length = places[name]
+        values[name].const_value = ir.ExternalTensor(
+            KEYED, offset, length, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name, base_dir=folder
+        )
+
+
+def _move_large(model: ir.Model, path: Path, steps: Steps | None) -> None:
+    import onnx_ir as ir
+
+    values = [v for v in _others(model) if v.const_value is not None and v.const_value.nbytes > _SMALL_BYTES]
+    moved = ir.external_data.convert_tensors_to_external(
+        [value.const_value for value in values if value.const_value is not None],
+        path.parent,
+        f"{path.name}.data",
+        callback=(lambda _, info: steps(info.index + 1, info.total)) if steps else None,
+    )
+    for value, tensor in zip(values, moved, strict=True):
+        value.const_value = tensor
