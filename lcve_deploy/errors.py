@@ -9,6 +9,7 @@
     ├── MismatchError                  also ValueError: key, clip and artifact do not belong together
     ├── VideoError                     also ValueError: not a video, or not one that can be sampled
     ├── ParityError                    also ArithmeticError: encrypted and plain logits differ
+    ├── BuildError                     also RuntimeError: an engine cannot be built from a graph
     ├── SessionError                   also RuntimeError: an engine cannot be opened or run
     ├── ExistsError                    also FileExistsError: the output is there already
     ├── WriteError                     also OSError: the output could not be written
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 __all__ = [
     "ArtifactError",
+    "BuildError",
     "CheckpointError",
     "EncryptedClipError",
     "ExistsError",
@@ -79,6 +81,10 @@ class VideoError(LcveError, ValueError):
 
 class ParityError(LcveError, ArithmeticError):
     """Logits on encrypted clips differ from the plain model's, or a control agrees."""
+
+
+class BuildError(LcveError, RuntimeError):
+    """An engine that cannot be built from a graph, or not be refitted with one."""
 
 
 class SessionError(LcveError, RuntimeError):

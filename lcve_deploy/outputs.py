@@ -12,7 +12,7 @@ from typing import IO
 
 from lcve_deploy.errors import ExistsError, LcveError, WriteError
 
-__all__ = ["new_file", "new_folder", "require_absent"]
+__all__ = ["new_file", "new_folder", "replace_file", "require_absent"]
 
 
 def require_absent(path: str | os.PathLike[str]) -> Path:
@@ -64,6 +64,23 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             stage.rename(target)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a cache: the one kind of file that may take the place of an older one, and does so in one step.
+
+    Raises:
+        WriteError: it cannot be written; the older one is still there.
+    """
+    with _as_write_error(path):
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        part = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _link_new(part: Path, target: Path) -> None:

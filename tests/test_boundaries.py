@@ -11,7 +11,7 @@ import pytest
 import lcve_deploy
 from lcve_deploy import SecurityKey
 
-HEAVY = ("torch", "onnx", "onnx_ir", "onnxruntime", "transformers", "av", "cupy", "tensorrt")
+HEAVY = ("torch", "onnx", "onnx_ir", "onnxruntime", "transformers", "av", "cupy", "tensorrt", "tensorrt_rtx")
 KEY_ROOMS = ("key", "schedule", "cipher", "scrambling", "client", "verbs", "exporters")
 
 

@@ -6,6 +6,7 @@ Nothing in this package can reach a key.
 from lcve_deploy.artifact.client_settings import ClientSettings, read_client, write_client
 from lcve_deploy.artifact.digests import FileRecord, record_files, verify_files
 from lcve_deploy.artifact.manifest import Manifest, TensorSpec, manifest_digest, read_manifest, write_manifest
+from lcve_deploy.artifact.profile import Profile
 from lcve_deploy.artifact.probe import Probe, read_probe, write_probe
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "FileRecord",
     "Manifest",
     "Probe",
+    "Profile",
     "TensorSpec",
     "manifest_digest",
     "read_client",

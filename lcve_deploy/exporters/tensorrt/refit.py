@@ -1,0 +1,77 @@
+"""New weights for a plan that was built refittable or stripped, without a new build.
+
+Written by the documentation of both libraries; no hardware has run it yet. A refitted plan must answer
+the probe again: version 11.3 of TensorRT is documented to lose biases of refittable engines.
+
+Source: documentation of TensorRT, "Refitting an Engine"; of TensorRT-RTX, "CPU-Only AOT and
+TensorRT-RTX Engines", refitting directly with ONNX models.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lcve_deploy.errors import BuildError
+from lcve_deploy.exporters.tensorrt.parse import parser_errors
+from lcve_deploy.gpu import find_gpu
+from lcve_deploy.tensorrt import TensorRT
+
+__all__ = ["refit_plan"]
+
+
+def refit_plan(plan: Path, model: Path, target: Path, *, library: TensorRT) -> None:
+    """Write a plan with all its weights, those of a graph of the same nodes, shapes and names.
+
+    Args:
+        plan: built with ``refittable``, for any weights, or with ``stripped`` alone, for those of the
+            graph that it was built from.
+        model: the ONNX file with the weights, its external data beside it.
+        target: file to write, in a folder that is being staged.
+        library: of the version that built the plan.
+
+    Raises:
+        BuildError: no GPU here, a plan that the library cannot open or that was built for fixed weights, or
+            a graph whose weights do not fit. Nothing is written.
+    """
+    if find_gpu() is None:
+        raise BuildError(
+            f"{library} refits engines on a GPU, and no NVIDIA GPU with its driver was found here",
+            hint="refit on the machine that will run the engine",
+        )
+    library.log.clear()
+    runtime = library.module.Runtime(library.log.logger)
+    engine = runtime.deserialize_cuda_engine(plan.read_bytes())
+    if engine is None:
+        raise BuildError(f"{library} cannot open {plan}: {library.log.quote()}", hint="build the engine again")
+    if not engine.refittable:
+        raise BuildError(f"{plan} was not built refittable", hint="build the engine again, with the option refittable")
+    _refit(engine, model, library)
+    with target.open("wb") as file:
+        file.write(_serialize(engine, library))
+
+
+def _refit(engine: Any, model: Path, library: TensorRT) -> None:
+    refitter = library.module.Refitter(engine, library.log.logger)
+    parser = library.module.OnnxParserRefitter(refitter, library.log.logger)
+    if not parser.refit_from_file(str(model)):
+        raise BuildError(
+            f"the weights of {model} do not fit the engine: {parser_errors(parser) or library.log.quote()}",
+            hint="build the engine again",
+        )
+    if not refitter.refit_cuda_engine():
+        missing = ", ".join(refitter.get_missing_weights()) or "none"
+        raise BuildError(
+            f"{library} could not refit the engine: {library.log.quote()} (weights missing: {missing})",
+            hint="build the engine again",
+        )
+
+
+def _serialize(engine: Any, library: TensorRT) -> Any:
+    """With its weights, and refittable as before where the library can say so."""
+    config = engine.create_serialization_config()
+    config.clear_flag(library.module.SerializationFlag.EXCLUDE_WEIGHTS)
+    keep = library.member("SerializationFlag", "INCLUDE_REFIT")
+    if keep is not None:
+        config.set_flag(keep)
+    return engine.serialize_with_config(config)

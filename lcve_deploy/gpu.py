@@ -1,0 +1,72 @@
+"""Whether this machine has an NVIDIA GPU and a driver that works, asked of the driver itself.
+
+No Python package is needed for the question, so that an error can answer it before a library
+fails in its own words.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["Gpu", "find_gpu"]
+
+_DRIVERS: Final = {"win32": "nvcuda.dll"}
+_LINUX_DRIVER: Final = "libcuda.so.1"
+_SUCCESS: Final = 0
+_NAME_BYTES: Final = 256
+_CAPABILITY_MAJOR: Final = 75
+_CAPABILITY_MINOR: Final = 76
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """The GPU that CUDA counts as number 0.
+
+    Args:
+        name: as the driver gives it.
+        capability: compute capability, for example ``8.6``.
+    """
+
+    name: str
+    capability: str
+
+    def __str__(self) -> str:
+        return f"{self.name} (compute capability {self.capability})"
+
+
+def find_gpu() -> Gpu | None:
+    """The first GPU; None where there is no driver, or where the driver finds none.
+
+    Source: CUDA driver API, sections "Initialization" and "Device Management".
+    """
+    driver = _load_driver()
+    count = ctypes.c_int()
+    if driver is None or driver.cuInit(0) != _SUCCESS:
+        return None
+    if driver.cuDeviceGetCount(ctypes.byref(count)) != _SUCCESS or count.value < 1:
+        return None
+    return _describe(driver)
+
+
+def _load_driver() -> ctypes.CDLL | None:
+    try:
+        return ctypes.CDLL(_DRIVERS.get(sys.platform, _LINUX_DRIVER))
+    except OSError:
+        return None
+
+
+def _describe(driver: ctypes.CDLL) -> Gpu:
+    device, name = ctypes.c_int(), ctypes.create_string_buffer(_NAME_BYTES)
+    driver.cuDeviceGet(ctypes.byref(device), 0)
+    driver.cuDeviceGetName(name, _NAME_BYTES, device)
+    major, minor = (_attribute(driver, device, number) for number in (_CAPABILITY_MAJOR, _CAPABILITY_MINOR))
+    return Gpu(name=name.value.decode(errors="replace"), capability=f"{major}.{minor}")
+
+
+def _attribute(driver: ctypes.CDLL, device: ctypes.c_int, number: int) -> int:
+    value = ctypes.c_int()
+    driver.cuDeviceGetAttribute(ctypes.byref(value), number, device)
+    return value.value
