@@ -9,8 +9,10 @@
     ├── MismatchError                  also ValueError: key, clip and artifact do not belong together
     ├── VideoError                     also ValueError: not a video, or not one that can be sampled
     ├── ParityError                    also ArithmeticError: encrypted and plain logits differ
+    ├── PrecisionError                 also ValueError: a model that a precision cannot hold
     ├── BuildError                     also RuntimeError: an engine cannot be built from a graph
     ├── SessionError                   also RuntimeError: an engine cannot be opened or run
+    │   └── DeviceError                an engine that this machine has no device for
     ├── ExistsError                    also FileExistsError: the output is there already
     ├── WriteError                     also OSError: the output could not be written
     └── MissingDependencyError         also ImportError: an optional package is not installed
@@ -24,6 +26,7 @@ __all__ = [
     "ArtifactError",
     "BuildError",
     "CheckpointError",
+    "DeviceError",
     "EncryptedClipError",
     "ExistsError",
     "KeyFileError",
@@ -31,6 +34,7 @@ __all__ = [
     "MismatchError",
     "MissingDependencyError",
     "ParityError",
+    "PrecisionError",
     "SessionError",
     "UnsupportedModelError",
     "VideoError",
@@ -83,12 +87,20 @@ class ParityError(LcveError, ArithmeticError):
     """Logits on encrypted clips differ from the plain model's, or a control agrees."""
 
 
+class PrecisionError(LcveError, ValueError):
+    """A model that a precision cannot hold, or figures for one that are not its own."""
+
+
 class BuildError(LcveError, RuntimeError):
     """An engine that cannot be built from a graph, or not be refitted with one."""
 
 
 class SessionError(LcveError, RuntimeError):
     """An engine that cannot be opened or run."""
+
+
+class DeviceError(SessionError):
+    """An engine that this machine has no device for; it may run on another."""
 
 
 class ExistsError(LcveError, FileExistsError):

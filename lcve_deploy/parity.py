@@ -17,6 +17,7 @@ import numpy.typing as npt
 from lcve_deploy.errors import ParityError
 
 __all__ = [
+    "BUDGET_MARGIN",
     "CONTROLS",
     "CONTROL_MARGIN",
     "RELATIVE_TOLERANCE",
@@ -31,6 +32,9 @@ RELATIVE_TOLERANCE: Final = 1e-4
 
 CONTROL_MARGIN: Final = 100.0
 """Tolerances by which every control must miss the reference."""
+
+BUDGET_MARGIN: Final = 3.0
+"""The same for an engine in a lower precision, whose tolerance is a budget and not rounding noise."""
 
 CONTROLS: Final = {
     "wrong_key": "wrong key",
@@ -56,6 +60,7 @@ class ParityReport:
         top1_agreement: share of clips with the same first class, 0..1.
         top5_agreement: share of clips with the same set of five first classes (or of all, if fewer).
         controls: largest ``|Δlogit|`` of each negative control, by the names of ``CONTROLS``.
+        margin: tolerances by which every control must miss the reference.
     """
 
     reference: str
@@ -67,6 +72,12 @@ class ParityReport:
     top1_agreement: float
     top5_agreement: float
     controls: Mapping[str, float] = field(default_factory=dict)
+    margin: float = CONTROL_MARGIN
+
+    @property
+    def control_floor(self) -> float:
+        """What every control must exceed."""
+        return self.margin * self.tolerance
 
     @property
     def agrees(self) -> bool:
@@ -76,7 +87,7 @@ class ParityReport:
     @property
     def agreeing_controls(self) -> tuple[str, ...]:
         """Controls that do not miss the reference by the margin, though they must."""
-        return tuple(name for name, gap in self.controls.items() if not gap > CONTROL_MARGIN * self.tolerance)
+        return tuple(name for name, gap in self.controls.items() if not gap > self.control_floor)
 
     @property
     def missing_controls(self) -> tuple[str, ...]:
@@ -94,20 +105,28 @@ class ParityReport:
         Raises:
             ParityError: says which figure missed which bound.
         """
-        if not self.agrees:
-            raise ParityError(
-                f"encrypted and plain logits differ: max |Δlogit| {self.max_difference:.3g} over {self.clips} clips, "
-                f"tolerance {self.tolerance:.3g}",
-                hint="the artifact must not be used; see docs/parity.md for the usual causes",
-            )
+        self.require_agreement()
         if self.missing_controls:
             raise ParityError(f"controls that were not measured: {', '.join(self.missing_controls)}")
         if self.agreeing_controls:
             gaps = ", ".join(f"{CONTROLS[name]} {self.controls[name]:.3g}" for name in self.agreeing_controls)
             raise ParityError(
                 f"a control agrees, so parity proves nothing: {gaps}; each must exceed "
-                f"{CONTROL_MARGIN * self.tolerance:.3g} (100 tolerances)",
+                f"{self.control_floor:.3g} ({self.margin:g} tolerances)",
                 hint="the logits of this model hardly depend on its input; if it is right, lower --tolerance",
+            )
+
+    def require_agreement(self) -> None:
+        """Raise where the logits differ, whatever the controls say.
+
+        Raises:
+            ParityError: says by how much.
+        """
+        if not self.agrees:
+            raise ParityError(
+                f"encrypted and plain logits differ: max |Δlogit| {self.max_difference:.3g} over {self.clips} clips, "
+                f"tolerance {self.tolerance:.3g}",
+                hint="the artifact must not be used; see docs/parity.md for the usual causes",
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -145,6 +164,7 @@ def compare(
     reference: str,
     tolerance: float | None = None,
     controls: Mapping[str, float] | None = None,
+    margin: float = CONTROL_MARGIN,
 ) -> ParityReport:
     """Compare logits of the same clips.
 
@@ -154,6 +174,7 @@ def compare(
         reference: name of what made ``expected``.
         tolerance: largest ``|Δlogit|`` to accept; by default 1e-4 · max(1, logit scale).
         controls: largest ``|Δlogit|`` of the negative controls.
+        margin: tolerances by which every control must miss the reference.
 
     Raises:
         ValueError: different or empty shapes.
@@ -172,6 +193,7 @@ def compare(
         top1_agreement=_top_agreement(expected, received, 1),
         top5_agreement=_top_agreement(expected, received, 5),
         controls=dict(controls or {}),
+        margin=margin,
     )
 
 

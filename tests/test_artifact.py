@@ -17,7 +17,7 @@ from lcve_deploy.artifact import read_client, read_manifest, read_probe
 from lcve_deploy.errors import ArtifactError, LcveError, MismatchError, SessionError
 from lcve_deploy.runtime import onnxruntime as backend
 from lcve_deploy.runtime.probe import probe_session
-from lcve_deploy.verbs.verify import open_pair
+from lcve_deploy.verbs.verify import paired_client
 
 Edit = Callable[[dict[str, Any]], object]
 
@@ -180,7 +180,7 @@ def test_a_link_that_leaves_the_folder_is_refused(artifact: Path, tmp_path: Path
 def test_server_and_client_of_different_exports_are_refused(artifact: Path, key: SecurityKey) -> None:
     edit(artifact / "server/manifest.json", lambda m: m.update(made_by={}))
     with pytest.raises(MismatchError, match="not the one"):
-        open_pair(artifact, key)
+        paired_client(artifact, key)
 
 
 def test_a_wrong_key_is_refused_before_anything_runs(exported: Path) -> None:
@@ -233,11 +233,11 @@ def test_the_probe_finds_an_engine_that_answers_wrongly(exported: Path, monkeypa
 def test_a_model_that_onnx_runtime_refuses_is_one_clear_error(exported: Path, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not onnx")
     with pytest.raises(SessionError, match=r"cannot open .*model\.onnx"):
-        backend.OnnxRuntimeSession(tmp_path, read_manifest(exported / "server"))
+        backend.OnnxRuntimeSession(tmp_path / "model.onnx", read_manifest(exported / "server"))
 
 
 def test_a_graph_that_contradicts_the_manifest_is_refused(exported: Path) -> None:
     manifest = read_manifest(exported / "server")
     other = dataclasses.replace(manifest, output=dataclasses.replace(manifest.output, shape=(None, 6)))
     with pytest.raises(SessionError, match="its manifest says"):
-        backend.OnnxRuntimeSession(exported / "server", other)
+        backend.OnnxRuntimeSession(exported / "server/model.onnx", other)

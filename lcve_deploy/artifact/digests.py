@@ -10,10 +10,10 @@ from typing import Final
 
 from lcve_deploy.errors import ArtifactError
 
-__all__ = ["MANIFEST", "FileRecord", "path_problem", "record_files", "sha256_of", "verify_files"]
+__all__ = ["ENGINES", "MANIFEST", "FileRecord", "path_problem", "record_files", "sha256_of", "verify_files"]
 
 MANIFEST: Final = "manifest.json"
-_ENGINES: Final = "engines"
+ENGINES: Final = "engines"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ def path_problem(path: str) -> str:
 
 
 def record_files(root: Path) -> dict[str, FileRecord]:
-    """Digest every file below ``root``, by its path with forward slashes."""
+    """Digest every file of a folder that is being staged, by its path with forward slashes."""
     return {
         path.relative_to(root).as_posix(): FileRecord(bytes=path.stat().st_size, sha256=sha256_of(path))
         for path in sorted(root.rglob("*"))
@@ -41,26 +41,31 @@ def record_files(root: Path) -> dict[str, FileRecord]:
     }
 
 
-def verify_files(root: Path, files: Mapping[str, FileRecord]) -> None:
+def verify_files(root: Path, files: Mapping[str, FileRecord], *, listing: str = MANIFEST) -> None:
     """Check size and digest of every recorded file.
+
+    Args:
+        root: the folder.
+        files: its records.
+        listing: name of the file that has the records, and no record of its own.
 
     Raises:
         ArtifactError: names every file that is missing, leaves the folder, differs, or is not listed: a
             model could load it unchecked.
     """
     problems = [problem for name, record in files.items() if (problem := _file_problem(root, name, record))]
-    problems += [f"{name} is not listed" for name in _present(root) if name not in files]
+    problems += [f"{name} is not listed" for name in _present(root, listing) if name not in files]
     if problems:
         raise ArtifactError(
-            f"the files of {root} are not those of its manifest: {'; '.join(problems)}",
-            hint="copy the artifact again, or export it again",
+            f"the files of {root} are not those of its {listing}: {'; '.join(problems)}",
+            hint="copy it again, or make it again",
         )
 
 
-def _present(root: Path) -> list[str]:
-    """Files that a manifest must list: all but itself and the engines that operators build."""
+def _present(root: Path, listing: str) -> list[str]:
+    """Files that must be listed: all but the listing and the engines that operators build."""
     paths = (path.relative_to(root) for path in sorted(root.rglob("*")) if not path.is_dir())
-    return [path.as_posix() for path in paths if path.parts[0] not in (MANIFEST, _ENGINES)]
+    return [path.as_posix() for path in paths if path.parts[0] not in (listing, ENGINES)]
 
 
 def _file_problem(root: Path, name: str, record: FileRecord) -> str:

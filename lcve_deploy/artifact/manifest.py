@@ -98,7 +98,7 @@ def read_manifest(server: Path) -> Manifest:
         precision=record.text("precision", "[a-z0-9]+"),
         opset=record.integer("opset"),
         labels=record.text("labels", _LABELS),
-        files=_files(record.record("files")),
+        files=_files(record),
         parity=_parity(record.record("parity")),
         made_by={name: record.record("made_by").text(name) for name in record.record("made_by").names()},
     )
@@ -142,14 +142,19 @@ def _tensor(record: Record) -> TensorSpec:
 
 
 def _files(record: Record) -> dict[str, FileRecord]:
-    files = {}
-    for name in record.names():
-        if problem := path_problem(name):
-            record.problems.append(f"files: {problem}")
-        entry = record.record(name)
-        files[name] = FileRecord(bytes=entry.integer("bytes", 0), sha256=entry.text("sha256", "[0-9a-f]{64}"))
+    files = read_files(record.record("files"))
     record.problems.extend(f"files: {name} is missing" for name in (MODEL, PROBE) if name not in files)
     return files
+
+
+def read_files(record: Record) -> dict[str, FileRecord]:
+    """The records of files by their paths."""
+    record.problems.extend(f"files: {problem}" for name in record.names() if (problem := path_problem(name)))
+    entries = {name: record.record(name) for name in record.names()}
+    return {
+        name: FileRecord(bytes=entry.integer("bytes", 0), sha256=entry.text("sha256", "[0-9a-f]{64}"))
+        for name, entry in entries.items()
+    }
 
 
 def _parity(record: Record) -> ParityReport:

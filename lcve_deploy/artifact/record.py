@@ -40,6 +40,10 @@ class Record:
         """Names of the fields."""
         return tuple(self._fields)
 
+    def has(self, name: str) -> bool:
+        """Whether a field is there and not null."""
+        return self._fields.get(name) is not None
+
     def _get(self, name: str, kinds: tuple[type, ...], expected: str, default: _Value) -> _Value:
         if name not in self._fields:
             self.problems.append(f"{'.'.join(filter(None, (self.place, name)))}: missing")
@@ -91,14 +95,14 @@ class Record:
             self.problems.append(f"{'.'.join(filter(None, (self.place, name)))}: {error}")
             return None
 
-    def finish(self, path: Path) -> None:
+    def finish(self, path: Path, *, hint: str = "export the artifact again") -> None:
         """Raise all problems.
 
         Raises:
             ArtifactError: there are any.
         """
         if self.problems:
-            raise ArtifactError(f"{path} does not hold: {'; '.join(self.problems)}", hint="export the artifact again")
+            raise ArtifactError(f"{path} does not hold: {'; '.join(self.problems)}", hint=hint)
 
 
 def read_json(path: Path) -> Record:

@@ -5,23 +5,29 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lcve_deploy.cli.options import (
+    FASTEST,
     AnyPath,
     as_json,
     checkpoint_options,
+    engine_options,
     key_option,
     sampling_options,
     to_checkpoint_options,
+    to_engine_choice,
     tolerance_option,
     verify_clip_option,
 )
-from lcve_deploy.cli.show import StageProgress, print_json, print_parity
+from lcve_deploy.cli.show import StageProgress, print_json, print_parity, show_selection
 from lcve_deploy.clips import Layout
 from lcve_deploy.preprocess import Sampling
+
+if TYPE_CHECKING:
+    from lcve_deploy.verbs.fastest import EngineChoice
 
 __all__ = ["command"]
 
@@ -39,6 +45,7 @@ __all__ = ["command"]
 @sampling_options
 @verify_clip_option
 @tolerance_option
+@engine_options
 @as_json
 def command(**given: Any) -> None:
     """Export a checkpoint as an encrypted service, once its logits are proven equal.
@@ -52,11 +59,15 @@ def command(**given: Any) -> None:
     output = given["output"] or Path(f"{_stem(checkpoint)}-lcve")
     result = _export(checkpoint, output, key, given)
     if given["as_json"]:
-        print_json({"artifact": str(result.folder), "notes": list(result.notes), "parity": result.parity.to_json()})
+        engines = result.selection.to_json() if result.selection else None
+        parity = result.parity.to_json()
+        print_json({"artifact": str(result.folder), "notes": list(result.notes), "parity": parity, "engines": engines})
         return
     for note in result.notes:
         click.echo(f"note: {note}")
     print_parity(result.parity)
+    if result.selection:
+        show_selection(result.selection)
     click.echo(f"artifact: {result.folder}  (server/ for the operator, client/ for the key holder)")
 
 
@@ -80,8 +91,17 @@ def _export(checkpoint: Path, output: Path, key: Any, given: dict[str, Any]) -> 
         stride=given["stride"],
         verify_clips=given["verify_clips"],
         tolerance=given["tolerance"],
+        engine=_engine(given),
     )
     return export(checkpoint, output, key=key, options=options, progress=StageProgress())
+
+
+def _engine(given: dict[str, Any]) -> EngineChoice | None:
+    from lcve_deploy.verbs.build import BuildOptions
+
+    if given["engine"] is None and given["precision"] == "fp32":
+        return None
+    return to_engine_choice({**given, "engine": given["engine"] or FASTEST}, BuildOptions(budget=given["budget"]))
 
 
 def _stem(checkpoint: Path) -> str:

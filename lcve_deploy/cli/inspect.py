@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lcve_deploy.artifact import read_client, read_manifest
+from lcve_deploy.artifact import EngineRecord, list_engines, read_client, read_engine, read_manifest
 from lcve_deploy.cli.options import AnyPath, as_json
 from lcve_deploy.cli.show import print_json, printable
 from lcve_deploy.clips import Binding
@@ -57,7 +57,18 @@ def _server(path: Path) -> Lines:
         "labels": manifest.labels,
         "parity": f"max |Δlogit| {manifest.parity.max_difference:.2e}, tolerance {manifest.parity.tolerance:.2e}",
         "made by": ", ".join(f"{name} {version}" for name, version in manifest.made_by.items()),
+        **{f"engine {name}": _engine(read_engine(path, name)) for name in list_engines(path)},
     }
+
+
+def _engine(record: EngineRecord) -> str:
+    builder = ", ".join(f"{name} {version}" for name, version in record.builder.items())
+    if record.proof is None:
+        return f"unproven, built for {record.target} by {builder}"
+    proof = record.proof
+    return (
+        f"{proof.milliseconds:.1f} ms a clip, max |Δlogit| {proof.max_difference:.2e} on {proof.device}; by {builder}"
+    )
 
 
 def _client(path: Path) -> Lines:

@@ -14,7 +14,7 @@ from lcve_deploy.errors import LcveError
 
 __all__ = ["export_alone", "lcve"]
 
-_COMMANDS: Final = ("keygen", "export", "encrypt", "decrypt", "run", "read", "verify", "inspect")
+_COMMANDS: Final = ("keygen", "export", "build", "encrypt", "decrypt", "run", "read", "verify", "inspect")
 _OF_EXPORT: Final = ("torch", "onnx", "onnx_ir")
 
 

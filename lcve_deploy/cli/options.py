@@ -4,24 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from lcve_deploy.artifact import EngineKind
 from lcve_deploy.clips import Views
+from lcve_deploy.precision import Precision
 from lcve_deploy.preprocess import Preprocess, Sampling
 
 if TYPE_CHECKING:
     from lcve_deploy.exporters.checkpoints import CheckpointOptions
+    from lcve_deploy.verbs.build import BuildOptions
+    from lcve_deploy.verbs.fastest import EngineChoice
 
 __all__ = [
+    "AUTO",
+    "FASTEST",
     "AnyPath",
     "as_json",
     "checkpoint_options",
+    "engine_options",
     "key_option",
+    "provider_options",
     "sampling_options",
+    "session_options",
     "to_checkpoint_options",
+    "to_engine_choice",
     "to_preprocess",
+    "to_session_options",
     "tolerance_option",
     "verify_clip_option",
     "views_option",
@@ -30,6 +41,9 @@ __all__ = [
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 AnyPath = click.Path(path_type=Path)
+
+FASTEST: Final = "fastest"
+AUTO: Final = "auto"
 
 
 class _Channels(click.ParamType):  # type: ignore[type-arg]
@@ -62,6 +76,21 @@ class _Views(click.ParamType):  # type: ignore[type-arg]
             self.fail(str(error), param, ctx)
 
 
+class _Setting(click.ParamType):  # type: ignore[type-arg]
+    """``NAME=VALUE``."""
+
+    name = "NAME=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Split at the first equals sign."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, setting = value.partition("=")
+        if not name or not equals:
+            self.fail(f"expected NAME=VALUE, such as device_id=0, received {value!r}", param, ctx)
+        return name, setting
+
+
 key_option = click.option("--key", "key_file", type=AnyPath, required=True, help="Key file.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 views_option = click.option(
@@ -73,6 +102,76 @@ tolerance_option = click.option(
 verify_clip_option = click.option(
     "--verify-clip", "verify_clips", type=AnyPath, multiple=True, help="Video to compare on; may be repeated."
 )
+
+
+def provider_options(command: _Command) -> _Command:
+    """``--provider`` and ``--provider-option``."""
+    choice = click.Choice(["cpu", "cuda", "tensorrt", "tensorrt-rtx"])
+    command = click.option(
+        "--provider-option", type=_Setting(), multiple=True, help="Of the execution provider; may be repeated."
+    )(command)
+    return click.option(
+        "--provider", type=choice, default="cpu", show_default=True, help="ONNX Runtime: execution provider."
+    )(command)
+
+
+def engine_options(command: _Command) -> _Command:
+    """``--engine``, ``--precision`` and ``--budget``."""
+    kinds, precisions = [kind.value for kind in EngineKind], [precision.value for precision in Precision]
+    options = (
+        click.option(
+            "--engine", type=click.Choice([*kinds, FASTEST]), help="Runtime; fastest tries all that are installed."
+        ),
+        click.option(
+            "--precision",
+            type=click.Choice([*precisions, AUTO]),
+            default="fp32",
+            show_default=True,
+            help="Of the matrix products; auto tries all of them within --budget.",
+        ),
+        click.option("--budget", type=click.FloatRange(min=0, min_open=True), help="Largest |Δlogit| to accept."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def to_engine_choice(given: dict[str, Any], options: BuildOptions) -> EngineChoice:
+    """What to build, as ``build_fastest`` takes it."""
+    from lcve_deploy.verbs.fastest import EngineChoice
+
+    engine, precision = given["engine"], given["precision"]
+    if precision == AUTO and given["budget"] is None:
+        raise click.UsageError("--precision auto needs --budget: the largest |Δlogit| that you accept")
+    try:
+        return EngineChoice(
+            kinds=tuple(EngineKind) if engine == FASTEST else (EngineKind(engine),),
+            precisions=tuple(Precision) if precision == AUTO else (Precision(precision),),
+            options=options,
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def session_options(command: _Command) -> _Command:
+    """How a session is opened: ``--engine``, ``--provider``, ``--provider-option`` and ``--threads``."""
+    command = click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference, on a CPU.")(command)
+    command = provider_options(command)
+    return click.option("--engine", help="Engine of lcve build, or fastest.  [default: the graph, in ONNX Runtime]")(
+        command
+    )
+
+
+def to_session_options(given: dict[str, Any]) -> dict[str, Any]:
+    """The options as ``open_session`` takes them."""
+    if given["engine"] and (given["provider"] != "cpu" or given["provider_option"]):
+        raise click.UsageError("an engine was built for its provider; --provider is for the graph itself")
+    return {
+        "engine": given["engine"],
+        "provider": given["provider"],
+        "provider_options": dict(given["provider_option"]),
+        "threads": given["threads"],
+    }
 
 
 def sampling_options(command: _Command) -> _Command:

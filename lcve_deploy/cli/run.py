@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lcve_deploy.cli.options import AnyPath, as_json, sampling_options, to_preprocess, views_option
+from lcve_deploy.cli.options import (
+    AnyPath,
+    as_json,
+    sampling_options,
+    session_options,
+    to_preprocess,
+    to_session_options,
+    views_option,
+)
 from lcve_deploy.cli.show import StageProgress, print_json, printable
 from lcve_deploy.clips import Views
 
@@ -31,18 +39,9 @@ __all__ = ["command", "print_predictions", "write_logits"]
 @views_option
 @sampling_options
 @click.option("--logits-out", type=AnyPath, help="Write the logits, float32, as .npy.")
+@session_options
 @as_json
-def command(
-    artifact: Path,
-    clip: Path,
-    key_file: Path | None,
-    top: int,
-    views: Views,
-    sampling: str | None,
-    stride: int | None,
-    logits_out: Path | None,
-    as_json: bool,
-) -> None:
+def command(artifact: Path, clip: Path, key_file: Path | None, logits_out: Path | None, **given: Any) -> None:
     """Run CLIP through ARTIFACT.
 
     With --key, the whole path: decode, encrypt, run, read; ARTIFACT holds server/ and client/, and CLIP
@@ -53,19 +52,26 @@ def command(
 
     if logits_out:
         require_absent(logits_out)
-    if clip.suffix.lower() == ".lcve" and (views.count > 1 or sampling or stride):
+    if clip.suffix.lower() == ".lcve" and (given["views"].count > 1 or given["sampling"] or given["stride"]):
         raise click.UsageError("an encrypted clip has its views already; --views and sampling are for: lcve encrypt")
     if key_file is None:
-        _run_server(artifact, clip, top, logits_out, as_json)
-        return
-    from lcve_deploy.key import SecurityKey
-    from lcve_deploy.verbs.verify import open_pair
+        _run_server(artifact, clip, logits_out, given)
+    else:
+        _run_pair(artifact, clip, key_file, logits_out, given)
 
-    session, client = open_pair(artifact, SecurityKey.read(key_file))
-    content = _encrypted(client, clip, views, to_preprocess(client.settings.preprocess, sampling, stride))
+
+def _run_pair(artifact: Path, clip: Path, key_file: Path, logits_out: Path | None, given: dict[str, Any]) -> None:
+    from lcve_deploy.key import SecurityKey
+    from lcve_deploy.runtime import open_session
+    from lcve_deploy.verbs.verify import paired_client
+
+    client = paired_client(artifact, SecurityKey.read(key_file))
+    session = open_session(artifact / "server", **to_session_options(given))
+    preprocess = to_preprocess(client.settings.preprocess, given["sampling"], given["stride"])
+    content = _encrypted(client, clip, given["views"], preprocess)
     logits = client.plain_order(_run_views(session, content.clip))
     write_logits(logits_out, logits)
-    print_predictions(client, logits, top=top, views=content.views, as_json=as_json)
+    print_predictions(client, logits, top=given["top"], views=content.views, as_json=given["as_json"])
 
 
 def write_logits(path: Path | None, logits: npt.NDArray[np.floating]) -> None:
@@ -117,7 +123,7 @@ def _run_views(session: Session, clip: EncryptedClip) -> npt.NDArray[np.float32]
     return np.concatenate(logits)
 
 
-def _run_server(artifact: Path, clip: Path, top: int, logits_out: Path | None, as_json: bool) -> None:
+def _run_server(artifact: Path, clip: Path, logits_out: Path | None, given: dict[str, Any]) -> None:
     import numpy as np
 
     from lcve_deploy.clipfile import read_clip_file
@@ -126,14 +132,14 @@ def _run_server(artifact: Path, clip: Path, top: int, logits_out: Path | None, a
     if clip.suffix.lower() != ".lcve":
         raise click.UsageError("without --key, CLIP is an encrypted clip (.lcve); make one with: lcve encrypt")
     content = read_clip_file(clip)
-    session = open_session(artifact)
+    session = open_session(artifact, **to_session_options(given))
     logits = _run_views(session, content.clip)
     write_logits(logits_out, logits)
     shown = session.manifest.labels
-    if as_json:
+    if given["as_json"]:
         print_json({"views": str(content.views), "labels": shown, "logits": logits.tolist()})
         return
     click.echo(f"logits of {content.views} views, labels {shown}; the first of their mean:")
     mean = logits.mean(axis=0)
-    for index in np.argsort(-mean, kind="stable")[:top]:
+    for index in np.argsort(-mean, kind="stable")[: given["top"]]:
         click.echo(f"{mean[index]:10.4f}  position {index}")

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lcve_deploy.parity import CONTROL_MARGIN, CONTROLS, ParityReport
+from lcve_deploy.parity import CONTROLS, ParityReport
 
-__all__ = ["StageProgress", "print_json", "print_parity", "printable"]
+if TYPE_CHECKING:
+    from lcve_deploy.artifact import EngineRecord
+    from lcve_deploy.verbs.fastest import Selection
+
+__all__ = ["StageProgress", "print_json", "print_parity", "printable", "show_selection"]
 
 
 class StageProgress:
@@ -60,7 +64,26 @@ def print_parity(report: ParityReport) -> None:
     click.echo(f"parity: {'ok' if report.ok else 'FAILED'}")
     for name, value in rows:
         click.echo(f"  {name:<32}{value}")
-    click.echo(f"controls, which must differ by more than {CONTROL_MARGIN * report.tolerance:.2e}:")
+    click.echo(f"controls, which must differ by more than {report.control_floor:.2e}:")
     for name, gap in report.controls.items():
         state = "AGREES" if name in report.agreeing_controls else "differs"
         click.echo(f"  {CONTROLS.get(name, name):<32}{gap:.2e}  {state}")
+
+
+def show_selection(selection: Selection) -> None:
+    """The engines that were tried, a line each, and which one is kept."""
+    for candidate in selection.candidates:
+        mark = "*" if candidate.name == selection.fastest.name else " "
+        click.echo(f"{mark} {candidate.name}: {_engine(candidate.record) if candidate.record else candidate.reason}")
+    if len(selection.candidates) > 1:
+        click.echo(f"kept: {selection.fastest.name}")
+
+
+def _engine(record: EngineRecord) -> str:
+    if record.proof is None:
+        return f"unproven, as it cannot run here; built for {record.target}"
+    agreement = f", top-1 agreement {record.agreement.top1:.0%} of {record.agreement.clips}" if record.agreement else ""
+    return (
+        f"{record.proof.milliseconds:.1f} ms a clip, max |Δlogit| {record.proof.max_difference:.2e} "
+        f"(budget {record.proof.budget:.2e}){agreement}"
+    )

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from lcve_deploy.artifact import list_engines
 from lcve_deploy.cli.options import (
     AnyPath,
     as_json,
@@ -16,6 +17,7 @@ from lcve_deploy.cli.options import (
     verify_clip_option,
 )
 from lcve_deploy.cli.show import StageProgress, print_json, print_parity
+from lcve_deploy.errors import DeviceError, LcveError, MissingDependencyError
 
 __all__ = ["command"]
 
@@ -27,31 +29,71 @@ __all__ = ["command"]
 @checkpoint_options
 @verify_clip_option
 @tolerance_option
+@click.option("--engine", help="Only this engine.  [default: the graph, and without a key every engine]")
 @as_json
 def command(artifact: Path, as_json: bool, **given: Any) -> None:
     """Verify ARTIFACT; exits with 1 where it does not hold.
 
     With --key and --ckpt, the owner's check: parity with the plain model, controls included. Without,
-    the operator's: ARTIFACT is server/; its digests, and its answers to the probe.
+    the operator's: ARTIFACT is server/; its digests, and the answers of its graph and engines to the probe. An
+    engine that answers rightly is proven for this machine.
     """
     if (given["key_file"] is None) != (given["checkpoint"] is None):
         raise click.UsageError("--key and --ckpt are given together, or not at all")
-    ok = _verify_server(artifact, as_json) if given["key_file"] is None else _verify_pair(artifact, as_json, given)
+    if given["key_file"] is not None:
+        ok = _verify_pair(artifact, as_json, given)
+    elif given["engine"]:
+        ok = _verify_engine(artifact, given["engine"], as_json)
+    else:
+        ok = _verify_server(artifact, as_json)
     if not ok:
         raise SystemExit(1)
+
+
+def _verify_engine(server: Path, name: str, as_json: bool) -> bool:
+    from lcve_deploy.runtime import verify_engine
+
+    report = verify_engine(server, name)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        click.echo(_line("probe", report.to_json()))
+    return report.ok
 
 
 def _verify_server(server: Path, as_json: bool) -> bool:
     from lcve_deploy.runtime import verify_server
 
-    report = verify_server(server)
+    graph = verify_server(server).to_json()
+    engines = {name: _try_engine(server, name) for name in list_engines(server)}
+    ok = bool(graph["ok"]) and all(row["ok"] is not False for row in engines.values())
     if as_json:
-        print_json(report.to_json())
-    else:
-        click.echo("digests: ok")
-        state = "ok" if report.ok else "FAILED"
-        click.echo(f"probe: {state}, max |Δlogit| {report.max_difference:.2e} (tolerance {report.tolerance:.2e})")
-    return report.ok
+        print_json({**graph, "ok": ok, "engines": engines})
+        return ok
+    click.echo("digests: ok")
+    click.echo(_line("probe", graph))
+    for name, row in engines.items():
+        click.echo(_line(f"engine {name}", row))
+    return ok
+
+
+def _try_engine(server: Path, name: str) -> dict[str, Any]:
+    """An engine's row; one that has no place here is neither right nor wrong."""
+    from lcve_deploy.runtime import verify_engine
+
+    try:
+        return verify_engine(server, name).to_json()
+    except (DeviceError, MissingDependencyError) as error:
+        return {"ok": None, "reason": str(error)}
+    except LcveError as error:
+        return {"ok": False, "reason": str(error)}
+
+
+def _line(name: str, row: dict[str, Any]) -> str:
+    if "reason" in row:
+        return f"{name}: {'not run here' if row['ok'] is None else 'FAILED'}: {row['reason']}"
+    state = "ok" if row["ok"] else "FAILED"
+    return f"{name}: {state}, max |Δlogit| {row['max_difference']:.2e} (tolerance {row['tolerance']:.2e})"
 
 
 def _verify_pair(artifact: Path, as_json: bool, given: dict[str, Any]) -> bool:
@@ -65,6 +107,7 @@ def _verify_pair(artifact: Path, as_json: bool, given: dict[str, Any]) -> bool:
         options=to_checkpoint_options(*(given[n] for n in ("num_heads", "frames", "size", "mean", "std"))),
         clips=given["verify_clips"],
         tolerance=given["tolerance"],
+        engine=given["engine"],
         progress=StageProgress(),
     )
     if as_json:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS, keyed_places, write_keyed
+from lcve_deploy.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["EXTERNAL_DATA_BYTES", "Steps", "save_graph"]
+__all__ = ["EXTERNAL_DATA_BYTES", "Steps", "load_graph", "save_graph"]
 
 EXTERNAL_DATA_BYTES: Final = 64 * 2**20
 """Weights above this go to a file beside the graph, which engines can map instead of parse."""
@@ -19,6 +20,34 @@ EXTERNAL_DATA_BYTES: Final = 64 * 2**20
 _SMALL_BYTES: Final = 1024
 
 Steps = Callable[[int, int], None]
+
+
+def load_graph(path: Path) -> ir.Model:
+    """Read a graph to change it; a weight beside it is read when it is asked for, and not kept.
+
+    Raises:
+        MissingDependencyError: onnx-ir is not installed.
+    """
+    try:
+        import onnx_ir as ir
+    except ImportError as error:
+        raise MissingDependencyError("changing a graph needs onnx-ir", hint="pip install onnx-ir") from error
+    model = ir.load(path)
+    for value in model.graph.initializers.values():
+        if isinstance(value.const_value, ir.ExternalTensor):
+            value.const_value = _read_on_demand(value.const_value)
+    return model
+
+
+def _read_on_demand(tensor: ir.ExternalTensor) -> ir.LazyTensor:
+    import onnx_ir as ir
+
+    def read() -> ir.TensorProtocol:
+        array = tensor.numpy().copy()
+        tensor.release()
+        return ir.Tensor(array, dtype=tensor.dtype, name=tensor.name)
+
+    return ir.LazyTensor(read, dtype=tensor.dtype, shape=ir.Shape(tensor.shape), name=tensor.name)
 
 
 def save_graph(model: ir.Model, path: Path, *, steps: Steps | None = None) -> None:

@@ -1,7 +1,8 @@
-"""Sessions on ONNX Runtime's CPU provider, the embedded default."""
+"""Sessions on ONNX Runtime, with the execution provider that was asked for or none."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,50 +10,77 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact import Manifest
-from lcve_deploy.artifact.manifest import MODEL
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import MissingDependencyError, SessionError
-from lcve_deploy.runtime.session import check_clip
+from lcve_deploy.gpu import find_gpu
+from lcve_deploy.runtime.device import cpu_name
+from lcve_deploy.runtime.session import Provider, check_clip
 
 __all__ = ["OnnxRuntimeSession"]
 
-_PROVIDER: Final = "CPUExecutionProvider"
+
+_NAMES: Final = {
+    Provider.CPU: "CPUExecutionProvider",
+    Provider.CUDA: "CUDAExecutionProvider",
+    Provider.TENSORRT: "TensorrtExecutionProvider",
+    Provider.TENSORRT_RTX: "NvTensorRTRTXExecutionProvider",
+}
 
 
 class OnnxRuntimeSession:
-    """``model.onnx`` in ONNX Runtime.
+    """A graph in ONNX Runtime.
 
     Args:
-        server: the server folder; its digests have been checked.
-        manifest: its manifest.
+        graph: the ``.onnx`` file; its digest has been checked.
+        manifest: of the artifact that it belongs to.
+        provider: execution provider; another one in its place is an error.
+        options: of the provider, as ONNX Runtime documents them.
         threads: threads of one inference; None for ONNX Runtime's choice.
 
     Raises:
-        SessionError: ONNX Runtime refuses the model, or the graph is not what the manifest says.
+        SessionError: ONNX Runtime refuses the graph, the provider cannot be had, or the graph is not
+            what the manifest says.
         MissingDependencyError: ONNX Runtime is not installed.
     """
 
-    def __init__(self, server: Path, manifest: Manifest, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        graph: Path,
+        manifest: Manifest,
+        *,
+        provider: Provider = Provider.CPU,
+        options: Mapping[str, str] | None = None,
+        threads: int | None = None,
+    ) -> None:
         try:
             import onnxruntime
         except ImportError as error:
             raise MissingDependencyError(
                 "running an artifact needs ONNX Runtime", hint="pip install 'lcve-deploy[cpu]'"
             ) from error
-        self._manifest = manifest
-        options = onnxruntime.SessionOptions()
+        self._manifest, self._provider = manifest, provider
+        name = _require_available(provider, onnxruntime.get_available_providers())
+        settings = onnxruntime.SessionOptions()
         if threads is not None:
-            options.intra_op_num_threads = threads
+            settings.intra_op_num_threads = threads
         try:
-            self._session = onnxruntime.InferenceSession(server / MODEL, options, providers=[_PROVIDER])
+            self._session = onnxruntime.InferenceSession(graph, settings, providers=[(name, dict(options or {}))])
         except _errors() as error:
-            raise SessionError(f"ONNX Runtime cannot open {server / MODEL}: {error}") from None
+            raise SessionError(f"ONNX Runtime cannot open {graph}: {error}") from None
+        self._require_in_use(name)
         self._check_graph()
+        self._version = onnxruntime.__version__
 
     @property
     def manifest(self) -> Manifest:
         """What the artifact says of itself."""
         return self._manifest
+
+    @property
+    def device(self) -> str:
+        """Runtime, provider and hardware."""
+        hardware = cpu_name() if self._provider is Provider.CPU else find_gpu()
+        return f"onnxruntime {self._version}, {_NAMES[self._provider]}, {hardware}"
 
     def run(self, clip: EncryptedClip) -> npt.NDArray[np.float32]:
         """Logits ``[batch, classes]`` (float32) in the artifact's own label order."""
@@ -65,6 +93,15 @@ class OnnxRuntimeSession:
         result: npt.NDArray[np.float32] = np.asarray(logits)
         return result
 
+    def _require_in_use(self, name: str) -> None:
+        """ONNX Runtime takes the CPU, with a warning only, where a provider cannot start."""
+        used = self._session.get_providers()[0]
+        if used != name:
+            raise SessionError(
+                f"expected {name}, but ONNX Runtime could not start it and took {used}",
+                hint="check the GPU, its driver and the provider's libraries, or ask for another: --provider cpu",
+            )
+
     def _check_graph(self) -> None:
         received = [(node.name, node.type, len(node.shape)) for node in self._nodes()]
         spec = (self._manifest.input, self._manifest.output)
@@ -76,6 +113,16 @@ class OnnxRuntimeSession:
 
     def _nodes(self) -> list[Any]:
         return [*self._session.get_inputs(), *self._session.get_outputs()]
+
+
+def _require_available(provider: Provider, available: list[str]) -> str:
+    name = _NAMES[provider]
+    if name not in available:
+        raise SessionError(
+            f"this ONNX Runtime has no {name}; it has: {', '.join(available)}",
+            hint="install the package that has it: lcve-deploy[gpu] in place of lcve-deploy[cpu]",
+        )
+    return name
 
 
 def _errors() -> tuple[type[Exception], ...]:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, Final
 
 import numpy as np
 
-from lcve_deploy.artifact import Probe, read_probe
+from lcve_deploy.artifact import Probe, Proof, read_engine, read_probe
+from lcve_deploy.artifact.engines import EngineRecord, check_engine, engine_folder, write_engine
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import ParityError
 from lcve_deploy.parity import ParityReport, max_difference
-from lcve_deploy.runtime.session import Session, open_session
+from lcve_deploy.precision import BUDGETS, Precision
+from lcve_deploy.runtime.session import Session, checked_manifest, open_engine, open_session
 
-__all__ = ["ProbeReport", "probe_session", "verify_server"]
+__all__ = ["ProbeReport", "budget_of", "probe_session", "prove_engine", "time_clip", "verify_engine", "verify_server"]
+
+_TIMES: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +54,7 @@ class ProbeReport:
             raise ParityError(
                 f"the engine answers the probe wrongly: max |Δlogit| {self.max_difference:.3g}, tolerance "
                 f"{self.tolerance:.3g}",
-                hint="do not serve it; another version of the runtime may be right",
+                hint="do not serve it; another precision, or another version of the runtime, may be right",
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -57,7 +63,7 @@ class ProbeReport:
 
 
 def verify_server(server: str | os.PathLike[str]) -> ProbeReport:
-    """The operator's check, without a key: digests, then the probe's answers.
+    """The operator's check of the graph, without a key: digests, then the probe's answers.
 
     Raises:
         ArtifactError: a manifest that does not hold, or files that are not its own.
@@ -66,19 +72,68 @@ def verify_server(server: str | os.PathLike[str]) -> ProbeReport:
     return probe_session(session, read_probe(Path(server), session.manifest), session.manifest.parity)
 
 
-def probe_session(session: Session, probe: Probe, parity: ParityReport) -> ProbeReport:
+def verify_engine(server: str | os.PathLike[str], name: str) -> ProbeReport:
+    """The operator's check of an engine; once it is right, its record says that it is, on this machine.
+
+    Raises:
+        ArtifactError: no such engine, or files that are not its own.
+        SessionError, MissingDependencyError: it cannot run here.
+    """
+    folder = Path(server)
+    manifest, record = checked_manifest(folder), read_engine(folder, name)
+    check_engine(folder, record)
+    session = open_engine(engine_folder(folder, name), manifest, record, server=folder)
+    report, proof = prove_engine(session, read_probe(folder, manifest), record)
+    write_engine(engine_folder(folder, name), dataclasses.replace(record, proof=proof if report.ok else None))
+    return report
+
+
+def prove_engine(session: Session, probe: Probe, record: EngineRecord) -> tuple[ProbeReport, Proof]:
+    """Ask an engine the probe, and time it."""
+    parity = session.manifest.parity
+    budget = float(record.options.get("budget", budget_of(record.precision, parity)))
+    report = probe_session(session, probe, parity, tolerance=budget)
+    proof = Proof(
+        device=session.device,
+        clips=report.clips,
+        max_difference=report.max_difference,
+        budget=report.tolerance,
+        milliseconds=1e3 * median(time_clip(session, probe) for _ in range(_TIMES)),
+    )
+    return report, proof
+
+
+def time_clip(session: Session, probe: Probe) -> float:
+    """Seconds that a session takes for the first clip of the probe."""
+    clip = EncryptedClip(values=probe.clip[:1], binding=session.manifest.binding)
+    started = time.perf_counter()
+    session.run(clip)
+    return time.perf_counter() - started
+
+
+def budget_of(precision: Precision, parity: ParityReport) -> float:
+    """Largest ``|Δlogit|`` by default: the artifact's own tolerance, or the budget of the precision."""
+    if precision is Precision.FP32:
+        return parity.tolerance
+    return max(parity.tolerance, BUDGETS[precision] * max(1.0, parity.logit_scale))
+
+
+def probe_session(
+    session: Session, probe: Probe, parity: ParityReport, *, tolerance: float | None = None
+) -> ProbeReport:
     """Ask a session the probe.
 
     Args:
         session: the engine.
         probe: random ciphertext and the reference's answers.
-        parity: of the artifact; its tolerance, which went with the logits of real clips, grows with
-            those of the probe.
+        parity: of the artifact.
+        tolerance: largest ``|Δlogit|`` for logits like those of the compared clips, by default that of the
+            artifact; it grows with the logits of the probe.
     """
     logits = session.run(EncryptedClip(values=probe.clip, binding=session.manifest.binding))
     growth = max(1.0, float(np.abs(probe.logits).max())) / max(1.0, parity.logit_scale)
     return ProbeReport(
         clips=len(probe.clip),
         max_difference=max_difference(probe.logits, logits),
-        tolerance=parity.tolerance * max(1.0, growth),
+        tolerance=(parity.tolerance if tolerance is None else tolerance) * max(1.0, growth),
     )

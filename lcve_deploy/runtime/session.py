@@ -1,20 +1,49 @@
-"""The ``Session`` protocol, and opening an artifact with a backend."""
+"""The ``Session`` protocol, and opening an artifact: its graph, or an engine that was built from it."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.artifact import Manifest, read_manifest, verify_files
+from lcve_deploy.artifact import (
+    EngineKind,
+    EngineRecord,
+    Manifest,
+    Profile,
+    list_engines,
+    read_engine,
+    read_manifest,
+    verify_files,
+)
+from lcve_deploy.artifact.engines import check_engine, engine_folder
+from lcve_deploy.artifact.manifest import MODEL
 from lcve_deploy.clips import EncryptedClip
+from lcve_deploy.errors import SessionError
 
-__all__ = ["Session", "check_clip", "open_session"]
+__all__ = ["FASTEST", "PLAN", "Provider", "Session", "check_clip", "checked_manifest", "open_engine", "open_session"]
 
 Logits = npt.NDArray[np.float32]
+
+FASTEST: Final = "fastest"
+"""In place of an engine's name: the one that answered the probe in the shortest time on this machine."""
+
+PLAN: Final = "engine.plan"
+"""Name of the file of a TensorRT engine."""
+
+
+class Provider(StrEnum):
+    """Execution providers of ONNX Runtime, by the names that people use for them."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    TENSORRT = "tensorrt"
+    TENSORRT_RTX = "tensorrt-rtx"
 
 
 class Session(Protocol):
@@ -23,6 +52,10 @@ class Session(Protocol):
     @property
     def manifest(self) -> Manifest:
         """What the artifact says of itself."""
+
+    @property
+    def device(self) -> str:
+        """Runtime with its version, and hardware: that for which a proof holds."""
 
     def run(self, clip: EncryptedClip) -> Logits:
         """Logits of encrypted clips, in the artifact's own label order.
@@ -39,24 +72,93 @@ class Session(Protocol):
         """
 
 
-def open_session(server: str | os.PathLike[str], *, threads: int | None = None) -> Session:
-    """Open ``server/`` of an artifact, once all its files have the digests of its manifest.
+def open_session(
+    server: str | os.PathLike[str],
+    *,
+    engine: str | None = None,
+    provider: str = "cpu",
+    provider_options: Mapping[str, str] | None = None,
+    threads: int | None = None,
+) -> Session:
+    """Open ``server/`` of an artifact, once all files have their digests.
 
     Args:
         server: the folder with ``manifest.json``.
-        threads: threads of one inference; by default the backend's own choice.
+        engine: name of an engine in ``engines/`` that has answered the probe on this machine, or
+            ``fastest``; by default the graph itself, in ONNX Runtime.
+        provider: of ONNX Runtime, for the graph itself: ``cpu``, ``cuda``, ``tensorrt``, ``tensorrt-rtx``.
+        provider_options: as ONNX Runtime documents them.
+        threads: threads of one inference on a CPU; by default the runtime's own choice.
+
+    Raises:
+        ArtifactError: a manifest that does not hold, files that are not its own, or no such engine.
+        SessionError: the runtime cannot open it, or the engine has not answered the probe on this machine.
+        MissingDependencyError: the runtime is not installed.
+    """
+    folder = Path(server)
+    manifest = checked_manifest(folder)
+    if engine is None:
+        from lcve_deploy.runtime.onnxruntime import OnnxRuntimeSession
+
+        return OnnxRuntimeSession(
+            folder / MODEL, manifest, provider=_provider(provider), options=provider_options, threads=threads
+        )
+    record = _fastest(folder) if engine == FASTEST else read_engine(folder, engine)
+    check_engine(folder, record)
+    session = open_engine(engine_folder(folder, record.name), manifest, record, server=folder, threads=threads)
+    _require_proof(folder, record, session)
+    return session
+
+
+def checked_manifest(server: Path) -> Manifest:
+    """The manifest of a server folder, once all files that it lists have their digests.
 
     Raises:
         ArtifactError: a manifest that does not hold, or files that are not its own.
-        SessionError: the backend cannot open the model.
-        MissingDependencyError: no backend is installed.
     """
-    from lcve_deploy.runtime.onnxruntime import OnnxRuntimeSession
+    manifest = read_manifest(server)
+    verify_files(server, manifest.files)
+    return manifest
 
-    folder = Path(server)
-    manifest = read_manifest(folder)
-    verify_files(folder, manifest.files)
-    return OnnxRuntimeSession(folder, manifest, threads=threads)
+
+def open_engine(
+    folder: Path, manifest: Manifest, record: EngineRecord, *, server: Path, threads: int | None = None
+) -> Session:
+    """Open an engine whose files are checked, whether or not it has answered the probe.
+
+    Args:
+        folder: with the engine's files; may be staged.
+        manifest: of the artifact.
+        record: of the engine.
+        server: with the graph, for an engine that has none of its own.
+        threads: threads of one inference on a CPU.
+
+    Raises:
+        SessionError, MissingDependencyError: as of :func:`open_session`.
+    """
+    graph = folder / MODEL if MODEL in record.files else server / MODEL
+    match record.kind:
+        case EngineKind.ONNXRUNTIME:
+            from lcve_deploy.runtime.onnxruntime import OnnxRuntimeSession
+
+            options = {name: value for name, value in record.options.items() if name != "provider"}
+            provider = _provider(record.options.get("provider", "cpu"))
+            return OnnxRuntimeSession(graph, manifest, provider=provider, options=options, threads=threads)
+        case EngineKind.OPENVINO:
+            from lcve_deploy.runtime.openvino import OpenVinoSession
+
+            return OpenVinoSession(graph, manifest, precision=record.precision, threads=threads)
+        case EngineKind.TENSORRT | EngineKind.TENSORRT_RTX:
+            from lcve_deploy.runtime.tensorrt import TensorRTSession
+
+            return TensorRTSession(
+                folder / PLAN,
+                manifest,
+                kind=record.kind,
+                built_with=record.builder.get(record.kind, ""),
+                profile=record.profile or Profile(),
+                version_compatible="version_compatible" in record.options,
+            )
 
 
 def check_clip(clip: EncryptedClip, manifest: Manifest) -> None:
@@ -71,4 +173,31 @@ def check_clip(clip: EncryptedClip, manifest: Manifest) -> None:
         raise ValueError(
             f"expected uint8 clips with one batch axis, {list(manifest.input.shape)}, received "
             f"{clip.values.dtype} {list(clip.values.shape)}"
+        )
+
+
+def _provider(name: str) -> Provider:
+    try:
+        return Provider(name)
+    except ValueError:
+        raise SessionError(f"expected a provider of {', '.join(Provider)}, received {name!r}") from None
+
+
+def _fastest(server: Path) -> EngineRecord:
+    records = [read_engine(server, name) for name in list_engines(server)]
+    proven = [(record.proof.milliseconds, record.name, record) for record in records if record.proof]
+    if not proven:
+        raise SessionError(
+            f"no engine of {server} has answered the probe yet", hint=f"build one: lcve build {server} --engine fastest"
+        )
+    return min(proven)[2]
+
+
+def _require_proof(server: Path, record: EngineRecord, session: Session) -> None:
+    """An engine is offered only where it has answered the probe."""
+    proven_on = record.proof.device if record.proof else ""
+    if proven_on != session.device:
+        state = f"answered the probe on {proven_on}, not here, on {session.device}" if proven_on else "is unproven"
+        raise SessionError(
+            f"the engine {record.name} {state}", hint=f"let it answer: lcve verify {server} --engine {record.name}"
         )

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from lcve_deploy.artifact import Manifest, Profile, TensorSpec
 from lcve_deploy.clips import EncryptedClip
-from lcve_deploy.errors import MissingDependencyError, SessionError
+from lcve_deploy.errors import DeviceError, MissingDependencyError, SessionError
 from lcve_deploy.gpu import Gpu, find_gpu
 from lcve_deploy.runtime.session import check_clip
 from lcve_deploy.tensorrt import TensorRT, dtype_name, find_tensorrt, numeric_version
@@ -182,7 +182,7 @@ def _check_version(plan: Path, library: TensorRT, built_with: str, *, version_co
 def _require_gpu(library: TensorRT) -> Gpu:
     gpu = find_gpu()
     if gpu is None:
-        raise SessionError(
+        raise DeviceError(
             f"{library.name} needs an NVIDIA GPU and its driver, and none was found here",
             hint="run the engine on a machine that has one; on this machine, run the artifact on the CPU",
         )

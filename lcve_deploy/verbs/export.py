@@ -27,7 +27,7 @@ from lcve_deploy.artifact import (
 from lcve_deploy.artifact.manifest import MODEL
 from lcve_deploy.cipher import binding_of
 from lcve_deploy.client import Client
-from lcve_deploy.clips import EncryptedClip, Layout
+from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.checkpoints import Checkpoint, CheckpointOptions, load_checkpoint
 from lcve_deploy.exporters.model import Reference
@@ -35,14 +35,16 @@ from lcve_deploy.exporters.onnx import DEFAULT_OPSET, INPUT, OUTPUT, write_onnx
 from lcve_deploy.exporters.original import reference_for
 from lcve_deploy.key import SecurityKey
 from lcve_deploy.outputs import new_folder, require_absent
-from lcve_deploy.parity import UNMEASURED, ParityReport
+from lcve_deploy.parity import BUDGET_MARGIN, UNMEASURED, ParityReport
 from lcve_deploy.preprocess import Preprocess, Sampling
 from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime.onnxruntime import OnnxRuntimeSession
 from lcve_deploy.runtime.probe import probe_session
+from lcve_deploy.runtime.session import open_session
 from lcve_deploy.schedule import SALT_BYTES, derive_label_order, derive_orders
 from lcve_deploy.scrambling import scramble
-from lcve_deploy.verbs.verify import comparison_clips, measure_parity
+from lcve_deploy.verbs.fastest import EngineChoice, Selection, build_fastest
+from lcve_deploy.verbs.verify import Clips, Remembered, comparison_clips, measure_parity
 
 __all__ = ["ExportOptions", "ExportResult", "export"]
 
@@ -66,6 +68,7 @@ class ExportOptions:
         stride: between frames, for Kinetics sampling; by default what the checkpoint says, else 4.
         verify_clips: videos to measure parity on; by default built-in ones.
         tolerance: largest ``|Δlogit|``; by default 1e-4 · max(1, logit scale).
+        engine: to build in the artifact, calibrated and compared on the same clips as the graph.
     """
 
     checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
@@ -78,6 +81,7 @@ class ExportOptions:
     stride: int | None = None
     verify_clips: tuple[Path, ...] = ()
     tolerance: float | None = None
+    engine: EngineChoice | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +92,13 @@ class ExportResult:
         folder: the artifact.
         manifest: of its server side.
         notes: assumptions that the owner should see.
+        selection: engines that were tried; None where none was asked for.
     """
 
     folder: Path
     manifest: Manifest
     notes: tuple[str, ...]
+    selection: Selection | None = None
 
     @property
     def parity(self) -> ParityReport:
@@ -129,12 +135,12 @@ def export(
     progress("reading the checkpoint", 1, 1)
     client = _client(loaded, key, options)
     clips = comparison_clips(client, options.verify_clips)
-    reference = reference_for(loaded)
+    reference = Remembered(reference_for(loaded))
     with new_folder(output) as stage:
         server = stage / "server"
         server.mkdir()
         manifest = _write_model(server, loaded, client, options, progress)
-        session = OnnxRuntimeSession(server, manifest)
+        session = OnnxRuntimeSession(server / MODEL, manifest)
         report = measure_parity(session, reference, client, clips, tolerance=options.tolerance, progress=progress)
         report.require()
         progress("asking the probe", 0, 1)
@@ -149,7 +155,28 @@ def export(
         (stage / "client").mkdir()
         write_client(stage / "client", dataclasses.replace(client.settings, manifest_sha256=manifest_digest(server)))
         progress("writing the manifest", 1, 1)
-    return ExportResult(folder=Path(output), manifest=manifest, notes=(*loaded.notes, *_sampling_note(loaded, options)))
+        selection = (
+            _build_engine(server, options.engine, client, clips, reference, progress) if options.engine else None
+        )
+    return ExportResult(
+        folder=Path(output),
+        manifest=manifest,
+        notes=(*loaded.notes, *_sampling_note(loaded, options)),
+        selection=selection,
+    )
+
+
+def _build_engine(
+    server: Path, choice: EngineChoice, client: Client, clips: Clips, reference: Reference, progress: Progress
+) -> Selection:
+    """Build an engine in the stage; where it can run here, its logits are compared like those of the graph."""
+    selection = build_fastest(server, choice, clips=client.encrypt(PlainClip(values=clips)), progress=progress)
+    if proof := selection.fastest.proof:
+        session = open_session(server, engine=selection.fastest.name)
+        measure_parity(
+            session, reference, client, clips, tolerance=proof.budget, margin=BUDGET_MARGIN, progress=progress
+        ).require()
+    return selection
 
 
 def _client(loaded: Checkpoint, key: SecurityKey, options: ExportOptions) -> Client:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,14 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.artifact import manifest_digest, read_manifest
+from lcve_deploy.artifact import manifest_digest, read_engine, read_manifest
 from lcve_deploy.artifact.manifest import MODEL
 from lcve_deploy.cipher import encrypt
 from lcve_deploy.client import Client
 from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
 from lcve_deploy.errors import ArtifactError, MismatchError
 from lcve_deploy.key import SecurityKey
-from lcve_deploy.parity import ParityReport, compare, max_difference
+from lcve_deploy.parity import BUDGET_MARGIN, CONTROL_MARGIN, ParityReport, compare, max_difference
 from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime import Session, open_session
 from lcve_deploy.samples import noise_clip, real_clips, textured_clip
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from lcve_deploy.exporters.checkpoints import CheckpointOptions
     from lcve_deploy.exporters.model import Reference
 
-__all__ = ["comparison_clips", "measure_parity", "open_pair", "verify"]
+__all__ = ["Clips", "Remembered", "comparison_clips", "measure_parity", "paired_client", "verify"]
 
 Clips = npt.NDArray[np.uint8]
 
@@ -42,6 +43,7 @@ def verify(
     options: CheckpointOptions | None = None,
     clips: Sequence[str | os.PathLike[str]] = (),
     tolerance: float | None = None,
+    engine: str | None = None,
     progress: Progress = silent,
 ) -> ParityReport:
     """Compare an artifact's logits on encrypted clips with the plain model's, controls included.
@@ -52,7 +54,9 @@ def verify(
         checkpoint: that it was exported from.
         options: what the checkpoint does not say; geometry and heads come from the artifact.
         clips: videos to compare on; by default built-in real clips and noise.
-        tolerance: largest ``|Δlogit|``; by default the one that the artifact was exported with.
+        tolerance: largest ``|Δlogit|``; by default the one that the artifact was exported with, or the
+            engine's budget.
+        engine: to compare in place of the graph; its controls must miss by three budgets.
         progress: told of every step.
 
     Raises:
@@ -63,7 +67,8 @@ def verify(
     from lcve_deploy.exporters.original import reference_for
 
     root, path = Path(artifact), Path(checkpoint)
-    session, client = open_pair(root, key)
+    client = paired_client(root, key)
+    session = open_session(root / "server", engine=engine)
     known, geometry = options or CheckpointOptions(), client.settings.binding.geometry
     if not path.is_dir():  # a folder says all this itself
         known = dataclasses.replace(
@@ -79,21 +84,23 @@ def verify(
             f"{loaded.model.config.geometry} and {loaded.model.config.classes}",
             hint="pass the checkpoint that the artifact was exported from",
         )
+    proof = read_engine(root / "server", engine).proof if engine else None
     return measure_parity(
         session,
         reference_for(loaded),
         client,
         comparison_clips(client, clips),
-        tolerance=session.manifest.parity.tolerance if tolerance is None else tolerance,
+        tolerance=tolerance or (proof.budget if proof else session.manifest.parity.tolerance),
+        margin=BUDGET_MARGIN if proof else CONTROL_MARGIN,
         progress=progress,
     )
 
 
-def open_pair(artifact: Path, key: SecurityKey) -> tuple[Session, Client]:
-    """Both sides of an artifact, once it is certain that they belong together.
+def paired_client(artifact: Path, key: SecurityKey) -> Client:
+    """The client side of an artifact, once it is certain that it belongs to the server side.
 
     Raises:
-        ArtifactError, MismatchError: they do not, or one of them does not hold.
+        ArtifactError, MismatchError: it does not, or one of them does not hold.
     """
     if (artifact / "manifest.json").is_file():
         raise ArtifactError(
@@ -106,7 +113,7 @@ def open_pair(artifact: Path, key: SecurityKey) -> tuple[Session, Client]:
             f"the manifest of {artifact / 'server'} is not the one that {artifact / 'client'} was made with",
             hint="use server and client folders of the same export",
         )
-    return open_session(artifact / "server"), client
+    return client
 
 
 def comparison_clips(client: Client, paths: Sequence[str | os.PathLike[str]]) -> Clips:
@@ -118,6 +125,26 @@ def comparison_clips(client: Client, paths: Sequence[str | os.PathLike[str]]) ->
     return np.concatenate([video.clip.values for video in videos])
 
 
+class Remembered:
+    """A reference that computes the logits of the same clips once."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+        self._answers: dict[bytes, npt.NDArray[np.float64]] = {}
+
+    @property
+    def name(self) -> str:
+        """Of the reference."""
+        return self._reference.name
+
+    def logits(self, clips: Clips) -> npt.NDArray[np.float64]:
+        """As of the reference."""
+        clip = hashlib.sha256(clips.tobytes()).digest()
+        if clip not in self._answers:
+            self._answers[clip] = self._reference.logits(clips)
+        return self._answers[clip]
+
+
 def measure_parity(
     session: Session,
     reference: Reference,
@@ -125,6 +152,7 @@ def measure_parity(
     clips: Clips,
     *,
     tolerance: float | None = None,
+    margin: float = CONTROL_MARGIN,
     progress: Progress = silent,
 ) -> ParityReport:
     """Run reference and session on the same plain clips, and on the four controls."""
@@ -138,7 +166,12 @@ def measure_parity(
     controls = _controls(session, reference, client)
     progress(stage, steps, steps)
     return compare(
-        np.stack(expected), np.stack(received), reference=reference.name, tolerance=tolerance, controls=controls
+        np.stack(expected),
+        np.stack(received),
+        reference=reference.name,
+        tolerance=tolerance,
+        controls=controls,
+        margin=margin,
     )
 
 

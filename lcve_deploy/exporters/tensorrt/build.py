@@ -99,7 +99,7 @@ def _require_gpu(library: TensorRT, options: BuildOptions) -> None:
         raise BuildError(
             f"{library} builds without a GPU, but not engines that are refittable or stripped, and no NVIDIA GPU with "
             f"its driver was found here",
-            hint="build this engine on a machine with a GPU, or build a plain one here and rebuild it where weights change",
+            hint="build it on a machine with a GPU, or a plain one here, to be built again where weights change",
         )
 
 

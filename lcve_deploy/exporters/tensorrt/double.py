@@ -52,7 +52,8 @@ def _read(model: Path, extra: str) -> ir.Model:
 
 
 def _doubles(model: ir.Model) -> Iterator[str]:
-    for graph in (model.graph, *model.functions.values()):
+    graphs: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    for graph in graphs:
         yield from _in_values(graph.inputs)
         yield from _in_initializers(graph)
         for node in graph.all_nodes():

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from lcve_deploy.artifact import Profile
 from lcve_deploy.errors import BuildError
@@ -89,6 +89,20 @@ class BuildOptions:
             "compute_capabilities": ",".join(self.compute_capabilities),
         }
         return {name: text for name, text in chosen.items() if text}
+
+    @classmethod
+    def from_text(cls, texts: Mapping[str, str], profile: Profile) -> Self:
+        """The inverse of :meth:`to_text`; other names are passed over."""
+        return cls(
+            profile=profile,
+            version_compatible="version_compatible" in texts,
+            hardware=HardwareCompatibility(texts.get("hardware", HardwareCompatibility.NONE)),
+            refittable="refittable" in texts,
+            stripped="stripped" in texts,
+            tf32="tf32" in texts,
+            workspace=int(texts["workspace"]) if "workspace" in texts else None,
+            compute_capabilities=tuple(filter(None, texts.get("compute_capabilities", "").split(","))),
+        )
 
 
 _FLAGS: Final[Mapping[str, str]] = {

@@ -1,0 +1,244 @@
+"""``server/engines/``: what an operator builds from the graph of an artifact, for one machine.
+
+Every engine is a folder with its files and ``engine.json``. It is made on the operator's machine, so
+the manifest does not know it; its record holds the digests instead, those of its own files and that
+of the manifest of the model that it was built from.
+
+Source: format of scheme ``lcve-1``, section "Artifact folder".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from lcve_deploy.artifact.digests import ENGINES, FileRecord, verify_files
+from lcve_deploy.artifact.manifest import FORMAT, manifest_digest, read_files
+from lcve_deploy.artifact.profile import Profile
+from lcve_deploy.artifact.record import Record, read_json
+from lcve_deploy.errors import ArtifactError, SessionError
+from lcve_deploy.precision import Precision
+
+__all__ = [
+    "Agreement",
+    "EngineKind",
+    "EngineRecord",
+    "Proof",
+    "check_engine",
+    "engine_folder",
+    "list_engines",
+    "read_engine",
+    "require_engine_name",
+    "write_engine",
+]
+
+RECORD: Final = "engine.json"
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+class EngineKind(StrEnum):
+    """The runtime that runs an engine."""
+
+    ONNXRUNTIME = "onnxruntime"
+    OPENVINO = "openvino"
+    TENSORRT = "tensorrt"
+    TENSORRT_RTX = "tensorrt-rtx"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """That an engine has answered the probe, and where.
+
+    Args:
+        device: that it ran on.
+        clips: probes asked.
+        max_difference: largest ``|Δlogit|`` from the float64 reference.
+        budget: largest that counts as right.
+        milliseconds: median time of one clip, as a first impression.
+    """
+
+    device: str
+    clips: int
+    max_difference: float
+    budget: float
+    milliseconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """An engine's answers to encrypted clips beside those of the artifact's own graph.
+
+    Args:
+        clips: compared.
+        max_difference: largest ``|Δlogit|``.
+        top1: share of clips with the same first class, 0..1.
+    """
+
+    clips: int
+    max_difference: float
+    top1: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineRecord:
+    """Content of ``engine.json``.
+
+    Args:
+        name: of the engine and its folder.
+        kind: runtime that runs it.
+        precision: of its matrix products.
+        builder: software that made it → version.
+        target: what it was built to run on.
+        profile: batch sizes; None where any will do.
+        options: how it was built and is to be opened.
+        ranges: largest |activation| by tensor, of an int8 engine: a new key needs no new calibration.
+        files: its files, by their paths within its folder; none where it opens the graph of the artifact.
+        manifest_sha256: digest of the manifest that it was built from.
+        proof: of its answers to the probe; None until it has answered.
+        agreement: with the artifact's graph on encrypted clips; None where none were given.
+    """
+
+    name: str
+    kind: EngineKind
+    precision: Precision
+    builder: Mapping[str, str]
+    target: str
+    manifest_sha256: str
+    profile: Profile | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    ranges: Mapping[str, float] = field(default_factory=dict)
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
+    proof: Proof | None = None
+    agreement: Agreement | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain values, in the order of the format."""
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "kind": str(self.kind),
+            "precision": str(self.precision),
+            "builder": dict(self.builder),
+            "target": self.target,
+            "profile": dataclasses.asdict(self.profile) if self.profile else None,
+            "options": dict(self.options),
+            "ranges": dict(self.ranges),
+            "files": {name: dataclasses.asdict(record) for name, record in self.files.items()},
+            "manifest_sha256": self.manifest_sha256,
+            "proof": dataclasses.asdict(self.proof) if self.proof else None,
+            "agreement": dataclasses.asdict(self.agreement) if self.agreement else None,
+        }
+
+
+def require_engine_name(name: str) -> str:
+    """The name, once it is certain that it can be a folder.
+
+    Raises:
+        ArtifactError: it cannot.
+    """
+    if not _NAME.fullmatch(name):
+        raise ArtifactError(f"an engine's name is 1 to 64 of a-z 0-9 . _ -, received {name!r}")
+    return name
+
+
+def engine_folder(server: Path, name: str) -> Path:
+    """Where an engine is, or will be."""
+    return server / ENGINES / require_engine_name(name)
+
+
+def write_engine(folder: Path, record: EngineRecord) -> None:
+    """Write ``engine.json``; one that is there already is replaced in one step."""
+    part = folder / f".{RECORD}.part"
+    part.write_text(json.dumps(record.to_json(), indent=2) + "\n", encoding="utf-8")
+    part.replace(folder / RECORD)
+
+
+def list_engines(server: Path) -> tuple[str, ...]:
+    """Names of the engines of a server folder."""
+    return tuple(
+        sorted(path.parent.name for path in (server / ENGINES).glob(f"*/{RECORD}") if _NAME.match(path.parent.name))
+    )
+
+
+def read_engine(server: Path, name: str) -> EngineRecord:
+    """Read and check the record of an engine.
+
+    Raises:
+        ArtifactError: no such engine, or a record that does not hold; names every problem.
+    """
+    path = engine_folder(server, name) / RECORD
+    if not path.is_file():
+        there = ", ".join(list_engines(server)) or "none"
+        raise ArtifactError(f"{server} has no engine {name!r}; it has: {there}", hint=f"build one: lcve build {server}")
+    record = read_json(path)
+    kind, precision = record.made("kind", EngineKind), record.made("precision", Precision)
+    if record.integer("format") != FORMAT:
+        record.problems.append(f"format: expected {FORMAT}; a newer version of lcve-deploy may read this")
+    builder, options, ranges = record.record("builder"), record.record("options"), record.record("ranges")
+    engine = EngineRecord(
+        name=record.text("name", re.escape(name)),
+        kind=kind or EngineKind.ONNXRUNTIME,
+        precision=precision or Precision.FP32,
+        builder={key: builder.text(key) for key in builder.names()},
+        target=record.text("target"),
+        profile=_profile(record),
+        options={key: options.text(key) for key in options.names()},
+        ranges={key: ranges.number(key) for key in ranges.names()},
+        files=read_files(record.record("files")),
+        manifest_sha256=record.text("manifest_sha256", "[0-9a-f]{64}"),
+        proof=_proof(record.record("proof")) if record.has("proof") else None,
+        agreement=_agreement(record.record("agreement")) if record.has("agreement") else None,
+    )
+    record.finish(path, hint=f"build it again: lcve build {server}")
+    return engine
+
+
+def check_engine(server: Path, record: EngineRecord) -> None:
+    """Check that an engine was built from this server's model, and that its files are its own.
+
+    Raises:
+        ArtifactError: they are not.
+        SessionError: it was built from another model.
+    """
+    if record.manifest_sha256 != manifest_digest(server):
+        raise SessionError(
+            f"the engine {record.name} was built from another model than the one in {server}",
+            hint=f"remove it and build it again: lcve build {server} --engine {record.kind}",
+        )
+    verify_files(engine_folder(server, record.name), record.files, listing=RECORD)
+
+
+def _profile(record: Record) -> Profile | None:
+    if not record.has("profile"):
+        return None
+    sizes = record.record("profile")
+    minimum, optimum, maximum = (sizes.integer(name) for name in ("minimum", "optimum", "maximum"))
+    try:
+        return Profile(minimum=minimum, optimum=optimum, maximum=maximum)
+    except ValueError as error:
+        record.problems.append(f"profile: {error}")
+        return None
+
+
+def _proof(record: Record) -> Proof:
+    return Proof(
+        device=record.text("device"),
+        clips=record.integer("clips"),
+        max_difference=record.number("max_difference"),
+        budget=record.number("budget"),
+        milliseconds=record.number("milliseconds"),
+    )
+
+
+def _agreement(record: Record) -> Agreement:
+    return Agreement(
+        clips=record.integer("clips"),
+        max_difference=record.number("max_difference"),
+        top1=record.number("top1"),
+    )

@@ -1,0 +1,141 @@
+"""``lcve build``: an engine from the graph of a server folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lcve_deploy.artifact import Profile
+from lcve_deploy.cli.options import FASTEST, AnyPath, as_json, engine_options, provider_options, to_engine_choice
+from lcve_deploy.cli.show import StageProgress, print_json, show_selection
+
+if TYPE_CHECKING:
+    from lcve_deploy.clips import EncryptedClip
+    from lcve_deploy.verbs.build import BuildOptions
+    from lcve_deploy.verbs.fastest import Selection
+
+__all__ = ["command"]
+
+
+class _Batch(click.ParamType):  # type: ignore[type-arg]
+    """``MIN:OPT:MAX``."""
+
+    name = "MIN:OPT:MAX"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Profile:
+        """Read the batch sizes."""
+        if isinstance(value, Profile):
+            return value
+        try:
+            minimum, optimum, maximum = map(int, value.split(":"))
+            return Profile(minimum=minimum, optimum=optimum, maximum=maximum)
+        except ValueError:
+            self.fail(f"expected batch sizes such as 1:4:16, rising, received {value!r}", param, ctx)
+
+
+@click.command()
+@click.argument("server", type=AnyPath)
+@engine_options
+@click.option(
+    "--clips", type=AnyPath, multiple=True, help="Encrypted clip: for int8, and to compare on; may be repeated."
+)
+@click.option("--name", help="Of the engine.  [default: runtime and precision]")
+@provider_options
+@click.option("--batch", type=_Batch(), default="1:1:8", show_default=True, help="TensorRT: batch sizes.")
+@click.option("--timing-cache", type=AnyPath, help="TensorRT: file to read timings from and add them to.")
+@click.option("--version-compatible", is_flag=True, help="TensorRT: let later versions open the engine.")
+@click.option(
+    "--hardware",
+    type=click.Choice(["none", "ampere-plus", "same-compute-capability"]),
+    default="none",
+    show_default=True,
+    help="TensorRT: other GPUs than this one that the engine must run on.",
+)
+@click.option(
+    "--compute-capability", multiple=True, metavar="X.Y", help="TensorRT-RTX: GPU to build for; may be repeated."
+)
+@click.option("--refittable", is_flag=True, help="TensorRT: let a new key replace weights without a build.")
+@click.option("--stripped", is_flag=True, help="TensorRT: leave the weights out, for --refit to put back.")
+@click.option("--refit", metavar="NAME", help="TensorRT: put the weights into the plan of this engine; no build.")
+@click.option("--workspace", type=click.IntRange(min=1), help="TensorRT: largest scratch memory, MiB.")
+@as_json
+def command(server: Path, as_json: bool, **given: Any) -> None:
+    """Build an engine in SERVER/engines, and let it answer the probe; needs no key.
+
+    An engine whose logits are over the budget is not kept. One that cannot run on this machine is kept as
+    unproven: it opens only after lcve verify has run it. Of several, the fastest is kept.
+    """
+    from lcve_deploy.verbs.fastest import build_fastest
+
+    if given["refit"]:
+        _refit(server, given["refit"], given["name"], as_json)
+        return
+    choice = to_engine_choice({**given, "engine": given["engine"] or FASTEST}, _options(given))
+    _show(build_fastest(server, choice, clips=_read_clips(given["clips"]), progress=StageProgress()), as_json)
+
+
+def _show(selection: Selection, as_json: bool) -> None:
+    if as_json:
+        print_json(selection.to_json())
+    else:
+        show_selection(selection)
+
+
+def _refit(server: Path, source: str, name: str | None, as_json: bool) -> None:
+    """The plan of an engine with the weights of the artifact, as a new engine."""
+    from dataclasses import replace
+
+    from lcve_deploy.artifact import EngineKind, read_engine
+    from lcve_deploy.artifact.engines import check_engine, engine_folder
+    from lcve_deploy.runtime.session import PLAN
+    from lcve_deploy.verbs.build import build
+    from lcve_deploy.verbs.fastest import Selection
+    from lcve_deploy.verbs.renew import options_of
+
+    record = read_engine(server, source)
+    if record.kind not in (EngineKind.TENSORRT, EngineKind.TENSORRT_RTX):
+        raise click.UsageError(f"--refit is for TensorRT engines, and {source} is one of {record.kind}")
+    check_engine(server, record)
+    options = replace(options_of(record), name=name or f"{source}-refitted")
+    plan = engine_folder(server, source) / PLAN
+    built = build(server, options, ranges=record.ranges, refit=plan, progress=StageProgress())
+    _show(Selection.of(built), as_json)
+
+
+def _options(given: dict[str, Any]) -> BuildOptions:
+    from lcve_deploy.exporters.tensorrt import BuildOptions as PlanOptions
+    from lcve_deploy.exporters.tensorrt import HardwareCompatibility
+    from lcve_deploy.runtime.session import Provider
+    from lcve_deploy.verbs.build import BuildOptions
+
+    return BuildOptions(
+        name=given["name"],
+        budget=given["budget"],
+        provider=Provider(given["provider"]),
+        provider_options=dict(given["provider_option"]),
+        plan=PlanOptions(
+            profile=given["batch"],
+            timing_cache=given["timing_cache"],
+            version_compatible=given["version_compatible"],
+            hardware=HardwareCompatibility(given["hardware"]),
+            refittable=given["refittable"],
+            stripped=given["stripped"],
+            workspace=given["workspace"] and given["workspace"] * 2**20,
+            compute_capabilities=given["compute_capability"],
+        ),
+    )
+
+
+def _read_clips(paths: tuple[Path, ...]) -> EncryptedClip | None:
+    """All views of all files as one stack."""
+    import numpy as np
+
+    from lcve_deploy.clipfile import read_clip_file
+    from lcve_deploy.clips import EncryptedClip
+
+    clips = [read_clip_file(path).clip for path in paths]
+    for clip in clips[1:]:
+        clips[0].binding.require(clip.binding, here="first clip", there="clip")
+    return EncryptedClip(values=np.concatenate([c.values for c in clips]), binding=clips[0].binding) if clips else None

@@ -1,0 +1,107 @@
+"""Sessions on OpenVINO, for CPUs; fast where they compute with bf16 or int8."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.artifact import Manifest
+from lcve_deploy.clips import EncryptedClip
+from lcve_deploy.errors import MissingDependencyError, SessionError
+from lcve_deploy.precision import Precision
+from lcve_deploy.runtime.device import cpu_name
+from lcve_deploy.runtime.session import check_clip
+
+__all__ = ["OpenVinoSession"]
+
+_TYPES: Final = {Precision.FP32: "f32", Precision.BF16: "bf16", Precision.FP16: "f16", Precision.INT8: "f32"}
+"""The type that OpenVINO computes with; an int8 graph says itself what is int8."""
+
+_SHORT: Final = {"uint8": "u8", "float32": "f32"}
+
+
+class OpenVinoSession:
+    """A graph in OpenVINO, on the CPU.
+
+    Args:
+        graph: the ``.onnx`` file; its digest has been checked.
+        manifest: of the artifact that it belongs to.
+        precision: to compute with; another one in its place is an error.
+        threads: threads of one inference; None for OpenVINO's choice.
+
+    Raises:
+        SessionError: OpenVINO refuses the graph, this CPU cannot compute with the precision, or the graph is
+            not what the manifest says.
+        MissingDependencyError: OpenVINO is not installed.
+    """
+
+    def __init__(
+        self,
+        graph: Path,
+        manifest: Manifest,
+        *,
+        precision: Precision = Precision.FP32,
+        threads: int | None = None,
+    ) -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise MissingDependencyError(
+                "running this engine needs OpenVINO", hint="pip install 'lcve-deploy[openvino]'"
+            ) from error
+        self._manifest, self._version = manifest, openvino.__version__.partition("-")[0]
+        wanted = {"INFERENCE_PRECISION_HINT": _TYPES[precision], "PERFORMANCE_HINT": "LATENCY"}
+        if threads is not None:
+            wanted["INFERENCE_NUM_THREADS"] = str(threads)
+        try:
+            model = openvino.Core().compile_model(graph, "CPU", wanted)
+        except RuntimeError as error:
+            raise SessionError(f"OpenVINO cannot open {graph}: {error}") from None
+        _require_type(model.get_property("INFERENCE_PRECISION_HINT").to_string(), precision)
+        self._check_graph(model)
+        self._request = model.create_infer_request()
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the artifact says of itself."""
+        return self._manifest
+
+    @property
+    def device(self) -> str:
+        """Runtime and hardware."""
+        return f"openvino {self._version}, {cpu_name()}"
+
+    def run(self, clip: EncryptedClip) -> npt.NDArray[np.float32]:
+        """Logits ``[batch, classes]`` (float32) in the artifact's own label order."""
+        check_clip(clip, self._manifest)
+        try:
+            answers = self._request.infer({self._manifest.input.name: np.ascontiguousarray(clip.values)})
+        except RuntimeError as error:
+            raise SessionError(f"OpenVINO failed: {error}") from None
+        result: npt.NDArray[np.float32] = np.array(answers[self._manifest.output.name], dtype=np.float32)
+        return result
+
+    def _check_graph(self, model: Any) -> None:
+        spec = (self._manifest.input, self._manifest.output)
+        expected = [(tensor.name, _SHORT.get(tensor.dtype), tensor.shape) for tensor in spec]
+        received = [
+            (port.any_name, port.element_type.to_string(), _shape(port)) for port in (*model.inputs, *model.outputs)
+        ]
+        if received != expected:
+            raise SessionError(f"the graph has {received}, its manifest says {expected}")
+
+
+def _shape(port: Any) -> tuple[int | None, ...]:
+    return tuple(None if size.is_dynamic else size.get_length() for size in port.partial_shape)
+
+
+def _require_type(used: str, precision: Precision) -> None:
+    """OpenVINO takes float32, without a word, where the CPU does not have the type."""
+    if used != _TYPES[precision]:
+        raise SessionError(
+            f"expected OpenVINO to compute with {precision}, but on this CPU, {cpu_name()}, it takes {used}",
+            hint="this CPU does not have the type; choose another precision",
+        )

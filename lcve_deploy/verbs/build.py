@@ -1,0 +1,294 @@
+"""Build: an engine from the graph of a server folder, on the operator's machine. No key, no checkpoint.
+
+An engine appears under its name once it has answered the probe. One that this machine cannot run (built
+ahead of time, or for another GPU) is kept as unproven, and opens nowhere until it has answered there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from lcve_deploy.artifact import EngineKind, EngineRecord, Manifest, manifest_digest, read_probe, record_files
+from lcve_deploy.artifact.digests import ENGINES
+from lcve_deploy.artifact.engines import Agreement, engine_folder, write_engine
+from lcve_deploy.artifact.manifest import MODEL
+from lcve_deploy.clips import EncryptedClip
+from lcve_deploy.errors import BuildError, DeviceError
+from lcve_deploy.exporters.quantised import calibrate, write_quantised
+from lcve_deploy.exporters.tensorrt import BuildOptions as PlanOptions
+from lcve_deploy.exporters.tensorrt import build_plan, refit_plan
+from lcve_deploy.exporters.typed import write_typed
+from lcve_deploy.gpu import find_gpu
+from lcve_deploy.outputs import new_folder, require_absent
+from lcve_deploy.parity import compare
+from lcve_deploy.precision import Precision
+from lcve_deploy.progress import Progress, silent
+from lcve_deploy.runtime.probe import budget_of, prove_engine
+from lcve_deploy.runtime.session import PLAN, Provider, Session, checked_manifest, open_engine, open_session
+from lcve_deploy.tensorrt import find_tensorrt
+
+__all__ = ["BuildOptions", "build"]
+
+_TENSORRT: Final = (EngineKind.TENSORRT, EngineKind.TENSORRT_RTX)
+_PACKAGES: Final = ("lcve-deploy", "onnxruntime", "onnxruntime-gpu", "openvino", "onnx-ir")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """What to build.
+
+    Args:
+        kind: runtime that is to run the engine.
+        precision: of its matrix products.
+        name: of the engine; by default kind and precision.
+        budget: largest ``|Δlogit|`` from the float64 reference; by default the precision's.
+        provider: execution provider, for ONNX Runtime.
+        provider_options: as ONNX Runtime documents them.
+        plan: how a TensorRT engine is built.
+    """
+
+    kind: EngineKind = EngineKind.ONNXRUNTIME
+    precision: Precision = Precision.FP32
+    name: str | None = None
+    budget: float | None = None
+    provider: Provider = Provider.CPU
+    provider_options: Mapping[str, str] = field(default_factory=dict)
+    plan: PlanOptions = field(default_factory=PlanOptions)
+
+    @property
+    def engine_name(self) -> str:
+        """The name, given or made."""
+        provider = "" if self.provider is Provider.CPU else f"-{self.provider}"
+        return self.name or f"{self.kind}{provider}-{self.precision}"
+
+
+def build(
+    server: str | os.PathLike[str],
+    options: BuildOptions,
+    *,
+    clips: EncryptedClip | None = None,
+    ranges: Mapping[str, float] | None = None,
+    refit: Path | None = None,
+    progress: Progress = silent,
+) -> EngineRecord:
+    """Build an engine of a server folder; it appears whole and right, or not at all.
+
+    Args:
+        server: the folder with ``manifest.json``.
+        options: what to build.
+        clips: encrypted clips: int8 is calibrated on them, and the answers of every engine to them are
+            compared with the graph's own.
+        ranges: of an earlier int8 engine, in place of a calibration.
+        refit: a TensorRT plan to put this model's weights into, in place of a build.
+        progress: told of every step.
+
+    Returns:
+        The record of the engine; without a proof where this machine cannot run it.
+
+    Raises:
+        ArtifactError: files that are not the manifest's.
+        ParityError: the engine's logits are over its budget; nothing is kept.
+        BuildError, SessionError, MissingDependencyError: it cannot be built or opened.
+        ExistsError: there is an engine of that name.
+    """
+    folder = Path(server)
+    manifest = checked_manifest(folder)
+    if clips is not None:
+        manifest.binding.require(clips.binding, here="artifact", there="encrypted clip")
+    target = engine_folder(folder, options.engine_name)
+    with _engines_folder(folder):
+        require_absent(target)
+        with new_folder(target) as stage:
+            ranges = _ranges(folder, options, clips, ranges, progress)
+            record = _make(folder, stage, manifest, options, ranges, refit, progress)
+            record = _prove(folder, stage, manifest, record, clips, progress)
+            write_engine(stage, record)
+    return record
+
+
+@contextlib.contextmanager
+def _engines_folder(server: Path) -> Iterator[None]:
+    """``engines/``, which goes again if nothing came of it."""
+    folder = server / ENGINES
+    folder.mkdir(exist_ok=True)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # there are engines in it
+            folder.rmdir()
+
+
+def _ranges(
+    server: Path,
+    options: BuildOptions,
+    clips: EncryptedClip | None,
+    ranges: Mapping[str, float] | None,
+    progress: Progress,
+) -> Mapping[str, float]:
+    """Largest activations, for int8."""
+    if options.precision is not Precision.INT8 or ranges:
+        return ranges or {}
+    if clips is None:
+        raise BuildError(
+            "an int8 engine is calibrated on encrypted clips, received none",
+            hint="pass some, such as those that clients send: --clips a.lcve --clips b.lcve",
+        )
+    stage = "calibrating on encrypted clips"
+    progress(stage, 0, len(clips.values))
+    return calibrate(server / MODEL, clips.values, steps=lambda done, total: progress(stage, done, total))
+
+
+def _make(
+    server: Path,
+    stage: Path,
+    manifest: Manifest,
+    options: BuildOptions,
+    ranges: Mapping[str, float],
+    refit: Path | None,
+    progress: Progress,
+) -> EngineRecord:
+    """Make the engine's files in the stage; the record that comes back has no proof yet."""
+    record = EngineRecord(
+        name=options.engine_name,
+        kind=options.kind,
+        precision=options.precision,
+        builder=_versions(),
+        target="this machine",
+        manifest_sha256=manifest_digest(server),
+        options=_session_options(options),
+        ranges=ranges,
+    )
+    if options.kind in _TENSORRT:
+        record = _make_plan(server, stage, manifest, options, record, refit, progress)
+    elif _needs_graph(options):
+        _write_graph(server / MODEL, stage / MODEL, options.precision, ranges, progress)
+    return dataclasses.replace(record, files=record_files(stage))
+
+
+def _session_options(options: BuildOptions) -> dict[str, str]:
+    budget = {} if options.budget is None else {"budget": repr(options.budget)}
+    if options.kind is not EngineKind.ONNXRUNTIME:
+        return budget
+    return {**budget, "provider": str(options.provider), **options.provider_options}
+
+
+def _needs_graph(options: BuildOptions) -> bool:
+    """OpenVINO computes the artifact's own graph in fp32, bf16 or fp16, as it is told."""
+    own = options.kind is EngineKind.OPENVINO and options.precision is not Precision.INT8
+    return not own and options.precision is not Precision.FP32
+
+
+def _write_graph(
+    source: Path, target: Path, precision: Precision, ranges: Mapping[str, float], progress: Progress
+) -> None:
+    stage = f"writing the {precision} graph"
+    progress(stage, 0, 1)
+    if precision is Precision.INT8:
+        write_quantised(source, target, ranges)
+    else:
+        write_typed(source, target, precision)
+    progress(stage, 1, 1)
+
+
+def _make_plan(
+    server: Path,
+    stage: Path,
+    manifest: Manifest,
+    options: BuildOptions,
+    record: EngineRecord,
+    refit: Path | None,
+    progress: Progress,
+) -> EngineRecord:
+    """A TensorRT engine, from the artifact's graph or a typed one that is not kept."""
+    library, graph = find_tensorrt(options.kind), server / MODEL
+    if _needs_graph(options):
+        graph = stage / "graph" / MODEL
+        graph.parent.mkdir()
+        _write_graph(server / MODEL, graph, options.precision, record.ranges, progress)
+    if refit:
+        progress("refitting the engine", 0, 1)
+        refit_plan(refit, graph, stage / PLAN, library=library)
+        progress("refitting the engine", 1, 1)
+        builder, target = {library.kind: library.version}, str(find_gpu())
+    else:
+        built = build_plan(
+            graph,
+            stage / PLAN,
+            clips=manifest.input,
+            logits=manifest.output,
+            library=library,
+            options=options.plan,
+            progress=progress,
+        )
+        builder, target = dict(built.builder), built.target
+    shutil.rmtree(stage / "graph", ignore_errors=True)
+    return dataclasses.replace(
+        record,
+        builder={**record.builder, **builder},
+        target=target,
+        profile=options.plan.profile,
+        options={**record.options, **options.plan.to_text()},
+    )
+
+
+def _prove(
+    server: Path,
+    stage: Path,
+    manifest: Manifest,
+    record: EngineRecord,
+    clips: EncryptedClip | None,
+    progress: Progress,
+) -> EngineRecord:
+    """The record with a proof, where this machine can run the engine and its answers are right."""
+    progress("asking the probe", 0, 1)
+    try:
+        session = open_engine(stage, manifest, record, server=server)
+    except DeviceError:
+        if record.kind not in _TENSORRT:
+            raise
+        return record
+    report, proof = prove_engine(session, read_probe(server, manifest), record)
+    report.require()
+    progress("asking the probe", 1, 1)
+    agreement = _agreement(server, session, record, clips, progress) if clips is not None else None
+    return dataclasses.replace(record, proof=proof, agreement=agreement)
+
+
+def _agreement(
+    server: Path, session: Session, record: EngineRecord, clips: EncryptedClip, progress: Progress
+) -> Agreement:
+    """The engine's answers to encrypted clips beside those of the artifact's own graph.
+
+    Raises:
+        ParityError: they are further apart than the budget.
+    """
+    graph, stage, total = open_session(server), "comparing with the artifact's graph", len(clips.values)
+    expected, received = [], []
+    for done in range(total):
+        progress(stage, done, total)
+        clip = EncryptedClip(values=clips.values[done : done + 1], binding=clips.binding)
+        expected.append(graph.run(clip)[0])
+        received.append(session.run(clip)[0])
+    progress(stage, total, total)
+    budget = float(record.options.get("budget", budget_of(record.precision, session.manifest.parity)))
+    report = compare(np.stack(expected), np.stack(received), reference="the artifact's graph", tolerance=budget)
+    report.require_agreement()
+    return Agreement(clips=total, max_difference=report.max_difference, top1=report.top1_agreement)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found

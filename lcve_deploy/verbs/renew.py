@@ -1,0 +1,88 @@
+"""Renew: the engines of one model carried over to the same model with another key. No key is needed.
+
+Refitted where the library can put new weights into a plan, otherwise built again as they were; either
+way an engine answers the new probe before it is offered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lcve_deploy.artifact import EngineKind, EngineRecord, Profile, list_engines, read_engine
+from lcve_deploy.artifact.engines import check_engine, engine_folder
+from lcve_deploy.errors import LcveError
+from lcve_deploy.exporters.tensorrt import BuildOptions as PlanOptions
+from lcve_deploy.gpu import find_gpu
+from lcve_deploy.progress import Progress, silent
+from lcve_deploy.runtime.session import PLAN, Provider
+from lcve_deploy.verbs.build import BuildOptions, build
+
+__all__ = ["Renewed", "options_of", "renew_engines"]
+
+_OWN_OPTIONS: Final = ("budget", "provider")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renewed:
+    """What became of an engine.
+
+    Args:
+        name: of the engine.
+        record: of the new one; None where there is none.
+        reason: why there is none; empty where there is.
+    """
+
+    name: str
+    record: EngineRecord | None
+    reason: str = ""
+
+
+def renew_engines(old: Path, new: Path, *, progress: Progress = silent) -> tuple[Renewed, ...]:
+    """Carry all engines of a server folder over to another with the same model and other keyed tensors.
+
+    One that cannot be carried over here is left out with its reason; it can be built again later.
+
+    Args:
+        old: server folder with the engines.
+        new: server folder, whole but for its engines; may be staged.
+        progress: told of every step.
+    """
+    return tuple(_renew(old, new, name, progress) for name in list_engines(old))
+
+
+def options_of(record: EngineRecord) -> BuildOptions:
+    """The options that an engine was built with."""
+    options = dict(record.options)
+    plan = record.kind in (EngineKind.TENSORRT, EngineKind.TENSORRT_RTX)
+    provider = {name: value for name, value in options.items() if name not in _OWN_OPTIONS}
+    return BuildOptions(
+        kind=record.kind,
+        precision=record.precision,
+        name=record.name,
+        budget=float(options["budget"]) if "budget" in options else None,
+        provider=Provider(options.get("provider", "cpu")),
+        provider_options={} if plan else provider,
+        plan=PlanOptions.from_text(options, record.profile or Profile()) if plan else PlanOptions(),
+    )
+
+
+def _renew(old: Path, new: Path, name: str, progress: Progress) -> Renewed:
+    try:
+        record = read_engine(old, name)
+        check_engine(old, record)
+        renewed = build(
+            new,
+            options_of(record),
+            ranges=record.ranges,
+            refit=engine_folder(old, name) / PLAN if _can_refit(record) else None,
+            progress=lambda stage, *steps: progress(f"{name}: {stage}", *steps),
+        )
+    except LcveError as error:
+        return Renewed(name=name, record=None, reason=str(error))
+    return Renewed(name=name, record=renewed)
+
+
+def _can_refit(record: EngineRecord) -> bool:
+    return "refittable" in record.options and find_gpu() is not None

@@ -1,0 +1,376 @@
+"""Engines of a server folder: built, proven, opened, refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lcve_deploy import Client, EncryptedClip, PlainClip, SecurityKey, open_session
+from lcve_deploy.artifact import EngineKind, EngineRecord, list_engines, read_engine, read_manifest
+from lcve_deploy.artifact.engines import engine_folder, write_engine
+from lcve_deploy.errors import (
+    ArtifactError,
+    BuildError,
+    ExistsError,
+    MismatchError,
+    MissingDependencyError,
+    ParityError,
+    SessionError,
+)
+from lcve_deploy.precision import Precision
+from lcve_deploy.runtime.session import Provider
+from lcve_deploy.verbs.build import BuildOptions, build
+from lcve_deploy.verbs.fastest import EngineChoice, build_fastest
+
+from .conftest import ORACLES, run_error, run_lcve, run_ok
+
+TINY = ORACLES["v1_model_args"]
+INT8 = BuildOptions(precision=Precision.INT8)
+OPENVINO = BuildOptions(kind=EngineKind.OPENVINO)
+
+
+@pytest.fixture
+def server(artifact: Path) -> Path:
+    return artifact / "server"
+
+
+@pytest.fixture
+def encrypted(exported: Path, key: SecurityKey, clip: np.ndarray) -> EncryptedClip:
+    client = Client.open(exported / "client", key)
+    return client.encrypt(PlainClip(values=np.stack([clip, clip[::-1], 255 - clip])))
+
+
+def logits_of(artifact: Path, key: SecurityKey, clip: np.ndarray, engine: str) -> np.ndarray:
+    client = Client.open(artifact / "client", key)
+    session = open_session(artifact / "server", engine=engine)
+    return client.plain_order(session.run(client.encrypt(PlainClip(values=clip[None]))))[0]
+
+
+# Built and proven
+
+ENGINES = [
+    (BuildOptions(), 1e-5),
+    (BuildOptions(precision=Precision.FP16), 5e-3),
+    (INT8, 0.1),
+    (OPENVINO, 1e-5),
+    (dataclasses.replace(OPENVINO, precision=Precision.INT8), 0.1),
+]
+
+
+@pytest.mark.parametrize(("options", "tolerance"), ENGINES, ids=[options.engine_name for options, _ in ENGINES])
+def test_an_engine_answers_encrypted_clips_with_the_original_logits(
+    artifact: Path,
+    key: SecurityKey,
+    clip: np.ndarray,
+    encrypted: EncryptedClip,
+    options: BuildOptions,
+    tolerance: float,
+) -> None:
+    record = build(artifact / "server", options, clips=encrypted)
+    assert record.proof is not None
+    assert record.proof.max_difference <= record.proof.budget
+    assert record.agreement is not None
+    assert record.agreement.clips == 3
+    assert read_engine(artifact / "server", record.name) == record
+    received = logits_of(artifact, key, clip, record.name)
+    np.testing.assert_allclose(received, TINY.logits, atol=tolerance)
+    if record.precision is not Precision.FP32:
+        assert not np.allclose(received, TINY.logits, atol=1e-6)
+
+
+def test_the_graph_of_an_engine_keeps_every_keyed_bit(server: Path) -> None:
+    record = build(server, BuildOptions(precision=Precision.FP16))
+    folder = engine_folder(server, record.name)
+    assert set(record.files) == {"model.onnx", "keyed.safetensors"}
+    assert (folder / "keyed.safetensors").read_bytes() == (server / "keyed.safetensors").read_bytes()
+
+
+def test_verify_proves_an_engine_on_another_machine(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = build(server, BuildOptions()).name
+    monkeypatch.setattr("lcve_deploy.runtime.onnxruntime.cpu_name", lambda: "another CPU")
+    with pytest.raises(SessionError, match=r"answered the probe on .*, not here, on .*another CPU"):
+        open_session(server, engine=name)
+    run_ok("verify", server, "--engine", name)
+    assert open_session(server, engine=name).device.endswith("another CPU")
+
+
+def test_an_engine_that_is_unproven_is_not_offered(server: Path) -> None:
+    record = build(server, BuildOptions())
+    write_engine(engine_folder(server, record.name), dataclasses.replace(record, proof=None))
+    with pytest.raises(SessionError, match="is unproven"):
+        open_session(server, engine=record.name)
+    with pytest.raises(SessionError, match=r"no engine of .* has answered the probe yet"):
+        open_session(server, engine="fastest")
+    assert f"engine {record.name}: ok" in run_ok("verify", server)
+    assert open_session(server, engine="fastest").manifest == read_manifest(server)
+
+
+def test_the_owner_compares_an_engine_with_the_checkpoint(artifact: Path, key_file: Path) -> None:
+    record = build(artifact / "server", BuildOptions(precision=Precision.FP16))
+    report = json.loads(
+        run_ok(
+            *("verify", artifact, "--key", key_file, "--ckpt", TINY.path, "--num-heads", 3),
+            *("--engine", record.name, "--json"),
+        )
+    )
+    assert report["ok"]
+    assert 1e-6 < report["max_difference"] <= report["tolerance"]
+    assert min(report["controls"].values()) > 3 * report["tolerance"]
+
+
+# Over budget, or not what was asked
+
+
+def test_an_engine_over_its_budget_is_not_kept(server: Path, encrypted: EncryptedClip) -> None:
+    with pytest.raises(ParityError, match="answers the probe wrongly"):
+        build(server, dataclasses.replace(INT8, budget=1e-7), clips=encrypted)
+    assert not (server / "engines").exists()
+
+
+def test_a_wrong_answer_to_an_encrypted_clip_refuses_the_engine(
+    server: Path, encrypted: EncryptedClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The probe alone is noise; given clips are compared as well."""
+    from lcve_deploy.verbs import build as verb
+
+    class Wrong:
+        def run(self, clip: EncryptedClip) -> np.ndarray:
+            return np.full((len(clip.values), 5), 3.0, np.float32)
+
+    monkeypatch.setattr(verb, "open_session", lambda server: Wrong())
+    with pytest.raises(ParityError, match="logits differ"):
+        build(server, BuildOptions(), clips=encrypted)
+    assert not (server / "engines").exists()
+
+
+def test_int8_without_clips_says_what_to_pass(server: Path) -> None:
+    assert "calibrated on encrypted clips" in run_error(
+        "build", server, "--engine", "onnxruntime", "--precision", "int8"
+    )
+    assert not (server / "engines").exists()
+
+
+def test_a_type_that_the_cpu_does_not_have_is_an_error_and_no_slow_engine(server: Path) -> None:
+    import openvino
+
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        assert build(server, dataclasses.replace(OPENVINO, precision=Precision.BF16)).proof
+    else:
+        with pytest.raises(SessionError, match="expected OpenVINO to compute with bf16"):
+            build(server, dataclasses.replace(OPENVINO, precision=Precision.BF16))
+
+
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt", "tensorrt-rtx"])
+def test_a_provider_that_is_not_there_is_an_error_and_no_fallback(
+    server: Path, exported: Path, tmp_path: Path, provider: str
+) -> None:
+    with pytest.raises(SessionError, match="ExecutionProvider"):
+        open_session(server, provider=provider)
+    with pytest.raises(SessionError, match="ExecutionProvider"):
+        build(server, BuildOptions(provider=Provider(provider)))
+    assert not (server / "engines").exists()
+
+
+def test_a_provider_that_does_not_start_is_an_error(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What onnxruntime-gpu does without a GPU: it lists the provider, and takes the CPU."""
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    real = onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime, "InferenceSession", lambda path, options, providers: real(path, options, ["CPUExecutionProvider"])
+    )
+    with pytest.raises(SessionError, match=r"expected CUDAExecutionProvider, .* took CPUExecutionProvider"):
+        open_session(server, provider="cuda")
+
+
+def test_provider_options_reach_the_provider(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    seen = []
+    real = onnxruntime.InferenceSession
+
+    def session(path: Path, options: object, providers: list[object]) -> object:
+        seen.append(providers)
+        return real(path, options, ["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    open_session(server, provider="cpu", provider_options={"use_arena": "0"})
+    assert seen == [[("CPUExecutionProvider", {"use_arena": "0"})]]
+
+
+@pytest.mark.parametrize("module", ["onnxruntime", "openvino", "tensorrt"])
+def test_a_missing_library_names_its_extra(server: Path, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingDependencyError) as caught:
+        build(server, BuildOptions(kind=EngineKind(module)))
+    assert "lcve-deploy[" in caught.value.hint
+    assert not (server / "engines").exists()
+
+
+# Damaged, foreign, in the way
+
+
+def test_an_engine_that_is_there_is_never_overwritten(server: Path) -> None:
+    record = build(server, BuildOptions())
+    with pytest.raises(ExistsError):
+        build(server, BuildOptions())
+    assert read_engine(server, record.name) == record
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("breakage", "message"),
+    [
+        (lambda f: flip_a_byte(f / "model.onnx"), "another SHA-256"),
+        (lambda f: (f / "model.onnx").write_bytes(b""), "has 0 bytes"),
+        (lambda f: (f / "keyed.safetensors").unlink(), "is missing"),
+        (lambda f: (f / "model.onnx.data").write_bytes(b"x"), "is not listed"),
+        (lambda f: (f / "engine.json").write_text("{"), "is not JSON"),
+        (lambda f: (f / "engine.json").write_text("{}"), "name: missing"),
+    ],
+    ids=["flipped", "empty", "missing", "unlisted", "cut", "no fields"],
+)
+def test_an_engine_that_does_not_hold_is_refused(server: Path, breakage: Callable[[Path], None], message: str) -> None:
+    name = build(server, BuildOptions(precision=Precision.FP16)).name
+    breakage(engine_folder(server, name))
+    with pytest.raises(ArtifactError, match=message):
+        open_session(server, engine=name)
+    result = run_lcve("verify", server)
+    assert result.exit_code == 1
+    assert f"engine {name}: FAILED" in result.stdout
+
+
+def test_an_engine_of_another_model_is_refused(server: Path, exported: Path, key_file: Path, tmp_path: Path) -> None:
+    name = build(server, BuildOptions()).name
+    run_ok("export", "--key", key_file, "--ckpt", TINY.path, "-o", tmp_path / "other", *TINY.flags)
+    shutil.copytree(server / "engines", tmp_path / "other/server/engines")
+    with pytest.raises(SessionError, match="was built from another model"):
+        open_session(tmp_path / "other/server", engine=name)
+
+
+def test_an_engine_that_is_not_there(server: Path) -> None:
+    build(server, BuildOptions())
+    with pytest.raises(ArtifactError, match=r"has no engine 'fast'; it has: onnxruntime-fp32"):
+        open_session(server, engine="fast")
+    with pytest.raises(ArtifactError, match="an engine's name is"):
+        open_session(server, engine="../client")
+
+
+def test_a_clip_of_another_artifact_is_refused_before_anything_is_built(server: Path, encrypted: EncryptedClip) -> None:
+    foreign = EncryptedClip(values=encrypted.values, binding=dataclasses.replace(encrypted.binding, salt="0" * 32))
+    with pytest.raises(MismatchError):
+        build(server, INT8, clips=foreign)
+    assert not (server / "engines").exists()
+
+
+# The fastest
+
+
+def test_the_fastest_within_the_budget_is_kept(
+    server: Path, encrypted: EncryptedClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Times are made up, so that the choice can be known: int8 is quickest and over the budget."""
+    times = {"onnxruntime-fp32": 9.0, "onnxruntime-fp16": 5.0, "onnxruntime-int8": 1.0}
+    from lcve_deploy.verbs import build as verb
+
+    real = verb.prove_engine
+
+    def timed(session: object, probe: object, record: EngineRecord) -> object:
+        report, proof = real(session, probe, record)
+        return report, dataclasses.replace(proof, milliseconds=times[record.name])
+
+    monkeypatch.setattr(verb, "prove_engine", timed)
+    choice = EngineChoice(
+        kinds=(EngineKind.ONNXRUNTIME,), precisions=tuple(Precision), options=BuildOptions(budget=4e-3)
+    )
+    selection = build_fastest(server, choice, clips=encrypted)
+    assert selection.fastest.name == "onnxruntime-fp16"
+    assert list_engines(server) == ("onnxruntime-fp16",)
+    reasons = {candidate.name: candidate.reason for candidate in selection.candidates}
+    assert "answers the probe wrongly" in reasons["onnxruntime-int8"]
+    assert reasons["onnxruntime-bf16"]
+
+
+def test_the_fastest_of_what_was_there_stays(server: Path) -> None:
+    build(server, BuildOptions(name="mine"))
+    selection = build_fastest(server, EngineChoice(kinds=(EngineKind.ONNXRUNTIME, EngineKind.OPENVINO)))
+    assert set(list_engines(server)) == {"mine", selection.fastest.name}
+
+
+def test_where_nothing_can_be_built_every_reason_is_given(server: Path) -> None:
+    choice = EngineChoice(options=BuildOptions(budget=1e-12), precisions=(Precision.INT8, Precision.FP16))
+    with pytest.raises(BuildError, match=r"no engine could be built.*onnxruntime-int8: .*onnxruntime-fp16: "):
+        build_fastest(server, choice)
+    assert list_engines(server) == ()
+
+
+# The command line
+
+
+def test_build_run_and_inspect(artifact: Path, server: Path, key_file: Path, clip: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "clip.npy", clip)
+    run_ok(
+        "encrypt", tmp_path / "clip.npy", "--key", key_file, "--client", artifact / "client", "-o", tmp_path / "c.lcve"
+    )
+    shown = run_ok(
+        *("build", server, "--engine", "onnxruntime", "--precision", "int8", "--clips", tmp_path / "c.lcve"),
+        *("--budget", 0.2),
+    )
+    assert "onnxruntime-int8: " in shown
+    assert "(budget 2.00e-01), top-1 agreement 100% of 1" in shown
+    run_ok("run", server, tmp_path / "c.lcve", "--engine", "onnxruntime-int8", "--logits-out", tmp_path / "a.npy")
+    run_ok(
+        "run", server, tmp_path / "c.lcve", "--engine", "fastest", "--threads", 1, "--logits-out", tmp_path / "b.npy"
+    )
+    np.testing.assert_allclose(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"), atol=1e-5)
+    assert "ms a clip, max |Δlogit|" in run_ok("inspect", server)
+    assert (
+        "is for the graph itself"
+        in run_lcve("run", server, tmp_path / "c.lcve", "--engine", "fastest", "--provider", "cuda").output
+    )
+
+
+def test_build_tries_several_engines(server: Path) -> None:
+    report = json.loads(run_ok("build", server, "--precision", "auto", "--budget", 0.01, "--json"))
+    assert report["engine"]["name"] in list_engines(server)
+    names = {candidate["name"] for candidate in report["candidates"]}
+    assert {"onnxruntime-fp32", "onnxruntime-int8", "openvino-fp32", "openvino-bf16"} <= names
+
+
+def test_auto_needs_a_budget(server: Path) -> None:
+    assert "needs --budget" in run_error("build", server, "--precision", "auto")
+    assert "a name is for one engine" in run_error("build", server, "--name", "x")
+
+
+def test_export_builds_an_engine_and_compares_it_with_the_checkpoint(key_file: Path, tmp_path: Path) -> None:
+    report = json.loads(
+        run_ok(
+            *("export", "--key", key_file, "--ckpt", TINY.path, "-o", tmp_path / "out", *TINY.flags),
+            *("--engine", "onnxruntime", "--precision", "int8", "--json"),
+        )
+    )
+    assert report["engines"]["engine"]["name"] == "onnxruntime-int8"
+    assert list_engines(tmp_path / "out/server") == ("onnxruntime-int8",)
+    run_ok("verify", tmp_path / "out/server")
+
+
+def test_an_export_whose_engine_is_over_budget_leaves_nothing(key_file: Path, tmp_path: Path) -> None:
+    error = run_error(
+        *("export", "--key", key_file, "--ckpt", TINY.path, "-o", tmp_path / "out", *TINY.flags),
+        *("--engine", "onnxruntime", "--precision", "int8", "--budget", 1e-9),
+    )
+    assert "answers the probe wrongly" in error
+    assert list(tmp_path.iterdir()) == []

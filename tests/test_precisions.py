@@ -1,0 +1,356 @@
+"""Graphs in fp16, bf16 and int8, made of the canonical fp32 graph without key or checkpoint."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+import pytest
+
+from lcve_deploy import CheckpointOptions, Layout, PlainClip, SecurityKey, derive_orders
+from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS, read_keyed
+from lcve_deploy.cipher import encrypt
+from lcve_deploy.errors import PrecisionError
+from lcve_deploy.exporters import storage
+from lcve_deploy.exporters.checkpoints import load_checkpoint
+from lcve_deploy.exporters.model import BuiltinReference
+from lcve_deploy.exporters.onnx import OPSETS, write_onnx
+from lcve_deploy.exporters.quantised import calibrate, write_quantised
+from lcve_deploy.exporters.typed import LOW_PRECISIONS, write_typed
+from lcve_deploy.precision import BUDGETS, Precision
+from lcve_deploy.schedule import derive_label_order
+from lcve_deploy.scrambling import scramble, unscrambled
+from lcve_deploy.transformer import VideoTransformer
+
+from .conftest import ORACLES, SALT, SECRET, Oracle
+from .emulation import emulated
+
+TINY = ORACLES["v1_model_args"]
+REDUCED = (*LOW_PRECISIONS, Precision.INT8)
+LOW_TYPES = {Precision.FP16: onnx.TensorProto.FLOAT16, Precision.BF16: onnx.TensorProto.BFLOAT16}
+EXAMPLE = Path(__file__).parents[1] / "examples/moving_digits"
+OTHER_SALT = bytes(16)
+
+Answer = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Scrambled:
+    """A scrambled graph, and clips of its key with the reference's answer in its label order."""
+
+    path: Path
+    clips: np.ndarray
+    logits: np.ndarray
+
+    @property
+    def allowance(self) -> float:
+        return max(1.0, float(np.abs(self.logits).max()))
+
+
+def scrambled(
+    model: VideoTransformer, folder: Path, plain: np.ndarray, *, secret: bytes = SECRET, salt: bytes = SALT, **options
+) -> Scrambled:
+    folder.mkdir()
+    key, geometry = SecurityKey(secret), model.config.geometry
+    orders = derive_orders(key, salt=salt, geometry=geometry)
+    label_order = derive_label_order(key, salt=salt, classes=model.config.classes)
+    write_onnx(scramble(model, orders, label_order=label_order), folder / "model.onnx", layout=Layout.CUBES, **options)
+    clips = encrypt(PlainClip(values=plain), orders, layout=Layout.CUBES).values
+    return Scrambled(folder / "model.onnx", clips, BuiltinReference(model).logits(plain)[:, label_order])
+
+
+def plain_clips(clip: np.ndarray) -> np.ndarray:
+    noise = np.random.default_rng(0).integers(0, 256, (3, *clip.shape), dtype=np.uint8)
+    return np.concatenate([clip[None], clip[None, ::-1], noise])
+
+
+def reduced(source: Scrambled, folder: Path, precision: Precision) -> Path:
+    folder.mkdir()
+    if precision is Precision.INT8:
+        write_quantised(source.path, folder / "model.onnx", calibrate(source.path, source.clips))
+    else:
+        write_typed(source.path, folder / "model.onnx", precision)
+    return folder / "model.onnx"
+
+
+def on_onnxruntime(path: Path) -> Answer:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda clips: session.run(None, {"clips": clips})[0]
+
+
+def on_openvino(path: Path) -> Answer:
+    request = openvino.Core().compile_model(path, "CPU").create_infer_request()
+    return lambda clips: request.infer({"clips": clips})["logits"].copy()
+
+
+def on_matrix_units(path: Path) -> Answer:
+    session = emulated(path)
+    return lambda clips: session.run(None, {"clips": clips})[0]
+
+
+RUNTIMES = {
+    Precision.FP16: (on_onnxruntime, on_openvino, on_matrix_units),
+    Precision.BF16: (on_openvino, on_matrix_units),
+    Precision.INT8: (on_onnxruntime, on_openvino),
+}
+
+
+@pytest.fixture(scope="module", params=ORACLES.values(), ids=ORACLES)
+def oracle(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, clip: np.ndarray
+) -> Iterator[Scrambled]:
+    said: Oracle = request.param
+    model = load_checkpoint(said.path, said.options).model
+    return scrambled(model, tmp_path_factory.mktemp(said.name) / "server", plain_clips(clip))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory, clip: np.ndarray) -> Scrambled:
+    return scrambled(load_tiny(), tmp_path_factory.mktemp("tiny") / "server", plain_clips(clip))
+
+
+def load_tiny() -> VideoTransformer:
+    return load_checkpoint(TINY.path, TINY.options).model
+
+
+# Answers
+
+
+@pytest.mark.parametrize("precision", REDUCED)
+def test_logits_on_encrypted_clips_are_within_the_budget(
+    oracle: Scrambled, precision: Precision, tmp_path: Path
+) -> None:
+    path = reduced(oracle, tmp_path / "engine", precision)
+    for runtime in RUNTIMES[precision]:
+        received = runtime(path)(oracle.clips)
+        assert np.abs(received - oracle.logits).max() <= BUDGETS[precision] * oracle.allowance, runtime.__name__
+
+
+@pytest.mark.parametrize("precision", REDUCED)
+def test_the_reduced_precision_shows_in_the_logits(tiny: Scrambled, precision: Precision, tmp_path: Path) -> None:
+    full = on_onnxruntime(tiny.path)(tiny.clips)
+    answer = RUNTIMES[precision][-1](reduced(tiny, tmp_path / "engine", precision))
+    assert np.abs(answer(tiny.clips) - full).max() > 10 * np.abs(full - tiny.logits).max()
+
+
+@pytest.mark.parametrize("opset", [OPSETS.start, 20, OPSETS.stop - 1])
+@pytest.mark.parametrize("precision", REDUCED)
+@pytest.mark.parametrize("name", ["v2_cos", "v1_gamma", "hf_vivit"])
+def test_opsets_are_accepted_and_answer(
+    name: str, precision: Precision, opset: int, clip: np.ndarray, tmp_path: Path
+) -> None:
+    model = load_checkpoint(ORACLES[name].path, ORACLES[name].options).model
+    source = scrambled(model, tmp_path / "server", plain_clips(clip), opset=opset)
+    path = reduced(source, tmp_path / "engine", precision)
+    onnx.checker.check_model(path, full_check=True)
+    received = RUNTIMES[precision][-1](path)(source.clips)
+    assert np.abs(received - source.logits).max() <= BUDGETS[precision] * source.allowance
+
+
+@pytest.mark.parametrize("precision", REDUCED)
+def test_the_trained_example_keeps_its_predictions(precision: Precision, tmp_path: Path) -> None:
+    sys.path.insert(0, str(EXAMPLE))
+    try:
+        from data import held_out_clips
+    finally:
+        sys.path.remove(str(EXAMPLE))
+    options = CheckpointOptions(heads=4, frames=16, size=64)
+    model = load_checkpoint(EXAMPLE / "moving_digits.pth", options).model
+    source = scrambled(model, tmp_path / "server", held_out_clips(64)[0])
+    (tmp_path / "engine").mkdir()
+    path = tmp_path / "engine/model.onnx"
+    if precision is Precision.INT8:
+        write_quantised(source.path, path, calibrate(source.path, source.clips[:8]))
+    else:
+        write_typed(source.path, path, precision)
+    answer = RUNTIMES[precision][-1](path)
+    received = np.concatenate([answer(part) for part in np.array_split(source.clips, 8)])
+    np.testing.assert_array_equal(received.argmax(axis=1), source.logits.argmax(axis=1))
+    assert np.abs(received - source.logits).max() <= BUDGETS[precision] * source.allowance
+
+
+# What is in the file
+
+
+def value_types(path: Path) -> tuple[onnx.GraphProto, dict[str, int]]:
+    """The graph, and the element type of every value, as ONNX infers it from the file alone."""
+    graph = onnx.shape_inference.infer_shapes(onnx.load(path), strict_mode=True, check_type=True).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.input, *graph.output)}
+    return graph, types | {tensor.name: tensor.data_type for tensor in graph.initializer}
+
+
+@pytest.mark.parametrize("precision", LOW_PRECISIONS)
+def test_the_file_states_the_type_of_every_product(oracle: Scrambled, precision: Precision, tmp_path: Path) -> None:
+    graph, types = value_types(reduced(oracle, tmp_path / "engine", precision))
+    for node in graph.node:
+        kinds = {types[name] for name in node.input if name}
+        if node.op_type == "MatMul":
+            keyed = set(node.input) & set(KEYED_TENSORS)
+            assert kinds == {onnx.TensorProto.FLOAT if keyed else LOW_TYPES[precision]}, node.name
+        if node.op_type in {"LayerNormalization", "Softmax", "ReduceMean", "ReduceL2", "Div", "Mul"}:
+            assert kinds - {onnx.TensorProto.INT64} == {onnx.TensorProto.FLOAT}, node.name
+        if node.op_type == "Add" and not set(node.input) & {tensor.name for tensor in graph.initializer}:
+            assert kinds == {onnx.TensorProto.FLOAT}, f"residual {node.name}"
+    cast = [node.input[0] for node in graph.node if node.op_type == "Cast"]
+    assert len(cast) == len(set(cast))
+    assert types["logits"] == onnx.TensorProto.FLOAT
+
+
+def test_the_int8_file_states_both_inputs_of_every_linear_layer(oracle: Scrambled, tmp_path: Path) -> None:
+    graph, types = value_types(reduced(oracle, tmp_path / "engine", Precision.INT8))
+    made_by = {name: node for node in graph.node for name in node.output}
+    tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    quantised = 0
+    for node in graph.node:
+        makers = [made_by[name].op_type for name in node.input if name in made_by]
+        if node.op_type == "MatMul" and makers == ["DequantizeLinear"] * 2:
+            weight, scale, zero = made_by[node.input[1]].input
+            assert types[weight] == onnx.TensorProto.INT8
+            assert tensors[scale].shape == (tensors[weight].shape[1],)
+            assert not tensors[zero].any()
+            assert np.abs(tensors[weight].astype(int)).max(axis=0).min() == 127
+            quantised += 1
+    weights = [tensor for tensor in graph.initializer if tensor.name.endswith(".weight")]
+    assert quantised == sum(tensor.name.startswith("blocks.") and len(tensor.dims) == 2 for tensor in weights) > 0
+
+
+@pytest.mark.parametrize("precision", REDUCED)
+def test_keyed_tensors_are_those_of_the_artifact_bit_for_bit(
+    oracle: Scrambled, precision: Precision, tmp_path: Path
+) -> None:
+    path = reduced(oracle, tmp_path / "engine", precision)
+    assert (path.parent / KEYED).read_bytes() == (oracle.path.parent / KEYED).read_bytes()
+    here = {tensor.name: tensor for tensor in onnx.load(path, load_external_data=False).graph.initializer}
+    for name, tensor in read_keyed(path.parent).items():
+        assert {entry.key: entry.value for entry in here[name].external_data}["location"] == KEYED
+        assert tensor.dtype == (np.int64 if name == "readout.index" else np.float32)
+
+
+# A new key
+
+
+@pytest.mark.parametrize("precision", REDUCED)
+def test_a_new_key_is_a_new_keyed_file_and_nothing_else(precision: Precision, clip: np.ndarray, tmp_path: Path) -> None:
+    model, plain = load_tiny(), plain_clips(clip)
+    old = scrambled(model, tmp_path / "old", plain)
+    new = scrambled(model, tmp_path / "new", plain, secret=bytes(32), salt=OTHER_SALT)
+    path = reduced(old, tmp_path / "engine", precision)
+    answer = RUNTIMES[precision][-1]
+    assert np.abs(answer(path)(new.clips) - new.logits).max() > BUDGETS[precision] * new.allowance
+    shutil.copyfile(new.path.parent / KEYED, path.parent / KEYED)
+    assert np.abs(answer(path)(new.clips) - new.logits).max() <= BUDGETS[precision] * new.allowance
+
+
+def test_ranges_of_encrypted_clips_are_those_of_plain_clips_under_every_key(clip: np.ndarray, tmp_path: Path) -> None:
+    model, plain = load_tiny(), plain_clips(clip)
+    first = scrambled(model, tmp_path / "first", plain)
+    second = scrambled(model, tmp_path / "second", plain, secret=bytes(32), salt=OTHER_SALT)
+    (tmp_path / "plain").mkdir()
+    write_onnx(unscrambled(model), tmp_path / "plain/model.onnx", layout=Layout.VIDEO)
+    expected = calibrate(tmp_path / "plain/model.onnx", plain)
+    assert len(expected) == 4 * model.config.depth
+    assert len({round(value, 3) for value in expected.values()}) == len(expected)
+    for source in (first, second):
+        ranges = calibrate(source.path, source.clips)
+        assert ranges == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_range_is_the_largest_over_all_clips(tiny: Scrambled) -> None:
+    apart = [calibrate(tiny.path, clip[None]) for clip in tiny.clips]
+    together = calibrate(tiny.path, tiny.clips)
+    assert together == {name: max(ranges[name] for ranges in apart) for name in together}
+
+
+# Where the files go
+
+
+@pytest.mark.parametrize("precision", REDUCED)
+def test_large_weights_go_to_a_file_beside_the_graph(
+    tiny: Scrambled, precision: Precision, clip: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = reduced(tiny, tmp_path / "inside", precision)
+    monkeypatch.setattr(storage, "EXTERNAL_DATA_BYTES", 10_000)
+    source = scrambled(load_tiny(), tmp_path / "server", plain_clips(clip))
+    beside = reduced(source, tmp_path / "beside", precision)
+    monkeypatch.undo()
+    inside_again = reduced(source, tmp_path / "again", precision)
+    assert {path.name for path in beside.parent.iterdir()} == {"model.onnx", "model.onnx.data", KEYED}
+    assert {path.name for path in inside_again.parent.iterdir()} == {"model.onnx", KEYED}
+    shutil.rmtree(source.path.parent)  # the new graphs need nothing of it
+    answer = RUNTIMES[precision][-1]
+    expected = answer(inside)(tiny.clips)
+    np.testing.assert_array_equal(answer(beside)(tiny.clips), expected)
+    np.testing.assert_array_equal(answer(inside_again)(tiny.clips), expected)
+
+
+# Bad input
+
+
+def with_weight(model: VideoTransformer, name: str, value: float) -> VideoTransformer:
+    weights = {key: np.array(array) for key, array in model.weights.items()}
+    weights[name].flat[0] = value
+    return type(model)(config=model.config, weights=weights, normalisation=model.normalisation)
+
+
+@pytest.mark.parametrize("name", ["blocks.0.mlp.fc1.weight", "blocks.1.attention.projection.bias"])
+def test_a_weight_that_fp16_cannot_hold_is_one_clear_error(name: str, clip: np.ndarray, tmp_path: Path) -> None:
+    source = scrambled(with_weight(load_tiny(), name, 70_000.0), tmp_path / "server", plain_clips(clip))
+    with pytest.raises(PrecisionError, match=f"fp16 cannot hold {name}, whose largest value is 7e\\+04") as caught:
+        reduced(source, tmp_path / "fp16", Precision.FP16)
+    assert "bf16" in caught.value.hint
+    assert not list((tmp_path / "fp16").glob("model*"))
+    reduced(source, tmp_path / "bf16", Precision.BF16)
+
+
+def test_a_keyed_tensor_may_be_as_large_as_it_is(clip: np.ndarray, tmp_path: Path) -> None:
+    source = scrambled(with_weight(load_tiny(), "head.bias", 70_000.0), tmp_path / "server", plain_clips(clip))
+    received = on_matrix_units(reduced(source, tmp_path / "fp16", Precision.FP16))(source.clips)
+    assert np.abs(received - source.logits).max() <= BUDGETS[Precision.FP16] * source.allowance
+
+
+def test_a_type_that_is_not_low_is_refused(tiny: Scrambled, tmp_path: Path) -> None:
+    for precision in (Precision.FP32, Precision.INT8):
+        with pytest.raises(ValueError, match=f"expected fp16 or bf16, received {precision}"):
+            write_typed(tiny.path, tmp_path / "model.onnx", precision)
+
+
+def test_ranges_of_another_model_are_refused(tiny: Scrambled, tmp_path: Path) -> None:
+    ranges = calibrate(tiny.path, tiny.clips[:1])
+    missing = dict(list(ranges.items())[1:])
+    for wrong in ({}, missing, missing | {"blocks.9.mlp.fc1": 1.0}, ranges | {"blocks.9.mlp.fc1": 1.0}):
+        with pytest.raises(PrecisionError, match=f"the model has {len(ranges)} linear layers"):
+            write_quantised(tiny.path, tmp_path / "model.onnx", wrong)
+    for value in (float("nan"), float("inf"), -1.0):
+        with pytest.raises(PrecisionError, match="expected finite ranges"):
+            write_quantised(tiny.path, tmp_path / "model.onnx", ranges | {"blocks.0.mlp.fc1": value})
+    assert not list(tmp_path.iterdir())
+
+
+def test_calibration_needs_a_clip(tiny: Scrambled) -> None:
+    with pytest.raises(ValueError, match="at least one clip"):
+        calibrate(tiny.path, tiny.clips[:0])
+
+
+def test_calibration_refuses_a_model_that_overflows(clip: np.ndarray, tmp_path: Path) -> None:
+    broken = with_weight(load_tiny(), "blocks.0.norm1.weight", 3e38)
+    source = scrambled(broken, tmp_path / "server", plain_clips(clip))
+    with pytest.raises(PrecisionError, match="expected finite ranges"):
+        calibrate(source.path, source.clips)
+
+
+def test_a_layer_that_sees_only_zeros_does_no_harm(tiny: Scrambled, tmp_path: Path) -> None:
+    ranges = calibrate(tiny.path, tiny.clips[:1])
+    write_quantised(tiny.path, tmp_path / "model.onnx", ranges | {"blocks.0.mlp.fc2": 0.0})
+    assert np.isfinite(on_onnxruntime(tmp_path / "model.onnx")(tiny.clips)).all()
+
+
+def test_every_precision_has_a_budget_and_they_widen() -> None:
+    assert list(BUDGETS) == [Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8]
+    assert list(BUDGETS.values()) == sorted(BUDGETS.values())
