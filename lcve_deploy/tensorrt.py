@@ -102,7 +102,8 @@ def find_tensorrt(kind: str) -> TensorRT:
 
 def dtype_name(dtype: Any) -> str:
     """NumPy's name of a library's ``DataType``, for example ``float32``."""
-    return _DTYPES.get(dtype.name, dtype.name.lower())
+    name = str(dtype.name)
+    return _DTYPES.get(name, name.lower())
 
 
 def numeric_version(version: str) -> tuple[int, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ import pytest
 
 from lcve_deploy import CheckpointOptions, ClipGeometry, Normalisation, SecurityKey
 from lcve_deploy.cli import lcve
+from lcve_deploy.gpu import find_gpu
 from lcve_deploy.transformer import IMAGENET
 
 ORACLE = Path(__file__).parent / "data/oracle"
@@ -56,6 +59,24 @@ def _oracles() -> list[Oracle]:
 
 
 ORACLES = {oracle.name: oracle for oracle in _oracles()}
+
+
+def missing_for_gpu_tests() -> str:
+    """What tests marked ``gpu`` need and this machine lacks; empty where nothing is."""
+    if find_gpu() is None:
+        return "no NVIDIA GPU with its driver was found"
+    if importlib.util.find_spec("cupy") is None:
+        return "CuPy is not installed"
+    found = any(importlib.util.find_spec(name) for name in ("tensorrt", "tensorrt_rtx"))
+    return "" if found else "neither TensorRT nor TensorRT-RTX is installed"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip GPU tests where they cannot run; fail them where ``LCVE_REQUIRE_GPU=1`` says that they must."""
+    if item.get_closest_marker("gpu") and (missing := missing_for_gpu_tests()):
+        if os.environ.get("LCVE_REQUIRE_GPU") == "1":
+            pytest.fail(f"LCVE_REQUIRE_GPU=1, but {missing}", pytrace=False)
+        pytest.skip(missing)
 
 
 @pytest.fixture

@@ -1,0 +1,354 @@
+"""Stand-ins for CuPy and TensorRT, so that the code around them runs where there is no GPU.
+
+They keep what makes the real ones hard: work is queued on streams and done only when a stream is
+waited for, "device memory" is apart from the host's, and addresses are plain numbers. A session that
+forgets to wait, or hands over the wrong address, gets wrong logits here too. What they cannot show
+is that the real libraries take these calls: no hardware has seen this code.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx_ir
+import onnxruntime
+
+PLAN = b"plan of "
+
+
+class Stream:
+    """Work in order, done when somebody waits for it."""
+
+    current: Stream
+    by_address: ClassVar[dict[int, Stream]] = {}
+
+    def __init__(self, non_blocking: bool = False) -> None:
+        self.non_blocking, self.queue = non_blocking, list[Callable[[], None]]()
+        self.ptr = 1000 + len(Stream.by_address)
+        Stream.by_address[self.ptr] = self
+
+    def __enter__(self) -> Stream:
+        self.before, Stream.current = Stream.current, self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        Stream.current = self.before
+
+    def record(self) -> Callable[[], None]:
+        """An event: waiting for it does all that is queued before it."""
+        before, done = list(self.queue), list[bool]()
+
+        def event() -> None:
+            if not done:
+                done.append(True)
+                for work in before:
+                    self.queue.remove(work)
+                    work()
+
+        return event
+
+    def wait_event(self, event: Callable[[], None]) -> None:
+        self.queue.append(event)
+
+    def synchronize(self) -> None:
+        while self.queue:
+            self.queue.pop(0)()
+
+
+Stream.current = Stream()
+
+
+class Array:
+    """Device memory."""
+
+    owned: ClassVar[list[np.ndarray]] = []
+
+    def __init__(self, memory: np.ndarray, device: int = 0) -> None:
+        self.memory, self.device = memory, types.SimpleNamespace(id=device)
+        self.shape, self.dtype, self.ndim = memory.shape, memory.dtype, memory.ndim
+        self.data = types.SimpleNamespace(ptr=memory.ctypes.data)
+        Array.owned.append(memory)
+
+    def __getitem__(self, index: Any) -> Array:
+        return Array(self.memory[index], self.device.id)
+
+    def set(self, host: np.ndarray, stream: Stream) -> None:
+        assert host.shape == self.shape
+        assert host.dtype == self.dtype
+        stream.queue.append(lambda: np.copyto(self.memory, host))
+
+    def get(self, *, stream: Stream, out: np.ndarray, blocking: bool) -> np.ndarray:
+        assert not blocking
+        stream.queue.append(lambda: np.copyto(out, self.memory))
+        return out
+
+
+class OutOfMemoryError(MemoryError):
+    pass
+
+
+class CUDARuntimeError(RuntimeError):
+    pass
+
+
+def fake_cupy() -> dict[str, types.ModuleType]:
+    """Modules ``cupy`` and ``cupyx``, for ``sys.modules``."""
+    cupy, cupyx = types.ModuleType("cupy"), types.ModuleType("cupyx")
+    cupy.ndarray = Array
+    cupy.empty = lambda shape, dtype: Array(np.full(shape, 77, dtype))
+    cupy.ascontiguousarray = lambda a: a if a.memory.flags.c_contiguous else Array(np.ascontiguousarray(a.memory))
+    cupy.cuda = types.SimpleNamespace(
+        Device=_device,
+        Stream=Stream,
+        get_current_stream=lambda: Stream.current,
+        memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+        runtime=types.SimpleNamespace(CUDARuntimeError=CUDARuntimeError),
+    )
+    cupyx.empty_pinned = lambda shape, dtype: np.full(shape, 99, dtype)
+    return {"cupy": cupy, "cupyx": cupyx}
+
+
+@contextmanager
+def _device(number: int) -> Iterator[None]:
+    assert number == 0
+    yield
+
+
+class Severity(enum.Enum):
+    INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
+
+
+class DataType(enum.Enum):
+    FLOAT, HALF, UINT8 = range(3)
+
+
+class ILogger:
+    def __init__(self) -> None:
+        pass
+
+
+ILogger.Severity = Severity
+
+_DTYPES = {"FLOAT": DataType.FLOAT, "FLOAT16": DataType.HALF, "UINT8": DataType.UINT8}
+
+
+def _tensor(value: onnx_ir.Value) -> types.SimpleNamespace:
+    shape = tuple(size if isinstance(size, int) else -1 for size in value.shape)
+    return types.SimpleNamespace(name=value.name, dtype=_DTYPES[value.dtype.name], shape=shape)
+
+
+def plan_of(model: Path, batches: tuple[int, int, int] = (1, 2, 3)) -> bytes:
+    """A "plan" that says which graph computes it."""
+    return PLAN + f"{model}|{','.join(map(str, batches))}".encode()
+
+
+class Engine:
+    """Computes a graph with ONNX Runtime, from and to addresses, when its stream is waited for."""
+
+    refittable = True
+
+    def __init__(self, plan: bytes) -> None:
+        path, batches = plan.removeprefix(PLAN).decode().split("|")
+        self.model, self.batches = Path(path), [int(size) for size in batches.split(",")]
+        graph = onnx_ir.load(path).graph
+        self.tensors = {value.name: _tensor(value) for value in (*graph.inputs, *graph.outputs)}
+        self.num_io_tensors = len(self.tensors)
+
+    def get_tensor_name(self, i: int) -> str:
+        return list(self.tensors)[i]
+
+    def get_tensor_dtype(self, name: str) -> DataType:
+        return self.tensors[name].dtype
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return self.tensors[name].shape
+
+    def get_tensor_profile_shape(self, name: str, index: int) -> list[tuple[int, ...]]:
+        assert index == 0
+        return [(size, *self.tensors[name].shape[1:]) for size in self.batches]
+
+    def create_execution_context(self) -> Context:
+        return Context(self)
+
+    def create_serialization_config(self) -> Config:
+        return Config()
+
+    def serialize_with_config(self, config: Config) -> bytes:
+        self.serialized_with = config
+        return plan_of(self.model, tuple(self.batches))
+
+
+class Context:
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.addresses, self.shapes = engine, dict[str, int](), dict[str, tuple[int, ...]]()
+        self.session = onnxruntime.InferenceSession(engine.model)
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self.shapes[name] = shape
+        return self.engine.batches[0] <= shape[0] <= self.engine.batches[2]
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        self.addresses[name] = address
+        return address in {memory.ctypes.data for memory in Array.owned}
+
+    def execute_async_v3(self, stream: int) -> bool:
+        (given, shape), addresses = next(iter(self.shapes.items())), dict(self.addresses)
+        output = next(name for name in addresses if name != given)
+
+        def work() -> None:
+            clips = _at(addresses[given], shape, np.uint8)
+            (logits,) = self.session.run([output], {given: clips})
+            np.copyto(_at(addresses[output], logits.shape, np.float32), logits)
+
+        Stream.by_address[stream].queue.append(work)
+        return True
+
+
+def _at(address: int, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return np.frombuffer((ctypes.c_byte * size).from_address(address), dtype).reshape(shape)
+
+
+class Config:
+    """A builder's or a serialiser's configuration; remembers what was set."""
+
+    def __init__(self) -> None:
+        self.flags, self.cleared, self.pools = set[str](), set[str](), dict[str, int]()
+        self.profiles: list[Any] = []
+        self.cache: TimingCache | None = None
+
+    def set_flag(self, flag: enum.Enum) -> None:
+        self.flags.add(flag.name)
+
+    def clear_flag(self, flag: enum.Enum) -> None:
+        self.cleared.add(flag.name)
+
+    def set_memory_pool_limit(self, pool: enum.Enum, size: int) -> None:
+        self.pools[pool.name] = size
+
+    def add_optimization_profile(self, profile: Any) -> int:
+        self.profiles.append(profile)
+        return len(self.profiles) - 1
+
+    def create_timing_cache(self, content: bytes) -> TimingCache:
+        return TimingCache(content)
+
+    def set_timing_cache(self, cache: TimingCache, ignore_mismatch: bool) -> bool:
+        assert not ignore_mismatch
+        self.cache = cache
+        return not cache.content or cache.content.startswith(b"times")
+
+
+class TimingCache:
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def serialize(self) -> bytes:
+        return self.content
+
+
+class Profile:
+    def set_shape(self, name: str, *shapes: tuple[int, ...]) -> None:
+        self.name, self.shapes = name, shapes
+
+
+class Runtime:
+    def __init__(self, logger: Any) -> None:
+        self.logger = logger
+
+    def deserialize_cuda_engine(self, content: bytes) -> Engine | None:
+        if content.startswith(PLAN):
+            return Engine(content)
+        self.logger.log(Severity.ERROR, "magic tag does not match\n")
+        return None
+
+
+class Builder:
+    built: ClassVar[list[tuple[int, Config]]]
+
+    def __init__(self, logger: Any) -> None:
+        self.logger = logger
+
+    def create_network(self, flags: int) -> types.SimpleNamespace:
+        return types.SimpleNamespace(flags=flags)
+
+    def create_builder_config(self) -> Config:
+        return Config()
+
+    def create_optimization_profile(self) -> Profile:
+        return Profile()
+
+    def build_serialized_network(self, network: Any, config: Config) -> bytes:
+        self.built.append((network.flags, config))
+        if config.cache is not None:
+            config.cache.content += b"times"
+        return plan_of(network.model, tuple(shape[0] for shape in config.profiles[0].shapes))
+
+
+class OnnxParser:
+    num_errors = 0
+
+    def __init__(self, network: Any, logger: Any) -> None:
+        self.network = network
+
+    def parse_from_file(self, path: str) -> bool:
+        graph = onnx_ir.load(path).graph
+        self.network.model = path
+        for name, values in (("input", graph.inputs), ("output", graph.outputs)):
+            tensors = [_tensor(value) for value in values]
+            setattr(self.network, f"num_{name}s", len(tensors))
+            setattr(self.network, f"get_{name}", tensors.__getitem__)
+        return True
+
+
+class Refitter:
+    def __init__(self, engine: Engine, logger: Any) -> None:
+        self.engine = engine
+
+    def refit_cuda_engine(self) -> bool:
+        return True
+
+    def get_missing_weights(self) -> list[str]:
+        return []
+
+
+class OnnxParserRefitter:
+    num_errors = 0
+
+    def __init__(self, refitter: Refitter, logger: Any) -> None:
+        self.refitter = refitter
+
+    def refit_from_file(self, path: str) -> bool:
+        self.refitter.engine.model = Path(path)
+        return True
+
+
+def fake_tensorrt(version: str = "11.4.0.106") -> types.ModuleType:
+    """A module ``tensorrt``; ``module.built`` lists (network flags, configuration) of every build.
+
+    Its classes are its own, so that a test can change them.
+    """
+    module = types.ModuleType("tensorrt")
+    module.__version__, module.ILogger, module.DataType, module.built = version, ILogger, DataType, []
+    for name, members in _ENUMS.items():
+        setattr(module, name, enum.Enum(name, members) if name in _PLAIN else enum.IntEnum(name, members, start=0))
+    for kind in (Runtime, Builder, OnnxParser, Refitter, OnnxParserRefitter):
+        setattr(module, kind.__name__, type(kind.__name__, (kind,), {"built": module.built}))
+    return module
+
+
+_ENUMS = {
+    "NetworkDefinitionCreationFlag": "EXPLICIT_BATCH STRONGLY_TYPED",
+    "BuilderFlag": "REFIT TF32 VERSION_COMPATIBLE STRIP_PLAN",
+    "HardwareCompatibilityLevel": "NONE AMPERE_PLUS",
+    "MemoryPoolType": "WORKSPACE",
+    "SerializationFlag": "EXCLUDE_WEIGHTS INCLUDE_REFIT",
+}
+_PLAIN = ("BuilderFlag", "MemoryPoolType", "SerializationFlag", "HardwareCompatibilityLevel")
