@@ -30,11 +30,12 @@ from lcve_deploy import (
     open_session,
 )
 from lcve_deploy import gpu as gpu_room
-from lcve_deploy.artifact import Manifest, Profile, TensorSpec, read_manifest
+from lcve_deploy.artifact import Manifest, Profile, TensorSpec, read_engine, read_manifest
 from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS
 from lcve_deploy.errors import BuildError, MismatchError, MissingDependencyError, SessionError
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.onnx import OPSETS, write_onnx
+from lcve_deploy.exporters.quantised import calibrate, write_quantised
 from lcve_deploy.exporters.tensorrt import (
     BuildOptions,
     HardwareCompatibility,
@@ -43,14 +44,16 @@ from lcve_deploy.exporters.tensorrt import (
     refit_plan,
 )
 from lcve_deploy.exporters.tensorrt import build as build_room
+from lcve_deploy.exporters.typed import write_typed
 from lcve_deploy.gpu import Gpu, find_gpu
+from lcve_deploy.precision import Precision
 from lcve_deploy.runtime.tensorrt import TensorRTSession
 from lcve_deploy.scrambling import scramble
 from lcve_deploy.tensorrt import TENSORRT, TENSORRT_RTX, TensorRT, find_tensorrt, numeric_version
 from lcve_deploy.transformer import IMAGENET, TransformerConfig, VideoTransformer, weight_shapes
 
 from . import conftest, fake_gpu
-from .conftest import GEOMETRY, ORACLES, SALT, SECRET, Oracle
+from .conftest import GEOMETRY, ORACLES, SALT, SECRET, Oracle, run_error, run_ok
 
 TINY = ORACLES["v1_model_args"]
 GPU = Gpu(name="NVIDIA Nonesuch", capability="8.6")
@@ -368,15 +371,65 @@ def write_fp32(path: Path) -> Graph:
     return write_graph(random_videomae_base(), path)
 
 
+def write_fp16(path: Path) -> Graph:
+    plain = path.parent / "fp32" / path.name
+    plain.parent.mkdir()
+    graph = write_fp32(plain)
+    write_typed(plain, path, Precision.FP16)
+    return dataclasses.replace(graph, model=path)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("write", [pytest.param(write_fp32, id="fp32")])
+@pytest.mark.parametrize("write", [write_fp32, write_fp16], ids=["fp32", "fp16"])
 def test_a_real_engine_of_the_scrambled_videomae_base(
     write: Callable[[Path], Graph], rtx: TensorRT, tmp_path: Path
 ) -> None:
     graph = write(tmp_path / "model.onnx")
     weights = sum(path.stat().st_size for path in (tmp_path / "model.onnx.data", tmp_path / KEYED))
     build_plan(graph.model, tmp_path / "plan", library=rtx, **graph.specs)
-    assert (tmp_path / "plan").stat().st_size > 0.99 * weights
+    assert 0.99 * weights < (tmp_path / "plan").stat().st_size < 1.1 * weights
+
+
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16, Precision.INT8])
+@pytest.mark.parametrize("name", ["v1_gamma", "v2_cos", "v1_first_token", "hf_vivit"])
+def test_graphs_of_every_precision_pass_the_gate(
+    name: str, precision: Precision, rtx: TensorRT, clip: np.ndarray, tmp_path: Path
+) -> None:
+    graph = oracle_graph(ORACLES[name], tmp_path)
+    target = tmp_path / "typed/model.onnx"
+    target.parent.mkdir()
+    if precision is Precision.INT8:
+        encrypted = clip.reshape(1, *(graph.clips.shape[1:]))  # any bytes will do
+        write_quantised(graph.model, target, calibrate(graph.model, encrypted))
+    else:
+        write_typed(graph.model, target, precision)
+    check_graph(target, library=rtx, **graph.specs)
+
+
+# Through the command line
+
+
+def test_an_engine_built_ahead_of_time_is_unproven_until_it_has_run(artifact: Path, tmp_path: Path) -> None:
+    server = artifact / "server"
+    shown = run_ok("build", server, "--engine", "tensorrt-rtx", "--precision", "fp16", "--batch", "1:2:4")
+    assert "unproven, as it cannot run here" in shown
+    record = read_engine(server, "tensorrt-rtx-fp16")
+    assert record.proof is None
+    assert record.profile == Profile(minimum=1, optimum=2, maximum=4)
+    assert set(record.files) == {"engine.plan"}
+    assert "needs an NVIDIA GPU" in run_error("verify", server, "--engine", "tensorrt-rtx-fp16")
+    assert "engine tensorrt-rtx-fp16: not run here" in run_ok("verify", server)
+    assert "unproven, built for" in run_ok("inspect", server)
+    with pytest.raises(SessionError):
+        open_session(server, engine="tensorrt-rtx-fp16")
+
+
+def test_a_failed_build_leaves_nothing(artifact: Path) -> None:
+    server = artifact / "server"
+    error = run_error("build", server, "--engine", "tensorrt-rtx", "--version-compatible")
+    assert "version_compatible has no effect" in error
+    assert not (server / "engines").exists()
+    assert "expected batch sizes" in run_error("build", server, "--engine", "tensorrt-rtx", "--batch", "4:2:1")
 
 
 # Building with ``tensorrt``, of which only a stand-in runs here.
