@@ -10,11 +10,22 @@ import functools
 import re
 from collections import deque
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from lcve_deploy.errors import MissingDependencyError
 
-__all__ = ["TENSORRT", "TENSORRT_RTX", "Log", "TensorRT", "dtype_name", "find_tensorrt", "numeric_version"]
+__all__ = [
+    "TENSORRT",
+    "TENSORRT_RTX",
+    "Log",
+    "TensorRT",
+    "dtype_name",
+    "find_tensorrt",
+    "numeric_version",
+    "parser_errors",
+    "refit_engine",
+]
 
 TENSORRT: Final = "tensorrt"
 TENSORRT_RTX: Final = "tensorrt-rtx"
@@ -23,6 +34,7 @@ _NAMES: Final = {TENSORRT: "TensorRT", TENSORRT_RTX: "TensorRT-RTX"}
 _DTYPES: Final = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
 _KEPT_MESSAGES: Final = 64
 _QUOTE_LENGTH: Final = 300
+_SHOWN_ERRORS: Final = 5
 
 
 class Log:
@@ -110,6 +122,41 @@ def numeric_version(version: str) -> tuple[int, ...]:
     """The numbers of a version, for comparing: ``10.14.1.48.post1`` is (10, 14, 1, 48)."""
     match = re.match(r"\d+(?:\.\d+)*", version)
     return tuple(map(int, match[0].split("."))) if match else ()
+
+
+def parser_errors(parser: Any) -> str:
+    """Everything that a parser, or a parser that refits, found wrong; empty where nothing is."""
+    errors = [parser.get_error(i) for i in range(parser.num_errors)]
+    lines = list(dict.fromkeys(_line(error) for error in errors))
+    more = f"; and {len(lines) - _SHOWN_ERRORS} more" if len(lines) > _SHOWN_ERRORS else ""
+    return "; ".join(lines[:_SHOWN_ERRORS]) + more
+
+
+def refit_engine(library: TensorRT, engine: Any, model: Path) -> str:
+    """Put the weights of an ONNX file into an engine that was built refittable or stripped.
+
+    Written by the documentation of both libraries; no hardware has run it yet.
+
+    Returns:
+        What went wrong; empty where nothing did. After a failure the engine is of no use.
+
+    Source: documentation of TensorRT, "Refitting an Engine"; of TensorRT-RTX, "CPU-Only AOT and
+    TensorRT-RTX Engines", refitting directly with ONNX models.
+    """
+    library.log.clear()
+    refitter = library.module.Refitter(engine, library.log.logger)
+    parser = library.module.OnnxParserRefitter(refitter, library.log.logger)
+    if not parser.refit_from_file(str(model)):
+        return parser_errors(parser) or library.log.quote()
+    if not refitter.refit_cuda_engine():
+        missing = ", ".join(refitter.get_missing_weights())
+        return library.log.quote() + (f" (weights missing: {missing})" if missing else "")
+    return ""
+
+
+def _line(error: Any) -> str:
+    where = " ".join(part for part in (error.node_operator(), error.node_name()) if part)
+    return f"{where}: {error.desc()}" if where else str(error.desc())
 
 
 def _load(kind: str) -> Any:

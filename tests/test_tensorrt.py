@@ -32,7 +32,7 @@ from lcve_deploy import (
 from lcve_deploy import gpu as gpu_room
 from lcve_deploy.artifact import Manifest, Profile, TensorSpec, read_engine, read_manifest
 from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS
-from lcve_deploy.errors import BuildError, MismatchError, MissingDependencyError, SessionError
+from lcve_deploy.errors import BuildError, DeviceError, MismatchError, MissingDependencyError, SessionError
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.onnx import OPSETS, write_onnx
 from lcve_deploy.exporters.quantised import calibrate, write_quantised
@@ -791,31 +791,43 @@ def test_the_real_library_refuses_a_truncated_plan(tiny: Graph, rtx: TensorRT, t
         room._open(tmp_path / "plan", runtime, rtx)
 
 
-class Validity:
-    """What TensorRT-RTX adds: a look at a plan's header."""
-
-    def __init__(self, module: object, diagnostics: int) -> None:
-        import enum
-
-        module.EngineValidity = enum.Enum("EngineValidity", "VALID SUBOPTIMAL INVALID")
-        module.EngineInvalidityDiagnostics = enum.IntFlag("Diagnostics", "VERSION_MISMATCH UNSUPPORTED_CC")
-        self.answer = (module.EngineValidity.INVALID if diagnostics else module.EngineValidity.VALID, diagnostics)
-
-    def __call__(self, runtime: object, content: bytes) -> tuple[object, int]:
-        return self.answer
-
-
 @pytest.mark.parametrize(
-    ("diagnostics", "says"), [(0, ""), (2, "unsupported cc"), (3, "version mismatch, unsupported")]
+    ("diagnostics", "error", "says"),
+    [
+        (["UNSUPPORTED_CC"], DeviceError, "it is not for this GPU"),
+        (["OLD_CUDA_DRIVER", "CUDA_ERROR"], DeviceError, "the GPU's driver is too old, CUDA does not work"),
+        (["VERSION_MISMATCH"], SessionError, "another version built it"),
+        (["VERSION_MISMATCH", "UNSUPPORTED_CC"], SessionError, "another version built it, it is not for this GPU"),
+        ([], SessionError, "it gave no reason"),
+    ],
 )
-def test_what_the_library_knows_from_the_header_is_said(diagnostics: int, says: str, machine: Machine) -> None:
-    machine.module.Runtime.get_engine_validity = lambda runtime, content: validity(runtime, content)
-    validity = Validity(machine.module, diagnostics)
-    if not says:
-        assert machine.open().device
-        return
-    with pytest.raises(SessionError, match=f"cannot run .* on this machine: {says}"):
+def test_what_the_library_knows_from_the_header_is_said(
+    diagnostics: list[str], error: type[SessionError], says: str, machine: Machine, rtx: TensorRT
+) -> None:
+    for name in ("EngineValidity", "EngineInvalidityDiagnostics"):  # which TensorRT-RTX alone has
+        setattr(machine.module, name, getattr(rtx.module, name))
+    flags = machine.module.EngineInvalidityDiagnostics.__members__
+    found = sum(int(flags[name]) for name in diagnostics)
+    validity = machine.module.EngineValidity
+    machine.module.Runtime.get_engine_validity = lambda runtime, content: (validity.VALID, 0)
+    assert machine.open().device
+    machine.module.Runtime.get_engine_validity = lambda runtime, content: (validity.INVALID, found)
+    with pytest.raises(SessionError, match=r"cannot run .* on this machine") as caught:
         machine.open()
+    assert type(caught.value) is error
+    assert sorted(str(caught.value).split("this machine: ")[1].split(", ")) == sorted(says.split(", "))
+
+
+def test_a_stripped_plan_gets_its_weights_when_it_is_opened(
+    machine: Machine, tmp_path: Path, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = oracle_graph(TINY, tmp_path, salt=bytes(16))
+    clips = encrypted(machine.manifest, clip, 2)
+    (expected,) = onnxruntime.InferenceSession(graph.model).run(["logits"], {"clips": clips.values})
+    np.testing.assert_allclose(machine.open(weights=graph.model).run(clips), expected, atol=1e-6)
+    monkeypatch.setattr(machine.module.OnnxParserRefitter, "refit_from_file", lambda parser, path: False)
+    with pytest.raises(SessionError, match="do not fit"):
+        machine.open(weights=graph.model)
 
 
 @pytest.mark.parametrize(
@@ -841,7 +853,7 @@ def test_an_engine_of_other_batches_than_its_record_says_is_refused(machine: Mac
 
 def test_opening_without_a_gpu_is_one_sentence(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lcve_deploy.runtime.tensorrt.find_gpu", lambda: None)
-    with pytest.raises(SessionError) as caught:
+    with pytest.raises(DeviceError) as caught:
         machine.open()
     assert str(caught.value) == "TensorRT needs an NVIDIA GPU and its driver, and none was found here"
     assert "CPU" in caught.value.hint
@@ -941,10 +953,10 @@ def test_weights_that_do_not_fit_are_refused_by_name(
 ) -> None:
     monkeypatch.setattr(machine.module.Refitter, "refit_cuda_engine", lambda refitter: False)
     monkeypatch.setattr(machine.module.Refitter, "get_missing_weights", lambda refitter: ["head.bias"])
-    with pytest.raises(BuildError, match=r"could not refit the engine: .*weights missing: head\.bias"):
+    with pytest.raises(BuildError, match=r"do not fit .*weights missing: head\.bias"):
         refit(tiny.model, tmp_path / "refitted.plan")
     monkeypatch.setattr(machine.module.OnnxParserRefitter, "refit_from_file", lambda parser, path: False)
-    with pytest.raises(BuildError, match="do not fit the engine"):
+    with pytest.raises(BuildError, match="do not fit"):
         refit(tiny.model, tmp_path / "refitted.plan")
     assert not (tmp_path / "refitted.plan").exists()
 

@@ -158,6 +158,7 @@ def open_engine(
                 built_with=record.builder.get(record.kind, ""),
                 profile=record.profile or Profile(),
                 version_compatible="version_compatible" in record.options,
+                weights=graph if "stripped" in record.options else None,
             )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,13 +21,28 @@ from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import DeviceError, MissingDependencyError, SessionError
 from lcve_deploy.gpu import Gpu, find_gpu
 from lcve_deploy.runtime.session import check_clip
-from lcve_deploy.tensorrt import TensorRT, dtype_name, find_tensorrt, numeric_version
+from lcve_deploy.tensorrt import TensorRT, dtype_name, find_tensorrt, numeric_version, refit_engine
 
 __all__ = ["TensorRTSession"]
 
 _DEVICE: Final = 0
 _PROFILE: Final = 0
 _MEMORY_HINT: Final = "free memory on the GPU, or build the engine with a smaller maximum batch"
+
+_OF_THE_MACHINE: Final[Mapping[str, str]] = {
+    "UNSUPPORTED_CC": "it is not for this GPU",
+    "OLD_CUDA_DRIVER": "the GPU's driver is too old",
+    "OLD_CUDA_RUNTIME": "the CUDA runtime is too old",
+    "INSUFFICIENT_GPU_MEMORY": "the GPU has too little memory",
+    "CUDA_ERROR": "CUDA does not work",
+}
+"""What a plan's header shows to be wrong here, though the plan may run on another machine."""
+
+_OF_THE_PLAN: Final[Mapping[str, str]] = {
+    "VERSION_MISMATCH": "another version built it",
+    "MALFORMED_ENGINE": "it is damaged, or no engine",
+}
+"""What is wrong with it on any machine that has this library."""
 
 
 class TensorRTSession:
@@ -41,11 +56,14 @@ class TensorRTSession:
         profile: batch sizes that it was built for.
         version_compatible: whether it was built to run in later versions too. Such a plan carries code
             that the library executes, so it must come from a builder that is trusted.
+        weights: the graph that a stripped plan was built from, which gives it its weights; None for a plan
+            that has them.
 
     Raises:
         MissingDependencyError: the library or CuPy is not installed.
-        SessionError: no GPU here, a version that cannot run the plan, a plan that is damaged, foreign or for
-            other GPUs, too little memory, or an engine that is not what the manifest says.
+        DeviceError: no GPU here, or one that the plan is not for.
+        SessionError: a version that cannot run the plan, a plan that is damaged or foreign, weights that do not
+            fit it, too little memory, or an engine that is not what the manifest says.
     """
 
     def __init__(
@@ -57,6 +75,7 @@ class TensorRTSession:
         built_with: str,
         profile: Profile,
         version_compatible: bool = False,
+        weights: Path | None = None,
     ) -> None:
         self._library = find_tensorrt(kind)
         _check_version(plan, self._library, built_with, version_compatible=version_compatible)
@@ -69,6 +88,8 @@ class TensorRTSession:
             if version_compatible:
                 self._runtime.engine_host_code_allowed = True
             self._engine = _open(plan, self._runtime, self._library)
+            if weights is not None:
+                _give_weights(self._engine, plan, weights, self._library)
             _check_engine(self._engine, manifest, profile)
             self._context = _context(self._engine, self._library)
             self._buffers = _allocate(manifest, profile)
@@ -202,9 +223,7 @@ def _import_cupy(extra: str) -> Any:
 
 def _open(plan: Path, runtime: Any, library: TensorRT) -> Any:
     content = plan.read_bytes()
-    problems = _invalidity(content, runtime, library)
-    if problems:
-        raise SessionError(f"{library} cannot run {plan} on this machine: {problems}", hint=_rebuild(plan, library))
+    _check_validity(plan, content, runtime, library)
     library.log.clear()
     engine = runtime.deserialize_cuda_engine(content)
     if engine is None:
@@ -219,16 +238,26 @@ def _rebuild(plan: Path, library: TensorRT) -> str:
     return f"rebuild the engine here: lcve build {plan.parent.parent.parent} --engine {library.kind}"
 
 
-def _invalidity(content: bytes, runtime: Any, library: TensorRT) -> str:
-    """What the library knows from a plan's header to be wrong; empty where it knows nothing, or cannot tell."""
+def _check_validity(plan: Path, content: bytes, runtime: Any, library: TensorRT) -> None:
+    """What a library that can look at a plan's header knows to be wrong, before it is loaded."""
     if not hasattr(runtime, "get_engine_validity"):
-        return ""
+        return
+    library.log.clear()
     validity, diagnostics = runtime.get_engine_validity(content)
     if validity != library.member("EngineValidity", "INVALID"):
-        return ""
+        return
     members = library.module.EngineInvalidityDiagnostics.__members__.items()
-    found = [name.lower().replace("_", " ") for name, flag in members if int(diagnostics) & int(flag)]
-    return ", ".join(found) or library.log.quote()
+    found = [name for name, flag in members if int(diagnostics) & int(flag)]
+    known = {**_OF_THE_MACHINE, **_OF_THE_PLAN}
+    reasons = ", ".join(known.get(name, name) for name in found) or library.log.quote()
+    kind = DeviceError if found and set(found) <= set(_OF_THE_MACHINE) else SessionError
+    raise kind(f"{library} cannot run {plan} on this machine: {reasons}", hint=_rebuild(plan, library))
+
+
+def _give_weights(engine: Any, plan: Path, weights: Path, library: TensorRT) -> None:
+    problem = refit_engine(library, engine, weights)
+    if problem:
+        raise SessionError(f"the weights of {weights} do not fit {plan}: {problem}", hint=_rebuild(plan, library))
 
 
 def _check_engine(engine: Any, manifest: Manifest, profile: Profile) -> None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from lcve_deploy.artifact import TensorSpec
 from lcve_deploy.errors import BuildError
 from lcve_deploy.exporters.tensorrt.double import refuse_double
-from lcve_deploy.tensorrt import TensorRT, dtype_name
+from lcve_deploy.tensorrt import TensorRT, dtype_name, parser_errors
 
-__all__ = ["ParsedGraph", "check_graph", "parse_graph", "parser_errors"]
-
-_SHOWN: Final = 5
+__all__ = ["ParsedGraph", "check_graph", "parse_graph"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,19 +59,6 @@ def parse_graph(model: Path, *, clips: TensorSpec, logits: TensorSpec, library: 
     _require(model, "inputs", [clips], [network.get_input(i) for i in range(network.num_inputs)])
     _require(model, "outputs", [logits], [network.get_output(i) for i in range(network.num_outputs)])
     return ParsedGraph(builder=builder, network=network, parser=parser)
-
-
-def parser_errors(parser: Any) -> str:
-    """Everything that a parser, or a parser that refits, found wrong; empty where nothing is."""
-    errors = [parser.get_error(i) for i in range(parser.num_errors)]
-    lines = list(dict.fromkeys(_line(error) for error in errors))
-    more = f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
-    return "; ".join(lines[:_SHOWN]) + more
-
-
-def _line(error: Any) -> str:
-    where = " ".join(part for part in (error.node_operator(), error.node_name()) if part)
-    return f"{where}: {error.desc()}" if where else str(error.desc())
 
 
 def _new_builder(library: TensorRT) -> Any:

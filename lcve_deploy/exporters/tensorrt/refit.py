@@ -2,9 +2,6 @@
 
 Written by the documentation of both libraries; no hardware has run it yet. A refitted plan must answer
 the probe again: version 11.3 of TensorRT is documented to lose biases of refittable engines.
-
-Source: documentation of TensorRT, "Refitting an Engine"; of TensorRT-RTX, "CPU-Only AOT and
-TensorRT-RTX Engines", refitting directly with ONNX models.
 """
 
 from __future__ import annotations
@@ -13,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lcve_deploy.errors import BuildError
-from lcve_deploy.exporters.tensorrt.parse import parser_errors
 from lcve_deploy.gpu import find_gpu
-from lcve_deploy.tensorrt import TensorRT
+from lcve_deploy.tensorrt import TensorRT, refit_engine
 
 __all__ = ["refit_plan"]
 
@@ -46,25 +42,11 @@ def refit_plan(plan: Path, model: Path, target: Path, *, library: TensorRT) -> N
         raise BuildError(f"{library} cannot open {plan}: {library.log.quote()}", hint="build the engine again")
     if not engine.refittable:
         raise BuildError(f"{plan} was not built refittable", hint="build the engine again, with the option refittable")
-    _refit(engine, model, library)
+    problem = refit_engine(library, engine, model)
+    if problem:
+        raise BuildError(f"the weights of {model} do not fit {plan}: {problem}", hint="build the engine again")
     with target.open("wb") as file:
         file.write(_serialize(engine, library))
-
-
-def _refit(engine: Any, model: Path, library: TensorRT) -> None:
-    refitter = library.module.Refitter(engine, library.log.logger)
-    parser = library.module.OnnxParserRefitter(refitter, library.log.logger)
-    if not parser.refit_from_file(str(model)):
-        raise BuildError(
-            f"the weights of {model} do not fit the engine: {parser_errors(parser) or library.log.quote()}",
-            hint="build the engine again",
-        )
-    if not refitter.refit_cuda_engine():
-        missing = ", ".join(refitter.get_missing_weights()) or "none"
-        raise BuildError(
-            f"{library} could not refit the engine: {library.log.quote()} (weights missing: {missing})",
-            hint="build the engine again",
-        )
 
 
 def _serialize(engine: Any, library: TensorRT) -> Any:
