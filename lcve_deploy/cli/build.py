@@ -57,7 +57,7 @@ class _Batch(click.ParamType):  # type: ignore[type-arg]
     "--compute-capability", multiple=True, metavar="X.Y", help="TensorRT-RTX: GPU to build for; may be repeated."
 )
 @click.option("--refittable", is_flag=True, help="TensorRT: let a new key replace weights without a build.")
-@click.option("--stripped", is_flag=True, help="TensorRT: leave the weights out, for --refit to put back.")
+@click.option("--stripped", is_flag=True, help="TensorRT: leave the weights out; opening puts them back.")
 @click.option("--refit", metavar="NAME", help="TensorRT: put the weights into the plan of this engine; no build.")
 @click.option("--workspace", type=click.IntRange(min=1), help="TensorRT: largest scratch memory, MiB.")
 @as_json

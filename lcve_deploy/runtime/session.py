@@ -61,7 +61,7 @@ class Session(Protocol):
         """Logits of encrypted clips, in the artifact's own label order.
 
         Args:
-            clip: uint8 NumPy values ``[batch, N, L]`` or ``[batch, T, H, W, C]``.
+            clip: uint8 values ``[batch, N, L]`` or ``[batch, T, H, W, C]``: NumPy, or CuPy for a TensorRT session.
 
         Returns:
             float32 ``[batch, classes]``.

@@ -40,6 +40,7 @@ from lcve_deploy.tensorrt import find_tensorrt
 __all__ = ["BuildOptions", "build"]
 
 _TENSORRT: Final = (EngineKind.TENSORRT, EngineKind.TENSORRT_RTX)
+_TYPED: Final = "typed"
 _PACKAGES: Final = ("lcve-deploy", "onnxruntime", "onnxruntime-gpu", "openvino", "onnx-ir")
 
 
@@ -209,11 +210,11 @@ def _make_plan(
     refit: Path | None,
     progress: Progress,
 ) -> EngineRecord:
-    """A TensorRT engine, from the artifact's graph or a typed one that is not kept."""
+    """A TensorRT engine, from the artifact's graph or a typed one, which only a stripped plan keeps beside it."""
     library, graph = find_tensorrt(options.kind), server / MODEL
     if _needs_graph(options):
-        graph = stage / "graph" / MODEL
-        graph.parent.mkdir()
+        graph = stage / _TYPED / MODEL if not options.plan.stripped else stage / MODEL
+        graph.parent.mkdir(exist_ok=True)
         _write_graph(server / MODEL, graph, options.precision, record.ranges, progress)
     if refit:
         progress("refitting the engine", 0, 1)
@@ -231,7 +232,7 @@ def _make_plan(
             progress=progress,
         )
         builder, target = dict(built.builder), built.target
-    shutil.rmtree(stage / "graph", ignore_errors=True)
+    shutil.rmtree(stage / _TYPED, ignore_errors=True)
     return dataclasses.replace(
         record,
         builder={**record.builder, **builder},

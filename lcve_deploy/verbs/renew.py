@@ -12,7 +12,7 @@ from typing import Final
 
 from lcve_deploy.artifact import EngineKind, EngineRecord, Profile, list_engines, read_engine
 from lcve_deploy.artifact.engines import check_engine, engine_folder
-from lcve_deploy.errors import LcveError
+from lcve_deploy.errors import BuildError, LcveError, ParityError
 from lcve_deploy.exporters.tensorrt import BuildOptions as PlanOptions
 from lcve_deploy.gpu import find_gpu
 from lcve_deploy.progress import Progress, silent
@@ -69,20 +69,27 @@ def options_of(record: EngineRecord) -> BuildOptions:
 
 
 def _renew(old: Path, new: Path, name: str, progress: Progress) -> Renewed:
+    def named(stage: str, done: int, total: int) -> None:
+        progress(f"{name}: {stage}", done, total)
+
     try:
         record = read_engine(old, name)
         check_engine(old, record)
-        renewed = build(
-            new,
-            options_of(record),
-            ranges=record.ranges,
-            refit=engine_folder(old, name) / PLAN if _can_refit(record) else None,
-            progress=lambda stage, *steps: progress(f"{name}: {stage}", *steps),
-        )
+        return Renewed(name=name, record=_refitted(old, new, record, named) or _rebuilt(new, record, named))
     except LcveError as error:
         return Renewed(name=name, record=None, reason=str(error))
-    return Renewed(name=name, record=renewed)
 
 
-def _can_refit(record: EngineRecord) -> bool:
-    return "refittable" in record.options and find_gpu() is not None
+def _refitted(old: Path, new: Path, record: EngineRecord, progress: Progress) -> EngineRecord | None:
+    """The engine with new weights; None where only a build can do it."""
+    if "refittable" not in record.options or find_gpu() is None:
+        return None
+    plan = engine_folder(old, record.name) / PLAN
+    try:
+        return build(new, options_of(record), ranges=record.ranges, refit=plan, progress=progress)
+    except (BuildError, ParityError):  # refitting is known to fail, or to lose weights, in some versions
+        return None
+
+
+def _rebuilt(new: Path, record: EngineRecord, progress: Progress) -> EngineRecord:
+    return build(new, options_of(record), ranges=record.ranges, progress=progress)
