@@ -24,6 +24,6 @@ BUDGETS: Final[dict[Precision, float]] = {
     Precision.FP32: 1e-4,
     Precision.FP16: 2e-3,
     Precision.BF16: 2e-2,
-    Precision.INT8: 1e-1,
+    Precision.INT8: 5e-2,
 }
 """Largest ``|Δlogit|`` from the float64 reference, for a logit scale of 1; larger logits scale it up."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -194,6 +195,16 @@ def test_the_trained_example_keeps_its_predictions(
     assert (label_order[received.argmax(axis=1)] == actions).mean() >= 0.95
 
 
+def test_int8_does_not_saturate_where_products_are_added_up_in_16_bits(tiny: Scrambled, tmp_path: Path) -> None:
+    path = reduced(tiny, tmp_path / "engine", Precision.INT8)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # products in float32
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    (expected,) = session.run(None, {"clips": tiny.clips})
+    for runtime in RUNTIMES[Precision.INT8]:
+        np.testing.assert_allclose(runtime(path)(tiny.clips), expected, atol=2e-3, err_msg=runtime.__name__)
+
+
 # What is in the file
 
 
@@ -221,6 +232,12 @@ def test_the_file_states_the_type_of_every_product(oracle: Scrambled, precision:
     assert types["logits"] == onnx.TensorProto.FLOAT
 
 
+def same_sign_sums(weight: np.ndarray) -> np.ndarray:
+    """|sums| of the neighbouring inputs' weights that have one sign, ``[2 · pairs, out]``."""
+    pairs = weight.reshape(-1, 2, weight.shape[1])
+    return np.concatenate([np.maximum(sign * pairs, 0).sum(axis=1) for sign in (1, -1)])
+
+
 def test_the_int8_file_states_both_inputs_of_every_linear_layer(oracle: Scrambled, tmp_path: Path) -> None:
     graph, types = value_types(reduced(oracle, tmp_path / "engine", Precision.INT8))
     made_by = {name: node for node in graph.node for name in node.output}
@@ -233,7 +250,8 @@ def test_the_int8_file_states_both_inputs_of_every_linear_layer(oracle: Scramble
             assert types[weight] == onnx.TensorProto.INT8
             assert tensors[scale].shape == (tensors[weight].shape[1],)
             assert not tensors[zero].any()
-            assert np.abs(tensors[weight].astype(int)).max(axis=0).min() == 127
+            assert same_sign_sums(tensors[weight].astype(int)).max(axis=0).min() >= 120
+            assert same_sign_sums(tensors[weight].astype(int)).max() <= 128  # or 16-bit sums saturate
             quantised += 1
     weights = [tensor for tensor in graph.initializer if tensor.name.endswith(".weight")]
     assert quantised == sum(tensor.name.startswith("blocks.") and len(tensor.dims) == 2 for tensor in weights) > 0
@@ -314,7 +332,7 @@ def test_large_weights_go_to_a_file_beside_the_graph(
 def with_weight(model: VideoTransformer, name: str, value: float) -> VideoTransformer:
     weights = {key: np.array(array) for key, array in model.weights.items()}
     weights[name].flat[0] = value
-    return type(model)(config=model.config, weights=weights, normalisation=model.normalisation)
+    return dataclasses.replace(model, weights=weights)
 
 
 @pytest.mark.parametrize("name", ["blocks.0.mlp.fc1.weight", "blocks.1.attention.projection.bias"])

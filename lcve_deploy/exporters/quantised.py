@@ -1,9 +1,9 @@
 """The canonical graph with the blocks' linear layers in int8, as QuantizeLinear and DequantizeLinear.
 
 Activations are quantised per tensor and weights per output channel, both symmetrically, which every
-engine takes. The ranges of the activations come from encrypted clips: a permutation of the tokens
-changes no largest value, so nobody has to show a plain clip, and a graph with a new key keeps the
-ranges of the old one.
+engine takes. Weights stay small enough for CPUs that add products in 16 bits. The ranges of the
+activations come from encrypted clips: a permutation of the tokens changes no largest value, so nobody
+has to show a plain clip, and a graph with a new key keeps the ranges of the old one.
 """
 
 from __future__ import annotations
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 __all__ = ["calibrate", "write_quantised"]
 
 _LARGEST: Final = 127
+"""Steps to either side of zero, for an activation and for a sum of two neighbouring weights of one sign.
+
+CPUs without VNNI multiply int8 as unsigned activations, up to 255, by signed weights, and add two
+neighbouring products in 16 bits, which saturate in silence. A sum of weights of at most 128 keeps that
+from happening, and one of 127 steps is at most 128 once both are rounded.
+"""
+
 _WEIGHT: Final = ".weight"
 
 Floats = npt.NDArray[np.float32]
@@ -148,6 +155,19 @@ def _scale(largest: float | Floats) -> Any:
     return np.where(np.asarray(largest) > 0, np.asarray(largest, np.float32) / _LARGEST, np.float32(1))
 
 
+def _largest_of_pairs(weight: Floats) -> Floats:
+    """For each output of ``[in, out]``: largest ``|sum|`` of two neighbouring inputs' weights of one sign.
+
+    Never less than the largest ``|weight|``.
+    """
+    even, odd = weight[::2], weight[1::2]
+    if len(even) > len(odd):
+        odd = np.concatenate([odd, np.zeros_like(weight[:1])])
+    sums = (np.maximum(sign * even, 0) + np.maximum(sign * odd, 0) for sign in (1, -1))
+    largest: Floats = np.maximum(*(of_one_sign.max(axis=0) for of_one_sign in sums))
+    return largest
+
+
 def _through_int8(graph: ir.Graph, before: ir.Node, x: ir.Value, scale: ir.Value, zero: ir.Value) -> ir.Value:
     import onnx_ir as ir
 
@@ -166,7 +186,7 @@ def _through_int8_weight(graph: ir.Graph, before: ir.Node, name: str, weight: ir
     if original is None:
         return weight
     array = original.numpy()
-    scales = _scale(np.abs(array).max(axis=0))
+    scales = _scale(_largest_of_pairs(array))
 
     def make() -> ir.TensorProtocol:
         return ir.tensor(np.rint(original.numpy() / scales).astype(np.int8), name=weight.name)

@@ -31,7 +31,9 @@ def load_graph(path: Path) -> ir.Model:
     try:
         import onnx_ir as ir
     except ImportError as error:
-        raise MissingDependencyError("changing a graph needs onnx-ir", hint="pip install onnx-ir") from error
+        raise MissingDependencyError(
+            "changing a graph needs onnx-ir", hint="pip install 'lcve-deploy[build]'"
+        ) from error
     model = ir.load(path)
     for value in model.graph.initializers.values():
         if isinstance(value.const_value, ir.ExternalTensor):
