@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import platform
 import sys
 import threading
 from collections.abc import Callable
@@ -92,6 +93,8 @@ def oracle_graph(oracle: Oracle, folder: Path, **options: object) -> Graph:
 
 @pytest.fixture(scope="session")
 def rtx() -> TensorRT:
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        pytest.skip("TensorRT-RTX is built for Linux on x86-64")
     return find_tensorrt(TENSORRT_RTX)
 
 
