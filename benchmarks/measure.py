@@ -38,19 +38,24 @@ def seconds(work: Work) -> float:
     return time.perf_counter() - started
 
 
-def interleaved(first: Work, second: Work, *, pairs: int, warm_up: int = 1) -> Ratio:
-    """Run both in turn, the order alternating from pair to pair."""
+def interleaved(first: Work, second: Work, *, pairs: int, warm_up: int = 1, afterwards: Work = lambda: None) -> Ratio:
+    """Run both in turn, the order alternating from pair to pair; ``afterwards`` runs untimed after each."""
     for _ in range(warm_up):
         first()
+        afterwards()
         second()
+        afterwards()
     ones, twos = [], []
     for pair in range(pairs):
-        if pair % 2:
-            twos.append(seconds(second))
-            ones.append(seconds(first))
-        else:
-            ones.append(seconds(first))
-            twos.append(seconds(second))
+        for work, times in ((second, twos), (first, ones)) if pair % 2 else ((first, ones), (second, twos)):
+            times.append(seconds(work))
+            afterwards()
+    return ratio_of(ones, twos)
+
+
+def ratio_of(ones: list[float], twos: list[float]) -> Ratio:
+    """The ratio of paired times, seconds."""
+    pairs = len(ones)
     ratios = sorted(two / one for one, two in zip(ones, twos, strict=True))
     return Ratio(
         ratio=median(ratios),

@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from lcve_deploy.runtime import ProbeReport, Session, open_session, verify_engine, verify_server
     from lcve_deploy.schedule import Orders, derive_label_order, derive_orders
     from lcve_deploy.transformer import Normalisation
+    from lcve_deploy.verbs.apply import ApplyResult, apply_delta
     from lcve_deploy.verbs.build import BuildOptions, build
     from lcve_deploy.verbs.export import ExportOptions, ExportResult, export
     from lcve_deploy.verbs.fastest import EngineChoice, build_fastest
+    from lcve_deploy.verbs.rotate import RotateResult, rotate, rotate_delta
     from lcve_deploy.verbs.verify import verify
 
 _ROOMS: Final = {
@@ -54,9 +56,11 @@ _ROOMS: Final = {
     "runtime": ("ProbeReport", "Session", "open_session", "verify_engine", "verify_server"),
     "schedule": ("Orders", "derive_label_order", "derive_orders"),
     "transformer": ("Normalisation",),
+    "verbs.apply": ("ApplyResult", "apply_delta"),
     "verbs.build": ("BuildOptions", "build"),
     "verbs.export": ("ExportOptions", "ExportResult", "export"),
     "verbs.fastest": ("EngineChoice", "build_fastest"),
+    "verbs.rotate": ("RotateResult", "rotate", "rotate_delta"),
     "verbs.verify": ("verify",),
 }
 _HOME: Final = {name: room for room, names in _ROOMS.items() for name in names}

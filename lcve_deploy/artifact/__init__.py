@@ -4,10 +4,19 @@ Nothing in this package can reach a key.
 """
 
 from lcve_deploy.artifact.client_settings import ClientSettings, read_client, write_client
-from lcve_deploy.artifact.digests import FileRecord, record_files, verify_files
+from lcve_deploy.artifact.digests import FileRecord, copy_files, record_files, record_of, verify_files
 from lcve_deploy.artifact.engines import EngineKind, EngineRecord, Proof, list_engines, read_engine
-from lcve_deploy.artifact.manifest import Manifest, TensorSpec, manifest_digest, read_manifest, write_manifest
-from lcve_deploy.artifact.probe import Probe, read_probe, write_probe
+from lcve_deploy.artifact.keyed import check_keyed, read_keyed, write_keyed
+from lcve_deploy.artifact.manifest import (
+    Manifest,
+    TensorSpec,
+    manifest_bytes,
+    manifest_digest,
+    read_manifest,
+    write_manifest,
+)
+from lcve_deploy.artifact.matching import Relation, relate
+from lcve_deploy.artifact.probe import Probe, carry_probe, read_probe, write_probe
 from lcve_deploy.artifact.profile import Profile
 
 __all__ = [
@@ -19,16 +28,25 @@ __all__ = [
     "Probe",
     "Profile",
     "Proof",
+    "Relation",
     "TensorSpec",
+    "carry_probe",
+    "check_keyed",
+    "copy_files",
     "list_engines",
+    "manifest_bytes",
     "manifest_digest",
     "read_client",
     "read_engine",
+    "read_keyed",
     "read_manifest",
     "read_probe",
     "record_files",
+    "record_of",
+    "relate",
     "verify_files",
     "write_client",
+    "write_keyed",
     "write_manifest",
     "write_probe",
 ]

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import io
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Final
 
 from lcve_deploy.errors import ArtifactError
 
-__all__ = ["ENGINES", "MANIFEST", "FileRecord", "path_problem", "record_files", "sha256_of", "verify_files"]
+__all__ = [
+    "ENGINES",
+    "MANIFEST",
+    "FileRecord",
+    "copy_files",
+    "path_problem",
+    "record_files",
+    "record_of",
+    "sha256_of",
+    "verify_files",
+]
 
 MANIFEST: Final = "manifest.json"
 ENGINES: Final = "engines"
+_CHUNK_BYTES: Final = 2**20
+
+Steps = Callable[[int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,25 +55,68 @@ def record_files(root: Path) -> dict[str, FileRecord]:
     }
 
 
-def verify_files(root: Path, files: Mapping[str, FileRecord], *, listing: str = MANIFEST) -> None:
+def verify_files(
+    root: Path, files: Mapping[str, FileRecord], *, listing: str = MANIFEST, read: Container[str] | None = None
+) -> None:
     """Check size and digest of every recorded file.
 
     Args:
         root: the folder.
         files: its records.
         listing: name of the file that has the records, and no record of its own.
+        read: files whose digest is checked; by default all. The size is checked of all.
 
     Raises:
         ArtifactError: names every file that is missing, leaves the folder, differs, or is not listed: a
             model could load it unchecked.
     """
-    problems = [problem for name, record in files.items() if (problem := _file_problem(root, name, record))]
+    problems = []
+    for name, record in files.items():
+        problem = _place_problem(root, name, record)
+        if not problem and (read is None or name in read):
+            problem = _digest_problem(name, record, sha256_of(root / name))
+        problems += [problem] if problem else []
     problems += [f"{name} is not listed" for name in _present(root, listing) if name not in files]
-    if problems:
-        raise ArtifactError(
-            f"the files of {root} are not those of its {listing}: {'; '.join(problems)}",
-            hint="copy it again, or make it again",
-        )
+    _require_none(root, problems, listing)
+
+
+def copy_files(root: Path, target: Path, files: Mapping[str, FileRecord], *, steps: Steps | None = None) -> None:
+    """Copy recorded files, and check the digest of each on the way: they are read once.
+
+    Args:
+        root: folder that they are in; their places and sizes have been checked.
+        target: folder to copy them to.
+        files: what to copy.
+        steps: called with the bytes copied so far.
+
+    Raises:
+        ArtifactError: names every file that differs.
+    """
+    problems, done = [], 0
+    for name, record in files.items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256()
+        with (root / name).open("rb", buffering=0) as source, (target / name).open("wb", buffering=0) as copy:
+            for chunk in _chunks(source):
+                digest.update(chunk)
+                _write_all(copy, chunk)
+                done += len(chunk)
+                if steps:
+                    steps(done)
+        problems.append(_digest_problem(name, record, digest.hexdigest()))
+    _require_none(root, [problem for problem in problems if problem])
+
+
+def _chunks(file: io.FileIO) -> Iterator[memoryview]:
+    """The content of a file in parts; each is gone when the next is asked for."""
+    buffer = memoryview(bytearray(_CHUNK_BYTES))
+    while length := file.readinto(buffer):
+        yield buffer[:length]
+
+
+def _write_all(file: io.FileIO, data: memoryview) -> None:
+    while data:
+        data = data[file.write(data) or 0 :]
 
 
 def _present(root: Path, listing: str) -> list[str]:
@@ -68,7 +125,15 @@ def _present(root: Path, listing: str) -> list[str]:
     return [path.as_posix() for path in paths if path.parts[0] not in (listing, ENGINES)]
 
 
-def _file_problem(root: Path, name: str, record: FileRecord) -> str:
+def _require_none(root: Path, problems: Sequence[str], listing: str = MANIFEST) -> None:
+    if problems:
+        raise ArtifactError(
+            f"the files of {root} are not those of its {listing}: {'; '.join(problems)}",
+            hint="copy it again, or make it again",
+        )
+
+
+def _place_problem(root: Path, name: str, record: FileRecord) -> str:
     path = root / name
     if problem := path_problem(name):
         return problem
@@ -76,9 +141,21 @@ def _file_problem(root: Path, name: str, record: FileRecord) -> str:
         return f"{name} is a link that leaves the folder"
     if not path.is_file():
         return f"{name} is missing"
-    if path.stat().st_size != record.bytes:
-        return f"{name} has {path.stat().st_size} bytes, expected {record.bytes}"
-    return "" if sha256_of(path) == record.sha256 else f"{name} has another SHA-256"
+    size = path.stat().st_size
+    return "" if size == record.bytes else f"{name} has {size} bytes, expected {record.bytes}"
+
+
+def _digest_problem(name: str, record: FileRecord, sha256: str) -> str:
+    return "" if sha256 == record.sha256 else f"{name} has another SHA-256"
+
+
+def record_of(parts: Iterable[memoryview]) -> FileRecord:
+    """Size and digest of a file with this content, part after part."""
+    size, digest = 0, hashlib.sha256()
+    for part in parts:
+        size += len(part)
+        digest.update(part)
+    return FileRecord(bytes=size, sha256=digest.hexdigest())
 
 
 def sha256_of(path: Path) -> str:

@@ -6,7 +6,6 @@ replacing this one file, as long as every tensor keeps its place.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -14,9 +13,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy.artifact.tensorfile import map_tensors, tensor_places
 from lcve_deploy.errors import ArtifactError
+from lcve_deploy.geometry import ClipGeometry
 
-__all__ = ["KEYED", "KEYED_TENSORS", "keyed_places", "read_keyed", "write_keyed"]
+__all__ = ["KEYED", "KEYED_TENSORS", "check_keyed", "keyed_places", "read_keyed", "write_keyed"]
 
 KEYED: Final = "keyed.safetensors"
 
@@ -29,8 +30,6 @@ KEYED_TENSORS: Final = (
 )
 """Names of all keyed tensors; ``readout.index`` is there only where the classifier reads one token."""
 
-_LENGTH_BYTES: Final = 8
-
 Tensors = Mapping[str, npt.NDArray[Any]]
 
 
@@ -39,7 +38,8 @@ def write_keyed(folder: Path, tensors: Tensors) -> Path:
     from safetensors.numpy import save_file
 
     path = folder / KEYED
-    save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, path)
+    # Not ascontiguousarray: it would give a scalar, such as the readout index, an axis.
+    save_file({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, path)
     return path
 
 
@@ -49,24 +49,39 @@ def read_keyed(folder: Path) -> dict[str, npt.NDArray[Any]]:
     Raises:
         ArtifactError: no such file, or not the tensors of a model.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     path = folder / KEYED
-    try:
-        tensors: dict[str, npt.NDArray[Any]] = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ArtifactError(f"{path} cannot be read: {error}", hint="export the artifact again") from None
+    tensors = map_tensors(path)
     if set(tensors) | {"readout.index"} != set(KEYED_TENSORS):
         raise ArtifactError(f"{path} has the tensors {', '.join(sorted(tensors))}, expected {', '.join(KEYED_TENSORS)}")
     return tensors
 
 
 def keyed_places(path: Path) -> dict[str, tuple[int, int]]:
-    """Where every tensor of a keyed file begins, and its length; bytes from the start of the file."""
-    with path.open("rb") as file:
-        header_bytes = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-        header = json.loads(file.read(header_bytes))
-    start = _LENGTH_BYTES + header_bytes
-    places = {name: entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"}
-    return {name: (start + first, last - first) for name, (first, last) in places.items()}
+    """Where every tensor of a keyed file begins, and its length; what the graph says of its external data."""
+    return tensor_places(path)
+
+
+def check_keyed(tensors: Tensors, geometry: ClipGeometry, classes: int) -> None:
+    """Check that keyed tensors are those of a model with this geometry and number of classes.
+
+    Raises:
+        ArtifactError: names every tensor that has another dtype or shape.
+    """
+    table, embedding = tensors["positional_encoding"], tensors["cube_embedding.weight"]
+    tokens, width = max(geometry.cubes, len(np.atleast_1d(table))), embedding.shape[-1] if embedding.ndim else 0
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {
+        "cube_embedding.weight": ("float32", (geometry.values, width)),
+        "positional_encoding": ("float32", (tokens, width)),
+        "readout.index": ("int64", ()),
+        "head.weight": ("float32", (width, classes)),
+        "head.bias": ("float32", (classes,)),
+    }
+    problems = [
+        f"{name} is {tensor.dtype} {list(tensor.shape)}, expected {expected[name][0]} {list(expected[name][1])}"
+        for name, tensor in tensors.items()
+        if (str(tensor.dtype), tensor.shape) != expected[name]
+    ]
+    if not problems and not 0 <= int(tensors.get("readout.index", np.int64(0))) < tokens:
+        problems = [f"readout.index is {int(tensors['readout.index'])}, expected a token of {tokens}"]
+    if problems:
+        raise ArtifactError(f"the keyed tensors do not fit the manifest: {'; '.join(problems)}")

@@ -14,12 +14,23 @@ from pathlib import Path
 from typing import Any, Final
 
 from lcve_deploy.artifact.digests import MANIFEST, FileRecord, path_problem
-from lcve_deploy.artifact.record import Record, read_json
+from lcve_deploy.artifact.record import Record, parse_json, read_json
 from lcve_deploy.clips import Binding, Layout
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.parity import ParityReport
 
-__all__ = ["FORMAT", "MODEL", "PROBE", "Manifest", "TensorSpec", "manifest_digest", "read_manifest", "write_manifest"]
+__all__ = [
+    "FORMAT",
+    "MODEL",
+    "PROBE",
+    "Manifest",
+    "TensorSpec",
+    "manifest_bytes",
+    "manifest_digest",
+    "parse_manifest",
+    "read_manifest",
+    "write_manifest",
+]
 
 FORMAT: Final = 1
 MODEL: Final = "model.onnx"
@@ -74,7 +85,12 @@ class Manifest:
 
 def write_manifest(server: Path, manifest: Manifest) -> None:
     """Write ``manifest.json`` into a server folder that is being staged."""
-    (server / MANIFEST).write_text(json.dumps(manifest.to_json(), indent=2) + "\n", encoding="utf-8")
+    (server / MANIFEST).write_bytes(manifest_bytes(manifest))
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """``manifest.json`` as it is written."""
+    return (json.dumps(manifest.to_json(), indent=2) + "\n").encode()
 
 
 def manifest_digest(server: Path) -> str:
@@ -89,7 +105,19 @@ def read_manifest(server: Path) -> Manifest:
         ArtifactError: no manifest, or one that does not hold; names every problem.
     """
     path = server / MANIFEST
-    record = read_json(path)
+    return _checked(path, read_json(path))
+
+
+def parse_manifest(data: bytes, path: Path) -> Manifest:
+    """Check a manifest that is no file of its own; ``path`` is where it came from.
+
+    Raises:
+        ArtifactError: a manifest that does not hold; names every problem.
+    """
+    return _checked(path, parse_json(data, path))
+
+
+def _checked(path: Path, record: Record) -> Manifest:
     binding = read_binding(record)
     manifest = Manifest(
         binding=binding or _PLACEHOLDER,

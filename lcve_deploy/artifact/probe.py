@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact.manifest import PROBE, Manifest
+from lcve_deploy.artifact.matching import Relation
+from lcve_deploy.clips import Binding, Layout
 from lcve_deploy.errors import ArtifactError
 
-__all__ = ["Probe", "read_probe", "write_probe"]
+__all__ = ["Probe", "carry_probe", "read_probe", "write_probe"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,6 +33,23 @@ class Probe:
 
     clip: npt.NDArray[np.uint8]
     logits: npt.NDArray[np.float64]
+
+
+def carry_probe(probe: Probe, relation: Relation, binding: Binding) -> Probe:
+    """The same question and answer in the orders of a rotated artifact; no engine is needed.
+
+    Its ciphertext decrypts to what the old one decrypted to, so the reference's answer stays exact.
+
+    Args:
+        probe: of the artifact before it was rotated.
+        relation: of its keyed tensors to the new ones.
+        binding: of either artifact; geometry and layout are those of both.
+    """
+    geometry, as_video = binding.geometry, binding.layout is Layout.VIDEO
+    cubes = geometry.to_cubes(probe.clip, np) if as_video else probe.clip
+    moved = cubes.take(relation.cubes, axis=1).take(relation.values, axis=2)
+    clip = geometry.from_cubes(moved, np) if as_video else moved
+    return Probe(clip=np.ascontiguousarray(clip), logits=probe.logits.take(relation.labels, axis=1))
 
 
 def write_probe(server: Path, probe: Probe) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from lcve_deploy.errors import ArtifactError
 
-__all__ = ["Record", "read_json"]
+__all__ = ["Record", "parse_json", "read_json"]
 
 _Value = TypeVar("_Value")
 
@@ -114,12 +114,22 @@ def read_json(path: Path) -> Record:
     try:
         if path.stat().st_size > _LARGEST_JSON:
             raise ArtifactError(f"{path} is larger than {_LARGEST_JSON} bytes")
-        value = json.loads(path.read_bytes())
+        data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise ArtifactError(f"expected {path.name} in {path.parent}, found none", hint=_where(path)) from None
+    return parse_json(data, path)
+
+
+def parse_json(data: bytes, path: Path) -> Record:
+    """The top object of JSON that came from ``path``.
+
+    Raises:
+        ArtifactError: not JSON.
+    """
+    try:
+        return Record(json.loads(data), "", [])
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is not JSON: {error}") from None
-    return Record(value, "", [])
 
 
 def _where(path: Path) -> str:

@@ -16,6 +16,7 @@ from lcve_deploy.cli.options import (
     checkpoint_options,
     engine_options,
     key_option,
+    salt_option,
     sampling_options,
     to_checkpoint_options,
     to_engine_choice,
@@ -41,7 +42,7 @@ __all__ = ["command"]
 @click.option("--show-labels", is_flag=True, help="Let the operator see which logit is which class.")
 @click.option("--layout", type=click.Choice([x.value for x in Layout]), default="cubes", show_default=True)
 @click.option("--opset", type=int, help="Version of the ONNX operators.")
-@click.option("--salt", metavar="HEX", help="16 bytes, to reproduce an artifact or let two share their clips.")
+@salt_option
 @sampling_options
 @verify_clip_option
 @tolerance_option
@@ -86,7 +87,7 @@ def _export(checkpoint: Path, output: Path, key: Any, given: dict[str, Any]) -> 
         show_labels=given["show_labels"],
         layout=Layout(given["layout"]),
         opset=opset,
-        salt=_salt(given["salt"]) if given["salt"] is not None else None,
+        salt=given["salt"],
         sampling=Sampling(given["sampling"]) if given["sampling"] else None,
         stride=given["stride"],
         verify_clips=given["verify_clips"],
@@ -106,16 +107,6 @@ def _engine(given: dict[str, Any]) -> EngineChoice | None:
 
 def _stem(checkpoint: Path) -> str:
     return Path(os.path.abspath(checkpoint)).name if checkpoint.is_dir() else checkpoint.stem  # noqa: PTH100 (keeps links)
-
-
-def _salt(text: str) -> bytes:
-    try:
-        salt = bytes.fromhex(text)
-    except ValueError:
-        salt = b""
-    if len(salt) != 16:
-        raise click.BadParameter("expected 32 hex digits (16 bytes)", param_hint="--salt")
-    return salt
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:

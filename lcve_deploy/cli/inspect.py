@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from lcve_deploy.artifact import EngineRecord, list_engines, read_client, read_engine, read_manifest
+from lcve_deploy.artifact.delta import is_delta, read_delta
 from lcve_deploy.cli.options import AnyPath, as_json
 from lcve_deploy.cli.show import print_json, printable
 from lcve_deploy.clips import Binding
@@ -21,7 +22,7 @@ Lines = dict[str, object]
 @click.argument("path", type=AnyPath)
 @as_json
 def command(path: Path, as_json: bool) -> None:
-    """Say what PATH is: key file (never its secret), artifact, or encrypted clip."""
+    """Say what PATH is: key file (never its secret), artifact, key rotation, or encrypted clip."""
     lines = _describe(path)
     if as_json:
         print_json(lines)
@@ -44,7 +45,9 @@ def _describe(path: Path) -> Lines:
         raise LcveError(f"there is nothing at {path}")
     with path.open("rb") as file:
         is_key = file.read(8) == b"LCVEKEY1"
-    return _key(path) if is_key else _clip(path)
+    if is_key:
+        return _key(path)
+    return _delta(path) if is_delta(path) else _clip(path)
 
 
 def _server(path: Path) -> Lines:
@@ -87,6 +90,11 @@ def _key(path: Path) -> Lines:
     from lcve_deploy.key import SecurityKey
 
     return {"kind": "key file", "key id": SecurityKey.read(path).key_id}
+
+
+def _delta(path: Path) -> Lines:
+    delta = read_delta(path)
+    return {"kind": "key rotation", **_binding(delta.manifest.binding), "goes with": f"manifest {delta.base}"}
 
 
 def _clip(path: Path) -> Lines:

@@ -14,7 +14,19 @@ from lcve_deploy.errors import LcveError
 
 __all__ = ["export_alone", "lcve"]
 
-_COMMANDS: Final = ("keygen", "export", "build", "encrypt", "decrypt", "run", "read", "verify", "inspect")
+_COMMANDS: Final = (
+    "keygen",
+    "export",
+    "build",
+    "encrypt",
+    "decrypt",
+    "run",
+    "read",
+    "verify",
+    "rotate",
+    "apply",
+    "inspect",
+)
 _OF_EXPORT: Final = ("torch", "onnx", "onnx_ir")
 
 

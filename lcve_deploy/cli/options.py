@@ -27,6 +27,7 @@ __all__ = [
     "engine_options",
     "key_option",
     "provider_options",
+    "salt_option",
     "sampling_options",
     "session_options",
     "to_checkpoint_options",
@@ -39,6 +40,8 @@ __all__ = [
 ]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_SALT_BYTES: Final = 16
 
 AnyPath = click.Path(path_type=Path)
 
@@ -91,7 +94,26 @@ class _Setting(click.ParamType):  # type: ignore[type-arg]
         return name, setting
 
 
+class _Salt(click.ParamType):  # type: ignore[type-arg]
+    """16 bytes as hex digits."""
+
+    name = "HEX"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        """Read the bytes."""
+        try:
+            salt = value if isinstance(value, bytes) else bytes.fromhex(value)
+        except ValueError:
+            salt = b""
+        if len(salt) != _SALT_BYTES:
+            self.fail("expected 32 hex digits (16 bytes)", param, ctx)
+        return salt
+
+
 key_option = click.option("--key", "key_file", type=AnyPath, required=True, help="Key file.")
+salt_option = click.option(
+    "--salt", type=_Salt(), help="16 bytes, to reproduce an artifact or let two share their clips."
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 views_option = click.option(
     "--views", type=_Views(), default="1x1", show_default=True, help="Temporal x spatial views, such as 5x3."

@@ -1,1 +1,1 @@
-"""The owner's verbs, which join the rooms from top to bottom: ``export`` and ``verify``."""
+"""The verbs, which join the rooms from top to bottom; each is one module."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -36,6 +35,7 @@ from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime.probe import budget_of, prove_engine
 from lcve_deploy.runtime.session import PLAN, Provider, Session, checked_manifest, open_engine, open_session
 from lcve_deploy.tensorrt import find_tensorrt
+from lcve_deploy.verbs.versions import installed_versions
 
 __all__ = ["BuildOptions", "build"]
 
@@ -163,7 +163,7 @@ def _make(
         name=options.engine_name,
         kind=options.kind,
         precision=options.precision,
-        builder=_versions(),
+        builder=installed_versions(_PACKAGES),
         target="this machine",
         manifest_sha256=manifest_digest(server),
         options=_session_options(options),
@@ -285,11 +285,3 @@ def _agreement(
     report = compare(np.stack(expected), np.stack(received), reference="the artifact's graph", tolerance=budget)
     report.require_agreement()
     return Agreement(clips=total, max_difference=report.max_difference, top1=report.top1_agreement)
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found

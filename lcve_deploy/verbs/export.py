@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import os
 import secrets
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -45,6 +43,7 @@ from lcve_deploy.schedule import SALT_BYTES, derive_label_order, derive_orders
 from lcve_deploy.scrambling import scramble
 from lcve_deploy.verbs.fastest import EngineChoice, Selection, build_fastest
 from lcve_deploy.verbs.verify import Clips, Remembered, comparison_clips, measure_parity
+from lcve_deploy.verbs.versions import installed_versions
 
 __all__ = ["ExportOptions", "ExportResult", "export"]
 
@@ -257,7 +256,7 @@ def _write_model(
         labels=client.settings.labels,
         files={},
         parity=UNMEASURED,
-        made_by=_versions(_SOFTWARE),
+        made_by=installed_versions(_SOFTWARE),
     )
 
 
@@ -270,13 +269,3 @@ def _probe(client: Client, reference: Reference) -> Probe:
     logits = reference.logits(plain.values)
     hidden = logits if client.label_order is None else logits[:, client.label_order]
     return Probe(clip=ciphertext, logits=np.ascontiguousarray(hidden))
-
-
-def _versions(names: Iterable[str]) -> dict[str, str]:
-    installed = {}
-    for name in names:
-        try:
-            installed[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # run from a source tree
-            continue
-    return installed

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.artifact import manifest_digest, read_engine, read_manifest
+from lcve_deploy.artifact import Manifest, manifest_digest, read_engine, read_manifest
 from lcve_deploy.artifact.manifest import MODEL
 from lcve_deploy.cipher import encrypt
 from lcve_deploy.client import Client
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lcve_deploy.exporters.checkpoints import CheckpointOptions
     from lcve_deploy.exporters.model import Reference
 
-__all__ = ["Clips", "Remembered", "comparison_clips", "measure_parity", "paired_client", "verify"]
+__all__ = ["Clips", "Remembered", "comparison_clips", "measure_parity", "paired_client", "read_pair", "verify"]
 
 Clips = npt.NDArray[np.uint8]
 
@@ -102,18 +102,27 @@ def paired_client(artifact: Path, key: SecurityKey) -> Client:
     Raises:
         ArtifactError, MismatchError: it does not, or one of them does not hold.
     """
+    return read_pair(artifact, key)[1]
+
+
+def read_pair(artifact: Path, key: SecurityKey) -> tuple[Manifest, Client]:
+    """What both sides of an artifact say, once it is certain that they belong together.
+
+    Raises:
+        ArtifactError, MismatchError: it does not, or one of them does not hold.
+    """
     if (artifact / "manifest.json").is_file():
         raise ArtifactError(
             f"{artifact} is the server's side alone; with a key, both sides are needed", hint=f"pass {artifact.parent}"
         )
     client = Client.open(artifact / "client", key)
-    read_manifest(artifact / "server")
+    manifest = read_manifest(artifact / "server")
     if manifest_digest(artifact / "server") != client.settings.manifest_sha256:
         raise MismatchError(
             f"the manifest of {artifact / 'server'} is not the one that {artifact / 'client'} was made with",
             hint="use server and client folders of the same export",
         )
-    return client
+    return manifest, client
 
 
 def comparison_clips(client: Client, paths: Sequence[str | os.PathLike[str]]) -> Clips:

@@ -1,0 +1,106 @@
+"""The delta of a key rotation, ``rotation.safetensors``: all that an operator who has the artifact lacks.
+
+A safetensors file with the new keyed tensors. Its metadata holds the new manifest and the digest of
+the manifest that it goes with.
+
+Source: format of scheme ``lcve-1``, section "Key rotation".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.artifact.manifest import FORMAT, Manifest, parse_manifest
+from lcve_deploy.errors import ArtifactError
+
+__all__ = ["DELTA", "Delta", "is_delta", "read_delta", "write_delta"]
+
+DELTA: Final = "rotation.safetensors"
+
+_KIND: Final = "rotation"
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_HINT: Final = "pass the file that was made by: lcve rotate --delta"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Delta:
+    """Content of a delta.
+
+    Args:
+        base: SHA-256 of the manifest that it goes with, 64 hex digits.
+        manifest: of the rotated artifact.
+        manifest_data: the bytes of its ``manifest.json``.
+        tensors: the new keyed tensors.
+    """
+
+    base: str
+    manifest: Manifest
+    manifest_data: bytes
+    tensors: Mapping[str, npt.NDArray[Any]]
+
+
+def write_delta(folder: Path, delta: Delta) -> None:
+    """Write ``rotation.safetensors`` into a folder that is being staged."""
+    from safetensors.numpy import save_file
+
+    metadata = {
+        "format": str(FORMAT),
+        "kind": _KIND,
+        "base_manifest_sha256": delta.base,
+        "manifest": delta.manifest_data.decode(),
+    }
+    save_file({name: np.asarray(tensor, order="C") for name, tensor in delta.tensors.items()}, folder / DELTA, metadata)
+
+
+def is_delta(path: Path) -> bool:
+    """Whether a file says of itself that it is a delta."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return (file.metadata() or {}).get("kind") == _KIND
+    except (SafetensorError, OSError):
+        return False
+
+
+def read_delta(path: Path) -> Delta:
+    """Read and check a delta.
+
+    Raises:
+        ArtifactError: no such file, not a delta, or one whose parts do not hold.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            _check_metadata(path, metadata)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError, TypeError) as error:
+        raise ArtifactError(f"{path} is not a key rotation, or a damaged one: {error}", hint=_HINT) from None
+    data = metadata["manifest"].encode()
+    return Delta(
+        base=metadata["base_manifest_sha256"],
+        manifest=parse_manifest(data, path),
+        manifest_data=data,
+        tensors=tensors,
+    )
+
+
+def _check_metadata(path: Path, metadata: Mapping[str, str]) -> None:
+    if metadata.get("kind") != _KIND or not {"format", "manifest", "base_manifest_sha256"} <= set(metadata):
+        raise ArtifactError(f"{path} is not a key rotation", hint=_HINT)
+    if metadata["format"] != str(FORMAT):
+        raise ArtifactError(
+            f"{path} has format {metadata['format']}, expected {FORMAT}",
+            hint="a newer version of lcve-deploy may read this",
+        )
+    if not _DIGEST.fullmatch(metadata["base_manifest_sha256"]):
+        raise ArtifactError(f"{path} does not say which artifact it goes with", hint=_HINT)

@@ -1,0 +1,45 @@
+"""``lcve apply``: the operator's side of a key rotation."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from lcve_deploy.artifact import Proof
+from lcve_deploy.cli.options import AnyPath, as_json
+from lcve_deploy.cli.show import StageProgress, print_json
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.argument("server", type=AnyPath)
+@click.argument("delta", type=AnyPath)
+@click.option("-o", "--output", type=AnyPath, help="Folder to make.  [default: SERVER-rotated]")
+@as_json
+def command(server: Path, delta: Path, output: Path | None, as_json: bool) -> None:
+    """Apply the key rotation DELTA (rotation.safetensors) to the server folder SERVER. No key is needed.
+
+    Writes a new server folder, once it has answered the probe; SERVER stays as it is. Engines are refitted or built
+    again; one that cannot be is left out and named.
+    """
+    from lcve_deploy.verbs.apply import apply_delta
+
+    output = output or Path(f"{os.path.abspath(server)}-rotated")  # noqa: PTH100 (keeps links)
+    result = apply_delta(server, delta, output, progress=StageProgress())
+    if as_json:
+        engines = {engine.name: engine.reason for engine in result.engines}
+        print_json({"server": str(result.folder), "probe": result.probe.to_json(), "engines": engines})
+        return
+    for engine in result.engines:
+        state = f"left out: {engine.reason}" if engine.record is None else _proof(engine.record.proof)
+        click.echo(f"engine {engine.name}: {state}")
+    report = result.probe
+    click.echo(f"probe: ok, max |Δlogit| {report.max_difference:.2e} (tolerance {report.tolerance:.2e})")
+    click.echo(f"server folder: {result.folder}")
+
+
+def _proof(proof: Proof | None) -> str:
+    return "unproven here" if proof is None else f"ok, max |Δlogit| {proof.max_difference:.2e}"

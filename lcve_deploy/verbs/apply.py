@@ -1,0 +1,153 @@
+"""Apply a key rotation to a server folder: the operator's verb. No key, no torch.
+
+Nothing but the old and the new keyed tensors is needed to carry the probe over: equal rows show which
+went where. So whoever kept an old artifact can read what the new one reads: a rotation gives no
+forward secrecy against him.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from lcve_deploy.artifact import (
+    Manifest,
+    carry_probe,
+    check_keyed,
+    copy_files,
+    list_engines,
+    manifest_digest,
+    read_keyed,
+    read_manifest,
+    read_probe,
+    relate,
+    verify_files,
+)
+from lcve_deploy.artifact.delta import Delta, read_delta
+from lcve_deploy.artifact.digests import MANIFEST
+from lcve_deploy.artifact.keyed import KEYED
+from lcve_deploy.artifact.manifest import PROBE
+from lcve_deploy.artifact.tensorfile import rewritten, write_parts
+from lcve_deploy.errors import ArtifactError, MismatchError
+from lcve_deploy.outputs import new_folder, require_absent
+from lcve_deploy.progress import Progress, silent
+from lcve_deploy.runtime import ProbeReport, open_session
+from lcve_deploy.runtime.probe import probe_session
+
+if TYPE_CHECKING:
+    from lcve_deploy.verbs.renew import Renewed
+
+__all__ = ["ApplyResult", "apply_delta"]
+
+_CHANGED: Final = (KEYED, PROBE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplyResult:
+    """What came out.
+
+    Args:
+        folder: the rotated server folder.
+        manifest: of it.
+        probe: how it answers the probe.
+        engines: what became of each engine of the old folder.
+    """
+
+    folder: Path
+    manifest: Manifest
+    probe: ProbeReport
+    engines: tuple[Renewed, ...]
+
+
+def apply_delta(
+    server: str | os.PathLike[str],
+    delta: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    progress: Progress = silent,
+) -> ApplyResult:
+    """Write a server folder again as a delta says; it appears once it has answered the probe.
+
+    Engines are refitted or built again, and answer the probe too; one that cannot be is left out.
+
+    Args:
+        server: the operator's folder; stays as it is.
+        delta: ``rotation.safetensors``, as the owner sent it.
+        output: folder to make; must not exist.
+        progress: told of every step.
+
+    Raises:
+        ArtifactError: the server folder or the delta does not hold.
+        MismatchError: the delta was made for another artifact.
+        ParityError: the rotated model answers the probe wrongly; nothing is written.
+        SessionError, MissingDependencyError: the rotated model cannot be opened; nothing is written.
+        ExistsError, WriteError: the output is there already, or cannot be written.
+    """
+    require_absent(output)
+    root = Path(server)
+    progress("reading the delta", 0, 1)
+    manifest, change = read_manifest(root), read_delta(Path(delta))
+    _check_belongs(root, manifest, change)
+    verify_files(root, manifest.files, read=_CHANGED)
+    progress("reading the delta", 1, 1)
+    with new_folder(output) as stage:
+        progress("writing the server folder", 0, 1)
+        copy_files(root, stage, {n: record for n, record in manifest.files.items() if n not in _CHANGED})
+        _write_changed(root, stage, manifest, change)
+        progress("writing the server folder", 1, 1)
+        progress("asking the probe", 0, 1)
+        report = _ask(stage)
+        progress("asking the probe", 1, 1)
+        engines = _renewed(root, stage, progress)
+    return ApplyResult(folder=Path(output), manifest=change.manifest, probe=report, engines=engines)
+
+
+def _check_belongs(root: Path, manifest: Manifest, delta: Delta) -> None:
+    digest = manifest_digest(root)
+    if delta.base != digest:
+        raise MismatchError(
+            f"the delta was made for another artifact: it goes with the manifest {delta.base[:16]}..., the one of "
+            f"{root} is {digest[:16]}...",
+            hint="apply deltas in the order in which they were made, each to the server folder that it was made from",
+        )
+    binding = manifest.binding
+    unmoved = dataclasses.replace(
+        delta.manifest,
+        binding=dataclasses.replace(delta.manifest.binding, key_id=binding.key_id, salt=binding.salt),
+        files={**delta.manifest.files, **{name: manifest.files[name] for name in _CHANGED if name in manifest.files}},
+        made_by=manifest.made_by,
+    )
+    if unmoved != manifest or KEYED not in manifest.files:
+        raise ArtifactError(
+            "the delta is no key rotation of this artifact: its manifest changes more than the key",
+            hint="ask the owner for a whole artifact",
+        )
+
+
+def _write_changed(root: Path, stage: Path, manifest: Manifest, delta: Delta) -> None:
+    """Write keyed tensors, probe and manifest; the session checks their digests when it opens."""
+    old, binding = read_keyed(root), manifest.binding
+    check_keyed(old, binding.geometry, manifest.classes)
+    probe = carry_probe(read_probe(root, manifest), relate(old, delta.tensors, cubes=binding.geometry.cubes), binding)
+    write_parts(stage / KEYED, rewritten(root / KEYED, delta.tensors))
+    write_parts(stage / PROBE, rewritten(root / PROBE, {"clip": probe.clip, "logits": probe.logits}))
+    (stage / MANIFEST).write_bytes(delta.manifest_data)
+
+
+def _ask(stage: Path) -> ProbeReport:
+    session = open_session(stage)
+    report = probe_session(session, read_probe(stage, session.manifest), session.manifest.parity)
+    report.require()
+    return report
+
+
+def _renewed(root: Path, stage: Path, progress: Progress) -> tuple[Renewed, ...]:
+    """The engines under the new key. Builders are loaded only where there is something to build."""
+    if not list_engines(root):
+        return ()
+    from lcve_deploy.verbs.renew import renew_engines
+
+    return renew_engines(root, stage, progress=progress)

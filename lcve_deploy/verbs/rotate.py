@@ -1,0 +1,261 @@
+"""Rotate the key of an artifact: the owner's verb. No checkpoint, no torch, no engine."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy.typing as npt
+
+from lcve_deploy.artifact import (
+    ClientSettings,
+    Manifest,
+    carry_probe,
+    check_keyed,
+    copy_files,
+    list_engines,
+    manifest_bytes,
+    manifest_digest,
+    read_keyed,
+    read_manifest,
+    read_probe,
+    record_of,
+    relate,
+    verify_files,
+    write_client,
+)
+from lcve_deploy.artifact.delta import Delta, write_delta
+from lcve_deploy.artifact.digests import MANIFEST
+from lcve_deploy.artifact.keyed import KEYED
+from lcve_deploy.artifact.manifest import PROBE
+from lcve_deploy.artifact.tensorfile import rewritten, write_parts
+from lcve_deploy.cipher import binding_of
+from lcve_deploy.client import Client
+from lcve_deploy.errors import ArtifactError, MismatchError
+from lcve_deploy.key import SecurityKey
+from lcve_deploy.outputs import new_folder, require_absent
+from lcve_deploy.progress import Progress, silent
+from lcve_deploy.rotation import SecretOrders, rotate_tensors
+from lcve_deploy.schedule import SALT_BYTES, derive_label_order, derive_orders
+from lcve_deploy.verbs.verify import read_pair
+from lcve_deploy.verbs.versions import installed_versions
+
+__all__ = ["RotateResult", "rotate", "rotate_delta"]
+
+_MADE_BY: Final = "lcve-deploy/rotate"
+_MIB: Final = 2**20
+_PARITY_NOTE: Final = "the parity figures are those of the export; a rotation moves numbers and changes none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RotateResult:
+    """What came out.
+
+    Args:
+        folder: the artifact, or the folder with the delta and the new client side.
+        manifest: of the rotated server side.
+        notes: what the owner should know.
+    """
+
+    folder: Path
+    manifest: Manifest
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Rotated:
+    """A rotated artifact in memory: all of its files but those that stay as they are."""
+
+    base: str
+    manifest: Manifest
+    manifest_data: bytes
+    settings: ClientSettings
+    tensors: Mapping[str, npt.NDArray[Any]]
+    files: Mapping[str, list[memoryview]]
+
+
+def rotate(
+    artifact: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    key: SecurityKey,
+    new_key: SecurityKey | None = None,
+    salt: bytes | None = None,
+    progress: Progress = silent,
+) -> RotateResult:
+    """Write an artifact again under another key or salt; the folder appears whole or not at all.
+
+    Args:
+        artifact: folder with ``server/`` and ``client/``; stays as it is.
+        output: folder to make; must not exist.
+        key: of the artifact.
+        new_key: of the rotated artifact; by default the same key, with a new salt.
+        salt: 16 public bytes, other than the artifact's; random by default.
+        progress: told of every step.
+
+    Raises:
+        ArtifactError: the artifact does not hold, or has no keyed file.
+        MismatchError: another key than the artifact's, sides that do not belong together, or the old salt again.
+        ExistsError, WriteError: the output is there already, or cannot be written.
+    """
+    require_absent(output)
+    root = Path(artifact)
+    rotated = _rotated(root, key, new_key or key, salt, progress)
+    with new_folder(output) as stage:
+        server = stage / "server"
+        server.mkdir()
+        _copy_unchanged(root / "server", server, rotated, progress)
+        for name, parts in rotated.files.items():
+            write_parts(server / name, parts)
+        (server / MANIFEST).write_bytes(rotated.manifest_data)
+        _write_client(stage, rotated.settings)
+    return _result(output, root, rotated)
+
+
+def rotate_delta(
+    artifact: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    key: SecurityKey,
+    new_key: SecurityKey | None = None,
+    salt: bytes | None = None,
+    progress: Progress = silent,
+) -> RotateResult:
+    """Write what a rotation changes, and no more: ``rotation.safetensors`` and ``client/``.
+
+    The operator applies the first to the server folder that he has. Of files that stay as they are, only the
+    size is checked here; he checks their digests.
+
+    Args:
+        artifact: folder with ``server/`` and ``client/``; stays as it is.
+        output: folder to make; must not exist.
+        key: of the artifact.
+        new_key: of the rotated artifact; by default the same key, with a new salt.
+        salt: 16 public bytes, other than the artifact's; random by default.
+        progress: told of every step.
+
+    Raises:
+        ArtifactError, MismatchError, ExistsError, WriteError: as :func:`rotate`.
+    """
+    require_absent(output)
+    root = Path(artifact)
+    rotated = _rotated(root, key, new_key or key, salt, progress)
+    with new_folder(output) as stage, _step(progress, "writing the delta"):
+        write_delta(
+            stage,
+            Delta(
+                base=rotated.base,
+                manifest=rotated.manifest,
+                manifest_data=rotated.manifest_data,
+                tensors=rotated.tensors,
+            ),
+        )
+        _write_client(stage, rotated.settings)
+    return _result(output, root, rotated)
+
+
+def _rotated(root: Path, key: SecurityKey, new_key: SecurityKey, salt: bytes | None, progress: Progress) -> _Rotated:
+    server = root / "server"
+    with _step(progress, "reading the artifact"), ThreadPoolExecutor(max_workers=1) as beside:
+        digests = beside.submit(_check_changing_files, server)  # beside the work with the keys, which takes as long
+        manifest, client = read_pair(root, key)
+        _check_sides(root, manifest, client)
+        old = SecretOrders(clip=client.orders, labels=client.label_order)
+        new = _new_orders(client, new_key, salt)
+        digests.result()
+        tensors, probe = read_keyed(server), read_probe(server, manifest)
+        check_keyed(tensors, manifest.binding.geometry, manifest.classes)
+    with _step(progress, "moving the keyed tensors"):
+        moved = rotate_tensors(tensors, old, new)
+        binding = binding_of(new.clip, manifest.binding.layout)
+        asked = carry_probe(probe, relate(tensors, moved, cubes=binding.geometry.cubes), binding)
+    with _step(progress, "writing the manifest"):
+        files = {
+            KEYED: rewritten(server / KEYED, moved),
+            PROBE: rewritten(server / PROBE, {"clip": asked.clip, "logits": asked.logits}),
+        }
+        manifest = dataclasses.replace(
+            manifest,
+            binding=binding,
+            files={**manifest.files, **{name: record_of(parts) for name, parts in files.items()}},
+            made_by={**manifest.made_by, _MADE_BY: installed_versions(["lcve-deploy"]).get("lcve-deploy", "unknown")},
+        )
+        data = manifest_bytes(manifest)
+        digest = record_of([memoryview(data)]).sha256
+        settings = dataclasses.replace(client.settings, binding=binding, manifest_sha256=digest)
+    return _Rotated(
+        base=manifest_digest(server),
+        manifest=manifest,
+        manifest_data=data,
+        settings=settings,
+        tensors=moved,
+        files=files,
+    )
+
+
+def _check_changing_files(server: Path) -> None:
+    """The digests of what changes, and the sizes of all: what stays is checked by whoever copies it."""
+    verify_files(server, read_manifest(server).files, read=(KEYED, PROBE))
+
+
+def _check_sides(root: Path, manifest: Manifest, client: Client) -> None:
+    settings = client.settings
+    manifest.binding.require(settings.binding, here="server folder", there="client folder")
+    if (manifest.labels, manifest.classes) != (settings.labels, len(settings.classes)):
+        raise MismatchError(
+            f"the server has {manifest.classes} classes, {manifest.labels}, the client {len(settings.classes)}, "
+            f"{settings.labels}",
+            hint="use server and client folders of the same export",
+        )
+    if KEYED not in manifest.files:
+        raise ArtifactError(
+            f"{root / 'server'} has no {KEYED}, so there is nothing to rotate", hint="export the artifact again"
+        )
+
+
+def _new_orders(client: Client, key: SecurityKey, salt: bytes | None) -> SecretOrders:
+    salt = secrets.token_bytes(SALT_BYTES) if salt is None else salt
+    if salt.hex() == client.settings.binding.salt:
+        raise MismatchError(
+            f"a rotation takes a new salt, received the artifact's own, {salt.hex()}",
+            hint="leave the salt out, and a random one is taken",
+        )
+    classes = len(client.settings.classes)
+    hidden = client.label_order is not None
+    return SecretOrders(
+        clip=derive_orders(key, salt=salt, geometry=client.orders.geometry),
+        labels=derive_label_order(key, salt=salt, classes=classes) if hidden else None,
+    )
+
+
+def _copy_unchanged(source: Path, target: Path, rotated: _Rotated, progress: Progress) -> None:
+    unchanged = {name: record for name, record in rotated.manifest.files.items() if name not in rotated.files}
+    stage, total = "copying what stays (MiB)", 1 + sum(record.bytes for record in unchanged.values()) // _MIB
+    progress(stage, 0, total)
+    copy_files(source, target, unchanged, steps=lambda done: progress(stage, min(1 + done // _MIB, total - 1), total))
+    progress(stage, total, total)
+
+
+def _write_client(stage: Path, settings: ClientSettings) -> None:
+    (stage / "client").mkdir()
+    write_client(stage / "client", settings)
+
+
+def _result(output: str | os.PathLike[str], root: Path, rotated: _Rotated) -> RotateResult:
+    engines = ", ".join(list_engines(root / "server"))
+    notes = (f"engines hold the old order and are not carried over; build them again: {engines}",) if engines else ()
+    return RotateResult(folder=Path(output), manifest=rotated.manifest, notes=(_PARITY_NOTE, *notes))
+
+
+@contextmanager
+def _step(progress: Progress, stage: str) -> Iterator[None]:
+    progress(stage, 0, 1)
+    yield
+    progress(stage, 1, 1)
