@@ -307,7 +307,7 @@ def test_applying_loads_no_key_room_and_no_torch(exported: Path, key: SecurityKe
     delta = delta_of(exported, tmp_path / "delta", key)
     code = "from lcve_deploy.cli import lcve\nlcve(sys.argv[1:], standalone_mode=False)"
     modules = loaded_after(code, "apply", exported / "server", delta, "-o", tmp_path / "out")
-    rooms = {f"lcve_deploy.{room}" for room in set(KEY_ROOMS) - {"verbs"}}
+    rooms = {f"lcve_deploy.{room}" for room in set(KEY_ROOMS) - {"verbs", "exporters"}}
     assert not modules & {*rooms, "lcve_deploy.verbs.rotate", "lcve_deploy.verbs.export", "lcve_deploy.verbs.verify"}
     assert not modules & {"torch", "transformers", "cryptography", "av", "onnx", "onnx_ir"}
 
@@ -324,15 +324,27 @@ def test_the_delta_leaves_large_unchanged_files_to_the_operator(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["delta", "service"]
 
 
-def test_engines_are_named_and_left_behind(artifact: Path, key: SecurityKey, tmp_path: Path) -> None:
-    (artifact / "server/engines/tensorrt-fp16").mkdir(parents=True)
-    (artifact / "server/engines/tensorrt-fp16/old.plan").write_bytes(b"the old order")
+def test_engines_are_built_again_and_answer_the_new_probe(
+    artifact: Path, key: SecurityKey, clip: np.ndarray, tmp_path: Path
+) -> None:
+    run_ok("build", artifact / "server", "--engine", "onnxruntime")
+    broken = artifact / "server/engines/broken"
+    broken.mkdir()
+    (broken / "engine.json").write_text("{}")
+    (broken / "old.plan").write_bytes(b"the old order")
     whole = rotate(artifact, tmp_path / "whole", key=key)
     delta = delta_of(artifact, tmp_path / "delta", key)
     applied = apply_delta(artifact / "server", delta, tmp_path / "applied")
     for result, server in ((whole, tmp_path / "whole/server"), (applied, tmp_path / "applied")):
-        assert any("tensorrt-fp16" in note for note in result.notes)
-        assert not (server / "engines").exists()
+        became = {engine.name: engine for engine in result.engines}
+        assert set(became) == {"broken", "onnxruntime-fp32"}
+        assert became["broken"].record is None
+        assert "engine.json does not hold" in became["broken"].reason
+        assert [path.name for path in (server / "engines").iterdir()] == ["onnxruntime-fp32"]
+        proof = became["onnxruntime-fp32"].record.proof
+        assert proof is not None
+        assert open_session(server, engine="onnxruntime-fp32").manifest == result.manifest
+    assert run_ok("apply", artifact / "server", delta, "-o", tmp_path / "b").count("engine ") == 2
 
 
 # Bad input of the owner: one clear error, nothing written, the old artifact untouched

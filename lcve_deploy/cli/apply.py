@@ -7,9 +7,8 @@ from pathlib import Path
 
 import click
 
-from lcve_deploy.artifact import Proof
 from lcve_deploy.cli.options import AnyPath, as_json
-from lcve_deploy.cli.show import StageProgress, print_json
+from lcve_deploy.cli.show import StageProgress, print_json, print_renewed, renewed_json
 
 __all__ = ["command"]
 
@@ -30,16 +29,10 @@ def command(server: Path, delta: Path, output: Path | None, as_json: bool) -> No
     output = output or Path(f"{os.path.abspath(server)}-rotated")  # noqa: PTH100 (keeps links)
     result = apply_delta(server, delta, output, progress=StageProgress())
     if as_json:
-        engines = {engine.name: engine.reason for engine in result.engines}
+        engines = renewed_json(result.engines)
         print_json({"server": str(result.folder), "probe": result.probe.to_json(), "engines": engines})
         return
-    for engine in result.engines:
-        state = f"left out: {engine.reason}" if engine.record is None else _proof(engine.record.proof)
-        click.echo(f"engine {engine.name}: {state}")
+    print_renewed(result.engines)
     report = result.probe
     click.echo(f"probe: ok, max |Δlogit| {report.max_difference:.2e} (tolerance {report.tolerance:.2e})")
     click.echo(f"server folder: {result.folder}")
-
-
-def _proof(proof: Proof | None) -> str:
-    return "unproven here" if proof is None else f"ok, max |Δlogit| {proof.max_difference:.2e}"

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from lcve_deploy.cli.options import AnyPath, as_json, key_option, salt_option
-from lcve_deploy.cli.show import StageProgress, print_json
+from lcve_deploy.cli.show import StageProgress, print_json, print_renewed, renewed_json
 
 __all__ = ["command"]
 
@@ -42,10 +42,13 @@ def command(artifact: Path, key_file: Path, new_key_file: Path | None, delta: bo
     if given["as_json"]:
         kind = "delta" if delta else "artifact"
         ids = {"key_id": binding.key_id, "salt": binding.salt}
-        print_json({kind: str(result.folder), **ids, "notes": list(result.notes)})
+        print_json(
+            {kind: str(result.folder), **ids, "notes": list(result.notes), "engines": renewed_json(result.engines)}
+        )
         return
     for note in result.notes:
         click.echo(f"note: {note}")
+    print_renewed(result.engines)
     click.echo(f"key id {binding.key_id}, salt {binding.salt}")
     if delta:
         click.echo(f"delta: {result.folder}  ({DELTA} for the operator, client/ for the key holder)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,8 +15,17 @@ from lcve_deploy.parity import CONTROLS, ParityReport
 if TYPE_CHECKING:
     from lcve_deploy.artifact import EngineRecord
     from lcve_deploy.verbs.fastest import Selection
+    from lcve_deploy.verbs.renew import Renewed
 
-__all__ = ["StageProgress", "print_json", "print_parity", "printable", "show_selection"]
+__all__ = [
+    "StageProgress",
+    "print_json",
+    "print_parity",
+    "print_renewed",
+    "printable",
+    "renewed_json",
+    "show_selection",
+]
 
 
 class StageProgress:
@@ -87,3 +97,22 @@ def _engine(record: EngineRecord) -> str:
         f"{record.proof.milliseconds:.1f} ms a clip, max |Δlogit| {record.proof.max_difference:.2e} "
         f"(budget {record.proof.budget:.2e}){agreement}"
     )
+
+
+def renewed_json(engines: Sequence[Renewed]) -> dict[str, Any]:
+    """What became of engines, by name, as plain values."""
+    return {
+        engine.name: {"kept": engine.record is not None, "proven": _is_proven(engine), "reason": engine.reason}
+        for engine in engines
+    }
+
+
+def print_renewed(engines: Sequence[Renewed]) -> None:
+    """What became of engines, one a line."""
+    for engine in engines:
+        state = "ok" if _is_proven(engine) else "unproven on this machine"
+        click.echo(f"engine {engine.name}: {f'left out: {engine.reason}' if engine.record is None else state}")
+
+
+def _is_proven(engine: Renewed) -> bool:
+    return engine.record is not None and engine.record.proof is not None

@@ -11,14 +11,13 @@ import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from lcve_deploy.artifact import (
     Manifest,
     carry_probe,
     check_keyed,
     copy_files,
-    list_engines,
     manifest_digest,
     read_keyed,
     read_manifest,
@@ -36,9 +35,7 @@ from lcve_deploy.outputs import new_folder, require_absent
 from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime import ProbeReport, open_session
 from lcve_deploy.runtime.probe import probe_session
-
-if TYPE_CHECKING:
-    from lcve_deploy.verbs.renew import Renewed
+from lcve_deploy.verbs.renew import Renewed, renew_engines
 
 __all__ = ["ApplyResult", "apply_delta"]
 
@@ -101,7 +98,7 @@ def apply_delta(
         progress("asking the probe", 0, 1)
         report = _ask(stage)
         progress("asking the probe", 1, 1)
-        engines = _renewed(root, stage, progress)
+        engines = renew_engines(root, stage, progress=progress)
     return ApplyResult(folder=Path(output), manifest=change.manifest, probe=report, engines=engines)
 
 
@@ -142,12 +139,3 @@ def _ask(stage: Path) -> ProbeReport:
     report = probe_session(session, read_probe(stage, session.manifest), session.manifest.parity)
     report.require()
     return report
-
-
-def _renewed(root: Path, stage: Path, progress: Progress) -> tuple[Renewed, ...]:
-    """The engines under the new key. Builders are loaded only where there is something to build."""
-    if not list_engines(root):
-        return ()
-    from lcve_deploy.verbs.renew import renew_engines
-
-    return renew_engines(root, stage, progress=progress)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy.typing as npt
 
@@ -47,6 +47,9 @@ from lcve_deploy.schedule import SALT_BYTES, derive_label_order, derive_orders
 from lcve_deploy.verbs.verify import read_pair
 from lcve_deploy.verbs.versions import installed_versions
 
+if TYPE_CHECKING:
+    from lcve_deploy.verbs.renew import Renewed
+
 __all__ = ["RotateResult", "rotate", "rotate_delta"]
 
 _MADE_BY: Final = "lcve-deploy/rotate"
@@ -62,11 +65,13 @@ class RotateResult:
         folder: the artifact, or the folder with the delta and the new client side.
         manifest: of the rotated server side.
         notes: what the owner should know.
+        engines: of a whole artifact, what became of each engine of the old one.
     """
 
     folder: Path
     manifest: Manifest
     notes: tuple[str, ...]
+    engines: tuple[Renewed, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,6 +97,8 @@ def rotate(
 ) -> RotateResult:
     """Write an artifact again under another key or salt; the folder appears whole or not at all.
 
+    Engines are refitted or built again, and answer the probe; one that cannot be is left out.
+
     Args:
         artifact: folder with ``server/`` and ``client/``; stays as it is.
         output: folder to make; must not exist.
@@ -116,7 +123,8 @@ def rotate(
             write_parts(server / name, parts)
         (server / MANIFEST).write_bytes(rotated.manifest_data)
         _write_client(stage, rotated.settings)
-    return _result(output, root, rotated)
+        engines = _renewed(root / "server", server, progress)
+    return _result(output, rotated, engines)
 
 
 def rotate_delta(
@@ -158,7 +166,7 @@ def rotate_delta(
             ),
         )
         _write_client(stage, rotated.settings)
-    return _result(output, root, rotated)
+    return _result(output, rotated)
 
 
 def _rotated(root: Path, key: SecurityKey, new_key: SecurityKey, salt: bytes | None, progress: Progress) -> _Rotated:
@@ -243,15 +251,22 @@ def _copy_unchanged(source: Path, target: Path, rotated: _Rotated, progress: Pro
     progress(stage, total, total)
 
 
+def _renewed(old: Path, new: Path, progress: Progress) -> tuple[Renewed, ...]:
+    """The engines under the new key. What builds them is loaded only where there are any."""
+    if not list_engines(old):
+        return ()
+    from lcve_deploy.verbs.renew import renew_engines
+
+    return renew_engines(old, new, progress=progress)
+
+
 def _write_client(stage: Path, settings: ClientSettings) -> None:
     (stage / "client").mkdir()
     write_client(stage / "client", settings)
 
 
-def _result(output: str | os.PathLike[str], root: Path, rotated: _Rotated) -> RotateResult:
-    engines = ", ".join(list_engines(root / "server"))
-    notes = (f"engines hold the old order and are not carried over; build them again: {engines}",) if engines else ()
-    return RotateResult(folder=Path(output), manifest=rotated.manifest, notes=(_PARITY_NOTE, *notes))
+def _result(output: str | os.PathLike[str], rotated: _Rotated, engines: tuple[Renewed, ...] = ()) -> RotateResult:
+    return RotateResult(folder=Path(output), manifest=rotated.manifest, notes=(_PARITY_NOTE,), engines=engines)
 
 
 @contextmanager
