@@ -1,6 +1,7 @@
 # make demo   sets up .venv, then shows the main job from key to prediction
 # make test   sets up .venv, then runs every check and the whole test suite
-# make bench  measures speed and memory; figures go to docs/benchmarks.md
+# make bench  measures speed and memory; figures go to docs/benchmarks.md and its chart
+# make bench-sizes  exports models of all official sizes, and adds them to the page
 # make check  the checks alone: format, lint, types, import contracts
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench bench-sizes clean
 
 demo: $(READY)
 	@$(BIN)/python examples/moving_digits/demo.py
@@ -24,6 +25,9 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
+
+bench-sizes: $(READY)
+	$(BIN)/python benchmarks/run.py --only sizes
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'

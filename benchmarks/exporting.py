@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
 from pathlib import Path
 
 from measure import seconds
@@ -37,17 +36,11 @@ def ours(checkpoint: Path, folder: Path) -> float:
 
 
 def bare(_: Path, folder: Path) -> float:
-    import torch
-    from models import FRAMES, SIZE, videomae_base
+    from models import BASE, videomae
+    from plain import export_plain
 
-    model, clip = videomae_base(), torch.zeros(1, 3, FRAMES, SIZE, SIZE)
-    batch = torch.export.Dim.DYNAMIC
-    warnings.simplefilter("ignore")
-    return seconds(
-        lambda: torch.onnx.export(
-            model, (clip,), folder / "model.onnx", dynamo=True, verbose=False, dynamic_shapes=({0: batch},)
-        )
-    )
+    module = videomae(BASE)
+    return seconds(lambda: export_plain(module, BASE, folder / "model.onnx"))
 
 
 def idle(_: Path, __: Path) -> float:

@@ -1,13 +1,16 @@
-"""Ratios of paired measurements: the machine's moods meet both sides alike."""
+"""Medians and ratios of work that takes turns: the machine's moods meet every side alike."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
 Work = Callable[[], object]
+
+PAUSE = 0.02
+"""Seconds before each inference: the idle threads of one runtime go on spinning for a while."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,30 +41,48 @@ def seconds(work: Work) -> float:
     return time.perf_counter() - started
 
 
-def interleaved(first: Work, second: Work, *, pairs: int, warm_up: int = 1, afterwards: Work = lambda: None) -> Ratio:
-    """Run both in turn, the order alternating from pair to pair; ``afterwards`` runs untimed after each."""
+def nothing() -> None:
+    """Do nothing."""
+
+
+def take_turns(
+    works: Mapping[str, Work], *, rounds: int, warm_up: int = 1, pause: float = 0.0, afterwards: Work = nothing
+) -> dict[str, list[float]]:
+    """Seconds of every work in every round; the one that begins moves on from round to round.
+
+    ``afterwards`` cleans up behind every work, outside of its time.
+    """
     for _ in range(warm_up):
-        first()
-        afterwards()
-        second()
-        afterwards()
-    ones, twos = [], []
-    for pair in range(pairs):
-        for work, times in ((second, twos), (first, ones)) if pair % 2 else ((first, ones), (second, twos)):
-            times.append(seconds(work))
+        for work in works.values():
+            work()
             afterwards()
-    return ratio_of(ones, twos)
+    names, times = list(works), {name: [] for name in works}
+    for turn in range(rounds):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            time.sleep(pause)
+            times[name].append(seconds(works[name]))
+            afterwards()
+    return times
 
 
-def ratio_of(ones: list[float], twos: list[float]) -> Ratio:
-    """The ratio of paired times, seconds."""
-    pairs = len(ones)
-    ratios = sorted(two / one for one, two in zip(ones, twos, strict=True))
+def ratio(first: list[float], second: list[float]) -> Ratio:
+    """Second over first, round by round."""
+    ratios = sorted(two / one for one, two in zip(first, second, strict=True))
     return Ratio(
         ratio=median(ratios),
-        low=ratios[pairs // 4],
-        high=ratios[-1 - pairs // 4],
-        first=median(ones),
-        second=median(twos),
-        pairs=pairs,
+        low=ratios[len(ratios) // 4],
+        high=ratios[-1 - len(ratios) // 4],
+        first=median(first),
+        second=median(second),
+        pairs=len(ratios),
     )
+
+
+def interleaved(
+    first: Work, second: Work, *, pairs: int, warm_up: int = 1, pause: float = 0.0, afterwards: Work = nothing
+) -> Ratio:
+    """Two works in turn, the order alternating from pair to pair."""
+    works = {"first": first, "second": second}
+    times = take_turns(works, rounds=pairs, warm_up=warm_up, pause=pause, afterwards=afterwards)
+    return ratio(times["first"], times["second"])

@@ -1,77 +1,46 @@
-"""``docs/benchmarks.md`` from the figures of one run."""
+"""``docs/benchmarks.md`` and its chart from ``benchmarks/results.json``: every figure comes from there."""
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
-_MANY = 10
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PARTS = ("peers", "scrambled", "scaling", "peak", "encryption", "rotations", "exports", "opening", "sizes")
+"""In the order of the page; each is a module with ``measure``, ``TITLE`` and ``section``."""
 
-PAGE = """# Benchmarks
+_PAGE = """# Benchmarks
 
-Made by `make bench` on {date}: {machine}; {versions}.
+Made by `make bench`; `make bench-sizes` for the large models. The model is a full-size VideoMAE-B with random weights
+(16×224×224, cube 2×16×16, float32) where nothing else is said. Ratios carry over to other machines better than seconds
+do: all that is compared runs in one process in turn, and a ratio is the median over the rounds, with its quartiles.
 
-One full-size VideoMAE-B (16×224×224, cube 2×16×16, {weights:.0f} MB of float32 weights, random); {pairs} interleaved
-pairs for each ratio (ten times as many for encryption), medians with quartiles. Ratios carry over to other machines
-better than seconds do.
+![Latency of one clip by runtime, and how it scales](benchmarks.svg)
 
-| what | ratio | quartiles | goal |
-|---|---|---|---|
-{rows}
-
-| what | seen |
-|---|---|
-{facts}
-
-How to read it:
-
-- *The same graph* is this exporter's graph with unshuffled weights, in the same runtime. *torch.onnx.export* is the
-  plain PyTorch model as PyTorch exports it: normalised float video in, convolution as embedding.
-- Encryption writes into fresh memory, and so does the copy that it is compared with; the copy into memory that exists
-  already is the second comparison. In both, copy and encryption take turns, so neither finds the cache as it left it.
-- Memory is the peak of a whole process that exports, less that of one that only imports the libraries (the base).
+{sections}
 """
 
 
-def write_report(results: dict[str, Any], path: Path) -> None:
-    """Write the page."""
-    export = results["export"]
-    versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
-    rows = [
-        _row("scrambled graph over the same graph unscrambled", results["scrambled_over_plain"], "≤ 1.02"),
-        _row("scrambled graph over a plain torch.onnx.export", results["scrambled_over_traced"], ""),
-        _row("encrypting over copying the clip, layout `cubes`", results["encrypt_cubes_over_copy"], "≤ 30"),
-        _row("encrypting over copying the clip, layout `video`", results["encrypt_video_over_copy"], ""),
-        _row("encrypting over a copy into memory that exists already", results["encrypt_cubes_over_copy_in_place"], ""),
-        f"| encrypting over inference | {results['encryption_over_inference']:.2%} | | < 0.3 % |",
-        f"| export without parity over a bare torch.onnx.export | {export['export_over_bare']:.2f} | | ≤ 2 |",
-        f"| peak memory of the export above the base, over the weights | "
-        f"{export['peak_over_weights_above_base']:.2f} | | ≤ 4 |",
-        f"| the same of the bare torch.onnx.export | {export['bare_peak_over_weights_above_base']:.2f} | | |",
-    ]
-    opening = results["opening"]
-    facts = {
-        "one inference, ONNX Runtime, float32": f"{results['scrambled_over_plain']['second']:.2f} s",
-        "encrypting one clip": f"{results['encrypt_cubes_over_copy']['second'] * 1e3:.1f} ms",
-        "opening a session, digests checked": f"{opening['open_seconds']:.2f} s",
-        "the first answer after that": f"{opening['first_answer_seconds']:.2f} s",
-        "export without parity": f"{export['export_seconds']:.1f} s (bare: {export['bare_seconds']:.1f} s)",
-        "export with parity on three clips": f"{results['export_with_parity_seconds']:.0f} s",
-        "base memory: torch, onnx-ir and this package imported": f"{export['base_bytes'] / 1e6:.0f} MB",
-    }
-    page = PAGE.format(
-        date=results["date"],
-        machine=results["machine"],
-        versions=versions,
-        weights=results["weights_bytes"] / 1e6,
-        pairs=results["pairs"],
-        rows="\n".join(rows),
-        facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
-    )
-    path.write_text(page, encoding="utf-8")
+def render(results: dict[str, Any]) -> str:
+    """The page; a part without figures is left out."""
+    return _PAGE.format(sections="\n\n".join(_section(name, results[name]) for name in PARTS if name in results))
 
 
-def _row(name: str, ratio: dict[str, float], goal: str) -> str:
-    digits = 1 if ratio["ratio"] >= _MANY else 3
-    numbers = [f"{ratio[part]:.{digits}f}" for part in ("ratio", "low", "high")]
-    return f"| {name} | {numbers[0]} | {numbers[1]} to {numbers[2]} | {goal} |"
+def write_page(results: dict[str, Any]) -> tuple[Path, ...]:
+    """Write the page and the chart."""
+    from chart import write_chart
+
+    page, chart = DOCS / "benchmarks.md", DOCS / "benchmarks.svg"
+    page.write_text(render(results), encoding="utf-8")
+    if not {"peers", "scaling"} <= set(results):
+        return (page,)
+    write_chart(results, chart)
+    return page, chart
+
+
+def _section(name: str, result: dict[str, Any]) -> str:
+    part = importlib.import_module(name)
+    versions = ", ".join(f"{package} {number}" for package, number in result["versions"].items())
+    stamp = f"<sub>{result['date']}; {result['machine']}; {versions}</sub>"
+    return f"## {part.TITLE}\n\n{part.section(result['figures'])}\n\n{stamp}"

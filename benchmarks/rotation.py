@@ -23,7 +23,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from measure import Ratio, interleaved, ratio_of, seconds
+from measure import Ratio, interleaved, ratio, seconds
 
 from lcve_deploy import Client, SecurityKey, apply_delta, rotate, rotate_delta
 from lcve_deploy.artifact import Probe, record_files
@@ -84,7 +84,7 @@ def measure_delta(checkpoint: Path, artifact: Path, key_file: Path, scratch: Pat
         empty(scratch)()
         deltas.append(in_a_process("delta", artifact, key_file, scratch / "delta"))
         empty(scratch)()
-    return ratio_of(exports, deltas)
+    return ratio(exports, deltas)
 
 
 def copy_and_hash(artifact: Path, output: Path) -> None:
