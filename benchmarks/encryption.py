@@ -56,8 +56,8 @@ def section(figures: dict[str, Any]) -> str:
     share = f"{figures['over_inference']:.2%}"
     rows.append(("encrypting over inference", "", share, "", f"< {figures['goal_over_inference']:.1%}"))
     text = paragraph(
-        f"{figures['pairs']} interleaved pairs. Encryption writes into fresh memory, and so does the copy that it is compared",
-        "with; the copy into memory that exists already is the last comparison. Copy and encryption take turns, so",
-        "neither finds the cache as it left it.",
+        f"{figures['pairs']} interleaved pairs. Encryption writes into fresh memory, and so does the copy that it is",
+        "compared with; the copy into memory that exists already is the last comparison. Copy and encryption take",
+        "turns, so neither finds the cache as it left it.",
     )
     return f"{text}\n\n{table(('what', 'time', 'ratio', 'quartiles', 'goal'), rows)}"

@@ -61,7 +61,7 @@ def section(figures: dict[str, Any]) -> str:
     ]
     text = paragraph(
         f"{figures['pairs']} interleaved pairs, each export in a process of its own;",
-        f"{figures['weights_bytes'] / 1e6:.0f} MB of weights. Memory is the peak of the whole process less that of one that",
-        f"only imports the libraries (the base, {figures['base_bytes'] / 1e6:.0f} MB).",
+        f"{figures['weights_bytes'] / 1e6:.0f} MB of weights. Memory is the peak of the whole process less that of one",
+        f"that only imports the libraries (the base, {figures['base_bytes'] / 1e6:.0f} MB).",
     )
     return f"{text}\n\n{table(('what', 'seen', 'goal'), rows)}"

@@ -142,8 +142,8 @@ def section(figures: dict[str, Any]) -> str:
     rows = [(library, *(f"{row[shape] / 1e9:.0f}" for shape in names)) for library, row in figures["rates"].items()]
     missing = [(library, reason, *[""] * (len(names) - 1)) for library, reason in figures["missing"].items()]
     text = paragraph(
-        f"Float32 products in GFLOP/s, {figures['threads']} threads, medians of {figures['rounds']} rounds in which the",
-        f"products and the inference take turns: a square of {_SQUARE}, and the products of a block.",
+        f"Float32 products in GFLOP/s, {figures['threads']} threads, medians of {figures['rounds']} rounds in which",
+        f"the products and the inference take turns: a square of {_SQUARE}, and the products of a block.",
     )
     share = paragraph(
         f"One clip is {figures['flop'] / 1e9:.0f} GFLOP of matrix products (`benchmarks/flops.py`) and takes",

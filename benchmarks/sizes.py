@@ -132,8 +132,8 @@ def section(figures: dict[str, Any]) -> str:
         for name, row in figures["sizes"].items()
     ]
     text = paragraph(
-        "`lcve-export` of official checkpoints with random weights (VideoMAEv2-g in shape: patch 14, 2048 tokens), parity",
-        "on one clip against the float64 reference included, which is most of the time.",
+        "`lcve-export` of official checkpoints with random weights (VideoMAEv2-g in shape: patch 14, 2048 tokens),",
+        "parity on one clip against the float64 reference included, which is most of the time.",
         f"Peak memory is that of the whole process; at most {figures['limit_bytes'] / 2**30:.0f} GiB is the goal.",
         "The last columns are the stages of the export.",
     )
