@@ -28,7 +28,7 @@ class UnavailableError(Exception):
 
 _LONGEST_REASON = 200
 
-FAILURES = (UnavailableError, LcveError, ImportError, RuntimeError, OSError)
+FAILURES = (UnavailableError, LcveError, ImportError, RuntimeError, OSError, MemoryError)
 
 
 def reason(error: Exception) -> str:

@@ -88,7 +88,7 @@ class Sitting:
         self._found["gflop"] = self._flops / 1e9
         self._found["encryption"] = _or_reason(encryption, bench, self._clips, questions.device, questions.pairs)
         for precision in questions.precisions:
-            self._found["peaks"][str(precision)] = matmul_peak(questions.device, precision)
+            self._found["peaks"][str(precision)] = _or_reason(matmul_peak, questions.device, precision)
             for name in questions.backends:
                 self._ask_backend(name, precision)
                 self._answers.save()
@@ -113,12 +113,12 @@ class Sitting:
         batches = {str(batch): self._latency(pair, batch, precision) for batch in self._questions.batches}
         return {"build_seconds": pair.build_seconds, **answered, "batches": batches}
 
-    def _latency(self, pair: Pair, batch: int, precision: Precision) -> dict[str, float]:
+    def _latency(self, pair: Pair, batch: int, precision: Precision) -> dict[str, Any]:
         clips, pairs = self._clips[:batch], self._questions.pairs
         ratio = interleaved(pair.plain(clips), pair.ours(clips), pairs=pairs, warm_up=_RUNS)
         best = _median_seconds(pair.resident(clips), pairs) if pair.resident else ratio.second
-        rate = batch / best
-        share = rate * self._flops / self._found["peaks"][str(precision)]
+        rate, peak = batch / best, self._found["peaks"][str(precision)].get("rate")
+        share = rate * self._flops / peak if peak else None
         return {**asdict(ratio), "device_seconds": best, "clips_per_second": rate, "share": share}
 
 

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from bench import Bench
+from contestants import UnavailableError
+from measure import seconds
 from plain import plain_cubes
 
 from lcve_deploy import EncryptedClip, PlainClip, open_session
 from lcve_deploy.artifact import EngineKind, Profile
-from lcve_deploy.exporters.tensorrt import PlanOptions
+from lcve_deploy.exporters.tensorrt import BuildOptions as PlanOptions
 from lcve_deploy.precision import Precision
 from lcve_deploy.runtime.session import Provider
 from lcve_deploy.scrambling import scramble, unscrambled
@@ -100,8 +102,10 @@ def open_engines(
 def open_compiled(bench: Bench, precision: Precision, batches: tuple[int, ...], device: str) -> Pair:
     """torch.compile of the scrambled model and of the plain one; both take cubes."""
     import torch
-    from gpu_torch import CubeModel
+    from gpu_torch import CubeModel, torch_device
 
+    if torch_device(device) != device:
+        raise UnavailableError("this PyTorch has no CUDA")
     started = time.perf_counter()
     models = [
         torch.compile(CubeModel(model, bench.size, precision, device).to(device).eval())
@@ -139,15 +143,9 @@ def refit_against_rebuild(
     build(bench.server, rebuilt)
     plan = bench.server / "engines/rebuilt/engine.plan"
     return {
-        "rebuild_seconds": _seconds(lambda: build(bench.plain_server, rebuilt)),
-        "refit_seconds": _seconds(lambda: build(bench.plain_server, refitted, refit=plan)),
+        "rebuild_seconds": seconds(lambda: build(bench.plain_server, rebuilt)),
+        "refit_seconds": seconds(lambda: build(bench.plain_server, refitted, refit=plan)),
     }
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    from measure import seconds
-
-    return seconds(work)
 
 
 _CUDA: Mapping[str, Any] = {"provider": Provider.CUDA, "provider_options": {"use_tf32": "0"}}

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from bench import Bench
+from gpu_torch import torch_device
 from models import videomae
 
 from lcve_deploy.samples import real_clips
@@ -22,7 +23,8 @@ def many_clips(bench: Bench, count: int) -> npt.NDArray[np.uint8]:
 
 
 def reference_logits(bench: Bench, clips: npt.NDArray[np.uint8], device: str) -> npt.NDArray[np.float64]:
-    """Logits of the plain model in float64, one clip at a time, on the device."""
+    """Logits of the plain model in float64, one clip at a time, on the device where PyTorch can."""
+    device = torch_device(device)
     module = videomae(bench.size).double().to(device)
     mean, std = (torch.tensor(x, dtype=torch.float64, device=device) for x in (IMAGENET.mean, IMAGENET.std))
     logits = []

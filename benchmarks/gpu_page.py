@@ -58,7 +58,7 @@ def _engines(size: dict[str, Any]) -> str:
             batch,
             f"{1e3 * row['second']:.2f} ms",
             f"{row['clips_per_second']:.1f}",
-            f"{row['share']:.0%}",
+            "-" if row["share"] is None else f"{row['share']:.0%}",
             number(row["ratio"]),
             interval(row, 3),
             f"{engine['difference']:.1g}",
@@ -68,13 +68,17 @@ def _engines(size: dict[str, Any]) -> str:
         if "batches" in engine
         for batch, row in engine["batches"].items()
     ]
-    peaks = ", ".join(f"{precision} {rate / 1e12:.2f}" for precision, rate in size["peaks"].items())
+    peaks = ", ".join(f"{precision} {_peak(peak)}" for precision, peak in size["peaks"].items())
     text = paragraph(
-        f"One clip is {size['gflop']:.0f} GFLOP; the peak is that of a large matrix product in PyTorch, in TFLOP/s:",
+        f"One clip is {size['gflop']:.0f} GFLOP; the peak is that of a large matrix product, in TFLOP/s:",
         f"{peaks}. Latency is that of the scrambled engine with clips in the host's memory; clips per second are of",
         "clips on the card where the engine takes them. Δ is to float64 PyTorch on the plain clips.",
     )
     return f"{text}\n\n{table(head, rows)}" if rows else text
+
+
+def _peak(peak: dict[str, Any]) -> str:
+    return peak.get("reason") or f"{peak['rate'] / 1e12:.2f} ({peak['library']})"
 
 
 def _reasons(engines: dict[str, Any]) -> str:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from bench import Bench
-from measure import interleaved, seconds
+from contestants import UnavailableError
+from gpu_torch import DTYPES, torch_device
+from measure import Work, interleaved, seconds
 
 from lcve_deploy import PlainClip, encrypt
 from lcve_deploy.precision import Precision
@@ -18,12 +20,19 @@ _SQUARES = {"cuda": 8192, "cpu": 512}
 _TIMES = 10
 
 
-def matmul_peak(device: str, precision: Precision) -> float:
-    """Operations a second of a large square product in PyTorch; float32 without TF32."""
-    import torch
-    from gpu_torch import DTYPES
-
+def matmul_peak(device: str, precision: Precision) -> dict[str, Any]:
+    """Operations a second of a large square product; float32 without TF32."""
     size = _SQUARES[device]
+    has_torch = torch_device(device) == device
+    product = _in_torch(size, device, precision) if has_torch else _in_cupy(size, precision)
+    product()
+    rate = 2 * size**3 / median(seconds(product) for _ in range(_TIMES))
+    return {"rate": rate, "library": "PyTorch" if has_torch else "CuPy"}
+
+
+def _in_torch(size: int, device: str, precision: Precision) -> Work:
+    import torch
+
     torch.backends.cuda.matmul.allow_tf32 = False
     left, right = (torch.randn(size, size, device=device).to(DTYPES[precision]) for _ in range(2))
 
@@ -32,8 +41,22 @@ def matmul_peak(device: str, precision: Precision) -> float:
         if device == "cuda":
             torch.cuda.synchronize()
 
-    product()
-    return 2 * size**3 / median(seconds(product) for _ in range(_TIMES))
+    return product
+
+
+def _in_cupy(size: int, precision: Precision) -> Work:
+    import cupy
+
+    if precision is Precision.BF16:
+        raise UnavailableError("CuPy has no bf16, and this PyTorch has no CUDA")
+    dtype = {Precision.FP32: cupy.float32, Precision.FP16: cupy.float16}[precision]
+    left, right = (cupy.random.standard_normal((size, size), dtype=cupy.float32).astype(dtype) for _ in range(2))
+
+    def product() -> None:
+        cupy.matmul(left, right)
+        cupy.cuda.get_current_stream().synchronize()
+
+    return product
 
 
 def encryption(bench: Bench, clips: npt.NDArray[np.uint8], device: str, pairs: int) -> dict[str, Any]:

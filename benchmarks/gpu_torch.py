@@ -14,6 +14,11 @@ from lcve_deploy.transformer import ScrambledTransformer
 DTYPES = {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
 
 
+def torch_device(device: str) -> str:
+    """The device, or the CPU where this PyTorch has no CUDA."""
+    return device if device == "cpu" or torch.cuda.is_available() else "cpu"
+
+
 class CubeModel(nn.Module):
     """uint8 ``[batch, N, L]`` to logits; the embedding in float32, the rest as autocast has it."""
 

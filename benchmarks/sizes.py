@@ -54,7 +54,8 @@ def measure_size(size: Size, work: Path) -> dict[str, Any]:
         folder = Path(name)
         SecurityKey.create().write(folder / "key.bin")
         command = [*_export_command(), "--key", folder / "key.bin", "--ckpt", checkpoint, "-o", folder / "artifact"]
-        command += ["--verify-clip", _clip(size, folder), "--num-heads", size.heads]
+        command += ["--verify-clip", _clip(size, folder)]
+        command += ["--num-heads", size.heads, "--frames", size.frames, "--size", size.pixels]
         print(f"  exporting {size.name}", file=sys.stderr, flush=True)
         started = time.monotonic()
         peak, said = _watched([str(part) for part in command], folder)

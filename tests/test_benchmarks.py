@@ -1,0 +1,143 @@
+"""The benchmarks' own bookkeeping: pages that say what was measured, counts that are right, scripts that run."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+@pytest.fixture
+def results() -> dict[str, Any]:
+    return json.loads((BENCHMARKS / "results.json").read_text())
+
+
+def test_the_page_is_made_of_the_results_beside_it(results: dict[str, Any]) -> None:
+    assert (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8") == import_module("report").render(results)
+
+
+def test_a_figure_that_changes_shows_on_the_page(results: dict[str, Any]) -> None:
+    changed = copy.deepcopy(results)
+    changed["encryption"]["figures"]["over_inference"] = 0.1234
+    assert "12.34%" in import_module("report").render(changed)
+    assert "12.34%" not in import_module("report").render(results)
+
+
+def test_parts_without_figures_are_left_out(results: dict[str, Any]) -> None:
+    report = import_module("report")
+    page = report.render({name: result for name, result in results.items() if name != "peak"})
+    assert import_module("peak").TITLE not in page
+    assert import_module("peers").TITLE in page
+
+
+def test_tables_keep_bars_inside_their_cells() -> None:
+    assert import_module("tables").table(("max |d|",), [("1",)]) == "| max \\|d\\| |\n| --- |\n| 1 |"
+
+
+def test_the_same_figures_give_the_same_chart(results: dict[str, Any], tmp_path: Path) -> None:
+    chart = import_module("chart")
+    for name in ("one.svg", "two.svg"):
+        chart.write_chart(results, tmp_path / name)
+    drawn = (tmp_path / "one.svg").read_text()
+    assert drawn == (tmp_path / "two.svg").read_text()
+    for contestant in results["peers"]["figures"]["contestants"].values():
+        assert contestant["label"] in drawn
+
+
+def test_videomae_base_takes_360_gflop_a_clip() -> None:
+    models, config = import_module("models"), import_module("lcve_deploy.transformer").TransformerConfig
+    size = models.BASE
+    geometry = import_module("lcve_deploy").ClipGeometry(frames=16, height=224, width=224, cube=size.cube)
+    base = config(
+        geometry=geometry, width=size.width, depth=size.depth, heads=size.heads, hidden=size.hidden, classes=400
+    )
+    assert round(import_module("flops").clip_flops(base) / 1e9) == 361
+
+
+def test_operations_are_those_that_pytorch_counts(tmp_path: Path) -> None:
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from lcve_deploy.exporters.checkpoints import load_checkpoint
+
+    models = import_module("models")
+    models.save_checkpoint(models.TINY, tmp_path / "tiny.pth")
+    config = load_checkpoint(tmp_path / "tiny.pth", models.TINY.options).model.config
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:
+        models.videomae(models.TINY)(torch.zeros(1, 3, 8, 32, 32))
+    assert counter.get_total_flops() == import_module("flops").clip_flops(config)
+
+
+def test_turns_alternate_and_ratios_are_taken_round_by_round() -> None:
+    measure, order = import_module("measure"), []
+    measure.take_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=2, warm_up=0)
+    assert order == ["a", "b", "b", "a"]
+    result = measure.ratio([1.0, 2.0, 4.0], [2.0, 2.0, 2.0])
+    assert (result.ratio, result.low, result.high, result.first, result.pairs) == (1.0, 0.5, 2.0, 2.0, 3)
+
+
+def test_the_plain_server_answers_its_own_probe(tmp_path: Path) -> None:
+    bench = import_module("bench").Bench(tmp_path, pairs=1, size=import_module("models").TINY)
+    report = import_module("lcve_deploy").verify_server(bench.plain_server)
+    assert report.ok
+    assert report.clips == 2
+
+
+def test_reasons_name_no_folder_of_the_machine() -> None:
+    reason = import_module("contestants").reason
+    assert reason(RuntimeError("cannot open /srv/a/b/model.onnx: no\nmore")) == "cannot open model.onnx: no"
+    assert reason(MemoryError()) == "MemoryError"
+
+
+def test_sizes_finds_every_stage_of_an_export(tmp_path: Path) -> None:
+    sizes = import_module("sizes")
+    figures = sizes.measure_size(import_module("models").TINY, tmp_path)
+    assert set(sizes._STAGES) <= set(figures["stages"])
+    assert figures["peak_bytes"] > figures["artifact_bytes"] > figures["weights_bytes"] > 0
+    assert not list(tmp_path.iterdir())
+    page = sizes.section({"limit_bytes": 24 * 2**30, "sizes": {"tiny": figures}})
+    assert "| tiny |" in page
+
+
+def test_the_gpu_page_is_made_of_the_results_beside_it() -> None:
+    path = BENCHMARKS / "gpu.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    assert (ROOT / "docs/gpu.md").read_text(encoding="utf-8") == import_module("gpu_page").render(results)
+
+
+def test_the_gpu_script_goes_all_the_way_on_a_cpu(tmp_path: Path) -> None:
+    asked = "--device cpu --sizes tiny --batches 1,2 --pairs 1 --backends onnxruntime-cpu --precisions fp32,bf16"
+    command = [sys.executable, BENCHMARKS / "gpu.py", *asked.split(), "--output", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    tiny = json.loads((tmp_path / "gpu.json").read_text())["sizes"]["tiny"]
+    fp32 = tiny["engines"]["onnxruntime-cpu-fp32"]
+    assert set(fp32["batches"]) == {"1", "2"}
+    assert fp32["difference"] < 1e-5
+    assert fp32["top1"] == 1.0
+    assert tiny["encryption"]["same_as_numpy"] is True
+    assert "MatMul" in tiny["engines"]["onnxruntime-cpu-bf16"]["reason"]
+    assert "never" not in (tmp_path / "gpu.md").read_text()
+
+
+def test_the_gpu_script_says_that_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = import_module("gpu")
+    monkeypatch.setattr(gpu, "find_gpu", lambda: None)
+    with pytest.raises(SystemExit, match="no NVIDIA GPU"):
+        gpu._prepare("cuda")
