@@ -24,7 +24,7 @@ from lcve_deploy.verbs.build import BuildOptions, build
 from lcve_deploy.verbs.export import ExportOptions
 
 THREADS = 2
-_FEW = 5
+_FEW = 3
 
 
 def say(text: str) -> None:

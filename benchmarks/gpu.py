@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,7 @@ from gpu_peak import encryption, matmul_peak
 from measure import interleaved, seconds
 from models import SIZES, TINY
 
+from lcve_deploy.artifact.digests import ENGINES
 from lcve_deploy.gpu import find_gpu
 from lcve_deploy.precision import Precision
 from lcve_deploy.runtime.device import cpu_name
@@ -92,6 +94,7 @@ class Sitting:
             for name in questions.backends:
                 self._ask_backend(name, precision)
                 self._answers.save()
+                self._remove_engines()
 
     def _ask_backend(self, name: str, precision: Precision) -> None:
         backend = BACKENDS[name]
@@ -106,6 +109,11 @@ class Sitting:
             self._found["refits"][name] = _or_reason(
                 refit_against_rebuild, self._bench, backend.kind, precision, self._questions.batches
             )
+
+    def _remove_engines(self) -> None:
+        """All of a large model's engines together would fill a disk."""
+        for server in (self._bench.server, self._bench.plain_server):
+            shutil.rmtree(server / ENGINES, ignore_errors=True)
 
     def _measure(self, backend: Backend, precision: Precision) -> dict[str, Any]:
         pair = backend.open(self._bench, precision, self._questions.batches, self._questions.device)
@@ -190,6 +198,7 @@ def main() -> None:
             work = Path(folder) / size.name
             work.mkdir()
             Sitting(Bench(work, pairs=questions.pairs, size=size), questions, answers).ask()
+            shutil.rmtree(work)
     say(f"wrote {results} and {page}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ def measure(bench: Bench) -> dict[str, Any]:
     from rotation import measure_rotation
 
     with tempfile.TemporaryDirectory(dir=bench.work) as folder:
-        figures: dict[str, Any] = measure_rotation(
-            bench.checkpoint, bench.artifact, bench.key, Path(folder), bench.pairs
-        )
+        artifact, scratch = Path(folder) / "artifact", Path(folder) / "scratch"
+        shutil.copytree(bench.artifact, artifact, ignore=shutil.ignore_patterns("engines"))
+        scratch.mkdir()
+        figures: dict[str, Any] = measure_rotation(bench.checkpoint, artifact, bench.key, scratch, bench.pairs)
     return figures
 
 

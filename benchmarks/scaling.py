@@ -14,7 +14,7 @@ from bench import THREADS, Bench, say
 from contestants import onnxruntime_session
 from flops import clip_flops
 from measure import PAUSE, interleaved
-from models import SIZES, Size, save_checkpoint, videomae
+from models import BASE, SIZES, Size, save_checkpoint, videomae
 from plain import export_plain, normalised
 from tables import interval, number, paragraph, table
 
@@ -43,17 +43,20 @@ class Pair:
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    with _pair(bench, bench.size) as pair:
+    with _pair(bench, BASE) as pair:
         batches = {str(batch): _row(pair, bench, batch) for batch in BATCHES}
-    frames = {}
-    for count in FRAMES:
-        with _pair(bench, dataclasses.replace(bench.size, frames=count)) as pair:
-            frames[str(count)] = _row(pair, bench, 1)
-    models = {}
-    for name in MODELS:
-        with _pair(bench, SIZES[name]) as pair:
-            models[name] = _row(pair, bench, 1)
+    known = {BASE: batches["1"]}
+    frames = {str(count): _single(bench, dataclasses.replace(BASE, frames=count), known) for count in FRAMES}
+    models = {name: _single(bench, SIZES[name], known) for name in MODELS}
     return {"pairs": bench.few, "threads": THREADS, "batch": batches, "frames": frames, "model": models}
+
+
+def _single(bench: Bench, size: Size, known: dict[Size, dict[str, float]]) -> dict[str, float]:
+    """The row of one clip; that of a model that was measured before is the same row."""
+    if size in known:
+        return known[size]
+    with _pair(bench, size) as pair:
+        return _row(pair, bench, 1)
 
 
 def _row(pair: Pair, bench: Bench, batch: int) -> dict[str, float]:

@@ -44,7 +44,17 @@ _LOOK = 0.05
 def measure(bench: Bench) -> dict[str, Any]:
     from models import SIZES
 
-    return {"limit_bytes": _LIMIT, "sizes": {name: measure_size(size, bench.work) for name, size in SIZES.items()}}
+    return {"limit_bytes": _LIMIT, "sizes": {name: _size_or_reason(size, bench.work) for name, size in SIZES.items()}}
+
+
+def _size_or_reason(size: Size, work: Path) -> dict[str, Any]:
+    """One size that fails does not take the figures of the others along."""
+    from contestants import reason
+
+    try:
+        return measure_size(size, work)
+    except RuntimeError as error:
+        return {"reason": reason(error)}
 
 
 def measure_size(size: Size, work: Path) -> dict[str, Any]:
@@ -111,7 +121,7 @@ def _watched(command: list[str], folder: Path) -> tuple[int, str]:
             peak = max(peak, _high_water(status))
             time.sleep(_LOOK)
     if process.returncode:
-        raise RuntimeError(f"{command[0]} failed: {said.read_text()}")
+        raise RuntimeError(f"exit status {process.returncode}: {' '.join(said.read_text().splitlines()[-2:])}")
     return peak, said.read_text()
 
 
@@ -131,7 +141,9 @@ def section(figures: dict[str, Any]) -> str:
             *(f"{row['stages'][stage]:.1f} s" for stage in _STAGES),
         )
         for name, row in figures["sizes"].items()
+        if "reason" not in row
     ]
+    rows += [(name, row["reason"]) for name, row in figures["sizes"].items() if "reason" in row]
     text = paragraph(
         "`lcve-export` of official checkpoints with random weights (VideoMAEv2-g in shape: patch 14, 2048 tokens),",
         "parity on one clip against the float64 reference included, which is most of the time.",
