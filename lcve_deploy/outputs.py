@@ -59,7 +59,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         with _as_write_error(target):
             yield stage
             stage.chmod(0o777 & ~_umask())
-            _sync_tree(stage)
+            _settle(stage)
             require_absent(target)
             stage.rename(target)
     finally:
@@ -112,8 +112,10 @@ def _umask() -> int:
     return mask
 
 
-def _sync_tree(folder: Path) -> None:
+def _settle(folder: Path) -> None:
+    """Give every file the usual mode, whichever library wrote it, and bring it to the disk."""
     for path in folder.rglob("*"):
         if path.is_file():
+            path.chmod(0o666 & ~_umask())
             with path.open("rb") as file:
                 os.fsync(file.fileno())

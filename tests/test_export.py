@@ -254,6 +254,13 @@ def test_large_models_have_external_data(
 # Whole or not at all
 
 
+def test_others_can_read_what_the_operator_gets(exported: Path) -> None:
+    """Some libraries write files that only their owner can read."""
+    modes = {path.name: path.stat().st_mode & 0o777 for path in exported.rglob("*") if path.is_file()}
+    assert len(modes) >= 5
+    assert set(modes.values()) == {(exported / "server").stat().st_mode & 0o666}
+
+
 def test_a_failed_parity_leaves_no_artifact(key: SecurityKey, tmp_path: Path) -> None:
     with pytest.raises(ParityError, match="logits differ"):
         export_tiny(tmp_path / "out", key, tolerance=1e-12)

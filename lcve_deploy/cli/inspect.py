@@ -28,7 +28,7 @@ def command(path: Path, as_json: bool) -> None:
         print_json(lines)
         return
     for name, value in lines.items():
-        click.echo(f"{name:<16}{printable(str(value))}")
+        click.echo(f"{name:<15} {printable(str(value))}")
 
 
 def _describe(path: Path) -> Lines:
