@@ -20,12 +20,13 @@ def write_chart(results: dict[str, Any], path: Path) -> None:
     settings = {"svg.hashsalt": "lcve", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
     with mpl.rc_context(settings):
         figure = plt.figure(figsize=(9, 6.4), layout="constrained")
-        panels = figure.subplot_mosaic([["peers"] * 3, list(_AXES)], height_ratios=(3, 2))
-        _peers(panels["peers"], results["peers"]["figures"])
-        for axis, title in _AXES.items():
-            _scaling(panels[axis], results["scaling"]["figures"][axis], title)
-        panels["batch"].set_ylabel("latency of a clip (s)")
-        panels["batch"].legend(frameon=False, loc="lower left")
+        top, bottom = figure.subfigures(2, 1, height_ratios=(3, 2))
+        _peers(top.subplots(), results["peers"]["figures"])
+        panels = bottom.subplots(1, len(_AXES))
+        for panel, (axis, title) in zip(panels, _AXES.items(), strict=True):
+            _scaling(panel, results["scaling"]["figures"][axis], title)
+        panels[0].set_ylabel("latency of a clip (s)")
+        panels[0].legend(frameon=False, loc="lower left")
         figure.savefig(path, metadata={"Date": None})
         plt.close(figure)
 
@@ -49,8 +50,7 @@ def _peers(panel: Any, figures: dict[str, Any]) -> None:
     panel.axvline(1, color=_GREY, linewidth=0.8, linestyle="--")
     panel.set_xlim(0, 1.2 * max(row["high"] for _, row in rows))
     panel.set_xlabel(
-        f"latency of one clip relative to this package in ONNX Runtime fp32 (lower is faster; "
-        f"{figures['rounds']} rounds, {figures['threads']} threads)"
+        f"latency of one clip over that of this package in ONNX Runtime fp32, {figures['threads']} threads"
     )
 
 

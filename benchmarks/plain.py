@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import warnings
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def normalised(clips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 def export_plain(module: torch.nn.Module, size: Size, path: Path) -> None:
     """``torch.onnx.export`` with a dynamic batch."""
     clip = torch.zeros(1, 3, size.frames, size.pixels, size.pixels)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of packages that nothing here needs
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(

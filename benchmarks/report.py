@@ -16,15 +16,22 @@ Made by `make bench`; `make bench-sizes` for the large models. The model is a fu
 (16×224×224, cube 2×16×16, float32) where nothing else is said. Ratios carry over to other machines better than seconds
 do: all that is compared runs in one process in turn, and a ratio is the median over the rounds, with its quartiles.
 
-![Latency of one clip by runtime, and how it scales](benchmarks.svg)
+{caution}![Latency of one clip by runtime, and how it scales](benchmarks.svg)
 
 {sections}
 """
 
 
+_ENOUGH = 20
+_CAUTION = "**A first impression**: these parts ran with fewer than {enough} rounds: {names}.\n\n"
+
+
 def render(results: dict[str, Any]) -> str:
     """The page; a part without figures is left out."""
-    return _PAGE.format(sections="\n\n".join(_section(name, results[name]) for name in PARTS if name in results))
+    there = [name for name in PARTS if name in results]
+    short = [importlib.import_module(name).TITLE for name in there if results[name]["pairs"] < _ENOUGH]
+    caution = _CAUTION.format(enough=_ENOUGH, names=", ".join(short)) if short else ""
+    return _PAGE.format(caution=caution, sections="\n\n".join(_section(name, results[name]) for name in there))
 
 
 def write_page(results: dict[str, Any]) -> tuple[Path, ...]:

@@ -58,7 +58,7 @@ def measure(name: str, work: Path, pairs: int) -> dict[str, Any]:
     say(f"{name} ...")
     subprocess.run([*command, "--pairs", str(pairs)], check=True, env={**os.environ, **_THREADS})
     say(f"{name}: {time.monotonic() - started:.0f} s")
-    return {**stamp(), "figures": json.loads(output.read_text())}
+    return {**stamp(), "pairs": pairs, "figures": json.loads(output.read_text())}
 
 
 def chosen(only: list[str]) -> list[str]:
