@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from lcve_deploy.artifact import (
     ClientSettings,
+    FileRecord,
     Manifest,
     carry_probe,
     check_keyed,
@@ -38,6 +39,7 @@ from lcve_deploy.artifact.manifest import PROBE
 from lcve_deploy.artifact.tensorfile import rewritten, write_parts
 from lcve_deploy.cipher import binding_of
 from lcve_deploy.client import Client
+from lcve_deploy.clips import Binding
 from lcve_deploy.errors import ArtifactError, MismatchError
 from lcve_deploy.key import SecurityKey
 from lcve_deploy.outputs import new_folder, require_absent
@@ -170,41 +172,45 @@ def rotate_delta(
 
 
 def _rotated(root: Path, key: SecurityKey, new_key: SecurityKey, salt: bytes | None, progress: Progress) -> _Rotated:
+    """All that changes. Digests are taken beside the work with keys and tensors, which takes as long."""
     server = root / "server"
-    with _step(progress, "reading the artifact"), ThreadPoolExecutor(max_workers=1) as beside:
-        digests = beside.submit(_check_changing_files, server)  # beside the work with the keys, which takes as long
-        manifest, client = read_pair(root, key)
-        _check_sides(root, manifest, client)
-        old = SecretOrders(clip=client.orders, labels=client.label_order)
-        new = _new_orders(client, new_key, salt)
-        digests.result()
-        tensors, probe = read_keyed(server), read_probe(server, manifest)
-        check_keyed(tensors, manifest.binding.geometry, manifest.classes)
-    with _step(progress, "moving the keyed tensors"):
-        moved = rotate_tensors(tensors, old, new)
-        binding = binding_of(new.clip, manifest.binding.layout)
-        asked = carry_probe(probe, relate(tensors, moved, cubes=binding.geometry.cubes), binding)
-    with _step(progress, "writing the manifest"):
-        files = {
-            KEYED: rewritten(server / KEYED, moved),
-            PROBE: rewritten(server / PROBE, {"clip": asked.clip, "logits": asked.logits}),
-        }
-        manifest = dataclasses.replace(
-            manifest,
-            binding=binding,
-            files={**manifest.files, **{name: record_of(parts) for name, parts in files.items()}},
-            made_by={**manifest.made_by, _MADE_BY: installed_versions(["lcve-deploy"]).get("lcve-deploy", "unknown")},
-        )
-        data = manifest_bytes(manifest)
-        digest = record_of([memoryview(data)]).sha256
-        settings = dataclasses.replace(client.settings, binding=binding, manifest_sha256=digest)
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        with _step(progress, "reading the artifact"):
+            digests = beside.submit(_check_changing_files, server)
+            manifest, client = read_pair(root, key)
+            _check_sides(root, manifest, client)
+            new = _new_orders(client, new_key, salt)
+            digests.result()
+            tensors, probe = read_keyed(server), read_probe(server, manifest)
+            check_keyed(tensors, manifest.binding.geometry, manifest.classes)
+        with _step(progress, "moving the keyed tensors"):
+            moved = rotate_tensors(tensors, SecretOrders(clip=client.orders, labels=client.label_order), new)
+            keyed = rewritten(server / KEYED, moved)
+            keyed_record = beside.submit(record_of, keyed)
+            binding = binding_of(new.clip, manifest.binding.layout)
+            asked = carry_probe(probe, relate(tensors, moved, cubes=binding.geometry.cubes), binding)
+            answers = rewritten(server / PROBE, {"clip": asked.clip, "logits": asked.logits})
+        records = {KEYED: keyed_record.result(), PROBE: record_of(answers)}
+    manifest = _rotated_manifest(manifest, binding, records)
+    data = manifest_bytes(manifest)
+    digest = record_of([memoryview(data)]).sha256
     return _Rotated(
         base=manifest_digest(server),
         manifest=manifest,
         manifest_data=data,
-        settings=settings,
+        settings=dataclasses.replace(client.settings, binding=binding, manifest_sha256=digest),
         tensors=moved,
-        files=files,
+        files={KEYED: keyed, PROBE: answers},
+    )
+
+
+def _rotated_manifest(manifest: Manifest, binding: Binding, records: Mapping[str, FileRecord]) -> Manifest:
+    version = installed_versions(["lcve-deploy"]).get("lcve-deploy", "unknown")
+    return dataclasses.replace(
+        manifest,
+        binding=binding,
+        files={**manifest.files, **records},
+        made_by={**manifest.made_by, _MADE_BY: version},
     )
 
 
