@@ -57,11 +57,15 @@ class Bench:
         return path
 
     @cached_property
-    def key(self) -> SecurityKey:
+    def key_file(self) -> Path:
         path = self.work / "key.bin"
         if not path.exists():
             SecurityKey.create().write(path)
-        return SecurityKey.read(path)
+        return path
+
+    @cached_property
+    def key(self) -> SecurityKey:
+        return SecurityKey.read(self.key_file)
 
     @cached_property
     def artifact(self) -> Path:
