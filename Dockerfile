@@ -8,8 +8,8 @@
 # A server folder without engines is only read. Where it has engines, verify writes their proofs into it, and build adds
 # some: mount it writable then, as a user who may write there.
 #
-#   docker run --rm -v "$PWD/service/server:/work/server:ro" lcve-server verify server
-#   docker run --rm -u "$(id -u)" -v "$PWD/service/server:/work/server" lcve-engines build server --engine openvino
+#   docker run --rm -v "$PWD/service/server:/data/server:ro" lcve-server verify server
+#   docker run --rm -u "$(id -u)" -v "$PWD/service/server:/data/server" lcve-engines build server --engine openvino
 #
 # There is no image for GPUs: nothing here has ever run on one.
 #
@@ -27,6 +27,6 @@ FROM ${BASE}
 RUN useradd --system --create-home lcve
 COPY --from=build /opt/lcve /opt/lcve
 USER lcve
-WORKDIR /work
+WORKDIR /data
 ENTRYPOINT ["/opt/lcve/bin/lcve"]
 CMD ["--help"]

@@ -12,7 +12,8 @@
     ├── PrecisionError                 also ValueError: a model that a precision cannot hold
     ├── BuildError                     also RuntimeError: an engine cannot be built from a graph
     ├── SessionError                   also RuntimeError: an engine cannot be opened or run
-    │   └── DeviceError                an engine that this machine has no device for
+    │   ├── DeviceError                an engine that this machine has no device for
+    │   └── UnprovenError              an engine that has not answered the probe on this machine
     ├── ExistsError                    also FileExistsError: the output is there already
     ├── WriteError                     also OSError: the output could not be written
     └── MissingDependencyError         also ImportError: an optional package is not installed
@@ -36,6 +37,7 @@ __all__ = [
     "ParityError",
     "PrecisionError",
     "SessionError",
+    "UnprovenError",
     "UnsupportedModelError",
     "VideoError",
     "WriteError",
@@ -101,6 +103,10 @@ class SessionError(LcveError, RuntimeError):
 
 class DeviceError(SessionError):
     """An engine that this machine has no device for; it may run on another."""
+
+
+class UnprovenError(SessionError):
+    """An engine that has not answered the probe on this machine."""
 
 
 class ExistsError(LcveError, FileExistsError):

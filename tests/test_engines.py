@@ -106,7 +106,7 @@ def test_an_engine_that_is_unproven_is_not_offered(server: Path) -> None:
     write_engine(engine_folder(server, record.name), dataclasses.replace(record, proof=None))
     with pytest.raises(SessionError, match="is unproven"):
         open_session(server, engine=record.name)
-    with pytest.raises(SessionError, match=r"no engine of .* has answered the probe yet"):
+    with pytest.raises(SessionError, match=r"no engine of .* has answered the probe on this machine yet"):
         open_session(server, engine="fastest")
     assert f"engine {record.name}: ok" in run_ok("verify", server)
     assert open_session(server, engine="fastest").manifest == read_manifest(server)
@@ -310,6 +310,69 @@ def test_the_fastest_of_what_was_there_stays(server: Path) -> None:
     assert set(list_engines(server)) == {"mine", selection.fastest.name}
 
 
+def test_an_engine_from_before_is_held_to_the_budget(server: Path, encrypted: EncryptedClip) -> None:
+    record = build(server, INT8, clips=encrypted)
+    assert record.proof is not None
+    write_engine(
+        engine_folder(server, record.name),
+        dataclasses.replace(record, proof=dataclasses.replace(record.proof, milliseconds=1e-3)),
+    )
+    choice = EngineChoice(
+        kinds=(EngineKind.ONNXRUNTIME,),
+        precisions=(Precision.FP32, Precision.INT8),
+        options=BuildOptions(budget=record.proof.max_difference / 2),
+    )
+    selection = build_fastest(server, choice, clips=encrypted)
+    assert selection.fastest.name == "onnxruntime-fp32"
+    assert "over the budget" in {c.name: c.reason for c in selection.candidates}["onnxruntime-int8"]
+    assert set(list_engines(server)) == {"onnxruntime-fp32", "onnxruntime-int8"}
+
+
+def test_proofs_of_other_machines_are_passed_over(server: Path) -> None:
+    build(server, BuildOptions())
+    other = build(server, OPENVINO)
+    assert other.proof is not None
+    foreign = dataclasses.replace(other.proof, device="openvino on another CPU", milliseconds=1e-3)
+    write_engine(engine_folder(server, other.name), dataclasses.replace(other, proof=foreign))
+    assert open_session(server, engine="fastest").device.startswith("onnxruntime")
+
+
+def test_a_proven_engine_is_verified_where_nothing_can_be_written(
+    server: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lcve_deploy.runtime import probe
+
+    name = build(server, BuildOptions()).name
+    monkeypatch.delattr(probe, "write_engine")
+    run_ok("verify", server, "--engine", name)
+
+
+def test_engines_are_verified_where_the_graphs_own_runtime_is_not_installed(
+    server: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(server, OPENVINO)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    report = json.loads(run_ok("verify", server, "--json"))
+    assert report["ok"]
+    assert "needs ONNX Runtime" in report["reason"]
+    assert report["engines"]["openvino-fp32"]["ok"]
+
+
+def test_only_options_of_the_provider_reach_the_provider(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    seen = []
+    real = onnxruntime.InferenceSession
+
+    def session(path: Path, options: object, providers: list[object]) -> object:
+        seen.append(providers)
+        return real(path, options, ["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    build(server, BuildOptions(budget=0.01, provider_options={"use_arena": "0"}))
+    assert seen == [[("CPUExecutionProvider", {"use_arena": "0"})]]
+
+
 def test_where_nothing_can_be_built_every_reason_is_given(server: Path) -> None:
     choice = EngineChoice(options=BuildOptions(budget=1e-12), precisions=(Precision.INT8, Precision.FP16))
     with pytest.raises(BuildError, match=r"no engine could be built.*onnxruntime-int8: .*onnxruntime-fp16: "):
@@ -350,6 +413,19 @@ def test_build_tries_several_engines(server: Path) -> None:
     assert {"onnxruntime-fp32", "onnxruntime-int8", "openvino-fp32", "openvino-bf16"} <= names
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--engine", "openvino", "--provider", "cuda"), "no effect with --engine openvino: --provider"),
+        (("--engine", "onnxruntime", "--batch", "1:2:4"), "no effect with --engine onnxruntime: --batch"),
+        (("--provider", "cuda"), "no effect with --engine fastest: --provider"),
+        (("--refit", "x", "--precision", "fp16"), "no effect with --refit: --precision"),
+    ],
+)
+def test_options_without_effect_are_refused(server: Path, arguments: tuple[str, ...], message: str) -> None:
+    assert message in run_error("build", server, *arguments)
+
+
 def test_auto_needs_a_budget(server: Path) -> None:
     assert "needs --budget" in run_error("build", server, "--precision", "auto")
     assert "a name is for one engine" in run_error("build", server, "--name", "x")
@@ -364,6 +440,8 @@ def test_export_builds_an_engine_and_compares_it_with_the_checkpoint(key_file: P
     )
     assert report["engines"]["engine"]["name"] == "onnxruntime-int8"
     assert list_engines(tmp_path / "out/server") == ("onnxruntime-int8",)
+    assert 1e-5 < report["engine_parity"]["max_difference"] <= report["engine_parity"]["tolerance"]
+    assert len(report["engine_parity"]["controls"]) == 4
     run_ok("verify", tmp_path / "out/server")
 
 

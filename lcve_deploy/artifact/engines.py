@@ -22,7 +22,7 @@ from lcve_deploy.artifact.digests import ENGINES, FileRecord, verify_files
 from lcve_deploy.artifact.manifest import FORMAT, manifest_digest, read_files
 from lcve_deploy.artifact.profile import Profile
 from lcve_deploy.artifact.record import Record, read_json
-from lcve_deploy.errors import ArtifactError, SessionError
+from lcve_deploy.errors import ArtifactError, SessionError, WriteError
 from lcve_deploy.precision import Precision
 
 __all__ = [
@@ -153,16 +153,23 @@ def engine_folder(server: Path, name: str) -> Path:
 
 
 def write_engine(folder: Path, record: EngineRecord) -> None:
-    """Write ``engine.json``; one that is there already is replaced in one step."""
+    """Write ``engine.json``; one that is there already is replaced in one step.
+
+    Raises:
+        WriteError: the folder cannot be written.
+    """
     part = folder / f".{RECORD}.part"
-    part.write_text(json.dumps(record.to_json(), indent=2) + "\n", encoding="utf-8")
-    part.replace(folder / RECORD)
+    try:
+        part.write_text(json.dumps(record.to_json(), indent=2) + "\n", encoding="utf-8")
+        part.replace(folder / RECORD)
+    except OSError as error:
+        raise WriteError(f"cannot write {folder / RECORD}: {error.strerror}", hint="check its permissions") from None
 
 
 def list_engines(server: Path) -> tuple[str, ...]:
     """Names of the engines of a server folder."""
     return tuple(
-        sorted(path.parent.name for path in (server / ENGINES).glob(f"*/{RECORD}") if _NAME.match(path.parent.name))
+        sorted(path.parent.name for path in (server / ENGINES).glob(f"*/{RECORD}") if _NAME.fullmatch(path.parent.name))
     )
 
 

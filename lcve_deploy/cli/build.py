@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 from lcve_deploy.artifact import Profile
 from lcve_deploy.cli.options import FASTEST, AnyPath, as_json, engine_options, provider_options, to_engine_choice
@@ -69,11 +70,42 @@ def command(server: Path, as_json: bool, **given: Any) -> None:
     """
     from lcve_deploy.verbs.fastest import build_fastest
 
+    _refuse_what_has_no_effect(given)
     if given["refit"]:
         _refit(server, given["refit"], given["name"], as_json)
         return
     choice = to_engine_choice({**given, "engine": given["engine"] or FASTEST}, _options(given))
     _show(build_fastest(server, choice, clips=_read_clips(given["clips"]), progress=StageProgress()), as_json)
+
+
+_FOR_TENSORRT: Final = (
+    "batch",
+    "timing_cache",
+    "version_compatible",
+    "hardware",
+    "compute_capability",
+    "refittable",
+    "stripped",
+    "workspace",
+)
+
+
+def _refuse_what_has_no_effect(given: dict[str, Any]) -> None:
+    """Options of another runtime than the chosen one, and with --refit all that the engine itself says."""
+    source = click.get_current_context().get_parameter_source
+    named = [name for name in given if source(name) is ParameterSource.COMMANDLINE]
+    kind = given["engine"] or FASTEST
+    useless = {
+        "--refit": [name for name in named if name not in ("refit", "name")] if given["refit"] else [],
+        f"--engine {kind}": [
+            *(name for name in named if name in _FOR_TENSORRT and kind in ("onnxruntime", "openvino")),
+            *(name for name in named if name in ("provider", "provider_option") and kind != "onnxruntime"),
+        ],
+    }
+    for reason, names in useless.items():
+        if names:
+            options = ", ".join("--" + name.replace("_", "-") for name in names)
+            raise click.UsageError(f"no effect with {reason}: {options}")
 
 
 def _show(selection: Selection, as_json: bool) -> None:
@@ -98,7 +130,9 @@ def _refit(server: Path, source: str, name: str | None, as_json: bool) -> None:
     if record.kind not in (EngineKind.TENSORRT, EngineKind.TENSORRT_RTX):
         raise click.UsageError(f"--refit is for TensorRT engines, and {source} is one of {record.kind}")
     check_engine(server, record)
-    options = replace(options_of(record), name=name or f"{source}-refitted")
+    options = options_of(record)
+    whole = replace(options.plan, stripped=False)  # its weights are in the plan from now on
+    options = replace(options, name=name or f"{source}-refitted", plan=whole)
     plan = engine_folder(server, source) / PLAN
     built = build(server, options, ranges=record.ranges, refit=plan, progress=StageProgress())
     _show(Selection.of(built), as_json)

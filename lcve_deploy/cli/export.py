@@ -62,13 +62,18 @@ def command(**given: Any) -> None:
     if given["as_json"]:
         engines = result.selection.to_json() if result.selection else None
         parity = result.parity.to_json()
-        print_json({"artifact": str(result.folder), "notes": list(result.notes), "parity": parity, "engines": engines})
+        own = result.engine_parity.to_json() if result.engine_parity else None
+        about = {"artifact": str(result.folder), "notes": list(result.notes)}
+        print_json({**about, "parity": parity, "engines": engines, "engine_parity": own})
         return
     for note in result.notes:
         click.echo(f"note: {note}")
     print_parity(result.parity)
     if result.selection:
         show_selection(result.selection)
+    if result.engine_parity:
+        click.echo("the engine against the plain model:")
+        print_parity(result.engine_parity)
     click.echo(f"artifact: {result.folder}  (server/ for the operator, client/ for the key holder)")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +20,9 @@ from lcve_deploy.cli.options import (
 )
 from lcve_deploy.cli.show import StageProgress, print_json, print_parity
 from lcve_deploy.errors import DeviceError, LcveError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from lcve_deploy.runtime import ProbeReport
 
 __all__ = ["command"]
 
@@ -62,11 +67,13 @@ def _verify_engine(server: Path, name: str, as_json: bool) -> bool:
 
 
 def _verify_server(server: Path, as_json: bool) -> bool:
-    from lcve_deploy.runtime import verify_server
+    from lcve_deploy.runtime import verify_engine, verify_server
 
-    graph = verify_server(server).to_json()
-    engines = {name: _try_engine(server, name) for name in list_engines(server)}
-    ok = bool(graph["ok"]) and all(row["ok"] is not False for row in engines.values())
+    names = list_engines(server)
+    graph = _row(lambda: verify_server(server)) if names else verify_server(server).to_json()
+    engines = {name: _row(partial(verify_engine, server, name)) for name in names}
+    states = [graph["ok"], *(row["ok"] for row in engines.values())]
+    ok = True in states and False not in states
     if as_json:
         print_json({**graph, "ok": ok, "engines": engines})
         return ok
@@ -77,12 +84,10 @@ def _verify_server(server: Path, as_json: bool) -> bool:
     return ok
 
 
-def _try_engine(server: Path, name: str) -> dict[str, Any]:
-    """An engine's row; one that has no place here is neither right nor wrong."""
-    from lcve_deploy.runtime import verify_engine
-
+def _row(check: Callable[[], ProbeReport]) -> dict[str, Any]:
+    """The row of a check; what has no place here is neither right nor wrong."""
     try:
-        return verify_engine(server, name).to_json()
+        return check().to_json()
     except (DeviceError, MissingDependencyError) as error:
         return {"ok": None, "reason": str(error)}
     except LcveError as error:

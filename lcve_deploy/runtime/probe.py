@@ -84,7 +84,9 @@ def verify_engine(server: str | os.PathLike[str], name: str) -> ProbeReport:
     check_engine(folder, record)
     session = open_engine(engine_folder(folder, name), manifest, record, server=folder)
     report, proof = prove_engine(session, read_probe(folder, manifest), record)
-    write_engine(engine_folder(folder, name), dataclasses.replace(record, proof=proof if report.ok else None))
+    known = record.proof is not None and record.proof.device == proof.device
+    if not (report.ok and known):  # so that what is proven here can be checked where nothing can be written
+        write_engine(engine_folder(folder, name), dataclasses.replace(record, proof=proof if report.ok else None))
     return report
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from enum import StrEnum
@@ -24,7 +25,7 @@ from lcve_deploy.artifact import (
 from lcve_deploy.artifact.engines import check_engine, engine_folder
 from lcve_deploy.artifact.manifest import MODEL
 from lcve_deploy.clips import EncryptedClip
-from lcve_deploy.errors import SessionError
+from lcve_deploy.errors import DeviceError, MissingDependencyError, SessionError, UnprovenError
 
 __all__ = ["FASTEST", "PLAN", "Provider", "Session", "check_clip", "checked_manifest", "open_engine", "open_session"]
 
@@ -32,6 +33,8 @@ Logits = npt.NDArray[np.float32]
 
 FASTEST: Final = "fastest"
 """In place of an engine's name: the one that answered the probe in the shortest time on this machine."""
+
+_NO_PROVIDER_OPTIONS: Final = ("provider", "budget")
 
 PLAN: Final = "engine.plan"
 """Name of the file of a TensorRT engine."""
@@ -103,11 +106,9 @@ def open_session(
         return OnnxRuntimeSession(
             folder / MODEL, manifest, provider=_provider(provider), options=provider_options, threads=threads
         )
-    record = _fastest(folder) if engine == FASTEST else read_engine(folder, engine)
-    check_engine(folder, record)
-    session = open_engine(engine_folder(folder, record.name), manifest, record, server=folder, threads=threads)
-    _require_proof(folder, record, session)
-    return session
+    if engine == FASTEST:
+        return _open_fastest(folder, manifest, threads)
+    return _open_proven(folder, manifest, read_engine(folder, engine), threads)
 
 
 def checked_manifest(server: Path) -> Manifest:
@@ -141,7 +142,7 @@ def open_engine(
         case EngineKind.ONNXRUNTIME:
             from lcve_deploy.runtime.onnxruntime import OnnxRuntimeSession
 
-            options = {name: value for name, value in record.options.items() if name != "provider"}
+            options = {name: value for name, value in record.options.items() if name not in _NO_PROVIDER_OPTIONS}
             provider = _provider(record.options.get("provider", "cpu"))
             return OnnxRuntimeSession(graph, manifest, provider=provider, options=options, threads=threads)
         case EngineKind.OPENVINO:
@@ -184,14 +185,24 @@ def _provider(name: str) -> Provider:
         raise SessionError(f"expected a provider of {', '.join(Provider)}, received {name!r}") from None
 
 
-def _fastest(server: Path) -> EngineRecord:
+def _open_proven(server: Path, manifest: Manifest, record: EngineRecord, threads: int | None) -> Session:
+    check_engine(server, record)
+    session = open_engine(engine_folder(server, record.name), manifest, record, server=server, threads=threads)
+    _require_proof(server, record, session)
+    return session
+
+
+def _open_fastest(server: Path, manifest: Manifest, threads: int | None) -> Session:
+    """The quickest engine that has answered the probe here; proofs of other machines are passed over."""
     records = [read_engine(server, name) for name in list_engines(server)]
-    proven = [(record.proof.milliseconds, record.name, record) for record in records if record.proof]
-    if not proven:
-        raise SessionError(
-            f"no engine of {server} has answered the probe yet", hint=f"build one: lcve build {server} --engine fastest"
-        )
-    return min(proven)[2]
+    proven = sorted((record.proof.milliseconds, record.name, record) for record in records if record.proof)
+    for _, _, record in proven:
+        with contextlib.suppress(UnprovenError, DeviceError, MissingDependencyError):
+            return _open_proven(server, manifest, record, threads)
+    raise SessionError(
+        f"no engine of {server} has answered the probe on this machine yet",
+        hint=f"build one: lcve build {server}, or let those that are there answer: lcve verify {server}",
+    )
 
 
 def _require_proof(server: Path, record: EngineRecord, session: Session) -> None:
@@ -199,6 +210,6 @@ def _require_proof(server: Path, record: EngineRecord, session: Session) -> None
     proven_on = record.proof.device if record.proof else ""
     if proven_on != session.device:
         state = f"answered the probe on {proven_on}, not here, on {session.device}" if proven_on else "is unproven"
-        raise SessionError(
+        raise UnprovenError(
             f"the engine {record.name} {state}", hint=f"let it answer: lcve verify {server} --engine {record.name}"
         )

@@ -92,12 +92,14 @@ class ExportResult:
         manifest: of its server side.
         notes: assumptions that the owner should see.
         selection: engines that were tried; None where none was asked for.
+        engine_parity: of the engine that is kept; None where there is none, or it cannot run here.
     """
 
     folder: Path
     manifest: Manifest
     notes: tuple[str, ...]
     selection: Selection | None = None
+    engine_parity: ParityReport | None = None
 
     @property
     def parity(self) -> ParityReport:
@@ -154,28 +156,37 @@ def export(
         (stage / "client").mkdir()
         write_client(stage / "client", dataclasses.replace(client.settings, manifest_sha256=manifest_digest(server)))
         progress("writing the manifest", 1, 1)
-        selection = (
-            _build_engine(server, options.engine, client, clips, reference, progress) if options.engine else None
-        )
+        selection, engine_parity = _build_engine(server, options.engine, client, clips, reference, progress)
     return ExportResult(
         folder=Path(output),
         manifest=manifest,
         notes=(*loaded.notes, *_sampling_note(loaded, options)),
         selection=selection,
+        engine_parity=engine_parity,
     )
 
 
 def _build_engine(
-    server: Path, choice: EngineChoice, client: Client, clips: Clips, reference: Reference, progress: Progress
-) -> Selection:
+    server: Path,
+    choice: EngineChoice | None,
+    client: Client,
+    clips: Clips,
+    reference: Reference,
+    progress: Progress,
+) -> tuple[Selection | None, ParityReport | None]:
     """Build an engine in the stage; where it can run here, its logits are compared like those of the graph."""
+    if choice is None:
+        return None, None
     selection = build_fastest(server, choice, clips=client.encrypt(PlainClip(values=clips)), progress=progress)
-    if proof := selection.fastest.proof:
-        session = open_session(server, engine=selection.fastest.name)
-        measure_parity(
-            session, reference, client, clips, tolerance=proof.budget, margin=BUDGET_MARGIN, progress=progress
-        ).require()
-    return selection
+    proof = selection.fastest.proof
+    if proof is None:
+        return selection, None
+    session = open_session(server, engine=selection.fastest.name)
+    report = measure_parity(
+        session, reference, client, clips, tolerance=proof.budget, margin=BUDGET_MARGIN, progress=progress
+    )
+    report.require()
+    return selection, report
 
 
 def _client(loaded: Checkpoint, key: SecurityKey, options: ExportOptions) -> Client:

@@ -17,6 +17,7 @@ from lcve_deploy.errors import BuildError, LcveError
 from lcve_deploy.gpu import find_gpu
 from lcve_deploy.precision import Precision
 from lcve_deploy.progress import Progress, silent
+from lcve_deploy.runtime.probe import verify_engine
 from lcve_deploy.runtime.session import checked_manifest
 from lcve_deploy.verbs.build import BuildOptions, build
 
@@ -151,11 +152,20 @@ def _fastest(tried: tuple[Candidate, ...]) -> EngineRecord:
     return min(proven)[2]
 
 
+def _existing(server: Path, name: str, budget: float | None) -> Candidate:
+    """An engine from before, which answers the probe again."""
+    report, record = verify_engine(server, name), read_engine(server, name)
+    if not report.ok or (budget is not None and report.max_difference > budget):
+        reason = f"was there before, and is over the budget: max |Δlogit| {report.max_difference:.2e}"
+        return Candidate(name=name, record=None, reason=reason)
+    return Candidate(name=name, record=record)
+
+
 def _try(server: Path, options: BuildOptions, clips: EncryptedClip | None, progress: Progress) -> Candidate:
     name = options.engine_name
     try:
         if name in list_engines(server):
-            return Candidate(name=name, record=read_engine(server, name))
+            return _existing(server, name, options.budget)
         record = build(
             server, options, clips=clips, progress=lambda stage, *steps: progress(f"{name}: {stage}", *steps)
         )
