@@ -66,18 +66,24 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a cache: the one kind of file that may take the place of an older one, and does so in one step.
+def replace_file(path: Path, data: bytes, *, beside: Path | None = None) -> None:
+    """Write a cache or a record: files that may take the place of an older one, and do so in one step.
+
+    Args:
+        path: to write.
+        data: its content.
+        beside: folder for what is half-written, on the same disk; by default that of the file.
 
     Raises:
         WriteError: it cannot be written; the older one is still there.
     """
     with _as_write_error(path):
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        descriptor, name = tempfile.mkstemp(dir=beside or path.parent, prefix=f".{path.name}.", suffix=".part")
         part = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
+            part.chmod(0o666 & ~_umask())
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)

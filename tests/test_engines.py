@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import platform
 import shutil
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lcve_deploy import Client, EncryptedClip, PlainClip, SecurityKey, open_session
-from lcve_deploy.artifact import EngineKind, EngineRecord, list_engines, read_engine, read_manifest
+from lcve_deploy.artifact import EngineKind, EngineRecord, Profile, list_engines, read_engine, read_manifest
 from lcve_deploy.artifact.engines import engine_folder, write_engine
 from lcve_deploy.errors import (
     ArtifactError,
@@ -25,6 +27,8 @@ from lcve_deploy.errors import (
     SessionError,
 )
 from lcve_deploy.precision import Precision
+from lcve_deploy.runtime import ProbeReport
+from lcve_deploy.runtime.batches import run_within
 from lcve_deploy.runtime.session import Provider
 from lcve_deploy.verbs.build import BuildOptions, build
 from lcve_deploy.verbs.fastest import EngineChoice, build_fastest
@@ -57,7 +61,6 @@ def logits_of(artifact: Path, key: SecurityKey, clip: np.ndarray, engine: str) -
 
 ENGINES = [
     (BuildOptions(), 1e-5),
-    (BuildOptions(precision=Precision.FP16), 5e-3),
     (INT8, 0.1),
     (OPENVINO, 1e-5),
     (dataclasses.replace(OPENVINO, precision=Precision.INT8), 0.1),
@@ -85,8 +88,8 @@ def test_an_engine_answers_encrypted_clips_with_the_original_logits(
         assert not np.allclose(received, TINY.logits, atol=1e-6)
 
 
-def test_the_graph_of_an_engine_keeps_every_keyed_bit(server: Path) -> None:
-    record = build(server, BuildOptions(precision=Precision.FP16))
+def test_the_graph_of_an_engine_keeps_every_keyed_bit(server: Path, encrypted: EncryptedClip) -> None:
+    record = build(server, INT8, clips=encrypted)
     folder = engine_folder(server, record.name)
     assert set(record.files) == {"model.onnx", "keyed.safetensors"}
     assert (folder / "keyed.safetensors").read_bytes() == (server / "keyed.safetensors").read_bytes()
@@ -112,8 +115,10 @@ def test_an_engine_that_is_unproven_is_not_offered(server: Path) -> None:
     assert open_session(server, engine="fastest").manifest == read_manifest(server)
 
 
-def test_the_owner_compares_an_engine_with_the_checkpoint(artifact: Path, key_file: Path) -> None:
-    record = build(artifact / "server", BuildOptions(precision=Precision.FP16))
+def test_the_owner_compares_an_engine_with_the_checkpoint(
+    artifact: Path, key_file: Path, encrypted: EncryptedClip
+) -> None:
+    record = build(artifact / "server", INT8, clips=encrypted)
     report = json.loads(
         run_ok(
             *("verify", artifact, "--key", key_file, "--ckpt", TINY.path, "--num-heads", 3),
@@ -148,6 +153,76 @@ def test_a_wrong_answer_to_an_encrypted_clip_refuses_the_engine(
     with pytest.raises(ParityError, match="logits differ"):
         build(server, BuildOptions(), clips=encrypted)
     assert not (server / "engines").exists()
+
+
+@pytest.mark.parametrize("budget", [float("inf"), float("nan"), 0.0, -1.0])
+def test_a_budget_is_finite_and_above_zero(server: Path, budget: float) -> None:
+    with pytest.raises(ValueError, match="expected a finite budget above zero"):
+        BuildOptions(budget=budget)
+    run_error("build", server, "--engine", "onnxruntime", "--budget", budget)
+
+
+def test_provider_options_cannot_pass_for_ours(server: Path) -> None:
+    for option in ("budget=1e9", "provider=cuda"):
+        error = run_error("build", server, "--engine", "onnxruntime", "--provider-option", option)
+        assert "has no option" in error
+
+
+def test_logits_that_are_no_numbers_are_within_no_tolerance() -> None:
+    assert not ProbeReport(clips=1, max_difference=float("inf"), tolerance=float("inf")).ok
+    assert not ProbeReport(clips=1, max_difference=float("nan"), tolerance=1.0).ok
+
+
+def test_a_precision_that_onnx_runtime_would_emulate_is_refused(server: Path) -> None:
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        pytest.skip("other CPUs have such products")
+    for precision in (Precision.FP16, Precision.BF16):
+        with pytest.raises(BuildError, match=f"has no {precision} products"):
+            build(server, BuildOptions(precision=precision))
+
+
+def test_a_provider_that_leaves_the_work_to_the_cpu_is_an_error(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Azure provider is in ONNX Runtime's CPU package, and takes no node of such a graph."""
+    import onnxruntime
+
+    from lcve_deploy.runtime import onnxruntime as room
+
+    if "AzureExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has no provider that takes no node")
+    monkeypatch.setitem(room._NAMES, Provider.CUDA, "AzureExecutionProvider")
+    with pytest.raises(SessionError, match=r"left .* of its matrix products to others"):
+        open_session(server, provider="cuda")
+
+
+@pytest.mark.parametrize("kind", [EngineKind.ONNXRUNTIME, EngineKind.OPENVINO])
+def test_threads_that_share_a_session_get_their_own_answers(
+    artifact: Path, key: SecurityKey, clip: np.ndarray, kind: EngineKind
+) -> None:
+    name = build(artifact / "server", BuildOptions(kind=kind)).name
+    session, client = open_session(artifact / "server", engine=name), Client.open(artifact / "client", key)
+    batches = [client.encrypt(PlainClip(values=np.stack([np.roll(clip, shift)] * 64))) for shift in range(3)]
+    expected = [session.run(batch) for batch in batches]
+    with ThreadPoolExecutor(max_workers=3) as threads:
+        received = list(threads.map(session.run, batches * 10))
+    for answer, right in zip(received, expected * 10, strict=True):
+        np.testing.assert_allclose(answer, right, atol=1e-5)
+
+
+def test_an_interrupted_choice_leaves_nothing(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lcve_deploy.verbs import fastest
+
+    real = fastest.build
+
+    def interrupted(folder: Path, options: BuildOptions, **more: object) -> EngineRecord:
+        if options.kind is EngineKind.OPENVINO:
+            raise KeyboardInterrupt
+        build(folder, BuildOptions(name="another-run"))  # what another process builds meanwhile stays
+        return real(folder, options, **more)
+
+    monkeypatch.setattr(fastest, "build", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build_fastest(server, EngineChoice(kinds=(EngineKind.ONNXRUNTIME, EngineKind.OPENVINO)))
+    assert list_engines(server) == ("another-run",)
 
 
 def test_int8_without_clips_says_what_to_pass(server: Path) -> None:
@@ -231,6 +306,12 @@ def flip_a_byte(path: Path) -> None:
     path.write_bytes(content)
 
 
+def with_budget(path: Path, budget: str) -> None:
+    content = json.loads(path.read_text())
+    content["options"]["budget"] = budget
+    path.write_text(json.dumps(content))
+
+
 @pytest.mark.parametrize(
     ("breakage", "message"),
     [
@@ -240,11 +321,15 @@ def flip_a_byte(path: Path) -> None:
         (lambda f: (f / "model.onnx.data").write_bytes(b"x"), "is not listed"),
         (lambda f: (f / "engine.json").write_text("{"), "is not JSON"),
         (lambda f: (f / "engine.json").write_text("{}"), "name: missing"),
+        (lambda f: with_budget(f / "engine.json", "abc"), "options.budget: expected a finite number"),
+        (lambda f: with_budget(f / "engine.json", "inf"), "options.budget: expected a finite number"),
     ],
-    ids=["flipped", "empty", "missing", "unlisted", "cut", "no fields"],
+    ids=["flipped", "empty", "missing", "unlisted", "cut", "no fields", "no number", "no bound"],
 )
-def test_an_engine_that_does_not_hold_is_refused(server: Path, breakage: Callable[[Path], None], message: str) -> None:
-    name = build(server, BuildOptions(precision=Precision.FP16)).name
+def test_an_engine_that_does_not_hold_is_refused(
+    server: Path, encrypted: EncryptedClip, breakage: Callable[[Path], None], message: str
+) -> None:
+    name = build(server, INT8, clips=encrypted).name
     breakage(engine_folder(server, name))
     with pytest.raises(ArtifactError, match=message):
         open_session(server, engine=name)
@@ -283,7 +368,7 @@ def test_the_fastest_within_the_budget_is_kept(
     server: Path, encrypted: EncryptedClip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Times are made up, so that the choice can be known: int8 is quickest and over the budget."""
-    times = {"onnxruntime-fp32": 9.0, "onnxruntime-fp16": 5.0, "onnxruntime-int8": 1.0}
+    times = {"onnxruntime-fp32": 9.0, "openvino-fp32": 5.0, "onnxruntime-int8": 1.0, "openvino-int8": 1.0}
     from lcve_deploy.verbs import build as verb
 
     real = verb.prove_engine
@@ -294,11 +379,13 @@ def test_the_fastest_within_the_budget_is_kept(
 
     monkeypatch.setattr(verb, "prove_engine", timed)
     choice = EngineChoice(
-        kinds=(EngineKind.ONNXRUNTIME,), precisions=tuple(Precision), options=BuildOptions(budget=4e-3)
+        kinds=(EngineKind.ONNXRUNTIME, EngineKind.OPENVINO),
+        precisions=(Precision.FP32, Precision.BF16, Precision.INT8),
+        options=BuildOptions(budget=1e-4),
     )
     selection = build_fastest(server, choice, clips=encrypted)
-    assert selection.fastest.name == "onnxruntime-fp16"
-    assert list_engines(server) == ("onnxruntime-fp16",)
+    assert selection.fastest.name == "openvino-fp32"
+    assert list_engines(server) == ("openvino-fp32",)
     reasons = {candidate.name: candidate.reason for candidate in selection.candidates}
     assert "answers the probe wrongly" in reasons["onnxruntime-int8"]
     assert reasons["onnxruntime-bf16"]
@@ -374,10 +461,34 @@ def test_only_options_of_the_provider_reach_the_provider(server: Path, monkeypat
 
 
 def test_where_nothing_can_be_built_every_reason_is_given(server: Path) -> None:
-    choice = EngineChoice(options=BuildOptions(budget=1e-12), precisions=(Precision.INT8, Precision.FP16))
-    with pytest.raises(BuildError, match=r"no engine could be built.*onnxruntime-int8: .*onnxruntime-fp16: "):
+    choice = EngineChoice(options=BuildOptions(budget=1e-12), precisions=(Precision.INT8, Precision.FP32))
+    with pytest.raises(BuildError, match=r"no engine could be built.*onnxruntime-int8: .*onnxruntime-fp32: "):
         build_fastest(server, choice)
     assert list_engines(server) == ()
+
+
+class Counting:
+    """A session that takes 2 to 4 clips and answers each with its first value."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def run(self, clip: EncryptedClip) -> np.ndarray:
+        self.batches.append(len(clip.values))
+        assert 2 <= len(clip.values) <= 4
+        return clip.values[:, 0, :1].astype(np.float32)
+
+
+@pytest.mark.parametrize(("clips", "batches"), [(1, [2]), (4, [4]), (5, [4, 2]), (11, [4, 4, 3])])
+def test_any_number_of_clips_runs_within_a_profile(encrypted: EncryptedClip, clips: int, batches: list[int]) -> None:
+    values = np.zeros((clips, *encrypted.values.shape[1:]), np.uint8)
+    values[:, 0, 0] = np.arange(clips)
+    session = Counting()
+    logits = run_within(
+        session, EncryptedClip(values=values, binding=encrypted.binding), Profile(minimum=2, optimum=2, maximum=4)
+    )
+    assert session.batches == batches
+    np.testing.assert_array_equal(logits[:, 0], np.arange(clips))
 
 
 # The command line

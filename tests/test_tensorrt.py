@@ -741,7 +741,7 @@ def test_a_batch_outside_the_profile_is_refused_before_anything_runs(
     batch: int, machine: Machine, clip: np.ndarray
 ) -> None:
     session, clips = machine.open(), encrypted(machine.manifest, clip, 4)
-    with pytest.raises(ValueError, match=f"takes 1 to 3 clips at once, received {batch}"):
+    with pytest.raises(SessionError, match=f"takes 1 to 3 clips at once, received {batch}"):
         session.run(EncryptedClip(values=clips.values[:batch], binding=clips.binding))
     assert session._context.shapes == {}
 

@@ -48,7 +48,7 @@ class Delta:
 
 def write_delta(folder: Path, delta: Delta) -> None:
     """Write ``rotation.safetensors`` into a folder that is being staged."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     metadata = {
         "format": str(FORMAT),
@@ -56,7 +56,8 @@ def write_delta(folder: Path, delta: Delta) -> None:
         "base_manifest_sha256": delta.base,
         "manifest": delta.manifest_data.decode(),
     }
-    save_file({name: np.asarray(tensor, order="C") for name, tensor in delta.tensors.items()}, folder / DELTA, metadata)
+    tensors = {name: np.asarray(tensor, order="C") for name, tensor in delta.tensors.items()}
+    (folder / DELTA).write_bytes(save(tensors, metadata))
 
 
 def is_delta(path: Path) -> bool:
@@ -83,7 +84,7 @@ def read_delta(path: Path) -> Delta:
             metadata = file.metadata() or {}
             _check_metadata(path, metadata)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError, TypeError) as error:
+    except (SafetensorError, OSError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} is not a key rotation, or a damaged one: {error}", hint=_HINT) from None
     data = metadata["manifest"].encode()
     return Delta(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,10 +23,12 @@ from lcve_deploy.artifact.digests import ENGINES, FileRecord, verify_files
 from lcve_deploy.artifact.manifest import FORMAT, manifest_digest, read_files
 from lcve_deploy.artifact.profile import Profile
 from lcve_deploy.artifact.record import Record, read_json
-from lcve_deploy.errors import ArtifactError, SessionError, WriteError
+from lcve_deploy.errors import ArtifactError, SessionError
+from lcve_deploy.outputs import replace_file
 from lcve_deploy.precision import Precision
 
 __all__ = [
+    "FASTEST",
     "Agreement",
     "EngineKind",
     "EngineRecord",
@@ -39,6 +42,10 @@ __all__ = [
 ]
 
 RECORD: Final = "engine.json"
+
+FASTEST: Final = "fastest"
+"""In place of an engine's name: the quickest of those that have answered the probe on this machine."""
+
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -142,8 +149,8 @@ def require_engine_name(name: str) -> str:
     Raises:
         ArtifactError: it cannot.
     """
-    if not _NAME.fullmatch(name):
-        raise ArtifactError(f"an engine's name is 1 to 64 of a-z 0-9 . _ -, received {name!r}")
+    if not _NAME.fullmatch(name) or name == FASTEST:
+        raise ArtifactError(f"an engine's name is 1 to 64 of a-z 0-9 . _ -, and not {FASTEST}, received {name!r}")
     return name
 
 
@@ -155,15 +162,13 @@ def engine_folder(server: Path, name: str) -> Path:
 def write_engine(folder: Path, record: EngineRecord) -> None:
     """Write ``engine.json``; one that is there already is replaced in one step.
 
+    What is half-written stands beside the folder, in which every file must be listed.
+
     Raises:
-        WriteError: the folder cannot be written.
+        WriteError: the folder cannot be written; an older record is still there.
     """
-    part = folder / f".{RECORD}.part"
-    try:
-        part.write_text(json.dumps(record.to_json(), indent=2) + "\n", encoding="utf-8")
-        part.replace(folder / RECORD)
-    except OSError as error:
-        raise WriteError(f"cannot write {folder / RECORD}: {error.strerror}", hint="check its permissions") from None
+    data = (json.dumps(record.to_json(), indent=2, allow_nan=False) + "\n").encode()
+    replace_file(folder / RECORD, data, beside=folder.parent)
 
 
 def list_engines(server: Path) -> tuple[str, ...]:
@@ -202,6 +207,7 @@ def read_engine(server: Path, name: str) -> EngineRecord:
         proof=_proof(record.record("proof")) if record.has("proof") else None,
         agreement=_agreement(record.record("agreement")) if record.has("agreement") else None,
     )
+    _check_budget(record, engine.options)
     record.finish(path, hint=f"build it again: lcve build {server}")
     return engine
 
@@ -231,6 +237,15 @@ def _profile(record: Record) -> Profile | None:
     except ValueError as error:
         record.problems.append(f"profile: {error}")
         return None
+
+
+def _check_budget(record: Record, options: Mapping[str, str]) -> None:
+    try:
+        holds = "budget" not in options or 0 < float(options["budget"]) < math.inf
+    except ValueError:
+        holds = False
+    if not holds:
+        record.problems.append(f"options.budget: expected a finite number above 0, received {options['budget']!r}")
 
 
 def _proof(record: Record) -> Proof:

@@ -35,11 +35,11 @@ Tensors = Mapping[str, npt.NDArray[Any]]
 
 def write_keyed(folder: Path, tensors: Tensors) -> Path:
     """Write the keyed tensors into a folder that is being staged; equal shapes get equal places."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     path = folder / KEYED
     # Not ascontiguousarray: it would give a scalar, such as the readout index, an axis.
-    save_file({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, path)
+    path.write_bytes(save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}))
     return path
 
 

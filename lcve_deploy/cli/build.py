@@ -60,7 +60,7 @@ class _Batch(click.ParamType):  # type: ignore[type-arg]
 @click.option("--refittable", is_flag=True, help="TensorRT: let a new key replace weights without a build.")
 @click.option("--stripped", is_flag=True, help="TensorRT: leave the weights out; opening puts them back.")
 @click.option("--refit", metavar="NAME", help="TensorRT: put the weights into the plan of this engine; no build.")
-@click.option("--workspace", type=click.IntRange(min=1), help="TensorRT: largest scratch memory, MiB.")
+@click.option("--workspace", type=click.IntRange(1, 2**24), help="TensorRT: largest scratch memory, MiB.")
 @as_json
 def command(server: Path, as_json: bool, **given: Any) -> None:
     """Build an engine in SERVER/engines, and let it answer the probe; needs no key.
@@ -74,7 +74,7 @@ def command(server: Path, as_json: bool, **given: Any) -> None:
     if given["refit"]:
         _refit(server, given["refit"], given["name"], as_json)
         return
-    choice = to_engine_choice({**given, "engine": given["engine"] or FASTEST}, _options(given))
+    choice = to_engine_choice({**given, "engine": given["engine"] or FASTEST}, _checked_options(given))
     _show(build_fastest(server, choice, clips=_read_clips(given["clips"]), progress=StageProgress()), as_json)
 
 
@@ -136,6 +136,16 @@ def _refit(server: Path, source: str, name: str | None, as_json: bool) -> None:
     plan = engine_folder(server, source) / PLAN
     built = build(server, options, ranges=record.ranges, refit=plan, progress=StageProgress())
     _show(Selection.of(built), as_json)
+
+
+def _checked_options(given: dict[str, Any]) -> BuildOptions:
+    cache = given["timing_cache"]
+    if cache and not cache.parent.is_dir():
+        raise click.UsageError(f"--timing-cache: the folder {cache.parent} does not exist")
+    try:
+        return _options(given)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _options(given: dict[str, Any]) -> BuildOptions:

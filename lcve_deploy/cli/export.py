@@ -106,8 +106,14 @@ def _engine(given: dict[str, Any]) -> EngineChoice | None:
     from lcve_deploy.verbs.build import BuildOptions
 
     if given["engine"] is None and given["precision"] == "fp32":
+        if given["budget"] is not None:
+            raise click.UsageError("--budget is for an engine: give --engine as well; the graph has --tolerance")
         return None
-    return to_engine_choice({**given, "engine": given["engine"] or FASTEST}, BuildOptions(budget=given["budget"]))
+    try:
+        options = BuildOptions(budget=given["budget"])
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    return to_engine_choice({**given, "engine": given["engine"] or FASTEST}, options)
 
 
 def _stem(checkpoint: Path) -> str:

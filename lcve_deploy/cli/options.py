@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from lcve_deploy.artifact import EngineKind
+from lcve_deploy.artifact.engines import FASTEST
 from lcve_deploy.clips import Views
 from lcve_deploy.precision import Precision
 from lcve_deploy.preprocess import Preprocess, Sampling
@@ -45,7 +46,6 @@ _SALT_BYTES: Final = 16
 
 AnyPath = click.Path(path_type=Path)
 
-FASTEST: Final = "fastest"
 AUTO: Final = "auto"
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from lcve_deploy.artifact.keyed import KEYED_TENSORS
 from lcve_deploy.errors import MissingDependencyError, PrecisionError
 from lcve_deploy.exporters.onnx import INPUT
-from lcve_deploy.exporters.storage import Steps, load_graph, save_graph
+from lcve_deploy.exporters.storage import Steps, load_graph, require_onnx_ir, save_graph
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -107,6 +107,7 @@ def _measuring_session(source: Path) -> tuple[list[str], Any]:
         import onnxruntime
     except ImportError as error:
         raise MissingDependencyError("calibration needs ONNX Runtime", hint="pip install 'lcve-deploy[cpu]'") from error
+    require_onnx_ir()
     import onnx_ir as ir
 
     model = ir.load(source)

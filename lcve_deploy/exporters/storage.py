@@ -12,7 +12,7 @@ from lcve_deploy.errors import MissingDependencyError
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["EXTERNAL_DATA_BYTES", "Steps", "load_graph", "save_graph"]
+__all__ = ["EXTERNAL_DATA_BYTES", "Steps", "load_graph", "require_onnx_ir", "save_graph"]
 
 EXTERNAL_DATA_BYTES: Final = 64 * 2**20
 """Weights above this go to a file beside the graph, which engines can map instead of parse."""
@@ -22,18 +22,29 @@ _SMALL_BYTES: Final = 1024
 Steps = Callable[[int, int], None]
 
 
+def require_onnx_ir() -> None:
+    """Say what to install where onnx-ir is not there.
+
+    Raises:
+        MissingDependencyError: onnx-ir is not installed.
+    """
+    try:
+        import onnx_ir  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            "changing a graph needs onnx-ir", hint="pip install 'lcve-deploy[build]'"
+        ) from error
+
+
 def load_graph(path: Path) -> ir.Model:
     """Read a graph to change it; a weight beside it is read when it is asked for, and not kept.
 
     Raises:
         MissingDependencyError: onnx-ir is not installed.
     """
-    try:
-        import onnx_ir as ir
-    except ImportError as error:
-        raise MissingDependencyError(
-            "changing a graph needs onnx-ir", hint="pip install 'lcve-deploy[build]'"
-        ) from error
+    require_onnx_ir()
+    import onnx_ir as ir
+
     model = ir.load(path)
     for value in model.graph.initializers.values():
         if isinstance(value.const_value, ir.ExternalTensor):

@@ -9,11 +9,18 @@ from typing import Final
 __all__ = ["cpu_name"]
 
 _CPUS: Final = Path("/proc/cpuinfo")
+_PRODUCTS: Final = (
+    *("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16", "amx_fp16"),
+    *("asimddp", "asimdhp", "i8mm", "bf16", "sve"),
+)
 
 
 def cpu_name() -> str:
-    """Model of the CPU, as the system calls it."""
-    return _field(_CPUS, "model name") or platform.processor() or platform.machine()
+    """Model of the CPU, as the system calls it, and what it has that changes how products are computed."""
+    model = _field(_CPUS, "model name") or platform.processor() or platform.machine()
+    flags = set((_field(_CPUS, "flags") or _field(_CPUS, "Features")).split())
+    found = [flag for flag in _PRODUCTS if flag in flags]
+    return f"{model} ({', '.join(found)})" if found else model
 
 
 def _field(path: Path, name: str) -> str:

@@ -61,6 +61,7 @@ class OnnxRuntimeSession:
         self._manifest, self._provider = manifest, provider
         name = _require_available(provider, onnxruntime.get_available_providers())
         settings = onnxruntime.SessionOptions()
+        settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if threads is not None:
             settings.intra_op_num_threads = threads
         try:
@@ -68,8 +69,10 @@ class OnnxRuntimeSession:
         except _errors() as error:
             raise SessionError(f"ONNX Runtime cannot open {graph}: {error}") from None
         self._require_in_use(name)
+        if provider is not Provider.CPU:
+            self._require_products_on(name)
         self._check_graph()
-        self._version = onnxruntime.__version__
+        self._version, self._gpu = onnxruntime.__version__, (options or {}).get("device_id", "0")
 
     @property
     def manifest(self) -> Manifest:
@@ -79,7 +82,7 @@ class OnnxRuntimeSession:
     @property
     def device(self) -> str:
         """Runtime, provider and hardware."""
-        hardware = cpu_name() if self._provider is Provider.CPU else find_gpu()
+        hardware = cpu_name() if self._provider is Provider.CPU else f"{find_gpu()}, device {self._gpu}"
         return f"onnxruntime {self._version}, {_NAMES[self._provider]}, {hardware}"
 
     def run(self, clip: EncryptedClip) -> npt.NDArray[np.float32]:
@@ -100,6 +103,18 @@ class OnnxRuntimeSession:
             raise SessionError(
                 f"expected {name}, but ONNX Runtime could not start it and took {used}",
                 hint="check the GPU, its driver and the provider's libraries, or ask for another: --provider cpu",
+            )
+
+    def _require_products_on(self, name: str) -> None:
+        """A provider can be there and still leave the work to the CPU; versions that cannot tell are believed."""
+        if not hasattr(self._session, "get_provider_graph_assignment_info"):
+            return
+        parts = [part for part in self._session.get_provider_graph_assignment_info() if part.ep_name != name]
+        left = [node.name for part in parts for node in part.get_nodes() if node.op_type == "MatMul"]
+        if left:
+            raise SessionError(
+                f"expected {name} to compute the graph, but it left {len(left)} of its matrix products to others",
+                hint="ask for another provider, or another precision",
             )
 
     def _check_graph(self) -> None:

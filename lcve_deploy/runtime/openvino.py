@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,7 +63,7 @@ class OpenVinoSession:
             raise SessionError(f"OpenVINO cannot open {graph}: {error}") from None
         _require_type(model.get_property("INFERENCE_PRECISION_HINT").to_string(), precision)
         self._check_graph(model)
-        self._request = model.create_infer_request()
+        self._request, self._lock = model.create_infer_request(), threading.Lock()
 
     @property
     def manifest(self) -> Manifest:
@@ -77,12 +78,13 @@ class OpenVinoSession:
     def run(self, clip: EncryptedClip) -> npt.NDArray[np.float32]:
         """Logits ``[batch, classes]`` (float32) in the artifact's own label order."""
         check_clip(clip, self._manifest)
+        feed = {self._manifest.input.name: np.ascontiguousarray(clip.values)}
         try:
-            answers = self._request.infer({self._manifest.input.name: np.ascontiguousarray(clip.values)})
+            with self._lock:  # the answer lies in the request's own memory until it is copied
+                answers = self._request.infer(feed)
+                return np.array(answers[self._manifest.output.name], dtype=np.float32)
         except RuntimeError as error:
             raise SessionError(f"OpenVINO failed: {error}") from None
-        result: npt.NDArray[np.float32] = np.array(answers[self._manifest.output.name], dtype=np.float32)
-        return result
 
     def _check_graph(self, model: Any) -> None:
         spec = (self._manifest.input, self._manifest.output)

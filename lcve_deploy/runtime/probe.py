@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -12,15 +13,25 @@ from typing import Any, Final
 
 import numpy as np
 
-from lcve_deploy.artifact import Probe, Proof, read_engine, read_probe
+from lcve_deploy.artifact import Probe, Profile, Proof, read_engine, read_probe
 from lcve_deploy.artifact.engines import EngineRecord, check_engine, engine_folder, write_engine
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import ParityError
 from lcve_deploy.parity import ParityReport, max_difference
 from lcve_deploy.precision import BUDGETS, Precision
+from lcve_deploy.runtime.batches import run_within
 from lcve_deploy.runtime.session import Session, checked_manifest, open_engine, open_session
 
-__all__ = ["ProbeReport", "budget_of", "probe_session", "prove_engine", "time_clip", "verify_engine", "verify_server"]
+__all__ = [
+    "ProbeReport",
+    "ask_again",
+    "budget_of",
+    "probe_session",
+    "prove_engine",
+    "time_clip",
+    "verify_engine",
+    "verify_server",
+]
 
 _TIMES: Final = 3
 
@@ -42,7 +53,7 @@ class ProbeReport:
     @property
     def ok(self) -> bool:
         """Whether every answer is equal within the tolerance."""
-        return self.max_difference <= self.tolerance
+        return math.isfinite(self.max_difference) and self.max_difference <= self.tolerance
 
     def require(self) -> None:
         """Raise where an answer is wrong.
@@ -73,44 +84,66 @@ def verify_server(server: str | os.PathLike[str]) -> ProbeReport:
 
 
 def verify_engine(server: str | os.PathLike[str], name: str) -> ProbeReport:
-    """The operator's check of an engine; once it is right, its record says that it is, on this machine.
+    """The operator's check of an engine; its record then says what it showed, on this machine.
 
     Raises:
         ArtifactError: no such engine, or files that are not its own.
         SessionError, MissingDependencyError: it cannot run here.
+        WriteError: the record has to change, and cannot be written.
     """
     folder = Path(server)
-    manifest, record = checked_manifest(folder), read_engine(folder, name)
-    check_engine(folder, record)
-    session = open_engine(engine_folder(folder, name), manifest, record, server=folder)
-    report, proof = prove_engine(session, read_probe(folder, manifest), record)
-    known = record.proof is not None and record.proof.device == proof.device
-    if not (report.ok and known):  # so that what is proven here can be checked where nothing can be written
-        write_engine(engine_folder(folder, name), dataclasses.replace(record, proof=proof if report.ok else None))
+    known = read_engine(folder, name)
+    report, record = ask_again(folder, name)
+    same = known.proof is not None and record.proof is not None and known.proof.device == record.proof.device
+    if not same:  # where nothing changes, nothing is written: the folder may be read-only
+        write_engine(engine_folder(folder, name), record)
     return report
 
 
-def prove_engine(session: Session, probe: Probe, record: EngineRecord) -> tuple[ProbeReport, Proof]:
+def ask_again(server: Path, name: str, *, budget: float | None = None) -> tuple[ProbeReport, EngineRecord]:
+    """Ask an engine the probe on this machine; the record comes back with what it showed, and is not written.
+
+    Args:
+        server: the folder with ``manifest.json``.
+        name: of the engine.
+        budget: largest ``|Δlogit|``, by default the one that it was built with.
+
+    Raises:
+        ArtifactError, SessionError, MissingDependencyError: as of :func:`verify_engine`.
+    """
+    manifest, record = checked_manifest(server), read_engine(server, name)
+    check_engine(server, record)
+    session = open_engine(engine_folder(server, name), manifest, record, server=server)
+    report, proof = prove_engine(session, read_probe(server, manifest), record, budget=budget)
+    return report, dataclasses.replace(record, proof=proof if report.ok else None)
+
+
+def prove_engine(
+    session: Session, probe: Probe, record: EngineRecord, *, budget: float | None = None
+) -> tuple[ProbeReport, Proof]:
     """Ask an engine the probe, and time it."""
     parity = session.manifest.parity
-    budget = float(record.options.get("budget", budget_of(record.precision, parity)))
-    report = probe_session(session, probe, parity, tolerance=budget)
+    named = record.options.get("budget")
+    budget = budget or (float(named) if named else budget_of(record.precision, parity))
+    report = probe_session(session, probe, parity, tolerance=budget, profile=record.profile)
     proof = Proof(
         device=session.device,
         clips=report.clips,
         max_difference=report.max_difference,
         budget=report.tolerance,
-        milliseconds=1e3 * median(time_clip(session, probe) for _ in range(_TIMES)),
+        milliseconds=1e3 * median(time_clip(session, probe, record.profile) for _ in range(_TIMES)),
     )
     return report, proof
 
 
-def time_clip(session: Session, probe: Probe) -> float:
-    """Seconds that a session takes for the first clip of the probe."""
-    clip = EncryptedClip(values=probe.clip[:1], binding=session.manifest.binding)
+def time_clip(session: Session, probe: Probe, profile: Profile | None) -> float:
+    """Seconds for a clip of the smallest batch that an engine takes."""
+    size = profile.minimum if profile else 1
+    clips = np.repeat(probe.clip[:1], size, axis=0)
+    clip = EncryptedClip(values=clips, binding=session.manifest.binding)
     started = time.perf_counter()
     session.run(clip)
-    return time.perf_counter() - started
+    return (time.perf_counter() - started) / size
 
 
 def budget_of(precision: Precision, parity: ParityReport) -> float:
@@ -121,7 +154,12 @@ def budget_of(precision: Precision, parity: ParityReport) -> float:
 
 
 def probe_session(
-    session: Session, probe: Probe, parity: ParityReport, *, tolerance: float | None = None
+    session: Session,
+    probe: Probe,
+    parity: ParityReport,
+    *,
+    tolerance: float | None = None,
+    profile: Profile | None = None,
 ) -> ProbeReport:
     """Ask a session the probe.
 
@@ -131,8 +169,9 @@ def probe_session(
         parity: of the artifact.
         tolerance: largest ``|Δlogit|`` for logits like those of the compared clips, by default that of the
             artifact; it grows with the logits of the probe.
+        profile: batch sizes that the session takes; None where it takes any.
     """
-    logits = session.run(EncryptedClip(values=probe.clip, binding=session.manifest.binding))
+    logits = run_within(session, EncryptedClip(values=probe.clip, binding=session.manifest.binding), profile)
     growth = max(1.0, float(np.abs(probe.logits).max())) / max(1.0, parity.logit_scale)
     return ProbeReport(
         clips=len(probe.clip),

@@ -22,17 +22,14 @@ from lcve_deploy.artifact import (
     read_manifest,
     verify_files,
 )
-from lcve_deploy.artifact.engines import check_engine, engine_folder
+from lcve_deploy.artifact.engines import FASTEST, check_engine, engine_folder
 from lcve_deploy.artifact.manifest import MODEL
 from lcve_deploy.clips import EncryptedClip
-from lcve_deploy.errors import DeviceError, MissingDependencyError, SessionError, UnprovenError
+from lcve_deploy.errors import ArtifactError, MissingDependencyError, SessionError, UnprovenError
 
 __all__ = ["FASTEST", "PLAN", "Provider", "Session", "check_clip", "checked_manifest", "open_engine", "open_session"]
 
 Logits = npt.NDArray[np.float32]
-
-FASTEST: Final = "fastest"
-"""In place of an engine's name: the one that answered the probe in the shortest time on this machine."""
 
 _NO_PROVIDER_OPTIONS: Final = ("provider", "budget")
 
@@ -50,7 +47,7 @@ class Provider(StrEnum):
 
 
 class Session(Protocol):
-    """An engine that is ready to run."""
+    """An engine that is ready to run. Threads may share it."""
 
     @property
     def manifest(self) -> Manifest:
@@ -197,7 +194,7 @@ def _open_fastest(server: Path, manifest: Manifest, threads: int | None) -> Sess
     records = [read_engine(server, name) for name in list_engines(server)]
     proven = sorted((record.proof.milliseconds, record.name, record) for record in records if record.proof)
     for _, _, record in proven:
-        with contextlib.suppress(UnprovenError, DeviceError, MissingDependencyError):
+        with contextlib.suppress(ArtifactError, SessionError, MissingDependencyError):
             return _open_proven(server, manifest, record, threads)
     raise SessionError(
         f"no engine of {server} has answered the probe on this machine yet",

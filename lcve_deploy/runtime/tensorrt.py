@@ -113,9 +113,9 @@ class TensorRTSession:
 
         Raises:
             MismatchError: the clip was made for another artifact; nothing has run.
-            ValueError: not a batch of uint8 clips, a batch outside the engine's profile, or one on another GPU;
+            ValueError: not a batch of uint8 clips, or one on another GPU;
                 nothing has run.
-            SessionError: the engine failed.
+            SessionError: a batch outside the profile (nothing has run), or the engine failed.
         """
         check_clip(clip, self._manifest)
         batch = int(clip.values.shape[0])
@@ -127,7 +127,7 @@ class TensorRTSession:
 
     def _check_batch(self, batch: int) -> None:
         if not self._profile.minimum <= batch <= self._profile.maximum:
-            raise ValueError(
+            raise SessionError(
                 f"the engine takes {self._profile.minimum} to {self._profile.maximum} clips at once, received {batch}"
             )
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
+import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +34,7 @@ from lcve_deploy.outputs import new_folder, require_absent
 from lcve_deploy.parity import compare
 from lcve_deploy.precision import Precision
 from lcve_deploy.progress import Progress, silent
+from lcve_deploy.runtime.batches import run_within
 from lcve_deploy.runtime.probe import budget_of, prove_engine
 from lcve_deploy.runtime.session import PLAN, Provider, Session, checked_manifest, open_engine, open_session
 from lcve_deploy.tensorrt import find_tensorrt
@@ -56,6 +59,9 @@ class BuildOptions:
         provider: execution provider, for ONNX Runtime.
         provider_options: as ONNX Runtime documents them.
         plan: how a TensorRT engine is built.
+
+    Raises:
+        ValueError: a budget that is not finite and above zero, or provider options with names of our own.
     """
 
     kind: EngineKind = EngineKind.ONNXRUNTIME
@@ -65,6 +71,13 @@ class BuildOptions:
     provider: Provider = Provider.CPU
     provider_options: Mapping[str, str] = field(default_factory=dict)
     plan: PlanOptions = field(default_factory=PlanOptions)
+
+    def __post_init__(self) -> None:
+        if self.budget is not None and not (math.isfinite(self.budget) and self.budget > 0):
+            raise ValueError(f"expected a finite budget above zero, received {self.budget}")
+        taken = sorted({"budget", "provider"} & set(self.provider_options))
+        if taken:
+            raise ValueError(f"an execution provider has no option {', '.join(taken)}")
 
     @property
     def engine_name(self) -> str:
@@ -106,6 +119,7 @@ def build(
     manifest = checked_manifest(folder)
     if clips is not None:
         manifest.binding.require(clips.binding, here="artifact", there="encrypted clip")
+    _refuse_emulation(options)
     target = engine_folder(folder, options.engine_name)
     with _engines_folder(folder):
         require_absent(target)
@@ -115,6 +129,17 @@ def build(
             record = _prove(folder, stage, manifest, record, clips, progress)
             write_engine(stage, record)
     return record
+
+
+def _refuse_emulation(options: BuildOptions) -> None:
+    """ONNX Runtime computes such graphs in float32 on x86 CPUs, without a word, or not at all."""
+    low = options.precision in (Precision.FP16, Precision.BF16)
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    if options.kind is EngineKind.ONNXRUNTIME and options.provider is Provider.CPU and low and x86:
+        raise BuildError(
+            f"ONNX Runtime's CPU provider has no {options.precision} products on x86, and would not be faster",
+            hint="choose int8, or another runtime",
+        )
 
 
 @contextlib.contextmanager
@@ -180,7 +205,7 @@ def _session_options(options: BuildOptions) -> dict[str, str]:
     budget = {} if options.budget is None else {"budget": repr(options.budget)}
     if options.kind is not EngineKind.ONNXRUNTIME:
         return budget
-    return {**budget, "provider": str(options.provider), **options.provider_options}
+    return {**options.provider_options, **budget, "provider": str(options.provider)}
 
 
 def _needs_graph(options: BuildOptions) -> bool:
@@ -194,10 +219,14 @@ def _write_graph(
 ) -> None:
     stage = f"writing the {precision} graph"
     progress(stage, 0, 1)
+
+    def steps(done: int, total: int) -> None:
+        progress(stage, min(done, total - 1), total)
+
     if precision is Precision.INT8:
-        write_quantised(source, target, ranges)
+        write_quantised(source, target, ranges, steps=steps)
     else:
-        write_typed(source, target, precision)
+        write_typed(source, target, precision, steps=steps)
     progress(stage, 1, 1)
 
 
@@ -279,7 +308,7 @@ def _agreement(
         progress(stage, done, total)
         clip = EncryptedClip(values=clips.values[done : done + 1], binding=clips.binding)
         expected.append(graph.run(clip)[0])
-        received.append(session.run(clip)[0])
+        received.append(run_within(session, clip, record.profile)[0])
     progress(stage, total, total)
     budget = float(record.options.get("budget", budget_of(record.precision, session.manifest.parity)))
     report = compare(np.stack(expected), np.stack(received), reference="the artifact's graph", tolerance=budget)

@@ -6,18 +6,19 @@ import dataclasses
 import importlib.util
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-from lcve_deploy.artifact import EngineKind, EngineRecord, read_engine
+from lcve_deploy.artifact import EngineKind, EngineRecord
 from lcve_deploy.artifact.engines import engine_folder, list_engines
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import BuildError, LcveError
 from lcve_deploy.gpu import find_gpu
 from lcve_deploy.precision import Precision
 from lcve_deploy.progress import Progress, silent
-from lcve_deploy.runtime.probe import verify_engine
+from lcve_deploy.runtime.probe import ask_again
 from lcve_deploy.runtime.session import checked_manifest
 from lcve_deploy.verbs.build import BuildOptions, build
 
@@ -116,7 +117,9 @@ def build_fastest(
         ArtifactError: files that are not the manifest's.
     """
     folder = Path(server)
-    checked_manifest(folder)
+    manifest = checked_manifest(folder)
+    if clips is not None:
+        manifest.binding.require(clips.binding, here="artifact", there="encrypted clip")
     options = [
         dataclasses.replace(choice.options, kind=kind, precision=precision)
         for kind in choice.kinds
@@ -125,15 +128,17 @@ def build_fastest(
     if choice.is_single:
         return Selection.of(build(folder, options[0], clips=clips, progress=progress))
     before = list_engines(folder)
-    tried = tuple(_try(folder, option, clips, progress) for option in options if _can_run(option.kind))
-    keep = list(before)
+    tried: list[Candidate] = []
+    kept = list(before)
     try:
+        tried.extend(_try(folder, option, clips, progress) for option in options if _can_run(option.kind))
         fastest = _fastest(tried)
-        keep.append(fastest.name)
-    finally:
-        for name in set(list_engines(folder)) - set(keep):
-            shutil.rmtree(engine_folder(folder, name))
-    return Selection(fastest=fastest, candidates=tried)
+        kept.append(fastest.name)
+    finally:  # what this run has made, and nothing that another has
+        for candidate in tried:
+            if candidate.record and candidate.name not in kept:
+                shutil.rmtree(engine_folder(folder, candidate.name))
+    return Selection(fastest=fastest, candidates=tuple(tried))
 
 
 def _can_run(kind: EngineKind) -> bool:
@@ -142,7 +147,7 @@ def _can_run(kind: EngineKind) -> bool:
     return importlib.util.find_spec(_LIBRARIES[kind]) is not None and (not needs_gpu or find_gpu() is not None)
 
 
-def _fastest(tried: tuple[Candidate, ...]) -> EngineRecord:
+def _fastest(tried: Sequence[Candidate]) -> EngineRecord:
     proven = [(c.record.proof.milliseconds, c.name, c.record) for c in tried if c.record and c.record.proof]
     if not proven:
         raise BuildError(
@@ -154,8 +159,8 @@ def _fastest(tried: tuple[Candidate, ...]) -> EngineRecord:
 
 def _existing(server: Path, name: str, budget: float | None) -> Candidate:
     """An engine from before, which answers the probe again."""
-    report, record = verify_engine(server, name), read_engine(server, name)
-    if not report.ok or (budget is not None and report.max_difference > budget):
+    report, record = ask_again(server, name, budget=budget)
+    if not report.ok:
         reason = f"was there before, and is over the budget: max |Δlogit| {report.max_difference:.2e}"
         return Candidate(name=name, record=None, reason=reason)
     return Candidate(name=name, record=record)

@@ -12,7 +12,7 @@ from typing import Final
 
 from lcve_deploy.artifact import EngineKind, EngineRecord, Profile, list_engines, read_engine
 from lcve_deploy.artifact.engines import check_engine, engine_folder
-from lcve_deploy.errors import BuildError, LcveError, ParityError
+from lcve_deploy.errors import ArtifactError, BuildError, LcveError, ParityError
 from lcve_deploy.exporters.tensorrt import BuildOptions as PlanOptions
 from lcve_deploy.gpu import find_gpu
 from lcve_deploy.progress import Progress, silent
@@ -53,7 +53,18 @@ def renew_engines(old: Path, new: Path, *, progress: Progress = silent) -> tuple
 
 
 def options_of(record: EngineRecord) -> BuildOptions:
-    """The options that an engine was built with."""
+    """The options that an engine was built with.
+
+    Raises:
+        ArtifactError: a record with options that no engine has.
+    """
+    try:
+        return _options_of(record)
+    except ValueError as error:
+        raise ArtifactError(f"the options in the record of the engine {record.name} do not hold: {error}") from None
+
+
+def _options_of(record: EngineRecord) -> BuildOptions:
     options = dict(record.options)
     plan = record.kind in (EngineKind.TENSORRT, EngineKind.TENSORRT_RTX)
     provider = {name: value for name, value in options.items() if name not in _OWN_OPTIONS}
