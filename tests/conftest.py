@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,11 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 Run = Callable[..., click.testing.Result]
+
+
+def heed_interrupts() -> None:
+    """For a new process: a test run in the background has SIGINT ignored, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run_lcve(*arguments: object) -> click.testing.Result:

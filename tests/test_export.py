@@ -35,7 +35,7 @@ from lcve_deploy.parity import CONTROL_MARGIN, CONTROLS
 from lcve_deploy.schedule import derive_label_order
 from lcve_deploy.scrambling import unscrambled
 
-from .conftest import GEOMETRY, ORACLE, ORACLES, SALT, SECRET, Oracle, run_error, run_ok
+from .conftest import GEOMETRY, ORACLE, ORACLES, SALT, SECRET, Oracle, heed_interrupts, run_error, run_ok
 
 TINY = ORACLES["v1_model_args"]
 
@@ -314,7 +314,7 @@ def _start_export(output: Path, key_file: Path, *more: str, **options: object) -
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **options,
+        **{"preexec_fn": heed_interrupts, **options},
     )
 
 

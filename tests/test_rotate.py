@@ -42,7 +42,7 @@ from lcve_deploy.schedule import derive_label_order
 from lcve_deploy.verbs import apply as apply_verb
 from lcve_deploy.verbs.verify import verify
 
-from .conftest import GEOMETRY, ORACLES, SALT, SECRET, Oracle, run_error, run_ok
+from .conftest import GEOMETRY, ORACLES, SALT, SECRET, Oracle, heed_interrupts, run_error, run_ok
 from .test_artifact import edit, flip_a_byte
 from .test_boundaries import HEAVY, KEY_ROOMS, loaded_after
 from .test_export import answers, export_tiny
@@ -613,7 +613,9 @@ def test_an_interrupted_apply_leaves_nothing(
         "apply._ask = lambda stage: time.sleep(60)\nfrom lcve_deploy.cli import lcve\nlcve()"
     )
     arguments = ["apply", str(exported / "server"), str(delta), "-o", str(tmp_path / "out")]
-    process = subprocess.Popen([sys.executable, "-c", program, *arguments], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], stderr=subprocess.DEVNULL, preexec_fn=heed_interrupts
+    )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".out.*/manifest.json")) and process.poll() is None:
         assert time.monotonic() < deadline
