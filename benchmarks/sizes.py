@@ -149,6 +149,7 @@ def section(figures: dict[str, Any]) -> str:
         "parity on one clip against the float64 reference included, which is most of the time.",
         f"Peak memory is that of the whole process; at most {figures['limit_bytes'] / 2**30:.0f} GiB is the goal.",
         "The last columns are the stages of the export.",
+        figures.get("note", ""),
     )
     return f"{text}\n\n{table(head, rows)}"
 

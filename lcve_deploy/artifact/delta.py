@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact.manifest import FORMAT, Manifest, parse_manifest
-from lcve_deploy.errors import ArtifactError
+from lcve_deploy.errors import ArtifactError, WriteError
 
 __all__ = ["DELTA", "Delta", "is_delta", "read_delta", "write_delta"]
 
@@ -48,7 +48,8 @@ class Delta:
 
 def write_delta(folder: Path, delta: Delta) -> None:
     """Write ``rotation.safetensors`` into a folder that is being staged."""
-    from safetensors.numpy import save
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
 
     metadata = {
         "format": str(FORMAT),
@@ -57,7 +58,10 @@ def write_delta(folder: Path, delta: Delta) -> None:
         "manifest": delta.manifest_data.decode(),
     }
     tensors = {name: np.asarray(tensor, order="C") for name, tensor in delta.tensors.items()}
-    (folder / DELTA).write_bytes(save(tensors, metadata))
+    try:
+        save_file(tensors, folder / DELTA, metadata)
+    except SafetensorError as error:  # its own error even where the disk is full
+        raise WriteError(f"cannot write {DELTA}: {error}", hint="check free space and permissions") from None
 
 
 def is_delta(path: Path) -> bool:
