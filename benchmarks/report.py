@@ -24,8 +24,8 @@ do: all that is compared runs in one process in turn, and a ratio is the median 
 
 _ENOUGH = 20
 _CAUTION = (
-    "**A first impression**: these parts ran with fewer than {enough} rounds, those with one or two of them beside other "
-    "work: {names}.\n\n"
+    "**A first impression**: these parts ran with fewer than {enough} rounds, "
+    "those with one or two of them beside other work: {names}.\n\n"
 )
 
 
