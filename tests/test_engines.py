@@ -266,7 +266,17 @@ def test_a_provider_that_does_not_start_is_an_error(server: Path, monkeypatch: p
         open_session(server, provider="cuda")
 
 
-def test_provider_options_reach_the_provider(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda server: open_session(server, provider="cpu", provider_options={"use_arena": "0"}),
+        lambda server: build(server, BuildOptions(budget=0.01, provider_options={"use_arena": "0"})),
+    ],
+    ids=["graph", "engine"],
+)
+def test_options_of_the_provider_and_no_others_reach_it(
+    server: Path, work: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import onnxruntime
 
     seen = []
@@ -277,7 +287,7 @@ def test_provider_options_reach_the_provider(server: Path, monkeypatch: pytest.M
         return real(path, options, ["CPUExecutionProvider"])
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    open_session(server, provider="cpu", provider_options={"use_arena": "0"})
+    work(server)
     assert seen == [[("CPUExecutionProvider", {"use_arena": "0"})]]
 
 
@@ -443,21 +453,6 @@ def test_engines_are_verified_where_the_graphs_own_runtime_is_not_installed(
     assert report["ok"]
     assert "needs ONNX Runtime" in report["reason"]
     assert report["engines"]["openvino-fp32"]["ok"]
-
-
-def test_only_options_of_the_provider_reach_the_provider(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import onnxruntime
-
-    seen = []
-    real = onnxruntime.InferenceSession
-
-    def session(path: Path, options: object, providers: list[object]) -> object:
-        seen.append(providers)
-        return real(path, options, ["CPUExecutionProvider"])
-
-    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    build(server, BuildOptions(budget=0.01, provider_options={"use_arena": "0"}))
-    assert seen == [[("CPUExecutionProvider", {"use_arena": "0"})]]
 
 
 def test_where_nothing_can_be_built_every_reason_is_given(server: Path) -> None:
