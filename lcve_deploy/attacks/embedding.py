@@ -1,0 +1,94 @@
+"""K2 from the columns of the cube embedding alone: neighbouring values of a cube have similar filters.
+
+The filters of one pixel's channels resemble each other most, so values are put together into pixels first;
+where the frames of a cube have nearly the same filters, pixels are put together into columns through time.
+Then pixels are laid out, and channels put into one order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.attacks.assignment import assign, likeness, unit_rows
+from lcve_deploy.attacks.holdings import Order
+from lcve_deploy.attacks.layout import lay_out, neighbour_likeness
+from lcve_deploy.geometry import ClipGeometry
+
+__all__ = ["lay_out_values"]
+
+Rows = npt.NDArray[Any]
+Members = npt.NDArray[np.int64]
+
+
+def lay_out_values(rows: Rows, geometry: ClipGeometry) -> Order:
+    """Put the values of a cube where their rows say that they belong.
+
+    Args:
+        rows: what is known of each encrypted value, float ``[L, features]``.
+        geometry: of the clip.
+
+    Returns:
+        Estimate of K2, up to flips of the cube, exchanges of equal sides and the order of channels; int64 ``[L]``.
+    """
+    units = unit_rows(rows)
+    layout = max(_layouts(units, geometry), key=lambda chosen: _pixel_likeness(units, chosen, geometry.cube))
+    order = np.empty(geometry.values, dtype=np.int64)
+    order[layout.reshape(-1)] = np.arange(geometry.values)
+    return order
+
+
+def _layouts(rows: Rows, geometry: ClipGeometry) -> Iterator[Members]:
+    """Row at each value of a cube, ``[pixels, channels]``: by pixels, and by places that are pixels of all frames."""
+    (t, h, w), channels = geometry.cube, geometry.channels
+    yield _laid(rows, _together(rows, channels), (t, h, w))
+    if t > 1:
+        places = _laid(rows, _together(rows, t * channels), (h, w))
+        slots = rows[places].transpose(1, 0, 2).reshape(t * channels, -1)
+        frames = _in_one_order(_together(slots, t), slots, (channels,))
+        yield places[:, frames.T].transpose(1, 0, 2).reshape(-1, channels)
+
+
+def _laid(rows: Rows, groups: Members, grid: tuple[int, ...]) -> Members:
+    """Groups laid out by the means of their rows, with their members in one order."""
+    return _in_one_order(groups[lay_out(unit_rows(rows[groups].mean(axis=1)), grid)], rows, grid)
+
+
+def _pixel_likeness(rows: Rows, layout: Members, cube: tuple[int, int, int]) -> float:
+    means = rows[layout].mean(axis=1)
+    return neighbour_likeness(likeness(means, means), np.arange(len(means)), cube)
+
+
+def _together(rows: Rows, size: int) -> Members:
+    """Groups of rows that resemble each other most, ``[groups, size]``; what is left over at last goes anywhere."""
+    if size == 1:
+        return np.arange(len(rows))[:, None]
+    similarity = likeness(rows, rows)
+    first, second = np.triu_indices(len(rows), 1)
+    groups = {row: [row] for row in range(len(rows))}
+    for pair in np.argsort(-similarity[first, second]):
+        a, b = groups[int(first[pair])], groups[int(second[pair])]
+        if a is not b and len(a) + len(b) <= size:
+            a.extend(b)
+            groups.update((row, a) for row in b)
+    distinct = {id(group): group for group in groups.values()}.values()
+    whole = [group for group in distinct if len(group) == size]
+    rest = [row for group in distinct if len(group) < size for row in group]
+    return np.array([*whole, *(rest[i : i + size] for i in range(0, len(rest), size))])
+
+
+def _in_one_order(groups: Members, rows: Rows, grid: Sequence[int]) -> Members:
+    """The members of every group in the order of those of its neighbours before it, ``[cells, size]``."""
+    ordered = groups.copy()
+    laid = np.arange(len(groups)).reshape(tuple(grid))
+    for cell, place in enumerate(np.ndindex(*grid)):
+        before = [
+            laid[(*place[:axis], place[axis] - 1, *place[axis + 1 :])] for axis in range(len(grid)) if place[axis]
+        ]
+        if before:
+            pattern = rows[ordered[before]].mean(axis=0)
+            ordered[cell] = groups[cell][assign(likeness(pattern, rows[groups[cell]]))]
+    return ordered

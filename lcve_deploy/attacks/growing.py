@@ -1,0 +1,103 @@
+"""Laying rows out on a grid, one by one from a seed, like a puzzle: for rows that resemble only their neighbours.
+
+Greedy, free to grow in any direction until the grid is full along an axis. Each step puts the row and the
+cell together that fit best to what is laid already: likeness to the cells beside it counts for it,
+likeness to the cells across a corner a little against it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.attacks.holdings import Order
+
+__all__ = ["CORNER_WEIGHTS", "grow_layout"]
+
+CORNER_WEIGHTS: Final = (0.0, -0.3, -0.5)
+"""What likeness across a corner may count: nothing, or something against it."""
+
+Cell = tuple[int, ...]
+
+
+def grow_layout(similarity: npt.NDArray[Any], grid: tuple[int, ...], *, seed: int, corner: float) -> Order:
+    """Lay all rows out.
+
+    Args:
+        similarity: of rows to rows, ``[rows, rows]``.
+        grid: its size is the number of rows.
+        seed: row to begin with.
+        corner: weight of likeness across a corner.
+
+    Returns:
+        Row at each cell, row-major; int64 ``[rows]``.
+    """
+    board = _Board(similarity, grid, corner)
+    board.put(tuple(size - 1 for size in grid), seed)
+    while choice := board.best():
+        board.put(*choice)
+    return board.layout()
+
+
+class _Board:
+    """A board that leaves room on every side of the first cell, and the fit of every row to every cell of it."""
+
+    def __init__(self, similarity: npt.NDArray[Any], grid: tuple[int, ...], corner: float) -> None:
+        self._similarity, self._grid = np.asarray(similarity, dtype=np.float32), grid
+        self._shape = tuple(2 * size - 1 for size in grid)
+        self._fit: dict[Cell, npt.NDArray[np.float32]] = {}
+        self._choice: dict[Cell, tuple[float, int]] = {}
+        self._held: dict[Cell, int] = {}
+        self._free = np.ones(len(similarity), dtype=bool)
+        self._low = self._high = np.array([size - 1 for size in grid])
+        self._weights = _weights(grid, corner)
+
+    def put(self, cell: Cell, row: int) -> None:
+        """Lay a row on a cell."""
+        self._held[cell], self._free[row] = row, False
+        self._low, self._high = np.minimum(self._low, cell), np.maximum(self._high, cell)
+        self._fit.pop(cell, None)
+        self._choice.pop(cell, None)
+        self._choice = {c: choice for c, choice in self._choice.items() if choice[1] != row}
+        for step, weight in self._weights:
+            near = tuple(a + b for a, b in zip(cell, step, strict=True))
+            if near not in self._held and all(0 <= a < size for a, size in zip(near, self._shape, strict=True)):
+                fit = self._fit.setdefault(near, np.zeros(len(self._free), dtype=np.float32))
+                fit += weight * self._similarity[row]
+                self._choice.pop(near, None)
+
+    def best(self) -> tuple[Cell, int] | None:
+        """The cell and the row that fit best, or None where all is laid."""
+        if not self._free.any():
+            return None
+        for cell in [cell for cell in self._fit if not self._fits(cell)]:
+            del self._fit[cell]
+            self._choice.pop(cell, None)
+        for cell, fit in self._fit.items():
+            if cell not in self._choice:
+                row = int(np.where(self._free, fit, -np.inf).argmax())
+                self._choice[cell] = float(fit[row]), row
+        cell = max(self._choice, key=lambda place: self._choice[place])
+        return cell, self._choice[cell][1]
+
+    def layout(self) -> Order:
+        """Row at each cell, once all is laid."""
+        laid = np.empty(self._grid, dtype=np.int64)
+        for cell, row in self._held.items():
+            laid[tuple(np.array(cell) - self._low)] = row
+        return laid.reshape(-1)
+
+    def _fits(self, cell: Cell) -> bool:
+        """Whether all that is laid would still fit the grid with this cell."""
+        extent = np.maximum(self._high, cell) - np.minimum(self._low, cell)
+        return bool((extent < self._grid).all())
+
+
+def _weights(grid: tuple[int, ...], corner: float) -> list[tuple[Cell, float]]:
+    """Steps to the cells beside and across a corner, and what likeness there counts."""
+    steps = itertools.product(*((-1, 0, 1) if size > 1 else (0,) for size in grid))
+    by_length = {1: 1.0, 2: corner}
+    return [(step, by_length[length]) for step in steps if (length := sum(map(abs, step))) in by_length]

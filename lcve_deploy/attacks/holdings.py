@@ -1,0 +1,68 @@
+"""What an attacker holds, and what an attack makes of it. Nothing here knows a key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.geometry import ClipGeometry
+
+__all__ = ["Cubes", "Estimate", "Holdings", "Order", "Planted", "Tensors"]
+
+Tensors = Mapping[str, npt.NDArray[Any]]
+Order = npt.NDArray[np.int64]
+Cubes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Holdings:
+    """What an attacker holds; None is what he lacks.
+
+    Args:
+        geometry: clip and cube size; public.
+        artifact: keyed tensors of a server folder, by the names of ``KEYED_TENSORS``, as in the graph:
+            ``cube_embedding.weight`` ``[L, D]``, ``positional_encoding`` ``[tokens, D]``, ``head.weight``
+            ``[D, classes]``, ``head.bias`` ``[classes]``.
+        reference: the same of a plain model that the artifact may come from, in the plain order.
+        ciphertexts: encrypted clips, uint8 ``[clips, N, L]``.
+        known: plain clips, divided into cubes, and the encryption of each; both uint8 ``[clips, N, L]``.
+        oracle: encrypts plain clips of the attacker's choice, uint8 ``[clips, N, L]`` to the same shape.
+        other: keyed tensors of another artifact of the same model.
+    """
+
+    geometry: ClipGeometry
+    artifact: Tensors | None = None
+    reference: Tensors | None = None
+    ciphertexts: Cubes | None = None
+    known: tuple[Cubes, Cubes] | None = None
+    oracle: Callable[[Cubes], Cubes] | None = None
+    other: Tensors | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Estimate:
+    """What an attack found, or what is true; None is what it does not say.
+
+    Args:
+        cubes: K1: encrypted cube i is plain cube ``cubes[i]``; -1 where unknown. int64 ``[N]``.
+        values: K2: encrypted value j of a cube is its plain value ``values[j]``; -1 where unknown. int64 ``[L]``.
+        labels: K3: logit c of the artifact is plain logit ``labels[c]``. int64 ``[classes]``.
+        clip: one plain clip in cubes, values 0..255, float or uint8 ``[N, L]``.
+    """
+
+    cubes: Order | None = None
+    values: Order | None = None
+    labels: Order | None = None
+    clip: npt.NDArray[Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Planted:
+    """A case with a known answer, that an attack must solve before its failure elsewhere means anything."""
+
+    holdings: Holdings
+    truth: Estimate

@@ -1,0 +1,144 @@
+"""How much of an order an attack recovered, and how much chance would.
+
+What is found from smoothness alone is found up to the symmetries of the grid: nothing tells left from
+right. Such estimates are scored under the best of them. An attacker has to try them all by eye; there
+are at most a few hundred.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.attacks.holdings import Order
+
+__all__ = ["Recovery", "Space", "align_order", "chance_level", "score_order"]
+
+Coordinates = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """What the entries of an order are numbers of.
+
+    Args:
+        grid: axes along which entries have neighbours.
+        channels: entries at one place of the grid, told apart by a last axis.
+        symmetric: whether an estimate counts up to flips, exchanges of equal axes, and order of channels.
+    """
+
+    grid: tuple[int, ...]
+    channels: int = 1
+    symmetric: bool = False
+
+    @property
+    def size(self) -> int:
+        """Entries of the order."""
+        return math.prod(self.grid) * self.channels
+
+    def coordinates(self, order: Order) -> Coordinates:
+        """Place of every entry, ``[entries, axes + 1]``; unknown entries are far outside."""
+        places = np.stack(np.unravel_index(np.maximum(order, 0), (*self.grid, self.channels)), axis=1)
+        return np.where(order[:, None] < 0, -self.size - 9, places).astype(np.int64)
+
+    def symmetries(self) -> Iterator[_Symmetry]:
+        """All of them, the identity first."""
+        axes = range(len(self.grid))
+        if not self.symmetric:
+            yield _Symmetry(tuple(axes), (False,) * len(self.grid), tuple(range(self.channels)))
+            return
+        exchanges = [p for p in itertools.permutations(axes) if all(self.grid[p[a]] == self.grid[a] for a in axes)]
+        flips = itertools.product(*((False, True) if size > 1 else (False,) for size in self.grid))
+        yield from itertools.starmap(
+            _Symmetry, itertools.product(exchanges, list(flips), itertools.permutations(range(self.channels)))
+        )
+
+
+@dataclass(frozen=True)
+class _Symmetry:
+    axes: tuple[int, ...]
+    flipped: tuple[bool, ...]
+    channels: tuple[int, ...]
+
+    def applied(self, places: Coordinates, grid: Sequence[int]) -> Coordinates:
+        moved = places.copy()
+        moved[:, :-1] = places[:, list(self.axes)]
+        for axis, flipped in enumerate(self.flipped):
+            if flipped:
+                moved[:, axis] = grid[axis] - 1 - moved[:, axis]
+        moved[:, -1] = np.array(self.channels)[places[:, -1].clip(0)]
+        return moved
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovery:
+    """How much of an order was recovered; shares 0..1.
+
+    Args:
+        exact: entries that are right.
+        near: entries that are right or one step off along every axis of the grid.
+        neighbours: pairs that the estimate puts side by side, and that are side by side.
+    """
+
+    exact: float
+    near: float
+    neighbours: float
+
+    def to_json(self) -> dict[str, float]:
+        """The shares as plain values."""
+        return {"exact": self.exact, "near": self.near, "neighbours": self.neighbours}
+
+
+def score_order(estimate: Order, truth: Order, space: Space) -> Recovery:
+    """Compare an estimate with the truth, under the best symmetry where the space has some.
+
+    Args:
+        estimate: int64 ``[entries]``; -1 where unknown.
+        truth: a permutation, int64 ``[entries]``.
+        space: what the entries are numbers of.
+    """
+    found, true = space.coordinates(estimate), space.coordinates(truth)
+    exact, near = max(_agreement(s.applied(found, space.grid), true) for s in space.symmetries())
+    return Recovery(exact=exact, near=near, neighbours=_neighbours(estimate, truth, space))
+
+
+def align_order(estimate: Order, truth: Order, space: Space) -> Order:
+    """The estimate under its best symmetry, for a picture that is the right way up."""
+    found, true = space.coordinates(estimate), space.coordinates(truth)
+    best = max((s.applied(found, space.grid) for s in space.symmetries()), key=lambda places: _agreement(places, true))
+    aligned = np.ravel_multi_index(tuple(best.T.clip(0)), (*space.grid, space.channels))
+    return np.where(estimate < 0, -1, aligned).astype(np.int64)
+
+
+def chance_level(measure: str, space: Space) -> float:
+    """Largest mean over independent keys that still counts as chance: thrice what a random order would reach."""
+    if measure == "neighbours":
+        cells = math.prod(space.grid)
+        pairs = sum(cells // size * (size - 1) for size in space.grid)
+        return 3 * 2 * pairs / (cells * max(cells - 1, 1))
+    symmetries = sum(1 for _ in space.symmetries())
+    return 3 * (1 + math.log2(symmetries)) / space.size
+
+
+def _agreement(found: Coordinates, true: Coordinates) -> tuple[float, float]:
+    apart = np.abs(found - true)
+    return float((apart.max(axis=1) == 0).mean()), float((apart[:, :-1].max(axis=1) <= 1).mean())
+
+
+def _neighbours(estimate: Order, truth: Order, space: Space) -> float:
+    """Share of the pairs side by side in the estimate that are so in truth; channels do not count."""
+    shape = (*space.grid, space.channels)
+    held: npt.NDArray[Any] = np.full(space.size, -1)
+    known = np.flatnonzero(estimate >= 0)
+    held[estimate[known]] = known
+    places = np.where(held.reshape(-1, 1) < 0, -space.size - 9, space.coordinates(truth)[held][:, :-1])
+    places = places.reshape(*shape, len(space.grid))
+    right = [np.abs(np.diff(places, axis=axis)).sum(axis=-1).ravel() == 1 for axis in range(len(space.grid))]
+    joined = np.concatenate(right)
+    return float(joined.mean()) if len(joined) else 0.0
