@@ -30,6 +30,7 @@ __all__ = [
     "VideoTransformer",
     "Weights",
     "logit_scale",
+    "sinusoid_table",
     "weight_shapes",
 ]
 
@@ -192,6 +193,19 @@ def logit_scale(log_scale: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     """Factor on the cosines of each head: the exponential of the learned value, capped at 100."""
     scale: npt.NDArray[np.float64] = np.exp(np.minimum(np.asarray(log_scale, dtype=np.float64), _LOGIT_SCALE_CAP))
     return scale
+
+
+def sinusoid_table(positions: int, width: int) -> npt.NDArray[np.float32]:
+    """The position table that VideoMAE computes and does not save, ``[positions, width]``.
+
+    One-dimensional over the flattened (t, h, w) index: the angle is position / 10000^(2·(j//2)/D),
+    its sine in even columns j and its cosine in odd ones.
+
+    Source: VideoMAE, ``get_sinusoid_encoding_table``.
+    """
+    column = np.arange(width)
+    angle = np.arange(positions)[:, None] / np.power(10000.0, 2 * (column // 2) / width)
+    return np.where(column % 2 == 0, np.sin(angle), np.cos(angle)).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -14,11 +14,10 @@ import torch
 
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.exporters.checkpoints import CheckpointOptions, load_checkpoint
-from lcve_deploy.exporters.checkpoints.assemble import sinusoid_table
 from lcve_deploy.exporters.model import BuiltinReference
 from lcve_deploy.exporters.original import ReferenceWarning, reference_for
 from lcve_deploy.preprocess import Sampling
-from lcve_deploy.transformer import IMAGENET, Attention, Readout
+from lcve_deploy.transformer import IMAGENET, Attention, Readout, sinusoid_table
 
 from .conftest import ORACLE, ORACLES, Oracle
 

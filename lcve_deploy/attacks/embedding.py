@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.attacks.assignment import assign, likeness, unit_rows
-from lcve_deploy.attacks.holdings import Order
+from lcve_deploy.attacks.holdings import Estimate, Holdings, Order, Planted
 from lcve_deploy.attacks.layout import lay_out, neighbour_likeness
+from lcve_deploy.attacks.planting import CONTROL_GEOMETRY, random_truth, scrambled, smooth_field
 from lcve_deploy.geometry import ClipGeometry
 
-__all__ = ["lay_out_values"]
+__all__ = ["lay_out_filters", "lay_out_values", "plant_filters"]
 
 Rows = npt.NDArray[Any]
 Members = npt.NDArray[np.int64]
@@ -92,3 +93,19 @@ def _in_one_order(groups: Members, rows: Rows, grid: Sequence[int]) -> Members:
             pattern = rows[ordered[before]].mean(axis=0)
             ordered[cell] = groups[cell][assign(likeness(pattern, rows[groups[cell]]))]
     return ordered
+
+
+def lay_out_filters(holdings: Holdings) -> Estimate:
+    """K2 from the columns of the cube embedding."""
+    columns = (holdings.artifact or {})["cube_embedding.weight"]
+    return Estimate(values=lay_out_values(columns, holdings.geometry))
+
+
+def plant_filters(rng: np.random.Generator) -> Planted:
+    """Filters that are smooth over a cube and alike in all channels, with noise, shuffled."""
+    truth, geometry = random_truth(rng), CONTROL_GEOMETRY
+    field = smooth_field(rng, geometry.cube, (1, 1.2, 1.2), features=96, noise=0)
+    own = smooth_field(rng, geometry.cube, (1, 1.2, 1.2), features=96 * geometry.channels, noise=0.05)
+    columns = field[:, None] + 0.5 * own.reshape(len(field), geometry.channels, -1)
+    artifact = scrambled({"cube_embedding.weight": columns.reshape(geometry.values, -1)}, truth)
+    return Planted(holdings=Holdings(geometry=geometry, artifact=artifact), truth=truth)

@@ -32,6 +32,9 @@ class Holdings:
         known: plain clips, divided into cubes, and the encryption of each; both uint8 ``[clips, N, L]``.
         oracle: encrypts plain clips of the attacker's choice, uint8 ``[clips, N, L]`` to the same shape.
         other: keyed tensors of another artifact of the same model.
+        embedding: the cube embedding in the plain order, float ``[L, D]``.
+        tokens: what the server computes of one clip with it, in the plain order of cubes, float ``[N, D]``.
+        found: what earlier attacks with the same holdings found.
     """
 
     geometry: ClipGeometry
@@ -41,6 +44,9 @@ class Holdings:
     known: tuple[Cubes, Cubes] | None = None
     oracle: Callable[[Cubes], Cubes] | None = None
     other: Tensors | None = None
+    embedding: npt.NDArray[np.floating] | None = None
+    tokens: npt.NDArray[np.floating] | None = None
+    found: Estimate | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,6 +64,17 @@ class Estimate:
     values: Order | None = None
     labels: Order | None = None
     clip: npt.NDArray[Any] | None = None
+
+    def order(self, name: str) -> Order:
+        """An order that must be there, by its field.
+
+        Raises:
+            ValueError: it is not.
+        """
+        order: Order | None = getattr(self, name)
+        if order is None:
+            raise ValueError(f"expected an order of the {name}, received none")
+        return order
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -138,7 +138,7 @@ def _nearest(cells: Floats, rows: Floats) -> Order:
 
 
 def _squared_distances(rows: Floats, others: Floats) -> Floats:
-    squares = (rows**2).sum(axis=1)[:, None] + (others**2).sum(axis=1) - 2 * rows @ others.T
+    squares: Floats = (rows**2).sum(axis=1)[:, None] + (others**2).sum(axis=1) - 2 * rows @ others.T
     return np.maximum(squares, 0)
 
 

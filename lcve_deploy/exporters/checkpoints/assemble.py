@@ -12,7 +12,7 @@ from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.checkpoints.layouts import ZEROS, Rule
 from lcve_deploy.transformer import TransformerConfig, weight_shapes
 
-__all__ = ["Arrays", "assemble", "block_count", "require_finite", "sinusoid_table"]
+__all__ = ["Arrays", "assemble", "block_count", "require_finite"]
 
 Arrays = Mapping[str, npt.NDArray[np.floating]]
 
@@ -73,19 +73,6 @@ def block_count(names: Sequence[str], pattern: str) -> int:
     """Blocks in a checkpoint; ``pattern`` has one group, the number of the block."""
     numbers = {int(match[1]) for name in names if (match := re.match(pattern, name))}
     return max(numbers) + 1 if numbers else 0
-
-
-def sinusoid_table(positions: int, width: int) -> npt.NDArray[np.float32]:
-    """The position table that VideoMAE computes and does not save, ``[positions, width]``.
-
-    One-dimensional over the flattened (t, h, w) index: the angle is position / 10000^(2·(j//2)/D),
-    its sine in even columns j and its cosine in odd ones.
-
-    Source: VideoMAE, ``get_sinusoid_encoding_table``.
-    """
-    column = np.arange(width)
-    angle = np.arange(positions)[:, None] / np.power(10000.0, 2 * (column // 2) / width)
-    return np.where(column % 2 == 0, np.sin(angle), np.cos(angle)).astype(np.float32)
 
 
 def _expand(rule: Rule, source: Arrays, depth: int) -> list[tuple[str, tuple[str, ...]]]:

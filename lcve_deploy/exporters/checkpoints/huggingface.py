@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
-from lcve_deploy.exporters.checkpoints.assemble import assemble, require_finite, sinusoid_table
+from lcve_deploy.exporters.checkpoints.assemble import assemble, require_finite
 from lcve_deploy.exporters.checkpoints.layouts import HF_VIDEOMAE, HF_VIVIT, Rule
 from lcve_deploy.exporters.checkpoints.options import CheckpointOptions
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights, read_json_file
@@ -24,6 +24,7 @@ from lcve_deploy.transformer import (
     Readout,
     TransformerConfig,
     VideoTransformer,
+    sinusoid_table,
 )
 
 __all__ = ["FAMILIES", "class_names", "load_folder", "short_side"]

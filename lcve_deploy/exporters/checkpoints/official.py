@@ -19,7 +19,6 @@ from lcve_deploy.exporters.checkpoints.assemble import (
     assemble,
     block_count,
     require_finite,
-    sinusoid_table,
 )
 from lcve_deploy.exporters.checkpoints.layouts import OFFICIAL
 from lcve_deploy.exporters.checkpoints.options import CheckpointOptions, SaidPreprocessing
@@ -27,7 +26,14 @@ from lcve_deploy.exporters.checkpoints.reading import read_pickled, to_arrays
 from lcve_deploy.exporters.checkpoints.refusals import refuse_weights
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.preprocess import Sampling
-from lcve_deploy.transformer import IMAGENET, Attention, Readout, TransformerConfig, VideoTransformer
+from lcve_deploy.transformer import (
+    IMAGENET,
+    Attention,
+    Readout,
+    TransformerConfig,
+    VideoTransformer,
+    sinusoid_table,
+)
 
 __all__ = ["load_official"]
 

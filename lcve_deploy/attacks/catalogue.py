@@ -1,0 +1,158 @@
+"""All attacks as a table: what each needs, what it finds, and what it must solve before its failure means anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from lcve_deploy.attacks.clips import ask_chosen, first_known, known_clips, match_known, plant_chosen, plant_known
+from lcve_deploy.attacks.embedding import lay_out_filters, plant_filters
+from lcve_deploy.attacks.holdings import Estimate, Holdings, Planted
+from lcve_deploy.attacks.inversion import invert_likeliest, invert_minimum_norm, plant_tokens
+from lcve_deploy.attacks.positions import lay_out_positions, match_sinusoid, plant_positions, plant_sinusoid
+from lcve_deploy.attacks.reference import drifted, match_artifacts, match_reference, plant_artifacts, plant_reference
+
+__all__ = ["ATTACKS", "Attack", "Curve"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """An attack at several levels of something.
+
+    Args:
+        axis: what the levels are of.
+        levels: in their order.
+        at: the holdings at a level.
+        most: the highest level that the holdings allow.
+    """
+
+    axis: str
+    levels: tuple[float, ...]
+    at: Callable[[Holdings, float, np.random.Generator], Holdings]
+    most: Callable[[Holdings], float] = field(default=lambda holdings: math.inf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack:
+    """One attack.
+
+    Args:
+        name: for machines.
+        title: for people.
+        needs: fields of :class:`Holdings` that must be there.
+        finds: fields of :class:`Estimate` that it fills, and the score of the planted case that each must reach.
+        measure: of the score: ``exact``, ``near`` or ``neighbours`` of an order, ``similarity`` (SSIM) of a clip.
+        symmetric: whether its orders count up to the symmetries of the grid.
+        relative: whether its orders are those of the artifact relative to another artifact.
+        run: the attack.
+        plant: the planted case, from a source of randomness.
+        curve: levels at which it is run besides.
+    """
+
+    name: str
+    title: str
+    needs: tuple[str, ...]
+    finds: Mapping[str, float]
+    run: Callable[[Holdings], Estimate]
+    plant: Callable[[np.random.Generator], Planted]
+    measure: str = "exact"
+    symmetric: bool = False
+    relative: bool = False
+    curve: Curve | None = None
+
+    def lacks(self, holdings: Holdings) -> tuple[str, ...]:
+        """What it needs and is not held."""
+        return tuple(need for need in self.needs if getattr(holdings, need) is None)
+
+
+ATTACKS: Final = (
+    Attack(
+        name="sinusoid",
+        title="match position rows with the public sinusoid table",
+        needs=("artifact",),
+        finds={"cubes": 0.99},
+        run=match_sinusoid,
+        plant=plant_sinusoid,
+    ),
+    Attack(
+        name="positions",
+        title="lay learned position rows out by likeness",
+        needs=("artifact",),
+        finds={"cubes": 0.9},
+        measure="neighbours",
+        symmetric=True,
+        run=lay_out_positions,
+        plant=plant_positions,
+    ),
+    Attack(
+        name="filters",
+        title="lay embedding columns out by likeness of filters",
+        needs=("artifact",),
+        finds={"values": 0.5},
+        measure="neighbours",
+        symmetric=True,
+        run=lay_out_filters,
+        plant=plant_filters,
+    ),
+    Attack(
+        name="reference",
+        title="match all rows and columns with a reference checkpoint",
+        needs=("artifact", "reference"),
+        finds={"cubes": 0.99, "values": 0.99, "labels": 0.99},
+        run=match_reference,
+        plant=plant_reference,
+        curve=Curve(
+            axis="drift of the reference (deviations of its weights)",
+            levels=(0.1, 0.5, 1.0, 2.0, 4.0, 8.0),
+            at=drifted,
+        ),
+    ),
+    Attack(
+        name="linking",
+        title="match the rows and columns of two artifacts",
+        needs=("artifact", "other"),
+        finds={"cubes": 0.99, "values": 0.99, "labels": 0.99},
+        relative=True,
+        run=match_artifacts,
+        plant=plant_artifacts,
+    ),
+    Attack(
+        name="known",
+        title="match cubes and values of known clips",
+        needs=("known",),
+        finds={"cubes": 0.99, "values": 0.99},
+        run=match_known,
+        plant=plant_known,
+        curve=Curve(axis="known clips", levels=(1, 2, 4, 8, 16), at=first_known, most=known_clips),
+    ),
+    Attack(
+        name="chosen",
+        title="have clips encrypted that spell out every number",
+        needs=("oracle",),
+        finds={"cubes": 1.0, "values": 1.0},
+        run=ask_chosen,
+        plant=plant_chosen,
+    ),
+    Attack(
+        name="minimum-norm",
+        title="invert tokens: the least clip that explains them",
+        needs=("embedding", "tokens"),
+        finds={"clip": 0.3},
+        measure="similarity",
+        run=invert_minimum_norm,
+        plant=plant_tokens,
+    ),
+    Attack(
+        name="likeliest",
+        title="invert tokens: the likeliest clip that explains them",
+        needs=("embedding", "tokens"),
+        finds={"clip": 0.9},
+        measure="similarity",
+        run=invert_likeliest,
+        plant=plant_tokens,
+    ),
+)

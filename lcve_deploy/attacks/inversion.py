@@ -1,0 +1,75 @@
+"""What is left where the orders are perfect: the server sees the tokens Wx, and W is known.
+
+The tokens are fewer numbers than the values of a cube, so they do not determine it; the estimates are the
+least clip that explains them, and the likeliest clip under the statistics of any natural video.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.attacks.holdings import Estimate, Holdings, Planted
+from lcve_deploy.attacks.planting import CONTROL_GEOMETRY, film
+from lcve_deploy.geometry import ClipGeometry
+
+__all__ = ["invert_likeliest", "invert_minimum_norm", "plant_tokens"]
+
+Floats = npt.NDArray[np.floating]
+
+_GREY: Final = 127.5
+_LARGEST: Final = 255.0
+_ALIKE: Final = {"time": 0.97, "space": 0.95, "channel": 0.9}
+"""Correlation of neighbouring values in natural video, about; for the likeliest clip."""
+_NOISE: Final = 1e-6
+
+
+def invert_minimum_norm(holdings: Holdings) -> Estimate:
+    """The clip nearest to even grey that has these tokens."""
+    weight, tokens = _seen(holdings)
+    return Estimate(clip=_clipped(tokens @ np.linalg.pinv(weight)))
+
+
+def invert_likeliest(holdings: Holdings) -> Estimate:
+    """The likeliest clip that has these tokens, where neighbouring values are correlated."""
+    weight, tokens = _seen(holdings)
+    prior = _correlation(holdings.geometry)
+    seen = weight.T @ prior @ weight
+    seen += _NOISE * np.trace(seen) / len(seen) * np.eye(len(seen))
+    return Estimate(clip=_clipped(tokens @ np.linalg.solve(seen, weight.T @ prior)))
+
+
+def plant_tokens(rng: np.random.Generator) -> Planted:
+    """A clip of a real film under a random embedding, as wide as three quarters of a cube."""
+    geometry, clip = CONTROL_GEOMETRY, film()[0]
+    weight = rng.standard_normal((geometry.values, geometry.values * 3 // 4))
+    return Planted(
+        holdings=Holdings(geometry=geometry, embedding=weight, tokens=clip @ weight), truth=Estimate(clip=clip)
+    )
+
+
+def _seen(holdings: Holdings) -> tuple[Floats, Floats]:
+    """The embedding ``[L, D]``, and the tokens less what even grey would give ``[N, D]``; float64."""
+    if holdings.embedding is None or holdings.tokens is None:
+        raise ValueError("expected an embedding and tokens, received none")
+    weight = np.asarray(holdings.embedding, dtype=np.float64)
+    return weight, holdings.tokens - _GREY * weight.sum(axis=0)
+
+
+def _clipped(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    clipped: npt.NDArray[np.float64] = np.clip(values + _GREY, 0, _LARGEST)
+    return clipped
+
+
+def _correlation(geometry: ClipGeometry) -> npt.NDArray[np.float64]:
+    """Correlation of the values of a cube, ``[L, L]``: falls with every step in time and space."""
+    (t, h, w), c = geometry.cube, geometry.channels
+    steps = ((t, _ALIKE["time"]), (h, _ALIKE["space"]), (w, _ALIKE["space"]))
+    correlation: npt.NDArray[np.float64] = np.eye(1)
+    for size, alike in steps:
+        apart = np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
+        correlation = np.kron(correlation, alike**apart).astype(np.float64)
+    channels = np.where(np.eye(c, dtype=bool), 1.0, _ALIKE["channel"])
+    return np.kron(correlation, channels).astype(np.float64)

@@ -1,0 +1,53 @@
+"""What an attacker would see: a clip put in order as far as an estimate says."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.attacks.holdings import Cubes, Estimate, Order
+from lcve_deploy.geometry import ClipGeometry
+
+__all__ = ["frames_of", "put_in_order"]
+
+_GREY: Final = 128
+_FRAMES: Final = 4
+
+
+def put_in_order(cipher: Cubes, estimate: Estimate) -> Cubes:
+    """An encrypted clip with cubes and values moved to where they are believed to belong.
+
+    Args:
+        cipher: uint8 ``[N, L]``.
+        estimate: what is not known stays where it is; what is known to be unknown becomes grey.
+
+    Returns:
+        uint8 ``[N, L]``.
+    """
+    if estimate.clip is not None:
+        pixels: Cubes = np.round(np.clip(estimate.clip, 0, 255)).astype(np.uint8)
+        return pixels
+    return _moved(_moved(cipher, estimate.values, axis=1), estimate.cubes, axis=0)
+
+
+def frames_of(cubes: Cubes, geometry: ClipGeometry) -> npt.NDArray[np.uint8]:
+    """A few frames of a clip side by side, RGB ``[H, frames · W, 3]``."""
+    clip = geometry.from_cubes(cubes, np)
+    wanted = np.unique(np.linspace(0, geometry.frames - 1, _FRAMES).round().astype(int))
+    rgb = clip[wanted][..., np.arange(3) % geometry.channels]
+    return np.ascontiguousarray(np.concatenate(list(rgb), axis=1))
+
+
+def _moved(cubes: npt.NDArray[Any], order: Order | None, *, axis: int) -> npt.NDArray[Any]:
+    """Entry i goes to ``order[i]``."""
+    if order is None:
+        return cubes
+    moved = np.full_like(cubes, _GREY)
+    known = np.flatnonzero(order >= 0)
+    if axis == 0:
+        moved[order[known]] = cubes[known]
+    else:
+        moved[:, order[known]] = cubes[:, known]
+    return moved

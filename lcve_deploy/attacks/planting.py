@@ -1,0 +1,83 @@
+"""Parts of planted cases: random orders, smooth fields, weights and clips of a small geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.attacks.holdings import Cubes, Estimate, Tensors
+from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.samples import real_clips
+
+__all__ = ["CONTROL_GEOMETRY", "encrypted", "film", "random_truth", "random_weights", "scrambled", "smooth_field"]
+
+CONTROL_GEOMETRY: Final = ClipGeometry(frames=8, height=64, width=64, cube=(2, 8, 8))
+"""Of planted cases: 256 cubes of 384 values."""
+
+_WIDTH: Final = 96
+_CLASSES: Final = 40
+
+Generator = np.random.Generator
+
+
+def random_truth(rng: Generator, geometry: ClipGeometry = CONTROL_GEOMETRY, classes: int = _CLASSES) -> Estimate:
+    """Orders as those of an artifact, drawn at random."""
+    cubes, values, labels = (rng.permutation(size) for size in (geometry.cubes, geometry.values, classes))
+    return Estimate(cubes=cubes, values=values, labels=labels)
+
+
+def random_weights(rng: Generator, geometry: ClipGeometry = CONTROL_GEOMETRY) -> dict[str, npt.NDArray[Any]]:
+    """Plain tensors of random numbers, by the names and shapes of keyed ones."""
+    shapes = {
+        "cube_embedding.weight": (geometry.values, _WIDTH),
+        "positional_encoding": (geometry.cubes, _WIDTH),
+        "head.weight": (_WIDTH, _CLASSES),
+        "head.bias": (_CLASSES,),
+    }
+    return {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+
+
+def scrambled(plain: Tensors, truth: Estimate) -> dict[str, npt.NDArray[Any]]:
+    """Plain tensors in the orders of ``truth``, as an export would put them."""
+    moves = {
+        "cube_embedding.weight": ("values", 0),
+        "positional_encoding": ("cubes", 0),
+        "head.weight": ("labels", 1),
+        "head.bias": ("labels", 0),
+    }
+    return {name: tensor.take(truth.order(moves[name][0]), axis=moves[name][1]) for name, tensor in plain.items()}
+
+
+def smooth_field(
+    rng: Generator, grid: Sequence[int], lengths: Sequence[float], features: int, noise: float
+) -> npt.NDArray[np.float64]:
+    """A Gaussian random field: rows that resemble each other over some cells, ``[cells, features]``.
+
+    Args:
+        rng: source of the field.
+        grid: cells along every axis.
+        lengths: cells along every axis over which rows resemble each other.
+        features: of a row.
+        noise: deviation of what every row has for itself; the field's own is 1.
+    """
+    field = rng.standard_normal((*grid, features))
+    for axis, (size, length) in enumerate(zip(grid, lengths, strict=True)):
+        apart = np.subtract.outer(np.arange(size), np.arange(size)) / length
+        root = np.linalg.cholesky(np.exp(-(apart**2) / 2) + 1e-6 * np.eye(size))
+        field = np.moveaxis(np.tensordot(root, np.moveaxis(field, axis, 0), axes=1), 0, axis)
+    return field.reshape(-1, features) + noise * rng.standard_normal((field[..., 0].size, features))
+
+
+def film(geometry: ClipGeometry = CONTROL_GEOMETRY) -> Cubes:
+    """The built-in clips of a real film in cubes, uint8 ``[2, N, L]``."""
+    cubes: Cubes = geometry.to_cubes(real_clips(geometry), np)
+    return cubes
+
+
+def encrypted(cubes: Cubes, truth: Estimate) -> Cubes:
+    """Clips in cubes ``[clips, N, L]``, in the orders of ``truth``."""
+    shuffled: Cubes = cubes.take(truth.order("cubes"), axis=-2).take(truth.order("values"), axis=-1)
+    return shuffled

@@ -1,0 +1,51 @@
+"""K1 from the positional encodings of an artifact alone: its rows are the plain ones in another order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.attacks.assignment import match_rows
+from lcve_deploy.attacks.holdings import Estimate, Holdings, Planted, Tensors
+from lcve_deploy.attacks.layout import lay_out, placed
+from lcve_deploy.attacks.planting import CONTROL_GEOMETRY, random_truth, scrambled, smooth_field
+from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.transformer import sinusoid_table
+
+__all__ = ["lay_out_positions", "match_sinusoid", "plant_positions", "plant_sinusoid", "position_rows"]
+
+
+def match_sinusoid(holdings: Holdings) -> Estimate:
+    """Match the rows with the sinusoid table that VideoMAE computes: it is in its source code."""
+    rows = position_rows(holdings.artifact, holdings.geometry)
+    return Estimate(cubes=match_rows(rows, sinusoid_table(*rows.shape)))
+
+
+def lay_out_positions(holdings: Holdings) -> Estimate:
+    """Lay learned rows out on the grid: those of neighbouring cubes resemble each other."""
+    rows = position_rows(holdings.artifact, holdings.geometry)
+    return Estimate(cubes=placed(lay_out(rows, holdings.geometry.grid)))
+
+
+def position_rows(tensors: Tensors | None, geometry: ClipGeometry) -> npt.NDArray[Any]:
+    """The rows of cube tokens, without those of prefix tokens; float64 ``[N, D]``."""
+    table = (tensors or {})["positional_encoding"]
+    return np.asarray(table[len(table) - geometry.cubes :], dtype=np.float64)
+
+
+def plant_sinusoid(rng: np.random.Generator) -> Planted:
+    """The sinusoid table, shuffled."""
+    truth = random_truth(rng)
+    table = sinusoid_table(CONTROL_GEOMETRY.cubes, 96)
+    artifact = scrambled({"positional_encoding": table}, truth)
+    return Planted(holdings=Holdings(geometry=CONTROL_GEOMETRY, artifact=artifact), truth=truth)
+
+
+def plant_positions(rng: np.random.Generator) -> Planted:
+    """A table that is smooth over the grid, with noise, shuffled."""
+    truth = random_truth(rng)
+    table = smooth_field(rng, CONTROL_GEOMETRY.grid, (2, 3, 3), features=96, noise=0.3)
+    artifact = scrambled({"positional_encoding": table}, truth)
+    return Planted(holdings=Holdings(geometry=CONTROL_GEOMETRY, artifact=artifact), truth=truth)

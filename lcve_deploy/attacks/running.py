@@ -1,0 +1,296 @@
+"""Running attacks: each with its planted case, scored where the truth is known, and against independent keys."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.attacks.catalogue import ATTACKS, Attack
+from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings
+from lcve_deploy.attacks.pictures import frames_of, put_in_order
+from lcve_deploy.attacks.score import Recovery, Space, align_order, chance_level, score_order
+from lcve_deploy.attacks.similarity import Similarity, compare_clips
+from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.progress import Progress, silent
+
+__all__ = ["ORDERS", "AttackResult", "Case", "Control", "State", "run_attacks"]
+
+ORDERS: Final = {"cubes": "K1", "values": "K2", "labels": "K3"}
+"""Fields of an estimate, and what the format calls them."""
+
+_UNLIKE: Final = 0.25
+"""SSIM to what independent keys make of a clip that still counts as chance."""
+
+_COMPARED_STRANGERS: Final = 4
+_SEED: Final = 0
+
+
+class State(StrEnum):
+    """What a result is worth."""
+
+    MEASURED = "measured"
+    NOT_SCORED = "not scored"
+    NOT_WORKING = "not working"
+    NOT_RUN = "not run"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Case:
+    """What is attacked.
+
+    Args:
+        holdings: of the attacker.
+        truth: the orders, and the plain clip that ``victim`` is of; None where nobody holds the key.
+        relation: the orders relative to the other artifact's; None where they are not known.
+        strangers: orders of independent keys.
+        victim: an encrypted clip to show, uint8 ``[N, L]``.
+    """
+
+    holdings: Holdings
+    truth: Estimate | None = None
+    relation: Estimate | None = None
+    strangers: Sequence[Estimate] = ()
+    victim: Cubes | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """The controls of an attack.
+
+    Args:
+        planted: score of the planted case, by field of the estimate.
+        required: what it must reach.
+        chance: mean score against independent keys.
+        bound: what that must not exceed.
+    """
+
+    planted: Mapping[str, float]
+    required: Mapping[str, float]
+    chance: Mapping[str, float] = field(default_factory=dict)
+    bound: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def solved(self) -> bool:
+        """Whether the planted case was solved."""
+        return all(self.planted.get(name, 0.0) >= least for name, least in self.required.items())
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether independent keys score no better than chance."""
+        return all(self.chance[name] <= self.bound[name] for name in self.chance)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AttackResult:
+    """What came of one attack.
+
+    Args:
+        attack: the attack.
+        state: what the figures are worth.
+        reason: why it was not run or does not work; empty otherwise.
+        seconds: that the attack took.
+        estimate: what it found, put the right way up where the truth is known.
+        recovered: orders, by field of the estimate.
+        similarity: of a recovered clip to the true one.
+        curve: headline scores at the levels of the attack's curve, by field.
+        control: its controls; None where it was not run.
+        picture: frames as the attacker would see them, RGB ``[H, W, 3]``.
+    """
+
+    attack: Attack
+    state: State
+    reason: str = ""
+    seconds: float = 0.0
+    estimate: Estimate | None = None
+    recovered: Mapping[str, Recovery] = field(default_factory=dict)
+    similarity: Similarity | None = None
+    curve: Sequence[tuple[float, Mapping[str, float]]] = ()
+    control: Control | None = None
+    picture: npt.NDArray[np.uint8] | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether its controls hold, where it was run."""
+        return self.control is None or (self.control.solved and self.control.at_chance)
+
+    def to_json(self) -> dict[str, Any]:
+        """All but estimate and picture as plain values."""
+        control = dataclasses.asdict(self.control) if self.control else None
+        return {
+            "name": self.attack.name,
+            "title": self.attack.title,
+            "needs": list(self.attack.needs),
+            "up_to_symmetry": self.attack.symmetric,
+            "relative": self.attack.relative,
+            "state": self.state.value,
+            "reason": self.reason,
+            "seconds": round(self.seconds, 3),
+            "recovered": {ORDERS[name]: recovery.to_json() for name, recovery in self.recovered.items()},
+            "similarity": self.similarity.to_json() if self.similarity else None,
+            "curve": [{"level": level, **{ORDERS[n]: v for n, v in scores.items()}} for level, scores in self.curve],
+            "measure": self.attack.measure,
+            "control": control,
+        }
+
+
+def run_attacks(
+    case: Case, *, attacks: Sequence[Attack] = ATTACKS, progress: Progress = silent
+) -> tuple[AttackResult, ...]:
+    """Run every attack that the holdings allow.
+
+    Args:
+        case: what is attacked.
+        attacks: in their order; later ones are told what earlier ones found.
+        progress: told of every attack.
+    """
+    results: list[AttackResult] = []
+    found = Estimate()
+    for attack in attacks:
+        lacking = attack.lacks(case.holdings)
+        if lacking:
+            results.append(AttackResult(attack=attack, state=State.NOT_RUN, reason=f"needs {', '.join(lacking)}"))
+            continue
+        stage = f"attack: {attack.title}"
+        progress(stage, 0, 1)
+        result = _run(attack, dataclasses.replace(case, holdings=dataclasses.replace(case.holdings, found=found)))
+        progress(stage, 1, 1)
+        results.append(result)
+    return tuple(results)
+
+
+def spaces(geometry: ClipGeometry, attack: Attack, classes: int) -> dict[str, Space]:
+    """What the entries of each order are numbers of, as an attack counts them."""
+    return {
+        "cubes": Space(grid=geometry.grid, symmetric=attack.symmetric),
+        "values": Space(grid=geometry.cube, channels=geometry.channels, symmetric=attack.symmetric),
+        "labels": Space(grid=(classes,)),
+    }
+
+
+def _run(attack: Attack, case: Case) -> AttackResult:
+    geometry = case.holdings.geometry
+    required, planted = attack.finds, _planted_scores(attack)
+    started = time.perf_counter()
+    estimate = attack.run(case.holdings)
+    seconds = time.perf_counter() - started
+    truth = case.relation if attack.relative else case.truth
+    control = Control(planted=planted, required=required)
+    if truth is None:
+        state = State.NOT_SCORED if control.solved else State.NOT_WORKING
+        return AttackResult(
+            attack=attack,
+            state=state,
+            reason="" if control.solved else _NOT_SOLVED,
+            seconds=seconds,
+            estimate=estimate,
+            control=control,
+            picture=_picture(case, attack, estimate),
+        )
+    recovered, similarity = _recovered(attack, estimate, truth, geometry), _similarity(estimate, truth, geometry)
+    chance, bound = _chance(attack, estimate, case)
+    control = dataclasses.replace(control, chance=chance, bound=bound)
+    aligned = _aligned(attack, estimate, truth, geometry)
+    return AttackResult(
+        attack=attack,
+        state=State.MEASURED if control.solved else State.NOT_WORKING,
+        reason="" if control.solved else _NOT_SOLVED,
+        seconds=seconds,
+        estimate=aligned,
+        recovered=recovered,
+        similarity=similarity,
+        curve=_curve(attack, case, truth),
+        control=control,
+        picture=_picture(case, attack, aligned),
+    )
+
+
+_NOT_SOLVED: Final = "it did not solve its planted case, so its failure says nothing"
+
+
+def _planted_scores(attack: Attack) -> dict[str, float]:
+    planted = attack.plant(np.random.default_rng(_SEED))
+    return _scores(attack, attack.run(planted.holdings), planted.truth, planted.holdings.geometry)
+
+
+def _scores(attack: Attack, estimate: Estimate, truth: Estimate, geometry: ClipGeometry) -> dict[str, float]:
+    """Headline score of everything that an attack finds."""
+    scores = {
+        name: float(getattr(recovery, attack.measure))
+        for name, recovery in _recovered(attack, estimate, truth, geometry).items()
+    }
+    similarity = _similarity(estimate, truth, geometry)
+    return scores | ({"clip": similarity.ssim} if similarity else {})
+
+
+def _recovered(attack: Attack, estimate: Estimate, truth: Estimate, geometry: ClipGeometry) -> dict[str, Recovery]:
+    pairs = {name: (getattr(estimate, name), getattr(truth, name)) for name in ORDERS if name in attack.finds}
+    classes = len(truth.labels) if truth.labels is not None else 1
+    known = spaces(geometry, attack, classes)
+    return {
+        name: score_order(found, true, known[name])
+        for name, (found, true) in pairs.items()
+        if found is not None and true is not None
+    }
+
+
+def _similarity(estimate: Estimate, truth: Estimate, geometry: ClipGeometry) -> Similarity | None:
+    if estimate.clip is None or truth.clip is None:
+        return None
+    return compare_clips(estimate.clip, truth.clip, geometry)
+
+
+def _chance(attack: Attack, estimate: Estimate, case: Case) -> tuple[dict[str, float], dict[str, float]]:
+    """Mean scores of the same estimate against independent keys, and what they must not exceed."""
+    geometry, victim = case.holdings.geometry, case.victim
+    strangers = list(case.strangers)
+    if "clip" in attack.finds:
+        if victim is None:
+            return {}, {}
+        strangers = [Estimate(clip=put_in_order(victim, s)) for s in strangers[:_COMPARED_STRANGERS]]
+    scores = [_scores(attack, estimate, stranger, geometry) for stranger in strangers]
+    names = scores[0].keys() if scores else ()
+    chance = {name: math.fsum(score[name] for score in scores) / len(scores) for name in names}
+    classes = next((len(s.labels) for s in strangers if s.labels is not None), 1)
+    known = spaces(geometry, attack, classes)
+    return chance, {name: _UNLIKE if name == "clip" else chance_level(attack.measure, known[name]) for name in chance}
+
+
+def _aligned(attack: Attack, estimate: Estimate, truth: Estimate, geometry: ClipGeometry) -> Estimate:
+    if not attack.symmetric:
+        return estimate
+    known = spaces(geometry, attack, 1)
+    return dataclasses.replace(
+        estimate,
+        **{
+            name: align_order(found, true, known[name])
+            for name in ("cubes", "values")
+            if (found := getattr(estimate, name)) is not None and (true := getattr(truth, name)) is not None
+        },
+    )
+
+
+def _curve(attack: Attack, case: Case, truth: Estimate) -> list[tuple[float, Mapping[str, float]]]:
+    if attack.curve is None:
+        return []
+    rng, curve = np.random.default_rng(_SEED), attack.curve
+    points: list[tuple[float, Mapping[str, float]]] = []
+    for level in curve.levels:
+        if level <= curve.most(case.holdings):
+            holdings = curve.at(case.holdings, level, rng)
+            points.append((level, _scores(attack, attack.run(holdings), truth, holdings.geometry)))
+    return points
+
+
+def _picture(case: Case, attack: Attack, estimate: Estimate) -> npt.NDArray[np.uint8] | None:
+    if attack.relative or (case.victim is None and estimate.clip is None):
+        return None
+    victim = case.victim if case.victim is not None else np.zeros((0, 0), np.uint8)
+    return frames_of(put_in_order(victim, estimate), case.holdings.geometry)

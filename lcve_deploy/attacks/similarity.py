@@ -1,0 +1,53 @@
+"""How like a recovered clip is to the true one: PSNR and SSIM, by scikit-image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.geometry import ClipGeometry
+
+__all__ = ["Similarity", "compare_clips"]
+
+_RANGE: Final = 255.0
+_WINDOW: Final = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Similarity:
+    """Likeness of two clips.
+
+    Args:
+        psnr: peak signal-to-noise ratio, dB; infinite where they are equal.
+        ssim: mean structural similarity of their frames, -1..1.
+    """
+
+    psnr: float
+    ssim: float
+
+    def to_json(self) -> dict[str, float | None]:
+        """The figures as plain values; null for an infinite one."""
+        return {"psnr": self.psnr if np.isfinite(self.psnr) else None, "ssim": self.ssim}
+
+
+def compare_clips(found: npt.NDArray[Any], true: npt.NDArray[Any], geometry: ClipGeometry) -> Similarity:
+    """Compare two clips in cubes ``[N, L]``, values 0..255."""
+    from skimage.metrics import structural_similarity
+
+    frames = [geometry.from_cubes(np.asarray(cubes, dtype=np.float64), np) for cubes in (found, true)]
+    error = float(((frames[0] - frames[1]) ** 2).mean())
+    window = min(_WINDOW, (min(geometry.height, geometry.width) - 1) // 2 * 2 + 1)
+    ssim = [
+        structural_similarity(
+            a,
+            b,  # type: ignore[no-untyped-call]
+            data_range=_RANGE,
+            channel_axis=-1,
+            win_size=window,
+        )
+        for a, b in zip(*frames, strict=True)
+    ]
+    return Similarity(psnr=10 * np.log10(_RANGE**2 / error) if error else float("inf"), ssim=float(np.mean(ssim)))
