@@ -97,7 +97,8 @@ class AttackResult:
         state: what the figures are worth.
         reason: why it was not run or does not work; empty otherwise.
         seconds: that the attack took.
-        estimate: what it found, put the right way up where the truth is known.
+        estimate: what it found.
+        aligned: the same, put the right way up where the truth is known.
         recovered: orders, by field of the estimate.
         similarity: of a recovered clip to the true one.
         curve: headline scores at the levels of the attack's curve, by field.
@@ -110,6 +111,7 @@ class AttackResult:
     reason: str = ""
     seconds: float = 0.0
     estimate: Estimate | None = None
+    aligned: Estimate | None = None
     recovered: Mapping[str, Recovery] = field(default_factory=dict)
     similarity: Similarity | None = None
     curve: Sequence[tuple[float, Mapping[str, float]]] = ()
@@ -163,6 +165,7 @@ def run_attacks(
         result = _run(attack, dataclasses.replace(case, holdings=dataclasses.replace(case.holdings, found=found)))
         progress(stage, 1, 1)
         results.append(result)
+        found = _added(found, result.estimate)
     return tuple(results)
 
 
@@ -203,7 +206,8 @@ def _run(attack: Attack, case: Case) -> AttackResult:
         state=State.MEASURED if control.solved else State.NOT_WORKING,
         reason="" if control.solved else _NOT_SOLVED,
         seconds=seconds,
-        estimate=aligned,
+        estimate=estimate,
+        aligned=aligned,
         recovered=recovered,
         similarity=similarity,
         curve=_curve(attack, case, truth),
@@ -213,6 +217,12 @@ def _run(attack: Attack, case: Case) -> AttackResult:
 
 
 _NOT_SOLVED: Final = "it did not solve its planted case, so its failure says nothing"
+
+
+def _added(found: Estimate, estimate: Estimate | None) -> Estimate:
+    """What earlier attacks found, and what this one found besides."""
+    new = {name: getattr(estimate, name, None) for name in ORDERS if getattr(found, name) is None}
+    return dataclasses.replace(found, **new)
 
 
 def _planted_scores(attack: Attack) -> dict[str, float]:

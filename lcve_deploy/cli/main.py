@@ -25,9 +25,14 @@ _COMMANDS: Final = (
     "verify",
     "rotate",
     "apply",
+    "audit",
     "inspect",
 )
-_OF_EXPORT: Final = ("torch", "onnx", "onnx_ir")
+_EXTRAS: Final = {
+    **dict.fromkeys(("torch", "onnx", "onnx_ir"), "export,cpu"),
+    **dict.fromkeys(("scipy", "skimage", "jinja2"), "audit"),
+}
+"""The extras that bring a module."""
 
 
 class _Commands(click.Group):
@@ -73,9 +78,9 @@ def guarded(work: Any) -> Any:
     except LcveError as error:
         _fail(str(error), error.hint)
     except ModuleNotFoundError as error:
-        if error.name not in _OF_EXPORT:
+        if error.name not in _EXTRAS:
             raise
-        _fail(f"this needs {error.name}, which is not installed", "pip install 'lcve-deploy[export,cpu]'")
+        _fail(f"this needs {error.name}, which is not installed", f"pip install 'lcve-deploy[{_EXTRAS[error.name]}]'")
     except OSError as error:
         _fail(f"{error.strerror}: {error.filename}" if error.filename else str(error), "")
 

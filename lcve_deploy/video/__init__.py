@@ -4,6 +4,6 @@ Needs the extra ``video``, except for arrays.
 """
 
 from lcve_deploy.video.read import VideoClips, read_clips
-from lcve_deploy.video.write import write_contact_sheet, write_video
+from lcve_deploy.video.write import encode_png, write_contact_sheet, write_video
 
-__all__ = ["VideoClips", "read_clips", "write_contact_sheet", "write_video"]
+__all__ = ["VideoClips", "encode_png", "read_clips", "write_contact_sheet", "write_video"]

@@ -35,7 +35,7 @@ from lcve_deploy.transformer import (
     sinusoid_table,
 )
 
-__all__ = ["load_official"]
+__all__ = ["load_official", "named_tensors"]
 
 _WITHOUT_POSITIONS: Final = tuple(rule for rule in OFFICIAL if rule.target != "positional_encoding")
 _WRAPPERS: Final = ("model", "module", "state_dict", "model_ema")
@@ -60,7 +60,7 @@ def load_official(
         UnsupportedModelError: not a VideoMAE classifier.
     """
     content = read_pickled(path)
-    tensors = _named_tensors(content, path)
+    tensors = named_tensors(content, path)
     refuse_weights(tensors)
     source = to_arrays(tensors)
     require_finite(source)
@@ -73,7 +73,7 @@ def load_official(
     return model, _said_preprocessing(arguments), _assumed(source, arguments, options, config)
 
 
-def _named_tensors(content: Any, path: Path) -> dict[str, Any]:
+def named_tensors(content: Any, path: Path) -> dict[str, Any]:
     """The weights within their wrapper, without the prefixes that training code adds."""
     if not isinstance(content, Mapping):
         raise CheckpointError(f"expected named weights in {path}, received {type(content).__name__}")

@@ -1,0 +1,62 @@
+"""The report as one page of HTML, pictures included: nothing is fetched from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import importlib.resources
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.attacks.report import AuditReport
+from lcve_deploy.attacks.running import ORDERS, AttackResult
+
+__all__ = ["CAUTION", "render_page"]
+
+CAUTION: Final = (
+    "An attack that fails here shows only that this attack fails. Every attack must solve a planted case first; "
+    "one that does not is reported as not working, never as safety."
+)
+
+_NEEDS: Final = {
+    "artifact": "the artifact",
+    "reference": "a reference checkpoint",
+    "ciphertexts": "encrypted clips",
+    "known": "plain clips and their encryption",
+    "oracle": "clips of his choice, encrypted",
+    "other": "another artifact of the model",
+    "embedding": "the plain embedding",
+    "tokens": "the tokens of a clip",
+}
+
+
+def render_page(report: AuditReport) -> str:
+    """The page; file names and other text from outside are escaped."""
+    from jinja2 import Environment
+
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"picture": _picture, "percent": lambda share: f"{share:.1%}"}
+    source = importlib.resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    template = environment.from_string(source)
+    return template.render(report=report, orders=ORDERS, needs=_needs, caution=CAUTION, points=_points)
+
+
+def _needs(result: AttackResult) -> str:
+    return ", ".join(_NEEDS[name] for name in result.attack.needs)
+
+
+def _points(result: AttackResult, name: str, width: int, height: int) -> list[tuple[float, float]]:
+    """Corners of a curve in a picture of this size; levels are spread evenly."""
+    last = max(len(result.curve) - 1, 1)
+    return [
+        (round(i * width / last, 1), round((1 - scores.get(name, 0.0)) * height, 1))
+        for i, (_, scores) in enumerate(result.curve)
+    ]
+
+
+def _picture(pixels: npt.NDArray[np.uint8] | None) -> Any:
+    """A picture as the source of an image."""
+    from lcve_deploy.video import encode_png
+
+    return None if pixels is None else "data:image/png;base64," + base64.b64encode(encode_png(pixels)).decode()

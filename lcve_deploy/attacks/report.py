@@ -1,0 +1,148 @@
+"""What all attacks say together: who opens what, with what he holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.attacks.holdings import Cubes, Estimate
+from lcve_deploy.attacks.pictures import frames_of, put_in_order
+from lcve_deploy.attacks.running import ORDERS, AttackResult, Case, State
+
+__all__ = ["ATTACKERS", "AuditReport", "Verdict", "judge"]
+
+_OPEN: Final = 0.99
+
+ATTACKERS: Final[Mapping[str, frozenset[str]]] = {
+    "the operator, who has the artifact": frozenset({"artifact"}),
+    "the operator, with a reference checkpoint": frozenset({"artifact", "reference"}),
+    "the operator, with encrypted clips": frozenset({"artifact", "ciphertexts"}),
+    "a thief of encrypted clips alone": frozenset({"ciphertexts"}),
+    "whoever knows plain clips and their encryption": frozenset({"known"}),
+    "whoever has clips of his choice encrypted": frozenset({"oracle"}),
+}
+"""Who attacks, and the fields of :class:`Holdings` that he has."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Verdict:
+    """What one attacker gets, all of his attacks together.
+
+    Args:
+        attacker: who he is.
+        recovered: share of each order that his best attack has right, by field of the estimate.
+        up_to_symmetry: whether any of these counts up to the symmetries of the grid.
+        picture: a clip as he sees it, RGB ``[H, W, 3]``; None where there is none to show.
+    """
+
+    attacker: str
+    recovered: Mapping[str, float]
+    up_to_symmetry: bool
+    picture: npt.NDArray[np.uint8] | None
+
+    @property
+    def opens(self) -> bool:
+        """Whether he reads every clip."""
+        return all(self.recovered.get(name, 0.0) >= _OPEN for name in ("cubes", "values"))
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in words."""
+        shares = ", ".join(f"{ORDERS[name]} {share:.1%}" for name, share in self.recovered.items())
+        symmetry = ", up to mirror images and the like" if self.up_to_symmetry else ""
+        full = [ORDERS[name] for name in ("cubes", "values") if self.recovered.get(name) == 1.0]
+        fully = f"{' and '.join(full)} recovered in full; " if full else ""
+        state = "EVERY CLIP IS READABLE" if self.opens else "clips are not read in full"
+        return f"{state}: {fully}{shares}{symmetry}"
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the picture as plain values."""
+        return {
+            "attacker": self.attacker,
+            "opens": self.opens,
+            "recovered": {ORDERS[name]: share for name, share in self.recovered.items()},
+            "up_to_symmetry": self.up_to_symmetry,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AuditReport:
+    """All results of one audit.
+
+    Args:
+        subject: facts about what was attacked, by name; all public.
+        results: of every attack, those that could not be run included.
+        verdicts: by attacker; none where nothing was scored.
+        cipher_picture: the shown clip as it is encrypted, RGB ``[H, W, 3]``.
+        plain_picture: the same clip decrypted with the key.
+    """
+
+    subject: Mapping[str, str]
+    results: tuple[AttackResult, ...]
+    verdicts: tuple[Verdict, ...]
+    cipher_picture: npt.NDArray[np.uint8] | None = None
+    plain_picture: npt.NDArray[np.uint8] | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the controls of all attacks that were run hold."""
+        return all(result.ok for result in self.results)
+
+    def to_json(self) -> dict[str, Any]:
+        """All but pictures as plain values."""
+        return {
+            "subject": dict(self.subject),
+            "verdicts": [verdict.to_json() for verdict in self.verdicts],
+            "attacks": [result.to_json() for result in self.results],
+            "controls_hold": self.ok,
+        }
+
+
+def judge(case: Case, results: Sequence[AttackResult], subject: Mapping[str, str]) -> AuditReport:
+    """Put results together, the worst verdict first."""
+    verdicts = [
+        _verdict(attacker, holds, case, results)
+        for attacker, holds in ATTACKERS.items()
+        if all(getattr(case.holdings, name) is not None for name in holds)
+    ]
+    geometry, truth = case.holdings.geometry, case.truth
+    shown = None if case.victim is None else frames_of(case.victim, geometry)
+    return AuditReport(
+        subject=subject,
+        results=tuple(results),
+        verdicts=tuple(sorted((v for v in verdicts if v.recovered), key=_harm, reverse=True)),
+        cipher_picture=shown,
+        plain_picture=None if truth is None or truth.clip is None else frames_of(_pixels(truth.clip), geometry),
+    )
+
+
+def _harm(verdict: Verdict) -> tuple[bool, bool, float]:
+    return verdict.opens, not verdict.up_to_symmetry, sum(verdict.recovered.values())
+
+
+def _verdict(attacker: str, holds: frozenset[str], case: Case, results: Sequence[AttackResult]) -> Verdict:
+    """The best of each order; a real attacker sees which of his pictures is one."""
+    best: dict[str, AttackResult] = {}
+    for result in results:
+        if result.state is not State.MEASURED or result.attack.relative or not set(result.attack.needs) <= holds:
+            continue
+        for name, recovery in result.recovered.items():
+            if name not in best or recovery.exact > best[name].recovered[name].exact:
+                best[name] = result
+    estimate = Estimate(**{name: getattr(result.aligned, name) for name, result in best.items()})
+    picture = None if case.victim is None else frames_of(put_in_order(case.victim, estimate), case.holdings.geometry)
+    return Verdict(
+        attacker=attacker,
+        recovered={name: best[name].recovered[name].exact for name in ORDERS if name in best},
+        up_to_symmetry=any(result.attack.symmetric for result in best.values()),
+        picture=picture,
+    )
+
+
+def _pixels(clip: npt.NDArray[Any]) -> Cubes:
+    pixels: Cubes = np.round(clip).astype(np.uint8)
+    return pixels

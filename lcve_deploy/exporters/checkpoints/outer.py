@@ -1,0 +1,73 @@
+"""The outer weights of any checkpoint: cube embedding, positions and classifier, as the keyed tensors are.
+
+For attacks with a reference: a pre-trained encoder without a classifier will do, and what the rest of the
+model is does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.errors import CheckpointError
+from lcve_deploy.exporters.checkpoints.layouts import HF_VIDEOMAE, HF_VIVIT, OFFICIAL
+from lcve_deploy.exporters.checkpoints.official import named_tensors
+from lcve_deploy.exporters.checkpoints.reading import read_folder_weights, read_pickled, to_arrays
+from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.transformer import sinusoid_table
+
+__all__ = ["load_outer_weights"]
+
+_OUTER: Final = ("cube_embedding.weight", "positional_encoding", "head.weight", "head.bias")
+
+Floats = npt.NDArray[np.floating]
+
+
+def load_outer_weights(path: Path, geometry: ClipGeometry) -> dict[str, Floats]:
+    """Read what a checkpoint has of the outer weights, in the plain order.
+
+    Args:
+        path: official ``.pth`` file or Hugging Face folder.
+        geometry: clip and cube; a checkpoint without positions gets VideoMAE's sinusoid table for it.
+
+    Returns:
+        ``cube_embedding.weight`` ``[L, D]``, ``positional_encoding`` ``[tokens, D]``, and where they are there
+        ``head.weight`` ``[D, classes]`` and ``head.bias`` ``[classes]``. No normalisation is folded in.
+
+    Raises:
+        CheckpointError: damaged, unsafe, or without a cube embedding of this geometry's cubes.
+    """
+    source = read_folder_weights(path) if path.is_dir() else named_tensors(read_pickled(path), path)
+    names = {target: _source(target, source) for target in _OUTER}
+    found = to_arrays({target: source[name] for target, name in names.items() if name})
+    if "cube_embedding.weight" not in found:
+        raise CheckpointError(f"{path} has no cube embedding under a known name", hint="see docs/checkpoints.md")
+    outer = {"cube_embedding.weight": _columns(found["cube_embedding.weight"], geometry)}
+    width = outer["cube_embedding.weight"].shape[1]
+    positions = found.get("positional_encoding", sinusoid_table(geometry.cubes, width))
+    outer["positional_encoding"] = positions.reshape(-1, width)
+    if {"head.weight", "head.bias"} <= set(found):
+        outer |= {"head.weight": found["head.weight"].T, "head.bias": found["head.bias"]}
+    return outer
+
+
+def _source(target: str, source: Mapping[str, Any]) -> str | None:
+    """The name under which a checkpoint of any family has one of our weights."""
+    rules = (rule for rule in (*OFFICIAL, *HF_VIDEOMAE, *HF_VIVIT) if rule.target == target)
+    return next((names[0] for rule in rules for names in rule.sources if names[0] in source), None)
+
+
+def _columns(kernel: Floats, geometry: ClipGeometry) -> Floats:
+    """The kernel ``[D, C, t, h, w]`` as rows of filters in the order of the values of a cube, ``[L, D]``."""
+    expected = (geometry.channels, *geometry.cube)
+    if kernel.shape[1:] != expected:
+        raise CheckpointError(
+            f"the reference embeds cubes of [channels, t, h, w] = {list(kernel.shape[1:])}, the artifact "
+            f"{list(expected)}",
+            hint="pass a checkpoint of the same family and cube size",
+        )
+    return kernel.transpose(2, 3, 4, 1, 0).reshape(geometry.values, len(kernel))

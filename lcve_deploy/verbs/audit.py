@@ -1,0 +1,256 @@
+"""Audit an artifact: run the attacks that an operator or a thief could run. The key is used only to score.
+
+With the key the audit also plays the victim: it encrypts what an attacker is said to know or to have chosen.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.artifact import Manifest, check_keyed, read_keyed
+from lcve_deploy.attacks.clips import same_clip
+from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Tensors
+from lcve_deploy.attacks.pictures import put_in_order
+from lcve_deploy.attacks.report import AuditReport, judge
+from lcve_deploy.attacks.running import Case, run_attacks
+from lcve_deploy.clipfile import read_clip_file
+from lcve_deploy.clips import Layout
+from lcve_deploy.errors import MismatchError
+from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.key import SecurityKey
+from lcve_deploy.preprocess import Preprocess
+from lcve_deploy.progress import Progress, silent
+from lcve_deploy.rotation import SecretOrders, rotate_tensors
+from lcve_deploy.runtime.session import checked_manifest
+from lcve_deploy.samples import real_clips
+from lcve_deploy.schedule import SALT_BYTES, Orders, derive_label_order, derive_orders
+from lcve_deploy.video import read_clips
+
+__all__ = ["AuditInputs", "audit", "orders_of_strangers"]
+
+_STRANGERS: Final = 32
+
+Path_ = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditInputs:
+    """What the attacker is taken to have beside the artifact, and what scores him.
+
+    Args:
+        reference: official checkpoint or Hugging Face folder that the artifact may come from.
+        ciphertexts: encrypted clip files.
+        known_clips: plain clips that the attacker knows: videos, or ``.npy`` of the geometry.
+        other: server folder of another artifact of the same model; with the key, by default this one rotated.
+        key: of the artifact; scores, and plays the victim.
+        other_key: of the other artifact; by default the same.
+    """
+
+    reference: Path_ | None = None
+    ciphertexts: Sequence[Path_] = ()
+    known_clips: Sequence[Path_] = ()
+    other: Path_ | None = None
+    key: SecurityKey | None = None
+    other_key: SecurityKey | None = None
+
+
+def audit(server: Path_, inputs: AuditInputs | None = None, *, progress: Progress = silent) -> AuditReport:
+    """Run all attacks on a server folder that the inputs allow.
+
+    Args:
+        server: the folder with ``manifest.json``.
+        inputs: what else the attacker has.
+        progress: told of every attack.
+
+    Raises:
+        ArtifactError: the server folder does not hold, or has no keyed file.
+        CheckpointError, EncryptedClipError, VideoError: an input that cannot be read.
+        MismatchError: a key, clip or artifact that does not belong to this artifact.
+    """
+    inputs, folder = inputs or AuditInputs(), Path(server)
+    progress("reading", 0, 1)
+    manifest, tensors = _read_artifact(folder)
+    victim = _Victim(manifest, inputs.key) if inputs.key else None
+    ciphertexts = _read_ciphertexts(inputs.ciphertexts, manifest)
+    case = _case(manifest, tensors, inputs, ciphertexts, victim)
+    progress("reading", 1, 1)
+    return judge(case, run_attacks(case, progress=progress), _subject(manifest))
+
+
+def orders_of_strangers(manifest: Manifest) -> tuple[Estimate, ...]:
+    """Orders of independent keys for the same artifact: what chance looks like."""
+    return tuple(_Victim(manifest, SecurityKey.create(), foreign=True).truth for _ in range(_STRANGERS))
+
+
+class _Victim:
+    """Whoever holds the key: knows the truth, and encrypts."""
+
+    def __init__(self, manifest: Manifest, key: SecurityKey, *, foreign: bool = False) -> None:
+        binding = manifest.binding
+        if not foreign and key.key_id != binding.key_id:
+            raise MismatchError(
+                f"the key is not the artifact's: key id {key.key_id}, expected {binding.key_id}",
+                hint="pass the key that the artifact was exported with; without --key nothing is scored",
+            )
+        salt = bytes.fromhex(binding.salt)
+        self.orders = derive_orders(key, salt=salt, geometry=binding.geometry)
+        hidden = manifest.labels == "hidden"
+        self.labels = derive_label_order(key, salt=salt, classes=manifest.classes) if hidden else None
+        self.truth = _truth(self.orders, self.labels, manifest.classes)
+
+    def encrypt(self, cubes: Cubes) -> Cubes:
+        """Clips in cubes, ``[clips, N, L]``."""
+        shuffled: Cubes = cubes.take(self.orders.cube_order, axis=1).take(self.orders.pixel_order, axis=2)
+        return shuffled
+
+    def secrets(self) -> SecretOrders:
+        """All orders, for a rotation."""
+        return SecretOrders(clip=self.orders, labels=self.labels)
+
+
+def _truth(orders: Orders, labels: npt.NDArray[np.int64] | None, classes: int) -> Estimate:
+    return Estimate(
+        cubes=orders.cube_order,
+        values=orders.pixel_order,
+        labels=np.arange(classes) if labels is None else labels,
+    )
+
+
+def _read_artifact(folder: Path) -> tuple[Manifest, Tensors]:
+    manifest = checked_manifest(folder)
+    tensors = read_keyed(folder)
+    check_keyed(tensors, manifest.binding.geometry, manifest.classes)
+    return manifest, tensors
+
+
+def _case(
+    manifest: Manifest, tensors: Tensors, inputs: AuditInputs, ciphertexts: Cubes | None, victim: _Victim | None
+) -> Case:
+    geometry = manifest.binding.geometry
+    other, relation = _other(manifest, tensors, inputs, victim)
+    shown = ciphertexts[0] if ciphertexts is not None else None
+    if shown is None and victim:
+        shown = victim.encrypt(geometry.to_cubes(real_clips(geometry)[:1], np))[0]
+    truth = None
+    holdings: dict[str, Any] = {}
+    if victim and shown is not None:
+        plain = put_in_order(shown, victim.truth)
+        truth = Estimate(**{**vars(victim.truth), "clip": plain})
+        embedding = put_in_order(tensors["cube_embedding.weight"].T, Estimate(values=victim.truth.values)).T
+        holdings = {"oracle": victim.encrypt, "embedding": embedding, "tokens": plain @ embedding.astype(np.float64)}
+    return Case(
+        holdings=Holdings(
+            geometry=geometry,
+            artifact=tensors,
+            reference=_read_reference(inputs.reference, tensors, geometry),
+            ciphertexts=ciphertexts,
+            known=_known(inputs.known_clips, geometry, ciphertexts, victim),
+            other=other,
+            **holdings,
+        ),
+        truth=truth,
+        relation=relation,
+        strangers=orders_of_strangers(manifest) if victim else (),
+        victim=shown,
+    )
+
+
+def _read_ciphertexts(paths: Sequence[Path_], manifest: Manifest) -> Cubes | None:
+    """All views of all files in cubes, ``[clips, N, L]``."""
+    geometry, clips = manifest.binding.geometry, []
+    for path in paths:
+        clip = read_clip_file(path).clip
+        manifest.binding.require(clip.binding, here="artifact", there=f"encrypted clip {path}")
+        as_video = clip.binding.layout is Layout.VIDEO
+        clips.append(geometry.to_cubes(clip.values, np) if as_video else clip.values)
+    return np.concatenate(clips) if clips else None
+
+
+def _read_reference(path: Path_ | None, tensors: Tensors, geometry: ClipGeometry) -> Tensors | None:
+    if path is None:
+        return None
+    from lcve_deploy.exporters.checkpoints.outer import load_outer_weights
+
+    outer = load_outer_weights(Path(path), geometry)
+    widths = [t["cube_embedding.weight"].shape[1] for t in (outer, tensors)]
+    if widths[0] != widths[1]:
+        raise MismatchError(
+            f"the reference is {widths[0]} wide, the artifact {widths[1]}: it is not the model that this came from",
+            hint="pass a checkpoint of the same family and size",
+        )
+    return outer
+
+
+def _known(
+    paths: Sequence[Path_], geometry: ClipGeometry, ciphertexts: Cubes | None, victim: _Victim | None
+) -> tuple[Cubes, Cubes] | None:
+    """Known clips, each with its encryption: one of the ciphertexts, or made with the key."""
+    if not paths:
+        return None
+    size = max(geometry.height, geometry.width)
+    preprocess = Preprocess(frames=geometry.frames, short_side=size, crop=(geometry.height, geometry.width))
+    clips = np.concatenate([read_clips(Path(path), preprocess, geometry).clip.values for path in paths])
+    plain = geometry.to_cubes(clips, np)
+    if victim:
+        return plain, victim.encrypt(plain)
+    cipher = [
+        next((c for c in (ciphertexts if ciphertexts is not None else ()) if same_clip(p, c)), None) for p in plain
+    ]
+    if unknown := [str(path) for path, clip in zip(paths, cipher, strict=True) if clip is None]:
+        raise MismatchError(
+            f"no encrypted clip has the cubes of {', '.join(unknown)}",
+            hint="pass its encryption with --ciphertexts and the very frames as .npy, or the key, to have it encrypted",
+        )
+    return plain, np.stack([clip for clip in cipher if clip is not None])
+
+
+def _other(
+    manifest: Manifest, tensors: Tensors, inputs: AuditInputs, victim: _Victim | None
+) -> tuple[Tensors | None, Estimate | None]:
+    """Another artifact of the model, and where each entry of this one truly stands in it."""
+    if inputs.other is None and victim is None:
+        return None, None
+    if inputs.other is None and victim and inputs.key:
+        stranger = _rotated_victim(manifest, inputs.key, victim)
+        return rotate_tensors(tensors, victim.secrets(), stranger.secrets()), _relation(victim.truth, stranger.truth)
+    other_manifest, other = _read_artifact(Path(inputs.other or ""))
+    if (other_manifest.binding.geometry, other_manifest.classes) != (manifest.binding.geometry, manifest.classes):
+        raise MismatchError(
+            f"{inputs.other} takes {other_manifest.binding.geometry} and has {other_manifest.classes} classes, the "
+            f"artifact {manifest.binding.geometry} and {manifest.classes}: they are not of one model"
+        )
+    key = inputs.other_key or inputs.key
+    if key is None or victim is None:
+        return other, None
+    return other, _relation(victim.truth, _Victim(other_manifest, key).truth)
+
+
+def _rotated_victim(manifest: Manifest, key: SecurityKey, victim: _Victim) -> _Victim:
+    """The same key under a salt of its own."""
+    from dataclasses import replace
+
+    salt = secrets.token_bytes(SALT_BYTES).hex()
+    return _Victim(replace(manifest, binding=replace(manifest.binding, salt=salt)), key)
+
+
+def _relation(this: Estimate, other: Estimate) -> Estimate:
+    """Where each entry of this artifact's orders stands in the other's."""
+    return Estimate(**{name: np.argsort(other.order(name))[this.order(name)] for name in ("cubes", "values", "labels")})
+
+
+def _subject(manifest: Manifest) -> dict[str, str]:
+    binding = manifest.binding
+    return {
+        "key id": binding.key_id,
+        "salt": binding.salt,
+        "geometry": str(binding.geometry),
+        "classes": f"{manifest.classes}, labels {manifest.labels}",
+    }
