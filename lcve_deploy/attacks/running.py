@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.attacks.catalogue import ATTACKS, Attack
-from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings
+from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Planted
 from lcve_deploy.attacks.pictures import frames_of, put_in_order
 from lcve_deploy.attacks.score import Recovery, Space, align_order, chance_level, score_order
 from lcve_deploy.attacks.similarity import Similarity, compare_clips
@@ -226,8 +227,17 @@ def _added(found: Estimate, estimate: Estimate | None) -> Estimate:
 
 
 def _planted_scores(attack: Attack) -> dict[str, float]:
-    planted = attack.plant(np.random.default_rng(_SEED))
-    return _scores(attack, attack.run(planted.holdings), planted.truth, planted.holdings.geometry)
+    planted, estimate = _planted(attack.plant, attack.run)
+    return _scores(attack, estimate, planted.truth, planted.holdings.geometry)
+
+
+@functools.cache
+def _planted(
+    plant: Callable[[np.random.Generator], Planted], run: Callable[[Holdings], Estimate]
+) -> tuple[Planted, Estimate]:
+    """The planted case and what the attack makes of it: always the same, so once is enough."""
+    planted = plant(np.random.default_rng(_SEED))
+    return planted, run(planted.holdings)
 
 
 def _scores(attack: Attack, estimate: Estimate, truth: Estimate, geometry: ClipGeometry) -> dict[str, float]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from lcve_deploy.artifact import Manifest, check_keyed, read_keyed
 from lcve_deploy.attacks.clips import same_clip
@@ -31,7 +30,7 @@ from lcve_deploy.progress import Progress, silent
 from lcve_deploy.rotation import SecretOrders, rotate_tensors
 from lcve_deploy.runtime.session import checked_manifest
 from lcve_deploy.samples import real_clips
-from lcve_deploy.schedule import SALT_BYTES, Orders, derive_label_order, derive_orders
+from lcve_deploy.schedule import SALT_BYTES, derive_label_order, derive_orders
 from lcve_deploy.video import read_clips
 
 __all__ = ["AuditInputs", "audit", "orders_of_strangers"]
@@ -104,7 +103,7 @@ class _Victim:
         self.orders = derive_orders(key, salt=salt, geometry=binding.geometry)
         hidden = manifest.labels == "hidden"
         self.labels = derive_label_order(key, salt=salt, classes=manifest.classes) if hidden else None
-        self.truth = _truth(self.orders, self.labels, manifest.classes)
+        self.truth = Estimate(cubes=self.orders.cube_order, values=self.orders.pixel_order, labels=self.labels)
 
     def encrypt(self, cubes: Cubes) -> Cubes:
         """Clips in cubes, ``[clips, N, L]``."""
@@ -114,14 +113,6 @@ class _Victim:
     def secrets(self) -> SecretOrders:
         """All orders, for a rotation."""
         return SecretOrders(clip=self.orders, labels=self.labels)
-
-
-def _truth(orders: Orders, labels: npt.NDArray[np.int64] | None, classes: int) -> Estimate:
-    return Estimate(
-        cubes=orders.cube_order,
-        values=orders.pixel_order,
-        labels=np.arange(classes) if labels is None else labels,
-    )
 
 
 def _read_artifact(folder: Path) -> tuple[Manifest, Tensors]:
@@ -243,7 +234,8 @@ def _rotated_victim(manifest: Manifest, key: SecurityKey, victim: _Victim) -> _V
 
 def _relation(this: Estimate, other: Estimate) -> Estimate:
     """Where each entry of this artifact's orders stands in the other's."""
-    return Estimate(**{name: np.argsort(other.order(name))[this.order(name)] for name in ("cubes", "values", "labels")})
+    names = ("cubes", "values", *(["labels"] if this.labels is not None else []))
+    return Estimate(**{name: np.argsort(other.order(name))[this.order(name)] for name in names})
 
 
 def _subject(manifest: Manifest) -> dict[str, str]:

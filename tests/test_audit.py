@@ -1,0 +1,212 @@
+"""``lcve audit`` on a real artifact: what it says, to whom, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lcve_deploy import CheckpointOptions, ExportOptions, SecurityKey, export
+from lcve_deploy.attacks.page import CAUTION
+from lcve_deploy.exporters.checkpoints.outer import load_outer_weights
+from lcve_deploy.schedule import derive_orders
+
+from .conftest import GEOMETRY, ORACLE, ORACLES, SALT, run_error, run_lcve, run_ok
+
+REFERENCE = ORACLES["v1_model_args"].path
+CLIP = ORACLE / "clip_8x32x32.npy"
+
+
+@pytest.fixture(scope="module")
+def ciphertext(exported: Path, key_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cipher") / "clip.lcve"
+    run_ok("encrypt", CLIP, "--key", key_file, "--client", exported / "client", "-o", path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def audited(exported: Path, key_file: Path, ciphertext: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple:  # type: ignore[type-arg]
+    """The report of an attacker who has all there is, as JSON and as a page."""
+    page = tmp_path_factory.mktemp("audit") / "audit.html"
+    text = run_ok(
+        *("audit", exported / "server", "--key", key_file, "--reference", REFERENCE, "--ciphertexts", ciphertext),
+        *("--known-clip", CLIP, "-o", page, "--json"),
+    )
+    return json.loads(text), page.read_text()
+
+
+def attack(report: dict, name: str) -> dict:  # type: ignore[type-arg]
+    return next(row for row in report["attacks"] if row["name"] == name)
+
+
+def test_a_reference_checkpoint_recovers_all_orders_and_the_report_begins_with_that(audited: tuple) -> None:  # type: ignore[type-arg]
+    report, page = audited
+    recovered = attack(report, "reference")["recovered"]
+    assert {order: recovery["exact"] for order, recovery in recovered.items()} == {"K1": 1.0, "K2": 1.0, "K3": 1.0}
+    assert report["verdicts"][0]["opens"]
+    first = page.index("verdict open")
+    assert first < page.index("K1 and K2 recovered in full") < page.index("All attacks")
+
+
+def test_every_attack_that_can_be_run_is_scored_with_controls_that_hold(audited: tuple) -> None:  # type: ignore[type-arg]
+    report, _ = audited
+    assert report["controls_hold"]
+    assert {row["state"] for row in report["attacks"]} == {"measured"}
+    for row in report["attacks"]:
+        assert row["control"]["planted"].keys() == row["control"]["required"].keys()
+        assert row["seconds"] >= 0
+    assert attack(report, "chosen")["recovered"]["K2"]["exact"] == 1.0
+    assert attack(report, "linking")["recovered"]["K3"]["exact"] == 1.0
+    drift = attack(report, "reference")["curve"]
+    assert drift[0]["K2"] == 1.0
+    assert drift[-1]["K2"] < 0.5
+
+
+def test_the_page_stands_alone_and_shows_every_attack(audited: tuple) -> None:  # type: ignore[type-arg]
+    report, page = audited
+    assert CAUTION in page
+    for row in report["attacks"]:
+        assert f'<section id="{row["name"]}">' in page
+    assert page.count("data:image/png;base64,") > len(report["attacks"])
+    assert not re.search(r"(?:src|href)=[\"']?(?:https?:)?//", page)
+
+
+def test_neither_secret_nor_orders_are_in_the_report(audited: tuple, key: SecurityKey, exported: Path) -> None:  # type: ignore[type-arg]
+    report, page = audited
+    salt = bytes.fromhex(json.loads((exported / "server/manifest.json").read_text())["salt"])
+    orders = derive_orders(key, salt=salt, geometry=GEOMETRY)
+    for text in (json.dumps(report), page):
+        assert key.to_bytes()[8:40].hex() not in text
+        assert str(orders.cube_order[:6].tolist())[1:-1] not in text
+        assert str(orders.pixel_order[:6].tolist())[1:-1] not in text
+
+
+def test_without_the_key_nothing_is_scored_and_the_report_says_so(exported: Path, tmp_path: Path) -> None:
+    page = tmp_path / "audit.html"
+    text = run_ok("audit", exported / "server", "--reference", REFERENCE, "-o", page)
+    assert "nothing was scored" in text
+    assert "not scored" in text or "hold" in text
+    assert "%" not in text.split("shares that are")[0].split("controls")[1]
+    assert "without the key nobody can say" in page.read_text()
+
+
+def test_a_known_clip_is_found_among_the_ciphertexts_without_a_key(
+    exported: Path, ciphertext: Path, key: SecurityKey
+) -> None:
+    from lcve_deploy.verbs.audit import AuditInputs, audit
+
+    report = audit(exported / "server", AuditInputs(ciphertexts=[ciphertext], known_clips=[CLIP]))
+    result = next(result for result in report.results if result.attack.name == "known")
+    binding = json.loads((exported / "server/manifest.json").read_text())
+    orders = derive_orders(key, salt=bytes.fromhex(binding["salt"]), geometry=GEOMETRY)
+    assert result.estimate is not None
+    np.testing.assert_array_equal(result.estimate.cubes, orders.cube_order)
+    np.testing.assert_array_equal(result.estimate.values, orders.pixel_order)
+
+
+def test_two_artifacts_under_two_keys_are_linked(exported: Path, key_file: Path, tmp_path: Path) -> None:
+    from lcve_deploy.verbs.audit import AuditInputs, audit
+
+    stranger = SecurityKey.create()
+    stranger.write(tmp_path / "other.bin")
+    oracle = ORACLES["v1_model_args"]
+    export(oracle.path, tmp_path / "other", key=stranger, options=ExportOptions(checkpoint=oracle.options))
+    inputs = AuditInputs(other=tmp_path / "other/server", key=SecurityKey.read(key_file), other_key=stranger)
+    result = next(r for r in audit(exported / "server", inputs).results if r.attack.name == "linking")
+    assert {name: recovery.exact for name, recovery in result.recovered.items()} == dict.fromkeys(
+        ("cubes", "values", "labels"), 1.0
+    )
+    error = run_error(
+        *("audit", exported / "server", "--other", tmp_path / "other/server", "--key", key_file),
+        *("-o", tmp_path / "audit.html"),
+    )
+    assert "key is not the artifact's" in error
+    assert not (tmp_path / "audit.html").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in ORACLES if name != "hf_vivit"])
+def test_outer_weights_of_every_format_are_read(name: str) -> None:
+    outer = load_outer_weights(ORACLES[name].path, GEOMETRY)
+    assert outer["cube_embedding.weight"].shape == (384, 48)
+    assert outer["positional_encoding"].shape == (64, 48)
+    assert outer["head.weight"].shape == (48, 5)
+    assert outer["head.bias"].shape == (5,)
+
+
+def test_a_pre_trained_encoder_without_a_classifier_is_a_reference_too(tmp_path: Path) -> None:
+    import torch
+
+    content = torch.load(ORACLES["v2_plain"].path, weights_only=True)
+    weights = {
+        f"encoder.{name}": tensor for name, tensor in content.get("module", content.get("model", content)).items()
+    }
+    encoder = {name: tensor for name, tensor in weights.items() if "head" not in name and "norm" not in name}
+    torch.save({"model": {**encoder, "mask_token": torch.zeros(1, 1, 24)}}, tmp_path / "pretrained.pth")
+    outer = load_outer_weights(tmp_path / "pretrained.pth", GEOMETRY)
+    assert set(outer) == {"cube_embedding.weight", "positional_encoding"}
+
+
+def test_what_does_not_belong_is_one_clear_error_and_leaves_no_page(
+    exported: Path, key_file: Path, ciphertext: Path, tmp_path: Path
+) -> None:
+    page, server = tmp_path / "audit.html", exported / "server"
+    SecurityKey.create().write(tmp_path / "wrong.bin")
+    np.save(tmp_path / "noise.npy", np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8))
+    for arguments, message in (
+        (("--key", tmp_path / "wrong.bin"), "not the artifact's"),
+        (("--known-clip", tmp_path / "noise.npy", "--ciphertexts", ciphertext), "no encrypted clip has the cubes"),
+        (("--known-clip", tmp_path / "nothing.mp4"), "no video"),
+        (("--ciphertexts", key_file), "not an encrypted clip"),
+        (("--reference", key_file), "was refused"),
+        (("--reference", tmp_path / "nothing.pth"), "no checkpoint"),
+    ):
+        assert message in run_error("audit", server, *arguments, "-o", page)
+        assert not page.exists()
+    page.write_text("mine")
+    assert "exists" in run_error("audit", server, "-o", page)
+    assert page.read_text() == "mine"
+
+
+def test_a_reference_of_another_width_or_cube_is_refused(exported: Path, tmp_path: Path) -> None:
+    import torch
+
+    for shape, message in (((32, 3, 2, 8, 8), "32 wide, the artifact 48"), ((48, 3, 2, 4, 4), "embeds cubes")):
+        path = tmp_path / f"{shape[0]}-{shape[-1]}.pth"
+        torch.save({"patch_embed.proj.weight": torch.zeros(shape)}, path)
+        assert message in run_error("audit", exported / "server", "--reference", path, "-o", tmp_path / "a.html")
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "nothing.pth")
+    error = run_error("audit", exported / "server", "--reference", tmp_path / "nothing.pth", "-o", tmp_path / "a.html")
+    assert "no cube embedding" in error
+
+
+def test_a_changed_artifact_is_refused(artifact: Path, tmp_path: Path) -> None:
+    with (artifact / "server/keyed.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x00\x01"[:1])
+    shutil.copy(artifact / "server/keyed.safetensors", tmp_path)
+    result = run_lcve("audit", artifact / "server", "-o", tmp_path / "audit.html")
+    assert result.exit_code in (0, 1)
+    (artifact / "server/keyed.safetensors").write_bytes(b"")
+    assert "keyed.safetensors has 0 bytes" in run_error("audit", artifact / "server", "-o", tmp_path / "b.html")
+
+
+def test_shown_labels_are_no_secret_to_score_and_the_video_layout_is_audited_too(
+    key: SecurityKey, key_file: Path, tmp_path: Path
+) -> None:
+    from lcve_deploy import Layout
+
+    options = ExportOptions(
+        checkpoint=CheckpointOptions(heads=3, frames=8, size=32), show_labels=True, layout=Layout.VIDEO, salt=SALT
+    )
+    export(REFERENCE, tmp_path / "a", key=key, options=options)
+    run_ok("encrypt", CLIP, "--key", key_file, "--client", tmp_path / "a/client", "-o", tmp_path / "clip.lcve")
+    text = run_ok(
+        *("audit", tmp_path / "a/server", "--key", key_file, "--ciphertexts", tmp_path / "clip.lcve"),
+        *("--reference", REFERENCE, "--json", "-o", tmp_path / "audit.html"),
+    )
+    recovered = attack(json.loads(text), "reference")["recovered"]
+    assert {order: recovery["exact"] for order, recovery in recovered.items()} == {"K1": 1.0, "K2": 1.0}
