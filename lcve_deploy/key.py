@@ -14,10 +14,10 @@ import re
 import secrets
 import stat
 import warnings
-from pathlib import Path
 from typing import Final, Self, final
 
-from lcve_deploy.errors import ExistsError, KeyFileError, WriteError
+from lcve_deploy.errors import KeyFileError
+from lcve_deploy.outputs import new_file
 
 __all__ = ["KeyFileWarning", "SecurityKey"]
 
@@ -106,29 +106,14 @@ class SecurityKey:
         return head + _checksum(head)
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the key file with mode 0600; an existing file is never touched.
+        """Write the key file with mode 0600; it appears whole, and an existing file is never touched.
 
         Raises:
             ExistsError: the path exists.
             WriteError: the file could not be written; nothing of it is left.
         """
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        try:
-            descriptor = os.open(path, flags, 0o600)
-        except FileExistsError:
-            raise ExistsError(
-                f"{path} exists, and a key file is never overwritten", hint="choose another path"
-            ) from None
-        except OSError as error:
-            raise WriteError(f"cannot write the key file {path}: {error.strerror}") from error
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(self.to_bytes())
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            Path(path).unlink(missing_ok=True)
-            raise WriteError(f"cannot write the key file {path}: {error.strerror}") from error
+        with new_file(path, private=True) as file:
+            file.write(self.to_bytes())
 
     @property
     def key_id(self) -> str:

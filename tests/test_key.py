@@ -44,7 +44,7 @@ def test_write_makes_a_private_file_that_reads_back(key: SecurityKey, tmp_path: 
 def test_write_never_overwrites(key: SecurityKey, tmp_path: Path) -> None:
     path = tmp_path / "key.bin"
     path.write_bytes(b"precious")
-    with pytest.raises(ExistsError, match="never overwritten"):
+    with pytest.raises(ExistsError, match="nothing is overwritten"):
         key.write(path)
     assert path.read_bytes() == b"precious"
 
