@@ -64,8 +64,9 @@ class SecurityKey:
         if data[: len(_MAGIC)] != _MAGIC[: len(data)] or not data:
             raise KeyFileError("not a key file: it does not begin with LCVEKEY1", hint="make one with: lcve keygen")
         if len(data) != _FILE_BYTES:
+            received = "more" if len(data) > _FILE_BYTES else len(data)
             raise KeyFileError(
-                f"a key file has {_FILE_BYTES} bytes, received {len(data)}", hint="restore the file from a copy"
+                f"a key file has {_FILE_BYTES} bytes, received {received}", hint="restore the file from a copy"
             )
         if _checksum(data[:40]) != data[40:]:
             raise KeyFileError("the key file is damaged: its checksum does not hold", hint="restore it from a copy")
@@ -82,14 +83,9 @@ class SecurityKey:
         try:
             with open(path, "rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
-                data = file.read(_FILE_BYTES + 1)
-                size = max(len(data), os.fstat(file.fileno()).st_size)
+                key = cls.from_bytes(file.read(_FILE_BYTES + 1))  # no local holds them: some tracebacks show locals
         except IsADirectoryError:
             raise KeyFileError(f"expected a key file, received a folder: {path}") from None
-        if data.startswith(_MAGIC) and size > _FILE_BYTES:
-            raise KeyFileError(f"a key file has {_FILE_BYTES} bytes, received {size}: {path}")
-        try:
-            key = cls.from_bytes(data)
         except KeyFileError as error:
             raise KeyFileError(f"{error}: {path}", hint=error.hint) from None
         if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
