@@ -388,6 +388,33 @@ def test_nothing_of_it_is_on_disk_while_an_artifact_is_made(
     assert {"model.onnx", "keyed.safetensors", "probe.safetensors"} <= seen
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "export --key KEY --ckpt TINY -o OUT --engine onnxruntime",
+        "build service/server --engine onnxruntime --precision int8 --clips clip.lcve --budget 10 --name again",
+        "run service clip.npy --key KEY",
+        "verify service/server",
+    ],
+    ids=lambda line: line.split()[0],
+)
+def test_libraries_leave_nothing_at_home_and_report_nothing(house: House, tmp_path: Path, line: str) -> None:
+    """ONNX Runtime keeps what it has not reported yet in the user's cache, and a session in the temporary folder."""
+    places = {name: tmp_path / name for name in ("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "TMPDIR")}
+    for place in places.values():
+        place.mkdir()
+    kept = {name: value for name, value in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", "CI")}
+    arguments = [str(tmp_path / "out") if word == "OUT" else word for word in words(line, house.folder)]
+    subprocess.run(
+        [sys.executable, "-c", "from lcve_deploy.cli import lcve; lcve()", *arguments],
+        cwd=house.folder,
+        env={**kept, **{name: str(place) for name, place in places.items()}},
+        check=True,
+        capture_output=True,
+    )
+    assert [path for place in places.values() for path in place.rglob("*")] == []
+
+
 HOLDING = "from lcve_deploy.cli import main; {} main.lcve()"
 
 
