@@ -14,10 +14,10 @@ import re
 import secrets
 import stat
 import warnings
-from pathlib import Path
 from typing import Final, Self, final
 
-from lcve_deploy.errors import ExistsError, KeyFileError, WriteError
+from lcve_deploy.errors import KeyFileError
+from lcve_deploy.outputs import new_file
 
 __all__ = ["KeyFileWarning", "SecurityKey"]
 
@@ -64,8 +64,9 @@ class SecurityKey:
         if data[: len(_MAGIC)] != _MAGIC[: len(data)] or not data:
             raise KeyFileError("not a key file: it does not begin with LCVEKEY1", hint="make one with: lcve keygen")
         if len(data) != _FILE_BYTES:
+            received = "more" if len(data) > _FILE_BYTES else len(data)
             raise KeyFileError(
-                f"a key file has {_FILE_BYTES} bytes, received {len(data)}", hint="restore the file from a copy"
+                f"a key file has {_FILE_BYTES} bytes, received {received}", hint="restore the file from a copy"
             )
         if _checksum(data[:40]) != data[40:]:
             raise KeyFileError("the key file is damaged: its checksum does not hold", hint="restore it from a copy")
@@ -82,14 +83,9 @@ class SecurityKey:
         try:
             with open(path, "rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
-                data = file.read(_FILE_BYTES + 1)
-                size = max(len(data), os.fstat(file.fileno()).st_size)
+                key = cls.from_bytes(file.read(_FILE_BYTES + 1))  # no local holds them: some tracebacks show locals
         except IsADirectoryError:
             raise KeyFileError(f"expected a key file, received a folder: {path}") from None
-        if data.startswith(_MAGIC) and size > _FILE_BYTES:
-            raise KeyFileError(f"a key file has {_FILE_BYTES} bytes, received {size}: {path}")
-        try:
-            key = cls.from_bytes(data)
         except KeyFileError as error:
             raise KeyFileError(f"{error}: {path}", hint=error.hint) from None
         if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
@@ -106,29 +102,14 @@ class SecurityKey:
         return head + _checksum(head)
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the key file with mode 0600; an existing file is never touched.
+        """Write the key file with mode 0600; it appears whole, and an existing file is never touched.
 
         Raises:
             ExistsError: the path exists.
             WriteError: the file could not be written; nothing of it is left.
         """
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        try:
-            descriptor = os.open(path, flags, 0o600)
-        except FileExistsError:
-            raise ExistsError(
-                f"{path} exists, and a key file is never overwritten", hint="choose another path"
-            ) from None
-        except OSError as error:
-            raise WriteError(f"cannot write the key file {path}: {error.strerror}") from error
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(self.to_bytes())
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            Path(path).unlink(missing_ok=True)
-            raise WriteError(f"cannot write the key file {path}: {error.strerror}") from error
+        with new_file(path, private=True) as file:
+            file.write(self.to_bytes())
 
     @property
     def key_id(self) -> str:

@@ -12,7 +12,7 @@ from typing import IO
 
 from lcve_deploy.errors import ExistsError, LcveError, WriteError
 
-__all__ = ["new_file", "new_folder", "replace_file", "require_absent"]
+__all__ = ["new_file", "new_folder", "remove_folder", "replace_file", "require_absent"]
 
 
 def require_absent(path: str | os.PathLike[str]) -> Path:
@@ -31,8 +31,13 @@ def require_absent(path: str | os.PathLike[str]) -> Path:
 
 
 @contextlib.contextmanager
-def new_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A file to write; it appears under ``path`` once the block ends without an error."""
+def new_file(path: str | os.PathLike[str], *, private: bool = False) -> Iterator[IO[bytes]]:
+    """A file to write; it appears under ``path`` once the block ends without an error.
+
+    Args:
+        path: to write.
+        private: mode 0600 under any umask, for what is secret; otherwise the umask decides.
+    """
     target = require_absent(path)
     with _as_write_error(target):
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
@@ -43,7 +48,7 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            part.chmod(0o666 & ~_umask())
+            part.chmod(0o600 if private else 0o666 & ~_umask())
             _link_new(part, target)
     finally:
         part.unlink(missing_ok=True)
@@ -64,6 +69,20 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             stage.rename(target)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder; whoever looks sees all of it or nothing.
+
+    Raises:
+        WriteError: it cannot be removed.
+    """
+    with _as_write_error(path):
+        away = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+        try:
+            path.rename(away / path.name)
+        finally:
+            shutil.rmtree(away, ignore_errors=True)
 
 
 def replace_file(path: Path, data: bytes, *, beside: Path | None = None) -> None:
@@ -113,7 +132,8 @@ def _as_write_error(target: Path) -> Iterator[None]:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
+    """The umask can only be read by setting it; what other threads make meanwhile is private, never open to all."""
+    mask = os.umask(0o077)
     os.umask(mask)
     return mask
 

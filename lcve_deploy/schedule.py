@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,9 @@ class Orders:
     def row_gather(self) -> Order:
         """What to take of a row of cubes to have its cubes with their values in the order K2; int64."""
         return _frozen(self.geometry.row_index()[:, self.pixel_order].reshape(-1))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("orders cannot be pickled or copied; derive them again from the key")
 
     def __repr__(self) -> str:
         return f"Orders(key_id={self.key_id!r}, salt={self.salt.hex()!r}, geometry='{self.geometry}')"

@@ -20,6 +20,8 @@ from lcve_deploy.cli import lcve
 from lcve_deploy.gpu import find_gpu
 from lcve_deploy.transformer import IMAGENET
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # some tests load ONNX Runtime themselves
+
 ORACLE = Path(__file__).parent / "data/oracle"
 GEOMETRY = ClipGeometry.parse("8x32x32x3/2x8x8")
 SECRET = bytes(range(32))

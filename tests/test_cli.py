@@ -47,7 +47,7 @@ def test_keygen_makes_and_derives_keys(tmp_path: Path) -> None:
     assert shown == f"{tmp_path / 'master.bin'}: key id {key.key_id}\n"
     run_ok("keygen", "--from", tmp_path / "master.bin", "--name", "camera-7", "-o", tmp_path / "camera.bin")
     assert SecurityKey.read(tmp_path / "camera.bin") == key.derive("camera-7")
-    assert "never overwritten" in run_error("keygen", "-o", tmp_path / "master.bin")
+    assert "nothing is overwritten" in run_error("keygen", "-o", tmp_path / "master.bin")
     assert "together" in run_error("keygen", "--name", "camera-8", "-o", tmp_path / "x.bin")
 
 

@@ -124,6 +124,8 @@ def _read_labels(path: Path) -> tuple[str, ...]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         names = json.loads(text) if path.suffix == ".json" else text.rstrip().splitlines()
+    except UnicodeDecodeError:  # which would quote a byte, and the file may be a key
+        raise click.BadParameter(f"{path} is no text in UTF-8", param_hint="--labels") from None
     except (OSError, ValueError) as error:
         raise click.BadParameter(f"{path} cannot be read: {error}", param_hint="--labels") from None
     if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):

@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact.keyed import KEYED_TENSORS
-from lcve_deploy.errors import MissingDependencyError, PrecisionError
+from lcve_deploy.errors import PrecisionError
 from lcve_deploy.exporters.onnx import INPUT
 from lcve_deploy.exporters.storage import Steps, load_graph, require_onnx_ir, save_graph
+from lcve_deploy.onnxruntime import load_onnxruntime
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -103,10 +104,7 @@ def _linear_layers(graph: ir.Graph) -> Iterator[tuple[str, ir.Node]]:
 
 def _measuring_session(source: Path) -> tuple[list[str], Any]:
     """Names of the layers, and a session that gives the largest ``|input|`` of each, in their order."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingDependencyError("calibration needs ONNX Runtime", hint="pip install 'lcve-deploy[cpu]'") from error
+    onnxruntime = load_onnxruntime("calibration")
     require_onnx_ir()
     import onnx_ir as ir
 

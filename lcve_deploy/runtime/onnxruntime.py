@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from lcve_deploy.artifact import Manifest
 from lcve_deploy.clips import EncryptedClip
-from lcve_deploy.errors import MissingDependencyError, SessionError
+from lcve_deploy.errors import SessionError
 from lcve_deploy.gpu import find_gpu
+from lcve_deploy.onnxruntime import load_onnxruntime
 from lcve_deploy.runtime.device import cpu_name
 from lcve_deploy.runtime.session import Provider, check_clip
 
@@ -52,12 +53,7 @@ class OnnxRuntimeSession:
         options: Mapping[str, str] | None = None,
         threads: int | None = None,
     ) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise MissingDependencyError(
-                "running an artifact needs ONNX Runtime", hint="pip install 'lcve-deploy[cpu]'"
-            ) from error
+        onnxruntime = load_onnxruntime("running an artifact")
         self._manifest, self._provider = manifest, provider
         name = _require_available(provider, onnxruntime.get_available_providers())
         settings = onnxruntime.SessionOptions()

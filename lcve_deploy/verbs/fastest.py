@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from lcve_deploy.artifact.engines import engine_folder, list_engines
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import BuildError, LcveError
 from lcve_deploy.gpu import find_gpu
+from lcve_deploy.outputs import remove_folder
 from lcve_deploy.precision import Precision
 from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime.probe import ask_again
@@ -137,7 +137,7 @@ def build_fastest(
     finally:  # what this run has made, and nothing that another has
         for candidate in tried:
             if candidate.record and candidate.name not in kept:
-                shutil.rmtree(engine_folder(folder, candidate.name))
+                remove_folder(engine_folder(folder, candidate.name))
     return Selection(fastest=fastest, candidates=tuple(tried))
 
 

@@ -1,0 +1,121 @@
+"""Permissions of what is written, and what takes the place of something else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lcve_deploy import outputs
+from lcve_deploy.artifact.delta import DELTA
+from lcve_deploy.errors import WriteError
+from lcve_deploy.outputs import new_file, new_folder, remove_folder, replace_file
+
+from .conftest import ORACLE, ORACLES, run_ok
+
+TINY = ORACLES["v1_model_args"]
+MASKS = pytest.mark.parametrize("mask", [0o000, 0o022, 0o027, 0o077], ids=oct)
+
+
+@contextmanager
+def masked(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+        assert os.umask(mask) == mask  # still as it was
+    finally:
+        os.umask(before)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def assert_as_the_umask_says(folder: Path, mask: int) -> None:
+    """Files that their users read and write, folders that they enter, and no more than the umask leaves."""
+    for path in (folder, *folder.rglob("*")):
+        assert mode(path) == (0o777 if path.is_dir() else 0o666) & ~mask, path
+
+
+@MASKS
+def test_files_and_folders_follow_the_umask(tmp_path: Path, mask: int) -> None:
+    with masked(mask):
+        root = tmp_path / "root"
+        root.mkdir()
+        with new_file(root / "file") as file:
+            file.write(b"1")
+        with new_folder(root / "folder") as stage:
+            (stage / "inner").mkdir()
+            (stage / "inner/file").write_bytes(b"1")
+            (stage / "inner/file").chmod(0o600)  # as some libraries do
+        for data in (b"1", b"2"):
+            replace_file(root / "record", data)
+        assert_as_the_umask_says(root, mask)
+
+
+@MASKS
+def test_what_is_being_written_is_private(tmp_path: Path, mask: int) -> None:
+    with masked(mask):
+        with new_file(tmp_path / "file"):
+            assert [mode(path) for path in tmp_path.iterdir()] == [0o600 & ~mask]
+        (tmp_path / "file").unlink()
+        with new_folder(tmp_path / "folder") as stage:
+            (stage / "file").write_bytes(b"1")
+            assert list(tmp_path.iterdir()) == [stage]
+            assert mode(stage) == 0o700
+
+
+@MASKS
+def test_what_the_commands_make_follows_the_umask(exported: Path, key_file: Path, tmp_path: Path, mask: int) -> None:
+    root = tmp_path / "root"
+    service, key = root / "service", ("--key", key_file)
+    with masked(mask):
+        root.mkdir()
+        run_ok("export", *key, "--ckpt", TINY.path, "-o", service, *TINY.flags)
+        run_ok("encrypt", ORACLE / "clip_8x32x32.npy", *key, "--client", service / "client", "-o", root / "clip.lcve")
+        run_ok("decrypt", root / "clip.lcve", *key, "-o", root / "clip.npy")
+        run_ok("run", service / "server", root / "clip.lcve", "--logits-out", root / "logits.npy")
+        run_ok("build", service / "server", "--engine", "onnxruntime")
+        run_ok("rotate", service, *key, "-o", root / "rotated")
+        run_ok("rotate", service, *key, "--delta", "-o", root / "delta")
+        run_ok("apply", service / "server", root / "delta" / DELTA, "-o", root / "applied")
+        assert_as_the_umask_says(root, mask)
+    assert exported.is_dir()
+
+
+def test_reading_the_umask_opens_nothing_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is one for all threads of a process."""
+    masks, umask = [], os.umask
+
+    def watched(mask: int) -> int:
+        masks.append(mask)
+        return umask(mask)
+
+    with masked(0o027):
+        monkeypatch.setattr("os.umask", watched)
+        assert outputs._umask() == 0o027
+        monkeypatch.undo()
+    assert all(mask & 0o027 == 0o027 for mask in masks)
+
+
+def test_a_folder_is_removed_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "engine"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner/file").touch()
+    rmtree = shutil.rmtree
+
+    def watched(path: Path, **more: bool) -> None:
+        assert not folder.exists()
+        rmtree(path, **more)
+
+    monkeypatch.setattr("shutil.rmtree", watched)
+    remove_folder(folder)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(WriteError, match="cannot write"):
+        remove_folder(folder)
+    assert list(tmp_path.iterdir()) == []
