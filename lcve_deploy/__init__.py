@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from lcve_deploy.schedule import Orders, derive_label_order, derive_orders
     from lcve_deploy.transformer import Normalisation
     from lcve_deploy.verbs.apply import ApplyResult, apply_delta
+    from lcve_deploy.verbs.audit import AuditInputs, audit
     from lcve_deploy.verbs.build import BuildOptions, build
     from lcve_deploy.verbs.export import ExportOptions, ExportResult, export
     from lcve_deploy.verbs.fastest import EngineChoice, build_fastest
@@ -57,6 +58,7 @@ _ROOMS: Final = {
     "schedule": ("Orders", "derive_label_order", "derive_orders"),
     "transformer": ("Normalisation",),
     "verbs.apply": ("ApplyResult", "apply_delta"),
+    "verbs.audit": ("AuditInputs", "audit"),
     "verbs.build": ("BuildOptions", "build"),
     "verbs.export": ("ExportOptions", "ExportResult", "export"),
     "verbs.fastest": ("EngineChoice", "build_fastest"),

@@ -142,3 +142,12 @@ def test_the_gpu_script_says_that_there_is_no_gpu(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(gpu, "find_gpu", lambda: None)
     with pytest.raises(SystemExit, match="no NVIDIA GPU"):
         gpu._prepare("cuda")
+
+
+def test_the_table_of_attacks_is_the_one_of_its_figures() -> None:
+    figures = json.loads((BENCHMARKS / "attacks.json").read_text())
+    script = f"import json, attacks_page; print(attacks_page.render(json.loads({json.dumps(figures)!r})))"
+    made = subprocess.run([sys.executable, "-c", script], cwd=BENCHMARKS, capture_output=True, text=True, check=True)
+    page = (BENCHMARKS.parent / "docs/security.md").read_text()
+    assert made.stdout.strip() in page
+    assert all(subject["controls_hold"] for subject in figures.values())

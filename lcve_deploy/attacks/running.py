@@ -139,6 +139,7 @@ class AttackResult:
             "recovered": {ORDERS[name]: recovery.to_json() for name, recovery in self.recovered.items()},
             "similarity": self.similarity.to_json() if self.similarity else None,
             "curve": [{"level": level, **{ORDERS[n]: v for n, v in scores.items()}} for level, scores in self.curve],
+            "axis": self.attack.curve.axis if self.attack.curve else None,
             "measure": self.attack.measure,
             "control": control,
         }
