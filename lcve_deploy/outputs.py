@@ -31,8 +31,13 @@ def require_absent(path: str | os.PathLike[str]) -> Path:
 
 
 @contextlib.contextmanager
-def new_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A file to write; it appears under ``path`` once the block ends without an error."""
+def new_file(path: str | os.PathLike[str], *, private: bool = False) -> Iterator[IO[bytes]]:
+    """A file to write; it appears under ``path`` once the block ends without an error.
+
+    Args:
+        path: to write.
+        private: mode 0600 under any umask, for what is secret; otherwise the umask decides.
+    """
     target = require_absent(path)
     with _as_write_error(target):
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
@@ -43,7 +48,7 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            part.chmod(0o666 & ~_umask())
+            part.chmod(0o600 if private else 0o666 & ~_umask())
             _link_new(part, target)
     finally:
         part.unlink(missing_ok=True)
