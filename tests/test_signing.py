@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import dataclasses
 import json
 import os
 import pickle
@@ -20,6 +21,7 @@ import pytest
 from lcve_deploy import (
     BuildOptions,
     Client,
+    EngineKind,
     ExportOptions,
     PlainClip,
     PublicKey,
@@ -42,9 +44,11 @@ from lcve_deploy.artifact import manifest as manifest_room
 from lcve_deploy.artifact import manifest_data, read_manifest, record_files
 from lcve_deploy.artifact.delta import DELTA, read_delta
 from lcve_deploy.artifact.digests import MANIFEST, SIGNATURE
+from lcve_deploy.artifact.engines import write_engine
 from lcve_deploy.clipfile import ClipFile, Views, write_clip_file
-from lcve_deploy.errors import ArtifactError, ExistsError, KeyFileError, SignatureError, WriteError
+from lcve_deploy.errors import ArtifactError, BuildError, ExistsError, KeyFileError, SignatureError, WriteError
 from lcve_deploy.key import KeyFileWarning
+from lcve_deploy.precision import Precision
 from lcve_deploy.verbs.fastest import EngineChoice
 from lcve_deploy.verbs.verify import paired_client
 
@@ -515,6 +519,14 @@ def test_every_command_refuses_with_one_clear_error(
     assert [path.name for path in (server / "engines").iterdir()] == [ENGINE]
 
 
+def test_refitting_is_pinned_too(signed: Path, pin_file: Path) -> None:
+    server = signed / "server"
+    record = build(server, BuildOptions(name="plan"))
+    write_engine(server / "engines/plan", dataclasses.replace(record, kind=EngineKind.TENSORRT, options={}))
+    (server / SIGNATURE).unlink()
+    assert "is not signed" in run_error("build", server, "--refit", "plan", "--signed-by", pin_file)
+
+
 def test_a_model_replaced_with_its_manifest_is_seen_under_a_pin_alone(signed: Path) -> None:
     _another_model(signed / "server")
     assert verify_server(signed / "server").ok
@@ -552,6 +564,29 @@ def test_what_is_parsed_is_what_was_checked(
         assert work() == said
         assert b"evil" in (server / MANIFEST).read_bytes()
     assert verify_server(tmp_path / "out").ok
+
+
+def test_work_of_several_steps_is_pinned_in_every_step(
+    signed: Path, key: SecurityKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder whose signature goes after the first check is not opened by a later step."""
+    server = signed / "server"
+    build(server, BuildOptions(signed_by=PIN))
+    signature = (server / SIGNATURE).read_bytes()
+    choice = EngineChoice(
+        kinds=(EngineKind.ONNXRUNTIME,), precisions=tuple(Precision), options=BuildOptions(signed_by=PIN)
+    )
+
+    def removing(*arguments: Any, **more: Any) -> None:
+        check_signature(*arguments, **more)
+        (server / SIGNATURE).unlink(missing_ok=True)
+
+    monkeypatch.setattr(manifest_room, "check_signature", removing)
+    with pytest.raises(SignatureError, match="is not signed"):
+        verify(signed, key=key, checkpoint=TINY.path, options=TINY.options, signed_by=PIN)
+    (server / SIGNATURE).write_bytes(signature)
+    with pytest.raises(BuildError, match=f"{ENGINE}: .* is not signed"):
+        build_fastest(server, choice)
 
 
 @pytest.mark.parametrize("name", ["manifest.sig.bak", "more/manifest.sig", "Manifest.sig", "signing.pub"])
@@ -697,7 +732,10 @@ WRONG_DELTAS: dict[str, tuple[Callable[[dict[str, str]], object], str]] = {
     ),
     "a changed manifest": (lambda m: m.update(manifest=m["manifest"] + " "), "does not hold"),
     "no manifest": (lambda m: m.update(manifest="{"), "does not hold"),
-    "the old signature": (lambda m: m.update(manifest_signature=bytes(64).hex()), "does not hold"),
+    "a signature of another manifest": (
+        lambda m: m.update(manifest_signature=OWNER.sign(m["manifest"].encode() + b" ").hex()),
+        "does not hold",
+    ),
 }
 
 

@@ -96,7 +96,8 @@ def signature_state(server: Path, signed_by: PublicKey | None) -> str:
 def print_signature(state: str) -> None:
     """A line on the signature, where there is one."""
     if state != "none":
-        click.echo(f"signature: {state}" + (", though there is one; --signed-by checks it" if state == _UNCHECKED else ""))
+        more = ", though there is one; --signed-by checks it" if state == _UNCHECKED else ""
+        click.echo(f"signature: {state}{more}")
 
 
 def show_selection(selection: Selection) -> None:
