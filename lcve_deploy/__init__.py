@@ -20,7 +20,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from lcve_deploy.artifact import ClientSettings, EngineKind, EngineRecord, Manifest
+    from lcve_deploy.artifact import ClientSettings, EngineKind, EngineRecord, Manifest, PublicKey, check_signature
     from lcve_deploy.cipher import decrypt, encrypt
     from lcve_deploy.client import Client, Prediction
     from lcve_deploy.clipfile import ClipFile, read_clip_file, write_clip_file
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lcve_deploy.precision import Precision
     from lcve_deploy.runtime import ProbeReport, Session, open_session, verify_engine, verify_server
     from lcve_deploy.schedule import Orders, derive_label_order, derive_orders
+    from lcve_deploy.signing import SigningKey
     from lcve_deploy.transformer import Normalisation
     from lcve_deploy.verbs.apply import ApplyResult, apply_delta
     from lcve_deploy.verbs.audit import AuditInputs, audit
@@ -40,10 +41,11 @@ if TYPE_CHECKING:
     from lcve_deploy.verbs.export import ExportOptions, ExportResult, export
     from lcve_deploy.verbs.fastest import EngineChoice, build_fastest
     from lcve_deploy.verbs.rotate import RotateResult, rotate, rotate_delta
+    from lcve_deploy.verbs.sign import sign
     from lcve_deploy.verbs.verify import verify
 
 _ROOMS: Final = {
-    "artifact": ("ClientSettings", "EngineKind", "EngineRecord", "Manifest"),
+    "artifact": ("ClientSettings", "EngineKind", "EngineRecord", "Manifest", "PublicKey", "check_signature"),
     "cipher": ("decrypt", "encrypt"),
     "client": ("Client", "Prediction"),
     "clipfile": ("ClipFile", "read_clip_file", "write_clip_file"),
@@ -56,6 +58,7 @@ _ROOMS: Final = {
     "precision": ("Precision",),
     "runtime": ("ProbeReport", "Session", "open_session", "verify_engine", "verify_server"),
     "schedule": ("Orders", "derive_label_order", "derive_orders"),
+    "signing": ("SigningKey",),
     "transformer": ("Normalisation",),
     "verbs.apply": ("ApplyResult", "apply_delta"),
     "verbs.audit": ("AuditInputs", "audit"),
@@ -63,6 +66,7 @@ _ROOMS: Final = {
     "verbs.export": ("ExportOptions", "ExportResult", "export"),
     "verbs.fastest": ("EngineChoice", "build_fastest"),
     "verbs.rotate": ("RotateResult", "rotate", "rotate_delta"),
+    "verbs.sign": ("sign",),
     "verbs.verify": ("verify",),
 }
 _HOME: Final = {name: room for room, names in _ROOMS.items() for name in names}

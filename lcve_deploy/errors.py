@@ -5,6 +5,7 @@
     ├── CheckpointError                also ValueError: weights missing, unexpected, not finite, ...
     │   └── UnsupportedModelError      a model that cannot be exact, or that nobody has described yet
     ├── ArtifactError                  also ValueError: a folder, manifest or digest that does not hold
+    ├── SignatureError                 also ValueError: not signed, not by the pinned key, or not a key to pin
     ├── EncryptedClipError             also ValueError: not an encrypted clip, or a damaged one
     ├── MismatchError                  also ValueError: key, clip and artifact do not belong together
     ├── VideoError                     also ValueError: not a video, or not one that can be sampled
@@ -37,6 +38,7 @@ __all__ = [
     "ParityError",
     "PrecisionError",
     "SessionError",
+    "SignatureError",
     "UnprovenError",
     "UnsupportedModelError",
     "VideoError",
@@ -71,6 +73,10 @@ class UnsupportedModelError(CheckpointError):
 
 class ArtifactError(LcveError, ValueError):
     """An artifact folder, manifest or digest that does not hold."""
+
+
+class SignatureError(LcveError, ValueError):
+    """A manifest that the pinned key has not signed, a damaged signature, or a file that is no public key."""
 
 
 class EncryptedClipError(LcveError, ValueError):

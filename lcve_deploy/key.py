@@ -19,7 +19,7 @@ from typing import Final, Self, final
 from lcve_deploy.errors import KeyFileError
 from lcve_deploy.outputs import new_file
 
-__all__ = ["KeyFileWarning", "SecurityKey"]
+__all__ = ["KeyFileWarning", "SecurityKey", "warn_if_open"]
 
 _MAGIC: Final = b"LCVEKEY1"
 _SECRET_BYTES: Final = 32
@@ -88,12 +88,7 @@ class SecurityKey:
             raise KeyFileError(f"expected a key file, received a folder: {path}") from None
         except KeyFileError as error:
             raise KeyFileError(f"{error}: {path}", hint=error.hint) from None
-        if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
-            warnings.warn(
-                f"{path} can be read by others (mode {stat.S_IMODE(mode):04o}); do: chmod 600 {path}",
-                KeyFileWarning,
-                stacklevel=2,
-            )
+        warn_if_open(path, mode)
         return key
 
     def to_bytes(self) -> bytes:
@@ -144,6 +139,16 @@ class SecurityKey:
 
     def __reduce__(self) -> str:
         raise TypeError("a security key cannot be pickled; write it to a key file instead")
+
+
+def warn_if_open(path: str | os.PathLike[str], mode: int) -> None:
+    """Warn where a file with this mode can be read by others; to be called by what reads a key for its caller."""
+    if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
+        warnings.warn(
+            f"{path} can be read by others (mode {stat.S_IMODE(mode):04o}); do: chmod 600 {path}",
+            KeyFileWarning,
+            stacklevel=3,
+        )
 
 
 def _checksum(data: bytes) -> bytes:

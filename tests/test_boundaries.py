@@ -12,7 +12,7 @@ import lcve_deploy
 from lcve_deploy import SecurityKey
 
 HEAVY = ("torch", "onnx", "onnx_ir", "onnxruntime", "transformers", "av", "cupy", "tensorrt", "tensorrt_rtx")
-KEY_ROOMS = ("key", "schedule", "cipher", "rotation", "scrambling", "client", "verbs", "exporters")
+KEY_ROOMS = ("key", "schedule", "cipher", "rotation", "scrambling", "signing", "client", "verbs", "exporters")
 
 
 def loaded_after(code: str, *arguments: object) -> set[str]:

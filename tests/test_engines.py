@@ -149,7 +149,7 @@ def test_a_wrong_answer_to_an_encrypted_clip_refuses_the_engine(
         def run(self, clip: EncryptedClip) -> np.ndarray:
             return np.full((len(clip.values), 5), 3.0, np.float32)
 
-    monkeypatch.setattr(verb, "open_session", lambda server: Wrong())
+    monkeypatch.setattr(verb, "OnnxRuntimeSession", lambda *_: Wrong())
     with pytest.raises(ParityError, match="logits differ"):
         build(server, BuildOptions(), clips=encrypted)
     assert not (server / "engines").exists()

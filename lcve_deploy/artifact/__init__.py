@@ -11,13 +11,16 @@ from lcve_deploy.artifact.manifest import (
     Manifest,
     TensorSpec,
     manifest_bytes,
+    manifest_data,
     manifest_digest,
+    parse_manifest,
     read_manifest,
     write_manifest,
 )
 from lcve_deploy.artifact.matching import Relation, relate
 from lcve_deploy.artifact.probe import Probe, carry_probe, read_probe, write_probe
 from lcve_deploy.artifact.profile import Profile
+from lcve_deploy.artifact.signature import PublicKey, check_signature, is_signed, read_signature, write_signature
 
 __all__ = [
     "ClientSettings",
@@ -28,19 +31,25 @@ __all__ = [
     "Probe",
     "Profile",
     "Proof",
+    "PublicKey",
     "Relation",
     "TensorSpec",
     "carry_probe",
     "check_keyed",
+    "check_signature",
     "copy_files",
+    "is_signed",
     "list_engines",
     "manifest_bytes",
+    "manifest_data",
     "manifest_digest",
+    "parse_manifest",
     "read_client",
     "read_engine",
     "read_keyed",
     "read_manifest",
     "read_probe",
+    "read_signature",
     "record_files",
     "record_of",
     "relate",
@@ -49,4 +58,5 @@ __all__ = [
     "write_keyed",
     "write_manifest",
     "write_probe",
+    "write_signature",
 ]

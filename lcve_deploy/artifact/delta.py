@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact.manifest import FORMAT, Manifest, parse_manifest
-from lcve_deploy.errors import ArtifactError, WriteError
+from lcve_deploy.artifact.signature import SIGNATURE_BYTES, PublicKey, check_signature
+from lcve_deploy.errors import ArtifactError, SignatureError, WriteError
 
 __all__ = ["DELTA", "Delta", "is_delta", "read_delta", "write_delta"]
 
@@ -26,6 +27,8 @@ DELTA: Final = "rotation.safetensors"
 
 _KIND: Final = "rotation"
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_SIGNATURE: Final = "manifest_signature"
+_SIGNATURE_TEXT: Final = re.compile(rf"[0-9a-f]{{{2 * SIGNATURE_BYTES}}}")
 _HINT: Final = "pass the file that was made by: lcve rotate --delta"
 
 
@@ -38,12 +41,14 @@ class Delta:
         manifest: of the rotated artifact.
         manifest_data: the bytes of its ``manifest.json``.
         tensors: the new keyed tensors.
+        signature: the owner's, over ``manifest_data``; None where it is not signed.
     """
 
     base: str
     manifest: Manifest
     manifest_data: bytes
     tensors: Mapping[str, npt.NDArray[Any]]
+    signature: bytes | None = None
 
 
 def write_delta(folder: Path, delta: Delta) -> None:
@@ -56,6 +61,7 @@ def write_delta(folder: Path, delta: Delta) -> None:
         "kind": _KIND,
         "base_manifest_sha256": delta.base,
         "manifest": delta.manifest_data.decode(),
+        **({} if delta.signature is None else {_SIGNATURE: delta.signature.hex()}),
     }
     tensors = {name: np.asarray(tensor, order="C") for name, tensor in delta.tensors.items()}
     try:
@@ -75,11 +81,12 @@ def is_delta(path: Path) -> bool:
         return False
 
 
-def read_delta(path: Path) -> Delta:
-    """Read and check a delta.
+def read_delta(path: Path, signed_by: PublicKey | None = None) -> Delta:
+    """Read and check a delta, and where a key is pinned the signature of its manifest before that is used.
 
     Raises:
         ArtifactError: no such file, not a delta, or one whose parts do not hold.
+        SignatureError: a key is pinned, and has not signed the manifest; or the signature is damaged.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -90,13 +97,27 @@ def read_delta(path: Path) -> Delta:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} is not a key rotation, or a damaged one: {error}", hint=_HINT) from None
-    data = metadata["manifest"].encode()
+    data, signature = metadata["manifest"].encode(), _signature(path, metadata)
+    if signed_by is not None:
+        check_signature(data, signature, signed_by, place=path)
     return Delta(
         base=metadata["base_manifest_sha256"],
         manifest=parse_manifest(data, path),
         manifest_data=data,
         tensors=tensors,
+        signature=signature,
     )
+
+
+def _signature(path: Path, metadata: Mapping[str, str]) -> bytes | None:
+    text = metadata.get(_SIGNATURE)
+    if text is not None and not _SIGNATURE_TEXT.fullmatch(text):
+        raise SignatureError(
+            f"the signature in {path} is damaged: expected {2 * SIGNATURE_BYTES} hex digits, received {len(text)} "
+            "characters",
+            hint=_HINT,
+        )
+    return None if text is None else bytes.fromhex(text)
 
 
 def _check_metadata(path: Path, metadata: Mapping[str, str]) -> None:

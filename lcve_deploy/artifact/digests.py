@@ -14,6 +14,7 @@ from lcve_deploy.errors import ArtifactError
 __all__ = [
     "ENGINES",
     "MANIFEST",
+    "SIGNATURE",
     "FileRecord",
     "copy_files",
     "path_problem",
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 MANIFEST: Final = "manifest.json"
+SIGNATURE: Final = "manifest.sig"
 ENGINES: Final = "engines"
 _CHUNK_BYTES: Final = 2**20
 
@@ -120,9 +122,10 @@ def _write_all(file: io.FileIO, data: memoryview) -> None:
 
 
 def _present(root: Path, listing: str) -> list[str]:
-    """Files that must be listed: all but the listing and the engines that operators build."""
+    """Files that must be listed: all but the listing, its signature and the engines that operators build."""
     paths = (path.relative_to(root) for path in sorted(root.rglob("*")) if not path.is_dir())
-    return [path.as_posix() for path in paths if path.parts[0] not in (listing, ENGINES)]
+    unlisted = (listing, SIGNATURE) if listing == MANIFEST else (listing,)
+    return [path.as_posix() for path in paths if path.as_posix() not in unlisted and path.parts[0] != ENGINES]
 
 
 def _require_none(root: Path, problems: Sequence[str], listing: str = MANIFEST) -> None:

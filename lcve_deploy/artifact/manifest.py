@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from lcve_deploy.artifact.digests import MANIFEST, FileRecord, path_problem
-from lcve_deploy.artifact.record import Record, parse_json, read_json
+from lcve_deploy.artifact.record import Record, parse_json, read_data
+from lcve_deploy.artifact.signature import PublicKey, check_signature, read_signature
 from lcve_deploy.clips import Binding, Layout
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.parity import ParityReport
@@ -26,6 +27,7 @@ __all__ = [
     "Manifest",
     "TensorSpec",
     "manifest_bytes",
+    "manifest_data",
     "manifest_digest",
     "parse_manifest",
     "read_manifest",
@@ -98,18 +100,33 @@ def manifest_digest(server: Path) -> str:
     return hashlib.sha256((server / MANIFEST).read_bytes()).hexdigest()
 
 
-def read_manifest(server: Path) -> Manifest:
-    """Read and check ``manifest.json``.
+def manifest_data(server: Path, signed_by: PublicKey | None = None) -> bytes:
+    """The bytes of ``manifest.json``; where a key is pinned, once its signature over these bytes holds.
+
+    They are read once. So parse these, and do not read the file again: it may have changed.
+
+    Raises:
+        ArtifactError: no manifest.
+        SignatureError: a key is pinned, and has not signed it.
+    """
+    data = read_data(server / MANIFEST)
+    if signed_by is not None:
+        check_signature(data, read_signature(server), signed_by, place=server)
+    return data
+
+
+def read_manifest(server: Path, signed_by: PublicKey | None = None) -> Manifest:
+    """Read and check ``manifest.json``, and where a key is pinned its signature first.
 
     Raises:
         ArtifactError: no manifest, or one that does not hold; names every problem.
+        SignatureError: a key is pinned, and has not signed it.
     """
-    path = server / MANIFEST
-    return _checked(path, read_json(path))
+    return parse_manifest(manifest_data(server, signed_by), server / MANIFEST)
 
 
 def parse_manifest(data: bytes, path: Path) -> Manifest:
-    """Check a manifest that is no file of its own; ``path`` is where it came from.
+    """Check the bytes of a manifest; ``path`` is where they came from.
 
     Raises:
         ArtifactError: a manifest that does not hold; names every problem.

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from lcve_deploy.errors import ArtifactError
 
-__all__ = ["Record", "parse_json", "read_json"]
+__all__ = ["Record", "parse_json", "read_data", "read_json"]
 
 _Value = TypeVar("_Value")
 
@@ -111,13 +111,21 @@ def read_json(path: Path) -> Record:
     Raises:
         ArtifactError: no such file, or not JSON.
     """
+    return parse_json(read_data(path), path)
+
+
+def read_data(path: Path) -> bytes:
+    """The bytes of a JSON file, which are read once.
+
+    Raises:
+        ArtifactError: no such file, or one that is too large.
+    """
     try:
         if path.stat().st_size > _LARGEST_JSON:
             raise ArtifactError(f"{path} is larger than {_LARGEST_JSON} bytes")
-        data = path.read_bytes()
+        return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise ArtifactError(f"expected {path.name} in {path.parent}, found none", hint=_where(path)) from None
-    return parse_json(data, path)
 
 
 def parse_json(data: bytes, path: Path) -> Record:

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from lcve_deploy.cli.options import AnyPath, as_json
-from lcve_deploy.cli.show import StageProgress, print_json, print_renewed, renewed_json
+from lcve_deploy.cli.options import AnyPath, as_json, signed_by_option
+from lcve_deploy.cli.show import (
+    StageProgress,
+    print_json,
+    print_renewed,
+    print_signature,
+    renewed_json,
+    signature_state,
+)
+
+if TYPE_CHECKING:
+    from lcve_deploy.artifact import PublicKey
 
 __all__ = ["command"]
 
@@ -17,8 +28,9 @@ __all__ = ["command"]
 @click.argument("server", type=AnyPath)
 @click.argument("delta", type=AnyPath)
 @click.option("-o", "--output", type=AnyPath, help="Folder to make.  [default: SERVER-rotated]")
+@signed_by_option
 @as_json
-def command(server: Path, delta: Path, output: Path | None, as_json: bool) -> None:
+def command(server: Path, delta: Path, output: Path | None, signed_by: PublicKey | None, as_json: bool) -> None:
     """Apply the key rotation DELTA (rotation.safetensors) to the server folder SERVER. No key is needed.
 
     Writes a new server folder, once it has answered the probe; SERVER stays as it is. Engines are refitted or built
@@ -27,11 +39,14 @@ def command(server: Path, delta: Path, output: Path | None, as_json: bool) -> No
     from lcve_deploy.verbs.apply import apply_delta
 
     output = output or Path(f"{os.path.abspath(server)}-rotated")  # noqa: PTH100 (keeps links)
-    result = apply_delta(server, delta, output, progress=StageProgress())
+    result = apply_delta(server, delta, output, signed_by=signed_by, progress=StageProgress())
+    signature = signature_state(result.folder, signed_by)
     if as_json:
         engines = renewed_json(result.engines)
-        print_json({"server": str(result.folder), "probe": result.probe.to_json(), "engines": engines})
+        about = {"server": str(result.folder), "signature": signature}
+        print_json({**about, "probe": result.probe.to_json(), "engines": engines})
         return
+    print_signature(signature)
     print_renewed(result.engines)
     report = result.probe
     click.echo(f"probe: ok, max |Δlogit| {report.max_difference:.2e} (tolerance {report.tolerance:.2e})")

@@ -9,7 +9,15 @@ import click
 from click.core import ParameterSource
 
 from lcve_deploy.artifact import Profile
-from lcve_deploy.cli.options import FASTEST, AnyPath, as_json, engine_options, provider_options, to_engine_choice
+from lcve_deploy.cli.options import (
+    FASTEST,
+    AnyPath,
+    as_json,
+    engine_options,
+    provider_options,
+    signed_by_option,
+    to_engine_choice,
+)
 from lcve_deploy.cli.show import StageProgress, print_json, show_selection
 
 if TYPE_CHECKING:
@@ -61,6 +69,7 @@ class _Batch(click.ParamType):  # type: ignore[type-arg]
 @click.option("--stripped", is_flag=True, help="TensorRT: leave the weights out; opening puts them back.")
 @click.option("--refit", metavar="NAME", help="TensorRT: put the weights into the plan of this engine; no build.")
 @click.option("--workspace", type=click.IntRange(1, 2**24), help="TensorRT: largest scratch memory, MiB.")
+@signed_by_option
 @as_json
 def command(server: Path, as_json: bool, **given: Any) -> None:
     """Build an engine in SERVER/engines, and let it answer the probe; needs no key.
@@ -72,7 +81,7 @@ def command(server: Path, as_json: bool, **given: Any) -> None:
 
     _refuse_what_has_no_effect(given)
     if given["refit"]:
-        _refit(server, given["refit"], given["name"], as_json)
+        _refit(server, given, as_json)
         return
     choice = to_engine_choice({**given, "engine": given["engine"] or FASTEST}, _checked_options(given))
     _show(build_fastest(server, choice, clips=_read_clips(given["clips"]), progress=StageProgress()), as_json)
@@ -96,7 +105,7 @@ def _refuse_what_has_no_effect(given: dict[str, Any]) -> None:
     named = [name for name in given if source(name) is ParameterSource.COMMANDLINE]
     kind = given["engine"] or FASTEST
     useless = {
-        "--refit": [name for name in named if name not in ("refit", "name")] if given["refit"] else [],
+        "--refit": [name for name in named if name not in ("refit", "name", "signed_by")] if given["refit"] else [],
         f"--engine {kind}": [
             *(name for name in named if name in _FOR_TENSORRT and kind in ("onnxruntime", "openvino")),
             *(name for name in named if name in ("provider", "provider_option") and kind != "onnxruntime"),
@@ -115,7 +124,7 @@ def _show(selection: Selection, as_json: bool) -> None:
         show_selection(selection)
 
 
-def _refit(server: Path, source: str, name: str | None, as_json: bool) -> None:
+def _refit(server: Path, given: dict[str, Any], as_json: bool) -> None:
     """The plan of an engine with the weights of the artifact, as a new engine."""
     from dataclasses import replace
 
@@ -126,13 +135,15 @@ def _refit(server: Path, source: str, name: str | None, as_json: bool) -> None:
     from lcve_deploy.verbs.fastest import Selection
     from lcve_deploy.verbs.renew import options_of
 
+    source = given["refit"]
     record = read_engine(server, source)
     if record.kind not in (EngineKind.TENSORRT, EngineKind.TENSORRT_RTX):
         raise click.UsageError(f"--refit is for TensorRT engines, and {source} is one of {record.kind}")
     check_engine(server, record)
     options = options_of(record)
     whole = replace(options.plan, stripped=False)  # its weights are in the plan from now on
-    options = replace(options, name=name or f"{source}-refitted", plan=whole)
+    name = given["name"] or f"{source}-refitted"
+    options = replace(options, name=name, plan=whole, signed_by=given["signed_by"])
     plan = engine_folder(server, source) / PLAN
     built = build(server, options, ranges=record.ranges, refit=plan, progress=StageProgress())
     _show(Selection.of(built), as_json)
@@ -169,6 +180,7 @@ def _options(given: dict[str, Any]) -> BuildOptions:
             workspace=given["workspace"] and given["workspace"] * 2**20,
             compute_capabilities=given["compute_capability"],
         ),
+        signed_by=given["signed_by"],
     )
 
 

@@ -18,6 +18,7 @@ from lcve_deploy.cli.options import (
     key_option,
     salt_option,
     sampling_options,
+    signing_key_option,
     to_checkpoint_options,
     to_engine_choice,
     tolerance_option,
@@ -47,6 +48,7 @@ __all__ = ["command"]
 @verify_clip_option
 @tolerance_option
 @engine_options
+@signing_key_option
 @as_json
 def command(**given: Any) -> None:
     """Export a checkpoint as an encrypted service, once its logits are proven equal.
@@ -98,6 +100,7 @@ def _export(checkpoint: Path, output: Path, key: Any, given: dict[str, Any]) -> 
         verify_clips=given["verify_clips"],
         tolerance=given["tolerance"],
         engine=_engine(given),
+        signing_key=given["signing_key"],
     )
     return export(checkpoint, output, key=key, options=options, progress=StageProgress())
 

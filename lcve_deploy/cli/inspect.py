@@ -6,9 +6,17 @@ from pathlib import Path
 
 import click
 
-from lcve_deploy.artifact import EngineRecord, list_engines, read_client, read_engine, read_manifest
+from lcve_deploy.artifact import (
+    EngineRecord,
+    PublicKey,
+    is_signed,
+    list_engines,
+    read_client,
+    read_engine,
+    read_manifest,
+)
 from lcve_deploy.artifact.delta import is_delta, read_delta
-from lcve_deploy.cli.options import AnyPath, as_json
+from lcve_deploy.cli.options import AnyPath, as_json, signed_by_option
 from lcve_deploy.cli.show import print_json, printable
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import LcveError
@@ -20,10 +28,14 @@ Lines = dict[str, object]
 
 @click.command()
 @click.argument("path", type=AnyPath)
+@signed_by_option
 @as_json
-def command(path: Path, as_json: bool) -> None:
-    """Say what PATH is: key file (never its secret), artifact, key rotation, or encrypted clip."""
-    lines = _describe(path)
+def command(path: Path, signed_by: PublicKey | None, as_json: bool) -> None:
+    """Say what PATH is: key file (never its secret), artifact, key rotation, or encrypted clip.
+
+    With a pinned key, an artifact or key rotation that it has not signed is refused.
+    """
+    lines = _describe(path, signed_by)
     if as_json:
         print_json(lines)
         return
@@ -31,12 +43,14 @@ def command(path: Path, as_json: bool) -> None:
         click.echo(f"{name:<15} {printable(str(value))}")
 
 
-def _describe(path: Path) -> Lines:
+def _describe(path: Path, signed_by: PublicKey | None) -> Lines:
     if (path / "server").is_dir() or (path / "client").is_dir():
         sides = [path / side for side in ("server", "client") if (path / side).is_dir()]
-        return {"kind": "artifact"} | {k: v for side in sides for k, v in _describe(side).items() if k != "kind"}
+        return {"kind": "artifact"} | {
+            k: v for side in sides for k, v in _describe(side, signed_by).items() if k != "kind"
+        }
     if (path / "manifest.json").is_file():
-        return _server(path)
+        return _server(path, signed_by)
     if (path / "client.json").is_file():
         return _client(path)
     if path.is_dir():
@@ -44,24 +58,33 @@ def _describe(path: Path) -> Lines:
     if not path.exists():
         raise LcveError(f"there is nothing at {path}")
     with path.open("rb") as file:
-        is_key = file.read(8) == b"LCVEKEY1"
-    if is_key:
+        head = file.read(10)
+    if head.startswith(b"LCVEKEY1"):
         return _key(path)
-    return _delta(path) if is_delta(path) else _clip(path)
+    if head == b"-----BEGIN":
+        return _signing_key(path)
+    return _delta(path, signed_by) if is_delta(path) else _clip(path)
 
 
-def _server(path: Path) -> Lines:
-    manifest = read_manifest(path)
+def _server(path: Path, signed_by: PublicKey | None) -> Lines:
+    manifest = read_manifest(path, signed_by)
     size = sum(record.bytes for record in manifest.files.values())
     return {
         "kind": "server folder",
         **_binding(manifest.binding),
         "model": f"{manifest.precision}, opset {manifest.opset}, {manifest.classes} classes, {size / 1e6:.1f} MB",
+        "signed": _signed(is_signed(path), signed_by),
         "labels": manifest.labels,
         "parity": f"max |Δlogit| {manifest.parity.max_difference:.2e}, tolerance {manifest.parity.tolerance:.2e}",
         "made by": ", ".join(f"{name} {version}" for name, version in manifest.made_by.items()),
         **{f"engine {name}": _engine(read_engine(path, name)) for name in list_engines(path)},
     }
+
+
+def _signed(there: bool, signed_by: PublicKey | None) -> str:
+    if signed_by is not None:
+        return f"yes, by the pinned key, SHA-256 {signed_by.fingerprint}"
+    return "yes, not checked" if there else "no"
 
 
 def _engine(record: EngineRecord) -> str:
@@ -92,9 +115,24 @@ def _key(path: Path) -> Lines:
     return {"kind": "key file", "key id": SecurityKey.read(path).key_id}
 
 
-def _delta(path: Path) -> Lines:
-    delta = read_delta(path)
-    return {"kind": "key rotation", **_binding(delta.manifest.binding), "goes with": f"manifest {delta.base}"}
+def _signing_key(path: Path) -> Lines:
+    """Of either half, the fingerprint of the public one."""
+    if b"PRIVATE KEY" in path.read_bytes():
+        from lcve_deploy.signing import SigningKey
+
+        return {"kind": "signing key", "SHA-256": SigningKey.read(path).public_key.fingerprint}
+    return {"kind": "public key of a signing key", "SHA-256": PublicKey.read(path).fingerprint}
+
+
+def _delta(path: Path, signed_by: PublicKey | None) -> Lines:
+    delta = read_delta(path, signed_by)
+    signed = _signed(delta.signature is not None, signed_by)
+    return {
+        "kind": "key rotation",
+        **_binding(delta.manifest.binding),
+        "goes with": f"manifest {delta.base}",
+        "signed": signed,
+    }
 
 
 def _clip(path: Path) -> Lines:

@@ -20,6 +20,7 @@ __all__ = ["export_alone", "lcve"]
 _COMMANDS: Final = (
     "keygen",
     "export",
+    "sign",
     "build",
     "encrypt",
     "decrypt",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from lcve_deploy.artifact import EngineKind
+from lcve_deploy.artifact import EngineKind, PublicKey
 from lcve_deploy.artifact.engines import FASTEST
 from lcve_deploy.clips import Views
 from lcve_deploy.precision import Precision
@@ -16,6 +17,7 @@ from lcve_deploy.preprocess import Preprocess, Sampling
 
 if TYPE_CHECKING:
     from lcve_deploy.exporters.checkpoints import CheckpointOptions
+    from lcve_deploy.signing import SigningKey
     from lcve_deploy.verbs.build import BuildOptions
     from lcve_deploy.verbs.fastest import EngineChoice
 
@@ -23,6 +25,7 @@ __all__ = [
     "AUTO",
     "FASTEST",
     "AnyPath",
+    "SigningKeyFile",
     "as_json",
     "checkpoint_options",
     "engine_options",
@@ -31,6 +34,8 @@ __all__ = [
     "salt_option",
     "sampling_options",
     "session_options",
+    "signed_by_option",
+    "signing_key_option",
     "to_checkpoint_options",
     "to_engine_choice",
     "to_preprocess",
@@ -43,6 +48,8 @@ __all__ = [
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _SALT_BYTES: Final = 16
+
+_PIN_VARIABLE: Final = "LCVE_SIGNED_BY"
 
 AnyPath = click.Path(path_type=Path)
 
@@ -110,9 +117,52 @@ class _Salt(click.ParamType):  # type: ignore[type-arg]
         return salt
 
 
+class _PublicKeyFile(click.ParamType):  # type: ignore[type-arg]
+    """A public key file, read before any work begins."""
+
+    name = "FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PublicKey:
+        """Read the key."""
+        if not value:
+            self.fail("expected a public key file, received an empty name", param, ctx)
+        return value if isinstance(value, PublicKey) else PublicKey.read(value)
+
+
+class _Pin(click.Option):
+    """An option whose variable counts where it is set and empty: a pin must not be lost without a word."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """What the variable says; None only where there is no such variable."""
+        return os.environ.get(_PIN_VARIABLE)
+
+
+class SigningKeyFile(click.ParamType):  # type: ignore[type-arg]
+    """A private key file for signing, read before any work begins."""
+
+    name = "FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> SigningKey:
+        """Read the key."""
+        from lcve_deploy.signing import SigningKey
+
+        return value if isinstance(value, SigningKey) else SigningKey.read(value)
+
+
 key_option = click.option("--key", "key_file", type=AnyPath, required=True, help="Key file.")
 salt_option = click.option(
     "--salt", type=_Salt(), help="16 bytes, to reproduce an artifact or let two share their clips."
+)
+signed_by_option = click.option(
+    "--signed-by",
+    cls=_Pin,
+    type=_PublicKeyFile(),
+    envvar=_PIN_VARIABLE,
+    show_envvar=True,
+    help="Public key of the owner; refuse what it has not signed.",
+)
+signing_key_option = click.option(
+    "--signing-key", type=SigningKeyFile(), help="Sign the manifest with this key of lcve keygen --signing."
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 views_option = click.option(
@@ -185,7 +235,7 @@ def session_options(command: _Command) -> _Command:
 
 
 def to_session_options(given: dict[str, Any]) -> dict[str, Any]:
-    """The options as ``open_session`` takes them."""
+    """The options as ``open_session`` takes them, with the pin."""
     if given["engine"] and (given["provider"] != "cpu" or given["provider_option"]):
         raise click.UsageError("an engine was built for its provider; --provider is for the graph itself")
     return {
@@ -193,6 +243,7 @@ def to_session_options(given: dict[str, Any]) -> dict[str, Any]:
         "provider": given["provider"],
         "provider_options": dict(given["provider_option"]),
         "threads": given["threads"],
+        "signed_by": given["signed_by"],
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lcve_deploy.cli.options import AnyPath, as_json, key_option, salt_option
+from lcve_deploy.cli.options import AnyPath, as_json, key_option, salt_option, signing_key_option
 from lcve_deploy.cli.show import StageProgress, print_json, print_renewed, renewed_json
 
 __all__ = ["command"]
@@ -21,6 +21,7 @@ __all__ = ["command"]
 @click.option("--delta", is_flag=True, help="Write only what changes, for the operator to apply.")
 @click.option("-o", "--output", type=AnyPath, help="Folder to make.  [default: ARTIFACT-rotated, or ARTIFACT-delta]")
 @salt_option
+@signing_key_option
 @as_json
 def command(artifact: Path, key_file: Path, new_key_file: Path | None, delta: bool, **given: Any) -> None:
     """Rotate the key of ARTIFACT: a new salt in any case, and a new key with --new-key.
@@ -37,7 +38,8 @@ def command(artifact: Path, key_file: Path, new_key_file: Path | None, delta: bo
     new_key = SecurityKey.read(new_key_file) if new_key_file else None
     work, suffix = (rotate_delta, "delta") if delta else (rotate, "rotated")
     output = given["output"] or Path(f"{os.path.abspath(artifact)}-{suffix}")  # noqa: PTH100 (keeps links)
-    result = work(artifact, output, key=key, new_key=new_key, salt=given["salt"], progress=StageProgress())
+    options = {name: given[name] for name in ("salt", "signing_key")}
+    result = work(artifact, output, key=key, new_key=new_key, progress=StageProgress(), **options)
     binding = result.manifest.binding
     if given["as_json"]:
         kind = "delta" if delta else "artifact"

@@ -12,6 +12,7 @@ from lcve_deploy.cli.options import (
     as_json,
     sampling_options,
     session_options,
+    signed_by_option,
     to_preprocess,
     to_session_options,
     views_option,
@@ -40,6 +41,7 @@ __all__ = ["command", "print_predictions", "write_logits"]
 @sampling_options
 @click.option("--logits-out", type=AnyPath, help="Write the logits, float32, as .npy.")
 @session_options
+@signed_by_option
 @as_json
 def command(artifact: Path, clip: Path, key_file: Path | None, logits_out: Path | None, **given: Any) -> None:
     """Run CLIP through ARTIFACT.
@@ -65,7 +67,7 @@ def _run_pair(artifact: Path, clip: Path, key_file: Path, logits_out: Path | Non
     from lcve_deploy.runtime import open_session
     from lcve_deploy.verbs.verify import paired_client
 
-    client = paired_client(artifact, SecurityKey.read(key_file))
+    client = paired_client(artifact, SecurityKey.read(key_file), given["signed_by"])
     session = open_session(artifact / "server", **to_session_options(given))
     preprocess = to_preprocess(client.settings.preprocess, given["sampling"], given["stride"])
     content = _encrypted(client, clip, given["views"], preprocess)

@@ -6,10 +6,12 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from lcve_deploy.artifact import PublicKey, is_signed
 from lcve_deploy.parity import CONTROLS, ParityReport
 
 if TYPE_CHECKING:
@@ -22,10 +24,14 @@ __all__ = [
     "print_json",
     "print_parity",
     "print_renewed",
+    "print_signature",
     "printable",
     "renewed_json",
     "show_selection",
+    "signature_state",
 ]
+
+_UNCHECKED: Final = "not checked"
 
 
 class StageProgress:
@@ -78,6 +84,20 @@ def print_parity(report: ParityReport) -> None:
     for name, gap in report.controls.items():
         state = "AGREES" if name in report.agreeing_controls else "differs"
         click.echo(f"  {CONTROLS.get(name, name):<32}{gap:.2e}  {state}")
+
+
+def signature_state(server: Path, signed_by: PublicKey | None) -> str:
+    """``ok``, ``not checked`` or ``none``, of a server folder whose manifest has been read under this pin."""
+    if signed_by is not None:
+        return "ok"
+    return _UNCHECKED if is_signed(server) else "none"
+
+
+def print_signature(state: str) -> None:
+    """A line on the signature, where there is one."""
+    if state != "none":
+        more = ", though there is one; --signed-by checks it" if state == _UNCHECKED else ""
+        click.echo(f"signature: {state}{more}")
 
 
 def show_selection(selection: Selection) -> None:

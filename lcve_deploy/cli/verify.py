@@ -14,14 +14,16 @@ from lcve_deploy.cli.options import (
     AnyPath,
     as_json,
     checkpoint_options,
+    signed_by_option,
     to_checkpoint_options,
     tolerance_option,
     verify_clip_option,
 )
-from lcve_deploy.cli.show import StageProgress, print_json, print_parity
-from lcve_deploy.errors import DeviceError, LcveError, MissingDependencyError
+from lcve_deploy.cli.show import StageProgress, print_json, print_parity, print_signature, signature_state
+from lcve_deploy.errors import DeviceError, LcveError, MissingDependencyError, SignatureError
 
 if TYPE_CHECKING:
+    from lcve_deploy.artifact import PublicKey
     from lcve_deploy.runtime import ProbeReport
 
 __all__ = ["command"]
@@ -35,6 +37,7 @@ __all__ = ["command"]
 @verify_clip_option
 @tolerance_option
 @click.option("--engine", help="Only this engine.  [default: the graph, and without a key every engine]")
+@signed_by_option
 @as_json
 def command(artifact: Path, as_json: bool, **given: Any) -> None:
     """Verify ARTIFACT; exits with 1 where it does not hold.
@@ -48,35 +51,40 @@ def command(artifact: Path, as_json: bool, **given: Any) -> None:
     if given["key_file"] is not None:
         ok = _verify_pair(artifact, as_json, given)
     elif given["engine"]:
-        ok = _verify_engine(artifact, given["engine"], as_json)
+        ok = _verify_engine(artifact, given["engine"], given["signed_by"], as_json)
     else:
-        ok = _verify_server(artifact, as_json)
+        ok = _verify_server(artifact, given["signed_by"], as_json)
     if not ok:
         raise SystemExit(1)
 
 
-def _verify_engine(server: Path, name: str, as_json: bool) -> bool:
+def _verify_engine(server: Path, name: str, signed_by: PublicKey | None, as_json: bool) -> bool:
     from lcve_deploy.runtime import verify_engine
 
-    report = verify_engine(server, name)
+    report = verify_engine(server, name, signed_by=signed_by)
+    signature = signature_state(server, signed_by)
     if as_json:
-        print_json(report.to_json())
+        print_json({**report.to_json(), "signature": signature})
     else:
+        print_signature(signature)
         click.echo(_line("probe", report.to_json()))
     return report.ok
 
 
-def _verify_server(server: Path, as_json: bool) -> bool:
+def _verify_server(server: Path, signed_by: PublicKey | None, as_json: bool) -> bool:
     from lcve_deploy.runtime import verify_engine, verify_server
 
     names = list_engines(server)
-    graph = _row(lambda: verify_server(server)) if names else verify_server(server).to_json()
-    engines = {name: _row(partial(verify_engine, server, name)) for name in names}
+    ask_graph = partial(verify_server, server, signed_by=signed_by)
+    graph = _row(ask_graph) if names else ask_graph().to_json()
+    engines = {name: _row(partial(verify_engine, server, name, signed_by=signed_by)) for name in names}
     states = [graph["ok"], *(row["ok"] for row in engines.values())]
     ok = True in states and False not in states
+    signature = signature_state(server, signed_by)
     if as_json:
-        print_json({**graph, "ok": ok, "engines": engines})
+        print_json({**graph, "ok": ok, "signature": signature, "engines": engines})
         return ok
+    print_signature(signature)
     click.echo("digests: ok")
     click.echo(_line("probe", graph))
     for name, row in engines.items():
@@ -85,9 +93,11 @@ def _verify_server(server: Path, as_json: bool) -> bool:
 
 
 def _row(check: Callable[[], ProbeReport]) -> dict[str, Any]:
-    """The row of a check; what has no place here is neither right nor wrong."""
+    """The row of a check; what has no place here is neither right nor wrong. A signature holds for all rows or none."""
     try:
         return check().to_json()
+    except SignatureError:
+        raise
     except (DeviceError, MissingDependencyError) as error:
         return {"ok": None, "reason": str(error)}
     except LcveError as error:
@@ -113,10 +123,13 @@ def _verify_pair(artifact: Path, as_json: bool, given: dict[str, Any]) -> bool:
         clips=given["verify_clips"],
         tolerance=given["tolerance"],
         engine=given["engine"],
+        signed_by=given["signed_by"],
         progress=StageProgress(),
     )
+    signature = signature_state(artifact / "server", given["signed_by"])
     if as_json:
-        print_json({**report.to_json(), "ok": report.ok})
+        print_json({**report.to_json(), "ok": report.ok, "signature": signature})
     else:
+        print_signature(signature)
         print_parity(report)
     return report.ok

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from lcve_deploy.artifact import Probe, Profile, Proof, read_engine, read_probe
+from lcve_deploy.artifact import Probe, Profile, Proof, PublicKey, read_engine, read_probe
 from lcve_deploy.artifact.engines import EngineRecord, check_engine, engine_folder, write_engine
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import ParityError
@@ -73,45 +73,59 @@ class ProbeReport:
         return {**dataclasses.asdict(self), "ok": self.ok}
 
 
-def verify_server(server: str | os.PathLike[str]) -> ProbeReport:
-    """The operator's check of the graph, without a key: digests, then the probe's answers.
+def verify_server(server: str | os.PathLike[str], *, signed_by: PublicKey | None = None) -> ProbeReport:
+    """The operator's check of the graph, without a key: signature, digests, then the probe's answers.
+
+    Args:
+        server: the folder with ``manifest.json``.
+        signed_by: the owner's public key, where it is pinned; without, no signature is checked.
 
     Raises:
         ArtifactError: a manifest that does not hold, or files that are not its own.
+        SignatureError: a key is pinned, and has not signed the manifest.
     """
-    session = open_session(server)
+    session = open_session(server, signed_by=signed_by)
     return probe_session(session, read_probe(Path(server), session.manifest), session.manifest.parity)
 
 
-def verify_engine(server: str | os.PathLike[str], name: str) -> ProbeReport:
+def verify_engine(server: str | os.PathLike[str], name: str, *, signed_by: PublicKey | None = None) -> ProbeReport:
     """The operator's check of an engine; its record then says what it showed, on this machine.
+
+    Args:
+        server: the folder with ``manifest.json``.
+        name: of the engine, which is outside the owner's signature.
+        signed_by: the owner's public key, where it is pinned.
 
     Raises:
         ArtifactError: no such engine, or files that are not its own.
+        SignatureError: a key is pinned, and has not signed the manifest.
         SessionError, MissingDependencyError: it cannot run here.
         WriteError: the record has to change, and cannot be written.
     """
     folder = Path(server)
     known = read_engine(folder, name)
-    report, record = ask_again(folder, name)
+    report, record = ask_again(folder, name, signed_by=signed_by)
     same = known.proof is not None and record.proof is not None and known.proof.device == record.proof.device
     if not same:  # where nothing changes, nothing is written: the folder may be read-only
         write_engine(engine_folder(folder, name), record)
     return report
 
 
-def ask_again(server: Path, name: str, *, budget: float | None = None) -> tuple[ProbeReport, EngineRecord]:
+def ask_again(
+    server: Path, name: str, *, budget: float | None = None, signed_by: PublicKey | None = None
+) -> tuple[ProbeReport, EngineRecord]:
     """Ask an engine the probe on this machine; the record comes back with what it showed, and is not written.
 
     Args:
         server: the folder with ``manifest.json``.
         name: of the engine.
         budget: largest ``|Δlogit|``, by default the one that it was built with.
+        signed_by: the owner's public key, where it is pinned.
 
     Raises:
-        ArtifactError, SessionError, MissingDependencyError: as of :func:`verify_engine`.
+        ArtifactError, SignatureError, SessionError, MissingDependencyError: as of :func:`verify_engine`.
     """
-    manifest, record = checked_manifest(server), read_engine(server, name)
+    manifest, record = checked_manifest(server, signed_by), read_engine(server, name)
     check_engine(server, record)
     session = open_engine(engine_folder(server, name), manifest, record, server=server)
     report, proof = prove_engine(session, read_probe(server, manifest), record, budget=budget)

@@ -17,6 +17,7 @@ from lcve_deploy.artifact import (
     EngineRecord,
     Manifest,
     Profile,
+    PublicKey,
     list_engines,
     read_engine,
     read_manifest,
@@ -79,6 +80,7 @@ def open_session(
     provider: str = "cpu",
     provider_options: Mapping[str, str] | None = None,
     threads: int | None = None,
+    signed_by: PublicKey | None = None,
 ) -> Session:
     """Open ``server/`` of an artifact, once all files have their digests.
 
@@ -89,14 +91,16 @@ def open_session(
         provider: of ONNX Runtime, for the graph itself: ``cpu``, ``cuda``, ``tensorrt``, ``tensorrt-rtx``.
         provider_options: as ONNX Runtime documents them.
         threads: threads of one inference on a CPU; by default the runtime's own choice.
+        signed_by: the owner's public key, where it is pinned; engines are outside his signature.
 
     Raises:
         ArtifactError: a manifest that does not hold, files that are not its own, or no such engine.
+        SignatureError: a key is pinned, and has not signed the manifest.
         SessionError: the runtime cannot open it, or the engine has not answered the probe on this machine.
         MissingDependencyError: the runtime is not installed.
     """
     folder = Path(server)
-    manifest = checked_manifest(folder)
+    manifest = checked_manifest(folder, signed_by)
     if engine is None:
         from lcve_deploy.runtime.onnxruntime import OnnxRuntimeSession
 
@@ -108,13 +112,14 @@ def open_session(
     return _open_proven(folder, manifest, read_engine(folder, engine), threads)
 
 
-def checked_manifest(server: Path) -> Manifest:
+def checked_manifest(server: Path, signed_by: PublicKey | None = None) -> Manifest:
     """The manifest of a server folder, once all files that it lists have their digests.
 
     Raises:
         ArtifactError: a manifest that does not hold, or files that are not its own.
+        SignatureError: a key is pinned, and has not signed the manifest.
     """
-    manifest = read_manifest(server)
+    manifest = read_manifest(server, signed_by)
     verify_files(server, manifest.files)
     return manifest
 

@@ -15,15 +15,18 @@ from typing import Final
 
 from lcve_deploy.artifact import (
     Manifest,
+    PublicKey,
     carry_probe,
     check_keyed,
     copy_files,
-    manifest_digest,
+    manifest_data,
+    parse_manifest,
     read_keyed,
-    read_manifest,
     read_probe,
+    record_of,
     relate,
     verify_files,
+    write_signature,
 )
 from lcve_deploy.artifact.delta import Delta, read_delta
 from lcve_deploy.artifact.digests import MANIFEST
@@ -64,6 +67,7 @@ def apply_delta(
     delta: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
+    signed_by: PublicKey | None = None,
     progress: Progress = silent,
 ) -> ApplyResult:
     """Write a server folder again as a delta says; it appears once it has answered the probe.
@@ -74,10 +78,12 @@ def apply_delta(
         server: the operator's folder; stays as it is.
         delta: ``rotation.safetensors``, as the owner sent it.
         output: folder to make; must not exist.
+        signed_by: the owner's public key, where it is pinned; it must have signed the old and the new manifest.
         progress: told of every step.
 
     Raises:
         ArtifactError: the server folder or the delta does not hold.
+        SignatureError: a key is pinned, and has not signed one of the manifests; nothing is written.
         MismatchError: the delta was made for another artifact.
         ParityError: the rotated model answers the probe wrongly; nothing is written.
         SessionError, MissingDependencyError: the rotated model cannot be opened; nothing is written.
@@ -86,8 +92,9 @@ def apply_delta(
     require_absent(output)
     root = Path(server)
     progress("reading the delta", 0, 1)
-    manifest, change = read_manifest(root), read_delta(Path(delta))
-    _check_belongs(root, manifest, change)
+    data = manifest_data(root, signed_by)
+    manifest, change = parse_manifest(data, root / MANIFEST), read_delta(Path(delta), signed_by)
+    _check_belongs(root, record_of([memoryview(data)]).sha256, manifest, change)
     verify_files(root, manifest.files, read=_CHANGED)
     progress("reading the delta", 1, 1)
     with new_folder(output) as stage:
@@ -102,8 +109,7 @@ def apply_delta(
     return ApplyResult(folder=Path(output), manifest=change.manifest, probe=report, engines=engines)
 
 
-def _check_belongs(root: Path, manifest: Manifest, delta: Delta) -> None:
-    digest = manifest_digest(root)
+def _check_belongs(root: Path, digest: str, manifest: Manifest, delta: Delta) -> None:
     if delta.base != digest:
         raise MismatchError(
             f"the delta was made for another artifact: it goes with the manifest {delta.base[:16]}..., the one of "
@@ -125,13 +131,14 @@ def _check_belongs(root: Path, manifest: Manifest, delta: Delta) -> None:
 
 
 def _write_changed(root: Path, stage: Path, manifest: Manifest, delta: Delta) -> None:
-    """Write keyed tensors, probe and manifest; the session checks their digests when it opens."""
+    """Write keyed tensors, probe, manifest and its signature; the session checks their digests when it opens."""
     old, binding = read_keyed(root), manifest.binding
     check_keyed(old, binding.geometry, manifest.classes)
     probe = carry_probe(read_probe(root, manifest), relate(old, delta.tensors, cubes=binding.geometry.cubes), binding)
     write_parts(stage / KEYED, rewritten(root / KEYED, delta.tensors))
     write_parts(stage / PROBE, rewritten(root / PROBE, {"clip": probe.clip, "logits": probe.logits}))
     (stage / MANIFEST).write_bytes(delta.manifest_data)
+    write_signature(stage, delta.signature)
 
 
 def _ask(stage: Path) -> ProbeReport:

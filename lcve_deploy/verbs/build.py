@@ -19,7 +19,15 @@ from typing import Final
 
 import numpy as np
 
-from lcve_deploy.artifact import EngineKind, EngineRecord, Manifest, manifest_digest, read_probe, record_files
+from lcve_deploy.artifact import (
+    EngineKind,
+    EngineRecord,
+    Manifest,
+    PublicKey,
+    manifest_digest,
+    read_probe,
+    record_files,
+)
 from lcve_deploy.artifact.digests import ENGINES
 from lcve_deploy.artifact.engines import Agreement, engine_folder, write_engine
 from lcve_deploy.artifact.manifest import MODEL
@@ -35,8 +43,9 @@ from lcve_deploy.parity import compare
 from lcve_deploy.precision import Precision
 from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime.batches import run_within
+from lcve_deploy.runtime.onnxruntime import OnnxRuntimeSession
 from lcve_deploy.runtime.probe import budget_of, prove_engine
-from lcve_deploy.runtime.session import PLAN, Provider, Session, checked_manifest, open_engine, open_session
+from lcve_deploy.runtime.session import PLAN, Provider, Session, checked_manifest, open_engine
 from lcve_deploy.tensorrt import find_tensorrt
 from lcve_deploy.verbs.versions import installed_versions
 
@@ -59,6 +68,7 @@ class BuildOptions:
         provider: execution provider, for ONNX Runtime.
         provider_options: as ONNX Runtime documents them.
         plan: how a TensorRT engine is built.
+        signed_by: the public key of the artifact's owner, where it is pinned; it is no part of the engine.
 
     Raises:
         ValueError: a budget that is not finite and above zero, or provider options with names of our own.
@@ -71,6 +81,7 @@ class BuildOptions:
     provider: Provider = Provider.CPU
     provider_options: Mapping[str, str] = field(default_factory=dict)
     plan: PlanOptions = field(default_factory=PlanOptions)
+    signed_by: PublicKey | None = None
 
     def __post_init__(self) -> None:
         if self.budget is not None and not (math.isfinite(self.budget) and self.budget > 0):
@@ -111,12 +122,13 @@ def build(
 
     Raises:
         ArtifactError: files that are not the manifest's.
+        SignatureError: a key is pinned, and has not signed the manifest.
         ParityError: the engine's logits are over its budget; nothing is kept.
         BuildError, SessionError, MissingDependencyError: it cannot be built or opened.
         ExistsError: there is an engine of that name.
     """
     folder = Path(server)
-    manifest = checked_manifest(folder)
+    manifest = checked_manifest(folder, options.signed_by)
     if clips is not None:
         manifest.binding.require(clips.binding, here="artifact", there="encrypted clip")
     _refuse_emulation(options)
@@ -302,7 +314,8 @@ def _agreement(
     Raises:
         ParityError: they are further apart than the budget.
     """
-    graph, stage, total = open_session(server), "comparing with the artifact's graph", len(clips.values)
+    graph = OnnxRuntimeSession(server / MODEL, session.manifest)  # whose digests, and signature, have been checked
+    stage, total = "comparing with the artifact's graph", len(clips.values)
     expected, received = [], []
     for done in range(total):
         progress(stage, done, total)

@@ -16,11 +16,13 @@ from lcve_deploy.artifact import (
     Manifest,
     Probe,
     TensorSpec,
+    manifest_data,
     manifest_digest,
     record_files,
     write_client,
     write_manifest,
     write_probe,
+    write_signature,
 )
 from lcve_deploy.artifact.manifest import MODEL
 from lcve_deploy.cipher import binding_of
@@ -41,6 +43,7 @@ from lcve_deploy.runtime.probe import probe_session
 from lcve_deploy.runtime.session import open_session
 from lcve_deploy.schedule import SALT_BYTES, derive_label_order, derive_orders
 from lcve_deploy.scrambling import scramble
+from lcve_deploy.signing import SigningKey
 from lcve_deploy.verbs.fastest import EngineChoice, Selection, build_fastest
 from lcve_deploy.verbs.verify import Clips, Remembered, comparison_clips, measure_parity
 from lcve_deploy.verbs.versions import installed_versions
@@ -68,6 +71,7 @@ class ExportOptions:
         verify_clips: videos to measure parity on; by default built-in ones.
         tolerance: largest ``|Δlogit|``; by default 1e-4 · max(1, logit scale).
         engine: to build in the artifact, calibrated and compared on the same clips as the graph.
+        signing_key: signs the manifest; by default nothing does.
     """
 
     checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
@@ -81,6 +85,7 @@ class ExportOptions:
     verify_clips: tuple[Path, ...] = ()
     tolerance: float | None = None
     engine: EngineChoice | None = None
+    signing_key: SigningKey | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +157,7 @@ def export(
         progress("asking the probe", 1, 1)
         progress("writing the manifest", 0, 1)
         manifest = dataclasses.replace(manifest, parity=report, files=record_files(server))
-        write_manifest(server, manifest)
+        _write_signed(server, manifest, options.signing_key)
         (stage / "client").mkdir()
         write_client(stage / "client", dataclasses.replace(client.settings, manifest_sha256=manifest_digest(server)))
         progress("writing the manifest", 1, 1)
@@ -164,6 +169,12 @@ def export(
         selection=selection,
         engine_parity=engine_parity,
     )
+
+
+def _write_signed(server: Path, manifest: Manifest, signing_key: SigningKey | None) -> None:
+    """Write the manifest, and its signature where there is a key for it."""
+    write_manifest(server, manifest)
+    write_signature(server, signing_key.sign(manifest_data(server)) if signing_key else None)
 
 
 def _build_engine(

@@ -115,9 +115,10 @@ def build_fastest(
     Raises:
         BuildError: no engine could be built and proven here.
         ArtifactError: files that are not the manifest's.
+        SignatureError: a key is pinned, and has not signed the manifest.
     """
     folder = Path(server)
-    manifest = checked_manifest(folder)
+    manifest = checked_manifest(folder, choice.options.signed_by)
     if clips is not None:
         manifest.binding.require(clips.binding, here="artifact", there="encrypted clip")
     options = [
@@ -157,9 +158,10 @@ def _fastest(tried: Sequence[Candidate]) -> EngineRecord:
     return min(proven)[2]
 
 
-def _existing(server: Path, name: str, budget: float | None) -> Candidate:
+def _existing(server: Path, options: BuildOptions) -> Candidate:
     """An engine from before, which answers the probe again."""
-    report, record = ask_again(server, name, budget=budget)
+    name = options.engine_name
+    report, record = ask_again(server, name, budget=options.budget, signed_by=options.signed_by)
     if not report.ok:
         reason = f"was there before, and is over the budget: max |Δlogit| {report.max_difference:.2e}"
         return Candidate(name=name, record=None, reason=reason)
@@ -170,7 +172,7 @@ def _try(server: Path, options: BuildOptions, clips: EncryptedClip | None, progr
     name = options.engine_name
     try:
         if name in list_engines(server):
-            return _existing(server, name, options.budget)
+            return _existing(server, options)
         record = build(
             server, options, clips=clips, progress=lambda stage, *steps: progress(f"{name}: {stage}", *steps)
         )

@@ -21,6 +21,7 @@ from lcve_deploy.artifact import (
     carry_probe,
     check_keyed,
     copy_files,
+    is_signed,
     list_engines,
     manifest_bytes,
     manifest_digest,
@@ -31,6 +32,7 @@ from lcve_deploy.artifact import (
     relate,
     verify_files,
     write_client,
+    write_signature,
 )
 from lcve_deploy.artifact.delta import Delta, write_delta
 from lcve_deploy.artifact.digests import MANIFEST
@@ -46,6 +48,7 @@ from lcve_deploy.outputs import new_folder, require_absent
 from lcve_deploy.progress import Progress, silent
 from lcve_deploy.rotation import SecretOrders, rotate_tensors
 from lcve_deploy.schedule import SALT_BYTES, derive_label_order, derive_orders
+from lcve_deploy.signing import SigningKey
 from lcve_deploy.verbs.verify import read_pair
 from lcve_deploy.verbs.versions import installed_versions
 
@@ -56,6 +59,7 @@ __all__ = ["RotateResult", "rotate", "rotate_delta"]
 
 _MADE_BY: Final = "lcve-deploy/rotate"
 _MIB: Final = 2**20
+_UNSIGNED_NOTE: Final = "the artifact was signed, and the rotated one is not: no signing key was given (--signing-key)"
 _PARITY_NOTE: Final = "the parity figures are those of the export; a rotation moves numbers and changes none"
 
 
@@ -83,6 +87,7 @@ class _Rotated:
     base: str
     manifest: Manifest
     manifest_data: bytes
+    signature: bytes | None
     settings: ClientSettings
     tensors: Mapping[str, npt.NDArray[Any]]
     files: Mapping[str, list[memoryview]]
@@ -95,6 +100,7 @@ def rotate(
     key: SecurityKey,
     new_key: SecurityKey | None = None,
     salt: bytes | None = None,
+    signing_key: SigningKey | None = None,
     progress: Progress = silent,
 ) -> RotateResult:
     """Write an artifact again under another key or salt; the folder appears whole or not at all.
@@ -107,6 +113,7 @@ def rotate(
         key: of the artifact.
         new_key: of the rotated artifact; by default the same key, with a new salt.
         salt: 16 public bytes, other than the artifact's; random by default.
+        signing_key: signs the new manifest; without, it is not signed, whether or not the old one was.
         progress: told of every step.
 
     Raises:
@@ -116,7 +123,7 @@ def rotate(
     """
     require_absent(output)
     root = Path(artifact)
-    rotated = _rotated(root, key, new_key or key, salt, progress)
+    rotated = _rotated(root, key, new_key or key, salt, signing_key, progress)
     with new_folder(output) as stage:
         server = stage / "server"
         server.mkdir()
@@ -124,9 +131,10 @@ def rotate(
         for name, parts in rotated.files.items():
             write_parts(server / name, parts)
         (server / MANIFEST).write_bytes(rotated.manifest_data)
+        write_signature(server, rotated.signature)
         _write_client(stage, rotated.settings)
         engines = _renewed(root / "server", server, progress)
-    return _result(output, rotated, engines)
+    return _result(root, output, rotated, engines)
 
 
 def rotate_delta(
@@ -136,6 +144,7 @@ def rotate_delta(
     key: SecurityKey,
     new_key: SecurityKey | None = None,
     salt: bytes | None = None,
+    signing_key: SigningKey | None = None,
     progress: Progress = silent,
 ) -> RotateResult:
     """Write what a rotation changes, and no more: ``rotation.safetensors`` and ``client/``.
@@ -149,6 +158,7 @@ def rotate_delta(
         key: of the artifact.
         new_key: of the rotated artifact; by default the same key, with a new salt.
         salt: 16 public bytes, other than the artifact's; random by default.
+        signing_key: signs the new manifest; without, it is not signed, whether or not the old one was.
         progress: told of every step.
 
     Raises:
@@ -156,7 +166,7 @@ def rotate_delta(
     """
     require_absent(output)
     root = Path(artifact)
-    rotated = _rotated(root, key, new_key or key, salt, progress)
+    rotated = _rotated(root, key, new_key or key, salt, signing_key, progress)
     with new_folder(output) as stage, _step(progress, "writing the delta"):
         write_delta(
             stage,
@@ -165,13 +175,21 @@ def rotate_delta(
                 manifest=rotated.manifest,
                 manifest_data=rotated.manifest_data,
                 tensors=rotated.tensors,
+                signature=rotated.signature,
             ),
         )
         _write_client(stage, rotated.settings)
-    return _result(output, rotated)
+    return _result(root, output, rotated)
 
 
-def _rotated(root: Path, key: SecurityKey, new_key: SecurityKey, salt: bytes | None, progress: Progress) -> _Rotated:
+def _rotated(
+    root: Path,
+    key: SecurityKey,
+    new_key: SecurityKey,
+    salt: bytes | None,
+    signing_key: SigningKey | None,
+    progress: Progress,
+) -> _Rotated:
     """All that changes. Digests are taken beside the work with keys and tensors, which takes as long."""
     server = root / "server"
     with ThreadPoolExecutor(max_workers=1) as beside:
@@ -198,6 +216,7 @@ def _rotated(root: Path, key: SecurityKey, new_key: SecurityKey, salt: bytes | N
         base=manifest_digest(server),
         manifest=manifest,
         manifest_data=data,
+        signature=signing_key.sign(data) if signing_key else None,
         settings=dataclasses.replace(client.settings, binding=binding, manifest_sha256=digest),
         tensors=moved,
         files={KEYED: keyed, PROBE: answers},
@@ -271,8 +290,12 @@ def _write_client(stage: Path, settings: ClientSettings) -> None:
     write_client(stage / "client", settings)
 
 
-def _result(output: str | os.PathLike[str], rotated: _Rotated, engines: tuple[Renewed, ...] = ()) -> RotateResult:
-    return RotateResult(folder=Path(output), manifest=rotated.manifest, notes=(_PARITY_NOTE,), engines=engines)
+def _result(
+    root: Path, output: str | os.PathLike[str], rotated: _Rotated, engines: tuple[Renewed, ...] = ()
+) -> RotateResult:
+    unsigned = rotated.signature is None and is_signed(root / "server")
+    notes = (_PARITY_NOTE, _UNSIGNED_NOTE) if unsigned else (_PARITY_NOTE,)
+    return RotateResult(folder=Path(output), manifest=rotated.manifest, notes=notes, engines=engines)
 
 
 @contextmanager

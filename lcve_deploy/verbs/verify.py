@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.artifact import Manifest, manifest_digest, read_engine, read_manifest
+from lcve_deploy.artifact import Manifest, PublicKey, manifest_data, parse_manifest, read_engine, record_of
+from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.artifact.manifest import MODEL
 from lcve_deploy.cipher import encrypt
 from lcve_deploy.client import Client
@@ -44,6 +45,7 @@ def verify(
     clips: Sequence[str | os.PathLike[str]] = (),
     tolerance: float | None = None,
     engine: str | None = None,
+    signed_by: PublicKey | None = None,
     progress: Progress = silent,
 ) -> ParityReport:
     """Compare an artifact's logits on encrypted clips with the plain model's, controls included.
@@ -57,18 +59,19 @@ def verify(
         tolerance: largest ``|Δlogit|``; by default the one that the artifact was exported with, or the
             engine's budget.
         engine: to compare in place of the graph; its controls must miss by three budgets.
+        signed_by: the owner's public key, where it is pinned.
         progress: told of every step.
 
     Raises:
-        ArtifactError, CheckpointError, MismatchError, VideoError: see the parts.
+        ArtifactError, SignatureError, CheckpointError, MismatchError, VideoError: see the parts.
     """
     from lcve_deploy.exporters.checkpoints import CheckpointOptions, load_checkpoint
     from lcve_deploy.exporters.onnx import read_heads
     from lcve_deploy.exporters.original import reference_for
 
     root, path = Path(artifact), Path(checkpoint)
-    client = paired_client(root, key)
-    session = open_session(root / "server", engine=engine)
+    client = paired_client(root, key, signed_by)
+    session = open_session(root / "server", engine=engine, signed_by=signed_by)
     known, geometry = options or CheckpointOptions(), client.settings.binding.geometry
     if not path.is_dir():  # a folder says all this itself
         known = dataclasses.replace(
@@ -96,28 +99,31 @@ def verify(
     )
 
 
-def paired_client(artifact: Path, key: SecurityKey) -> Client:
+def paired_client(artifact: Path, key: SecurityKey, signed_by: PublicKey | None = None) -> Client:
     """The client side of an artifact, once it is certain that it belongs to the server side.
 
     Raises:
         ArtifactError, MismatchError: it does not, or one of them does not hold.
+        SignatureError: a key is pinned, and has not signed the manifest.
     """
-    return read_pair(artifact, key)[1]
+    return read_pair(artifact, key, signed_by)[1]
 
 
-def read_pair(artifact: Path, key: SecurityKey) -> tuple[Manifest, Client]:
+def read_pair(artifact: Path, key: SecurityKey, signed_by: PublicKey | None = None) -> tuple[Manifest, Client]:
     """What both sides of an artifact say, once it is certain that they belong together.
 
     Raises:
         ArtifactError, MismatchError: it does not, or one of them does not hold.
+        SignatureError: a key is pinned, and has not signed the manifest.
     """
     if (artifact / "manifest.json").is_file():
         raise ArtifactError(
             f"{artifact} is the server's side alone; with a key, both sides are needed", hint=f"pass {artifact.parent}"
         )
     client = Client.open(artifact / "client", key)
-    manifest = read_manifest(artifact / "server")
-    if manifest_digest(artifact / "server") != client.settings.manifest_sha256:
+    data = manifest_data(artifact / "server", signed_by)
+    manifest = parse_manifest(data, artifact / "server" / MANIFEST)
+    if record_of([memoryview(data)]).sha256 != client.settings.manifest_sha256:
         raise MismatchError(
             f"the manifest of {artifact / 'server'} is not the one that {artifact / 'client'} was made with",
             hint="use server and client folders of the same export",
