@@ -1,6 +1,6 @@
 """What a strongly typed graph answers on hardware of its type, computed here.
 
-No CPU engine here multiplies in bf16, and some compute an fp16 graph in float32, which flatters it.
+Few CPUs multiply in bf16 and fewer in fp16, and some engines compute such a graph in float32, which flatters it.
 Here every low value is computed in float32 from its low inputs and then rounded, as matrix units do
 that add up in float32.
 """

@@ -26,9 +26,10 @@ from lcve_deploy.errors import (
     ParityError,
     SessionError,
 )
-from lcve_deploy.precision import Precision
+from lcve_deploy.precision import BUDGETS, Precision
 from lcve_deploy.runtime import ProbeReport
 from lcve_deploy.runtime.batches import run_within
+from lcve_deploy.runtime.openvino import OpenVinoSession
 from lcve_deploy.runtime.session import Provider
 from lcve_deploy.verbs.build import BuildOptions, build
 from lcve_deploy.verbs.fastest import EngineChoice, build_fastest
@@ -232,14 +233,56 @@ def test_int8_without_clips_says_what_to_pass(server: Path) -> None:
     assert not (server / "engines").exists()
 
 
-def test_a_type_that_the_cpu_does_not_have_is_an_error_and_no_slow_engine(server: Path) -> None:
+def cpu_has(precision: Precision) -> bool:
     import openvino
 
-    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        assert build(server, dataclasses.replace(OPENVINO, precision=Precision.BF16)).proof
+    return precision.upper() in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@pytest.mark.parametrize("precision", [Precision.BF16, Precision.FP16])
+def test_a_type_that_the_cpu_does_not_have_is_an_error_and_no_slow_engine(
+    artifact: Path, key: SecurityKey, clip: np.ndarray, precision: Precision
+) -> None:
+    options = dataclasses.replace(OPENVINO, precision=precision)
+    if cpu_has(precision):
+        record = build(artifact / "server", options)
+        error = np.abs(logits_of(artifact, key, clip, record.name) - TINY.logits).max()
+        assert 1e-5 < error <= BUDGETS[precision] * max(1.0, np.abs(TINY.logits).max())
     else:
-        with pytest.raises(SessionError, match="expected OpenVINO to compute with bf16"):
-            build(server, dataclasses.replace(OPENVINO, precision=Precision.BF16))
+        with pytest.raises(SessionError, match=f"expected OpenVINO to compute with {precision}"):
+            build(artifact / "server", options)
+        assert not (artifact / "server/engines").exists()
+
+
+def test_a_type_that_openvino_would_emulate_is_refused(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it does with bf16 on CPUs that have AVX-512 without it."""
+    import openvino
+
+    monkeypatch.setattr(openvino.Core, "get_property", lambda *asked: ["FP32", "INT8"])
+    with pytest.raises(SessionError, match=r"compute with bf16, .* (OpenVINO would emulate it|it takes f32)$"):
+        build(server, dataclasses.replace(OPENVINO, precision=Precision.BF16))
+
+
+def test_a_type_that_openvino_takes_by_itself_is_refused(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a hint that is lost would do: float32 becomes bf16 where the CPU has it, and nothing else changes."""
+    import openvino
+
+    real = openvino.Core.compile_model
+    monkeypatch.setattr(openvino.Core, "compile_model", lambda core, graph, device, told: real(core, graph, device))
+    if cpu_has(Precision.BF16):
+        with pytest.raises(SessionError, match=r"expected OpenVINO to compute with fp32, .* it takes bf16"):
+            build(server, OPENVINO)
+    else:
+        assert build(server, OPENVINO).proof
+
+
+def test_openvino_opens_no_graph_of_another_precision(server: Path, encrypted: EncryptedClip) -> None:
+    record = build(server, dataclasses.replace(OPENVINO, precision=Precision.INT8), clips=encrypted)
+    graph, manifest = engine_folder(server, record.name) / "model.onnx", read_manifest(server)
+    with pytest.raises(SessionError, match=r"expected OpenVINO to compute with fp32, .* it takes f32, i8"):
+        OpenVinoSession(graph, manifest, precision=Precision.FP32)
+    with pytest.raises(SessionError, match=r"expected OpenVINO to compute with int8, .* it takes f32$"):
+        OpenVinoSession(server / "model.onnx", manifest, precision=Precision.INT8)
 
 
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt", "tensorrt-rtx"])
@@ -377,15 +420,15 @@ def test_a_clip_of_another_artifact_is_refused_before_anything_is_built(server: 
 def test_the_fastest_within_the_budget_is_kept(
     server: Path, encrypted: EncryptedClip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Times are made up, so that the choice can be known: int8 is quickest and over the budget."""
-    times = {"onnxruntime-fp32": 9.0, "openvino-fp32": 5.0, "onnxruntime-int8": 1.0, "openvino-int8": 1.0}
+    """Times are made up, so that the choice can be known: what is quicker than float32 is over the budget."""
+    times = {"onnxruntime-fp32": 9.0, "openvino-fp32": 5.0}
     from lcve_deploy.verbs import build as verb
 
     real = verb.prove_engine
 
     def timed(session: object, probe: object, record: EngineRecord) -> object:
         report, proof = real(session, probe, record)
-        return report, dataclasses.replace(proof, milliseconds=times[record.name])
+        return report, dataclasses.replace(proof, milliseconds=times.get(record.name, 1.0))
 
     monkeypatch.setattr(verb, "prove_engine", timed)
     choice = EngineChoice(
@@ -397,8 +440,11 @@ def test_the_fastest_within_the_budget_is_kept(
     assert selection.fastest.name == "openvino-fp32"
     assert list_engines(server) == ("openvino-fp32",)
     reasons = {candidate.name: candidate.reason for candidate in selection.candidates}
-    assert "answers the probe wrongly" in reasons["onnxruntime-int8"]
+    for name in ("onnxruntime-int8", "openvino-int8"):
+        assert "answers the probe wrongly" in reasons[name]
     assert reasons["onnxruntime-bf16"]
+    has_bf16 = cpu_has(Precision.BF16)
+    assert ("answers the probe wrongly" if has_bf16 else "to compute with bf16") in reasons["openvino-bf16"]
 
 
 def test_the_fastest_of_what_was_there_stays(server: Path) -> None:

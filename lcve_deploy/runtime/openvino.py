@@ -19,7 +19,22 @@ from lcve_deploy.runtime.session import check_clip
 __all__ = ["OpenVinoSession"]
 
 _TYPES: Final = {Precision.FP32: "f32", Precision.BF16: "bf16", Precision.FP16: "f16", Precision.INT8: "f32"}
-"""The type that OpenVINO computes with; an int8 graph says itself what is int8."""
+"""What OpenVINO is told; untold, it takes bf16 where the CPU has it. An int8 graph says itself what is int8."""
+
+_EXECUTED: Final = {
+    Precision.FP32: {"f32"},
+    Precision.BF16: {"bf16"},
+    Precision.FP16: {"f16"},
+    Precision.INT8: {"i8", "f32"},  # attention and what a key moves stay float32
+}
+"""Types of the matrix products in what OpenVINO then executes."""
+
+_PRODUCTS: Final = ("FullyConnected", "MatMul", "ScaledDotProductAttention")
+_FUSED: Final = "Subgraph"
+"""Layers of OpenVINO that are matrix products, and one that can have some in it."""
+
+_FIELDS: Final = ("layerType", "originalLayersNames", "runtimePrecision")
+"""What OpenVINO says of a layer that it executes."""
 
 _SHORT: Final = {"uint8": "u8", "float32": "f32"}
 
@@ -57,11 +72,13 @@ class OpenVinoSession:
         wanted = {"INFERENCE_PRECISION_HINT": _TYPES[precision], "PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
             wanted["INFERENCE_NUM_THREADS"] = str(threads)
+        core = openvino.Core()
         try:
-            model = openvino.Core().compile_model(graph, "CPU", wanted)
+            model = core.compile_model(graph, "CPU", wanted)
         except RuntimeError as error:
             raise SessionError(f"OpenVINO cannot open {graph}: {error}") from None
-        _require_type(model.get_property("INFERENCE_PRECISION_HINT").to_string(), precision)
+        _require_executed(model, precision)
+        _require_capability(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"), precision)
         self._check_graph(model)
         self._request, self._lock = model.create_infer_request(), threading.Lock()
 
@@ -100,10 +117,32 @@ def _shape(port: Any) -> tuple[int | None, ...]:
     return tuple(None if size.is_dynamic else size.get_length() for size in port.partial_shape)
 
 
-def _require_type(used: str, precision: Precision) -> None:
-    """OpenVINO takes float32, without a word, where the CPU does not have the type."""
-    if used != _TYPES[precision]:
+def _require_executed(model: Any, precision: Precision) -> None:
+    """OpenVINO takes another type, without a word, where the CPU does not have the one that it was told."""
+    used = _product_types(model)
+    if used != _EXECUTED[precision]:
         raise SessionError(
-            f"expected OpenVINO to compute with {precision}, but on this CPU, {cpu_name()}, it takes {used}",
+            f"expected OpenVINO to compute with {precision}, but on this CPU, {cpu_name()}, it takes "
+            f"{', '.join(sorted(used))}",
             hint="this CPU does not have the type; choose another precision",
         )
+
+
+def _require_capability(capabilities: list[str], precision: Precision) -> None:
+    """OpenVINO emulates bf16, without a word, on CPUs that have AVX-512 without it."""
+    if precision.upper() not in capabilities:
+        raise SessionError(
+            f"expected OpenVINO to compute with {precision}, but this CPU, {cpu_name()}, does not have it, and "
+            "OpenVINO would emulate it",
+            hint="choose another precision",
+        )
+
+
+def _product_types(model: Any) -> set[str]:
+    """Types of all matrix products, as OpenVINO says of the layers that it executes."""
+    types = set()
+    for node in model.get_runtime_model().get_ops():
+        kind, names, used = (node.get_rt_info()[field].astype(str) for field in _FIELDS)
+        if kind in _PRODUCTS or (kind == _FUSED and "MatMul" in names):
+            types.add(used)
+    return types
