@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from lcve_deploy.attacks.page import CAUTION
 from lcve_deploy.exporters.checkpoints.outer import load_outer_weights
 from lcve_deploy.schedule import derive_orders
 
-from .conftest import GEOMETRY, ORACLE, ORACLES, SALT, run_error, run_lcve, run_ok
+from .conftest import GEOMETRY, ORACLE, ORACLES, SALT, run_error, run_ok
 
 REFERENCE = ORACLES["v1_model_args"].path
 CLIP = ORACLE / "clip_8x32x32.npy"
@@ -183,13 +182,13 @@ def test_a_reference_of_another_width_or_cube_is_refused(exported: Path, tmp_pat
     assert "no cube embedding" in error
 
 
-def test_a_changed_artifact_is_refused(artifact: Path, tmp_path: Path) -> None:
-    with (artifact / "server/keyed.safetensors").open("r+b") as file:
-        file.seek(-1, 2)
-        file.write(b"\x00\x01"[:1])
-    shutil.copy(artifact / "server/keyed.safetensors", tmp_path)
-    result = run_lcve("audit", artifact / "server", "-o", tmp_path / "audit.html")
-    assert result.exit_code in (0, 1)
+def test_under_a_pin_an_unsigned_artifact_is_refused(exported: Path, tmp_path: Path) -> None:
+    run_ok("keygen", "--signing", "-o", tmp_path / "signing.pem")
+    pin = ("--signed-by", tmp_path / "signing.pub")
+    assert "not signed" in run_error("audit", exported / "server", *pin, "-o", tmp_path / "audit.html")
+
+
+def test_a_damaged_artifact_is_refused(artifact: Path, tmp_path: Path) -> None:
     (artifact / "server/keyed.safetensors").write_bytes(b"")
     assert "keyed.safetensors has 0 bytes" in run_error("audit", artifact / "server", "-o", tmp_path / "b.html")
 

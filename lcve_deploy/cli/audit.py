@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lcve_deploy.cli.options import AnyPath, as_json
+from lcve_deploy.cli.options import AnyPath, as_json, signed_by_option
 from lcve_deploy.cli.show import StageProgress, print_json
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ __all__ = ["command"]
 @click.option("--key", "key_file", type=AnyPath, help="Key file: to score, and to encrypt what he is said to know.")
 @click.option("--other-key", "other_key_file", type=AnyPath, help="Key file of --other.  [default: the same key]")
 @click.option("-o", "--output", type=AnyPath, help="Page to write, HTML.  [default: SERVER-audit.html]")
+@signed_by_option
 @as_json
 def command(server: Path, output: Path | None, as_json: bool, **given: Any) -> None:
     """Run the attacks on SERVER that an operator or a thief could run, and say what they recover.

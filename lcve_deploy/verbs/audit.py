@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from lcve_deploy.artifact import Manifest, check_keyed, read_keyed
+from lcve_deploy.artifact import Manifest, PublicKey, check_keyed, read_keyed
 from lcve_deploy.attacks.clips import same_clip
 from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Tensors
 from lcve_deploy.attacks.pictures import put_in_order
@@ -51,6 +51,7 @@ class AuditInputs:
         other: server folder of another artifact of the same model; with the key, by default this one rotated.
         key: of the artifact; scores, and plays the victim.
         other_key: of the other artifact; by default the same.
+        signed_by: public key that must have signed both artifacts; by default signatures are not checked.
     """
 
     reference: Path_ | None = None
@@ -59,6 +60,7 @@ class AuditInputs:
     other: Path_ | None = None
     key: SecurityKey | None = None
     other_key: SecurityKey | None = None
+    signed_by: PublicKey | None = None
 
 
 def audit(server: Path_, inputs: AuditInputs | None = None, *, progress: Progress = silent) -> AuditReport:
@@ -73,10 +75,11 @@ def audit(server: Path_, inputs: AuditInputs | None = None, *, progress: Progres
         ArtifactError: the server folder does not hold, or has no keyed file.
         CheckpointError, EncryptedClipError, VideoError: an input that cannot be read.
         MismatchError: a key, clip or artifact that does not belong to this artifact.
+        SignatureError: a key is pinned, and has not signed an artifact.
     """
     inputs, folder = inputs or AuditInputs(), Path(server)
     progress("reading", 0, 1)
-    manifest, tensors = _read_artifact(folder)
+    manifest, tensors = _read_artifact(folder, inputs.signed_by)
     victim = _Victim(manifest, inputs.key) if inputs.key else None
     ciphertexts = _read_ciphertexts(inputs.ciphertexts, manifest)
     case = _case(manifest, tensors, inputs, ciphertexts, victim)
@@ -115,8 +118,8 @@ class _Victim:
         return SecretOrders(clip=self.orders, labels=self.labels)
 
 
-def _read_artifact(folder: Path) -> tuple[Manifest, Tensors]:
-    manifest = checked_manifest(folder)
+def _read_artifact(folder: Path, signed_by: PublicKey | None) -> tuple[Manifest, Tensors]:
+    manifest = checked_manifest(folder, signed_by)
     tensors = read_keyed(folder)
     check_keyed(tensors, manifest.binding.geometry, manifest.classes)
     return manifest, tensors
@@ -212,7 +215,7 @@ def _other(
     if inputs.other is None and victim and inputs.key:
         stranger = _rotated_victim(manifest, inputs.key, victim)
         return rotate_tensors(tensors, victim.secrets(), stranger.secrets()), _relation(victim.truth, stranger.truth)
-    other_manifest, other = _read_artifact(Path(inputs.other or ""))
+    other_manifest, other = _read_artifact(Path(inputs.other or ""), inputs.signed_by)
     if (other_manifest.binding.geometry, other_manifest.classes) != (manifest.binding.geometry, manifest.classes):
         raise MismatchError(
             f"{inputs.other} takes {other_manifest.binding.geometry} and has {other_manifest.classes} classes, the "
