@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, Self, final
 
 from lcve_deploy.errors import ExistsError, KeyFileError, WriteError
+from lcve_deploy.inputs import require_file
 
 __all__ = ["KeyFileWarning", "SecurityKey"]
 
@@ -76,16 +77,14 @@ class SecurityKey:
         """Read a key file; warns when group or others can read it.
 
         Raises:
-            KeyFileError: not a key file, or a damaged one.
+            KeyFileError: not a key file, a damaged one, or no regular file.
             FileNotFoundError: there is no such file.
         """
-        try:
-            with open(path, "rb") as file:
-                mode = os.fstat(file.fileno()).st_mode
-                data = file.read(_FILE_BYTES + 1)
-                size = max(len(data), os.fstat(file.fileno()).st_size)
-        except IsADirectoryError:
-            raise KeyFileError(f"expected a key file, received a folder: {path}") from None
+        require_file(path, "a key file", KeyFileError)
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            data = file.read(_FILE_BYTES + 1)
+            size = max(len(data), os.fstat(file.fileno()).st_size)
         if data.startswith(_MAGIC) and size > _FILE_BYTES:
             raise KeyFileError(f"a key file has {_FILE_BYTES} bytes, received {size}: {path}")
         try:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from lcve_deploy.artifact.manifest import FORMAT, Manifest, parse_manifest
 from lcve_deploy.errors import ArtifactError, WriteError
+from lcve_deploy.inputs import check_safetensors
 
 __all__ = ["DELTA", "Delta", "is_delta", "read_delta", "write_delta"]
 
@@ -69,9 +70,10 @@ def is_delta(path: Path) -> bool:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_safetensors(path, "a key rotation", ArtifactError)
         with safe_open(path, framework="numpy") as file:
             return (file.metadata() or {}).get("kind") == _KIND
-    except (SafetensorError, OSError):
+    except (SafetensorError, ArtifactError, OSError):
         return False
 
 
@@ -84,6 +86,7 @@ def read_delta(path: Path) -> Delta:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_safetensors(path, "a key rotation", ArtifactError, hint=_HINT)
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             _check_metadata(path, metadata)

@@ -12,6 +12,7 @@ from lcve_deploy.cli.options import AnyPath, as_json
 from lcve_deploy.cli.show import print_json, printable
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import LcveError
+from lcve_deploy.inputs import require_file
 
 __all__ = ["command"]
 
@@ -43,6 +44,7 @@ def _describe(path: Path) -> Lines:
         raise LcveError(f"{path} is no artifact: it has neither server/ nor client/, nor is it one of them")
     if not path.exists():
         raise LcveError(f"there is nothing at {path}")
+    require_file(path, "a file or folder of this package", LcveError)
     with path.open("rb") as file:
         is_key = file.read(8) == b"LCVEKEY1"
     if is_key:
