@@ -17,6 +17,7 @@ __all__ = ["Arrays", "assemble", "block_count", "require_finite", "sinusoid_tabl
 Arrays = Mapping[str, npt.NDArray[np.floating]]
 
 _NAMED_AT_MOST = 12
+_BLOCK_ROWS = 1024
 
 
 def assemble(source: Arrays, rules: Sequence[Rule], config: TransformerConfig) -> dict[str, npt.NDArray[np.floating]]:
@@ -84,8 +85,12 @@ def sinusoid_table(positions: int, width: int) -> npt.NDArray[np.float32]:
     Source: VideoMAE, ``get_sinusoid_encoding_table``.
     """
     column = np.arange(width)
-    angle = np.arange(positions)[:, None] / np.power(10000.0, 2 * (column // 2) / width)
-    return np.where(column % 2 == 0, np.sin(angle), np.cos(angle)).astype(np.float32)
+    table = np.empty((positions, width), np.float32)
+    for first in range(0, positions, _BLOCK_ROWS):  # what is made on the way takes no memory to speak of
+        rows = np.arange(first, min(first + _BLOCK_ROWS, positions))
+        angle = rows[:, None] / np.power(10000.0, 2 * (column // 2) / width)
+        table[rows] = np.where(column % 2 == 0, np.sin(angle), np.cos(angle))
+    return table
 
 
 def _expand(rule: Rule, source: Arrays, depth: int) -> list[tuple[str, tuple[str, ...]]]:
