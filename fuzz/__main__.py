@@ -43,7 +43,7 @@ def fuzz(name: str, seconds: int) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
     known = set(findings.iterdir())
     with tempfile.TemporaryDirectory(prefix="fuzz-") as temporary:
-        ended = subprocess.run(  # noqa: S603
+        ended = subprocess.run(
             [
                 *(sys.executable, "-m", "fuzz.harness", name, str(findings), str(new), str(CORPUS / name)),
                 f"-max_total_time={seconds}",

@@ -17,7 +17,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["lcve_deploy", "safetensors", "torch._weights_only_unpickler", "numpy.lib"]):
-    import torch._weights_only_unpickler  # noqa: F401
+    import torch._weights_only_unpickler
     import torch.serialization  # noqa: F401
 
     import lcve_deploy.exporters.checkpoints  # noqa: F401
@@ -37,11 +37,11 @@ def main() -> None:
         place.mkdir()
         try:
             run(name, place, data)
-        except Exception as error:  # noqa: BLE001 (this is what is looked for)
+        except Exception as error:
             _keep(error, findings, data)
 
     def custom_mutator(data: bytes, max_size: int, seed: int) -> bytes:
-        chance = random.Random(seed)  # noqa: S311
+        chance = random.Random(seed)
         if chance.random() < 0.2:
             return atheris.Mutate(data, max_size)
         for _ in range(chance.choice((1, 1, 1, 2, 4))):

@@ -184,6 +184,8 @@ def _mutate_tensors(header: bytes, chance: random.Random) -> bytes:
         tensors = json.loads(header)
     except (ValueError, RecursionError):
         return mutate_bytes(header, chance)
+    if not isinstance(tensors, dict):
+        return mutate_json(header, chance)
     names = [name for name, entry in tensors.items() if isinstance(entry, dict) and "shape" in entry]
     if not names:
         return mutate_json(header, chance)
@@ -274,7 +276,7 @@ def mutate_torch(data: bytes, chance: random.Random) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = {name: archive.read(name) for name in archive.namelist()}
-    except (zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError, RuntimeError, OSError, EOFError, OverflowError):
+    except (zipfile.BadZipFile, zlib.error, ValueError, RuntimeError, OSError, EOFError, OverflowError):
         return mutate_bytes(data, chance)
     name = next((name for name in entries if name.endswith("data.pkl")), "")
     if name and chance.random() < 0.85:

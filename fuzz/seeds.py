@@ -163,8 +163,8 @@ def arrays() -> Iterator[tuple[str, bytes]]:
     """A clip and logits as ``.npy``."""
     chance = np.random.default_rng(0)
     for name, array in (
-        ("seed-clip", chance.integers(0, 256, GEOMETRY.clip_shape, np.uint8)),
-        ("seed-logits", chance.standard_normal((2, 5)).astype(np.float32)),
+        ("array", chance.integers(0, 256, GEOMETRY.clip_shape, np.uint8)),
+        ("logits", chance.standard_normal((2, 5)).astype(np.float32)),
     ):
         memory = io.BytesIO()
         np.save(memory, array)
@@ -224,7 +224,7 @@ def main() -> None:
             "checkpoint": checkpoints(),
             "folder": folders(),
             "video": videos(),
-            "array": arrays(),
+            **{name: [(f"seed-{name}", data)] for name, data in arrays()},
             "clip": clips(Path(place), key),
             **{name: [(f"seed-{name}", data)] for name, data in artifact(Path(place), key).items()},
         }

@@ -109,7 +109,8 @@ def _probe(place: Path, data: bytes) -> object:
 
 
 def _keyed(place: Path, data: bytes) -> object:
-    return {name: tensor.sum() for name, tensor in read_keyed(_written(place / "keyed.safetensors", data).parent).items()}
+    tensors = read_keyed(_written(place / "keyed.safetensors", data).parent)
+    return {name: tensor.sum() for name, tensor in tensors.items()}
 
 
 def _checkpoint(place: Path, data: bytes) -> object:
@@ -145,6 +146,11 @@ def _video(place: Path, data: bytes) -> object:
     return read_clips(path.parent if image else path, PREPROCESS, GEOMETRY)
 
 
+def _logits(place: Path, data: bytes) -> object:
+    _written(place / "client.json", _seed("client"))
+    return Client.open(place, SecurityKey(SECRET)).read_logits(_written(place / "logits.npy", data))
+
+
 def _array(place: Path, data: bytes) -> object:
     return read_clips(_written(place / "clip.npy", data), PREPROCESS, GEOMETRY)
 
@@ -159,6 +165,7 @@ TARGETS: Final[dict[str, Target]] = {
     "probe": Target(read=_probe, mutate=mutators.mutate_safetensors),
     "keyed": Target(read=_keyed, mutate=mutators.mutate_safetensors),
     "array": Target(read=_array, mutate=mutators.mutate_npy),
+    "logits": Target(read=_logits, mutate=mutators.mutate_npy),
     "checkpoint": Target(read=_checkpoint, mutate=mutators.mutate_torch),
     "folder": Target(read=_folder, mutate=mutators.mutate_folder),
     "video": Target(read=_video, mutate=mutators.mutate_bytes),
