@@ -14,8 +14,9 @@ import io
 import pickle
 import pickletools
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 
@@ -30,6 +31,8 @@ _LEGACY_PICKLES: Final = 5  # magic number, version, system, content, names of t
 _END_BYTES: Final = 22
 _END_MAGIC: Final = b"PK\x05\x06"
 _SPARE_ITEMS: Final = 2**20
+_DEEPEST: Final = 500
+_FILLING: Final = frozenset({"APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD"})
 
 _GLOBALS: Final = frozenset(
     {
@@ -97,65 +100,83 @@ def _check_archive(path: Path, archive: zipfile.ZipFile) -> None:
         raise ValueError("records that are compressed; torch.save compresses none")
 
 
-def _check_pickle(file: BinaryIO) -> None:
-    """Check every name that a pickle takes, and what its values come to when they are written out in full.
+class _Value(NamedTuple):
+    """What is known of a value that a pickle would make.
 
-    A value can stand in many places of another one, and so on: then a few instructions make a value
-    that to compare, show or hash takes for ever.
+    Args:
+        items: how many values it has within when it is written out in full.
+        depth: how many are within each other.
+        said: a text, or the name of a global; of a tuple, what is said of its last entry.
     """
-    stack, marks, memo = _Stack(), list[_Stack](), dict[int, int]()
+
+    items: int = 1
+    depth: int = 1
+    said: str = ""
+
+
+def _check_pickle(file: BinaryIO) -> None:
+    """Check every name that a pickle takes, every text that it encodes, and how large its values come to be.
+
+    A value can stand in many places of another one, and so on: then a few instructions make a key
+    whose hash takes for ever. One that is nested deep enough overruns the stack of the interpreter.
+    """
+    stack, marks, memo = list[_Value](), list[list[_Value]](), dict[int, _Value]()
     for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-        if opcode.name == "GLOBAL":
-            _check_global(str(argument))
         if opcode.name == "MARK":
             marks.append(stack)
-            stack = _Stack()
+            stack = []
         elif opcode.name in ("BINPUT", "LONG_BINPUT"):
-            memo[int(argument or 0)] = stack.top()
+            memo[int(argument or 0)] = stack[-1] if stack else _Value()
         elif opcode.name in ("BINGET", "LONG_BINGET"):
-            stack.push(memo.get(int(argument or 0), 1))
+            stack.append(memo.get(int(argument or 0), _Value()))
         else:
-            stack = _follow(opcode, stack, marks)
-        if stack.top() > _SPARE_ITEMS + 16 * count:
+            stack = _follow(opcode, argument, stack, marks)
+        if stack and (stack[-1].items > _SPARE_ITEMS + 16 * count or stack[-1].depth > _DEEPEST):
             raise pickle.UnpicklingError("values within values that come to more than any checkpoint has")
 
 
-class _Stack(list[int]):
-    """For each value on the stack of a pickle, how many items it has when it is written out in full."""
-
-    def top(self) -> int:
-        return self[-1] if self else 0
-
-    def push(self, items: int) -> None:
-        self.append(items)
-
-    def take(self, count: int) -> int:
-        """Take values off; returns their items."""
-        first = max(len(self) - count, 0)
-        items = sum(self[first:])
-        del self[first:]
-        return items
-
-
-def _follow(opcode: pickletools.OpcodeInfo, stack: _Stack, marks: list[_Stack]) -> _Stack:
+def _follow(
+    opcode: pickletools.OpcodeInfo, argument: object, stack: list[_Value], marks: list[list[_Value]]
+) -> list[_Value]:
     """The stack after an instruction that takes values and leaves at most one that has them all."""
-    items = 0
-    before = opcode.stack_before
+    before, taken = opcode.stack_before, list[_Value]()
     if pickletools.markobject in before:
-        items += sum(stack)
-        stack = marks.pop() if marks else _Stack()
+        taken, stack = stack, marks.pop() if marks else []
         before = before[: before.index(pickletools.markobject)]
-    items += stack.take(len(before))
+    first = max(len(stack) - len(before), 0)
+    stack, taken = stack[:first], [*stack[first:], *taken]
+    if opcode.name == "REDUCE":
+        _check_call(taken)
     if opcode.stack_after:
-        stack.push(1 if opcode.name == "BINPERSID" else items + 1)
+        stack.append(_made(opcode.name, argument, taken))
     return stack
 
 
-def _check_global(argument: str) -> None:
+def _made(name: str, argument: object, taken: Sequence[_Value]) -> _Value:
+    if name == "GLOBAL":
+        return _Value(said=_checked_global(str(argument)))
+    if name in ("BINPERSID", "BINUNICODE"):
+        return _Value(said=str(argument or ""))
+    said = taken[-1].said if taken and name.startswith("TUPLE") else ""
+    filled = 1 if name in _FILLING else 0
+    depth = 1 + max((value.depth for value in taken[filled:]), default=0)
+    return _Value(
+        1 + sum(value.items for value in taken), max([depth, *(value.depth for value in taken[:filled])]), said
+    )
+
+
+def _check_call(taken: Sequence[_Value]) -> None:
+    """Python's pickles write bytes as latin1; other codecs can take time without end."""
+    if taken and taken[0].said == "_codecs.encode" and taken[-1].said != "latin1":
+        raise pickle.UnpicklingError(f"bytes in the encoding {taken[-1].said[:80]!r}, expected latin1")
+
+
+def _checked_global(argument: str) -> str:
     module, _, name = argument.partition(" ")
     known = f"{module}.{name}" in _GLOBALS or (module == "torch" and _is_plain(name))
     if not known:
         raise pickle.UnpicklingError(f"Unsupported global: {module}.{name}")
+    return f"{module}.{name}"
 
 
 def _is_plain(name: str) -> bool:
