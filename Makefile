@@ -2,6 +2,7 @@
 # make test   sets up .venv, then runs every check and the whole test suite
 # make bench  measures speed and memory; figures go to docs/benchmarks.md and its chart
 # make bench-sizes  exports models of all official sizes, and adds them to the page
+# make fuzz   fuzzes every reader of files, FUZZ_SECONDS each (60); fails on any finding
 # make check  the checks alone: format, lint, types, import contracts
 
 PYTHON ?= python3
@@ -9,7 +10,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test check bench bench-sizes clean
+FUZZ_SECONDS ?= 60
+
+.PHONY: demo test check bench bench-sizes fuzz clean
 
 demo: $(READY)
 	@$(BIN)/python examples/moving_digits/demo.py
@@ -28,6 +31,10 @@ bench: $(READY)
 
 bench-sizes: $(READY)
 	$(BIN)/python benchmarks/run.py --only sizes
+
+fuzz: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,fuzz]'
+	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'

@@ -77,7 +77,7 @@ def require_file(path: Path, what: str, error: type[LcveError]) -> int:
     status = os.stat(path)  # noqa: PTH116 (paths may be text)
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
-        raise error(f"expected {what}, received {kind}: {path}")
+        raise error(f"expected a file, received {kind}, which is not {what}: {path}")
     return status.st_size
 
 

@@ -155,6 +155,14 @@ def test_commands_refuse_pipes_and_devices(tmp_path: Path) -> None:
     assert "a device" in run_error("inspect", "/dev/zero")
 
 
+def test_class_names_are_read_like_any_file(tmp_path: Path, key_file: Path) -> None:
+    os.mkfifo(tmp_path / "names.txt")
+    (tmp_path / "names.json").write_text("[" * 5000 + "]" * 5000)
+    for name in ("names.txt", "names.json"):
+        arguments = ("export", "--key", key_file, "--ckpt", tmp_path, "-o", tmp_path / "out")
+        assert "cannot be read" in run_error(*arguments, "--labels", tmp_path / name)
+
+
 def test_a_folder_in_place_of_a_file_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "config.json").mkdir()
     with pytest.raises(CheckpointError, match="a folder"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,8 @@ from lcve_deploy.cli.options import (
 )
 from lcve_deploy.cli.show import StageProgress, print_json, print_parity, show_selection
 from lcve_deploy.clips import Layout
+from lcve_deploy.errors import CheckpointError
+from lcve_deploy.inputs import parse_json, read_bounded
 from lcve_deploy.preprocess import Sampling
 
 if TYPE_CHECKING:
@@ -122,8 +123,8 @@ def _stem(checkpoint: Path) -> str:
 
 def _read_labels(path: Path) -> tuple[str, ...]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        names = json.loads(text) if path.suffix == ".json" else text.rstrip().splitlines()
+        data = read_bounded(path, "class names", CheckpointError)
+        names = parse_json(data) if path.suffix == ".json" else data.decode("utf-8-sig").rstrip().splitlines()
     except (OSError, ValueError) as error:
         raise click.BadParameter(f"{path} cannot be read: {error}", param_hint="--labels") from None
     if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
