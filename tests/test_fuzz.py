@@ -489,9 +489,10 @@ def test_records_that_are_compressed_are_refused() -> None:
     assert "compressed" in refusal("checkpoint", archive(text("a" * 10**6), compress=zipfile.ZIP_DEFLATED))
 
 
-@pytest.mark.parametrize("name", ["archive/DATA.PKL", "other/data.pkl", "data.pkl"])
+@pytest.mark.parametrize("name", ["archive/DATA.PKL", "other/data.pkl", "data.pkl", "archivex/data.pkl"])
 def test_no_record_escapes_the_check_by_its_name(name: str) -> None:
-    refusal("checkpoint", archive(ASKING["bytes without end"], name=name))
+    data = archive(ASKING["bytes without end"], name=name).replace(b"archivex", b"archive\0")
+    refusal("checkpoint", data)
 
 
 def test_an_archive_with_bytes_around_it_is_refused() -> None:
@@ -500,6 +501,13 @@ def test_an_archive_with_bytes_around_it_is_refused() -> None:
     refusal("checkpoint", whole + b"\0")
     refusal("checkpoint", whole + archive(b"N"))
     refusal("checkpoint", b"PK" + whole)
+
+
+def test_a_pickle_does_not_escape_the_check_behind_the_end_of_an_archive() -> None:
+    """torch tells an archive by its first bytes, Python by its last."""
+    before = b"".join(pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {}))
+    code = before + b"\x80\x02" + ASKING["bytes without end"] + b"." + pickle.dumps([], 2)
+    refusal("checkpoint", code + archive(b"N"))
 
 
 def test_numbers_of_numpy_are_read_as_they_were(tmp_path: Path) -> None:

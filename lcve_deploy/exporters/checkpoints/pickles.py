@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 
-__all__ = ["LARGEST_PICKLE", "MOST_RECORDS", "check_torch_file", "inert_classes"]
+__all__ = ["LARGEST_PICKLE", "MOST_RECORDS", "check_torch_file", "inert_classes", "is_archive"]
 
 LARGEST_PICKLE: Final = 64 * 2**20
 """Bytes of the instructions in a checkpoint; the values of its tensors are stored apart from them."""
@@ -29,6 +29,7 @@ MOST_RECORDS: Final = 2**17
 
 _LEGACY_PICKLES: Final = 5  # magic number, version, system, content, names of the storages
 _END_BYTES: Final = 22
+_MAGIC: Final = b"PK\x03\x04"
 _END_MAGIC: Final = b"PK\x05\x06"
 _SPARE_ITEMS: Final = 2**20
 _DEEPEST: Final = 500
@@ -69,7 +70,7 @@ def check_torch_file(path: Path) -> None:
         ValueError: damaged, or no such file.
         zipfile.BadZipFile: a damaged archive.
     """
-    if not zipfile.is_zipfile(path):
+    if not is_archive(path):
         with path.open("rb") as file:
             for _ in range(_LEGACY_PICKLES):
                 _check_pickle(file)
@@ -83,6 +84,12 @@ def check_torch_file(path: Path) -> None:
                 _check_pickle(io.BytesIO(archive.read(record)))
 
 
+def is_archive(path: Path) -> bool:
+    """Whether torch takes a file for a zip archive: by how it begins, and not by how it ends."""
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
 def _check_archive(path: Path, archive: zipfile.ZipFile) -> None:
     """Check that the archive is as torch writes it, so that no other reader finds another one in the file."""
     records = archive.infolist()
@@ -94,6 +101,8 @@ def _check_archive(path: Path, archive: zipfile.ZipFile) -> None:
         raise ValueError("bytes after the end of the archive")
     if not records or min(record.header_offset for record in records) != 0:
         raise ValueError("bytes before the archive, or none in it")
+    if any(record.filename != record.orig_filename or not record.filename.isprintable() for record in records):
+        raise ValueError("names of records that cannot be shown")
     if len(records) > MOST_RECORDS or len(names) < len(records):
         raise ValueError(f"{len(records)} records, expected at most {MOST_RECORDS}, each with a name of its own")
     if any(record.compress_type != zipfile.ZIP_STORED for record in records):

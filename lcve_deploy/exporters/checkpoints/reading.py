@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.errors import CheckpointError
-from lcve_deploy.exporters.checkpoints.pickles import check_torch_file, inert_classes
+from lcve_deploy.exporters.checkpoints.pickles import check_torch_file, inert_classes, is_archive
 from lcve_deploy.inputs import check_safetensors, parse_json, read_bounded, require_file
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def read_pickled(path: Path) -> Any:
     try:
         check_torch_file(path)
         with torch.serialization.safe_globals(inert_classes()):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive(path))
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} was refused: it holds more than tensors and plain values, and loading it could run code "
