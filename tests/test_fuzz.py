@@ -484,6 +484,11 @@ def test_a_pickle_that_asks_for_too_much_is_refused(code: bytes, legacy: bool) -
     refusal("folder", b"b" + data)
 
 
+def test_instructions_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lcve_deploy.exporters.checkpoints.pickles.MOST_INSTRUCTIONS", 1000)
+    assert "instructions" in refusal("checkpoint", archive(b"N0" * 1000 + b"N"))
+
+
 def test_records_that_are_compressed_are_refused() -> None:
     """A megabyte of zip was a gigabyte of pickle."""
     assert "compressed" in refusal("checkpoint", archive(text("a" * 10**6), compress=zipfile.ZIP_DEFLATED))

@@ -169,7 +169,7 @@ class _Opened:
             self._container = av.open(str(self._path.resolve()), options=_OPTIONS, metadata_errors="replace")
         except (av.error.FFmpegError, OSError) as error:
             raise VideoError(
-                f"{self._path} cannot be read as a video: damaged, or another kind of file ({error.strerror})"
+                f"{self._path} cannot be read as a video or image: damaged, or another kind of file ({error.strerror})"
             ) from None
         try:
             return self._container, self._stream(av)

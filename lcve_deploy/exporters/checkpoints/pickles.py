@@ -20,10 +20,12 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 
-__all__ = ["LARGEST_PICKLE", "MOST_RECORDS", "check_torch_file", "inert_classes", "is_archive"]
+__all__ = ["LARGEST_PICKLE", "MOST_INSTRUCTIONS", "MOST_RECORDS", "check_torch_file", "inert_classes", "is_archive"]
 
 LARGEST_PICKLE: Final = 64 * 2**20
 """Bytes of the instructions in a checkpoint; the values of its tensors are stored apart from them."""
+MOST_INSTRUCTIONS: Final = 2**19
+"""Instructions of a pickle: 20 for every tensor of a model, of its average and of its optimizer, and to spare."""
 MOST_RECORDS: Final = 2**17
 """Files in the archive of a checkpoint: one a tensor, and a few more."""
 
@@ -77,11 +79,10 @@ def check_torch_file(path: Path) -> None:
         return
     with zipfile.ZipFile(path) as archive:
         _check_archive(path, archive)
-        for record in archive.infolist():
-            if record.filename.lower().endswith(".pkl"):
-                if record.file_size > LARGEST_PICKLE:
-                    raise ValueError(f"{record.file_size} bytes of pickle, expected at most {LARGEST_PICKLE}")
-                _check_pickle(io.BytesIO(archive.read(record)))
+        pickles = [record for record in archive.infolist() if record.filename.lower().endswith(".pkl")]
+        if len(pickles) != 1 or pickles[0].file_size > LARGEST_PICKLE:
+            raise ValueError(f"{len(pickles)} pickles in an archive, expected one of at most {LARGEST_PICKLE} bytes")
+        _check_pickle(io.BytesIO(archive.read(pickles[0])))
 
 
 def is_archive(path: Path) -> bool:
@@ -140,6 +141,8 @@ def _check_pickle(file: BinaryIO) -> None:
             stack.append(memo.get(int(argument or 0), _Value()))
         else:
             stack = _follow(opcode, argument, stack, marks)
+        if count > MOST_INSTRUCTIONS:
+            raise pickle.UnpicklingError(f"more than {MOST_INSTRUCTIONS} instructions")
         if stack and (stack[-1].items > _SPARE_ITEMS + 16 * count or stack[-1].depth > _DEEPEST):
             raise pickle.UnpicklingError("values within values that come to more than any checkpoint has")
 
