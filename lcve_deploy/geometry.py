@@ -12,14 +12,24 @@ import dataclasses
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ClipGeometry"]
+__all__ = ["LONGEST_SIDE", "MOST_CLIP_VALUES", "MOST_CUBES", "MOST_CUBE_VALUES", "ClipGeometry"]
 
-_PATTERN = re.compile(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)x([1-9]\d*)/([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", re.ASCII)
+LONGEST_SIDE: Final = 2**14
+"""Largest number of frames, of rows, of columns and of channels."""
+MOST_CUBES: Final = 2**17
+"""Largest N: 64 frames of 1024 x 1024 pixels in cubes of 2x16x16 have as many."""
+MOST_CUBE_VALUES: Final = 2**16
+"""Largest L; a cube of 2x16x16x3 has 1536."""
+MOST_CLIP_VALUES: Final = 2**28
+"""Largest N·L; a clip of 64 frames of 518 x 518 pixels has 52 million."""
+
+_SIZE: Final = r"([1-9]\d{0,8})"
+_PATTERN = re.compile(f"{'x'.join([_SIZE] * 4)}/{'x'.join([_SIZE] * 3)}", re.ASCII)
 
 # Arrays of NumPy, CuPy or torch: whatever has the array API's functions in a namespace.
 Array = Any
@@ -37,7 +47,7 @@ class ClipGeometry:
         cube: (t, h, w), frames and pixels of a cube; T, H and W must be multiples of them.
 
     Raises:
-        ValueError: a size below one, or a clip that is not a whole number of cubes.
+        ValueError: a size below one, a clip that is not a whole number of cubes, or sizes beyond the limits above.
     """
 
     frames: int
@@ -56,13 +66,24 @@ class ClipGeometry:
         ]
         if uneven:
             raise ValueError(f"a clip must be a whole number of cubes: {'; '.join(uneven)}")
+        self._require_limits()
+
+    def _require_limits(self) -> None:
+        """Orders and arrays are made of a geometry, so one from outside must not ask for more than there is."""
+        if max(self.clip_shape) > LONGEST_SIDE:
+            raise ValueError(f"a side of a clip is at most {LONGEST_SIDE}, received {self}")
+        if self.cubes > MOST_CUBES or self.values > MOST_CUBE_VALUES or self.cubes * self.values > MOST_CLIP_VALUES:
+            raise ValueError(
+                f"a clip has at most {MOST_CUBES} cubes, {MOST_CUBE_VALUES} values in a cube and {MOST_CLIP_VALUES} "
+                f"values, received {self.cubes}, {self.values} and {self.cubes * self.values} of {self}"
+            )
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read ``TxHxWxC/txhxw``, for example ``16x224x224x3/2x16x16``."""
         match = _PATTERN.fullmatch(text)
         if match is None:
-            raise ValueError(f"expected a geometry such as 16x224x224x3/2x16x16, received {text!r}")
+            raise ValueError(f"expected a geometry such as 16x224x224x3/2x16x16, received {text[:100]!r}")
         frames, height, width, channels, *cube = map(int, match.groups())
         return cls(frames=frames, height=height, width=width, channels=channels, cube=(cube[0], cube[1], cube[2]))
 

@@ -17,6 +17,7 @@ import warnings
 from typing import Final, Self, final
 
 from lcve_deploy.errors import KeyFileError
+from lcve_deploy.inputs import require_file
 from lcve_deploy.outputs import new_file
 
 __all__ = ["KeyFileWarning", "SecurityKey", "warn_if_open"]
@@ -77,15 +78,14 @@ class SecurityKey:
         """Read a key file; warns when group or others can read it.
 
         Raises:
-            KeyFileError: not a key file, or a damaged one.
+            KeyFileError: not a key file, a damaged one, or no regular file.
             FileNotFoundError: there is no such file.
         """
+        require_file(path, "a key file", KeyFileError)
         try:
             with open(path, "rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
                 key = cls.from_bytes(file.read(_FILE_BYTES + 1))  # no local holds them: some tracebacks show locals
-        except IsADirectoryError:
-            raise KeyFileError(f"expected a key file, received a folder: {path}") from None
         except KeyFileError as error:
             raise KeyFileError(f"{error}: {path}", hint=error.hint) from None
         warn_if_open(path, mode)

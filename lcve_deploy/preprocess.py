@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
-__all__ = ["Preprocess", "Sampling"]
+__all__ = ["LONGEST_SHORT_SIDE", "Preprocess", "Sampling"]
+
+LONGEST_SHORT_SIDE: Final = 2**13
+"""Largest short side, pixels."""
 
 
 class Sampling(StrEnum):
@@ -30,7 +34,7 @@ class Preprocess:
         channel_order: always ``rgb``.
 
     Raises:
-        ValueError: a size below one, or a crop that does not fit the resized frame.
+        ValueError: a size below one, a short side beyond its limit, or a crop that does not fit the resized frame.
     """
 
     frames: int
@@ -43,6 +47,8 @@ class Preprocess:
     def __post_init__(self) -> None:
         if min(self.frames, self.stride, self.short_side, *self.crop) < 1:
             raise ValueError(f"frames, stride, short side and crop must be at least 1, received {self}")
+        if self.short_side > LONGEST_SHORT_SIDE:
+            raise ValueError(f"a short side is at most {LONGEST_SHORT_SIDE} pixels, received {self.short_side}")
         if max(self.crop) > self.short_side:
             raise ValueError(f"a crop of {self.crop} does not fit frames whose short side is {self.short_side}")
         if self.channel_order != "rgb":

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Self, final
 from lcve_deploy.artifact import PublicKey, parse_manifest
 from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.errors import KeyFileError
+from lcve_deploy.inputs import require_file
 from lcve_deploy.key import warn_if_open
 from lcve_deploy.outputs import new_file, require_absent
 
@@ -85,12 +86,11 @@ class SigningKey:
             KeyFileError: as :meth:`from_bytes`.
             FileNotFoundError: there is no such file.
         """
+        require_file(path, "a signing key", KeyFileError)
         try:
             with open(path, "rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
                 key = cls.from_bytes(file.read(_LARGEST_PEM))
-        except IsADirectoryError:
-            raise KeyFileError(f"{_EXPECTED}, received a folder: {path}") from None
         except KeyFileError as error:
             raise KeyFileError(f"{error}: {path}", hint=error.hint) from None
         warn_if_open(path, mode)

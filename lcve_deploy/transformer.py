@@ -37,7 +37,7 @@ __all__ = [
 Weights = Mapping[str, npt.NDArray[np.floating]]
 
 _DEEPEST: Final = 1000
-_MOST_CUBES: Final = 1_000_000
+_BLOCK_ROWS: Final = 1024
 _LOGIT_SCALE_CAP: Final = 4.6052  # ln 100, as VideoMAEv2 writes it
 
 
@@ -78,7 +78,7 @@ class Normalisation:
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if len(self.mean) != len(self.std):
+        if not self.mean or len(self.mean) != len(self.std):
             raise CheckpointError(f"mean has {len(self.mean)} channels and std {len(self.std)}")
         if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
             raise CheckpointError(f"expected finite means and stds above zero, received {self.mean} and {self.std}")
@@ -107,7 +107,7 @@ class TransformerConfig:
         layer_scale: whether each branch is scaled per channel.
 
     Raises:
-        CheckpointError: heads that do not divide the width, no class, or a size beyond any real model.
+        CheckpointError: heads that do not divide the width, a size of zero, or more blocks than any real model has.
     """
 
     geometry: ClipGeometry
@@ -130,11 +130,10 @@ class TransformerConfig:
                 f"the number of heads must divide the width {self.width}, received {self.heads}",
                 hint="pass the head count that the model was trained with: --num-heads N",
             )
-
-        if self.classes < 1 or not 1 <= self.depth <= _DEEPEST or self.geometry.cubes > _MOST_CUBES:
+        if min(self.classes, self.width, self.hidden) < 1 or not 1 <= self.depth <= _DEEPEST:
             raise CheckpointError(
-                f"expected at least one class, 1 to {_DEEPEST} blocks and at most {_MOST_CUBES} cubes, received "
-                f"{self.classes}, {self.depth} and {self.geometry.cubes}"
+                f"expected at least one class, 1 to {_DEEPEST} blocks and widths above zero, received "
+                f"{self.classes}, {self.depth}, and {self.width} and {self.hidden}"
             )
 
     @property
@@ -204,8 +203,12 @@ def sinusoid_table(positions: int, width: int) -> npt.NDArray[np.float32]:
     Source: VideoMAE, ``get_sinusoid_encoding_table``.
     """
     column = np.arange(width)
-    angle = np.arange(positions)[:, None] / np.power(10000.0, 2 * (column // 2) / width)
-    return np.where(column % 2 == 0, np.sin(angle), np.cos(angle)).astype(np.float32)
+    table = np.empty((positions, width), np.float32)
+    for first in range(0, positions, _BLOCK_ROWS):  # what is made on the way takes no memory to speak of
+        rows = np.arange(first, min(first + _BLOCK_ROWS, positions))
+        angle = rows[:, None] / np.power(10000.0, 2 * (column // 2) / width)
+        table[rows] = np.where(column % 2 == 0, np.sin(angle), np.cos(angle))
+    return table
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

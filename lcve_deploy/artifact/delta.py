@@ -20,6 +20,7 @@ import numpy.typing as npt
 from lcve_deploy.artifact.manifest import FORMAT, Manifest, parse_manifest
 from lcve_deploy.artifact.signature import SIGNATURE_BYTES, PublicKey, check_signature
 from lcve_deploy.errors import ArtifactError, SignatureError, WriteError
+from lcve_deploy.inputs import check_safetensors
 
 __all__ = ["DELTA", "Delta", "is_delta", "read_delta", "write_delta"]
 
@@ -75,9 +76,10 @@ def is_delta(path: Path) -> bool:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_safetensors(path, "a key rotation", ArtifactError)
         with safe_open(path, framework="numpy") as file:
             return (file.metadata() or {}).get("kind") == _KIND
-    except (SafetensorError, OSError):
+    except (SafetensorError, ArtifactError, OSError):
         return False
 
 
@@ -91,6 +93,7 @@ def read_delta(path: Path, signed_by: PublicKey | None = None) -> Delta:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_safetensors(path, "a key rotation", ArtifactError, hint=_HINT)
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             _check_metadata(path, metadata)

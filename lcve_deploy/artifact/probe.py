@@ -18,6 +18,7 @@ from lcve_deploy.artifact.manifest import PROBE, Manifest
 from lcve_deploy.artifact.matching import Relation
 from lcve_deploy.clips import Binding, Layout
 from lcve_deploy.errors import ArtifactError
+from lcve_deploy.inputs import check_safetensors
 
 __all__ = ["Probe", "carry_probe", "read_probe", "write_probe"]
 
@@ -69,11 +70,12 @@ def read_probe(server: Path, manifest: Manifest) -> Probe:
     from safetensors.numpy import load_file
 
     try:
+        check_safetensors(server / PROBE, "a probe", ArtifactError)
         tensors = load_file(server / PROBE)
         clip, logits = tensors["clip"], tensors["logits"]
-    except (SafetensorError, KeyError, OSError) as error:
+    except (SafetensorError, KeyError, OSError, TypeError, AttributeError) as error:
         raise ArtifactError(f"the probe of {server} cannot be read: {error}") from None
-    fits = clip.dtype == np.uint8 and clip.shape[1:] == manifest.input.shape[1:]
+    fits = clip.dtype == np.uint8 and clip.ndim and clip.shape[1:] == manifest.input.shape[1:]
     if not fits or logits.dtype != np.float64 or logits.shape != (len(clip), manifest.classes):
         raise ArtifactError(f"the probe of {server} does not fit the manifest: {clip.shape} and {logits.shape}")
     return Probe(clip=clip, logits=logits)

@@ -7,15 +7,17 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
+from lcve_deploy import inputs
 from lcve_deploy.errors import ArtifactError
 
 __all__ = ["Record", "parse_json", "read_data", "read_json"]
 
 _Value = TypeVar("_Value")
 
-_LARGEST_JSON = 64 * 2**20
+_SHOWN_PROBLEMS: Final = 20
+_SHOWN_CHARACTERS: Final = 300
 
 
 class Record:
@@ -102,14 +104,17 @@ class Record:
             ArtifactError: there are any.
         """
         if self.problems:
-            raise ArtifactError(f"{path} does not hold: {'; '.join(self.problems)}", hint=hint)
+            shown = [problem[:_SHOWN_CHARACTERS] for problem in self.problems[:_SHOWN_PROBLEMS]]
+            more = len(self.problems) - len(shown)
+            shown += [f"and {more} more"] if more else []
+            raise ArtifactError(f"{path} does not hold: {'; '.join(shown)}", hint=hint)
 
 
 def read_json(path: Path) -> Record:
     """The top object of a JSON file.
 
     Raises:
-        ArtifactError: no such file, or not JSON.
+        ArtifactError: no such file, not a regular one, one that is too large, or not JSON.
     """
     return parse_json(read_data(path), path)
 
@@ -121,9 +126,7 @@ def read_data(path: Path) -> bytes:
         ArtifactError: no such file, or one that is too large.
     """
     try:
-        if path.stat().st_size > _LARGEST_JSON:
-            raise ArtifactError(f"{path} is larger than {_LARGEST_JSON} bytes")
-        return path.read_bytes()
+        return inputs.read_bounded(path, "a JSON file", ArtifactError)
     except (FileNotFoundError, NotADirectoryError):
         raise ArtifactError(f"expected {path.name} in {path.parent}, found none", hint=_where(path)) from None
 
@@ -132,11 +135,11 @@ def parse_json(data: bytes, path: Path) -> Record:
     """The top object of JSON that came from ``path``.
 
     Raises:
-        ArtifactError: not JSON.
+        ArtifactError: not JSON, or beyond its limits.
     """
     try:
-        return Record(json.loads(data), "", [])
-    except (ValueError, RecursionError) as error:
+        return Record(inputs.parse_json(data), "", [])
+    except ValueError as error:
         raise ArtifactError(f"{path} is not JSON: {error}") from None
 
 

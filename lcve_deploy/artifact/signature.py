@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from lcve_deploy.artifact.digests import SIGNATURE
 from lcve_deploy.errors import SignatureError
+from lcve_deploy.inputs import require_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.serialization import Encoding
@@ -79,11 +80,10 @@ class PublicKey:
             SignatureError: as :meth:`from_bytes`.
             FileNotFoundError: there is no such file.
         """
+        require_file(path, "a public key", SignatureError)
         try:
             with open(path, "rb") as file:
                 return cls.from_bytes(file.read(_LARGEST_PEM))
-        except IsADirectoryError:
-            raise SignatureError(f"{_EXPECTED}, received a folder: {path}") from None
         except SignatureError as error:
             raise SignatureError(f"{error}: {path}", hint=error.hint) from None
 
@@ -163,12 +163,11 @@ def read_signature(server: Path) -> bytes | None:
     """The signature of a server folder as it is there, and of a longer file the beginning; None where none is."""
     path = server / SIGNATURE
     try:
+        require_file(path, "a signature", SignatureError)
         with path.open("rb") as file:
             return file.read(SIGNATURE_BYTES + 1)
     except FileNotFoundError:
         return None
-    except IsADirectoryError:
-        raise SignatureError(f"expected a signature, received a folder: {path}", hint=_AGAIN) from None
 
 
 def write_signature(server: Path, signature: bytes | None) -> None:

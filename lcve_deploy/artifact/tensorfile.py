@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.errors import ArtifactError
+from lcve_deploy.inputs import check_safetensors
 
 __all__ = ["map_tensors", "rewritten", "tensor_places", "write_parts"]
 
@@ -35,7 +36,8 @@ def map_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="numpy") as file:  # checks the header
+        check_safetensors(path, "a safetensors file", ArtifactError, hint="export the artifact again")
+        with safe_open(path, framework="numpy") as file:  # checks the rest of the header
             parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
             kinds = {name: (_DTYPES[part.get_dtype()], part.get_shape()) for name, part in parts.items()}
     except (SafetensorError, OSError, KeyError) as error:

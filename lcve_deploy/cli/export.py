@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,8 @@ from lcve_deploy.cli.options import (
 )
 from lcve_deploy.cli.show import StageProgress, print_json, print_parity, show_selection
 from lcve_deploy.clips import Layout
+from lcve_deploy.errors import CheckpointError
+from lcve_deploy.inputs import parse_json, read_bounded
 from lcve_deploy.preprocess import Sampling
 
 if TYPE_CHECKING:
@@ -125,8 +126,8 @@ def _stem(checkpoint: Path) -> str:
 
 def _read_labels(path: Path) -> tuple[str, ...]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        names = json.loads(text) if path.suffix == ".json" else text.rstrip().splitlines()
+        data = read_bounded(path, "class names", CheckpointError)
+        names = parse_json(data) if path.suffix == ".json" else data.decode("utf-8-sig").rstrip().splitlines()
     except UnicodeDecodeError:  # which would quote a byte, and the file may be a key
         raise click.BadParameter(f"{path} is no text in UTF-8", param_hint="--labels") from None
     except (OSError, ValueError) as error:

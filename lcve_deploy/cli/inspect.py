@@ -20,6 +20,7 @@ from lcve_deploy.cli.options import AnyPath, as_json, signed_by_option
 from lcve_deploy.cli.show import print_json, printable
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import LcveError
+from lcve_deploy.inputs import require_file
 
 __all__ = ["command"]
 
@@ -57,6 +58,7 @@ def _describe(path: Path, signed_by: PublicKey | None) -> Lines:
         raise LcveError(f"{path} is no artifact: it has neither server/ nor client/, nor is it one of them")
     if not path.exists():
         raise LcveError(f"there is nothing at {path}")
+    require_file(path, "a file or folder of this package", LcveError)
     with path.open("rb") as file:
         head = file.read(10)
     if head.startswith(b"LCVEKEY1"):

@@ -106,10 +106,12 @@ def _leave_no_core() -> None:
 
 
 def _fail(message: str, hint: str) -> NoReturn:
+    from lcve_deploy.cli.show import printable
+
     click.secho("error: ", fg="red", nl=False, err=True)
-    click.echo(message, err=True)
+    click.echo("\n".join(map(printable, message.splitlines())), err=True)
     if hint:
-        click.echo(f"hint: {hint}", err=True)
+        click.echo(f"hint: {printable(hint)}", err=True)
     raise SystemExit(1)
 
 

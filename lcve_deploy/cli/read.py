@@ -19,21 +19,13 @@ __all__ = ["command"]
 @as_json
 def command(logits: Path, key_file: Path, client_folder: Path, top: int, as_json: bool) -> None:
     """Read LOGITS that the operator sent back (.npy, in the artifact's label order)."""
-    import numpy as np
-
     from lcve_deploy.cli.run import print_predictions
     from lcve_deploy.client import Client
     from lcve_deploy.clips import Views
     from lcve_deploy.key import SecurityKey
 
     client = Client.open(client_folder, SecurityKey.read(key_file))
-    classes = len(client.settings.classes)
-    try:
-        received = np.atleast_2d(np.load(logits, allow_pickle=False))
-    except (EOFError, ValueError) as error:
-        raise click.BadParameter(f"{logits} is not an array: {error}") from None
-    if received.ndim != 2 or received.shape[1] != classes or not len(received) or received.dtype.kind != "f":
-        raise click.BadParameter(f"expected float [views, {classes}], received {received.dtype} {list(received.shape)}")
+    received = client.read_logits(logits)
     print_predictions(
         client, client.plain_order(received), top=top, views=Views(temporal=len(received)), as_json=as_json
     )

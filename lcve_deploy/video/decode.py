@@ -16,11 +16,28 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.errors import MissingDependencyError, VideoError
+from lcve_deploy.inputs import require_file
 
 if TYPE_CHECKING:
     import av
 
-__all__ = ["Frames", "ImageFolder", "VideoFile", "VideoWarning", "load_av"]
+__all__ = [
+    "LARGEST_FRAME",
+    "MOST_FRAMES",
+    "MOST_KEPT_BYTES",
+    "Frames",
+    "ImageFolder",
+    "VideoFile",
+    "VideoWarning",
+    "load_av",
+]
+
+LARGEST_FRAME: Final = 2**26
+"""Pixels of a frame before it is resized: twice those of 8K video (7680 x 4320)."""
+MOST_FRAMES: Final = 10_000_000
+"""Frames of a video, or images in a folder: those of 46 hours at 60 a second."""
+MOST_KEPT_BYTES: Final = 2**32
+"""Bytes of all frames that are kept of one video, after they are resized."""
 
 Frame = npt.NDArray[np.uint8]
 
@@ -32,7 +49,8 @@ _FORMATS: Final = (
     "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,ivf,flv,asf,ogg,mxf,nut,dv,gif,apng,"
     "yuv4mpegpipe,png_pipe,jpeg_pipe,jpegls_pipe,bmp_pipe,webp_pipe,tiff_pipe,ppm_pipe,mjpeg"
 )
-_OPTIONS: Final = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+_OF_CODECS: Final = {"max_pixels": str(LARGEST_FRAME)}
+_OPTIONS: Final = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, **_OF_CODECS}
 
 
 class VideoWarning(UserWarning):
@@ -71,20 +89,29 @@ class VideoFile:
     """A video file of any container and codec that FFmpeg reads.
 
     Raises:
-        VideoError: empty, damaged, not a video, or without a video stream.
+        VideoError: empty, damaged, not a video, without a video stream, or with frames beyond the limit.
     """
 
     def __init__(self, path: Path) -> None:
-        if path.stat().st_size == 0:
+        if require_file(path, "a video", VideoError) == 0:
             raise VideoError(f"{path} is empty")
         self._path = path
         with self._open():
             pass
 
     def count(self) -> int:
-        """Packets of the video stream, one a frame; read without decoding."""
+        """Packets of the video stream, one a frame; read without decoding.
+
+        Raises:
+            VideoError: more than ``MOST_FRAMES``.
+        """
+        count = 0
         with self._open() as (container, stream):
-            return sum(1 for packet in _until_broken(container.demux(stream)) if packet.size)
+            for index, packet in enumerate(_until_broken(container.demux(stream))):
+                if index > MOST_FRAMES:
+                    raise VideoError(f"{self._path} has more than {MOST_FRAMES} frames", hint="cut it into parts")
+                count += bool(packet.size)
+        return count
 
     def take(self, wanted: set[int], short_side: int) -> tuple[dict[int, Frame], int]:
         """Decode up to the last wanted frame; the next good frame stands in for a damaged one."""
@@ -98,7 +125,7 @@ class VideoFile:
                     continue
                 good = seen
                 while due and due[0] < seen:
-                    taken[due.popleft()] = _resized(frame, short_side)
+                    taken[due.popleft()] = _resized(frame, short_side, len(wanted), self._path)
                 if not due:
                     break
         if damaged:
@@ -139,17 +166,30 @@ class _Opened:
         av = load_av()
         try:
             # An absolute path cannot be taken for an address, and no file may name one.
-            self._container = av.open(str(self._path.resolve()), options=_OPTIONS)
+            self._container = av.open(str(self._path.resolve()), options=_OPTIONS, metadata_errors="replace")
         except (av.error.FFmpegError, OSError) as error:
             raise VideoError(
-                f"{self._path} cannot be read as a video: damaged, or another kind of file ({error.strerror})"
+                f"{self._path} cannot be read as a video or image: damaged, or another kind of file ({error.strerror})"
             ) from None
+        try:
+            return self._container, self._stream(av)
+        except VideoError:
+            self._container.close()
+            raise
+
+    def _stream(self, av: Any) -> Any:
+        """The first video stream, with a decoder that refuses what is too large before it takes memory."""
         stream = next((s for s in self._container.streams.video if not _is_cover(s, av)), None)
         if stream is None:
             kinds = ", ".join(sorted({s.type for s in self._container.streams})) or "nothing"
-            self._container.close()
             raise VideoError(f"{self._path} has no video stream, only: {kinds}")
-        return self._container, stream
+        if stream.codec_context is None:
+            raise VideoError(f"{self._path} has a video stream that this FFmpeg has no decoder for")
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if width * height > LARGEST_FRAME:
+            raise VideoError(f"frames have at most {LARGEST_FRAME} pixels, received {width} x {height}: {self._path}")
+        stream.codec_context.options = dict(_OF_CODECS)
+        return stream
 
     def __exit__(self, *exception: object) -> None:
         self._container.close()
@@ -159,13 +199,15 @@ class ImageFolder:
     """A folder of images, one a frame, in the order of their names; numbers count as numbers.
 
     Raises:
-        VideoError: the folder has no images.
+        VideoError: the folder has no images, or too many.
     """
 
     def __init__(self, path: Path) -> None:
         self._files = sorted((file for file in path.iterdir() if file.suffix.lower() in _IMAGES), key=_natural)
         if not self._files:
             raise VideoError(f"{path} has no images ({', '.join(sorted(_IMAGES))})")
+        if len(self._files) > MOST_FRAMES:
+            raise VideoError(f"{path} has more than {MOST_FRAMES} images")
 
     def count(self) -> int:
         """Images in the folder."""
@@ -173,7 +215,8 @@ class ImageFolder:
 
     def take(self, wanted: set[int], short_side: int) -> tuple[dict[int, Frame], int]:
         """Read the wanted images."""
-        return {index: _image(self._files[index], short_side) for index in wanted}, len(self._files)
+        images = {index: _image(self._files[index], short_side, len(wanted)) for index in wanted}
+        return images, len(self._files)
 
 
 def _natural(path: Path) -> list[str | int]:
@@ -181,20 +224,41 @@ def _natural(path: Path) -> list[str | int]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
 
 
-def _image(path: Path, short_side: int) -> Frame:
+def _image(path: Path, short_side: int, kept: int) -> Frame:
     av = load_av()
+    require_file(path, "an image", VideoError)
     try:
-        with av.open(str(path.resolve()), options=_OPTIONS) as container:
-            return _resized(next(container.decode(video=0)), short_side)
-    except (av.error.FFmpegError, StopIteration, IndexError):
+        with _Opened(path) as (container, stream):
+            return _resized(next(container.decode(stream)), short_side, kept, path)
+    except (av.error.FFmpegError, StopIteration):
         raise VideoError(f"{path} cannot be read as an image") from None
 
 
-def _resized(frame: Any, short_side: int) -> Frame:
-    """RGB, upright, with the shorter side at ``short_side`` (bilinear, aspect kept)."""
+def _resized(frame: Any, short_side: int, kept: int, path: Path) -> Frame:
+    """RGB, upright, with the shorter side at ``short_side`` (bilinear, aspect kept).
+
+    Args:
+        frame: of PyAV.
+        short_side: pixels.
+        kept: frames that are kept at the same time.
+        path: where it is from.
+
+    Raises:
+        VideoError: a frame so narrow that what is kept would go beyond ``MOST_KEPT_BYTES``, or one
+            of a kind that cannot be made RGB.
+    """
+    av = load_av()
     scale = short_side / min(frame.width, frame.height)
     width, height = (max(short_side, round(size * scale)) for size in (frame.width, frame.height))
-    rgb: Frame = frame.reformat(width=width, height=height, format="rgb24", interpolation="BILINEAR").to_ndarray()
+    if width * height * 3 * kept > MOST_KEPT_BYTES:
+        raise VideoError(
+            f"{kept} frames of {frame.width} x {frame.height}, resized to {width} x {height}, would take more than "
+            f"{MOST_KEPT_BYTES} bytes: {path}"
+        )
+    try:
+        rgb: Frame = frame.reformat(width=width, height=height, format="rgb24", interpolation="BILINEAR").to_ndarray()
+    except (av.error.FFmpegError, ValueError) as error:
+        raise VideoError(f"a frame of {path} cannot be made RGB: {error}") from None
     return np.rot90(rgb, _quarter_turns(frame.rotation))
 
 

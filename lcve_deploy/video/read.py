@@ -12,8 +12,9 @@ import numpy.typing as npt
 from lcve_deploy.clips import PlainClip, Views
 from lcve_deploy.errors import VideoError
 from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.inputs import map_array
 from lcve_deploy.preprocess import Preprocess
-from lcve_deploy.video.decode import Frames, ImageFolder, VideoFile, VideoWarning
+from lcve_deploy.video.decode import LARGEST_FRAME, Frames, ImageFolder, VideoFile, VideoWarning
 from lcve_deploy.video.sampling import crop_offsets, frame_indices
 
 __all__ = ["VideoClips", "read_clips"]
@@ -57,14 +58,11 @@ def read_clips(path: Path, preprocess: Preprocess, geometry: ClipGeometry, views
 def _read_array(path: Path, geometry: ClipGeometry, views: Views) -> npt.NDArray[np.uint8]:
     if views.count != 1:
         raise VideoError(f"an array is one view, taken as it is; {views} views need a video", hint="leave --views out")
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise VideoError(f"{path} cannot be read as a NumPy array: {error}") from None
-    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.shape != geometry.clip_shape:
-        received = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "an archive"
+    array = map_array(path, "an array", VideoError)
+    if array.dtype != np.uint8 or array.shape != geometry.clip_shape:
         raise VideoError(
-            f"expected uint8 {list(geometry.clip_shape)} (frames, height, width, RGB), received {received}: {path}",
+            f"expected uint8 {list(geometry.clip_shape)} (frames, height, width, RGB), received {array.dtype} "
+            f"{list(array.shape)}: {path}",
             hint="values are 0..255 and not normalised; pass the video itself to have it sampled and resized",
         )
     return np.array(array)
@@ -80,7 +78,10 @@ def _sample(source: Frames, path: Path, preprocess: Preprocess, views: Views) ->
         # The source ends before it says: plan with what there is.
         warnings.warn(f"{path} ends after {decoded} of {total} frames", VideoWarning, stacklevel=3)
         total = min(decoded, total - 1)
-    raise VideoError(f"no frame of {path} can be decoded: damaged, or another kind of file")
+    raise VideoError(
+        f"no frame of {path} can be decoded: damaged, or another kind of file, or frames of more than "
+        f"{LARGEST_FRAME} pixels"
+    )
 
 
 def _stack(

@@ -10,6 +10,7 @@ from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.exporters.checkpoints.huggingface import class_names, load_folder, short_side
 from lcve_deploy.exporters.checkpoints.official import load_official
 from lcve_deploy.exporters.checkpoints.options import CheckpointOptions, SaidPreprocessing
+from lcve_deploy.inputs import require_file
 from lcve_deploy.transformer import VideoTransformer
 
 __all__ = ["Checkpoint", "CheckpointOptions", "load_checkpoint"]
@@ -58,6 +59,7 @@ def _load(path: Path, options: CheckpointOptions) -> Checkpoint:
         return Checkpoint(path=path, model=model, classes=class_names(path), preprocessing=said, notes=notes)
     if not path.exists():
         raise CheckpointError(f"there is no checkpoint at {path}")
+    require_file(path, "a checkpoint", CheckpointError)
     if path.suffix == ".safetensors" or path.name.endswith(".index.json"):
         raise CheckpointError(
             f"{path} has weights and no configuration", hint=f"pass the Hugging Face folder: --ckpt {path.parent}"

@@ -25,6 +25,7 @@ from lcve_deploy.exporters.checkpoints.options import CheckpointOptions, SaidPre
 from lcve_deploy.exporters.checkpoints.reading import read_pickled, to_arrays
 from lcve_deploy.exporters.checkpoints.refusals import refuse_weights
 from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.inputs import LARGEST_WHOLE
 from lcve_deploy.preprocess import Sampling
 from lcve_deploy.transformer import (
     IMAGENET,
@@ -62,7 +63,7 @@ def load_official(
     content = read_pickled(path)
     tensors = named_tensors(content, path)
     refuse_weights(tensors)
-    source = to_arrays(tensors)
+    source = to_arrays(tensors, stored=path.stat().st_size)
     require_finite(source)
     arguments = _training_arguments(content)
     config = _config(source, arguments, options)
@@ -75,12 +76,11 @@ def load_official(
 
 def named_tensors(content: Any, path: Path) -> dict[str, Any]:
     """The weights within their wrapper, without the prefixes that training code adds."""
-    if not isinstance(content, Mapping):
+    if not isinstance(content, dict):
         raise CheckpointError(f"expected named weights in {path}, received {type(content).__name__}")
-    wrapper = next((name for name in _WRAPPERS if isinstance(content.get(name), Mapping)), None)
-    inner = content[wrapper] if wrapper else content
+    inner = next((content[name] for name in _WRAPPERS if isinstance(dict.get(content, name), dict)), content)
     tensors: dict[str, Any] = {}
-    for name, tensor in inner.items():
+    for name, tensor in dict.items(inner):  # a pickled dict can have another "items" of its own
         bare = str(name)
         while prefix := next((p for p in _PREFIXES if bare.startswith(p)), ""):
             bare = bare.removeprefix(prefix)
@@ -91,12 +91,12 @@ def named_tensors(content: Any, path: Path) -> dict[str, Any]:
 
 
 def _training_arguments(content: Any) -> Mapping[str, Any]:
-    arguments = content.get("args")
+    arguments = dict.get(content, "args")
     return vars(arguments) if isinstance(arguments, argparse.Namespace) else {}
 
 
 def _config(source: Arrays, arguments: Mapping[str, Any], options: CheckpointOptions) -> TransformerConfig:
-    kernel, depth = _kernel(source), block_count(list(source), r"blocks\.(\d+)\.")
+    kernel, depth = _kernel(source), block_count(list(source), r"blocks\.(\d{1,9})\.")
     width, channels, *cube = kernel
     fc1, head = source.get("blocks.0.mlp.fc1.weight"), source.get("head.weight")
     if fc1 is None or head is None:
@@ -211,4 +211,4 @@ def _assumed(
 
 
 def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_WHOLE else None

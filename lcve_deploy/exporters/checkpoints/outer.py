@@ -44,7 +44,7 @@ def load_outer_weights(path: Path, geometry: ClipGeometry) -> dict[str, Floats]:
     source = read_folder_weights(path) if path.is_dir() else named_tensors(read_pickled(path), path)
     names = {target: name for target in _OUTER if (name := _source(target, source))}
     picked = {target: source[name] for target, name in names.items()}
-    found = picked if path.is_dir() else to_arrays(picked)
+    found = picked if path.is_dir() else to_arrays(picked, stored=path.stat().st_size)
     if "cube_embedding.weight" not in found:
         raise CheckpointError(f"{path} has no cube embedding under a known name", hint="see docs/checkpoints.md")
     outer = {"cube_embedding.weight": _columns(found["cube_embedding.weight"], geometry)}

@@ -6,18 +6,18 @@ containers and the few inert classes named here, and refuses everything else.
 
 from __future__ import annotations
 
-import argparse
-import json
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.errors import CheckpointError
+from lcve_deploy.exporters.checkpoints.pickles import check_torch_file, inert_classes, is_archive
+from lcve_deploy.inputs import check_safetensors, parse_json, read_bounded, require_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,15 +28,18 @@ _CORRUPT: Final = (
     RuntimeError,
     EOFError,
     ValueError,
-    KeyError,
-    IndexError,
+    LookupError,
     TypeError,
     AttributeError,
     AssertionError,
     OverflowError,
     OSError,
+    MemoryError,
+    zipfile.BadZipFile,
+    NotImplementedError,
 )
 
+_MOST_COPIES: Final = 2
 _WEIGHT_FILES: Final = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -48,9 +51,11 @@ def read_pickled(path: Path) -> Any:
     """
     import torch
 
+    require_file(path, "a checkpoint", CheckpointError)
     try:
-        with torch.serialization.safe_globals(_inert_classes()):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        check_torch_file(path)
+        with torch.serialization.safe_globals(inert_classes()):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive(path))
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} was refused: it holds more than tensors and plain values, and loading it could run code "
@@ -87,25 +92,35 @@ def read_json_file(path: Path) -> dict[str, Any]:
         CheckpointError: not JSON, or not an object.
     """
     try:
-        value = json.loads(path.read_bytes())
+        value = parse_json(read_bounded(path, "a JSON file", CheckpointError))
+    except CheckpointError:
+        raise
     except FileNotFoundError:
         raise CheckpointError(f"expected {path.name} in {path.parent}, found none") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path} is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"expected an object in {path}, received {type(value).__name__}")
     return value
 
 
-def to_arrays(tensors: Mapping[Any, Any]) -> dict[str, npt.NDArray[np.floating]]:
+def to_arrays(tensors: Mapping[Any, Any], *, stored: int) -> dict[str, npt.NDArray[np.floating]]:
     """Tensors as NumPy arrays that share their memory; half precisions become float32.
 
+    Args:
+        tensors: by their names.
+        stored: bytes of the file that they are from.
+
     Raises:
-        CheckpointError: names what is not a floating-point tensor.
+        CheckpointError: names what is not a floating-point tensor; or tensors that show the bytes of
+            the file more than ``_MOST_COPIES`` times over, as one that repeats a single value does.
     """
     wrong = [str(name) for name, tensor in tensors.items() if not _is_dense(tensor)]
     if wrong:
         raise CheckpointError(f"expected floating-point tensors, received something else for: {', '.join(wrong[:8])}")
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if needed > _MOST_COPIES * stored:
+        raise CheckpointError(f"the tensors come to {needed} bytes, and the file has {stored}")
     return {str(name): _array(tensor) for name, tensor in tensors.items()}
 
 
@@ -114,7 +129,8 @@ def _is_dense(value: Any) -> bool:
     import torch
 
     plain = isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"
-    return plain and value.is_floating_point()
+    kinds = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    return plain and not value.is_nested and value.dtype in kinds
 
 
 def _array(tensor: Tensor) -> npt.NDArray[np.floating]:
@@ -122,7 +138,7 @@ def _array(tensor: Tensor) -> npt.NDArray[np.floating]:
 
     if tensor.dtype not in (torch.float32, torch.float64):
         tensor = tensor.to(torch.float32)
-    array: npt.NDArray[np.floating] = tensor.detach().numpy()
+    array: npt.NDArray[np.floating] = tensor.detach().resolve_neg().numpy()
     return array
 
 
@@ -130,17 +146,18 @@ def _read_safetensors(path: Path) -> dict[str, npt.NDArray[np.floating]]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    check_safetensors(path, "a safetensors file", CheckpointError)
     try:
-        return to_arrays(load_file(path))
+        return to_arrays(load_file(path), stored=path.stat().st_size)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged, or not a safetensors file ({error})") from None
 
 
 def _read_bin(path: Path) -> dict[str, npt.NDArray[np.floating]]:
     content = read_pickled(path)
-    if not isinstance(content, Mapping):
+    if not isinstance(content, dict):
         raise CheckpointError(f"expected named tensors in {path}, received {type(content).__name__}")
-    return to_arrays(content)
+    return to_arrays(dict(dict.items(content)), stored=path.stat().st_size)
 
 
 def _read_shards(
@@ -150,18 +167,12 @@ def _read_shards(
     if not isinstance(shards, dict):
         raise CheckpointError(f"expected a weight_map in {folder / index}")
     weights: dict[str, npt.NDArray[np.floating]] = {}
+    present = {path.name for path in folder.iterdir() if path.is_file()}
     for name in sorted(set(map(str, shards.values()))):
-        if PurePath(name).name != name or not (folder / name).is_file():
-            raise CheckpointError(f"the shard {name!r} of {folder / index} is not a file of the folder")
+        if name not in present:
+            raise CheckpointError(f"the shard {name[:100]!r} of {folder / index} is not a file of the folder")
         weights |= read(folder / name)
     return weights
-
-
-def _inert_classes() -> list[Any]:
-    """Classes that training scripts save beside weights, and that do nothing when they are made."""
-    scalar = np.float64(0).__reduce__()[0]
-    dtypes = [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
-    return [argparse.Namespace, (scalar, "numpy.core.multiarray.scalar"), scalar, np.dtype, *dtypes]
 
 
 def _first_line(error: Exception) -> str:

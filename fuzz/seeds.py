@@ -1,0 +1,238 @@
+"""Makes the valid files that fuzzing starts from: ``python -m fuzz.seeds`` writes ``fuzz/corpus/*/seed-*``.
+
+Inputs that once found something stand beside them as ``found-*`` and are kept by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from safetensors.torch import save
+
+from fuzz.targets import CORPUS, GEOMETRY, OPTIONS, SALT, SECRET
+from lcve_deploy import ClipFile, PlainClip, SecurityKey, Views, derive_orders, encrypt, export, rotate_delta
+from lcve_deploy.artifact import read_manifest
+from lcve_deploy.artifact.engines import Agreement, EngineKind, EngineRecord, Profile, Proof
+from lcve_deploy.artifact.manifest import manifest_digest
+from lcve_deploy.clipfile import write_clip_file
+from lcve_deploy.clips import Layout
+from lcve_deploy.precision import Precision
+from lcve_deploy.verbs.export import ExportOptions
+from lcve_deploy.video.write import encode_png
+
+WIDTH = 6
+Weights = dict[str, torch.Tensor]
+
+
+def weights() -> Weights:
+    """A VideoMAE of one block that is as small as can be, in the official names."""
+    torch.manual_seed(0)
+    shapes = {
+        "patch_embed.proj.weight": (WIDTH, 3, *GEOMETRY.cube),
+        "patch_embed.proj.bias": (WIDTH,),
+        "blocks.0.norm1.weight": (WIDTH,),
+        "blocks.0.norm1.bias": (WIDTH,),
+        "blocks.0.attn.q_bias": (WIDTH,),
+        "blocks.0.attn.v_bias": (WIDTH,),
+        "blocks.0.attn.qkv.weight": (3 * WIDTH, WIDTH),
+        "blocks.0.attn.proj.weight": (WIDTH, WIDTH),
+        "blocks.0.attn.proj.bias": (WIDTH,),
+        "blocks.0.norm2.weight": (WIDTH,),
+        "blocks.0.norm2.bias": (WIDTH,),
+        "blocks.0.mlp.fc1.weight": (8, WIDTH),
+        "blocks.0.mlp.fc1.bias": (8,),
+        "blocks.0.mlp.fc2.weight": (WIDTH, 8),
+        "blocks.0.mlp.fc2.bias": (WIDTH,),
+        "fc_norm.weight": (WIDTH,),
+        "fc_norm.bias": (WIDTH,),
+        "head.weight": (5, WIDTH),
+        "head.bias": (5,),
+    }
+    return {name: torch.randn(shape) for name, shape in shapes.items()}
+
+
+def hugging_face_weights() -> Weights:
+    """The same model in the names of a Hugging Face folder."""
+    layer = "videomae.encoder.layer.0."
+    names = {
+        "patch_embed.proj": "videomae.embeddings.patch_embeddings.projection",
+        "blocks.0.norm1": f"{layer}layernorm_before",
+        "blocks.0.norm2": f"{layer}layernorm_after",
+        "blocks.0.attn.proj": f"{layer}attention.output.dense",
+        "blocks.0.mlp.fc1": f"{layer}intermediate.dense",
+        "blocks.0.mlp.fc2": f"{layer}output.dense",
+        "fc_norm": "fc_norm",
+        "head": "classifier",
+    }
+    plain = weights()
+    attention = {f"{layer}attention.attention.{x}_bias": plain.pop(f"blocks.0.attn.{x}_bias") for x in "qv"}
+    parts = plain.pop("blocks.0.attn.qkv.weight").chunk(3)
+    attention |= {
+        f"{layer}attention.attention.{name}.weight": part.clone()
+        for name, part in zip(("query", "key", "value"), parts, strict=True)
+    }
+    renamed = {f"{names[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": t for name, t in plain.items()}
+    return renamed | attention
+
+
+def saved(content: object, *, legacy: bool = False) -> bytes:
+    """What ``torch.save`` writes."""
+    memory = io.BytesIO()
+    torch.save(content, memory, _use_new_zipfile_serialization=not legacy)
+    return memory.getvalue()
+
+
+def checkpoints() -> Iterator[tuple[str, bytes]]:
+    """Official files: plain, with training arguments, in half precision, and of the time before zip archives."""
+    arguments = argparse.Namespace(
+        num_frames=GEOMETRY.frames, input_size=GEOMETRY.height, data_set="SSV2", lr=np.float64(0.001)
+    )
+    yield "seed-plain.pth", saved(weights())
+    yield "seed-arguments.pth", saved({"model": weights(), "args": arguments, "epoch": 3})
+    yield "seed-half.pth", saved({"module": {name: t.half() for name, t in weights().items()}})
+    yield "seed-legacy.pth", saved({"model": weights(), "args": arguments}, legacy=True)
+
+
+def folders() -> Iterator[tuple[str, bytes]]:
+    """Parts of a Hugging Face folder, each behind the letter that says which part it is."""
+    config = {
+        "model_type": "videomae",
+        "architectures": ["VideoMAEForVideoClassification"],
+        "image_size": GEOMETRY.height,
+        "patch_size": GEOMETRY.cube[1],
+        "num_frames": GEOMETRY.frames,
+        "tubelet_size": GEOMETRY.cube[0],
+        "num_channels": 3,
+        "hidden_size": WIDTH,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+        "qkv_bias": True,
+        "use_mean_pooling": True,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-12,
+        "id2label": {str(i): f"class {i}" for i in range(5)},
+    }
+    processor = {
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.25, 0.25, 0.25],
+        "size": {"shortest_edge": 4},
+    }
+    index = {"metadata": {}, "weight_map": dict.fromkeys(hugging_face_weights(), "shard.safetensors")}
+    yield "seed-config", b"c" + json.dumps(config).encode()
+    yield "seed-processor", b"p" + json.dumps(processor).encode()
+    yield "seed-index", b"i" + json.dumps(index).encode()
+    yield "seed-weights", b"w" + save(hugging_face_weights())
+    yield "seed-bin", b"b" + saved(hugging_face_weights())
+
+
+def videos() -> Iterator[tuple[str, bytes]]:
+    """A few frames in the containers that people have."""
+    frames = np.random.default_rng(0).integers(0, 256, (6, 16, 24, 3), np.uint8)
+    for container, codec, pixels in (
+        ("mp4", "mpeg4", "yuv420p"),
+        ("matroska", "mpeg4", "yuv420p"),
+        ("avi", "mjpeg", "yuvj420p"),
+        ("gif", "gif", "rgb8"),
+        ("mpegts", "mpeg2video", "yuv420p"),
+        ("apng", "apng", "rgb24"),
+    ):
+        memory = io.BytesIO()
+        with av.open(memory, "w", format=container) as target:
+            stream = target.add_stream(codec, rate=25)
+            stream.width, stream.height, stream.pix_fmt = 24, 16, pixels
+            for image in frames:
+                target.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            target.mux(stream.encode())
+        yield f"seed-{container}", memory.getvalue()
+    yield "seed-png", encode_png(frames[0])
+
+
+def arrays() -> Iterator[tuple[str, bytes]]:
+    """A clip and logits as ``.npy``."""
+    chance = np.random.default_rng(0)
+    for name, array in (
+        ("array", chance.integers(0, 256, GEOMETRY.clip_shape, np.uint8)),
+        ("logits", chance.standard_normal((2, 5)).astype(np.float32)),
+    ):
+        memory = io.BytesIO()
+        np.save(memory, array)
+        yield name, memory.getvalue()
+
+
+def clips(place: Path, key: SecurityKey) -> Iterator[tuple[str, bytes]]:
+    """An encrypted clip in each layout."""
+    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
+    plain = PlainClip(values=np.zeros((2, *GEOMETRY.clip_shape), np.uint8))
+    for layout in Layout:
+        path = place / f"{layout}.lcve"
+        write_clip_file(path, ClipFile(clip=encrypt(plain, orders, layout=layout), views=Views(temporal=2)))
+        yield f"seed-{layout}", path.read_bytes()
+
+
+def artifact(place: Path, key: SecurityKey) -> dict[str, bytes]:
+    """The files of an artifact of the little model, and of a rotation of it."""
+    (place / "model.pth").write_bytes(saved(weights()))
+    export(place / "model.pth", place / "service", key=key, options=ExportOptions(checkpoint=OPTIONS, salt=SALT))
+    rotate_delta(place / "service", place / "rotation", key=key, salt=bytes(16))
+    server = place / "service/server"
+    return {
+        "manifest": (server / "manifest.json").read_bytes(),
+        "probe": (server / "probe.safetensors").read_bytes(),
+        "keyed": (server / "keyed.safetensors").read_bytes(),
+        "client": (place / "service/client/client.json").read_bytes(),
+        "delta": (place / "rotation/rotation.safetensors").read_bytes(),
+        "engine": engine(manifest_digest(server), len(read_manifest(server).files)),
+    }
+
+
+def engine(digest: str, clips: int) -> bytes:
+    """A record with every field."""
+    record = EngineRecord(
+        name="fast",
+        kind=EngineKind.OPENVINO,
+        precision=Precision.INT8,
+        builder={"openvino": "2026.4"},
+        target="a CPU",
+        manifest_sha256=digest,
+        profile=Profile(),
+        options={"budget": "0.05"},
+        ranges={"blocks.0.mlp.fc1": 3.5},
+        proof=Proof(device="a CPU", clips=clips, max_difference=0.01, budget=0.05, milliseconds=1.5),
+        agreement=Agreement(clips=4, max_difference=0.01, top1=1.0),
+    )
+    return json.dumps(record.to_json()).encode()
+
+
+def main() -> None:
+    """Write all seeds."""
+    key = SecurityKey(SECRET)
+    with tempfile.TemporaryDirectory() as place:
+        seeds = {
+            "key": [("seed-key", key.to_bytes())],
+            "checkpoint": checkpoints(),
+            "folder": folders(),
+            "video": videos(),
+            **{name: [(f"seed-{name}", data)] for name, data in arrays()},
+            "clip": clips(Path(place), key),
+            **{name: [(f"seed-{name}", data)] for name, data in artifact(Path(place), key).items()},
+        }
+        for target, files in seeds.items():
+            (CORPUS / target).mkdir(parents=True, exist_ok=True)
+            for name, data in files:
+                (CORPUS / target / name).write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()

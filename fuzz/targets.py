@@ -1,0 +1,172 @@
+"""What is fuzzed: one row a reader, with its file, how it is mutated, and what it may raise."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fuzz import mutators
+from lcve_deploy import CheckpointOptions, SecurityKey
+from lcve_deploy.artifact import read_engine, read_keyed, read_manifest, read_probe
+from lcve_deploy.artifact.delta import is_delta, read_delta
+from lcve_deploy.client import Client
+from lcve_deploy.clipfile import read_clip_file
+from lcve_deploy.errors import LcveError
+from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.preprocess import Preprocess
+from lcve_deploy.video import read_clips
+
+CORPUS: Final = Path(__file__).parent / "corpus"
+GEOMETRY: Final = ClipGeometry.parse("2x4x4x3/2x2x2")
+PREPROCESS: Final = Preprocess(frames=2, stride=1, short_side=4, crop=(4, 4))
+OPTIONS: Final = CheckpointOptions(heads=2, frames=2, size=4)
+SECRET: Final = bytes(range(32))
+SALT: Final = bytes(range(16, 32))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A reader.
+
+    Args:
+        read: writes the bytes into an empty folder where the reader expects them, and reads them.
+        mutate: what makes new inputs of old ones.
+    """
+
+    read: Callable[[Path, bytes], object]
+    mutate: mutators.Mutator
+
+
+def run(name: str, place: Path, data: bytes) -> object:
+    """Read one input.
+
+    Returns:
+        What the reader made of it, or its own error; anything else that is raised is a finding.
+    """
+    try:
+        with quiet():
+            return TARGETS[name].read(place, data)
+    except LcveError as error:
+        return error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Warnings are for users."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def seeds(name: str) -> list[Path]:
+    """The kept inputs of a target."""
+    return sorted((CORPUS / name).iterdir())
+
+
+def _seed(name: str) -> bytes:
+    return (CORPUS / name / f"seed-{name}").read_bytes()
+
+
+def _written(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def _key(place: Path, data: bytes) -> object:
+    return SecurityKey.read(_written(place / "key.bin", data)), SecurityKey.from_bytes(data)
+
+
+def _clip(place: Path, data: bytes) -> object:
+    return read_clip_file(_written(place / "a.lcve", data))
+
+
+def _manifest(place: Path, data: bytes) -> object:
+    return read_manifest(_written(place / "manifest.json", data).parent)
+
+
+def _client(place: Path, data: bytes) -> object:
+    return Client.open(_written(place / "client.json", data).parent, SecurityKey(SECRET))
+
+
+def _engine(place: Path, data: bytes) -> object:
+    _written(place / "engines/fast/engine.json", data)
+    return read_engine(place, "fast")
+
+
+def _delta(place: Path, data: bytes) -> object:
+    path = _written(place / "rotation.safetensors", data)
+    return is_delta(path), read_delta(path)
+
+
+def _probe(place: Path, data: bytes) -> object:
+    _written(place / "manifest.json", _seed("manifest"))
+    return read_probe(_written(place / "probe.safetensors", data).parent, read_manifest(place))
+
+
+def _keyed(place: Path, data: bytes) -> object:
+    tensors = read_keyed(_written(place / "keyed.safetensors", data).parent)
+    return {name: tensor.sum() for name, tensor in tensors.items()}
+
+
+def _checkpoint(place: Path, data: bytes) -> object:
+    from lcve_deploy.exporters.checkpoints import load_checkpoint
+
+    return load_checkpoint(_written(place / "model.pth", data), OPTIONS)
+
+
+def _folder(place: Path, data: bytes) -> object:
+    from lcve_deploy.exporters.checkpoints import load_checkpoint
+
+    names = {
+        b"c": ("config.json",),
+        b"p": ("preprocessor_config.json",),
+        b"i": ("model.safetensors.index.json",),
+        b"w": ("model.safetensors", "shard.safetensors"),
+        b"b": ("pytorch_model.bin",),
+    }
+    parts = {"config.json": (CORPUS / "folder/seed-config").read_bytes()[1:]}
+    part = data[:1] if data[:1] in names else b"c"
+    if part not in (b"w", b"b"):
+        name = "shard.safetensors" if part == b"i" else "model.safetensors"
+        parts[name] = (CORPUS / "folder/seed-weights").read_bytes()[1:]
+    parts |= dict.fromkeys(names[part][:1], data[1:])
+    for name, content in parts.items():
+        _written(place / name, content)
+    return load_checkpoint(place)
+
+
+def _video(place: Path, data: bytes) -> object:
+    image = data.startswith(b"\x89PNG")
+    path = _written(place / "frames/1.png" if image else place / "video", data)
+    return read_clips(path.parent if image else path, PREPROCESS, GEOMETRY)
+
+
+def _logits(place: Path, data: bytes) -> object:
+    _written(place / "client.json", _seed("client"))
+    return Client.open(place, SecurityKey(SECRET)).read_logits(_written(place / "logits.npy", data))
+
+
+def _array(place: Path, data: bytes) -> object:
+    return read_clips(_written(place / "clip.npy", data), PREPROCESS, GEOMETRY)
+
+
+TARGETS: Final[dict[str, Target]] = {
+    "key": Target(read=_key, mutate=mutators.mutate_bytes),
+    "clip": Target(read=_clip, mutate=mutators.mutate_safetensors),
+    "manifest": Target(read=_manifest, mutate=mutators.mutate_json),
+    "client": Target(read=_client, mutate=mutators.mutate_json),
+    "engine": Target(read=_engine, mutate=mutators.mutate_json),
+    "delta": Target(read=_delta, mutate=mutators.mutate_safetensors),
+    "probe": Target(read=_probe, mutate=mutators.mutate_safetensors),
+    "keyed": Target(read=_keyed, mutate=mutators.mutate_safetensors),
+    "array": Target(read=_array, mutate=mutators.mutate_npy),
+    "logits": Target(read=_logits, mutate=mutators.mutate_npy),
+    "checkpoint": Target(read=_checkpoint, mutate=mutators.mutate_torch),
+    "folder": Target(read=_folder, mutate=mutators.mutate_folder),
+    "video": Target(read=_video, mutate=mutators.mutate_bytes),
+}
