@@ -109,6 +109,8 @@ def parse_json(data: bytes) -> Any:
         value = json.loads(data, parse_int=_whole)
     except RecursionError:
         raise ValueError(f"nested deeper than {DEEPEST_JSON}") from None
+    except UnicodeDecodeError:  # which would quote a byte, and the file may be a key
+        raise ValueError("no text in UTF-8") from None
     _check_depth(value)
     json.dumps(value, ensure_ascii=False).encode()  # its UnicodeEncodeError is a ValueError
     return value

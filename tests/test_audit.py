@@ -160,7 +160,7 @@ def test_what_does_not_belong_is_one_clear_error_and_leaves_no_page(
         (("--known-clip", tmp_path / "noise.npy", "--ciphertexts", ciphertext), "no encrypted clip has the cubes"),
         (("--known-clip", tmp_path / "nothing.mp4"), "no video"),
         (("--ciphertexts", key_file), "not an encrypted clip"),
-        (("--reference", key_file), "was refused"),
+        (("--reference", key_file), "cannot be read as a PyTorch checkpoint"),
         (("--reference", tmp_path / "nothing.pth"), "no checkpoint"),
     ):
         assert message in run_error("audit", server, *arguments, "-o", page)

@@ -37,12 +37,11 @@ from lcve_deploy.client import Client
 from lcve_deploy.clipfile import read_clip_file
 from lcve_deploy.errors import ArtifactError, CheckpointError, EncryptedClipError, LcveError, SessionError, VideoError
 from lcve_deploy.exporters.checkpoints import load_checkpoint
-from lcve_deploy.exporters.checkpoints.assemble import sinusoid_table
 from lcve_deploy.exporters.checkpoints.pickles import check_torch_file
 from lcve_deploy.exporters.checkpoints.reading import read_pickled
 from lcve_deploy.geometry import LONGEST_SIDE, MOST_CLIP_VALUES, MOST_CUBES
 from lcve_deploy.preprocess import LONGEST_SHORT_SIDE, Preprocess
-from lcve_deploy.transformer import Normalisation
+from lcve_deploy.transformer import Normalisation, sinusoid_table
 from lcve_deploy.video import read_clips
 from lcve_deploy.video.decode import LARGEST_FRAME
 

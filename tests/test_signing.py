@@ -452,7 +452,7 @@ REFUSED: dict[str, tuple[Breakage, str]] = {
     "signature: zeros": (lambda s: (s / SIGNATURE).write_bytes(bytes(64)), "does not hold"),
     "signature: a folder": (
         lambda s: ((s / SIGNATURE).unlink(), (s / SIGNATURE).mkdir()),
-        "expected a signature, received a folder",
+        "expected a file, received a folder, which is not a signature",
     ),
     "another model, digests right": (_another_model, "does not hold"),
 }
@@ -869,7 +869,7 @@ def test_the_contract_names_the_room_of_the_private_key() -> None:
 
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
     contracts = {c["name"]: c for c in project["tool"]["importlinter"]["contracts"]}
-    contract = contracts["What runs on the server, and what exports, cannot reach a key"]
+    contract = contracts["What runs on the server, what exports and what attacks cannot reach a key"]
     assert "lcve_deploy.signing" in contract["forbidden_modules"]
     assert {"lcve_deploy.runtime", "lcve_deploy.artifact", "lcve_deploy.exporters"} <= set(contract["source_modules"])
 

@@ -66,7 +66,7 @@ def read_pickled(path: Path) -> Any:
         raise CheckpointError(f"there is no checkpoint at {path}") from None
     except _CORRUPT as error:
         raise CheckpointError(
-            f"{path} cannot be read as a PyTorch checkpoint: damaged, or another kind of file ({_first_line(error)})"
+            f"{path} cannot be read as a PyTorch checkpoint: damaged, or another kind of file ({_safe_reason(error)})"
         ) from None
 
 
@@ -173,6 +173,11 @@ def _read_shards(
             raise CheckpointError(f"the shard {name[:100]!r} of {folder / index} is not a file of the folder")
         weights |= read(folder / name)
     return weights
+
+
+def _safe_reason(error: Exception) -> str:
+    """What torch says itself; others may quote bytes of the file, and the file may be a key."""
+    return _first_line(error) if isinstance(error, RuntimeError | OSError) else type(error).__name__
 
 
 def _first_line(error: Exception) -> str:
