@@ -46,8 +46,10 @@ MOST_AXES: Final = 16
 
 _LENGTH_BYTES: Final = 8
 _ARRAY_HEADER: Final = 1024
-_BROKEN_ARRAYS: Final = (ValueError, TypeError, OverflowError, EOFError, RecursionError, MemoryError, TokenError)
-"""What NumPy raises at the header of an array; the last three where it is nested without end or cut off."""
+_BROKEN_ARRAYS: Final = (
+    *(ValueError, TypeError, OverflowError, EOFError),
+    *(SyntaxError, TokenError, RecursionError, MemoryError),  # a header that is cut off, or nested without end
+)
 _KINDS: Final = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",

@@ -399,6 +399,7 @@ ARRAYS = {
     "version": npy("(1,)", values=b"aaaa", version=9),
     "truncated": npy("(2,5)", values=bytes(39)),
     "no end": npy("(2,5)}: {("),
+    "dtype of numbers": npy("(1,)", "'f4,010f4'", b"aaaa"),
     "zero byte": npy("(2,\0"),
     "archive": b"PK\x03\x04aaaa",
     "empty archive": b"PK\x05\x06" + bytes(18),
