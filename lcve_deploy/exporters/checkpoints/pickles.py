@@ -70,7 +70,7 @@ def check_torch_file(path: Path) -> None:
     Raises:
         pickle.UnpicklingError: it asks for more than tensors and plain values.
         ValueError: damaged, or no such file.
-        zipfile.BadZipFile: a damaged archive.
+        zipfile.BadZipFile: an archive that is damaged, or not as torch writes it.
     """
     if not is_archive(path):
         with path.open("rb") as file:
@@ -81,7 +81,9 @@ def check_torch_file(path: Path) -> None:
         _check_archive(path, archive)
         pickles = [record for record in archive.infolist() if record.filename.lower().endswith(".pkl")]
         if len(pickles) != 1 or pickles[0].file_size > LARGEST_PICKLE:
-            raise ValueError(f"{len(pickles)} pickles in an archive, expected one of at most {LARGEST_PICKLE} bytes")
+            raise zipfile.BadZipFile(
+                f"{len(pickles)} pickles in an archive, expected one of at most {LARGEST_PICKLE} bytes"
+            )
         _check_pickle(io.BytesIO(archive.read(pickles[0])))
 
 
@@ -99,15 +101,17 @@ def _check_archive(path: Path, archive: zipfile.ZipFile) -> None:
         file.seek(-_END_BYTES, io.SEEK_END)
         end = file.read()
     if not end.startswith(_END_MAGIC) or end[-2:] != b"\0\0":
-        raise ValueError("bytes after the end of the archive")
+        raise zipfile.BadZipFile("bytes after the end of the archive")
     if not records or min(record.header_offset for record in records) != 0:
-        raise ValueError("bytes before the archive, or none in it")
+        raise zipfile.BadZipFile("bytes before the archive, or none in it")
     if any(record.filename != record.orig_filename or not record.filename.isprintable() for record in records):
-        raise ValueError("names of records that cannot be shown")
+        raise zipfile.BadZipFile("names of records that cannot be shown")
     if len(records) > MOST_RECORDS or len(names) < len(records):
-        raise ValueError(f"{len(records)} records, expected at most {MOST_RECORDS}, each with a name of its own")
+        raise zipfile.BadZipFile(
+            f"{len(records)} records, expected at most {MOST_RECORDS}, each with a name of its own"
+        )
     if any(record.compress_type != zipfile.ZIP_STORED for record in records):
-        raise ValueError("records that are compressed; torch.save compresses none")
+        raise zipfile.BadZipFile("records that are compressed; torch.save compresses none")
 
 
 class _Value(NamedTuple):

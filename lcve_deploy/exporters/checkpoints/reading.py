@@ -176,8 +176,9 @@ def _read_shards(
 
 
 def _safe_reason(error: Exception) -> str:
-    """What torch says itself; others may quote bytes of the file, and the file may be a key."""
-    return _first_line(error) if isinstance(error, RuntimeError | OSError) else type(error).__name__
+    """What torch and the archive's reader say; others may quote bytes of the file, and the file may be a key."""
+    quotes_nothing = isinstance(error, RuntimeError | OSError | zipfile.BadZipFile)
+    return _first_line(error) if quotes_nothing else type(error).__name__
 
 
 def _first_line(error: Exception) -> str:
