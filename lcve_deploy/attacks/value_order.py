@@ -1,0 +1,126 @@
+"""K2 from ciphertexts alone: neighbouring pixels resemble each other in every cube of every clip.
+
+All cubes have the same order, so every cube is a sample of the same shuffled texture. Channels are told apart
+first, and their means taken off every cube: what is left is light. Its covariance is flattened in part
+(a power of its eigenvalues), which makes likeness narrower, so that places show better. Then values of the
+channels are matched into pixels, and pixels laid out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.attacks.assignment import assign, likeness, unit_rows
+from lcve_deploy.attacks.colours import channel_splits
+from lcve_deploy.attacks.footage import plant_footage
+from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Order, Planted
+from lcve_deploy.attacks.layout import neighbour_likeness, placed
+from lcve_deploy.attacks.repairing import repair_layout
+from lcve_deploy.attacks.sorting import sort_layout
+from lcve_deploy.geometry import ClipGeometry
+
+__all__ = ["lay_out_texture", "plant_texture"]
+
+Rows = npt.NDArray[Any]
+
+_MOST_CUBES: Final = 6000
+_QUIET: Final = 2.0
+_FLAT: Final = 0.3
+_POWERS: Final = (0.5, 0.125)
+"""Of eigenvalues: 1/2 gives likeness as it is, less gives narrower likeness and more noise."""
+_JUDGE: Final = 0.25
+_SEED: Final = 0
+
+
+def lay_out_texture(holdings: Holdings, known: Estimate | None = None) -> Estimate:
+    """Lay the values of a cube out so that they resemble their neighbours; up to flips and the order of channels."""
+    if holdings.ciphertexts is None or not (samples := _samples(holdings.ciphertexts)).size:
+        return Estimate()
+    geometry = holdings.geometry
+    levels = holdings.ciphertexts.mean(axis=(0, 1))[:, None]
+    waves = _waves(_even(samples), _POWERS[0])
+    splits = _distinct(channel_splits(levels, waves, geometry.channels))
+    layouts = [layout for split in splits for layout in _layouts(samples, split, geometry)]
+    closeness = _closeness(samples)
+    best = max(layouts, key=lambda layout: _smoothness(closeness, layout, geometry))
+    return Estimate(values=placed(best.reshape(-1)))
+
+
+def plant_texture(rng: np.random.Generator) -> Planted:
+    """A few clips of real footage."""
+    return plant_footage(ClipGeometry(frames=8, height=64, width=64, cube=(2, 8, 8)), 8, rng)
+
+
+def _samples(clips: Cubes) -> Rows:
+    """Cubes of all clips that are not flat, less their means; at most some thousands, drawn at random."""
+    cubes = clips.reshape(-1, clips.shape[-1])
+    if len(cubes) > 4 * _MOST_CUBES:
+        cubes = cubes[np.random.default_rng(_SEED).permutation(len(cubes))[: 4 * _MOST_CUBES]]
+    deviation = cubes.std(axis=1)
+    textured = np.flatnonzero(deviation > max(_FLAT * np.median(deviation), _QUIET))
+    chosen = np.random.default_rng(_SEED).permutation(textured)[:_MOST_CUBES]
+    samples = cubes[chosen].astype(np.float64)
+    return samples - samples.mean(axis=1, keepdims=True)
+
+
+def _even(samples: Rows) -> Rows:
+    """Cubes of about the same deviation; those near noise stay weak."""
+    return samples / (samples.std(axis=1, keepdims=True) + _QUIET)
+
+
+def _waves(samples: Rows, power: float) -> Rows:
+    """Principal components of the values over all samples, ``[L, L]``, the smallest first."""
+    variances, vectors = np.linalg.eigh(samples.T @ samples / len(samples))
+    waves: Rows = vectors * np.maximum(variances, 0) ** power
+    return waves
+
+
+def _distinct(splits: Iterable[Order]) -> list[Order]:
+    return list({split.tobytes(): split for split in splits}.values())
+
+
+def _layouts(samples: Rows, split: Order, geometry: ClipGeometry) -> Iterator[Order]:
+    """Value at each place of a cube, ``[pixels, channels]``, if the channels are these."""
+    light = _light(samples, split, geometry.channels)
+    variances, vectors = np.linalg.eigh(light.T @ light / len(light))
+    pixels = _pixels(unit_rows(vectors * np.maximum(variances, 0) ** _JUDGE), split, geometry.channels)
+    judged = _rows(variances, vectors, _JUDGE, pixels)
+    similarity = likeness(judged, judged)
+    for power in _POWERS:
+        layout = sort_layout(_rows(variances, vectors, power, pixels), geometry.cube)
+        yield pixels[repair_layout(similarity, layout, geometry.cube)]
+
+
+def _closeness(samples: Rows) -> Rows:
+    """Minus the mean squared difference of values over all samples, ``[L, L]``."""
+    products = samples.T @ samples / len(samples)
+    squares = products.diagonal()
+    closeness: Rows = 2 * products - squares - squares[:, None]
+    return closeness
+
+
+def _smoothness(closeness: Rows, layout: Order, geometry: ClipGeometry) -> float:
+    """Of the cubes that a layout makes, within channels; comparable whatever the channels are taken to be."""
+    return float(np.mean([neighbour_likeness(closeness, channel, geometry.cube) for channel in layout.T]))
+
+
+def _light(samples: Rows, split: Order, channels: int) -> Rows:
+    light = samples.copy()
+    for channel in range(channels):
+        light[:, split == channel] -= light[:, split == channel].mean(axis=1, keepdims=True)
+    deviation = light.std(axis=1)
+    return _even(light[deviation > max(_FLAT * np.median(deviation), _QUIET)])
+
+
+def _pixels(rows: Rows, split: Order, channels: int) -> Order:
+    """Values matched into pixels, ``[pixels, channels]``."""
+    first, *others = (np.flatnonzero(split == channel) for channel in range(channels))
+    return np.stack([first, *(other[assign(rows[first] @ rows[other].T)] for other in others)], axis=1)
+
+
+def _rows(variances: Rows, vectors: Rows, power: float, pixels: Order) -> Rows:
+    return unit_rows(unit_rows(vectors * np.maximum(variances, 0) ** power)[pixels].sum(axis=1))
