@@ -14,18 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.attacks.assignment import assign
+from lcve_deploy.attacks.growing import directed
 from lcve_deploy.attacks.holdings import Order
 
-__all__ = ["directed", "neighbour_fit", "repair_layout"]
+__all__ = ["neighbour_fit", "repair_layout"]
 
 Floats = npt.NDArray[Any]
 
 _ROUNDS: Final = 12
-
-
-def directed(similarity: Floats, grid: tuple[int, ...]) -> Floats:
-    """Likeness of what follows along each axis ``[axes, rows, rows]``; the same along all where it has no direction."""
-    return similarity if similarity.ndim == 3 else np.broadcast_to(similarity, (len(grid), *similarity.shape))
 
 
 def neighbour_fit(similarity: Floats, layout: Order, grid: tuple[int, ...]) -> float:
