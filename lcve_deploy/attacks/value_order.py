@@ -8,8 +8,10 @@ channels are matched into pixels, and pixels laid out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +32,9 @@ Rows = npt.NDArray[Any]
 _MOST_CUBES: Final = 6000
 _QUIET: Final = 2.0
 _FLAT: Final = 0.3
-_POWERS: Final = (0.5, 0.125)
+_POWERS: Final = (0.5, 0.25, 0.125)
 """Of eigenvalues: 1/2 gives likeness as it is, less gives narrower likeness and more noise."""
+_MATCHES: Final = (0.5, 0.25)
 _JUDGE: Final = 0.25
 _SEED: Final = 0
 
@@ -41,13 +44,20 @@ def lay_out_texture(holdings: Holdings, known: Estimate | None = None) -> Estima
     if holdings.ciphertexts is None or not (samples := _samples(holdings.ciphertexts)).size:
         return Estimate()
     geometry = holdings.geometry
-    levels = holdings.ciphertexts.mean(axis=(0, 1))[:, None]
     waves = _waves(_even(samples), _POWERS[0])
-    splits = _distinct(channel_splits(levels, waves, geometry.channels))
-    layouts = [layout for split in splits for layout in _layouts(samples, split, geometry)]
+    splits = _distinct(channel_splits(_levels(holdings.ciphertexts), waves, geometry.channels))
     closeness = _closeness(samples)
-    best = max(layouts, key=lambda layout: _smoothness(closeness, layout, geometry))
-    return Estimate(values=placed(best.reshape(-1)))
+
+    def smoothness(layout: Order) -> float:
+        return _smoothness(closeness, layout, geometry)
+
+    lights = [_Light.of(samples, split, geometry) for split in splits]
+    first = [light.layout(_POWERS[0], _POWERS[0]) for light in lights]
+    best = int(np.argmax([smoothness(layout) for layout in first]))
+    others = [lights[best].layout(match, lay) for match, lay in itertools.product(_MATCHES, _POWERS)]
+    chosen = max([first[best], *others], key=smoothness)
+    polished = [_polished(closeness, layout, geometry) for layout in (first[best], chosen)]
+    return Estimate(values=placed(max(polished, key=smoothness).reshape(-1)))
 
 
 def plant_texture(rng: np.random.Generator) -> Planted:
@@ -67,6 +77,14 @@ def _samples(clips: Cubes) -> Rows:
     return samples - samples.mean(axis=1, keepdims=True)
 
 
+def _levels(clips: Cubes) -> Rows:
+    """Mean of each value over the flatter half of the cubes of every clip, ``[L, clips]``: colours without shapes."""
+    deviation = clips.std(axis=2)
+    flatter = (deviation <= np.median(deviation, axis=1, keepdims=True))[..., None]
+    levels: Rows = (clips * flatter).sum(axis=1) / flatter.sum(axis=1)
+    return levels.T - levels.mean(axis=1)
+
+
 def _even(samples: Rows) -> Rows:
     """Cubes of about the same deviation; those near noise stay weak."""
     return samples / (samples.std(axis=1, keepdims=True) + _QUIET)
@@ -83,23 +101,46 @@ def _distinct(splits: Iterable[Order]) -> list[Order]:
     return list({split.tobytes(): split for split in splits}.values())
 
 
-def _layouts(samples: Rows, split: Order, geometry: ClipGeometry) -> Iterator[Order]:
-    """Value at each place of a cube, ``[pixels, channels]``, if the channels are these."""
-    light = _light(samples, split, geometry.channels)
-    variances, vectors = np.linalg.eigh(light.T @ light / len(light))
-    pixels = _pixels(unit_rows(vectors * np.maximum(variances, 0) ** _JUDGE), split, geometry.channels)
-    judged = _rows(variances, vectors, _JUDGE, pixels)
-    similarity = likeness(judged, judged)
-    for power in _POWERS:
-        layout = sort_layout(_rows(variances, vectors, power, pixels), geometry.cube)
-        yield pixels[repair_layout(similarity, layout, geometry.cube)]
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Light:
+    """What is left of the values in all samples, if the channels are these: its principal components."""
+
+    geometry: ClipGeometry
+    split: Order
+    variances: Rows
+    vectors: Rows
+
+    @classmethod
+    def of(cls, samples: Rows, split: Order, geometry: ClipGeometry) -> Self:
+        light = _light(samples, split, geometry.channels)
+        variances, vectors = np.linalg.eigh(light.T @ light / len(light))
+        return cls(geometry=geometry, split=split, variances=np.maximum(variances, 0), vectors=vectors)
+
+    def layout(self, match: float, lay: float) -> Order:
+        """Value at each place of a cube, ``[pixels, channels]``; values are matched and laid out by these powers."""
+        pixels = _pixels(self._rows(match), self.split, self.geometry.channels)
+        judged = unit_rows(self._rows(_JUDGE)[pixels].sum(axis=1))
+        rows = unit_rows(self._rows(lay)[pixels].sum(axis=1))
+        layout = sort_layout(rows, self.geometry.cube)
+        return pixels[repair_layout(likeness(judged, judged), layout, self.geometry.cube)]
+
+    def _rows(self, power: float) -> Rows:
+        return unit_rows(self.vectors * self.variances**power)
+
+
+def _polished(closeness: Rows, layout: Order, geometry: ClipGeometry) -> Order:
+    """Every channel repaired by itself: values may have been matched into wrong pixels."""
+    channels = [
+        channel[repair_layout(closeness[np.ix_(channel, channel)], np.arange(len(channel)), geometry.cube)]
+        for channel in layout.T
+    ]
+    return np.stack(channels, axis=1)
 
 
 def _closeness(samples: Rows) -> Rows:
-    """Minus the mean squared difference of values over all samples, ``[L, L]``."""
-    products = samples.T @ samples / len(samples)
-    squares = products.diagonal()
-    closeness: Rows = 2 * products - squares - squares[:, None]
+    """Narrow likeness of values to values, whatever their channels, ``[L, L]``."""
+    rows = unit_rows(_waves(_even(samples), _JUDGE))
+    closeness: Rows = rows @ rows.T
     return closeness
 
 
@@ -120,7 +161,3 @@ def _pixels(rows: Rows, split: Order, channels: int) -> Order:
     """Values matched into pixels, ``[pixels, channels]``."""
     first, *others = (np.flatnonzero(split == channel) for channel in range(channels))
     return np.stack([first, *(other[assign(rows[first] @ rows[other].T)] for other in others)], axis=1)
-
-
-def _rows(variances: Rows, vectors: Rows, power: float, pixels: Order) -> Rows:
-    return unit_rows(unit_rows(vectors * np.maximum(variances, 0) ** power)[pixels].sum(axis=1))
