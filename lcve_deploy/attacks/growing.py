@@ -8,6 +8,7 @@ likeness to the cells across a corner a little against it.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -23,21 +24,24 @@ CORNER_WEIGHTS: Final = (0.0, -0.3, -0.5)
 Cell = tuple[int, ...]
 
 
-def grow_layout(similarity: npt.NDArray[Any], grid: tuple[int, ...], *, seed: int, corner: float) -> Order:
+def grow_layout(
+    similarity: npt.NDArray[Any], grid: tuple[int, ...], *, seed: int | Mapping[Cell, int], corner: float
+) -> Order:
     """Lay all rows out.
 
     Args:
         similarity: of rows to rows, ``[rows, rows]``; or how well row j follows row i along each axis,
             ``[axes, rows, rows]``.
         grid: its size is the number of rows.
-        seed: row to begin with.
+        seed: row to begin with; or several, by cell: where they lie to each other is kept, and may move as a whole.
         corner: weight of likeness across a corner; 0 where likeness has a direction.
 
     Returns:
         Row at each cell, row-major; int64 ``[rows]``.
     """
     board = _Board(similarity, grid, corner)
-    board.put(tuple(size - 1 for size in grid), seed)
+    for cell, row in seed.items() if isinstance(seed, Mapping) else [((0,) * len(grid), seed)]:
+        board.put(cell, row)
     while choice := board.best():
         board.put(*choice)
     return board.layout()
@@ -49,7 +53,7 @@ def directed(similarity: npt.NDArray[Any], grid: tuple[int, ...]) -> npt.NDArray
 
 
 class _Board:
-    """A board that leaves room on every side of the first cell, and the fit of every row to every cell of it."""
+    """A board without edges, and the fit of every row to every cell of it that is still within reach."""
 
     def __init__(self, similarity: npt.NDArray[Any], grid: tuple[int, ...], corner: float) -> None:
         self._along, self._grid = directed(np.asarray(similarity, dtype=np.float32), grid), grid
@@ -57,14 +61,15 @@ class _Board:
         self._choice: dict[Cell, tuple[float, int]] = {}
         self._held: dict[Cell, int] = {}
         self._free = np.ones(similarity.shape[-1], dtype=bool)
-        self._low = self._high = np.array([size - 1 for size in grid])
+        self._low: Cell = ()
+        self._high: Cell = ()
         self._weights = _weights(grid, corner)
 
     def put(self, cell: Cell, row: int) -> None:
         """Lay a row on a cell."""
         self._held[cell], self._free[row] = row, False
-        low, high = np.minimum(self._low, cell), np.maximum(self._high, cell)
-        if (low < self._low).any() or (high > self._high).any():
+        low, high = tuple(map(min, self._low or cell, cell)), tuple(map(max, self._high or cell, cell))
+        if (low, high) != (self._low, self._high):
             self._low, self._high = low, high
             self._prune()
         self._fit.pop(cell, None)
