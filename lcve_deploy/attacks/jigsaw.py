@@ -64,7 +64,16 @@ def _layouts(likeness: npt.NDArray[Any], grid: tuple[int, ...]) -> Iterator[Orde
         for slack in _SLACKS:
             held = _holding_together(likeness, layout, grid, slack)
             layout = repair_layout(likeness, grow_layout(likeness, grid, seed=held, corner=0), grid)
+            layout = _rolled(likeness, layout, grid)
             yield layout
+
+
+def _rolled(likeness: npt.NDArray[Any], layout: Order, grid: tuple[int, ...]) -> Order:
+    """The layout moved round along each axis to where it fits best: what grew over an edge comes back."""
+    for axis, size in enumerate(grid):
+        moved = [np.roll(layout.reshape(grid), step, axis).reshape(-1) for step in range(size)]
+        layout = max(moved, key=lambda tried: neighbour_fit(likeness, tried, grid))
+    return layout
 
 
 def _holding_together(

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from lcve_deploy.attacks.assignment import assign, likeness, unit_rows
 from lcve_deploy.attacks.colours import channel_splits
+from lcve_deploy.attacks.embedding import in_one_order
 from lcve_deploy.attacks.footage import plant_footage
 from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Order, Planted
 from lcve_deploy.attacks.layout import neighbour_likeness, placed
@@ -29,9 +30,10 @@ __all__ = ["lay_out_texture", "plant_texture"]
 
 Rows = npt.NDArray[Any]
 
-_MOST_CUBES: Final = 6000
+_MOST_CUBES: Final = 20000
 _QUIET: Final = 2.0
 _FLAT: Final = 0.3
+_STRONG: Final = 0.9
 _POWERS: Final = (0.5, 0.25, 0.125)
 """Of eigenvalues: 1/2 gives likeness as it is, less gives narrower likeness and more noise."""
 _MATCHES: Final = (0.5, 0.25)
@@ -68,13 +70,17 @@ def plant_texture(rng: np.random.Generator) -> Planted:
 def _samples(clips: Cubes) -> Rows:
     """Cubes of all clips that are not flat, less their means; at most some thousands, drawn at random."""
     cubes = clips.reshape(-1, clips.shape[-1])
-    if len(cubes) > 4 * _MOST_CUBES:
-        cubes = cubes[np.random.default_rng(_SEED).permutation(len(cubes))[: 4 * _MOST_CUBES]]
-    deviation = cubes.std(axis=1)
-    textured = np.flatnonzero(deviation > max(_FLAT * np.median(deviation), _QUIET))
-    chosen = np.random.default_rng(_SEED).permutation(textured)[:_MOST_CUBES]
-    samples = cubes[chosen].astype(np.float64)
-    return samples - samples.mean(axis=1, keepdims=True)
+    drawn = np.random.default_rng(_SEED).permutation(len(cubes))[:_MOST_CUBES]
+    samples = cubes[drawn].astype(np.float32)
+    samples -= samples.mean(axis=1, keepdims=True)
+    return samples[_textured(samples)]
+
+
+def _textured(samples: Rows) -> Order:
+    """Those that are not flat beside the others."""
+    deviation = samples.std(axis=1)
+    least = max(_FLAT * float(np.quantile(deviation, _STRONG)), _QUIET) if len(deviation) else _QUIET
+    return np.flatnonzero(deviation > least)
 
 
 def _levels(clips: Cubes) -> Rows:
@@ -92,9 +98,15 @@ def _even(samples: Rows) -> Rows:
 
 def _waves(samples: Rows, power: float) -> Rows:
     """Principal components of the values over all samples, ``[L, L]``, the smallest first."""
-    variances, vectors = np.linalg.eigh(samples.T @ samples / len(samples))
-    waves: Rows = vectors * np.maximum(variances, 0) ** power
+    variances, vectors = _components(samples)
+    waves: Rows = vectors * variances**power
     return waves
+
+
+def _components(samples: Rows) -> tuple[Rows, Rows]:
+    """Variances, the smallest first, and principal directions of the values over all samples."""
+    variances, vectors = np.linalg.eigh((samples.T @ samples / max(len(samples), 1)).astype(np.float64))
+    return np.maximum(variances, 0), vectors
 
 
 def _distinct(splits: Iterable[Order]) -> list[Order]:
@@ -113,16 +125,19 @@ class _Light:
     @classmethod
     def of(cls, samples: Rows, split: Order, geometry: ClipGeometry) -> Self:
         light = _light(samples, split, geometry.channels)
-        variances, vectors = np.linalg.eigh(light.T @ light / len(light))
-        return cls(geometry=geometry, split=split, variances=np.maximum(variances, 0), vectors=vectors)
+        variances, vectors = _components(light)
+        return cls(geometry=geometry, split=split, variances=variances, vectors=vectors)
 
     def layout(self, match: float, lay: float) -> Order:
         """Value at each place of a cube, ``[pixels, channels]``; values are matched and laid out by these powers."""
         pixels = _pixels(self._rows(match), self.split, self.geometry.channels)
         judged = unit_rows(self._rows(_JUDGE)[pixels].sum(axis=1))
         rows = unit_rows(self._rows(lay)[pixels].sum(axis=1))
-        layout = sort_layout(rows, self.geometry.cube)
-        return pixels[repair_layout(likeness(judged, judged), layout, self.geometry.cube)]
+        cube, similarity = self.geometry.cube, likeness(judged, judged)
+        layout = repair_layout(similarity, sort_layout(rows, cube), cube)
+        columns = in_one_order(layout.reshape(cube[0], -1).T, judged, cube[1:])
+        through_time = repair_layout(similarity, columns.T.reshape(-1), cube)
+        return pixels[max(layout, through_time, key=lambda tried: neighbour_likeness(similarity, tried, cube))]
 
     def _rows(self, power: float) -> Rows:
         return unit_rows(self.vectors * self.variances**power)
@@ -153,8 +168,7 @@ def _light(samples: Rows, split: Order, channels: int) -> Rows:
     light = samples.copy()
     for channel in range(channels):
         light[:, split == channel] -= light[:, split == channel].mean(axis=1, keepdims=True)
-    deviation = light.std(axis=1)
-    return _even(light[deviation > max(_FLAT * np.median(deviation), _QUIET)])
+    return _even(light[_textured(light)])
 
 
 def _pixels(rows: Rows, split: Order, channels: int) -> Order:
