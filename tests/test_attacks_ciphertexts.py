@@ -131,7 +131,8 @@ def test_unknown_cubes_stay_even() -> None:
 def test_footage_fits_other_geometries() -> None:
     geometry = ClipGeometry(frames=4, height=32, width=48, channels=1, cube=(2, 8, 8))
     clips = footage(geometry, 5, np.random.default_rng(0))
-    assert clips.shape == (5, *geometry.clip_shape) and clips.dtype == np.uint8
+    assert clips.shape == (5, *geometry.clip_shape)
+    assert clips.dtype == np.uint8
 
 
 def test_one_channel_and_one_frame_a_cube() -> None:

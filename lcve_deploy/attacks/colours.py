@@ -49,7 +49,7 @@ def _colours(waves: Rows) -> Rows:
     sharp = unit_rows(waves / np.maximum(length, 1e-9) ** _SHARP)
     nearest = np.argsort(-(sharp @ sharp.T), axis=1)[:, :_AROUND]
     apart = waves - waves[nearest].mean(axis=1)
-    values, vectors = np.linalg.eigh(apart.T @ apart)
+    _, vectors = np.linalg.eigh(apart.T @ apart)
     colours: Rows = apart @ vectors[:, -_COLOURS[1] :]
     return colours
 

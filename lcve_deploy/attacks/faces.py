@@ -50,14 +50,16 @@ def _disagreement(pieces: Floats, axis: int) -> Floats:
     np.fill_diagonal(apart, np.inf)
     measure = np.median(apart.min(axis=1)) + _NOISE
     np.fill_diagonal(apart, 0)
-    return apart / measure
+    relative: Floats = apart / measure
+    return relative
 
 
 def _beyond(pieces: Floats, axis: int) -> Floats:
     """The first face of every piece, carried on by half a step; flat ``[N, face]``."""
     first = pieces.take(0, axis=axis)
     second = pieces.take(min(1, pieces.shape[axis] - 1), axis=axis)
-    return (first + (first - second) / 2).reshape(len(pieces), -1)
+    beyond: Floats = (first + (first - second) / 2).reshape(len(pieces), -1)
+    return beyond
 
 
 def _against_rivals(distance: Floats) -> Floats:

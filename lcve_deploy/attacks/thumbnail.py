@@ -71,8 +71,9 @@ def _mean_colours(ciphertext: Cubes, channels: int, values: Order | None) -> Flo
     """Mean of every channel in every cube, ``[N, C]``; of all values where a channel is not known."""
     grey: Floats = ciphertext.mean(axis=1)
     colours = np.repeat(grey[:, None], channels, axis=1)
-    for channel in range(channels) if values is not None else ():
-        members = np.flatnonzero((values >= 0) & (values % channels == channel))
+    known = np.full(ciphertext.shape[1], -1) if values is None else values
+    for channel in range(channels):
+        members = np.flatnonzero((known >= 0) & (known % channels == channel))
         if len(members):
             colours[:, channel] = ciphertext[:, members].mean(axis=1)
     return colours

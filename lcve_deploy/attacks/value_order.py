@@ -32,7 +32,7 @@ Rows = npt.NDArray[Any]
 
 _MOST_CUBES: Final = 20000
 _QUIET: Final = 2.0
-_FLAT: Final = 0.3
+_FLAT: Final = 0.2
 _STRONG: Final = 0.9
 _POWERS: Final = (0.5, 0.25, 0.125)
 """Of eigenvalues: 1/2 gives likeness as it is, less gives narrower likeness and more noise."""
@@ -87,13 +87,15 @@ def _levels(clips: Cubes) -> Rows:
     """Mean of each value over the flatter half of the cubes of every clip, ``[L, clips]``: colours without shapes."""
     deviation = clips.std(axis=2)
     flatter = (deviation <= np.median(deviation, axis=1, keepdims=True))[..., None]
-    levels: Rows = (clips * flatter).sum(axis=1) / flatter.sum(axis=1)
-    return levels.T - levels.mean(axis=1)
+    means = (clips * flatter).sum(axis=1) / flatter.sum(axis=1)
+    levels: Rows = means.T - means.mean(axis=1)
+    return levels
 
 
 def _even(samples: Rows) -> Rows:
     """Cubes of about the same deviation; those near noise stay weak."""
-    return samples / (samples.std(axis=1, keepdims=True) + _QUIET)
+    even: Rows = samples / (samples.std(axis=1, keepdims=True) + _QUIET)
+    return even
 
 
 def _waves(samples: Rows, power: float) -> Rows:
@@ -137,7 +139,9 @@ class _Light:
         layout = repair_layout(similarity, sort_layout(rows, cube), cube)
         columns = in_one_order(layout.reshape(cube[0], -1).T, judged, cube[1:])
         through_time = repair_layout(similarity, columns.T.reshape(-1), cube)
-        return pixels[max(layout, through_time, key=lambda tried: neighbour_likeness(similarity, tried, cube))]
+        best = max(layout, through_time, key=lambda tried: neighbour_likeness(similarity, tried, cube))
+        values: Order = pixels[best]
+        return values
 
     def _rows(self, power: float) -> Rows:
         return unit_rows(self.vectors * self.variances**power)
