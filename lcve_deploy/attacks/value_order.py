@@ -32,7 +32,8 @@ Rows = npt.NDArray[Any]
 
 _MOST_CUBES: Final = 20000
 _QUIET: Final = 2.0
-_FLAT: Final = 0.2
+_FLAT: Final = (0.2, 0.3)
+"""Deviations below these shares of a strong one's say more of noise than of shapes."""
 _STRONG: Final = 0.9
 _POWERS: Final = (0.5, 0.25, 0.125)
 """Of eigenvalues: 1/2 gives likeness as it is, less gives narrower likeness and more noise."""
@@ -53,10 +54,10 @@ def lay_out_texture(holdings: Holdings, known: Estimate | None = None) -> Estima
     def smoothness(layout: Order) -> float:
         return _smoothness(closeness, layout, geometry)
 
-    lights = [_Light.of(samples, split, geometry) for split in splits]
-    first = [light.layout(_POWERS[0], _POWERS[0]) for light in lights]
+    first = [_Light.of(samples, split, geometry, _FLAT[0]).layout(_POWERS[0], _POWERS[0]) for split in splits]
     best = int(np.argmax([smoothness(layout) for layout in first]))
-    others = [lights[best].layout(match, lay) for match, lay in itertools.product(_MATCHES, _POWERS)]
+    lights = [_Light.of(samples, splits[best], geometry, flat) for flat in _FLAT]
+    others = [light.layout(match, lay) for light, match, lay in itertools.product(lights, _MATCHES, _POWERS)]
     chosen = max([first[best], *others], key=smoothness)
     polished = [_polished(closeness, layout, geometry) for layout in (first[best], chosen)]
     return Estimate(values=placed(max(polished, key=smoothness).reshape(-1)))
@@ -73,13 +74,13 @@ def _samples(clips: Cubes) -> Rows:
     drawn = np.random.default_rng(_SEED).permutation(len(cubes))[:_MOST_CUBES]
     samples = cubes[drawn].astype(np.float32)
     samples -= samples.mean(axis=1, keepdims=True)
-    return samples[_textured(samples)]
+    return samples[_textured(samples, _FLAT[0])]
 
 
-def _textured(samples: Rows) -> Order:
+def _textured(samples: Rows, flat: float) -> Order:
     """Those that are not flat beside the others."""
     deviation = samples.std(axis=1)
-    least = max(_FLAT * float(np.quantile(deviation, _STRONG)), _QUIET) if len(deviation) else _QUIET
+    least = max(flat * float(np.quantile(deviation, _STRONG)), _QUIET) if len(deviation) else _QUIET
     return np.flatnonzero(deviation > least)
 
 
@@ -125,8 +126,8 @@ class _Light:
     vectors: Rows
 
     @classmethod
-    def of(cls, samples: Rows, split: Order, geometry: ClipGeometry) -> Self:
-        light = _light(samples, split, geometry.channels)
+    def of(cls, samples: Rows, split: Order, geometry: ClipGeometry, flat: float) -> Self:
+        light = _light(samples, split, geometry.channels, flat)
         variances, vectors = _components(light)
         return cls(geometry=geometry, split=split, variances=variances, vectors=vectors)
 
@@ -168,11 +169,11 @@ def _smoothness(closeness: Rows, layout: Order, geometry: ClipGeometry) -> float
     return float(np.mean([neighbour_likeness(closeness, channel, geometry.cube) for channel in layout.T]))
 
 
-def _light(samples: Rows, split: Order, channels: int) -> Rows:
+def _light(samples: Rows, split: Order, channels: int, flat: float) -> Rows:
     light = samples.copy()
     for channel in range(channels):
         light[:, split == channel] -= light[:, split == channel].mean(axis=1, keepdims=True)
-    return _even(light[_textured(light)])
+    return _even(light[_textured(light, flat)])
 
 
 def _pixels(rows: Rows, split: Order, channels: int) -> Order:
