@@ -19,7 +19,7 @@ from lcve_deploy.attacks.layout import lay_out, neighbour_likeness
 from lcve_deploy.attacks.planting import CONTROL_GEOMETRY, random_truth, scrambled, smooth_field
 from lcve_deploy.geometry import ClipGeometry
 
-__all__ = ["lay_out_filters", "lay_out_values", "plant_filters"]
+__all__ = ["in_one_order", "lay_out_filters", "lay_out_values", "plant_filters"]
 
 Rows = npt.NDArray[Any]
 Members = npt.NDArray[np.int64]
@@ -49,13 +49,13 @@ def _layouts(rows: Rows, geometry: ClipGeometry) -> Iterator[Members]:
     if t > 1:
         places = _laid(rows, _together(rows, t * channels), (h, w))
         slots = rows[places].transpose(1, 0, 2).reshape(t * channels, -1)
-        frames = _in_one_order(_together(slots, t), slots, (channels,))
+        frames = in_one_order(_together(slots, t), slots, (channels,))
         yield places[:, frames.T].transpose(1, 0, 2).reshape(-1, channels)
 
 
 def _laid(rows: Rows, groups: Members, grid: tuple[int, ...]) -> Members:
     """Groups laid out by the means of their rows, with their members in one order."""
-    return _in_one_order(groups[lay_out(unit_rows(rows[groups].mean(axis=1)), grid)], rows, grid)
+    return in_one_order(groups[lay_out(unit_rows(rows[groups].mean(axis=1)), grid)], rows, grid)
 
 
 def _pixel_likeness(rows: Rows, layout: Members, cube: tuple[int, int, int]) -> float:
@@ -81,7 +81,7 @@ def _together(rows: Rows, size: int) -> Members:
     return np.array([*whole, *(rest[i : i + size] for i in range(0, len(rest), size))])
 
 
-def _in_one_order(groups: Members, rows: Rows, grid: Sequence[int]) -> Members:
+def in_one_order(groups: Members, rows: Rows, grid: Sequence[int]) -> Members:
     """The members of every group in the order of those of its neighbours before it, ``[cells, size]``."""
     ordered = groups.copy()
     laid = np.arange(len(groups)).reshape(tuple(grid))

@@ -1,0 +1,79 @@
+"""What ciphertexts show without K2: every cube keeps its set of values, so its mean is a pixel of a small film.
+
+In the order of K1, where it is known from elsewhere, the means are a film of low resolution, and deviations show
+where there is texture. Where the channels of K2 are known, the film has colour.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.attacks.footage import plant_footage
+from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Order, Planted
+from lcve_deploy.geometry import ClipGeometry
+
+__all__ = ["plant_thumbnail", "show_thumbnail", "texture_map", "thumbnail"]
+
+Floats = npt.NDArray[np.float64]
+
+
+def show_thumbnail(holdings: Holdings, known: Estimate | None = None) -> Estimate:
+    """The first clip as a thumbnail, by what is known of the orders.
+
+    Args:
+        holdings: with ciphertexts.
+        known: K1, and K2 or what is known of it, from elsewhere.
+    """
+    if holdings.ciphertexts is None:
+        return Estimate()
+    known = known or Estimate()
+    clip = thumbnail(holdings.ciphertexts[0], holdings.geometry, known.cubes, known.values)
+    return Estimate(cubes=known.cubes, values=known.values, clip=clip)
+
+
+def thumbnail(
+    ciphertext: Cubes, geometry: ClipGeometry, cubes: Order | None = None, values: Order | None = None
+) -> Floats:
+    """Every cube filled with its mean colour, grey where its channels are not known.
+
+    Args:
+        ciphertext: one encrypted clip, ``[N, L]``.
+        geometry: of the clip.
+        cubes: K1 as far as known; the encrypted order where it is None, the clip's mean where it is -1.
+        values: K2 as far as known; only the channels of its entries count.
+
+    Returns:
+        The clip in cubes, 0..255, ``[N, L]``.
+    """
+    colours = _mean_colours(ciphertext, geometry.channels, values)
+    shown = np.broadcast_to(colours.mean(axis=0), colours.shape).copy()
+    order = np.arange(len(colours)) if cubes is None else cubes
+    shown[order[order >= 0]] = colours[order >= 0]
+    return np.tile(shown, geometry.values // geometry.channels)
+
+
+def texture_map(ciphertext: Cubes, cubes: Order | None = None) -> Floats:
+    """Deviation of the values of every cube, in the order of K1 as far as known: edges and motion; ``[N]``."""
+    deviation = ciphertext.std(axis=1)
+    shown = np.full(len(deviation), deviation.mean())
+    order = np.arange(len(deviation)) if cubes is None else cubes
+    shown[order[order >= 0]] = deviation[order >= 0]
+    return shown
+
+
+def plant_thumbnail(rng: np.random.Generator) -> Planted:
+    """One clip of real footage."""
+    return plant_footage(ClipGeometry(frames=8, height=64, width=64, cube=(2, 8, 8)), 1, rng)
+
+
+def _mean_colours(ciphertext: Cubes, channels: int, values: Order | None) -> Floats:
+    """Mean of every channel in every cube, ``[N, C]``; of all values where a channel is not known."""
+    grey: Floats = ciphertext.mean(axis=1)
+    colours = np.repeat(grey[:, None], channels, axis=1)
+    known = np.full(ciphertext.shape[1], -1) if values is None else values
+    for channel in range(channels):
+        members = np.flatnonzero((known >= 0) & (known % channels == channel))
+        if len(members):
+            colours[:, channel] = ciphertext[:, members].mean(axis=1)
+    return colours

@@ -1,0 +1,182 @@
+"""K2 from ciphertexts alone: neighbouring pixels resemble each other in every cube of every clip.
+
+All cubes have the same order, so every cube is a sample of the same shuffled texture. Channels are told apart
+first, and their means taken off every cube: what is left is light. Its covariance is flattened in part
+(a power of its eigenvalues), which makes likeness narrower, so that places show better. Then values of the
+channels are matched into pixels, and pixels laid out.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.attacks.assignment import assign, likeness, unit_rows
+from lcve_deploy.attacks.colours import channel_splits
+from lcve_deploy.attacks.embedding import in_one_order
+from lcve_deploy.attacks.footage import plant_footage
+from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Order, Planted
+from lcve_deploy.attacks.layout import neighbour_likeness, placed
+from lcve_deploy.attacks.repairing import repair_layout
+from lcve_deploy.attacks.sorting import sort_layout
+from lcve_deploy.geometry import ClipGeometry
+
+__all__ = ["lay_out_texture", "plant_texture"]
+
+Rows = npt.NDArray[Any]
+
+_MOST_CUBES: Final = 20000
+_QUIET: Final = 2.0
+_FLAT: Final = (0.2, 0.3)
+"""Deviations below these shares of a strong one's say more of noise than of shapes."""
+_STRONG: Final = 0.9
+_POWERS: Final = (0.5, 0.25, 0.125)
+"""Of eigenvalues: 1/2 gives likeness as it is, less gives narrower likeness and more noise."""
+_MATCHES: Final = (0.5, 0.25)
+_JUDGE: Final = 0.25
+_SEED: Final = 0
+
+
+def lay_out_texture(holdings: Holdings, known: Estimate | None = None) -> Estimate:
+    """Lay the values of a cube out so that they resemble their neighbours; up to flips and the order of channels."""
+    if holdings.ciphertexts is None or not (samples := _samples(holdings.ciphertexts)).size:
+        return Estimate()
+    geometry = holdings.geometry
+    waves = _waves(_even(samples), _POWERS[0])
+    splits = _distinct(channel_splits(_levels(holdings.ciphertexts), waves, geometry.channels))
+    closeness = _closeness(samples)
+
+    def smoothness(layout: Order) -> float:
+        return _smoothness(closeness, layout, geometry)
+
+    first = [_Light.of(samples, split, geometry, _FLAT[0]).layout(_POWERS[0], _POWERS[0]) for split in splits]
+    best = int(np.argmax([smoothness(layout) for layout in first]))
+    lights = [_Light.of(samples, splits[best], geometry, flat) for flat in _FLAT]
+    others = [light.layout(match, lay) for light, match, lay in itertools.product(lights, _MATCHES, _POWERS)]
+    chosen = max([first[best], *others], key=smoothness)
+    polished = [_polished(closeness, layout, geometry) for layout in (first[best], chosen)]
+    return Estimate(values=placed(max(polished, key=smoothness).reshape(-1)))
+
+
+def plant_texture(rng: np.random.Generator) -> Planted:
+    """A few clips of real footage."""
+    return plant_footage(ClipGeometry(frames=8, height=64, width=64, cube=(2, 8, 8)), 8, rng)
+
+
+def _samples(clips: Cubes) -> Rows:
+    """Cubes of all clips that are not flat, less their means; at most some thousands, drawn at random."""
+    cubes = clips.reshape(-1, clips.shape[-1])
+    drawn = np.random.default_rng(_SEED).permutation(len(cubes))[:_MOST_CUBES]
+    samples = cubes[drawn].astype(np.float32)
+    samples -= samples.mean(axis=1, keepdims=True)
+    return samples[_textured(samples, _FLAT[0])]
+
+
+def _textured(samples: Rows, flat: float) -> Order:
+    """Those that are not flat beside the others."""
+    deviation = samples.std(axis=1)
+    least = max(flat * float(np.quantile(deviation, _STRONG)), _QUIET) if len(deviation) else _QUIET
+    return np.flatnonzero(deviation > least)
+
+
+def _levels(clips: Cubes) -> Rows:
+    """Mean of each value over the flatter half of the cubes of every clip, ``[L, clips]``: colours without shapes."""
+    deviation = clips.std(axis=2)
+    flatter = (deviation <= np.median(deviation, axis=1, keepdims=True))[..., None]
+    means = (clips * flatter).sum(axis=1) / flatter.sum(axis=1)
+    levels: Rows = means.T - means.mean(axis=1)
+    return levels
+
+
+def _even(samples: Rows) -> Rows:
+    """Cubes of about the same deviation; those near noise stay weak."""
+    even: Rows = samples / (samples.std(axis=1, keepdims=True) + _QUIET)
+    return even
+
+
+def _waves(samples: Rows, power: float) -> Rows:
+    """Principal components of the values over all samples, ``[L, L]``, the smallest first."""
+    variances, vectors = _components(samples)
+    waves: Rows = vectors * variances**power
+    return waves
+
+
+def _components(samples: Rows) -> tuple[Rows, Rows]:
+    """Variances, the smallest first, and principal directions of the values over all samples."""
+    variances, vectors = np.linalg.eigh((samples.T @ samples / max(len(samples), 1)).astype(np.float64))
+    return np.maximum(variances, 0), vectors
+
+
+def _distinct(splits: Iterable[Order]) -> list[Order]:
+    return list({split.tobytes(): split for split in splits}.values())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Light:
+    """What is left of the values in all samples, if the channels are these: its principal components."""
+
+    geometry: ClipGeometry
+    split: Order
+    variances: Rows
+    vectors: Rows
+
+    @classmethod
+    def of(cls, samples: Rows, split: Order, geometry: ClipGeometry, flat: float) -> Self:
+        light = _light(samples, split, geometry.channels, flat)
+        variances, vectors = _components(light)
+        return cls(geometry=geometry, split=split, variances=variances, vectors=vectors)
+
+    def layout(self, match: float, lay: float) -> Order:
+        """Value at each place of a cube, ``[pixels, channels]``; values are matched and laid out by these powers."""
+        pixels = _pixels(self._rows(match), self.split, self.geometry.channels)
+        judged = unit_rows(self._rows(_JUDGE)[pixels].sum(axis=1))
+        rows = unit_rows(self._rows(lay)[pixels].sum(axis=1))
+        cube, similarity = self.geometry.cube, likeness(judged, judged)
+        layout = repair_layout(similarity, sort_layout(rows, cube), cube)
+        columns = in_one_order(layout.reshape(cube[0], -1).T, judged, cube[1:])
+        through_time = repair_layout(similarity, columns.T.reshape(-1), cube)
+        best = max(layout, through_time, key=lambda tried: neighbour_likeness(similarity, tried, cube))
+        values: Order = pixels[best]
+        return values
+
+    def _rows(self, power: float) -> Rows:
+        return unit_rows(self.vectors * self.variances**power)
+
+
+def _polished(closeness: Rows, layout: Order, geometry: ClipGeometry) -> Order:
+    """Every channel repaired by itself: values may have been matched into wrong pixels."""
+    channels = [
+        channel[repair_layout(closeness[np.ix_(channel, channel)], np.arange(len(channel)), geometry.cube)]
+        for channel in layout.T
+    ]
+    return np.stack(channels, axis=1)
+
+
+def _closeness(samples: Rows) -> Rows:
+    """Narrow likeness of values to values, whatever their channels, ``[L, L]``."""
+    rows = unit_rows(_waves(_even(samples), _JUDGE))
+    closeness: Rows = rows @ rows.T
+    return closeness
+
+
+def _smoothness(closeness: Rows, layout: Order, geometry: ClipGeometry) -> float:
+    """Of the cubes that a layout makes, within channels; comparable whatever the channels are taken to be."""
+    return float(np.mean([neighbour_likeness(closeness, channel, geometry.cube) for channel in layout.T]))
+
+
+def _light(samples: Rows, split: Order, channels: int, flat: float) -> Rows:
+    light = samples.copy()
+    for channel in range(channels):
+        light[:, split == channel] -= light[:, split == channel].mean(axis=1, keepdims=True)
+    return _even(light[_textured(light, flat)])
+
+
+def _pixels(rows: Rows, split: Order, channels: int) -> Order:
+    """Values matched into pixels, ``[pixels, channels]``."""
+    first, *others = (np.flatnonzero(split == channel) for channel in range(channels))
+    return np.stack([first, *(other[assign(rows[first] @ rows[other].T)] for other in others)], axis=1)
