@@ -41,8 +41,8 @@ def render(figures: dict[str, Any]) -> str:
         paragraph(
             "Shares of the entries of an order that are exactly right, and the seconds that the attack took; * counts",
             "up to flips, exchanges of equal axes and the order of channels, and the share of neighbours that are",
-            "neighbours follows. The controls are the score of the planted case, and the mean score against 32",
-            "independent keys.",
+            "neighbours follows; light is the correlation of the means of cubes with the true ones. The controls are",
+            "the least score of a planted case, and the largest mean score against independent keys.",
         ),
         *(_curves(name, figures[name]) for name in there),
         *([_fine_tuned(figures["digits"]["fine_tuned"])] if "fine_tuned" in figures.get("digits", {}) else []),
@@ -69,8 +69,9 @@ def _cell(row: dict[str, Any] | None) -> str:
         for order, found in row["recovered"].items()
     ]
     if row["similarity"]:
-        parts.append(f"{row['similarity']['psnr']:.1f} dB, SSIM {row['similarity']['ssim']:.2f}")
-    return f"{', '.join(parts)}; {row['seconds']:.1f} s"
+        found = row["similarity"]
+        parts.append(f"{found['psnr']:.1f} dB, SSIM {found['ssim']:.2f}, light {found['light']:.2f}")
+    return f"{', '.join(parts) or 'nothing found'}; {row['seconds']:.1f} s"
 
 
 def _percent(share: float) -> str:

@@ -42,7 +42,7 @@ def test_every_attack_solves_a_planted_case_and_is_at_chance_against_strangers(a
     assert result.control.at_chance
     assert set(result.control.chance) == set(attack.finds)
     scores = {name: getattr(recovery, attack.measure) for name, recovery in result.recovered.items()}
-    scores |= {"clip": result.similarity.ssim} if result.similarity else {}
+    scores |= {"clip": getattr(result.similarity, attack.measure)} if result.similarity else {}
     assert all(scores[name] >= least for name, least in attack.finds.items())
     assert all(scores[name] > 4 * result.control.chance[name] for name in attack.finds if name != "clip")
 

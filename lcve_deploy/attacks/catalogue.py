@@ -10,11 +10,15 @@ from typing import Final
 import numpy as np
 
 from lcve_deploy.attacks.clips import ask_chosen, first_known, known_clips, match_known, plant_chosen, plant_known
+from lcve_deploy.attacks.cube_series import lay_out_series, plant_series
 from lcve_deploy.attacks.embedding import lay_out_filters, plant_filters
 from lcve_deploy.attacks.holdings import Estimate, Holdings, Planted
 from lcve_deploy.attacks.inversion import invert_likeliest, invert_minimum_norm, plant_tokens
+from lcve_deploy.attacks.jigsaw import plant_jigsaw, solve_jigsaw
 from lcve_deploy.attacks.positions import lay_out_positions, match_sinusoid, plant_positions, plant_sinusoid
 from lcve_deploy.attacks.reference import drifted, match_artifacts, match_reference, plant_artifacts, plant_reference
+from lcve_deploy.attacks.thumbnail import plant_thumbnail, show_thumbnail
+from lcve_deploy.attacks.value_order import ciphertexts_held, first_ciphertexts, lay_out_texture, plant_texture
 
 __all__ = ["ATTACKS", "Attack", "Curve"]
 
@@ -45,7 +49,7 @@ class Attack:
         title: for people.
         needs: fields of :class:`Holdings` that must be there.
         finds: fields of :class:`Estimate` that it fills, and the score of the planted case that each must reach.
-        measure: of the score: ``exact``, ``near`` or ``neighbours`` of an order, ``similarity`` (SSIM) of a clip.
+        measure: of the score: ``exact``, ``near`` or ``neighbours`` of an order, ``ssim`` or ``light`` of a clip.
         symmetric: whether its orders count up to the symmetries of the grid.
         relative: whether its orders are those of the artifact relative to another artifact.
         run: the attack.
@@ -112,6 +116,45 @@ ATTACKS: Final = (
         ),
     ),
     Attack(
+        name="texture",
+        title="lay values out by their texture over many cubes",
+        needs=("ciphertexts",),
+        finds={"values": 0.9},
+        symmetric=True,
+        run=lay_out_texture,
+        plant=plant_texture,
+        curve=Curve(axis="encrypted clips", levels=(1, 4, 16, 64, 256), at=first_ciphertexts, most=ciphertexts_held),
+    ),
+    Attack(
+        name="jigsaw",
+        title="put cubes together like a puzzle",
+        needs=("ciphertexts",),
+        finds={"cubes": 0.9},
+        symmetric=True,
+        run=solve_jigsaw,
+        plant=plant_jigsaw,
+    ),
+    Attack(
+        name="series",
+        title="lay cubes out by their statistics over many clips",
+        needs=("ciphertexts",),
+        finds={"cubes": 0.2},
+        measure="neighbours",
+        symmetric=True,
+        run=lay_out_series,
+        plant=plant_series,
+    ),
+    Attack(
+        name="thumbnail",
+        title="fill every cube with its mean, in the order found so far",
+        needs=("artifact", "ciphertexts"),
+        finds={"clip": 0.8},
+        measure="light",
+        symmetric=True,
+        run=show_thumbnail,
+        plant=plant_thumbnail,
+    ),
+    Attack(
         name="linking",
         title="match the rows and columns of two artifacts",
         needs=("artifact", "other"),
@@ -142,7 +185,7 @@ ATTACKS: Final = (
         title="invert tokens: the least clip that explains them",
         needs=("embedding", "tokens"),
         finds={"clip": 0.3},
-        measure="similarity",
+        measure="ssim",
         run=invert_minimum_norm,
         plant=plant_tokens,
     ),
@@ -151,7 +194,7 @@ ATTACKS: Final = (
         title="invert tokens: the likeliest clip that explains them",
         needs=("embedding", "tokens"),
         finds={"clip": 0.9},
-        measure="similarity",
+        measure="ssim",
         run=invert_likeliest,
         plant=plant_tokens,
     ),

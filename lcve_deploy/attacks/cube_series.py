@@ -14,14 +14,14 @@ import numpy.typing as npt
 from lcve_deploy.attacks.footage import plant_footage
 from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Planted
 from lcve_deploy.attacks.layout import lay_out, placed
-from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.attacks.planting import CONTROL_GEOMETRY
 
 __all__ = ["lay_out_series", "plant_series"]
 
 _QUANTILES: Final = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
 
 
-def lay_out_series(holdings: Holdings, known: Estimate | None = None) -> Estimate:
+def lay_out_series(holdings: Holdings) -> Estimate:
     """Lay the cubes out by their series; up to flips and exchanges of equal sides."""
     if holdings.ciphertexts is None:
         return Estimate()
@@ -42,4 +42,4 @@ def cube_series(clips: Cubes) -> npt.NDArray[Any]:
 
 def plant_series(rng: np.random.Generator) -> Planted:
     """Many windows of real footage."""
-    return plant_footage(ClipGeometry(frames=8, height=64, width=64, cube=(2, 8, 8)), 64, rng)
+    return plant_footage(CONTROL_GEOMETRY, 64, rng)

@@ -18,9 +18,9 @@ from lcve_deploy.attacks.footage import plant_footage
 from lcve_deploy.attacks.growing import grow_layout
 from lcve_deploy.attacks.holdings import Estimate, Holdings, Order, Planted
 from lcve_deploy.attacks.layout import placed
+from lcve_deploy.attacks.planting import CONTROL_GEOMETRY
 from lcve_deploy.attacks.repairing import neighbour_fit, repair_layout
 from lcve_deploy.attacks.value_order import lay_out_texture
-from lcve_deploy.geometry import ClipGeometry
 
 __all__ = ["plant_jigsaw", "solve_jigsaw"]
 
@@ -30,17 +30,12 @@ _SLACKS: Final = (0, 1, 0, 1, 2, 6)
 _MOST_CLIPS: Final = 64
 
 
-def solve_jigsaw(holdings: Holdings, known: Estimate | None = None) -> Estimate:
-    """Put the cubes together.
-
-    Args:
-        holdings: with ciphertexts.
-        known: K2, if known from elsewhere; else it is estimated from the ciphertexts.
-    """
+def solve_jigsaw(holdings: Holdings) -> Estimate:
+    """Put the cubes together, by K2 as far as it has been found, and else as the ciphertexts say."""
     if holdings.ciphertexts is None:
         return Estimate()
     geometry = holdings.geometry
-    values = known.values if known is not None else None
+    values = holdings.found.values if holdings.found else None
     if values is None:
         values = lay_out_texture(holdings).values
     if values is None:
@@ -53,7 +48,7 @@ def solve_jigsaw(holdings: Holdings, known: Estimate | None = None) -> Estimate:
 
 def plant_jigsaw(rng: np.random.Generator) -> Planted:
     """A few clips of real footage."""
-    return plant_footage(ClipGeometry(frames=8, height=64, width=64, cube=(2, 8, 8)), 8, rng)
+    return plant_footage(CONTROL_GEOMETRY, 8, rng)
 
 
 def _layouts(likeness: npt.NDArray[Any], grid: tuple[int, ...]) -> Iterator[Order]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.attacks.assignment import match_rows
+from lcve_deploy.attacks.assignment import match_rows, unit_rows
 from lcve_deploy.attacks.holdings import Estimate, Holdings, Planted, Tensors
 from lcve_deploy.attacks.layout import lay_out, placed
 from lcve_deploy.attacks.planting import CONTROL_GEOMETRY, random_truth, scrambled, smooth_field
@@ -16,11 +16,19 @@ from lcve_deploy.transformer import sinusoid_table
 
 __all__ = ["lay_out_positions", "match_sinusoid", "plant_positions", "plant_sinusoid", "position_rows"]
 
+_ALIKE: Final = 0.9
+
 
 def match_sinusoid(holdings: Holdings) -> Estimate:
-    """Match the rows with the sinusoid table that VideoMAE computes: it is in its source code."""
+    """Match the rows with the sinusoid table that VideoMAE computes: it is in its source code.
+
+    Rows that are not of that table match it badly, which the attacker sees; then nothing is found.
+    """
     rows = position_rows(holdings.artifact, holdings.geometry)
-    return Estimate(cubes=match_rows(rows, sinusoid_table(*rows.shape)))
+    table = sinusoid_table(*rows.shape)
+    cubes = match_rows(rows, table)
+    alike = (unit_rows(rows) * unit_rows(table[cubes])).sum(axis=1).mean()
+    return Estimate(cubes=cubes if alike > _ALIKE else None)
 
 
 def lay_out_positions(holdings: Holdings) -> Estimate:

@@ -28,7 +28,7 @@ ORDERS: Final = {"cubes": "K1", "values": "K2", "labels": "K3"}
 """Fields of an estimate, and what the format calls them."""
 
 _UNLIKE: Final = 0.25
-"""SSIM to what independent keys make of a clip that still counts as chance."""
+"""Likeness to what independent keys make of a clip that still counts as chance."""
 
 _COMPARED_STRANGERS: Final = 4
 _SEED: Final = 0
@@ -156,7 +156,6 @@ def run_attacks(
         progress: told of every attack.
     """
     results: list[AttackResult] = []
-    found = Estimate()
     for attack in attacks:
         lacking = attack.lacks(case.holdings)
         if lacking:
@@ -164,10 +163,9 @@ def run_attacks(
             continue
         stage = f"attack: {attack.title}"
         progress(stage, 0, 1)
-        result = _run(attack, dataclasses.replace(case, holdings=dataclasses.replace(case.holdings, found=found)))
+        holdings = dataclasses.replace(case.holdings, found=_found(results, attack))
+        results.append(_run(attack, dataclasses.replace(case, holdings=holdings)))
         progress(stage, 1, 1)
-        results.append(result)
-        found = _added(found, result.estimate)
     return tuple(results)
 
 
@@ -199,7 +197,8 @@ def _run(attack: Attack, case: Case) -> AttackResult:
             control=control,
             picture=_picture(case, attack, estimate),
         )
-    recovered, similarity = _recovered(attack, estimate, truth, geometry), _similarity(estimate, truth, geometry)
+    recovered = _recovered(attack, estimate, truth, geometry)
+    similarity = _similarity(attack, estimate, truth, geometry)
     chance, bound = _chance(attack, estimate, case)
     control = dataclasses.replace(control, chance=chance, bound=bound)
     aligned = _aligned(attack, estimate, truth, geometry)
@@ -221,10 +220,15 @@ def _run(attack: Attack, case: Case) -> AttackResult:
 _NOT_SOLVED: Final = "it did not solve its planted case, so its failure says nothing"
 
 
-def _added(found: Estimate, estimate: Estimate | None) -> Estimate:
-    """What earlier attacks found, and what this one found besides."""
-    new = {name: getattr(estimate, name, None) for name in ORDERS if getattr(found, name) is None}
-    return dataclasses.replace(found, **new)
+def _found(results: Sequence[AttackResult], attack: Attack) -> Estimate:
+    """What earlier attacks found with no more than this one needs; of each order the first."""
+    orders: dict[str, Any] = {}
+    for result in results:
+        if result.estimate is not None and set(result.attack.needs) <= set(attack.needs):
+            orders = {name: getattr(result.estimate, name) for name in ORDERS} | {
+                name: order for name, order in orders.items() if order is not None
+            }
+    return Estimate(**orders)
 
 
 def _planted_scores(attack: Attack) -> dict[str, float]:
@@ -247,8 +251,8 @@ def _scores(attack: Attack, estimate: Estimate, truth: Estimate, geometry: ClipG
         name: float(getattr(recovery, attack.measure))
         for name, recovery in _recovered(attack, estimate, truth, geometry).items()
     }
-    similarity = _similarity(estimate, truth, geometry)
-    return scores | ({"clip": similarity.ssim} if similarity else {})
+    similarity = _similarity(attack, estimate, truth, geometry)
+    return scores | ({"clip": float(getattr(similarity, attack.measure))} if similarity else {})
 
 
 def _recovered(attack: Attack, estimate: Estimate, truth: Estimate, geometry: ClipGeometry) -> dict[str, Recovery]:
@@ -262,10 +266,10 @@ def _recovered(attack: Attack, estimate: Estimate, truth: Estimate, geometry: Cl
     }
 
 
-def _similarity(estimate: Estimate, truth: Estimate, geometry: ClipGeometry) -> Similarity | None:
+def _similarity(attack: Attack, estimate: Estimate, truth: Estimate, geometry: ClipGeometry) -> Similarity | None:
     if estimate.clip is None or truth.clip is None:
         return None
-    return compare_clips(estimate.clip, truth.clip, geometry)
+    return compare_clips(estimate.clip, truth.clip, geometry, symmetric=attack.symmetric)
 
 
 def _chance(attack: Attack, estimate: Estimate, case: Case) -> tuple[dict[str, float], dict[str, float]]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy.attacks.score import Space
 from lcve_deploy.geometry import ClipGeometry
 
 __all__ = ["Similarity", "compare_clips"]
@@ -23,18 +24,32 @@ class Similarity:
     Args:
         psnr: peak signal-to-noise ratio, dB; infinite where they are equal.
         ssim: mean structural similarity of their frames, -1..1.
+        light: correlation of the mean values of their cubes, -1..1: what a thumbnail shows.
     """
 
     psnr: float
     ssim: float
+    light: float
+
+    def __str__(self) -> str:
+        return f"{self.psnr:.1f} dB, SSIM {self.ssim:.2f}, light {self.light:.2f}"
 
     def to_json(self) -> dict[str, float | None]:
         """The figures as plain values; null for an infinite one."""
-        return {"psnr": self.psnr if np.isfinite(self.psnr) else None, "ssim": self.ssim}
+        return {"psnr": self.psnr if np.isfinite(self.psnr) else None, "ssim": self.ssim, "light": self.light}
 
 
-def compare_clips(found: npt.NDArray[Any], true: npt.NDArray[Any], geometry: ClipGeometry) -> Similarity:
-    """Compare two clips in cubes ``[N, L]``, values 0..255."""
+def compare_clips(
+    found: npt.NDArray[Any], true: npt.NDArray[Any], geometry: ClipGeometry, *, symmetric: bool = False
+) -> Similarity:
+    """Compare two clips in cubes ``[N, L]``, values 0..255.
+
+    Args:
+        found: a recovered clip.
+        true: the clip that it should be.
+        geometry: of both.
+        symmetric: compare the light of their cubes under the best symmetry of the grid.
+    """
     from skimage.metrics import structural_similarity
 
     frames = [geometry.from_cubes(np.asarray(cubes, dtype=np.float64), np) for cubes in (found, true)]
@@ -50,4 +65,18 @@ def compare_clips(found: npt.NDArray[Any], true: npt.NDArray[Any], geometry: Cli
         )
         for a, b in zip(*frames, strict=True)
     ]
-    return Similarity(psnr=10 * np.log10(_RANGE**2 / error) if error else float("inf"), ssim=float(np.mean(ssim)))
+    light = _light(found.mean(axis=1), true.mean(axis=1), Space(grid=geometry.grid, symmetric=symmetric))
+    return Similarity(
+        light=light, psnr=10 * np.log10(_RANGE**2 / error) if error else float("inf"), ssim=float(np.mean(ssim))
+    )
+
+
+def _light(found: npt.NDArray[Any], true: npt.NDArray[Any], space: Space) -> float:
+    """Correlation of two series over the cubes, under the best symmetry; 0 where one is even."""
+    if not found.std() or not true.std():
+        return 0.0
+    places = space.coordinates(np.arange(space.size))
+    moved = (
+        true[np.ravel_multi_index(tuple(s.applied(places, space.grid).T), (*space.grid, 1))] for s in space.symmetries()
+    )
+    return max(float(np.corrcoef(found, series)[0, 1]) for series in moved)

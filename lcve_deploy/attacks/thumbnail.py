@@ -6,11 +6,14 @@ where there is texture. Where the channels of K2 are known, the film has colour.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.attacks.footage import plant_footage
 from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Order, Planted
+from lcve_deploy.attacks.planting import CONTROL_GEOMETRY
 from lcve_deploy.geometry import ClipGeometry
 
 __all__ = ["plant_thumbnail", "show_thumbnail", "texture_map", "thumbnail"]
@@ -18,18 +21,12 @@ __all__ = ["plant_thumbnail", "show_thumbnail", "texture_map", "thumbnail"]
 Floats = npt.NDArray[np.float64]
 
 
-def show_thumbnail(holdings: Holdings, known: Estimate | None = None) -> Estimate:
-    """The first clip as a thumbnail, by what is known of the orders.
-
-    Args:
-        holdings: with ciphertexts.
-        known: K1, and K2 or what is known of it, from elsewhere.
-    """
+def show_thumbnail(holdings: Holdings) -> Estimate:
+    """The first clip as a thumbnail, in the order of K1 that has been found."""
     if holdings.ciphertexts is None:
         return Estimate()
-    known = known or Estimate()
-    clip = thumbnail(holdings.ciphertexts[0], holdings.geometry, known.cubes, known.values)
-    return Estimate(cubes=known.cubes, values=known.values, clip=clip)
+    cubes = holdings.found.cubes if holdings.found else None
+    return Estimate(clip=thumbnail(holdings.ciphertexts[0], holdings.geometry, cubes))
 
 
 def thumbnail(
@@ -63,8 +60,10 @@ def texture_map(ciphertext: Cubes, cubes: Order | None = None) -> Floats:
 
 
 def plant_thumbnail(rng: np.random.Generator) -> Planted:
-    """One clip of real footage."""
-    return plant_footage(ClipGeometry(frames=8, height=64, width=64, cube=(2, 8, 8)), 1, rng)
+    """One clip of real footage, and K1."""
+    planted = plant_footage(CONTROL_GEOMETRY, 1, rng)
+    found = Estimate(cubes=planted.truth.cubes)
+    return Planted(holdings=dataclasses.replace(planted.holdings, found=found), truth=planted.truth)
 
 
 def _mean_colours(ciphertext: Cubes, channels: int, values: Order | None) -> Floats:

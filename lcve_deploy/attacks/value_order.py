@@ -22,11 +22,12 @@ from lcve_deploy.attacks.embedding import in_one_order
 from lcve_deploy.attacks.footage import plant_footage
 from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Order, Planted
 from lcve_deploy.attacks.layout import neighbour_likeness, placed
+from lcve_deploy.attacks.planting import CONTROL_GEOMETRY
 from lcve_deploy.attacks.repairing import repair_layout
 from lcve_deploy.attacks.sorting import sort_layout
 from lcve_deploy.geometry import ClipGeometry
 
-__all__ = ["lay_out_texture", "plant_texture"]
+__all__ = ["ciphertexts_held", "first_ciphertexts", "lay_out_texture", "plant_texture"]
 
 Rows = npt.NDArray[Any]
 
@@ -42,7 +43,7 @@ _JUDGE: Final = 0.25
 _SEED: Final = 0
 
 
-def lay_out_texture(holdings: Holdings, known: Estimate | None = None) -> Estimate:
+def lay_out_texture(holdings: Holdings) -> Estimate:
     """Lay the values of a cube out so that they resemble their neighbours; up to flips and the order of channels."""
     if holdings.ciphertexts is None or not (samples := _samples(holdings.ciphertexts)).size:
         return Estimate()
@@ -63,9 +64,20 @@ def lay_out_texture(holdings: Holdings, known: Estimate | None = None) -> Estima
     return Estimate(values=placed(max(polished, key=smoothness).reshape(-1)))
 
 
+def first_ciphertexts(holdings: Holdings, count: float, rng: np.random.Generator) -> Holdings:
+    """What an attacker holds who has fewer clips."""
+    clips = holdings.ciphertexts
+    return Holdings(geometry=holdings.geometry, ciphertexts=None if clips is None else clips[: int(count)])
+
+
+def ciphertexts_held(holdings: Holdings) -> int:
+    """How many encrypted clips there are."""
+    return 0 if holdings.ciphertexts is None else len(holdings.ciphertexts)
+
+
 def plant_texture(rng: np.random.Generator) -> Planted:
     """A few clips of real footage."""
-    return plant_footage(ClipGeometry(frames=8, height=64, width=64, cube=(2, 8, 8)), 8, rng)
+    return plant_footage(CONTROL_GEOMETRY, 8, rng)
 
 
 def _samples(clips: Cubes) -> Rows:

@@ -68,7 +68,7 @@ def _print(report: AuditReport) -> None:
         click.echo(f"  {verdict.sentence}")
     if not report.verdicts:
         click.echo("nothing was scored: without --key nobody can say how much was recovered")
-    click.echo(f"\n{'attack':<58}{'seconds':>8}{'K1':>9}{'K2':>9}{'K3':>9}  {'clip':<19}controls")
+    click.echo(f"\n{'attack':<58}{'seconds':>8}{'K1':>9}{'K2':>9}{'K3':>9}  {'clip':<32}controls")
     for result in report.results:
         click.echo(_line(result))
     click.echo("shares that are exactly right; * up to flips, exchanges of equal axes and the order of channels")
@@ -83,6 +83,6 @@ def _line(result: AttackResult) -> str:
         f"{result.recovered[n].exact:.1%}{mark}" if n in result.recovered else " "
         for n in ("cubes", "values", "labels")
     ]
-    likeness = f"{result.similarity.psnr:.1f} dB, SSIM {result.similarity.ssim:.2f}" if result.similarity else ""
+    likeness = str(result.similarity or "")
     state = "hold" if result.ok else ("NOT WORKING" if not result.control.solved else "ABOVE CHANCE")
-    return f"{title}{result.seconds:>8.1f}{''.join(f'{share:>9}' for share in shares)}  {likeness:<19}{state}"
+    return f"{title}{result.seconds:>8.1f}{''.join(f'{share:>9}' for share in shares)}  {likeness:<32}{state}"
