@@ -29,7 +29,9 @@ def footage(geometry: ClipGeometry, count: int, rng: np.random.Generator) -> npt
         Clips ``[count, T, H, W, C]``, uint8.
     """
     frames, rows, columns = _STORED
-    film = real_clips(ClipGeometry(frames=frames, height=rows, width=columns, channels=geometry.channels, cube=(1, 8, 8)))
+    film = real_clips(
+        ClipGeometry(frames=frames, height=rows, width=columns, channels=geometry.channels, cube=(1, 8, 8))
+    )
     return np.stack([_window(film[clip % len(film)], geometry, rng) for clip in range(count)])
 
 

@@ -117,7 +117,12 @@ def align_order(estimate: Order, truth: Order, space: Space) -> Order:
 
 
 def chance_level(measure: str, space: Space) -> float:
-    """Largest mean over independent keys that still counts as chance: thrice what a random order would reach."""
+    """Largest mean over independent keys that still counts as chance: thrice what a random order would reach.
+
+    Args:
+        measure: ``exact`` or ``neighbours``.
+        space: of the order.
+    """
     if measure == "neighbours":
         cells = math.prod(space.grid)
         pairs = sum(cells // size * (size - 1) for size in space.grid)

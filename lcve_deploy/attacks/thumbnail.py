@@ -63,7 +63,7 @@ def plant_thumbnail(rng: np.random.Generator) -> Planted:
     """One clip of real footage, and K1."""
     planted = plant_footage(CONTROL_GEOMETRY, 1, rng)
     found = Estimate(cubes=planted.truth.cubes)
-    return Planted(holdings=dataclasses.replace(planted.holdings, found=found), truth=planted.truth)
+    return Planted(holdings=dataclasses.replace(planted.holdings, artifact={}, found=found), truth=planted.truth)
 
 
 def _mean_colours(ciphertext: Cubes, channels: int, values: Order | None) -> Floats:
