@@ -163,7 +163,7 @@ def run_attacks(
             continue
         stage = f"attack: {attack.title}"
         progress(stage, 0, 1)
-        holdings = dataclasses.replace(case.holdings, found=_found(results, attack))
+        holdings = dataclasses.replace(case.holdings, found=_found(case.holdings.found, results, attack))
         results.append(_run(attack, dataclasses.replace(case, holdings=holdings)))
         progress(stage, 1, 1)
     return tuple(results)
@@ -220,9 +220,9 @@ def _run(attack: Attack, case: Case) -> AttackResult:
 _NOT_SOLVED: Final = "it did not solve its planted case, so its failure says nothing"
 
 
-def _found(results: Sequence[AttackResult], attack: Attack) -> Estimate:
-    """What earlier attacks found with no more than this one needs; of each order the first."""
-    orders: dict[str, Any] = {}
+def _found(before: Estimate | None, results: Sequence[AttackResult], attack: Attack) -> Estimate:
+    """What was found before, and by earlier attacks with no more than this one needs; of each order the first."""
+    orders: dict[str, Any] = {name: getattr(before, name, None) for name in ORDERS}
     for result in results:
         if result.estimate is not None and set(result.attack.needs) <= set(attack.needs):
             orders = {name: getattr(result.estimate, name) for name in ORDERS} | {
