@@ -9,7 +9,7 @@ channels are matched into pixels, and pixels laid out.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -32,6 +32,8 @@ __all__ = ["ciphertexts_held", "first_ciphertexts", "lay_out_texture", "plant_te
 Rows = npt.NDArray[Any]
 
 _MOST_CUBES: Final = 20000
+_FEW_CLIPS: Final = 16
+"""Besides all clips, so many are tried by themselves: more are not always better."""
 _QUIET: Final = 2.0
 _FLAT: Final = (0.2, 0.3)
 """Deviations below these shares of a strong one's say more of noise than of shapes."""
@@ -45,23 +47,32 @@ _SEED: Final = 0
 
 def lay_out_texture(holdings: Holdings) -> Estimate:
     """Lay the values of a cube out so that they resemble their neighbours; up to flips and the order of channels."""
-    if holdings.ciphertexts is None or not (samples := _samples(holdings.ciphertexts)).size:
+    clips, geometry = holdings.ciphertexts, holdings.geometry
+    if clips is None or not (samples := _samples(clips)).size:
         return Estimate()
-    geometry = holdings.geometry
-    waves = _waves(_even(samples), _POWERS[0])
-    splits = _distinct(channel_splits(_levels(holdings.ciphertexts), waves, geometry.channels))
     closeness = _closeness(samples)
 
     def smoothness(layout: Order) -> float:
         return _smoothness(closeness, layout, geometry)
 
+    parts = [clips, *([clips[:_FEW_CLIPS]] if len(clips) > _FEW_CLIPS else [])]
+    layouts = (layout for part in parts for layout in _layouts(part, closeness, geometry, smoothness))
+    return Estimate(values=placed(max(layouts, key=smoothness).reshape(-1)))
+
+
+def _layouts(
+    clips: Cubes, closeness: Rows, geometry: ClipGeometry, smoothness: Callable[[Order], float]
+) -> Iterator[Order]:
+    """The smoothest layout at first sight, and the smoothest of all ways to look; both polished."""
+    samples = _samples(clips)
+    waves = _waves(_even(samples), _POWERS[0])
+    splits = _distinct(channel_splits(_levels(clips), waves, geometry.channels))
     first = [_Light.of(samples, split, geometry, _FLAT[0]).layout(_POWERS[0], _POWERS[0]) for split in splits]
     best = int(np.argmax([smoothness(layout) for layout in first]))
     lights = [_Light.of(samples, splits[best], geometry, flat) for flat in _FLAT]
     others = [light.layout(match, lay) for light, match, lay in itertools.product(lights, _MATCHES, _POWERS)]
-    chosen = max([first[best], *others], key=smoothness)
-    polished = [_polished(closeness, layout, geometry) for layout in (first[best], chosen)]
-    return Estimate(values=placed(max(polished, key=smoothness).reshape(-1)))
+    yield _polished(closeness, first[best], geometry)
+    yield _polished(closeness, max([first[best], *others], key=smoothness), geometry)
 
 
 def first_ciphertexts(holdings: Holdings, count: float, rng: np.random.Generator) -> Holdings:
