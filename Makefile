@@ -10,7 +10,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
-
 FUZZ_SECONDS ?= 60
 
 .PHONY: demo test check bench bench-sizes attacks fuzz clean
