@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from lcve_deploy.attacks.catalogue import ATTACKS, Attack
 from lcve_deploy.attacks.clips import match_known, same_clip
 from lcve_deploy.attacks.embedding import lay_out_values
-from lcve_deploy.attacks.holdings import Estimate, Holdings
+from lcve_deploy.attacks.holdings import Estimate, Holdings, Planted
 from lcve_deploy.attacks.inversion import invert_minimum_norm
 from lcve_deploy.attacks.layout import lay_out, placed
+from lcve_deploy.attacks.page import render_page
 from lcve_deploy.attacks.pictures import put_in_order
 from lcve_deploy.attacks.planting import CONTROL_GEOMETRY, encrypted, film, random_truth, smooth_field
+from lcve_deploy.attacks.report import judge
 from lcve_deploy.attacks.running import Case, State, run_attacks
 from lcve_deploy.attacks.score import Space, align_order, chance_level, score_order
 from lcve_deploy.attacks.similarity import compare_clips
@@ -186,3 +188,37 @@ def test_a_clip_put_in_order_by_the_truth_is_the_plain_clip_and_unknown_parts_ar
     seen = put_in_order(cipher, unknown)
     np.testing.assert_array_equal(seen[truth.order("cubes")[:128]], clip[truth.order("cubes")[:128]])
     assert (seen[truth.order("cubes")[128:]] == 128).all()
+
+
+@pytest.mark.parametrize(
+    ("cubes", "values", "state"),
+    [
+        (1.0, 1.0, "EVERY CLIP IS READABLE"),
+        (1.0, 0.0, "CLIPS ARE READ IN PART"),
+        (0.0, 0.3, "CLIPS ARE READ IN PART"),
+        (0.0, 0.0, "not opened by these attacks"),
+    ],
+)
+def test_a_verdict_takes_the_best_of_each_order_and_never_says_safe(cubes: float, values: float, state: str) -> None:
+    truth = random_truth(np.random.default_rng(0))
+
+    def guess(name: str, share: float) -> np.ndarray:
+        true = truth.order(name)
+        return np.where(np.arange(len(true)) < share * len(true), true, -1)
+
+    estimate = Estimate(cubes=guess("cubes", cubes), values=guess("values", values))
+    known = BY_NAME["known"]
+    planted = dataclasses.replace(known.plant(np.random.default_rng(0)).holdings, geometry=CONTROL_GEOMETRY)
+    attack = dataclasses.replace(known, run=lambda holdings: estimate, plant=lambda rng: solved, curve=None)
+    solved = Planted(holdings=planted, truth=dataclasses.replace(estimate, labels=None))
+    case = Case(holdings=planted, truth=truth, strangers=STRANGERS, victim=film()[0])
+    results = run_attacks(case, attacks=[dataclasses.replace(attack, finds={"cubes": 0.0, "values": 0.0})])
+    report = judge(case, results, {"model": "<planted>"})
+    (verdict,) = report.verdicts
+    assert verdict.state == state
+    assert verdict.sentence.startswith(f"{state}: ")
+    assert ("recovered in full" in verdict.sentence) is (cubes == 1.0)
+    page = render_page(report)
+    assert state in page
+    assert "&lt;planted&gt;" in page
+    assert "safe" not in verdict.sentence.lower()

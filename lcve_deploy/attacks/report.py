@@ -16,6 +16,8 @@ from lcve_deploy.attacks.running import ORDERS, AttackResult, Case, State
 __all__ = ["ATTACKERS", "AuditReport", "Verdict", "judge"]
 
 _OPEN: Final = 0.99
+_PARTLY: Final = 0.05
+"""Share of an order from which clips count as read in part; far above chance for any real geometry."""
 
 ATTACKERS: Final[Mapping[str, frozenset[str]]] = {
     "the operator, who has the artifact": frozenset({"artifact"}),
@@ -50,20 +52,32 @@ class Verdict:
         return all(self.recovered.get(name, 0.0) >= _OPEN for name in ("cubes", "values"))
 
     @property
+    def opens_partly(self) -> bool:
+        """Whether he reads something of the clips."""
+        return any(self.recovered.get(name, 0.0) >= _PARTLY for name in ("cubes", "values"))
+
+    @property
+    def state(self) -> str:
+        """The verdict in a few words; never that something is safe."""
+        if self.opens:
+            return "EVERY CLIP IS READABLE"
+        return "CLIPS ARE READ IN PART" if self.opens_partly else "not opened by these attacks"
+
+    @property
     def sentence(self) -> str:
-        """The verdict in words."""
+        """The verdict in a sentence."""
         shares = ", ".join(f"{ORDERS[name]} {share:.1%}" for name, share in self.recovered.items())
         symmetry = ", up to mirror images and the like" if self.up_to_symmetry else ""
         full = [ORDERS[name] for name in ("cubes", "values") if self.recovered.get(name) == 1.0]
         fully = f"{' and '.join(full)} recovered in full; " if full else ""
-        state = "EVERY CLIP IS READABLE" if self.opens else "clips are not read in full"
-        return f"{state}: {fully}{shares}{symmetry}"
+        return f"{self.state}: {fully}{shares}{symmetry}"
 
     def to_json(self) -> dict[str, Any]:
         """All but the picture as plain values."""
         return {
             "attacker": self.attacker,
             "opens": self.opens,
+            "opens_partly": self.opens_partly,
             "recovered": {ORDERS[name]: share for name, share in self.recovered.items()},
             "up_to_symmetry": self.up_to_symmetry,
         }
