@@ -15,6 +15,8 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from safetensors.torch import save
 
 from fuzz.targets import CORPUS, GEOMETRY, OPTIONS, SALT, SECRET
@@ -25,6 +27,7 @@ from lcve_deploy.artifact.manifest import manifest_digest
 from lcve_deploy.clipfile import write_clip_file
 from lcve_deploy.clips import Layout
 from lcve_deploy.precision import Precision
+from lcve_deploy.signing import SigningKey
 from lcve_deploy.verbs.export import ExportOptions
 from lcve_deploy.video.write import encode_png
 
@@ -215,18 +218,28 @@ def engine(digest: str, clips: int) -> bytes:
     return json.dumps(record.to_json()).encode()
 
 
+def signed(manifest: bytes) -> dict[str, bytes]:
+    """Both halves of a key pair, and its signature of a manifest."""
+    private = Ed25519PrivateKey.from_private_bytes(SECRET)
+    key = SigningKey.from_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return {"signing": key.to_bytes(), "public": key.public_key.to_bytes(), "signature": key.sign(manifest)}
+
+
 def main() -> None:
     """Write all seeds."""
     key = SecurityKey(SECRET)
     with tempfile.TemporaryDirectory() as place:
+        made = artifact(Path(place), key)
+        made |= signed(made["manifest"])
         seeds = {
             "key": [("seed-key", key.to_bytes())],
             "checkpoint": checkpoints(),
+            "reference": checkpoints(),
             "folder": folders(),
             "video": videos(),
             **{name: [(f"seed-{name}", data)] for name, data in arrays()},
             "clip": clips(Path(place), key),
-            **{name: [(f"seed-{name}", data)] for name, data in artifact(Path(place), key).items()},
+            **{name: [(f"seed-{name}", data)] for name, data in made.items()},
         }
         for target, files in seeds.items():
             (CORPUS / target).mkdir(parents=True, exist_ok=True)

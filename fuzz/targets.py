@@ -11,13 +11,14 @@ from typing import Final
 
 from fuzz import mutators
 from lcve_deploy import CheckpointOptions, SecurityKey
-from lcve_deploy.artifact import read_engine, read_keyed, read_manifest, read_probe
+from lcve_deploy.artifact import PublicKey, read_engine, read_keyed, read_manifest, read_probe
 from lcve_deploy.artifact.delta import is_delta, read_delta
 from lcve_deploy.client import Client
 from lcve_deploy.clipfile import read_clip_file
 from lcve_deploy.errors import LcveError
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.preprocess import Preprocess
+from lcve_deploy.signing import SigningKey
 from lcve_deploy.video import read_clips
 
 CORPUS: Final = Path(__file__).parent / "corpus"
@@ -119,6 +120,26 @@ def _checkpoint(place: Path, data: bytes) -> object:
     return load_checkpoint(_written(place / "model.pth", data), OPTIONS)
 
 
+def _reference(place: Path, data: bytes) -> object:
+    from lcve_deploy.exporters.checkpoints.outer import load_outer_weights
+
+    return load_outer_weights(_written(place / "model.pth", data), GEOMETRY)
+
+
+def _public(place: Path, data: bytes) -> object:
+    return PublicKey.read(_written(place / "signing.pub", data))
+
+
+def _signing(place: Path, data: bytes) -> object:
+    return SigningKey.read(_written(place / "signing.pem", data))
+
+
+def _signature(place: Path, data: bytes) -> object:
+    signed_by = PublicKey.from_bytes(_seed("public"))
+    _written(place / "manifest.json", _seed("manifest"))
+    return read_manifest(_written(place / "manifest.sig", data).parent, signed_by)
+
+
 def _folder(place: Path, data: bytes) -> object:
     from lcve_deploy.exporters.checkpoints import load_checkpoint
 
@@ -167,6 +188,10 @@ TARGETS: Final[dict[str, Target]] = {
     "array": Target(read=_array, mutate=mutators.mutate_npy),
     "logits": Target(read=_logits, mutate=mutators.mutate_npy),
     "checkpoint": Target(read=_checkpoint, mutate=mutators.mutate_torch),
+    "reference": Target(read=_reference, mutate=mutators.mutate_torch),
+    "public": Target(read=_public, mutate=mutators.mutate_bytes),
+    "signing": Target(read=_signing, mutate=mutators.mutate_bytes),
+    "signature": Target(read=_signature, mutate=mutators.mutate_bytes),
     "folder": Target(read=_folder, mutate=mutators.mutate_folder),
     "video": Target(read=_video, mutate=mutators.mutate_bytes),
 }

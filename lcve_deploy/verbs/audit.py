@@ -22,7 +22,7 @@ from lcve_deploy.attacks.report import AuditReport, judge
 from lcve_deploy.attacks.running import Case, run_attacks
 from lcve_deploy.clipfile import read_clip_file
 from lcve_deploy.clips import Layout
-from lcve_deploy.errors import MismatchError
+from lcve_deploy.errors import ArtifactError, MismatchError
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.key import SecurityKey
 from lcve_deploy.preprocess import Preprocess
@@ -122,6 +122,8 @@ def _read_artifact(folder: Path, signed_by: PublicKey | None) -> tuple[Manifest,
     manifest = checked_manifest(folder, signed_by)
     tensors = read_keyed(folder)
     check_keyed(tensors, manifest.binding.geometry, manifest.classes)
+    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
+        raise ArtifactError(f"the keyed tensors of {folder} have values that are not finite (NaN or infinity)")
     return manifest, tensors
 
 

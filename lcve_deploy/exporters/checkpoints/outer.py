@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.errors import CheckpointError
+from lcve_deploy.exporters.checkpoints.assemble import require_finite
 from lcve_deploy.exporters.checkpoints.layouts import HF_VIDEOMAE, HF_VIVIT, OFFICIAL
 from lcve_deploy.exporters.checkpoints.official import named_tensors
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights, read_pickled, to_arrays
@@ -39,7 +40,7 @@ def load_outer_weights(path: Path, geometry: ClipGeometry) -> dict[str, Floats]:
         ``head.weight`` ``[D, classes]`` and ``head.bias`` ``[classes]``. No normalisation is folded in.
 
     Raises:
-        CheckpointError: damaged, unsafe, or without a cube embedding of this geometry's cubes.
+        CheckpointError: damaged, unsafe, not finite, or without a cube embedding of this geometry's cubes.
     """
     source = read_folder_weights(path) if path.is_dir() else named_tensors(read_pickled(path), path)
     names = {target: name for target in _OUTER if (name := _source(target, source))}
@@ -47,13 +48,23 @@ def load_outer_weights(path: Path, geometry: ClipGeometry) -> dict[str, Floats]:
     found = picked if path.is_dir() else to_arrays(picked, stored=path.stat().st_size)
     if "cube_embedding.weight" not in found:
         raise CheckpointError(f"{path} has no cube embedding under a known name", hint="see docs/checkpoints.md")
-    outer = {"cube_embedding.weight": _columns(found["cube_embedding.weight"], geometry)}
-    width = outer["cube_embedding.weight"].shape[1]
-    positions = found.get("positional_encoding", sinusoid_table(geometry.cubes, width))
-    outer["positional_encoding"] = positions.reshape(-1, width)
+    require_finite(found)
+    columns = _columns(found["cube_embedding.weight"], geometry)
+    width = columns.shape[1]
+    outer = {"cube_embedding.weight": columns}
+    outer["positional_encoding"] = _rows(found.get("positional_encoding", sinusoid_table(geometry.cubes, width)), width)
     if {"head.weight", "head.bias"} <= set(found):
-        outer |= {"head.weight": found["head.weight"].T, "head.bias": found["head.bias"]}
+        head = _rows(found["head.weight"], width)
+        if found["head.bias"].shape == (len(head),):
+            outer |= {"head.weight": head.T, "head.bias": found["head.bias"]}
     return outer
+
+
+def _rows(matrix: Floats, width: int) -> Floats:
+    """Rows of the model's width; positions have a batch axis of one before them."""
+    if matrix.ndim < 2 or matrix.shape[-1] != width:
+        raise CheckpointError(f"expected rows of the embedding's width {width}, received {list(matrix.shape)}")
+    return matrix.reshape(-1, width)
 
 
 def _source(target: str, source: Mapping[str, Any]) -> str | None:
