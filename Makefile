@@ -17,8 +17,8 @@ FUZZ_SECONDS ?= 60
 demo: $(READY)
 	@$(BIN)/python examples/moving_digits/demo.py
 
-test: check
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+test: check  # one thread a worker: two of each would wait for one another on two cores
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -7,19 +7,11 @@ from typing import Any
 
 from tables import paragraph, table
 
+from lcve_deploy.attacks.page import NEEDS
+
 PAGE = Path(__file__).resolve().parents[1] / "docs/security.md"
 BEGIN, END = "<!-- made by make attacks: begin -->", "<!-- made by make attacks: end -->"
 SUBJECTS = {"digits": "trained example", "videomae": "VideoMAE-B in shape", "vit": "real ViT (DINOv2-small)"}
-NEEDS = {
-    "artifact": "artifact",
-    "reference": "reference checkpoint",
-    "ciphertexts": "encrypted clips",
-    "known": "plain clips and their encryption",
-    "oracle": "clips of his choice, encrypted",
-    "other": "another artifact",
-    "embedding": "plain embedding",
-    "tokens": "tokens of a clip",
-}
 
 
 def render(figures: dict[str, Any]) -> str:

@@ -15,14 +15,15 @@ from lcve_deploy.attacks.footage import footage
 from lcve_deploy.attacks.growing import grow_layout
 from lcve_deploy.attacks.holdings import Estimate, Holdings, Planted
 from lcve_deploy.attacks.jigsaw import plant_jigsaw, solve_jigsaw
+from lcve_deploy.attacks.planting import CONTROL_GEOMETRY
 from lcve_deploy.attacks.repairing import neighbour_fit, repair_layout
 from lcve_deploy.attacks.score import Space, chance_level, score_order
 from lcve_deploy.attacks.similarity import compare_clips
-from lcve_deploy.attacks.thumbnail import plant_thumbnail, show_thumbnail, texture_map, thumbnail
+from lcve_deploy.attacks.thumbnail import plant_thumbnail, show_thumbnail, thumbnail
 from lcve_deploy.attacks.value_order import lay_out_texture, plant_texture
 from lcve_deploy.geometry import ClipGeometry
 
-GEOMETRY = ClipGeometry(frames=8, height=64, width=64, cube=(2, 8, 8))
+GEOMETRY = CONTROL_GEOMETRY
 CUBES = Space(grid=GEOMETRY.grid, symmetric=True)
 VALUES = Space(grid=GEOMETRY.cube, channels=GEOMETRY.channels, symmetric=True)
 THUMBNAIL_LIKENESS = 0.8
@@ -108,12 +109,6 @@ def test_thumbnail_shows_the_clip_in_the_right_order_alone() -> None:
     grey, coloured = (thumbnail(cipher, GEOMETRY, truth.cubes, values) for values in (None, truth.values))
     assert ((coloured - truth.clip) ** 2).mean() < ((grey - truth.clip) ** 2).mean()
     assert show_thumbnail(Holdings(geometry=GEOMETRY)).clip is None
-
-
-def test_texture_map_shows_deviations_in_order() -> None:
-    planted = plant_thumbnail(np.random.default_rng(0))
-    shown = texture_map(planted.holdings.ciphertexts[0], planted.truth.cubes)
-    np.testing.assert_allclose(shown, planted.truth.clip.std(axis=1))
 
 
 def test_unknown_cubes_stay_even() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -86,10 +87,11 @@ def test_neither_secret_nor_orders_are_in_the_report(audited: tuple, key: Securi
 
 def test_without_the_key_nothing_is_scored_and_the_report_says_so(exported: Path, tmp_path: Path) -> None:
     page = tmp_path / "audit.html"
-    text = run_ok("audit", exported / "server", "--reference", REFERENCE, "-o", page)
-    assert "nothing was scored" in text
-    assert "not scored" in text or "hold" in text
-    assert "%" not in text.split("shares that are")[0].split("controls")[1]
+    report = json.loads(run_ok("audit", exported / "server", "--reference", REFERENCE, "-o", page, "--json"))
+    assert report["verdicts"] == []
+    assert {row["state"] for row in report["attacks"]} == {"not scored", "not run"}
+    assert all(row["recovered"] == {} for row in report["attacks"])
+    assert stat.S_IMODE(page.stat().st_mode) == 0o600
     assert "without the key nobody can say" in page.read_text()
 
 
@@ -165,6 +167,7 @@ def test_what_does_not_belong_is_one_clear_error_and_leaves_no_page(
     ):
         assert message in run_error("audit", server, *arguments, "-o", page)
         assert not page.exists()
+    assert "scores only beside --key" in run_error("audit", server, "--other-key", key_file, "-o", page)
     page.write_text("mine")
     assert "exists" in run_error("audit", server, "-o", page)
     assert page.read_text() == "mine"
@@ -209,3 +212,15 @@ def test_shown_labels_are_no_secret_to_score_and_the_video_layout_is_audited_too
     )
     recovered = attack(json.loads(text), "reference")["recovered"]
     assert {order: recovery["exact"] for order, recovery in recovered.items()} == {"K1": 1.0, "K2": 1.0}
+
+
+def test_artifacts_with_hidden_and_shown_labels_are_linked_by_what_they_share(
+    exported: Path, key: SecurityKey, tmp_path: Path
+) -> None:
+    from lcve_deploy.verbs.audit import AuditInputs, audit
+
+    options = ExportOptions(checkpoint=CheckpointOptions(heads=3, frames=8, size=32), show_labels=True)
+    export(REFERENCE, tmp_path / "a", key=key, options=options)
+    report = audit(exported / "server", AuditInputs(other=tmp_path / "a/server", key=key))
+    result = next(result for result in report.results if result.attack.name == "linking")
+    assert {name: found.exact for name, found in result.recovered.items()} == {"cubes": 1.0, "values": 1.0}

@@ -886,3 +886,13 @@ def test_signing_changes_no_other_byte(artifact: Path) -> None:
     after = record_files(artifact)
     assert set(after) - set(before) == {f"server/{SIGNATURE}"}
     assert {name: after[name] for name in before} == before
+
+
+def test_under_a_pin_inspect_refuses_a_changed_file(artifact: Path, tmp_path: Path) -> None:
+    run_ok("keygen", "--signing", "-o", tmp_path / "signing.pem")
+    run_ok("sign", artifact / "server", "--signing-key", tmp_path / "signing.pem")
+    run_ok("inspect", artifact / "server", "--signed-by", tmp_path / "signing.pub")
+    with (artifact / "server/model.onnx").open("ab") as file:
+        file.write(b"x")
+    error = run_error("inspect", artifact / "server", "--signed-by", tmp_path / "signing.pub")
+    assert "model.onnx has" in error

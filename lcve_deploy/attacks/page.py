@@ -12,14 +12,14 @@ import numpy.typing as npt
 from lcve_deploy.attacks.report import AuditReport
 from lcve_deploy.attacks.running import ORDERS, AttackResult
 
-__all__ = ["CAUTION", "render_page"]
+__all__ = ["CAUTION", "NEEDS", "render_page"]
 
 CAUTION: Final = (
     "An attack that fails here shows only that this attack fails. Every attack must solve a planted case first; "
     "one that does not is reported as not working, never as safety."
 )
 
-_NEEDS: Final = {
+NEEDS: Final = {
     "artifact": "the artifact",
     "reference": "a reference checkpoint",
     "ciphertexts": "encrypted clips",
@@ -43,7 +43,7 @@ def render_page(report: AuditReport) -> str:
 
 
 def _needs(result: AttackResult) -> str:
-    return ", ".join(_NEEDS[name] for name in result.attack.needs)
+    return ", ".join(NEEDS[name] for name in result.attack.needs)
 
 
 def _points(result: AttackResult, name: str, width: int, height: int) -> list[tuple[float, float]]:

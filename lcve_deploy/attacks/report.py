@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 from lcve_deploy.attacks.holdings import Cubes, Estimate
 from lcve_deploy.attacks.pictures import frames_of, put_in_order
-from lcve_deploy.attacks.running import ORDERS, AttackResult, Case, State
+from lcve_deploy.attacks.running import ORDERS, AttackResult, Case, State, spaces
+from lcve_deploy.attacks.score import chance_level
 
 __all__ = ["ATTACKERS", "AuditReport", "Verdict", "judge"]
 
 _OPEN: Final = 0.99
 _PARTLY: Final = 0.05
-"""Share of an order from which clips count as read in part; far above chance for any real geometry."""
+"""Share of an order from which clips count as read in part, where chance gives less."""
 
 ATTACKERS: Final[Mapping[str, frozenset[str]]] = {
     "the operator, who has the artifact": frozenset({"artifact"}),
@@ -37,12 +38,14 @@ class Verdict:
     Args:
         attacker: who he is.
         recovered: share of each order that his best attack has right, by field of the estimate.
+        telling: the orders of which he has more than chance would give.
         up_to_symmetry: whether any of these counts up to the symmetries of the grid.
         picture: a clip as he sees it, RGB ``[H, W, 3]``; None where there is none to show.
     """
 
     attacker: str
     recovered: Mapping[str, float]
+    telling: tuple[str, ...]
     up_to_symmetry: bool
     picture: npt.NDArray[np.uint8] | None
 
@@ -54,7 +57,7 @@ class Verdict:
     @property
     def opens_partly(self) -> bool:
         """Whether he reads something of the clips."""
-        return any(self.recovered.get(name, 0.0) >= _PARTLY for name in ("cubes", "values"))
+        return any(name in self.telling for name in ("cubes", "values"))
 
     @property
     def state(self) -> str:
@@ -152,9 +155,16 @@ def _verdict(attacker: str, holds: frozenset[str], case: Case, results: Sequence
     return Verdict(
         attacker=attacker,
         recovered={name: best[name].recovered[name].exact for name in ORDERS if name in best},
+        telling=tuple(name for name, result in best.items() if _is_telling(name, result, case)),
         up_to_symmetry=any(result.attack.symmetric for result in best.values()),
         picture=picture,
     )
+
+
+def _is_telling(name: str, result: AttackResult, case: Case) -> bool:
+    classes = 1 if case.truth is None or case.truth.labels is None else len(case.truth.labels)
+    space = spaces(case.holdings.geometry, result.attack, classes)[name]
+    return result.recovered[name].exact > max(_PARTLY, chance_level("exact", space))
 
 
 def _pixels(clip: npt.NDArray[Any]) -> Cubes:

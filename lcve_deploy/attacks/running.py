@@ -18,17 +18,14 @@ from lcve_deploy.attacks.catalogue import ATTACKS, Attack
 from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Planted
 from lcve_deploy.attacks.pictures import frames_of, put_in_order
 from lcve_deploy.attacks.score import Recovery, Space, align_order, chance_level, score_order
-from lcve_deploy.attacks.similarity import Similarity, compare_clips
+from lcve_deploy.attacks.similarity import Similarity, chance_likeness, compare_clips
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.progress import Progress, silent
 
-__all__ = ["ORDERS", "AttackResult", "Case", "Control", "State", "run_attacks"]
+__all__ = ["ORDERS", "AttackResult", "Case", "Control", "State", "run_attacks", "spaces"]
 
 ORDERS: Final = {"cubes": "K1", "values": "K2", "labels": "K3"}
 """Fields of an estimate, and what the format calls them."""
-
-_UNLIKE: Final = 0.25
-"""Likeness to what independent keys make of a clip that still counts as chance."""
 
 _COMPARED_STRANGERS: Final = 4
 _SEED: Final = 0
@@ -69,7 +66,7 @@ class Control:
     Args:
         planted: score of the planted case, by field of the estimate.
         required: what it must reach.
-        chance: mean score against independent keys.
+        chance: mean score against independent keys; not of orders so short that chance reaches all.
         bound: what that must not exceed.
     """
 
@@ -285,7 +282,12 @@ def _chance(attack: Attack, estimate: Estimate, case: Case) -> tuple[dict[str, f
     chance = {name: math.fsum(score[name] for score in scores) / len(scores) for name in names}
     classes = next((len(s.labels) for s in strangers if s.labels is not None), 1)
     known = spaces(geometry, attack, classes)
-    return chance, {name: _UNLIKE if name == "clip" else chance_level(attack.measure, known[name]) for name in chance}
+    bound = {
+        name: chance_likeness(known["cubes"]) if name == "clip" else chance_level(attack.measure, known[name])
+        for name in chance
+    }
+    telling = [name for name in chance if bound[name] < 1]  # on a few cubes or classes chance reaches all
+    return {name: chance[name] for name in telling}, {name: bound[name] for name in telling}
 
 
 def _aligned(attack: Attack, estimate: Estimate, truth: Estimate, geometry: ClipGeometry) -> Estimate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,10 +12,11 @@ import numpy.typing as npt
 from lcve_deploy.attacks.score import Space
 from lcve_deploy.geometry import ClipGeometry
 
-__all__ = ["Similarity", "compare_clips"]
+__all__ = ["Similarity", "chance_likeness", "compare_clips"]
 
 _RANGE: Final = 255.0
 _WINDOW: Final = 7
+_UNLIKE: Final = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,16 @@ def compare_clips(
     return Similarity(
         light=light, psnr=10 * np.log10(_RANGE**2 / error) if error else float("inf"), ssim=float(np.mean(ssim))
     )
+
+
+def chance_likeness(space: Space) -> float:
+    """Largest mean likeness to clips under independent keys that still counts as chance.
+
+    The best of m correlations over n cubes is about the root of 2 ln m / n; twice that, and no less than what
+    a clip's even parts give.
+    """
+    symmetries = sum(1 for _ in space.symmetries())
+    return max(_UNLIKE, 2 * math.sqrt(2 * math.log(symmetries) / space.size))
 
 
 def _light(found: npt.NDArray[Any], true: npt.NDArray[Any], space: Space) -> float:

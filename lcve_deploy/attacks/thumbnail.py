@@ -1,7 +1,7 @@
 """What ciphertexts show without K2: every cube keeps its set of values, so its mean is a pixel of a small film.
 
-In the order of K1, where it is known from elsewhere, the means are a film of low resolution, and deviations show
-where there is texture. Where the channels of K2 are known, the film has colour.
+In the order of K1, where it is known from elsewhere, the means are a film of low resolution. Where the channels of K2
+are known, the film has colour.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Order, Plant
 from lcve_deploy.attacks.planting import CONTROL_GEOMETRY
 from lcve_deploy.geometry import ClipGeometry
 
-__all__ = ["plant_thumbnail", "show_thumbnail", "texture_map", "thumbnail"]
+__all__ = ["plant_thumbnail", "show_thumbnail", "thumbnail"]
 
 Floats = npt.NDArray[np.float64]
 
 
 def show_thumbnail(holdings: Holdings) -> Estimate:
-    """The first clip as a thumbnail, in the order of K1 that has been found."""
+    """The first clip as a thumbnail, in the order of K1 that has been found, and in the colours of K2 if there are."""
     if holdings.ciphertexts is None:
         return Estimate()
-    cubes = holdings.found.cubes if holdings.found else None
-    return Estimate(clip=thumbnail(holdings.ciphertexts[0], holdings.geometry, cubes))
+    found = holdings.found or Estimate()
+    return Estimate(clip=thumbnail(holdings.ciphertexts[0], holdings.geometry, found.cubes, found.values))
 
 
 def thumbnail(
@@ -48,15 +48,6 @@ def thumbnail(
     order = np.arange(len(colours)) if cubes is None else cubes
     shown[order[order >= 0]] = colours[order >= 0]
     return np.tile(shown, geometry.values // geometry.channels)
-
-
-def texture_map(ciphertext: Cubes, cubes: Order | None = None) -> Floats:
-    """Deviation of the values of every cube, in the order of K1 as far as known: edges and motion; ``[N]``."""
-    deviation = ciphertext.std(axis=1)
-    shown = np.full(len(deviation), deviation.mean())
-    order = np.arange(len(deviation)) if cubes is None else cubes
-    shown[order[order >= 0]] = deviation[order >= 0]
-    return shown
 
 
 def plant_thumbnail(rng: np.random.Generator) -> Planted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,9 @@ def command(server: Path, output: Path | None, as_json: bool, **given: Any) -> N
     from lcve_deploy.outputs import new_file, require_absent
     from lcve_deploy.verbs.audit import AuditInputs, audit
 
+    _require_extra()
+    if given["other_key_file"] and not (given["other"] and given["key_file"]):
+        raise click.UsageError("--other-key is the key of --other, and scores only beside --key")
     output = output or Path(f"{os.path.abspath(server)}-audit.html")  # noqa: PTH100 (keeps links)
     require_absent(output)
     key, other_key = (
@@ -51,7 +55,7 @@ def command(server: Path, output: Path | None, as_json: bool, **given: Any) -> N
     )
     inputs = AuditInputs(key=key, other_key=other_key, **given)
     report = audit(server, inputs, progress=StageProgress())
-    with new_file(output) as file:
+    with new_file(output, private=True) as file:  # it may show the clip as the key decrypts it
         file.write(render_page(report).encode())
     if as_json:
         print_json({**report.to_json(), "page": str(output)})
@@ -60,6 +64,12 @@ def command(server: Path, output: Path | None, as_json: bool, **given: Any) -> N
         click.echo(f"page: {output}")
     if not report.ok:
         raise SystemExit(1)
+
+
+def _require_extra() -> None:
+    """Find out what is not installed before the work, which takes minutes."""
+    for module in ("scipy", "skimage", "jinja2", "av"):
+        importlib.import_module(module)
 
 
 def _print(report: AuditReport) -> None:

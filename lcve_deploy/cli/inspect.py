@@ -14,13 +14,14 @@ from lcve_deploy.artifact import (
     read_client,
     read_engine,
     read_manifest,
+    verify_files,
 )
 from lcve_deploy.artifact.delta import is_delta, read_delta
 from lcve_deploy.cli.options import AnyPath, as_json, signed_by_option
 from lcve_deploy.cli.show import print_json, printable
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import LcveError
-from lcve_deploy.inputs import require_file
+from lcve_deploy.inputs import read_bounded, require_file
 
 __all__ = ["command"]
 
@@ -70,6 +71,8 @@ def _describe(path: Path, signed_by: PublicKey | None) -> Lines:
 
 def _server(path: Path, signed_by: PublicKey | None) -> Lines:
     manifest = read_manifest(path, signed_by)
+    if signed_by:  # the signature covers the files by their digests
+        verify_files(path, manifest.files)
     size = sum(record.bytes for record in manifest.files.values())
     return {
         "kind": "server folder",
@@ -119,7 +122,7 @@ def _key(path: Path) -> Lines:
 
 def _signing_key(path: Path) -> Lines:
     """Of either half, the fingerprint of the public one."""
-    if b"PRIVATE KEY" in path.read_bytes():
+    if b"PRIVATE KEY" in read_bounded(path, "a signing key", LcveError):
         from lcve_deploy.signing import SigningKey
 
         return {"kind": "signing key", "SHA-256": SigningKey.read(path).public_key.fingerprint}

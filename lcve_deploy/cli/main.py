@@ -34,7 +34,7 @@ _COMMANDS: Final = (
 )
 _EXTRAS: Final = {
     **dict.fromkeys(("torch", "onnx", "onnx_ir"), "export,cpu"),
-    **dict.fromkeys(("scipy", "skimage", "jinja2"), "audit"),
+    **dict.fromkeys(("scipy", "skimage", "jinja2", "av"), "audit"),
 }
 """The extras that bring a module."""
 

@@ -176,13 +176,17 @@ def _read_reference(path: Path_ | None, tensors: Tensors, geometry: ClipGeometry
     from lcve_deploy.exporters.checkpoints.outer import load_outer_weights
 
     outer = load_outer_weights(Path(path), geometry)
-    widths = [t["cube_embedding.weight"].shape[1] for t in (outer, tensors)]
+    _require_same_width(outer, tensors, "the reference")
+    return outer
+
+
+def _require_same_width(other: Tensors, tensors: Tensors, what: str) -> None:
+    widths = [t["cube_embedding.weight"].shape[1] for t in (other, tensors)]
     if widths[0] != widths[1]:
         raise MismatchError(
-            f"the reference is {widths[0]} wide, the artifact {widths[1]}: it is not the model that this came from",
-            hint="pass a checkpoint of the same family and size",
+            f"{what} is {widths[0]} wide, the artifact {widths[1]}: it is not of the same model",
+            hint="pass one of the same family and size",
         )
-    return outer
 
 
 def _known(
@@ -223,6 +227,7 @@ def _other(
             f"{inputs.other} takes {other_manifest.binding.geometry} and has {other_manifest.classes} classes, the "
             f"artifact {manifest.binding.geometry} and {manifest.classes}: they are not of one model"
         )
+    _require_same_width(other, tensors, f"the artifact {inputs.other}")
     key = inputs.other_key or inputs.key
     if key is None or victim is None:
         return other, None
@@ -239,7 +244,8 @@ def _rotated_victim(manifest: Manifest, key: SecurityKey, victim: _Victim) -> _V
 
 def _relation(this: Estimate, other: Estimate) -> Estimate:
     """Where each entry of this artifact's orders stands in the other's."""
-    names = ("cubes", "values", *(["labels"] if this.labels is not None else []))
+    hidden = this.labels is not None and other.labels is not None
+    names = ("cubes", "values", *(["labels"] if hidden else []))
     return Estimate(**{name: np.argsort(other.order(name))[this.order(name)] for name in names})
 
 

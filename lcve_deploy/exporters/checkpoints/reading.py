@@ -51,8 +51,8 @@ def read_pickled(path: Path) -> Any:
     """
     import torch
 
-    require_file(path, "a checkpoint", CheckpointError)
     try:
+        require_file(path, "a checkpoint", CheckpointError)
         check_torch_file(path)
         with torch.serialization.safe_globals(inert_classes()):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive(path))
