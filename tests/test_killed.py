@@ -243,7 +243,9 @@ def test_no_engine_is_half_removed(kill: Killer, inputs: Path) -> None:
     for step in range(1, len(whole.steps) + 1):
         for name in set(list_engines(server)) - {"old"}:
             shutil.rmtree(server / "engines" / name)
-        assert kill.run(*build, step=step).code is None
+        ended = kill.run(*build, step=step)
+        # Which engine is the fastest, and so how many steps it takes to remove the others, varies from run to run.
+        assert ended.code is None or (ended.code == 0 and len(ended.steps) < step)
         folders = {path.name for path in (server / "engines").iterdir() if not path.name.startswith(".")}
         assert folders == set(list_engines(server)) >= {"old"}
         assert all(verify_engine(server, name).ok for name in folders)
