@@ -604,3 +604,15 @@ def test_an_export_whose_engine_is_over_budget_leaves_nothing(key_file: Path, tm
     )
     assert "answers the probe wrongly" in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_changed_are_not_said_to_have_their_digests(artifact: Path) -> None:
+    server = artifact / "server"
+    run_ok("build", server, "--engine", "onnxruntime")
+    assert "digests: ok" in run_ok("verify", server)
+    with (server / "model.onnx").open("ab") as file:
+        file.write(b"x")
+    result = run_lcve("verify", server)
+    assert result.exit_code == 1
+    assert "digests: ok" not in result.output
+    assert "model.onnx has" in result.output
