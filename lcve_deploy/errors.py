@@ -15,6 +15,13 @@
     ├── SessionError                   also RuntimeError: an engine cannot be opened or run
     │   ├── DeviceError                an engine that this machine has no device for
     │   └── UnprovenError              an engine that has not answered the probe on this machine
+    ├── RequestError                   also ValueError: a request that a server cannot take
+    │   ├── UnknownModelError          a model or version that the server does not have
+    │   └── TooLargeError              more bytes than the server takes
+    ├── DeniedError                    also PermissionError: no token, a wrong one, or no certificate
+    ├── UnavailableError               also ConnectionError: the server is away, full or not ready; try again
+    │   └── RateError                  more requests than the server grants
+    ├── DeadlineError                  also TimeoutError: no answer in the time that was given
     ├── ExistsError                    also FileExistsError: the output is there already
     ├── WriteError                     also OSError: the output could not be written
     └── MissingDependencyError         also ImportError: an optional package is not installed
@@ -28,6 +35,8 @@ __all__ = [
     "ArtifactError",
     "BuildError",
     "CheckpointError",
+    "DeadlineError",
+    "DeniedError",
     "DeviceError",
     "EncryptedClipError",
     "ExistsError",
@@ -37,8 +46,13 @@ __all__ = [
     "MissingDependencyError",
     "ParityError",
     "PrecisionError",
+    "RateError",
+    "RequestError",
     "SessionError",
     "SignatureError",
+    "TooLargeError",
+    "UnavailableError",
+    "UnknownModelError",
     "UnprovenError",
     "UnsupportedModelError",
     "VideoError",
@@ -113,6 +127,34 @@ class DeviceError(SessionError):
 
 class UnprovenError(SessionError):
     """An engine that has not answered the probe on this machine."""
+
+
+class RequestError(LcveError, ValueError):
+    """A request that a server cannot take; sent again, it fails again."""
+
+
+class UnknownModelError(RequestError):
+    """A model or version that the server does not have."""
+
+
+class TooLargeError(RequestError):
+    """A request of more bytes than the server takes."""
+
+
+class DeniedError(LcveError, PermissionError):
+    """No token, a wrong one, or a certificate that is not accepted."""
+
+
+class UnavailableError(LcveError, ConnectionError):
+    """A server that is away, full or not ready; the request has not been answered and may be sent again."""
+
+
+class RateError(UnavailableError):
+    """More requests in a short time than the server grants."""
+
+
+class DeadlineError(LcveError, TimeoutError):
+    """No answer in the time that was given."""
 
 
 class ExistsError(LcveError, FileExistsError):

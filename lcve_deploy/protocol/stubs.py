@@ -1,0 +1,45 @@
+"""The protobuf messages of the protocol and of model configurations, as tritonclient brings them."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from lcve_deploy.errors import MissingDependencyError
+
+__all__ = ["config_messages", "messages", "services"]
+
+
+def messages() -> ModuleType:
+    """``service_pb2``: ``ModelInferRequest`` and the others."""
+    try:
+        from tritonclient.grpc import service_pb2
+    except ImportError as error:
+        raise _missing() from error
+    module: ModuleType = service_pb2
+    return module
+
+
+def services() -> ModuleType:
+    """``service_pb2_grpc``: stub and servicer of ``GRPCInferenceService``."""
+    try:
+        from tritonclient.grpc import service_pb2_grpc
+    except ImportError as error:
+        raise _missing() from error
+    module: ModuleType = service_pb2_grpc
+    return module
+
+
+def config_messages() -> ModuleType:
+    """``model_config_pb2``: ``ModelConfig`` and its parts."""
+    try:
+        from tritonclient.grpc import model_config_pb2
+    except ImportError as error:
+        raise _missing() from error
+    module: ModuleType = model_config_pb2
+    return module
+
+
+def _missing() -> MissingDependencyError:
+    return MissingDependencyError(
+        "speaking to, or being, a server needs tritonclient", hint="pip install 'lcve-deploy[remote]', or [serve]"
+    )

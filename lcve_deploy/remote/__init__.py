@@ -1,0 +1,1 @@
+"""Engines on other machines, behind the Open Inference Protocol. Clips come here encrypted already; no key."""
