@@ -13,7 +13,7 @@ from lcve_deploy.clips import Binding
 from lcve_deploy.errors import DeadlineError, LcveError, RateError, SessionError, UnavailableError
 from lcve_deploy.remote.address import Address
 from lcve_deploy.remote.contract import RemoteModel, check_model
-from lcve_deploy.remote.transport import Answer, Logits, Request, Transport, Values
+from lcve_deploy.remote.transport import SHORTEST, Answer, Logits, Request, Transport, Values
 
 __all__ = ["Endpoint", "Endpoints"]
 
@@ -68,7 +68,7 @@ class Endpoint:
         model = self._contact(min(seconds, first_contact), patient=first_contact >= seconds)
         part = values[: model.largest_batch or max(1, _MOST_BYTES // values[0].nbytes)]
         request = Request(values=np.ascontiguousarray(part), binding=self._binding)
-        answer = self._transport.infer(request, classes=model.classes, seconds=max(end - time.monotonic(), 0.001))
+        answer = self._transport.infer(request, classes=model.classes, seconds=max(end - time.monotonic(), SHORTEST))
         self._check_origin(answer, model, end)
         return answer.logits
 
@@ -95,7 +95,7 @@ class Endpoint:
         if answer.model == model.name and answer.version in ((pinned,) if pinned else ("", *model.versions)):
             return
         self._model = None
-        known = self.model(max(end - time.monotonic(), 0.001))
+        known = self.model(max(end - time.monotonic(), SHORTEST))
         if pinned or answer.model != known.name or answer.version not in known.versions:
             raise SessionError(
                 f"{self.name} answered with {answer.model[:80]!r}, version {answer.version[:80]!r}; asked was "

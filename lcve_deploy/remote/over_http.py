@@ -30,12 +30,11 @@ from lcve_deploy.remote.faults import Fault, http_fault
 from lcve_deploy.remote.options import RemoteOptions
 from lcve_deploy.remote.tls import tls_context
 from lcve_deploy.remote.token import Token
-from lcve_deploy.remote.transport import INPUT, LARGEST_ANSWER, OUTPUT, Answer, Request, read_logits
+from lcve_deploy.remote.transport import INPUT, LARGEST_ANSWER, OUTPUT, SHORTEST, Answer, Request, read_logits
 
 __all__ = ["HttpTransport"]
 
 _OK: Final = 200
-_SHORTEST: Final = 0.001
 _BROKEN: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
 """What tritonclient's reader raises of a body that is none."""
 _SUFFERED: Final[tuple[tuple[type[Exception], type[LcveError]], ...]] = (
@@ -44,6 +43,9 @@ _SUFFERED: Final[tuple[tuple[type[Exception], type[LcveError]], ...]] = (
     (ssl.SSLEOFError, UnavailableError),
     (ssl.SSLZeroReturnError, UnavailableError),
     (ssl.SSLError, DeniedError),
+    (http.client.RemoteDisconnected, UnavailableError),
+    (http.client.IncompleteRead, UnavailableError),
+    (http.client.HTTPException, SessionError),
 )
 """The first that fits counts; anything else is a server that is away."""
 
@@ -120,12 +122,12 @@ class HttpTransport:
         connection = self._take()
         try:
             reply = connection.ask(method, self._path + path, body, sent, seconds=seconds, largest=largest)
-        except (ConnectionError, http.client.BadStatusLine) as error:
+        except ConnectionError as error:
             connection.close()
             if not connection.used:
                 raise self._error(error) from None
             self.forget()  # the server closed it while nobody used it, and so those beside it
-            return self._ask(method, path, body, headers, max(end - time.monotonic(), _SHORTEST), largest)
+            return self._ask(method, path, body, headers, max(end - time.monotonic(), SHORTEST), largest)
         except (OSError, http.client.HTTPException, UnicodeError, SessionError) as error:
             connection.close()
             raise self._error(error) from None
@@ -139,7 +141,8 @@ class HttpTransport:
     def _error(self, error: Exception) -> LcveError:
         """Of what a connection suffered."""
         kind = next((ours for theirs, ours in _SUFFERED if isinstance(error, theirs)), UnavailableError)
-        return Fault(kind=kind, endpoint=self._endpoint, words=str(error)).error(self._token)
+        words = "the answer is not HTTP" if type(error) is http.client.BadStatusLine else str(error)
+        return Fault(kind=kind, endpoint=self._endpoint, words=words).error(self._token)
 
     def _take(self) -> Connection:
         if self._closed:

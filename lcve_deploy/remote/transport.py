@@ -11,13 +11,15 @@ import numpy.typing as npt
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import SessionError
 
-__all__ = ["INPUT", "LARGEST_ANSWER", "OUTPUT", "Answer", "Request", "Transport", "read_logits"]
+__all__ = ["INPUT", "LARGEST_ANSWER", "OUTPUT", "SHORTEST", "Answer", "Request", "Transport", "read_logits"]
 
 INPUT: Final = "clips"
 OUTPUT: Final = "logits"
 """Names of the tensors. Source: docs/format.md, 4.2."""
 LARGEST_ANSWER: Final = 2**26
 """Bytes: logits of 41 thousand clips with 400 classes."""
+SHORTEST: Final = 0.001
+"""Seconds that a call gets at least: libraries refuse a time that is over, or take it for none."""
 
 Values = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
