@@ -65,7 +65,7 @@ async def _ready(service: Service, request: Any) -> Fields:
 
 
 async def _model_ready(service: Service, request: Any) -> Fields:
-    served = service.registry.versions(request.name)
+    served = service.registry.versions(request.name) if request.name in service.registry.names else {}
     return {"ready": bool(served) and (not request.version or request.version in map(str, served))}
 
 
@@ -115,7 +115,9 @@ def _states(service: Service, name: str) -> list[Fields]:
 
 async def _load(service: Service, request: Any) -> Fields:
     """Look at the model's folder now; what is served already stays where that fails."""
-    await service.registry.refresh(request.model_name, force=False)
+    if request.parameters:
+        raise RequestError("a model's configuration is the operator's, and not loaded by request")
+    await service.registry.refresh(request.model_name)
     failures = service.registry.failures(request.model_name)
     if failures:
         number = max(failures)

@@ -22,6 +22,7 @@ from lcve_deploy.serving.service import Exchange, Service
 __all__ = ["start_grpc"]
 
 _SERVICE: Final = "inference.GRPCInferenceService"
+_FINAL: Final = "triton_final_response"
 _STREAMED: Final = 8
 """Requests of one stream that are in work at the same time."""
 
@@ -199,4 +200,5 @@ async def _streamed(service: Service, message: Any, client: str) -> Any:
         failed = pb.ModelInferResponse(model_name=message.model_name, id=message.id)
         return pb.ModelStreamInferResponse(error_message=text_of(error), infer_response=failed)
     service.finished(exchange)
+    response.parameters[_FINAL].bool_param = True
     return pb.ModelStreamInferResponse(infer_response=response)

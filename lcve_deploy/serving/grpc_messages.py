@@ -104,6 +104,8 @@ def _inputs(message: Any) -> list[Tensor]:
     """Inputs with their data: of shared memory, of ``raw_input_contents``, or of the typed contents."""
     raw, inputs = iter(message.raw_input_contents), []
     for tensor in message.inputs:
+        if message.raw_input_contents and tensor.HasField("contents"):
+            raise RequestError("contents and raw_input_contents are given at the same time")
         place = slice_from(plain_parameters(tensor.parameters))
         if place is not None:
             data: Any = place

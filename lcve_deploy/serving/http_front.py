@@ -18,7 +18,7 @@ from lcve_deploy.errors import (
 from lcve_deploy.protocol.stubs import messages
 from lcve_deploy.serving.calls import CALLS, answer_call
 from lcve_deploy.serving.codes import code_of, text_of
-from lcve_deploy.serving.http_messages import LENGTH, from_body, parse_object, plain, split_body, to_body
+from lcve_deploy.serving.http_messages import LENGTH, from_body, object_in, parse_object, plain, split_body, to_body
 from lcve_deploy.serving.inference import infer
 from lcve_deploy.serving.metrics import CONTENT_TYPE
 from lcve_deploy.serving.service import Exchange, Service
@@ -37,7 +37,7 @@ class _Route:
     Args:
         verb, path: of HTTP; names in braces are fields of the message.
         call: of the table.
-        flag: field that says yes or no, by status 200 or 503, with an empty body.
+        flag: field that says yes or no, by the status of the answer.
         only: field that is the whole body; otherwise the message is.
         names: fields of the message by the names of the path.
     """
@@ -100,12 +100,11 @@ def http_app(service: Service) -> Any:
         MissingDependencyError: aiohttp is not installed.
     """
     web = _aiohttp()
-    app = web.Application()
+    app = web.Application(middlewares=[_no_such_path(web)])
     for route in _ROUTES:
         app.router.add_route(route.verb, route.path, _guarded(service, route.call, _calling(service, route)))
     for place in (_MODEL, _VERSION):
         app.router.add_post(f"{place}/infer", _guarded(service, "ModelInfer", _inferring(service)))
-    app.router.add_route("*", "/{anything:.*}", _guarded(service, "unknown", _no_such_path))
     return app
 
 
@@ -116,7 +115,7 @@ def metrics_app(service: Service) -> Any:
     async def metrics(request: Any) -> Any:
         return web.Response(body=service.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
-    app = web.Application()
+    app = web.Application(middlewares=[_no_such_path(web)])
     for route in _ROUTES:
         if CALLS[route.call].is_open:
             app.router.add_route(route.verb, route.path, _guarded(service, route.call, _calling(service, route)))
@@ -169,10 +168,17 @@ def _failed(web: Any, error: Exception) -> Any:
     return web.json_response({"error": text_of(error)}, status=status, headers=headers)
 
 
-async def _no_such_path(request: Any, exchange: Exchange) -> Any:
-    from lcve_deploy.errors import UnknownModelError
+def _no_such_path(web: Any) -> Any:
+    """Paths and methods that are not there, as the protocol writes errors."""
 
-    raise UnknownModelError(f"there is nothing at {request.method} {request.path[:200]}")
+    async def answer(request: Any, handler: Any) -> Any:
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            text = f"{error.reason}: {request.method} {request.path[:200]}"
+            return web.json_response({"error": text}, status=error.status)
+
+    return web.middleware(answer)
 
 
 def _calling(service: Service, route: _Route) -> _Answer:
@@ -184,6 +190,7 @@ def _calling(service: Service, route: _Route) -> _Answer:
         from google.protobuf import json_format
 
         fields = parse_object(await _read(request, _SMALL_BODY, service.limits.read_seconds))
+        fields["parameters"] = {name: _parameter(value) for name, value in object_in(fields, "parameters").items()}
         fields.update({names[name]: value for name, value in request.match_info.items()})
         try:
             message = json_format.ParseDict(
@@ -193,7 +200,7 @@ def _calling(service: Service, route: _Route) -> _Answer:
             raise RequestError(f"the body does not fit this call: {str(error)[:200]}") from None
         response = await answer_call(route.call, service, message)
         if route.flag:
-            return web.Response(status=200 if getattr(response, route.flag) else 503)
+            return _yes_or_no(web, getattr(response, route.flag))
         body: Any = plain(response)
         if route.only:
             body = body[route.only]
@@ -202,6 +209,19 @@ def _calling(service: Service, route: _Route) -> _Answer:
         return web.json_response(body) if body or route.verb == "GET" or route.only else web.Response()
 
     return answer
+
+
+def _parameter(value: Any) -> dict[str, Any]:
+    """A parameter of JSON as a ``ModelRepositoryParameter``."""
+    kinds = {bool: "bool_param", int: "int64_param", str: "string_param"}
+    if type(value) not in kinds:
+        raise RequestError("a parameter is a truth value, a whole number or a text")
+    return {kinds[type(value)]: value}
+
+
+def _yes_or_no(web: Any, answer: bool) -> Any:
+    """As Triton says it, which is what its clients look for."""
+    return web.Response() if answer else web.json_response({"error": "not ready"}, status=400)
 
 
 def _inferring(service: Service) -> _Answer:

@@ -17,7 +17,7 @@ from lcve_deploy.protocol.binding import binding_from_parameters
 from lcve_deploy.serving.grpc_messages import slice_from, timeout_from, wish_from
 from lcve_deploy.serving.inference import Answer, InferRequest, Tensor, Wish, whole_number
 
-__all__ = ["LENGTH", "from_body", "parse_object", "plain", "split_body", "to_body"]
+__all__ = ["LENGTH", "from_body", "object_in", "parse_object", "plain", "split_body", "to_body"]
 
 LENGTH: Final = "Inference-Header-Content-Length"
 _BINARY: Final = "binary_data_size"
@@ -79,7 +79,7 @@ def from_body(fields: Mapping[str, Any], raw: memoryview, model: str, version: s
     Raises:
         RequestError: parts that are missing, of another kind, or contradict each other.
     """
-    parameters, request_id = _object(fields, "parameters"), fields.get("id", "")
+    parameters, request_id = object_in(fields, "parameters"), fields.get("id", "")
     if not isinstance(request_id, str):
         raise RequestError("the id of a request is text")
     binary = parameters.get("binary_data_output") is True
@@ -142,7 +142,12 @@ def _plain_value(value: Any, field: Any) -> Any:
     return field.enum_type.values_by_number[value].name if field.enum_type is not None else value
 
 
-def _object(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
+def object_in(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The object of that name; an empty one where there is none.
+
+    Raises:
+        RequestError: something else than an object.
+    """
     value = fields.get(name, {})
     if not isinstance(value, dict):
         raise RequestError(f"{name}: expected an object")
@@ -164,7 +169,7 @@ def _name(fields: Mapping[str, Any]) -> str:
 
 
 def _wish(fields: dict[str, Any], binary: bool) -> Wish:
-    parameters = _object(fields, "parameters")
+    parameters = object_in(fields, "parameters")
     return wish_from(_name(fields), parameters, binary=parameters.get("binary_data", binary) is True)
 
 
@@ -174,7 +179,7 @@ def _inputs(tensors: list[dict[str, Any]], raw: memoryview) -> list[Tensor]:
         name, shape = _name(fields), fields.get("shape")
         if not isinstance(shape, list):
             raise RequestError(f"input {name[:200]!r} needs a shape")
-        parameters = _object(fields, "parameters")
+        parameters = object_in(fields, "parameters")
         data: Any = slice_from(parameters)
         if data is None and _BINARY in parameters:
             last = first + whole_number(parameters[_BINARY], _BINARY)

@@ -72,6 +72,7 @@ class HttpServer:
         async def note(request: Any, handler: Any) -> Any:
             self._silent.discard(request.protocol)
             response = await handler(request)
+            response.headers["Server"] = "lcve-deploy"
             if not self._listening.is_serving():
                 response.force_close()
             return response
