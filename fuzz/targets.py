@@ -15,7 +15,8 @@ from lcve_deploy.artifact import PublicKey, read_engine, read_keyed, read_manife
 from lcve_deploy.artifact.delta import is_delta, read_delta
 from lcve_deploy.client import Client
 from lcve_deploy.clipfile import read_clip_file
-from lcve_deploy.errors import LcveError
+from lcve_deploy.clips import Binding, Layout
+from lcve_deploy.errors import LcveError, SessionError
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.preprocess import Preprocess
 from lcve_deploy.signing import SigningKey
@@ -25,6 +26,7 @@ CORPUS: Final = Path(__file__).parent / "corpus"
 GEOMETRY: Final = ClipGeometry.parse("2x4x4x3/2x2x2")
 PREPROCESS: Final = Preprocess(frames=2, stride=1, short_side=4, crop=(4, 4))
 OPTIONS: Final = CheckpointOptions(heads=2, frames=2, size=4)
+BINDING: Final = Binding(scheme="lcve-1", key_id="a" * 32, salt="b" * 32, geometry=GEOMETRY, layout=Layout.CUBES)
 SECRET: Final = bytes(range(32))
 SALT: Final = bytes(range(16, 32))
 
@@ -176,6 +178,39 @@ def _array(place: Path, data: bytes) -> object:
     return read_clips(_written(place / "clip.npy", data), PREPROCESS, GEOMETRY)
 
 
+def _served(place: Path, data: bytes) -> object:
+    """What a server says of its model: the metadata, and the configuration after a line break."""
+    from lcve_deploy.protocol.stubs import config_messages, messages
+    from lcve_deploy.remote.bodies import read_description
+    from lcve_deploy.remote.contract import check_model
+
+    first, _, second = data.partition(b"\n")
+    metadata = read_description(first, messages().ModelMetadataResponse(), "server")
+    config = read_description(second, config_messages().ModelConfig(), "server")
+    return check_model(metadata, config, BINDING, name="model", endpoint="server")
+
+
+def _answer(place: Path, data: bytes) -> object:
+    """Logits of two clips: the length of the header in two bytes, and the body."""
+    from lcve_deploy.remote.bodies import read_answer
+
+    return read_answer(data[2:], int.from_bytes(data[:2], "little") or None, (2, 5), "server")
+
+
+def _message(place: Path, data: bytes) -> object:
+    """The same over gRPC."""
+    from google.protobuf.message import DecodeError
+
+    from lcve_deploy.protocol.stubs import messages
+    from lcve_deploy.remote.over_grpc import read_response
+
+    try:
+        response = messages().ModelInferResponse.FromString(data)
+    except DecodeError as error:  # gRPC gives it a status
+        raise SessionError(str(error)) from None
+    return read_response(response, (2, 5), "server")
+
+
 TARGETS: Final[dict[str, Target]] = {
     "key": Target(read=_key, mutate=mutators.mutate_bytes),
     "clip": Target(read=_clip, mutate=mutators.mutate_safetensors),
@@ -194,4 +229,7 @@ TARGETS: Final[dict[str, Target]] = {
     "signature": Target(read=_signature, mutate=mutators.mutate_bytes),
     "folder": Target(read=_folder, mutate=mutators.mutate_folder),
     "video": Target(read=_video, mutate=mutators.mutate_bytes),
+    "served": Target(read=_served, mutate=mutators.mutate_lines),
+    "answer": Target(read=_answer, mutate=mutators.mutate_answer),
+    "message": Target(read=_message, mutate=mutators.mutate_bytes),
 }

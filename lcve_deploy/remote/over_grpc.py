@@ -16,7 +16,7 @@ from lcve_deploy.remote.tls import tls_context
 from lcve_deploy.remote.token import Token
 from lcve_deploy.remote.transport import INPUT, LARGEST_ANSWER, OUTPUT, Answer, Request, read_logits
 
-__all__ = ["GrpcTransport"]
+__all__ = ["GrpcTransport", "read_response"]
 
 _ALIVE: Final = 60.0
 """Seconds between questions whether a connection still is one. Servers take offence at less."""
@@ -62,7 +62,7 @@ class GrpcTransport:
         result = self._shared(request, seconds)
         if result is None:
             result = self._ask(request, _plain_input(self._grpc, request), seconds)
-        return self._read(result, (len(request.values), classes))
+        return read_response(result.get_response(), (len(request.values), classes), self._endpoint)
 
     def forget(self) -> None:
         """Regions have to be registered again."""
@@ -145,11 +145,23 @@ class GrpcTransport:
         except ValueError:  # what gRPC raises of a channel that another thread has closed
             raise SessionError("the session is closed") from None
 
-    def _read(self, result: Any, shape: tuple[int, int]) -> Answer:
-        response = result.get_response()
-        outputs = [(output.name, output.datatype, list(output.shape)) for output in response.outputs]
-        logits = read_logits(result, outputs, shape, self._endpoint)
-        return Answer(logits=logits, model=response.model_name, version=response.model_version)
+
+def read_response(response: Any, shape: tuple[int, int], endpoint: str) -> Answer:
+    """The answer that a message holds.
+
+    Args:
+        response: ``ModelInferResponse``.
+        shape: ``[batch, classes]`` of the logits that were asked for.
+        endpoint: ``host:port``, for the error.
+
+    Raises:
+        SessionError: anything else.
+    """
+    from tritonclient.grpc import InferResult
+
+    outputs = [(output.name, output.datatype, list(output.shape)) for output in response.outputs]
+    logits = read_logits(InferResult(response), outputs, shape, endpoint)
+    return Answer(logits=logits, model=response.model_name, version=response.model_version)
 
 
 def _plain_input(grpc: Any, request: Request) -> Any:

@@ -21,22 +21,21 @@ from lcve_deploy.errors import (
     SessionError,
     UnavailableError,
 )
-from lcve_deploy.inputs import LARGEST_JSON, parse_json
+from lcve_deploy.inputs import LARGEST_JSON
 from lcve_deploy.protocol.binding import binding_to_parameters
 from lcve_deploy.protocol.stubs import config_messages, messages
 from lcve_deploy.remote.address import Address
+from lcve_deploy.remote.bodies import read_answer, read_description, read_words
 from lcve_deploy.remote.connection import Connection, Reply
 from lcve_deploy.remote.faults import Fault, http_fault
 from lcve_deploy.remote.options import RemoteOptions
 from lcve_deploy.remote.tls import tls_context
 from lcve_deploy.remote.token import Token
-from lcve_deploy.remote.transport import INPUT, LARGEST_ANSWER, OUTPUT, SHORTEST, Answer, Request, read_logits
+from lcve_deploy.remote.transport import INPUT, LARGEST_ANSWER, OUTPUT, SHORTEST, Answer, Request
 
 __all__ = ["HttpTransport"]
 
 _OK: Final = 200
-_BROKEN: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
-"""What tritonclient's reader raises of a body that is none."""
 _SUFFERED: Final[tuple[tuple[type[Exception], type[LcveError]], ...]] = (
     (SessionError, SessionError),
     (TimeoutError, DeadlineError),
@@ -74,8 +73,8 @@ class HttpTransport:
 
     def describe(self, seconds: float) -> tuple[Any, Any]:
         """What the server says of the model."""
-        metadata = self._message(messages().ModelMetadataResponse(), "", seconds)
-        return metadata, self._message(config_messages().ModelConfig(), "/config", seconds)
+        metadata = self._description(messages().ModelMetadataResponse(), "", seconds)
+        return metadata, self._description(config_messages().ModelConfig(), "/config", seconds)
 
     def infer(self, request: Request, *, classes: int, seconds: float) -> Answer:
         """Answer clips, sent and received as they are, not as numbers in JSON."""
@@ -88,7 +87,7 @@ class HttpTransport:
         )
         headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(length)}
         reply = self._ask("POST", "/infer", body, headers, seconds, LARGEST_ANSWER)
-        return self._read(reply, (len(request.values), classes))
+        return read_answer(reply.body, reply.header_length, (len(request.values), classes), self._endpoint)
 
     def forget(self) -> None:
         """Connections that are not in use go."""
@@ -102,17 +101,8 @@ class HttpTransport:
         self._closed = True
         self.forget()
 
-    def _message(self, message: Any, path: str, seconds: float) -> Any:
-        from google.protobuf import json_format
-
-        reply = self._ask("GET", path, None, {}, seconds, LARGEST_JSON)
-        try:
-            said = parse_json(reply.body)
-            if not isinstance(said, dict):
-                raise TypeError("no object")
-            return json_format.ParseDict(said, message, ignore_unknown_fields=True)
-        except (json_format.Error, *_BROKEN):
-            raise SessionError(f"{self._endpoint} answered no description of a model") from None
+    def _description(self, message: Any, path: str, seconds: float) -> Any:
+        return read_description(self._ask("GET", path, None, {}, seconds, LARGEST_JSON).body, message, self._endpoint)
 
     def _ask(
         self, method: str, path: str, body: bytes | None, headers: dict[str, str], seconds: float, largest: int
@@ -133,7 +123,7 @@ class HttpTransport:
             raise self._error(error) from None
         self._give_back(connection)
         if reply.status != _OK:
-            raise http_fault(reply.status, _words(reply.body), self._endpoint).error(self._token)
+            raise http_fault(reply.status, read_words(reply.body), self._endpoint).error(self._token)
         if reply.encoding.lower() != "identity":
             raise SessionError(f"{self._endpoint} answered in an encoding that nobody asked for")
         return reply
@@ -156,24 +146,6 @@ class HttpTransport:
                 self._idle.append(connection)
                 return
         connection.close()
-
-    def _read(self, reply: Reply, shape: tuple[int, int]) -> Answer:
-        try:
-            result = self._http.InferenceServerClient.parse_response_body(reply.body, header_length=reply.header_length)
-            response = result.get_response()
-            outputs = [(output["name"], output["datatype"], output["shape"]) for output in response["outputs"]]
-            model, version = str(response["model_name"]), str(response.get("model_version", ""))
-        except _BROKEN:
-            raise SessionError(f"{self._endpoint} answered no logits") from None
-        return Answer(logits=read_logits(result, outputs, shape, self._endpoint), model=model, version=version)
-
-
-def _words(body: bytes) -> str:
-    """The server's own words, where they are those of the protocol."""
-    try:
-        return str(parse_json(body)["error"])
-    except (ValueError, TypeError, KeyError):
-        return ""
 
 
 def _library() -> Any:
