@@ -729,6 +729,15 @@ def test_after_a_hang_the_next_request_goes_elsewhere(start: Callable[..., Serve
     assert len(second.model.infers) == 1
 
 
+def test_a_first_contact_that_hangs_leaves_time_for_another_endpoint(start: Callable[..., Server]) -> None:
+    first, second = start(), start()
+    first.model.describes.append(fake.Hang())
+    with RemoteSession(joined(first, second), BINDING, dataclasses.replace(QUICK, deadline=2.0, rest=1000)) as session:
+        session.run(clips())
+        first.model.ended.set()
+    assert (len(first.model.infers), len(second.model.infers)) == (0, 1)
+
+
 def test_every_endpoint_is_checked_before_it_gets_a_clip(start: Callable[..., Server]) -> None:
     first, second = start(), start(Model(other(salt="c" * 32)))
     first.model.next.append(fake.AWAY)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import ssl
-import time
 from threading import Lock
 from typing import Any, Final
 from urllib.parse import quote
@@ -31,7 +30,7 @@ from lcve_deploy.remote.faults import Fault, http_fault
 from lcve_deploy.remote.options import RemoteOptions
 from lcve_deploy.remote.tls import tls_context
 from lcve_deploy.remote.token import Token
-from lcve_deploy.remote.transport import INPUT, LARGEST_ANSWER, OUTPUT, SHORTEST, Answer, Request
+from lcve_deploy.remote.transport import INPUT, LARGEST_ANSWER, OUTPUT, Answer, Request, countdown
 
 __all__ = ["HttpTransport"]
 
@@ -73,8 +72,9 @@ class HttpTransport:
 
     def describe(self, seconds: float) -> tuple[Any, Any]:
         """What the server says of the model."""
-        metadata = self._description(messages().ModelMetadataResponse(), "", seconds)
-        return metadata, self._description(config_messages().ModelConfig(), "/config", seconds)
+        left = countdown(seconds)
+        metadata = self._description(messages().ModelMetadataResponse(), "", left())
+        return metadata, self._description(config_messages().ModelConfig(), "/config", left())
 
     def infer(self, request: Request, *, classes: int, seconds: float) -> Answer:
         """Answer clips, sent and received as they are, not as numbers in JSON."""
@@ -107,7 +107,7 @@ class HttpTransport:
     def _ask(
         self, method: str, path: str, body: bytes | None, headers: dict[str, str], seconds: float, largest: int
     ) -> Reply:
-        end = time.monotonic() + seconds
+        left = countdown(seconds)
         sent = {"Accept-Encoding": "identity", **headers, **self._token.headers()}
         connection = self._take()
         try:
@@ -117,7 +117,7 @@ class HttpTransport:
             if not connection.used:
                 raise self._error(error) from None
             self.forget()  # the server closed it while nobody used it, and so those beside it
-            return self._ask(method, path, body, headers, max(end - time.monotonic(), SHORTEST), largest)
+            return self._ask(method, path, body, headers, left(), largest)
         except (OSError, http.client.HTTPException, UnicodeError, SessionError) as error:
             connection.close()
             raise self._error(error) from None

@@ -11,13 +11,13 @@ from typing import Final, TypeVar
 from lcve_deploy.errors import DeadlineError, UnavailableError
 from lcve_deploy.remote.endpoints import Endpoint, Endpoints
 from lcve_deploy.remote.options import RemoteOptions
-from lcve_deploy.remote.transport import SHORTEST
 
 __all__ = ["persist"]
 
 _Answer = TypeVar("_Answer")
 
 _LEAST_JITTER: Final = 0.5
+_SHORTEST: Final = 0.001
 
 
 def persist(
@@ -50,7 +50,7 @@ def persist(
         endpoint = endpoints.choose()
         tried[endpoint] += 1
         try:
-            answer = ask(endpoint, max(end - clock(), SHORTEST))
+            answer = ask(endpoint, max(end - clock(), _SHORTEST))
         except (UnavailableError, DeadlineError) as error:
             endpoints.failed(endpoint, error)
             if isinstance(error, DeadlineError) or tried.total() > options.retries:
