@@ -29,6 +29,7 @@ _COMMANDS: Final = (
     "verify",
     "rotate",
     "apply",
+    "serve",
     "triton",
     "audit",
     "inspect",
