@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lcve_deploy.cli.models import ModelFolder, to_models
 from lcve_deploy.cli.options import AnyPath, as_json, signed_by_option
 from lcve_deploy.cli.show import print_json
 
@@ -37,11 +36,10 @@ class _Versions(click.ParamType):  # type: ignore[type-arg]
 
 
 @click.command()
-@click.argument("servers", type=ModelFolder(), nargs=-1, required=True)
+@click.argument("servers", nargs=-1, required=True, metavar="[NAME=]DIR...")
 @click.option("-o", "--output", type=AnyPath, required=True, help="Model repository to make, or with --add to add to.")
 @click.option("--add", is_flag=True, help="Add a model, or a version of one, to a repository that exists.")
 @click.option("--engine", metavar="NAME", help="TensorRT engine of lcve build.  [default: the graph, in ONNX Runtime]")
-@click.option("--name", help="Of the model, where there is one folder.  [default: of the folder]")
 @click.option("--version", type=click.IntRange(min=1), default=1, show_default=True, help="Of the model.")
 @click.option("--versions", type=_Versions(), default="1", show_default=True, help="Newest versions to serve.")
 @click.option("--max-batch", type=click.IntRange(min=1), help="Clips of one run.  [default: 8, or the engine's]")
@@ -59,20 +57,19 @@ class _Versions(click.ParamType):  # type: ignore[type-arg]
 @click.option("--gpu", is_flag=True, help="Run the graph on GPUs; an engine always does.")
 @signed_by_option
 @as_json
-def command(servers: tuple[tuple[str, Path], ...], output: Path, add: bool, as_json: bool, **given: Any) -> None:
-    """Write a Triton model repository with the server folders SERVERS as its models. No key is needed.
+def command(servers: tuple[str, ...], output: Path, add: bool, as_json: bool, **given: Any) -> None:
+    """Write a Triton model repository with server folders as its models. No key is needed.
 
-    Each of SERVERS is NAME=FOLDER or a folder. A model warms up with the probe of its artifact. The binding is in the
-    parameters of config.pbtxt.
+    DIR is the server/ of an artifact. Without NAME, the model has the name of the folder, or of its parent where it is
+    called server. A model warms up with the probe of its artifact. The binding is in the parameters of config.pbtxt.
     """
+    from lcve_deploy.serving.versions import parse_source, require_distinct
     from lcve_deploy.verbs.triton import add_to_triton, export_triton
 
-    if given["name"]:
-        if len(servers) > 1:
-            raise click.UsageError("--name is for one folder; with several, name each: NAME=FOLDER")
-        servers = ((given["name"], servers[0][1]),)
+    sources = require_distinct(map(parse_source, servers))
+    folders = {source.name: source.folder for source in sources}
     write = add_to_triton if add else export_triton
-    models = write(to_models(servers), output, _options(given), signed_by=given["signed_by"])
+    models = write(folders, output, _options(given), signed_by=given["signed_by"])
     if as_json:
         print_json({"repository": str(output), "models": [_json(model) for model in models]})
         return

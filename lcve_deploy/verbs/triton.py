@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -19,10 +18,10 @@ from lcve_deploy.exporters.triton import (
     write_version,
 )
 from lcve_deploy.outputs import new_folder, require_absent
+from lcve_deploy.serving.versions import require_model_name
 
 __all__ = ["add_to_triton", "export_triton"]
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _MUST_AGREE: Final = ("platform", "max_batch_size", "input", "output", "parameters")
 """Of the configuration, which holds for all versions of a model: the binding is in its parameters."""
 
@@ -44,7 +43,8 @@ def export_triton(
 
     Raises:
         ArtifactError, SignatureError, SessionError, MissingDependencyError: as of
-            :func:`lcve_deploy.exporters.triton.read_model`, or a name that no model can have.
+            :func:`lcve_deploy.exporters.triton.read_model`.
+        RequestError: a name that no model can have.
         ExistsError, WriteError: the output is there already, or cannot be written.
     """
     require_absent(output)
@@ -90,13 +90,10 @@ def add_to_triton(
 def _read(
     servers: Mapping[str, str | os.PathLike[str]], options: TritonOptions, signed_by: PublicKey | None
 ) -> tuple[TritonModel, ...]:
-    for name in servers:
-        if not _NAME.fullmatch(name):
-            raise ArtifactError(
-                f"a model's name is 1 to 128 of A-Z a-z 0-9 . _ -, the first a letter or digit, received {name!r}",
-                hint="name it: NAME=FOLDER",
-            )
-    return tuple(read_model(name, Path(server), options, signed_by=signed_by) for name, server in servers.items())
+    return tuple(
+        read_model(require_model_name(name, Path(server)), Path(server), options, signed_by=signed_by)
+        for name, server in servers.items()
+    )
 
 
 def _check_addition(folder: Path, model: TritonModel) -> None:

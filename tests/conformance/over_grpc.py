@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from lcve_deploy.protocol.stubs import messages, services
 
-from .model import BATCH, CLASSES, CLIP, LARGEST_BATCH, MODEL, SHAPE
+from .model import BATCH, BINDING, CLASSES, CLIP, LARGEST_BATCH, MODEL, SHAPE
 
 __all__ = ["GRPC_CASES", "GrpcAnswer", "GrpcCase", "ask_grpc"]
 
@@ -147,7 +147,10 @@ _GOOD_ONES: Final = (
     _infer("version given", model_version="1"),
     _infer("id", id="request 7"),
     _infer("output named", outputs=[output()]),
-    _infer("own parameters", parameters={"lcve_salt": "0" * 32, "count": 3, "share": 0.5, "yes": True}),
+    _infer("own parameters", parameters={"own": "text", "count": 3, "share": 0.5, "yes": True}),
+    _infer("the binding", parameters=BINDING),
+    _infer("the binding of another artifact", parameters={**BINDING, "lcve_salt": "0" * 32}),
+    _infer("part of a binding", parameters={"lcve_salt": "0" * 32}),
     _infer("timeout", parameters={"timeout": 10_000_000}),
     _infer("timeout that is text", parameters={"timeout": "soon"}),
     _infer("priority", parameters={"priority": 1}),

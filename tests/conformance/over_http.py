@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from .model import BATCH, CLIP, LARGEST_BATCH, MODEL, SHAPE
+from .model import BATCH, BINDING, CLIP, LARGEST_BATCH, MODEL, SHAPE
 
 __all__ = ["HTTP_CASES", "HttpAnswer", "HttpCase", "ask_http"]
 
@@ -196,7 +196,10 @@ _GOOD_ONES: Final = (
     _json("JSON, output as binary", outputs=[{"name": "logits", "parameters": {"binary_data": True}}]),
     _json("JSON, output not as binary", outputs=[{"name": "logits", "parameters": {"binary_data": False}}]),
     _json("JSON, all outputs as binary", parameters={"binary_data_output": True}),
-    _json("JSON, own parameters", parameters={"lcve_salt": "0" * 32, "count": 3, "share": 0.5, "yes": True}),
+    _json("JSON, own parameters", parameters={"own": "text", "count": 3, "share": 0.5, "yes": True}),
+    _json("JSON, the binding", parameters=BINDING),
+    _json("JSON, the binding of another artifact", parameters={**BINDING, "lcve_salt": "0" * 32}),
+    _json("JSON, part of a binding", parameters={"lcve_salt": "0" * 32}),
     _json("JSON, parameter that is an object", parameters={"own": {"a": 1}}),
     _json("JSON, parameters that are a list", parameters=[1]),
     _json("JSON, parameter null", parameters={"own": None}),
@@ -301,7 +304,8 @@ _BAD_ONES: Final = (
     _raw("binary without header length", _HEAD + CLIP[0].tobytes()),
     _raw("gzip that is none", _GOOD, Content_Encoding="gzip"),
     _raw("gzip that ends early", gzip.compress(_GOOD)[:-20], Content_Encoding="gzip"),
-    _raw("encoding that nobody knows", _GOOD, Content_Encoding="br"),
+    _raw("encoding that nobody knows", _GOOD, Content_Encoding="own"),
+    _raw("encoding of browsers", _GOOD, Content_Encoding="br"),
 )
 HTTP_CASES: Final = {
     "about": _ABOUT,

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import pytest
-
 from ..conftest import run_ok
 from ..triton.server import start_triton
 from .model import LARGEST_BATCH, MODEL
@@ -57,12 +55,16 @@ def _start_triton(server_folder: Path, work: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def _start_lcve(server_folder: Path, work: Path) -> Iterator[Server]:
-    from lcve_deploy.cli.main import lcve
-
-    if "serve" not in lcve.list_commands(None):  # type: ignore[arg-type]
-        pytest.skip("there is no lcve serve yet")
     ports = [option for kind in ("http", "grpc", "metrics") for option in (f"--{kind}-port", "0")]
-    command = ["serve", f"{MODEL}={server_folder}", *ports, "--max-batch", str(LARGEST_BATCH), "--json"]
+    command = [
+        "serve",
+        f"{MODEL}={server_folder}",
+        *ports,
+        "--max-batch",
+        str(LARGEST_BATCH),
+        "--shared-memory",
+        "--json",
+    ]
     program = Path(sys.executable).with_name("lcve")
     with (work / "serve.log").open("w") as log:
         process = subprocess.Popen([program, *command], stdout=subprocess.PIPE, stderr=log, text=True)
@@ -70,18 +72,14 @@ def _start_lcve(server_folder: Path, work: Path) -> Iterator[Server]:
         assert process.stdout
         line = process.stdout.readline()
         assert line, (work / "serve.log").read_text()
-        ports_said = json.loads(line)
-        yield Server(kind=LCVE, **{kind: _address(ports_said, kind) for kind in ("http", "grpc", "metrics")})
+        said = json.loads(line)
+        yield Server(kind=LCVE, **{kind: f"127.0.0.1:{said[kind]}" for kind in ("http", "grpc", "metrics")})
     finally:
         process.terminate()
         try:
             process.wait(_END)
         finally:
             process.kill()
-
-
-def _address(said: dict[str, object], kind: str) -> str:
-    return f"127.0.0.1:{said[f'{kind}_port']}"
 
 
 _STARTS: Final = {TRITON: _start_triton, LCVE: _start_lcve}
