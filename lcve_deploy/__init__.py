@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lcve_deploy.clips import Binding, EncryptedClip, Layout, PlainClip, Views
     from lcve_deploy.errors import LcveError
     from lcve_deploy.exporters.checkpoints import CheckpointOptions
+    from lcve_deploy.exporters.kubernetes import KubernetesOptions
     from lcve_deploy.exporters.triton import TritonOptions
     from lcve_deploy.geometry import ClipGeometry
     from lcve_deploy.key import SecurityKey
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from lcve_deploy.verbs.build import BuildOptions, build
     from lcve_deploy.verbs.export import ExportOptions, ExportResult, export
     from lcve_deploy.verbs.fastest import EngineChoice, build_fastest
+    from lcve_deploy.verbs.kubernetes import export_kubernetes
     from lcve_deploy.verbs.rotate import RotateResult, rotate, rotate_delta
     from lcve_deploy.verbs.sign import sign
     from lcve_deploy.verbs.triton import add_to_triton, export_triton
@@ -54,6 +56,7 @@ _ROOMS: Final = {
     "clips": ("Binding", "EncryptedClip", "Layout", "PlainClip", "Views"),
     "errors": ("LcveError",),
     "exporters.checkpoints": ("CheckpointOptions",),
+    "exporters.kubernetes": ("KubernetesOptions",),
     "exporters.triton": ("TritonOptions",),
     "geometry": ("ClipGeometry",),
     "key": ("SecurityKey",),
@@ -68,6 +71,7 @@ _ROOMS: Final = {
     "verbs.build": ("BuildOptions", "build"),
     "verbs.export": ("ExportOptions", "ExportResult", "export"),
     "verbs.fastest": ("EngineChoice", "build_fastest"),
+    "verbs.kubernetes": ("export_kubernetes",),
     "verbs.rotate": ("RotateResult", "rotate", "rotate_delta"),
     "verbs.sign": ("sign",),
     "verbs.triton": ("add_to_triton", "export_triton"),

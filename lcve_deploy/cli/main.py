@@ -31,6 +31,7 @@ _COMMANDS: Final = (
     "apply",
     "serve",
     "triton",
+    "kubernetes",
     "audit",
     "inspect",
 )
