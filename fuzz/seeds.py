@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,9 +25,12 @@ from lcve_deploy import ClipFile, PlainClip, SecurityKey, Views, derive_orders, 
 from lcve_deploy.artifact import read_manifest
 from lcve_deploy.artifact.engines import Agreement, EngineKind, EngineRecord, Profile, Proof
 from lcve_deploy.artifact.manifest import manifest_digest
+from lcve_deploy.cipher import binding_of
 from lcve_deploy.clipfile import write_clip_file
 from lcve_deploy.clips import Layout
 from lcve_deploy.precision import Precision
+from lcve_deploy.protocol.binding import binding_to_parameters
+from lcve_deploy.protocol.stubs import messages
 from lcve_deploy.signing import SigningKey
 from lcve_deploy.verbs.export import ExportOptions
 from lcve_deploy.video.write import encode_png
@@ -200,6 +204,29 @@ def artifact(place: Path, key: SecurityKey) -> dict[str, bytes]:
     }
 
 
+def requests() -> Iterator[tuple[str, str, bytes]]:
+    """A request over each protocol, with everything in it: target, name and bytes."""
+    binding = binding_of(derive_orders(SecurityKey(SECRET), salt=SALT, geometry=GEOMETRY), Layout.CUBES)
+    parameters, shape = binding_to_parameters(binding), [1, *Layout.CUBES.shape(GEOMETRY)]
+    values = bytes(GEOMETRY.cubes * GEOMETRY.values)
+    tensor = {"name": "clips", "datatype": "UINT8", "shape": shape}
+    outputs = [{"name": "logits", "parameters": {"binary_data": True}}]
+    fields = {"id": "7", "parameters": {**parameters, "timeout": 1_000_000}, "outputs": outputs}
+    for name, data, raw in (
+        ("binary", {"parameters": {"binary_data_size": len(values)}}, values),
+        ("json", {"data": list(values)}, b""),
+        ("memory", {"parameters": {"shared_memory_region": "r", "shared_memory_byte_size": len(values)}}, b""),
+    ):
+        text = json.dumps({**fields, "inputs": [{**tensor, **data}]}).encode()
+        yield "request", name, struct.pack("<Q", len(text)) + text + raw
+    message = messages().ModelInferRequest(model_name="model", id="7", raw_input_contents=[values])
+    message.inputs.add(name="clips", datatype="UINT8", shape=shape)
+    message.outputs.add(name="logits")
+    for name, value in parameters.items():
+        message.parameters[name].string_param = value
+    yield "message", "raw", message.SerializeToString()
+
+
 def engine(digest: str, clips: int) -> bytes:
     """A record with every field."""
     record = EngineRecord(
@@ -240,6 +267,9 @@ def main() -> None:
             **{name: [(f"seed-{name}", data)] for name, data in arrays()},
             "clip": clips(Path(place), key),
             **{name: [(f"seed-{name}", data)] for name, data in made.items()},
+            "request": [(f"seed-{name}", data) for target, name, data in requests() if target == "request"],
+            "message": [(f"seed-{name}", data) for target, name, data in requests() if target == "message"],
+            "tokens": [("seed-tokens", b"# clients\ncamera-7 0123456789abcdef\nroom@home\tfedcba9876543210\n")],
         }
         for target, files in seeds.items():
             (CORPUS / target).mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fuzz import mutators
 from lcve_deploy import CheckpointOptions, SecurityKey
@@ -172,6 +172,43 @@ def _logits(place: Path, data: bytes) -> object:
     return Client.open(place, SecurityKey(SECRET)).read_logits(_written(place / "logits.npy", data))
 
 
+def _request(place: Path, data: bytes) -> object:
+    """A request over HTTP: eight bytes with the length of the JSON, JSON, binary data."""
+    from lcve_deploy.serving.http_messages import from_body, parse_object, split_body
+
+    text, raw = split_body(memoryview(data[8:]), str(int.from_bytes(data[:8], "little")), len(data))
+    request, _ = from_body(parse_object(text), raw, "model", "")
+    return _clips_of(place, request)
+
+
+def _message(place: Path, data: bytes) -> object:
+    """A request over gRPC."""
+    from google.protobuf.message import DecodeError
+
+    from lcve_deploy.protocol.stubs import messages
+    from lcve_deploy.serving.grpc_messages import from_message
+
+    try:
+        message = messages().ModelInferRequest.FromString(data)
+    except DecodeError:  # gRPC itself answers these
+        return None
+    return _clips_of(place, from_message(message))
+
+
+def _clips_of(place: Path, request: Any) -> object:
+    from lcve_deploy.serving.inference import clips_from
+    from lcve_deploy.serving.shared_memory import Regions
+
+    _written(place / "manifest.json", _seed("manifest"))
+    return clips_from(request.inputs, read_manifest(place), 8, Regions(allowed=False)).sum()
+
+
+def _tokens(place: Path, data: bytes) -> object:
+    from lcve_deploy.serving.access import Access, read_tokens
+
+    return Access(read_tokens(_written(place / "tokens", data)), 0).admit("Bearer 0123456789abcdef", "client")
+
+
 def _array(place: Path, data: bytes) -> object:
     return read_clips(_written(place / "clip.npy", data), PREPROCESS, GEOMETRY)
 
@@ -193,5 +230,8 @@ TARGETS: Final[dict[str, Target]] = {
     "signing": Target(read=_signing, mutate=mutators.mutate_bytes),
     "signature": Target(read=_signature, mutate=mutators.mutate_bytes),
     "folder": Target(read=_folder, mutate=mutators.mutate_folder),
+    "request": Target(read=_request, mutate=mutators.mutate_safetensors),
+    "message": Target(read=_message, mutate=mutators.mutate_bytes),
+    "tokens": Target(read=_tokens, mutate=mutators.mutate_bytes),
     "video": Target(read=_video, mutate=mutators.mutate_bytes),
 }
