@@ -5,19 +5,21 @@
 # make attacks  what attacks recover on three subjects; figures go to the table of docs/security.md
 # make fuzz   fuzzes every reader of files, FUZZ_SECONDS each (60); fails on any finding
 # make check  the checks alone: format, lint, types, import contracts
+# make triton  sets up .venv-triton, the Triton server that tests start; make test does it too
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+TRITON := .venv-triton
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test check bench bench-sizes attacks fuzz clean
+.PHONY: demo test check bench bench-sizes attacks fuzz triton clean
 
 demo: $(READY)
 	@$(BIN)/python examples/moving_digits/demo.py
 
-test: check  # one thread a worker: two of each would wait for one another on two cores
+test: check $(TRITON)/ready  # one thread a worker: two of each would wait for one another on two cores
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(READY)
@@ -46,5 +48,12 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+triton: $(TRITON)/ready
+
+$(TRITON)/ready: tests/triton/requirements.txt
+	$(PYTHON) -m venv --clear $(TRITON)
+	$(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/triton/requirements.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(TRITON) demo

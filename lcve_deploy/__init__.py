@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from lcve_deploy.clips import Binding, EncryptedClip, Layout, PlainClip, Views
     from lcve_deploy.errors import LcveError
     from lcve_deploy.exporters.checkpoints import CheckpointOptions
+    from lcve_deploy.exporters.kubernetes import KubernetesOptions
+    from lcve_deploy.exporters.triton import TritonOptions
     from lcve_deploy.geometry import ClipGeometry
     from lcve_deploy.key import SecurityKey
     from lcve_deploy.parity import ParityReport
@@ -41,8 +43,10 @@ if TYPE_CHECKING:
     from lcve_deploy.verbs.build import BuildOptions, build
     from lcve_deploy.verbs.export import ExportOptions, ExportResult, export
     from lcve_deploy.verbs.fastest import EngineChoice, build_fastest
+    from lcve_deploy.verbs.kubernetes import export_kubernetes
     from lcve_deploy.verbs.rotate import RotateResult, rotate, rotate_delta
     from lcve_deploy.verbs.sign import sign
+    from lcve_deploy.verbs.triton import add_to_triton, export_triton
     from lcve_deploy.verbs.verify import verify
 
 _ROOMS: Final = {
@@ -53,6 +57,8 @@ _ROOMS: Final = {
     "clips": ("Binding", "EncryptedClip", "Layout", "PlainClip", "Views"),
     "errors": ("LcveError",),
     "exporters.checkpoints": ("CheckpointOptions",),
+    "exporters.kubernetes": ("KubernetesOptions",),
+    "exporters.triton": ("TritonOptions",),
     "geometry": ("ClipGeometry",),
     "key": ("SecurityKey",),
     "parity": ("ParityReport",),
@@ -67,8 +73,10 @@ _ROOMS: Final = {
     "verbs.build": ("BuildOptions", "build"),
     "verbs.export": ("ExportOptions", "ExportResult", "export"),
     "verbs.fastest": ("EngineChoice", "build_fastest"),
+    "verbs.kubernetes": ("export_kubernetes",),
     "verbs.rotate": ("RotateResult", "rotate", "rotate_delta"),
     "verbs.sign": ("sign",),
+    "verbs.triton": ("add_to_triton", "export_triton"),
     "verbs.verify": ("verify",),
 }
 _HOME: Final = {name: room for room, names in _ROOMS.items() for name in names}

@@ -55,11 +55,16 @@ def new_file(path: str | os.PathLike[str], *, private: bool = False) -> Iterator
 
 
 @contextlib.contextmanager
-def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A folder to fill; it is renamed to ``path`` once the block ends without an error."""
+def new_folder(path: str | os.PathLike[str], *, beside: Path | None = None) -> Iterator[Path]:
+    """A folder to fill; it is renamed to ``path`` once the block ends without an error.
+
+    Args:
+        path: to make.
+        beside: folder for what is half-written, on the same disk; by default that of the path.
+    """
     target = require_absent(path)
     with _as_write_error(target):
-        stage = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+        stage = Path(tempfile.mkdtemp(dir=beside or target.parent, prefix=f".{target.name}.", suffix=".part"))
     try:
         with _as_write_error(target):
             yield stage

@@ -19,6 +19,7 @@ import pytest
 from lcve_deploy import Client, SecurityKey, read_clip_file, verify_engine, verify_server
 from lcve_deploy.artifact import list_engines, read_engine
 from lcve_deploy.artifact.delta import DELTA, read_delta
+from lcve_deploy.exporters.triton import read_config
 
 from .conftest import ORACLE, ORACLES, SECRET, run_ok
 from .killing import Ended, Killer, killer
@@ -85,6 +86,11 @@ def _is_delta(path: Path) -> None:
     Client.open(path / "client", NEW_KEY)
 
 
+def _is_repository(path: Path) -> None:
+    assert read_config(path / "m").name == "m"
+    _is_server(path / "m/1")
+
+
 def _is_engine(path: Path) -> None:
     _is_server(path.parents[1], path.name, "old")
 
@@ -135,6 +141,7 @@ CASES = {
         target="out/server",
         holds=lambda path: _is_server(path, "old"),
     ),
+    "triton": Case(command="triton m=in/service/server -o out/models", target="out/models", holds=_is_repository),
     "build": Case(command=f"{BUILD} int8 --name new", target="in/service/server/engines/new", holds=_is_engine),
 }
 

@@ -30,6 +30,8 @@ _COMMANDS: Final = (
     "rotate",
     "apply",
     "serve",
+    "triton",
+    "kubernetes",
     "audit",
     "inspect",
 )

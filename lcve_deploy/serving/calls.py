@@ -97,6 +97,8 @@ async def _statistics(service: Service, request: Any) -> Fields:
 
 
 async def _index(service: Service, request: Any) -> Fields:
+    if request.repository_name:
+        raise RequestError("the models here are not in repositories with names")
     rows = [row for name in service.registry.names for row in _states(service, name)]
     return {"models": [row for row in rows if not request.ready or row["state"] == "READY"]}
 

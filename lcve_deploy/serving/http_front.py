@@ -28,6 +28,7 @@ __all__ = ["http_app", "metrics_app"]
 _SMALL_BODY: Final = 1 << 16
 _LARGE_JSON: Final = 1 << 16
 _RETRY_AFTER: Final = "1"
+_ENCODINGS: Final = ("identity", "gzip", "deflate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,8 +265,11 @@ async def _read(request: Any, largest: int, seconds: float) -> memoryview:
     """
     from aiohttp import ClientPayloadError
     from aiohttp.http_exceptions import HttpProcessingError
+    from aiohttp.web import RequestPayloadError
 
-    body = bytearray()
+    body, encoding = bytearray(), request.headers.get("Content-Encoding", "identity")
+    if encoding.lower() not in _ENCODINGS:
+        raise RequestError(f"a body in {' or '.join(_ENCODINGS)} is taken, received {encoding[:40]!r}")
     try:
         async with asyncio.timeout(seconds):
             if (request.content_length or 0) > largest:
@@ -278,6 +282,6 @@ async def _read(request: Any, largest: int, seconds: float) -> memoryview:
         raise
     except TimeoutError:
         raise DeadlineError(f"the request did not arrive within {seconds:g} s") from None
-    except (ClientPayloadError, HttpProcessingError, ValueError) as error:
+    except (ClientPayloadError, RequestPayloadError, HttpProcessingError, ValueError) as error:
         raise RequestError(f"the body cannot be read: {str(error)[:200]}") from None
     return memoryview(body)

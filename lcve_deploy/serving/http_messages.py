@@ -79,7 +79,7 @@ def from_body(fields: Mapping[str, Any], raw: memoryview, model: str, version: s
     Raises:
         RequestError: parts that are missing, of another kind, or contradict each other.
     """
-    parameters, request_id = object_in(fields, "parameters"), fields.get("id", "")
+    parameters, request_id = _parameters(fields), fields.get("id", "")
     if not isinstance(request_id, str):
         raise RequestError("the id of a request is text")
     binary = parameters.get("binary_data_output") is True
@@ -154,6 +154,18 @@ def object_in(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
     return value
 
 
+def _parameters(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a request or tensor.
+
+    Raises:
+        RequestError: something else than an object of texts, numbers and truth values.
+    """
+    parameters = object_in(fields, "parameters")
+    if odd := [name for name, value in parameters.items() if not isinstance(value, str | int | float)]:
+        raise RequestError(f"a parameter is a text, a number or a truth value; not so {odd[0][:200]!r}")
+    return parameters
+
+
 def _objects(fields: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     value = fields.get(name, [])
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
@@ -169,7 +181,7 @@ def _name(fields: Mapping[str, Any]) -> str:
 
 
 def _wish(fields: dict[str, Any], binary: bool) -> Wish:
-    parameters = object_in(fields, "parameters")
+    parameters = _parameters(fields)
     return wish_from(_name(fields), parameters, binary=parameters.get("binary_data", binary) is True)
 
 
@@ -179,8 +191,10 @@ def _inputs(tensors: list[dict[str, Any]], raw: memoryview) -> list[Tensor]:
         name, shape = _name(fields), fields.get("shape")
         if not isinstance(shape, list):
             raise RequestError(f"input {name[:200]!r} needs a shape")
-        parameters = object_in(fields, "parameters")
+        parameters = _parameters(fields)
         data: Any = slice_from(parameters)
+        if [data is not None, _BINARY in parameters, "data" in fields].count(True) > 1:
+            raise RequestError(f"input {name[:200]!r} has its values in more than one place")
         if data is None and _BINARY in parameters:
             last = first + whole_number(parameters[_BINARY], _BINARY)
             if last > len(raw):

@@ -64,6 +64,8 @@ class Regions:
             raise RequestError(f"at most {_MOST} shared memory regions may be registered")
         if not _KEY.fullmatch(key):
             raise RequestError("the key of a shared memory region is one name, such as /clips")
+        if not size:
+            raise RequestError("a shared memory region has at least one byte")
         descriptor = _open(key)
         try:
             _require_within(offset, size, os.fstat(descriptor).st_size, "the shared memory object")

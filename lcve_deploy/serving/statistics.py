@@ -60,8 +60,8 @@ class Statistics:
         self.fail.add(seconds)
 
     def to_json(self, name: str, version: str) -> dict[str, Any]:
-        """The fields of ``ModelStatistics``."""
-        none = Duration().to_json()
+        """The fields of ``ModelStatistics``; what comes before and after the engine is counted, and not measured."""
+        none, unmeasured = Duration().to_json(), Duration(count=self.success.count).to_json()
         return {
             "name": name,
             "version": version,
@@ -72,18 +72,18 @@ class Statistics:
                 "success": self.success.to_json(),
                 "fail": self.fail.to_json(),
                 "queue": self.queue.to_json(),
-                "compute_input": none,
+                "compute_input": unmeasured,
                 "compute_infer": self.compute.to_json(),
-                "compute_output": none,
+                "compute_output": unmeasured,
                 "cache_hit": none,
                 "cache_miss": none,
             },
             "batch_stats": [
                 {
                     "batch_size": size,
-                    "compute_input": none,
+                    "compute_input": Duration(count=spent.count).to_json(),
                     "compute_infer": spent.to_json(),
-                    "compute_output": none,
+                    "compute_output": Duration(count=spent.count).to_json(),
                 }
                 for size, spent in sorted(self.batches.items())
             ],

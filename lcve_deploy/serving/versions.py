@@ -13,7 +13,7 @@ from lcve_deploy.artifact.manifest import manifest_digest
 from lcve_deploy.errors import RequestError
 from lcve_deploy.serving.settings import ModelSource
 
-__all__ = ["FolderVersion", "find_versions", "parse_source", "require_distinct"]
+__all__ = ["FolderVersion", "find_versions", "parse_source", "require_distinct", "require_model_name"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,8}")
@@ -60,12 +60,21 @@ def parse_source(text: str) -> ModelSource:
     if not equals:
         shown = folder.resolve()
         name = shown.parent.name if shown.name == _SERVER else shown.name
+    return ModelSource(name=require_model_name(name, folder), folder=folder)
+
+
+def require_model_name(name: str, folder: Path) -> str:
+    """The name, once it is certain that it can stand in an address and be a folder; ``folder`` is for the hint.
+
+    Raises:
+        RequestError: it cannot.
+    """
     if not _NAME.fullmatch(name):
         raise RequestError(
             f"a model's name has letters, digits, dots, dashes and underscores, received {name!r}",
             hint=f"name it: NAME={folder}",
         )
-    return ModelSource(name=name, folder=folder)
+    return name
 
 
 def require_distinct(sources: Iterable[ModelSource]) -> tuple[ModelSource, ...]:

@@ -1,0 +1,221 @@
+"""Manifests for Kubernetes: ``lcve serve`` as a Deployment with Service and autoscaler, and as a KServe service.
+
+All are plain values, to be written as JSON, which ``kubectl`` takes as it takes YAML.
+
+Source: Kubernetes' API reference (apps/v1, v1, autoscaling/v2); KServe's ``InferenceService`` (v1beta1).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lcve_deploy.artifact import PublicKey
+from lcve_deploy.errors import ArtifactError
+
+__all__ = ["QUEUE_METRIC", "KubernetesOptions", "manifests"]
+
+QUEUE_METRIC: Final = "lcve_queue_seconds"
+"""Mean time in the queue, by pod, as an adapter makes it of Prometheus' sum and count."""
+
+_LABEL: Final = re.compile(r"[a-z]([-a-z0-9]{0,40}[a-z0-9])?")
+_PORTS: Final = {"http": 8000, "grpc": 8001, "metrics": 8002}
+_USER: Final = 10001
+_DRAIN: Final = 5
+_GRACE: Final = 30
+_READABLE: Final = 0o440
+_MODELS, _TOKEN, _TLS, _PIN = "/models", "/etc/lcve/token", "/etc/lcve/tls", "/etc/lcve/pin"
+
+Value = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KubernetesOptions:
+    """What the operator decides about the cluster.
+
+    Args:
+        name: of all objects.
+        image: with ``lcve`` as its entry point and the extra ``serve``.
+        claim: PersistentVolumeClaim with a server folder for each model, under the model's name.
+        token_secret: Secret with ``tokens``, as ``lcve serve --token-file`` reads it; None for no tokens.
+        tls_secret: Secret of type ``kubernetes.io/tls``; None for plain connections.
+        cpus: for one pod.
+        memory: of one pod, MiB.
+        gpus: of one pod.
+        replicas: least and most pods.
+        queue: mean time in the queue, seconds, above which pods are added.
+        signed_by: the owner's public key, where it is pinned.
+
+    Raises:
+        ArtifactError: a name that no object can have, or replicas that are not rising.
+    """
+
+    name: str = "lcve"
+    image: str = "lcve-server"
+    claim: str = "lcve-models"
+    token_secret: str | None = None
+    tls_secret: str | None = None
+    cpus: int = 2
+    memory: int = 2048
+    gpus: int = 0
+    replicas: tuple[int, int] = (1, 4)
+    queue: float = 0.1
+    signed_by: PublicKey | None = None
+
+    def __post_init__(self) -> None:
+        if not _LABEL.fullmatch(self.name):
+            raise ArtifactError(f"a name in Kubernetes is 1 to 42 of a-z 0-9 -, received {self.name!r}")
+        if not 1 <= self.replicas[0] <= self.replicas[1]:
+            raise ArtifactError(f"expected at least one pod, and at most no fewer, received {self.replicas}")
+
+
+def manifests(models: dict[str, str], options: KubernetesOptions) -> dict[str, Value]:
+    """The manifests by their paths.
+
+    Args:
+        models: digests of the manifests of the served artifacts by the names of their models. They are annotations of
+            the pod: other artifacts under the same names start other pods.
+        options: of the cluster.
+    """
+    labels = {"app.kubernetes.io/name": "lcve-serve", "app.kubernetes.io/instance": options.name}
+    about = {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(_PORTS["metrics"]),
+        "prometheus.io/path": "/metrics",
+        "lcve-deploy/manifests": json.dumps(models),
+    }
+    pin = {"pin.json": _pin(options, labels)} if options.signed_by else {}
+    return {
+        "deployment.json": _deployment(models, options, labels, about),
+        "service.json": _service(options, labels),
+        "autoscaler.json": _autoscaler(options, labels),
+        **pin,
+        "kserve/inferenceservice.json": _inference_service(models, options, labels, about),
+    }
+
+
+def _object(version: str, kind: str, name: str, labels: Value, **fields: Any) -> Value:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "labels": labels}, **fields}
+
+
+def _deployment(models: Mapping[str, str], options: KubernetesOptions, labels: Value, about: Value) -> Value:
+    """Replicas are the autoscaler's; a new pod is ready before an old one ends."""
+    pod = {"metadata": {"labels": labels, "annotations": about}, "spec": _pod(models, options, "lcve")}
+    rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    spec = {"selector": {"matchLabels": labels}, "strategy": rolling, "template": pod}
+    return _object("apps/v1", "Deployment", options.name, labels, spec=spec)
+
+
+def _service(options: KubernetesOptions, labels: Value) -> Value:
+    """Without the port of metrics, which answers anyone."""
+    ports = [{"name": name, "port": _PORTS[name], "targetPort": name} for name in ("http", "grpc")]
+    return _object("v1", "Service", options.name, labels, spec={"selector": labels, "ports": ports})
+
+
+def _autoscaler(options: KubernetesOptions, labels: Value) -> Value:
+    least, most = options.replicas
+    target = {"type": "AverageValue", "averageValue": f"{round(options.queue * 1000)}m"}
+    spec = {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": options.name},
+        "minReplicas": least,
+        "maxReplicas": most,
+        "metrics": [{"type": "Pods", "pods": {"metric": {"name": QUEUE_METRIC}, "target": target}}],
+    }
+    return _object("autoscaling/v2", "HorizontalPodAutoscaler", options.name, labels, spec=spec)
+
+
+def _pin(options: KubernetesOptions, labels: Value) -> Value:
+    key = options.signed_by.to_bytes().decode() if options.signed_by else ""
+    return _object("v1", "ConfigMap", f"{options.name}-pin", labels, data={"signing.pub": key})
+
+
+def _inference_service(models: Mapping[str, str], options: KubernetesOptions, labels: Value, about: Value) -> Value:
+    """The same pod under KServe; not by way of Knative, which allows one port."""
+    least, most = options.replicas
+    predictor = {"minReplicas": least, "maxReplicas": most, "annotations": about}
+    made = _object(
+        "serving.kserve.io/v1beta1",
+        "InferenceService",
+        options.name,
+        labels,
+        spec={"predictor": {**predictor, **_pod(models, options, "kserve-container")}},
+    )
+    made["metadata"]["annotations"] = {"serving.kserve.io/deploymentMode": "RawDeployment"}
+    return made
+
+
+def _pod(models: Mapping[str, str], options: KubernetesOptions, container: str) -> Value:
+    """A pod that may do nothing but serve: no root, no token of the cluster, nothing to write but ``/tmp``."""
+    return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": _DRAIN + _GRACE + _DRAIN,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "fsGroup": _USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(models, options, container)],
+        "volumes": [{"name": name, **source} for name, source, _ in _volumes(options)],
+    }
+
+
+def _container(models: Mapping[str, str], options: KubernetesOptions, name: str) -> Value:
+    resources = {"cpu": str(options.cpus), "memory": f"{options.memory}Mi"}
+    if options.gpus:
+        resources["nvidia.com/gpu"] = str(options.gpus)
+    return {
+        "name": name,
+        "image": options.image,
+        "args": _arguments(models, options),
+        "ports": [{"name": port, "containerPort": number} for port, number in _PORTS.items()],
+        "resources": {"requests": resources, "limits": resources},
+        "startupProbe": {**_probe("ready"), "failureThreshold": 60},
+        "readinessProbe": _probe("ready"),
+        "livenessProbe": {**_probe("live"), "periodSeconds": 10},
+        # The pod leaves the service's list while it sleeps, so that nothing new arrives once it is told to end.
+        "lifecycle": {"preStop": {"sleep": {"seconds": _DRAIN}}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "privileged": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": volume, "mountPath": path, **({} if volume == "tmp" else {"readOnly": True})}
+            for volume, _, path in _volumes(options)
+        ],
+    }
+
+
+def _probe(what: str) -> Value:
+    return {"httpGet": {"path": f"/v2/health/{what}", "port": "metrics"}, "periodSeconds": 5, "timeoutSeconds": 3}
+
+
+def _arguments(models: Mapping[str, str], options: KubernetesOptions) -> list[str]:
+    token = ["--token-file", f"{_TOKEN}/tokens"] if options.token_secret else []
+    tls = ["--tls-cert", f"{_TLS}/tls.crt", "--tls-key", f"{_TLS}/tls.key"] if options.tls_secret else []
+    pin = ["--signed-by", f"{_PIN}/signing.pub"] if options.signed_by else []
+    provider = ["--provider", "cuda"] if options.gpus else []
+    served = [f"{name}={_MODELS}/{name}" for name in models]
+    return ["serve", *served, "--host", "0.0.0.0", "--grace", str(_GRACE), *token, *tls, *pin, *provider]  # noqa: S104
+
+
+def _volumes(options: KubernetesOptions) -> list[tuple[str, Value, str]]:
+    """Name, source and place of every volume. Secrets are files: variables reach logs and children."""
+    volumes: list[tuple[str, Value, str]] = [
+        ("models", {"persistentVolumeClaim": {"claimName": options.claim, "readOnly": True}}, _MODELS),
+        ("tmp", {"emptyDir": {"sizeLimit": "256Mi"}}, "/tmp"),  # noqa: S108
+    ]
+    for name, secret, path in (("token", options.token_secret, _TOKEN), ("tls", options.tls_secret, _TLS)):
+        if secret:
+            volumes.append((name, {"secret": {"secretName": secret, "defaultMode": _READABLE}}, path))
+    if options.signed_by:
+        volumes.append(("pin", {"configMap": {"name": f"{options.name}-pin"}}, _PIN))
+    return volumes
