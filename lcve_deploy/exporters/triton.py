@@ -31,6 +31,7 @@ from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.artifact.engines import check_engine, engine_folder, write_engine
 from lcve_deploy.artifact.manifest import PROBE
 from lcve_deploy.errors import ArtifactError
+from lcve_deploy.inputs import read_bounded
 from lcve_deploy.protocol.config import FILES, ONNX, PLAN, model_config
 from lcve_deploy.protocol.stubs import config_messages
 
@@ -174,9 +175,9 @@ def read_config(folder: Path) -> Any:
     from google.protobuf import text_format
 
     try:
-        text = (folder / CONFIG).read_text(encoding="utf-8")
+        text = read_bounded(folder / CONFIG, "a model configuration", ArtifactError).decode()
         return text_format.Parse(text, config_messages().ModelConfig())
-    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, text_format.ParseError) as error:
         raise ArtifactError(f"{folder / CONFIG} is no model configuration: {error}") from None
 
 
