@@ -29,7 +29,7 @@ class LiveOptions:
     Args:
         transport: of RTSP.
         timeout: seconds without an answer or a frame after which a camera counts as gone; above 0.
-        retries: attempts in a row to open a camera again, once its stream has ended or broken; 0 or more.
+        reconnects: attempts in a row to open a camera again, once its stream has ended or broken; 0 or more.
         longest_pause: seconds between two of them; the pause doubles from half a second up to it.
         loop: start a file again at its end.
         realtime: play a file at its own pace; by default as fast as its frames are taken.
@@ -40,14 +40,16 @@ class LiveOptions:
 
     transport: Transport = Transport.TCP
     timeout: float = 10.0
-    retries: int = 20
+    reconnects: int = 20
     longest_pause: float = 30.0
     loop: bool = False
     realtime: bool = False
 
     def __post_init__(self) -> None:
-        if not self.timeout > 0 or self.retries < 0 or not self.longest_pause >= 0:
-            raise ValueError(f"expected a timeout above 0, retries and a longest pause of 0 or more, received {self}")
+        if not self.timeout > 0 or self.reconnects < 0 or not self.longest_pause >= 0:
+            raise ValueError(
+                f"expected a timeout above 0, reconnects and a longest pause of 0 or more, received {self}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -207,11 +209,11 @@ class LiveSource:
             self.open()
 
     def _reconnect(self, reason: str, stop: Callable[[], bool]) -> None:
-        while self._attempts < self._options.retries:
+        while self._attempts < self._options.reconnects:
             wait = min(_FIRST_PAUSE * 2 ** min(self._attempts, _DOUBLINGS), self._options.longest_pause)
             self._attempts += 1
             self._told(
-                f"{reason}; opening it again in {wait:g} s (attempt {self._attempts} of {self._options.retries})"
+                f"{reason}; opening it again in {wait:g} s (attempt {self._attempts} of {self._options.reconnects})"
             )
             pause(wait, stop)
             if stop():
@@ -225,5 +227,5 @@ class LiveSource:
             return
         raise VideoError(
             f"{reason}; given up after {self._attempts} attempts to open it again",
-            hint="see that the camera is on and reachable; --retries allows more attempts",
+            hint="see that the camera is on and reachable; --reconnects allows more attempts",
         )
