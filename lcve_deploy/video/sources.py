@@ -13,9 +13,10 @@ from lcve_deploy.video.decode import OF_CODECS, Input, file_input
 
 __all__ = ["SourceKind", "Transport", "recognised"]
 
-# What stands before the last @ of the host part is user and password.
+# What stands before the host and its @ is user and password. An @ further on may belong to a password with a slash,
+# of which half would be shown as a host.
 _RTSP: Final = re.compile(
-    r"rtsp://(?:[^/?#]*@)?(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?P<port>:\d{1,5})?(?:[/?].*)?"
+    r"rtsp://(?:[^/?#]*@)?(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?P<port>:\d{1,5})?(?:[/?][^@]*)?"
 )
 _CAMERA: Final = re.compile(r"/dev/video\d+")
 _UNOPENED: Final = "cannot be opened"
@@ -72,7 +73,11 @@ def recognised(source: str, *, transport: Transport, timeout: float) -> tuple[So
 def _rtsp(source: str, transport: Transport, timeout: float) -> Input:
     match = _RTSP.fullmatch(source)
     if match is None:  # not shown: it may hold a password
-        raise VideoError("not an address of RTSP", hint="write rtsp://host:port/path or rtsp://user:password@host/path")
+        raise VideoError(
+            "not an address of RTSP",
+            hint="write rtsp://host:port/path or rtsp://user:password@host/path, with %40 for @ and %2F for / in a "
+            "password, and %40 for @ in a path",
+        )
     options = {
         "rtsp_transport": transport.value,
         "allowed_media_types": "video",
