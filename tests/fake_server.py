@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import ssl
 import threading
 from collections import deque
@@ -10,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +26,7 @@ from lcve_deploy import Binding
 from lcve_deploy.protocol.binding import binding_to_parameters
 
 CLASSES = 5
+SHARED = Path("/dev/shm")  # noqa: S108
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,7 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):
         region = tensor.parameters["shared_memory_region"].string_param
         if region not in self.model.regions:
             self._abort(context, Refusal("INVALID_ARGUMENT", 400, "unable to find shared memory region"))
-        data = Path("/dev/shm", self.model.regions[region].lstrip("/")).read_bytes()
+        data = (SHARED / self.model.regions[region].lstrip("/")).read_bytes()
         size = tensor.parameters["shared_memory_byte_size"].int64_param
         return np.frombuffer(data[:size], np.uint8).reshape(list(tensor.shape))
 
@@ -233,10 +237,10 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Any
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *args: Any) -> None:
         pass
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         model: Model = self.server.model
         config = self.path.endswith("/config")
         model.described += not config
@@ -247,7 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
         message = model.config() if config else model.metadata()
         self._send(200, json_format.MessageToJson(message, preserving_proto_field_name=True).encode())
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         model: Model = self.server.model
         body = self.rfile.read(int(self.headers["Content-Length"]))
         length = int(self.headers["Inference-Header-Content-Length"])
@@ -274,6 +278,7 @@ class _Handler(BaseHTTPRequestHandler):
         if step is not None:
             step(response)
         raw = b"".join(response.raw_output_contents)
+        pairs = zip_longest(response.outputs, response.raw_output_contents, fillvalue=b"")
         outputs = [
             {
                 "name": output.name,
@@ -281,7 +286,8 @@ class _Handler(BaseHTTPRequestHandler):
                 "shape": list(output.shape),
                 "parameters": {"binary_data_size": len(content)},
             }
-            for output, content in zip(response.outputs, response.raw_output_contents, strict=False)
+            for output, content in pairs
+            if output
         ]
         head = json.dumps(
             {"model_name": response.model_name, "model_version": response.model_version, "outputs": outputs}
@@ -307,6 +313,15 @@ class _Listener(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 64
+    model: Model
+
+    def __init__(self, *given: Any) -> None:
+        self.connections: list[socket.socket] = []
+        super().__init__(*given)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections.append(request)
+        super().process_request(request, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         pass
@@ -320,7 +335,7 @@ class HttpServer:
     def __init__(self, model: Model, *, port: int = 0, pem: Pem | None = None) -> None:
         self.model = model
         self._server = _Listener(("127.0.0.1", port), _Handler)
-        self._server.model = model  # type: ignore[attr-defined]
+        self._server.model = model
         if pem is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(pem.cert, pem.key)
@@ -346,6 +361,9 @@ class HttpServer:
         self.model.ended.set()
         self._server.shutdown()
         self._server.server_close()
+        for connection in self._server.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def __enter__(self) -> Self:
         return self

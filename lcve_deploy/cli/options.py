@@ -287,7 +287,7 @@ def remote_options(command: _Command) -> _Command:
             help="Server: how often to ask again, at another endpoint where there is one.  [default: 4]",
         ),
         click.option("--token-file", type=AnyPath, help="Server: file with a bearer token.  [env var: LCVE_TOKEN]"),
-        click.option("--tls-ca", type=AnyPath, help="Server: root certificates, PEM.  [default: the system's]"),
+        click.option("--tls-ca", type=AnyPath, help="Server: root certificates, PEM.  [default: public ones]"),
         click.option("--tls-cert", type=AnyPath, help="Server: certificate of this client, PEM, with --tls-key."),
         click.option("--tls-key", type=AnyPath, help="Server: private key of that certificate, PEM."),
         click.option(

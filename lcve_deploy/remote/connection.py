@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import socket
@@ -61,11 +62,11 @@ class Connection:
         self._raw.timeout = seconds
         if self._raw.sock is not None:
             self._raw.sock.settimeout(seconds)
-        self._raw.request(method, path, body=body, headers=dict(headers))
+        # A server that refuses a large body may answer, and close, before it has all of it: that answer counts.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._raw.request(method, path, body=body, headers=dict(headers))
         with self._raw.getresponse() as response:
-            received = response.read(largest + 1)
-            if len(received) > largest:
-                raise SessionError(f"an answer of more than {largest} bytes")
+            received = _read(response, largest)
             self.used = True
             return Reply(
                 status=response.status,
@@ -114,6 +115,15 @@ class _Timed(io.RawIOBase):
         """Let the socket go."""
         self._raw.close()
         super().close()
+
+
+def _read(response: http.client.HTTPResponse, largest: int) -> bytes:
+    received = response.read(largest + 1)
+    if len(received) > largest:
+        raise SessionError(f"an answer of more than {largest} bytes")
+    if response.length:  # with a size, http.client does not say that the body ended before it
+        raise http.client.IncompleteRead(b"", response.length)
+    return received
 
 
 def _whole(text: str) -> int | None:

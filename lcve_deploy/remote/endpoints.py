@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from lcve_deploy.clips import Binding
-from lcve_deploy.errors import DeadlineError, SessionError, UnavailableError
+from lcve_deploy.errors import DeadlineError, LcveError, RateError, SessionError, UnavailableError
 from lcve_deploy.remote.address import Address
 from lcve_deploy.remote.contract import RemoteModel, check_model
 from lcve_deploy.remote.transport import Answer, Logits, Request, Transport, Values
@@ -92,7 +92,7 @@ class Endpoint:
     def _check_origin(self, answer: Answer, model: RemoteModel, end: float) -> None:
         """An answer of a version that appeared since is believed only once the model has been checked again."""
         pinned = self._address.version
-        if answer.model == model.name and answer.version in ((pinned,) if pinned else model.versions):
+        if answer.model == model.name and answer.version in ((pinned,) if pinned else ("", *model.versions)):
             return
         self._model = None
         known = self.model(max(end - time.monotonic(), 0.001))
@@ -124,11 +124,12 @@ class Endpoints:
             now = self._clock()
             return min(self.members, key=lambda member: max(self._until[member] - now, 0.0))
 
-    def failed(self, endpoint: Endpoint) -> None:
-        """Pass it over for a while."""
+    def failed(self, endpoint: Endpoint, error: LcveError) -> None:
+        """Pass it over for a while. One that is merely full is still what it was."""
         with self._lock:
             self._until[endpoint] = self._clock() + self._rest
-        endpoint.forget()
+        if not isinstance(error, RateError):
+            endpoint.forget()
 
     def answered(self, endpoint: Endpoint) -> None:
         """It is well."""

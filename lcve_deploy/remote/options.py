@@ -25,7 +25,7 @@ class RemoteOptions:
         longest_pause: seconds; what the doubling ends at.
         rest: seconds that a failing endpoint is passed over for others.
         token_file: file with a bearer token; by default the environment variable ``LCVE_TOKEN``, where it is set.
-        tls_ca: root certificates, PEM; by default those of the system.
+        tls_ca: root certificates, PEM; by default those of the system for HTTPS, and those that come with gRPC.
         tls_cert: the client's certificate, PEM, for mutual TLS; with ``tls_key``.
         tls_key: its private key, PEM, without a passphrase.
         shared_memory: hand clips over in shared memory, where an endpoint is on this machine and speaks gRPC.
@@ -36,7 +36,7 @@ class RemoteOptions:
 
     deadline: float = 60.0
     retries: int = 4
-    pause: float = 0.1
+    pause: float = 0.25
     longest_pause: float = 5.0
     rest: float = 10.0
     token_file: Path | None = None

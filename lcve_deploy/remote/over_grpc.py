@@ -22,8 +22,6 @@ _ALIVE: Final = 60.0
 """Seconds between questions whether a connection still is one. Servers take offence at less."""
 _RECONNECT: Final = (("initial", 100), ("max", 2000))
 """Milliseconds between attempts to connect; the library goes up to two minutes, longer than a server restarts."""
-_SHARED_TRIES: Final = 2
-"""A server that was started anew knows no region; one that refuses a new one as well takes none."""
 _FAREWELL: Final = 2.0
 """Seconds for a server to forget a region when a session closes."""
 
@@ -77,30 +75,53 @@ class GrpcTransport:
         self._client.close()
 
     def _shared(self, request: Request, seconds: float) -> Any:
-        """The server's result, or None where it does not take regions."""
-        for _ in range(_SHARED_TRIES if self._shares else 0):
-            try:
-                return self._through_region(request, seconds)
-            except (RequestError, SessionError):
-                self._regions.drop()
-        self._shares = False
-        return None
-
-    def _through_region(self, request: Request, seconds: float) -> Any:
-        self._unregister(seconds)
-        with self._regions.lend(request.values, lambda region: self._register(region, seconds)) as region:
+        """The server's result, or None where clips have to be sent."""
+        region = self._region(request.values.nbytes, seconds) if self._shares else None
+        if region is None:
+            return None
+        try:
+            region.fill(request.values)
             data = self._grpc.InferInput(INPUT, list(request.values.shape), "UINT8")
             data.set_shared_memory(region.name, request.values.nbytes)
-            return self._ask(request, data, seconds)
+            result = self._ask(request, data, seconds)
+        except RequestError:  # a server that was started anew knows no region; one that refuses a new one takes none
+            self._shares = region.answered
+            self._regions.remove(region)
+            self._regions.drop()
+            return None
+        except BaseException:
+            self._regions.remove(region)
+            raise
+        region.answered = True
+        self._regions.give_back(region)
+        return result
+
+    def _region(self, size: int, seconds: float) -> Region | None:
+        """One that the server knows; None where there is no room for it, or the server takes none."""
+        self._unregister(seconds)
+        region = self._regions.take(size)
+        if region is not None:
+            return region
+        try:
+            region = self._regions.make(size)
+        except SessionError:
+            self._shares = False
+            return None
+        try:
+            self._call("register_system_shared_memory", seconds, region.name, region.key, size)
+        except LcveError as error:
+            self._regions.remove(region)
+            if not isinstance(error, RequestError | SessionError):
+                raise
+            self._shares = False
+            return None
+        return region
 
     def _unregister(self, seconds: float) -> None:
         """What is removed here goes at the server too; one that was started anew does not know it."""
-        for name in self._regions.take_gone():
-            with contextlib.suppress(LcveError):
+        with contextlib.suppress(LcveError):
+            for name in self._regions.take_gone():
                 self._call("unregister_system_shared_memory", min(seconds, _FAREWELL), name)
-
-    def _register(self, region: Region, seconds: float) -> None:
-        self._call("register_system_shared_memory", seconds, region.name, region.key, region.size)
 
     def _ask(self, request: Request, data: Any, seconds: float) -> Any:
         return self._call(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import ssl
+import time
 from threading import Lock
 from typing import Any, Final
 from urllib.parse import quote
@@ -34,6 +35,7 @@ from lcve_deploy.remote.transport import INPUT, LARGEST_ANSWER, OUTPUT, Answer, 
 __all__ = ["HttpTransport"]
 
 _OK: Final = 200
+_SHORTEST: Final = 0.001
 _BROKEN: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
 """What tritonclient's reader raises of a body that is none."""
 _SUFFERED: Final[tuple[tuple[type[Exception], type[LcveError]], ...]] = (
@@ -103,29 +105,41 @@ class HttpTransport:
 
         reply = self._ask("GET", path, None, {}, seconds, LARGEST_JSON)
         try:
-            return json_format.ParseDict(parse_json(reply.body), message, ignore_unknown_fields=True)
-        except (ValueError, json_format.Error, *_BROKEN):
+            said = parse_json(reply.body)
+            if not isinstance(said, dict):
+                raise TypeError("no object")
+            return json_format.ParseDict(said, message, ignore_unknown_fields=True)
+        except (json_format.Error, *_BROKEN):
             raise SessionError(f"{self._endpoint} answered no description of a model") from None
 
     def _ask(
         self, method: str, path: str, body: bytes | None, headers: dict[str, str], seconds: float, largest: int
     ) -> Reply:
-        connection = self._take()
+        end = time.monotonic() + seconds
         sent = {"Accept-Encoding": "identity", **headers, **self._token.headers()}
+        connection = self._take()
         try:
             reply = connection.ask(method, self._path + path, body, sent, seconds=seconds, largest=largest)
+        except (ConnectionError, http.client.BadStatusLine) as error:
+            connection.close()
+            if not connection.used:
+                raise self._error(error) from None
+            self.forget()  # the server closed it while nobody used it, and so those beside it
+            return self._ask(method, path, body, headers, max(end - time.monotonic(), _SHORTEST), largest)
         except (OSError, http.client.HTTPException, UnicodeError, SessionError) as error:
             connection.close()
-            if connection.used and isinstance(error, ConnectionError | http.client.BadStatusLine):
-                self.forget()  # the server closed it while nobody used it, and so those beside it
-                return self._ask(method, path, body, headers, seconds, largest)
-            raise Fault(kind=_kind(error), endpoint=self._endpoint, words=str(error)).error(self._token) from None
+            raise self._error(error) from None
         self._give_back(connection)
         if reply.status != _OK:
             raise http_fault(reply.status, _words(reply.body), self._endpoint).error(self._token)
         if reply.encoding.lower() != "identity":
             raise SessionError(f"{self._endpoint} answered in an encoding that nobody asked for")
         return reply
+
+    def _error(self, error: Exception) -> LcveError:
+        """Of what a connection suffered."""
+        kind = next((ours for theirs, ours in _SUFFERED if isinstance(error, theirs)), UnavailableError)
+        return Fault(kind=kind, endpoint=self._endpoint, words=str(error)).error(self._token)
 
     def _take(self) -> Connection:
         if self._closed:
@@ -149,11 +163,6 @@ class HttpTransport:
         except _BROKEN:
             raise SessionError(f"{self._endpoint} answered no logits") from None
         return Answer(logits=read_logits(result, outputs, shape, self._endpoint), model=model, version=version)
-
-
-def _kind(error: Exception) -> type[LcveError]:
-    """Of what a connection suffered."""
-    return next((ours for theirs, ours in _SUFFERED if isinstance(error, theirs)), UnavailableError)
 
 
 def _words(body: bytes) -> str:

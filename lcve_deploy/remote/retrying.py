@@ -17,6 +17,8 @@ __all__ = ["persist"]
 _Answer = TypeVar("_Answer")
 
 _LEAST_JITTER: Final = 0.5
+_SHORTEST: Final = 0.001
+"""Seconds; a try after a pause that took longer than it should gets no less."""
 
 
 def persist(
@@ -49,24 +51,21 @@ def persist(
         endpoint = endpoints.choose()
         tried[endpoint] += 1
         try:
-            answer = ask(endpoint, end - clock())
-        except UnavailableError as error:
-            endpoints.failed(endpoint)
-            if tried.total() > options.retries:
+            answer = ask(endpoint, max(end - clock(), _SHORTEST))
+        except (UnavailableError, DeadlineError) as error:
+            endpoints.failed(endpoint, error)
+            if isinstance(error, DeadlineError) or tried.total() > options.retries:
                 raise
             length = _pause_before(tried[endpoints.choose()], options)
             if clock() + length >= end:
                 raise DeadlineError(
                     f"no answer in {options.deadline:g} s; the last try: {error}", hint=error.hint
                 ) from None
-        except DeadlineError:
-            endpoints.failed(endpoint)
-            raise
+            if length:
+                pause(length)
         else:
             endpoints.answered(endpoint)
             return answer
-        if length:
-            pause(length)
 
 
 def _pause_before(tries: int, options: RemoteOptions) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +20,7 @@ from lcve_deploy.remote.contract import RemoteModel
 from lcve_deploy.remote.endpoints import Endpoint, Endpoints
 from lcve_deploy.remote.options import RemoteOptions
 from lcve_deploy.remote.retrying import persist
-from lcve_deploy.remote.token import Token
+from lcve_deploy.remote.token import PlainTokenWarning, Token
 from lcve_deploy.remote.transport import Logits, Transport, Values
 
 __all__ = ["RemoteSession"]
@@ -53,6 +54,7 @@ class RemoteSession:
         self._binding, self._options, self._closed = binding, options, Event()
         _check_options(self._address, options)
         token = Token.read(options)
+        _warn_of_plain(self._address, token)
         members = [
             Endpoint(name, self._address, binding, _transport(self._address, name, options, token))
             for name in self._address.endpoints
@@ -129,7 +131,7 @@ class RemoteSession:
                     future.cancel()
 
     def close(self) -> None:
-        """End all connections and remove shared memory, here and at the servers. Requests under way fail."""
+        """End all connections and remove shared memory, here and at the servers. Requests under way may fail."""
         if not self._closed.is_set():
             self._closed.set()
             for endpoint in self._endpoints.members:
@@ -175,6 +177,15 @@ def _check_options(address: Address, options: RemoteOptions) -> None:
         raise RequestError(
             f"shared memory is for a server on this machine, over gRPC; the address is {address}",
             hint="write grpc://localhost:8001/model, or send clips without shared memory",
+        )
+
+
+def _warn_of_plain(address: Address, token: Token) -> None:
+    if token and not address.scheme.encrypted and not all(map(is_local, address.endpoints)):
+        warnings.warn(
+            f"the token goes to {address} without TLS, and whoever listens can use it; write grpcs:// or https://",
+            PlainTokenWarning,
+            stacklevel=3,
         )
 
 

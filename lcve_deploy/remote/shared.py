@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
@@ -36,7 +34,7 @@ class Region:
 
         _require_room(size)
         self.name = f"lcve_{secrets.token_hex(16)}"
-        self.key, self.size = f"/{self.name}", size
+        self.key, self.size, self.answered = f"/{self.name}", size, False
         try:
             self._handle: Any = shared_memory.create_shared_memory_region(self.name, self.key, size, create_only=True)
         except shared_memory.SharedMemoryException as error:
@@ -51,7 +49,7 @@ class Region:
 
 
 class Regions:
-    """The regions of one endpoint. Threads may share them."""
+    """The regions of one endpoint: free, or lent to a request. Threads may share them."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -59,71 +57,56 @@ class Regions:
         self._free: list[Region] = []
         self._gone: list[str] = []
 
-    @contextmanager
-    def lend(self, values: npt.NDArray[np.uint8], register: Callable[[Region], None]) -> Iterator[Region]:
-        """A region with these clips in it, for one request.
-
-        After an error it is not used again: the server may still read it.
-
-        Raises:
-            SessionError: the machine has no room for it.
-        """
-        region = self._take(values.nbytes)
-        fresh = region is None
-        region = region or self._make(values.nbytes)
-        try:
-            if fresh:
-                register(region)
-            region.fill(values)
-            yield region
-        except BaseException:
-            self._remove(region)
-            raise
-        self._give_back(region)
-
-    def drop(self) -> None:
-        """Remove all; those of requests under way once these have ended."""
-        with self._lock:
-            free, self._free, self._current = self._free, [], set()
-        for region in free:
-            self._remove(region)
-
-    def take_gone(self) -> list[str]:
-        """Names of removed regions that the server may still know, each told once."""
-        with self._lock:
-            gone, self._gone = self._gone, []
-        return gone
-
-    def _take(self, size: int) -> Region | None:
-        """A free one that is large enough; one that is not makes room."""
+    def take(self, size: int) -> Region | None:
+        """A free one that is large enough; one that is not makes room for another."""
         with self._lock:
             region = max(self._free, key=lambda region: region.size, default=None)
             if region is not None:
                 self._free.remove(region)
         if region is None or region.size >= size:
             return region
-        self._remove(region)
+        self.remove(region)
         return None
 
-    def _make(self, size: int) -> Region:
+    def make(self, size: int) -> Region:
+        """A new one, lent.
+
+        Raises:
+            SessionError: the machine has no room for it.
+        """
         region = Region(size)
         with self._lock:
             self._current.add(region)
         return region
 
-    def _give_back(self, region: Region) -> None:
+    def give_back(self, region: Region) -> None:
+        """It is free again, where it has not been dropped meanwhile."""
         with self._lock:
             kept = region in self._current
             if kept:
                 self._free.append(region)
         if not kept:
-            self._remove(region)
+            self.remove(region)
 
-    def _remove(self, region: Region) -> None:
+    def remove(self, region: Region) -> None:
+        """It is not used again: the server may still read it."""
         with self._lock:
             self._current.discard(region)
             self._gone.append(region.name)
         region.remove()
+
+    def drop(self) -> None:
+        """Remove all; those that are lent once they are given back."""
+        with self._lock:
+            free, self._free, self._current = self._free, [], set()
+        for region in free:
+            self.remove(region)
+
+    def take_gone(self) -> list[str]:
+        """Names of removed regions that the server may still know, each told once."""
+        with self._lock:
+            gone, self._gone = self._gone, []
+        return gone
 
 
 def _require_room(size: int) -> None:

@@ -10,10 +10,14 @@ from lcve_deploy.errors import DeniedError
 from lcve_deploy.inputs import read_bounded
 from lcve_deploy.remote.options import TOKEN_VARIABLE, RemoteOptions
 
-__all__ = ["Token"]
+__all__ = ["PlainTokenWarning", "Token"]
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
 _LARGEST: Final = 8192
+
+
+class PlainTokenWarning(UserWarning):
+    """A token that goes over a network without TLS: whoever listens can use it."""
 
 
 @final

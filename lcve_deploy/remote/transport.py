@@ -67,7 +67,7 @@ class Transport(Protocol):
         """The server failed, and may have been started anew: what it was told before, it may not know."""
 
     def close(self) -> None:
-        """Give everything back. Requests on their way fail."""
+        """Give everything back. Requests under way may fail."""
 
 
 def read_logits(
@@ -89,7 +89,7 @@ def read_logits(
         raise SessionError(f"{endpoint} answered {str(outputs)[:200]}, expected {expected}")
     try:
         logits = result.as_numpy(OUTPUT)
-    except (ValueError, TypeError, KeyError, IndexError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
         raise SessionError(f"{endpoint} answered logits that cannot be read: {str(error)[:200]}") from None
     if not isinstance(logits, np.ndarray) or logits.dtype != np.float32 or logits.shape != shape:
         raise SessionError(f"{endpoint} answered no float32 logits {list(shape)}")
