@@ -30,6 +30,7 @@ _COMMANDS: Final = (
     "verify",
     "rotate",
     "apply",
+    "serve",
     "audit",
     "inspect",
 )
