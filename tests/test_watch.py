@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,9 @@ from lcve_deploy.video.windows import SlidingWindows, Window, window_length
 
 from . import fake_server as fake
 from .conftest import GEOMETRY, run_error
+from .fake_camera import FakeCamera
 from .fake_server import GrpcServer, Model
-from .test_video import counting_frames, damaged_video, make_video
+from .test_video import counting_frames, damaged_video, make_video, numbers
 
 PREPROCESS = Preprocess(frames=8, stride=2, short_side=32, crop=(32, 32))
 SECRET = "ge-heim"
@@ -259,6 +261,59 @@ def test_a_camera_that_is_away_or_dead_is_noticed_without_its_password() -> None
             dead.open()
     for error in (caught.value, silent.value):
         assert SECRET not in str(error) + error.hint + repr(error)
+
+
+# A stand-in for a camera, over RTSP
+
+
+def take(source: LiveSource, count: int) -> list[live.LiveFrame]:
+    frames = source.frames(never)
+    try:
+        return list(itertools.islice(frames, count))
+    finally:
+        frames.close()  # type: ignore[attr-defined]
+
+
+def test_frames_of_a_camera_are_those_that_it_sent() -> None:
+    with FakeCamera() as camera:
+        frames = take(LiveSource(camera.address()), 40)
+    assert [frame.index for frame in frames] == [frame.moment.frame for frame in frames] == list(range(40))
+    pictures = np.stack([frame.picture.to_ndarray(format="rgb24") for frame in frames])
+    assert np.abs(np.array(numbers(pictures)) - np.array([*range(25), *range(15)])).max() <= 1
+    np.testing.assert_allclose(np.diff([frame.moment.position for frame in frames]), 1 / 25, atol=0.001)
+
+
+def test_a_camera_whose_stream_ends_is_opened_again() -> None:
+    told: list[str] = []
+    with FakeCamera(account=f"eve:{SECRET}", frames=12) as camera:
+        source = LiveSource(camera.address(f"eve:{SECRET}"), told=told.append)
+        frames = take(source, 30)
+        assert source.reconnects == 2
+        assert camera.connections == 3
+    assert [frame.index for frame in frames if frame.index == 0] == [0, 0, 0]
+    positions = [frame.moment.position for frame in frames]
+    assert positions == sorted(positions)
+    assert len(told) == 2
+    assert SECRET not in "".join(told)
+
+
+def test_a_camera_that_falls_silent_is_opened_again() -> None:
+    told: list[str] = []
+    with FakeCamera(silent_after=10) as camera:
+        source = LiveSource(camera.address(), LiveOptions(timeout=0.5), told=told.append)
+        frames = take(source, 15)
+        assert source.reconnects == 1
+    assert len(frames) == 15
+    assert "nothing came for 0." in told[0]
+
+
+def test_a_camera_wants_its_password() -> None:
+    with (
+        FakeCamera(account="eve:another") as camera,
+        pytest.raises(VideoError, match="401 Unauthorized") as caught,
+    ):
+        LiveSource(camera.address(f"eve:{SECRET}")).open()
+    assert SECRET not in str(caught.value)
 
 
 # Reconnecting, with files in place of a camera's streams
@@ -760,6 +815,15 @@ def test_a_server_that_is_away_is_one_clear_error(film: Path, exported: Path, ke
     assert run_error("watch", film, *options, "--retries", 0, "--deadline", 5)
 
 
+def test_the_command_watches_a_camera_that_comes_and_goes(watching: Command) -> None:
+    with FakeCamera(account=f"eve:{SECRET}", frames=20) as camera:
+        lines, summary, errors = watching.run(camera.address(f"eve:{SECRET}"), "--windows", 5)
+    assert [line["window"] for line in lines] == list(range(5))
+    assert summary["reconnects"] == lines[-1]["counts"]["reconnects"] == 2
+    assert errors.count("warning: ") == 2
+    assert SECRET not in json.dumps(lines) + errors
+
+
 # A real RTSP server, where there is one
 
 RTSP_PYTHON = "/usr/bin/python3"
@@ -839,3 +903,17 @@ def test_a_camera_that_goes_and_comes_back_is_watched_on(watching: Command) -> N
     assert f"warning: rtsp://127.0.0.1:{camera.port}: " in errors
     assert "opening it again in 0.5 s" in errors
     assert SECRET not in output + errors
+
+
+# Memory
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
+def test_memory_does_not_grow(tmp_path: Path, exported: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    watching = import_module("watching")
+    film = watching.make_film(tmp_path / "film.mp4")
+    with watching.served(exported / "server") as address:
+        figures = watching.watch(address, film, key_file, exported / "client", media_seconds=240)
+    assert figures["counts"]["answered"] == figures["counts"]["windows"] == 240 * 24 // 16
+    assert figures["growth_percent"] < watching.LARGEST_SPREAD
