@@ -824,6 +824,40 @@ def test_the_command_watches_a_camera_that_comes_and_goes(watching: Command) -> 
     assert SECRET not in json.dumps(lines) + errors
 
 
+def test_a_camera_that_is_gone_ends_the_command_with_its_counts(watching: Command) -> None:
+    with FakeCamera(frames=20) as camera, watching.start(camera.address(), "--reconnects", 0) as process:
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert [json.loads(line).get("window") for line in output.splitlines()] == [0, 1, None]
+    assert json.loads(output.splitlines()[-1])["summary"]["answered"] == 2
+    assert errors.startswith(f"error: rtsp://127.0.0.1:{camera.port}: the stream ended; given up after 0 attempts")
+
+
+def test_a_signal_ends_the_command_while_its_camera_is_silent(watching: Command) -> None:
+    with FakeCamera(silent_after=100) as camera, watching.start(camera.address(), "--silence", 300) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        time.sleep(3)
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=30)
+        assert not camera.ended.is_set()
+    assert (process.returncode, errors) == (0, "")
+    *lines, last = [json.loads(line) for line in [first, *output.splitlines()]]
+    assert [line["window"] for line in lines] == list(range(len(lines)))
+    assert last["summary"]["windows"] == len(lines)
+
+
+def test_a_signal_ends_the_command_while_it_opens_a_dead_camera(watching: Command) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"rtsp://127.0.0.1:{mute.getsockname()[1]}/x"
+        with watching.start(address, "--silence", 300) as process:
+            connection, _ = mute.accept()
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=30)
+            connection.close()
+    assert process.returncode == 128 + signal.SIGTERM
+
+
 # A real RTSP server, where there is one
 
 RTSP_PYTHON = "/usr/bin/python3"

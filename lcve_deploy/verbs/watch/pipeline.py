@@ -126,7 +126,12 @@ class Watch:
             VideoError: it cannot be opened.
             MissingDependencyError: PyAV is not installed.
         """
-        self._source.open()
+        opening = Worker(self._source.open)
+        opening.start()
+        while opening.is_running():  # signals reach a thread that waits, and none that opens a dead camera
+            opening.join(_GRACE)
+        if opening.error:
+            raise opening.error
         for worker in (self._reader, *self._others):
             worker.start()
         return self
