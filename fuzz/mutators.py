@@ -126,6 +126,25 @@ def mutate_json(data: bytes, chance: random.Random) -> bytes:
     return _dumped(mutate_value(document, chance))
 
 
+def mutate_lines(data: bytes, chance: random.Random) -> bytes:
+    """Change one of several JSON documents, a line each."""
+    lines = data.split(b"\n")
+    at = chance.randrange(len(lines))
+    return b"\n".join([*lines[:at], mutate_json(lines[at], chance), *lines[at + 1 :]])
+
+
+def mutate_answer(data: bytes, chance: random.Random) -> bytes:
+    """Change the length of a JSON header, the header or what follows; the length mostly follows the header."""
+    size = int.from_bytes(data[:2], "little")
+    if size > len(data) - 2 or chance.random() < 0.1:
+        return mutate_bytes(data, chance)
+    header, values = data[2 : 2 + size], data[2 + size :]
+    if chance.random() < 0.2:
+        return data[: 2 + size] + mutate_bytes(values, chance)
+    header = mutate_json(header, chance)
+    return (len(header) % 2**16).to_bytes(2, "little") + header + values
+
+
 def mutate_value(value: Any, chance: random.Random) -> Any:
     """A JSON value with one change somewhere within."""
     if isinstance(value, dict) and value and chance.random() < 0.9:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +20,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from safetensors.torch import save
 
-from fuzz.targets import CORPUS, GEOMETRY, OPTIONS, SALT, SECRET
+from fuzz.targets import BINDING, CORPUS, GEOMETRY, OPTIONS, SALT, SECRET
 from lcve_deploy import ClipFile, PlainClip, SecurityKey, Views, derive_orders, encrypt, export, rotate_delta
 from lcve_deploy.artifact import read_manifest
 from lcve_deploy.artifact.engines import Agreement, EngineKind, EngineRecord, Profile, Proof
 from lcve_deploy.artifact.manifest import manifest_digest
+from lcve_deploy.cipher import binding_of
 from lcve_deploy.clipfile import write_clip_file
 from lcve_deploy.clips import Layout
 from lcve_deploy.precision import Precision
+from lcve_deploy.protocol.binding import binding_to_parameters
+from lcve_deploy.protocol.stubs import messages
 from lcve_deploy.signing import SigningKey
 from lcve_deploy.verbs.export import ExportOptions
 from lcve_deploy.video.write import encode_png
@@ -200,6 +204,29 @@ def artifact(place: Path, key: SecurityKey) -> dict[str, bytes]:
     }
 
 
+def requests() -> Iterator[tuple[str, str, bytes]]:
+    """A request over each protocol, with everything in it: target, name and bytes."""
+    binding = binding_of(derive_orders(SecurityKey(SECRET), salt=SALT, geometry=GEOMETRY), Layout.CUBES)
+    parameters, shape = binding_to_parameters(binding), [1, *Layout.CUBES.shape(GEOMETRY)]
+    values = bytes(GEOMETRY.cubes * GEOMETRY.values)
+    tensor = {"name": "clips", "datatype": "UINT8", "shape": shape}
+    outputs = [{"name": "logits", "parameters": {"binary_data": True}}]
+    fields = {"id": "7", "parameters": {**parameters, "timeout": 1_000_000}, "outputs": outputs}
+    for name, data, raw in (
+        ("binary", {"parameters": {"binary_data_size": len(values)}}, values),
+        ("json", {"data": list(values)}, b""),
+        ("memory", {"parameters": {"shared_memory_region": "r", "shared_memory_byte_size": len(values)}}, b""),
+    ):
+        text = json.dumps({**fields, "inputs": [{**tensor, **data}]}).encode()
+        yield "request", name, struct.pack("<Q", len(text)) + text + raw
+    message = messages().ModelInferRequest(model_name="model", id="7", raw_input_contents=[values])
+    message.inputs.add(name="clips", datatype="UINT8", shape=shape)
+    message.outputs.add(name="logits")
+    for name, value in parameters.items():
+        message.parameters[name].string_param = value
+    yield "message", "raw", message.SerializeToString()
+
+
 def engine(digest: str, clips: int) -> bytes:
     """A record with every field."""
     record = EngineRecord(
@@ -216,6 +243,33 @@ def engine(digest: str, clips: int) -> bytes:
         agreement=Agreement(clips=4, max_difference=0.01, top1=1.0),
     )
     return json.dumps(record.to_json()).encode()
+
+
+def answers() -> Iterator[tuple[str, str, bytes]]:
+    """What a server says of its model, and what it answers, as HTTP and gRPC carry them."""
+    from google.protobuf.json_format import MessageToJson
+    from tritonclient.grpc import model_config_pb2, service_pb2
+
+    shape, logits = BINDING.layout.shape(GEOMETRY), np.arange(10, dtype="<f4").tobytes()
+    metadata = service_pb2.ModelMetadataResponse(name="model", versions=["1"], platform="onnxruntime_onnx")
+    metadata.inputs.add(name="clips", datatype="UINT8", shape=[-1, *shape])
+    metadata.outputs.add(name="logits", datatype="FP32", shape=[-1, 5])
+    config = model_config_pb2.ModelConfig(name="model", max_batch_size=8)
+    config.input.add(name="clips", data_type="TYPE_UINT8", dims=shape)
+    config.output.add(name="logits", data_type="TYPE_FP32", dims=[5])
+    for name, value in binding_to_parameters(BINDING).items():
+        config.parameters[name].string_value = value
+    texts = [MessageToJson(m, preserving_proto_field_name=True, indent=None).encode() for m in (metadata, config)]
+    yield "served", "seed-served", b"\n".join(texts)
+    output = {"name": "logits", "datatype": "FP32", "shape": [2, 5]}
+    answer = {"model_name": "model", "model_version": "1"}
+    binary = json.dumps({**answer, "outputs": [{**output, "parameters": {"binary_data_size": 40}}]}).encode()
+    yield "answer", "seed-binary", len(binary).to_bytes(2, "little") + binary + logits
+    plain = json.dumps({**answer, "outputs": [{**output, "data": list(range(10))}]}).encode()
+    yield "answer", "seed-json", bytes(2) + plain
+    response = service_pb2.ModelInferResponse(**answer, raw_output_contents=[logits])
+    response.outputs.add(**output)
+    yield "response", "seed-response", response.SerializeToString()
 
 
 def signed(manifest: bytes) -> dict[str, bytes]:
@@ -240,7 +294,12 @@ def main() -> None:
             **{name: [(f"seed-{name}", data)] for name, data in arrays()},
             "clip": clips(Path(place), key),
             **{name: [(f"seed-{name}", data)] for name, data in made.items()},
+            "request": [(f"seed-{name}", data) for target, name, data in requests() if target == "request"],
+            "message": [(f"seed-{name}", data) for target, name, data in requests() if target == "message"],
+            "tokens": [("seed-tokens", b"# clients\ncamera-7 0123456789abcdef\nroom@home\tfedcba9876543210\n")],
         }
+        for target, name, data in answers():
+            seeds.setdefault(target, []).append((name, data))
         for target, files in seeds.items():
             (CORPUS / target).mkdir(parents=True, exist_ok=True)
             for name, data in files:

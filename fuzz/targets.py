@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fuzz import mutators
 from lcve_deploy import CheckpointOptions, SecurityKey
@@ -15,7 +15,8 @@ from lcve_deploy.artifact import PublicKey, read_engine, read_keyed, read_manife
 from lcve_deploy.artifact.delta import is_delta, read_delta
 from lcve_deploy.client import Client
 from lcve_deploy.clipfile import read_clip_file
-from lcve_deploy.errors import LcveError
+from lcve_deploy.clips import Binding, Layout
+from lcve_deploy.errors import LcveError, SessionError
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.preprocess import Preprocess
 from lcve_deploy.signing import SigningKey
@@ -25,6 +26,7 @@ CORPUS: Final = Path(__file__).parent / "corpus"
 GEOMETRY: Final = ClipGeometry.parse("2x4x4x3/2x2x2")
 PREPROCESS: Final = Preprocess(frames=2, stride=1, short_side=4, crop=(4, 4))
 OPTIONS: Final = CheckpointOptions(heads=2, frames=2, size=4)
+BINDING: Final = Binding(scheme="lcve-1", key_id="a" * 32, salt="b" * 32, geometry=GEOMETRY, layout=Layout.CUBES)
 SECRET: Final = bytes(range(32))
 SALT: Final = bytes(range(16, 32))
 
@@ -172,8 +174,78 @@ def _logits(place: Path, data: bytes) -> object:
     return Client.open(place, SecurityKey(SECRET)).read_logits(_written(place / "logits.npy", data))
 
 
+def _request(place: Path, data: bytes) -> object:
+    """A request over HTTP: eight bytes with the length of the JSON, JSON, binary data."""
+    from lcve_deploy.serving.http_messages import from_body, parse_object, split_body
+
+    text, raw = split_body(memoryview(data[8:]), str(int.from_bytes(data[:8], "little")), len(data))
+    request, _ = from_body(parse_object(text), raw, "model", "")
+    return _clips_of(place, request)
+
+
+def _message(place: Path, data: bytes) -> object:
+    """A request over gRPC."""
+    from google.protobuf.message import DecodeError
+
+    from lcve_deploy.protocol.stubs import messages
+    from lcve_deploy.serving.grpc_messages import from_message
+
+    try:
+        message = messages().ModelInferRequest.FromString(data)
+    except DecodeError:  # gRPC itself answers these
+        return None
+    return _clips_of(place, from_message(message))
+
+
+def _clips_of(place: Path, request: Any) -> object:
+    from lcve_deploy.serving.inference import clips_from
+    from lcve_deploy.serving.shared_memory import Regions
+
+    _written(place / "manifest.json", _seed("manifest"))
+    return clips_from(request.inputs, read_manifest(place), 8, Regions(allowed=False)).sum()
+
+
+def _tokens(place: Path, data: bytes) -> object:
+    from lcve_deploy.serving.access import Access, read_tokens
+
+    return Access(read_tokens(_written(place / "tokens", data)), 0).admit("Bearer 0123456789abcdef", "client")
+
+
 def _array(place: Path, data: bytes) -> object:
     return read_clips(_written(place / "clip.npy", data), PREPROCESS, GEOMETRY)
+
+
+def _served(place: Path, data: bytes) -> object:
+    """What a server says of its model: the metadata, and the configuration after a line break."""
+    from lcve_deploy.protocol.stubs import config_messages, messages
+    from lcve_deploy.remote.bodies import read_description
+    from lcve_deploy.remote.contract import check_model
+
+    first, _, second = data.partition(b"\n")
+    metadata = read_description(first, messages().ModelMetadataResponse(), "server")
+    config = read_description(second, config_messages().ModelConfig(), "server")
+    return check_model(metadata, config, BINDING, name="model", endpoint="server")
+
+
+def _answer(place: Path, data: bytes) -> object:
+    """Logits of two clips: the length of the header in two bytes, and the body."""
+    from lcve_deploy.remote.bodies import read_answer
+
+    return read_answer(data[2:], int.from_bytes(data[:2], "little") or None, (2, 5), "server")
+
+
+def _response(place: Path, data: bytes) -> object:
+    """The same over gRPC."""
+    from google.protobuf.message import DecodeError
+
+    from lcve_deploy.protocol.stubs import messages
+    from lcve_deploy.remote.over_grpc import read_response
+
+    try:
+        response = messages().ModelInferResponse.FromString(data)
+    except DecodeError as error:  # gRPC gives it a status
+        raise SessionError(str(error)) from None
+    return read_response(response, (2, 5), "server")
 
 
 TARGETS: Final[dict[str, Target]] = {
@@ -193,5 +265,11 @@ TARGETS: Final[dict[str, Target]] = {
     "signing": Target(read=_signing, mutate=mutators.mutate_bytes),
     "signature": Target(read=_signature, mutate=mutators.mutate_bytes),
     "folder": Target(read=_folder, mutate=mutators.mutate_folder),
+    "request": Target(read=_request, mutate=mutators.mutate_safetensors),
+    "message": Target(read=_message, mutate=mutators.mutate_bytes),
+    "tokens": Target(read=_tokens, mutate=mutators.mutate_bytes),
     "video": Target(read=_video, mutate=mutators.mutate_bytes),
+    "served": Target(read=_served, mutate=mutators.mutate_lines),
+    "answer": Target(read=_answer, mutate=mutators.mutate_answer),
+    "response": Target(read=_response, mutate=mutators.mutate_bytes),
 }

@@ -76,7 +76,7 @@ class Model:
     bound: bool = True
     shares_memory: bool = True
     next: deque[Refusal | Hang | Drop | Change] = field(default_factory=deque)
-    describes: deque[Refusal] = field(default_factory=deque)
+    describes: deque[Refusal | Hang] = field(default_factory=deque)
     change_metadata: Change = lambda message: None
     change_config: Change = lambda message: None
     infers: list[Any] = field(default_factory=list)
@@ -113,6 +113,13 @@ class Model:
         response.raw_output_contents.append(logits_of(values).tobytes())
         return response
 
+    def next_description(self) -> Refusal | None:
+        step = self.describes.popleft() if self.describes else None
+        if isinstance(step, Hang):
+            self.ended.wait(60)
+            return AWAY
+        return step
+
     def refusal(self, headers: dict[str, str], model: str) -> Refusal | None:
         self.seen_headers.append(headers)
         if self.token and headers.get("authorization") != f"Bearer {self.token}":
@@ -140,7 +147,7 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):
     def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
         self.model.described += 1
         self._check(context, request.name)
-        self._abort(context, self.model.describes.popleft() if self.model.describes else None)
+        self._abort(context, self.model.next_description())
         return self.model.metadata()
 
     def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -235,6 +242,7 @@ class GrpcServer:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: Any
 
     def log_message(self, *args: Any) -> None:
@@ -244,7 +252,7 @@ class _Handler(BaseHTTPRequestHandler):
         model: Model = self.server.model
         config = self.path.endswith("/config")
         model.described += not config
-        refusal = self._refusal() or (model.describes.popleft() if model.describes else None)
+        refusal = self._refusal() or (None if config else model.next_description())
         if refusal is not None:
             self._refuse(refusal)
             return

@@ -432,7 +432,8 @@ def test_what_is_not_finite_is_for_the_reader(server: Server) -> None:
 class Raw:
     """A listener that answers every request with fixed bytes."""
 
-    def __init__(self, answer: bytes) -> None:
+    def __init__(self, answer: bytes, then: Callable[[socket.socket], None] = lambda connection: None) -> None:
+        self._then = then
         self._answer, self._listener = answer, socket.create_server(("127.0.0.1", 0))
         self.port, self.asked = self._listener.getsockname()[1], 0
         threading.Thread(target=self._serve, daemon=True).start()
@@ -447,6 +448,7 @@ class Raw:
                 connection.settimeout(10)
                 self.asked += bool(connection.recv(65536))
                 connection.sendall(self._answer)
+                self._then(connection)
 
     def __enter__(self) -> Raw:
         return self
@@ -464,10 +466,10 @@ def _http(body: bytes, *headers: str) -> bytes:
     ("answer", "kind"),
     [
         (b"", UnavailableError),
-        (b"SSH-2.0-OpenSSH_9\r\n", UnavailableError),
+        (b"SSH-2.0-OpenSSH_9\r\n", SessionError),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}", UnavailableError),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{}", UnavailableError),
-        (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n", UnavailableError),
+        (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n", SessionError),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n" + b" " * 9_000_000, SessionError),
         (_http(b""), SessionError),
         (_http(b"[" * 100_000), SessionError),
@@ -608,6 +610,23 @@ def test_a_server_that_hangs_costs_the_deadline_alone(server: Server) -> None:
     assert len(server.model.infers) == 1
 
 
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n"])
+def test_an_answer_that_trickles_costs_the_deadline_alone(answer: bytes) -> None:
+    """A wait that began anew with every byte would not end."""
+    ended = threading.Event()
+
+    def trickle(connection: socket.socket) -> None:
+        connection.sendall(answer)
+        while not ended.wait(0.02):
+            connection.sendall(b"A")
+
+    options = dataclasses.replace(QUICK, deadline=0.4)
+    with Raw(b"", trickle) as raw, RemoteSession(f"http://127.0.0.1:{raw.port}/m", BINDING, options) as session:
+        with pytest.raises(DeadlineError):
+            session.run(clips())
+        ended.set()
+
+
 def test_a_server_that_is_away_is_an_error_after_the_retries(start: Callable[..., Server]) -> None:
     server = start()
     server.stop()
@@ -708,6 +727,15 @@ def test_after_a_hang_the_next_request_goes_elsewhere(start: Callable[..., Serve
         session.run(clips())
         first.model.ended.set()
     assert len(second.model.infers) == 1
+
+
+def test_a_first_contact_that_hangs_leaves_time_for_another_endpoint(start: Callable[..., Server]) -> None:
+    first, second = start(), start()
+    first.model.describes.append(fake.Hang())
+    with RemoteSession(joined(first, second), BINDING, dataclasses.replace(QUICK, deadline=2.0, rest=1000)) as session:
+        session.run(clips())
+        first.model.ended.set()
+    assert (len(first.model.infers), len(second.model.infers)) == (0, 1)
 
 
 def test_every_endpoint_is_checked_before_it_gets_a_clip(start: Callable[..., Server]) -> None:

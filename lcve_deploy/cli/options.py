@@ -303,6 +303,7 @@ def to_remote_options(given: dict[str, Any]) -> RemoteOptions:
     """The options as ``RemoteSession`` takes them; what is not given has its default."""
     from lcve_deploy.remote import RemoteOptions
 
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it would print lines of its own before our one error
     try:
         return RemoteOptions(**{name: given[name] for name in REMOTE if given[name] is not None})
     except ValueError as error:

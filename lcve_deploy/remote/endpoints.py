@@ -13,7 +13,7 @@ from lcve_deploy.clips import Binding
 from lcve_deploy.errors import DeadlineError, LcveError, RateError, SessionError, UnavailableError
 from lcve_deploy.remote.address import Address
 from lcve_deploy.remote.contract import RemoteModel, check_model
-from lcve_deploy.remote.transport import Answer, Logits, Request, Transport, Values
+from lcve_deploy.remote.transport import Answer, Logits, Request, Transport, Values, countdown
 
 __all__ = ["Endpoint", "Endpoints"]
 
@@ -64,12 +64,12 @@ class Endpoint:
             LcveError: whatever the server answered instead.
             SessionError: an answer that is not the logits of these clips.
         """
-        end = time.monotonic() + seconds
+        left = countdown(seconds)
         model = self._contact(min(seconds, first_contact), patient=first_contact >= seconds)
         part = values[: model.largest_batch or max(1, _MOST_BYTES // values[0].nbytes)]
         request = Request(values=np.ascontiguousarray(part), binding=self._binding)
-        answer = self._transport.infer(request, classes=model.classes, seconds=max(end - time.monotonic(), 0.001))
-        self._check_origin(answer, model, end)
+        answer = self._transport.infer(request, classes=model.classes, seconds=left())
+        self._check_origin(answer, model, left)
         return answer.logits
 
     def forget(self) -> None:
@@ -89,13 +89,13 @@ class Endpoint:
                 raise
             raise UnavailableError(str(error), hint=error.hint) from None
 
-    def _check_origin(self, answer: Answer, model: RemoteModel, end: float) -> None:
+    def _check_origin(self, answer: Answer, model: RemoteModel, left: Callable[[], float]) -> None:
         """An answer of a version that appeared since is believed only once the model has been checked again."""
         pinned = self._address.version
         if answer.model == model.name and answer.version in ((pinned,) if pinned else ("", *model.versions)):
             return
         self._model = None
-        known = self.model(max(end - time.monotonic(), 0.001))
+        known = self.model(left())
         if pinned or answer.model != known.name or answer.version not in known.versions:
             raise SessionError(
                 f"{self.name} answered with {answer.model[:80]!r}, version {answer.version[:80]!r}; asked was "

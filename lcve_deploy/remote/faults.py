@@ -29,7 +29,10 @@ _KINDS: Final[dict[type[LcveError], tuple[str, str]]] = {
     UnknownModelError: ("does not have the model", "check the model's name and version in the address"),
     TooLargeError: ("refused so many bytes", "send fewer clips at once, or raise the server's limit"),
     DeniedError: ("denied access", "check the token (--token-file or LCVE_TOKEN) and the certificates"),
-    UnavailableError: ("is not available", "check that the server runs and that its port can be reached"),
+    UnavailableError: (
+        "is not available",
+        "check that the server runs, that its port can be reached, and whether it wants TLS: grpcs://, https://",
+    ),
     RateError: ("grants no more requests now", "send them more slowly"),
     DeadlineError: ("did not answer in time", "give it more time: --deadline"),
     SessionError: ("failed", "see the server's log"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any, Final
 
 from lcve_deploy.errors import LcveError, MissingDependencyError, RequestError, SessionError
@@ -14,9 +15,9 @@ from lcve_deploy.remote.options import RemoteOptions
 from lcve_deploy.remote.shared import Region, Regions
 from lcve_deploy.remote.tls import tls_context
 from lcve_deploy.remote.token import Token
-from lcve_deploy.remote.transport import INPUT, LARGEST_ANSWER, OUTPUT, Answer, Request, read_logits
+from lcve_deploy.remote.transport import INPUT, LARGEST_ANSWER, OUTPUT, Answer, Request, countdown, read_logits
 
-__all__ = ["GrpcTransport"]
+__all__ = ["GrpcTransport", "read_response"]
 
 _ALIVE: Final = 60.0
 """Seconds between questions whether a connection still is one. Servers take offence at less."""
@@ -53,16 +54,18 @@ class GrpcTransport:
 
     def describe(self, seconds: float) -> tuple[Any, Any]:
         """What the server says of the model."""
-        metadata = self._call("get_model_metadata", seconds, self._address.model, self._address.version)
-        answer = self._call("get_model_config", seconds, self._address.model, self._address.version)
+        left = countdown(seconds)
+        metadata = self._call("get_model_metadata", left(), self._address.model, self._address.version)
+        answer = self._call("get_model_config", left(), self._address.model, self._address.version)
         return metadata, answer.config
 
     def infer(self, request: Request, *, classes: int, seconds: float) -> Answer:
         """Answer clips; through shared memory where that was asked for and the server takes it."""
-        result = self._shared(request, seconds)
+        left = countdown(seconds)
+        result = self._shared(request, left)
         if result is None:
-            result = self._ask(request, _plain_input(self._grpc, request), seconds)
-        return self._read(result, (len(request.values), classes))
+            result = self._ask(request, _plain_input(self._grpc, request), left())
+        return read_response(result.get_response(), (len(request.values), classes), self._endpoint)
 
     def forget(self) -> None:
         """Regions have to be registered again."""
@@ -74,16 +77,16 @@ class GrpcTransport:
         self._unregister(_FAREWELL)
         self._client.close()
 
-    def _shared(self, request: Request, seconds: float) -> Any:
+    def _shared(self, request: Request, left: Callable[[], float]) -> Any:
         """The server's result, or None where clips have to be sent."""
-        region = self._region(request.values.nbytes, seconds) if self._shares else None
+        region = self._region(request.values.nbytes, left) if self._shares else None
         if region is None:
             return None
         try:
             region.fill(request.values)
             data = self._grpc.InferInput(INPUT, list(request.values.shape), "UINT8")
             data.set_shared_memory(region.name, request.values.nbytes)
-            result = self._ask(request, data, seconds)
+            result = self._ask(request, data, left())
         except RequestError:  # a server that was started anew knows no region; one that refuses a new one takes none
             self._shares = region.answered
             self._regions.remove(region)
@@ -96,9 +99,9 @@ class GrpcTransport:
         self._regions.give_back(region)
         return result
 
-    def _region(self, size: int, seconds: float) -> Region | None:
+    def _region(self, size: int, left: Callable[[], float]) -> Region | None:
         """One that the server knows; None where there is no room for it, or the server takes none."""
-        self._unregister(seconds)
+        self._unregister(left())
         region = self._regions.take(size)
         if region is not None:
             return region
@@ -108,7 +111,7 @@ class GrpcTransport:
             self._shares = False
             return None
         try:
-            self._call("register_system_shared_memory", seconds, region.name, region.key, size)
+            self._call("register_system_shared_memory", left(), region.name, region.key, size)
         except LcveError as error:
             self._regions.remove(region)
             if not isinstance(error, RequestError | SessionError):
@@ -145,11 +148,23 @@ class GrpcTransport:
         except ValueError:  # what gRPC raises of a channel that another thread has closed
             raise SessionError("the session is closed") from None
 
-    def _read(self, result: Any, shape: tuple[int, int]) -> Answer:
-        response = result.get_response()
-        outputs = [(output.name, output.datatype, list(output.shape)) for output in response.outputs]
-        logits = read_logits(result, outputs, shape, self._endpoint)
-        return Answer(logits=logits, model=response.model_name, version=response.model_version)
+
+def read_response(response: Any, shape: tuple[int, int], endpoint: str) -> Answer:
+    """The answer that a message holds.
+
+    Args:
+        response: ``ModelInferResponse``.
+        shape: ``[batch, classes]`` of the logits that were asked for.
+        endpoint: ``host:port``, for the error.
+
+    Raises:
+        SessionError: anything else.
+    """
+    from tritonclient.grpc import InferResult
+
+    outputs = [(output.name, output.datatype, list(output.shape)) for output in response.outputs]
+    logits = read_logits(InferResult(response), outputs, shape, endpoint)
+    return Answer(logits=logits, model=response.model_name, version=response.model_version)
 
 
 def _plain_input(grpc: Any, request: Request) -> Any:

@@ -18,7 +18,6 @@ _Answer = TypeVar("_Answer")
 
 _LEAST_JITTER: Final = 0.5
 _SHORTEST: Final = 0.001
-"""Seconds; a try after a pause that took longer than it should gets no less."""
 
 
 def persist(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -11,13 +13,15 @@ import numpy.typing as npt
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import SessionError
 
-__all__ = ["INPUT", "LARGEST_ANSWER", "OUTPUT", "Answer", "Request", "Transport", "read_logits"]
+__all__ = ["INPUT", "LARGEST_ANSWER", "OUTPUT", "Answer", "Request", "Transport", "countdown", "read_logits"]
 
 INPUT: Final = "clips"
 OUTPUT: Final = "logits"
 """Names of the tensors. Source: docs/format.md, 4.2."""
 LARGEST_ANSWER: Final = 2**26
 """Bytes: logits of 41 thousand clips with 400 classes."""
+_SHORTEST: Final = 0.001
+"""Seconds that a call gets at least: libraries refuse a time that is over, or take it for none."""
 
 Values = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
@@ -68,6 +72,12 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Give everything back. Requests under way may fail."""
+
+
+def countdown(seconds: float) -> Callable[[], float]:
+    """What is left of some seconds, from now on; never nothing."""
+    end = time.monotonic() + seconds
+    return lambda: max(end - time.monotonic(), _SHORTEST)
 
 
 def read_logits(

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy.artifact import Manifest
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import RequestError
 from lcve_deploy.serving.batching import Outcome
@@ -17,10 +18,10 @@ from lcve_deploy.serving.registry import Registry
 from lcve_deploy.serving.served import ServedModel
 from lcve_deploy.serving.shared_memory import Regions, Slice
 
-__all__ = ["Answer", "InferRequest", "Tensor", "Wish", "infer", "whole_number"]
+__all__ = ["Answer", "InferRequest", "Tensor", "Wish", "clips_from", "infer", "whole_number"]
 
 _UINT8: Final = "UINT8"
-_MOST_AXES: Final = 8
+_SHOWN: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,7 +101,7 @@ async def infer(request: InferRequest, registry: Registry, regions: Regions, *, 
     wish = _wish(request.wishes, model, binary)
     if request.binding is not None:
         model.manifest.binding.require(request.binding, here="artifact", there="encrypted clip")
-    outcome = await model.answer(_clips(request.inputs, model, regions), request.timeout)
+    outcome = await model.answer(clips_from(request.inputs, model.manifest, model.largest, regions), request.timeout)
     if wish.place is not None:
         regions.write(wish.place, np.ascontiguousarray(outcome.logits, dtype="<f4").tobytes())
     return Answer(model=model, outcome=outcome, wish=wish)
@@ -127,23 +128,30 @@ def _wish(wishes: Sequence[Wish], model: ServedModel, binary: bool) -> Wish:
     return wishes[0] if wishes else Wish(name=output, binary=binary)
 
 
-def _clips(inputs: Sequence[Tensor], model: ServedModel, regions: Regions) -> npt.NDArray[np.uint8]:
-    """uint8 ``[batch, ...]`` of the model's shape."""
-    spec = model.manifest.input
+def clips_from(inputs: Sequence[Tensor], manifest: Manifest, largest: int, regions: Regions) -> npt.NDArray[np.uint8]:
+    """The clips of a request, uint8 ``[batch, ...]`` of the manifest's shape.
+
+    Args:
+        inputs: as they came.
+        manifest: of the model.
+        largest: clips of one request.
+        regions: of shared memory.
+
+    Raises:
+        RequestError: not one input of that name, dtype and shape, or not as many values.
+    """
+    spec = manifest.input
     names = [tensor.name[:200] for tensor in inputs]
     if names != [spec.name]:
-        raise RequestError(f"the model {model.name} expects one input, {spec.name}, received {names[:8]}")
+        raise RequestError(f"expected one input, {spec.name}, received {names[:_SHOWN]}")
     (tensor,) = inputs
     if tensor.datatype != _UINT8:
         raise RequestError(f"input {spec.name} is {_UINT8}, received {tensor.datatype[:20]!r}")
     expected = [size or -1 for size in spec.shape]
     if len(tensor.shape) != len(expected) or list(tensor.shape[1:]) != expected[1:]:
-        raise RequestError(f"input {spec.name} has shape {expected}, received {list(tensor.shape[:_MOST_AXES])}")
-    if not 1 <= tensor.shape[0] <= model.largest:
-        raise RequestError(
-            f"batches of {model.name} have 1 to {model.largest} clips, received {tensor.shape[0]}",
-            hint="divide the batch",
-        )
+        raise RequestError(f"input {spec.name} has shape {expected}, received {list(tensor.shape[:_SHOWN])}")
+    if not 1 <= tensor.shape[0] <= largest:
+        raise RequestError(f"expected 1 to {largest} clips, received {tensor.shape[0]}", hint="divide the batch")
     return _values(tensor, regions).reshape(tensor.shape)
 
 

@@ -1,0 +1,191 @@
+"""The queue of a model: requests share runs, in bounded length, and each gets its own answer."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lcve_deploy.errors import DeadlineError, SessionError, UnavailableError
+from lcve_deploy.serving.batching import Batcher, Outcome, Run
+from lcve_deploy.serving.settings import Batching
+
+
+class Engine:
+    """Gives the first value of each clip and its double; waits while it is held."""
+
+    def __init__(self) -> None:
+        self.open, self.started = threading.Event(), threading.Event()
+        self.open.set()
+        self.sizes: list[int] = []
+        self.fails = False
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        self.started.set()
+        assert self.open.wait(30)
+        self.sizes.append(len(values))
+        if self.fails:
+            raise SessionError("out of order")
+        first = values[:, 0].astype(np.float32)
+        return np.stack([first, 2 * first], axis=1)
+
+
+def run(engine: Engine, options: Batching, work: Callable[[Batcher], Awaitable[Any]]) -> tuple[Any, list[Run]]:
+    """Work with a batcher on a loop of its own, which closes it at the end."""
+
+    async def main() -> tuple[Any, list[Run]]:
+        runs: list[Run] = []
+        with ThreadPoolExecutor(8) as threads:
+            batcher = Batcher(engine, options, threads, runs.append)
+            try:
+                return await asyncio.wait_for(work(batcher), 60), runs
+            finally:
+                engine.open.set()
+                await batcher.close()
+
+    return asyncio.run(main())
+
+
+def clips(*values: int) -> np.ndarray:
+    return np.array(values, dtype=np.uint8)[:, None]
+
+
+async def until_started(engine: Engine) -> None:
+    await asyncio.to_thread(engine.started.wait, 30)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 4), min_size=1, max_size=30),
+    largest=st.integers(4, 8),
+    delay=st.sampled_from([0.0, 0.002]),
+    instances=st.integers(1, 3),
+)
+def test_every_request_gets_its_own_answer_and_no_run_is_too_large(
+    sizes: list[int], largest: int, delay: float, instances: int
+) -> None:
+    engine = Engine()
+    requests = [clips(*((i + j) % 256 for j in range(size))) for i, size in enumerate(sizes)]
+
+    async def work(batcher: Batcher) -> list[Outcome]:
+        return await asyncio.gather(*(batcher.submit(values) for values in requests))
+
+    options = Batching(largest=largest, delay=delay, most_waiting=200, instances=instances)
+    outcomes, runs = run(engine, options, work)
+    for values, outcome in zip(requests, outcomes, strict=True):
+        assert outcome.logits.tolist() == [[float(v), 2.0 * v] for v in values[:, 0]]
+    assert max(engine.sizes) <= largest
+    assert sum(engine.sizes) == sum(sizes) == sum(r.clips for r in runs)
+    assert sum(r.requests for r in runs) == len(sizes)
+
+
+def test_requests_that_wait_share_a_run() -> None:
+    engine = Engine()
+    engine.open.clear()
+
+    async def work(batcher: Batcher) -> list[Outcome]:
+        first = asyncio.create_task(batcher.submit(clips(0)))
+        await until_started(engine)
+        rest = [asyncio.create_task(batcher.submit(clips(i))) for i in range(1, 6)]
+        await asyncio.sleep(0)
+        assert batcher.waiting == 5
+        engine.open.set()
+        return await asyncio.gather(first, *rest)
+
+    outcomes, _ = run(engine, Batching(largest=4, most_waiting=8), work)
+    assert engine.sizes == [1, 4, 1]
+    assert [outcome.run.clips for outcome in outcomes] == [1, 4, 4, 4, 4, 1]
+
+
+def test_a_delay_lets_a_free_engine_wait_for_a_full_batch() -> None:
+    engine = Engine()
+
+    async def work(batcher: Batcher) -> None:
+        await asyncio.gather(*(batcher.submit(clips(i)) for i in range(3)))
+
+    run(engine, Batching(largest=3, delay=60.0, most_waiting=8), work)
+    assert engine.sizes == [3]
+
+
+def test_a_full_queue_refuses_and_then_takes_again() -> None:
+    engine = Engine()
+    engine.open.clear()
+
+    async def work(batcher: Batcher) -> None:
+        running = asyncio.create_task(batcher.submit(clips(0)))
+        await until_started(engine)
+        waiting = [asyncio.create_task(batcher.submit(clips(i, i))) for i in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(UnavailableError, match="queue is full: 4 clips"):
+            await batcher.submit(clips(9))
+        engine.open.set()
+        await asyncio.gather(running, *waiting)
+        assert (await batcher.submit(clips(9))).logits.tolist() == [[9.0, 18.0]]
+
+    run(engine, Batching(largest=2, most_waiting=4), work)
+
+
+def test_what_is_given_up_makes_room_and_is_not_run() -> None:
+    engine = Engine()
+    engine.open.clear()
+
+    async def work(batcher: Batcher) -> None:
+        running = asyncio.create_task(batcher.submit(clips(0)))
+        await until_started(engine)
+        with pytest.raises(DeadlineError):
+            await batcher.submit(clips(1), timeout=0.01)
+        left = asyncio.create_task(batcher.submit(clips(2)))
+        await asyncio.sleep(0)
+        left.cancel()
+        await asyncio.wait([left])
+        assert batcher.waiting == 0
+        engine.open.set()
+        await running
+
+    run(engine, Batching(largest=2, most_waiting=2), work)
+    assert engine.sizes == [1]
+
+
+def test_a_failure_reaches_all_who_share_the_run_and_nobody_else() -> None:
+    engine = Engine()
+
+    async def work(batcher: Batcher) -> None:
+        engine.fails = True
+        failed = await asyncio.gather(*(batcher.submit(clips(i)) for i in range(2)), return_exceptions=True)
+        assert [type(error) for error in failed] == [SessionError, SessionError]
+        engine.fails = False
+        assert (await batcher.submit(clips(3))).logits[0, 0] == 3
+
+    _, runs = run(engine, Batching(largest=2, most_waiting=2), work)
+    assert [r.failed for r in runs] == [True, False]
+
+
+def test_closing_answers_what_was_accepted_and_refuses_the_rest() -> None:
+    engine = Engine()
+    engine.open.clear()
+
+    async def work(batcher: Batcher) -> list[Outcome]:
+        accepted = [asyncio.create_task(batcher.submit(clips(i))) for i in range(5)]
+        await until_started(engine)
+        closing = asyncio.create_task(batcher.close())
+        await asyncio.sleep(0)
+        with pytest.raises(UnavailableError, match="closed"):
+            await batcher.submit(clips(9))
+        engine.open.set()
+        await closing
+        return await asyncio.gather(*accepted)
+
+    outcomes, _ = run(engine, Batching(largest=2, most_waiting=8), work)
+    assert [outcome.logits[0, 0] for outcome in outcomes] == [0, 1, 2, 3, 4]
+
+
+def test_a_queue_holds_at_least_one_batch() -> None:
+    with pytest.raises(ValueError, match="queue of at least one batch"):
+        Batching(largest=8, most_waiting=7)

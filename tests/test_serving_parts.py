@@ -1,0 +1,367 @@
+"""Parts of the server by themselves: the gate, shared memory, versions on disk, bodies of HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lcve_deploy.clips import Binding, Layout
+from lcve_deploy.errors import (
+    DeadlineError,
+    DeniedError,
+    LcveError,
+    MismatchError,
+    RateError,
+    RequestError,
+    SessionError,
+    TooLargeError,
+    UnavailableError,
+    UnknownModelError,
+)
+from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.protocol.binding import binding_from_parameters, binding_to_parameters
+from lcve_deploy.serving import access as access_room
+from lcve_deploy.serving.access import Access, TokenFileWarning, read_tokens
+from lcve_deploy.serving.codes import code_of, text_of
+from lcve_deploy.serving.http_messages import from_body, parse_object, split_body
+from lcve_deploy.serving.shared_memory import Regions, Slice
+from lcve_deploy.serving.versions import find_versions, parse_source, require_distinct
+
+SHARED = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory lives on Linux)
+
+BINDING = Binding(
+    scheme="lcve-1",
+    key_id="0f" * 16,
+    salt="a0" * 16,
+    geometry=ClipGeometry.parse("8x32x32x3/2x8x8"),
+    layout=Layout.CUBES,
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "grpc", "http"),
+    [
+        (UnknownModelError("x"), "NOT_FOUND", 404),
+        (TooLargeError("x"), "RESOURCE_EXHAUSTED", 413),
+        (RequestError("x"), "INVALID_ARGUMENT", 400),
+        (MismatchError("x"), "INVALID_ARGUMENT", 400),
+        (DeniedError("x"), "UNAUTHENTICATED", 401),
+        (RateError("x"), "RESOURCE_EXHAUSTED", 429),
+        (UnavailableError("x"), "UNAVAILABLE", 503),
+        (DeadlineError("x"), "DEADLINE_EXCEEDED", 504),
+        (SessionError("x"), "INTERNAL", 500),
+        (KeyError("x"), "INTERNAL", 500),
+    ],
+)
+def test_an_error_has_one_name_on_both_protocols(error: Exception, grpc: str, http: int) -> None:
+    assert (code_of(error).grpc, code_of(error).http) == (grpc, http)
+
+
+def test_an_unforeseen_error_tells_a_client_nothing() -> None:
+    assert "secret" not in text_of(KeyError("secret"))
+    assert text_of(LcveError("what", hint="how")) == "what (how)"
+
+
+def test_a_binding_travels_as_parameters() -> None:
+    parameters = binding_to_parameters(BINDING)
+    assert binding_from_parameters({**parameters, "timeout": 5}) == BINDING
+    assert binding_from_parameters({"timeout": 5}) is None
+    for name in parameters:
+        with pytest.raises(RequestError, match=f"lack {name}"):
+            binding_from_parameters({k: v for k, v in parameters.items() if k != name})
+        with pytest.raises(RequestError, match="not those of a binding"):
+            binding_from_parameters(
+                {**parameters, name: "rubbish"} if name != "lcve_scheme" else {**parameters, "lcve_salt": 5}
+            )
+
+
+TOKENS = "# clients\n\ncamera-7 0123456789abcdef\nroom@home\tfedcba9876543210\n"
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    path = tmp_path / "tokens"
+    path.write_text(TOKENS)
+    path.chmod(0o600)
+    return path
+
+
+def test_a_token_names_its_client(token_file: Path) -> None:
+    gate = Access(read_tokens(token_file), 0)
+    assert gate.admit("Bearer 0123456789abcdef", "1.2.3.4") == "camera-7"
+    assert gate.admit("bearer fedcba9876543210", "1.2.3.4") == "room@home"
+    for wrong in (None, "", "0123456789abcdef", "Basic 0123456789abcdef", "Bearer ", "Bearer 0123456789abcdeF"):
+        with pytest.raises(DeniedError) as denied:
+            gate.admit(wrong, "1.2.3.4")
+        assert "0123456789abcde" not in str(denied.value)
+    assert Access(None, 0).admit(None, "1.2.3.4") == "1.2.3.4"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "# none\n", "camera-7\n", "camera-7 short\n", "a b c\n", TOKENS + "other 0123456789abcdef\n", "\xff\xfe\x00"],
+)
+def test_a_token_file_that_does_not_hold_is_refused_without_showing_it(token_file: Path, text: str) -> None:
+    token_file.write_text(text)
+    with pytest.raises(RequestError) as refused:
+        read_tokens(token_file)
+    assert "0123456789abcdef" not in f"{refused.value} {refused.value.hint}"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
+def test_a_token_file_that_everyone_can_read_is_warned_of(token_file: Path) -> None:
+    token_file.chmod(0o644)
+    with pytest.warns(TokenFileWarning, match="chmod 600"):
+        read_tokens(token_file)
+
+
+def test_a_rate_holds_for_each_client_and_recovers(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(access_room.time, "monotonic", lambda: now)
+    gate = Access(None, 2.0)
+
+    def granted(client: str) -> int:
+        count = 0
+        try:
+            while count < 10:
+                gate.spend(client)
+                count += 1
+        except RateError:
+            pass
+        return count
+
+    assert granted("a") == 2
+    assert granted("a") == 0
+    assert granted("b") == 2
+    now += 0.5
+    assert granted("a") == 1
+    now += 1000
+    assert granted("a") == 2
+
+
+def test_the_gate_forgets_clients_rather_than_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_room, "_MOST_CLIENTS", 5)
+    gate = Access(None, 1.0)
+    for i in range(20):
+        gate.spend(str(i))
+    assert len(gate._buckets) == 5
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    path = SHARED / f"lcve-test-{secrets.token_hex(8)}"
+    path.write_bytes(bytes(range(100)))
+    yield path
+    path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def regions() -> Iterator[Regions]:
+    regions = Regions(allowed=True)
+    yield regions
+    regions.unregister()
+
+
+needs_shared_memory = pytest.mark.skipif(not SHARED.is_dir(), reason="no /dev/shm here")
+
+
+@needs_shared_memory
+def test_a_region_is_read_and_written_within_its_bounds(regions: Regions, shared: Path) -> None:
+    regions.register("r", f"/{shared.name}", 10, 50)
+    assert regions.read(Slice(region="r", offset=5, size=3)) == bytes([15, 16, 17])
+    regions.write(Slice(region="r", offset=48, size=2), b"ab")
+    assert shared.read_bytes()[58:61] == b"ab" + bytes([60])
+    for part in (Slice(region="r", offset=48, size=3), Slice(region="r", offset=51, size=0)):
+        with pytest.raises(RequestError, match="not within"):
+            regions.read(part)
+        with pytest.raises(RequestError, match="not within"):
+            regions.write(part, b"")
+    with pytest.raises(RequestError, match="2 bytes"):
+        regions.write(Slice(region="r", offset=0, size=1), b"ab")
+    assert regions.status() == {"r": {"name": "r", "key": f"/{shared.name}", "offset": 10, "byte_size": 50}}
+    regions.unregister("r")
+    with pytest.raises(UnknownModelError):
+        regions.read(Slice(region="r", offset=0, size=1))
+
+
+@needs_shared_memory
+def test_a_region_that_is_cut_short_is_an_error_and_never_grows(regions: Regions, shared: Path) -> None:
+    regions.register("r", shared.name, 0, 100)
+    os.truncate(shared, 10)
+    with pytest.raises(RequestError, match="cut short"):
+        regions.read(Slice(region="r", offset=0, size=100))
+    with pytest.raises(RequestError, match="what is left"):
+        regions.write(Slice(region="r", offset=50, size=2), b"ab")
+    assert shared.stat().st_size == 10
+
+
+@needs_shared_memory
+def test_what_is_no_shared_memory_is_not_opened(regions: Regions, shared: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    link, pipe = shared.with_name(f"{shared.name}-link"), shared.with_name(f"{shared.name}-pipe")
+    link.symlink_to(secret)
+    os.mkfifo(pipe)
+    try:
+        for key in (f"../..{secret}", str(secret), link.name, pipe.name, "", ".", "..", "a/b", "none-such", "x" * 300):
+            with pytest.raises(RequestError):
+                regions.register("r", key, 0, 6)
+    finally:
+        link.unlink()
+        pipe.unlink()
+    with pytest.raises(RequestError, match="not within"):
+        regions.register("r", shared.name, 50, 51)
+    assert regions.status() == {}
+    regions.register("r", shared.name, 0, 100)
+    with pytest.raises(RequestError, match="registered already"):
+        regions.register("r", shared.name, 0, 100)
+    with pytest.raises(RequestError, match="takes no shared memory"):
+        Regions(allowed=False).register("r", shared.name, 0, 100)
+
+
+@needs_shared_memory
+def test_regions_have_a_number_and_leave_no_descriptor_open(shared: Path) -> None:
+    before, regions = len(list(Path("/proc/self/fd").iterdir())), Regions(allowed=True)
+    for i in range(256):
+        regions.register(str(i), shared.name, 0, 10)
+    with pytest.raises(RequestError, match="at most 256"):
+        regions.register("more", shared.name, 0, 10)
+    with pytest.raises(RequestError):
+        regions.register("beyond", shared.name, 0, 1000)
+    regions.unregister()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def manifest_in(folder: Path, text: str = "{}") -> Path:
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(text)
+    return folder
+
+
+def test_versions_are_the_folders_named_by_numbers(tmp_path: Path) -> None:
+    for name in ("1", "2", "10", "007", "x", ".11.part", "-3"):
+        manifest_in(tmp_path / "model" / name, name)
+    (tmp_path / "model/12").mkdir()
+    found = find_versions(tmp_path / "model")
+    assert sorted(found) == [1, 2, 10]
+    assert len({version.digest for version in found.values()}) == 3
+    assert find_versions(tmp_path / "nothing") == {}
+    single = find_versions(manifest_in(tmp_path / "server"))
+    assert [(v.number, v.folder.name) for v in single.values()] == [(1, "server")]
+
+
+def test_a_models_name_is_given_or_that_of_its_folder(tmp_path: Path) -> None:
+    assert parse_source(f"actions={tmp_path}").name == "actions"
+    assert parse_source("some/service/server").name == "service"
+    assert parse_source("some/service-2").name == "service-2"
+    for wrong in ("=x", "a b=x", "a/b=x", f"{'x' * 200}=x", "/", "../x y/server"):
+        with pytest.raises(RequestError, match="a model's name"):
+            parse_source(wrong)
+    with pytest.raises(RequestError, match="two models"):
+        require_distinct([parse_source("a/one/server"), parse_source("b/one/server")])
+
+
+def body(header: Any, raw: bytes = b"", length: str | None = "") -> tuple[Any, bool]:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    front, back = split_body(memoryview(text + raw), str(len(text)) if length == "" else length, 1 << 20)
+    return from_body(parse_object(front), back, "m", "")
+
+
+def test_a_body_is_json_and_then_the_bytes_of_its_tensors() -> None:
+    tensors = [
+        {"name": name, "datatype": "UINT8", "shape": [1, 3], "parameters": {"binary_data_size": 3}} for name in "ab"
+    ]
+    request, binary = body(
+        {
+            "id": "7",
+            "inputs": tensors,
+            "outputs": [{"name": "logits", "parameters": {"binary_data": True}}],
+            "parameters": {"timeout": 1500000, **binding_to_parameters(BINDING)},
+        },
+        b"abcdef",
+    )
+    assert [bytes(tensor.data) for tensor in request.inputs] == [b"abc", b"def"]
+    assert (request.id, request.timeout, request.binding, binary) == ("7", 1.5, BINDING, False)
+    assert request.wishes[0].binary
+
+
+TENSOR = {"name": "clips", "datatype": "UINT8", "shape": [1, 3]}
+BINARY = {**TENSOR, "parameters": {"binary_data_size": 3}}
+
+
+@pytest.mark.parametrize(
+    ("header", "raw"),
+    [
+        (b"{", b""),
+        (b"[]", b""),
+        (b"null", b""),
+        (b"[" * 100_000, b""),
+        (b'{"inputs": ' * 50_000, b""),
+        ({"inputs": {}}, b""),
+        ({"inputs": [1]}, b""),
+        ({"inputs": [{"shape": [1]}]}, b""),
+        ({"inputs": [{"name": 5, "shape": [1]}]}, b""),
+        ({"inputs": [{"name": "clips", "data": [1]}]}, b""),
+        ({"inputs": [{**TENSOR, "shape": [1, -3], "data": []}]}, b""),
+        ({"inputs": [{**TENSOR, "shape": [1, True], "data": []}]}, b""),
+        ({"inputs": [{**TENSOR, "shape": [2**70], "data": []}]}, b""),
+        ({"inputs": [{**TENSOR, "shape": "13"}]}, b""),
+        ({"inputs": [TENSOR]}, b""),
+        ({"inputs": [{**TENSOR, "data": "abc"}]}, b""),
+        ({"inputs": [{**TENSOR, "parameters": []}]}, b""),
+        ({"inputs": [{**TENSOR, "parameters": {"binary_data_size": "3"}}]}, b"abc"),
+        ({"inputs": [{**TENSOR, "parameters": {"binary_data_size": -3}}]}, b"abc"),
+        ({"inputs": [BINARY]}, b"ab"),
+        ({"inputs": [BINARY]}, b"abcd"),
+        ({"inputs": [BINARY, BINARY]}, b"abcde"),
+        ({"inputs": [BINARY], "id": 7}, b"abc"),
+        ({"inputs": [BINARY], "outputs": [{}]}, b"abc"),
+        ({"inputs": [BINARY], "outputs": [{"name": "logits", "parameters": {"classification": 3}}]}, b"abc"),
+        ({"inputs": [BINARY], "parameters": {"timeout": -1}}, b"abc"),
+        ({"inputs": [BINARY], "parameters": {"timeout": 1.5}}, b"abc"),
+        ({"inputs": [BINARY], "parameters": {"lcve_key_id": "00"}}, b"abc"),
+        ({"inputs": [{**TENSOR, "parameters": {"shared_memory_region": "r"}}]}, b""),
+    ],
+)
+def test_a_body_that_does_not_hold_is_refused(header: Any, raw: bytes) -> None:
+    with pytest.raises(RequestError):
+        body(header, raw)
+
+
+@pytest.mark.parametrize("length", ["-1", "x", "1e3", "99999", "", " 5", "²", "1" * 5000])
+def test_a_length_of_json_that_cannot_be_is_refused(length: str) -> None:
+    with pytest.raises(RequestError, match="Inference-Header-Content-Length"):
+        split_body(memoryview(b"{}"), length, 100)
+
+
+def test_long_json_is_refused_before_it_is_read() -> None:
+    with pytest.raises(TooLargeError, match="at most 100 bytes of JSON"):
+        split_body(memoryview(b" " * 101), None, 100)
+
+
+@given(st.binary(max_size=200), st.text(max_size=5))
+def test_any_bytes_are_read_or_refused(data: bytes, length: str) -> None:
+    try:
+        text, raw = split_body(memoryview(data), length, 100)
+        from_body(parse_object(text), raw, "m", "")
+    except RequestError:
+        pass
+
+
+def test_numbers_of_json_become_bytes_or_are_refused() -> None:
+    from lcve_deploy.serving.inference import _from_json
+
+    assert _from_json([[0, 255], [1, 2]]).tolist() == [0, 255, 1, 2]
+    for wrong in ([256], [-1], [1.0], [True], ["1"], [None], [[1], [2, 3]], [{}], [2**80]):
+        with pytest.raises(RequestError):
+            _from_json(wrong)
+    assert _from_json(np.arange(256).tolist()).dtype == np.uint8
