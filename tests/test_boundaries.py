@@ -32,7 +32,7 @@ def test_importing_the_package_loads_no_heavy_library_and_no_key_room() -> None:
     assert not key_rooms_in(modules)
 
 
-@pytest.mark.parametrize("room", ["client", "cipher", "clipfile", "artifact", "video", "runtime", "cli"])
+@pytest.mark.parametrize("room", ["client", "cipher", "clipfile", "artifact", "video", "verbs.watch", "runtime", "cli"])
 def test_rooms_of_client_and_server_load_no_heavy_library(room: str) -> None:
     assert not loaded_after(f"import lcve_deploy.{room}") & set(HEAVY)
 

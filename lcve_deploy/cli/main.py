@@ -25,6 +25,7 @@ _COMMANDS: Final = (
     "encrypt",
     "decrypt",
     "run",
+    "watch",
     "read",
     "verify",
     "rotate",

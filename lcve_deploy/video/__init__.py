@@ -1,4 +1,4 @@
-"""From a video file, a folder of frames or an array to uint8 clips, and back to something to look at.
+"""From a video file, a folder of frames, an array or a live source to uint8 clips, and back to something to look at.
 
 Needs the extra ``video``, except for arrays.
 """

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -25,11 +26,17 @@ __all__ = [
     "LARGEST_FRAME",
     "MOST_FRAMES",
     "MOST_KEPT_BYTES",
+    "OF_CODECS",
     "Frames",
     "ImageFolder",
+    "Input",
+    "Opened",
     "VideoFile",
     "VideoWarning",
+    "decoded",
+    "file_input",
     "load_av",
+    "resized",
 ]
 
 LARGEST_FRAME: Final = 2**26
@@ -49,8 +56,9 @@ _FORMATS: Final = (
     "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,ivf,flv,asf,ogg,mxf,nut,dv,gif,apng,"
     "yuv4mpegpipe,png_pipe,jpeg_pipe,jpegls_pipe,bmp_pipe,webp_pipe,tiff_pipe,ppm_pipe,mjpeg"
 )
-_OF_CODECS: Final = {"max_pixels": str(LARGEST_FRAME)}
-_OPTIONS: Final = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, **_OF_CODECS}
+OF_CODECS: Final = {"max_pixels": str(LARGEST_FRAME)}
+"""Options of every decoder, as FFmpeg takes them."""
+_OPTIONS: Final = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, **OF_CODECS}
 
 
 class VideoWarning(UserWarning):
@@ -68,6 +76,32 @@ def load_av() -> Any:
     except ImportError as error:
         raise MissingDependencyError("reading video needs PyAV", hint="pip install 'lcve-deploy[video]'") from error
     return av
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """What PyAV opens.
+
+    Args:
+        name: under which it is shown in errors; holds nothing secret.
+        address: as FFmpeg takes it; may hold a password.
+        format: of FFmpeg; None for what the file turns out to be.
+        options: of FFmpeg, with what may be opened at all.
+        timeout: seconds that opening, and then each packet, may take; None for no limit.
+        failure: what is said of it where it cannot be opened.
+    """
+
+    name: str
+    address: str = field(repr=False)
+    format: str | None = None
+    options: Mapping[str, str] = field(default_factory=lambda: _OPTIONS)
+    timeout: float | None = None
+    failure: str = "cannot be read as a video or image: damaged, or another kind of file"
+
+
+def file_input(path: Path) -> Input:
+    """A video file or an image, by a path that FFmpeg cannot take for an address."""
+    return Input(name=str(path), address=str(path.resolve()))
 
 
 class Frames(Protocol):
@@ -118,22 +152,22 @@ class VideoFile:
         due, taken, seen, good, damaged = deque(sorted(wanted)), dict[int, Frame](), 0, 0, 0
         with self._open() as (container, stream):
             stream.thread_type = "AUTO"
-            for frame in _frames(container, stream):
+            for frame in decoded(_until_broken(container.demux(stream))):
                 seen += 1
                 if frame is None:
                     damaged += 1
                     continue
                 good = seen
                 while due and due[0] < seen:
-                    taken[due.popleft()] = _resized(frame, short_side, len(wanted), self._path)
+                    taken[due.popleft()] = resized(frame, short_side, len(wanted), self._path)
                 if not due:
                     break
         if damaged:
             warnings.warn(f"{self._path}: {damaged} damaged frames were passed over", VideoWarning, stacklevel=2)
         return taken, good
 
-    def _open(self) -> _Opened:
-        return _Opened(self._path)
+    def _open(self) -> Opened:
+        return Opened(file_input(self._path))
 
 
 def _until_broken(packets: Iterator[Any]) -> Iterator[Any]:
@@ -145,32 +179,35 @@ def _until_broken(packets: Iterator[Any]) -> Iterator[Any]:
         return
 
 
-def _frames(container: Any, stream: Any) -> Iterator[Any]:
+def decoded(packets: Iterator[Any]) -> Iterator[Any]:
     """Decoded frames in order; None for a packet that cannot be decoded."""
     av = load_av()
-    for packet in _until_broken(container.demux(stream)):
+    for packet in packets:
         try:
-            decoded = packet.decode()
+            frames = packet.decode()
         except av.error.FFmpegError:
-            decoded = [None]
-        yield from decoded
+            frames = [None]
+        yield from frames
 
 
-class _Opened:
+class Opened:
     """A container and its video stream, closed at the end of a ``with`` block."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, source: Input) -> None:
+        self._source = source
 
     def __enter__(self) -> tuple[av.container.InputContainer, av.VideoStream]:
         av = load_av()
         try:
-            # An absolute path cannot be taken for an address, and no file may name one.
-            self._container = av.open(str(self._path.resolve()), options=_OPTIONS, metadata_errors="replace")
-        except (av.error.FFmpegError, OSError) as error:
-            raise VideoError(
-                f"{self._path} cannot be read as a video or image: damaged, or another kind of file ({error.strerror})"
-            ) from None
+            self._container = av.open(
+                self._source.address,
+                format=self._source.format,
+                options=dict(self._source.options),
+                timeout=self._source.timeout,
+                metadata_errors="replace",
+            )
+        except (av.error.FFmpegError, OSError) as error:  # its own text would show the address
+            raise VideoError(f"{self._source.name} {self._source.failure} ({error.strerror})") from None
         try:
             return self._container, self._stream(av)
         except VideoError:
@@ -182,13 +219,15 @@ class _Opened:
         stream = next((s for s in self._container.streams.video if not _is_cover(s, av)), None)
         if stream is None:
             kinds = ", ".join(sorted({s.type for s in self._container.streams})) or "nothing"
-            raise VideoError(f"{self._path} has no video stream, only: {kinds}")
+            raise VideoError(f"{self._source.name} has no video stream, only: {kinds}")
         if stream.codec_context is None:
-            raise VideoError(f"{self._path} has a video stream that this FFmpeg has no decoder for")
+            raise VideoError(f"{self._source.name} has a video stream that this FFmpeg has no decoder for")
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > LARGEST_FRAME:
-            raise VideoError(f"frames have at most {LARGEST_FRAME} pixels, received {width} x {height}: {self._path}")
-        stream.codec_context.options = dict(_OF_CODECS)
+            raise VideoError(
+                f"frames have at most {LARGEST_FRAME} pixels, received {width} x {height}: {self._source.name}"
+            )
+        stream.codec_context.options = dict(OF_CODECS)
         return stream
 
     def __exit__(self, *exception: object) -> None:
@@ -228,13 +267,13 @@ def _image(path: Path, short_side: int, kept: int) -> Frame:
     av = load_av()
     require_file(path, "an image", VideoError)
     try:
-        with _Opened(path) as (container, stream):
-            return _resized(next(container.decode(stream)), short_side, kept, path)
+        with Opened(file_input(path)) as (container, stream):
+            return resized(next(container.decode(stream)), short_side, kept, path)
     except (av.error.FFmpegError, StopIteration):
         raise VideoError(f"{path} cannot be read as an image") from None
 
 
-def _resized(frame: Any, short_side: int, kept: int, path: Path) -> Frame:
+def resized(frame: Any, short_side: int, kept: int, path: Path | str) -> Frame:
     """RGB, upright, with the shorter side at ``short_side`` (bilinear, aspect kept).
 
     Args:

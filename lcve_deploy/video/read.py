@@ -17,7 +17,7 @@ from lcve_deploy.preprocess import Preprocess
 from lcve_deploy.video.decode import LARGEST_FRAME, Frames, ImageFolder, VideoFile, VideoWarning
 from lcve_deploy.video.sampling import crop_offsets, frame_indices
 
-__all__ = ["VideoClips", "read_clips"]
+__all__ = ["VideoClips", "read_clips", "stack_clips"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,7 +74,7 @@ def _sample(source: Frames, path: Path, preprocess: Preprocess, views: Views) ->
         plan = frame_indices(total, preprocess, views.temporal)
         frames, decoded = source.take({index for view in plan for index in view}, preprocess.short_side)
         if all(index in frames for view in plan for index in view):
-            return _stack(frames, plan, preprocess, views)
+            return stack_clips(frames, plan, preprocess, views)
         # The source ends before it says: plan with what there is.
         warnings.warn(f"{path} ends after {decoded} of {total} frames", VideoWarning, stacklevel=3)
         total = min(decoded, total - 1)
@@ -84,9 +84,23 @@ def _sample(source: Frames, path: Path, preprocess: Preprocess, views: Views) ->
     )
 
 
-def _stack(
+def stack_clips(
     frames: dict[int, npt.NDArray[np.uint8]], plan: list[list[int]], preprocess: Preprocess, views: Views
 ) -> npt.NDArray[np.uint8]:
+    """Clips of frames that have been resized, cropped as the model wants them.
+
+    Args:
+        frames: ``[H, W, 3]`` (uint8 RGB) by index.
+        plan: indices of the frames of every temporal view.
+        preprocess: with the crop.
+        views: temporal and spatial views.
+
+    Returns:
+        uint8 ``[views, T, H, W, 3]``.
+
+    Raises:
+        VideoError: frames of different sizes.
+    """
     if len({frame.shape for frame in frames.values()}) > 1:
         raise VideoError("the frames of the video have different sizes", hint="resize them first")
     height, width = preprocess.crop
