@@ -1,0 +1,149 @@
+"""One worker of a batch: it holds the key and an engine, and makes the rows that it is named."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from lcve_deploy.clipfile import write_clip_file
+from lcve_deploy.clips import EncryptedClip
+from lcve_deploy.crashes import leave_no_core
+from lcve_deploy.errors import LcveError, WriteError
+from lcve_deploy.key import KeyFileWarning
+from lcve_deploy.verbs.batch.job import Job
+from lcve_deploy.verbs.batch.stage import MOST_ATTEMPTS, Stage
+from lcve_deploy.video import VideoClips
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pyarrow
+
+    from lcve_deploy.runtime import Session
+
+__all__ = ["Worker"]
+
+_LOST: Final = (
+    f"its worker was lost or failed in each of {MOST_ATTEMPTS} attempts: killed, for want of memory perhaps, or crashed"
+)
+
+
+class Worker:
+    """An actor of Ray Data. Its results go to the stage; Ray sees numbers of rows, paths and texts of errors.
+
+    Args:
+        job: what to do.
+        stage: where results go.
+        threads: of one inference on a CPU.
+    """
+
+    def __init__(self, job: Job, stage: Stage, threads: int | None) -> None:
+        leave_no_core()
+        self._job, self._stage, self._refusal = job, stage, ""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", KeyFileWarning)  # whoever gave the command has been warned
+            self._open(threads)
+
+    def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:
+        """Make rows.
+
+        Args:
+            batch: columns ``row``, ``path`` (bytes) and ``clip``.
+
+        Returns:
+            Columns ``row``, ``failed`` (has an error of its own) and ``problem``: why the whole batch must stop.
+        """
+        import pyarrow
+
+        answers = [self._answer(**fields) for fields in batch.to_pylist()]
+        schema = {"row": pyarrow.int64(), "failed": pyarrow.bool_(), "problem": pyarrow.string()}
+        return pyarrow.Table.from_pylist(answers, schema=pyarrow.schema(list(schema.items())))
+
+    def _open(self, threads: int | None) -> None:
+        """Open both sides. A refusal is kept and told: an error here would end an actor, without its hint."""
+        try:
+            self._client = self._job.open_client()
+            self._preprocess = self._job.preprocess(self._client.settings)
+            self._session = None if self._job.encrypt_only else self._open_session(threads)
+        except (LcveError, OSError) as error:
+            self._refusal = _one_line(error)
+
+    def _open_session(self, threads: int | None) -> Session:
+        from lcve_deploy.runtime import open_session
+
+        job = self._job
+        return open_session(
+            Path(str(job.artifact)) / "server",
+            engine=job.engine,
+            provider=job.provider,
+            provider_options=job.provider_options,
+            threads=threads,
+            signed_by=job.signed_by,
+        )
+
+    def _answer(self, row: int, path: bytes, clip: str) -> dict[str, Any]:
+        """Make a row, unless another attempt has; ``problem`` is for what would befall every row."""
+        if self._refusal:
+            return {"row": row, "failed": True, "problem": self._refusal}
+        try:
+            if not self._stage.is_done(row):
+                self._stage.write(row, self._make(row, Path(os.fsdecode(path)), clip))
+            failed = self._stage.read(row)["error"] is not None
+        except OSError as error:  # the stage cannot be read or written; WriteError is one
+            return {"row": row, "failed": True, "problem": _one_line(error)}
+        return {"row": row, "failed": failed, "problem": None}
+
+    def _make(self, row: int, path: Path, clip: str) -> dict[str, Any]:
+        started, fields, error = time.monotonic(), dict[str, Any](), None
+        if self._stage.begin(row):
+            try:
+                fields = self._encrypted(path, clip) if self._session is None else self._predicted(path)
+            except WriteError:  # not of this video
+                raise
+            except (LcveError, OSError, MemoryError) as reason:
+                error = _one_line(reason)
+        else:
+            error = _LOST
+        return {**fields, "error": error, "seconds": time.monotonic() - started}
+
+    def _read(self, path: Path) -> VideoClips:
+        return self._client.read_video(path, views=self._job.views, preprocess=self._preprocess)
+
+    def _encrypted(self, path: Path, clip: str) -> dict[str, Any]:
+        """Write an encrypted clip; one that a lost attempt has left is made again."""
+        target = self._stage.clips / clip
+        target.unlink(missing_ok=True)
+        write_clip_file(target, self._client.encrypt_video(self._read(path)))
+        with target.open("rb") as file:
+            return {"clip": clip, "digest": hashlib.file_digest(file, "sha256").hexdigest()}
+
+    def _predicted(self, path: Path) -> dict[str, Any]:
+        encrypted = self._client.encrypt(self._read(path).clip)
+        logits = self._client.plain_order(self._run(encrypted))
+        best = self._client.predict(logits, top=self._job.top)
+        return {
+            "classes": [prediction.name for prediction in best],
+            "probabilities": [prediction.probability for prediction in best],
+            **({"logits": logits.tolist()} if self._job.logits else {}),
+        }
+
+    def _run(self, clip: EncryptedClip) -> npt.NDArray[np.float32]:
+        """Logits ``[views, classes]``, one view at a time: many views of a large model would fill the memory."""
+        session: Any = self._session
+        parts = [clip.values[view : view + 1] for view in range(len(clip.values))]
+        return np.concatenate([session.run(EncryptedClip(values=part, binding=clip.binding)) for part in parts])
+
+
+def _one_line(error: BaseException) -> str:
+    """What an error says, as one line with its hint."""
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    else:
+        text = str(error) or type(error).__name__
+    hint = getattr(error, "hint", "")
+    return " ".join(f"{text}; {hint}".split() if hint else text.split())
