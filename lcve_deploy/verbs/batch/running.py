@@ -137,11 +137,14 @@ def _worked(ray: Any, share: Share, missing: Sequence[Video], job: Job, stage: S
     )
     for table in answers.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for answer in table.to_pylist():
-            if answer["problem"] is not None:
-                raise SessionError(
-                    answer["problem"], hint="once that is mended, run the same command again: it goes on"
-                )
-            yield answer["failed"]
+            yield _failed(answer)
+
+
+def _failed(answer: dict[str, Any]) -> bool:
+    """Whether a row has an error of its own; see :class:`Worker`."""
+    if answer["problem"] is not None:
+        raise SessionError(answer["problem"], hint="once that is mended, run the same command again: it goes on")
+    return bool(answer["failed"])
 
 
 def _finish(stage: Stage, videos: Sequence[Video], output: Path, job: Job) -> None:
