@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lcve_deploy.key import SecurityKey
     from lcve_deploy.parity import ParityReport
     from lcve_deploy.precision import Precision
+    from lcve_deploy.remote import RemoteModel, RemoteOptions, RemoteSession
     from lcve_deploy.runtime import ProbeReport, Session, open_session, verify_engine, verify_server
     from lcve_deploy.schedule import Orders, derive_label_order, derive_orders
     from lcve_deploy.signing import SigningKey
@@ -56,6 +57,7 @@ _ROOMS: Final = {
     "key": ("SecurityKey",),
     "parity": ("ParityReport",),
     "precision": ("Precision",),
+    "remote": ("RemoteModel", "RemoteOptions", "RemoteSession"),
     "runtime": ("ProbeReport", "Session", "open_session", "verify_engine", "verify_server"),
     "schedule": ("Orders", "derive_label_order", "derive_orders"),
     "signing": ("SigningKey",),

@@ -173,6 +173,7 @@ def test_no_file_but_a_key_file_holds_a_secret(house: House) -> None:
             assert not house.planted.in_text(path.read_text()), path
 
 
+NOWHERE = "grpcs://127.0.0.1:1/model clip.npy --key KEY --client service/client"
 ERRORS = (
     "run service clip.npy --key wrong.bin",
     "run service clip.npy --key damaged.bin",
@@ -223,6 +224,10 @@ ERRORS = (
     "audit service/server --other key.bin -o x",
     "audit service/server --key damaged.bin -o x",
     "audit service/server --key wrong.bin -o x",
+    f"run {NOWHERE} --retries 0",
+    f"run {NOWHERE} --token-file key.bin",
+    f"run {NOWHERE} --tls-ca key.bin",
+    f"run {NOWHERE} --tls-ca clip.npy --tls-cert key.bin --tls-key key.bin",
     "verify service/server --signed-by key.bin",
     "sign service/server --signing-key key.bin",
     "export --key KEY --ckpt TINY -o x --signing-key key.bin",

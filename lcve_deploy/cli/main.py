@@ -28,6 +28,7 @@ _COMMANDS: Final = (
     "verify",
     "rotate",
     "apply",
+    "serve",
     "audit",
     "inspect",
 )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from lcve_deploy.artifact import EngineKind, PublicKey
 from lcve_deploy.artifact.engines import FASTEST
@@ -17,6 +18,7 @@ from lcve_deploy.preprocess import Preprocess, Sampling
 
 if TYPE_CHECKING:
     from lcve_deploy.exporters.checkpoints import CheckpointOptions
+    from lcve_deploy.remote import RemoteOptions
     from lcve_deploy.signing import SigningKey
     from lcve_deploy.verbs.build import BuildOptions
     from lcve_deploy.verbs.fastest import EngineChoice
@@ -24,13 +26,18 @@ if TYPE_CHECKING:
 __all__ = [
     "AUTO",
     "FASTEST",
+    "REMOTE",
+    "SESSION",
     "AnyPath",
+    "PathOrAddress",
     "SigningKeyFile",
     "as_json",
     "checkpoint_options",
     "engine_options",
     "key_option",
     "provider_options",
+    "remote_options",
+    "require_unused",
     "salt_option",
     "sampling_options",
     "session_options",
@@ -39,6 +46,7 @@ __all__ = [
     "to_checkpoint_options",
     "to_engine_choice",
     "to_preprocess",
+    "to_remote_options",
     "to_session_options",
     "tolerance_option",
     "verify_clip_option",
@@ -135,6 +143,18 @@ class _Pin(click.Option):
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         """What the variable says; None only where there is no such variable."""
         return os.environ.get(_PIN_VARIABLE)
+
+
+class PathOrAddress(click.ParamType):  # type: ignore[type-arg]
+    """A folder, as a path, or the address of a model at a server, as text."""
+
+    name = "path or address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        """Tell them apart by the scheme."""
+        from lcve_deploy.remote import is_address
+
+        return value if isinstance(value, Path) or is_address(value) else Path(value)
 
 
 class SigningKeyFile(click.ParamType):  # type: ignore[type-arg]
@@ -245,6 +265,64 @@ def to_session_options(given: dict[str, Any]) -> dict[str, Any]:
         "threads": given["threads"],
         "signed_by": given["signed_by"],
     }
+
+
+SESSION: Final = ("engine", "provider", "provider_option", "threads", "signed_by")
+"""Names of what says how an artifact is opened on this machine."""
+REMOTE: Final = ("deadline", "retries", "token_file", "tls_ca", "tls_cert", "tls_key", "shared_memory")
+"""Names of the options of :func:`remote_options`."""
+
+
+def remote_options(command: _Command) -> _Command:
+    """How a server is asked: ``--deadline``, ``--retries``, ``--token-file``, ``--tls-*`` and ``--shared-memory``."""
+    options = (
+        click.option(
+            "--deadline",
+            type=click.FloatRange(min=0, min_open=True),
+            help="Server: seconds for a request, retries included.  [default: 60]",
+        ),
+        click.option(
+            "--retries",
+            type=click.IntRange(min=0),
+            help="Server: how often to ask again, at another endpoint where there is one.  [default: 4]",
+        ),
+        click.option("--token-file", type=AnyPath, help="Server: file with a bearer token.  [env var: LCVE_TOKEN]"),
+        click.option("--tls-ca", type=AnyPath, help="Server: root certificates, PEM.  [default: public ones]"),
+        click.option("--tls-cert", type=AnyPath, help="Server: certificate of this client, PEM, with --tls-key."),
+        click.option("--tls-key", type=AnyPath, help="Server: private key of that certificate, PEM."),
+        click.option(
+            "--shared-memory", is_flag=True, help="Server: hand clips over in memory; for gRPC on this machine."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def to_remote_options(given: dict[str, Any]) -> RemoteOptions:
+    """The options as ``RemoteSession`` takes them; what is not given has its default."""
+    from lcve_deploy.remote import RemoteOptions
+
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it would print lines of its own before our one error
+    try:
+        return RemoteOptions(**{name: given[name] for name in REMOTE if given[name] is not None})
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def require_unused(names: Iterable[str], why: str) -> None:
+    """Refuse options that the command line names and that mean nothing here.
+
+    One that the environment sets for all commands is let be.
+    """
+    ctx = click.get_current_context()
+    named = [
+        parameter.opts[-1]
+        for parameter in ctx.command.params
+        if parameter.name in names and ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    ]
+    if named:
+        raise click.UsageError(f"{', '.join(named)}: {why}")
 
 
 def sampling_options(command: _Command) -> _Command:

@@ -1,1 +1,8 @@
-"""Engines on other machines, behind the Open Inference Protocol. Clips come here encrypted already; no key."""
+"""The way to a server, keyless: encrypted clips out, logits in, over the Open Inference Protocol."""
+
+from lcve_deploy.remote.address import Address, is_address
+from lcve_deploy.remote.contract import RemoteModel
+from lcve_deploy.remote.options import TOKEN_VARIABLE, RemoteOptions
+from lcve_deploy.remote.session import RemoteSession
+
+__all__ = ["TOKEN_VARIABLE", "Address", "RemoteModel", "RemoteOptions", "RemoteSession", "is_address"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol
@@ -28,7 +29,18 @@ from lcve_deploy.artifact.manifest import MODEL
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import ArtifactError, MissingDependencyError, SessionError, UnprovenError
 
-__all__ = ["FASTEST", "PLAN", "Provider", "Session", "check_clip", "checked_manifest", "open_engine", "open_session"]
+__all__ = [
+    "FASTEST",
+    "PLAN",
+    "Opened",
+    "Provider",
+    "Session",
+    "check_clip",
+    "checked_manifest",
+    "open_engine",
+    "open_recorded",
+    "open_session",
+]
 
 Logits = npt.NDArray[np.float32]
 
@@ -73,6 +85,14 @@ class Session(Protocol):
         """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A session, and the record of its engine; None for the graph itself, which takes batches of any size."""
+
+    session: Session
+    engine: EngineRecord | None
+
+
 def open_session(
     server: str | os.PathLike[str],
     *,
@@ -99,14 +119,35 @@ def open_session(
         SessionError: the runtime cannot open it, or the engine has not answered the probe on this machine.
         MissingDependencyError: the runtime is not installed.
     """
+    return open_recorded(
+        server,
+        engine=engine,
+        provider=provider,
+        provider_options=provider_options,
+        threads=threads,
+        signed_by=signed_by,
+    ).session
+
+
+def open_recorded(
+    server: str | os.PathLike[str],
+    *,
+    engine: str | None = None,
+    provider: str = "cpu",
+    provider_options: Mapping[str, str] | None = None,
+    threads: int | None = None,
+    signed_by: PublicKey | None = None,
+) -> Opened:
+    """As :func:`open_session`, with the record of the engine that was opened."""
     folder = Path(server)
     manifest = checked_manifest(folder, signed_by)
     if engine is None:
         from lcve_deploy.runtime.onnxruntime import OnnxRuntimeSession
 
-        return OnnxRuntimeSession(
+        session: Session = OnnxRuntimeSession(
             folder / MODEL, manifest, provider=_provider(provider), options=provider_options, threads=threads
         )
+        return Opened(session=session, engine=None)
     if engine == FASTEST:
         return _open_fastest(folder, manifest, threads)
     return _open_proven(folder, manifest, read_engine(folder, engine), threads)
@@ -187,14 +228,14 @@ def _provider(name: str) -> Provider:
         raise SessionError(f"expected a provider of {', '.join(Provider)}, received {name!r}") from None
 
 
-def _open_proven(server: Path, manifest: Manifest, record: EngineRecord, threads: int | None) -> Session:
+def _open_proven(server: Path, manifest: Manifest, record: EngineRecord, threads: int | None) -> Opened:
     check_engine(server, record)
     session = open_engine(engine_folder(server, record.name), manifest, record, server=server, threads=threads)
     _require_proof(server, record, session)
-    return session
+    return Opened(session=session, engine=record)
 
 
-def _open_fastest(server: Path, manifest: Manifest, threads: int | None) -> Session:
+def _open_fastest(server: Path, manifest: Manifest, threads: int | None) -> Opened:
     """The quickest engine that has answered the probe here; proofs of other machines are passed over."""
     records = [read_engine(server, name) for name in list_engines(server)]
     proven = sorted((record.proof.milliseconds, record.name, record) for record in records if record.proof)

@@ -1,0 +1,76 @@
+"""Bearer tokens: read from a file or the environment, sent, and shown nowhere."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final, NoReturn, Self, final
+
+from lcve_deploy.errors import DeniedError
+from lcve_deploy.inputs import read_bounded
+from lcve_deploy.remote.options import TOKEN_VARIABLE, RemoteOptions
+
+__all__ = ["PlainTokenWarning", "Token"]
+
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
+_LARGEST: Final = 8192
+
+
+class PlainTokenWarning(UserWarning):
+    """A token that goes over a network without TLS: whoever listens can use it."""
+
+
+@final
+class Token:
+    """A bearer token, or none.
+
+    Args:
+        text: of RFC 6750, section 2.1; empty for none.
+        source: where it is from, for the error.
+
+    Raises:
+        DeniedError: text that no token is made of. The text is not shown.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str = "", *, source: str = "the token") -> None:
+        if text and (len(text) > _LARGEST or not _TOKEN.fullmatch(text)):
+            raise DeniedError(
+                f"expected one token of A-Z, a-z, 0-9, ., _, ~, +, / and -, received other text: {source}"
+            )
+        self._text = text
+
+    @classmethod
+    def read(cls, options: RemoteOptions) -> Self:
+        """The token of the file that is named, else of ``LCVE_TOKEN``, else none.
+
+        Raises:
+            DeniedError: no token in what was named.
+            OSError: no such file.
+        """
+        path = options.token_file
+        if path is None:
+            return cls(os.environ.get(TOKEN_VARIABLE, "").strip(), source=TOKEN_VARIABLE)
+        data = read_bounded(path, "a file with a token", DeniedError, largest=_LARGEST)
+        text = data.decode("ascii", errors="replace").strip()
+        if not text:
+            raise DeniedError(f"expected a token, received an empty file: {path}")
+        return cls(text, source=str(path))
+
+    def headers(self) -> dict[str, str]:
+        """``authorization``, where there is a token."""
+        return {"authorization": f"Bearer {self._text}"} if self._text else {}
+
+    def hide(self, text: str) -> str:
+        """A server's words, without the token where it repeats it."""
+        return text.replace(self._text, "[token]") if self._text else text
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __repr__(self) -> str:
+        return f"Token({'hidden' if self._text else ''})"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a token cannot be pickled")

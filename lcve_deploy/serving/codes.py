@@ -1,0 +1,55 @@
+"""What an error is called on the wire: one table for gRPC and HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from lcve_deploy.errors import (
+    DeadlineError,
+    DeniedError,
+    LcveError,
+    MismatchError,
+    RateError,
+    RequestError,
+    TooLargeError,
+    UnavailableError,
+    UnknownModelError,
+)
+
+__all__ = ["Code", "code_of", "text_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Code:
+    """Name of a gRPC status, and an HTTP status."""
+
+    grpc: str
+    http: int
+
+
+_INTERNAL: Final = Code(grpc="INTERNAL", http=500)
+
+# The first class that fits counts, so that subclasses stand before their bases.
+_CODES: Final[tuple[tuple[type[LcveError], Code], ...]] = (
+    (UnknownModelError, Code(grpc="NOT_FOUND", http=404)),
+    (TooLargeError, Code(grpc="RESOURCE_EXHAUSTED", http=413)),
+    (RequestError, Code(grpc="INVALID_ARGUMENT", http=400)),
+    (MismatchError, Code(grpc="INVALID_ARGUMENT", http=400)),
+    (DeniedError, Code(grpc="UNAUTHENTICATED", http=401)),
+    (RateError, Code(grpc="RESOURCE_EXHAUSTED", http=429)),
+    (UnavailableError, Code(grpc="UNAVAILABLE", http=503)),
+    (DeadlineError, Code(grpc="DEADLINE_EXCEEDED", http=504)),
+)
+
+
+def code_of(error: BaseException) -> Code:
+    """The code of an error; what is not the client's doing is internal."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), _INTERNAL)
+
+
+def text_of(error: BaseException) -> str:
+    """What a client is told; an unforeseen error shows nothing of the inside."""
+    if not isinstance(error, LcveError):
+        return "the server failed; its log says more"
+    return f"{error} ({error.hint})" if error.hint else str(error)

@@ -1,0 +1,103 @@
+"""Applications on ports, with bounds that aiohttp leaves to others: connections, and the time to the first request."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any, Final
+
+from lcve_deploy.errors import RequestError
+
+__all__ = ["HttpServer"]
+
+_IDLE_SECONDS: Final = 75.0
+
+
+class HttpServer:
+    """One application on one port.
+
+    Args:
+        app: of aiohttp.
+        connections: at the same time; more are closed at once.
+        first_seconds: for the head of the first request of a connection to arrive.
+    """
+
+    def __init__(self, app: Any, *, connections: int, first_seconds: float) -> None:
+        from aiohttp import web
+
+        self._most, self._first_seconds = connections, first_seconds
+        self._silent: set[Any] = set()
+        app.middlewares.append(self._noting(web))
+        self._runner = web.AppRunner(
+            app, access_log=None, keepalive_timeout=_IDLE_SECONDS, handler_cancellation=True, shutdown_timeout=0
+        )
+
+    async def start(self, host: str, port: int, context: ssl.SSLContext | None = None) -> int:
+        """Listen.
+
+        Args:
+            host: address.
+            port: 0 lets the system choose.
+            context: of TLS; None for plain connections.
+
+        Returns:
+            The port.
+
+        Raises:
+            RequestError: the port cannot be had.
+        """
+        await self._runner.setup()
+        try:
+            self._listening = await asyncio.get_running_loop().create_server(self._connect, host, port, ssl=context)
+        except OSError as error:
+            await self._runner.cleanup()
+            raise RequestError(
+                f"HTTP cannot listen on {host}:{port}: {error.strerror}",
+                hint="is the port in use? --http-port 0 chooses",
+            ) from None
+        bound: int = self._listening.sockets[0].getsockname()[1]
+        return bound
+
+    def stop_listening(self) -> None:
+        """Take no more connections; those that are there go on."""
+        self._listening.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._runner.cleanup()
+
+    def _noting(self, web: Any) -> Any:
+        """Note which connections have asked something."""
+
+        async def note(request: Any, handler: Any) -> Any:
+            self._silent.discard(request.protocol)
+            response = await handler(request)
+            response.headers["Server"] = "lcve-deploy"
+            if not self._listening.is_serving():
+                response.force_close()
+            return response
+
+        return web.middleware(note)
+
+    def _connect(self) -> asyncio.BaseProtocol:
+        """The protocol of a new connection."""
+        server = self._runner.server
+        if server is None or len(server.connections) >= self._most:
+            return _Refused()
+        protocol = server()
+        self._silent.add(protocol)
+        asyncio.get_running_loop().call_later(self._first_seconds, self._close_silent, protocol)
+        return protocol
+
+    def _close_silent(self, protocol: Any) -> None:
+        if protocol in self._silent:
+            self._silent.discard(protocol)
+            protocol.force_close()
+
+
+class _Refused(asyncio.Protocol):
+    """A connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Close it."""
+        transport.close()

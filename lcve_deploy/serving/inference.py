@@ -1,0 +1,174 @@
+"""An inference request, whatever protocol it came by: checked, answered, its logits packed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.clips import Binding
+from lcve_deploy.errors import RequestError
+from lcve_deploy.serving.batching import Outcome
+from lcve_deploy.serving.registry import Registry
+from lcve_deploy.serving.served import ServedModel
+from lcve_deploy.serving.shared_memory import Regions, Slice
+
+__all__ = ["Answer", "InferRequest", "Tensor", "Wish", "infer", "whole_number"]
+
+_UINT8: Final = "UINT8"
+_MOST_AXES: Final = 8
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tensor:
+    """An input as it came: raw bytes, a list of JSON numbers, or a part of shared memory."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """An output that is asked for, and where it goes: a part of shared memory, raw bytes, or JSON."""
+
+    name: str
+    place: Slice | None = None
+    binary: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class InferRequest:
+    """One request.
+
+    Args:
+        model: name.
+        version: as text; empty for the highest.
+        id: the client's own, given back with the answer.
+        inputs: tensors.
+        wishes: outputs; none for all of them.
+        binding: what the clips were encrypted for; None where the client does not say.
+        timeout: seconds that it may take; None for any time.
+    """
+
+    model: str
+    version: str
+    id: str
+    inputs: Sequence[Tensor]
+    wishes: Sequence[Wish]
+    binding: Binding | None
+    timeout: float | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answer:
+    """Logits ``[clips, classes]`` (float32) of a request, by whom, and where they go."""
+
+    model: ServedModel
+    outcome: Outcome
+    wish: Wish
+
+    @property
+    def logits(self) -> npt.NDArray[np.float32]:
+        """Of the request's clips."""
+        return self.outcome.logits
+
+
+async def infer(request: InferRequest, registry: Registry, regions: Regions, *, binary: bool = True) -> Answer:
+    """Answer a request.
+
+    Args:
+        request: as it came.
+        registry: of the models.
+        regions: of shared memory.
+        binary: how the output goes back where the request names none.
+
+    Raises:
+        UnknownModelError: no such model or version.
+        RequestError: not the model's inputs or outputs.
+        MismatchError: the clips were encrypted for another artifact.
+        UnavailableError: no version is loaded, or the queue is full.
+        DeadlineError: not answered in time.
+        SessionError: the engine failed.
+    """
+    model = registry.get(request.model, request.version)
+    wish = _wish(request.wishes, model, binary)
+    if request.binding is not None:
+        model.manifest.binding.require(request.binding, here="artifact", there="encrypted clip")
+    outcome = await model.answer(_clips(request.inputs, model, regions), request.timeout)
+    if wish.place is not None:
+        regions.write(wish.place, np.ascontiguousarray(outcome.logits, dtype="<f4").tobytes())
+    return Answer(model=model, outcome=outcome, wish=wish)
+
+
+def whole_number(value: Any, what: str) -> int:
+    """A number of JSON or of a parameter that must be whole and not negative.
+
+    Raises:
+        RequestError: it is not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+        raise RequestError(f"expected a whole number as {what}, received {str(value)[:50]!r}")
+    return value
+
+
+def _wish(wishes: Sequence[Wish], model: ServedModel, binary: bool) -> Wish:
+    output = model.manifest.output.name
+    for wish in wishes:
+        if wish.name != output:
+            raise RequestError(f"unexpected inference output {wish.name[:200]!r} for model {model.name}, not {output}")
+    if len(wishes) > 1:
+        raise RequestError(f"the output {output} is asked for {len(wishes)} times")
+    return wishes[0] if wishes else Wish(name=output, binary=binary)
+
+
+def _clips(inputs: Sequence[Tensor], model: ServedModel, regions: Regions) -> npt.NDArray[np.uint8]:
+    """uint8 ``[batch, ...]`` of the model's shape."""
+    spec = model.manifest.input
+    names = [tensor.name[:200] for tensor in inputs]
+    if names != [spec.name]:
+        raise RequestError(f"the model {model.name} expects one input, {spec.name}, received {names[:8]}")
+    (tensor,) = inputs
+    if tensor.datatype != _UINT8:
+        raise RequestError(f"input {spec.name} is {_UINT8}, received {tensor.datatype[:20]!r}")
+    expected = [size or -1 for size in spec.shape]
+    if len(tensor.shape) != len(expected) or list(tensor.shape[1:]) != expected[1:]:
+        raise RequestError(f"input {spec.name} has shape {expected}, received {list(tensor.shape[:_MOST_AXES])}")
+    if not 1 <= tensor.shape[0] <= model.largest:
+        raise RequestError(
+            f"batches of {model.name} have 1 to {model.largest} clips, received {tensor.shape[0]}",
+            hint="divide the batch",
+        )
+    return _values(tensor, regions).reshape(tensor.shape)
+
+
+def _values(tensor: Tensor, regions: Regions) -> npt.NDArray[np.uint8]:
+    if isinstance(tensor.data, list):
+        values = _from_json(tensor.data)
+        _require_size(tensor, values.size)
+        return values
+    _require_size(tensor, tensor.data.size if isinstance(tensor.data, Slice) else len(tensor.data))
+    return np.frombuffer(regions.read(tensor.data) if isinstance(tensor.data, Slice) else tensor.data, np.uint8)
+
+
+def _require_size(tensor: Tensor, size: int) -> None:
+    if size != prod(tensor.shape):
+        raise RequestError(
+            f"input {tensor.name} of shape {list(tensor.shape)} has {prod(tensor.shape)} values, received {size}"
+        )
+
+
+def _from_json(data: list[Any]) -> npt.NDArray[np.uint8]:
+    """Numbers 0..255, in lists of any depth."""
+    try:
+        numbers = np.asarray(data)
+    except ValueError:
+        raise RequestError("the lists of a tensor have different lengths") from None
+    if numbers.dtype.kind not in "iu" or (numbers.size and not 0 <= numbers.min() <= numbers.max() <= 255):
+        raise RequestError("a UINT8 tensor has whole numbers from 0 to 255")
+    return numbers.astype(np.uint8).reshape(-1)

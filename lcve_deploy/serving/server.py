@@ -1,0 +1,191 @@
+"""The server as a whole: it loads its models, listens, looks at its folders, and ends when it has answered."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lcve_deploy.errors import ArtifactError, SessionError
+from lcve_deploy.serving.access import Access, read_tokens
+from lcve_deploy.serving.grpc_front import start_grpc
+from lcve_deploy.serving.http_front import http_app, metrics_app
+from lcve_deploy.serving.http_server import HttpServer
+from lcve_deploy.serving.metrics import Metrics
+from lcve_deploy.serving.registry import Registry
+from lcve_deploy.serving.service import Service
+from lcve_deploy.serving.settings import ServerSettings
+from lcve_deploy.serving.shared_memory import Regions
+from lcve_deploy.serving.tls import grpc_credentials, http_context
+
+__all__ = ["Ports", "serve"]
+
+_LOG = logging.getLogger(__name__)
+
+_STOPS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """Where a server listens; None where it does not."""
+
+    http: int | None
+    grpc: int | None
+    metrics: int | None
+
+
+def serve(settings: ServerSettings, started: Callable[[Ports], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then answer what was accepted, and return. SIGHUP loads all models again.
+
+    Args:
+        settings: all of it.
+        started: told once, when every model is loaded and every port listens.
+
+    Raises:
+        ArtifactError, SignatureError, SessionError, ParityError: a model cannot be loaded at the start.
+        RequestError: a port, token file or TLS file that cannot be used.
+        MissingDependencyError: something of the extra ``serve`` is not installed.
+    """
+    asyncio.run(_serve(settings, started))
+
+
+async def _serve(settings: ServerSettings, started: Callable[[Ports], None]) -> None:
+    asyncio.get_running_loop().set_exception_handler(_note_unforeseen)
+    access = Access(read_tokens(settings.token_file) if settings.token_file else None, settings.limits.rate)
+    metrics = Metrics()
+    workers = settings.batching.instances * len(settings.sources) * (settings.versions + 1)
+    with ThreadPoolExecutor(workers, thread_name_prefix="lcve-run") as threads:
+        registry = Registry(settings, threads, metrics)
+        service = Service(
+            registry=registry,
+            regions=Regions(allowed=settings.limits.shared_memory),
+            access=access,
+            metrics=metrics,
+            limits=settings.limits,
+        )
+        stop = _stop_event(registry)
+        try:
+            await registry.refresh()
+            _require_loaded(registry)
+            async with _listening(settings, service) as ports:
+                started(ports)
+                async with _polling(settings, service):
+                    await stop.wait()
+                await _finish(settings, service)
+        finally:
+            await registry.close()
+            service.regions.unregister()
+
+
+def _note_unforeseen(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What goes wrong outside any request goes to the log."""
+    _LOG.error(context["message"], extra={"error": str(context.get("exception"))}, exc_info=context.get("exception"))
+
+
+def _stop_event(registry: Registry) -> asyncio.Event:
+    """Set by SIGTERM and SIGINT; a second one ends the process at once."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    reloads = set[asyncio.Task[None]]()
+
+    def ask() -> None:
+        if stop.is_set():
+            signal.raise_signal(signal.SIGKILL)
+        stop.set()
+
+    def reload() -> None:
+        task = loop.create_task(_logged(registry, force=True))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    for number in _STOPS:
+        loop.add_signal_handler(number, ask)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    return stop
+
+
+def _require_loaded(registry: Registry) -> None:
+    """A server starts with all of its models, or not at all."""
+    for name in registry.names:
+        if registry.versions(name):
+            continue
+        failures = registry.failures(name)
+        if not failures:
+            raise ArtifactError(
+                f"the folder of the model {name} has neither a manifest.json nor a folder named by a version number",
+                hint="give the server/ of an artifact",
+            )
+        number = max(failures)
+        raise SessionError(f"the model {name}, version {number}, cannot be served: {failures[number]}")
+
+
+@contextlib.asynccontextmanager
+async def _listening(settings: ServerSettings, service: Service) -> AsyncIterator[Ports]:
+    """All ports, for as long as the block runs; then the connections are closed."""
+    context = http_context(settings.tls) if settings.tls else None
+    credentials = grpc_credentials(settings.tls) if settings.tls else None
+    limits, host = settings.limits, settings.host
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def listen(app: Any, port: int | None, tls: Any) -> int | None:
+            if port is None:
+                return None
+            server = HttpServer(app, connections=limits.connections, first_seconds=limits.read_seconds)
+            bound = await server.start(host, port, tls)
+            stack.push_async_callback(server.close)
+            stoppers.append(server.stop_listening)
+            return bound
+
+        stoppers: list[Callable[[], None]] = []
+        http = await listen(http_app(service), settings.http_port, context)
+        metrics = await listen(metrics_app(service), settings.metrics_port, None)
+        grpc = None
+        if settings.grpc_port is not None:
+            server, grpc = await start_grpc(service, host, settings.grpc_port, credentials)
+            stack.push_async_callback(server.stop, settings.grace)
+        yield Ports(http=http, grpc=grpc, metrics=metrics)
+        for stop_listening in stoppers:
+            stop_listening()
+
+
+@contextlib.asynccontextmanager
+async def _polling(settings: ServerSettings, service: Service) -> AsyncIterator[None]:
+    """Looks at the folders from time to time while the block runs."""
+    task = asyncio.create_task(_poll(settings, service)) if settings.poll else None
+    try:
+        yield
+    finally:
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def _poll(settings: ServerSettings, service: Service) -> None:
+    while True:
+        await asyncio.sleep(settings.poll)
+        await _logged(service.registry)
+
+
+async def _logged(registry: Registry, *, force: bool = False) -> None:
+    """Refresh; whatever goes wrong is logged, and what is served stays."""
+    task = asyncio.ensure_future(registry.refresh(force=force))
+    try:
+        await asyncio.wait([task])
+    finally:
+        task.cancel()
+    if not task.cancelled() and (error := task.exception()):
+        _LOG.error("folders not looked at", extra={"error": str(error)}, exc_info=error)
+
+
+async def _finish(settings: ServerSettings, service: Service) -> None:
+    """Not ready from now on; what was accepted is answered, for as long as the grace lasts."""
+    service.stopping = True
+    _LOG.info("stopping", extra={"pending": service.pending, "grace_seconds": settings.grace})
+    until = asyncio.get_running_loop().time() + settings.grace
+    while service.pending and asyncio.get_running_loop().time() < until:
+        await asyncio.sleep(0.02)
+    _LOG.info("stopped", extra={"unanswered": service.pending})

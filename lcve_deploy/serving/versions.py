@@ -1,0 +1,82 @@
+"""The versions of a model on disk."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lcve_deploy.artifact.digests import MANIFEST
+from lcve_deploy.artifact.manifest import manifest_digest
+from lcve_deploy.errors import RequestError
+from lcve_deploy.serving.settings import ModelSource
+
+__all__ = ["FolderVersion", "find_versions", "parse_source", "require_distinct"]
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_VERSION: Final = re.compile(r"[1-9][0-9]{0,8}")
+_SERVER: Final = "server"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderVersion:
+    """A server folder, and the digest of the manifest that was seen in it."""
+
+    number: int
+    folder: Path
+    digest: str
+
+
+def find_versions(folder: Path) -> dict[int, FolderVersion]:
+    """The versions of a model: 1 for a server folder, otherwise the folders in it that are named by numbers.
+
+    A folder without a manifest, or one that goes away while it is looked at, is passed over.
+    """
+    if (folder / MANIFEST).is_file():
+        places = {1: folder}
+    elif folder.is_dir():
+        places = {int(place.name): place for place in folder.iterdir() if _VERSION.fullmatch(place.name)}
+    else:
+        places = {}
+    found = {}
+    for number, place in places.items():
+        try:
+            found[number] = FolderVersion(number=number, folder=place, digest=manifest_digest(place))
+        except OSError:
+            continue
+    return found
+
+
+def parse_source(text: str) -> ModelSource:
+    """Read ``NAME=DIR`` or ``DIR``; the name is then the folder's, or its parent's where that is called ``server``.
+
+    Raises:
+        RequestError: a name that cannot stand in an address.
+    """
+    name, equals, place = text.partition("=")
+    folder = Path(place if equals else text)
+    if not equals:
+        shown = folder.resolve()
+        name = shown.parent.name if shown.name == _SERVER else shown.name
+    if not _NAME.fullmatch(name):
+        raise RequestError(
+            f"a model's name has letters, digits, dots, dashes and underscores, received {name!r}",
+            hint=f"name it: NAME={folder}",
+        )
+    return ModelSource(name=name, folder=folder)
+
+
+def require_distinct(sources: Iterable[ModelSource]) -> tuple[ModelSource, ...]:
+    """The models, once it is certain that no two have one name.
+
+    Raises:
+        RequestError: two have.
+    """
+    sources, names = tuple(sources), set[str]()
+    for source in sources:
+        if source.name in names:
+            raise RequestError(f"two models are called {source.name}", hint=f"name one: NAME={source.folder}")
+        names.add(source.name)
+    return sources
