@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lcve_deploy import Client, SecurityKey, read_clip_file
+from lcve_deploy import Client, RemoteOptions, SecurityKey, read_clip_file
 from lcve_deploy.clips import Views
 from lcve_deploy.errors import MismatchError, SessionError, VideoError, WriteError
 from lcve_deploy.verbs.batch import ClusterOptions, Job, find_videos, run_batch
@@ -297,6 +297,48 @@ def test_logits_are_those_of_lcve_run(workshop: Workshop) -> None:
     assert len(row["classes"]) == len(row["probabilities"]) == 2
 
 
+@pytest.fixture
+def server(workshop: Workshop) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """``lcve serve`` with the artifact, and the address of its model."""
+    ports = [word for name in ("http", "grpc", "metrics") for word in (f"--{name}-port", "0")]
+    command = ["serve", f"model={workshop.service / 'server'}", *ports, "--json"]
+    with subprocess.Popen(
+        [*batching.LCVE, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        yield f"grpc://127.0.0.1:{json.loads(process.stdout.readline())['grpc']}/model", process
+        process.terminate()
+
+
+def test_a_server_answers_as_an_engine_does(
+    workshop: Workshop, server: tuple[str, subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, process = server
+    views = {"views": Views(temporal=2, spatial=1), "logits": True}
+    workshop.run("engine.parquet", **views)
+    client = workshop.service / "client"
+    workshop.run("server.parquet", artifact=None, client=client, server=address, **views)
+    rows, expected = (_rows(workshop.folder / f"{name}.parquet") for name in ("server", "engine"))
+    for row, other in zip(rows, expected, strict=True):
+        assert (row["path"], row["classes"], row["error"]) == (other["path"], other["classes"], other["error"])
+        if row["error"] is None:
+            np.testing.assert_allclose(row["logits"], other["logits"], atol=1e-5)
+
+    answer = Worker._predicted
+
+    def ends_after_one(worker: Worker, path: Path, ask: Any) -> dict[str, Any]:
+        if path.name != "00.mp4":
+            process.kill()
+            process.wait()
+        return answer(worker, path, ask)
+
+    about = {"artifact": None, "client": client, "server": address, "remote": RemoteOptions(deadline=3, retries=0)}
+    monkeypatch.setattr(Worker, "_predicted", ends_after_one)
+    with pytest.raises(SessionError):
+        workshop.run("lost.parquet", **about)
+    assert [path.name for path in (workshop.folder / ".lost.parquet.part/rows").iterdir()] == ["0.json"]
+
+
 def test_a_row_that_is_done_is_not_done_again(workshop: Workshop) -> None:
     identity = workshop.job().identity(workshop.job().open_client().settings, workshop.videos)
     with open_stage(workshop.folder / "table.parquet", identity) as stage:
@@ -362,12 +404,16 @@ def test_videos_are_files_folders_and_lists(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_options_that_mean_nothing_are_refused(exported: Path, key_file: Path, tmp_path: Path) -> None:
-    both = ("--artifact", exported, "--client", exported / "client")
-    cases = {
+    client, server = ("--client", exported / "client"), ("--server", "grpc://localhost:1/model")
+    cases: dict[tuple[object, ...], str] = {
         (): "one of --artifact and --client is needed",
-        both: "one of --artifact and --client is needed",
-        ("--client", exported / "client"): "add --encrypt-only",
-        ("--artifact", exported, "--encrypt-only", "--top", 3): "--top has no effect with --encrypt-only",
+        ("--artifact", exported, *client): "one of --artifact and --client is needed",
+        client: "one of --server and --encrypt-only",
+        (*client, *server, "--encrypt-only"): "one of --server and --encrypt-only",
+        ("--artifact", exported, *server): "--server needs --client",
+        (*client, *server, "--threads", 1): "--threads: for an artifact on this machine",
+        ("--artifact", exported, "--deadline", 1): "--deadline: for --server",
+        ("--artifact", exported, "--encrypt-only", "--top", 3): "--top: nothing runs with --encrypt-only",
         ("--artifact", tmp_path): "",
     }
     for given, said in cases.items():

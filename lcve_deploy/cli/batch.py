@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import time
@@ -9,21 +10,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-from click.core import ParameterSource
 
 from lcve_deploy.cli.options import (
+    REMOTE,
+    SESSION,
     AnyPath,
     as_json,
     key_option,
+    remote_options,
+    require_unused,
     sampling_options,
     session_options,
     signed_by_option,
+    to_remote_options,
     to_session_options,
     views_option,
 )
 from lcve_deploy.cli.show import print_json
 
 if TYPE_CHECKING:
+    from lcve_deploy.remote import RemoteOptions
     from lcve_deploy.verbs.batch import BatchResult, ClusterOptions, Job, Tally
 
 __all__ = ["command"]
@@ -34,7 +40,8 @@ _SECONDS_BETWEEN: Final = 10.0
 @click.command()
 @click.argument("videos", nargs=-1, required=True)
 @click.option("--artifact", type=AnyPath, help="Folder with server/ and client/.")
-@click.option("--client", "client_folder", type=AnyPath, help="client/ alone, for --encrypt-only.")
+@click.option("--client", "client_folder", type=AnyPath, help="client/ alone, for --server and --encrypt-only.")
+@click.option("--server", help="Address of a model at a server, such as grpc://host:8001/model: it runs the clips.")
 @key_option
 @click.option(
     "-o", "--output", type=AnyPath, required=True, help="Table to write, .parquet; with --encrypt-only, a folder."
@@ -45,6 +52,7 @@ _SECONDS_BETWEEN: Final = 10.0
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes of every row.")
 @click.option("--logits", is_flag=True, help="Add the logits of every view, in the plain order.")
 @session_options
+@remote_options
 @click.option("--workers", type=click.IntRange(min=1), help="Videos at a time.  [default: half of the CPUs]")
 @click.option("--gpus", type=click.FloatRange(min=0), default=0, help="GPUs of each worker, or a part of one.")
 @click.option("--ray-address", help="Ray cluster to work on.  [default: one on this machine, for this command]")
@@ -60,7 +68,8 @@ def command(videos: tuple[str, ...], output: Path, strict: bool, as_json: bool, 
 
     Killed at any time, the same command goes on where it was; rows that are done wait in .OUTPUT.part until
     the output appears, whole. On a cluster (--ray-address) all machines need the videos, the artifact, the key file
-    and the output at the same paths. The key itself is never handed to Ray.
+    and the output at the same paths. The key itself is never handed to Ray, and a token (LCVE_TOKEN) neither: on a
+    cluster, use --token-file.
     """
     from lcve_deploy.verbs.batch import find_videos, run_batch
 
@@ -77,42 +86,47 @@ def _to_job(given: dict[str, Any]) -> Job:
     from lcve_deploy.preprocess import Sampling
     from lcve_deploy.verbs.batch import Job
 
-    artifact, client = given["artifact"], given["client_folder"]
-    if (artifact is None) == (client is None):
-        raise click.UsageError("one of --artifact and --client is needed, and not both")
-    if client is not None and not given["encrypt_only"]:
-        raise click.UsageError("--client alone encrypts: add --encrypt-only, or pass --artifact to run it")
-    if given["encrypt_only"]:
-        _refuse_what_has_no_effect()
+    _check_choice(given)
     session = to_session_options(given)
-    signed_by = _pin(session["signed_by"], client)
+    artifact, client = given["artifact"], given["client_folder"]
     return Job(
         key_file=_absolute(given["key_file"]),
         artifact=_absolute(artifact) if artifact else None,
         client=_absolute(client) if client else None,
         sampling=Sampling(given["sampling"]) if given["sampling"] else None,
-        signed_by=signed_by,
+        remote=_remote(given),
+        signed_by=session["signed_by"] if artifact else None,
         **{name: session[name] for name in ("engine", "provider", "provider_options")},
-        **{name: given[name] for name in ("encrypt_only", "views", "stride", "top", "logits")},
+        **{name: given[name] for name in ("encrypt_only", "server", "views", "stride", "top", "logits")},
     )
 
 
-def _pin(signed_by: Any, client: Path | None) -> Any:
-    """The pin, where there is a manifest to check; one of the environment is for commands that have one."""
-    if client is not None and _typed("signed_by"):
-        raise click.UsageError("--signed-by checks server/, which --client does not have")
-    return None if client is not None else signed_by
+def _check_choice(given: dict[str, Any]) -> None:
+    """Where clips go to, and what has no effect there."""
+    artifact, client, server, encrypt = (given[n] for n in ("artifact", "client_folder", "server", "encrypt_only"))
+    if (artifact is None) == (client is None):
+        raise click.UsageError("one of --artifact and --client is needed, and not both")
+    if client is not None and encrypt == (server is not None):
+        raise click.UsageError("--client is for one of --server and --encrypt-only")
+    if server is not None and client is None:
+        raise click.UsageError("--server needs --client, and no --artifact")
+    if server is None:
+        require_unused(REMOTE, "for --server")
+    else:
+        require_unused(SESSION, "for an artifact on this machine, and --server is given")
+    if encrypt:
+        engine = (name for name in SESSION if name != "signed_by")
+        require_unused(("top", "logits", *engine), "nothing runs with --encrypt-only")
+    if client is not None:
+        require_unused(("signed_by",), "checks server/ of an artifact, and --client is given")
 
 
-def _refuse_what_has_no_effect() -> None:
-    useless = ("top", "logits", "engine", "provider", "provider_option", "threads")
-    named = [f"--{name.replace('_', '-')}" for name in useless if _typed(name)]
-    if named:
-        raise click.UsageError(f"{', '.join(named)} has no effect with --encrypt-only")
-
-
-def _typed(name: str) -> bool:
-    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
+def _remote(given: dict[str, Any]) -> RemoteOptions:
+    """Workers may have another current folder, so paths are absolute."""
+    options = to_remote_options(given)
+    names = ("token_file", "tls_ca", "tls_cert", "tls_key")
+    paths: dict[str, Any] = {name: _absolute(getattr(options, name)) for name in names if getattr(options, name)}
+    return dataclasses.replace(options, **paths)
 
 
 def _absolute(path: Path) -> Path:

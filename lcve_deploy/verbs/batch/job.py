@@ -14,6 +14,7 @@ from lcve_deploy.client import Client
 from lcve_deploy.clips import Views
 from lcve_deploy.key import SecurityKey
 from lcve_deploy.preprocess import Preprocess, Sampling
+from lcve_deploy.remote import RemoteOptions
 from lcve_deploy.verbs.batch.videos import Video
 from lcve_deploy.verbs.verify import paired_client
 
@@ -29,6 +30,8 @@ class Job:
         artifact: folder with ``server/`` and ``client/``; None where there is ``client`` alone.
         client: folder with ``client.json``, in place of an artifact.
         encrypt_only: write encrypted clips, and run nothing.
+        server: address of the model at a server, which answers in place of an engine; with ``client``.
+        remote: how it is asked.
         views: of every video.
         sampling, stride: in place of the artifact's own.
         top: classes of every row.
@@ -37,13 +40,15 @@ class Job:
         signed_by: the owner's public key, where it is pinned.
 
     Raises:
-        ValueError: neither an artifact nor a client folder, or both.
+        ValueError: neither an artifact nor a client folder, or both; or nothing that would answer its clips.
     """
 
     key_file: Path
     artifact: Path | None = None
     client: Path | None = None
     encrypt_only: bool = False
+    server: str | None = None
+    remote: RemoteOptions = field(default_factory=RemoteOptions)
     views: Views = field(default_factory=Views)
     sampling: Sampling | None = None
     stride: int | None = None
@@ -57,6 +62,10 @@ class Job:
     def __post_init__(self) -> None:
         if (self.artifact is None) == (self.client is None):
             raise ValueError("expected an artifact or a client folder, and not both")
+        if self.client is not None and not self.encrypt_only and self.server is None:
+            raise ValueError("expected a server beside a client folder, or encrypt_only")
+        if self.server is not None and (self.encrypt_only or self.client is None):
+            raise ValueError("expected a client folder beside a server, and not encrypt_only")
 
     def open_client(self) -> Client:
         """The key holder's side, with the key of the key file.
@@ -93,4 +102,5 @@ class Job:
     def _answers(self) -> dict[str, Any]:
         """What the rows of a table hang on, beside the artifact."""
         names = ("top", "logits", "engine", "provider")
-        return {**{name: getattr(self, name) for name in names}, "provider options": dict(self.provider_options)}
+        more = {"provider options": dict(self.provider_options), "at a server": self.server is not None}
+        return {**{name: getattr(self, name) for name in names}, **more}

@@ -6,6 +6,8 @@ import hashlib
 import os
 import time
 import warnings
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,23 +16,34 @@ import numpy as np
 from lcve_deploy.clipfile import write_clip_file
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.crashes import leave_no_core
-from lcve_deploy.errors import LcveError, WriteError
+from lcve_deploy.errors import (
+    DeadlineError,
+    DeniedError,
+    LcveError,
+    MismatchError,
+    RequestError,
+    UnavailableError,
+    WriteError,
+)
 from lcve_deploy.key import KeyFileWarning
 from lcve_deploy.verbs.batch.job import Job
 from lcve_deploy.verbs.batch.stage import MOST_ATTEMPTS, Stage
 from lcve_deploy.video import VideoClips
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import pyarrow
-
-    from lcve_deploy.runtime import Session
 
 __all__ = ["Worker"]
 
 _LOST: Final = (
     f"its worker was lost or failed in each of {MOST_ATTEMPTS} attempts: killed, for want of memory perhaps, or crashed"
 )
+
+_OF_EVERY_ROW: Final = (WriteError, MismatchError, DeniedError, UnavailableError, DeadlineError, RequestError)
+"""Errors that are not of one video: the output's disk, or the server. The batch stops, and can go on later."""
+
+Answers = Callable[[Iterable[EncryptedClip]], Iterable[Any]]
+"""From encrypted clips to their logits ``[1, classes]``, in order."""
 
 
 class Worker:
@@ -69,15 +82,22 @@ class Worker:
         try:
             self._client = self._job.open_client()
             self._preprocess = self._job.preprocess(self._client.settings)
-            self._session = None if self._job.encrypt_only else self._open_session(threads)
+            self._ask = None if self._job.encrypt_only else self._open_model(threads)
         except (LcveError, OSError) as error:
             self._refusal = _one_line(error)
 
-    def _open_session(self, threads: int | None) -> Session:
+    def _open_model(self, threads: int | None) -> Answers:
+        """An engine on this machine, or a server that is there."""
+        job = self._job
+        if job.server is not None:
+            from lcve_deploy.remote import RemoteSession
+
+            remote = RemoteSession(job.server, self._client.settings.binding, job.remote)
+            remote.connect()
+            return remote.map
         from lcve_deploy.runtime import open_session
 
-        job = self._job
-        return open_session(
+        session = open_session(
             Path(str(job.artifact)) / "server",
             engine=job.engine,
             provider=job.provider,
@@ -85,6 +105,7 @@ class Worker:
             threads=threads,
             signed_by=job.signed_by,
         )
+        return partial(map, session.run)
 
     def _answer(self, row: int, path: bytes, clip: str) -> dict[str, Any]:
         """Make a row, unless another attempt has; ``problem`` is for what would befall every row."""
@@ -94,7 +115,7 @@ class Worker:
             if not self._stage.is_done(row):
                 self._stage.write(row, self._make(row, Path(os.fsdecode(path)), clip))
             failed = self._stage.read(row)["error"] is not None
-        except OSError as error:  # the stage cannot be read or written; WriteError is one
+        except (*_OF_EVERY_ROW, OSError) as error:  # OSError: the stage cannot be read or written
             return {"row": row, "failed": True, "problem": _one_line(error)}
         return {"row": row, "failed": failed, "problem": None}
 
@@ -102,8 +123,8 @@ class Worker:
         started, fields, error = time.monotonic(), dict[str, Any](), None
         if self._stage.begin(row):
             try:
-                fields = self._encrypted(path, clip) if self._session is None else self._predicted(path)
-            except WriteError:  # not of this video
+                fields = self._encrypted(path, clip) if self._ask is None else self._predicted(path, self._ask)
+            except _OF_EVERY_ROW:
                 raise
             except (LcveError, OSError, MemoryError) as reason:
                 error = _one_line(reason)
@@ -122,21 +143,18 @@ class Worker:
         with target.open("rb") as file:
             return {"clip": clip, "digest": hashlib.file_digest(file, "sha256").hexdigest()}
 
-    def _predicted(self, path: Path) -> dict[str, Any]:
-        encrypted = self._client.encrypt(self._read(path).clip)
-        logits = self._client.plain_order(self._run(encrypted))
+    def _predicted(self, path: Path, ask: Answers) -> dict[str, Any]:
+        """One view at a time: many views of a large model would fill the memory."""
+        clip = self._client.encrypt(self._read(path).clip)
+        parts = (clip.values[view : view + 1] for view in range(len(clip.values)))
+        answers = ask(EncryptedClip(values=part, binding=clip.binding) for part in parts)
+        logits = self._client.plain_order(np.concatenate(list(answers)))
         best = self._client.predict(logits, top=self._job.top)
         return {
             "classes": [prediction.name for prediction in best],
             "probabilities": [prediction.probability for prediction in best],
             **({"logits": logits.tolist()} if self._job.logits else {}),
         }
-
-    def _run(self, clip: EncryptedClip) -> npt.NDArray[np.float32]:
-        """Logits ``[views, classes]``, one view at a time: many views of a large model would fill the memory."""
-        session: Any = self._session
-        parts = [clip.values[view : view + 1] for view in range(len(clip.values))]
-        return np.concatenate([session.run(EncryptedClip(values=part, binding=clip.binding)) for part in parts])
 
 
 def _one_line(error: BaseException) -> str:
