@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ _LONGEST_TEMPORARY: Final = 30
 """Characters of a folder for temporary files: Ray makes sockets deep inside, whose paths are at most 107 long."""
 _STORE_BYTES: Final = 2**27
 _THREADS: Final = 2
+_SECONDS_TO_ANSWER: Final = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +111,23 @@ def _started(ray: Any, options: ClusterOptions, session: Path) -> Iterator[Share
 
 @contextlib.contextmanager
 def _joined(ray: Any, options: ClusterOptions) -> Iterator[Share]:
+    _require_there(str(options.address))
     _init(ray, address=options.address)
     try:
         yield options.share(int(ray.cluster_resources().get("CPU", 1)))
     finally:
         ray.shutdown()
+
+
+def _require_there(address: str) -> None:
+    """Ray would try for minutes. What is no host with a port, such as ``auto``, is left to Ray."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_ANSWER).close()
+    except (OSError, OverflowError) as error:
+        raise SessionError(f"there is no Ray cluster at {address}: {error}", hint="check --ray-address") from None
 
 
 def _init(ray: Any, **how: Any) -> None:
