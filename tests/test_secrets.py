@@ -477,7 +477,7 @@ def test_a_process_with_a_key_may_leave_no_core(house: House, tmp_path: Path) ->
         assert int((about / "coredump_filter").read_text(), 16) == 0
 
 
-UNPROTECTED = "main._leave_no_core = lambda: open('/proc/self/coredump_filter', 'w').write('0x33')"
+UNPROTECTED = "main.leave_no_core = lambda: open('/proc/self/coredump_filter', 'w').write('0x33')"
 
 
 def _allow_cores() -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import os
 import signal
 import warnings
-from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NoReturn
 
 import click
 
+from lcve_deploy.crashes import leave_no_core
 from lcve_deploy.errors import LcveError
 
 __all__ = ["export_alone", "lcve"]
@@ -26,6 +24,7 @@ _COMMANDS: Final = (
     "decrypt",
     "run",
     "watch",
+    "batch",
     "read",
     "verify",
     "rotate",
@@ -39,6 +38,7 @@ _COMMANDS: Final = (
 _EXTRAS: Final = {
     **dict.fromkeys(("torch", "onnx", "onnx_ir"), "export,cpu"),
     **dict.fromkeys(("scipy", "skimage", "jinja2", "av"), "audit"),
+    **dict.fromkeys(("ray", "pyarrow"), "batch"),
 }
 """The extras that bring a module."""
 
@@ -79,7 +79,7 @@ def export_alone() -> None:
 
 def guarded(work: Any) -> Any:
     """Run a command; print what goes wrong on purpose as an error and a hint, and exit with 1."""
-    _leave_no_core()
+    leave_no_core()
     signal.signal(signal.SIGTERM, _terminated)
     warnings.showwarning = _show_warning
     try:
@@ -92,21 +92,6 @@ def guarded(work: Any) -> Any:
         _fail(f"this needs {error.name}, which is not installed", f"pip install 'lcve-deploy[{_EXTRAS[error.name]}]'")
     except OSError as error:
         _fail(f"{error.strerror}: {error.filename}" if error.filename else str(error), "")
-
-
-def _leave_no_core() -> None:
-    """A crash writes no memory to disk: a core file would hold the key.
-
-    The limit is for files that the kernel writes. A program that collects cores may overlook it, so on Linux it gets
-    no memory either, only registers. PR_SET_DUMPABLE would keep those too, but also debuggers, profilers and /proc
-    from the user himself, at the operator as well, where there is no key.
-    """
-    if os.name == "posix":
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    with contextlib.suppress(OSError):  # another system than Linux, or a /proc that cannot be written
-        Path("/proc/self/coredump_filter").write_text("0", encoding="ascii")
 
 
 def _fail(message: str, hint: str) -> NoReturn:

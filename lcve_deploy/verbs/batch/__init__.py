@@ -1,0 +1,12 @@
+"""Many videos to one table, or to encrypted clips, on Ray Data. Killed at any time, it goes on where it was.
+
+A worker is told where the key file is, and reads it itself: no key, no order and no plain frame is handed to Ray,
+which copies what it is handed into its store, to disk and to other machines.
+"""
+
+from lcve_deploy.verbs.batch.cluster import ClusterOptions
+from lcve_deploy.verbs.batch.job import Job
+from lcve_deploy.verbs.batch.running import BatchResult, Tally, run_batch
+from lcve_deploy.verbs.batch.videos import find_videos
+
+__all__ = ["BatchResult", "ClusterOptions", "Job", "Tally", "find_videos", "run_batch"]

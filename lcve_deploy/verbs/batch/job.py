@@ -1,0 +1,106 @@
+"""What a batch is to do: the same for all of its workers."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lcve_deploy.artifact import ClientSettings, PublicKey
+from lcve_deploy.client import Client
+from lcve_deploy.clips import Views
+from lcve_deploy.key import SecurityKey
+from lcve_deploy.preprocess import Preprocess, Sampling
+from lcve_deploy.remote import RemoteOptions
+from lcve_deploy.verbs.batch.videos import Video
+from lcve_deploy.verbs.verify import paired_client
+
+__all__ = ["Job"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything that a worker is told: choices and absolute paths, which all machines must share. No secret.
+
+    Args:
+        key_file: path of the key; every worker reads it.
+        artifact: folder with ``server/`` and ``client/``; None where there is ``client`` alone.
+        client: folder with ``client.json``, in place of an artifact.
+        encrypt_only: write encrypted clips, and run nothing.
+        server: address of the model at a server, which answers in place of an engine; with ``client``.
+        remote: how it is asked.
+        views: of every video.
+        sampling, stride: in place of the artifact's own.
+        top: classes of every row.
+        logits: add the logits, in the plain order.
+        engine, provider, provider_options: as of ``open_session``.
+        signed_by: the owner's public key, where it is pinned.
+
+    Raises:
+        ValueError: neither an artifact nor a client folder, or both; or nothing that would answer its clips.
+    """
+
+    key_file: Path
+    artifact: Path | None = None
+    client: Path | None = None
+    encrypt_only: bool = False
+    server: str | None = None
+    remote: RemoteOptions = field(default_factory=RemoteOptions)
+    views: Views = field(default_factory=Views)
+    sampling: Sampling | None = None
+    stride: int | None = None
+    top: int = 5
+    logits: bool = False
+    engine: str | None = None
+    provider: str = "cpu"
+    provider_options: Mapping[str, str] = field(default_factory=dict)
+    signed_by: PublicKey | None = None
+
+    def __post_init__(self) -> None:
+        if (self.artifact is None) == (self.client is None):
+            raise ValueError("expected an artifact or a client folder, and not both")
+        if self.client is not None and not self.encrypt_only and self.server is None:
+            raise ValueError("expected a server beside a client folder, or encrypt_only")
+        if self.server is not None and (self.encrypt_only or self.client is None):
+            raise ValueError("expected a client folder beside a server, and not encrypt_only")
+
+    def open_client(self) -> Client:
+        """The key holder's side, with the key of the key file.
+
+        Raises:
+            KeyFileError, ArtifactError, MismatchError, SignatureError: what does not hold, or not together.
+        """
+        key = SecurityKey.read(self.key_file)
+        if self.artifact is not None:
+            return paired_client(self.artifact, key, self.signed_by)
+        return Client.open(str(self.client), key)
+
+    def preprocess(self, settings: ClientSettings) -> Preprocess:
+        """The artifact's own preprocessing, with what was asked for instead."""
+        own = settings.preprocess
+        return dataclasses.replace(own, sampling=self.sampling or own.sampling, stride=self.stride or own.stride)
+
+    def identity(self, settings: ClientSettings, videos: Sequence[Video]) -> dict[str, Any]:
+        """What must be the same for a batch to go on where it was; how many work on it, and where, may change."""
+        preprocess, paths = self.preprocess(settings), "\0".join(video.path for video in videos)
+        return {
+            "work": "encrypt" if self.encrypt_only else "predict",
+            "key_id": settings.binding.key_id,
+            "salt": settings.binding.salt,
+            "manifest": settings.manifest_sha256,
+            "views": str(self.views),
+            "sampling": str(preprocess.sampling),
+            "stride": preprocess.stride,
+            **({} if self.encrypt_only else self._answers()),
+            "videos": len(videos),
+            "list of videos": hashlib.sha256(paths.encode(errors="surrogateescape")).hexdigest(),
+        }
+
+    def _answers(self) -> dict[str, Any]:
+        """What the rows of a table hang on, beside the artifact."""
+        names = ("top", "logits", "engine", "provider")
+        more = {"provider options": dict(self.provider_options), "at a server": self.server is not None}
+        return {**{name: getattr(self, name) for name in names}, **more}

@@ -1,0 +1,64 @@
+"""The table of a batch: rows of the stage to one Parquet file, in the order of the videos."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from lcve_deploy.verbs.batch.job import Job
+from lcve_deploy.verbs.batch.stage import Stage
+from lcve_deploy.verbs.batch.videos import Video
+
+if TYPE_CHECKING:
+    import pyarrow
+
+__all__ = ["columns", "write_table"]
+
+_ROWS_AT_ONCE: Final = 1024
+
+_PREDICTED: Final = {"classes": "list of string", "probabilities": "list of double"}
+_LOGITS: Final = {"logits": "list of list of float"}
+_ENCRYPTED: Final = {"clip": "string", "digest": "string"}
+_SHARED: Final = {"error": "string", "seconds": "double"}
+
+
+def columns(job: Job) -> dict[str, str]:
+    """Columns and types of the table of a job."""
+    own = _ENCRYPTED if job.encrypt_only else {**_PREDICTED, **(_LOGITS if job.logits else {})}
+    return {"path": "string", "views": "string", **own, **_SHARED}
+
+
+def write_table(file: IO[bytes], stage: Stage, videos: Sequence[Video], job: Job) -> None:
+    """Write all rows; a part of them is in memory at a time.
+
+    Args:
+        file: to write into.
+        stage: with a result for every row.
+        videos: in order.
+        job: says which columns.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    schema = _schema(job)
+    with pyarrow.parquet.ParquetWriter(file, schema) as writer:
+        for start in range(0, len(videos), _ROWS_AT_ONCE):
+            rows = [_row(stage, video, job) for video in videos[start : start + _ROWS_AT_ONCE]]
+            writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
+
+
+def _row(stage: Stage, video: Video, job: Job) -> dict[str, Any]:
+    path = os.fsencode(video.given).decode(errors="backslashreplace")
+    return {"path": path, "views": str(job.views), **stage.read(video.row)}
+
+
+def _schema(job: Job) -> pyarrow.Schema:
+    import pyarrow
+
+    kinds = {"string": pyarrow.string(), "double": pyarrow.float64(), "float": pyarrow.float32()}
+
+    def kind(text: str) -> Any:
+        return pyarrow.list_(kind(text[8:])) if text.startswith("list of ") else kinds[text]
+
+    return pyarrow.schema([(name, kind(text)) for name, text in columns(job).items()])

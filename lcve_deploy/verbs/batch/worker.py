@@ -1,0 +1,167 @@
+"""One worker of a batch: it holds the key and an engine, and makes the rows that it is named."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from lcve_deploy.clipfile import write_clip_file
+from lcve_deploy.clips import EncryptedClip
+from lcve_deploy.crashes import leave_no_core
+from lcve_deploy.errors import (
+    DeadlineError,
+    DeniedError,
+    LcveError,
+    MismatchError,
+    RequestError,
+    UnavailableError,
+    WriteError,
+)
+from lcve_deploy.key import KeyFileWarning
+from lcve_deploy.verbs.batch.job import Job
+from lcve_deploy.verbs.batch.stage import MOST_ATTEMPTS, Stage
+from lcve_deploy.video import VideoClips
+
+if TYPE_CHECKING:
+    import pyarrow
+
+__all__ = ["Worker"]
+
+_LOST: Final = (
+    f"its worker was lost or failed in each of {MOST_ATTEMPTS} attempts: killed, for want of memory perhaps, or crashed"
+)
+
+_OF_EVERY_ROW: Final = (WriteError, MismatchError, DeniedError, UnavailableError, DeadlineError, RequestError)
+"""Errors that are not of one video: the output's disk, or the server. The batch stops, and can go on later."""
+
+Answers = Callable[[Iterable[EncryptedClip]], Iterable[Any]]
+"""From encrypted clips to their logits ``[1, classes]``, in order."""
+
+
+class Worker:
+    """An actor of Ray Data. Its results go to the stage; Ray sees numbers of rows, paths and texts of errors.
+
+    Args:
+        job: what to do.
+        stage: where results go.
+        threads: of one inference on a CPU.
+    """
+
+    def __init__(self, job: Job, stage: Stage, threads: int | None) -> None:
+        leave_no_core()
+        self._job, self._stage, self._refusal = job, stage, ""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", KeyFileWarning)  # whoever gave the command has been warned
+            self._open(threads)
+
+    def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:
+        """Make rows.
+
+        Args:
+            batch: columns ``row``, ``path`` (bytes) and ``clip``.
+
+        Returns:
+            Columns ``row``, ``failed`` (has an error of its own) and ``problem``: why the whole batch must stop.
+        """
+        import pyarrow
+
+        answers = [self._answer(**fields) for fields in batch.to_pylist()]
+        schema = {"row": pyarrow.int64(), "failed": pyarrow.bool_(), "problem": pyarrow.string()}
+        return pyarrow.Table.from_pylist(answers, schema=pyarrow.schema(list(schema.items())))
+
+    def _open(self, threads: int | None) -> None:
+        """Open both sides. A refusal is kept and told: an error here would end an actor, without its hint."""
+        try:
+            self._client = self._job.open_client()
+            self._preprocess = self._job.preprocess(self._client.settings)
+            self._ask = None if self._job.encrypt_only else self._open_model(threads)
+        except (LcveError, OSError) as error:
+            self._refusal = _one_line(error)
+
+    def _open_model(self, threads: int | None) -> Answers:
+        """An engine on this machine, or a server that is there."""
+        job = self._job
+        if job.server is not None:
+            from lcve_deploy.remote import RemoteSession
+
+            remote = RemoteSession(job.server, self._client.settings.binding, job.remote)
+            remote.connect()
+            return remote.map
+        from lcve_deploy.runtime import open_session
+
+        session = open_session(
+            Path(str(job.artifact)) / "server",
+            engine=job.engine,
+            provider=job.provider,
+            provider_options=job.provider_options,
+            threads=threads,
+            signed_by=job.signed_by,
+        )
+        return partial(map, session.run)
+
+    def _answer(self, row: int, path: bytes, clip: str) -> dict[str, Any]:
+        """Make a row, unless another attempt has; ``problem`` is for what would befall every row."""
+        if self._refusal:
+            return {"row": row, "failed": True, "problem": self._refusal}
+        try:
+            if not self._stage.is_done(row):
+                self._stage.write(row, self._make(row, Path(os.fsdecode(path)), clip))
+            failed = self._stage.read(row)["error"] is not None
+        except (*_OF_EVERY_ROW, OSError) as error:  # OSError: the stage cannot be read or written
+            return {"row": row, "failed": True, "problem": _one_line(error)}
+        return {"row": row, "failed": failed, "problem": None}
+
+    def _make(self, row: int, path: Path, clip: str) -> dict[str, Any]:
+        started, fields, error = time.monotonic(), dict[str, Any](), None
+        if self._stage.begin(row):
+            try:
+                fields = self._encrypted(path, clip) if self._ask is None else self._predicted(path, self._ask)
+            except _OF_EVERY_ROW:
+                raise
+            except (LcveError, OSError, MemoryError) as reason:
+                error = _one_line(reason)
+        else:
+            error = _LOST
+        return {**fields, "error": error, "seconds": time.monotonic() - started}
+
+    def _read(self, path: Path) -> VideoClips:
+        return self._client.read_video(path, views=self._job.views, preprocess=self._preprocess)
+
+    def _encrypted(self, path: Path, clip: str) -> dict[str, Any]:
+        """Write an encrypted clip; one that a lost attempt has left is made again."""
+        target = self._stage.clips / clip
+        target.unlink(missing_ok=True)
+        write_clip_file(target, self._client.encrypt_video(self._read(path)))
+        with target.open("rb") as file:
+            return {"clip": clip, "digest": hashlib.file_digest(file, "sha256").hexdigest()}
+
+    def _predicted(self, path: Path, ask: Answers) -> dict[str, Any]:
+        """One view at a time: many views of a large model would fill the memory."""
+        clip = self._client.encrypt(self._read(path).clip)
+        parts = (clip.values[view : view + 1] for view in range(len(clip.values)))
+        answers = ask(EncryptedClip(values=part, binding=clip.binding) for part in parts)
+        logits = self._client.plain_order(np.concatenate(list(answers)))
+        best = self._client.predict(logits, top=self._job.top)
+        return {
+            "classes": [prediction.name for prediction in best],
+            "probabilities": [prediction.probability for prediction in best],
+            **({"logits": logits.tolist()} if self._job.logits else {}),
+        }
+
+
+def _one_line(error: BaseException) -> str:
+    """What an error says, as one line with its hint."""
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    else:
+        text = str(error) or type(error).__name__
+    hint = getattr(error, "hint", "")
+    return " ".join(f"{text}; {hint}".split() if hint else text.split())

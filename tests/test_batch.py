@@ -1,0 +1,457 @@
+"""Batches: one row a video, whoever is killed; and no key in what Ray keeps."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lcve_deploy import Client, RemoteOptions, SecurityKey, read_clip_file
+from lcve_deploy.clips import Views
+from lcve_deploy.errors import MismatchError, SessionError, VideoError, WriteError
+from lcve_deploy.verbs.batch import ClusterOptions, Job, find_videos, run_batch
+from lcve_deploy.verbs.batch import running as running_module
+from lcve_deploy.verbs.batch.cluster import Share
+from lcve_deploy.verbs.batch.stage import MOST_ATTEMPTS, open_stage
+from lcve_deploy.verbs.batch.worker import Worker
+from lcve_deploy.video import write_video
+
+from .conftest import GEOMETRY, ORACLES, run_error, run_lcve, run_ok
+from .planting import Planted, files_under
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+import batching
+
+TINY = ORACLES["v1_model_args"]
+GOOD = 20
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+# Loaded by every Python that finds it: some videos kill who looks at them, and the others take a while.
+SITE = """
+import os, pathlib, signal, time
+exists = pathlib.Path.exists
+def watched(self, *how, **more):
+    if self.name.startswith("poison"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if self.suffix == ".mp4":
+        time.sleep(0.15)
+    if self.name.startswith("odd"):
+        raise ZeroDivisionError("nobody foresaw this")
+    return exists(self, *how, **more)
+pathlib.Path.exists = watched
+"""
+
+
+def _video(path: Path, seed: int) -> None:
+    frames = np.random.default_rng(seed).integers(0, 256, (12, 6, 8, 3), dtype=np.uint8)
+    write_video(path, frames.repeat(8, axis=1).repeat(8, axis=2))
+
+
+def _make_videos(folder: Path, good: int) -> None:
+    folder.mkdir()
+    for number in range(good):
+        _video(folder / f"{number:02d}.mp4", number)
+    (folder / "broken.mp4").write_bytes(b"this is no video")
+    (folder / "empty.mkv").touch()
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return rows
+
+
+def _memory(pid: int) -> Iterator[bytes]:
+    """What a process has written to, which is stopped meanwhile: runs of pages that are there."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+            for start, end in _written(pid):
+                with contextlib.suppress(OSError):  # not to be read
+                    yield os.pread(memory.fileno(), end - start, start)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def _written(pid: int) -> Iterator[tuple[int, int]]:
+    with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pages:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            region, mode = line.split()[:2]
+            if not mode.startswith("rw"):
+                continue
+            start, end = (int(part, 16) for part in region.split("-"))
+            entries = os.pread(pages.fileno(), (end - start) // PAGE * 8, start // PAGE * 8)
+            there = np.flatnonzero(np.frombuffer(entries, np.uint64) >> np.uint64(63))
+            for run in np.split(there, np.flatnonzero(np.diff(there) > 1) + 1):
+                if len(run):
+                    yield start + int(run[0]) * PAGE, start + int(run[-1] + 1) * PAGE
+
+
+def _shown(planted: Planted, pids: list[int]) -> set[str]:
+    """What shows in memory; not K3, as the order of five classes, one of 120, is anywhere by chance."""
+    found = {name for pid in pids for part in _memory(pid) for name in planted.in_bytes(part)}
+    return {name for name in found if not name.startswith("K3 ")}
+
+
+def _finds_order(planted: Planted, pid: int) -> bool:
+    """Whether the order of the cubes is in a process: so what is looked for can be found."""
+    order = next(data for name, data in planted.data.items() if re.fullmatch(r"K1 [0-9a-f]+, <i8", name))
+    return any(order in part for part in _memory(pid))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Killed:
+    """A batch that lost a worker, then its command, and was run again."""
+
+    folder: Path
+    attempts: int
+    kept: int
+    summary: dict[str, Any]
+    errors: str
+    refused: str
+    in_worker: bool
+    leaks: dict[str, set[str]]
+    session: Path
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    folder = tmp_path_factory.mktemp("batch")
+    key = SecurityKey.create()
+    key.write(folder / "key.bin")
+    run_ok("export", "--key", folder / "key.bin", "--ckpt", TINY.path, "-o", folder / "service", *TINY.flags)
+    planted = Planted(key=key, geometry=GEOMETRY, classes=5)
+    planted.add_salt(bytes.fromhex(Client.open(folder / "service/client", key).settings.binding.salt))
+    _make_videos(folder / "videos", GOOD)
+    for name in ("poison.mp4", "odd.mp4"):
+        shutil.copy(folder / "videos/00.mp4", folder / "videos" / name)
+    (folder / "site").mkdir()
+    (folder / "site/sitecustomize.py").write_text(SITE)
+
+    command = ["batch", folder / "videos", folder / "videos/03.mp4", folder / "gone.mp4", "--workers", 2, "--json"]
+    command += ["--artifact", folder / "service", "--key", folder / "key.bin", "-o", folder / "table.parquet"]
+    stage = folder / ".table.parquet.part"
+    process = batching.start(*command, PYTHONPATH=str(folder / "site"))
+    batching.wait_until(lambda: len(batching.results(stage)) >= 4, process)
+    in_worker = _finds_order(planted, batching.workers(process.pid)[0])
+    batching.kill_worker(process)
+    batching.wait_until(lambda: len(batching.results(stage)) >= 10, process)
+    started = batching.descendants(process.pid)
+    others = [pid for name in (b"raylet/", b"gcs_server") for pid in batching.named(started, name)]
+    assert len(others) >= 2
+    leaks = {"Ray's own processes": _shown(planted, others)}
+    attempts = len(list((stage / "tried").iterdir()))
+    batching.kill_command(process)
+    kept = len(batching.results(stage))
+    session = Path((stage / "session").read_text())
+    for name, where in (("session", session), ("stage", stage)):
+        data = [path.read_bytes() for path in files_under(where)]
+        assert data
+        leaks[name] = {found for part in data for found in planted.in_bytes(part)}
+    refused = run_error(*command, "--views", "2x1")
+    process = batching.start(*command, PYTHONPATH=str(folder / "site"))
+    printed, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    leaks["printed"] = set(planted.in_text(printed + errors))
+    return Killed(
+        folder=folder,
+        attempts=attempts,
+        kept=kept,
+        summary=json.loads(printed),
+        errors=errors,
+        refused=refused,
+        in_worker=in_worker,
+        leaks=leaks,
+        session=session,
+    )
+
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+@LINUX
+def test_every_row_is_there_once_whoever_was_killed(killed: Killed) -> None:
+    rows = _rows(killed.folder / "table.parquet")
+    videos = sorted((killed.folder / "videos").iterdir())
+    assert [row["path"] for row in rows] == [str(path) for path in [*videos, killed.folder / "gone.mp4"]]
+    errors = {Path(row["path"]).name: row["error"] for row in rows if row["error"]}
+    assert set(errors) == {"broken.mp4", "empty.mkv", "gone.mp4", "odd.mp4", "poison.mp4"}
+    assert "cannot be read as a video" in errors["broken.mp4"]
+    assert "is empty" in errors["empty.mkv"]
+    assert "there is no video" in errors["gone.mp4"]
+    assert "lost or failed in each of 3 attempts" in errors["poison.mp4"]
+    assert "lost or failed in each of 3 attempts" in errors["odd.mp4"]
+    assert 10 <= killed.kept == killed.summary["kept"] < len(rows)
+    assert killed.summary["rows"] == len(rows)
+    assert killed.summary["errors"] == 5
+    redone = killed.summary["attempts"] - (len(rows) - killed.kept)
+    assert 0 <= redone <= 2 * (MOST_ATTEMPTS - 1)  # at the two videos that end their workers
+    assert f"{len(rows)} of {len(rows)}, " in killed.errors
+    assert "5 with an error" in killed.errors
+    assert "ray" not in killed.errors.lower()
+
+
+@LINUX
+def test_rows_are_what_lcve_run_says(killed: Killed) -> None:
+    row = _rows(killed.folder / "table.parquet")[0]
+    one = run_ok("run", killed.folder / "service", row["path"], "--key", killed.folder / "key.bin", "--json")
+    predictions = json.loads(one)["predictions"]
+    assert row["classes"] == [prediction["name"] for prediction in predictions]
+    assert row["probabilities"] == pytest.approx([prediction["probability"] for prediction in predictions], abs=1e-6)
+    assert row["views"] == "1x1"
+
+
+@LINUX
+def test_ray_is_given_no_key_and_no_order(killed: Killed) -> None:
+    assert killed.in_worker
+    assert killed.leaks == {name: set() for name in ("Ray's own processes", "session", "stage", "printed")}
+
+
+@LINUX
+def test_nothing_is_left_behind_and_the_stage_takes_no_other_batch(killed: Killed) -> None:
+    assert not [path for path in killed.folder.iterdir() if path.name.startswith(".")]
+    assert not killed.session.exists()
+    assert "a batch with other settings is half done" in killed.refused
+    assert "views 1x1 there, 2x1 here" in killed.refused
+    assert "nothing is overwritten" in run_error(
+        *("batch", killed.folder / "videos", "--artifact", killed.folder / "service"),
+        *("--key", killed.folder / "key.bin", "-o", killed.folder / "table.parquet"),
+    )
+
+
+class Workshop:
+    """What a batch takes, and one that runs in this process, without Ray."""
+
+    def __init__(self, folder: Path, service: Path, key_file: Path) -> None:
+        self.folder, self.service, self.key_file = folder, service, key_file
+        _make_videos(folder / "videos", 2)
+        self.videos = find_videos([str(folder / "videos")])
+
+    def job(self, **more: Any) -> Job:
+        return Job(**{"key_file": self.key_file, "artifact": self.service, **more})
+
+    def run(self, output: str = "table.parquet", **more: Any) -> Any:
+        return run_batch(self.videos, self.folder / output, self.job(**more), ClusterOptions())
+
+
+@pytest.fixture
+def workshop(exported: Path, key_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+    from contextlib import nullcontext
+
+    def worked(ray: Any, share: Share, missing: Any, job: Job, stage: Any) -> Iterator[bool]:
+        worker = Worker(job, stage, share.threads)
+        for video in missing:
+            fields = {"row": video.row, "path": os.fsencode(video.path), "clip": video.clip}
+            (answer,) = worker(pa.Table.from_pylist([fields])).to_pylist()
+            yield running_module._failed(answer)
+
+    monkeypatch.setattr(running_module, "_worked", worked)
+    share = Share(workers=1, threads=1, gpus=0)
+    monkeypatch.setattr(running_module, "connected", lambda *about: nullcontext((None, share)))
+    return Workshop(tmp_path, exported, key_file)
+
+
+def test_encrypted_clips_come_with_their_table(workshop: Workshop) -> None:
+    workshop.run("clips", encrypt_only=True, views=Views(temporal=2, spatial=1))
+    rows = _rows(workshop.folder / "clips/clips.parquet")
+    assert [row["clip"] for row in rows] == ["00.lcve", "01.lcve", None, None]
+    assert {path.name for path in (workshop.folder / "clips").iterdir()} == {"00.lcve", "01.lcve", "clips.parquet"}
+    for row in rows[:2]:
+        path = workshop.folder / "clips" / row["clip"]
+        assert row["digest"] == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert row["views"] == str(read_clip_file(path).views) == "2x1"
+        single = workshop.folder / f"single-{row['clip']}"
+        key = ("--key", workshop.key_file, "--client", workshop.service / "client")
+        run_ok("encrypt", row["path"], *key, "-o", single, "--views", "2x1")
+        np.testing.assert_array_equal(read_clip_file(single).clip.values, read_clip_file(path).clip.values)
+    assert all(row["error"] for row in rows[2:])
+    assert not [path for path in workshop.folder.iterdir() if path.name.startswith(".")]
+
+
+def test_a_client_folder_is_enough_to_encrypt(workshop: Workshop) -> None:
+    workshop.run("clips", encrypt_only=True, artifact=None, client=workshop.service / "client")
+    assert read_clip_file(workshop.folder / "clips/00.lcve").views == Views()
+
+
+def test_logits_are_those_of_lcve_run(workshop: Workshop) -> None:
+    workshop.run(logits=True, top=2, views=Views(temporal=2, spatial=1))
+    row = _rows(workshop.folder / "table.parquet")[0]
+    output = workshop.folder / "logits.npy"
+    run_ok(
+        *("run", workshop.service, row["path"], "--key", workshop.key_file, "--views", "2x1"),
+        *("--logits-out", output),
+    )
+    np.testing.assert_allclose(row["logits"], np.load(output), atol=1e-6)
+    assert len(row["classes"]) == len(row["probabilities"]) == 2
+
+
+@pytest.fixture
+def server(workshop: Workshop) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """``lcve serve`` with the artifact, and the address of its model."""
+    ports = [word for name in ("http", "grpc", "metrics") for word in (f"--{name}-port", "0")]
+    command = ["serve", f"model={workshop.service / 'server'}", *ports, "--json"]
+    with subprocess.Popen(
+        [*batching.LCVE, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        yield f"grpc://127.0.0.1:{json.loads(process.stdout.readline())['grpc']}/model", process
+        process.terminate()
+
+
+def test_a_server_answers_as_an_engine_does(
+    workshop: Workshop, server: tuple[str, subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, process = server
+    views = {"views": Views(temporal=2, spatial=1), "logits": True}
+    workshop.run("engine.parquet", **views)
+    client = workshop.service / "client"
+    workshop.run("server.parquet", artifact=None, client=client, server=address, **views)
+    rows, expected = (_rows(workshop.folder / f"{name}.parquet") for name in ("server", "engine"))
+    for row, other in zip(rows, expected, strict=True):
+        assert (row["path"], row["classes"], row["error"]) == (other["path"], other["classes"], other["error"])
+        if row["error"] is None:
+            np.testing.assert_allclose(row["logits"], other["logits"], atol=1e-5)
+
+    answer = Worker._predicted
+
+    def ends_after_one(worker: Worker, path: Path, ask: Any) -> dict[str, Any]:
+        if path.name != "00.mp4":
+            process.kill()
+            process.wait()
+        return answer(worker, path, ask)
+
+    about = {"artifact": None, "client": client, "server": address, "remote": RemoteOptions(deadline=3, retries=0)}
+    monkeypatch.setattr(Worker, "_predicted", ends_after_one)
+    with pytest.raises(SessionError):
+        workshop.run("lost.parquet", **about)
+    assert [path.name for path in (workshop.folder / ".lost.parquet.part/rows").iterdir()] == ["0.json"]
+
+
+def test_a_row_that_is_done_is_not_done_again(workshop: Workshop) -> None:
+    identity = workshop.job().identity(workshop.job().open_client().settings, workshop.videos)
+    with open_stage(workshop.folder / "table.parquet", identity) as stage:
+        stage.write(0, {"classes": ["kept"], "probabilities": [1.0], "error": None, "seconds": 0.0})
+        stage.write(0, {"error": "too late", "seconds": 0.0})
+    result = workshop.run()
+    assert (result.tally.kept, result.tally.rows, result.tally.errors, result.attempts) == (1, 4, 2, 3)
+    assert _rows(workshop.folder / "table.parquet")[0]["classes"] == ["kept"]
+
+
+def test_two_commands_do_not_share_a_stage(workshop: Workshop) -> None:
+    job = workshop.job()
+    with (
+        open_stage(workshop.folder / "table.parquet", job.identity(job.open_client().settings, workshop.videos)),
+        pytest.raises(FileExistsError, match="another lcve batch is at work"),
+    ):
+        workshop.run()
+
+
+@pytest.mark.parametrize("settings", [b"{", b"[]", b"\xff"])
+def test_settings_that_are_damaged_are_refused(workshop: Workshop, settings: bytes) -> None:
+    (workshop.folder / ".table.parquet.part").mkdir()
+    (workshop.folder / ".table.parquet.part/settings.json").write_bytes(settings)
+    with pytest.raises(MismatchError):
+        workshop.run()
+
+
+def test_what_befalls_every_row_ends_the_batch_and_keeps_the_stage(workshop: Workshop) -> None:
+    with pytest.raises(SessionError, match="nothing"):
+        workshop.run(engine="nothing")
+    assert (workshop.folder / ".table.parquet.part").is_dir()
+    assert not (workshop.folder / "table.parquet").exists()
+    workshop.run(engine=None, output="other.parquet")
+
+
+def test_a_disk_that_is_full_ends_the_batch(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*about: Any) -> None:
+        raise WriteError("no space left")
+
+    monkeypatch.setattr("lcve_deploy.verbs.batch.worker.write_clip_file", full)
+    with pytest.raises(SessionError, match="no space left"):
+        workshop.run("clips", encrypt_only=True)
+    assert not (workshop.folder / "clips").exists()
+
+
+def test_videos_are_files_folders_and_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("b/2.mp4", "b/1.MKV", "b/notes.txt", "b/deep/1.avi", "b/.hidden", "frames/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    odd = os.fsdecode(b"\xff.mp4")
+    (tmp_path / "list.txt").write_bytes(b"a.mp4\n\nframes\n\xff.mp4\r\n./b/2.mp4\n")
+    videos = find_videos(["a.mp4", "b", "@list.txt", str(tmp_path / "a.mp4")])
+    assert [video.given for video in videos] == ["a.mp4", "b/1.MKV", "b/2.mp4", "b/deep/1.avi", "frames", odd]
+    assert videos[0].path == str(tmp_path / "a.mp4")
+    assert [video.clip for video in videos][1:4] == ["1.lcve", "2.lcve", "1-2.lcve"]
+    assert [video.row for video in videos] == list(range(6))
+    (tmp_path / "none").mkdir()
+    for names in (["none"], []):
+        with pytest.raises(VideoError):
+            find_videos(names)
+    assert len(os.fsencode(find_videos(["é" * 130 + ".mp4"])[0].clip)) <= 205
+
+
+def test_options_that_mean_nothing_are_refused(exported: Path, key_file: Path, tmp_path: Path) -> None:
+    client, server = ("--client", exported / "client"), ("--server", "grpc://localhost:1/model")
+    cases: dict[tuple[object, ...], str] = {
+        (): "one of --artifact and --client is needed",
+        ("--artifact", exported, *client): "one of --artifact and --client is needed",
+        client: "one of --server and --encrypt-only",
+        (*client, *server, "--encrypt-only"): "one of --server and --encrypt-only",
+        ("--artifact", exported, *server): "--server needs --client",
+        (*client, *server, "--threads", 1): "--threads: for an artifact on this machine",
+        ("--artifact", exported, "--deadline", 1): "--deadline: for --server",
+        ("--artifact", exported, "--encrypt-only", "--top", 3): "--top: nothing runs with --encrypt-only",
+        ("--artifact", tmp_path): "",
+    }
+    for given, said in cases.items():
+        assert said in run_error("batch", "a.mp4", "--key", key_file, "-o", tmp_path / "t.parquet", *given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_batch_whose_rows_all_fail_exits_with_1(workshop: Workshop) -> None:
+    command = ("--artifact", workshop.service, "--key", workshop.key_file)
+    for number, (names, strict, code) in enumerate(
+        [(["00.mp4", "empty.mkv"], (), 0), (["00.mp4", "empty.mkv"], ("--strict",), 1), (["empty.mkv"], (), 1)]
+    ):
+        videos = [workshop.folder / "videos" / name for name in names]
+        output = workshop.folder / f"{number}.parquet"
+        assert run_lcve("batch", *videos, *command, "-o", output, *strict).exit_code == code
+        assert len(_rows(output)) == len(names)
+
+
+def test_ray_reports_nothing_to_its_maker_and_packs_no_folder() -> None:
+    program = """
+import os
+from lcve_deploy.ray import load_ray
+load_ray("a test")
+from ray._private import ray_constants
+from ray._common.usage import usage_lib
+print(usage_lib.usage_stats_enabled(), ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV)
+"""
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert shown.split() == ["False", "False"]
+
+
+def test_a_cluster_that_is_not_there_is_one_error(exported: Path, key_file: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ("batch", tmp_path / "a.mp4", "--artifact", exported, "--key", key_file, "-o", tmp_path / "t.parquet")
+    error = run_error(*command, "--ray-address", f"127.0.0.1:{port}")
+    assert f"no Ray cluster at 127.0.0.1:{port}" in error
