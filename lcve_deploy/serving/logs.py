@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import queue
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
@@ -20,6 +23,9 @@ __all__ = ["logging_to_stderr"]
 
 _ROOT: Final = "lcve_deploy.serving"
 _MOST: Final = 10_000
+_PATIENCE: Final = 2.0
+"""Seconds that the end of a log may take: nobody may be reading, and a server must end all the same."""
+_PAUSE: Final = 0.05
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -49,9 +55,23 @@ class _Dropping(QueueHandler):
         """A full queue: the line is left out."""
 
 
-class _Writing(logging.StreamHandler):  # type: ignore[type-arg]
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
-        """A full disk or a closed pipe: the line is left out."""
+class _Writing(logging.Handler):
+    """Writes to a descriptor, from one thread, without locks or buffers that the end of the process would wait for."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+
+    def createLock(self) -> None:  # noqa: N802 (logging's name)
+        """None: one thread writes."""
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line; on a full disk or a closed pipe it is left out."""
+        line = f"{self.format(record)}\n".encode()
+        with contextlib.suppress(OSError):
+            while line:
+                line = line[os.write(self._descriptor, line) :]
 
 
 @contextlib.contextmanager
@@ -62,7 +82,7 @@ def logging_to_stderr(level: str) -> Iterator[None]:
         level: ``debug``, ``info``, ``warning`` or ``error``.
     """
     logger = logging.getLogger(_ROOT)
-    writer = _Writing(sys.stderr)
+    writer = _Writing(sys.stderr.fileno())
     writer.setFormatter(_Json())
     waiting: queue.Queue[logging.LogRecord] = queue.Queue(_MOST)
     listener, handler = QueueListener(waiting, writer), _Dropping(waiting)
@@ -74,4 +94,17 @@ def logging_to_stderr(level: str) -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
-        listener.stop()
+        stopping = threading.Thread(target=_stop, args=(listener,), daemon=True)
+        stopping.start()
+        stopping.join(_PATIENCE)
+
+
+def _stop(listener: QueueListener) -> None:
+    """Write what waits, and end; where nobody takes it, this never returns."""
+    while True:
+        try:
+            listener.stop()
+        except queue.Full:
+            time.sleep(_PAUSE)
+        else:
+            return
