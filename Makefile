@@ -4,6 +4,7 @@
 # make bench-sizes  exports models of all official sizes, and adds them to the page
 # make attacks  what attacks recover on three subjects; figures go to the table of docs/security.md
 # make fuzz   fuzzes every reader of files, FUZZ_SECONDS each (60); fails on any finding
+# make images  builds the images and runs them; needs root and Podman, see docs/images.md
 # make check  the checks alone: format, lint, types, import contracts
 # make triton  sets up .venv-triton, the Triton server that tests start; make test does it too
 
@@ -14,7 +15,11 @@ READY := $(VENV)/ready
 TRITON := .venv-triton
 FUZZ_SECONDS ?= 60
 
+<<<<<<< HEAD
+.PHONY: demo test check bench bench-sizes attacks fuzz images clean
+=======
 .PHONY: demo test check bench bench-sizes attacks fuzz triton clean
+>>>>>>> main
 
 demo: $(READY)
 	@$(BIN)/python examples/moving_digits/demo.py
@@ -41,6 +46,9 @@ attacks: $(READY)
 fuzz: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,fuzz]'
 	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
+
+images:
+	@$(PYTHON) -m tests.images.build_and_run
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
