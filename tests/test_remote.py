@@ -1083,7 +1083,11 @@ def test_threads_have_regions_of_their_own() -> None:
 
 
 @LINUX
-@pytest.mark.parametrize("fault", [fake.FAILED, fake.AWAY, fake.LATE, _set("outputs.clear", None)], ids=str)
+@pytest.mark.parametrize(
+    "fault",
+    [fake.FAILED, fake.AWAY, fake.LATE, _set("outputs.clear", None)],
+    ids=["failed", "away", "late", "no output"],
+)
 def test_no_region_is_left_after_an_error(fault: Any) -> None:
     with GrpcServer(Model(BINDING)) as server:
         server.model.next.extend([fault] * 3)
