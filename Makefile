@@ -15,11 +15,7 @@ READY := $(VENV)/ready
 TRITON := .venv-triton
 FUZZ_SECONDS ?= 60
 
-<<<<<<< HEAD
-.PHONY: demo test check bench bench-sizes attacks fuzz images clean
-=======
-.PHONY: demo test check bench bench-sizes attacks fuzz triton clean
->>>>>>> main
+.PHONY: demo test check bench bench-sizes attacks fuzz images triton clean
 
 demo: $(READY)
 	@$(BIN)/python examples/moving_digits/demo.py
