@@ -215,7 +215,6 @@ def requests() -> Iterator[tuple[str, str, bytes]]:
     for name, data, raw in (
         ("binary", {"parameters": {"binary_data_size": len(values)}}, values),
         ("json", {"data": list(values)}, b""),
-        ("memory", {"parameters": {"shared_memory_region": "r", "shared_memory_byte_size": len(values)}}, b""),
     ):
         text = json.dumps({**fields, "inputs": [{**tensor, **data}]}).encode()
         yield "request", name, struct.pack("<Q", len(text)) + text + raw

@@ -45,6 +45,8 @@ from . import fake_server as fake
 from .conftest import GEOMETRY, ORACLE, run_error, run_lcve, run_ok
 from .fake_server import GrpcServer, HttpServer, Model, Pem, logits_of
 
+pytestmark = pytest.mark.xdist_group("shared memory")  # every process sees the regions of all
+
 BINDING = Binding(scheme="lcve-1", key_id="a" * 32, salt="b" * 32, geometry=GEOMETRY, layout=Layout.CUBES)
 QUICK = RemoteOptions(deadline=30, retries=2, pause=0.001, rest=0.001)
 TOKEN = "mF_9.B5f-4.1JqM~planted/token+that=="

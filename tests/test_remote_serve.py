@@ -26,6 +26,8 @@ from lcve_deploy.errors import DeniedError, MismatchError, RequestError, TooLarg
 
 from .conftest import ORACLE, heed_interrupts, run_error, run_ok
 
+pytestmark = pytest.mark.xdist_group("shared memory")  # every process sees the regions of all
+
 TOKEN = "a-token-of-a-test-0123456789abcdef"
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks into /dev/shm")
 

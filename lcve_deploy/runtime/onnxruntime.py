@@ -38,6 +38,7 @@ class OnnxRuntimeSession:
         provider: execution provider; another one in its place is an error.
         options: of the provider, as ONNX Runtime documents them.
         threads: threads of one inference; None for ONNX Runtime's choice.
+        mapped: whether files beside the graph are mapped; otherwise they are read as a whole, and may change later.
 
     Raises:
         SessionError: ONNX Runtime refuses the graph, the provider cannot be had, or the graph is not
@@ -53,6 +54,7 @@ class OnnxRuntimeSession:
         provider: Provider = Provider.CPU,
         options: Mapping[str, str] | None = None,
         threads: int | None = None,
+        mapped: bool = True,
     ) -> None:
         onnxruntime = load_onnxruntime("running an artifact")
         self._manifest, self._provider = manifest, provider
@@ -61,12 +63,12 @@ class OnnxRuntimeSession:
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if threads is not None:
             settings.intra_op_num_threads = threads
-        keyed = _in_memory(settings, graph.parent / KEYED)
+        files = [] if mapped else _in_memory(settings, graph)
         try:
             self._session = onnxruntime.InferenceSession(graph, settings, providers=[(name, dict(options or {}))])
         except _errors() as error:
             raise SessionError(f"ONNX Runtime cannot open {graph}: {error}") from None
-        del keyed  # which had to outlive the opening
+        del files  # which had to outlive the opening
         self._require_in_use(name)
         if provider is not Provider.CPU:
             self._require_products_on(name)
@@ -129,17 +131,25 @@ class OnnxRuntimeSession:
         return [*self._session.get_inputs(), *self._session.get_outputs()]
 
 
-def _in_memory(settings: Any, keyed: Path) -> bytes:
-    """Hand over keyed tensors in memory, where this ONNX Runtime can take them so; they must outlive the opening.
+def _in_memory(settings: Any, graph: Path) -> list[bytes]:
+    """Hand over the files beside a graph in memory; they must outlive the opening.
 
-    It would map the file otherwise: one that is overwritten in place would change answers, and one that is cut short
-    would kill the process.
+    A file that is mapped changes answers where it is overwritten in place, and kills the process where it is cut short.
+
+    Raises:
+        SessionError: this ONNX Runtime takes no files so.
     """
-    if not keyed.is_file() or not hasattr(settings, "add_external_initializers_from_files_in_memory"):
-        return b""
-    data = keyed.read_bytes()
-    settings.add_external_initializers_from_files_in_memory([keyed.name], [data], [len(data)])
-    return data
+    paths = [path for path in (graph.parent / KEYED, graph.with_name(f"{graph.name}.data")) if path.is_file()]
+    if not paths:
+        return []
+    if not hasattr(settings, "add_external_initializers_from_files_in_memory"):
+        raise SessionError(
+            "this ONNX Runtime can only map the files of a graph, which a server must not do",
+            hint="pip install --upgrade onnxruntime (1.24 or newer)",
+        )
+    files = [path.read_bytes() for path in paths]
+    settings.add_external_initializers_from_files_in_memory([path.name for path in paths], files, [*map(len, files)])
+    return files
 
 
 def _require_available(provider: Provider, available: list[str]) -> str:

@@ -137,20 +137,31 @@ def open_recorded(
     provider_options: Mapping[str, str] | None = None,
     threads: int | None = None,
     signed_by: PublicKey | None = None,
+    mapped: bool = True,
 ) -> Opened:
-    """As :func:`open_session`, with the record of the engine that was opened."""
+    """As :func:`open_session`, with the record of the engine that was opened.
+
+    Args:
+        server, engine, provider, provider_options, threads, signed_by: as there.
+        mapped: whether ONNX Runtime may map files, which must then not change while the session lives.
+    """
     folder = Path(server)
     manifest = checked_manifest(folder, signed_by)
     if engine is None:
         from lcve_deploy.runtime.onnxruntime import OnnxRuntimeSession
 
         session: Session = OnnxRuntimeSession(
-            folder / MODEL, manifest, provider=_provider(provider), options=provider_options, threads=threads
+            folder / MODEL,
+            manifest,
+            provider=_provider(provider),
+            options=provider_options,
+            threads=threads,
+            mapped=mapped,
         )
         return Opened(session=session, engine=None)
     if engine == FASTEST:
-        return _open_fastest(folder, manifest, threads)
-    return _open_proven(folder, manifest, read_engine(folder, engine), threads)
+        return _open_fastest(folder, manifest, threads, mapped)
+    return _open_proven(folder, manifest, read_engine(folder, engine), threads, mapped)
 
 
 def checked_manifest(server: Path, signed_by: PublicKey | None = None) -> Manifest:
@@ -166,7 +177,13 @@ def checked_manifest(server: Path, signed_by: PublicKey | None = None) -> Manife
 
 
 def open_engine(
-    folder: Path, manifest: Manifest, record: EngineRecord, *, server: Path, threads: int | None = None
+    folder: Path,
+    manifest: Manifest,
+    record: EngineRecord,
+    *,
+    server: Path,
+    threads: int | None = None,
+    mapped: bool = True,
 ) -> Session:
     """Open an engine whose files are checked, whether or not it has answered the probe.
 
@@ -176,6 +193,7 @@ def open_engine(
         record: of the engine.
         server: with the graph, for an engine that has none of its own.
         threads: threads of one inference on a CPU.
+        mapped: as of :func:`open_recorded`.
 
     Raises:
         SessionError, MissingDependencyError: as of :func:`open_session`.
@@ -187,7 +205,9 @@ def open_engine(
 
             options = {name: value for name, value in record.options.items() if name not in _NO_PROVIDER_OPTIONS}
             provider = _provider(record.options.get("provider", "cpu"))
-            return OnnxRuntimeSession(graph, manifest, provider=provider, options=options, threads=threads)
+            return OnnxRuntimeSession(
+                graph, manifest, provider=provider, options=options, threads=threads, mapped=mapped
+            )
         case EngineKind.OPENVINO:
             from lcve_deploy.runtime.openvino import OpenVinoSession
 
@@ -228,20 +248,21 @@ def _provider(name: str) -> Provider:
         raise SessionError(f"expected a provider of {', '.join(Provider)}, received {name!r}") from None
 
 
-def _open_proven(server: Path, manifest: Manifest, record: EngineRecord, threads: int | None) -> Opened:
+def _open_proven(server: Path, manifest: Manifest, record: EngineRecord, threads: int | None, mapped: bool) -> Opened:
     check_engine(server, record)
-    session = open_engine(engine_folder(server, record.name), manifest, record, server=server, threads=threads)
+    folder = engine_folder(server, record.name)
+    session = open_engine(folder, manifest, record, server=server, threads=threads, mapped=mapped)
     _require_proof(server, record, session)
     return Opened(session=session, engine=record)
 
 
-def _open_fastest(server: Path, manifest: Manifest, threads: int | None) -> Opened:
+def _open_fastest(server: Path, manifest: Manifest, threads: int | None, mapped: bool) -> Opened:
     """The quickest engine that has answered the probe here; proofs of other machines are passed over."""
     records = [read_engine(server, name) for name in list_engines(server)]
     proven = sorted((record.proof.milliseconds, record.name, record) for record in records if record.proof)
     for _, _, record in proven:
         with contextlib.suppress(ArtifactError, SessionError, MissingDependencyError):
-            return _open_proven(server, manifest, record, threads)
+            return _open_proven(server, manifest, record, threads, mapped)
     raise SessionError(
         f"no engine of {server} has answered the probe on this machine yet",
         hint=f"build one: lcve build {server}, or let those that are there answer: lcve verify {server}",

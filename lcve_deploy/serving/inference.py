@@ -179,6 +179,8 @@ def _from_json(data: list[Any]) -> npt.NDArray[np.uint8]:
             raise RequestError("the lists of a tensor have different lengths")
         data = list(chain.from_iterable(data))
     try:
-        return np.frombuffer(bytes(data), np.uint8)
-    except (TypeError, ValueError):
-        raise RequestError("a UINT8 tensor has whole numbers from 0 to 255") from None
+        if set(map(type, data)) <= {int}:
+            return np.frombuffer(bytes(data), np.uint8)
+    except ValueError:  # outside 0..255
+        pass
+    raise RequestError("a UINT8 tensor has whole numbers from 0 to 255")

@@ -69,7 +69,7 @@ def load_model(folder: Path, options: Mapping[str, Any]) -> LoadedModel:
         ArtifactError, SignatureError, SessionError, MissingDependencyError: as of ``open_session``.
         ParityError: the probe was answered wrongly.
     """
-    opened = open_recorded(folder, **options)
+    opened = open_recorded(folder, **options, mapped=False)  # files may change under a server
     manifest = opened.session.manifest
     probe = read_probe(folder, manifest)
     if opened.engine is None:
