@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact import Manifest
+from lcve_deploy.artifact.keyed import KEYED
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import SessionError
 from lcve_deploy.gpu import find_gpu
@@ -60,10 +61,12 @@ class OnnxRuntimeSession:
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if threads is not None:
             settings.intra_op_num_threads = threads
+        keyed = _in_memory(settings, graph.parent / KEYED)
         try:
             self._session = onnxruntime.InferenceSession(graph, settings, providers=[(name, dict(options or {}))])
         except _errors() as error:
             raise SessionError(f"ONNX Runtime cannot open {graph}: {error}") from None
+        del keyed  # which had to outlive the opening
         self._require_in_use(name)
         if provider is not Provider.CPU:
             self._require_products_on(name)
@@ -124,6 +127,19 @@ class OnnxRuntimeSession:
 
     def _nodes(self) -> list[Any]:
         return [*self._session.get_inputs(), *self._session.get_outputs()]
+
+
+def _in_memory(settings: Any, keyed: Path) -> bytes:
+    """Hand over keyed tensors in memory, where this ONNX Runtime can take them so; they must outlive the opening.
+
+    It would map the file otherwise: one that is overwritten in place would change answers, and one that is cut short
+    would kill the process.
+    """
+    if not keyed.is_file() or not hasattr(settings, "add_external_initializers_from_files_in_memory"):
+        return b""
+    data = keyed.read_bytes()
+    settings.add_external_initializers_from_files_in_memory([keyed.name], [data], [len(data)])
+    return data
 
 
 def _require_available(provider: Provider, available: list[str]) -> str:
