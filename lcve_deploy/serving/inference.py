@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from typing import Any, Final
 
@@ -172,11 +173,12 @@ def _require_size(tensor: Tensor, size: int) -> None:
 
 
 def _from_json(data: list[Any]) -> npt.NDArray[np.uint8]:
-    """Numbers 0..255, in lists of any depth."""
+    """Numbers 0..255, in lists of any depth. NumPy would make room for the longest text of a list in all its places."""
+    while data and isinstance(data[0], list):
+        if not all(isinstance(part, list) and len(part) == len(data[0]) for part in data):
+            raise RequestError("the lists of a tensor have different lengths")
+        data = list(chain.from_iterable(data))
     try:
-        numbers = np.asarray(data)
-    except ValueError:
-        raise RequestError("the lists of a tensor have different lengths") from None
-    if numbers.dtype.kind not in "iu" or (numbers.size and not 0 <= numbers.min() <= numbers.max() <= 255):
-        raise RequestError("a UINT8 tensor has whole numbers from 0 to 255")
-    return numbers.astype(np.uint8).reshape(-1)
+        return np.frombuffer(bytes(data), np.uint8)
+    except (TypeError, ValueError):
+        raise RequestError("a UINT8 tensor has whole numbers from 0 to 255") from None
