@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext
 from typing import Any, Final
 
 from lcve_deploy.errors import DeadlineError, LcveError, MissingDependencyError, RequestError
@@ -111,7 +112,7 @@ async def _unary(service: Service, name: str, answer: Callable[[Any, Exchange], 
     exchange = Exchange("grpc", name, context.peer())
     try:
         _admit(service, exchange, context)
-        with service.pending_request():
+        with nullcontext() if _is_open(name) else service.pending_request():
             message = await _read(service, context)
             response = await answer(message, exchange)
     except asyncio.CancelledError:
@@ -128,12 +129,17 @@ async def _unary(service: Service, name: str, answer: Callable[[Any, Exchange], 
 
 def _admit(service: Service, exchange: Exchange, context: Any) -> None:
     """Token and rate, before anything is read."""
-    if exchange.call in CALLS and CALLS[exchange.call].is_open:
+    if _is_open(exchange.call):
         return
     metadata = dict(context.invocation_metadata() or ())
     address = exchange.client.rpartition(":")[0]
     exchange.client = service.access.admit(metadata.get("authorization"), address)
     service.access.spend(exchange.client)
+
+
+def _is_open(name: str) -> bool:
+    """Whether a call is answered by a server that is full or about to end, too, and without a token."""
+    return name in CALLS and CALLS[name].is_open
 
 
 async def _read(service: Service, context: Any) -> Any:

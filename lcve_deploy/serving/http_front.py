@@ -141,11 +141,13 @@ def _guarded(service: Service, call: str, answer: _Answer) -> Callable[[Any], Aw
     async def handle(request: Any) -> Any:
         exchange = Exchange("http", call, request.remote or "")
         try:
-            if not (call in CALLS and CALLS[call].is_open):
+            if call in CALLS and CALLS[call].is_open:
+                response = await answer(request, exchange)  # also of a server that is full or about to end
+            else:
                 exchange.client = service.access.admit(request.headers.get("Authorization"), exchange.client)
                 service.access.spend(exchange.client)
-            with service.pending_request():
-                response = await answer(request, exchange)
+                with service.pending_request():
+                    response = await answer(request, exchange)
         except (asyncio.CancelledError, ConnectionResetError):
             service.finished(exchange, code="CANCELLED")
             raise

@@ -65,8 +65,10 @@ class Service:
         """A request's place among those in work, taken before its body is read.
 
         Raises:
-            UnavailableError: all places are taken.
+            UnavailableError: all places are taken, or the server is about to end.
         """
+        if self.stopping:
+            raise UnavailableError("the server is about to end", hint="ask another server")
         if self._pending >= self.limits.requests:
             raise UnavailableError(
                 f"{self._pending} requests are in work, and at most {self.limits.requests} may be",
