@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -128,6 +129,7 @@ def command(models: tuple[str, ...], as_json: bool, **given: Any) -> None:
         click.echo(f"warning: other machines can connect to {settings.host}, without {missing}", err=True)
     with logging_to_stderr(given["log_level"]):
         serve(settings, lambda ports: _started(settings, ports, as_json=as_json))
+    os._exit(0)  # all is answered; Python's own end would write to a log that nobody may be reading, and wait for it
 
 
 def _settings(models: tuple[str, ...], given: dict[str, Any]) -> ServerSettings:

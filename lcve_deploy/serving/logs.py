@@ -20,6 +20,8 @@ __all__ = ["logging_to_stderr"]
 
 _ROOT: Final = "lcve_deploy.serving"
 _MOST: Final = 10_000
+_PATIENCE: Final = 2.0
+"""Seconds that the end of a log may take, twice."""
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -74,4 +76,13 @@ def logging_to_stderr(level: str) -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
-        listener.stop()
+        _stop(listener, waiting)
+
+
+def _stop(listener: QueueListener, waiting: queue.Queue[logging.LogRecord]) -> None:
+    """Write what waits, for a while: nobody may be reading, and a server must end all the same."""
+    thread, listener._thread = listener._thread, None
+    with contextlib.suppress(queue.Full):
+        waiting.put(listener._sentinel, timeout=_PATIENCE)
+        if thread is not None:
+            thread.join(_PATIENCE)
