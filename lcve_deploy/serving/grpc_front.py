@@ -17,6 +17,7 @@ from lcve_deploy.protocol.stubs import messages
 from lcve_deploy.serving.calls import CALLS, answer_call
 from lcve_deploy.serving.codes import code_of, text_of
 from lcve_deploy.serving.grpc_messages import from_message, to_message
+from lcve_deploy.serving.grpc_wire import Received, reader
 from lcve_deploy.serving.inference import infer
 from lcve_deploy.serving.service import Exchange, Service
 
@@ -77,13 +78,13 @@ def _handlers(service: Service) -> dict[str, Any]:
 
     pb = messages()
 
-    def handler(name: str, answer: Callable[[Any, Exchange], Awaitable[Any]]) -> Any:
+    def handler(name: str, answer: Callable[[Any, Exchange], Awaitable[Any]], read: Any = None) -> Any:
         async def behave(stream: Any, context: Any) -> Any:
             return await _unary(service, name, answer, context)
 
         return grpc.stream_unary_rpc_method_handler(
             behave,
-            request_deserializer=getattr(pb, f"{name}Request").FromString,
+            request_deserializer=read or getattr(pb, f"{name}Request").FromString,
             response_serializer=getattr(pb, f"{name}Response").SerializeToString,
         )
 
@@ -96,10 +97,10 @@ def _handlers(service: Service) -> dict[str, Any]:
 
     return {
         **{name: handler(name, call(name)) for name in CALLS},
-        "ModelInfer": handler("ModelInfer", lambda message, exchange: _infer(service, message, exchange)),
+        "ModelInfer": handler("ModelInfer", lambda received, exchange: _infer(service, received, exchange), reader()),
         "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(
             stream,
-            request_deserializer=pb.ModelInferRequest.FromString,
+            request_deserializer=reader(),
             response_serializer=pb.ModelStreamInferResponse.SerializeToString,
         ),
     }
@@ -155,10 +156,11 @@ async def _read(service: Service, context: Any) -> Any:
     return message
 
 
-async def _infer(service: Service, message: Any, exchange: Exchange) -> Any:
+async def _infer(service: Service, received: Received, exchange: Exchange) -> Any:
     """Answer one ``ModelInferRequest``."""
+    message = received.message
     exchange.model, exchange.id = message.model_name, message.id
-    answer = await infer(from_message(message), service.registry, service.regions)
+    answer = await infer(from_message(message, received.raw), service.registry, service.regions)
     exchange.version, exchange.batch = answer.model.version, len(answer.logits)
     return to_message(answer, message.id)
 
@@ -193,17 +195,17 @@ async def _stream(service: Service, context: Any) -> AsyncIterator[Any]:
             task.cancel()
 
 
-async def _streamed(service: Service, message: Any, client: str) -> Any:
+async def _streamed(service: Service, received: Received, client: str) -> Any:
     """One answer of a stream: a response, or the text of an error."""
     pb = messages()
     exchange = Exchange("grpc", "ModelStreamInfer", client)
     try:
         service.access.spend(client)
         with service.pending_request():
-            response = await _infer(service, message, exchange)
+            response = await _infer(service, received, exchange)
     except Exception as error:  # the last place where it can be answered
         service.finished(exchange, error)
-        failed = pb.ModelInferResponse(model_name=message.model_name, id=message.id)
+        failed = pb.ModelInferResponse(model_name=received.message.model_name, id=received.message.id)
         return pb.ModelStreamInferResponse(error_message=text_of(error), infer_response=failed)
     service.finished(exchange)
     response.parameters[_FINAL].bool_param = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -21,8 +21,12 @@ _OFFSET: Final = "shared_memory_offset"
 _CLASSES: Final = "classification"
 
 
-def from_message(message: Any) -> InferRequest:
+def from_message(message: Any, raw: Sequence[bytes | memoryview]) -> InferRequest:
     """Read a ``ModelInferRequest``.
+
+    Args:
+        message: itself, with or without its raw tensors.
+        raw: its ``raw_input_contents``.
 
     Raises:
         RequestError: parts that contradict each other.
@@ -32,7 +36,7 @@ def from_message(message: Any) -> InferRequest:
         model=message.model_name,
         version=message.model_version,
         id=message.id,
-        inputs=_inputs(message),
+        inputs=_inputs(message, raw),
         wishes=[_wish(output.name, plain_parameters(output.parameters)) for output in message.outputs],
         binding=binding_from_parameters(parameters),
         timeout=timeout_from(parameters),
@@ -100,16 +104,16 @@ def _wish(name: str, parameters: Mapping[str, Any]) -> Wish:
     return wish_from(name, parameters, binary=True)
 
 
-def _inputs(message: Any) -> list[Tensor]:
+def _inputs(message: Any, contents: Sequence[bytes | memoryview]) -> list[Tensor]:
     """Inputs with their data: of shared memory, of ``raw_input_contents``, or of the typed contents."""
-    raw, inputs = iter(message.raw_input_contents), []
+    raw, inputs = iter(contents), []
     for tensor in message.inputs:
-        if message.raw_input_contents and tensor.HasField("contents"):
+        if contents and tensor.HasField("contents"):
             raise RequestError("contents and raw_input_contents are given at the same time")
         place = slice_from(plain_parameters(tensor.parameters))
         if place is not None:
             data: Any = place
-        elif message.raw_input_contents:
+        elif contents:
             data = next(raw, None)
         else:
             data = list(tensor.contents.uint_contents)
