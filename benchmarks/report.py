@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PARTS = ("peers", "scrambled", "scaling", "peak", "encryption", "rotations", "exports", "opening", "sizes")
+PARTS = ("peers", "scrambled", "scaling", "peak", "encryption", "rotations", "exports", "opening", "serving", "sizes")
 """In the order of the page; each is a module with ``measure``, ``TITLE`` and ``section``."""
 
 _PAGE = """# Benchmarks
@@ -43,6 +43,9 @@ def write_page(results: dict[str, Any]) -> tuple[Path, ...]:
 
     page, chart = DOCS / "benchmarks.md", DOCS / "benchmarks.svg"
     page.write_text(render(results), encoding="utf-8")
+    if "serving" in results:
+        serving = importlib.import_module("serving")
+        serving.write_chart(results["serving"]["figures"], DOCS / serving.CHART)
     if not {"peers", "scaling"} <= set(results):
         return (page,)
     write_chart(results, chart)

@@ -29,8 +29,8 @@ from lcve_deploy.runtime.device import cpu_name
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
-SEPARATE = ("sizes",)
-"""Parts that only run when they are named: they take long."""
+SEPARATE = ("serving", "sizes")
+"""Parts that only run when they are named: they take long, or need more than .venv."""
 
 _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "2")
 _VERSIONS = ("numpy", "onnxruntime", "openvino", "onnx-ir", "torch")

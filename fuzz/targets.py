@@ -187,14 +187,14 @@ def _message(place: Path, data: bytes) -> object:
     """A request over gRPC."""
     from google.protobuf.message import DecodeError
 
-    from lcve_deploy.protocol.stubs import messages
     from lcve_deploy.serving.grpc_messages import from_message
+    from lcve_deploy.serving.grpc_wire import reader
 
     try:
-        message = messages().ModelInferRequest.FromString(data)
+        received = reader()(data)
     except DecodeError:  # gRPC itself answers these
         return None
-    return _clips_of(place, from_message(message))
+    return _clips_of(place, from_message(received.message, received.raw))
 
 
 def _clips_of(place: Path, request: Any) -> object:

@@ -79,6 +79,44 @@ def test_texts_in_place_of_numbers_take_no_memory(shared: Server, example: Examp
     require_well(shared, example)
 
 
+def raw_call(server: Server, name: str, *messages: bytes) -> tuple[str, list[bytes]]:
+    """Status of a call with bytes as they are, and the answers."""
+    import grpc
+
+    path = f"/inference.GRPCInferenceService/{name}"
+    with grpc.insecure_channel(f"{server.host}:{server.grpc}", [("grpc.max_send_message_length", -1)]) as channel:
+        try:
+            if name == "ModelStreamInfer":
+                return "OK", list(channel.stream_stream(path)(iter(messages), timeout=60))
+            return "OK", [channel.unary_unary(path)(messages[0], timeout=60)]
+        except grpc.RpcError as error:
+            return error.code().name, []
+
+
+@pytest.mark.parametrize("part", [b"\x2a\x00", b"\x22\x00"], ids=["inputs", "parameters of an input"])
+def test_a_message_of_many_empty_parts_takes_no_memory(shared: Server, example: Example, part: bytes) -> None:
+    before, data = shared.peak, part * (7 * MEBIBYTE // 2)
+    if part[0] == 0x22:  # within one input, of 7 MiB
+        data = b"\x2a\x80\x80\xc0\x03" + data
+    assert raw_call(shared, "ModelInfer", data)[0] in ("INVALID_ARGUMENT", "NOT_FOUND")
+    assert shared.peak - before < 200 * MEBIBYTE
+    require_well(shared, example)
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff" * 100, b"\xff" * 50_000, b"\x0a\xff\xff\x03cut"], ids=["short", "long", "cut"]
+)
+def test_bytes_that_are_no_message_are_the_clients_fault(shared: Server, example: Example, data: bytes) -> None:
+    from lcve_deploy.protocol.stubs import messages
+
+    for name in ("ModelInfer", "ModelMetadata"):
+        assert raw_call(shared, name, data)[0] == "INVALID_ARGUMENT"
+    status, answers = raw_call(shared, "ModelStreamInfer", data)
+    assert status == "OK"
+    assert "no message" in messages().ModelStreamInferResponse.FromString(answers[0]).error_message
+    require_well(shared, example)
+
+
 def test_a_full_server_is_live_and_ready(exported: Path, example: Example) -> None:
     options = ("--max-requests", 1)
     with serving(exported / "server", *options, before=slow(1.0)) as server, ThreadPoolExecutor(1) as threads:

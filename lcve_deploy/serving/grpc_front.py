@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext
 from typing import Any, Final
 
-from lcve_deploy.errors import DeadlineError, LcveError, MissingDependencyError, RequestError
+from lcve_deploy.errors import DeadlineError, LcveError, MissingDependencyError, RequestError, TooLargeError
 from lcve_deploy.protocol.stubs import messages
 from lcve_deploy.serving.calls import CALLS, answer_call
 from lcve_deploy.serving.codes import code_of, text_of
@@ -25,6 +25,7 @@ __all__ = ["start_grpc"]
 
 _SERVICE: Final = "inference.GRPCInferenceService"
 _FINAL: Final = "triton_final_response"
+_SMALL_CALL: Final = 1 << 16
 _STREAMED: Final = 8
 """Requests of one stream that are in work at the same time."""
 
@@ -78,35 +79,55 @@ def _handlers(service: Service) -> dict[str, Any]:
 
     pb = messages()
 
-    def handler(name: str, answer: Callable[[Any, Exchange], Awaitable[Any]], read: Any = None) -> Any:
+    read_infer = reader()
+
+    def handler(name: str, answer: Callable[[bytes, Exchange], Awaitable[Any]]) -> Any:
         async def behave(stream: Any, context: Any) -> Any:
             return await _unary(service, name, answer, context)
 
-        return grpc.stream_unary_rpc_method_handler(
-            behave,
-            request_deserializer=read or getattr(pb, f"{name}Request").FromString,
-            response_serializer=getattr(pb, f"{name}Response").SerializeToString,
-        )
+        serializer = getattr(pb, f"{name}Response").SerializeToString
+        return grpc.stream_unary_rpc_method_handler(behave, response_serializer=serializer)
 
-    def call(name: str) -> Callable[[Any, Exchange], Awaitable[Any]]:
-        return lambda message, exchange: answer_call(name, service, message)
+    def call(name: str) -> Callable[[bytes, Exchange], Awaitable[Any]]:
+        return lambda data, exchange: answer_call(name, service, _parsed(_small(getattr(pb, f"{name}Request")), data))
 
     async def stream(requests: Any, context: Any) -> AsyncIterator[Any]:
-        async for response in _stream(service, context):
+        async for response in _stream(service, read_infer, context):
             yield response
 
     return {
         **{name: handler(name, call(name)) for name in CALLS},
-        "ModelInfer": handler("ModelInfer", lambda received, exchange: _infer(service, received, exchange), reader()),
+        "ModelInfer": handler(
+            "ModelInfer", lambda data, exchange: _infer(service, _parsed(read_infer, data), exchange)
+        ),
         "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(
-            stream,
-            request_deserializer=reader(),
-            response_serializer=pb.ModelStreamInferResponse.SerializeToString,
+            stream, response_serializer=pb.ModelStreamInferResponse.SerializeToString
         ),
     }
 
 
-async def _unary(service: Service, name: str, answer: Callable[[Any, Exchange], Awaitable[Any]], context: Any) -> Any:
+def _small(kind: Any) -> Callable[[bytes], Any]:
+    """What reads a message of a call that carries no tensors."""
+
+    def read(data: bytes) -> Any:
+        if len(data) > _SMALL_CALL:
+            raise TooLargeError(f"at most {_SMALL_CALL} bytes are taken by this call, received {len(data)}")
+        return kind.FromString(data)
+
+    return read
+
+
+def _parsed(read: Callable[[bytes], Any], data: bytes) -> Any:
+    """A message of its bytes. gRPC itself would call what is none a failure of the server."""
+    from google.protobuf.message import DecodeError
+
+    try:
+        return read(data)
+    except DecodeError:
+        raise RequestError("the bytes are no message of this call") from None
+
+
+async def _unary(service: Service, name: str, answer: Callable[[bytes, Exchange], Awaitable[Any]], context: Any) -> Any:
     """Answer one call, or end it with the status of what went wrong."""
     import grpc
 
@@ -165,7 +186,7 @@ async def _infer(service: Service, received: Received, exchange: Exchange) -> An
     return to_message(answer, message.id)
 
 
-async def _stream(service: Service, context: Any) -> AsyncIterator[Any]:
+async def _stream(service: Service, read: Callable[[bytes], Received], context: Any) -> AsyncIterator[Any]:
     """Answer the requests of a stream in their order; several are in work at the same time."""
     import grpc
 
@@ -179,7 +200,7 @@ async def _stream(service: Service, context: Any) -> AsyncIterator[Any]:
     try:
         message = await context.read()
         while message is not grpc.aio.EOF:
-            work.append(asyncio.create_task(_streamed(service, message, opened.client)))
+            work.append(asyncio.create_task(_streamed(service, read, message, opened.client)))
             reading = asyncio.ensure_future(context.read())
             while work and (len(work) >= _STREAMED or not reading.done()):
                 await asyncio.wait(
@@ -195,17 +216,17 @@ async def _stream(service: Service, context: Any) -> AsyncIterator[Any]:
             task.cancel()
 
 
-async def _streamed(service: Service, received: Received, client: str) -> Any:
+async def _streamed(service: Service, read: Callable[[bytes], Received], data: bytes, client: str) -> Any:
     """One answer of a stream: a response, or the text of an error."""
     pb = messages()
     exchange = Exchange("grpc", "ModelStreamInfer", client)
     try:
         service.access.spend(client)
         with service.pending_request():
-            response = await _infer(service, received, exchange)
+            response = await _infer(service, _parsed(read, data), exchange)
     except Exception as error:  # the last place where it can be answered
         service.finished(exchange, error)
-        failed = pb.ModelInferResponse(model_name=received.message.model_name, id=received.message.id)
+        failed = pb.ModelInferResponse(model_name=exchange.model, id=exchange.id)
         return pb.ModelStreamInferResponse(error_message=text_of(error), infer_response=failed)
     service.finished(exchange)
     response.parameters[_FINAL].bool_param = True

@@ -1,7 +1,8 @@
 """Reading ``ModelInferRequest`` without copying its tensors: raw bytes stay where gRPC has put them.
 
 protobuf copies a message of clips once as it parses it and again whenever its bytes are asked for. So the raw tensors
-are cut out first, and protobuf reads the few bytes that are left.
+are cut out first, and protobuf reads the few bytes that are left. Those are bounded: a message of two bytes becomes an
+object of hundreds.
 
 Source: Protocol Buffers, encoding: https://protobuf.dev/programming-guides/encoding/
 """
@@ -12,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from lcve_deploy.errors import RequestError, TooLargeError
 from lcve_deploy.protocol.stubs import messages
 
 __all__ = ["Received", "reader"]
@@ -20,6 +22,10 @@ _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 _MOST_VARINT: Final = 10
 _SMALL: Final = 1 << 14
 """Bytes of a message below which cutting costs more than copying."""
+_MOST_FIELDS: Final = 4096
+"""Fields of a message, on its highest level."""
+_MOST_REST: Final = 8 * 2**20
+"""Bytes of a message without its raw tensors; typed contents are among them."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,16 +37,26 @@ class Received:
 
 
 def reader() -> Callable[[bytes], Received]:
-    """What reads a ``ModelInferRequest``; it raises protobuf's ``DecodeError`` as protobuf itself does."""
+    """What reads a ``ModelInferRequest``.
+
+    It raises protobuf's ``DecodeError`` for what is no message, and ``RequestError`` or ``TooLargeError`` for more
+    fields or bytes than a request has.
+    """
+    from google.protobuf.message import DecodeError
+
     kind = messages().ModelInferRequest
     tag = kind.DESCRIPTOR.fields_by_name["raw_input_contents"].number << 3 | _BYTES
 
     def read(data: bytes) -> Received:
-        parts = _cut(data, tag) if len(data) >= _SMALL else None
-        if parts is None:
+        if len(data) < _SMALL:
             message = kind.FromString(data)
             return Received(message=message, raw=message.raw_input_contents)
+        parts = _cut(data, tag)
+        if parts is None:
+            raise DecodeError("the message is not whole")
         rest, raw = parts
+        if sum(map(len, rest)) > _MOST_REST:
+            raise TooLargeError(f"at most {_MOST_REST} bytes are taken beside raw_input_contents")
         return Received(message=kind.FromString(b"".join(rest)), raw=raw)
 
     return read
@@ -58,6 +74,8 @@ def _cut(data: bytes, tag: int) -> tuple[list[memoryview], list[memoryview]] | N
             cut.append(view[_varint(data, first)[1] : last])
         else:
             rest.append(view[at:last])
+        if len(rest) + len(cut) > _MOST_FIELDS:
+            raise RequestError(f"a request has at most {_MOST_FIELDS} fields")
         at = last
     return rest, cut
 
