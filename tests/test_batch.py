@@ -234,7 +234,7 @@ def test_nothing_is_left_behind_and_the_stage_takes_no_other_batch(killed: Kille
     )
 
 
-class Workshop:
+class Studio:
     """What a batch takes, and one that runs in this process, without Ray."""
 
     def __init__(self, folder: Path, service: Path, key_file: Path) -> None:
@@ -250,7 +250,7 @@ class Workshop:
 
 
 @pytest.fixture
-def workshop(exported: Path, key_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+def studio(exported: Path, key_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
     from contextlib import nullcontext
 
     def worked(ray: Any, share: Share, missing: Any, job: Job, stage: Any) -> Iterator[bool]:
@@ -263,37 +263,37 @@ def workshop(exported: Path, key_file: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(running_module, "_worked", worked)
     share = Share(workers=1, threads=1, gpus=0)
     monkeypatch.setattr(running_module, "connected", lambda *about: nullcontext((None, share)))
-    return Workshop(tmp_path, exported, key_file)
+    return Studio(tmp_path, exported, key_file)
 
 
-def test_encrypted_clips_come_with_their_table(workshop: Workshop) -> None:
-    workshop.run("clips", encrypt_only=True, views=Views(temporal=2, spatial=1))
-    rows = _rows(workshop.folder / "clips/clips.parquet")
+def test_encrypted_clips_come_with_their_table(studio: Studio) -> None:
+    studio.run("clips", encrypt_only=True, views=Views(temporal=2, spatial=1))
+    rows = _rows(studio.folder / "clips/clips.parquet")
     assert [row["clip"] for row in rows] == ["00.lcve", "01.lcve", None, None]
-    assert {path.name for path in (workshop.folder / "clips").iterdir()} == {"00.lcve", "01.lcve", "clips.parquet"}
+    assert {path.name for path in (studio.folder / "clips").iterdir()} == {"00.lcve", "01.lcve", "clips.parquet"}
     for row in rows[:2]:
-        path = workshop.folder / "clips" / row["clip"]
+        path = studio.folder / "clips" / row["clip"]
         assert row["digest"] == hashlib.sha256(path.read_bytes()).hexdigest()
         assert row["views"] == str(read_clip_file(path).views) == "2x1"
-        single = workshop.folder / f"single-{row['clip']}"
-        key = ("--key", workshop.key_file, "--client", workshop.service / "client")
+        single = studio.folder / f"single-{row['clip']}"
+        key = ("--key", studio.key_file, "--client", studio.service / "client")
         run_ok("encrypt", row["path"], *key, "-o", single, "--views", "2x1")
         np.testing.assert_array_equal(read_clip_file(single).clip.values, read_clip_file(path).clip.values)
     assert all(row["error"] for row in rows[2:])
-    assert not [path for path in workshop.folder.iterdir() if path.name.startswith(".")]
+    assert not [path for path in studio.folder.iterdir() if path.name.startswith(".")]
 
 
-def test_a_client_folder_is_enough_to_encrypt(workshop: Workshop) -> None:
-    workshop.run("clips", encrypt_only=True, artifact=None, client=workshop.service / "client")
-    assert read_clip_file(workshop.folder / "clips/00.lcve").views == Views()
+def test_a_client_folder_is_enough_to_encrypt(studio: Studio) -> None:
+    studio.run("clips", encrypt_only=True, artifact=None, client=studio.service / "client")
+    assert read_clip_file(studio.folder / "clips/00.lcve").views == Views()
 
 
-def test_logits_are_those_of_lcve_run(workshop: Workshop) -> None:
-    workshop.run(logits=True, top=2, views=Views(temporal=2, spatial=1))
-    row = _rows(workshop.folder / "table.parquet")[0]
-    output = workshop.folder / "logits.npy"
+def test_logits_are_those_of_lcve_run(studio: Studio) -> None:
+    studio.run(logits=True, top=2, views=Views(temporal=2, spatial=1))
+    row = _rows(studio.folder / "table.parquet")[0]
+    output = studio.folder / "logits.npy"
     run_ok(
-        *("run", workshop.service, row["path"], "--key", workshop.key_file, "--views", "2x1"),
+        *("run", studio.service, row["path"], "--key", studio.key_file, "--views", "2x1"),
         *("--logits-out", output),
     )
     np.testing.assert_allclose(row["logits"], np.load(output), atol=1e-6)
@@ -301,10 +301,10 @@ def test_logits_are_those_of_lcve_run(workshop: Workshop) -> None:
 
 
 @pytest.fixture
-def server(workshop: Workshop) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def server(studio: Studio) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """``lcve serve`` with the artifact, and the address of its model."""
     ports = [word for name in ("http", "grpc", "metrics") for word in (f"--{name}-port", "0")]
-    command = ["serve", f"model={workshop.service / 'server'}", *ports, "--json"]
+    command = ["serve", f"model={studio.service / 'server'}", *ports, "--json"]
     with subprocess.Popen(
         [*batching.LCVE, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
@@ -314,14 +314,14 @@ def server(workshop: Workshop) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 
 
 def test_a_server_answers_as_an_engine_does(
-    workshop: Workshop, server: tuple[str, subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+    studio: Studio, server: tuple[str, subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address, process = server
     views = {"views": Views(temporal=2, spatial=1), "logits": True}
-    workshop.run("engine.parquet", **views)
-    client = workshop.service / "client"
-    workshop.run("server.parquet", artifact=None, client=client, server=address, **views)
-    rows, expected = (_rows(workshop.folder / f"{name}.parquet") for name in ("server", "engine"))
+    studio.run("engine.parquet", **views)
+    client = studio.service / "client"
+    studio.run("server.parquet", artifact=None, client=client, server=address, **views)
+    rows, expected = (_rows(studio.folder / f"{name}.parquet") for name in ("server", "engine"))
     for row, other in zip(rows, expected, strict=True):
         assert (row["path"], row["classes"], row["error"]) == (other["path"], other["classes"], other["error"])
         if row["error"] is None:
@@ -338,53 +338,53 @@ def test_a_server_answers_as_an_engine_does(
     about = {"artifact": None, "client": client, "server": address, "remote": RemoteOptions(deadline=3, retries=0)}
     monkeypatch.setattr(Worker, "_predicted", ends_after_one)
     with pytest.raises(SessionError):
-        workshop.run("lost.parquet", **about)
-    assert [path.name for path in (workshop.folder / ".lost.parquet.part/rows").iterdir()] == ["0.json"]
+        studio.run("lost.parquet", **about)
+    assert [path.name for path in (studio.folder / ".lost.parquet.part/rows").iterdir()] == ["0.json"]
 
 
-def test_a_row_that_is_done_is_not_done_again(workshop: Workshop) -> None:
-    identity = workshop.job().identity(workshop.job().open_client().settings, workshop.videos)
-    with open_stage(workshop.folder / "table.parquet", identity) as stage:
+def test_a_row_that_is_done_is_not_done_again(studio: Studio) -> None:
+    identity = studio.job().identity(studio.job().open_client().settings, studio.videos)
+    with open_stage(studio.folder / "table.parquet", identity) as stage:
         stage.write(0, {"classes": ["kept"], "probabilities": [1.0], "error": None, "seconds": 0.0})
         stage.write(0, {"error": "too late", "seconds": 0.0})
-    result = workshop.run()
+    result = studio.run()
     assert (result.tally.kept, result.tally.rows, result.tally.errors, result.attempts) == (1, 4, 2, 3)
-    assert _rows(workshop.folder / "table.parquet")[0]["classes"] == ["kept"]
+    assert _rows(studio.folder / "table.parquet")[0]["classes"] == ["kept"]
 
 
-def test_two_commands_do_not_share_a_stage(workshop: Workshop) -> None:
-    job = workshop.job()
+def test_two_commands_do_not_share_a_stage(studio: Studio) -> None:
+    job = studio.job()
     with (
-        open_stage(workshop.folder / "table.parquet", job.identity(job.open_client().settings, workshop.videos)),
+        open_stage(studio.folder / "table.parquet", job.identity(job.open_client().settings, studio.videos)),
         pytest.raises(FileExistsError, match="another lcve batch is at work"),
     ):
-        workshop.run()
+        studio.run()
 
 
 @pytest.mark.parametrize("settings", [b"{", b"[]", b"\xff"])
-def test_settings_that_are_damaged_are_refused(workshop: Workshop, settings: bytes) -> None:
-    (workshop.folder / ".table.parquet.part").mkdir()
-    (workshop.folder / ".table.parquet.part/settings.json").write_bytes(settings)
+def test_settings_that_are_damaged_are_refused(studio: Studio, settings: bytes) -> None:
+    (studio.folder / ".table.parquet.part").mkdir()
+    (studio.folder / ".table.parquet.part/settings.json").write_bytes(settings)
     with pytest.raises(MismatchError):
-        workshop.run()
+        studio.run()
 
 
-def test_what_befalls_every_row_ends_the_batch_and_keeps_the_stage(workshop: Workshop) -> None:
+def test_what_befalls_every_row_ends_the_batch_and_keeps_the_stage(studio: Studio) -> None:
     with pytest.raises(SessionError, match="nothing"):
-        workshop.run(engine="nothing")
-    assert (workshop.folder / ".table.parquet.part").is_dir()
-    assert not (workshop.folder / "table.parquet").exists()
-    workshop.run(engine=None, output="other.parquet")
+        studio.run(engine="nothing")
+    assert (studio.folder / ".table.parquet.part").is_dir()
+    assert not (studio.folder / "table.parquet").exists()
+    studio.run(engine=None, output="other.parquet")
 
 
-def test_a_disk_that_is_full_ends_the_batch(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_ends_the_batch(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*about: Any) -> None:
         raise WriteError("no space left")
 
     monkeypatch.setattr("lcve_deploy.verbs.batch.worker.write_clip_file", full)
     with pytest.raises(SessionError, match="no space left"):
-        workshop.run("clips", encrypt_only=True)
-    assert not (workshop.folder / "clips").exists()
+        studio.run("clips", encrypt_only=True)
+    assert not (studio.folder / "clips").exists()
 
 
 def test_videos_are_files_folders_and_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -424,13 +424,13 @@ def test_options_that_mean_nothing_are_refused(exported: Path, key_file: Path, t
     assert not list(tmp_path.iterdir())
 
 
-def test_a_batch_whose_rows_all_fail_exits_with_1(workshop: Workshop) -> None:
-    command = ("--artifact", workshop.service, "--key", workshop.key_file)
+def test_a_batch_whose_rows_all_fail_exits_with_1(studio: Studio) -> None:
+    command = ("--artifact", studio.service, "--key", studio.key_file)
     for number, (names, strict, code) in enumerate(
         [(["00.mp4", "empty.mkv"], (), 0), (["00.mp4", "empty.mkv"], ("--strict",), 1), (["empty.mkv"], (), 1)]
     ):
-        videos = [workshop.folder / "videos" / name for name in names]
-        output = workshop.folder / f"{number}.parquet"
+        videos = [studio.folder / "videos" / name for name in names]
+        output = studio.folder / f"{number}.parquet"
         assert run_lcve("batch", *videos, *command, "-o", output, *strict).exit_code == code
         assert len(_rows(output)) == len(names)
 

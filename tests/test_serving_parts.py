@@ -251,6 +251,8 @@ def test_versions_are_the_folders_named_by_numbers(tmp_path: Path) -> None:
     for name in ("1", "2", "10", "007", "x", ".11.part", "-3"):
         manifest_in(tmp_path / "model" / name, name)
     (tmp_path / "model/12").mkdir()
+    (tmp_path / "model/13").mkdir()
+    os.mkfifo(tmp_path / "model/13/manifest.json")
     found = find_versions(tmp_path / "model")
     assert sorted(found) == [1, 2, 10]
     assert len({version.digest for version in found.values()}) == 3

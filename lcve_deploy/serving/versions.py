@@ -42,6 +42,8 @@ def find_versions(folder: Path) -> dict[int, FolderVersion]:
         places = {}
     found = {}
     for number, place in places.items():
+        if not (place / MANIFEST).is_file():  # a pipe would keep us waiting
+            continue
         try:
             found[number] = FolderVersion(number=number, folder=place, digest=manifest_digest(place))
         except OSError:
