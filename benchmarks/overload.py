@@ -14,7 +14,7 @@ from bench import THREADS, Bench
 from serving_servers import Clients, lcve_serve
 
 _TIMES = 10
-_OPTIONS = ("--threads", str(THREADS), "--max-batch", "4", "--max-queue", "8", "--max-requests", "32")
+_OPTIONS = ("--threads", str(THREADS), "--max-batch", "4", "--max-queue", "4", "--max-requests", "32")
 
 
 def measure(bench: Bench, seconds: float) -> dict[str, Any]:
