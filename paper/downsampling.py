@@ -1,0 +1,30 @@
+"""Downsampling: not an encryption, but what the paper compares with; no key, and no way back.
+
+Source: LCVE paper, section 5.1 and Tables 3 and 5.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from paper.encryption import Clips
+
+__all__ = ["downsample"]
+
+
+def downsample(clips: Clips, factor: int) -> Clips:
+    """Frames reduced by ``factor`` (means of squares), and enlarged again to the size that a model takes.
+
+    Args:
+        clips: ``[clips, T, H, W, C]``, uint8; H and W must be multiples of the factor.
+        factor: 1 or more.
+
+    Raises:
+        ValueError: frames that are not a whole number of squares.
+    """
+    *lead, height, width, channels = clips.shape
+    if height % factor or width % factor:
+        raise ValueError(f"expected frames whose sides are multiples of {factor}, received {height}x{width}")
+    squares = clips.reshape(*lead, height // factor, factor, width // factor, factor, channels)
+    small = np.rint(squares.mean(axis=(-4, -2))).astype(np.uint8)
+    return small.repeat(factor, axis=-3).repeat(factor, axis=-2)

@@ -1,0 +1,58 @@
+"""What every compared encryption is: clips in, clips of the same shape out, and back.
+
+At the frame level an operation works on every frame by itself, with the same orders for all frames; at the video
+level it works on cubes that reach over time. The first is the second for clips of one frame, so one code serves both.
+
+Source: LCVE paper, sections 3.4 and 4.2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.geometry import ClipGeometry
+
+__all__ = ["Clips", "Encryption", "Level", "as_blocks", "as_clips"]
+
+Clips = npt.NDArray[np.uint8]
+
+
+class Level(StrEnum):
+    """What is shuffled: patches of every frame, or cubes of the clip."""
+
+    FRAME = "frame"
+    VIDEO = "video"
+
+    def of(self, geometry: ClipGeometry) -> ClipGeometry:
+        """The geometry that an operation of this level works on."""
+        if self is Level.VIDEO:
+            return geometry
+        return dataclasses.replace(geometry, frames=1, cube=(1, *geometry.cube[1:]))
+
+
+class Encryption(Protocol):
+    """An encryption with its key."""
+
+    def encrypt(self, clips: Clips) -> Clips:
+        """Plain clips ``[clips, T, H, W, C]`` (uint8) to encrypted ones of the same shape."""
+
+    def decrypt(self, clips: Clips) -> Clips:
+        """The inverse of :meth:`encrypt`, without loss."""
+
+
+def as_blocks(clips: Clips, geometry: ClipGeometry) -> Clips:
+    """Clips ``[clips, T, H, W, C]`` as blocks ``[..., N, L]`` of a level's geometry."""
+    parts = clips.reshape(-1, *geometry.clip_shape)
+    blocks: Clips = geometry.to_cubes(parts, np)
+    return blocks
+
+
+def as_clips(blocks: Clips, geometry: ClipGeometry, shape: tuple[int, ...]) -> Clips:
+    """The inverse of :func:`as_blocks`; ``shape`` is that of the clips."""
+    clips: Clips = geometry.from_cubes(blocks, np).reshape(shape)
+    return clips
