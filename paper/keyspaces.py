@@ -10,10 +10,12 @@ from typing import Final
 from lcve_deploy.geometry import ClipGeometry
 from paper.encryption import Level
 
-__all__ = ["THE_PAPERS", "key_space_sizes"]
+__all__ = ["SMALL", "THE_PAPERS", "key_space_sizes"]
 
 THE_PAPERS: Final = ClipGeometry(frames=16, height=224, width=224, cube=(2, 16, 16))
 """The geometry of the paper's column "Our setting"."""
+SMALL: Final = ClipGeometry(frames=16, height=64, width=64, cube=THE_PAPERS.cube)
+"""That of the clips of the experiments."""
 
 _DIGITS: Final = 2
 

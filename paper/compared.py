@@ -1,0 +1,62 @@
+"""The methods that are compared in action and privacy: Table 5, Figure 1."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from paper.findings import Findings, Found
+from paper.methods import DOWNSAMPLINGS, ENCRYPTIONS
+from paper.records import Task, Way
+
+__all__ = ["ADAPTIVE", "COMPARED", "LCVE", "PAPERS_ATTACKER", "PLAIN", "attackers", "best_for_owner", "level", "title"]
+
+PLAIN: Final = "plain"
+LCVE: Final = "lcve-video"
+COMPARED: Final = (
+    PLAIN,
+    *("down-2", "down-4", "down-8", "down-32"),
+    *("qi-frame", "le-frame", "lcve-frame"),
+    *("qi-video", "le-video", "pixel-video", "cube-video", LCVE),
+)
+_TITLES: Final = {
+    PLAIN: "Plain video",
+    **{method.name: method.title for method in DOWNSAMPLINGS},
+    **{method.name: method.title for method in ENCRYPTIONS},
+}
+_LEVELS: Final = {method.name: str(method.level) for method in ENCRYPTIONS}
+PAPERS_ATTACKER: Final = Way.UNTRAINED
+ADAPTIVE: Final = Way.FINE_TUNED
+
+
+def title(method: str) -> str:
+    """For tables."""
+    return _TITLES[method]
+
+
+def level(method: str) -> str:
+    """For tables: ``frame``, ``video`` or ``-``."""
+    return _LEVELS.get(method, "-")
+
+
+def best_for_owner(findings: Findings, method: str) -> tuple[Way, Found] | None:
+    """How the owner of the model does best on clips of a method, as far as was tried; None where it was not run.
+
+    Plain clips: the plain model. LCVE: ViT Scrambling. Others: the plain model as it is, or fine-tuned.
+    """
+    if method in (PLAIN, LCVE):
+        way = Way.TRAINED if method == PLAIN else Way.SCRAMBLED
+        found = findings.get(Task.ACTION, method, way)
+        return None if found is None else (way, found)
+    tuned = findings.get(Task.ACTION, method, Way.FINE_TUNED)
+    untrained = findings.get(Task.ACTION, method, Way.UNTRAINED)
+    if tuned is None:
+        return None
+    if untrained is not None and untrained.mean > tuned.mean:
+        return Way.UNTRAINED, untrained
+    return Way.FINE_TUNED, tuned
+
+
+def attackers(findings: Findings, method: str) -> dict[Way, Found | None]:
+    """What each attacker finds of identities: the paper's, then the one who adapts; on plain clips they are one."""
+    ways = (PAPERS_ATTACKER, ADAPTIVE)
+    return {way: findings.get(Task.IDENTITY, method, Way.TRAINED if method == PLAIN else way) for way in ways}

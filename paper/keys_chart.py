@@ -1,0 +1,70 @@
+"""``docs/paper-keys.svg``: accuracies of the rows without the key, a point for each key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from paper.compared import level, title
+from paper.drawing import COLOURS, GREY, drawn, family
+from paper.findings import Findings, Found
+from paper.methods import ENCRYPTIONS
+from paper.records import Row, Task, Way
+
+__all__ = ["KEYED", "WRONG_FED", "has_points", "write_keys_chart"]
+
+KEYED: Final = {
+    task: tuple(Row(task=task, method=method.name, way=Way.UNTRAINED) for method in ENCRYPTIONS) for task in Task
+}
+"""The plain model on encrypted clips, by task."""
+WRONG_FED: Final = {
+    task: tuple(Row(task=task, method=method, way=Way.SCRAMBLED) for method in ("plain", "pixel-video", "cube-video"))
+    for task in Task
+}
+"""The scrambled model on clips that are not fully encrypted, by task."""
+
+_FED: Final = {"plain": "plain clips", "pixel-video": "pixels shuffled", "cube-video": "cubes shuffled"}
+_TITLES: Final = {Task.ACTION: "action", Task.IDENTITY: "identity"}
+_LANES: Final = 5
+_SPREAD: Final = 0.12
+
+
+def has_points(findings: Findings) -> bool:
+    """Whether there is anything to draw."""
+    return any(findings.row(row) for rows in (KEYED, WRONG_FED) for task in Task for row in rows[task])
+
+
+def write_keys_chart(findings: Findings, path: Path) -> None:
+    """A panel for each task."""
+    with drawn(path, (9, 4.8)) as figure:
+        panels = figure.subplots(1, len(Task), sharey=True)
+        for panel, task in zip(panels, Task, strict=True):
+            _panel(panel, [(row, findings.row(row)) for row in (*KEYED[task], *WRONG_FED[task])])
+            panel.set_xlabel(f"accuracy of {_TITLES[task]} (%), a point for each key")
+        panels[0].legend(frameon=False, loc="upper center", bbox_to_anchor=(1.0, -0.12), ncols=3)
+
+
+def _panel(panel: Any, rows: list[tuple[Row, Found | None]]) -> None:
+    """The first row on top."""
+    for place, (row, found) in enumerate(rows):
+        if found is not None:
+            _strip(panel, place, found, COLOURS[family(row.method)])
+    panel.set_yticks(range(len(rows)), [_label(row) for row, _ in rows])
+    panel.set_ylim(len(rows) - 0.4, -0.6)
+    panel.set_xlim(left=0)
+    panel.plot([], [], color=GREY, linewidth=1.2, label="chance")
+    panel.plot([], [], color=GREY, linewidth=1.2, linestyle=":", label="97.5 % point of chance")
+
+
+def _strip(panel: Any, place: int, found: Found, colour: str) -> None:
+    """Points in lanes, in the order of keys, so that equal accuracies do not hide one another."""
+    heights = [place + _SPREAD * (number % _LANES - _LANES // 2) for number in range(len(found.values))]
+    panel.plot([100 * value for value in found.values], heights, "o", color=colour, markersize=3, alpha=0.6)
+    for share, line in ((found.chance, "-"), (found.limit, ":")):
+        panel.plot([100 * share] * 2, [place - 0.4, place + 0.4], color=GREY, linewidth=1.2, linestyle=line)
+
+
+def _label(row: Row) -> str:
+    if row.way is Way.SCRAMBLED:
+        return f"scrambled, {_FED[row.method]}"
+    return f"{title(row.method).removesuffix(' extended to videos').removesuffix(' on frames')}, {level(row.method)}"

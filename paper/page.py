@@ -1,0 +1,70 @@
+"""``docs/paper.md`` and its charts from ``paper/results/``: every figure of ours comes from there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from paper.findings import SEEDS, Findings
+from paper.keys_chart import has_points as has_keys
+from paper.keys_chart import write_keys_chart
+from paper.markdown import paragraph
+from paper.records import Records, read_records
+from paper.sections import ablation, carries_over, comparison, cost, frames, key_spaces, privacy, without_key
+from paper.tradeoff_chart import has_points as has_tradeoff
+from paper.tradeoff_chart import write_tradeoff_chart
+
+__all__ = ["DOCS", "committed_records", "render", "write_page"]
+
+DOCS: Final = Path(__file__).parents[1] / "docs"
+_REMARKS: Final = Path(__file__).parent / "remarks.md"
+_SECTIONS: Final = (key_spaces, comparison, privacy, ablation, without_key, frames, carries_over, cost)
+"""In the order of the page."""
+
+_WHAT_IT_IS: Final = paragraph(
+    "These are the tables of the paper *Learnable Cube-based Video Encryption for Privacy-Preserving Action",
+    "Recognition* (Ishikawa, Kondo, Kataoka) in small, by code that anyone can run: `make paper`. Table 1 is",
+    "computed. Tables 3, 5 and 6 are measured on moving digits: a clip of 16 frames of 64×64 shows a handwritten",
+    "digit that moves in one of eight ways. The motion is the action; the digit, one of ten, is the private",
+    "identity. Cubes are those of the paper, 2×16×16. Every row runs with three seeds, and rows without training",
+    "with twenty keys a seed.",
+)
+_WHAT_IT_IS_NOT: Final = paragraph(
+    "It is not a rerun of the paper. The data are synthetic, the model is a small VideoMAE that was not",
+    "pre-trained on anything, and clips are small. So our percents must not be compared with the paper's; what can",
+    "be compared is which row is above which, what is at chance, and what is exact. Real clips have more to lose",
+    "and more to read.",
+)
+
+
+def render(records_by_seed: Mapping[int, Records]) -> str:
+    """The page; a row that is missing shows as not run."""
+    findings = Findings(records_by_seed)
+    parts = [
+        "# The paper in small",
+        "<!-- made by make paper; remarks are written by hand in paper/remarks.md -->",
+        _WHAT_IT_IS,
+        _WHAT_IT_IS_NOT,
+        "## In short",
+        carries_over.summary(findings),
+        *(f"## {part.TITLE}\n\n{part.section(findings)}" for part in _SECTIONS),
+        _REMARKS.read_text(encoding="utf-8").strip(),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def committed_records() -> dict[int, Records]:
+    """What is in ``paper/results/``, by seed."""
+    return {seed: records for seed in SEEDS if (records := read_records(seed))}
+
+
+def write_page(docs: Path = DOCS) -> None:
+    """Write the page, and the charts that have something to show."""
+    records = committed_records()
+    findings = Findings(records)
+    (docs / "paper.md").write_text(render(records), encoding="utf-8")
+    if has_tradeoff(findings):
+        write_tradeoff_chart(findings, docs / "paper.svg")
+    if has_keys(findings):
+        write_keys_chart(findings, docs / "paper-keys.svg")

@@ -1,0 +1,133 @@
+"""The rules by which records decide a claim: each takes what rows found; gives whether it holds, and our figures.
+
+Rows of a rule come in the order of its docstring; accuracies are means over all keys of all seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+from paper import published
+from paper.chance import lucky
+from paper.findings import Found, percent, spread
+from paper.keyspaces import THE_PAPERS, key_space_sizes
+
+__all__ = [
+    "FALL",
+    "RISE",
+    "Outcome",
+    "at_chance",
+    "best_of_both",
+    "both_cost_more",
+    "exact",
+    "far_below",
+    "in_between",
+    "key_spaces",
+    "le_is_lowest",
+    "less_than_half",
+    "trade",
+    "video_is_easier",
+]
+
+RISE: Final = 0.01
+"""What :func:`trade` overlooks: a rise of no more than a point from one factor to the next."""
+FALL: Final = 0.05
+"""What :func:`trade` asks of both accuracies from plain to the largest factor."""
+
+Outcome = tuple[bool, str]
+
+
+def key_spaces(_: Sequence[Found]) -> Outcome:
+    """All figures of Table 1 are those that arithmetic gives."""
+    sizes = key_space_sizes(THE_PAPERS)
+    same = sum(sizes[row.method, row.level] == row.size for row in published.KEY_SPACES)
+    return same == len(published.KEY_SPACES), f"{same} of {len(published.KEY_SPACES)} figures are the same"
+
+
+def exact(found: Sequence[Found]) -> Outcome:
+    """Scrambled, plain: every prediction is the same."""
+    scrambled, plain = found
+    least, most = min(scrambled.agreements, default=0.0), max(scrambled.differences, default=float("nan"))
+    return least == 1.0, (
+        f"{percent(scrambled.mean)} and {percent(plain.mean)}; the same prediction for {percent(least)} % of the clips "
+        f"or more under each of {len(scrambled.agreements)} keys; logits differ by {most:.1g} at most"
+    )
+
+
+def at_chance(found: Sequence[Found]) -> Outcome:
+    """One row: not more values above chance than luck explains."""
+    (row,) = found
+    return not row.above_chance, (
+        f"mean {spread(row)}, chance {percent(row.chance)}; above chance in {row.above} of {len(row.values)}, "
+        f"where luck explains {lucky(len(row.values))}"
+    )
+
+
+def far_below(found: Sequence[Found]) -> Outcome:
+    """Fine-tuned, plain: less than half of the way."""
+    tuned, plain = found
+    return less_than_half(tuned.mean, plain.mean, plain.chance), (
+        f"{percent(tuned.mean)} of {percent(plain.mean)}, chance {percent(plain.chance)}"
+    )
+
+
+def less_than_half(tuned: float, plain: float, chance: float) -> bool:
+    """Whether an accuracy lies less than half of the way from chance to plain."""
+    return tuned - chance < (plain - chance) / 2
+
+
+def le_is_lowest(found: Sequence[Found]) -> Outcome:
+    """LE at both levels, then others: both are below all others."""
+    means = [row.mean for row in found]
+    return max(means[:2]) < min(means[2:]), (
+        f"LE {_list(means[:2])} (frame, video); the lowest of the others {percent(min(means[2:]))}"
+    )
+
+
+def in_between(found: Sequence[Found]) -> Outcome:
+    """LE and Qi et al. on frames, on videos, then plain: in this order."""
+    le_frame, qi_frame, le_video, qi_video, plain = (row.mean for row in found)
+    holds = le_frame < qi_frame < plain and le_video < qi_video < plain
+    frame, video = _list([le_frame, qi_frame, plain]), _list([le_video, qi_video, plain])
+    return holds, f"LE, Qi et al., plain: {frame} (frame); {video} (video)"
+
+
+def video_is_easier(found: Sequence[Found]) -> Outcome:
+    """Video, frame."""
+    video, frame = found
+    return video.mean > frame.mean, f"{percent(video.mean)} (video), {percent(frame.mean)} (frame)"
+
+
+def both_cost_more(found: Sequence[Found]) -> Outcome:
+    """Both shuffles, pixels alone, cubes alone, plain."""
+    both, pixel, cube, plain = (row.mean for row in found)
+    return both < min(pixel, cube) and max(pixel, cube) < plain, (
+        f"plain {percent(plain)}, cubes {percent(cube)}, pixels {percent(pixel)}, both {percent(both)}"
+    )
+
+
+def trade(found: Sequence[Found]) -> Outcome:
+    """Actions, then identities, each from plain over all factors: both fall."""
+    half = len(found) // 2
+    lines = [[row.mean for row in found[:half]], [row.mean for row in found[half:]]]
+    holds = all(
+        line[0] - line[-1] >= FALL and all(right - left <= RISE for left, right in pairwise(line)) for line in lines
+    )
+    return holds, f"action {_list(lines[0])}; identity {_list(lines[1])}"
+
+
+def best_of_both(found: Sequence[Found]) -> Outcome:
+    """LCVE's action and identity, then actions and identities of all factors."""
+    action, identity = found[0].mean, found[1].mean
+    half = 1 + len(found) // 2
+    actions, identities = ([row.mean for row in part] for part in (found[2:half], found[half:]))
+    return action >= max(actions) and identity < min(identities), (
+        f"LCVE: action {percent(action)}, identity {percent(identity)}; downsampling: action {_list(actions)}, "
+        f"identity {_list(identities)}"
+    )
+
+
+def _list(shares: Sequence[float]) -> str:
+    return ", ".join(map(percent, shares))

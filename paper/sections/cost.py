@@ -1,0 +1,38 @@
+"""What the experiments cost, and how to repeat them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from paper.findings import NOT_RUN, SEEDS, Findings
+from paper.markdown import paragraph, table
+from paper.records import Records, Way
+
+__all__ = ["TITLE", "section"]
+
+TITLE: Final = "Cost, and how to repeat it"
+
+_COMMANDS: Final = """```bash
+make paper                                     # rows that are missing, then this page
+.venv/bin/python -m paper --page               # this page and its charts alone
+.venv/bin/python -m paper --seed 0 --only lcve-video --again
+```"""
+
+
+def section(findings: Findings) -> str:
+    """Processor time a seed, by way."""
+    rows = [(str(seed), *_times(findings.by_seed.get(seed, {}))) for seed in sorted({*SEEDS, *findings.by_seed})]
+    head = ("seed", "rows", *(f"{way}, min" for way in Way), "all, min")
+    text = paragraph(
+        "Minutes of processor time, all threads together. A row is kept as soon as it is done, in",
+        "`paper/results/`, and work that was cut off goes on there; every figure of this page but the paper's",
+        "comes from these files.",
+    )
+    return f"{_COMMANDS}\n\n{text}\n\n{table(head, rows)}"
+
+
+def _times(records: Records) -> tuple[str, ...]:
+    by_way = [[record.processor_seconds for row, record in records.items() if row.way is way] for way in Way]
+    minutes = [f"{sum(seconds) / 60:.1f}" if seconds else NOT_RUN for seconds in by_way]
+    whole = sum(record.processor_seconds for record in records.values())
+    return (str(len(records)), *minutes, f"{whole / 60:.1f}" if records else NOT_RUN)
