@@ -30,7 +30,7 @@ class _Geometry(click.ParamType):  # type: ignore[type-arg]
         """Read the geometry."""
         if isinstance(value, ClipGeometry):
             return value
-        if Path(value).is_dir():
+        if value and Path(value).is_dir():
             return _of_artifact(Path(value))
         try:
             return ClipGeometry.parse(value)
