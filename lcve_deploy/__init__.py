@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lcve_deploy.exporters.triton import TritonOptions
     from lcve_deploy.geometry import ClipGeometry
     from lcve_deploy.key import SecurityKey
+    from lcve_deploy.keyspace import KeySpace, key_spaces
     from lcve_deploy.parity import ParityReport
     from lcve_deploy.precision import Precision
     from lcve_deploy.remote import RemoteModel, RemoteOptions, RemoteSession
@@ -61,6 +62,7 @@ _ROOMS: Final = {
     "exporters.triton": ("TritonOptions",),
     "geometry": ("ClipGeometry",),
     "key": ("SecurityKey",),
+    "keyspace": ("KeySpace", "key_spaces"),
     "parity": ("ParityReport",),
     "precision": ("Precision",),
     "remote": ("RemoteModel", "RemoteOptions", "RemoteSession"),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -118,7 +117,7 @@ def add_record(seed: int, row: Row, record: Record, folder: Path = RESULTS) -> N
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part")
     unfinished.write_text(json.dumps(rows, indent=1) + "\n")
-    os.replace(unfinished, path)
+    unfinished.replace(path)
 
 
 def _path(seed: int, folder: Path) -> Path:

@@ -7,6 +7,8 @@ digit image: no image of the held-out clips was ever seen in training.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -34,12 +36,26 @@ def digit_images(*, held_out: bool) -> FloatArray:
 
     Shape: ``[images, 8, 8]``, float64, 0..1.
     """
+    images: FloatArray = _digits().images[_side(held_out)] / 16.0
+    return images
+
+
+def digit_labels(*, held_out: bool) -> npt.NDArray[np.int64]:
+    """Which digit each image of :func:`digit_images` shows, ``[images]``, 0..9."""
+    return np.asarray(_digits().target[_side(held_out)], dtype=np.int64)
+
+
+def _digits() -> Any:
     from sklearn.datasets import load_digits
 
-    images = load_digits().images / 16.0
-    order = np.random.default_rng(20260101).permutation(len(images))
-    cut = int(len(images) * _HELD_OUT_SHARE)
-    return images[order[:cut] if held_out else order[cut:]]
+    return load_digits()
+
+
+def _side(held_out: bool) -> npt.NDArray[np.int64]:
+    count = len(_digits().images)
+    order = np.random.default_rng(20260101).permutation(count)
+    cut = int(count * _HELD_OUT_SHARE)
+    return order[:cut] if held_out else order[cut:]
 
 
 def _paths(actions: npt.NDArray[np.int64], rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:

@@ -32,6 +32,7 @@ _COMMANDS: Final = (
     "serve",
     "triton",
     "kubernetes",
+    "keyspace",
     "audit",
     "inspect",
 )

@@ -1,0 +1,123 @@
+"""``lcve keyspace``: how many orders there are at a geometry, and what bounds the worth of that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from lcve_deploy.artifact import read_client, read_manifest
+from lcve_deploy.cli.options import as_json
+from lcve_deploy.cli.show import print_json
+from lcve_deploy.errors import LcveError
+from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.keyspace import BOUNDS, KeySpace, key_spaces
+
+__all__ = ["command"]
+
+_PAPER: Final = "16x224x224x3/2x16x16"
+_WIDTH: Final = 110
+_SEE: Final = "docs/security.md"
+
+
+class _Geometry(click.ParamType):  # type: ignore[type-arg]
+    """``TxHxWxC/txhxw``, or an artifact that has one."""
+
+    name = "geometry"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ClipGeometry:
+        """Read the geometry."""
+        if isinstance(value, ClipGeometry):
+            return value
+        if value and Path(value).is_dir():
+            return _of_artifact(Path(value))
+        try:
+            return ClipGeometry.parse(value)
+        except ValueError as error:
+            self.fail(f"{error}; the folder of an artifact does as well", param, ctx)
+
+
+def _of_artifact(folder: Path) -> ClipGeometry:
+    for side in (folder, folder / "server", folder / "client"):
+        if (side / "manifest.json").is_file():
+            return read_manifest(side).binding.geometry
+        if (side / "client.json").is_file():
+            return read_client(side).binding.geometry
+    raise LcveError(f"{folder} is no artifact: it has neither server/ nor client/, nor is it one of them")
+
+
+@click.command()
+@click.argument("geometry", type=_Geometry(), default=_PAPER)
+@as_json
+def command(geometry: ClipGeometry, as_json: bool) -> None:
+    """Count the orders that LCVE and the methods it is compared with have at a GEOMETRY, and say what bounds them.
+
+    GEOMETRY is TxHxWxC/txhxw or the folder of an artifact, and without one the paper's, 16x224x224x3/2x16x16.
+    The size of a key space is no measure of strength.
+    """
+    spaces = key_spaces(geometry)
+    if as_json:
+        print_json(_to_json(geometry, spaces))
+    else:
+        _print(geometry, spaces)
+
+
+def _to_json(geometry: ClipGeometry, spaces: tuple[KeySpace, ...]) -> dict[str, Any]:
+    return {
+        "geometry": str(geometry),
+        "methods": [_row_to_json(space) for space in spaces],
+        "bounds": {bound.name: {"text": bound.text, **bound.figures} for bound in BOUNDS},
+        "see": _SEE,
+    }
+
+
+def _row_to_json(space: KeySpace) -> dict[str, Any]:
+    size = space.size
+    return {
+        "method": space.method,
+        "level": space.level,
+        "order": space.formula,
+        "numbers": space.numbers or None,
+        "mantissa": size and size.mantissa,
+        "exponent": size and size.exponent,
+        "bits": size and size.bits,
+        "key_file_bits": space.key_file_bits,
+        "known_clip": space.known_clip if size else None,
+        "chosen_clips": space.chosen_clips,
+        "remark": space.remark or None,
+    }
+
+
+def _print(geometry: ClipGeometry, spaces: tuple[KeySpace, ...]) -> None:
+    (_, rows, columns), (_, height, width) = geometry.grid, geometry.cube
+    frame = f"N_p = {rows * columns}, hwC = {height * width * geometry.channels}"
+    click.echo(f"{geometry}: {frame}; N_c = {geometry.cubes}, thwC = {geometry.values}\n")
+    head = ("method", "level", "orders", "here", "size", "bits", "key file", "chosen clips")
+    click.secho(_columns(head), bold=True)
+    for space in spaces:
+        click.echo(_line(space))
+    for space in spaces:
+        if space.size and space.remark:
+            click.echo(f"{space.method}, {space.level}: {space.remark}")
+    click.echo("\nThe size is no measure of strength. What bounds it:\n")
+    for bound in BOUNDS:
+        click.echo(click.wrap_text(f"{bound.title}. {bound.text}", _WIDTH, "- ", "  "))
+    click.echo(f"\nSee {_SEE}; an attack that is not listed may do better.")
+
+
+def _line(space: KeySpace) -> str:
+    start = (space.method, space.level, space.formula)
+    if space.size is None:
+        return _columns((*start, f"none: {space.remark}"))
+    bits, key_file = f"{space.size.bits:.1f}", f"{space.key_file_bits:.1f}"
+    return _columns((*start, space.numbers, str(space.size), bits, key_file, str(space.chosen_clips)))
+
+
+_WIDTHS: Final = (-15, -7, -20, -18, -15, 10, 10, 14)
+"""Of the columns; negative ones begin at the left."""
+
+
+def _columns(cells: tuple[str, ...]) -> str:
+    placed = (f"{cell:{'<' if width < 0 else '>'}{abs(width)}}" for cell, width in zip(cells, _WIDTHS, strict=False))
+    return "".join(placed).rstrip()

@@ -1,0 +1,223 @@
+"""The paper's experiments: rows, records, models on cubes, and a whole run in miniature."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lcve_deploy.schedule import Orders
+from paper import __main__ as command
+from paper import dataset, experiments, records
+from paper import network as network_module
+from paper.dataset import GEOMETRY, Dataset
+from paper.experiments import Experiments
+from paper.methods import METHODS, experiment_key
+from paper.network import Network, load_network, save_network
+from paper.records import Record, Row, Task, Way, add_record, read_records
+from paper.rows import COMPARED, PLAIN, SERVICE, rows
+from paper.shuffles import lcve
+from paper.training import Schedule, logits, train
+
+ACTION = Row(task=Task.ACTION, method=PLAIN, way=Way.TRAINED)
+
+
+@pytest.fixture
+def miniature(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A few clips, two steps, two keys; results and work in a folder of their own."""
+    monkeypatch.setattr(dataset, "TRAINING_CLIPS", 32)
+    monkeypatch.setattr(dataset, "HELD_OUT_CLIPS", 16)
+    monkeypatch.setattr(experiments, "KEYS", 2)
+    monkeypatch.setattr(experiments, "_KEYED_CLIPS", 8)
+    schedules = dict.fromkeys(experiments._SCHEDULES, Schedule(steps=2, rate=1e-3))
+    monkeypatch.setattr(experiments, "_SCHEDULES", schedules)
+    return tmp_path
+
+
+def few_clips(count: int = 8) -> Dataset:
+    return dataset._drawn(count, held_out=True, seed=3)
+
+
+def unchanged(clips: np.ndarray) -> np.ndarray:
+    return clips
+
+
+def test_rows_are_told_apart_and_come_after_what_they_start_from() -> None:
+    all_rows = list(rows())
+    assert len(set(all_rows)) == len(all_rows)
+    assert all(Row.parse(str(row)) == row for row in all_rows)
+    assert all_rows[:2] == [Row(task=task, method=PLAIN, way=Way.TRAINED) for task in Task]
+    for method in COMPARED:
+        for way in (Way.FINE_TUNED, Way.UNTRAINED):
+            assert {Row(task=task, method=method, way=way) for task in Task} <= set(all_rows)
+    assert {row.method for row in all_rows} == {PLAIN, *METHODS}
+
+
+def test_a_record_comes_back_and_leaves_others_alone(tmp_path: Path) -> None:
+    first = Record(
+        accuracies=(0.5, 0.25), clips=8, processor_seconds=1.26, agreements=(1.0, 1.0), differences=(0.0, 1e-6)
+    )
+    second = Record(accuracies=(0.125,), clips=16, processor_seconds=2.0, steps=3)
+    other = Row(task=Task.IDENTITY, method="qi-frame", way=Way.FINE_TUNED)
+    add_record(1, ACTION, first, tmp_path)
+    add_record(1, other, second, tmp_path)
+    add_record(2, other, first, tmp_path)
+    assert read_records(1, tmp_path) == {ACTION: dataclasses.replace(first, processor_seconds=1.3), other: second}
+    assert first.accuracy == 0.375
+    assert read_records(0, tmp_path) == {}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["seed-1.json", "seed-2.json"]
+
+
+def test_labels_are_those_of_the_images() -> None:
+    data = importlib.import_module("data")
+    from sklearn.datasets import load_digits
+
+    known = {
+        image.tobytes(): label for image, label in zip(load_digits().images / 16, load_digits().target, strict=True)
+    }
+    for held_out in (True, False):
+        images, labels = data.digit_images(held_out=held_out), data.digit_labels(held_out=held_out)
+        assert [known[image.tobytes()] for image in images] == list(labels)
+
+
+def test_seeds_train_on_other_clips_and_test_on_the_same(miniature: Path) -> None:
+    one, two = dataset.training(0), dataset.training(1)
+    assert not np.array_equal(one.clips, two.clips)
+    assert np.array_equal(dataset.held_out().clips, dataset.held_out().clips)
+    assert np.bincount(dataset.held_out().labels[Task.ACTION]).tolist() == [2] * 8
+
+
+def test_the_network_on_cubes_is_the_examples_model_on_clips(tmp_path: Path) -> None:
+    model, training = importlib.import_module("model"), importlib.import_module("train")
+    network, clips = Network(Task.ACTION), few_clips()
+    save_network(network, tmp_path / "action.pth")
+    official = model.SmallVideoMAE(classes=8, cube=GEOMETRY.cube)
+    official.load_state_dict(torch.load(tmp_path / "action.pth", weights_only=True)["model"])
+    with torch.inference_mode():
+        expected = official(training.normalise(clips.clips))
+    torch.testing.assert_close(logits(network, clips.cubes(unchanged)), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_model_of_another_task_lends_all_but_its_classifier(tmp_path: Path) -> None:
+    network = Network(Task.ACTION)
+    save_network(network, tmp_path / "action.pth")
+    lent = load_network(tmp_path / "action.pth", Task.IDENTITY)
+    assert lent.head.out_features == 10
+    theirs, ours = network.state_dict(), lent.state_dict()
+    assert all(torch.equal(theirs[name], ours[name]) for name in ours if not name.startswith("head."))
+
+
+def permuted(network: Network, orders: Orders) -> Network:
+    """The same network with its embedding and positions in the orders of a key."""
+    twin = Network(Task.IDENTITY, free_positions=True)
+    weights = network.state_dict()
+    kernel = weights["patch_embed.proj.weight"].permute(0, 2, 3, 4, 1)
+    moved = kernel.flatten(1)[:, orders.pixel_order.copy()].reshape(kernel.shape).permute(0, 4, 1, 2, 3)
+    twin.load_state_dict(
+        weights | {"patch_embed.proj.weight": moved, "positions": weights["positions"][:, orders.cube_order.copy()]}
+    )
+    return twin
+
+
+def test_training_on_encrypted_clips_is_training_on_plain_ones_from_other_random_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Why an attacker with labels loses nothing: random weights have no order to begin with.
+
+    He normalises all channels alike, as he does not know which value is of which.
+    """
+    monkeypatch.setattr(network_module, "_MEAN", torch.tensor(0.45))
+    monkeypatch.setattr(network_module, "_STD", torch.tensor(0.225))
+    torch.manual_seed(0)
+    key, clips = experiment_key(5), few_clips(32)
+    encryption = lcve(key, GEOMETRY, METHODS["lcve-video"].level)
+    plain = Network(Task.IDENTITY, free_positions=True)
+    twin = permuted(plain, encryption.orders)
+    labels, schedule = torch.from_numpy(clips.labels[Task.IDENTITY]), Schedule(steps=4, rate=1e-3, full=1.0)
+    outcomes = []
+    for network, change in ((plain, unchanged), (twin, encryption.encrypt)):
+        torch.manual_seed(1)
+        losses: list[float] = []
+        train(network, clips.cubes(change), labels, schedule, lambda _, loss, losses=losses: losses.append(loss))
+        outcomes.append((losses, logits(network, clips.cubes(change))))
+    (plain_losses, plain_logits), (twin_losses, twin_logits) = outcomes
+    assert plain_losses[0] != plain_losses[-1]
+    assert twin_losses == pytest.approx(plain_losses, abs=1e-3)
+    torch.testing.assert_close(twin_logits, plain_logits, atol=1e-2, rtol=1e-2)
+
+
+def test_training_learns(miniature: Path) -> None:
+    torch.manual_seed(0)
+    clips, network = few_clips(16), Network(Task.ACTION)
+    cubes, labels = clips.cubes(unchanged), torch.from_numpy(clips.labels[Task.ACTION])
+    train(network, cubes, labels, Schedule(steps=60, rate=2e-3, keep=1.0), lambda step, loss: None)
+    assert (logits(network, cubes).argmax(1) == labels).float().mean() > 0.6
+
+
+def test_scrambled_rows_agree_with_the_plain_model_and_others_do_not(miniature: Path) -> None:
+    run = Experiments(seed=4, work=miniature, say=lambda text: None).run
+    found = {
+        fed: run(Row(task=Task.ACTION, method=fed, way=Way.SCRAMBLED))
+        for fed in (SERVICE, PLAIN, "pixel-video", "cube-video")
+    }
+    service = found.pop(SERVICE)
+    assert service.clips == 16
+    assert service.agreements == (1.0, 1.0)
+    assert max(service.differences) < 1e-4
+    for record in found.values():
+        assert min(record.differences) > 10 * max(service.differences)
+
+
+def test_a_missing_model_is_trained_before_what_needs_it(miniature: Path) -> None:
+    said: list[str] = []
+    runner = Experiments(seed=4, work=miniature, say=said.append)
+    record = runner.run(Row(task=Task.IDENTITY, method="down-8", way=Way.UNTRAINED))
+    assert len(record.accuracies) == 1
+    assert sorted(path.name for path in (miniature / "seed-4").iterdir()) == ["action.pth", "identity.pth"]
+
+
+def test_rows_without_training_see_every_key_once(miniature: Path) -> None:
+    record = Experiments(seed=4, work=miniature, say=lambda text: None).run(
+        Row(task=Task.ACTION, method="le-video", way=Way.UNTRAINED)
+    )
+    assert (len(record.accuracies), record.clips, record.agreements) == (2, 8, ())
+
+
+def test_the_command_goes_on_where_it_stopped(
+    miniature: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, pages = miniature / "results", []
+    monkeypatch.setattr(command, "_WORK", miniature / "work")
+    monkeypatch.setattr(command, "write_page", lambda: pages.append(1))
+    monkeypatch.setattr(command, "read_records", lambda seed: read_records(seed, results))
+    monkeypatch.setattr(command, "add_record", lambda *record: add_record(*record, results))
+
+    def ran(*arguments: str) -> list[str]:
+        monkeypatch.setattr("sys.argv", ["paper", "--threads", "1", "--seed", "0", *arguments])
+        command.main()
+        return [line.split()[3] for line in capsys.readouterr().err.splitlines()]
+
+    assert ran("--only", "action/plain/trained") == ["action/plain/trained"]
+    kept = read_records(0, results)
+    assert ran("--only", "plain/trained") == ["identity/plain/trained"]
+    assert ran("--only", "plain/trained") == []
+    assert read_records(0, results)[ACTION] == kept[ACTION]
+    assert ran("--only", "action/plain/trained", "--again") == ["action/plain/trained"]
+    assert len(pages) == 4
+
+
+def test_the_command_lists_rows(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["paper", "--list", "--only", "free"])
+    command.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    assert all("identity/" in line for line in lines)
+
+
+def test_committed_records_are_of_rows_that_there_are() -> None:
+    for path in records.RESULTS.glob("seed-*.json"):
+        assert set(read_records(int(path.stem.removeprefix("seed-")))) <= set(rows())
