@@ -8,7 +8,18 @@ from paper.findings import Findings, Found
 from paper.methods import DOWNSAMPLINGS, ENCRYPTIONS
 from paper.records import Task, Way
 
-__all__ = ["ADAPTIVE", "COMPARED", "LCVE", "PAPERS_ATTACKER", "PLAIN", "attackers", "best_for_owner", "level", "title"]
+__all__ = [
+    "ADAPTIVE",
+    "COMPARED",
+    "LCVE",
+    "PAPERS_ATTACKER",
+    "PLAIN",
+    "attackers",
+    "best_for_owner",
+    "level",
+    "short_title",
+    "title",
+]
 
 PLAIN: Final = "plain"
 LCVE: Final = "lcve-video"
@@ -36,6 +47,13 @@ def title(method: str) -> str:
 def level(method: str) -> str:
     """For tables: ``frame``, ``video`` or ``-``."""
     return _LEVELS.get(method, "-")
+
+
+def short_title(method: str) -> str:
+    """For charts: with the level instead of what tells levels apart in tables."""
+    if method not in _LEVELS:
+        return title(method)
+    return f"{title(method).removesuffix(' extended to videos').removesuffix(' on frames')}, {level(method)}"
 
 
 def best_for_owner(findings: Findings, method: str) -> tuple[Way, Found] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from paper.compared import level, title
+from paper.compared import short_title
 from paper.drawing import COLOURS, GREY, drawn, family
 from paper.findings import Findings, Found
 from paper.methods import ENCRYPTIONS
@@ -18,13 +18,21 @@ KEYED: Final = {
 }
 """The plain model on encrypted clips, by task."""
 WRONG_FED: Final = {
+    Task.ACTION: tuple(
+        Row(task=Task.ACTION, method=method, way=Way.SCRAMBLED) for method in ("plain", "pixel-video", "cube-video")
+    ),
+    Task.IDENTITY: (),
+}
+"""The scrambled model on clips that are not fully encrypted, by task."""
+
+_FED: Final = {
     task: tuple(Row(task=task, method=method, way=Way.SCRAMBLED) for method in ("plain", "pixel-video", "cube-video"))
     for task in Task
 }
 """The scrambled model on clips that are not fully encrypted, by task."""
 
 _FED: Final = {"plain": "plain clips", "pixel-video": "pixels shuffled", "cube-video": "cubes shuffled"}
-_TITLES: Final = {Task.ACTION: "action", Task.IDENTITY: "identity"}
+_MOST_ROWS: Final = max(len(KEYED[task]) + len(WRONG_FED[task]) for task in Task)
 _LANES: Final = 5
 _SPREAD: Final = 0.12
 
@@ -37,11 +45,12 @@ def has_points(findings: Findings) -> bool:
 def write_keys_chart(findings: Findings, path: Path) -> None:
     """A panel for each task."""
     with drawn(path, (9, 4.8)) as figure:
-        panels = figure.subplots(1, len(Task), sharey=True)
+        panels = figure.subplots(1, len(Task))
         for panel, task in zip(panels, Task, strict=True):
             _panel(panel, [(row, findings.row(row)) for row in (*KEYED[task], *WRONG_FED[task])])
-            panel.set_xlabel(f"accuracy of {_TITLES[task]} (%), a point for each key")
-        panels[0].legend(frameon=False, loc="upper center", bbox_to_anchor=(1.0, -0.12), ncols=3)
+            panel.set_xlabel(f"{task} (%), a point for each key")
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=3)
 
 
 def _panel(panel: Any, rows: list[tuple[Row, Found | None]]) -> None:
@@ -50,7 +59,7 @@ def _panel(panel: Any, rows: list[tuple[Row, Found | None]]) -> None:
         if found is not None:
             _strip(panel, place, found, COLOURS[family(row.method)])
     panel.set_yticks(range(len(rows)), [_label(row) for row, _ in rows])
-    panel.set_ylim(len(rows) - 0.4, -0.6)
+    panel.set_ylim(_MOST_ROWS - 0.4, -0.6)
     panel.set_xlim(left=0)
     panel.plot([], [], color=GREY, linewidth=1.2, label="chance")
     panel.plot([], [], color=GREY, linewidth=1.2, linestyle=":", label="97.5 % point of chance")
@@ -67,4 +76,4 @@ def _strip(panel: Any, place: int, found: Found, colour: str) -> None:
 def _label(row: Row) -> str:
     if row.way is Way.SCRAMBLED:
         return f"scrambled, {_FED[row.method]}"
-    return f"{title(row.method).removesuffix(' extended to videos').removesuffix(' on frames')}, {level(row.method)}"
+    return short_title(row.method)

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from paper.dataset import CLASSES, GEOMETRY
 from paper.findings import SEEDS, Findings
 from paper.keys_chart import has_points as has_keys
 from paper.keys_chart import write_keys_chart
 from paper.markdown import paragraph
-from paper.records import Records, read_records
+from paper.records import Records, Task, read_records
 from paper.sections import ablation, carries_over, comparison, cost, frames, key_spaces, privacy, without_key
 from paper.tradeoff_chart import has_points as has_tradeoff
 from paper.tradeoff_chart import write_tradeoff_chart
@@ -23,12 +24,12 @@ _SECTIONS: Final = (key_spaces, comparison, privacy, ablation, without_key, fram
 """In the order of the page."""
 
 _WHAT_IT_IS: Final = paragraph(
-    "These are the tables of the paper *Learnable Cube-based Video Encryption for Privacy-Preserving Action",
-    "Recognition* (Ishikawa, Kondo, Kataoka) in small, by code that anyone can run: `make paper`. Table 1 is",
-    "computed. Tables 3, 5 and 6 are measured on moving digits: a clip of 16 frames of 64×64 shows a handwritten",
-    "digit that moves in one of eight ways. The motion is the action; the digit, one of ten, is the private",
-    "identity. Cubes are those of the paper, 2×16×16. Every row runs with three seeds, and rows without training",
-    "with twenty keys a seed.",
+    "These are the tables of *Learnable Cube-based Video Encryption for Privacy-Preserving Action Recognition*",
+    "(Ishikawa, Kondo, Kataoka) in small, by code that anyone can run: `make paper`. Table 1 is computed. Tables 3, 5",
+    f"and 6 are measured on moving digits: a clip of {GEOMETRY.frames} frames of {GEOMETRY.height}×{GEOMETRY.width}",
+    f"shows a handwritten digit that moves in one of {CLASSES[Task.ACTION]} ways. The motion is the action; the digit,",
+    f"one of {CLASSES[Task.IDENTITY]}, is the private identity. Cubes are those of the paper, 2×16×16. Every row is",
+    f"meant to run with {len(SEEDS)} seeds; rows without training are tried with many keys a seed, as the tables say.",
 )
 _WHAT_IT_IS_NOT: Final = paragraph(
     "It is not a rerun of the paper. The data are synthetic, the model is a small VideoMAE that was not",

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 RISE: Final = 0.01
-"""What :func:`trade` overlooks: a rise of no more than a point from one factor to the next."""
+"""What :func:`trade` and :func:`best_of_both` overlook: a rise, or a lead, of no more than a point."""
 FALL: Final = 0.05
 """What :func:`trade` asks of both accuracies from plain to the largest factor."""
 
@@ -123,7 +123,7 @@ def best_of_both(found: Sequence[Found]) -> Outcome:
     action, identity = found[0].mean, found[1].mean
     half = 1 + len(found) // 2
     actions, identities = ([row.mean for row in part] for part in (found[2:half], found[half:]))
-    return action >= max(actions) and identity < min(identities), (
+    return action >= max(actions) - RISE and identity < min(identities), (
         f"LCVE: action {percent(action)}, identity {percent(identity)}; downsampling: action {_list(actions)}, "
         f"identity {_list(identities)}"
     )

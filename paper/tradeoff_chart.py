@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from paper.compared import ADAPTIVE, COMPARED, LCVE, PAPERS_ATTACKER, PLAIN, attackers, best_for_owner, level, title
+from paper.compared import ADAPTIVE, COMPARED, LCVE, PAPERS_ATTACKER, PLAIN, attackers, best_for_owner, short_title
 from paper.drawing import COLOURS, GREY, drawn, family
 from paper.findings import Findings, Found
 
@@ -26,14 +26,7 @@ class _Point:
 
     @property
     def label(self) -> str:
-        if self.method == LCVE:
-            return "LCVE + ViT Scrambling"
-        named = title(self.method)
-        return (
-            named
-            if level(self.method) == "-" or named[-6:] in ("videos", "frames")
-            else f"{named}, {level(self.method)}"
-        )
+        return "LCVE + ViT Scrambling" if self.method == LCVE else short_title(self.method)
 
     @property
     def places(self) -> list[float]:
@@ -106,6 +99,7 @@ def _labels(panel: Any, points: list[_Point]) -> None:
             textcoords="axes fraction",
             va="center",
             color=colour,
+            weight="bold" if point.method == LCVE else "normal",
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.4, "shrinkB": 5},
         )
@@ -129,4 +123,4 @@ def _legend(panel: Any) -> None:
     )
     panel.plot([], [], "s", color=GREY, label="attacker who adapts: fine-tuned on encrypted clips")
     panel.plot([], [], "--", color=GREY, linewidth=0.8, label="chance (dotted: for the paper's attacker)")
-    panel.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
+    panel.figure.legend(frameon=False, loc="outside lower center", ncols=2)

@@ -6,12 +6,13 @@ from typing import Final
 
 from paper.findings import NOT_RUN, SEEDS, Findings
 from paper.markdown import paragraph, table
-from paper.records import Records, Way
+from paper.records import Records, Task, Way
 
 __all__ = ["TITLE", "section"]
 
 TITLE: Final = "Cost, and how to repeat it"
 
+_STEPS_HEAD: Final = ("rows", "held-out clips", "steps of training")
 _COMMANDS: Final = """```bash
 make paper                                     # rows that are missing, then this page
 .venv/bin/python -m paper --page               # this page and its charts alone
@@ -28,7 +29,9 @@ def section(findings: Findings) -> str:
         "`paper/results/`, and work that was cut off goes on there; every figure of this page but the paper's",
         "comes from these files.",
     )
-    return f"{_COMMANDS}\n\n{text}\n\n{table(head, rows)}"
+    steps = _steps(findings)
+    parts = [_COMMANDS, text, table(head, rows), *([table(_STEPS_HEAD, steps)] if steps else [])]
+    return "\n\n".join(parts)
 
 
 def _times(records: Records) -> tuple[str, ...]:
@@ -36,3 +39,19 @@ def _times(records: Records) -> tuple[str, ...]:
     minutes = [f"{sum(seconds) / 60:.1f}" if seconds else NOT_RUN for seconds in by_way]
     whole = sum(record.processor_seconds for record in records.values())
     return (str(len(records)), *minutes, f"{whole / 60:.1f}" if records else NOT_RUN)
+
+
+def _steps(findings: Findings) -> list[tuple[str, ...]]:
+    """Clips and steps of each kind of rows; several where rows differ."""
+    kinds: dict[tuple[Task, Way], tuple[set[int], set[int]]] = {}
+    for records in findings.by_seed.values():
+        for row, record in records.items():
+            clips, steps = kinds.setdefault((row.task, row.way), (set(), set()))
+            clips.add(record.clips)
+            steps.add(record.steps)
+    return [
+        (f"{task}, {way}", *(", ".join(map(str, sorted(numbers))) for numbers in kinds[task, way]))
+        for way in Way
+        for task in Task
+        if (task, way) in kinds
+    ]

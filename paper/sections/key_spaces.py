@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from paper import published
+from paper.dataset import GEOMETRY
 from paper.findings import Findings
-from paper.keyspaces import SMALL, THE_PAPERS, key_space_sizes
+from paper.keyspaces import THE_PAPERS, key_space_sizes
 from paper.markdown import paragraph, table
 
 __all__ = ["TITLE", "section"]
@@ -16,7 +17,7 @@ TITLE: Final = "Table 1: key spaces"
 
 def section(_: Findings) -> str:
     """The paper's figures beside those that are computed."""
-    computed, ours = key_space_sizes(THE_PAPERS), key_space_sizes(SMALL)
+    computed, ours = key_space_sizes(THE_PAPERS), key_space_sizes(GEOMETRY)
     rows = [
         (
             row.method,
@@ -31,9 +32,9 @@ def section(_: Findings) -> str:
     ]
     text = paragraph(
         "`lcve keyspace` computes them for any geometry; here for the paper's, 16×224×224 in cubes of 2×16×16, and for",
-        f"the clips of this page, {SMALL.frames}×{SMALL.height}×{SMALL.width} in the same cubes (N = {SMALL.cubes},",
-        f"L = {SMALL.values}). The size of a key space says nothing of what an attack costs: see",
-        "[security.md](security.md).",
+        f"the clips of this page, {GEOMETRY.frames}×{GEOMETRY.height}×{GEOMETRY.width} in the same cubes",
+        f"(N = {GEOMETRY.cubes}, L = {GEOMETRY.values}). The size of a key space says nothing of what an attack costs:",
+        "see [security.md](security.md).",
     )
     head = ("method", "level", "orders", "paper", "computed", "same", "clips of this page")
     return f"{text}\n\n{table(head, rows)}"

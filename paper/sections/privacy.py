@@ -42,9 +42,9 @@ def section(findings: Findings) -> str:
         table(head, [_row(findings, method) for method in COMPARED]),
         _chance(findings),
         paragraph(
-            "Rows of the paper with * are not its own: it took them from the BDQ paper, whose attackers train on the",
-            "changed clips. Its own row was measured with an attacker who never saw an encrypted clip. So its Table 5",
-            "compares two kinds of attackers; the two columns of identities here keep them apart.",
+            "Rows of the paper with * are not its own: it took them from the BDQ paper, and does not say how attackers",
+            "were trained there. Its own row was measured with an attacker who never saw an encrypted clip; one who",
+            "trains on encrypted clips is not in its tables.",
         ),
         *([_PICTURE] if has_points(findings) else []),
         "### An attacker who starts from nothing",

@@ -1,0 +1,367 @@
+"""The page of the paper's tables: every figure comes from the records, and the verdicts follow from stated rules."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from scipy.stats import binom
+
+from paper import page, published, rules
+from paper.chance import LABELS, chance, limit, lucky, quantile
+from paper.claims import CLAIMS, Claim, Verdict, judge
+from paper.compared import COMPARED, best_for_owner
+from paper.dataset import CLASSES, held_out
+from paper.findings import NOT_RUN, SEEDS, Findings, Found, spread
+from paper.keys_chart import KEYED, WRONG_FED, write_keys_chart
+from paper.keyspaces import THE_PAPERS, key_space_sizes
+from paper.methods import DOWNSAMPLINGS, ENCRYPTIONS
+from paper.records import Record, Records, Row, Task, Way, add_record
+from paper.rows import rows
+from paper.tradeoff_chart import _apart, write_tradeoff_chart
+
+ROOT = Path(__file__).parents[1]
+KEYS = 20
+
+
+def record(*accuracies: float, clips: int = 400, agreement: float | None = None) -> Record:
+    there = () if agreement is None else (agreement,) * len(accuracies)
+    return Record(
+        accuracies=accuracies,
+        clips=clips,
+        processor_seconds=90.0,
+        agreements=there,
+        differences=tuple(0.25 for _ in there),
+        steps=7,
+    )
+
+
+def complete(seed: int = 0) -> Records:
+    """Every row, as if the paper's claims carried over."""
+    made = {}
+    for row in rows():
+        if row.way is Way.UNTRAINED and row.method.startswith("down"):
+            made[row] = record(0.6, clips=200)
+        elif row.way is Way.UNTRAINED:
+            made[row] = record(*[0.1] * KEYS, clips=200)
+        elif row.way is Way.SCRAMBLED:
+            full = row.method == "lcve-video"
+            made[row] = record(*[0.9 if full else 0.1] * KEYS, agreement=1.0 if full else 0.125)
+        else:
+            made[row] = record(TUNED.get(row.method, 0.9))
+    return {row: dataclasses.replace(found, processor_seconds=60.0 * (seed + 1)) for row, found in made.items()}
+
+
+TUNED = {
+    **{"down-2": 0.8, "down-4": 0.7, "down-8": 0.6, "down-32": 0.5},
+    **{"le-frame": 0.15, "le-video": 0.16, "qi-frame": 0.4, "qi-video": 0.6},
+    **{"pixel-video": 0.5, "cube-video": 0.7, "lcve-frame": 0.3, "lcve-video": 0.17},
+}
+
+
+@pytest.fixture
+def by_seed() -> dict[int, Records]:
+    return {seed: complete(seed) for seed in SEEDS}
+
+
+def changed(by_seed: dict[int, Records], name: str, change: Callable[[Record], Record]) -> dict[int, Records]:
+    row = Row.parse(name)
+    return {seed: {**records, row: change(records[row])} for seed, records in by_seed.items()}
+
+
+def with_accuracy(by_seed: dict[int, Records], name: str, accuracy: float) -> dict[int, Records]:
+    return changed(
+        by_seed, name, lambda old: dataclasses.replace(old, accuracies=tuple(accuracy for _ in old.accuracies))
+    )
+
+
+def claim(start: str) -> Claim:
+    (found,) = [one for one in CLAIMS if one.text.startswith(start)]
+    return found
+
+
+def test_the_page_is_made_of_the_records_beside_it() -> None:
+    assert (ROOT / "docs/paper.md").read_text(encoding="utf-8") == page.render(page.committed_records())
+
+
+def test_charts_of_the_page_are_there() -> None:
+    text = page.render(page.committed_records())
+    for name in re.findall(r"\((paper[\w-]*\.svg)\)", text):
+        assert (ROOT / "docs" / name).is_file(), name
+
+
+def test_rendering_is_deterministic_and_does_not_mind_the_order_of_seeds(by_seed: dict[int, Records]) -> None:
+    backwards = {seed: dict(reversed(by_seed[seed].items())) for seed in reversed(SEEDS)}
+    assert page.render(by_seed) == page.render(by_seed) == page.render(backwards)
+
+
+def test_without_records_everything_that_runs_is_not_run() -> None:
+    text = page.render({})
+    assert not any(judge(one, Findings({})).verdict is Verdict.NO for one in CLAIMS)
+    assert text.count(NOT_RUN) > len(CLAIMS) + 3 * len(COMPARED)
+    for row in (*KEYED[Task.ACTION], *WRONG_FED[Task.ACTION]):
+        assert Findings({}).row(row) is None
+    assert ".svg" not in text
+    assert page.render({0: {}}) == text
+
+
+def test_a_complete_page_has_nothing_that_was_not_run(by_seed: dict[int, Records]) -> None:
+    text = page.render(by_seed)
+    assert NOT_RUN not in text.lower()
+    assert "seeds]" not in text
+
+
+@pytest.mark.parametrize("row", list(rows()), ids=str)
+def test_every_row_shows_on_the_page(by_seed: dict[int, Records], row: Row) -> None:
+    """A figure that changes shows, and so does a row that is missing."""
+    whole = page.render(by_seed)
+    other = with_accuracy(by_seed, str(row), 0.7775)
+    less = {seed: {one: found for one, found in records.items() if one != row} for seed, records in by_seed.items()}
+    drawn, without = page.render(other), page.render(less)
+    assert "77.8" in drawn
+    assert "77.8" not in whole
+    assert NOT_RUN in without.lower()
+
+
+def test_some_seeds_only_are_named(by_seed: dict[int, Records]) -> None:
+    text = page.render({1: by_seed[1]})
+    assert "90.0 [1 of 3 seeds]" in text
+    assert "| 0 | 0 | not run |" in text
+    assert f"| 1 | {len(by_seed[1])} |" in text
+
+
+def test_differences_and_agreements_show(by_seed: dict[int, Records]) -> None:
+    other = changed(
+        by_seed,
+        "action/lcve-video/scrambled",
+        lambda old: dataclasses.replace(old, agreements=(0.9975,) * KEYS, differences=(0.0123,) * KEYS),
+    )
+    text = page.render(other)
+    assert "99.8 % of the clips" in " ".join(text.split())
+    assert "of a logit is 0.012" in " ".join(text.split())
+
+
+def test_mean_and_range_are_over_keys_and_seeds() -> None:
+    found = Found(task=Task.ACTION, records=(record(0.1, 0.2), record(0.3, 0.8)))
+    assert spread(found) == "35.0 (10.0 to 80.0) [2 of 3 seeds]"
+    assert found.values == (0.1, 0.2, 0.3, 0.8)
+
+
+def test_the_summary_holds_every_claim_once(by_seed: dict[int, Records]) -> None:
+    text = page.render(by_seed)
+    summary = " ".join(text.split("## In short")[1].split("\n## ")[0].split())
+    for one in CLAIMS:
+        assert summary.count(f"- {one.text}:") == 1
+
+
+# Chance.
+
+
+def test_labels_are_those_of_the_held_out_clips() -> None:
+    labels = held_out().labels
+    for task in Task:
+        assert "".join(map(str, labels[task])) == LABELS[task]
+        assert len(set(LABELS[task])) == CLASSES[task]
+
+
+def test_chance_is_the_share_of_the_most_frequent_class() -> None:
+    assert chance(Task.ACTION, 400) == chance(Task.ACTION, 200) == Fraction(1, 8)
+    assert chance(Task.IDENTITY, 200) == Fraction(30, 200)
+    assert chance(Task.IDENTITY, 400) == Fraction(55, 400)
+    with pytest.raises(ValueError, match="at most 400"):
+        chance(Task.ACTION, 401)
+
+
+@pytest.mark.parametrize("count", [1, 3, 20, 60, 200, 400])
+@pytest.mark.parametrize("probability", [Fraction(1, 40), Fraction(1, 8), Fraction(3, 20), Fraction(11, 80)])
+def test_the_point_of_the_binomial_is_scipys(count: int, probability: Fraction) -> None:
+    point = quantile(count, probability)
+    assert binom.cdf(point, count, float(probability)) >= 0.975 - 1e-12
+    assert point == 0 or binom.cdf(point - 1, count, float(probability)) < 0.975
+
+
+def test_a_row_is_above_chance_if_more_keys_are_than_luck_explains() -> None:
+    at = limit(Task.ACTION, 200) / 200
+    above = at + 1 / 200
+
+    def found(count: int) -> Found:
+        values = [above] * count + [at] * (KEYS - count)
+        return Found(task=Task.ACTION, records=(record(*values, clips=200),))
+
+    assert found(lucky(KEYS)).above == lucky(KEYS)
+    assert not found(lucky(KEYS)).above_chance
+    assert found(lucky(KEYS) + 1).above_chance
+
+
+def test_who_always_names_the_most_frequent_class_is_at_chance() -> None:
+    for task in Task:
+        guess = float(chance(task, 200))
+        assert not Found(task=task, records=(record(*[guess] * KEYS, clips=200),)).above_chance
+
+
+# Claims.
+
+
+def test_all_claims_can_carry_over_together(by_seed: dict[int, Records]) -> None:
+    by_seed = with_accuracy(by_seed, "identity/lcve-video/fine-tuned", 0.1)
+    verdicts = {one.text: judge(one, Findings(by_seed)).verdict for one in CLAIMS}
+    assert set(verdicts.values()) == {Verdict.YES}, verdicts
+
+
+@pytest.mark.parametrize(
+    ("start", "row", "accuracy"),
+    [
+        ("The plain model without the key", "action/lcve-video/untrained", 0.3),
+        ("The scrambled model alone", "action/plain/scrambled", 0.3),
+        ("A model fine-tuned on LCVE clips", "action/lcve-video/fine-tuned", 0.88),
+        ("LE degrades most", "action/le-video/fine-tuned", 0.5),
+        ("LE degrades most", "action/lcve-video/fine-tuned", 0.14),
+        ("Qi et al. lies between", "action/qi-frame/fine-tuned", 0.1),
+        ("Qi et al. lies between", "action/qi-video/fine-tuned", 0.95),
+        ("Qi et al. is easier", "action/qi-video/fine-tuned", 0.3),
+        ("Pixel or cube shuffling", "action/lcve-video/fine-tuned", 0.6),
+        ("Pixel or cube shuffling", "action/cube-video/fine-tuned", 0.95),
+        ("Downsampling trades", "action/down-8/fine-tuned", 0.8),
+        ("Downsampling trades", "identity/down-32/fine-tuned", 0.7),
+        ("Identity falls to chance under LCVE for", "identity/lcve-video/untrained", 0.4),
+        ("Identity falls to chance under LCVE also", "identity/lcve-video/fine-tuned", 0.3),
+        ("LCVE + ViT Scrambling beats downsampling in action and in privacy if", "identity/down-32/untrained", 0.05),
+        ("LCVE + ViT Scrambling beats downsampling in action and in privacy if", "action/down-2/fine-tuned", 0.95),
+        (
+            "LCVE + ViT Scrambling beats downsampling in action and in privacy also",
+            "identity/lcve-video/fine-tuned",
+            0.6,
+        ),
+    ],
+)
+def test_a_claim_that_does_not_carry_over(by_seed: dict[int, Records], start: str, row: str, accuracy: float) -> None:
+    by_seed = with_accuracy(by_seed, "identity/lcve-video/fine-tuned", 0.1)
+    other = with_accuracy(by_seed, row, accuracy)
+    judged = judge(claim(start), Findings(other))
+    assert judge(claim(start), Findings(by_seed)).verdict is Verdict.YES
+    assert judged.verdict is Verdict.NO
+    assert f"{100 * accuracy:.1f}" in judged.here
+    assert f"{claim(start).text}: {judged.here}." in _section(page.render(other), "**Does not carry over**")
+
+
+def test_one_prediction_under_one_key_is_enough_to_be_inexact(by_seed: dict[int, Records]) -> None:
+    start = "LCVE + ViT Scrambling answers"
+    other = changed(
+        by_seed,
+        "action/lcve-video/scrambled",
+        lambda old: dataclasses.replace(old, agreements=(*old.agreements[1:], 399 / 400)),
+    )
+    assert judge(claim(start), Findings(by_seed)).verdict is Verdict.YES
+    assert judge(claim(start), Findings(other)).verdict is Verdict.NO
+
+
+@pytest.mark.parametrize("one", [one for one in CLAIMS if one.rows], ids=lambda one: one.text)
+def test_a_claim_with_a_missing_row_is_not_decided(by_seed: dict[int, Records], one: Claim) -> None:
+    for name in one.rows:
+        gone = Row.parse(name)
+        less = {seed: {row: found for row, found in by_seed[seed].items() if row != gone} for seed in SEEDS}
+        assert judge(one, Findings(less)).verdict is Verdict.NOT_RUN
+
+
+def test_claims_ask_for_rows_that_run() -> None:
+    assert {Row.parse(name) for one in CLAIMS for name in one.rows} <= set(rows())
+
+
+def test_half_of_the_way_is_counted_from_chance() -> None:
+    assert rules.less_than_half(0.49, 0.9, 0.1)
+    assert not rules.less_than_half(0.5, 0.9, 0.1)
+
+
+def test_the_owner_takes_the_better_of_both_ways(by_seed: dict[int, Records]) -> None:
+    def best(records: dict[int, Records]) -> tuple[Way, float] | None:
+        found = best_for_owner(Findings(records), "down-2")
+        return None if found is None else (found[0], round(found[1].mean, 6))
+
+    assert best(by_seed) == (Way.FINE_TUNED, 0.8)
+    assert best(with_accuracy(by_seed, "action/down-2/untrained", 0.85)) == (Way.UNTRAINED, 0.85)
+    assert best({}) is None
+
+
+# The paper's figures.
+
+
+def test_table_1_of_the_paper_is_what_arithmetic_gives() -> None:
+    sizes = key_space_sizes(THE_PAPERS)
+    assert [(row.method, row.level) for row in published.KEY_SPACES] == list(sizes)
+    assert [row.size for row in published.KEY_SPACES] == list(sizes.values())
+
+
+def test_tables_of_the_paper_agree_with_one_another() -> None:
+    for on, row in (("", "plain/trained"), ("PC", "lcve-video/fine-tuned"), ("PCS", "lcve-video/scrambled")):
+        assert published.ABLATION[on] == published.COMPARISON[row]
+    assert published.LARGE["lcve-video/scrambled"] == published.LARGE["plain/trained"]
+    for figures in published.COMPARISON.values():
+        assert len(figures) == len(published.COMPARISON_DATASETS)
+
+
+def test_published_rows_name_methods_that_exist() -> None:
+    methods = {"plain", *(method.name for method in (*DOWNSAMPLINGS, *ENCRYPTIONS))}
+    for name in (*published.COMPARISON, *published.LARGE):
+        method, way = name.split("/")
+        assert method in methods
+        assert Way(way)
+    assert set(published.PRIVACY) <= methods
+
+
+# Charts and files.
+
+
+@pytest.mark.parametrize("write", [write_tradeoff_chart, write_keys_chart])
+def test_the_same_records_give_the_same_chart(
+    by_seed: dict[int, Records], tmp_path: Path, write: Callable[[Findings, Path], None]
+) -> None:
+    for name in ("one.svg", "two.svg"):
+        write(Findings(by_seed), tmp_path / name)
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+    write(Findings(with_accuracy(by_seed, "identity/lcve-video/untrained", 0.35)), tmp_path / "other.svg")
+    assert (tmp_path / "one.svg").read_bytes() != (tmp_path / "other.svg").read_bytes()
+
+
+def test_charts_name_their_methods(by_seed: dict[int, Records], tmp_path: Path) -> None:
+    write_tradeoff_chart(Findings(by_seed), tmp_path / "one.svg")
+    write_keys_chart(Findings(by_seed), tmp_path / "two.svg")
+    for label in ("LCVE + ViT Scrambling", "Downsampling 32×", "Qi et al., frame", "LE, video", "Plain video"):
+        assert label in (tmp_path / "one.svg").read_text()
+    for label in ("LCVE, frame", "LCVE, video", "scrambled, plain clips"):
+        assert label in (tmp_path / "two.svg").read_text()
+
+
+def test_labels_keep_their_distance_and_their_order() -> None:
+    heights = _apart([0.1, 0.11, 0.5, 0.97, 0.98, 0.99])
+    assert all(right - left > 0.046 for left, right in pairwise(heights))
+    assert heights[-1] <= 1.0
+    assert heights[2] == 0.5
+
+
+def test_the_page_is_written_with_charts_of_what_is_there(
+    by_seed: dict[int, Records], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "committed_records", dict)
+    page.write_page(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["paper.md"]
+    monkeypatch.setattr(page, "committed_records", lambda: by_seed)
+    page.write_page(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["paper-keys.svg", "paper.md", "paper.svg"]
+    assert (tmp_path / "paper.md").read_text(encoding="utf-8") == page.render(by_seed)
+
+
+def test_records_that_were_written_render_as_those_in_memory(by_seed: dict[int, Records], tmp_path: Path) -> None:
+    from paper.records import read_records
+
+    for row, found in by_seed[0].items():
+        add_record(0, row, found, tmp_path)
+    assert page.render({0: read_records(0, tmp_path)}) == page.render({0: by_seed[0]})
+
+
+def _section(text: str, heading: str) -> str:
+    return " ".join(text.split(heading)[1].split("\n**")[0].split("\n## ")[0].split())
