@@ -118,9 +118,7 @@ def _apart(wanted: list[float]) -> list[float]:
 
 
 def _legend(panel: Any) -> None:
-    panel.plot(
-        [], [], "o", color=GREY, markerfacecolor="white", label="the paper's attacker: never saw changed clips"
-    )
+    panel.plot([], [], "o", color=GREY, markerfacecolor="white", label="the paper's attacker: never saw changed clips")
     panel.plot([], [], "s", color=GREY, label="attacker who adapts: fine-tuned on changed clips")
     panel.plot([], [], "--", color=GREY, linewidth=0.8, label="chance (dotted: for the paper's attacker)")
     panel.figure.legend(frameon=False, loc="outside lower center", ncols=2)
