@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from paper.dataset import GEOMETRY, Dataset, held_out, training
+from paper.dataset import GEOMETRY, TRAINING_CLIPS, Dataset, held_out, training
 from paper.encryption import Clips
 from paper.methods import METHODS, Downsampling, experiment_key
 from paper.network import Network, load_network, save_network
@@ -35,12 +35,13 @@ KEYS: Final = 20
 _KEYED_CLIPS: Final = 200
 """Held-out clips under each of them, where predictions are not those of the service."""
 _TRAINING_KEY: Final = 999
+_TUNED_ON: Final = {Way.FINE_TUNED: TRAINING_CLIPS, Way.FINE_TUNED_1024: 1024, Way.FINE_TUNED_256: 256}
+"""Clips to fine-tune on."""
 _SCHEDULES: Final = {
     (Task.ACTION, Way.TRAINED): Schedule(steps=900, rate=1e-3),
     (Task.IDENTITY, Way.TRAINED): Schedule(steps=1800, rate=2e-3),
     (Task.IDENTITY, Way.FREE): Schedule(steps=1800, rate=1e-3),
-    (Task.ACTION, Way.FINE_TUNED): Schedule(steps=300, rate=1e-3),
-    (Task.IDENTITY, Way.FINE_TUNED): Schedule(steps=300, rate=1e-3),
+    **{(task, way): Schedule(steps=300, rate=1e-3) for task in Task for way in _TUNED_ON},
 }
 _EVERY: Final = 25
 """Steps between two words on progress."""
@@ -81,7 +82,8 @@ class Experiments:
     def _trained(self, row: Row) -> dict[str, Any]:
         change, schedule = self._one_change(row.method), _SCHEDULES[row.task, row.way]
         network = self._start(row)
-        cubes, labels = self._training.cubes(change), torch.from_numpy(self._training.labels[row.task])
+        cubes = self._training.cubes(change, clips=_TUNED_ON.get(row.way))
+        labels = torch.from_numpy(self._training.labels[row.task][: len(cubes)])
         train(network, cubes, labels, schedule, functools.partial(self._step, schedule.steps))
         if row.way is Way.TRAINED:
             save_network(network, self._checkpoint(row.task))
@@ -92,7 +94,7 @@ class Experiments:
         """Weights to begin with: the model for identities starts from that for actions, as both of the paper's
         start from one that was pre-trained.
         """
-        if row.way is Way.FINE_TUNED:
+        if row.way in _TUNED_ON:
             return self._plain(row.task)
         if row.way is Way.TRAINED and row.task is Task.IDENTITY:
             return load_network(self._checkpoint(Task.ACTION), Task.IDENTITY)

@@ -34,5 +34,6 @@ def rows() -> Iterator[Row]:
         (Task.ACTION, Way.UNTRAINED, methods),
         (Task.IDENTITY, Way.UNTRAINED, methods),
         (Task.IDENTITY, Way.FREE, (PLAIN, SERVICE)),
+        *((task, way, (SERVICE,)) for way in (Way.FINE_TUNED_1024, Way.FINE_TUNED_256) for task in Task),
     ):
         yield from (Row(task=task, method=name, way=way) for name in names)
