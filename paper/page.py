@@ -12,7 +12,7 @@ from paper.keys_chart import has_points as has_keys
 from paper.keys_chart import write_keys_chart
 from paper.markdown import paragraph
 from paper.records import Records, Task, read_records
-from paper.sections import ablation, carries_over, comparison, cost, frames, key_spaces, privacy, without_key
+from paper.sections import ablation, carries_over, comparison, cost, few_clips, frames, key_spaces, privacy, without_key
 from paper.tradeoff_chart import has_points as has_tradeoff
 from paper.tradeoff_chart import write_tradeoff_chart
 
@@ -20,7 +20,7 @@ __all__ = ["DOCS", "committed_records", "render", "write_page"]
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 _REMARKS: Final = Path(__file__).parent / "remarks.md"
-_SECTIONS: Final = (key_spaces, comparison, privacy, ablation, without_key, frames, carries_over, cost)
+_SECTIONS: Final = (key_spaces, comparison, privacy, few_clips, ablation, without_key, frames, carries_over, cost)
 """In the order of the page."""
 
 _WHAT_IT_IS: Final = paragraph(

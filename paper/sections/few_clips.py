@@ -1,0 +1,38 @@
+"""How many encrypted clips who adapts needs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from paper.compared import LCVE
+from paper.dataset import TRAINING_CLIPS
+from paper.findings import NOT_RUN, Findings, percent, spread
+from paper.markdown import paragraph, table
+from paper.records import Task, Way
+
+__all__ = ["TITLE", "section"]
+
+TITLE: Final = "How many clips it takes to adapt to LCVE"
+
+_WAYS: Final = {Way.FINE_TUNED_256: 256, Way.FINE_TUNED_1024: 1024, Way.FINE_TUNED: TRAINING_CLIPS}
+"""Labelled encrypted clips that the model is fine-tuned on."""
+
+
+def section(findings: Findings) -> str:
+    """Both tasks by the number of clips."""
+    text = paragraph(
+        "The plain model, fine-tuned on so many labelled LCVE clips under one key, and tested on held-out clips under",
+        "the same key; top-1 in percent. *Above chance* counts seeds.",
+    )
+    head = ("labelled LCVE clips", *(f"{task}{part}" for task in Task for part in ("", ", above chance")))
+    rows = [
+        (str(clips), *(text for task in Task for text in _cells(findings, task, way))) for way, clips in _WAYS.items()
+    ]
+    return f"{text}\n\n{table(head, rows)}"
+
+
+def _cells(findings: Findings, task: Task, way: Way) -> tuple[str, str]:
+    found = findings.get(task, LCVE, way)
+    if found is None:
+        return NOT_RUN, NOT_RUN
+    return f"{spread(found)}, chance {percent(found.chance)}", f"{found.above} of {len(found.values)}"
