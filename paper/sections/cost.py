@@ -26,8 +26,8 @@ def section(findings: Findings) -> str:
     head = ("seed", "rows", *(f"{way}, min" for way in Way), "all, min")
     text = paragraph(
         "Minutes of processor time, all threads together. A row is kept as soon as it is done, in",
-        "`paper/results/`, and work that was cut off goes on there. Every measured figure of this page comes from these",
-        "files; key spaces are computed, and the paper's own figures stand in `paper/published.py`.",
+        "`paper/results/`, and work that was cut off goes on there. Every measured figure of this page comes from",
+        "these files; key spaces are computed, and the paper's own figures stand in `paper/published.py`.",
     )
     steps = _steps(findings)
     parts = [_COMMANDS, text, table(head, rows), *([table(_STEPS_HEAD, steps)] if steps else [])]
