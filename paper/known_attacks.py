@@ -15,14 +15,13 @@ told apart, and are assigned in their order.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.attacks.clips import match_known
+from lcve_deploy.attacks.clips import match_pairs
 from lcve_deploy.attacks.equal_rows import paired, row_classes
-from lcve_deploy.attacks.holdings import Holdings
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.schedule import SALT_BYTES, Orders
 from paper.encryption import Clips, Encryption, as_blocks
@@ -61,14 +60,13 @@ def _find_cubes(plain: Clips, cipher: Clips, geometry: ClipGeometry) -> Encrypti
     return _shuffle(geometry, cubes=cubes)
 
 
-def _find_both(plain: npt.NDArray[Any], cipher: npt.NDArray[Any], geometry: ClipGeometry) -> Encryption:
-    found = match_known(Holdings(geometry=geometry, known=(plain, cipher)))
+def _find_both(plain: Clips, cipher: Clips, geometry: ClipGeometry) -> Encryption:
+    found = match_pairs(plain, cipher)
     return _shuffle(geometry, cubes=found.order("cubes"), values=found.order("values"))
 
 
 def _find_pixels(plain: Clips, cipher: Clips, geometry: ClipGeometry) -> Encryption:
-    numbers = _pixel_numbers(plain, cipher, geometry)
-    found = match_known(Holdings(geometry=geometry, known=numbers))
+    found = match_pairs(*_pixel_numbers(plain, cipher, geometry))
     pixels = found.order("values")
     return _shuffle(geometry, cubes=found.order("cubes"), values=sub_cube_order(geometry, lambda _: pixels))
 

@@ -59,24 +59,24 @@ def _percent(share: float, rounded: Callable[[float], int] = math.floor) -> str:
 def _before(rows: list[Row]) -> str:
     film, digits = (next(row for row in rows if row["subject"] == name) for name in (FILM, DIGITS))
     return _filled(
-        "An attacker has plain clips and their ciphertexts, knows the method and the geometry, and has no key. He finds",
-        "the order of what is moved by what it holds in all blocks, and decrypts other clips that were encrypted under",
-        f"the same key. Film: two clips of the built-in film at {film['geometry']}, one is known, the other one is",
-        f"decrypted; the film is small and stretched. Digits: held-out clips at {digits['geometry']},",
-        f"{digits['trials']} trials with other known clips and {digits['others']} clips to decrypt in each. Figures are",
-        "means of one key, rounded down.",
+        "An attacker has plain clips and their ciphertexts, knows the method and the geometry, and has no key. He",
+        "finds the order of what is moved by what it holds in all blocks, and decrypts other clips that were",
+        f"encrypted under the same key. Film: two clips of the built-in film at {film['geometry']}, one is known, the",
+        "other one is decrypted; the film is small and stretched.",
+        f"Digits: held-out clips at {digits['geometry']}, {digits['trials']} trials with other known clips and",
+        f"{digits['others']} clips to decrypt in each. Figures are means of one key, rounded down.",
     )
 
 
 def _after(rows: list[Row]) -> str:
     unread = [row["unread"] for row in rows]
     return _filled(
-        "K1 is the order of cubes (of patches, on frames), K2 that of values, and of pixels with Qi et al. Halves are the",
-        "order of the half bytes of LE, and reversed says which of them are. Exact: every value of the other clips is",
-        "right. The control decrypts the same clips under another key with the same estimates, and counts values that are",
-        "right, rounded up. These are right by luck, as backgrounds are alike wherever they go: in the ciphertext as it",
-        f"is, {_percent(min(unread))} to {_percent(max(unread), math.ceil)} are. What is the same in all known clips",
-        "cannot be told apart, and is assigned in its order.",
+        "K1 is the order of cubes (of patches, on frames), K2 that of values, and of pixels with Qi et al. Halves are",
+        "the order of the half bytes of LE, and reversed says which of them are. Exact: every value of the other clips",
+        "is right. The control decrypts the same clips under another key with the same estimates, and counts values",
+        "that are right, rounded up. They are so by luck, as backgrounds are alike wherever they go: in the ciphertext",
+        f"as it is, {_percent(min(unread))} to {_percent(max(unread), math.ceil)} are. What is the same in all known",
+        "clips cannot be told apart, and is assigned in its order.",
     )
 
 
