@@ -65,9 +65,10 @@ def measure() -> dict[str, Any]:
     """All figures: rows of shares (0..1, rounded down to parts per million), and what it took.
 
     A row has the subject, its geometry, the method, how many clips are known in each trial, trials and other clips of
-    each; ``found``, shares of the orders; ``values``, share of the values of other clips that are decrypted right, with
-    the least of all trials; ``psnr`` in dB, None where all is right; ``unread``, share of values that are right before
-    anything is done; and under ``control`` what the same estimates give of clips under another key.
+    each; ``found``, shares of the orders; ``values``, share of the values of other clips that are decrypted right, both
+    with the least of all trials; ``exact``, trials in which all are; ``psnr`` in dB, None where all trials are exact;
+    ``unread``, share of values that are right before anything is done; and under ``control`` what the same estimates
+    give of clips under another key.
     """
     started = time.process_time()
     rows = [measure_method(subject, method) for subject in _subjects() for method in ENCRYPTIONS]
@@ -122,8 +123,9 @@ def found_shares(found: Encryption, truth: Encryption) -> dict[str, float]:
 
 
 def _subjects() -> Iterator[Subject]:
-    known, other = np.split(real_clips(_FILM_GEOMETRY), 2)
-    yield Subject(name=FILM, geometry=_FILM_GEOMETRY, trials=(Trial(known=known, others=other),))
+    first, second = np.split(real_clips(_FILM_GEOMETRY), 2)
+    in_turn = Trial(known=first, others=second), Trial(known=second, others=first)
+    yield Subject(name=FILM, geometry=_FILM_GEOMETRY, trials=in_turn)
     clips = dataset.held_out().clips
     for count in (1, 4):
         trials = (
@@ -141,8 +143,9 @@ def _opened(subject: Subject, found: list[Encryption], key: Encryption) -> dict[
     ]
     right = [_right(*pair) for pair in pairs]
     return {
-        "found": {name: _floor(_mean(share[name] for share in shares)) for name in shares[0]},
-        "values": {"mean": _floor(_mean(right)), "least": _floor(min(right))},
+        "found": {name: _mean_and_least([share[name] for share in shares]) for name in shares[0]},
+        "values": _mean_and_least(right),
+        "exact": sum(share == 1.0 for share in right),
         "psnr": _psnr(_mean(_squared_error(*pair) for pair in pairs)),
     }
 
@@ -161,6 +164,10 @@ def _squared_error(opened: Clips, plain: Clips) -> float:
 
 def _psnr(squared_error: float) -> float | None:
     return round(10 * math.log10(255**2 / squared_error), 1) if squared_error else None
+
+
+def _mean_and_least(shares: list[float]) -> dict[str, float]:
+    return {"mean": _floor(_mean(shares)), "least": _floor(min(shares))}
 
 
 def _mean(shares: Iterable[float]) -> float:

@@ -44,11 +44,13 @@ def _line(name: str, rows: list[Row]) -> tuple[str, ...]:
 
 def _cell(row: Row) -> str:
     """What was found of every order, and what that decrypts."""
-    found = ", ".join(f"{name} {_percent(share)}" for name, share in row["found"].items())
-    if row["psnr"] is None:
+    found = ", ".join(f"{name} {_percent(share['mean'])}" for name, share in row["found"].items())
+    if row["exact"] == row["trials"]:
         return f"{found}; exact"
-    least = f"at least {_percent(row['values']['least'])}, " if row["trials"] > 1 else ""
-    return f"{found}; {_percent(row['values']['mean'])} of values, {least}{row['psnr']:.1f} dB"
+    mean, least = (_percent(row["values"][name]) for name in ("mean", "least"))
+    return (
+        f"{found}; exact in {row['exact']} of {row['trials']}, {mean} of values, at least {least}, {row['psnr']:.1f} dB"
+    )
 
 
 def _percent(share: float, rounded: Callable[[float], int] = math.floor) -> str:
@@ -61,8 +63,8 @@ def _before(rows: list[Row]) -> str:
     return _filled(
         "An attacker has plain clips and their ciphertexts, knows the method and the geometry, and has no key. He",
         "finds the order of what is moved by what it holds in all blocks, and decrypts other clips that were",
-        f"encrypted under the same key. Film: two clips of the built-in film at {film['geometry']}, one is known, the",
-        "other one is decrypted; the film is small and stretched.",
+        f"encrypted under the same key. Film: two clips of the built-in film at {film['geometry']}, each in turn is",
+        "known, and the other one is decrypted; the film is small and stretched.",
         f"Digits: held-out clips at {digits['geometry']}, {digits['trials']} trials with other known clips and",
         f"{digits['others']} clips to decrypt in each. Figures are means of one key, rounded down.",
     )
