@@ -37,7 +37,7 @@ class LearnableEncryption:
     def __init__(
         self, geometry: ClipGeometry, order: npt.NDArray[np.int64], reversed_halves: npt.NDArray[np.bool_]
     ) -> None:
-        self._geometry, self._order, self._reversed = geometry, order, reversed_halves
+        self._geometry, self.order, self.reversed_halves = geometry, order, reversed_halves
 
     def encrypt(self, clips: Clips) -> Clips:
         """Plain clips ``[clips, T, H, W, C]`` (uint8) to encrypted ones of the same shape."""
@@ -45,15 +45,15 @@ class LearnableEncryption:
 
     def encrypt_halves(self, clips: Clips) -> Clips:
         """The encrypted six-channel blocks ``[..., N, 2L]``, 0..15."""
-        return self._reverse(split(as_blocks(clips, self._geometry)))[..., self._order]
+        return self._reverse(split(as_blocks(clips, self._geometry)))[..., self.order]
 
     def decrypt(self, clips: Clips) -> Clips:
         """The inverse of :meth:`encrypt`, without loss."""
-        halves = split(as_blocks(clips, self._geometry))[..., np.argsort(self._order)]
+        halves = split(as_blocks(clips, self._geometry))[..., np.argsort(self.order)]
         return as_clips(joined(self._reverse(halves)), self._geometry, clips.shape)
 
     def _reverse(self, halves: Clips) -> Clips:
-        return np.where(self._reversed, _LARGEST_HALF - halves, halves)
+        return np.where(self.reversed_halves, _LARGEST_HALF - halves, halves)
 
 
 def split(blocks: Clips) -> Clips:

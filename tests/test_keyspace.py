@@ -24,6 +24,7 @@ from .conftest import SALT, run_error, run_ok
 
 PAPER = "16x224x224x3/2x16x16"
 MEASURED = json.loads((Path(__file__).parents[1] / "benchmarks/attacks.json").read_text())
+KNOWN_CLIPS = json.loads((Path(__file__).parents[1] / "paper/results/known-clips.json").read_text())["rows"]
 
 
 def exact(space: KeySpace) -> int:
@@ -227,13 +228,55 @@ def test_the_bounds_say_what_was_measured() -> None:
         ("public_weights", "reference", ("digits", "videomae")),
     ):
         for subject in subjects:
-            assert shares(subject, attack) == {k: v for k, v in bounds[name].items() if k != "clips"}
+            assert shares(subject, attack) == {k: v for k, v in bounds[name].items() if k in ("K1", "K2", "K3")}
     videos = [entry["verdicts"][0]["recovered"] for entry in MEASURED["video"]["videos"].values()]
     shown = {k: v for k, v in bounds["encrypted_clip"].items() if k != "clips"}
     assert shown in [{order: round(share, 2) for order, share in video.items()} for video in videos]
     assert {round(video["K1"], 3) for video in videos} >= {0.002}
     for geometry in ("16x64x64x3/2x8x8", PAPER, "1x518x518x3/1x14x14"):
         assert row(geometry, "LCVE").chosen_clips == bounds["chosen_clips"]["clips"]
+
+
+def known_rows(subject: str, known: int) -> tuple[list[dict], list[dict]]:
+    """Rows of LE, and of all other methods; all methods are there at both levels."""
+    rows = [row for row in KNOWN_CLIPS if (row["subject"], row["known"]) == (subject, known)]
+    names = [f"{name}-{level.value}" for name in ("pixel", "cube", "le", "qi", "lcve") for level in Level]
+    assert [row["method"] for row in rows] == names
+    return [row for row in rows if row["method"].startswith("le-")], [
+        r for r in rows if not r["method"].startswith("le-")
+    ]
+
+
+def least(rows: list[dict], order: str, measure: str = "least") -> float:
+    """Rounded down to tenths of a per cent, as the texts are."""
+    share = min(row["found"][order][measure] for row in rows if order in row["found"])
+    return math.floor(1000 * share) / 1000
+
+
+def all_exact(rows: list[dict]) -> bool:
+    return all(row["exact"] == row["trials"] for row in rows) and {
+        share["least"] for row in rows for share in row["found"].values()
+    } == {1.0}
+
+
+def test_the_bound_of_a_known_clip_says_what_was_measured_of_every_method() -> None:
+    (bound,) = (bound for bound in BOUNDS if bound.name == "known_clip")
+    assert {row["geometry"] for row in KNOWN_CLIPS if row["subject"] == "film"} == {PAPER}
+    le_digits, others_digits = known_rows("digits", 1)
+    film = [row for rows in known_rows("film", 1) for row in rows]
+    assert all_exact([*others_digits, *(row for rows in known_rows("digits", 4) for row in rows)])
+    assert all(row["exact"] >= 1 and row["trials"] == 2 for row in film)  # one of the clips gave all of it
+    assert {least(film, order) for order in ("K2", "halves", "reversed")} == {1.0}
+    cubes, halves = least(film, "K1"), least(le_digits, "halves", "mean")
+    values = math.floor(1000 * min(row["values"]["least"] for row in KNOWN_CLIPS)) / 1000
+    assert bound.figures == {
+        "clips": 1, "K1": 1.0, "K2": 1.0, "film_cubes": cubes, "digits_half_bytes": halves, "values": values
+    }  # fmt: skip
+    page = " ".join((Path(__file__).parents[1] / "docs/security.md").read_text().split())
+    for text in (bound.text, page):
+        assert f"gave {100 * cubes:.1f} % of the order of cubes and all else" in text
+        assert f"of that {100 * halves:.1f} % of the half bytes on average; four clips gave all" in text
+        assert f"In the worst case {100 * values:.1f} % of the values of other clips were right" in text
 
 
 def test_the_command_prints_the_table_and_the_bounds() -> None:

@@ -9,36 +9,55 @@ size (Li and others, Signal Processing: Image Communication 23, 2008).
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy.attacks.equal_rows import paired, row_classes
 from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Order, Planted
 from lcve_deploy.attacks.planting import CONTROL_GEOMETRY, encrypted, film, random_truth
 
-__all__ = ["ask_chosen", "first_known", "known_clips", "match_known", "plant_chosen", "plant_known", "same_clip"]
+__all__ = [
+    "ask_chosen",
+    "first_known",
+    "known_clips",
+    "match_known",
+    "match_pairs",
+    "plant_chosen",
+    "plant_known",
+    "same_clip",
+]
+
+Numbers = npt.NDArray[np.integer]
 
 _ROUNDS: Final = 2
 _BASE: Final = 256
+_SPAN: Final = 2**31
 
 
 def match_known(holdings: Holdings) -> Estimate:
+    """See :func:`match_pairs`."""
+    return match_pairs(*holdings.known) if holdings.known else Estimate()
+
+
+def match_pairs(plain: Numbers, cipher: Numbers) -> Estimate:
     """Match cubes by their sets of values, values by their series over cubes, and cubes again by their content.
 
     Cubes or values that are equal in all known clips cannot be told apart, and are assigned in their order.
+
+    Args:
+        plain: known clips in cubes ``[clips, N, L]``, any whole numbers of 0 to 2^31 - 1.
+        cipher: the encryption of each.
     """
-    plain, cipher = holdings.known or (None, None)
-    if plain is None or cipher is None:
-        return Estimate()
-    groups = _classes(_sets_of_values(plain), _sets_of_values(cipher))
+    groups = row_classes(_sets_of_values(plain), _sets_of_values(cipher))
     cubes = values = None
     for _ in range(_ROUNDS):
         series = (_series(clips, group) for clips, group in zip((plain, cipher), groups, strict=True))
-        values = _paired(*_classes(*series))
+        values = paired(*row_classes(*series))
         contents = (_joined(plain.take(values, axis=-1)), _joined(cipher))
-        groups = _classes(*contents)
-        cubes = _paired(*groups)
+        groups = row_classes(*contents)
+        cubes = paired(*groups)
     return Estimate(cubes=cubes, values=values)
 
 
@@ -86,38 +105,23 @@ def plant_chosen(rng: np.random.Generator) -> Planted:
     return Planted(holdings=holdings, truth=truth)
 
 
-def _joined(clips: Cubes) -> npt.NDArray[np.uint8]:
-    """The content of every cube in all clips, uint8 ``[N, clips · L]``."""
+def _joined(clips: Numbers) -> Numbers:
+    """The content of every cube in all clips, ``[N, clips · L]``."""
     return np.ascontiguousarray(clips.transpose(1, 0, 2)).reshape(clips.shape[1], -1)
 
 
-def _sets_of_values(clips: Cubes) -> npt.NDArray[np.uint8]:
+def _sets_of_values(clips: Numbers) -> Numbers:
     return _joined(np.sort(clips, axis=-1))
 
 
-def _series(clips: Cubes, groups: Order) -> npt.NDArray[np.int64]:
+def _series(clips: Numbers, groups: Order) -> npt.NDArray[np.int64]:
     """The values at every place of a cube, over all cubes in the order of their groups: ``[L, clips · N]``.
 
     Within a group nobody knows the order yet, so there values are sorted.
     """
-    keys = clips.astype(np.int64) + _BASE * groups[:, None]
+    keys = clips.astype(np.int64) + _SPAN * groups[:, None]
     ordered = np.sort(keys, axis=-2)
     return np.ascontiguousarray(ordered.transpose(2, 0, 1)).reshape(clips.shape[2], -1)
-
-
-def _classes(plain: npt.NDArray[Any], cipher: npt.NDArray[Any]) -> tuple[Order, Order]:
-    """The same number for equal rows of both sides."""
-    rows = np.ascontiguousarray(np.concatenate([plain, cipher]))
-    whole = rows.view(f"V{rows.shape[1] * rows.dtype.itemsize}").reshape(-1)
-    numbers = np.unique(whole, return_inverse=True)[1].reshape(-1)
-    return numbers[: len(plain)], numbers[len(plain) :]
-
-
-def _paired(plain: Order, cipher: Order) -> Order:
-    """For each row of the cipher side one of the plain side, equal where there is one: in order of their classes."""
-    partner = np.empty(len(cipher), dtype=np.int64)
-    partner[np.argsort(cipher, kind="stable")] = np.argsort(plain, kind="stable")
-    return partner
 
 
 def _digits(count: int) -> list[npt.NDArray[np.int64]]:
