@@ -7,7 +7,6 @@ have moved, or nothing: under the same key as the model's.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import tempfile
 from pathlib import Path
 from typing import Any, Final
@@ -57,7 +56,6 @@ def logits_of_exported(checkpoint: Path, clips: Clips, *, number: int, fed: str)
     return client.plain_order(np.concatenate(parts))
 
 
-@functools.cache
 def _exported(checkpoint: Path, number: int) -> tuple[Client, Any]:
     t, size = GEOMETRY.frames, GEOMETRY.height
     options = ExportOptions(checkpoint=CheckpointOptions(heads=HEADS, frames=t, size=size), stride=1)
