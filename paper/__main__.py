@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from paper import known_clips
 from paper.page import write_page
 from paper.records import Row, add_record, read_records
 from paper.rows import rows
@@ -40,6 +41,8 @@ def main() -> None:
     if not given.page:
         missing = {seed: _missing(seed, names) for seed, names in chosen.items()}
         _run(chosen if given.again else missing, given.threads)
+        if not known_clips.PATH.exists() or (given.again and not given.only):
+            known_clips.write()
     write_page()
 
 

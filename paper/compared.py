@@ -75,6 +75,10 @@ def best_for_owner(findings: Findings, method: str) -> tuple[Way, Found] | None:
 
 
 def attackers(findings: Findings, method: str) -> dict[Way, Found | None]:
-    """What each attacker finds of identities: the paper's, then the one who adapts; on plain clips they are one."""
-    ways = (PAPERS_ATTACKER, ADAPTIVE)
-    return {way: findings.get(Task.IDENTITY, method, Way.TRAINED if method == PLAIN else way) for way in ways}
+    """What each attacker finds of identities: the paper's, then the one who adapts.
+
+    On plain clips, the paper's attacker has his model as it was trained, and who adapts trains it on.
+    """
+    papers = Way.TRAINED if method == PLAIN else PAPERS_ATTACKER
+    ways = {PAPERS_ATTACKER: papers, ADAPTIVE: ADAPTIVE}
+    return {attacker: findings.get(Task.IDENTITY, method, way) for attacker, way in ways.items()}

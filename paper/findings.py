@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from paper.chance import chance, limit, lucky
 from paper.records import Record, Records, Row, Task, Way
@@ -77,9 +77,10 @@ class Found:
 
 
 class Findings:
-    """All rows of all seeds."""
+    """All rows of all seeds, and what known clips give (:func:`paper.known_clips.measure`); None where not measured."""
 
-    def __init__(self, records_by_seed: Mapping[int, Records]) -> None:
+    def __init__(self, records_by_seed: Mapping[int, Records], known_clips: dict[str, Any] | None = None) -> None:
+        self.known_clips = known_clips
         self.by_seed = {seed: records_by_seed[seed] for seed in sorted(records_by_seed)}
 
     def get(self, task: Task, method: str, way: Way) -> Found | None:

@@ -26,7 +26,19 @@ from paper.methods import ENCRYPTIONS, Method, experiment_key
 from paper.records import RESULTS
 from paper.shuffles import Shuffle
 
-__all__ = ["DIGITS", "FILM", "PATH", "Subject", "Trial", "found_shares", "main", "measure", "measure_method", "write"]
+__all__ = [
+    "DIGITS",
+    "FILM",
+    "PATH",
+    "Subject",
+    "Trial",
+    "found_shares",
+    "main",
+    "measure",
+    "measure_method",
+    "read",
+    "write",
+]
 
 FILM: Final = "film"
 DIGITS: Final = "digits"
@@ -83,6 +95,11 @@ def write() -> dict[str, Any]:
     unfinished.write_text(json.dumps(results, indent=1) + "\n")
     unfinished.replace(PATH)
     return results
+
+
+def read() -> dict[str, Any] | None:
+    """The figures of the file; None where it is not there."""
+    return json.loads(PATH.read_text(encoding="utf-8")) if PATH.exists() else None
 
 
 def measure_method(subject: Subject, method: Method) -> dict[str, Any]:
@@ -180,10 +197,11 @@ def _floor(share: float) -> float:
 
 
 def main() -> None:
-    """Measure, write and show the table."""
-    from paper.known_clips_page import section
+    """Measure, write and show the section of the page."""
+    from paper.findings import Findings
+    from paper.sections.known_clips import section
 
-    print(section(write()))
+    print(section(Findings({}, known_clips=write())))
 
 
 if __name__ == "__main__":

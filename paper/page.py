@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from paper import known_clips
 from paper.dataset import CLASSES, GEOMETRY
 from paper.findings import SEEDS, Findings
 from paper.keys_chart import has_points as has_keys
@@ -13,6 +14,7 @@ from paper.keys_chart import write_keys_chart
 from paper.markdown import paragraph
 from paper.records import Records, Task, read_records
 from paper.sections import ablation, carries_over, comparison, cost, few_clips, frames, key_spaces, privacy, without_key
+from paper.sections import known_clips as known_clips_section
 from paper.tradeoff_chart import has_points as has_tradeoff
 from paper.tradeoff_chart import write_tradeoff_chart
 
@@ -20,7 +22,18 @@ __all__ = ["DOCS", "committed_records", "render", "write_page"]
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 _REMARKS: Final = Path(__file__).parent / "remarks.md"
-_SECTIONS: Final = (key_spaces, comparison, privacy, few_clips, ablation, without_key, frames, carries_over, cost)
+_SECTIONS: Final = (
+    key_spaces,
+    comparison,
+    privacy,
+    few_clips,
+    known_clips_section,
+    ablation,
+    without_key,
+    frames,
+    carries_over,
+    cost,
+)
 """In the order of the page."""
 
 _WHAT_IT_IS: Final = paragraph(
@@ -39,9 +52,9 @@ _WHAT_IT_IS_NOT: Final = paragraph(
 )
 
 
-def render(records_by_seed: Mapping[int, Records]) -> str:
-    """The page; a row that is missing shows as not run."""
-    findings = Findings(records_by_seed)
+def render(records_by_seed: Mapping[int, Records], known: dict[str, Any] | None = None) -> str:
+    """The page; what is missing shows as not run."""
+    findings = Findings(records_by_seed, known)
     parts = [
         "# The paper in small",
         "<!-- made by make paper; remarks are written by hand in paper/remarks.md -->",
@@ -64,7 +77,7 @@ def write_page(docs: Path = DOCS) -> None:
     """Write the page, and the charts that have something to show."""
     records = committed_records()
     findings = Findings(records)
-    (docs / "paper.md").write_text(render(records), encoding="utf-8")
+    (docs / "paper.md").write_text(render(records, known_clips.read()), encoding="utf-8")
     if has_tradeoff(findings):
         write_tradeoff_chart(findings, docs / "paper.svg")
     if has_keys(findings):

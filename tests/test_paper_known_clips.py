@@ -10,11 +10,13 @@ import pytest
 
 from lcve_deploy import ClipGeometry
 from lcve_deploy.attacks.clips import match_pairs
-from paper import known_clips, known_clips_page
+from paper import known_clips
+from paper.findings import NOT_RUN, Findings
 from paper.known_attacks import break_known
 from paper.known_clips import DIGITS, FILM, Subject, Trial, found_shares, measure_method
 from paper.learnable_encryption import learnable_encryption
 from paper.methods import ENCRYPTIONS, METHODS, Method, experiment_key
+from paper.sections import known_clips as known_clips_section
 
 GEOMETRY = ClipGeometry.parse("4x32x32x3/2x8x8")
 RECORDED = json.loads(known_clips.PATH.read_text())
@@ -140,18 +142,18 @@ def test_results_are_written_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 def test_the_section_says_what_was_measured() -> None:
-    lines = known_clips_page.section(RECORDED).splitlines()
-    assert lines[0] == "## What one known clip gives"
+    lines = known_clips_section.section(Findings({}, RECORDED)).splitlines()
     table = [line for line in lines if line.startswith("|")]
     assert len(table) == 2 + len(ENCRYPTIONS)
     assert all(line.count("|") == 7 for line in table)
     assert table[-1].startswith("| LCVE | video | K1 99.8 %, K2 100 %; exact in 1 of 2, ")
     assert all(len(line) <= 120 for line in lines if not line.startswith("|"))
+    assert known_clips_section.section(Findings({})) == NOT_RUN
 
 
 def test_what_is_almost_all_is_not_called_all() -> None:
     almost = {"mean": 0.999999, "least": 0.999999}
     row = {"found": {"K1": almost}, "psnr": 70.0, "exact": 1, "trials": 2, "values": almost}
     said = "K1 99.9 %; exact in 1 of 2, 99.9 % of values, at least 99.9 %, 70.0 dB"
-    assert known_clips_page._cell(row) == said
+    assert known_clips_section._cell(row) == said
     assert known_clips._floor(1 - 1e-9) < 1

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from scipy.stats import binom
 
-from paper import page, published, rules
+from paper import known_clips, page, published, rules
 from paper.chance import LABELS, chance, limit, lucky, quantile
 from paper.claims import CLAIMS, Claim, Verdict, judge
 from paper.compared import COMPARED, best_for_owner
@@ -86,11 +86,13 @@ def claim(start: str) -> Claim:
 
 
 def test_the_page_is_made_of_the_records_beside_it() -> None:
-    assert (ROOT / "docs/paper.md").read_text(encoding="utf-8") == page.render(page.committed_records())
+    assert (ROOT / "docs/paper.md").read_text(encoding="utf-8") == page.render(
+        page.committed_records(), known_clips.read()
+    )
 
 
 def test_charts_of_the_page_are_there() -> None:
-    text = page.render(page.committed_records())
+    text = page.render(page.committed_records(), known_clips.read())
     for name in re.findall(r"\((paper[\w-]*\.svg)\)", text):
         assert (ROOT / "docs" / name).is_file(), name
 
@@ -111,7 +113,7 @@ def test_without_records_everything_that_runs_is_not_run() -> None:
 
 
 def test_a_complete_page_has_nothing_that_was_not_run(by_seed: dict[int, Records]) -> None:
-    text = page.render(by_seed)
+    text = page.render(by_seed, known_clips.read())
     assert NOT_RUN not in text.lower()
     assert "seeds]" not in text
 
@@ -119,10 +121,11 @@ def test_a_complete_page_has_nothing_that_was_not_run(by_seed: dict[int, Records
 @pytest.mark.parametrize("row", list(rows()), ids=str)
 def test_every_row_shows_on_the_page(by_seed: dict[int, Records], row: Row) -> None:
     """A figure that changes shows, and so does a row that is missing."""
-    whole = page.render(by_seed)
+    known = known_clips.read()
+    whole = page.render(by_seed, known)
     other = with_accuracy(by_seed, str(row), 0.7775)
     less = {seed: {one: found for one, found in records.items() if one != row} for seed, records in by_seed.items()}
-    drawn, without = page.render(other), page.render(less)
+    drawn, without = page.render(other, known), page.render(less, known)
     assert "77.8" in drawn
     assert "77.8" not in whole
     assert NOT_RUN in without.lower()
@@ -352,7 +355,7 @@ def test_the_page_is_written_with_charts_of_what_is_there(
     monkeypatch.setattr(page, "committed_records", lambda: by_seed)
     page.write_page(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["paper-keys.svg", "paper.md", "paper.svg"]
-    assert (tmp_path / "paper.md").read_text(encoding="utf-8") == page.render(by_seed)
+    assert (tmp_path / "paper.md").read_text(encoding="utf-8") == page.render(by_seed, known_clips.read())
 
 
 def test_records_that_were_written_render_as_those_in_memory(by_seed: dict[int, Records], tmp_path: Path) -> None:

@@ -1,39 +1,38 @@
-"""The section on known clips of ``docs/paper.md``."""
+"""What known clips give of every compared encryption."""
 
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Callable
 from typing import Any, Final
 
+from paper.findings import NOT_RUN, Findings
 from paper.known_clips import DIGITS, FILM
+from paper.markdown import paragraph, table
 from paper.methods import ENCRYPTIONS
 
-__all__ = ["section"]
+__all__ = ["TITLE", "section"]
 
-_TITLE: Final = "## What one known clip gives"
+TITLE: Final = "What one known clip gives"
 _COLUMNS: Final = (
     (FILM, 1, "film, 1 known"),
     (DIGITS, 1, "digits, 1 known"),
     (DIGITS, 4, "digits, 4 known"),
 )
-_WIDTH: Final = 118
 _ENCRYPTIONS: Final = {method.name: method for method in ENCRYPTIONS}
 Row = dict[str, Any]
 
 
-def section(results: dict[str, Any]) -> str:
-    """Markdown of what ``paper.known_clips.measure`` found."""
-    rows = {(row["subject"], row["known"], row["method"]): row for row in results["rows"]}
-    names = dict.fromkeys(row["method"] for row in results["rows"])
-    table = [
-        ("encryption", "level", *(title for _, _, title in _COLUMNS), "control, at most"),
-        ("---",) * (len(_COLUMNS) + 3),
-        *(_line(name, [rows[subject, known, name] for subject, known, _ in _COLUMNS]) for name in names),
-    ]
-    lines = "\n".join(f"| {' | '.join(cells)} |" for cells in table)
-    return "\n\n".join((_TITLE, _before(results["rows"]), lines, _after(results["rows"]))) + "\n"
+def section(findings: Findings) -> str:
+    """What ``paper.known_clips.measure`` found."""
+    if findings.known_clips is None:
+        return NOT_RUN
+    found: list[Row] = findings.known_clips["rows"]
+    rows = {(row["subject"], row["known"], row["method"]): row for row in found}
+    names = dict.fromkeys(row["method"] for row in found)
+    head = ("encryption", "level", *(title for _, _, title in _COLUMNS), "control, at most")
+    lines = [_line(name, [rows[subject, known, name] for subject, known, _ in _COLUMNS]) for name in names]
+    return "\n\n".join((_before(found), table(head, lines), _after(found)))
 
 
 def _line(name: str, rows: list[Row]) -> tuple[str, ...]:
@@ -60,7 +59,7 @@ def _percent(share: float, rounded: Callable[[float], int] = math.floor) -> str:
 
 def _before(rows: list[Row]) -> str:
     film, digits = (next(row for row in rows if row["subject"] == name) for name in (FILM, DIGITS))
-    return _filled(
+    return paragraph(
         "An attacker has plain clips and their ciphertexts, knows the method and the geometry, and has no key. He",
         "finds the order of what is moved by what it holds in all blocks, and decrypts other clips that were",
         f"encrypted under the same key. Film: two clips of the built-in film at {film['geometry']}, each in turn is",
@@ -72,7 +71,7 @@ def _before(rows: list[Row]) -> str:
 
 def _after(rows: list[Row]) -> str:
     unread = [row["unread"] for row in rows]
-    return _filled(
+    return paragraph(
         "K1 is the order of cubes (of patches, on frames), K2 that of values, and of pixels with Qi et al. Halves are",
         "the order of the half bytes of LE, and reversed says which of them are. Exact: every value of the other clips",
         "is right. The control decrypts the same clips under another key with the same estimates, and counts values",
@@ -80,7 +79,3 @@ def _after(rows: list[Row]) -> str:
         f"as it is, {_percent(min(unread))} to {_percent(max(unread), math.ceil)} are. What is the same in all known",
         "clips cannot be told apart, and is assigned in its order.",
     )
-
-
-def _filled(*parts: str) -> str:
-    return textwrap.fill(" ".join(parts), _WIDTH, break_long_words=False, break_on_hyphens=False)
