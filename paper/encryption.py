@@ -9,30 +9,17 @@ Source: LCVE paper, sections 3.4 and 4.2.
 from __future__ import annotations
 
 import dataclasses
-from enum import StrEnum
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.keyspace import Level
 
-__all__ = ["Clips", "Encryption", "Level", "as_blocks", "as_clips"]
+__all__ = ["Clips", "Encryption", "as_blocks", "as_clips", "at_level"]
 
 Clips = npt.NDArray[np.uint8]
-
-
-class Level(StrEnum):
-    """What is shuffled: patches of every frame, or cubes of the clip."""
-
-    FRAME = "frame"
-    VIDEO = "video"
-
-    def of(self, geometry: ClipGeometry) -> ClipGeometry:
-        """The geometry that an operation of this level works on."""
-        if self is Level.VIDEO:
-            return geometry
-        return dataclasses.replace(geometry, frames=1, cube=(1, *geometry.cube[1:]))
 
 
 class Encryption(Protocol):
@@ -43,6 +30,13 @@ class Encryption(Protocol):
 
     def decrypt(self, clips: Clips) -> Clips:
         """The inverse of :meth:`encrypt`, without loss."""
+
+
+def at_level(level: Level, geometry: ClipGeometry) -> ClipGeometry:
+    """The geometry that an operation of a level works on: clips, or single frames in patches."""
+    if level is Level.VIDEO:
+        return geometry
+    return dataclasses.replace(geometry, frames=1, cube=(1, *geometry.cube[1:]))
 
 
 def as_blocks(clips: Clips, geometry: ClipGeometry) -> Clips:

@@ -24,7 +24,7 @@ from lcve_deploy.attacks.clips import match_pairs
 from lcve_deploy.attacks.equal_rows import paired, row_classes
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.schedule import SALT_BYTES, Orders
-from paper.encryption import Clips, Encryption, as_blocks
+from paper.encryption import Clips, Encryption, as_blocks, at_level
 from paper.learnable_encryption import LearnableEncryption, learnable_encryption, split
 from paper.methods import Make, Method
 from paper.shuffles import Shuffle, cube_shuffle, lcve, one_cube, pixel_shuffle, qi, sub_cube_order
@@ -46,7 +46,7 @@ def break_known(method: Method, plain: Clips, cipher: Clips, geometry: ClipGeome
         cipher: their encryption under the unknown key, of the same shape.
         geometry: of the clips.
     """
-    parts = method.level.of(geometry)
+    parts = at_level(method.level, geometry)
     return _ATTACKS[method.make](as_blocks(plain, parts), as_blocks(cipher, parts), parts)
 
 

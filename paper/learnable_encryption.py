@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from lcve_deploy import SecurityKey
 from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.keyspace import Level
 from lcve_deploy.schedule import SALT_BYTES
-from paper.encryption import Clips, Level, as_blocks, as_clips
+from paper.encryption import Clips, as_blocks, as_clips, at_level
 
 __all__ = ["LearnableEncryption", "learnable_encryption"]
 
@@ -64,12 +65,13 @@ def split(blocks: Clips) -> Clips:
 def joined(halves: Clips) -> Clips:
     """The inverse of :func:`split`."""
     upper, lower = np.split(halves, 2, axis=-1)
-    return (upper << 4) | lower
+    bytes_: Clips = (upper << 4) | lower
+    return bytes_
 
 
 def learnable_encryption(key: SecurityKey, geometry: ClipGeometry, level: Level) -> LearnableEncryption:
     """LE with what a key says."""
-    blocks = level.of(geometry)
+    blocks = at_level(level, geometry)
     draws = np.random.default_rng(list(key.kdf("paper/le", 32, bytes(SALT_BYTES))))
     halves = 2 * blocks.values
     return LearnableEncryption(blocks, draws.permutation(halves), draws.integers(2, size=halves).astype(bool))

@@ -10,8 +10,9 @@ from typing import Final
 
 from lcve_deploy import SecurityKey
 from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.keyspace import Level
 from paper.downsampling import downsample
-from paper.encryption import Clips, Encryption, Level
+from paper.encryption import Clips, Encryption
 from paper.learnable_encryption import learnable_encryption
 from paper.shuffles import cube_shuffle, lcve, pixel_shuffle, qi
 
@@ -70,7 +71,7 @@ ENCRYPTIONS: Final = tuple(
 DOWNSAMPLINGS: Final = tuple(
     Downsampling(name=f"down-{factor}", title=f"Downsampling {factor}×", factor=factor) for factor in (2, 4, 8, 32)
 )
-METHODS: Final = {method.name: method for method in (*DOWNSAMPLINGS, *ENCRYPTIONS)}
+METHODS: Final[dict[str, Method | Downsampling]] = {method.name: method for method in (*DOWNSAMPLINGS, *ENCRYPTIONS)}
 
 
 @functools.cache

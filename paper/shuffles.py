@@ -18,8 +18,9 @@ from lcve_deploy import SecurityKey
 from lcve_deploy.cipher import decrypt, encrypt
 from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
 from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.keyspace import Level
 from lcve_deploy.schedule import SALT_BYTES, Orders, derive_orders
-from paper.encryption import Clips, Level
+from paper.encryption import Clips, at_level
 
 __all__ = ["Shuffle", "cube_shuffle", "lcve", "pixel_shuffle", "qi"]
 
@@ -54,7 +55,7 @@ class Shuffle:
 
 def lcve(key: SecurityKey, geometry: ClipGeometry, level: Level) -> Shuffle:
     """Both operations: LCVE, with the package's own key schedule."""
-    return Shuffle(derive_orders(key, salt=_SALT, geometry=level.of(geometry)))
+    return Shuffle(derive_orders(key, salt=_SALT, geometry=at_level(level, geometry)))
 
 
 def pixel_shuffle(key: SecurityKey, geometry: ClipGeometry, level: Level) -> Shuffle:

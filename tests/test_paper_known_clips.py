@@ -11,6 +11,7 @@ import pytest
 from lcve_deploy import ClipGeometry
 from lcve_deploy.attacks.clips import match_pairs
 from paper import known_clips
+from paper.encryption import at_level
 from paper.findings import NOT_RUN, Findings
 from paper.known_attacks import break_known
 from paper.known_clips import DIGITS, FILM, Subject, Trial, found_shares, measure_method
@@ -76,7 +77,7 @@ def test_what_is_equal_is_not_told_apart_and_the_known_clip_still_opens(method: 
 @pytest.mark.parametrize("name", ["pixel-frame", "pixel-video", "lcve-frame", "lcve-video"])
 def test_two_values_that_are_equal_everywhere_leave_the_rest_right(name: str) -> None:
     method = METHODS[name]
-    parts = method.level.of(GEOMETRY)
+    parts = at_level(method.level, GEOMETRY)
     cubes = parts.to_cubes(noise(2).reshape(-1, *parts.clip_shape), np)
     half = len(cubes) // 2
     cubes[:half, :, 5] = cubes[:half, :, 11]  # in the known clip alone
