@@ -25,12 +25,6 @@ WRONG_FED: Final = {
 }
 """The scrambled model on clips that are not fully encrypted, by task."""
 
-_FED: Final = {
-    task: tuple(Row(task=task, method=method, way=Way.SCRAMBLED) for method in ("plain", "pixel-video", "cube-video"))
-    for task in Task
-}
-"""The scrambled model on clips that are not fully encrypted, by task."""
-
 _FED: Final = {"plain": "plain clips", "pixel-video": "pixels shuffled", "cube-video": "cubes shuffled"}
 _MOST_ROWS: Final = max(len(KEYED[task]) + len(WRONG_FED[task]) for task in Task)
 _LANES: Final = 5
