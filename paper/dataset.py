@@ -63,9 +63,9 @@ def training(seed: int) -> Dataset:
     return _drawn(TRAINING_CLIPS, held_out=False, seed=1000 + seed)
 
 
-def held_out() -> Dataset:
-    """The clips that every row is tested on; every action is shown by as many."""
-    return _drawn(HELD_OUT_CLIPS, held_out=True, seed=_HELD_OUT_SEED)
+def held_out(clips: int | None = None) -> Dataset:
+    """The clips that every row is tested on; every action is shown by as many. Another number draws other clips."""
+    return _drawn(clips or HELD_OUT_CLIPS, held_out=True, seed=_HELD_OUT_SEED)
 
 
 def _drawn(count: int, *, held_out: bool, seed: int) -> Dataset:

@@ -25,12 +25,6 @@ WRONG_FED: Final = {
 }
 """The scrambled model on clips that are not fully encrypted, by task."""
 
-_FED: Final = {
-    task: tuple(Row(task=task, method=method, way=Way.SCRAMBLED) for method in ("plain", "pixel-video", "cube-video"))
-    for task in Task
-}
-"""The scrambled model on clips that are not fully encrypted, by task."""
-
 _FED: Final = {"plain": "plain clips", "pixel-video": "pixels shuffled", "cube-video": "cubes shuffled"}
 _MOST_ROWS: Final = max(len(KEYED[task]) + len(WRONG_FED[task]) for task in Task)
 _LANES: Final = 5
@@ -59,18 +53,21 @@ def _panel(panel: Any, rows: list[tuple[Row, Found | None]]) -> None:
         if found is not None:
             _strip(panel, place, found, COLOURS[family(row.method)])
     panel.set_yticks(range(len(rows)), [_label(row) for row, _ in rows])
-    panel.set_ylim(_MOST_ROWS - 0.4, -0.6)
+    panel.set_ylim(_MOST_ROWS - 0.5, -0.5)
     panel.set_xlim(left=0)
     panel.plot([], [], color=GREY, linewidth=1.2, label="chance")
     panel.plot([], [], color=GREY, linewidth=1.2, linestyle=":", label="97.5 % point of chance")
 
 
 def _strip(panel: Any, place: int, found: Found, colour: str) -> None:
-    """Points in lanes, in the order of keys, so that equal accuracies do not hide one another."""
+    """Points in lanes, in the order of keys, so that equal accuracies do not hide one another.
+
+    Lines of rows with the same chance meet.
+    """
     heights = [place + _SPREAD * (number % _LANES - _LANES // 2) for number in range(len(found.values))]
     panel.plot([100 * value for value in found.values], heights, "o", color=colour, markersize=3, alpha=0.6)
     for share, line in ((found.chance, "-"), (found.limit, ":")):
-        panel.plot([100 * share] * 2, [place - 0.4, place + 0.4], color=GREY, linewidth=1.2, linestyle=line)
+        panel.plot([100 * share] * 2, [place - 0.5, place + 0.5], color=GREY, linewidth=1.2, linestyle=line)
 
 
 def _label(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""``docs/paper.md`` and its charts from ``paper/results/``: every figure of ours comes from there."""
+"""``docs/paper.md`` and its charts from ``paper/results/``, where every figure of ours comes from; and its picture."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from paper.findings import SEEDS, Findings
 from paper.keys_chart import has_points as has_keys
 from paper.keys_chart import write_keys_chart
 from paper.markdown import paragraph
+from paper.pictures import write_frames
 from paper.records import Records, Task, read_records
 from paper.sections import ablation, carries_over, comparison, cost, few_clips, frames, key_spaces, privacy, without_key
 from paper.sections import known_clips as known_clips_section
@@ -74,10 +75,11 @@ def committed_records() -> dict[int, Records]:
 
 
 def write_page(docs: Path = DOCS) -> None:
-    """Write the page, and the charts that have something to show."""
+    """Write the page, its picture, and the charts that have something to show."""
     records = committed_records()
     findings = Findings(records)
     (docs / "paper.md").write_text(render(records, known_clips.read()), encoding="utf-8")
+    write_frames(docs / "paper-frames.png")
     if has_tradeoff(findings):
         write_tradeoff_chart(findings, docs / "paper.svg")
     if has_keys(findings):

@@ -16,6 +16,8 @@ _APART: Final = 0.047
 """Least distance of two labels, as a share of the panel's height."""
 _LABELS: Final = 1.03
 """Where labels stand, as a share of the panel's width."""
+_LEADER: Final = {"arrowstyle": "-", "linewidth": 0.8, "relpos": (0, 0.5), "shrinkA": 2, "shrinkB": 5, "zorder": 1}
+"""From a label's left edge to its marker, under other markers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,9 @@ def _points(findings: Findings) -> list[_Point]:
 
 def _draw(panel: Any, point: _Point) -> None:
     colour = COLOURS[family(point.method)]
-    panel.plot(point.places, [point.action] * len(point.places), color=colour, linewidth=1, alpha=0.6)
+    panel.plot(
+        point.places, [point.action] * len(point.places), color=colour, linewidth=3, alpha=0.4, solid_capstyle="butt"
+    )
     for way, marker, fill in ((PAPERS_ATTACKER, "o", "white"), (ADAPTIVE, "s", colour)):
         found = point.identities[way]
         if found is not None:
@@ -98,10 +102,9 @@ def _labels(panel: Any, points: list[_Point]) -> None:
             xytext=(_LABELS, height),
             textcoords="axes fraction",
             va="center",
-            color=colour,
             weight="bold" if point.method == LCVE else "normal",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.4, "shrinkB": 5},
+            arrowprops={**_LEADER, "color": colour},
         )
 
 

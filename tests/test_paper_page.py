@@ -91,9 +91,9 @@ def test_the_page_is_made_of_the_records_beside_it() -> None:
     )
 
 
-def test_charts_of_the_page_are_there() -> None:
+def test_pictures_of_the_page_are_there() -> None:
     text = page.render(page.committed_records(), known_clips.read())
-    for name in re.findall(r"\((paper[\w-]*\.svg)\)", text):
+    for name in re.findall(r"\((paper[\w-]*\.(?:svg|png))\)", text):
         assert (ROOT / "docs" / name).is_file(), name
 
 
@@ -349,12 +349,18 @@ def test_labels_keep_their_distance_and_their_order() -> None:
 def test_the_page_is_written_with_charts_of_what_is_there(
     by_seed: dict[int, Records], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(page, "write_frames", Path.touch)
     monkeypatch.setattr(page, "committed_records", dict)
     page.write_page(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["paper.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["paper-frames.png", "paper.md"]
     monkeypatch.setattr(page, "committed_records", lambda: by_seed)
     page.write_page(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["paper-keys.svg", "paper.md", "paper.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "paper-frames.png",
+        "paper-keys.svg",
+        "paper.md",
+        "paper.svg",
+    ]
     assert (tmp_path / "paper.md").read_text(encoding="utf-8") == page.render(by_seed, known_clips.read())
 
 

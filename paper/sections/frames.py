@@ -10,7 +10,7 @@ __all__ = ["TITLE", "section"]
 
 TITLE: Final = "What is seen"
 
-_TEXT: Final = """![Frames of a film, plain and under every method of this page](paper-frames.png)
+_TEXT: Final = """![Frames of moving digits and of a film, plain and under every method of this page](paper-frames.png)
 
 Frames under every method. "Big Buck Bunny" (c) 2008 Blender Foundation, CC BY 3.0."""
 
