@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 
 from paper import known_clips
+from paper.findings import SEEDS
 from paper.page import write_page
 from paper.records import Row, add_record, read_records
 from paper.rows import rows
 
-_SEEDS = (0, 1, 2)
 _WORK = Path(__file__).parent / "work"
 
 
@@ -26,14 +26,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m paper", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seed", type=int, choices=_SEEDS, action="append", help="may be repeated; all by default")
+    parser.add_argument("--seed", type=int, choices=SEEDS, action="append", help="may be repeated; all by default")
     parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name contains it; --list shows names")
     parser.add_argument("--again", action="store_true", help="also rows that are there")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch and ONNX Runtime")
     parser.add_argument("--list", action="store_true", help="show the rows, and how far they are")
     parser.add_argument("--page", action="store_true", help="write the page and its pictures alone")
     given = parser.parse_args()
-    chosen = {seed: [row for row in rows() if given.only in str(row)] for seed in given.seed or _SEEDS}
+    if not any(given.only in str(row) for row in rows()):
+        parser.error(f"no row has {given.only!r} in its name; --list shows the names")
+    if given.threads < 1:
+        parser.error(f"expected at least one thread, received {given.threads}")
+    chosen = {seed: [row for row in rows() if given.only in str(row)] for seed in given.seed or SEEDS}
     if given.list:
         for seed, names in chosen.items():
             _list(seed, names)

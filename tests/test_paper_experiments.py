@@ -218,6 +218,24 @@ def test_the_command_lists_rows(capsys: pytest.CaptureFixture[str], monkeypatch:
     assert all("identity/" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--only", "lcve-vidoe"], "no row has 'lcve-vidoe' in its name; --list shows the names"),
+        (["--threads", "0"], "expected at least one thread, received 0"),
+        (["--seed", "3"], "invalid choice: 3"),
+    ],
+)
+def test_what_the_command_cannot_do_is_one_error(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["paper", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 def test_committed_records_are_of_rows_that_there_are() -> None:
     for path in records.RESULTS.glob("seed-*.json"):
         assert set(read_records(int(path.stem.removeprefix("seed-")))) <= set(rows())
