@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from paper import known_clips
+from paper import known_clips, looked_into
 from paper.findings import SEEDS
 from paper.page import write_page
 from paper.records import Row, add_record, read_records
@@ -45,9 +45,19 @@ def main() -> None:
     if not given.page:
         missing = {seed: _missing(seed, names) for seed, names in chosen.items()}
         _run(chosen if given.again else missing, given.threads)
-        if not known_clips.PATH.exists() or (given.again and not given.only):
-            known_clips.write()
+        if not given.only:
+            _measure_beside(again=given.again)
     write_page()
+
+
+def _measure_beside(*, again: bool) -> None:
+    """What is not of one seed."""
+    if again or not known_clips.PATH.exists():
+        print("known clips", file=sys.stderr, flush=True)
+        known_clips.write()
+    if again or not looked_into.PATH.exists():
+        print("what lies behind it", file=sys.stderr, flush=True)
+        looked_into.write(SEEDS, _WORK)
 
 
 def _missing(seed: int, names: list[Row]) -> list[Row]:

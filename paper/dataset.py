@@ -22,7 +22,17 @@ from paper.records import Task
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CLASSES", "EXAMPLE", "GEOMETRY", "HELD_OUT_CLIPS", "TRAINING_CLIPS", "Dataset", "held_out", "training"]
+__all__ = [
+    "CLASSES",
+    "EXAMPLE",
+    "GEOMETRY",
+    "HELD_OUT_CLIPS",
+    "TRAINING_CLIPS",
+    "Dataset",
+    "example",
+    "held_out",
+    "training",
+]
 
 EXAMPLE: Final = Path(__file__).parents[1] / "examples/moving_digits"
 GEOMETRY: Final = ClipGeometry(frames=16, height=64, width=64, cube=(2, 16, 16))
@@ -69,7 +79,7 @@ def held_out(clips: int | None = None) -> Dataset:
 
 
 def _drawn(count: int, *, held_out: bool, seed: int) -> Dataset:
-    data, rng = _example("data"), np.random.default_rng(seed)
+    data, rng = example("data"), np.random.default_rng(seed)
     images, digits = data.digit_images(held_out=held_out), data.digit_labels(held_out=held_out)
     actions, parts = np.arange(count) % CLASSES[Task.ACTION], []
     for start in range(0, count, _PART):  # a clip is drawn in float64: not all of them at once
@@ -78,7 +88,7 @@ def _drawn(count: int, *, held_out: bool, seed: int) -> Dataset:
     return Dataset(clips=clips, labels={Task.ACTION: actions, Task.IDENTITY: digits[chosen]})
 
 
-def _example(module: str) -> Any:
+def example(module: str) -> Any:
     """A module of the example, which is a folder of scripts."""
     import importlib
 

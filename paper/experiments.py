@@ -73,6 +73,12 @@ class Experiments:
         found = ways.get(row.way, self._trained)(row)
         return Record(**found, processor_seconds=time.process_time() - started)
 
+    def plain_model(self, task: Task) -> Path:
+        """The checkpoint of the model for plain clips, which is trained if it is not there."""
+        if not self._checkpoint(task).exists():
+            self.run(Row(task=task, method=PLAIN, way=Way.TRAINED))
+        return self._checkpoint(task)
+
     def _missing(self, row: Row) -> list[Row]:
         """Models for plain clips that a row starts from and that have no checkpoint."""
         needed = {Way.FREE: (), Way.TRAINED: (Task.ACTION,) if row.task is Task.IDENTITY else ()}

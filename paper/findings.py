@@ -77,10 +77,21 @@ class Found:
 
 
 class Findings:
-    """All rows of all seeds, and what known clips give (:func:`paper.known_clips.measure`); None where not measured."""
+    """All rows of all seeds, and what was measured beside them.
 
-    def __init__(self, records_by_seed: Mapping[int, Records], known_clips: dict[str, Any] | None = None) -> None:
-        self.known_clips = known_clips
+    Args:
+        records_by_seed: the rows.
+        known_clips: see :func:`paper.known_clips.measure`; None where it was not run.
+        looked_into: see :func:`paper.looked_into.write`; None likewise.
+    """
+
+    def __init__(
+        self,
+        records_by_seed: Mapping[int, Records],
+        known_clips: dict[str, Any] | None = None,
+        looked_into: dict[str, Any] | None = None,
+    ) -> None:
+        self.known_clips, self.looked_into = known_clips, looked_into
         self.by_seed = {seed: records_by_seed[seed] for seed in sorted(records_by_seed)}
 
     def get(self, task: Task, method: str, way: Way) -> Found | None:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from paper import known_clips
+from paper import known_clips, looked_into
 from paper.dataset import CLASSES, GEOMETRY
 from paper.findings import SEEDS, Findings
 from paper.keys_chart import has_points as has_keys
 from paper.keys_chart import write_keys_chart
 from paper.markdown import paragraph
 from paper.pictures import write_frames
-from paper.records import Records, Task, read_records
+from paper.records import Task, read_records
 from paper.sections import ablation, carries_over, comparison, cost, few_clips, frames, key_spaces, privacy, without_key
 from paper.sections import known_clips as known_clips_section
+from paper.sections import looked_into as looked_into_section
 from paper.tradeoff_chart import has_points as has_tradeoff
 from paper.tradeoff_chart import write_tradeoff_chart
 
-__all__ = ["DOCS", "committed_records", "render", "write_page"]
+__all__ = ["DOCS", "committed", "render", "write_page"]
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 _REMARKS: Final = Path(__file__).parent / "remarks.md"
@@ -33,6 +33,7 @@ _SECTIONS: Final = (
     without_key,
     frames,
     carries_over,
+    looked_into_section,
     cost,
 )
 """In the order of the page."""
@@ -53,9 +54,8 @@ _WHAT_IT_IS_NOT: Final = paragraph(
 )
 
 
-def render(records_by_seed: Mapping[int, Records], known: dict[str, Any] | None = None) -> str:
+def render(findings: Findings) -> str:
     """The page; what is missing shows as not run."""
-    findings = Findings(records_by_seed, known)
     parts = [
         "# The paper in small",
         "<!-- made by make paper; remarks are written by hand in paper/remarks.md -->",
@@ -69,16 +69,16 @@ def render(records_by_seed: Mapping[int, Records], known: dict[str, Any] | None 
     return "\n\n".join(parts) + "\n"
 
 
-def committed_records() -> dict[int, Records]:
-    """What is in ``paper/results/``, by seed."""
-    return {seed: records for seed in SEEDS if (records := read_records(seed))}
+def committed() -> Findings:
+    """What is in ``paper/results/``."""
+    records = {seed: found for seed in SEEDS if (found := read_records(seed))}
+    return Findings(records, known_clips.read(), looked_into.read())
 
 
 def write_page(docs: Path = DOCS) -> None:
     """Write the page, its picture, and the charts that have something to show."""
-    records = committed_records()
-    findings = Findings(records)
-    (docs / "paper.md").write_text(render(records, known_clips.read()), encoding="utf-8")
+    findings = committed()
+    (docs / "paper.md").write_text(render(findings), encoding="utf-8")
     write_frames(docs / "paper-frames.png")
     if has_tradeoff(findings):
         write_tradeoff_chart(findings, docs / "paper.svg")

@@ -12,7 +12,7 @@ import torch
 
 from lcve_deploy.schedule import Orders
 from paper import __main__ as command
-from paper import dataset, experiments, records
+from paper import dataset, experiments, looked_into, records
 from paper import network as network_module
 from paper.dataset import GEOMETRY, Dataset
 from paper.experiments import Experiments
@@ -208,6 +208,11 @@ def test_the_command_goes_on_where_it_stopped(
     assert read_records(0, results)[ACTION] == kept[ACTION]
     assert ran("--only", "action/plain/trained", "--again") == ["action/plain/trained"]
     assert len(pages) == 4
+    beside: list[bool] = []
+    monkeypatch.setattr(command, "_measure_beside", lambda *, again: beside.append(again))
+    monkeypatch.setattr(command, "rows", lambda: iter([ACTION]))
+    assert ran() == []
+    assert beside == [False]
 
 
 def test_the_command_lists_rows(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,6 +221,38 @@ def test_the_command_lists_rows(capsys: pytest.CaptureFixture[str], monkeypatch:
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6
     assert all("identity/" in line for line in lines)
+
+
+def test_time_is_turned_round_as_the_names_say() -> None:
+    clip = np.broadcast_to(np.arange(16, dtype=np.uint8)[None, :, None, None, None], (1, *GEOMETRY.clip_shape))
+    order = {name: list(change(clip)[0, :, 0, 0, 0]) for name, change in looked_into.ASKED.items()}
+    assert order == {
+        "as it is": list(range(16)),
+        "all frames in the opposite order": list(range(16))[::-1],
+        "frames of every cube in the opposite order, cubes in theirs": [frame ^ 1 for frame in range(16)],
+        "cubes in the opposite order in time, their frames in theirs": [
+            14 - frame + 2 * (frame % 2) for frame in range(16)
+        ],
+    }
+
+
+def test_hits_are_counted_by_action() -> None:
+    truth = np.array([0, 0, 1, 1, *range(2, 8)])
+    found = looked_into.by_action([truth, np.zeros_like(truth), np.where(truth == 1, 0, truth)], truth)
+    assert found == pytest.approx([1, 1 / 3, *[2 / 3] * 6])
+
+
+def test_what_lies_behind_it_is_measured(miniature: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looked_into, "PATH", miniature / "looked-into.json")
+    monkeypatch.setattr(looked_into, "_KEYS", 1)
+    monkeypatch.setattr(looked_into, "_CLIPS", 16)
+    assert looked_into.read() is None
+    looked_into.write((4,), miniature)
+    found = looked_into.read()
+    assert found is not None
+    assert found["actions"][0] == "moves left"
+    assert set(found["4"]["turned_round"]) == {*looked_into.ASKED, looked_into.NO_POSITIONS}
+    assert all(len(hits) == 8 for hits in found["4"]["by_action"].values())
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from paper.dataset import CLASSES, held_out
 from paper.findings import NOT_RUN, SEEDS, Findings, Found, spread
 from paper.keys_chart import KEYED, WRONG_FED, write_keys_chart
 from paper.keyspaces import THE_PAPERS, key_space_sizes
+from paper.looked_into import ASKED, NO_POSITIONS
 from paper.methods import DOWNSAMPLINGS, ENCRYPTIONS
 from paper.records import Record, Records, Row, Task, Way, add_record
 from paper.rows import rows
@@ -64,6 +65,26 @@ TUNED = {
 }
 
 
+LOOKED = {
+    "actions": ["moves left", "moves right"],
+    **{
+        str(seed): {
+            "turned_round": {name: {"right": 0.25, "opposite": 0.5} for name in (*ASKED, NO_POSITIONS)},
+            "by_action": {"plain model": [0.125, 0.625 + seed / 8]},
+        }
+        for seed in SEEDS
+    },
+}
+
+
+def findings(by_seed: dict[int, Records]) -> Findings:
+    return Findings(by_seed, known_clips.read(), LOOKED)
+
+
+def rendered(by_seed: dict[int, Records]) -> str:
+    return page.render(findings(by_seed))
+
+
 @pytest.fixture
 def by_seed() -> dict[int, Records]:
     return {seed: complete(seed) for seed in SEEDS}
@@ -86,34 +107,32 @@ def claim(start: str) -> Claim:
 
 
 def test_the_page_is_made_of_the_records_beside_it() -> None:
-    assert (ROOT / "docs/paper.md").read_text(encoding="utf-8") == page.render(
-        page.committed_records(), known_clips.read()
-    )
+    assert (ROOT / "docs/paper.md").read_text(encoding="utf-8") == page.render(page.committed())
 
 
 def test_pictures_of_the_page_are_there() -> None:
-    text = page.render(page.committed_records(), known_clips.read())
+    text = page.render(page.committed())
     for name in re.findall(r"\((paper[\w-]*\.(?:svg|png))\)", text):
         assert (ROOT / "docs" / name).is_file(), name
 
 
 def test_rendering_is_deterministic_and_does_not_mind_the_order_of_seeds(by_seed: dict[int, Records]) -> None:
     backwards = {seed: dict(reversed(by_seed[seed].items())) for seed in reversed(SEEDS)}
-    assert page.render(by_seed) == page.render(by_seed) == page.render(backwards)
+    assert rendered(by_seed) == rendered(by_seed) == rendered(backwards)
 
 
 def test_without_records_everything_that_runs_is_not_run() -> None:
-    text = page.render({})
+    text = rendered({})
     assert not any(judge(one, Findings({})).verdict is Verdict.NO for one in CLAIMS)
     assert text.count(NOT_RUN) > len(CLAIMS) + 3 * len(COMPARED)
     for row in (*KEYED[Task.ACTION], *WRONG_FED[Task.ACTION]):
         assert Findings({}).row(row) is None
     assert ".svg" not in text
-    assert page.render({0: {}}) == text
+    assert rendered({0: {}}) == text
 
 
 def test_a_complete_page_has_nothing_that_was_not_run(by_seed: dict[int, Records]) -> None:
-    text = page.render(by_seed, known_clips.read())
+    text = rendered(by_seed)
     assert NOT_RUN not in text.lower()
     assert "seeds]" not in text
 
@@ -121,18 +140,17 @@ def test_a_complete_page_has_nothing_that_was_not_run(by_seed: dict[int, Records
 @pytest.mark.parametrize("row", list(rows()), ids=str)
 def test_every_row_shows_on_the_page(by_seed: dict[int, Records], row: Row) -> None:
     """A figure that changes shows, and so does a row that is missing."""
-    known = known_clips.read()
-    whole = page.render(by_seed, known)
+    whole = rendered(by_seed)
     other = with_accuracy(by_seed, str(row), 0.7775)
     less = {seed: {one: found for one, found in records.items() if one != row} for seed, records in by_seed.items()}
-    drawn, without = page.render(other, known), page.render(less, known)
+    drawn, without = rendered(other), rendered(less)
     assert "77.8" in drawn
     assert "77.8" not in whole
     assert NOT_RUN in without.lower()
 
 
 def test_some_seeds_only_are_named(by_seed: dict[int, Records]) -> None:
-    text = page.render({1: by_seed[1]})
+    text = rendered({1: by_seed[1]})
     assert "90.0 [1 of 3 seeds]" in text
     assert "| 0 | 0 | not run |" in text
     assert f"| 1 | {len(by_seed[1])} |" in text
@@ -144,9 +162,17 @@ def test_differences_and_agreements_show(by_seed: dict[int, Records]) -> None:
         "action/lcve-video/scrambled",
         lambda old: dataclasses.replace(old, agreements=(0.9975,) * KEYS, differences=(0.0123,) * KEYS),
     )
-    text = page.render(other)
+    text = rendered(other)
     assert "99.8 % of the clips" in " ".join(text.split())
     assert "of a logit is 0.012" in " ".join(text.split())
+
+
+def test_what_lies_behind_it_shows(by_seed: dict[int, Records]) -> None:
+    text = rendered(by_seed)
+    assert f"| {NO_POSITIONS} | 25.0 | 50.0 |" in text
+    assert "| row | moves left | moves right |" in text
+    assert "| plain model | 12.5 | 75.0 |" in text
+    assert NOT_RUN in page.render(Findings(by_seed, known_clips.read()))
 
 
 def test_mean_and_range_are_over_keys_and_seeds() -> None:
@@ -156,7 +182,7 @@ def test_mean_and_range_are_over_keys_and_seeds() -> None:
 
 
 def test_the_summary_holds_every_claim_once(by_seed: dict[int, Records]) -> None:
-    text = page.render(by_seed)
+    text = rendered(by_seed)
     summary = " ".join(text.split("## In short")[1].split("\n## ")[0].split())
     for one in CLAIMS:
         assert summary.count(f"- {one.text}:") == 1
@@ -249,7 +275,7 @@ def test_a_claim_that_does_not_carry_over(by_seed: dict[int, Records], start: st
     assert judge(claim(start), Findings(by_seed)).verdict is Verdict.YES
     assert judged.verdict is Verdict.NO
     assert f"{100 * accuracy:.1f}" in judged.here
-    assert f"{claim(start).text}: {judged.here}." in _section(page.render(other), "**Does not carry over**")
+    assert f"{claim(start).text}: {judged.here}." in _section(rendered(other), "**Does not carry over**")
 
 
 def test_one_prediction_under_one_key_is_enough_to_be_inexact(by_seed: dict[int, Records]) -> None:
@@ -350,10 +376,10 @@ def test_the_page_is_written_with_charts_of_what_is_there(
     by_seed: dict[int, Records], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page, "write_frames", Path.touch)
-    monkeypatch.setattr(page, "committed_records", dict)
+    monkeypatch.setattr(page, "committed", lambda: Findings({}))
     page.write_page(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["paper-frames.png", "paper.md"]
-    monkeypatch.setattr(page, "committed_records", lambda: by_seed)
+    monkeypatch.setattr(page, "committed", lambda: findings(by_seed))
     page.write_page(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "paper-frames.png",
@@ -361,7 +387,7 @@ def test_the_page_is_written_with_charts_of_what_is_there(
         "paper.md",
         "paper.svg",
     ]
-    assert (tmp_path / "paper.md").read_text(encoding="utf-8") == page.render(by_seed, known_clips.read())
+    assert (tmp_path / "paper.md").read_text(encoding="utf-8") == rendered(by_seed)
 
 
 def test_records_that_were_written_render_as_those_in_memory(by_seed: dict[int, Records], tmp_path: Path) -> None:
@@ -369,7 +395,7 @@ def test_records_that_were_written_render_as_those_in_memory(by_seed: dict[int, 
 
     for row, found in by_seed[0].items():
         add_record(0, row, found, tmp_path)
-    assert page.render({0: read_records(0, tmp_path)}) == page.render({0: by_seed[0]})
+    assert rendered({0: read_records(0, tmp_path)}) == rendered({0: by_seed[0]})
 
 
 def _section(text: str, heading: str) -> str:
