@@ -17,7 +17,7 @@ import numpy.typing as npt
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keyspace import Level
 
-__all__ = ["Clips", "Encryption", "as_blocks", "as_clips", "at_level"]
+__all__ = ["Clips", "Encryption", "as_blocks", "as_clips", "as_parts", "at_level"]
 
 Clips = npt.NDArray[np.uint8]
 
@@ -26,7 +26,11 @@ class Encryption(Protocol):
     """An encryption with its key."""
 
     def encrypt(self, clips: Clips) -> Clips:
-        """Plain clips ``[clips, T, H, W, C]`` (uint8) to encrypted ones of the same shape."""
+        """Plain clips ``[clips, T, H, W, C]`` (uint8) to encrypted ones of the same shape.
+
+        Raises:
+            ValueError: clips of another geometry.
+        """
 
     def decrypt(self, clips: Clips) -> Clips:
         """The inverse of :meth:`encrypt`, without loss."""
@@ -39,10 +43,24 @@ def at_level(level: Level, geometry: ClipGeometry) -> ClipGeometry:
     return dataclasses.replace(geometry, frames=1, cube=(1, *geometry.cube[1:]))
 
 
+def as_parts(clips: Clips, geometry: ClipGeometry) -> Clips:
+    """Clips ``[clips, T, H, W, C]`` as what a level works on: ``[parts, *geometry.clip_shape]``.
+
+    Raises:
+        ValueError: clips of another geometry. Reshaped, they would be mixed with one another, and nobody would see it.
+    """
+    frames, *frame = clips.shape[-4:]
+    if frames % geometry.frames or tuple(frame) != geometry.clip_shape[1:]:
+        raise ValueError(
+            f"expected clips that end in the axes {list(geometry.clip_shape)} (or a multiple of the frames), "
+            f"received {list(clips.shape)}"
+        )
+    return clips.reshape(-1, *geometry.clip_shape)
+
+
 def as_blocks(clips: Clips, geometry: ClipGeometry) -> Clips:
-    """Clips ``[clips, T, H, W, C]`` as blocks ``[..., N, L]`` of a level's geometry."""
-    parts = clips.reshape(-1, *geometry.clip_shape)
-    blocks: Clips = geometry.to_cubes(parts, np)
+    """Clips ``[clips, T, H, W, C]`` as blocks ``[parts, N, L]``: see :func:`as_parts`."""
+    blocks: Clips = geometry.to_cubes(as_parts(clips, geometry), np)
     return blocks
 
 

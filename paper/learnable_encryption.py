@@ -6,8 +6,9 @@ in all blocks alike. Two halves together make a byte again, so that the encrypte
 and a model takes it as it is.
 
 Source: LCVE paper, section 4.2 and Table 1, ``(2thwC)! · 2^(2thwC)``; Tanaka, "Learnable Image Encryption", 2018, whose
-published program puts the halves together in the same way, but ties the reversed places to the order of the shuffle.
-Here both are drawn apart, as the paper's key space counts them.
+published program puts the halves together in the same way, but reverses the same places before and after the shuffle,
+and takes them from its order. Here both are drawn apart, as the paper's key space counts them, and halves are reversed
+before they move, as the paper says.
 """
 
 from __future__ import annotations

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy import SecurityKey
-from lcve_deploy.cipher import decrypt, encrypt
+from lcve_deploy.cipher import binding_of, decrypt, encrypt
 from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keyspace import Level
 from lcve_deploy.schedule import SALT_BYTES, Orders, derive_orders
-from paper.encryption import Clips, at_level
+from paper.encryption import Clips, as_parts, at_level
 
 __all__ = ["Shuffle", "cube_shuffle", "lcve", "pixel_shuffle", "qi"]
 
@@ -40,17 +40,14 @@ class Shuffle:
 
     def encrypt(self, clips: Clips) -> Clips:
         """Plain clips ``[clips, T, H, W, C]`` (uint8) to encrypted ones of the same shape."""
-        values = encrypt(PlainClip(values=self._parts(clips)), self.orders, layout=Layout.VIDEO).values
-        return np.asarray(values).reshape(clips.shape)
+        plain = PlainClip(values=as_parts(clips, self.orders.geometry))
+        return np.asarray(encrypt(plain, self.orders, layout=Layout.VIDEO).values).reshape(clips.shape)
 
     def decrypt(self, clips: Clips) -> Clips:
         """The inverse of :meth:`encrypt`, without loss."""
-        binding = encrypt(PlainClip(values=self._parts(clips[:0])), self.orders, layout=Layout.VIDEO).binding
-        plain = decrypt(EncryptedClip(values=self._parts(clips), binding=binding), self.orders)
-        return np.asarray(plain.values).reshape(clips.shape)
-
-    def _parts(self, clips: Clips) -> Clips:
-        return clips.reshape(-1, *self.orders.geometry.clip_shape)
+        parts = as_parts(clips, self.orders.geometry)
+        encrypted = EncryptedClip(values=parts, binding=binding_of(self.orders, Layout.VIDEO))
+        return np.asarray(decrypt(encrypted, self.orders).values).reshape(clips.shape)
 
 
 def lcve(key: SecurityKey, geometry: ClipGeometry, level: Level) -> Shuffle:
@@ -95,9 +92,16 @@ def sub_cube_order(geometry: ClipGeometry, permutation: Callable[[int], Order]) 
 
 
 def one_cube(geometry: ClipGeometry) -> ClipGeometry:
-    """One cube as a clip of its own, divided into sub-cubes."""
-    (t, h, w), channels = geometry.cube, geometry.channels
-    odd = [side for side in (t, h, w) if side % 2 and side > 1] or [side for side in (h, w) if side == 1]
-    if odd:
-        raise ValueError(f"sub-cubes halve the sides of a cube, which those of {t}x{h}x{w} cannot be")
-    return ClipGeometry(frames=t, height=h, width=w, channels=channels, cube=(max(t // 2, 1), h // 2, w // 2))
+    """One cube as a clip of its own, divided into sub-cubes.
+
+    Raises:
+        ValueError: a side of the cube that cannot be halved.
+    """
+    t, h, w = geometry.cube
+    if h % 2 or w % 2 or (t % 2 and t > 1):
+        raise ValueError(
+            "sub-cubes halve the sides of a cube: expected an even height and width, and one frame or an even number, "
+            f"received a cube of {t}x{h}x{w}"
+        )
+    sub_cube = (max(t // 2, 1), h // 2, w // 2)
+    return ClipGeometry(frames=t, height=h, width=w, channels=geometry.channels, cube=sub_cube)

@@ -98,6 +98,36 @@ def test_the_inverse_is_lossless_at_any_geometry(method: Method, data: st.DataOb
     assert np.array_equal(keyed.decrypt(keyed.encrypt(clips)), clips)
 
 
+@pytest.mark.parametrize("method", [one for one in ENCRYPTIONS if one.make is not qi], ids=lambda one: one.name)
+@settings(max_examples=10, deadline=None)
+@given(data=st.data())
+def test_only_qi_needs_even_cubes(method: Method, data: st.DataObject) -> None:
+    t, h, w = (data.draw(st.sampled_from((1, 3, 5))) for _ in range(3))
+    rows, columns = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
+    geometry = ClipGeometry(frames=2 * t, height=rows * h, width=columns * w, channels=2, cube=(t, h, w))
+    clips = noise(geometry, clips=2)
+    keyed = method.keyed(experiment_key(data.draw(st.integers(0, 99))), geometry)
+    assert np.array_equal(keyed.decrypt(keyed.encrypt(clips)), clips)
+
+
+@every_method
+def test_clips_are_encrypted_one_by_one(method: Method) -> None:
+    clips, keyed = noise(SMALL, clips=3), method.keyed(experiment_key(1), SMALL)
+    assert np.array_equal(keyed.encrypt(clips), np.concatenate([keyed.encrypt(clip[None]) for clip in clips]))
+    assert keyed.decrypt(keyed.encrypt(clips[:0])).shape == (0, *SMALL.clip_shape)
+
+
+@every_method
+def test_clips_of_another_geometry_are_refused_and_never_mixed(method: Method) -> None:
+    keyed = method.keyed(experiment_key(1), SMALL)
+    shapes = [(1, 4, 12, 8, 3), (3, 4, 8, 12, 1), (1, 4, 16, 6, 3)]
+    shapes += [(2, 2, 8, 12, 3)] if method.level is Level.VIDEO else []  # frames by themselves are no matter of T
+    for shape in shapes:
+        for work in (keyed.encrypt, keyed.decrypt):
+            with pytest.raises(ValueError, match=r"expected clips that end in the axes \[., 8, 12, 3\].*, received"):
+                work(np.zeros(shape, np.uint8))
+
+
 @every_method
 def test_another_key_is_another_encryption_and_does_not_decrypt(method: Method) -> None:
     clips = noise(PAPERS)
@@ -106,6 +136,21 @@ def test_another_key_is_another_encryption_and_does_not_decrypt(method: Method) 
     assert np.array_equal(again.encrypt(clips), encrypted)
     assert (other.encrypt(clips) == encrypted).mean() < 0.02
     assert (other.decrypt(encrypted) == clips).mean() < 0.02
+
+
+@every_method
+def test_every_order_comes_from_the_key(method: Method) -> None:
+    """Not only some of them, which would be enough for ciphertexts to differ."""
+    keyed = [method.keyed(experiment_key(number), SMALL) for number in range(3)]
+    drawn = [
+        {"order": one.order, "reversed": one.reversed_halves}
+        if isinstance(one, LearnableEncryption)
+        else {"cubes": one.orders.cube_order, "values": one.orders.pixel_order}
+        for one in keyed
+    ]
+    stay = {"pixel": {"cubes"}, "cube": {"values"}}.get(method.name.split("-")[0], set())
+    for name in drawn[0]:
+        assert len({orders[name].tobytes() for orders in drawn}) == (1 if name in stay else 3), name
 
 
 def test_levels_have_orders_of_their_own() -> None:
@@ -149,11 +194,14 @@ def test_lcve_is_both_of_them(level: Level) -> None:
     assert np.array_equal(both.encrypt(clip), pixel.encrypt(cube.encrypt(clip)))
 
 
-def test_lcve_is_the_packages_own() -> None:
+@pytest.mark.parametrize("level", Level)
+def test_lcve_is_the_packages_own(level: Level) -> None:
     clips, key = noise(PAPERS), experiment_key(5)
-    orders = derive_orders(key, salt=bytes(16), geometry=PAPERS)
-    expected = encrypt(PlainClip(values=clips), orders, layout=Layout.VIDEO).values
-    assert np.array_equal(METHODS["lcve-video"].keyed(key, PAPERS).encrypt(clips), expected)
+    geometry = PAPERS if level is Level.VIDEO else ClipGeometry.parse("1x224x224x3/1x16x16")
+    orders = derive_orders(key, salt=bytes(16), geometry=geometry)
+    parts = clips[0].reshape(-1, *geometry.clip_shape)
+    expected = [encrypt(PlainClip(values=part), orders, layout=Layout.VIDEO).values for part in parts]
+    assert np.array_equal(METHODS[f"lcve-{level}"].keyed(key, PAPERS).encrypt(clips)[0], np.concatenate(expected))
 
 
 @pytest.mark.parametrize("level", Level)
@@ -171,6 +219,15 @@ def test_le_reverses_and_shuffles_halves_of_bytes(level: Level) -> None:
         joined = [16 * upper + lower for upper, lower in zip(shuffled[:middle], shuffled[middle:], strict=True)]
         assert joined == [int(value) for value in encrypted.flatten()]
     assert 0.3 < keyed.reversed_halves.mean() < 0.7
+
+
+def test_le_draws_what_is_reversed_apart_from_where_it_goes() -> None:
+    """In Tanaka's program it is the order that says what is reversed; the key space of Table 1 has both."""
+    keyed = learnable_encryption(experiment_key(6), PAPERS, Level.VIDEO)
+    for place in (np.arange(len(keyed.order)), keyed.order, np.argsort(keyed.order)):
+        upper = place < PAPERS.values
+        for part in (keyed.reversed_halves[upper], keyed.reversed_halves[~upper]):
+            assert 0.4 < part.mean() < 0.6
 
 
 def test_le_gives_six_channels_of_four_bits_too() -> None:
@@ -204,6 +261,34 @@ def test_qi_moves_whole_pixels_inside_of_sub_cubes_alike_and_then_cubes(level: L
     assert not np.array_equal(orders.cube_order, np.arange(blocks.cubes))
 
 
+@pytest.mark.parametrize("text", ["4x8x12x3/2x4x4", "3x8x16x3/1x4x8", "8x12x8x3/4x6x4"])
+@pytest.mark.parametrize("level", Level)
+def test_qi_seen_from_outside(level: Level, text: str) -> None:
+    """The same, told from a ciphertext alone: every pixel of the plain clip has a colour of its own."""
+    geometry = ClipGeometry.parse(text)
+    t, h, w = geometry.cube
+    t = 1 if level is Level.FRAME else t
+    sub = (max(t // 2, 1), h // 2, w // 2)
+    places = {(f, y, x): (f, y, x) for f, y, x in np.ndindex(geometry.clip_shape[:3])}
+    clip = np.array(list(places), np.uint8).reshape(geometry.clip_shape)
+    encrypted = METHODS[f"qi-{level}"].keyed(experiment_key(7), geometry).encrypt(clip[None])[0]
+    cubes: dict[tuple[int, ...], set[tuple[int, ...]]] = {}
+    inside: dict[tuple[int, ...], set[tuple[int, ...]]] = {}
+    for to in places:
+        from_ = places[tuple(int(value) for value in encrypted[to])]  # a KeyError were a pixel torn apart
+        cube_to, cube_from = (tuple(np.floor_divide(place, (t, h, w)).tolist()) for place in (to, from_))
+        cubes.setdefault(cube_to, set()).add(cube_from)
+        part_to, part_from = (tuple((np.mod(place, (t, h, w)) // sub).tolist()) for place in (to, from_))
+        assert part_to == part_from  # sub-cubes stay where they are in their cube
+        inside.setdefault(tuple(np.mod(to, sub).tolist()), set()).add(tuple(np.mod(from_, sub).tolist()))
+    assert all(len(seen) == 1 for seen in (*cubes.values(), *inside.values()))  # cubes whole, sub-cubes all alike
+    assert any({to} != from_ for to, from_ in cubes.items())
+    assert any({to} != from_ for to, from_ in inside.items())
+    if level is Level.FRAME:
+        assert all({to[0]} == {place[0] for place in from_} for to, from_ in cubes.items())
+        assert len({tuple(next(iter(from_))[1:] for to, from_ in cubes.items() if to[0] == f) for f in range(3)}) == 1
+
+
 @pytest.mark.parametrize("method", [one for one in ENCRYPTIONS if one.level is Level.FRAME], ids=lambda one: one.name)
 def test_at_the_frame_level_nothing_leaves_its_frame_and_frames_are_alike(method: Method) -> None:
     frame = noise(SMALL)[:, :1]
@@ -227,13 +312,42 @@ def test_key_spaces_are_those_of_table_1(geometry: ClipGeometry) -> None:
         assert counted(method, geometry) == sizes[table, method.level], method.name
 
 
+@pytest.mark.parametrize(
+    ("name", "orders", "printed"),
+    [
+        ("pixel-frame", "768!", "1.8e1884"),
+        ("cube-frame", "196!", "5.1e365"),
+        ("le-frame", "1536!·2^1536", "3.9e4691"),
+        ("qi-frame", "64!·196!", "6.4e454"),
+        ("lcve-frame", "768!·196!", "9.3e2249"),
+        ("pixel-video", "1536!", "1.6e4229"),
+        ("cube-video", "1568!", "2.1e4331"),
+        ("le-video", "3072!·2^3072", "1.3e10306"),
+        ("qi-video", "64!·1568!", "2.7e4420"),
+        ("lcve-video", "1536!·1568!", "3.5e8560"),
+    ],
+)
+def test_what_is_drawn_makes_the_figures_that_the_paper_prints(name: str, orders: str, printed: str) -> None:
+    method = next(one for one in ENCRYPTIONS if one.name == name)
+    assert counted(method, PAPERS) == orders
+    digits = sum(
+        math.lgamma(int(factor[:-1]) + 1) / math.log(10) if factor.endswith("!") else int(factor[2:]) * math.log10(2)
+        for factor in orders.split("·")
+    )
+    mantissa, exponent = printed.split("e")
+    assert f"{10 ** (digits % 1):.1f}" == mantissa
+    assert int(digits) == int(exponent)
+
+
 def counted(method: Method, geometry: ClipGeometry) -> str:
     keyed, blocks = method.keyed(experiment_key(9), geometry), at_level(method.level, geometry)
     if isinstance(keyed, LearnableEncryption):
         return f"{len(keyed.order)}!·2^{len(keyed.reversed_halves)}"
     assert isinstance(keyed, Shuffle)
     asked: list[int] = []
-    sub_cube_order(blocks, lambda size: asked.append(size) or np.arange(size))
+    if method.make is qi:
+        sub_cube_order(blocks, lambda size: asked.append(size) or np.arange(size))
+        assert len(asked) == 1, "one order for all sub-cubes"
     values = asked[0] if method.make is qi else blocks.values
     moved = {
         values: not np.array_equal(keyed.orders.pixel_order, np.arange(blocks.values)),
