@@ -20,11 +20,13 @@ def downsample(clips: Clips, factor: int) -> Clips:
         factor: 1 or more.
 
     Raises:
-        ValueError: frames that are not a whole number of squares.
+        ValueError: a factor below 1, or frames that are not a whole number of squares.
     """
     *lead, height, width, channels = clips.shape
-    if height % factor or width % factor:
-        raise ValueError(f"expected frames whose sides are multiples of {factor}, received {height}x{width}")
+    if factor < 1 or height % factor or width % factor:
+        raise ValueError(
+            f"expected a factor of at least 1 that divides the sides of frames, received {factor} for {height}x{width}"
+        )
     squares = clips.reshape(*lead, height // factor, factor, width // factor, factor, channels)
     small = np.rint(squares.mean(axis=(-4, -2))).astype(np.uint8)
     return small.repeat(factor, axis=-3).repeat(factor, axis=-2)

@@ -47,15 +47,16 @@ class LearnableEncryption:
 
     def encrypt_halves(self, clips: Clips) -> Clips:
         """The encrypted six-channel blocks ``[..., N, 2L]``, 0..15."""
-        return self._reverse(split(as_blocks(clips, self._geometry)))[..., self.order]
+        return np.take(self._reverse(split(as_blocks(clips, self._geometry))), self.order, axis=-1)
 
     def decrypt(self, clips: Clips) -> Clips:
         """The inverse of :meth:`encrypt`, without loss."""
-        halves = split(as_blocks(clips, self._geometry))[..., np.argsort(self.order)]
+        halves = np.take(split(as_blocks(clips, self._geometry)), np.argsort(self.order), axis=-1)
         return as_clips(joined(self._reverse(halves)), self._geometry, clips.shape)
 
     def _reverse(self, halves: Clips) -> Clips:
-        return np.where(self.reversed_halves, _LARGEST_HALF - halves, halves)
+        """15 - x is x with its four bits flipped."""
+        return halves ^ np.where(self.reversed_halves, _LARGEST_HALF, 0).astype(np.uint8)
 
 
 def split(blocks: Clips) -> Clips:

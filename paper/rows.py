@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from paper.methods import DOWNSAMPLINGS, ENCRYPTIONS
+from paper.methods import DOWNSAMPLINGS, METHODS
 from paper.records import Row, Task, Way
 from paper.scrambled import FED
 
@@ -23,7 +23,6 @@ COMPARED: Final = (
 
 def rows() -> Iterator[Row]:
     """Every row of a seed."""
-    methods = [method.name for method in (*DOWNSAMPLINGS, *ENCRYPTIONS)]
     for task, way, names in (
         (Task.ACTION, Way.TRAINED, (PLAIN,)),
         (Task.IDENTITY, Way.TRAINED, (PLAIN,)),
@@ -31,8 +30,8 @@ def rows() -> Iterator[Row]:
         (Task.IDENTITY, Way.SCRAMBLED, (SERVICE,)),
         (Task.ACTION, Way.FINE_TUNED, COMPARED),
         (Task.IDENTITY, Way.FINE_TUNED, COMPARED),
-        (Task.ACTION, Way.UNTRAINED, methods),
-        (Task.IDENTITY, Way.UNTRAINED, methods),
+        (Task.ACTION, Way.UNTRAINED, tuple(METHODS)),
+        (Task.IDENTITY, Way.UNTRAINED, tuple(METHODS)),
         (Task.IDENTITY, Way.FREE, (PLAIN, SERVICE)),
         *((task, Way.FINE_TUNED, (PLAIN,)) for task in Task),
         *((task, way, (SERVICE,)) for way in (Way.FINE_TUNED_1024, Way.FINE_TUNED_256) for task in Task),

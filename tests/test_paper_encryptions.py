@@ -387,6 +387,7 @@ def test_downsampling_gives_means_of_squares(factor: int) -> None:
     assert factor > 1 or np.array_equal(small, clips)
 
 
-def test_frames_that_are_no_whole_number_of_squares_are_refused() -> None:
-    with pytest.raises(ValueError, match="multiples of 32, received 48x64"):
-        downsample(np.zeros((1, 2, 48, 64, 3), np.uint8), 32)
+@pytest.mark.parametrize("factor", [32, 0, -2])
+def test_factors_that_make_no_whole_squares_are_refused(factor: int) -> None:
+    with pytest.raises(ValueError, match=f"divides the sides of frames, received {factor} for 48x64"):
+        downsample(np.zeros((1, 2, 48, 64, 3), np.uint8), factor)
