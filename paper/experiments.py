@@ -35,7 +35,12 @@ KEYS: Final = 20
 _KEYED_CLIPS: Final = 200
 """Held-out clips under each of them, where predictions are not those of the service."""
 _TRAINING_KEY: Final = 999
-_TUNED_ON: Final = {Way.FINE_TUNED: TRAINING_CLIPS, Way.FINE_TUNED_1024: 1024, Way.FINE_TUNED_256: 256}
+_TUNED_ON: Final = {
+    Way.FINE_TUNED: TRAINING_CLIPS,
+    Way.FINE_TUNED_1024: 1024,
+    Way.FINE_TUNED_256: 256,
+    Way.OTHER_KEYS: TRAINING_CLIPS,
+}
 """Clips to fine-tune on."""
 _SCHEDULES: Final = {
     (Task.ACTION, Way.TRAINED): Schedule(steps=900, rate=1e-3),
@@ -93,6 +98,8 @@ class Experiments:
         train(network, cubes, labels, schedule, functools.partial(self._step, schedule.steps))
         if row.way is Way.TRAINED:
             save_network(network, self._checkpoint(row.task))
+        if row.way is Way.OTHER_KEYS:
+            return {**self._under_all_keys(network, row), "steps": schedule.steps}
         accuracy = self._accuracy(network, self._held_out.cubes(change), row.task)
         return {"accuracies": (accuracy,), "clips": len(self._held_out.clips), "steps": schedule.steps}
 
@@ -107,7 +114,10 @@ class Experiments:
         return Network(row.task, free_positions=row.way is Way.FREE)
 
     def _untrained(self, row: Row) -> dict[str, Any]:
-        network, accuracies = self._plain(row.task), list[float]()
+        return self._under_all_keys(self._plain(row.task), row)
+
+    def _under_all_keys(self, network: Network, row: Row) -> dict[str, Any]:
+        accuracies = list[float]()
         for change in self._changes(row.method):
             cubes = self._held_out.cubes(change, clips=_KEYED_CLIPS)
             accuracies.append(self._accuracy(network, cubes, row.task))

@@ -39,6 +39,8 @@ class Way(StrEnum):
     """As FINE_TUNED, on the first 1024 clips alone."""
     FINE_TUNED_256 = "fine-tuned-256"
     """As FINE_TUNED, on the first 256 clips alone."""
+    OTHER_KEYS = "other-keys"
+    """Trained as FINE_TUNED, and tested on clips under other keys."""
     FREE = "free"
     """As TRAINED, with positional encodings that are random at first and trained as well."""
     SCRAMBLED = "scrambled"

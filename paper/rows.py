@@ -35,5 +35,6 @@ def rows() -> Iterator[Row]:
         (Task.IDENTITY, Way.FREE, (PLAIN, SERVICE)),
         *((task, Way.FINE_TUNED, (PLAIN,)) for task in Task),
         *((task, way, (SERVICE,)) for way in (Way.FINE_TUNED_1024, Way.FINE_TUNED_256) for task in Task),
+        *((task, Way.OTHER_KEYS, (SERVICE,)) for task in Task),
     ):
         yield from (Row(task=task, method=name, way=way) for name in names)

@@ -187,6 +187,13 @@ def test_rows_without_training_see_every_key_once(miniature: Path) -> None:
     assert (len(record.accuracies), record.clips, record.agreements) == (2, 8, ())
 
 
+def test_a_model_that_was_fine_tuned_is_tested_under_other_keys(miniature: Path) -> None:
+    runner = Experiments(seed=4, work=miniature, say=lambda text: None)
+    record = runner.run(Row(task=Task.ACTION, method=SERVICE, way=Way.OTHER_KEYS))
+    assert (len(record.accuracies), record.clips, record.steps) == (2, 8, 2)
+    assert experiments._TRAINING_KEY not in range(experiments.KEYS)
+
+
 def test_the_command_goes_on_where_it_stopped(
     miniature: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,7 +48,7 @@ def complete(seed: int = 0) -> Records:
     for row in rows():
         if row.way is Way.UNTRAINED and row.method.startswith("down"):
             made[row] = record(0.6, clips=200)
-        elif row.way is Way.UNTRAINED:
+        elif row.way in (Way.UNTRAINED, Way.OTHER_KEYS):
             made[row] = record(*[0.1] * KEYS, clips=200)
         elif row.way is Way.SCRAMBLED:
             full = row.method == "lcve-video"

@@ -6,7 +6,7 @@ from typing import Final
 
 from paper.compared import LCVE
 from paper.dataset import TRAINING_CLIPS
-from paper.findings import NOT_RUN, Findings, percent, spread
+from paper.findings import NOT_RUN, Findings, Found, percent, spread
 from paper.markdown import paragraph, table
 from paper.records import Task, Way
 
@@ -28,7 +28,18 @@ def section(findings: Findings) -> str:
     rows = [
         (str(clips), *(text for task in Task for text in _cells(findings, task, way))) for way, clips in _WAYS.items()
     ]
-    return f"{text}\n\n{table(head, rows)}"
+    others = ", ".join(f"{task} {_others(findings.get(task, LCVE, Way.OTHER_KEYS))}" for task in Task)
+    under_others = paragraph(
+        f"A model that was fine-tuned on {TRAINING_CLIPS} clips under one key, tested on clips under other keys:",
+        f"{others}.",
+    )
+    return f"{text}\n\n{table(head, rows)}\n\n{under_others}"
+
+
+def _others(found: Found | None) -> str:
+    if found is None:
+        return NOT_RUN
+    return f"{spread(found)}, above chance in {found.above} of {len(found.values)}"
 
 
 def _cells(findings: Findings, task: Task, way: Way) -> tuple[str, str]:
