@@ -278,6 +278,25 @@ def test_a_claim_that_does_not_carry_over(by_seed: dict[int, Records], start: st
     assert f"{claim(start).text}: {judged.here}." in _section(rendered(other), "**Does not carry over**")
 
 
+@pytest.mark.parametrize(
+    ("start", "row"),
+    [
+        ("LE degrades most", "action/le-video/fine-tuned"),
+        ("Qi et al. lies between", "action/le-frame/fine-tuned"),
+        ("Qi et al. is easier", "action/qi-frame/fine-tuned"),
+        ("Pixel or cube shuffling", "action/lcve-video/fine-tuned"),
+    ],
+)
+def test_an_order_that_one_seed_turns_round_does_not_carry_over(
+    by_seed: dict[int, Records], start: str, row: str
+) -> None:
+    mixed = {**by_seed, 1: {**by_seed[1], Row.parse(row): record(0.88)}}
+    judged = judge(claim(start), Findings(mixed))
+    assert judge(claim(start), Findings(by_seed)).verdict is Verdict.YES
+    assert judged.verdict is Verdict.NO
+    assert judged.here.endswith("so in 2 of 3 seeds")
+
+
 def test_one_prediction_under_one_key_is_enough_to_be_inexact(by_seed: dict[int, Records]) -> None:
     start = "LCVE + ViT Scrambling answers"
     other = changed(
@@ -295,6 +314,8 @@ def test_a_claim_with_a_missing_row_is_not_decided(by_seed: dict[int, Records], 
         gone = Row.parse(name)
         less = {seed: {row: found for row, found in by_seed[seed].items() if row != gone} for seed in SEEDS}
         assert judge(one, Findings(less)).verdict is Verdict.NOT_RUN
+        fewer = {**by_seed, 1: {row: found for row, found in by_seed[1].items() if row != gone}}
+        assert len(one.rows) == 1 or judge(one, Findings(fewer)).verdict is Verdict.NOT_RUN
 
 
 def test_claims_ask_for_rows_that_run() -> None:
