@@ -9,7 +9,7 @@ from typing import Any, Final
 from paper.chance import chance, limit, lucky
 from paper.records import Record, Records, Row, Task, Way
 
-__all__ = ["NOT_RUN", "SEEDS", "Findings", "Found", "cell", "percent", "spread"]
+__all__ = ["NOT_RUN", "SEEDS", "Findings", "Found", "agreement", "cell", "percent", "spread"]
 
 SEEDS: Final = (0, 1, 2)
 NOT_RUN: Final = "not run"
@@ -105,8 +105,8 @@ class Findings:
 
 
 def percent(share: float) -> str:
-    """A share, 0..1, in percent with one digit."""
-    return f"{100 * share:.1f}"
+    """A share, 0..1, in percent with one digit; halves go up, whatever a sum of floats has made of them."""
+    return f"{100 * share + 1e-9:.1f}"
 
 
 def spread(found: Found) -> str:
@@ -119,3 +119,11 @@ def spread(found: Found) -> str:
 def cell(found: Found | None) -> str:
     """:func:`spread`, or that the row was not run."""
     return NOT_RUN if found is None else spread(found)
+
+
+def agreement(found: Found) -> str:
+    """How many predictions are those of the plain model on plain clips, under the key that has fewest."""
+    least, keys = min(found.agreements, default=0.0), len(found.agreements)
+    if least == 1.0:
+        return f"every prediction is the same under each of {keys} keys"
+    return f"the same prediction for {percent(least)} % of the clips or more under each of {keys} keys"

@@ -12,7 +12,7 @@ from typing import Final
 
 from paper import published
 from paper.chance import lucky
-from paper.findings import Found, percent, spread
+from paper.findings import Found, agreement, percent, spread
 from paper.keyspaces import THE_PAPERS, key_space_sizes
 
 __all__ = [
@@ -52,8 +52,8 @@ def exact(found: Sequence[Found]) -> Outcome:
     scrambled, plain = found
     least, most = min(scrambled.agreements, default=0.0), max(scrambled.differences, default=float("nan"))
     return least == 1.0, (
-        f"{percent(scrambled.mean)} and {percent(plain.mean)}; the same prediction for {percent(least)} % of the clips "
-        f"or more under each of {len(scrambled.agreements)} keys; logits differ by {most:.1g} at most"
+        f"{percent(scrambled.mean)} and {percent(plain.mean)}; {agreement(scrambled)}; logits differ by {most:.1g} at "
+        "most"
     )
 
 

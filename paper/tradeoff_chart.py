@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from paper.compared import ADAPTIVE, COMPARED, LCVE, PAPERS_ATTACKER, PLAIN, attackers, best_for_owner, short_title
 from paper.drawing import COLOURS, GREY, drawn, family
 from paper.findings import Findings, Found
 
 __all__ = ["has_points", "write_tradeoff_chart"]
-
-_APART: Final = 0.047
-"""Least distance of two labels, as a share of the panel's height."""
-_LABELS: Final = 1.03
-"""Where labels stand, as a share of the panel's width."""
-_LEADER: Final = {"arrowstyle": "-", "linewidth": 0.8, "relpos": (0, 0.5), "shrinkA": 2, "shrinkB": 5, "zorder": 1}
-"""From a label's left edge to its marker, under other markers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,19 +34,23 @@ def has_points(findings: Findings) -> bool:
 
 
 def write_tradeoff_chart(findings: Findings, path: Path) -> None:
-    """Two markers a method; a label each at the right edge."""
-    with drawn(path, (9, 5.6)) as figure:
-        panel = figure.subplots()
-        points = sorted(_points(findings), key=lambda point: point.action)
-        for point in points:
-            _draw(panel, point)
-        _chances(panel, findings)
-        panel.set_xlim(0, 103)
-        panel.set_ylim(0, 103)
-        panel.set_xlabel("identity (%): what an attacker finds; left is private")
-        panel.set_ylabel("action (%): the owner's best way; up is useful")
-        _labels(panel, points)
-        _legend(panel)
+    """A line a method, in the order of the tables: actions on the left, identities for both attackers on the right."""
+    points = _points(findings)
+    with drawn(path, (9, 4.6)) as figure:
+        actions, identities = figure.subplots(1, 2, sharey=True)
+        for place, point in enumerate(points):
+            _draw(actions, identities, place, point)
+        _chances(actions, identities, findings)
+        actions.set_yticks(range(len(points)), [point.label for point in points])
+        actions.set_ylim(len(points) - 0.5, -0.5)
+        for panel, text in (
+            (actions, "action (%): the owner's best way; right is useful"),
+            (identities, "identity (%): what an attacker finds; left is private"),
+        ):
+            panel.set_xlim(0, 103)
+            panel.set_xlabel(text)
+            panel.grid(axis="y", linewidth=0.3)
+        _legend(identities)
 
 
 def _points(findings: Findings) -> list[_Point]:
@@ -65,59 +62,27 @@ def _points(findings: Findings) -> list[_Point]:
     return points
 
 
-def _draw(panel: Any, point: _Point) -> None:
+def _draw(actions: Any, identities: Any, place: int, point: _Point) -> None:
     colour = COLOURS[family(point.method)]
-    panel.plot(
-        point.places, [point.action] * len(point.places), color=colour, linewidth=3, alpha=0.4, solid_capstyle="butt"
-    )
+    actions.plot(point.action, place, "D", color=colour, markersize=7)
+    identities.plot(point.places, [place] * len(point.places), color=colour, linewidth=3, alpha=0.4)
     for way, marker, fill in ((PAPERS_ATTACKER, "o", "white"), (ADAPTIVE, "s", colour)):
         found = point.identities[way]
         if found is not None:
-            panel.plot(
-                100 * found.mean, point.action, marker, color=colour, markerfacecolor=fill, markersize=7, clip_on=False
-            )
+            identities.plot(100 * found.mean, place, marker, color=colour, markerfacecolor=fill, markersize=7)
 
 
-def _chances(panel: Any, findings: Findings) -> None:
+def _chances(actions: Any, identities: Any, findings: Findings) -> None:
     """Dashed for actions and for who adapts, dotted for the paper's attacker, who may see fewer clips."""
-    action = best_for_owner(findings, PLAIN)
-    if action is not None:
-        panel.axhline(100 * action[1].chance, color=GREY, linewidth=0.8, linestyle="--")
-    identities = attackers(findings, LCVE)
-    for way, line in ((PAPERS_ATTACKER, ":"), (ADAPTIVE, "--")):
-        found = identities[way]
-        if found is not None:
-            panel.axvline(100 * found.chance, color=GREY, linewidth=0.8, linestyle=line)
-
-
-def _labels(panel: Any, points: list[_Point]) -> None:
-    """Labels in a column, apart from one another, each with a line to its right-most marker."""
-    bottom, top = panel.get_ylim()
-    wanted = [(point.action - bottom) / (top - bottom) for point in points]
-    for point, height in zip(points, _apart(wanted), strict=True):
-        colour = COLOURS[family(point.method)]
-        panel.annotate(
-            point.label,
-            xy=(max(point.places), point.action),
-            xytext=(_LABELS, height),
-            textcoords="axes fraction",
-            va="center",
-            weight="bold" if point.method == LCVE else "normal",
-            annotation_clip=False,
-            arrowprops={**_LEADER, "color": colour},
-        )
-
-
-def _apart(wanted: list[float]) -> list[float]:
-    """Rising heights, each as near to the wanted one as the distance lets it; the top one at most at 1."""
-    heights: list[float] = []
-    for height in wanted:
-        heights.append(max(height, heights[-1] + _APART) if heights else height)
-    ceiling = 1.0
-    for place in reversed(range(len(heights))):
-        heights[place] = min(heights[place], ceiling)
-        ceiling = heights[place] - _APART
-    return heights
+    best, found = best_for_owner(findings, PLAIN), attackers(findings, LCVE)
+    lines = (
+        (actions, None if best is None else best[1], "--"),
+        (identities, found[ADAPTIVE], "--"),
+        (identities, found[PAPERS_ATTACKER], ":"),
+    )
+    for panel, row, line in lines:
+        if row is not None:
+            panel.axvline(100 * row.chance, color=GREY, linewidth=0.8, linestyle=line)
 
 
 def _legend(panel: Any) -> None:

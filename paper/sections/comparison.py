@@ -6,7 +6,7 @@ from typing import Final
 
 from paper import published
 from paper.compared import COMPARED, LCVE, PLAIN, level, title
-from paper.findings import NOT_RUN, Findings, Found, cell, percent, spread
+from paper.findings import NOT_RUN, Findings, Found, agreement, cell, spread
 from paper.markdown import bullets, paragraph, table
 from paper.records import Task, Way
 
@@ -61,8 +61,7 @@ def _exactness(task: Task, found: Found | None) -> str:
     if found is None:
         return f"LCVE + ViT Scrambling against the plain model on plain clips, {task}: {NOT_RUN}."
     return (
-        f"LCVE + ViT Scrambling against the plain model on plain clips, {task}, {len(found.agreements)} keys: the same "
-        f"prediction for {percent(min(found.agreements))} % of the clips or more under every key; accuracy "
+        f"LCVE + ViT Scrambling against the plain model on plain clips, {task}: {agreement(found)}; accuracy "
         f"{spread(found)}; the largest difference of a logit is {max(found.differences):.2g}."
     )
 
