@@ -227,6 +227,13 @@ CLAIMS: Final = (
         check=rules.at_chance,
     ),
     Claim(
+        text="Identity falls to chance under LCVE also for an attacker who trains from random weights on encrypted clips",
+        paper="not tried in the paper",
+        rule=_CHANCE_RULE,
+        rows=("identity/lcve-video/free",),
+        check=rules.at_chance,
+    ),
+    Claim(
         text="LCVE + ViT Scrambling beats downsampling in action and in privacy if no attacker has seen changed clips",
         paper=_PAPERS_BEST,
         rule=_BEST_RULE,

@@ -243,6 +243,7 @@ def test_who_always_names_the_most_frequent_class_is_at_chance() -> None:
 
 def test_all_claims_can_carry_over_together(by_seed: dict[int, Records]) -> None:
     by_seed = with_accuracy(by_seed, "identity/lcve-video/fine-tuned", 0.1)
+    by_seed = with_accuracy(by_seed, "identity/lcve-video/free", 0.1)
     verdicts = {one.text: judge(one, Findings(by_seed)).verdict for one in CLAIMS}
     assert set(verdicts.values()) == {Verdict.YES}, verdicts
 
@@ -263,7 +264,8 @@ def test_all_claims_can_carry_over_together(by_seed: dict[int, Records]) -> None
         ("Downsampling trades", "action/down-8/fine-tuned", 0.8),
         ("Downsampling trades", "identity/down-32/fine-tuned", 0.7),
         ("Identity falls to chance under LCVE for", "identity/lcve-video/untrained", 0.4),
-        ("Identity falls to chance under LCVE also", "identity/lcve-video/fine-tuned", 0.3),
+        ("Identity falls to chance under LCVE also for an attacker who is", "identity/lcve-video/fine-tuned", 0.3),
+        ("Identity falls to chance under LCVE also for an attacker who trains", "identity/lcve-video/free", 0.3),
         ("LCVE + ViT Scrambling beats downsampling in action and in privacy if", "identity/down-32/untrained", 0.05),
         ("LCVE + ViT Scrambling beats downsampling in action and in privacy if", "action/down-2/fine-tuned", 0.95),
         (
@@ -275,6 +277,7 @@ def test_all_claims_can_carry_over_together(by_seed: dict[int, Records]) -> None
 )
 def test_a_claim_that_does_not_carry_over(by_seed: dict[int, Records], start: str, row: str, accuracy: float) -> None:
     by_seed = with_accuracy(by_seed, "identity/lcve-video/fine-tuned", 0.1)
+    by_seed = with_accuracy(by_seed, "identity/lcve-video/free", 0.1)
     other = with_accuracy(by_seed, row, accuracy)
     judged = judge(claim(start), Findings(other))
     assert judge(claim(start), Findings(by_seed)).verdict is Verdict.YES
