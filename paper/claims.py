@@ -227,7 +227,7 @@ CLAIMS: Final = (
         check=rules.at_chance,
     ),
     Claim(
-        text="Identity falls to chance under LCVE also for an attacker who trains from random weights on encrypted clips",
+        text="Identity falls to chance under LCVE also for an attacker who starts from random weights on such clips",
         paper="not tried in the paper",
         rule=_CHANCE_RULE,
         rows=("identity/lcve-video/free",),

@@ -265,7 +265,7 @@ def test_all_claims_can_carry_over_together(by_seed: dict[int, Records]) -> None
         ("Downsampling trades", "identity/down-32/fine-tuned", 0.7),
         ("Identity falls to chance under LCVE for", "identity/lcve-video/untrained", 0.4),
         ("Identity falls to chance under LCVE also for an attacker who is", "identity/lcve-video/fine-tuned", 0.3),
-        ("Identity falls to chance under LCVE also for an attacker who trains", "identity/lcve-video/free", 0.3),
+        ("Identity falls to chance under LCVE also for an attacker who starts", "identity/lcve-video/free", 0.3),
         ("LCVE + ViT Scrambling beats downsampling in action and in privacy if", "identity/down-32/untrained", 0.05),
         ("LCVE + ViT Scrambling beats downsampling in action and in privacy if", "action/down-2/fine-tuned", 0.95),
         (
