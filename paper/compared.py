@@ -7,6 +7,7 @@ from typing import Final
 from paper.findings import Findings, Found
 from paper.methods import DOWNSAMPLINGS, ENCRYPTIONS
 from paper.records import Task, Way
+from paper.rows import PLAIN, SERVICE
 
 __all__ = [
     "ADAPTIVE",
@@ -21,8 +22,7 @@ __all__ = [
     "title",
 ]
 
-PLAIN: Final = "plain"
-LCVE: Final = "lcve-video"
+LCVE: Final = SERVICE
 COMPARED: Final = (
     PLAIN,
     *("down-2", "down-4", "down-8", "down-32"),

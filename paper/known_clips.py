@@ -20,6 +20,7 @@ from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.samples import real_clips
 from paper import dataset
 from paper.encryption import Clips, Encryption
+from paper.files import write_json
 from paper.known_attacks import break_known
 from paper.learnable_encryption import LearnableEncryption
 from paper.methods import ENCRYPTIONS, Method, experiment_key
@@ -90,10 +91,7 @@ def measure() -> dict[str, Any]:
 def write() -> dict[str, Any]:
     """Measure, and put the figures into their file."""
     results = measure()
-    PATH.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = PATH.with_suffix(".part")
-    unfinished.write_text(json.dumps(results, indent=1) + "\n")
-    unfinished.replace(PATH)
+    write_json(PATH, results)
     return results
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from paper.dataset import CLASSES, GEOMETRY, Dataset, example, held_out
 from paper.encryption import Clips
 from paper.experiments import Experiments
+from paper.files import write_json
 from paper.methods import METHODS, experiment_key
 from paper.network import Network, load_network
 from paper.records import RESULTS, Task
@@ -112,10 +113,7 @@ def measure(seed: int, work: Path) -> dict[str, Any]:
 def write(seeds: tuple[int, ...], work: Path) -> None:
     """Measure all seeds, and put the figures into their file."""
     found = {"actions": list(example("data").ACTIONS), **{str(seed): measure(seed, work) for seed in seeds}}
-    PATH.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = PATH.with_suffix(".part")
-    unfinished.write_text(json.dumps(found, indent=1) + "\n")
-    unfinished.replace(PATH)
+    write_json(PATH, found)
 
 
 def read() -> dict[str, Any] | None:

@@ -12,6 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+from paper.files import write_json
+
 __all__ = ["RESULTS", "Record", "Row", "Task", "Way", "add_record", "read_records"]
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -119,11 +121,7 @@ def add_record(seed: int, row: Row, record: Record, folder: Path = RESULTS) -> N
     """Put a row into the file of its seed."""
     records = {**read_records(seed, folder), row: record}
     rows = {str(name): _short(dataclasses.asdict(records[name])) for name in sorted(records)}
-    path = _path(seed, folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".part")
-    unfinished.write_text(json.dumps(rows, indent=1) + "\n")
-    unfinished.replace(path)
+    write_json(_path(seed, folder), rows)
 
 
 def _path(seed: int, folder: Path) -> Path:
