@@ -29,7 +29,8 @@ from flops import clip_flops
 from gpu_backends import BACKENDS, Backend, Pair, Run, refit_against_rebuild
 from gpu_case import agreement, many_clips, reference_logits
 from gpu_page import render
-from gpu_peak import encryption, matmul_peak
+from gpu_peak import copy_rates, encryption, matmul_peak
+from gpu_torch import plain_in_bf16
 from measure import interleaved, seconds
 from models import SIZES, TINY
 
@@ -88,7 +89,11 @@ class Sitting:
     def ask(self) -> None:
         bench, questions = self._bench, self._questions
         self._found["gflop"] = self._flops / 1e9
-        self._found["encryption"] = _or_reason(encryption, bench, self._clips, questions.device, questions.pairs)
+        self._found["encryption"] = {
+            str(batch): _or_reason(encryption, bench, self._clips[:batch], questions.device, questions.pairs)
+            for batch in questions.batches
+        }
+        self._found["torch_bf16"] = _or_reason(plain_in_bf16, bench.size, questions.batches, questions.device)
         for precision in questions.precisions:
             self._found["peaks"][str(precision)] = _or_reason(matmul_peak, questions.device, precision)
             for name in questions.backends:
@@ -99,6 +104,7 @@ class Sitting:
     def _ask_backend(self, name: str, precision: Precision) -> None:
         backend = BACKENDS[name]
         say(f"{self._bench.size.name}: {backend.label}, {precision}")
+        self._remove_engines()  # of a run that was interrupted
         figures = _or_reason(self._measure, backend, precision)
         self._found["engines"][f"{name}-{precision}"] = {
             "label": backend.label,
@@ -193,6 +199,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         questions, answers = Questions(given), Answers(results, page)
         answers.content["stamp"] = stamp(questions.device)
+        answers.content["copies"] = _or_reason(copy_rates, questions.device)
         for size in questions.sizes:
             say(f"{size.name}: exporting")
             work = Path(folder) / size.name

@@ -29,13 +29,31 @@ def render(results: dict[str, Any]) -> str:
     stamp = results["stamp"]
     versions = ", ".join(f"{name} {number}" for name, number in stamp["versions"].items())
     last = f"Last run on {stamp['date']}: {stamp['card']}, driver {stamp['driver']}; {versions}."
-    return "\n\n".join([_INTRODUCTION, paragraph(last), *map(_size, results["sizes"].items())]) + "\n"
+    parts = [_INTRODUCTION, paragraph(last), _copies(results["copies"]), *map(_size, results["sizes"].items())]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _copies(copies: dict[str, Any]) -> str:
+    if "reason" in copies:
+        return ""
+    on_card, pageable, pinned = (copies[name] / 1e9 for name in ("on_card", "from_pageable", "from_pinned"))
+    return paragraph(
+        f"Copies on the card move {on_card:.0f} GB/s, counting what is read and written; from the host's memory to the",
+        f"card {pageable:.0f} GB/s, from pinned memory {pinned:.0f} GB/s.",
+    )
 
 
 def _size(item: tuple[str, dict[str, Any]]) -> str:
     name, size = item
-    parts = [f"## {name}", _engines(size), _reasons(size["engines"]), _encryption(size["encryption"])]
-    return "\n\n".join(part for part in [*parts, _refits(size["refits"])] if part)
+    parts = [f"## {name}", _engines(size), _reasons(size["engines"]), _torch(size["torch_bf16"])]
+    return "\n\n".join(part for part in [*parts, _encryption(size["encryption"]), _refits(size["refits"])] if part)
+
+
+def _torch(found: dict[str, Any]) -> str:
+    if "reason" in found:
+        return f"The plain model in PyTorch bf16: {found['reason']}."
+    rows = [(mode, batch, f"{rate:.1f}") for mode, rates in found.items() for batch, rate in rates.items()]
+    return table(("the plain model in PyTorch, all in bf16, clips on the card", "batch", "clips/s"), rows)
 
 
 def _engines(size: dict[str, Any]) -> str:
@@ -86,14 +104,20 @@ def _reasons(engines: dict[str, Any]) -> str:
     return table(("did not run", "precision", "why"), rows) if rows else ""
 
 
-def _encryption(figures: dict[str, Any]) -> str:
-    if "reason" in figures:
-        return f"Encrypting on the device: {figures['reason']}."
-    return (
-        f"Encrypting {figures['clips']} clips on the device takes {1e3 * figures['second']:.2f} ms, "
-        f"{number(figures['ratio'], 1)} times copying them there ({interval(figures, 1)}); the result is "
-        f"{'the same as' if figures['same_as_numpy'] else '**not** that of'} NumPy's."
-    )
+def _encryption(batches: dict[str, dict[str, Any]]) -> str:
+    rows = [
+        (batch, row["reason"], "", "", "")
+        if "reason" in row
+        else (
+            batch,
+            f"{1e3 * row['second']:.2f} ms",
+            f"{1e3 * row['first']:.2f} ms",
+            number(row["ratio"], 1) + (f" ({interval(row, 1)})" if "low" in row else ""),
+            "yes" if row["same_as_numpy"] else "**no**",
+        )
+        for batch, row in batches.items()
+    ]
+    return table(("encrypting clips on the card", "time", "copying them there", "ratio", "NumPy's bytes"), rows)
 
 
 def _refits(refits: dict[str, Any]) -> str:

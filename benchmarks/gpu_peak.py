@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from bench import Bench
 from contestants import UnavailableError
-from gpu_torch import DTYPES, torch_device
+from gpu_torch import DTYPES, median_seconds, torch_device
 from measure import Work, interleaved, seconds
 
 from lcve_deploy import PlainClip, encrypt
@@ -18,6 +18,7 @@ from lcve_deploy.precision import Precision
 
 _SQUARES = {"cuda": 8192, "cpu": 512}
 _TIMES = 10
+_COPIED = 2**31
 
 
 def matmul_peak(device: str, precision: Precision) -> dict[str, Any]:
@@ -57,6 +58,23 @@ def _in_cupy(size: int, precision: Precision) -> Work:
         cupy.cuda.get_current_stream().synchronize()
 
     return product
+
+
+def copy_rates(device: str) -> dict[str, float]:
+    """Bytes a second: copies on the card, read and written; and copies to it from pageable and from pinned memory."""
+    import torch
+
+    if device == "cpu" or torch_device(device) == "cpu":
+        raise UnavailableError("there is no card to copy to")
+    there = torch.empty(_COPIED, dtype=torch.uint8, device=device).random_(0, 255)
+    pageable = torch.empty(_COPIED // 8, dtype=torch.uint8)
+    pinned = pageable.pin_memory()
+    works = {
+        "on_card": (2 * there.nbytes, lambda: there.clone()),
+        "from_pageable": (pageable.nbytes, lambda: pageable.to(device)),
+        "from_pinned": (pinned.nbytes, lambda: pinned.to(device, non_blocking=True)),
+    }
+    return {name: size / median_seconds(work, device) for name, (size, work) in works.items()}
 
 
 def encryption(bench: Bench, clips: npt.NDArray[np.uint8], device: str, pairs: int) -> dict[str, Any]:

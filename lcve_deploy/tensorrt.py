@@ -20,6 +20,7 @@ __all__ = [
     "TENSORRT_RTX",
     "Log",
     "TensorRT",
+    "buildable_capabilities",
     "dtype_name",
     "find_tensorrt",
     "numeric_version",
@@ -32,6 +33,7 @@ TENSORRT_RTX: Final = "tensorrt-rtx"
 
 _NAMES: Final = {TENSORRT: "TensorRT", TENSORRT_RTX: "TensorRT-RTX"}
 _DTYPES: Final = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
+_CAPABILITY: Final = re.compile(r"SM(\d+)")
 _KEPT_MESSAGES: Final = 64
 _QUOTE_LENGTH: Final = 300
 _SHOWN_ERRORS: Final = 5
@@ -112,6 +114,17 @@ def find_tensorrt(kind: str) -> TensorRT:
     return TensorRT(kind=str(kind), name=_NAMES[kind], version=str(module.__version__), module=module)
 
 
+def buildable_capabilities(library: TensorRT) -> tuple[str, ...]:
+    """Compute capabilities that a library can build for, such as ``("7.5", "8.0")``; empty if it does not say.
+
+    TensorRT-RTX lists them and leaves out data-centre GPUs: 1.6.1 and 1.7.1 know 7.5 to 8.9, 12.0 and 12.1, but not
+    9.0 (H100, H200). TensorRT builds for the GPU of the machine and has no such list.
+    """
+    members = getattr(getattr(library.module, "ComputeCapability", None), "__members__", {})
+    numbers = sorted(int(match[1]) for name in members if (match := _CAPABILITY.fullmatch(name)))
+    return tuple(f"{number // 10}.{number % 10}" for number in numbers)
+
+
 def dtype_name(dtype: Any) -> str:
     """NumPy's name of a library's ``DataType``, for example ``float32``."""
     name = str(dtype.name)
@@ -135,7 +148,7 @@ def parser_errors(parser: Any) -> str:
 def refit_engine(library: TensorRT, engine: Any, model: Path) -> str:
     """Put the weights of an ONNX file into an engine that was built refittable or stripped.
 
-    Written by the documentation of both libraries; no hardware has run it yet.
+    Written by the documentation of both libraries; no refit has run on hardware yet.
 
     Returns:
         What went wrong; empty where nothing did. After a failure the engine is of no use.

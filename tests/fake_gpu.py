@@ -3,7 +3,7 @@
 They keep what makes the real ones hard: work is queued on streams and done only when a stream is
 waited for, "device memory" is apart from the host's, and addresses are plain numbers. A session that
 forgets to wait, or hands over the wrong address, gets wrong logits here too. What they cannot show
-is that the real libraries take these calls: no hardware has seen this code.
+is that the real libraries take these calls: no engine has run on hardware yet.
 """
 
 from __future__ import annotations

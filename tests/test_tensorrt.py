@@ -1,6 +1,6 @@
 """TensorRT. The builder is the real TensorRT-RTX, which builds ahead of time without a GPU. Opening and
-running are tested against stand-ins (``fake_gpu.py``); tests marked ``gpu`` do so on hardware, which none of
-them has met yet.
+running are tested against stand-ins (``fake_gpu.py``); tests marked ``gpu`` do so on hardware, where so far only
+encryption with CuPy has passed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,14 @@ from lcve_deploy.gpu import Gpu, find_gpu
 from lcve_deploy.precision import Precision
 from lcve_deploy.runtime.tensorrt import TensorRTSession
 from lcve_deploy.scrambling import scramble
-from lcve_deploy.tensorrt import TENSORRT, TENSORRT_RTX, TensorRT, find_tensorrt, numeric_version
+from lcve_deploy.tensorrt import (
+    TENSORRT,
+    TENSORRT_RTX,
+    TensorRT,
+    buildable_capabilities,
+    find_tensorrt,
+    numeric_version,
+)
 from lcve_deploy.transformer import IMAGENET, TransformerConfig, VideoTransformer, weight_shapes
 
 from . import conftest, fake_gpu
@@ -321,6 +328,25 @@ def test_refittable_and_stripped_engines_need_a_gpu_to_be_built(
     with pytest.raises(BuildError, match=r"not engines that are refittable or stripped, and no NVIDIA GPU"):
         build_plan(tiny.model, tmp_path / "plan", library=rtx, options=BuildOptions(**{option: True}), **tiny.specs)
     assert not (tmp_path / "plan").exists()
+
+
+H200 = Gpu(name="NVIDIA H200", capability="9.0")
+
+
+@pytest.mark.parametrize("option", ["refittable", "stripped"])
+def test_a_gpu_without_kernels_in_the_library_is_told_before_the_build(
+    option: str, tiny: Graph, rtx: TensorRT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an H200 the build of TensorRT-RTX 1.6.1 failed with "CUDA error 222 loading a module"."""
+    monkeypatch.setattr(build_room, "find_gpu", lambda: H200)
+    with pytest.raises(BuildError, match=r"expected one of compute capability 7\.5, 8\.0, .*, found NVIDIA H200"):
+        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=BuildOptions(**{option: True}), **tiny.specs)
+    assert not (tmp_path / "plan").exists()
+
+
+def test_what_a_library_builds_for_is_read_from_its_list(rtx: TensorRT) -> None:
+    assert buildable_capabilities(rtx) == ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
+    assert buildable_capabilities(library(fake_gpu.fake_tensorrt())) == ()
 
 
 def test_a_build_without_enough_workspace_quotes_the_library(tiny: Graph, rtx: TensorRT, tmp_path: Path) -> None:
@@ -819,6 +845,22 @@ def test_what_the_library_knows_from_the_header_is_said(
         machine.open()
     assert type(caught.value) is error
     assert sorted(str(caught.value).split("this machine: ")[1].split(", ")) == sorted(says.split(", "))
+    assert "rebuild the engine here" in caught.value.hint
+
+
+def test_no_rebuild_is_advised_where_the_library_has_no_kernels_for_the_gpu(
+    machine: Machine, rtx: TensorRT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("EngineValidity", "EngineInvalidityDiagnostics", "ComputeCapability"):
+        setattr(machine.module, name, getattr(rtx.module, name))
+    monkeypatch.setattr("lcve_deploy.runtime.tensorrt.find_gpu", lambda: H200)
+    found = int(machine.module.EngineInvalidityDiagnostics.UNSUPPORTED_CC)
+    machine.module.Runtime.get_engine_validity = lambda *_: (machine.module.EngineValidity.INVALID, found)
+    with pytest.raises(DeviceError, match="it is not for this GPU") as caught:
+        machine.open()
+    assert "has no kernels for NVIDIA H200 (compute capability 9.0)" in caught.value.hint
+    assert "--engine onnxruntime --provider cuda" in caught.value.hint
+    assert "rebuild the engine here" not in caught.value.hint
 
 
 def test_a_stripped_plan_gets_its_weights_when_it_is_opened(
@@ -983,7 +1025,7 @@ def test_refitting_refuses_a_damaged_plan_and_a_machine_without_a_gpu(
         refit(tiny.model, tmp_path / "refitted.plan")
 
 
-# On hardware. Never run yet.
+# On hardware. On an H200 the test of encryption passed; TensorRT-RTX refused the card, TensorRT was not there.
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Sessions on TensorRT and TensorRT-RTX: built and tested against stand-ins, never yet run on hardware.
+"""Sessions on TensorRT and TensorRT-RTX: tested against stand-ins. No engine has run on hardware yet.
 
 Buffers on the device, pinned memory of the host and one stream come from CuPy; no torch. A batch
 that is on the device already is used where it is.
@@ -21,7 +21,14 @@ from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import DeviceError, MissingDependencyError, SessionError
 from lcve_deploy.gpu import Gpu, find_gpu
 from lcve_deploy.runtime.session import check_clip
-from lcve_deploy.tensorrt import TensorRT, dtype_name, find_tensorrt, numeric_version, refit_engine
+from lcve_deploy.tensorrt import (
+    TensorRT,
+    buildable_capabilities,
+    dtype_name,
+    find_tensorrt,
+    numeric_version,
+    refit_engine,
+)
 
 __all__ = ["TensorRTSession"]
 
@@ -251,7 +258,18 @@ def _check_validity(plan: Path, content: bytes, runtime: Any, library: TensorRT)
     known = {**_OF_THE_MACHINE, **_OF_THE_PLAN}
     reasons = ", ".join(known.get(name, name) for name in found) or library.log.quote()
     kind = DeviceError if found and set(found) <= set(_OF_THE_MACHINE) else SessionError
-    raise kind(f"{library} cannot run {plan} on this machine: {reasons}", hint=_rebuild(plan, library))
+    raise kind(f"{library} cannot run {plan} on this machine: {reasons}", hint=_what_helps(plan, library))
+
+
+def _what_helps(plan: Path, library: TensorRT) -> str:
+    """A new build, unless the library builds nothing that this GPU can run."""
+    gpu, known = find_gpu(), buildable_capabilities(library)
+    if gpu is None or not known or gpu.capability in known:
+        return _rebuild(plan, library)
+    return (
+        f"{library} has no kernels for {gpu}; it builds for {', '.join(known)}. Use TensorRT, or ONNX Runtime: "
+        f"lcve build {plan.parent.parent.parent} --engine onnxruntime --provider cuda"
+    )
 
 
 def _give_weights(engine: Any, plan: Path, weights: Path, library: TensorRT) -> None:

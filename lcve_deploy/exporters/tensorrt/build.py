@@ -14,7 +14,7 @@ from lcve_deploy.exporters.tensorrt.parse import ParsedGraph, parse_graph
 from lcve_deploy.exporters.tensorrt.timing import read_timing_cache, write_timing_cache
 from lcve_deploy.gpu import find_gpu
 from lcve_deploy.progress import Progress, silent
-from lcve_deploy.tensorrt import TENSORRT, TensorRT
+from lcve_deploy.tensorrt import TENSORRT, TensorRT, buildable_capabilities
 
 __all__ = ["BuiltPlan", "build_plan"]
 
@@ -88,7 +88,14 @@ def build_plan(
 
 
 def _require_gpu(library: TensorRT, options: BuildOptions) -> None:
-    if find_gpu() is not None:
+    gpu, known = find_gpu(), buildable_capabilities(library)
+    if gpu is not None and options.needs_weights_of_gpu and known and gpu.capability not in known:
+        raise BuildError(
+            f"{library} lays out the weights of refittable and stripped engines on a GPU that it has kernels for, "
+            f"expected one of compute capability {', '.join(known)}, found {gpu}",
+            hint="build it on such a GPU, use TensorRT, or build a plain engine, to be built again if weights change",
+        )
+    if gpu is not None:
         return
     if library.kind == TENSORRT:
         raise BuildError(

@@ -1,6 +1,6 @@
 """New weights for a plan that was built refittable or stripped, without a new build.
 
-Written by the documentation of both libraries; no hardware has run it yet. A refitted plan must answer
+Written by the documentation of both libraries; no refit has run on hardware yet. A refitted plan must answer
 the probe again: version 11.3 of TensorRT is documented to lose biases of refittable engines.
 """
 
