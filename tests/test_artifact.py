@@ -103,6 +103,21 @@ def test_empty_client_settings_are_refused(artifact: Path, key: SecurityKey, nam
         Client.open(artifact / "client", key)
 
 
+@pytest.mark.parametrize(
+    ("entry", "place"),
+    [
+        ("text", r"assumptions\[0\]"),
+        ({"fact": "weather", "value": "", "option": ""}, r"assumptions\[0\]\.fact"),
+        ({"fact": "heads", "value": 3, "option": ""}, r"assumptions\[0\]\.value"),
+        ({"fact": "heads", "value": "3"}, r"assumptions\[0\]\.option"),
+    ],
+)
+def test_assumptions_that_do_not_hold_are_refused(artifact: Path, key: SecurityKey, entry: object, place: str) -> None:
+    edit(artifact / "client/client.json", lambda c: c.update(assumptions=[entry]))
+    with pytest.raises(ArtifactError, match=place):
+        Client.open(artifact / "client", key)
+
+
 def flip_a_byte(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1

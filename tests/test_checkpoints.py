@@ -236,7 +236,7 @@ def test_only_what_nothing_says_is_called_assumed(tmp_path: Path) -> None:
     assert "heads" not in note
     content = {"model": official(), "args": argparse.Namespace(num_frames=8, input_size=32)}
     (note,) = load_checkpoint(saved(tmp_path, content), CheckpointOptions(heads=3)).notes
-    assert note == "assumed, as nothing says it: ImageNet mean and std (--mean, --std)"
+    assert note == "normalisation: ImageNet mean and std (--mean and --std)"
     assert load_checkpoint(ORACLES["hf_videomae"].path).notes == (note,)
     assert load_checkpoint(ORACLES["hf_videomae"].path, CheckpointOptions(normalisation=IMAGENET)).notes == ()
 

@@ -126,6 +126,8 @@ def test_class_names_cannot_move_the_cursor(artifact: Path, key_file: Path, clip
     settings["classes"] = ["\x1b[2Jgone"] * 5
     (artifact / "client/client.json").write_text(json.dumps(settings))
     assert "\x1b" not in run_ok("run", artifact, clip_file, "--key", key_file)
+    settings["assumptions"] = [{"fact": "heads", "value": "\x1b[2Jgone", "option": "--num-heads"}]
+    (artifact / "client/client.json").write_text(json.dumps(settings))
     assert "\x1b" not in run_ok("inspect", artifact)
 
 
@@ -162,6 +164,37 @@ def test_inspect_says_what_things_are_and_no_secret(exported: Path, key_file: Pa
         assert "18258155f8beb88349d78aa1c9c36104" in shown
         assert SECRET.hex() not in shown
         assert json.loads(run_ok("inspect", path, "--json"))["kind"] == kind
+
+
+def test_what_an_export_assumed_is_printed_and_kept(key_file: Path, tmp_path: Path) -> None:
+    export = ("export", "--key", key_file, "--ckpt", TINY.path, *TINY.flags)
+    printed = run_ok(*export, "-o", tmp_path / "a")
+    as_json = json.loads(run_ok(*export, "-o", tmp_path / "b", "--json"))
+    shown, kept = run_ok("inspect", tmp_path / "a"), json.loads(run_ok("inspect", tmp_path / "b", "--json"))["assumed"]
+    assert kept == as_json["assumptions"]
+    assert {entry["fact"] for entry in kept} >= {"normalisation", "sampling", "class names"}
+    for entry in kept:
+        text = f"{entry['fact']}: {entry['value']} ({entry['option']})"
+        assert f"note: assumed {text}\n" in printed
+        assert text in as_json["notes"]
+        assert f" {text}\n" in shown
+
+
+def test_what_is_said_is_not_assumed(key_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("a\nb\nc\nd\ne\n")
+    given = (
+        "--mean",
+        "0.5,0.5,0.5",
+        "--std",
+        "0.5,0.5,0.5",
+        "--sampling",
+        "uniform",
+        "--labels",
+        tmp_path / "names.txt",
+    )
+    folder = ORACLES["hf_videomae"].path
+    run_ok("export", "--key", key_file, "--ckpt", folder, "-o", tmp_path / "out", *given)
+    assert "assumed         nothing\n" in run_ok("inspect", tmp_path / "out")
 
 
 def test_export_prints_its_stages_and_its_table(key_file: Path, tmp_path: Path) -> None:

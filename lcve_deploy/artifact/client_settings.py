@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from lcve_deploy.artifact.manifest import FORMAT, binding_to_json, read_binding
 from lcve_deploy.artifact.record import Record, read_json
+from lcve_deploy.assumptions import Assumption, Fact
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.preprocess import Preprocess, Sampling
@@ -32,6 +33,7 @@ class ClientSettings:
         labels: ``hidden`` or ``shown``: whether the server's logits are in another order.
         preprocess: what makes a clip.
         manifest_sha256: digest of the manifest that belongs to these settings.
+        assumptions: what the export took for granted.
     """
 
     binding: Binding
@@ -39,6 +41,7 @@ class ClientSettings:
     labels: str
     preprocess: Preprocess
     manifest_sha256: str
+    assumptions: tuple[Assumption, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain values, in the order of the format."""
@@ -49,6 +52,7 @@ class ClientSettings:
             "labels": self.labels,
             "preprocess": dataclasses.asdict(self.preprocess),
             "manifest_sha256": self.manifest_sha256,
+            "assumptions": [dataclasses.asdict(assumption) for assumption in self.assumptions],
         }
 
 
@@ -73,14 +77,30 @@ def read_client(folder: Path) -> ClientSettings:
         record.note("classes", "a list of names", classes)
     labels = record.text("labels", "hidden|shown")
     digest = record.text("manifest_sha256", "[0-9a-f]{64}")
+    assumptions = _assumptions(record)
     if binding and preprocess and (preprocess.frames, *preprocess.crop) != binding.geometry.clip_shape[:3]:
         record.problems.append(f"preprocess: does not make clips of {binding.geometry}")
     record.finish(path)
     if binding is None or preprocess is None:
         raise ArtifactError(f"{path} does not hold")
     return ClientSettings(
-        binding=binding, classes=tuple(classes), labels=labels, preprocess=preprocess, manifest_sha256=digest
+        binding=binding,
+        classes=tuple(classes),
+        labels=labels,
+        preprocess=preprocess,
+        manifest_sha256=digest,
+        assumptions=assumptions,
     )
+
+
+def _assumptions(record: Record) -> tuple[Assumption, ...]:
+    read = []
+    for place, value in enumerate(record.items("assumptions")):
+        entry = Record(value, f"assumptions[{place}]", record.problems)
+        fact, text, option = entry.made("fact", Fact), entry.text("value"), entry.text("option")
+        if fact is not None:
+            read.append(Assumption(fact=fact, value=text, option=option))
+    return tuple(read)
 
 
 def _preprocess(record: Record) -> Preprocess | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from lcve_deploy.cli.options import (
     tolerance_option,
     verify_clip_option,
 )
-from lcve_deploy.cli.show import StageProgress, print_json, print_parity, show_selection
+from lcve_deploy.cli.show import StageProgress, print_json, print_parity, printable, show_selection
 from lcve_deploy.clips import Layout
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.inputs import parse_json, read_bounded
@@ -66,11 +67,12 @@ def command(**given: Any) -> None:
         engines = result.selection.to_json() if result.selection else None
         parity = result.parity.to_json()
         own = result.engine_parity.to_json() if result.engine_parity else None
-        about = {"artifact": str(result.folder), "notes": list(result.notes)}
+        assumed = [asdict(assumption) for assumption in result.assumptions]
+        about = {"artifact": str(result.folder), "notes": list(result.notes), "assumptions": assumed}
         print_json({**about, "parity": parity, "engines": engines, "engine_parity": own})
         return
     for note in result.notes:
-        click.echo(f"note: {note}")
+        click.echo(f"note: assumed {printable(note)}")
     print_parity(result.parity)
     if result.selection:
         show_selection(result.selection)

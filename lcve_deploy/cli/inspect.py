@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -42,7 +43,15 @@ def command(path: Path, signed_by: PublicKey | None, as_json: bool) -> None:
         print_json(lines)
         return
     for name, value in lines.items():
-        click.echo(f"{name:<15} {printable(str(value))}")
+        for text in _texts(value):
+            click.echo(f"{name:<15} {printable(text)}")
+
+
+def _texts(value: object) -> list[str]:
+    """What is printed of a value: a line for each assumption, and one for anything else."""
+    if not isinstance(value, list):
+        return [str(value)]
+    return ["{fact}: {value} ({option})".format(**entry) for entry in value] or ["nothing"]
 
 
 def _describe(path: Path, signed_by: PublicKey | None) -> Lines:
@@ -111,6 +120,7 @@ def _client(path: Path) -> Lines:
         "labels": settings.labels,
         "classes": f"{len(settings.classes)}: {', '.join(settings.classes[:4])}, ...",
         "preprocess": f"{p.frames} frames, {p.sampling}, stride {p.stride}, short side {p.short_side}, crop {p.crop}",
+        "assumed": [asdict(assumption) for assumption in settings.assumptions],
     }
 
 

@@ -25,6 +25,7 @@ from lcve_deploy.artifact import (
     write_signature,
 )
 from lcve_deploy.artifact.manifest import MODEL
+from lcve_deploy.assumptions import Assumption, Fact
 from lcve_deploy.cipher import binding_of
 from lcve_deploy.client import Client
 from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
@@ -95,16 +96,21 @@ class ExportResult:
     Args:
         folder: the artifact.
         manifest: of its server side.
-        notes: assumptions that the owner should see.
+        assumptions: what was taken for granted; the owner should see them.
         selection: engines that were tried; None where none was asked for.
         engine_parity: of the engine that is kept; None where there is none, or it cannot run here.
     """
 
     folder: Path
     manifest: Manifest
-    notes: tuple[str, ...]
+    assumptions: tuple[Assumption, ...]
     selection: Selection | None = None
     engine_parity: ParityReport | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The assumptions as text, one each."""
+        return tuple(map(str, self.assumptions))
 
     @property
     def parity(self) -> ParityReport:
@@ -165,7 +171,7 @@ def export(
     return ExportResult(
         folder=Path(output),
         manifest=manifest,
-        notes=(*loaded.notes, *_sampling_note(loaded, options)),
+        assumptions=client.settings.assumptions,
         selection=selection,
         engine_parity=engine_parity,
     )
@@ -211,6 +217,7 @@ def _client(loaded: Checkpoint, key: SecurityKey, options: ExportOptions) -> Cli
         labels="shown" if options.show_labels else "hidden",
         preprocess=_preprocess(loaded, options),
         manifest_sha256="0" * 64,
+        assumptions=(*loaded.assumptions, *_sampling_assumed(loaded, options), *_names_assumed(loaded, options)),
     )
     label_order = None if options.show_labels else derive_label_order(key, salt=salt, classes=config.classes)
     return Client(settings=settings, orders=orders, label_order=label_order)
@@ -239,16 +246,22 @@ def _preprocess(loaded: Checkpoint, options: ExportOptions) -> Preprocess:
     )
 
 
-def _sampling_note(loaded: Checkpoint, options: ExportOptions) -> tuple[str, ...]:
+def _sampling_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
     """How frames are chosen, where nothing says it."""
     said = loaded.preprocessing
-    sampling = options.sampling or said.sampling
-    if sampling is Sampling.UNIFORM or (sampling and (options.stride or said.stride)):
+    sampling, stride = options.sampling or said.sampling, options.stride or said.stride
+    if sampling is Sampling.UNIFORM or (sampling and stride):
         return ()
-    return (
-        f"assumed, as nothing says it: Kinetics sampling, stride {options.stride or said.stride or _STRIDE}"
-        " (--sampling, --stride)",
-    )
+    value = f"kinetics, stride {stride or _STRIDE}"
+    return (Assumption(fact=Fact.SAMPLING, value=value, option="--sampling and --stride"),)
+
+
+def _names_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
+    """Names of the classes, where nothing says them."""
+    if options.class_names or loaded.classes:
+        return ()
+    last = loaded.model.config.classes - 1
+    return (Assumption(fact=Fact.CLASS_NAMES, value=f"numbers, class 0 to class {last}", option="--labels"),)
 
 
 def _write_model(

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from lcve_deploy.assumptions import Assumption
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.exporters.checkpoints.assemble import assemble, require_finite
 from lcve_deploy.exporters.checkpoints.layouts import HF_VIDEOMAE, HF_VIVIT, Rule
-from lcve_deploy.exporters.checkpoints.options import CheckpointOptions
+from lcve_deploy.exporters.checkpoints.options import IMAGENET_ASSUMED, CheckpointOptions
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights, read_json_file
 from lcve_deploy.exporters.checkpoints.refusals import refuse_model_type
 from lcve_deploy.geometry import ClipGeometry
@@ -113,11 +114,11 @@ _ACTIVATIONS: Final = {
 _PROCESSOR_FILES: Final = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
 
 
-def load_folder(folder: Path, options: CheckpointOptions) -> tuple[VideoTransformer, tuple[str, ...]]:
+def load_folder(folder: Path, options: CheckpointOptions) -> tuple[VideoTransformer, tuple[Assumption, ...]]:
     """Read a Hugging Face folder.
 
     Returns:
-        The model, and notes on what was assumed.
+        The model, and what was assumed.
 
     Raises:
         CheckpointError: damaged, unsafe, incomplete, or silent on what must be known.
@@ -137,8 +138,8 @@ def load_folder(folder: Path, options: CheckpointOptions) -> tuple[VideoTransfor
     if "positional_encoding" not in weights and not config.prefix_tokens:
         weights["positional_encoding"] = sinusoid_table(config.geometry.cubes, config.width)
     unsaid = options.normalisation is None and not _processor(folder)
-    notes = ("assumed, as nothing says it: ImageNet mean and std (--mean, --std)",) if unsaid else ()
-    return VideoTransformer(config=config, weights=weights, normalisation=normalisation), notes
+    assumptions = (IMAGENET_ASSUMED,) if unsaid else ()
+    return VideoTransformer(config=config, weights=weights, normalisation=normalisation), assumptions
 
 
 def _require_configuration(folder: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from lcve_deploy.assumptions import Assumption
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.exporters.checkpoints.huggingface import class_names, load_folder, short_side
 from lcve_deploy.exporters.checkpoints.official import load_official
@@ -27,14 +28,19 @@ class Checkpoint:
         model: the plain model.
         classes: names, in the order of the logits; None where the checkpoint has none.
         preprocessing: what it says about making clips.
-        notes: assumptions that the owner should see.
+        assumptions: what neither it nor the owner said.
     """
 
     path: Path
     model: VideoTransformer
     classes: tuple[str, ...] | None
     preprocessing: SaidPreprocessing = field(default_factory=SaidPreprocessing)
-    notes: tuple[str, ...] = ()
+    assumptions: tuple[Assumption, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The assumptions as text, one each."""
+        return tuple(map(str, self.assumptions))
 
 
 def load_checkpoint(path: Path, options: CheckpointOptions | None = None) -> Checkpoint:
@@ -54,9 +60,11 @@ def load_checkpoint(path: Path, options: CheckpointOptions | None = None) -> Che
 
 def _load(path: Path, options: CheckpointOptions) -> Checkpoint:
     if path.is_dir():
-        model, notes = load_folder(path, options)
+        model, assumptions = load_folder(path, options)
         said = SaidPreprocessing(short_side=short_side(path))
-        return Checkpoint(path=path, model=model, classes=class_names(path), preprocessing=said, notes=notes)
+        return Checkpoint(
+            path=path, model=model, classes=class_names(path), preprocessing=said, assumptions=assumptions
+        )
     if not path.exists():
         raise CheckpointError(f"there is no checkpoint at {path}")
     require_file(path, "a checkpoint", CheckpointError)
@@ -64,6 +72,5 @@ def _load(path: Path, options: CheckpointOptions) -> Checkpoint:
         raise CheckpointError(
             f"{path} has weights and no configuration", hint=f"pass the Hugging Face folder: --ckpt {path.parent}"
         )
-    model, said, assumed = load_official(path, options)
-    notes = (f"assumed, as nothing says it: {', '.join(assumed)}",) if assumed else ()
-    return Checkpoint(path=path, model=model, classes=None, preprocessing=said, notes=notes)
+    model, said, assumptions = load_official(path, options)
+    return Checkpoint(path=path, model=model, classes=None, preprocessing=said, assumptions=assumptions)

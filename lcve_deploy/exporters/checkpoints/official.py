@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from lcve_deploy.assumptions import Assumption, Fact
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.exporters.checkpoints.assemble import (
     Arrays,
@@ -21,7 +22,7 @@ from lcve_deploy.exporters.checkpoints.assemble import (
     require_finite,
 )
 from lcve_deploy.exporters.checkpoints.layouts import OFFICIAL
-from lcve_deploy.exporters.checkpoints.options import CheckpointOptions, SaidPreprocessing
+from lcve_deploy.exporters.checkpoints.options import IMAGENET_ASSUMED, CheckpointOptions, SaidPreprocessing
 from lcve_deploy.exporters.checkpoints.reading import read_pickled, to_arrays
 from lcve_deploy.exporters.checkpoints.refusals import refuse_weights
 from lcve_deploy.geometry import ClipGeometry
@@ -49,7 +50,7 @@ _SIZE: Final = 224
 
 def load_official(
     path: Path, options: CheckpointOptions
-) -> tuple[VideoTransformer, SaidPreprocessing, tuple[str, ...]]:
+) -> tuple[VideoTransformer, SaidPreprocessing, tuple[Assumption, ...]]:
     """Read an official checkpoint.
 
     Returns:
@@ -199,15 +200,18 @@ def _said_preprocessing(arguments: Mapping[str, Any]) -> SaidPreprocessing:
 
 def _assumed(
     source: Arrays, arguments: Mapping[str, Any], options: CheckpointOptions, config: TransformerConfig
-) -> tuple[str, ...]:
+) -> tuple[Assumption, ...]:
     """What neither the file nor the owner said."""
+    heads = Assumption(fact=Fact.HEADS, value=str(config.heads), option="--num-heads")
+    frames = Assumption(fact=Fact.FRAMES, value=str(config.geometry.frames), option="--frames")
+    size = Assumption(fact=Fact.SIZE, value=f"{config.geometry.height} pixels", option="--size")
     said = {
-        f"{config.heads} heads (--num-heads)": options.heads or "blocks.0.attn.scale" in source,
-        f"{config.geometry.frames} frames (--frames)": options.frames or _said_frames(arguments),
-        f"{config.geometry.height} pixels (--size)": options.size or _whole(arguments.get("input_size")),
-        "ImageNet mean and std (--mean, --std)": options.normalisation,
+        heads: options.heads or "blocks.0.attn.scale" in source,
+        frames: options.frames or _said_frames(arguments),
+        size: options.size or _whole(arguments.get("input_size")),
+        IMAGENET_ASSUMED: options.normalisation,
     }
-    return tuple(text for text, value in said.items() if not value)
+    return tuple(assumption for assumption, value in said.items() if not value)
 
 
 def _whole(value: Any) -> int | None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
+from lcve_deploy.assumptions import Assumption, Fact
 from lcve_deploy.preprocess import Sampling
 from lcve_deploy.transformer import Normalisation
 
-__all__ = ["CheckpointOptions", "SaidPreprocessing"]
+__all__ = ["IMAGENET_ASSUMED", "CheckpointOptions", "SaidPreprocessing"]
+
+IMAGENET_ASSUMED: Final = Assumption(fact=Fact.NORMALISATION, value="ImageNet mean and std", option="--mean and --std")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,41 @@
+"""What a checkpoint does not say and an export took for granted, as written in ``client.json``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["Assumption", "Fact"]
+
+
+class Fact(StrEnum):
+    """What was assumed."""
+
+    FAMILY = "family"
+    WEIGHTS = "weights"
+    POSITIONS = "positions"
+    READOUT = "readout"
+    HEADS = "heads"
+    FRAMES = "frames"
+    SIZE = "size"
+    NORMALISATION = "normalisation"
+    SAMPLING = "sampling"
+    CLASS_NAMES = "class names"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assumption:
+    """One fact that nothing said, and what it was taken to be.
+
+    Args:
+        fact: what was assumed.
+        value: what it was taken to be, and why, for people to read.
+        option: of ``lcve export``, which says it instead.
+    """
+
+    fact: Fact
+    value: str
+    option: str
+
+    def __str__(self) -> str:
+        return f"{self.fact}: {self.value} ({self.option})"
