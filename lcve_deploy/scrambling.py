@@ -90,7 +90,7 @@ def _scramble_positions(table: FloatArray, cube_order: Order, prefix: int) -> Fl
 
 
 def _readout_index(config: TransformerConfig, cube_order: Order) -> int | None:
-    if config.readout is Readout.MEAN:
+    if config.readout in (Readout.MEAN, Readout.CUBES_MEAN):
         return None
     if config.readout is Readout.CLASS_TOKEN:
         return 0

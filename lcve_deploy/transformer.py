@@ -64,6 +64,8 @@ class Readout(StrEnum):
     MEAN = "mean"
     CLASS_TOKEN = "class_token"
     FIRST_CUBE = "first_cube"
+    CUBES_MEAN = "cubes_mean"
+    """The mean of the cubes, without the class token that is there too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +141,7 @@ class TransformerConfig:
     @property
     def prefix_tokens(self) -> int:
         """Tokens before the cubes: 1 with a class token, else 0."""
-        return int(self.readout is Readout.CLASS_TOKEN)
+        return int(self.readout in (Readout.CLASS_TOKEN, Readout.CUBES_MEAN))
 
     @property
     def tokens(self) -> int:

@@ -17,6 +17,7 @@ import pytest
 
 from lcve_deploy import CheckpointOptions, ClipGeometry, Normalisation, SecurityKey
 from lcve_deploy.cli import lcve
+from lcve_deploy.exporters.checkpoints.options import ReadoutChoice
 from lcve_deploy.gpu import find_gpu
 from lcve_deploy.transformer import IMAGENET
 
@@ -42,8 +43,9 @@ class Oracle:
 
 
 def _official(name: str, logits: list[float]) -> Oracle:
-    flags = ("--num-heads", "3", "--frames", "8", "--size", "32")
-    options = CheckpointOptions(heads=3, frames=8, size=32)
+    first = name == "v1_first_token"  # which detectors look like, so that it must be said
+    flags = ("--num-heads", "3", "--frames", "8", "--size", "32", *(("--readout", "first-token") if first else ()))
+    options = CheckpointOptions(heads=3, frames=8, size=32, readout=ReadoutChoice.FIRST_TOKEN if first else None)
     return Oracle(name, ORACLE / f"{name}.pth", np.array(logits), flags, options)
 
 

@@ -14,6 +14,7 @@ import torch
 
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.exporters.checkpoints import CheckpointOptions, load_checkpoint
+from lcve_deploy.exporters.checkpoints.families import Family
 from lcve_deploy.exporters.model import BuiltinReference
 from lcve_deploy.exporters.original import ReferenceWarning, reference_for
 from lcve_deploy.preprocess import Sampling
@@ -146,8 +147,8 @@ def test_cosine_attention_says_its_heads() -> None:
 
 
 def test_first_token_files_are_told_apart_by_their_norm() -> None:
-    config = load_checkpoint(ORACLES["v1_first_token"].path, OPTIONS).model.config
-    assert config.readout is Readout.FIRST_CUBE
+    oracle = ORACLES["v1_first_token"]
+    assert load_checkpoint(oracle.path, oracle.options).model.config.readout is Readout.FIRST_CUBE
 
 
 def test_the_sinusoid_table_is_one_dimensional_over_the_flattened_index() -> None:
@@ -232,11 +233,13 @@ def test_models_of_other_than_three_channels_are_refused(tmp_path: Path) -> None
 
 
 def test_only_what_nothing_says_is_called_assumed(tmp_path: Path) -> None:
-    (note,) = load_checkpoint(ORACLES["v2_cos"].path, CheckpointOptions(frames=8, size=32)).notes
-    assert "heads" not in note
-    content = {"model": official(), "args": argparse.Namespace(num_frames=8, input_size=32)}
-    (note,) = load_checkpoint(saved(tmp_path, content), CheckpointOptions(heads=3)).notes
+    known = {"family": Family.VIDEOMAE_V2, "frames": 8, "size": 32}
+    (note,) = load_checkpoint(ORACLES["v2_cos"].path, CheckpointOptions(**known)).notes
     assert note == "normalisation: ImageNet mean and std (--mean and --std)"
+    content = {"model": official(), "args": argparse.Namespace(num_frames=8, input_size=32)}
+    assert load_checkpoint(saved(tmp_path, content), CheckpointOptions(heads=3, family=Family.VIDEOMAE)).notes == (
+        note,
+    )
     assert load_checkpoint(ORACLES["hf_videomae"].path).notes == (note,)
     assert load_checkpoint(ORACLES["hf_videomae"].path, CheckpointOptions(normalisation=IMAGENET)).notes == ()
 

@@ -92,7 +92,7 @@ def _export(checkpoint: Path, output: Path, key: Any, given: dict[str, Any]) -> 
             f"expected {OPSETS.start} to {OPSETS.stop - 1}, received {opset}", param_hint="--opset"
         )
     options = ExportOptions(
-        checkpoint=to_checkpoint_options(*(given[n] for n in ("num_heads", "frames", "size", "mean", "std"))),
+        checkpoint=to_checkpoint_options(given),
         class_names=_read_labels(given["labels"]) if given["labels"] else None,
         show_labels=given["show_labels"],
         layout=Layout(given["layout"]),

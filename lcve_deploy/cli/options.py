@@ -59,6 +59,9 @@ _SALT_BYTES: Final = 16
 
 _PIN_VARIABLE: Final = "LCVE_SIGNED_BY"
 
+_FAMILIES: Final = ("videomae", "videomae-v2", "mvd", "umt", "internvideo")
+_READOUTS: Final = ("mean", "first-token")
+
 AnyPath = click.Path(path_type=Path)
 
 AUTO: Final = "auto"
@@ -349,6 +352,9 @@ def checkpoint_options(command: _Command) -> _Command:
     """What a checkpoint may not say itself."""
     options = (
         click.option("--num-heads", type=click.IntRange(min=1), help="Attention heads, where nothing says them."),
+        click.option("--family", type=click.Choice(_FAMILIES), help="Codebase of an official file."),
+        click.option("--readout", type=click.Choice(_READOUTS), help="What the classifier of an official file reads."),
+        click.option("--weights", help="Of an official file with several sets, such as model_ema."),
         click.option("--frames", type=click.IntRange(min=1), help="Frames of a clip.  [official files: 16]"),
         click.option("--size", type=click.IntRange(min=1), help="Height and width, pixels.  [official files: 224]"),
         click.option("--mean", type=_Channels(), help="Mean of each channel, for values 0..1.  [VideoMAE: ImageNet]"),
@@ -359,18 +365,22 @@ def checkpoint_options(command: _Command) -> _Command:
     return command
 
 
-def to_checkpoint_options(
-    num_heads: int | None,
-    frames: int | None,
-    size: int | None,
-    mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None,
-) -> CheckpointOptions:
+def to_checkpoint_options(given: dict[str, Any]) -> CheckpointOptions:
     """The options as the loader takes them."""
     from lcve_deploy.exporters.checkpoints import CheckpointOptions
+    from lcve_deploy.exporters.checkpoints.families import Family
+    from lcve_deploy.exporters.checkpoints.options import ReadoutChoice
     from lcve_deploy.transformer import Normalisation
 
+    mean, std = given["mean"], given["std"]
     if (mean is None) != (std is None):
         raise click.UsageError("--mean and --std are given together, or not at all")
-    normalisation = Normalisation(mean=mean, std=std) if mean is not None and std is not None else None
-    return CheckpointOptions(heads=num_heads, frames=frames, size=size, normalisation=normalisation)
+    return CheckpointOptions(
+        heads=given["num_heads"],
+        frames=given["frames"],
+        size=given["size"],
+        normalisation=Normalisation(mean=mean, std=std) if mean is not None else None,
+        family=Family(given["family"]) if given["family"] else None,
+        readout=ReadoutChoice(given["readout"]) if given["readout"] else None,
+        weights=given["weights"],
+    )

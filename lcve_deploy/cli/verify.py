@@ -120,7 +120,7 @@ def _verify_pair(artifact: Path, as_json: bool, given: dict[str, Any]) -> bool:
         artifact,
         key=SecurityKey.read(given["key_file"]),
         checkpoint=given["checkpoint"],
-        options=to_checkpoint_options(*(given[n] for n in ("num_heads", "frames", "size", "mean", "std"))),
+        options=to_checkpoint_options(given),
         clips=given["verify_clips"],
         tolerance=given["tolerance"],
         engine=given["engine"],

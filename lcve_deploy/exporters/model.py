@@ -74,7 +74,8 @@ class BuiltinReference:
         for i in range(self._config.depth):
             x = x + self._branch(i, 1, self._attention(i, self._norm(x, f"blocks.{i}.norm1", self._config.block_eps)))
             x = x + self._branch(i, 2, self._mlp(i, self._norm(x, f"blocks.{i}.norm2", self._config.block_eps)))
-        pooled = x.mean(1) if self._config.readout is Readout.MEAN else x[:, 0]
+        means = self._config.readout in (Readout.MEAN, Readout.CUBES_MEAN)
+        pooled = x[:, self._config.prefix_tokens :].mean(1) if means else x[:, 0]
         return self._linear(self._norm(pooled, "norm", self._config.final_eps), "head")
 
     def _embed(self, clip: Tensor) -> Tensor:

@@ -214,11 +214,18 @@ class _Builder:
 
     def _classify(self, x: ir.Value) -> ir.Value:
         if self._model.readout_index is None:
-            pooled = self._op("ReduceMean", x, self._ints((1,)), keepdims=0)
+            pooled = self._op("ReduceMean", self._cubes_of(x), self._ints((1,)), keepdims=0)
         else:
             index = self._constant("readout.index", np.array(self._model.readout_index, np.int64))
             pooled = self._op("Gather", x, index, axis=1)
         return self._linear(self._norm(pooled, "norm", self._config.final_eps), "head")
+
+    def _cubes_of(self, x: ir.Value) -> ir.Value:
+        """The tokens of the cubes, without prefix tokens."""
+        prefix = self._config.prefix_tokens
+        if not prefix:
+            return x
+        return self._op("Slice", x, self._ints((prefix,)), self._ints((self._config.tokens,)), self._ints((1,)))
 
     # What follows knows ONNX and nothing of the model.
 

@@ -252,7 +252,7 @@ def _sampling_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assum
     sampling, stride = options.sampling or said.sampling, options.stride or said.stride
     if sampling is Sampling.UNIFORM or (sampling and stride):
         return ()
-    value = f"kinetics, stride {stride or _STRIDE}"
+    value = f"{sampling or Sampling.KINETICS}, stride {stride or _STRIDE}{f'; {said.doubt}' if said.doubt else ''}"
     return (Assumption(fact=Fact.SAMPLING, value=value, option="--sampling and --stride"),)
 
 

@@ -39,6 +39,7 @@ OFFICIAL: Final = _rules(
     ("cube_embedding.weight", "patch_embed.proj.weight"),
     ("cube_embedding.bias", "patch_embed.proj.bias"),
     ("positional_encoding", "pos_embed"),
+    ("prefix_tokens", "cls_token"),
     ("blocks.{i}.norm1.weight", "blocks.{i}.norm1.weight"),
     ("blocks.{i}.norm1.bias", "blocks.{i}.norm1.bias"),
     ("blocks.{i}.attention.qkv.weight", "blocks.{i}.attn.qkv.weight"),

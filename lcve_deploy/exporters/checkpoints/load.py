@@ -60,6 +60,7 @@ def load_checkpoint(path: Path, options: CheckpointOptions | None = None) -> Che
 
 def _load(path: Path, options: CheckpointOptions) -> Checkpoint:
     if path.is_dir():
+        _require_no_official_options(path, options)
         model, assumptions = load_folder(path, options)
         said = SaidPreprocessing(short_side=short_side(path))
         return Checkpoint(
@@ -74,3 +75,14 @@ def _load(path: Path, options: CheckpointOptions) -> Checkpoint:
         )
     model, said, assumptions = load_official(path, options)
     return Checkpoint(path=path, model=model, classes=None, preprocessing=said, assumptions=assumptions)
+
+
+def _require_no_official_options(path: Path, options: CheckpointOptions) -> None:
+    """A folder says its family, readout and weights itself."""
+    given = {"--family": options.family, "--readout": options.readout, "--weights": options.weights}
+    names = [name for name, value in given.items() if value is not None]
+    if names:
+        raise CheckpointError(
+            f"{', '.join(names)}: for official files, and {path} is a folder, which says it itself",
+            hint="leave these options out for a Hugging Face folder",
+        )

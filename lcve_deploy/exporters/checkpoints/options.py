@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from lcve_deploy.assumptions import Assumption, Fact
+from lcve_deploy.exporters.checkpoints.families import Family
 from lcve_deploy.preprocess import Sampling
 from lcve_deploy.transformer import Normalisation
 
-__all__ = ["IMAGENET_ASSUMED", "CheckpointOptions", "SaidPreprocessing"]
+__all__ = ["IMAGENET_ASSUMED", "CheckpointOptions", "ReadoutChoice", "SaidPreprocessing"]
 
 IMAGENET_ASSUMED: Final = Assumption(fact=Fact.NORMALISATION, value="ImageNet mean and std", option="--mean and --std")
+
+
+class ReadoutChoice(StrEnum):
+    """What a classifier reads of the last block's tokens, as its owner says it."""
+
+    MEAN = "mean"
+    FIRST_TOKEN = "first-token"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +32,18 @@ class CheckpointOptions:
         frames: frames of a clip.
         size: height and width of a clip, pixels.
         normalisation: overrides what the checkpoint's family or processor says.
+        family: codebase of an official file.
+        readout: what the classifier of an official file reads.
+        weights: name of the wrapper of an official file to take the weights from.
     """
 
     heads: int | None = None
     frames: int | None = None
     size: int | None = None
     normalisation: Normalisation | None = None
+    family: Family | None = None
+    readout: ReadoutChoice | None = None
+    weights: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +54,10 @@ class SaidPreprocessing:
         sampling: how frames are chosen.
         stride: between frames, for Kinetics sampling.
         short_side: of a frame before the crop, pixels.
+        doubt: why what it has about sampling does not say it.
     """
 
     sampling: Sampling | None = None
     stride: int | None = None
     short_side: int | None = None
+    doubt: str = ""

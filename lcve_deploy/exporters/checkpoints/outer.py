@@ -14,12 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.errors import CheckpointError
+from lcve_deploy.exporters.checkpoints.arguments import said_families, training_arguments
 from lcve_deploy.exporters.checkpoints.assemble import require_finite
+from lcve_deploy.exporters.checkpoints.families import FAMILIES
 from lcve_deploy.exporters.checkpoints.layouts import HF_VIDEOMAE, HF_VIVIT, OFFICIAL
-from lcve_deploy.exporters.checkpoints.official import named_tensors
+from lcve_deploy.exporters.checkpoints.positions import MakeTable, videomae_table
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights, read_pickled, to_arrays
+from lcve_deploy.exporters.checkpoints.wrappers import find_weights
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.transformer import sinusoid_table
 
 __all__ = ["load_outer_weights"]
 
@@ -33,7 +35,7 @@ def load_outer_weights(path: Path, geometry: ClipGeometry) -> dict[str, Floats]:
 
     Args:
         path: official ``.pth`` file or Hugging Face folder.
-        geometry: clip and cube; a checkpoint without positions gets VideoMAE's sinusoid table for it.
+        geometry: clip and cube; a checkpoint without positions gets the table of its family.
 
     Returns:
         ``cube_embedding.weight`` ``[L, D]``, ``positional_encoding`` ``[tokens, D]``, and where they are there
@@ -42,7 +44,7 @@ def load_outer_weights(path: Path, geometry: ClipGeometry) -> dict[str, Floats]:
     Raises:
         CheckpointError: damaged, unsafe, not finite, or without a cube embedding of this geometry's cubes.
     """
-    source = read_folder_weights(path) if path.is_dir() else named_tensors(read_pickled(path), path)
+    source, table = _read(path)
     names = {target: name for target in _OUTER if (name := _source(target, source))}
     picked = {target: source[name] for target, name in names.items()}
     found = picked if path.is_dir() else to_arrays(picked, stored=path.stat().st_size)
@@ -52,12 +54,23 @@ def load_outer_weights(path: Path, geometry: ClipGeometry) -> dict[str, Floats]:
     columns = _columns(found["cube_embedding.weight"], geometry)
     width = columns.shape[1]
     outer = {"cube_embedding.weight": columns}
-    outer["positional_encoding"] = _rows(found.get("positional_encoding", sinusoid_table(geometry.cubes, width)), width)
+    outer["positional_encoding"] = _rows(
+        found["positional_encoding"] if "positional_encoding" in found else table(geometry, width), width
+    )
     if {"head.weight", "head.bias"} <= set(found):
         head = _rows(found["head.weight"], width)
         if found["head.bias"].shape == (len(head),):
             outer |= {"head.weight": head.T, "head.bias": found["head.bias"]}
     return outer
+
+
+def _read(path: Path) -> tuple[Mapping[str, Any], MakeTable]:
+    """The weights, and what makes the positions that they may lack."""
+    if path.is_dir():
+        return read_folder_weights(path), videomae_table
+    content = read_pickled(path)
+    said = said_families(training_arguments(content))
+    return find_weights(content, path).tensors, FAMILIES[said[0]].table if len(said) == 1 else videomae_table
 
 
 def _rows(matrix: Floats, width: int) -> Floats:

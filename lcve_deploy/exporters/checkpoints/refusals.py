@@ -12,7 +12,7 @@ from typing import Final
 
 from lcve_deploy.errors import UnsupportedModelError
 
-__all__ = ["refuse_model_type", "refuse_weights"]
+__all__ = ["refuse_detector", "refuse_model_type", "refuse_weights"]
 
 _DIVIDED: Final = (
     "TimeSformer's divided attention mixes tokens of one frame and of one place apart, so shuffling all cubes of a "
@@ -32,6 +32,10 @@ _CONVOLUTIONS: Final = (
 _RELATIVE: Final = (
     "relative position biases or convolutional positions depend on which cubes are neighbours, so cubes cannot be "
     "shuffled"
+)
+_REGIONS: Final = (
+    "it classifies regions of a frame, cut out of the tokens by boxes of a person detector, so tokens must stay where "
+    "they are, and there is no one answer for a clip"
 )
 _IMAGE: Final = "this is an image model; only video classifiers are exported"
 
@@ -55,12 +59,21 @@ _BY_MODEL_TYPE: Final = {
 }
 
 _BY_WEIGHT: Final = (
+    (r"roi_heads?\.|\bcls_score\.|bbox_head\.|roi_action", _REGIONS),
     (r"temporal_attn|temporal_attention|time_embed|temporal_fc", _DIVIDED),
     (r"relative_position_bias|relative_position_index|rel_pos_bias", _WINDOWS),
     (r"pool_[qkv]\.|rel_pos_[hwt]|patch_embed_xp|attn\.pool", _CONVOLUTIONS),
     (r"rotary|\brope|freqs_c(os|is)|inv_freq", _ROTARY),
     (r"^(stem|s\d|layer\d|conv\d?|features)\.|\.conv\d?\.weight|\.dpe\.|pos_embed\.weight", _CONVOLUTIONS),
 )
+
+
+def refuse_detector(seen: str) -> UnsupportedModelError:
+    """The error for a detector, of which a part looks like a classifier."""
+    return UnsupportedModelError(
+        f"the checkpoint is a detector for AVA ({seen}): {_REGIONS}",
+        hint="export a classifier; see docs/checkpoints.md",
+    )
 
 
 def refuse_model_type(model_type: str, supported: Iterable[str]) -> UnsupportedModelError:

@@ -1,0 +1,122 @@
+"""What the pickled arguments of a training script say. An argument that is not understood says nothing."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from lcve_deploy.exporters.checkpoints.families import DETECTOR_ARGUMENTS, FAMILIES, Family
+from lcve_deploy.exporters.checkpoints.options import SaidPreprocessing
+from lcve_deploy.inputs import LARGEST_WHOLE
+from lcve_deploy.preprocess import LONGEST_SHORT_SIDE, Sampling
+
+__all__ = [
+    "Arguments",
+    "NamedModel",
+    "is_detector",
+    "named_model",
+    "said_families",
+    "said_frames",
+    "said_preprocessing",
+    "said_size",
+    "training_arguments",
+]
+
+Arguments = Mapping[str, Any]
+
+_AVA: Final = re.compile(r"(?:^|[^a-z])ava(?:[^a-z]|$)")
+_NAME: Final = re.compile(r"vit_(small|base|large|huge|giant)_patch(\d{1,3})_(\d{1,4})")
+
+
+class NamedModel(NamedTuple):
+    """A model that the codebases register by name.
+
+    Args:
+        width: D.
+        depth: blocks.
+        heads: attention heads.
+        patch: of a cube, pixels.
+        size: of a clip, pixels.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    patch: int
+    size: int
+
+
+_MODELS: Final = {
+    "small": (384, 12, 6),
+    "base": (768, 12, 12),
+    "large": (1024, 24, 16),
+    "huge": (1280, 32, 16),
+    "giant": (1408, 40, 16),
+}
+
+
+def training_arguments(content: Any) -> Arguments:
+    """The arguments beside the weights; none where there are none."""
+    arguments = dict.get(content, "args")
+    if isinstance(arguments, argparse.Namespace):
+        return vars(arguments)
+    return dict(dict.items(arguments)) if isinstance(arguments, dict) else {}
+
+
+def said_families(arguments: Arguments) -> list[Family]:
+    """Codebases whose training scripts have these arguments and the others' do not."""
+    return [family for family, known in FAMILIES.items() if known.marks & set(arguments)]
+
+
+def is_detector(arguments: Arguments) -> bool:
+    """Whether these are the arguments of a script that trains detectors for AVA."""
+    return bool(DETECTOR_ARGUMENTS & set(arguments) or _AVA.search(str(arguments.get("data_set")).lower()))
+
+
+def named_model(arguments: Arguments) -> NamedModel | None:
+    """The model of the argument ``model``; None where it is not one that the codebases register."""
+    match = _NAME.fullmatch(str(arguments.get("model")))
+    return NamedModel(*_MODELS[match[1]], int(match[2]), int(match[3])) if match else None
+
+
+def said_frames(arguments: Arguments) -> int | None:
+    """Frames of the model: those of a segment, times the segments."""
+    frames = _whole(arguments, "num_frames")
+    return frames * (_whole(arguments, "num_segments") or 1) if frames else None
+
+
+def said_size(arguments: Arguments) -> int | None:
+    """Height and width of the clips."""
+    return _whole(arguments, "input_size")
+
+
+def said_preprocessing(arguments: Arguments, family: Family) -> SaidPreprocessing:
+    """How the codebase makes clips when it validates a model of these arguments."""
+    sampling, doubt = _said_sampling(arguments, family)
+    side = _whole(arguments, "short_side_size")
+    return SaidPreprocessing(
+        sampling=sampling,
+        stride=_whole(arguments, "sampling_rate"),
+        short_side=side if side and side <= LONGEST_SHORT_SIDE else None,
+        doubt=doubt,
+    )
+
+
+def _said_sampling(arguments: Arguments, family: Family) -> tuple[Sampling | None, str]:
+    """How frames are chosen, or why the arguments do not say it."""
+    known, data_set, sparse = FAMILIES[family], arguments.get("data_set"), arguments.get("sparse_sample", False)
+    sampling = known.sampling.get(data_set) if isinstance(data_set, str) else None
+    if sampling is None:
+        return None, f"the data set {data_set!r:.80} is not one of {known.title}'s" if "data_set" in arguments else ""
+    if sampling is Sampling.UNIFORM or sparse is False:
+        return sampling, ""
+    if sparse is True and data_set in known.sparse:
+        return Sampling.UNIFORM, ""
+    return None, f"{known.title} has no sparse_sample {sparse!r:.80} for the data set {data_set}"
+
+
+def _whole(arguments: Arguments, name: str) -> int | None:
+    value = arguments.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_WHOLE else None

@@ -1,0 +1,123 @@
+"""Position tables that codebases compute and do not save.
+
+Each takes the clip's geometry and the model's width, and gives ``[cubes, width]`` float32 in the order
+of the cubes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.errors import CheckpointError, UnsupportedModelError
+from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.transformer import sinusoid_table
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["MakeTable", "internvideo_table", "mvd_table", "umt_table", "videomae_table"]
+
+Table = npt.NDArray[np.float32]
+MakeTable = Callable[[ClipGeometry, int], Table]
+Grid = tuple[int, int, int]
+
+_MVD_MULTIPLE: Final = 16
+_UMT_GRIDS: Final = {14: (8, 16, 16)}
+_UMT_GRID: Final = (8, 14, 14)
+_INTERNVIDEO_FRAMES: Final = 16
+_INTERNVIDEO_SIZE: Final = 224
+
+
+def videomae_table(geometry: ClipGeometry, width: int) -> Table:
+    """The sinusoid over the flattened index of the cubes.
+
+    Source: VideoMAE and VideoMAEv2, ``get_sinusoid_encoding_table``.
+    """
+    return sinusoid_table(geometry.cubes, width)
+
+
+def mvd_table(geometry: ClipGeometry, width: int) -> Table:
+    """Time in a quarter of the columns, then column and row of the cube, each as sines and then cosines.
+
+    Source: MVD, ``get_3d_sincos_pos_embed``.
+
+    Raises:
+        CheckpointError: a width that does not divide into these parts.
+    """
+    if width % _MVD_MULTIPLE:
+        raise CheckpointError(
+            f"MVD's positions need a width that is a multiple of {_MVD_MULTIPLE}, received {width}",
+            hint="if the checkpoint is of another codebase, say which: --family NAME",
+        )
+    times, rows, columns = np.indices(geometry.grid).reshape(3, -1)
+    time, space = width // 4, width // 4 * 3 // 2
+    parts = [_sines_and_cosines(times, time), _sines_and_cosines(columns, space), _sines_and_cosines(rows, space)]
+    return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def umt_table(geometry: ClipGeometry, width: int) -> Table:
+    """VideoMAE's sinusoid for 8 frames of 14x14 cubes, interpolated to the clip's grid.
+
+    UMT saves the table as a weight, but for clips of as many cubes as the original grid has.
+
+    Source: UMT (unmasked_teacher), ``get_sinusoid_encoding_table``.
+
+    Raises:
+        UnsupportedModelError: a grid whose table UMT would have saved.
+    """
+    base = _UMT_GRIDS.get(geometry.cube[1], _UMT_GRID)
+    if geometry.cubes != np.prod(base):
+        raise UnsupportedModelError(
+            f"UMT saves its positions for a clip of {geometry.cubes} cubes, and the checkpoint has no pos_embed",
+            hint="pass the clip that the model was trained on: --frames, --size; or say the codebase: --family NAME",
+        )
+    return _interpolated(base, geometry.grid, width)
+
+
+def internvideo_table(geometry: ClipGeometry, width: int) -> Table:
+    """VideoMAE's sinusoid for 16 frames of 224 pixels, interpolated to the clip's grid.
+
+    Source: InternVideo1, ``Pretrain/VideoMAE``, ``modeling_finetune.py`` and ``run_class_finetuning.py``.
+    """
+    t, h, w = geometry.cube
+    base = (_INTERNVIDEO_FRAMES // t, _INTERNVIDEO_SIZE // h, _INTERNVIDEO_SIZE // w)
+    if 0 in base:
+        raise UnsupportedModelError(f"InternVideo1's table has no place for cubes of {t}x{h}x{w}")
+    return _interpolated(base, geometry.grid, width)
+
+
+def _sines_and_cosines(places: npt.NDArray[np.intp], width: int) -> npt.NDArray[np.float64]:
+    """Sines of all angles and then their cosines, ``[places, width]``."""
+    angles = places[:, None] / 10000.0 ** (np.arange(width // 2) / (width / 2))
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+
+
+def _interpolated(base: Grid, grid: Grid, width: int) -> Table:
+    """The sinusoid of one grid at the places of another: bicubic in space, then linear in time, in float32."""
+    import torch
+
+    table = torch.from_numpy(sinusoid_table(int(np.prod(base)), width)).reshape(*base, width)
+    if grid[1:] != base[1:]:
+        table = _in_space(table, grid)
+    if grid[0] != base[0]:
+        table = _in_time(table, grid)
+    return table.reshape(-1, width).numpy()
+
+
+def _in_space(table: Tensor, grid: Grid) -> Tensor:
+    from torch.nn.functional import interpolate
+
+    moved = interpolate(table.permute(0, 3, 1, 2), size=grid[1:], mode="bicubic", align_corners=False)
+    return moved.permute(0, 2, 3, 1)
+
+
+def _in_time(table: Tensor, grid: Grid) -> Tensor:
+    from torch.nn.functional import interpolate
+
+    _, rows, columns, width = table.shape
+    moved = interpolate(table.permute(1, 2, 3, 0).reshape(-1, width, len(table)), size=grid[0], mode="linear")
+    return moved.reshape(rows, columns, width, grid[0]).permute(3, 0, 1, 2)

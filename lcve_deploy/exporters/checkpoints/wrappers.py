@@ -1,0 +1,148 @@
+"""The weights within what a training script saved: wrappers, prefixes and averages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from lcve_deploy.assumptions import Assumption, Fact
+from lcve_deploy.errors import CheckpointError
+
+__all__ = ["SavedWeights", "find_weights"]
+
+_WRAPPERS: Final = ("model", "module", "state_dict", "model_state_dict", "model_state", "net", "network", "")
+_AVERAGES: Final = ("model_ema", "ema", "ema_state_dict", "state_dict_ema", "ema_model")
+_PREFIXES: Final = frozenset({"module", "model", "backbone", "encoder", "net", "network"})
+_INFIXES: Final = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_fpw_module", "_checkpoint_wrapped_module"})
+_AVERAGED: Final = re.compile(r"(?:^|[._-])(?:ema|swa|avg|averaged?|ema\d?)(?:$|[._-])")
+_COUNTERS: Final = frozenset({"n_averaged", "num_updates", "initted", "step", "decay"})
+_FLATTENED: Final = re.compile(r"(?:^|\.)_?flat_param")
+_EMBEDDING: Final = "patch_embed.proj.weight"
+_DEEPEST: Final = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedWeights:
+    """Named tensors of one model, and what was assumed to pick them.
+
+    Args:
+        tensors: by their names in the model, without wrappers and prefixes.
+        assumptions: where there were several, or where they are an average.
+    """
+
+    tensors: Mapping[str, Any]
+    assumptions: tuple[Assumption, ...] = ()
+
+
+def find_weights(content: Any, path: Path, chosen: str | None = None) -> SavedWeights:
+    """The weights of a file.
+
+    Args:
+        content: what ``torch.save`` wrote.
+        path: of the file, for errors.
+        chosen: name of the wrapper to take; by default the trained weights before their average.
+
+    Raises:
+        CheckpointError: no named weights, several that could be meant, or a wrapper that is not there.
+    """
+    if not isinstance(content, dict):
+        raise CheckpointError(f"expected named weights in {path}, received {type(content).__name__}")
+    found = dict(_models(content, ""))
+    if chosen is not None:
+        if chosen not in found:
+            raise CheckpointError(f"there are no weights {chosen!r} in {path}", hint=f"it has {_listed(found)}")
+        return SavedWeights(tensors=_bare(found[chosen]))
+    if not found:  # another architecture, which the caller refuses with its reason
+        inner = (dict.get(content, name) for name in (*_WRAPPERS, *_AVERAGES))
+        return SavedWeights(tensors=_bare(next((entry for entry in inner if isinstance(entry, dict)), content)))
+    taken = _preferred(found, path)
+    return SavedWeights(tensors=_bare(found[taken]), assumptions=_assumed(found, taken))
+
+
+def _models(content: dict[Any, Any], place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every model in a file, by the names of the wrappers that it is in."""
+    named = {str(name): value for name, value in dict.items(content)}  # a pickled dict can have other "items"
+    fronts = [name.removesuffix(_EMBEDDING) for name in named if name.endswith(_EMBEDDING)]
+    for front in fronts:
+        others = tuple(other for other in fronts if len(other) > len(front))
+        own = {n.removeprefix(front): v for n, v in named.items() if n.startswith(front) and not n.startswith(others)}
+        whole = len(fronts) == 1
+        yield place if whole else _joined(place, front.rstrip(".")), named if whole else own
+    if place.count(".") < _DEEPEST - 1:
+        for name, value in named.items():
+            if isinstance(value, dict):
+                yield from _models(value, _joined(place, name))
+
+
+def _joined(place: str, name: str) -> str:
+    return f"{place}.{name}" if place and name else place or name
+
+
+def _preferred(found: Mapping[str, Mapping[str, Any]], path: Path) -> str:
+    """The trained weights, and where there are none their average."""
+    trained = [name for name, weights in found.items() if not _is_average(name, weights)]
+    for group, order in ((trained, _WRAPPERS), ([name for name in found if name not in trained], _AVERAGES)):
+        if len(group) == 1:
+            return group[0]
+        if known := [name for name in order if name in group]:
+            return known[0]
+        if group:
+            break
+    raise CheckpointError(f"{path} has several sets of weights: {_listed(found)}", hint="say which: --weights NAME")
+
+
+def _assumed(found: Mapping[str, Mapping[str, Any]], taken: str) -> tuple[Assumption, ...]:
+    """What the owner should know of the choice; nothing where there was none."""
+    others = {name: weights for name, weights in found.items() if name != taken}
+    average = _is_average(taken, found[taken])
+    if not others and not average:
+        return ()
+    value = f"{_shown(taken)}{', a moving average (EMA) of the trained ones' * average}"
+    value += f"; the file also has {_listed(others)}" if others else ""
+    return (Assumption(fact=Fact.WEIGHTS, value=value, option="--weights"),)
+
+
+def _is_average(name: str, weights: Mapping[str, Any]) -> bool:
+    return bool(_AVERAGED.search(name)) or "n_averaged" in weights
+
+
+def _listed(found: Mapping[str, Any]) -> str:
+    return ", ".join(map(_shown, found)) or "none"
+
+
+def _shown(name: str) -> str:
+    return repr(name[:80]) if name else "those at the top of the file"
+
+
+def _bare(weights: dict[Any, Any]) -> dict[str, Any]:
+    """The weights by their names in the model.
+
+    Raises:
+        CheckpointError: two of the same name, or weights that were flattened into one.
+    """
+    tensors: dict[str, Any] = {}
+    for name, tensor in dict.items(weights):  # a pickled dict can have another "items" of its own
+        if _FLATTENED.search(str(name)):
+            raise CheckpointError(
+                f"the weights are in the flattened form of FSDP (seen: {str(name)[:80]}), which has lost their names",
+                hint="save them with FullStateDictConfig, or with torch.distributed.checkpoint, as a full state dict",
+            )
+        parts = [part for part in str(name).split(".") if part not in _INFIXES]
+        while len(parts) > 1 and parts[0] in _PREFIXES:
+            parts = parts[1:]
+        bare = ".".join(parts)
+        if bare in _COUNTERS and _is_number(tensor):
+            continue
+        if bare in tensors:
+            raise CheckpointError(f"the checkpoint has two weights named {bare} once prefixes are taken off")
+        tensors[bare] = tensor
+    return tensors
+
+
+def _is_number(value: Any) -> bool:
+    """Whether this is one number, as a tensor or plain."""
+    count = getattr(value, "numel", None)
+    return count() == 1 if callable(count) else isinstance(value, int | float)
