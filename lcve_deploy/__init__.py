@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lcve_deploy.keyspace import KeySpace, key_spaces
     from lcve_deploy.parity import ParityReport
     from lcve_deploy.precision import Precision
+    from lcve_deploy.predictions import ProblemType
     from lcve_deploy.remote import RemoteModel, RemoteOptions, RemoteSession
     from lcve_deploy.runtime import ProbeReport, Session, open_session, verify_engine, verify_server
     from lcve_deploy.schedule import Orders, derive_label_order, derive_orders
@@ -65,6 +66,7 @@ _ROOMS: Final = {
     "keyspace": ("KeySpace", "key_spaces"),
     "parity": ("ParityReport",),
     "precision": ("Precision",),
+    "predictions": ("ProblemType",),
     "remote": ("RemoteModel", "RemoteOptions", "RemoteSession"),
     "runtime": ("ProbeReport", "Session", "open_session", "verify_engine", "verify_server"),
     "schedule": ("Orders", "derive_label_order", "derive_orders"),

@@ -20,6 +20,7 @@ from lcve_deploy.clips import EncryptedClip, PlainClip, Views
 from lcve_deploy.errors import SessionError
 from lcve_deploy.inputs import map_array
 from lcve_deploy.key import SecurityKey
+from lcve_deploy.predictions import Prediction, predictions, softmax
 from lcve_deploy.preprocess import Preprocess
 from lcve_deploy.schedule import Order, Orders, derive_label_order, derive_orders
 from lcve_deploy.video import VideoClips, read_clips
@@ -28,21 +29,6 @@ __all__ = ["MOST_LOGITS", "Client", "Prediction", "softmax"]
 
 MOST_LOGITS: Final = 2**26
 """Logits of one file: those of 150 thousand views with 400 classes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """One class of a clip.
-
-    Args:
-        index: in the plain order of the logits.
-        name: of the class.
-        probability: mean of the views' softmax, 0..1.
-    """
-
-    index: int
-    name: str
-    probability: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -122,27 +108,15 @@ class Client:
         return plain
 
     def predict(self, logits: npt.NDArray[np.floating], *, top: int = 5) -> list[Prediction]:
-        """The first classes of one video.
+        """What the logits of one video say, as the artifact's problem type has it.
 
         Args:
             logits: of its views, ``[views, classes]``, in the plain order.
-            top: how many.
+            top: how many classes; of a regression, every output is returned.
 
         Raises:
             SessionError: no view, or logits that are not numbers.
         """
         if not len(logits) or not np.isfinite(logits).all():
             raise SessionError("expected finite logits of at least one view, received none or NaN or infinity")
-        probabilities = softmax(logits).mean(axis=0)
-        best = np.argsort(-probabilities, kind="stable")[:top]
-        return [
-            Prediction(index=int(i), name=self.settings.classes[i], probability=float(probabilities[i])) for i in best
-        ]
-
-
-def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """Softmax over the last axis, in float64."""
-    exact = logits.astype(np.float64)
-    powers = np.exp(exact - exact.max(axis=-1, keepdims=True))
-    result: npt.NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
-    return result
+        return predictions(logits, self.settings.classes, self.settings.problem_type, top=top)

@@ -16,6 +16,7 @@ from lcve_deploy.artifact.record import Record, read_json
 from lcve_deploy.assumptions import Assumption, Fact
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import ArtifactError
+from lcve_deploy.predictions import ProblemType
 from lcve_deploy.preprocess import Preprocess, Sampling
 
 __all__ = ["ClientSettings", "read_client", "write_client"]
@@ -30,6 +31,7 @@ class ClientSettings:
     Args:
         binding: what clips are encrypted for.
         classes: names, in the plain order of the logits.
+        problem_type: what the logits are.
         labels: ``hidden`` or ``shown``: whether the server's logits are in another order.
         preprocess: what makes a clip.
         manifest_sha256: digest of the manifest that belongs to these settings.
@@ -38,6 +40,7 @@ class ClientSettings:
 
     binding: Binding
     classes: tuple[str, ...]
+    problem_type: ProblemType
     labels: str
     preprocess: Preprocess
     manifest_sha256: str
@@ -49,6 +52,7 @@ class ClientSettings:
             "format": FORMAT,
             **binding_to_json(self.binding),
             "classes": list(self.classes),
+            "problem_type": self.problem_type.value,
             "labels": self.labels,
             "preprocess": dataclasses.asdict(self.preprocess),
             "manifest_sha256": self.manifest_sha256,
@@ -75,17 +79,19 @@ def read_client(folder: Path) -> ClientSettings:
     classes = record.items("classes")
     if not classes or not all(isinstance(name, str) for name in classes):
         record.note("classes", "a list of names", classes)
+    problem_type = _problem_type(record, len(classes))
     labels = record.text("labels", "hidden|shown")
     digest = record.text("manifest_sha256", "[0-9a-f]{64}")
     assumptions = _assumptions(record)
     if binding and preprocess and (preprocess.frames, *preprocess.crop) != binding.geometry.clip_shape[:3]:
         record.problems.append(f"preprocess: does not make clips of {binding.geometry}")
     record.finish(path)
-    if binding is None or preprocess is None:
+    if binding is None or preprocess is None or problem_type is None:
         raise ArtifactError(f"{path} does not hold")
     return ClientSettings(
         binding=binding,
         classes=tuple(classes),
+        problem_type=problem_type,
         labels=labels,
         preprocess=preprocess,
         manifest_sha256=digest,
@@ -101,6 +107,16 @@ def _assumptions(record: Record) -> tuple[Assumption, ...]:
         if fact is not None:
             read.append(Assumption(fact=fact, value=text, option=option))
     return tuple(read)
+
+
+def _problem_type(record: Record, classes: int) -> ProblemType | None:
+    problem_type = record.made("problem_type", ProblemType)
+    try:
+        if problem_type is not None:
+            problem_type.require_sense(classes)
+    except ValueError as error:
+        record.problems.append(f"problem_type: {error}")
+    return problem_type
 
 
 def _preprocess(record: Record) -> Preprocess | None:

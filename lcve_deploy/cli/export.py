@@ -28,6 +28,7 @@ from lcve_deploy.cli.show import StageProgress, print_json, print_parity, printa
 from lcve_deploy.clips import Layout
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.inputs import parse_json, read_bounded
+from lcve_deploy.predictions import ProblemType
 from lcve_deploy.preprocess import Sampling
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ __all__ = ["command"]
 @click.option("-o", "--output", type=AnyPath, help="Folder to make.  [default: <checkpoint stem>-lcve]")
 @checkpoint_options
 @click.option("--labels", type=AnyPath, help="Class names: one a line, or a JSON list.")
+@click.option("--problem-type", type=click.Choice([x.value for x in ProblemType]), help="What the logits are.")
 @click.option("--show-labels", is_flag=True, help="Let the operator see which logit is which class.")
 @click.option("--layout", type=click.Choice([x.value for x in Layout]), default="cubes", show_default=True)
 @click.option("--opset", type=int, help="Version of the ONNX operators.")
@@ -94,6 +96,7 @@ def _export(checkpoint: Path, output: Path, key: Any, given: dict[str, Any]) -> 
     options = ExportOptions(
         checkpoint=to_checkpoint_options(given),
         class_names=_read_labels(given["labels"]) if given["labels"] else None,
+        problem_type=ProblemType(given["problem_type"]) if given["problem_type"] else None,
         show_labels=given["show_labels"],
         layout=Layout(given["layout"]),
         opset=opset,

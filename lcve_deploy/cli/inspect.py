@@ -119,6 +119,7 @@ def _client(path: Path) -> Lines:
         **_binding(settings.binding),
         "labels": settings.labels,
         "classes": f"{len(settings.classes)}: {', '.join(settings.classes[:4])}, ...",
+        "problem type": settings.problem_type.value,
         "preprocess": f"{p.frames} frames, {p.sampling}, stride {p.stride}, short side {p.short_side}, crop {p.crop}",
         "assumed": [asdict(assumption) for assumption in settings.assumptions],
     }

@@ -108,15 +108,19 @@ def write_logits(path: Path | None, logits: npt.NDArray[np.floating]) -> None:
 def print_predictions(
     client: Client, logits: npt.NDArray[np.floating], *, top: int, views: Views, as_json: bool
 ) -> None:
-    """The first classes of a video, from logits ``[views, classes]`` in the plain order."""
-    from dataclasses import asdict
-
+    """What a video is taken for, from logits ``[views, classes]`` in the plain order."""
     predictions = client.predict(logits, top=top)
     if as_json:
-        print_json({"views": str(views), "predictions": [asdict(p) for p in predictions]})
+        print_json(
+            {
+                "views": str(views),
+                "problem_type": client.settings.problem_type.value,
+                "predictions": [p.to_json() for p in predictions],
+            }
+        )
         return
     for prediction in predictions:
-        click.echo(f"{prediction.probability:7.2%}  {printable(prediction.name)}")
+        click.echo(f"{prediction.text(2):>7}  {printable(prediction.name)}")
 
 
 def _encrypted(client: Client, clip: Path, views: Views, preprocess: Any) -> ClipFile:

@@ -109,7 +109,7 @@ def _json_line(value: dict[str, Any]) -> str:
 def _readable(result: WindowResult) -> str:
     time_of_day = result.last.time.astimezone().strftime("%H:%M:%S")
     milliseconds = f"  ({1000 * result.latency.total:.0f} ms)" if result.latency else ""
-    said = ", ".join(f"{p.probability:.1%} {printable(p.name)}" for p in result.predictions[:_SHOWN])
+    said = ", ".join(f"{p.text(1)} {printable(p.name)}" for p in result.predictions[:_SHOWN])
     told = said or result.outcome.value + (f": {printable(result.error)}" if result.error else "")
     return f"{time_of_day}  {result.last.position:9.2f} s  window {result.number}  {told}{milliseconds}"
 

@@ -37,6 +37,7 @@ from lcve_deploy.exporters.original import reference_for
 from lcve_deploy.key import SecurityKey
 from lcve_deploy.outputs import new_folder, require_absent
 from lcve_deploy.parity import BUDGET_MARGIN, UNMEASURED, ParityReport
+from lcve_deploy.predictions import ProblemType
 from lcve_deploy.preprocess import Preprocess, Sampling
 from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime.onnxruntime import OnnxRuntimeSession
@@ -63,6 +64,8 @@ class ExportOptions:
     Args:
         checkpoint: facts that the checkpoint does not say.
         class_names: in the order of the logits; by default the checkpoint's, else numbers.
+        problem_type: what the logits are; by default what the checkpoint says, else a value for one output, and
+            one class a clip for more.
         show_labels: leave the classifier's rows in order, for the operator to read.
         layout: how encrypted clips travel.
         opset: of the ONNX graph.
@@ -77,6 +80,7 @@ class ExportOptions:
 
     checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
     class_names: tuple[str, ...] | None = None
+    problem_type: ProblemType | None = None
     show_labels: bool = False
     layout: Layout = Layout.CUBES
     opset: int = DEFAULT_OPSET
@@ -214,10 +218,16 @@ def _client(loaded: Checkpoint, key: SecurityKey, options: ExportOptions) -> Cli
     settings = ClientSettings(
         binding=binding_of(orders, options.layout),
         classes=_class_names(loaded, options),
+        problem_type=_problem_type(loaded, options),
         labels="shown" if options.show_labels else "hidden",
         preprocess=_preprocess(loaded, options),
         manifest_sha256="0" * 64,
-        assumptions=(*loaded.assumptions, *_sampling_assumed(loaded, options), *_names_assumed(loaded, options)),
+        assumptions=(
+            *loaded.assumptions,
+            *_sampling_assumed(loaded, options),
+            *_problem_assumed(loaded, options),
+            *_names_assumed(loaded, options),
+        ),
     )
     label_order = None if options.show_labels else derive_label_order(key, salt=salt, classes=config.classes)
     return Client(settings=settings, orders=orders, label_order=label_order)
@@ -232,6 +242,20 @@ def _class_names(loaded: Checkpoint, options: ExportOptions) -> tuple[str, ...]:
             hint="give one name a line, in the order of the logits",
         )
     return names
+
+
+def _problem_type(loaded: Checkpoint, options: ExportOptions) -> ProblemType:
+    """What the logits are; never such that the softmax of one number is shown."""
+    outputs = loaded.model.config.classes
+    if options.problem_type is None:
+        said = loaded.problem_type
+        alone = outputs == 1 and said is ProblemType.SINGLE_LABEL
+        return said if said and not alone else ProblemType.unsaid(outputs)
+    try:
+        options.problem_type.require_sense(outputs)
+    except ValueError as error:
+        raise CheckpointError(str(error), hint="leave --problem-type out, or give another") from None
+    return options.problem_type
 
 
 def _preprocess(loaded: Checkpoint, options: ExportOptions) -> Preprocess:
@@ -262,6 +286,15 @@ def _names_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumpti
         return ()
     last = loaded.model.config.classes - 1
     return (Assumption(fact=Fact.CLASS_NAMES, value=f"numbers, class 0 to class {last}", option="--labels"),)
+
+
+def _problem_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
+    """What the logits were taken for, where nothing says it."""
+    taken = _problem_type(loaded, options)
+    if taken in (options.problem_type, loaded.problem_type):
+        return ()
+    why = "one output is a value" if taken is ProblemType.REGRESSION else "one class a clip, softmax"
+    return (Assumption(fact=Fact.PROBLEM_TYPE, value=f"{taken}: {why}", option="--problem-type"),)
 
 
 def _write_model(

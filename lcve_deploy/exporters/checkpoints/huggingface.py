@@ -18,6 +18,7 @@ from lcve_deploy.exporters.checkpoints.options import IMAGENET_ASSUMED, Checkpoi
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights, read_json_file
 from lcve_deploy.exporters.checkpoints.refusals import refuse_model_type
 from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.predictions import ProblemType
 from lcve_deploy.transformer import (
     IMAGENET,
     Activation,
@@ -28,7 +29,7 @@ from lcve_deploy.transformer import (
     sinusoid_table,
 )
 
-__all__ = ["FAMILIES", "class_names", "load_folder", "short_side"]
+__all__ = ["FAMILIES", "class_names", "load_folder", "problem_type", "short_side"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +161,20 @@ def class_names(folder: Path) -> tuple[str, ...] | None:
         return tuple(str(labels[key]) for key in sorted(labels, key=int))
     except ValueError:
         return None
+
+
+def problem_type(folder: Path) -> ProblemType | None:
+    """What a folder says that the logits are; None where it does not.
+
+    Raises:
+        CheckpointError: a problem type that transformers does not have.
+    """
+    said = read_json_file(folder / "config.json").get("problem_type")
+    try:
+        return None if said is None else ProblemType(said)
+    except ValueError:
+        known = ", ".join(ProblemType)
+        raise CheckpointError(f"config.json: expected a problem_type of {known}, received {said!r}") from None
 
 
 def short_side(folder: Path) -> int | None:

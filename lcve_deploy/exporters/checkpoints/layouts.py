@@ -2,7 +2,7 @@
 
 A rule names one of our weights and, in order of preference, the source names that make it. Several
 source names are joined along the rows; ``ZEROS`` stands for a part that the family does not have
-(VideoMAE's keys have no bias). ``{i}`` is the number of the block.
+(VideoMAE's keys have no bias, except in what transformers 5.7 to 5.17 wrote). ``{i}`` is the number of the block.
 
 Sources: MCG-NJU/VideoMAE and OpenGVLab/VideoMAEv2 (``modeling_finetune.py``); Hugging Face
 transformers (``modeling_videomae.py``, ``modeling_vivit.py``; names of versions 4 and 5).
@@ -95,7 +95,7 @@ def _hugging_face(body: str, *own: tuple[str, *tuple[str | Names, ...]]) -> tupl
     )
 
 
-_VIDEOMAE_LAYER: Final = _LAYER.format(body="videomae")
+_VIDEOMAE_LAYER, _VIDEOMAE_LAYER_5 = _LAYER.format(body="videomae"), _LAYER_5.format(body="videomae")
 _VIVIT_LAYER, _VIVIT_LAYER_5 = _LAYER.format(body="vivit"), _LAYER_5.format(body="vivit")
 
 HF_VIDEOMAE: Final = _hugging_face(
@@ -104,6 +104,9 @@ HF_VIDEOMAE: Final = _hugging_face(
         "blocks.{i}.attention.qkv.bias",
         (f"{_VIDEOMAE_LAYER}attention.attention.q_bias", ZEROS, f"{_VIDEOMAE_LAYER}attention.attention.v_bias"),
         (f"{_VIDEOMAE_LAYER}attention.attention.query.bias", ZEROS, f"{_VIDEOMAE_LAYER}attention.attention.value.bias"),
+        tuple(f"{_VIDEOMAE_LAYER}attention.attention.{part}.bias" for part in ("query", "key", "value")),  # 5.7 to 5.17
+        (f"{_VIDEOMAE_LAYER_5}attention.q_proj.bias", ZEROS, f"{_VIDEOMAE_LAYER_5}attention.v_proj.bias"),
+        tuple(f"{_VIDEOMAE_LAYER_5}attention.{part}_proj.bias" for part in "qkv"),
     ),
     ("norm.weight", "fc_norm.weight", "videomae.layernorm.weight"),
     ("norm.bias", "fc_norm.bias", "videomae.layernorm.bias"),

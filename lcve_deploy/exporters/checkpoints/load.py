@@ -8,10 +8,11 @@ from typing import Final
 
 from lcve_deploy.assumptions import Assumption
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
-from lcve_deploy.exporters.checkpoints.huggingface import class_names, load_folder, short_side
+from lcve_deploy.exporters.checkpoints.huggingface import class_names, load_folder, problem_type, short_side
 from lcve_deploy.exporters.checkpoints.official import load_official
 from lcve_deploy.exporters.checkpoints.options import CheckpointOptions, SaidPreprocessing
 from lcve_deploy.inputs import require_file
+from lcve_deploy.predictions import ProblemType
 from lcve_deploy.transformer import VideoTransformer
 
 __all__ = ["Checkpoint", "CheckpointOptions", "load_checkpoint"]
@@ -27,6 +28,7 @@ class Checkpoint:
         path: where it was read from.
         model: the plain model.
         classes: names, in the order of the logits; None where the checkpoint has none.
+        problem_type: what it says that the logits are; None where it does not.
         preprocessing: what it says about making clips.
         assumptions: what neither it nor the owner said.
     """
@@ -34,6 +36,7 @@ class Checkpoint:
     path: Path
     model: VideoTransformer
     classes: tuple[str, ...] | None
+    problem_type: ProblemType | None = None
     preprocessing: SaidPreprocessing = field(default_factory=SaidPreprocessing)
     assumptions: tuple[Assumption, ...] = ()
 
@@ -64,7 +67,12 @@ def _load(path: Path, options: CheckpointOptions) -> Checkpoint:
         model, assumptions = load_folder(path, options)
         said = SaidPreprocessing(short_side=short_side(path))
         return Checkpoint(
-            path=path, model=model, classes=class_names(path), preprocessing=said, assumptions=assumptions
+            path=path,
+            model=model,
+            classes=class_names(path),
+            problem_type=problem_type(path),
+            preprocessing=said,
+            assumptions=assumptions,
         )
     if not path.exists():
         raise CheckpointError(f"there is no checkpoint at {path}")

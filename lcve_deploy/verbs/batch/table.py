@@ -17,7 +17,7 @@ __all__ = ["columns", "write_table"]
 
 _ROWS_AT_ONCE: Final = 1024
 
-_PREDICTED: Final = {"classes": "list of string", "probabilities": "list of double"}
+_PREDICTED: Final = {"classes": "list of string", "probabilities": "list of double", "values": "list of double"}
 _LOGITS: Final = {"logits": "list of list of float"}
 _ENCRYPTED: Final = {"clip": "string", "digest": "string"}
 _SHARED: Final = {"error": "string", "seconds": "double"}

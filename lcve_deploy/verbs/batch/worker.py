@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +26,7 @@ from lcve_deploy.errors import (
     WriteError,
 )
 from lcve_deploy.key import KeyFileWarning
+from lcve_deploy.predictions import Prediction
 from lcve_deploy.verbs.batch.job import Job
 from lcve_deploy.verbs.batch.stage import MOST_ATTEMPTS, Stage
 from lcve_deploy.video import VideoClips
@@ -152,9 +153,15 @@ class Worker:
         best = self._client.predict(logits, top=self._job.top)
         return {
             "classes": [prediction.name for prediction in best],
-            "probabilities": [prediction.probability for prediction in best],
+            **_scores(best),
             **({"logits": logits.tolist()} if self._job.logits else {}),
         }
+
+
+def _scores(best: Sequence[Prediction]) -> dict[str, Any]:
+    """The column that the problem type fills: ``values`` of a regression, else ``probabilities``."""
+    name, field = ("values", "value") if best[0].value is not None else ("probabilities", "probability")
+    return {name: [getattr(prediction, field) for prediction in best]}
 
 
 def _one_line(error: BaseException) -> str:

@@ -111,7 +111,7 @@ class WindowResult:
         if self.latency:
             told["latency_ms"] = self.latency.to_json()
         if self.predictions:
-            told["predictions"] = [asdict(prediction) for prediction in self.predictions]
+            told["predictions"] = [prediction.to_json() for prediction in self.predictions]
         if self.error:
             told["error"] = self.error
         return {**told, "counts": self.counts.to_json()}
