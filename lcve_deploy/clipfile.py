@@ -1,10 +1,13 @@
 """The encrypted clip file, ``.lcve``: a safetensors file with one tensor, ``clip``.
 
+It is written here byte for byte: the library puts the metadata in another order every time.
+
 Source: format of scheme ``lcve-1``, section "Encrypted clip file".
 """
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from typing import Any, Final
@@ -40,11 +43,12 @@ def write_clip_file(path: str | os.PathLike[str], content: ClipFile) -> None:
     """Write an encrypted clip file.
 
     Raises:
+        EncryptedClipError: values that are not uint8.
         ExistsError: the path exists.
         WriteError: the file could not be written; nothing of it is left.
     """
-    from safetensors.numpy import save
-
+    if content.clip.values.dtype != np.uint8:
+        raise EncryptedClipError(f"expected a clip of dtype uint8, received {content.clip.values.dtype}")
     binding = content.clip.binding
     metadata = {
         "scheme": binding.scheme,
@@ -54,9 +58,18 @@ def write_clip_file(path: str | os.PathLike[str], content: ClipFile) -> None:
         "layout": str(binding.layout),
         "views": str(content.views),
     }
-    data = save({"clip": np.ascontiguousarray(content.clip.values)}, metadata)
+    values = np.ascontiguousarray(content.clip.values)
+    header = _header(values, metadata)
     with new_file(path) as file:
-        file.write(data)
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.write(values.data)
+
+
+def _header(values: npt.NDArray[np.uint8], metadata: dict[str, str]) -> bytes:
+    """The JSON of a safetensors file with one tensor; spaces fill it up to a multiple of 8 bytes."""
+    clip = {"dtype": "U8", "shape": list(values.shape), "data_offsets": [0, values.size]}
+    text = json.dumps({"__metadata__": metadata, "clip": clip}, separators=(",", ":")).encode()
+    return text + b" " * (-len(text) % 8)
 
 
 def read_clip_file(path: str | os.PathLike[str]) -> ClipFile:

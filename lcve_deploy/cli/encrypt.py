@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lcve_deploy.cli.options import AnyPath, key_option, sampling_options, to_preprocess, views_option
+from lcve_deploy.cli.options import AnyPath, as_json, key_option, sampling_options, to_preprocess, views_option
 from lcve_deploy.clips import Views
 
 __all__ = ["command"]
@@ -19,6 +19,7 @@ __all__ = ["command"]
 @click.option("-o", "--output", type=AnyPath, required=True, help="Encrypted clip to write, .lcve.")
 @views_option
 @sampling_options
+@as_json
 def command(
     clip: Path,
     key_file: Path,
@@ -27,8 +28,10 @@ def command(
     views: Views,
     sampling: str | None,
     stride: int | None,
+    as_json: bool,
 ) -> None:
-    """Encrypt CLIP: a video file, a folder of frames, or a .npy of the model's geometry."""
+    """Encrypt CLIP: a video file, a folder of frames, a picture, or a .npy of the model's geometry."""
+    from lcve_deploy.cli.show import print_json
     from lcve_deploy.client import Client
     from lcve_deploy.clipfile import write_clip_file
     from lcve_deploy.key import SecurityKey
@@ -39,4 +42,7 @@ def command(
     preprocess = to_preprocess(client.settings.preprocess, sampling, stride)
     video = client.read_video(clip, views=views, preprocess=preprocess)
     write_clip_file(output, client.encrypt_video(video))
+    if as_json:
+        print_json({"output": str(output), "views": str(views), "notes": list(video.notes)})
+        return
     click.echo(f"{output}: {views} views of {client.settings.binding.geometry}, encrypted")

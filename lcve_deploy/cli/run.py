@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,10 +87,10 @@ def _run_pair(artifact: Path, clip: Path, key_file: Path, logits_out: Path | Non
     client = paired_client(artifact, SecurityKey.read(key_file), given["signed_by"])
     session = open_session(artifact / "server", **to_session_options(given))
     preprocess = to_preprocess(client.settings.preprocess, given["sampling"], given["stride"])
-    content = _encrypted(client, clip, given["views"], preprocess)
+    content, notes = _encrypted(client, clip, given["views"], preprocess)
     logits = client.plain_order(_run_views(session, content.clip))
     write_logits(logits_out, logits)
-    print_predictions(client, logits, top=given["top"], views=content.views, as_json=given["as_json"])
+    print_predictions(client, logits, top=given["top"], views=content.views, notes=notes, as_json=given["as_json"])
 
 
 def write_logits(path: Path | None, logits: npt.NDArray[np.floating]) -> None:
@@ -106,14 +106,24 @@ def write_logits(path: Path | None, logits: npt.NDArray[np.floating]) -> None:
 
 
 def print_predictions(
-    client: Client, logits: npt.NDArray[np.floating], *, top: int, views: Views, as_json: bool
+    client: Client,
+    logits: npt.NDArray[np.floating],
+    *,
+    top: int,
+    views: Views,
+    notes: Sequence[str] = (),
+    as_json: bool,
 ) -> None:
-    """What a video is taken for, from logits ``[views, classes]`` in the plain order."""
+    """What a video is taken for, from logits ``[views, classes]`` in the plain order.
+
+    Notes on the video are part of the JSON alone; they have been shown as warnings.
+    """
     predictions = client.predict(logits, top=top)
     if as_json:
         print_json(
             {
                 "views": str(views),
+                "notes": list(notes),
                 "problem_type": client.settings.problem_type.value,
                 "predictions": [p.to_json() for p in predictions],
             }
@@ -123,12 +133,14 @@ def print_predictions(
         click.echo(f"{prediction.text(2):>7}  {printable(prediction.name)}")
 
 
-def _encrypted(client: Client, clip: Path, views: Views, preprocess: Any) -> ClipFile:
+def _encrypted(client: Client, clip: Path, views: Views, preprocess: Any) -> tuple[ClipFile, Sequence[str]]:
+    """A video, encrypted, and the notes on it; an encrypted clip has none."""
     from lcve_deploy.clipfile import read_clip_file
 
     if clip.suffix.lower() == ".lcve":
-        return read_clip_file(clip)
-    return client.encrypt_video(client.read_video(clip, views=views, preprocess=preprocess))
+        return read_clip_file(clip), ()
+    video = client.read_video(clip, views=views, preprocess=preprocess)
+    return client.encrypt_video(video), video.notes
 
 
 def _run_views(session: Session, clip: EncryptedClip) -> npt.NDArray[np.float32]:
@@ -175,10 +187,10 @@ def _run_remote(
 
         client = Client.open(folder, SecurityKey.read(key_file))
         preprocess = to_preprocess(client.settings.preprocess, given["sampling"], given["stride"])
-        content = _encrypted(client, clip, given["views"], preprocess)
+        content, notes = _encrypted(client, clip, given["views"], preprocess)
         logits = client.plain_order(_ask_views(address, content.clip, client.settings.binding, options))
         write_logits(logits_out, logits)
-        print_predictions(client, logits, top=given["top"], views=content.views, as_json=given["as_json"])
+        print_predictions(client, logits, top=given["top"], views=content.views, notes=notes, as_json=given["as_json"])
     else:
         content = _read_encrypted(clip)
         logits = _ask_views(address, content.clip, content.clip.binding, options)

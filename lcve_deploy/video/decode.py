@@ -1,15 +1,14 @@
-"""Decoding with PyAV: a video file or a folder of images as RGB frames, already resized.
+"""Decoding with PyAV: a video file as RGB frames, already resized.
 
 Only the wanted frames are kept, so that memory does not grow with the length of the video.
 """
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -18,6 +17,8 @@ import numpy.typing as npt
 
 from lcve_deploy.errors import MissingDependencyError, VideoError
 from lcve_deploy.inputs import require_file
+from lcve_deploy.video.orientation import Orientation, frame_orientation
+from lcve_deploy.video.survey import DEEPEST, Survey
 
 if TYPE_CHECKING:
     import av
@@ -28,7 +29,6 @@ __all__ = [
     "MOST_KEPT_BYTES",
     "OF_CODECS",
     "Frames",
-    "ImageFolder",
     "Input",
     "Opened",
     "VideoFile",
@@ -36,6 +36,8 @@ __all__ = [
     "decoded",
     "file_input",
     "load_av",
+    "pixel_note",
+    "require_one_size",
     "resized",
 ]
 
@@ -48,14 +50,14 @@ MOST_KEPT_BYTES: Final = 2**32
 
 Frame = npt.NDArray[np.uint8]
 
-_IMAGES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
-
 # Containers of pictures. What is not named is not opened: FFmpeg would make "video" of text, and
 # playlists would make it open the files and addresses that they name.
 _FORMATS: Final = (
     "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,ivf,flv,asf,ogg,mxf,nut,dv,gif,apng,"
-    "yuv4mpegpipe,png_pipe,jpeg_pipe,jpegls_pipe,bmp_pipe,webp_pipe,tiff_pipe,ppm_pipe,mjpeg"
+    "yuv4mpegpipe,mjpeg"
 )
+_SLACK_SECONDS: Final = 0.25
+"""By which a file may be shorter than it says."""
 OF_CODECS: Final = {"max_pixels": str(LARGEST_FRAME)}
 """Options of every decoder, as FFmpeg takes them."""
 _OPTIONS: Final = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, **OF_CODECS}
@@ -105,22 +107,34 @@ def file_input(path: Path) -> Input:
 
 
 class Frames(Protocol):
-    """Frames of one source: how many there are, and those that are wanted."""
+    """Frames of one source: how many there are, and those that are wanted.
+
+    Attributes:
+        notes: what must be said of them, after frames have been taken.
+    """
+
+    notes: tuple[str, ...]
 
     def count(self) -> int:
-        """Frames that the source says it has."""
+        """Frames that the source has, as far as it is known."""
 
-    def take(self, wanted: set[int], short_side: int) -> tuple[dict[int, Frame], int]:
-        """Decode the wanted frames, resized so that their shorter side has ``short_side`` pixels.
+    def take(self, wanted: set[int], short_side: int) -> dict[int, Frame] | None:
+        """Decode the wanted frames, upright and resized so that their shorter side has ``short_side`` pixels.
 
         Returns:
-            Frames ``[H, W, 3]`` (uint8 RGB) by index, and the number of frames up to the last good one:
-            fewer than the largest wanted index where the source ends early.
+            Frames ``[H, W, 3]`` (uint8 RGB) by index; None where the count has turned out to be wrong, and is
+            right now.
         """
 
 
 class VideoFile:
     """A video file of any container and codec that FFmpeg reads.
+
+    The first attempt takes packets and frames to be one to one, as they nearly always are. Where they are not, the
+    whole video is decoded once to find out which frames there are.
+
+    Attributes:
+        notes: what must be said of it, after frames have been taken.
 
     Raises:
         VideoError: empty, damaged, not a video, without a video stream, or with frames beyond the limit.
@@ -130,44 +144,131 @@ class VideoFile:
         if require_file(path, "a video", VideoError) == 0:
             raise VideoError(f"{path} is empty")
         self._path = path
+        self.notes: tuple[str, ...] = ()
+        self._survey: Survey | None = None
+        self._length_note: list[str] = []
         with self._open():
             pass
 
     def count(self) -> int:
-        """Packets of the video stream, one a frame; read without decoding.
+        """Frames of the video: packets of its stream that are shown, read without decoding, or those of the survey.
 
         Raises:
             VideoError: more than ``MOST_FRAMES``.
         """
-        count = 0
+        if self._survey is not None:
+            return max(self._survey.indices(), default=-1) + 1
+        count, last = 0, Fraction(0)
         with self._open() as (container, stream):
-            for index, packet in enumerate(_until_broken(container.demux(stream))):
-                if index > MOST_FRAMES:
-                    raise VideoError(f"{self._path} has more than {MOST_FRAMES} frames", hint="cut it into parts")
-                count += bool(packet.size)
+            for number, packet in self._numbered(container, stream):
+                if packet.pts is not None and packet.time_base is not None:
+                    last = max(last, (packet.pts + (packet.duration or 0)) * packet.time_base)
+                count += number is not None
+            self._length_note = _length_note(container, stream, count, last)
         return count
 
-    def take(self, wanted: set[int], short_side: int) -> tuple[dict[int, Frame], int]:
+    def take(self, wanted: set[int], short_side: int) -> dict[int, Frame] | None:
         """Decode up to the last wanted frame; the next good frame stands in for a damaged one."""
-        due, taken, seen, good, damaged = deque(sorted(wanted)), dict[int, Frame](), 0, 0, 0
+        due, taken = deque(sorted(wanted)), dict[int, Frame]()
+        first: tuple[str, tuple[int, int]] | None = None
+        for index, frame in self._indexed():
+            while due and due[0] <= index:
+                turned = frame_orientation(frame)
+                here = f"frame {index} of {self._path}", turned.size(frame.width, frame.height)
+                first = first or here
+                picture = resized(frame, short_side, len(wanted), self._path, turned)
+                if taken and picture.shape != taken[min(taken)].shape:
+                    require_one_size(first, here)
+                taken[due.popleft()] = picture
+            if not due:
+                return taken
+        if self._survey is None:
+            self._survey = self._surveyed()
+        return None
+
+    def _indexed(self) -> Iterator[tuple[int, Any]]:
+        """Decoded frames with their indices; ends early where packets and frames turn out not to be one to one."""
         with self._open() as (container, stream):
+            self.notes = (*pixel_note(stream.sample_aspect_ratio), *self._length_note)
+            if self._survey is not None:
+                self.notes += tuple(self._survey.notes())
+                stream.thread_type = "SLICE"
+                frames = (frame for _, frame in self._decoded(container, stream) if frame is not None)
+                yield from zip(self._survey.indices(), frames, strict=False)
+                return
             stream.thread_type = "AUTO"
-            for frame in decoded(_until_broken(container.demux(stream))):
-                seen += 1
+            missing, read = set[int](), 0
+            for index, (number, frame) in enumerate(self._decoded(container, stream)):
+                missing.update(range(read, number))
+                read = max(read, number + 1)
+                missing.discard(number)
+                if frame is None or (index == 0 and number) or min(missing, default=number) < number - 2 * DEEPEST:
+                    return
+                yield index, frame
+
+    def _surveyed(self) -> Survey:
+        """Decode the whole video, with no packets in flight, so that a failure is that of the packet before it."""
+        times, shown, failed = dict[int, int | None](), list[int](), set[int]()
+        with self._open() as (container, stream):
+            stream.thread_type = "SLICE"
+            for number, frame in self._decoded(container, stream, times):
                 if frame is None:
-                    damaged += 1
-                    continue
-                good = seen
-                while due and due[0] < seen:
-                    taken[due.popleft()] = resized(frame, short_side, len(wanted), self._path)
-                if not due:
-                    break
-        if damaged:
-            warnings.warn(f"{self._path}: {damaged} damaged frames were passed over", VideoWarning, stacklevel=2)
-        return taken, good
+                    failed.add(number)
+                else:
+                    shown.append(number)
+        return Survey(times=list(times.values()), shown=shown, failed=failed - set(shown))
+
+    def _decoded(
+        self, container: Any, stream: Any, times: dict[int, int | None] | None = None
+    ) -> Iterator[tuple[int, Any]]:
+        """Number of the packet and frame of everything that is decoded; None for what cannot be.
+
+        Args:
+            container: opened.
+            stream: of it.
+            times: gets the presentation times of the numbered packets.
+        """
+        av = load_av()
+        for number, packet in self._numbered(container, stream):
+            if number is not None:
+                if times is not None:
+                    times[number] = packet.pts
+                packet.pts = number  # which decoders hand on to the frame
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                if number is not None:
+                    yield number, None
+                continue
+            yield from ((frame.pts, frame) for frame in frames)
+
+    def _numbered(self, container: Any, stream: Any) -> Iterator[tuple[int | None, Any]]:
+        """Packets in the order of the file, with numbers for those that are shown."""
+        number, hidden = 0, _HIDDEN.get(stream.codec_context.name, _is_never)
+        for packet in _until_broken(container.demux(stream)):
+            if not packet.size or packet.is_discard or hidden(packet):
+                yield None, packet
+                continue
+            if number >= MOST_FRAMES:
+                raise VideoError(f"{self._path} has more than {MOST_FRAMES} frames", hint="cut it into parts")
+            yield number, packet
+            number += 1
 
     def _open(self) -> Opened:
         return Opened(file_input(self._path))
+
+
+def _is_never(packet: Any) -> bool:
+    return False
+
+
+def _is_hidden_vp8(packet: Any) -> bool:
+    """Whether a frame of VP8 is only there for others to be made from."""
+    return not memoryview(packet)[0] & 0x10
+
+
+_HIDDEN: Final[Mapping[str, Callable[[Any], bool]]] = {"vp8": _is_hidden_vp8}
+"""By codec: packets whose frame is not shown."""
 
 
 def _until_broken(packets: Iterator[Any]) -> Iterator[Any]:
@@ -216,10 +317,15 @@ class Opened:
 
     def _stream(self, av: Any) -> Any:
         """The first video stream, with a decoder that refuses what is too large before it takes memory."""
-        stream = next((s for s in self._container.streams.video if not _is_cover(s, av)), None)
+        stream = _moving(self._container.streams.video, av)
         if stream is None:
             kinds = ", ".join(sorted({s.type for s in self._container.streams})) or "nothing"
             raise VideoError(f"{self._source.name} has no video stream, only: {kinds}")
+        if stream.disposition & av.stream.Disposition.dependent:
+            raise VideoError(
+                f"{self._source.name} is a picture that is stored in tiles, which cannot be read",
+                hint="convert it to JPEG or PNG",
+            )
         if stream.codec_context is None:
             raise VideoError(f"{self._source.name} has a video stream that this FFmpeg has no decoder for")
         width, height = stream.codec_context.width, stream.codec_context.height
@@ -234,46 +340,7 @@ class Opened:
         self._container.close()
 
 
-class ImageFolder:
-    """A folder of images, one a frame, in the order of their names; numbers count as numbers.
-
-    Raises:
-        VideoError: the folder has no images, or too many.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._files = sorted((file for file in path.iterdir() if file.suffix.lower() in _IMAGES), key=_natural)
-        if not self._files:
-            raise VideoError(f"{path} has no images ({', '.join(sorted(_IMAGES))})")
-        if len(self._files) > MOST_FRAMES:
-            raise VideoError(f"{path} has more than {MOST_FRAMES} images")
-
-    def count(self) -> int:
-        """Images in the folder."""
-        return len(self._files)
-
-    def take(self, wanted: set[int], short_side: int) -> tuple[dict[int, Frame], int]:
-        """Read the wanted images."""
-        images = {index: _image(self._files[index], short_side, len(wanted)) for index in wanted}
-        return images, len(self._files)
-
-
-def _natural(path: Path) -> list[str | int]:
-    """Sort key under which frame2 comes before frame10."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
-
-
-def _image(path: Path, short_side: int, kept: int) -> Frame:
-    av = load_av()
-    require_file(path, "an image", VideoError)
-    try:
-        with Opened(file_input(path)) as (container, stream):
-            return resized(next(container.decode(stream)), short_side, kept, path)
-    except (av.error.FFmpegError, StopIteration):
-        raise VideoError(f"{path} cannot be read as an image") from None
-
-
-def resized(frame: Any, short_side: int, kept: int, path: Path | str) -> Frame:
+def resized(frame: Any, short_side: int, kept: int, path: Path | str, turned: Orientation | None = None) -> Frame:
     """RGB, upright, with the shorter side at ``short_side`` (bilinear, aspect kept).
 
     Args:
@@ -281,6 +348,7 @@ def resized(frame: Any, short_side: int, kept: int, path: Path | str) -> Frame:
         short_side: pixels.
         kept: frames that are kept at the same time.
         path: where it is from.
+        turned: how it is turned upright; by default as its display matrix says.
 
     Raises:
         VideoError: a frame so narrow that what is kept would go beyond ``MOST_KEPT_BYTES``, or one
@@ -298,13 +366,58 @@ def resized(frame: Any, short_side: int, kept: int, path: Path | str) -> Frame:
         rgb: Frame = frame.reformat(width=width, height=height, format="rgb24", interpolation="BILINEAR").to_ndarray()
     except (av.error.FFmpegError, ValueError) as error:
         raise VideoError(f"a frame of {path} cannot be made RGB: {error}") from None
-    return np.rot90(rgb, _quarter_turns(frame.rotation))
+    return (turned or frame_orientation(frame)).apply(rgb)
 
 
-def _quarter_turns(degrees: int) -> int:
-    """Quarter turns, against the clock, that the display matrix asks for."""
-    return round(degrees / 90) % 4
+def require_one_size(first: tuple[Path | str, tuple[int, int]], other: tuple[Path | str, tuple[int, int]]) -> None:
+    """Check that two frames, each with its name, have the same width and height as shown.
+
+    Raises:
+        VideoError: they have not; names both.
+    """
+    if first[1] != other[1]:
+        raise VideoError(
+            f"the frames have different sizes: {first[0]} has {first[1][0]} x {first[1][1]}, "
+            f"{other[0]} has {other[1][0]} x {other[1][1]}",
+            hint="make all frames the same size",
+        )
+
+
+def pixel_note(ratio: Any) -> list[str]:
+    """What must be said where pixels are not square.
+
+    Args:
+        ratio: width to height of a pixel; None or 0 where it is not known.
+    """
+    if not ratio or ratio == 1:
+        return []
+    return [f"pixels are not square ({ratio.numerator}:{ratio.denominator}); stored pixels are taken, as in training"]
+
+
+def _length_note(container: Any, stream: Any, count: int, last: Fraction) -> list[str]:
+    """What must be said of a file that seems to be cut off.
+
+    Args:
+        container: of the file.
+        stream: of its pictures.
+        count: frames that it has.
+        last: seconds up to the end of the last one, by the times of the file.
+    """
+    missing = stream.frames > count if stream.frames else len(container.streams) == 1
+    if not (missing and container.duration):
+        return []
+    promised, end = container.duration / 1e6, float(last) - min(container.start_time or 0, 0) / 1e6
+    if end >= promised - _SLACK_SECONDS:
+        return []
+    return [f"the file says that it lasts {promised:.1f} s, and has frames up to {end:.1f} s: it may be cut off"]
+
+
+def _moving(streams: Any, av: Any) -> Any:
+    """The first stream that is no cover, and no single picture beside a stream that moves; None where there is none."""
+    shown = [stream for stream in streams if not _is_cover(stream, av)]
+    return next((stream for stream in shown if stream.frames != 1), next(iter(shown), None))
 
 
 def _is_cover(stream: Any, av: Any) -> bool:
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+    covers = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    return bool(stream.disposition & covers)

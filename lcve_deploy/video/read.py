@@ -12,9 +12,10 @@ import numpy.typing as npt
 from lcve_deploy.clips import PlainClip, Views
 from lcve_deploy.errors import VideoError
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.inputs import map_array
-from lcve_deploy.preprocess import Preprocess
-from lcve_deploy.video.decode import LARGEST_FRAME, Frames, ImageFolder, VideoFile, VideoWarning
+from lcve_deploy.inputs import map_array, require_file
+from lcve_deploy.preprocess import Preprocess, Sampling
+from lcve_deploy.video.decode import LARGEST_FRAME, Frames, VideoFile, VideoWarning
+from lcve_deploy.video.pictures import Pictures, is_picture, pictures_of
 from lcve_deploy.video.sampling import crop_offsets, frame_indices
 
 __all__ = ["VideoClips", "read_clips", "stack_clips"]
@@ -27,17 +28,19 @@ class VideoClips:
     Args:
         clip: uint8 RGB ``[views, T, H, W, C]``; view index = temporal · S + spatial.
         views: how they sample the video.
+        notes: what must be said of the video, such as that it was too short and frames were repeated.
     """
 
     clip: PlainClip
     views: Views
+    notes: tuple[str, ...] = ()
 
 
 def read_clips(path: Path, preprocess: Preprocess, geometry: ClipGeometry, views: Views | None = None) -> VideoClips:
-    """Read a video file, a folder of frames, or an array.
+    """Read a video file, a folder of frames, a picture, or an array. Every note is a ``VideoWarning`` too.
 
     Args:
-        path: video, folder of images, or ``.npy``: uint8 ``[T, H, W, 3]`` of exactly the model's
+        path: video, picture, folder of pictures, or ``.npy``: uint8 ``[T, H, W, 3]`` of exactly the model's
             geometry, taken as it is.
         preprocess: sampling, resizing and cropping of the model.
         geometry: what the clips must have.
@@ -51,8 +54,18 @@ def read_clips(path: Path, preprocess: Preprocess, geometry: ClipGeometry, views
         raise VideoError(f"there is no video at {path}")
     if path.suffix.lower() == ".npy" and path.is_file():
         return VideoClips(clip=PlainClip(values=_read_array(path, geometry, views)[None]), views=views)
-    source = ImageFolder(path) if path.is_dir() else VideoFile(path)
-    return VideoClips(clip=PlainClip(values=_sample(source, path, preprocess, views)), views=views)
+    values, notes = _sample(_opened(path), path, preprocess, views)
+    for note in notes:
+        warnings.warn(f"{path}: {note}", VideoWarning, stacklevel=2)
+    return VideoClips(clip=PlainClip(values=values), views=views, notes=notes)
+
+
+def _opened(path: Path) -> Frames:
+    if path.is_dir():
+        return pictures_of(path)
+    if require_file(path, "a video", VideoError) and is_picture(path):
+        return Pictures([path])
+    return VideoFile(path)
 
 
 def _read_array(path: Path, geometry: ClipGeometry, views: Views) -> npt.NDArray[np.uint8]:
@@ -68,20 +81,31 @@ def _read_array(path: Path, geometry: ClipGeometry, views: Views) -> npt.NDArray
     return np.array(array)
 
 
-def _sample(source: Frames, path: Path, preprocess: Preprocess, views: Views) -> npt.NDArray[np.uint8]:
-    total = source.count()
-    while total:
+def _sample(
+    source: Frames, path: Path, preprocess: Preprocess, views: Views
+) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
+    """Clips and notes. A source may find out once that it has another number of frames than it seemed."""
+    for _ in range(2):
+        total = source.count()
+        if not total:
+            break
         plan = frame_indices(total, preprocess, views.temporal)
-        frames, decoded = source.take({index for view in plan for index in view}, preprocess.short_side)
-        if all(index in frames for view in plan for index in view):
-            return stack_clips(frames, plan, preprocess, views)
-        # The source ends before it says: plan with what there is.
-        warnings.warn(f"{path} ends after {decoded} of {total} frames", VideoWarning, stacklevel=3)
-        total = min(decoded, total - 1)
+        frames = source.take({index for view in plan for index in view}, preprocess.short_side)
+        if frames is not None:
+            return stack_clips(frames, plan, preprocess, views), (*source.notes, *_repeats(total, plan, preprocess))
     raise VideoError(
         f"no frame of {path} can be decoded: damaged, or another kind of file, or frames of more than "
         f"{LARGEST_FRAME} pixels"
     )
+
+
+def _repeats(total: int, plan: list[list[int]], preprocess: Preprocess) -> list[str]:
+    """What must be said of a video that is too short for a clip."""
+    if all(len(set(view)) == len(view) for view in plan):
+        return []
+    stride = "" if preprocess.sampling is Sampling.UNIFORM else f" with stride {preprocess.stride}"
+    frames = f"{total} frame" if total == 1 else f"{total} frames"
+    return [f"the video has {frames}, too few for a clip of {preprocess.frames}{stride}: frames were repeated"]
 
 
 def stack_clips(

@@ -16,6 +16,7 @@ from lcve_deploy.preprocess import Preprocess, Sampling
 from lcve_deploy.video.decode import resized
 from lcve_deploy.video.live import LiveFrame
 from lcve_deploy.video.moments import Moment
+from lcve_deploy.video.orientation import Orientation, frame_orientation
 from lcve_deploy.video.read import stack_clips
 from lcve_deploy.video.sampling import frame_indices
 
@@ -68,7 +69,7 @@ class SlidingWindows:
         self._offsets = frozenset(self._plan)
         self._kept = dict[int, tuple[npt.NDArray[np.uint8], Moment]]()
         self._origin = self._start = self._number = 0
-        self._size: tuple[int, ...] = ()
+        self._size: tuple[int, int, Orientation] | None = None
 
     def add(self, frame: LiveFrame) -> Window | None:
         """The window that this frame completes; at most one, as they start a hop apart.
@@ -79,7 +80,7 @@ class SlidingWindows:
             VideoError: a frame that cannot be resized within the limits.
         """
         picture = frame.picture
-        size = (picture.width, picture.height, picture.rotation)
+        size = (picture.width, picture.height, frame_orientation(picture))
         if frame.index == 0 or size != self._size:
             self._origin, self._start, self._size = frame.index, 0, size
             self._kept.clear()

@@ -1,0 +1,165 @@
+"""Still pictures: one file, or a folder of them that are the frames of a video.
+
+A picture is known by its first bytes, whatever its name says, and its whole file is handed to the decoder. FFmpeg's
+own reader of picture files is not used: it takes ``%d``, ``*`` or ``{`` in a path for a pattern of several files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from lcve_deploy.errors import VideoError
+from lcve_deploy.inputs import read_bounded
+from lcve_deploy.video.decode import (
+    LARGEST_FRAME,
+    MOST_FRAMES,
+    OF_CODECS,
+    Frame,
+    load_av,
+    pixel_note,
+    require_one_size,
+    resized,
+)
+from lcve_deploy.video.exif import chunks_of_png, chunks_of_webp, exif_orientation, has_more_pages
+from lcve_deploy.video.orientation import Orientation, from_exif
+
+__all__ = ["LARGEST_PICTURE", "Pictures", "is_picture", "pictures_of"]
+
+LARGEST_PICTURE: Final = 2**29
+"""Bytes of a picture file: those of the largest frame, 8 bytes a pixel."""
+
+_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
+_STREAMS: Final = frozenset({".mjpg", ".mjpeg"})
+"""Videos that begin like a JPEG: many of them, one after another."""
+_DECODERS: Final = tuple(
+    (re.compile(start, re.DOTALL), decoder)
+    for start, decoder in (
+        (rb"\x89PNG\r\n\x1a\n", "png"),
+        (rb"\xff\xd8\xff\xf7", "jpegls"),
+        (rb"\xff\xd8\xff", "mjpeg"),
+        (rb"BM", "bmp"),
+        (rb"RIFF....WEBP", "webp"),
+        (rb"II\*\0|MM\0\*", "tiff"),
+        (rb"P[1-6]\s", "ppm"),
+    )
+)
+"""The decoder of what begins so; the first that fits counts."""
+_LONGEST_START: Final = 16
+_ANIMATION: Final = 0x02
+"""A flag of WebP's VP8X chunk."""
+
+
+class Pictures:
+    """Pictures, one a frame. They are read when they are taken.
+
+    Args:
+        files: in order, at least one.
+
+    Attributes:
+        notes: what must be said of them, after frames have been taken.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = list(files)
+        self.notes: tuple[str, ...] = ()
+
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._files)
+
+    def take(self, wanted: set[int], short_side: int) -> dict[int, Frame]:
+        """Read the wanted pictures, upright and resized so that their shorter side has ``short_side`` pixels.
+
+        Raises:
+            VideoError: a file that cannot be read as a picture, or pictures of different sizes.
+        """
+        frames, notes = dict[int, Frame](), dict[str, None]()
+        first: tuple[Path, tuple[int, int]] | None = None
+        for index in sorted(wanted):
+            path = self._files[index]
+            data = read_bounded(path, "an image", VideoError, largest=LARGEST_PICTURE)
+            decoded, turned, said = _decoded(path, data)
+            size = turned.size(decoded.width, decoded.height)
+            first = first or (path, size)
+            require_one_size(first, (path, size))
+            frames[index] = resized(decoded, short_side, len(wanted), path, turned)
+            notes.update(dict.fromkeys(said))
+        self.notes = tuple(notes)
+        return frames
+
+
+def pictures_of(folder: Path) -> Pictures:
+    """The pictures in a folder, in the order of their names; numbers count as numbers. Hidden files are no frames.
+
+    Raises:
+        VideoError: the folder has no images, or too many.
+    """
+    names = (file for file in folder.iterdir() if not file.name.startswith("."))
+    files = sorted((file for file in names if file.suffix.lower() in _SUFFIXES), key=_natural)
+    if not files:
+        raise VideoError(f"{folder} has no images ({', '.join(sorted(_SUFFIXES))})")
+    if len(files) > MOST_FRAMES:
+        raise VideoError(f"{folder} has more than {MOST_FRAMES} images")
+    return Pictures(files)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is one still picture; those that move are videos, but for WebP, which FFmpeg cannot play."""
+    if path.suffix.lower() in _STREAMS:
+        return False
+    with path.open("rb") as file:
+        start = file.read(_LONGEST_START)
+    decoder = _decoder(start)
+    if decoder != "png":
+        return decoder is not None
+    return not _moves(read_bounded(path, "an image", VideoError, largest=LARGEST_PICTURE))
+
+
+def _natural(path: Path) -> tuple[list[str | int], str]:
+    """Sort key under which frame2 comes before frame10; then by the name as it is."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)], path.name
+
+
+def _decoder(start: bytes) -> str | None:
+    return next((decoder for pattern, decoder in _DECODERS if pattern.match(start)), None)
+
+
+def _decoded(path: Path, data: bytes) -> tuple[Any, Orientation, list[str]]:
+    """A frame of PyAV, how it is turned upright, and what must be said of it."""
+    av = load_av()
+    name = _decoder(data[:_LONGEST_START])
+    if name is None:
+        raise VideoError(f"{path} cannot be read as an image: it is empty, damaged, or another kind of file")
+    if _moves(data):
+        raise VideoError(
+            f"{path} is animated, and cannot be read as one frame", hint="make a video or one picture a frame of it"
+        )
+    codec = av.CodecContext.create(name, "r")
+    codec.options = dict(OF_CODECS)
+    packet = av.Packet(len(data))  # with the room behind it that decoders need
+    packet.update(data)
+    try:
+        frame = next(iter([*codec.decode(packet), *codec.decode(None)]), None)
+    except av.error.FFmpegError:
+        frame = None
+    if frame is None:
+        raise VideoError(f"{path} cannot be read as an image: damaged, or with more than {LARGEST_FRAME} pixels")
+    notes = [*pixel_note(codec.sample_aspect_ratio)]
+    if has_more_pages(data):
+        notes.append("a picture has several pages, and the first one was taken")
+    return frame, from_exif(exif_orientation(data)), notes
+
+
+def _moves(data: bytes) -> bool:
+    """Whether a PNG or WebP is animated."""
+    if data.startswith(b"RIFF"):
+        return any(
+            name == b"VP8X" and bool(content[:1] and content[0] & _ANIMATION) for name, content in chunks_of_webp(data)
+        )
+    if not data.startswith(b"\x89PNG"):
+        return False
+    frames = (int.from_bytes(content[:4], "big") for name, content in chunks_of_png(data) if name == b"acTL")
+    return next(frames, 1) > 1
