@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import ipaddress
 import json
 import os
 import re
@@ -40,6 +41,8 @@ import batching
 
 TINY = ORACLES["v1_model_args"]
 GOOD = 20
+LISTENS = "0A"
+"""State of a TCP socket, as Linux shows it."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 # Loaded by every Python that finds it: some videos kill who looks at them, and the others take a while.
@@ -114,6 +117,28 @@ def _finds_order(planted: Planted, pid: int) -> bool:
     return any(order in part for part in _memory(pid))
 
 
+def _listening(pid: int) -> set[str]:
+    """Addresses on which a process takes connections or datagrams; its network may be another than ours."""
+    where = {}
+    for name in ("tcp", "tcp6", "udp", "udp6"):
+        for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == LISTENS or name.startswith("udp"):
+                where[fields[9]] = _address(fields[1].partition(":")[0])
+    inodes = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # closed meanwhile
+            inodes.add(str(descriptor.readlink()).removeprefix("socket:[").rstrip("]"))
+    return {where[inode] for inode in inodes & where.keys()}
+
+
+def _address(digits: str) -> str:
+    """An address as Linux shows it: words of four bytes, each in the order of the machine."""
+    words = np.frombuffer(bytes.fromhex(digits), np.dtype(np.uint32).newbyteorder(">")).astype(np.uint32)
+    address = ipaddress.ip_address(words.tobytes())
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Killed:
     """A batch that lost a worker, then its command, and was run again."""
@@ -125,6 +150,7 @@ class Killed:
     errors: str
     refused: str
     in_worker: bool
+    listening: dict[str, set[str]]
     leaks: dict[str, set[str]]
     session: Path
 
@@ -148,6 +174,11 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
     stage = folder / ".table.parquet.part"
     process = batching.start(*command, PYTHONPATH=str(folder / "site"))
     batching.wait_until(lambda: len(batching.results(stage)) >= 4, process)
+    listening = {}
+    for pid in (process.pid, *batching.descendants(process.pid)):
+        with contextlib.suppress(OSError):  # it has ended
+            name = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
+            listening[f"{pid} {name}"] = _listening(pid)
     in_worker = _finds_order(planted, batching.workers(process.pid)[0])
     batching.kill_worker(process)
     batching.wait_until(lambda: len(batching.results(stage)) >= 10, process)
@@ -176,6 +207,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
         errors=errors,
         refused=refused,
         in_worker=in_worker,
+        listening=listening,
         leaks=leaks,
         session=session,
     )
@@ -194,8 +226,10 @@ def test_every_row_is_there_once_whoever_was_killed(killed: Killed) -> None:
     assert "cannot be read as a video" in errors["broken.mp4"]
     assert "is empty" in errors["empty.mkv"]
     assert "there is no video" in errors["gone.mp4"]
-    assert "lost or failed in each of 3 attempts" in errors["poison.mp4"]
-    assert "lost or failed in each of 3 attempts" in errors["odd.mp4"]
+    assert "its worker was lost in each of 3 attempts" in errors["poison.mp4"]
+    assert "3 of 3 attempts failed; the last failure: ZeroDivisionError: nobody foresaw this" in errors["odd.mp4"]
+    assert [Path(failure["path"]).name for failure in killed.summary["failures"]] == list(errors)
+    assert {Path(failure["path"]).name: failure["error"] for failure in killed.summary["failures"]} == errors
     assert 10 <= killed.kept == killed.summary["kept"] < len(rows)
     assert killed.summary["rows"] == len(rows)
     assert killed.summary["errors"] == 5
@@ -220,6 +254,14 @@ def test_rows_are_what_lcve_run_says(killed: Killed) -> None:
 def test_ray_is_given_no_key_and_no_order(killed: Killed) -> None:
     assert killed.in_worker
     assert killed.leaks == {name: set() for name in ("Ray's own processes", "session", "stage", "printed")}
+
+
+@LINUX
+def test_every_process_of_ray_listens_on_loopback_alone(killed: Killed) -> None:
+    open_to = {name: found for name, found in killed.listening.items() if found}
+    listeners = " ".join(open_to)
+    assert all(name in listeners for name in ("gcs_server", "raylet", "ray::MapWorker"))
+    assert all(ipaddress.ip_address(address).is_loopback for found in open_to.values() for address in found), open_to
 
 
 @LINUX

@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -34,10 +34,6 @@ if TYPE_CHECKING:
     import pyarrow
 
 __all__ = ["Worker"]
-
-_LOST: Final = (
-    f"its worker was lost or failed in each of {MOST_ATTEMPTS} attempts: killed, for want of memory perhaps, or crashed"
-)
 
 _OF_EVERY_ROW: Final = (WriteError, MismatchError, DeniedError, UnavailableError, DeadlineError, RequestError)
 """Errors that are not of one video: the output's disk, or the server. The batch stops, and can go on later."""
@@ -92,7 +88,8 @@ class Worker:
         if job.server is not None:
             from lcve_deploy.remote import RemoteSession
 
-            remote = RemoteSession(job.server, self._client.settings.binding, job.remote)
+            settings = self._client.settings
+            remote = RemoteSession(job.server, settings.binding, job.remote, classes=len(settings.classes))
             remote.connect()
             return remote.map
         from lcve_deploy.runtime import open_session
@@ -123,13 +120,14 @@ class Worker:
         started, fields, error = time.monotonic(), dict[str, Any](), None
         if self._stage.begin(row):
             try:
-                fields = self._encrypted(path, clip) if self._ask is None else self._predicted(path, self._ask)
+                with self._stage.remembering(row):
+                    fields = self._encrypted(path, clip) if self._ask is None else self._predicted(path, self._ask)
             except _OF_EVERY_ROW:
                 raise
             except (LcveError, OSError, MemoryError) as reason:
                 error = _one_line(reason)
         else:
-            error = _LOST
+            error = _lost(self._stage.failures(row))
         return {**fields, "error": error, "seconds": time.monotonic() - started}
 
     def _read(self, path: Path) -> VideoClips:
@@ -155,6 +153,15 @@ class Worker:
             "probabilities": [prediction.probability for prediction in best],
             **({"logits": logits.tolist()} if self._job.logits else {}),
         }
+
+
+def _lost(failures: Sequence[str]) -> str:
+    """Why there is no result after all attempts: what they failed with, as far as they could say."""
+    lost = MOST_ATTEMPTS - len(failures)
+    if not failures:
+        return f"its worker was lost in each of {lost} attempts: killed, perhaps because memory ran out, or crashed"
+    others = f"; in {lost} others the worker was lost" if lost else ""
+    return f"{len(failures)} of {MOST_ATTEMPTS} attempts failed{others}; the last failure: {failures[-1]}"
 
 
 def _one_line(error: BaseException) -> str:
