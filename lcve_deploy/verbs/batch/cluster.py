@@ -173,11 +173,11 @@ def _init(ray: Any, **how: Any) -> None:
 
 
 def _said(error: Exception) -> str:
-    """An error of Ray as one line. That of an actor or task is a traceback, with the reason at its end."""
-    lines = [line.strip() for line in _OF_TERMINALS.sub("", str(error)).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    return lines[-1] if any("Traceback" in line or "ray::" in line for line in lines) else lines[0]
+    """An error of Ray as one line: the first, or what follows a traceback, which is indented."""
+    lines = [line for line in _OF_TERMINALS.sub("", str(error)).splitlines() if line.strip()]
+    indented = [place for place, line in enumerate(lines) if line.startswith(" ")]
+    reason = lines[indented[-1] + 1 :] if indented else []
+    return " ".join(reason or lines[:1]) or type(error).__name__
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ It is the hidden folder ``.OUTPUT.part`` beside the output, for its owner alone:
     lock             held by the command that is at work
     rows/N.json      the result of row N; appears whole, and only once
     tried/N.K        attempt K at row N has begun, in this run of the command; what it failed with, if it could say
+    opening/         workers that are opening the engine, see ``openings``
     clips/           encrypted clips
     session          where a local Ray keeps its files
     ray.log          what Ray has printed
@@ -25,6 +26,7 @@ from typing import Any, Final
 from lcve_deploy.errors import ExistsError, MismatchError, WriteError
 from lcve_deploy.inputs import parse_json, read_bounded
 from lcve_deploy.outputs import new_file, remove_folder, replace_file
+from lcve_deploy.verbs.batch.openings import Openings
 
 __all__ = ["MOST_ATTEMPTS", "Stage", "open_stage"]
 
@@ -54,6 +56,11 @@ class Stage:
     def log(self) -> Path:
         """File for what Ray prints."""
         return self.folder / "ray.log"
+
+    @property
+    def openings(self) -> Openings:
+        """Workers that are opening the engine."""
+        return Openings(folder=self.folder / "opening")
 
     def done(self) -> set[int]:
         """Rows that have a result."""
@@ -122,8 +129,9 @@ class Stage:
 
     def prepare(self) -> None:
         """Make the folders, and forget the attempts of an earlier run."""
-        shutil.rmtree(self._tried, ignore_errors=True)
-        for folder in (self._rows, self._tried, self.clips):
+        for folder in (self._tried, self.openings.folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        for folder in (self._rows, self._tried, self.openings.folder, self.clips):
             folder.mkdir(exist_ok=True)
 
     def _attempts(self, row: int) -> list[Path]:

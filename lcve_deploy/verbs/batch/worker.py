@@ -38,6 +38,11 @@ __all__ = ["Worker"]
 _OF_EVERY_ROW: Final = (WriteError, MismatchError, DeniedError, UnavailableError, DeadlineError, RequestError)
 """Errors that are not of one video: the output's disk, or the server. The batch stops, and can go on later."""
 
+_LOST_IN_OPENING: Final = (
+    f"{MOST_ATTEMPTS} workers in a row were lost while they opened the engine: killed, perhaps because memory ran out, "
+    "or crashed; try fewer --workers, or another --engine"
+)
+
 Answers = Callable[[Iterable[EncryptedClip]], Iterable[Any]]
 """From encrypted clips to their logits ``[1, classes]``, in order."""
 
@@ -54,7 +59,10 @@ class Worker:
     def __init__(self, job: Job, stage: Stage, threads: int | None) -> None:
         leave_no_core()
         self._job, self._stage, self._refusal = job, stage, ""
-        with warnings.catch_warnings():
+        if stage.openings.lost() >= MOST_ATTEMPTS:
+            self._refusal = _LOST_IN_OPENING
+            return
+        with stage.openings.under_way(), warnings.catch_warnings():
             warnings.simplefilter("ignore", KeyFileWarning)  # whoever gave the command has been warned
             self._open(threads)
 
