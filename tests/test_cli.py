@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lcve_deploy import SecurityKey
+from lcve_deploy.cli.main import guarded
+from lcve_deploy.cli.show import to_json_text
 from lcve_deploy.client import softmax
+from lcve_deploy.errors import LcveError
+from lcve_deploy.key import KeyFileWarning
 from lcve_deploy.video import write_video
 
 from .conftest import ORACLES, SECRET, run_error, run_lcve, run_ok
@@ -127,6 +133,64 @@ def test_class_names_cannot_move_the_cursor(artifact: Path, key_file: Path, clip
     (artifact / "client/client.json").write_text(json.dumps(settings))
     assert "\x1b" not in run_ok("run", artifact, clip_file, "--key", key_file)
     assert "\x1b" not in run_ok("inspect", artifact)
+
+
+MOVES = "\x1b[2J\x9b31m\r\x07\x7f\u202eall is well"
+"""What moves a terminal's cursor, rings its bell, or turns the direction of writing."""
+
+
+@pytest.mark.parametrize("wanted", [(), ("--json",)], ids=["text", "json"])
+def test_nothing_of_an_artifact_moves_the_cursor(
+    artifact: Path, key_file: Path, clip_file: Path, tmp_path: Path, wanted: tuple[str, ...]
+) -> None:
+    run_ok("build", artifact / "server", "--engine", "onnxruntime", "--name", "mine")
+    parity = json.loads((artifact / "server/manifest.json").read_text())["parity"]
+    for path, change in (
+        ("client/client.json", {"classes": [MOVES] * 5}),
+        ("server/manifest.json", {"made_by": {MOVES: MOVES}, "parity": {**parity, "reference": MOVES}}),
+        ("server/engines/mine/engine.json", {"target": MOVES, "builder": {MOVES: MOVES}, "options": {"budget": MOVES}}),
+    ):
+        fields = json.loads((artifact / path).read_text())
+        (artifact / path).write_text(json.dumps({**fields, **change}))
+    digest = hashlib.sha256((artifact / "server/manifest.json").read_bytes()).hexdigest()
+    settings = json.loads((artifact / "client/client.json").read_text())
+    (artifact / "client/client.json").write_text(json.dumps({**settings, "manifest_sha256": digest}))
+    run_ok("run", artifact, clip_file, "--key", key_file, "--logits-out", tmp_path / "logits.npy")
+    for command in (
+        ("run", artifact, clip_file, "--key", key_file),
+        ("read", tmp_path / "logits.npy", "--key", key_file, "--client", artifact / "client"),
+        ("inspect", artifact / "client"),
+        ("inspect", artifact / "server"),
+        ("verify", artifact / "server"),
+        ("verify", artifact, "--key", key_file, "--ckpt", TINY.path, *TINY.flags),
+        ("rotate", artifact, "--key", key_file, "-o", tmp_path / f"rotated{len(wanted)}"),
+    ):
+        result = run_lcve(*command, *wanted)
+        assert result.output.replace("\n", "").isprintable(), command
+
+
+def test_json_on_the_screen_keeps_letters_and_escapes_what_moves_the_cursor() -> None:
+    value = {"Ünïcode 拍手": [MOVES, "\ud800", "a\nb"]}
+    for indent in (None, 2):
+        text = to_json_text(value, indent=indent)
+        assert text.replace("\n", "").isprintable()
+        assert "Ünïcode 拍手" in text
+        assert json.loads(text) == value
+
+
+@pytest.mark.parametrize("hint", ["", f"do {MOVES}"])
+def test_errors_and_warnings_move_no_cursor(capsys: pytest.CaptureFixture[str], hint: str) -> None:
+    def fails() -> None:
+        warnings.warn(MOVES, KeyFileWarning, stacklevel=1)
+        raise LcveError(MOVES, hint=hint)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with pytest.raises(SystemExit):
+            guarded(fails)
+    said = capsys.readouterr().err
+    assert said.count("all is well") == (3 if hint else 2)
+    assert said.replace("\n", "").isprintable()
 
 
 def test_a_linked_checkpoint_names_the_output(key_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

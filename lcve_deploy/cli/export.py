@@ -23,7 +23,7 @@ from lcve_deploy.cli.options import (
     tolerance_option,
     verify_clip_option,
 )
-from lcve_deploy.cli.show import StageProgress, print_json, print_parity, show_selection
+from lcve_deploy.cli.show import StageProgress, print_json, print_parity, printable, show_selection
 from lcve_deploy.clips import Layout
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.inputs import parse_json, read_bounded
@@ -70,7 +70,7 @@ def command(**given: Any) -> None:
         print_json({**about, "parity": parity, "engines": engines, "engine_parity": own})
         return
     for note in result.notes:
-        click.echo(f"note: {note}")
+        click.echo(f"note: {printable(note)}")
     print_parity(result.parity)
     if result.selection:
         show_selection(result.selection)
