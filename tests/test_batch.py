@@ -327,6 +327,21 @@ def test_encrypted_clips_come_with_their_table(studio: Studio) -> None:
     assert not [path for path in studio.folder.iterdir() if path.name.startswith(".")]
 
 
+def test_workers_give_their_threads_to_the_engine(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lcve_deploy import runtime
+
+    seen, opened = [], runtime.open_session
+
+    def open_session(server: Path, **more: Any) -> Any:
+        seen.append(more["threads"])
+        return opened(server, **more)
+
+    monkeypatch.setattr(runtime, "open_session", open_session)
+    studio.run()
+    assert seen == [1]
+    assert ClusterOptions(threads=3).share(12) == Share(workers=4, threads=3, gpus=0)
+
+
 def test_a_client_folder_is_enough_to_encrypt(studio: Studio) -> None:
     studio.run("clips", encrypt_only=True, artifact=None, client=studio.service / "client")
     assert read_clip_file(studio.folder / "clips/00.lcve").views == Views()

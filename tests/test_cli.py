@@ -9,15 +9,22 @@ import sys
 import warnings
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
 from lcve_deploy import SecurityKey
+from lcve_deploy.artifact import EngineKind, EngineRecord
+from lcve_deploy.cli import show
 from lcve_deploy.cli.main import guarded
-from lcve_deploy.cli.show import to_json_text
+from lcve_deploy.cli.verify import _line as verify_line
 from lcve_deploy.client import softmax
 from lcve_deploy.errors import LcveError
 from lcve_deploy.key import KeyFileWarning
+from lcve_deploy.parity import ParityReport
+from lcve_deploy.precision import Precision
+from lcve_deploy.verbs.fastest import Candidate, Selection
+from lcve_deploy.verbs.renew import Renewed
 from lcve_deploy.video import write_video
 
 from .conftest import ORACLES, SECRET, run_error, run_lcve, run_ok
@@ -169,10 +176,44 @@ def test_nothing_of_an_artifact_moves_the_cursor(
         assert result.output.replace("\n", "").isprintable(), command
 
 
+def test_nothing_of_a_record_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    report = ParityReport(
+        reference=MOVES,
+        clips=1,
+        max_difference=0.0,
+        mean_difference=0.0,
+        logit_scale=1.0,
+        top1_agreement=1.0,
+        top5_agreement=1.0,
+        tolerance=1e-4,
+        controls={MOVES: 1.0},
+    )
+    record = EngineRecord(
+        name="mine",
+        kind=EngineKind.ONNXRUNTIME,
+        precision=Precision.FP32,
+        builder={},
+        target=MOVES,
+        manifest_sha256="0" * 64,
+    )
+    show.print_parity(report)
+    show.show_selection(
+        Selection(
+            fastest=record,
+            candidates=(Candidate(name="mine", record=record), Candidate(name="x", record=None, reason=MOVES)),
+        )
+    )
+    show.print_renewed([Renewed(name="mine", record=None, reason=MOVES)])
+    click.echo(verify_line("engine mine", {"ok": None, "reason": MOVES}))
+    said = capsys.readouterr().out
+    assert said.count("all is well") == 6
+    assert said.replace("\n", "").isprintable()
+
+
 def test_json_on_the_screen_keeps_letters_and_escapes_what_moves_the_cursor() -> None:
     value = {"Ünïcode 拍手": [MOVES, "\ud800", "a\nb"]}
     for indent in (None, 2):
-        text = to_json_text(value, indent=indent)
+        text = show.to_json_text(value, indent=indent)
         assert text.replace("\n", "").isprintable()
         assert "Ünïcode 拍手" in text
         assert json.loads(text) == value
