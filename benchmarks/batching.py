@@ -4,7 +4,7 @@
     python benchmarks/batching.py --videos 40
 
 Some of the videos cannot be read. At the end there must be one row for each, in order, with an error exactly where
-there should be one. Runs in a network of its own with loopback alone, where the system lets it.
+there should be one.
 """
 
 from __future__ import annotations
@@ -24,16 +24,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 LCVE = [sys.executable, "-c", "from lcve_deploy.cli import lcve; lcve()"]
-_ALONE = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
 _WORKER = b"ray::MapWorker"
-
-
-def alone() -> list[str]:
-    """What to put before a command so that it has a network of its own, with loopback alone; empty where that fails."""
-    with contextlib.suppress(OSError):
-        if subprocess.run([*_ALONE, "true"], capture_output=True, check=False).returncode == 0:
-            return _ALONE
-    return []
 
 
 def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
@@ -41,7 +32,7 @@ def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
     before = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     path = os.pathsep.join(filter(None, [environment.pop("PYTHONPATH", ""), str(ROOT)]))
     return subprocess.Popen(
-        [*alone(), *LCVE, *map(str, arguments)],
+        [*LCVE, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -194,7 +185,7 @@ def main() -> None:
         folder = Path(name)
         export(folder)
         good = make_videos(folder / "videos", arguments.videos)
-        figures: dict[str, Any] = {"videos": arguments.videos, "network of its own": bool(alone())}
+        figures: dict[str, Any] = {"videos": arguments.videos}
         for figure, value in phases(folder, good):
             figures[figure] = round(value, 1) if isinstance(value, float) else value
             print(f"{figure}: {figures[figure]}", file=sys.stderr)

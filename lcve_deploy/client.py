@@ -17,7 +17,7 @@ from lcve_deploy.artifact import ClientSettings, read_client
 from lcve_deploy.cipher import binding_of, decrypt, encrypt
 from lcve_deploy.clipfile import ClipFile
 from lcve_deploy.clips import EncryptedClip, PlainClip, Views
-from lcve_deploy.errors import SessionError
+from lcve_deploy.errors import MismatchError, SessionError
 from lcve_deploy.inputs import map_array
 from lcve_deploy.key import SecurityKey
 from lcve_deploy.predictions import Prediction, predictions, softmax
@@ -98,9 +98,16 @@ class Client:
         return np.array(received)
 
     def plain_order(self, logits: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-        """Logits ``[..., classes]`` of the server, put into the plain label order."""
+        """Logits ``[..., classes]`` of the server, put into the plain label order.
+
+        Raises:
+            MismatchError: another number of classes than the artifact's.
+        """
         if logits.shape[-1] != len(self.settings.classes):
-            raise ValueError(f"expected {len(self.settings.classes)} logits, received {list(logits.shape)}")
+            raise MismatchError(
+                f"expected the logits of {len(self.settings.classes)} classes, received {list(logits.shape)}",
+                hint="check that the server has the server/ of this client/",
+            )
         if self.label_order is None:
             return logits
         plain = np.empty_like(logits)

@@ -107,6 +107,8 @@ def replace_file(path: Path, data: bytes, *, beside: Path | None = None) -> None
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
             part.chmod(0o666 & ~_umask())
             part.replace(path)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import ipaddress
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from lcve_deploy import Client, RemoteOptions, SecurityKey, read_clip_file
-from lcve_deploy.clips import Views
+from lcve_deploy.clips import Binding, Views
 from lcve_deploy.errors import MismatchError, SessionError, VideoError, WriteError
 from lcve_deploy.verbs.batch import ClusterOptions, Job, find_videos, run_batch
+from lcve_deploy.verbs.batch import cluster as cluster_module
 from lcve_deploy.verbs.batch import running as running_module
 from lcve_deploy.verbs.batch.cluster import Share
 from lcve_deploy.verbs.batch.stage import MOST_ATTEMPTS, open_stage
 from lcve_deploy.verbs.batch.worker import Worker
 from lcve_deploy.video import write_video
 
+from . import fake_server as fake
 from .conftest import GEOMETRY, ORACLES, run_error, run_lcve, run_ok
 from .planting import Planted, files_under
 
@@ -40,6 +43,8 @@ import batching
 
 TINY = ORACLES["v1_model_args"]
 GOOD = 20
+LISTENS = "0A"
+"""State of a TCP socket, as Linux shows it."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 # Loaded by every Python that finds it: some videos kill who looks at them, and the others take a while.
@@ -114,6 +119,28 @@ def _finds_order(planted: Planted, pid: int) -> bool:
     return any(order in part for part in _memory(pid))
 
 
+def _listening(pid: int) -> set[str]:
+    """Addresses on which a process takes connections or datagrams; its network may be another than ours."""
+    where = {}
+    for name in ("tcp", "tcp6", "udp", "udp6"):
+        for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == LISTENS or name.startswith("udp"):
+                where[fields[9]] = _address(fields[1].partition(":")[0])
+    inodes = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # closed meanwhile
+            inodes.add(str(descriptor.readlink()).removeprefix("socket:[").rstrip("]"))
+    return {where[inode] for inode in inodes & where.keys()}
+
+
+def _address(digits: str) -> str:
+    """An address as Linux shows it: words of four bytes, each in the order of the machine."""
+    words = np.frombuffer(bytes.fromhex(digits), np.dtype(np.uint32).newbyteorder(">")).astype(np.uint32)
+    address = ipaddress.ip_address(words.tobytes())
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Killed:
     """A batch that lost a worker, then its command, and was run again."""
@@ -125,6 +152,7 @@ class Killed:
     errors: str
     refused: str
     in_worker: bool
+    listening: dict[str, set[str]]
     leaks: dict[str, set[str]]
     session: Path
 
@@ -148,6 +176,11 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
     stage = folder / ".table.parquet.part"
     process = batching.start(*command, PYTHONPATH=str(folder / "site"))
     batching.wait_until(lambda: len(batching.results(stage)) >= 4, process)
+    listening = {}
+    for pid in (process.pid, *batching.descendants(process.pid)):
+        with contextlib.suppress(OSError):  # it has ended
+            name = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
+            listening[f"{pid} {name}"] = _listening(pid)
     in_worker = _finds_order(planted, batching.workers(process.pid)[0])
     batching.kill_worker(process)
     batching.wait_until(lambda: len(batching.results(stage)) >= 10, process)
@@ -176,6 +209,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
         errors=errors,
         refused=refused,
         in_worker=in_worker,
+        listening=listening,
         leaks=leaks,
         session=session,
     )
@@ -194,8 +228,10 @@ def test_every_row_is_there_once_whoever_was_killed(killed: Killed) -> None:
     assert "cannot be read as a video" in errors["broken.mp4"]
     assert "is empty" in errors["empty.mkv"]
     assert "there is no video" in errors["gone.mp4"]
-    assert "lost or failed in each of 3 attempts" in errors["poison.mp4"]
-    assert "lost or failed in each of 3 attempts" in errors["odd.mp4"]
+    assert "its worker was lost in each of 3 attempts" in errors["poison.mp4"]
+    assert "3 of 3 attempts failed; the last failure: ZeroDivisionError: nobody foresaw this" in errors["odd.mp4"]
+    assert [Path(failure["path"]).name for failure in killed.summary["failures"]] == list(errors)
+    assert {Path(failure["path"]).name: failure["error"] for failure in killed.summary["failures"]} == errors
     assert 10 <= killed.kept == killed.summary["kept"] < len(rows)
     assert killed.summary["rows"] == len(rows)
     assert killed.summary["errors"] == 5
@@ -220,6 +256,14 @@ def test_rows_are_what_lcve_run_says(killed: Killed) -> None:
 def test_ray_is_given_no_key_and_no_order(killed: Killed) -> None:
     assert killed.in_worker
     assert killed.leaks == {name: set() for name in ("Ray's own processes", "session", "stage", "printed")}
+
+
+@LINUX
+def test_every_process_of_ray_listens_on_loopback_alone(killed: Killed) -> None:
+    open_to = {name: found for name, found in killed.listening.items() if found}
+    listeners = " ".join(open_to)
+    assert all(name in listeners for name in ("gcs_server", "raylet", "ray::MapWorker"))
+    assert all(ipaddress.ip_address(address).is_loopback for found in open_to.values() for address in found), open_to
 
 
 @LINUX
@@ -283,6 +327,21 @@ def test_encrypted_clips_come_with_their_table(studio: Studio) -> None:
     assert not [path for path in studio.folder.iterdir() if path.name.startswith(".")]
 
 
+def test_workers_give_their_threads_to_the_engine(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lcve_deploy import runtime
+
+    seen, opened = [], runtime.open_session
+
+    def open_session(server: Path, **more: Any) -> Any:
+        seen.append(more["threads"])
+        return opened(server, **more)
+
+    monkeypatch.setattr(runtime, "open_session", open_session)
+    studio.run()
+    assert seen == [1]
+    assert ClusterOptions(threads=3).share(12) == Share(workers=4, threads=3, gpus=0)
+
+
 def test_a_client_folder_is_enough_to_encrypt(studio: Studio) -> None:
     studio.run("clips", encrypt_only=True, artifact=None, client=studio.service / "client")
     assert read_clip_file(studio.folder / "clips/00.lcve").views == Views()
@@ -340,6 +399,32 @@ def test_a_server_answers_as_an_engine_does(
     with pytest.raises(SessionError):
         studio.run("lost.parquet", **about)
     assert [path.name for path in (studio.folder / ".lost.parquet.part/rows").iterdir()] == ["0.json"]
+
+
+def _other_classes(binding: Binding, classes: int) -> fake.Model:
+    """A model for the same clips, with another number of classes; its server names no binding."""
+    model = fake.Model(binding, bound=False)
+    model.change_metadata = lambda message: message.outputs[0].shape.__setitem__(1, classes)
+    model.change_config = lambda message: message.output[0].dims.__setitem__(0, classes)
+    return model
+
+
+def test_a_server_with_other_classes_is_one_error_and_gets_no_clip(studio: Studio) -> None:
+    client = studio.service / "client"
+    settings = Client.open(client, SecurityKey.read(studio.key_file)).settings
+    model = _other_classes(settings.binding, len(settings.classes) + 2)
+    with fake.GrpcServer(model) as server:
+        with pytest.raises(SessionError, match=r"outputs.*-1, 7.*expected.*-1, 5") as caught:
+            studio.run(artifact=None, client=client, server=server.address)
+        assert "has the server/ of this client/" in str(caught.value)
+        key = ("--key", studio.key_file, "--client", client)
+        said = run_error("run", server.address, studio.videos[0].path, *key)
+        watched = run_error("watch", studio.videos[0].path, "--server", server.address, *key)
+    for text in (said, watched):
+        assert "expected [('logits', 'FP32', [-1, 5])]" in text
+    assert model.infers == []
+    with pytest.raises(MismatchError, match=r"5 classes, received \[1, 7\]"):
+        Client.open(client, SecurityKey.read(studio.key_file)).plain_order(np.zeros((1, 7)))
 
 
 def test_a_row_that_is_done_is_not_done_again(studio: Studio) -> None:
@@ -431,8 +516,23 @@ def test_a_batch_whose_rows_all_fail_exits_with_1(studio: Studio) -> None:
     ):
         videos = [studio.folder / "videos" / name for name in names]
         output = studio.folder / f"{number}.parquet"
-        assert run_lcve("batch", *videos, *command, "-o", output, *strict).exit_code == code
+        ran = run_lcve("batch", *videos, *command, "-o", output, *strict)
+        assert ran.exit_code == code
         assert len(_rows(output)) == len(names)
+        (line,) = [line for line in ran.stderr.splitlines() if line.startswith("no result: ")]
+        assert line == f"no result: {videos[-1]}: {_rows(output)[-1]['error']}"
+
+
+def test_the_videos_that_are_named_at_the_end_move_no_cursor(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lcve_deploy.cli.batch._MOST_NAMED", 2)
+    videos = [studio.folder / f"\x1b[2J{number}.mp4" for number in range(5)]
+    ran = run_lcve(
+        *("batch", *videos, "--artifact", studio.service, "--key", studio.key_file),
+        *("-o", studio.folder / "table.parquet"),
+    )
+    assert "\x1b" not in ran.output
+    assert ran.stderr.count("no result: ") == 3
+    assert "no result: 3 more; see the table" in ran.stderr
 
 
 def test_ray_reports_nothing_to_its_maker_and_packs_no_folder() -> None:
@@ -446,6 +546,126 @@ print(usage_lib.usage_stats_enabled(), ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_E
 """
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert shown.split() == ["False", "False"]
+
+
+class FakeRay:
+    """As much of Ray as starting a cluster takes."""
+
+    class exceptions:  # noqa: N801
+        class RayError(Exception):
+            pass
+
+    def __init__(self, address: str = "127.0.0.1", fails: Exception | None = None) -> None:
+        self.util, self._fails, self.started = self, fails, dict[str, Any]()
+        self._address = address
+
+    def get_node_ip_address(self) -> str:
+        return self._address
+
+    def init(self, **how: Any) -> None:
+        self.started = how
+        if self._fails:
+            raise self._fails
+
+    def shutdown(self) -> None:
+        pass
+
+
+@pytest.fixture
+def connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeRay], None]:
+    """Connects to a cluster of a fake Ray, on this machine."""
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"):
+        monkeypatch.setenv(name, "as it was")
+
+    def connecting(ray: FakeRay) -> None:
+        monkeypatch.setattr(cluster_module, "load_ray", lambda purpose: ray)
+        with cluster_module.connected(ClusterOptions(), tmp_path / "session", tmp_path / "log"):
+            assert os.environ["RAY_AUTH_TOKEN"] != "as it was"
+        assert not (tmp_path / "session").exists()
+
+    return connecting
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (Exception("The current node timed out during startup. This\ncould happen"), "has not started in time: The cu"),
+        (RuntimeError("Maybe you called ray.init twice"), "cannot be started or reached: Maybe you called"),
+        (FakeRay.exceptions.RayError("token"), "cannot be started or reached: token"),
+        (TimeoutError(), "cannot be started or reached: TimeoutError"),
+    ],
+)
+def test_ray_that_does_not_start_is_one_error(connect: Callable[[FakeRay], None], error: Exception, said: str) -> None:
+    with pytest.raises(SessionError, match=re.escape(said)) as caught:
+        connect(FakeRay(fails=error))
+    assert caught.value.hint
+    assert "\n" not in str(caught.value)
+
+
+def test_an_error_that_is_not_of_ray_is_not_called_one(connect: Callable[[FakeRay], None]) -> None:
+    with pytest.raises(ZeroDivisionError):
+        connect(FakeRay(fails=ZeroDivisionError()))
+
+
+def test_ray_that_would_listen_on_all_interfaces_is_not_started(connect: Callable[[FakeRay], None]) -> None:
+    connect(ray := FakeRay())
+    assert (ray.started["address"], ray.started["_node_ip_address"]) == ("local", "127.0.0.1")
+    ray = FakeRay("192.0.2.1")
+    with pytest.raises(SessionError, match=r"192\.0\.2\.1, and not on loopback alone"):
+        connect(ray)
+    assert not ray.started
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "ValueError"),
+        ("one\ntwo", "one"),
+        ("\x1b[36mray::A()\x1b[39m\n  File x\n    x()\nKeyError: 'a\nb'", "KeyError: 'a b'"),
+    ],
+)
+def test_errors_of_ray_are_one_line(text: str, said: str) -> None:
+    assert cluster_module._said(ValueError(text)) == said
+
+
+def test_workers_that_are_lost_while_they_open_end_the_batch(studio: Studio) -> None:
+    def lost() -> Path:
+        with subprocess.Popen(["true"]) as process:
+            process.wait()
+        (path := stage.openings.folder / f"{socket.gethostname()}.{process.pid}").touch()
+        return path
+
+    fields = {"row": 0, "path": os.fsencode(studio.videos[0].path), "clip": "0.lcve"}
+    identity = studio.job().identity(studio.job().open_client().settings, studio.videos)
+    with open_stage(studio.folder / "table.parquet", identity) as stage:
+        alive = stage.openings.folder / f"{socket.gethostname()}.{os.getppid()}"
+        alive.touch()
+        (stage.openings.folder / "elsewhere.1").touch()
+        paths = [lost(), lost()]
+        (answer,) = Worker(studio.job(), stage, 1)(pa.Table.from_pylist([fields])).to_pylist()
+        assert (answer["failed"], answer["problem"]) == (False, None)
+        assert alive.exists()
+        assert not any(path.exists() for path in paths)
+        for _ in range(MOST_ATTEMPTS):
+            lost()
+        (answer,) = Worker(studio.job(), stage, 1)(pa.Table.from_pylist([fields])).to_pylist()
+        assert "3 workers in a row were lost while they opened" in answer["problem"]
+
+
+def test_attempts_that_failed_and_attempts_that_were_lost_are_told_apart(studio: Studio) -> None:
+    identity = studio.job().identity(studio.job().open_client().settings, studio.videos)
+    with open_stage(studio.folder / "table.parquet", identity) as stage:
+        for _ in range(MOST_ATTEMPTS - 1):
+            assert stage.begin(0)
+        with pytest.raises(ZeroDivisionError), stage.remembering(0):
+            raise ZeroDivisionError("a\nb" * 1000)
+        assert stage.begin(0)
+        assert not stage.begin(0)
+        fields = {"row": 0, "path": os.fsencode(studio.videos[0].path), "clip": "0.lcve"}
+        Worker(studio.job(), stage, 1)(pa.Table.from_pylist([fields]))
+        error = stage.read(0)["error"]
+    assert error.startswith("1 of 3 attempts failed; in 2 others the worker was lost; the last failure: ZeroDivisionEr")
+    assert len(error) < 500
 
 
 def test_a_cluster_that_is_not_there_is_one_error(exported: Path, key_file: Path, tmp_path: Path) -> None:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
 from lcve_deploy import SecurityKey
+from lcve_deploy.artifact import EngineKind, EngineRecord
+from lcve_deploy.cli import show
+from lcve_deploy.cli.main import guarded
+from lcve_deploy.cli.verify import _line as verify_line
 from lcve_deploy.client import softmax
+from lcve_deploy.errors import LcveError
+from lcve_deploy.key import KeyFileWarning
+from lcve_deploy.parity import ParityReport
+from lcve_deploy.precision import Precision
+from lcve_deploy.verbs.fastest import Candidate, Selection
+from lcve_deploy.verbs.renew import Renewed
 from lcve_deploy.video import write_video
 
 from .conftest import ORACLES, SECRET, run_error, run_lcve, run_ok
@@ -129,6 +142,98 @@ def test_class_names_cannot_move_the_cursor(artifact: Path, key_file: Path, clip
     settings["assumptions"] = [{"fact": "heads", "value": "\x1b[2Jgone", "option": "--num-heads"}]
     (artifact / "client/client.json").write_text(json.dumps(settings))
     assert "\x1b" not in run_ok("inspect", artifact)
+
+
+MOVES = "\x1b[2J\x9b31m\r\x07\x7f\u202eall is well"
+"""What moves a terminal's cursor, rings its bell, or turns the direction of writing."""
+
+
+@pytest.mark.parametrize("wanted", [(), ("--json",)], ids=["text", "json"])
+def test_nothing_of_an_artifact_moves_the_cursor(
+    artifact: Path, key_file: Path, clip_file: Path, tmp_path: Path, wanted: tuple[str, ...]
+) -> None:
+    run_ok("build", artifact / "server", "--engine", "onnxruntime", "--name", "mine")
+    parity = json.loads((artifact / "server/manifest.json").read_text())["parity"]
+    for path, change in (
+        ("client/client.json", {"classes": [MOVES] * 5}),
+        ("server/manifest.json", {"made_by": {MOVES: MOVES}, "parity": {**parity, "reference": MOVES}}),
+        ("server/engines/mine/engine.json", {"target": MOVES, "builder": {MOVES: MOVES}, "options": {"budget": MOVES}}),
+    ):
+        fields = json.loads((artifact / path).read_text())
+        (artifact / path).write_text(json.dumps({**fields, **change}))
+    digest = hashlib.sha256((artifact / "server/manifest.json").read_bytes()).hexdigest()
+    settings = json.loads((artifact / "client/client.json").read_text())
+    (artifact / "client/client.json").write_text(json.dumps({**settings, "manifest_sha256": digest}))
+    run_ok("run", artifact, clip_file, "--key", key_file, "--logits-out", tmp_path / "logits.npy")
+    for command in (
+        ("run", artifact, clip_file, "--key", key_file),
+        ("read", tmp_path / "logits.npy", "--key", key_file, "--client", artifact / "client"),
+        ("inspect", artifact / "client"),
+        ("inspect", artifact / "server"),
+        ("verify", artifact / "server"),
+        ("verify", artifact, "--key", key_file, "--ckpt", TINY.path, *TINY.flags),
+        ("rotate", artifact, "--key", key_file, "-o", tmp_path / f"rotated{len(wanted)}"),
+    ):
+        result = run_lcve(*command, *wanted)
+        assert result.output.replace("\n", "").isprintable(), command
+
+
+def test_nothing_of_a_record_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    report = ParityReport(
+        reference=MOVES,
+        clips=1,
+        max_difference=0.0,
+        mean_difference=0.0,
+        logit_scale=1.0,
+        top1_agreement=1.0,
+        top5_agreement=1.0,
+        tolerance=1e-4,
+        controls={MOVES: 1.0},
+    )
+    record = EngineRecord(
+        name="mine",
+        kind=EngineKind.ONNXRUNTIME,
+        precision=Precision.FP32,
+        builder={},
+        target=MOVES,
+        manifest_sha256="0" * 64,
+    )
+    show.print_parity(report)
+    show.show_selection(
+        Selection(
+            fastest=record,
+            candidates=(Candidate(name="mine", record=record), Candidate(name="x", record=None, reason=MOVES)),
+        )
+    )
+    show.print_renewed([Renewed(name="mine", record=None, reason=MOVES)])
+    click.echo(verify_line("engine mine", {"ok": None, "reason": MOVES}))
+    said = capsys.readouterr().out
+    assert said.count("all is well") == 6
+    assert said.replace("\n", "").isprintable()
+
+
+def test_json_on_the_screen_keeps_letters_and_escapes_what_moves_the_cursor() -> None:
+    value = {"Ünïcode 拍手": [MOVES, "\ud800", "a\nb"]}
+    for indent in (None, 2):
+        text = show.to_json_text(value, indent=indent)
+        assert text.replace("\n", "").isprintable()
+        assert "Ünïcode 拍手" in text
+        assert json.loads(text) == value
+
+
+@pytest.mark.parametrize("hint", ["", f"do {MOVES}"])
+def test_errors_and_warnings_move_no_cursor(capsys: pytest.CaptureFixture[str], hint: str) -> None:
+    def fails() -> None:
+        warnings.warn(MOVES, KeyFileWarning, stacklevel=1)
+        raise LcveError(MOVES, hint=hint)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with pytest.raises(SystemExit):
+            guarded(fails)
+    said = capsys.readouterr().err
+    assert said.count("all is well") == (3 if hint else 2)
+    assert said.replace("\n", "").isprintable()
 
 
 def test_a_linked_checkpoint_names_the_output(key_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

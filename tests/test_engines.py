@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import platform
 import shutil
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,12 +27,14 @@ from lcve_deploy.errors import (
     MissingDependencyError,
     ParityError,
     SessionError,
+    WriteError,
 )
 from lcve_deploy.precision import BUDGETS, Precision
-from lcve_deploy.runtime import ProbeReport
+from lcve_deploy.runtime import ProbeReport, verify_engine
 from lcve_deploy.runtime.batches import run_within
+from lcve_deploy.runtime.onnxruntime import OnnxRuntimeSession
 from lcve_deploy.runtime.openvino import OpenVinoSession
-from lcve_deploy.runtime.session import Provider
+from lcve_deploy.runtime.session import Provider, open_recorded
 from lcve_deploy.verbs.build import BuildOptions, build
 from lcve_deploy.verbs.fastest import EngineChoice, build_fastest
 
@@ -193,6 +197,48 @@ def test_a_provider_that_leaves_the_work_to_the_cpu_is_an_error(server: Path, mo
     monkeypatch.setitem(room._NAMES, Provider.CUDA, "AzureExecutionProvider")
     with pytest.raises(SessionError, match=r"left .* of its matrix products to others"):
         open_session(server, provider="cuda")
+
+
+@pytest.fixture
+def threads_seen(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
+    """Threads that ONNX Runtime and OpenVINO are told, for each session; None where they are told nothing."""
+    import onnxruntime
+    import openvino
+
+    seen: list[int | None] = []
+    opened, compiled = onnxruntime.InferenceSession, openvino.Core.compile_model
+
+    def session(path: Path, options: Any, **more: Any) -> Any:
+        seen.append(options.intra_op_num_threads or None)
+        return opened(path, options, **more)
+
+    def model(core: Any, path: Path, device: str, wanted: dict[str, str]) -> Any:
+        result = compiled(core, path, device, wanted)
+        told = result.get_property("INFERENCE_NUM_THREADS")
+        seen.append(int(told) if "INFERENCE_NUM_THREADS" in wanted else None)
+        return result
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(openvino.Core, "compile_model", model)
+    return seen
+
+
+@pytest.mark.parametrize("engine", [None, "onnxruntime-fp32", "openvino-fp32", "fastest"])
+def test_threads_reach_the_runtime(server: Path, threads_seen: list[int | None], engine: str | None) -> None:
+    if engine is not None:
+        build(server, OPENVINO if engine.startswith("openvino") else BuildOptions())
+    threads_seen.clear()
+    open_session(server, engine=engine, threads=1)
+    open_session(server, engine=engine)
+    assert threads_seen == [1, None]
+
+
+def test_threads_of_the_command_line_reach_the_runtime(
+    artifact: Path, key_file: Path, clip: np.ndarray, threads_seen: list[int | None], tmp_path: Path
+) -> None:
+    np.save(tmp_path / "clip.npy", clip)
+    run_ok("run", artifact, tmp_path / "clip.npy", "--key", key_file, "--threads", 1)
+    assert threads_seen == [1]
 
 
 @pytest.mark.parametrize("kind", [EngineKind.ONNXRUNTIME, EngineKind.OPENVINO])
@@ -478,6 +524,65 @@ def test_proofs_of_other_machines_are_passed_over(server: Path) -> None:
     foreign = dataclasses.replace(other.proof, device="openvino on another CPU", milliseconds=1e-3)
     write_engine(engine_folder(server, other.name), dataclasses.replace(other, proof=foreign))
     assert open_session(server, engine="fastest").device.startswith("onnxruntime")
+
+
+@pytest.mark.parametrize("quickest", ["openvino-fp32", "onnxruntime-fp32"])
+def test_the_fastest_of_several_proven_engines_is_the_one_that_opens(server: Path, quickest: str) -> None:
+    """Times are made up; neither the order of names nor that of building decides."""
+    for options in (BuildOptions(), OPENVINO, BuildOptions(name="a"), BuildOptions(name="z")):
+        record = build(server, options)
+        assert record.proof is not None
+        proof = dataclasses.replace(record.proof, milliseconds=2.0 if record.name == quickest else 30.0)
+        write_engine(engine_folder(server, record.name), dataclasses.replace(record, proof=proof))
+    opened = open_recorded(server, engine="fastest")
+    assert opened.engine is not None
+    assert opened.engine.name == quickest
+    assert opened.session.device.startswith(quickest.partition("-")[0])
+
+
+def test_an_engine_that_answers_wrongly_loses_its_proof(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after an update of its runtime or driver: what was right once is asked again, and is not offered any more."""
+    name, run = build(server, BuildOptions()).name, OnnxRuntimeSession.run
+    assert verify_engine(server, name).ok
+    monkeypatch.setattr(OnnxRuntimeSession, "run", lambda self, clip: run(self, clip)[:, ::-1])
+    monkeypatch.setattr("lcve_deploy.runtime.onnxruntime.cpu_name", lambda: "after the update")
+    result = run_lcve("verify", server, "--engine", name)
+    assert (result.exit_code, result.stdout.startswith("probe: FAILED")) == (1, True)
+    assert read_engine(server, name).proof is None
+    for wanted in (name, "fastest"):
+        with pytest.raises(SessionError, match=r"is unproven|no engine of"):
+            open_session(server, engine=wanted)
+
+
+def test_an_engine_that_answers_wrongly_where_it_was_proven_loses_its_proof_too(
+    server: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, run = build(server, BuildOptions()).name, OnnxRuntimeSession.run
+    monkeypatch.setattr(OnnxRuntimeSession, "run", lambda self, clip: run(self, clip) + 1)
+    assert not verify_engine(server, name).ok
+    assert read_engine(server, name).proof is None
+
+
+def test_the_record_of_an_engine_is_replaced_in_one_step(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = build(server, BuildOptions())
+    folder = engine_folder(server, record.name)
+    before = (folder / "engine.json").read_bytes()
+    os.link(folder / "engine.json", server.parent / "as it was")
+    write_engine(folder, dataclasses.replace(record, proof=None))
+    assert read_engine(server, record.name).proof is None
+    assert (server.parent / "as it was").read_bytes() == before
+    (folder / "engine.json").write_bytes(before)
+
+    def full(path: Path, target: Path) -> None:
+        assert path.parent == folder.parent  # every file within must be listed
+        assert [entry.name for entry in folder.iterdir()] == ["engine.json"]
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(WriteError, match="No space left"):
+        write_engine(folder, dataclasses.replace(record, proof=None))
+    assert (folder / "engine.json").read_bytes() == before
+    assert [path.name for path in folder.parent.iterdir()] == [record.name]
 
 
 def test_a_proven_engine_is_verified_where_nothing_can_be_written(

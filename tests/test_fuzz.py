@@ -262,6 +262,12 @@ def test_an_error_cannot_move_the_cursor(tmp_path: Path) -> None:
         "1024x1024x1024x3/1x1x1",
         "2x1024x1024x3/2x1024x1024",
         "128x1024x1024x3/2x16x16",
+        "2048x512x512x1/1x64x64",
+        "64x2048x1024x2/64x32x32",
+        "16385x1x1x1/1x1x1",
+        "1x1x1x16385/1x1x1",
+        "8x128x129x1/1x1x1",
+        "1x256x257x1/1x256x257",
         "999999999x999999999x999999999x999999999/1x1x1",
         "9999999999x1x1x3/1x1x1",
         "9" * 5000 + "x1x1x3/1x1x1",
@@ -282,6 +288,35 @@ def test_geometries_of_real_models_are_read(text: str) -> None:
     geometry = ClipGeometry.parse(text)
     assert geometry.cubes <= MOST_CUBES
     assert geometry.cubes * geometry.values <= MOST_CLIP_VALUES
+
+
+@pytest.mark.parametrize(
+    ("text", "cubes", "values"),
+    [
+        ("1024x512x512x1/1x64x64", 2**16, 2**12),  # N·L as large as it may be, N and L not
+        ("2x256x256x1/1x1x1", 2**17, 1),
+        ("1x256x256x1/1x256x256", 1, 2**16),
+        ("16384x1x1x1/1x1x1", 2**14, 1),
+    ],
+)
+def test_geometries_at_the_limits_are_read(text: str, cubes: int, values: int) -> None:
+    geometry = ClipGeometry.parse(text)
+    assert (geometry.cubes, geometry.values) == (cubes, values)
+
+
+@pytest.mark.parametrize("target", ["clip", "client", "manifest"])
+def test_no_reader_takes_more_values_than_a_clip_may_have(target: str) -> None:
+    """N and L are each within their own limits."""
+    text = "2048x512x512x1/1x64x64"
+    if target == "clip":
+        data = seed("clip", "cubes")
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + length])
+        header["__metadata__"]["geometry"] = text
+        document = tensor_file(header, data[8 + length :])
+    else:
+        document = json.dumps({**json.loads(seed(target)), "geometry": text}).encode()
+    assert "values in a cube and 268435456 values" in refusal(target, document)
 
 
 def test_a_short_side_has_a_limit() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +58,50 @@ def test_files_and_folders_follow_the_umask(tmp_path: Path, mask: int) -> None:
         for data in (b"1", b"2"):
             replace_file(root / "record", data)
         assert_as_the_umask_says(root, mask)
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> dict[int, bytes]:
+    """Content of every file when it was brought to the disk, by the file's number."""
+    found, fsync = {}, os.fsync
+
+    def remembered(descriptor: int) -> None:
+        fsync(descriptor)
+        found[os.fstat(descriptor).st_ino] = Path(f"/proc/self/fd/{descriptor}").read_bytes()
+
+    monkeypatch.setattr(outputs.os, "fsync", remembered)
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_what_appears_is_on_the_disk_before(
+    tmp_path: Path, synced: dict[int, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a machine that loses its power may show a file under its name without its content."""
+    appeared = []
+
+    def watch(kind: Any, name: str) -> None:
+        real = getattr(kind, name)
+
+        def before(source: Path, *rest: Any) -> Any:
+            files = [path for path in [Path(source), *Path(source).rglob("*")] if path.is_file()]
+            appeared.append({synced.get(path.stat().st_ino) == path.read_bytes() for path in files})
+            return real(source, *rest)
+
+        monkeypatch.setattr(kind, name, before)
+
+    watch(os, "link")
+    watch(Path, "rename")
+    watch(Path, "replace")
+    with new_file(tmp_path / "file") as file:
+        file.write(b"1")
+    with new_folder(tmp_path / "folder") as stage:
+        (stage / "inner/most").mkdir(parents=True)
+        for path in ("a", "inner/b", "inner/most/c"):
+            (stage / path).write_bytes(path.encode())
+    replace_file(tmp_path / "record", b"2")
+    assert appeared == [{True}] * 3
+    assert sorted(synced.values()) == [b"1", b"2", b"a", b"inner/b", b"inner/most/c"]
 
 
 @MASKS

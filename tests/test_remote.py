@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -36,10 +37,13 @@ from lcve_deploy.errors import (
     UnknownModelError,
 )
 from lcve_deploy.remote import Address, is_address
-from lcve_deploy.remote.endpoints import Endpoints
-from lcve_deploy.remote.faults import grpc_fault
+from lcve_deploy.remote.endpoints import Endpoint, Endpoints
+from lcve_deploy.remote.faults import grpc_fault, http_fault
+from lcve_deploy.remote.over_grpc import GrpcTransport
+from lcve_deploy.remote.over_http import HttpTransport
 from lcve_deploy.remote.retrying import persist
 from lcve_deploy.remote.token import PlainTokenWarning, Token
+from lcve_deploy.remote.transport import Answer
 
 from . import fake_server as fake
 from .conftest import GEOMETRY, ORACLE, run_error, run_lcve, run_ok
@@ -556,7 +560,53 @@ def test_bodies_that_are_no_answer_are_one_clear_error(answer: bytes, monkeypatc
 # Asking again
 
 
-@pytest.mark.parametrize("fault", [fake.AWAY, fake.BUSY], ids=["away", "busy"])
+ABORTED = fake.Refusal("ABORTED", 502, "another one came between")
+CANCELLED = fake.Refusal("CANCELLED", 503, "given up")
+
+STATUSES: dict[str, type[LcveError]] = {
+    **dict.fromkeys(("INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE"), RequestError),
+    **dict.fromkeys(("ALREADY_EXISTS", "UNIMPLEMENTED"), RequestError),
+    "NOT_FOUND": UnknownModelError,
+    "RESOURCE_EXHAUSTED": RateError,
+    **dict.fromkeys(("UNAUTHENTICATED", "PERMISSION_DENIED"), DeniedError),
+    **dict.fromkeys(("UNAVAILABLE", "ABORTED", "CANCELLED"), UnavailableError),
+    "DEADLINE_EXCEEDED": DeadlineError,
+    **dict.fromkeys(("INTERNAL", "UNKNOWN", "DATA_LOSS", "", "OF_TOMORROW"), SessionError),
+}
+
+
+def test_every_status_of_grpc_is_one_of_our_errors() -> None:
+    import grpc
+
+    assert {status.name for status in grpc.StatusCode} - {"OK"} <= STATUSES.keys()
+    assert {status: grpc_fault(status, "no", "x").kind for status in STATUSES} == STATUSES
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, RequestError),
+        (401, DeniedError),
+        (403, DeniedError),
+        (404, UnknownModelError),
+        (408, DeadlineError),
+        (413, TooLargeError),
+        (429, RateError),
+        (500, SessionError),
+        (502, UnavailableError),
+        (503, UnavailableError),
+        (504, DeadlineError),
+        (301, RequestError),
+        (599, SessionError),
+    ],
+)
+def test_every_status_of_http_is_one_of_our_errors(status: int, kind: type[LcveError]) -> None:
+    assert http_fault(status, "no", "x").kind is kind
+
+
+@pytest.mark.parametrize(
+    "fault", [fake.AWAY, fake.BUSY, ABORTED, CANCELLED], ids=["away", "busy", "aborted", "cancelled"]
+)
 def test_what_may_pass_is_asked_again(server: Server, fault: fake.Refusal) -> None:
     server.model.next.extend([fault, fault])
     with RemoteSession(server.address, BINDING, QUICK) as session:
@@ -743,7 +793,8 @@ def test_a_first_contact_that_hangs_leaves_time_for_another_endpoint(start: Call
 def test_every_endpoint_is_checked_before_it_gets_a_clip(start: Callable[..., Server]) -> None:
     first, second = start(), start(Model(other(salt="c" * 32)))
     first.model.next.append(fake.AWAY)
-    with RemoteSession(joined(first, second), BINDING, QUICK) as session, pytest.raises(MismatchError):
+    options = dataclasses.replace(QUICK, rest=1000)  # else a slow machine asks the first again
+    with RemoteSession(joined(first, second), BINDING, options) as session, pytest.raises(MismatchError):
         session.run(clips())
     assert second.model.infers == []
 
@@ -783,12 +834,12 @@ class Clock:
 def _persisted(
     options: RemoteOptions, members: int, errors: list[LcveError], cost: float = 0.0
 ) -> tuple[Clock, list[int], Any]:
-    """Pauses, the members that were asked, and how it ended."""
+    """Pauses, the members that were asked, and how it ended. Each try gets what is left of the deadline."""
     clock, everyone, asked = Clock(), [Member() for _ in range(members)], list[int]()
     endpoints = Endpoints(everyone, rest=options.rest, clock=clock)  # type: ignore[arg-type]
 
     def ask(member: Any, left: float) -> str:
-        assert 0 < left <= options.deadline
+        assert left == pytest.approx(100 + options.deadline - clock.now)
         asked.append(everyone.index(member))
         clock.now += cost
         if errors:
@@ -808,6 +859,71 @@ def test_pauses_double_with_jitter_up_to_the_longest() -> None:
     assert len(asked) == 9
     for length, most in zip(clock.pauses, (1, 2, 4, 8, 10, 10, 10, 10), strict=True):
         assert most / 2 <= length <= most
+
+
+def test_pauses_differ_from_client_to_client() -> None:
+    """Else clients whom a server turned away together would come back together."""
+    options = RemoteOptions(retries=1, pause=1, longest_pause=1, deadline=1000)
+    pauses = [_persisted(options, 1, [UnavailableError("x")])[0].pauses[0] for _ in range(300)]
+    assert 0.5 <= min(pauses) < 0.6
+    assert 0.9 < max(pauses) <= 1
+
+
+def test_a_try_that_takes_long_leaves_less_for_the_next() -> None:
+    options = RemoteOptions(retries=5, pause=0, deadline=10)
+    clock, asked, answer = _persisted(options, 1, [UnavailableError("x")] * 3, cost=2.5)
+    assert (answer, len(asked), clock.now) == ("answer", 4, 110)
+    clock, asked, error = _persisted(options, 1, [UnavailableError("x")] * 5, cost=4)
+    assert type(error) is DeadlineError
+    assert (len(asked), clock.now) == (3, 112)
+
+
+class Slow:
+    """A way to a server each of whose answers takes three seconds; what each was given."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.given, self.versions = clock, list[tuple[str, float]](), ["1"]
+
+    def describe(self, seconds: float) -> tuple[Any, Any]:
+        self._take("describe", seconds)
+        model = Model(BINDING, versions=self.versions)
+        return model.metadata(), model.config()
+
+    def infer(self, request: Any, *, classes: int, seconds: float) -> Any:
+        self._take("infer", seconds)
+        return Answer(logits=logits_of(request.values), model="digits", version="2")
+
+    def _take(self, what: str, seconds: float) -> None:
+        self.given.append((what, round(seconds, 6)))
+        self.clock.now += 3
+
+
+def test_the_parts_of_a_try_share_its_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The description, the clips, and the description again where a version is new."""
+    clock = Clock()
+    monkeypatch.setattr("lcve_deploy.remote.transport.time.monotonic", clock)
+    slow = Slow(clock)
+    endpoint = Endpoint("x", Address.parse("grpc://x:1/digits"), BINDING, slow)  # type: ignore[arg-type]
+    with pytest.raises(SessionError, match="version '2'"):
+        endpoint.run(clips().values, 10, first_contact=10)
+    assert slow.given == [("describe", 10), ("infer", 7), ("describe", 4)]
+
+
+@pytest.mark.parametrize("way", ["grpc", "http"])
+def test_the_two_questions_of_a_description_share_its_seconds(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, given = Clock(), list[float]()
+    monkeypatch.setattr("lcve_deploy.remote.transport.time.monotonic", clock)
+
+    def asked(seconds: float) -> Any:
+        given.append(round(seconds, 6))
+        clock.now += 3
+        return SimpleNamespace(config="a configuration")
+
+    monkeypatch.setattr(GrpcTransport, "_call", lambda self, name, seconds, *more: asked(seconds))
+    monkeypatch.setattr(HttpTransport, "_description", lambda self, message, path, seconds: asked(seconds))
+    kind = GrpcTransport if way == "grpc" else HttpTransport
+    kind(Address.parse(f"{way}://x:1/digits"), "x:1", QUICK, Token()).describe(10)
+    assert given == [10, 7]
 
 
 def test_no_retry_begins_after_the_deadline() -> None:
@@ -878,6 +994,33 @@ def test_an_answer_without_end_is_refused(server: Server, monkeypatch: pytest.Mo
 )
 def test_one_status_of_grpc_has_two_meanings(words: str, kind: type[LcveError]) -> None:
     assert grpc_fault("RESOURCE_EXHAUSTED", words, "x").kind is kind
+
+
+MOVES = "\x1b[2J\x9b31m\r\n\t\x07\x7f\u202e\u2028all is well"
+"""What moves a terminal's cursor, rings its bell, ends a line, or turns the direction of writing."""
+
+
+@pytest.mark.parametrize("status", sorted(STATUSES))
+def test_a_servers_words_move_no_cursor(status: str) -> None:
+    for fault in (grpc_fault(status, MOVES, "server:1"), http_fault(500, MOVES, "server:1")):
+        said = str(fault.error(Token()))
+        assert said.isprintable()
+        assert "[2J" in said
+        assert said.endswith("all is well")
+
+
+def test_what_a_server_says_moves_no_cursor(
+    start: Callable[..., Server], served: Binding, exported: Path, key_file: Path
+) -> None:
+    server = start(Model(served))
+    sides = ("--key", key_file, "--client", exported / "client")
+    server.model.next.append(fake.Refusal("INTERNAL", 500, MOVES))
+    server.model.describes.append(fake.Refusal("NOT_FOUND", 404, MOVES))
+    for _ in range(2):  # the description is refused, then the clip
+        result = run_lcve("run", server.address, ORACLE / "clip_8x32x32.npy", *sides)
+        assert result.exit_code == 1
+        assert result.output.replace("\n", "").isprintable()
+        assert "all is well" in result.output
 
 
 # Tokens

@@ -332,19 +332,26 @@ def test_engines_are_built_again_and_answer_the_new_probe(
     broken.mkdir()
     (broken / "engine.json").write_text("{}")
     (broken / "old.plan").write_bytes(b"the old order")
+    for name in ("changed", "foreign"):
+        run_ok("build", artifact / "server", "--engine", "onnxruntime", "--name", name)
+    (artifact / "server/engines/changed/model.onnx").write_bytes(b"not listed")
+    edit(artifact / "server/engines/foreign/engine.json", lambda record: record.update(manifest_sha256="0" * 64))
     whole = rotate(artifact, tmp_path / "whole", key=key)
     delta = delta_of(artifact, tmp_path / "delta", key)
     applied = apply_delta(artifact / "server", delta, tmp_path / "applied")
     for result, server in ((whole, tmp_path / "whole/server"), (applied, tmp_path / "applied")):
         became = {engine.name: engine for engine in result.engines}
-        assert set(became) == {"broken", "onnxruntime-fp32"}
+        assert set(became) == {"broken", "changed", "foreign", "onnxruntime-fp32"}
+        assert [became[name].record for name in ("changed", "foreign")] == [None, None]
+        assert "model.onnx is not listed" in became["changed"].reason
+        assert "was built from another model" in became["foreign"].reason
         assert became["broken"].record is None
         assert "engine.json does not hold" in became["broken"].reason
         assert [path.name for path in (server / "engines").iterdir()] == ["onnxruntime-fp32"]
         proof = became["onnxruntime-fp32"].record.proof
         assert proof is not None
         assert open_session(server, engine="onnxruntime-fp32").manifest == result.manifest
-    assert run_ok("apply", artifact / "server", delta, "-o", tmp_path / "b").count("engine ") == 2
+    assert run_ok("apply", artifact / "server", delta, "-o", tmp_path / "b").count("\nengine ") == 3
 
 
 # Bad input of the owner: one clear error, nothing written, the old artifact untouched

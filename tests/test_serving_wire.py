@@ -11,8 +11,9 @@ pytest.importorskip("tritonclient")
 
 from google.protobuf.message import DecodeError
 
+from lcve_deploy.errors import RequestError, TooLargeError
 from lcve_deploy.protocol.stubs import messages
-from lcve_deploy.serving.grpc_wire import reader
+from lcve_deploy.serving.grpc_wire import _SMALL, reader
 
 
 def _message(draw: random.Random) -> bytes:
@@ -60,6 +61,39 @@ def test_messages_are_read_as_protobuf_reads_them(seed: int) -> None:
         assert _by_us(data) == _by_protobuf(data)
         broken = _broken(data, draw)
         assert _by_us(broken) == _by_protobuf(broken)
+
+
+def _wide(fields: int) -> bytes:
+    """A message with one tensor, and so many fields in all."""
+    message = messages().ModelInferRequest(model_name="m")
+    message.raw_input_contents.append(bytes(_SMALL))
+    for _ in range(fields - 2):
+        message.outputs.add(name="a")
+    return bytes(message.SerializeToString())
+
+
+def _beside(size: int) -> bytes:
+    """A message with one tensor, and so many bytes beside it: a text, after its tag and a length of four bytes."""
+    message = messages().ModelInferRequest(id="x" * (size - 5), raw_input_contents=[bytes(2 * size)])
+    return bytes(message.SerializeToString())
+
+
+def test_the_number_of_fields_is_bounded() -> None:
+    """A message of two bytes becomes an object of hundreds."""
+    assert len(reader()(_wide(4096)).message.outputs) == 4094
+    with pytest.raises(RequestError, match="at most 4096 fields"):
+        reader()(_wide(4097))
+    many = messages().ModelInferRequest(raw_input_contents=[b"1234"] * 4097)
+    with pytest.raises(RequestError, match="at most 4096 fields"):
+        reader()(many.SerializeToString())
+
+
+def test_the_bytes_beside_tensors_are_bounded() -> None:
+    largest = 8 * 2**20
+    (raw,) = reader()(_beside(largest)).raw
+    assert len(raw) == 2 * largest
+    with pytest.raises(TooLargeError, match="at most 8388608 bytes are taken beside"):
+        reader()(_beside(largest + 1))
 
 
 def test_tensors_stay_where_they_are() -> None:

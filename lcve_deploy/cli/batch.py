@@ -26,7 +26,7 @@ from lcve_deploy.cli.options import (
     to_session_options,
     views_option,
 )
-from lcve_deploy.cli.show import print_json
+from lcve_deploy.cli.show import print_json, printable
 
 if TYPE_CHECKING:
     from lcve_deploy.remote import RemoteOptions
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _SECONDS_BETWEEN: Final = 10.0
+_MOST_NAMED: Final = 100
+"""Videos without a result that are named at the end; the table has them all."""
 
 
 @click.command()
@@ -146,9 +148,14 @@ def _show(result: BatchResult, as_json: bool) -> None:
     tally = result.tally
     if as_json:
         counts = {name: getattr(tally, name) for name in ("rows", "kept", "errors")}
-        more = {"attempts": result.attempts, "seconds": round(result.seconds, 3)}
+        failures = [dataclasses.asdict(failure) for failure in result.failures]
+        more = {"failures": failures, "attempts": result.attempts, "seconds": round(result.seconds, 3)}
         print_json({"output": str(result.output), **counts, **more})
         return
+    for failure in result.failures[:_MOST_NAMED]:
+        click.echo(f"no result: {printable(failure.path)}: {printable(failure.error)}", err=True)
+    if len(result.failures) > _MOST_NAMED:
+        click.echo(f"no result: {len(result.failures) - _MOST_NAMED} more; see the table", err=True)
     kept = f", {tally.kept} of them from before" if tally.kept else ""
     click.echo(f"{result.output}: {tally.rows} rows{kept}, {tally.errors} with an error, {result.seconds:.1f} s")
 

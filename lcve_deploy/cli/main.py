@@ -111,5 +111,7 @@ def _terminated(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _show_warning(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+    from lcve_deploy.cli.show import printable
+
     if category.__module__.startswith("lcve_deploy"):
-        click.echo(f"warning: {message}", err=True)
+        click.echo(f"warning: {printable(str(message))}", err=True)

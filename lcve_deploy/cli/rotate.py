@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from lcve_deploy.cli.options import AnyPath, as_json, key_option, salt_option, signing_key_option
-from lcve_deploy.cli.show import StageProgress, print_json, print_renewed, renewed_json
+from lcve_deploy.cli.show import StageProgress, print_json, print_renewed, printable, renewed_json
 
 __all__ = ["command"]
 
@@ -49,7 +49,7 @@ def command(artifact: Path, key_file: Path, new_key_file: Path | None, delta: bo
         )
         return
     for note in result.notes:
-        click.echo(f"note: {note}")
+        click.echo(f"note: {printable(note)}")
     print_renewed(result.engines)
     click.echo(f"key id {binding.key_id}, salt {binding.salt}")
     if delta:

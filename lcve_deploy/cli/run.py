@@ -188,7 +188,9 @@ def _run_remote(
         client = Client.open(folder, SecurityKey.read(key_file))
         preprocess = to_preprocess(client.settings.preprocess, given["sampling"], given["stride"])
         content, notes = _encrypted(client, clip, given["views"], preprocess)
-        logits = client.plain_order(_ask_views(address, content.clip, client.settings.binding, options))
+        classes = len(client.settings.classes)
+        answers = _ask_views(address, content.clip, client.settings.binding, options, classes=classes)
+        logits = client.plain_order(answers)
         write_logits(logits_out, logits)
         print_predictions(client, logits, top=given["top"], views=content.views, notes=notes, as_json=given["as_json"])
     else:
@@ -198,7 +200,9 @@ def _run_remote(
         _print_logits(logits, views=content.views, labels=None, given=given)
 
 
-def _ask_views(address: str, clip: EncryptedClip, binding: Binding, options: RemoteOptions) -> npt.NDArray[np.float32]:
+def _ask_views(
+    address: str, clip: EncryptedClip, binding: Binding, options: RemoteOptions, *, classes: int | None = None
+) -> npt.NDArray[np.float32]:
     """Logits ``[views, classes]``; one view a request, several requests under way."""
     import numpy as np
 
@@ -206,7 +210,7 @@ def _ask_views(address: str, clip: EncryptedClip, binding: Binding, options: Rem
 
     views, logits = len(clip.values), []
     progress = StageProgress(quiet=views == 1)
-    with RemoteSession(address, binding, options) as session:
+    with RemoteSession(address, binding, options, classes=classes) as session:
         session.connect()
         progress("running the views", 0, views)
         for answer in session.map(_single_views(clip)):

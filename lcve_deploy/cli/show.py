@@ -29,6 +29,7 @@ __all__ = [
     "renewed_json",
     "show_selection",
     "signature_state",
+    "to_json_text",
 ]
 
 _UNCHECKED: Final = "not checked"
@@ -63,7 +64,13 @@ def printable(text: str) -> str:
 
 def print_json(value: Any) -> None:
     """One JSON value on standard output."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(to_json_text(value, indent=2))
+
+
+def to_json_text(value: Any, *, indent: int | None = None) -> str:
+    """JSON in which letters of any script stand as they are, and what could move a terminal's cursor is escaped."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def print_parity(report: ParityReport) -> None:
@@ -79,11 +86,11 @@ def print_parity(report: ParityReport) -> None:
     ]
     click.echo(f"parity: {'ok' if report.ok else 'FAILED'}")
     for name, value in rows:
-        click.echo(f"  {name:<32}{value}")
+        click.echo(f"  {name:<32}{printable(value)}")
     click.echo(f"controls, which must differ by more than {report.control_floor:.2e}:")
     for name, gap in report.controls.items():
         state = "AGREES" if name in report.agreeing_controls else "differs"
-        click.echo(f"  {CONTROLS.get(name, name):<32}{gap:.2e}  {state}")
+        click.echo(f"  {printable(CONTROLS.get(name, name)):<32}{gap:.2e}  {state}")
 
 
 def signature_state(server: Path, signed_by: PublicKey | None) -> str:
@@ -104,7 +111,8 @@ def show_selection(selection: Selection) -> None:
     """The engines that were tried, a line each, and which one is kept."""
     for candidate in selection.candidates:
         mark = "*" if candidate.name == selection.fastest.name else " "
-        click.echo(f"{mark} {candidate.name}: {_engine(candidate.record) if candidate.record else candidate.reason}")
+        became = _engine(candidate.record) if candidate.record else candidate.reason
+        click.echo(f"{mark} {candidate.name}: {printable(became)}")
     if len(selection.candidates) > 1:
         click.echo(f"kept: {selection.fastest.name}")
 
@@ -131,7 +139,8 @@ def print_renewed(engines: Sequence[Renewed]) -> None:
     """What became of engines, one a line."""
     for engine in engines:
         state = "ok" if _is_proven(engine) else "unproven on this machine"
-        click.echo(f"engine {engine.name}: {f'left out: {engine.reason}' if engine.record is None else state}")
+        became = f"left out: {printable(engine.reason)}" if engine.record is None else state
+        click.echo(f"engine {engine.name}: {became}")
 
 
 def _is_proven(engine: Renewed) -> bool:

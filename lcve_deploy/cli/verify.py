@@ -19,7 +19,14 @@ from lcve_deploy.cli.options import (
     tolerance_option,
     verify_clip_option,
 )
-from lcve_deploy.cli.show import StageProgress, print_json, print_parity, print_signature, signature_state
+from lcve_deploy.cli.show import (
+    StageProgress,
+    print_json,
+    print_parity,
+    print_signature,
+    printable,
+    signature_state,
+)
 from lcve_deploy.errors import DeviceError, LcveError, MissingDependencyError, SignatureError
 
 if TYPE_CHECKING:
@@ -107,7 +114,7 @@ def _row(check: Callable[[], ProbeReport]) -> dict[str, Any]:
 
 def _line(name: str, row: dict[str, Any]) -> str:
     if "reason" in row:
-        return f"{name}: {'not run here' if row['ok'] is None else 'FAILED'}: {row['reason']}"
+        return f"{name}: {'not run here' if row['ok'] is None else 'FAILED'}: {printable(row['reason'])}"
     state = "ok" if row["ok"] else "FAILED"
     return f"{name}: {state}, max |Δlogit| {row['max_difference']:.2e} (tolerance {row['tolerance']:.2e})"
 

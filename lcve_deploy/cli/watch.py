@@ -83,7 +83,8 @@ def command(source: str, server: str, key_file: Path, client_folder: Path, **giv
     display = Display(as_json=given["as_json"])
     client = Client.open(client_folder, SecurityKey.read(key_file))
     frames = LiveSource(source, _live_options(given), told=display.warn)
-    with RemoteSession(server, client.settings.binding, to_remote_options(given)) as session:
+    classes = len(client.settings.classes)
+    with RemoteSession(server, client.settings.binding, to_remote_options(given), classes=classes) as session:
         session.connect()
         with Watch(frames, client, session, _watch_options(client, given)) as watch:
             _show(watch, display)

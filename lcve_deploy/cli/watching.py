@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
 
-from lcve_deploy.cli.show import printable
+from lcve_deploy.cli.show import printable, to_json_text
 
 if TYPE_CHECKING:
     from lcve_deploy.verbs.watch import Counts, WindowResult
@@ -66,11 +65,11 @@ class Display:
 
     def show(self, result: WindowResult) -> None:
         """A window."""
-        self._print(_json_line(result.to_json()) if self._json else _readable(result))
+        self._print(to_json_text(result.to_json()) if self._json else _readable(result))
 
     def summary(self, counts: Counts) -> None:
         """The last line."""
-        self._print(_json_line({"summary": counts.to_json()}) if self._json else _counted(counts))
+        self._print(to_json_text({"summary": counts.to_json()}) if self._json else _counted(counts))
 
     def status(self, counts: Counts) -> None:
         """Count, on a terminal, now and then."""
@@ -100,10 +99,6 @@ class Display:
 
     def _lead(self) -> str:
         return _CLEAR if self._live else ""
-
-
-def _json_line(value: dict[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _readable(result: WindowResult) -> str:

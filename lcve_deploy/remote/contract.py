@@ -38,7 +38,9 @@ class RemoteModel:
     bound: bool
 
 
-def check_model(metadata: Any, config: Any, binding: Binding, *, name: str, endpoint: str) -> RemoteModel:
+def check_model(
+    metadata: Any, config: Any, binding: Binding, *, name: str, endpoint: str, classes: int | None = None
+) -> RemoteModel:
     """Compare what a server says of a model with the binding of the clips.
 
     Args:
@@ -47,6 +49,7 @@ def check_model(metadata: Any, config: Any, binding: Binding, *, name: str, endp
         binding: of the clips.
         name: of the model, as in the address.
         endpoint: ``host:port``.
+        classes: logits of a clip that are expected; None for as many as the server says.
 
     Raises:
         MismatchError: another model, or one for clips of another artifact; names everything that differs.
@@ -54,7 +57,7 @@ def check_model(metadata: Any, config: Any, binding: Binding, *, name: str, endp
     theirs = _binding(config, endpoint)
     if theirs is not None:
         theirs.require(binding, here="model at the server", there="encrypted clip")
-    classes = _classes(metadata)
+    classes = _classes(metadata) if classes is None else classes
     largest = config.max_batch_size or None
     shape = list(binding.layout.shape(binding.geometry))
     said = {

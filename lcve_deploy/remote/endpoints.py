@@ -29,11 +29,14 @@ class Endpoint:
         address: of the model.
         binding: of the clips.
         transport: the way to it.
+        classes: logits of a clip that are expected; None for as many as the server says.
     """
 
-    def __init__(self, name: str, address: Address, binding: Binding, transport: Transport) -> None:
+    def __init__(
+        self, name: str, address: Address, binding: Binding, transport: Transport, *, classes: int | None = None
+    ) -> None:
         self.name = name
-        self._address, self._binding, self._transport = address, binding, transport
+        self._address, self._binding, self._transport, self._classes = address, binding, transport, classes
         self._model: RemoteModel | None = None
 
     def model(self, seconds: float) -> RemoteModel:
@@ -46,8 +49,14 @@ class Endpoint:
         model = self._model
         if model is None:
             metadata, config = self._transport.describe(seconds)
-            name = self._address.model
-            model = check_model(metadata, config, self._binding, name=name, endpoint=self.name)
+            model = check_model(
+                metadata,
+                config,
+                self._binding,
+                name=self._address.model,
+                endpoint=self.name,
+                classes=self._classes,
+            )
             self._model = model
         return model
 

@@ -42,6 +42,7 @@ class RemoteSession:
             follow the model. The first endpoint is preferred.
         binding: of the clips that will be sent; those of any other are refused before anything is sent.
         options: deadline, retries, token, TLS, shared memory.
+        classes: logits of a clip that are expected, as ``client.json`` says; by default as many as the server says.
 
     Raises:
         RequestError: not an address, or options that it cannot have.
@@ -49,14 +50,21 @@ class RemoteSession:
         MissingDependencyError: tritonclient is not installed.
     """
 
-    def __init__(self, address: str | Address, binding: Binding, options: RemoteOptions = _DEFAULTS) -> None:
+    def __init__(
+        self,
+        address: str | Address,
+        binding: Binding,
+        options: RemoteOptions = _DEFAULTS,
+        *,
+        classes: int | None = None,
+    ) -> None:
         self._address = address if isinstance(address, Address) else Address.parse(address)
         self._binding, self._options, self._closed = binding, options, Event()
         _check_options(self._address, options)
         token = Token.read(options)
         _warn_of_plain(self._address, token)
         members = [
-            Endpoint(name, self._address, binding, _transport(self._address, name, options, token))
+            Endpoint(name, self._address, binding, _transport(self._address, name, options, token), classes=classes)
             for name in self._address.endpoints
         ]
         self._endpoints = Endpoints(members, rest=options.rest)

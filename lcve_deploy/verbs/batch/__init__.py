@@ -6,7 +6,7 @@ which copies what it is handed into its store, to disk and to other machines.
 
 from lcve_deploy.verbs.batch.cluster import ClusterOptions
 from lcve_deploy.verbs.batch.job import Job
-from lcve_deploy.verbs.batch.running import BatchResult, Tally, run_batch
+from lcve_deploy.verbs.batch.running import BatchResult, Failure, Tally, run_batch
 from lcve_deploy.verbs.batch.videos import find_videos
 
-__all__ = ["BatchResult", "ClusterOptions", "Job", "Tally", "find_videos", "run_batch"]
+__all__ = ["BatchResult", "ClusterOptions", "Failure", "Job", "Tally", "find_videos", "run_batch"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import logging
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -26,6 +28,11 @@ _LONGEST_TEMPORARY: Final = 30
 _STORE_BYTES: Final = 2**27
 _THREADS: Final = 2
 _SECONDS_TO_ANSWER: Final = 10.0
+_OF_TERMINALS: Final = re.compile(r"\x1b\[[0-9;]*m")
+_BUSY: Final = "Ray waits for half a minute; try again when the machine is less busy, or with fewer --workers"
+_LOOPBACK_ALONE: Final = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""A cluster of one machine. Ray then keeps to loopback; else it takes the machine's own address in place of 127.0.0.1,
+and all of its processes listen on every interface. The name is of the systems where that is Ray's default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +80,7 @@ def connected(options: ClusterOptions, session: Path, log: Path) -> Iterator[tup
         SessionError: it cannot be started or reached, or it has failed.
     """
     if options.address is None:  # before Ray is loaded, which looks once
-        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+        os.environ.update(_LOOPBACK_ALONE, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     ray = load_ray("lcve batch")
     start = _started(ray, options, session) if options.address is None else _joined(ray, options)
     with _printing_to(log), start as share:
@@ -81,14 +88,16 @@ def connected(options: ClusterOptions, session: Path, log: Path) -> Iterator[tup
         try:
             yield ray, share
         except ray.exceptions.RayError as error:
-            said = next(iter(str(error).splitlines()), type(error).__name__)
-            raise SessionError(f"Ray has failed: {said}", hint="run the same command again: it goes on") from None
+            raise SessionError(
+                f"Ray has failed: {_said(error)}", hint="run the same command again: it goes on"
+            ) from None
 
 
 @contextlib.contextmanager
 def _started(ray: Any, options: ClusterOptions, session: Path) -> Iterator[Share]:
     """A cluster on this machine: on loopback, behind a token of its own, in a folder for its owner alone."""
     _clear_away(session)
+    _require_loopback(ray)
     share = options.share(_cpus())
     parent = tempfile.gettempdir()
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent if len(parent) <= _LONGEST_TEMPORARY else "/tmp"))  # noqa: S108
@@ -100,7 +109,7 @@ def _started(ray: Any, options: ClusterOptions, session: Path) -> Iterator[Share
             num_cpus=share.workers * share.threads + 1,
             object_store_memory=_STORE_BYTES,
             include_dashboard=False,
-            _node_ip_address="127.0.0.1",
+            _node_ip_address=_own_address(ray),
             _temp_dir=str(folder / "r"),  # to which Ray lets everybody in; not so the folder around it
         )
         yield share
@@ -130,14 +139,45 @@ def _require_there(address: str) -> None:
         raise SessionError(f"there is no Ray cluster at {address}: {error}", hint="check --ray-address") from None
 
 
+def _own_address(ray: Any) -> str:
+    """Of this machine, as Ray sees it: that by which its processes find each other, and on which they listen."""
+    return str(ray.util.get_node_ip_address())
+
+
+def _require_loopback(ray: Any) -> None:
+    address = _own_address(ray)
+    if not ipaddress.ip_address(address).is_loopback:
+        raise SessionError(
+            f"Ray would listen on all interfaces of this machine, {address}, and not on loopback alone",
+            hint="it was loaded before: start lcve batch by itself, or set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 first",
+        )
+
+
 def _init(ray: Any, **how: Any) -> None:
+    """Start or join a cluster.
+
+    Raises:
+        SessionError: Ray raised an error, whichever; where a node starts too slowly, it raises a plain ``Exception``.
+    """
+    expected = (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError, OSError)
     try:
         ray.init(**how, log_to_driver=False, logging_level=logging.CRITICAL, configure_logging=True)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        said = next(iter(str(error).splitlines()), type(error).__name__)
+    except Exception as error:
+        if type(error) is Exception:
+            raise SessionError(f"Ray has not started in time: {_said(error)}", hint=_BUSY) from None
+        if not isinstance(error, expected):
+            raise
         raise SessionError(
-            f"Ray cannot be started or reached: {said}", hint="check --ray-address, memory and free space"
+            f"Ray cannot be started or reached: {_said(error)}", hint="check --ray-address, memory and free space"
         ) from None
+
+
+def _said(error: Exception) -> str:
+    """An error of Ray as one line: the first, or what follows a traceback, which is indented."""
+    lines = [line for line in _OF_TERMINALS.sub("", str(error)).splitlines() if line.strip()]
+    indented = [place for place, line in enumerate(lines) if line.startswith(" ")]
+    reason = lines[indented[-1] + 1 :] if indented else []
+    return " ".join(reason or lines[:1]) or type(error).__name__
 
 
 @contextlib.contextmanager

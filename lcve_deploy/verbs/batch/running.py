@@ -13,11 +13,11 @@ from lcve_deploy.outputs import new_file, require_absent
 from lcve_deploy.verbs.batch.cluster import ClusterOptions, Share, connected
 from lcve_deploy.verbs.batch.job import Job
 from lcve_deploy.verbs.batch.stage import Stage, open_stage
-from lcve_deploy.verbs.batch.table import write_table
+from lcve_deploy.verbs.batch.table import shown_path, write_table
 from lcve_deploy.verbs.batch.videos import Video
 from lcve_deploy.verbs.batch.worker import Worker
 
-__all__ = ["CLIPS_TABLE", "BatchResult", "Tally", "run_batch"]
+__all__ = ["CLIPS_TABLE", "BatchResult", "Failure", "Tally", "run_batch"]
 
 CLIPS_TABLE: Final = "clips.parquet"
 """Name of the table in a folder of encrypted clips."""
@@ -41,18 +41,33 @@ class Tally:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A video without a result.
+
+    Args:
+        path: as in the table.
+        error: one line.
+    """
+
+    path: str
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class BatchResult:
     """What came out.
 
     Args:
         output: the table, or the folder of clips with its table.
         tally: of all rows.
+        failures: the rows with an error, in the order of the videos.
         attempts: at rows, in this run; more than rows where workers were lost.
         seconds: of this run.
     """
 
     output: Path
     tally: Tally
+    failures: tuple[Failure, ...]
     attempts: int
     seconds: float
 
@@ -87,9 +102,11 @@ def run_batch(
     identity = job.identity(job.open_client().settings, videos)
     with open_stage(output, identity) as stage:
         tally = _fill(stage, videos, job, cluster, progress)
-        attempts = stage.attempts()
+        attempts, failures = stage.attempts(), tuple(_failures(stage, videos))
         _finish(stage, videos, output, job)
-    return BatchResult(output=output, tally=tally, attempts=attempts, seconds=time.monotonic() - started)
+    return BatchResult(
+        output=output, tally=tally, failures=failures, attempts=attempts, seconds=time.monotonic() - started
+    )
 
 
 def _fill(
@@ -145,6 +162,13 @@ def _failed(answer: dict[str, Any]) -> bool:
     if answer["problem"] is not None:
         raise SessionError(answer["problem"], hint="once that is mended, run the same command again: it goes on")
     return bool(answer["failed"])
+
+
+def _failures(stage: Stage, videos: Sequence[Video]) -> Iterator[Failure]:
+    for video in videos:
+        error = stage.read(video.row)["error"]
+        if error is not None:
+            yield Failure(path=shown_path(video), error=error)
 
 
 def _finish(stage: Stage, videos: Sequence[Video], output: Path, job: Job) -> None:

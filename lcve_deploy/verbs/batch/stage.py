@@ -5,7 +5,8 @@ It is the hidden folder ``.OUTPUT.part`` beside the output, for its owner alone:
     settings.json    what the batch is; another batch does not go on with it
     lock             held by the command that is at work
     rows/N.json      the result of row N; appears whole, and only once
-    tried/N.K        attempt K at row N has begun, in this run of the command
+    tried/N.K        attempt K at row N has begun, in this run of the command; what it failed with, if it could say
+    opening/         workers that are opening the engine, see ``openings``
     clips/           encrypted clips
     session          where a local Ray keeps its files
     ray.log          what Ray has printed
@@ -25,11 +26,14 @@ from typing import Any, Final
 from lcve_deploy.errors import ExistsError, MismatchError, WriteError
 from lcve_deploy.inputs import parse_json, read_bounded
 from lcve_deploy.outputs import new_file, remove_folder, replace_file
+from lcve_deploy.verbs.batch.openings import Openings
 
 __all__ = ["MOST_ATTEMPTS", "Stage", "open_stage"]
 
 MOST_ATTEMPTS: Final = 3
 """Attempts at one row in one run of the command."""
+_LONGEST_FAILURE: Final = 300
+"""Characters of what an attempt failed with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,11 @@ class Stage:
     def log(self) -> Path:
         """File for what Ray prints."""
         return self.folder / "ray.log"
+
+    @property
+    def openings(self) -> Openings:
+        """Workers that are opening the engine."""
+        return Openings(folder=self.folder / "opening")
 
     def done(self) -> set[int]:
         """Rows that have a result."""
@@ -90,6 +99,22 @@ class Stage:
                 return True
         return False
 
+    @contextlib.contextmanager
+    def remembering(self, row: int) -> Iterator[None]:
+        """Keep what an attempt fails with, whatever it is; the error goes on."""
+        try:
+            yield
+        except BaseException as error:
+            said = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_FAILURE]
+            with contextlib.suppress(OSError):
+                max(self._attempts(row)).write_text(said, encoding="utf-8", errors="backslashreplace")
+            raise
+
+    def failures(self, row: int) -> list[str]:
+        """What attempts at a row have failed with; nothing of those whose worker was lost."""
+        said = (path.read_text(encoding="utf-8") for path in sorted(self._attempts(row)))
+        return [text for text in said if text]
+
     def attempts(self) -> int:
         """Attempts that have begun in this run of the command."""
         return len(os.listdir(self._tried))  # noqa: PTH208 (a count of names)
@@ -104,9 +129,14 @@ class Stage:
 
     def prepare(self) -> None:
         """Make the folders, and forget the attempts of an earlier run."""
-        shutil.rmtree(self._tried, ignore_errors=True)
-        for folder in (self._rows, self._tried, self.clips):
+        for folder in (self._tried, self.openings.folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        for folder in (self._rows, self._tried, self.openings.folder, self.clips):
             folder.mkdir(exist_ok=True)
+
+    def _attempts(self, row: int) -> list[Path]:
+        paths = [self._tried / f"{row}.{attempt}" for attempt in range(MOST_ATTEMPTS)]
+        return [path for path in paths if path.exists()]
 
     @property
     def _rows(self) -> Path:

@@ -13,7 +13,7 @@ from lcve_deploy.verbs.batch.videos import Video
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["columns", "write_table"]
+__all__ = ["columns", "shown_path", "write_table"]
 
 _ROWS_AT_ONCE: Final = 1024
 
@@ -48,9 +48,13 @@ def write_table(file: IO[bytes], stage: Stage, videos: Sequence[Video], job: Job
             writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
 
 
+def shown_path(video: Video) -> str:
+    """The path as it was given or found, as text; bytes that are no UTF-8 are written as ``\\xff``."""
+    return os.fsencode(video.given).decode(errors="backslashreplace")
+
+
 def _row(stage: Stage, video: Video, job: Job) -> dict[str, Any]:
-    path = os.fsencode(video.given).decode(errors="backslashreplace")
-    return {"path": path, "views": str(job.views), **stage.read(video.row)}
+    return {"path": shown_path(video), "views": str(job.views), **stage.read(video.row)}
 
 
 def _schema(job: Job) -> pyarrow.Schema:

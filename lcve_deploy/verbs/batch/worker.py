@@ -36,12 +36,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker"]
 
-_LOST: Final = (
-    f"its worker was lost or failed in each of {MOST_ATTEMPTS} attempts: killed, for want of memory perhaps, or crashed"
-)
-
 _OF_EVERY_ROW: Final = (WriteError, MismatchError, DeniedError, UnavailableError, DeadlineError, RequestError)
 """Errors that are not of one video: the output's disk, or the server. The batch stops, and can go on later."""
+
+_LOST_IN_OPENING: Final = (
+    f"{MOST_ATTEMPTS} workers in a row were lost while they opened the engine: killed, perhaps because memory ran out, "
+    "or crashed; try fewer --workers, or another --engine"
+)
 
 Answers = Callable[[Iterable[EncryptedClip]], Iterable[Any]]
 """From encrypted clips to their logits ``[1, classes]``, in order."""
@@ -59,7 +60,10 @@ class Worker:
     def __init__(self, job: Job, stage: Stage, threads: int | None) -> None:
         leave_no_core()
         self._job, self._stage, self._refusal = job, stage, ""
-        with warnings.catch_warnings():
+        if stage.openings.lost() >= MOST_ATTEMPTS:
+            self._refusal = _LOST_IN_OPENING
+            return
+        with stage.openings.under_way(), warnings.catch_warnings():
             warnings.simplefilter("ignore", KeyFileWarning)  # whoever gave the command has been warned
             self._open(threads)
 
@@ -93,7 +97,8 @@ class Worker:
         if job.server is not None:
             from lcve_deploy.remote import RemoteSession
 
-            remote = RemoteSession(job.server, self._client.settings.binding, job.remote)
+            settings = self._client.settings
+            remote = RemoteSession(job.server, settings.binding, job.remote, classes=len(settings.classes))
             remote.connect()
             return remote.map
         from lcve_deploy.runtime import open_session
@@ -124,13 +129,14 @@ class Worker:
         started, fields, error = time.monotonic(), dict[str, Any](), None
         if self._stage.begin(row):
             try:
-                fields = self._encrypted(path, clip) if self._ask is None else self._predicted(path, self._ask)
+                with self._stage.remembering(row):
+                    fields = self._encrypted(path, clip) if self._ask is None else self._predicted(path, self._ask)
             except _OF_EVERY_ROW:
                 raise
             except (LcveError, OSError, MemoryError) as reason:
                 error = _one_line(reason)
         else:
-            error = _LOST
+            error = _lost(self._stage.failures(row))
         return {**fields, "error": error, "seconds": time.monotonic() - started}
 
     def _read(self, path: Path) -> VideoClips:
@@ -162,6 +168,15 @@ def _scores(best: Sequence[Prediction]) -> dict[str, Any]:
     """The column that the problem type fills: ``values`` of a regression, else ``probabilities``."""
     name, field = ("values", "value") if best[0].value is not None else ("probabilities", "probability")
     return {name: [getattr(prediction, field) for prediction in best]}
+
+
+def _lost(failures: Sequence[str]) -> str:
+    """Why there is no result after all attempts: what they failed with, as far as they could say."""
+    lost = MOST_ATTEMPTS - len(failures)
+    if not failures:
+        return f"its worker was lost in each of {lost} attempts: killed, perhaps because memory ran out, or crashed"
+    others = f"; in {lost} others the worker was lost" if lost else ""
+    return f"{len(failures)} of {MOST_ATTEMPTS} attempts failed{others}; the last failure: {failures[-1]}"
 
 
 def _one_line(error: BaseException) -> str:
