@@ -52,8 +52,7 @@ def test_the_graph_caps_the_scale_of_cosine_attention(clip: np.ndarray, tmp_path
     """log_scale is at most 4.6052, head by head; what lies below the cap is kept as it is."""
     model = model_of("v2_cos")
     paths = {
-        scale: write(with_log_scales(model, scale, 0.5, -1.0), tmp_path / str(scale))
-        for scale in (CAP, 6.0, 12.0, 4.0)
+        scale: write(with_log_scales(model, scale, 0.5, -1.0), tmp_path / str(scale)) for scale in (CAP, 6.0, 12.0, 4.0)
     }
     for scale, path in paths.items():
         initializers = onnx_ir.load(path).graph.initializers
@@ -70,9 +69,7 @@ def test_the_graph_caps_the_scale_of_cosine_attention(clip: np.ndarray, tmp_path
 
 @pytest.mark.parametrize("name", ["v1_module_learnable", "v2_cos", "hf_vivit"])
 @pytest.mark.parametrize("opset", OPSETS)
-def test_without_a_key_the_graph_is_the_original_model(
-    name: str, opset: int, clip: np.ndarray, tmp_path: Path
-) -> None:
+def test_without_a_key_the_graph_is_the_original_model(name: str, opset: int, clip: np.ndarray, tmp_path: Path) -> None:
     path = write(model_of(name), tmp_path / "plain", opset=opset)
     np.testing.assert_allclose(logits_of(path, clip), ORACLES[name].logits, atol=1e-5)
     assert onnx_ir.load(path).graph.opset_imports == {"": opset}
