@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Final
 
-from mutants.modules import MODULES
+from mutants.modules import MODULES, chosen
 from mutants.page import write_page
 from mutants.planting import Module, forget, plant
 from mutants.results import keep
@@ -25,7 +25,7 @@ _WORK: Final = Path(__file__).parent / "work"
 def main() -> int:
     """Plant; returns 1 if mutations are missing at the end."""
     parser = argparse.ArgumentParser(prog="python -m mutants", description=__doc__)
-    parser.add_argument("--only", choices=MODULES, nargs="+", default=list(MODULES))
+    parser.add_argument("--only", nargs="+", default=list(MODULES), help=f"paths, or of {', '.join(MODULES)}")
     parser.add_argument("--minutes", type=float, default=480.0, help="wall time after which nothing more is planted")
     parser.add_argument("--jobs", type=int, default=1, help="modules at a time")
     start = parser.add_mutually_exclusive_group()
@@ -33,7 +33,9 @@ def main() -> int:
     start.add_argument("--survivors", action="store_true", help="ask only what survived; the rest is kept")
     start.add_argument("--page", action="store_true", help="plant nothing; results and page from what there is")
     given = parser.parse_args()
-    modules = [module for name in given.only for module in MODULES[name]]
+    modules = chosen(given.only)
+    if not modules:
+        parser.error(f"no module of {' '.join(given.only)}")
     for module in modules:
         if given.again or given.survivors:
             forget(module, _WORK, survivors=given.survivors)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import cosmic_ray.plugins
@@ -16,7 +16,7 @@ import parso
 from cosmic_ray.operators.operator import Example, Operator
 from cosmic_ray.work_item import MutationSpec
 
-__all__ = ["RemoveCall", "is_chosen", "offer_removal", "unplanted_lines"]
+__all__ = ["RemoveCall", "is_chosen", "offer_removal", "unseen_spans"]
 
 _BINARY: Final = {
     "Add": ("Sub",),
@@ -49,6 +49,8 @@ _REPLACEMENTS: Final = {"BinaryOperator": _BINARY, "ComparisonOperator": _COMPAR
 _NAME: Final = re.compile(r"core/Replace(BinaryOperator|ComparisonOperator|UnaryOperator)_([A-Za-z]+)_([A-Za-z]+)")
 _PROVIDER: Final = "lcve"
 
+Span = tuple[tuple[int, int], tuple[int, int]]
+
 
 class RemoveCall(Operator):
     """Puts ``pass`` in place of a statement that is nothing but a call: what only checks or only writes."""
@@ -76,44 +78,31 @@ def offer_removal() -> None:
     cosmic_ray.plugins.OPERATOR_PROVIDERS[_PROVIDER] = {RemoveCall.__name__: RemoveCall}
 
 
-def is_chosen(mutation: MutationSpec, skipped: frozenset[int]) -> bool:
+def is_chosen(mutation: MutationSpec, unseen: Sequence[Span]) -> bool:
     """Whether a mutation is planted."""
-    if skipped.intersection(range(mutation.start_pos[0], mutation.end_pos[0] + 1)):
+    if any(begin <= tuple(mutation.start_pos) < end for begin, end in unseen):
         return False
     match = _NAME.fullmatch(mutation.operator_name)
     return match is None or match[3] in _REPLACEMENTS[match[1]].get(match[2], ())
 
 
-def unplanted_lines(source: str) -> frozenset[int]:
-    """Lines that only type checkers and readers see: annotations with ``|``, and blocks ``TYPE_CHECKING``."""
-    lines: set[int] = set()
-    for node in ast.walk(ast.parse(source)):
-        for seen in _unseen(node):
-            lines.update(range(seen.lineno, (seen.end_lineno or seen.lineno) + 1))
-    return frozenset(lines - _lines_of_defaults(source))
+def unseen_spans(source: str) -> tuple[Span, ...]:
+    """What only type checkers see: annotations, and imports for them."""
+    return tuple(
+        ((seen.lineno, seen.col_offset), (seen.end_lineno or 0, seen.end_col_offset or 0))
+        for node in ast.walk(ast.parse(source))
+        for seen in _unseen(node)
+    )
 
 
 def _unseen(node: ast.AST) -> Iterator[ast.expr | ast.stmt]:
     match node:
         case ast.If(test=ast.Name(id="TYPE_CHECKING")):
-            yield from node.body
-        case ast.AnnAssign(value=None):
+            yield node
+        case ast.AnnAssign():
             yield node.annotation
-        case ast.FunctionDef():
-            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-            annotations = [argument.annotation for argument in arguments] + [node.returns]
-            yield from (one for one in annotations if one is not None)
-
-
-def _lines_of_defaults(source: str) -> set[int]:
-    """Lines with a default are planted, although an annotation stands beside it."""
-    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
-    return {
-        default.lineno
-        for function in functions
-        for default in [*function.args.defaults, *function.args.kw_defaults]
-        if default is not None
-    }
+        case ast.arg(annotation=ast.expr() as annotation) | ast.FunctionDef(returns=ast.expr() as annotation):
+            yield annotation
 
 
 def _is_call(node: Any) -> bool:

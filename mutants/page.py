@@ -14,9 +14,9 @@ _PAGE: Final = Path(__file__).parent.parent / "docs/mutants.md"
 _HEAD: Final = """# Mutation tests
 
 Do the tests fail if the code is wrong? `make mutants` plants small mutations, one at a time, in a copy of the tree, and
-runs the tests of that module on each: `<` becomes `<=`, `+` becomes `-`, a number grows by one, a condition is negated, a
-loop runs zero times, a statement that is only a call is removed. A mutation is *killed* if a test fails, or if the tests
-take eight times as long as they do without it. What *survives* shows a line whose content no test asks for.
+runs the tests of that module on each: `<` becomes `<=`, `+` becomes `-`, a number grows by one, a condition is
+negated, a loop runs zero times, a statement that is only a call is removed. A mutation is *killed* if a test fails, or
+if the tests take eight times as long as they do without it. What *survives* shows a line that no test asks for.
 
 The tool is [Cosmic Ray](https://cosmic-ray.readthedocs.io). It replaces every operator by every other one; one or two
 replacements are kept for each, and removing a call is added (`mutants/operators.py`). Annotations are left alone.
@@ -28,8 +28,8 @@ make mutants MUTANTS='--only parity rotation'
 make mutants MUTANTS='--minutes 60 --jobs 2'
 ```
 
-Work is kept in `mutants/work/`: a call that was stopped goes on where it was. After a change, `--again` starts over, and
-`--survivors` asks only the survivors again. Results go to `mutants/results.json`, and this page is made from them.
+Work is kept in `mutants/work/`: a call that was stopped goes on where it was. After a change, `--again` starts over,
+and `--survivors` asks only the survivors again. Results go to `mutants/results.json`; this page is made from them.
 
 A survivor that changes nothing that can be seen, such as a wrong guess at the size of a buffer, is *accepted*, with its
 reason, in `mutants/accepted.toml`. The score is the share of killed mutations among those that are not accepted.

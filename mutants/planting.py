@@ -26,7 +26,7 @@ from cosmic_ray.mutating import use_mutation
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkResult
 
-from mutants.operators import is_chosen, offer_removal, unplanted_lines
+from mutants.operators import is_chosen, offer_removal, unseen_spans
 
 __all__ = ["Module", "forget", "plant", "session_of"]
 
@@ -103,9 +103,9 @@ def forget(module: Module, work: Path, *, survivors: bool) -> None:
 def _fill(database: WorkDB, path: Path) -> None:
     """All mutations of a module; what is not chosen counts as skipped."""
     init([path], database, {})
-    skipped = unplanted_lines(path.read_text())
+    unseen = unseen_spans(path.read_text())
     out = WorkResult(worker_outcome=WorkerOutcome.SKIPPED)
-    left = [item.job_id for item in database.work_items if not is_chosen(item.mutations[0], skipped)]
+    left = [item.job_id for item in database.work_items if not is_chosen(item.mutations[0], unseen)]
     database.set_multiple_results(left, out)
 
 
@@ -173,7 +173,8 @@ def _copy(tree: Path) -> None:
     """A copy of the tree's files as they are now; mutations never touch the checkout."""
     shutil.rmtree(tree, ignore_errors=True)
     tree.mkdir(parents=True)
-    listed = subprocess.check_output(["git", "ls-files", "-z", "--", *_COPIED], cwd=_ROOT, text=True)
+    command = ["git", "ls-files", "-z", "--", *_COPIED]
+    listed = subprocess.check_output(command, cwd=_ROOT, text=True)
     for name in filter(None, listed.split("\0")):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_ROOT / name, tree / name)

@@ -38,11 +38,11 @@ def keep(module: Module, work: Path) -> dict[str, Any] | None:
 
 def summary(module: Module, planted: list[tuple[WorkItem, WorkResult]], missing: int) -> dict[str, Any]:
     """Figures of one module, and every survivor with its line as it was and as it is."""
-    accepted = {(entry["module"], entry["planted"]): entry["why"] for entry in _accepted()}
+    accepted = _accepted(module)
     outcomes = Counter(str(result.output) for _, result in planted)
     survivors = [_survivor(item, result) for item, result in planted if result.test_outcome is TestOutcome.SURVIVED]
     for survivor in survivors:
-        if why := accepted.get((module.path, survivor["planted"])):
+        if why := accepted.get(survivor["planted"]):
             survivor["accepted"] = why
     return {
         "tests": list(module.tests),
@@ -71,6 +71,7 @@ def _survivor(item: WorkItem, result: WorkResult) -> dict[str, Any]:
     }
 
 
-def _accepted() -> list[dict[str, str]]:
-    accepted: list[dict[str, str]] = tomllib.loads(_ACCEPTED.read_text())["accepted"]
-    return accepted
+def _accepted(module: Module) -> dict[str, str]:
+    """Reasons by the line as planted."""
+    entries = tomllib.loads(_ACCEPTED.read_text())["accepted"]
+    return {line: entry["why"] for entry in entries if entry["module"] == module.path for line in entry["planted"]}
