@@ -6,6 +6,7 @@
 # make attacks  what attacks recover on three subjects; figures go to the table of docs/security.md
 # make paper  the paper's tables in small: runs the rows that are missing, then writes docs/paper.md; see paper/README.md
 # make fuzz   fuzzes every reader of files, FUZZ_SECONDS each (60); fails on any finding
+# make mutants  plants small mutations and sees whether tests fail; hours, goes on where it stopped; see docs/mutants.md
 # make images  builds the images and runs them; needs root and Podman, see docs/images.md
 # make check  the checks alone: format, lint, types, import contracts
 # make triton  sets up .venv-triton, the Triton server that tests start; make test does it too
@@ -17,7 +18,7 @@ READY := $(VENV)/ready
 TRITON := .venv-triton
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test check bench bench-sizes bench-serving attacks paper fuzz images triton clean
+.PHONY: demo test check bench bench-sizes bench-serving attacks paper fuzz mutants images triton clean
 
 demo: $(READY)
 	@$(BIN)/python examples/moving_digits/demo.py
@@ -50,6 +51,10 @@ paper: $(READY)
 fuzz: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,fuzz]'
 	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
+
+mutants: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,mutants]'
+	$(BIN)/python -m mutants $(MUTANTS)
 
 images:
 	@$(PYTHON) -m tests.images.build_and_run

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lcve_deploy import ClipGeometry, Layout, PlainClip, SecurityKey, decrypt, derive_orders, encrypt
-from lcve_deploy.errors import MismatchError
+from lcve_deploy.errors import MismatchError, MissingDependencyError
 
 from .conftest import GEOMETRY, SALT
 
@@ -110,3 +110,15 @@ def test_numpy_clips_load_no_other_array_library() -> None:
         "from lcve_deploy import ClipGeometry, PlainClip, SecurityKey, derive_orders, encrypt",
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_other_arrays_need_array_api_compat_and_say_so(
+    key: SecurityKey, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Foreign:
+        shape, dtype = clip.shape, clip.dtype
+
+    monkeypatch.setitem(sys.modules, "array_api_compat", None)
+    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
+    with pytest.raises(MissingDependencyError, match="test_cipher need array-api-compat"):
+        encrypt(PlainClip(values=Foreign()), orders)

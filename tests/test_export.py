@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import resource
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,6 +19,7 @@ import torch
 from lcve_deploy import (
     CheckpointOptions,
     Client,
+    EncryptedClip,
     ExportOptions,
     Layout,
     SecurityKey,
@@ -24,16 +27,22 @@ from lcve_deploy import (
     export,
     open_session,
 )
-from lcve_deploy.artifact import read_manifest, read_probe
+from lcve_deploy.artifact import EngineKind, Probe, read_engine, read_manifest, read_probe
 from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS
 from lcve_deploy.errors import ExistsError, ParityError, WriteError
 from lcve_deploy.exporters import onnx as exporter
 from lcve_deploy.exporters import storage
 from lcve_deploy.exporters.checkpoints import load_checkpoint
+from lcve_deploy.exporters.model import Reference
 from lcve_deploy.exporters.onnx import OPSETS
-from lcve_deploy.parity import CONTROL_MARGIN, CONTROLS
+from lcve_deploy.parity import CONTROL_MARGIN, CONTROLS, ParityReport
+from lcve_deploy.precision import Precision
+from lcve_deploy.runtime import Session
 from lcve_deploy.schedule import derive_label_order
 from lcve_deploy.scrambling import unscrambled
+from lcve_deploy.verbs import export as export_verb
+from lcve_deploy.verbs.build import BuildOptions
+from lcve_deploy.verbs.fastest import EngineChoice
 
 from .conftest import GEOMETRY, ORACLE, ORACLES, SALT, SECRET, Oracle, heed_interrupts, run_error, run_ok
 
@@ -109,7 +118,6 @@ def test_labels_are_hidden_unless_they_are_shown(exported: Path, key: SecurityKe
 def test_the_probe_is_the_plain_models_answer_to_what_the_ciphertext_decrypts_to(
     exported: Path, key: SecurityKey
 ) -> None:
-    from lcve_deploy import EncryptedClip
     from lcve_deploy.exporters.model import BuiltinReference
 
     manifest = read_manifest(exported / "server")
@@ -226,6 +234,20 @@ def test_a_salt_reproduces_the_keyed_tensors_and_another_changes_no_other_file(
     assert keyed[0] == keyed[1] != keyed[2]
 
 
+def test_every_export_draws_a_salt_of_its_own(exported: Path, key: SecurityKey, tmp_path: Path) -> None:
+    salts = {_salt(exported), *(_salt(export_tiny(tmp_path / name, key)) for name in "ab")}
+    assert len(salts) == 3
+    assert {len(salt) for salt in salts} == {16}
+    assert all(len(set(salt)) > 4 for salt in salts)  # 2 in 10^15 random salts have so few different bytes
+
+
+def test_every_export_draws_a_probe_of_its_own(key: SecurityKey, tmp_path: Path) -> None:
+    servers = [export_tiny(tmp_path / name, key, salt=SALT) / "server" for name in "ab"]
+    clips = [read_probe(server, read_manifest(server)).clip for server in servers]
+    assert not np.array_equal(*clips)
+    assert not np.array_equal(clips[0][0], clips[0][1])
+
+
 def test_every_exported_graph_passes_the_checker(exported: Path) -> None:
     model = onnx.load(exported / "server/model.onnx")
     onnx.checker.check_model(model, full_check=True)
@@ -275,6 +297,96 @@ def test_a_graph_that_is_wrong_is_not_handed_out(
     with pytest.raises(ParityError, match="logits differ"):
         export_tiny(tmp_path / "out", key)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_probe_that_the_graph_answers_wrongly_fails_the_export(
+    key: SecurityKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has no key has the probe alone, so it must have been answered before it is handed out."""
+    drawn = export_verb._probe
+
+    def wrong(client: Client, reference: Reference) -> Probe:
+        probe = drawn(client, reference)
+        return dataclasses.replace(probe, logits=probe.logits + np.array([[0.0], [0.01]]))
+
+    monkeypatch.setattr(export_verb, "_probe", wrong)
+    with pytest.raises(ParityError, match="answers the probe wrongly"):
+        export_tiny(tmp_path / "out", key)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("tolerance", [None, 1e-3])
+def test_the_tolerance_that_is_asked_for_is_the_one_that_is_published(
+    key: SecurityKey, tmp_path: Path, tolerance: float | None
+) -> None:
+    parity = read_manifest(export_tiny(tmp_path / "out", key, tolerance=tolerance) / "server").parity
+    assert parity.tolerance == (tolerance or 1e-4 * max(1.0, parity.logit_scale))
+    assert parity.control_floor == 100 * parity.tolerance
+
+
+class Shifted:
+    """A session whose logits are a little off."""
+
+    def __init__(self, session: Session, by: float) -> None:
+        self._session, self._by = session, by
+        self.manifest, self.device = session.manifest, session.device
+
+    def run(self, clip: EncryptedClip) -> np.ndarray:
+        return self._session.run(clip) + np.float32(self._by)
+
+
+def _engine(budget: float) -> EngineChoice:
+    options = BuildOptions(budget=budget)
+    return EngineChoice(kinds=(EngineKind.ONNXRUNTIME,), precisions=(Precision.FP32,), options=options)
+
+
+@pytest.mark.parametrize("budgets", [2.0, 9.0, 100.0])
+def test_an_engine_that_differs_by_more_than_its_budget_fails_the_export(
+    key: SecurityKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budgets: float
+) -> None:
+    """It has answered the probe by then, which is noise; real clips are another question."""
+
+    def opened(server: Path, *, engine: str) -> Shifted:
+        proof = read_engine(server, engine).proof
+        assert proof is not None
+        return Shifted(open_session(server, engine=engine), budgets * proof.budget)
+
+    monkeypatch.setattr(export_verb, "open_session", opened)
+    with pytest.raises(ParityError, match="logits differ"):
+        export_tiny(tmp_path / "out", key, engine=_engine(0.01))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_engine_is_compared_on_the_clips_of_the_graph_within_its_budget(key: SecurityKey, tmp_path: Path) -> None:
+    options = ExportOptions(checkpoint=TINY.options, engine=_engine(0.01))
+    result = export(TINY.path, tmp_path / "out", key=key, options=options)
+    assert result.engine_parity is not None
+    assert result.selection is not None
+    assert result.selection.fastest.proof is not None
+    assert result.engine_parity.tolerance == result.selection.fastest.proof.budget
+    assert result.engine_parity.control_floor == 3 * result.engine_parity.tolerance
+    assert result.engine_parity.clips == result.parity.clips == 3
+
+
+@pytest.mark.parametrize(("budgets", "fails"), [(2.9, True), (3.1, False)])
+def test_the_controls_of_an_engine_must_miss_by_three_budgets(
+    key: SecurityKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budgets: float, fails: bool
+) -> None:
+    measured = export_verb.measure_parity
+
+    def measure(*arguments: Any, **options: Any) -> ParityReport:
+        report = measured(*arguments, **options)
+        if options.get("margin") is None:
+            return report
+        return dataclasses.replace(report, controls=dict.fromkeys(CONTROLS, budgets * report.tolerance))
+
+    monkeypatch.setattr(export_verb, "measure_parity", measure)
+    if fails:
+        with pytest.raises(ParityError, match=r"a control agrees.*3 tolerances"):
+            export_tiny(tmp_path / "out", key, engine=_engine(0.01))
+        assert list(tmp_path.iterdir()) == []
+    else:
+        export_tiny(tmp_path / "out", key, engine=_engine(0.01))
 
 
 def test_a_control_that_agrees_fails_the_export(key: SecurityKey, tmp_path: Path) -> None:

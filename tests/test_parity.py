@@ -7,13 +7,33 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lcve_deploy import CheckpointOptions, SecurityKey, verify
+from lcve_deploy import (
+    CheckpointOptions,
+    Client,
+    EncryptedClip,
+    Layout,
+    PlainClip,
+    SecurityKey,
+    encrypt,
+    verify,
+)
+from lcve_deploy.artifact import read_manifest
 from lcve_deploy.errors import LcveError, MismatchError, ParityError
-from lcve_deploy.parity import CONTROLS, RELATIVE_TOLERANCE, UNMEASURED, compare, max_difference
+from lcve_deploy.parity import (
+    BUDGET_MARGIN,
+    CONTROL_MARGIN,
+    CONTROLS,
+    RELATIVE_TOLERANCE,
+    UNMEASURED,
+    compare,
+    max_difference,
+)
 from lcve_deploy.samples import noise_clip, real_clips, textured_clip
 from lcve_deploy.testing import assert_parity
+from lcve_deploy.verbs.verify import comparison_clips, measure_parity
 
-from .conftest import GEOMETRY, ORACLES
+from .conftest import GEOMETRY, ORACLE, ORACLES
+from .test_export import export_tiny
 
 TINY = ORACLES["v1_model_args"]
 EXPECTED = np.array([[0.0, 1.0, 2.0], [3.0, -5.0, 1.0]])
@@ -128,3 +148,131 @@ def test_a_folder_of_another_geometry_is_a_mismatch_and_no_option_error(
 def test_a_wrong_key_is_refused(exported: Path) -> None:
     with pytest.raises(LcveError, match="key id"):
         verify(exported, key=SecurityKey(bytes(32)), checkpoint=TINY.path)
+
+
+# What is compared, and with what
+
+
+class Recorder:
+    """A session and a reference that keep what they are asked, and answer with zeros."""
+
+    name = "recorder"
+
+    def __init__(self) -> None:
+        self.encrypted: list[np.ndarray] = []
+        self.plain: list[np.ndarray] = []
+
+    def run(self, clip: EncryptedClip) -> np.ndarray:
+        self.encrypted.append(clip.values)
+        return np.zeros((len(clip.values), 5), np.float32)
+
+    def logits(self, clips: np.ndarray) -> np.ndarray:
+        self.plain.append(clips)
+        return np.zeros((len(clips), 5))
+
+
+@pytest.mark.parametrize("layout", list(Layout))
+def test_each_control_runs_what_its_name_says(key: SecurityKey, tmp_path: Path, layout: Layout) -> None:
+    artifact = export_tiny(tmp_path / "out", key, layout=layout)
+    client, recorder = Client.open(artifact / "client", key), Recorder()
+    clips = comparison_clips(client, ())
+    report = measure_parity(recorder, recorder, client, clips)
+    assert report.controls == dict.fromkeys(CONTROLS, 0.0)
+
+    plain, orders = textured_clip(GEOMETRY), client.orders
+    compared, (wrong_key, plain_clip, half) = recorder.encrypted[:-3], recorder.encrypted[-3:]
+    for clip, values in zip(clips, compared, strict=True):
+        np.testing.assert_array_equal(values[0], client.encrypt(PlainClip(values=clip)).values)
+    right, cubes = (encrypt(PlainClip(values=plain), orders, layout=one).values for one in (layout, Layout.CUBES))
+    wrong_key, plain_clip, half, right = (
+        GEOMETRY.to_cubes(values, np) if layout is Layout.VIDEO else values
+        for values in (wrong_key, plain_clip, half, right)
+    )
+    np.testing.assert_array_equal(plain_clip, GEOMETRY.to_cubes(plain, np))
+    np.testing.assert_array_equal(half, GEOMETRY.to_cubes(plain, np)[:, orders.cube_order])
+    np.testing.assert_array_equal(right, cubes)
+    assert not np.array_equal(wrong_key.sum(axis=-1), right.sum(axis=-1))  # another order of cubes
+    assert not np.array_equal(wrong_key.sum(axis=-2), right.sum(axis=-2))  # and of values in them
+    assert not np.array_equal(wrong_key.sum(axis=-1), plain_clip.sum(axis=-1))
+    np.testing.assert_array_equal(np.sort(wrong_key.sum(axis=-1)), np.sort(right.sum(axis=-1)))
+    np.testing.assert_array_equal(
+        recorder.plain[-1], encrypt(PlainClip(values=plain), orders, layout=Layout.VIDEO).values
+    )
+
+
+def test_the_wrong_key_is_another_one_each_time(exported: Path, key: SecurityKey) -> None:
+    client, recorder = Client.open(exported / "client", key), Recorder()
+    for _ in range(2):
+        measure_parity(recorder, recorder, client, noise_clip(GEOMETRY))
+    first, second = recorder.encrypted[1], recorder.encrypted[5]
+    assert not np.array_equal(first, second)
+
+
+def test_parity_is_measured_on_real_clips_and_on_noise(exported: Path, key: SecurityKey) -> None:
+    clips = comparison_clips(Client.open(exported / "client", key), ())
+    np.testing.assert_array_equal(clips[:2], real_clips(GEOMETRY))
+    np.testing.assert_array_equal(clips[2:], noise_clip(GEOMETRY))
+    assert read_manifest(exported / "server").parity.clips == 3
+
+
+def test_a_users_own_clips_are_what_is_compared(exported: Path, key: SecurityKey, clip: np.ndarray) -> None:
+    client = Client.open(exported / "client", key)
+    clips = comparison_clips(client, [ORACLE / "clip_8x32x32.npy", ORACLE / "clip_8x32x32.npy"])
+    np.testing.assert_array_equal(clips, np.stack([clip, clip]))
+
+
+@pytest.mark.parametrize("wrong", range(3))
+def test_one_wrong_clip_among_right_ones_fails(exported: Path, key: SecurityKey, wrong: int) -> None:
+    class WrongOnce(Recorder):
+        def run(self, clip: EncryptedClip) -> np.ndarray:
+            return super().run(clip) + (len(self.encrypted) == wrong + 1)
+
+    recorder = WrongOnce()
+    client = Client.open(exported / "client", key)
+    report = measure_parity(recorder, recorder, client, comparison_clips(client, ()))
+    assert (report.max_difference, report.clips) == (1.0, 3)
+
+
+def test_the_bounds_are_those_that_the_documents_name() -> None:
+    assert (RELATIVE_TOLERANCE, CONTROL_MARGIN, BUDGET_MARGIN) == (1e-4, 100.0, 3.0)
+
+
+@pytest.mark.parametrize(("difference", "agrees"), [(0.25, True), (0.2500001, False), (0.5, False), (2.5, False)])
+def test_a_difference_up_to_the_tolerance_agrees(difference: float, agrees: bool) -> None:
+    received = EXPECTED.copy()
+    received[1, 2] += difference
+    report = compare(EXPECTED, received, reference="x", tolerance=0.25, controls=dict.fromkeys(CONTROLS, 26.0))
+    assert report.agrees is report.ok is agrees
+    if not agrees:
+        with pytest.raises(ParityError, match="logits differ"):
+            report.require_agreement()
+
+
+@pytest.mark.parametrize(("margin", "gap", "misses"), [(100.0, 25.0, False), (100.0, 25.01, True), (3.0, 0.75, False)])
+def test_a_control_must_exceed_its_margin(margin: float, gap: float, misses: bool) -> None:
+    controls = dict.fromkeys(CONTROLS, 26.0) | {"wrong_key": gap}
+    report = compare(EXPECTED, EXPECTED, reference="x", tolerance=0.25, controls=controls, margin=margin)
+    assert report.control_floor == margin * 0.25
+    assert report.agreeing_controls == (() if misses else ("wrong_key",))
+
+
+@pytest.mark.parametrize(("top", "agreement"), [(5, 0.0), (4, 1.0)])
+def test_the_five_first_classes_are_compared_as_a_set(top: int, agreement: float) -> None:
+    expected = np.arange(8.0)[None, ::-1].repeat(2, axis=0)
+    received = expected.copy()
+    received[:, [top, 3]] = received[:, [3, top]]  # with 4: within the first five; with 5: out of them
+    assert compare(expected, received, reference="x").top5_agreement == agreement
+
+
+def test_shares_are_of_all_clips() -> None:
+    report = compare(EXPECTED, np.stack([EXPECTED[0], EXPECTED[1, ::-1]]), reference="x")
+    assert (report.top1_agreement, report.top5_agreement) == (0.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("expected", "received"),
+    [((2, 3), (2, 2)), ((3,), (3,)), ((0, 3), (0, 3)), ((2, 0), (2, 0)), ((1, 2, 3), (1, 2, 3))],
+)
+def test_only_clips_by_classes_are_compared(expected: tuple[int, ...], received: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="equal shapes"):
+        compare(np.zeros(expected), np.zeros(received), reference="x")

@@ -580,6 +580,43 @@ def test_a_delta_that_does_not_hold_is_not_applied(
     assert [path.name for path in tmp_path.iterdir()] == ["delta"]
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("readout.index", np.array(64), r"readout\.index is 64, expected a token of 64"),
+        ("readout.index", np.array(-1), r"readout\.index is -1"),
+        ("head.bias", np.zeros(5), r"head\.bias is float64 \[5\], expected float32 \[5\]"),
+    ],
+)
+def test_keyed_tensors_that_do_not_fit_the_manifest_take_no_delta(
+    key: SecurityKey, tmp_path: Path, name: str, wrong: np.ndarray, message: str
+) -> None:
+    """Even where all digests hold, and the delta has the same tensors."""
+    artifact = export_tiny(tmp_path / "service", key, ORACLES["v1_first_token"])
+    delta = delta_of(artifact, tmp_path / "delta", key)
+    _change_keyed(name, lambda _: wrong)(artifact)
+    base = hashlib.sha256((artifact / "server/manifest.json").read_bytes()).hexdigest()
+    _resave(delta, tensors=lambda t: t.update({name: wrong}), metadata=lambda m: m.update(base_manifest_sha256=base))
+    manifest = json.loads((artifact / "server/manifest.json").read_text())
+    _of_manifest(lambda m: m.update(files={**manifest["files"], **_changed(m, manifest)}))(delta)
+    with pytest.raises(ArtifactError, match=message):
+        apply_delta(artifact / "server", delta, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def _changed(manifest: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """Records of the files that a delta changes; sizes as those of the base, as the tensors are of its shapes."""
+    return {
+        name: {"bytes": base["files"][name]["bytes"], "sha256": manifest["files"][name]["sha256"]}
+        for name in (KEYED, "probe.safetensors")
+    }
+
+
+def test_every_rotation_draws_a_salt_of_its_own(exported: Path, key: SecurityKey, tmp_path: Path) -> None:
+    servers = [exported / "server", *(rotate(exported, tmp_path / name, key=key).folder / "server" for name in "ab")]
+    assert len({read_manifest(server).binding.salt for server in servers}) == 3
+
+
 def test_a_delta_is_for_one_artifact_and_for_once(exported: Path, key: SecurityKey, tmp_path: Path) -> None:
     delta = delta_of(exported, tmp_path / "delta", key)
     apply_delta(exported / "server", delta, tmp_path / "applied")

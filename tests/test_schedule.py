@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import hashlib
+import pickle
 
 import numpy as np
 import pytest
@@ -69,3 +71,35 @@ def test_the_repr_shows_no_order(key: SecurityKey) -> None:
 def test_a_salt_has_16_bytes(key: SecurityKey) -> None:
     with pytest.raises(ValueError, match="16 bytes"):
         derive_orders(key, salt=b"short", geometry=GEOMETRY)
+
+
+def test_a_salt_of_labels_has_16_bytes_too(key: SecurityKey) -> None:
+    for salt in (b"", bytes(15), bytes(17)):
+        with pytest.raises(ValueError, match=f"16 bytes, received {len(salt)}"):
+            derive_label_order(key, salt=salt, classes=5)
+
+
+def test_orders_cannot_be_replaced_compared_or_copied(key: SecurityKey) -> None:
+    orders, same = (derive_orders(key, salt=SALT, geometry=GEOMETRY) for _ in range(2))
+    with pytest.raises(AttributeError):
+        orders.salt = bytes(16)  # type: ignore[misc]
+    assert (orders == orders, orders == same) == (True, False)
+    for work in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="derive them again"):
+            work(orders)
+
+
+def test_what_is_made_of_orders_cannot_be_changed_either(key: SecurityKey) -> None:
+    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
+    np.testing.assert_array_equal(orders.placement[orders.cube_order], np.arange(GEOMETRY.cubes))
+    assert orders.row_gather.shape == (4 * GEOMETRY.values,)
+    for order in (orders.pixel_order, orders.placement, orders.row_gather):
+        assert not order.flags.writeable
+
+
+def test_orders_that_need_more_than_one_piece_of_the_keystream(key: SecurityKey) -> None:
+    """A piece has 4096 draws; K1 of a large clip needs more. Computed with nothing but HMAC and AES."""
+    order = derive_orders(key, salt=SALT, geometry=ClipGeometry.parse("8x128x128x1/1x4x4")).cube_order
+    assert sorted(order.tolist()) == list(range(8192))
+    assert order[:6].tolist() == [3409, 734, 7604, 2560, 3386, 6815]
+    assert digest(order) == "71dd00e9022423afb324f8945e4c779d834f2e5ec748f553e54159bc7f309fc5"

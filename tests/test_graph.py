@@ -1,0 +1,92 @@
+"""The exported graph by itself, compared with what the definition says and not with our reference."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import onnx_ir
+import pytest
+
+from lcve_deploy import Layout, SecurityKey, derive_label_order, derive_orders
+from lcve_deploy.exporters.checkpoints import load_checkpoint
+from lcve_deploy.exporters.onnx import OPSETS, read_heads, write_onnx
+from lcve_deploy.scrambling import scramble, unscrambled
+from lcve_deploy.transformer import VideoTransformer
+
+from .conftest import GEOMETRY, ORACLES, SALT
+
+CAP = 4.6052  # as VideoMAE V2 clamps: the logarithm of 100, rounded
+
+
+def model_of(name: str) -> VideoTransformer:
+    oracle = ORACLES[name]
+    return load_checkpoint(oracle.path, oracle.options).model
+
+
+def with_log_scales(model: VideoTransformer, *scales: float) -> VideoTransformer:
+    changed = {
+        name: np.array(scales, dtype=values.dtype)
+        for name, values in model.weights.items()
+        if name.endswith("attention.log_scale")
+    }
+    assert len(changed) == model.config.depth
+    return dataclasses.replace(model, weights={**model.weights, **changed})
+
+
+def write(model: VideoTransformer, folder: Path, *, opset: int = 20) -> Path:
+    folder.mkdir()
+    write_onnx(unscrambled(model), folder / "model.onnx", layout=Layout.VIDEO, opset=opset)
+    return folder / "model.onnx"
+
+
+def logits_of(path: Path, clip: np.ndarray) -> np.ndarray:
+    import onnxruntime
+
+    (logits,) = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"clips": clip[None]})
+    return np.asarray(logits[0])
+
+
+def test_the_graph_caps_the_scale_of_cosine_attention(clip: np.ndarray, tmp_path: Path) -> None:
+    """log_scale is at most 4.6052, head by head; what lies below the cap is kept as it is."""
+    model = model_of("v2_cos")
+    paths = {
+        scale: write(with_log_scales(model, scale, 0.5, -1.0), tmp_path / str(scale)) for scale in (CAP, 6.0, 12.0, 4.0)
+    }
+    for scale, path in paths.items():
+        initializers = onnx_ir.load(path).graph.initializers
+        for i in range(model.config.depth):
+            stored = initializers[f"blocks.{i}.attention.scale"].const_value
+            assert stored is not None
+            expected = np.exp([min(scale, CAP), 0.5, -1.0])
+            np.testing.assert_allclose(stored.numpy().ravel(), expected, rtol=1e-6)
+    answers = {scale: logits_of(path, clip) for scale, path in paths.items()}
+    for above in (6.0, 12.0):
+        np.testing.assert_allclose(answers[above], answers[CAP], atol=1e-6)
+    assert np.abs(answers[4.0] - answers[6.0]).max() > 1e-5
+
+
+@pytest.mark.parametrize("name", ["v1_module_learnable", "v2_cos", "hf_vivit"])
+@pytest.mark.parametrize("opset", OPSETS)
+def test_without_a_key_the_graph_is_the_original_model(name: str, opset: int, clip: np.ndarray, tmp_path: Path) -> None:
+    path = write(model_of(name), tmp_path / "plain", opset=opset)
+    np.testing.assert_allclose(logits_of(path, clip), ORACLES[name].logits, atol=1e-5)
+    assert onnx_ir.load(path).graph.opset_imports == {"": opset}
+
+
+@pytest.mark.parametrize("opset", [OPSETS.start - 1, OPSETS.stop])
+def test_an_opset_that_is_not_offered_is_refused(opset: int, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"from 18 to 23, received {opset}"):
+        write(model_of("v1_gamma"), tmp_path / "out", opset=opset)
+
+
+def test_the_graph_says_its_heads(tmp_path: Path) -> None:
+    assert read_heads(write(model_of("v1_gamma"), tmp_path / "out")) == 3
+
+
+@pytest.mark.parametrize("classes", [4, 6])
+def test_a_label_order_of_another_size_is_refused(key: SecurityKey, classes: int) -> None:
+    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
+    with pytest.raises(ValueError, match=f"5 classes, the label order {classes}"):
+        scramble(model_of("v1_gamma"), orders, label_order=derive_label_order(key, salt=SALT, classes=classes))
