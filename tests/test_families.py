@@ -413,9 +413,16 @@ SAMPLED = [
     ("mvd", {"data_set": "image_folder"}, None),
     ("mvd", {"data_set": ["SSV2"]}, None),
     ("internvideo", {"data_set": "Kinetics-400", "sparse_sample": True}, Sampling.UNIFORM),
+    ("internvideo", {"data_set": "MIT", "sparse_sample": True}, None),
+    ("any", {"sparse_sample": True}, Sampling.UNIFORM),
+    ("any", {"data_set": "MIT", "sparse_sample": True}, Sampling.UNIFORM),
+    ("any", {"data_set": "Kinetics_sparse"}, Sampling.UNIFORM),
+    ("any", {"data_set": "Kinetics-600", "sparse_sample": 1}, None),
+    ("any", {"data_set": "my_clips"}, None),
     ("internvideo", {"data_set": "ANet"}, None),
 ]
 MARKS: dict[str, dict[str, Any]] = {
+    "any": {},
     "v2": {"fname_tmpl": "", "start_idx": 1},
     "umt": {"delete_head": False},
     "mvd": {"use_cls_token": False},
@@ -439,7 +446,9 @@ def test_arguments_that_are_not_understood_are_an_assumption_that_says_so(key: S
     path = with_arguments(tmp_path, **MARKS["v2"], data_set="Kinetics-600", sparse_sample=True, sampling_rate="4")
     result = export(path, tmp_path / "out", key=key, options=ExportOptions(checkpoint=OPTIONS))
     (sampling,) = (a for a in result.assumptions if a.fact is Fact.SAMPLING)
-    assert sampling.value == "kinetics, stride 4; VideoMAEv2 has no sparse_sample True for the data set Kinetics-600"
+    assert sampling.value == (
+        "kinetics, stride 4; sparse_sample=True is not for the data set Kinetics-600 of VideoMAEv2"
+    )
 
 
 def umt_sparse(total: int, frames: int) -> list[int]:
@@ -453,9 +462,10 @@ def umt_ssv2(total: int, frames: int) -> list[int]:
     return [int(total / frames / 2.0 + total / frames * i) for i in range(frames)]
 
 
-def v2_parts(total: int, frames: int) -> list[tuple[int, int]]:
-    """VideoMAEv2, ``datasets.py``, first frames of a test's parts and of the parts after them."""
-    return [(int(total / frames * i), int(total / frames * (i + 1))) for i in range(frames)]
+def v2_sparse(total: int, frames: int) -> list[list[int]]:
+    """VideoMAEv2, ``datasets.py``, sparse sampling in a test: the frames of 10 temporal views."""
+    tick = total / float(frames)
+    return [[int(view * tick / 10 + tick * i) for i in range(frames)] for view in range(10)]
 
 
 @pytest.mark.parametrize("frames", [8, 16])
@@ -464,8 +474,9 @@ def test_uniform_frames_are_those_of_the_codebases(total: int, frames: int) -> N
     plan = Preprocess(frames=frames, sampling=Sampling.UNIFORM, short_side=224, crop=(224, 224))
     (ours,) = frame_indices(total, plan, 1)
     assert ours == umt_ssv2(total, frames)
-    assert all(0 <= a - b <= 2 for a, b in zip(ours, umt_sparse(total, frames), strict=True))
-    assert all(first <= a < end for a, (first, end) in zip(ours, v2_parts(total, frames), strict=True))
+    assert all(abs(a - b) <= 2 for a, b in zip(ours, umt_sparse(total, frames), strict=True))
+    before, after = v2_sparse(total, frames)[4], v2_sparse(total, frames)[6]
+    assert all(a <= middle <= b for a, middle, b in zip(before, ours, after, strict=True))
 
 
 def test_the_committed_sparse_sample_takes_the_middle_of_each_part() -> None:

@@ -48,6 +48,7 @@ class NamedModel(NamedTuple):
     size: int
 
 
+_SPARSE_BY_DEFAULT: Final = "Kinetics-400"
 _MODELS: Final = {
     "small": (384, 12, 6),
     "base": (768, 12, 12),
@@ -92,9 +93,9 @@ def said_size(arguments: Arguments) -> int | None:
     return _whole(arguments, "input_size")
 
 
-def said_preprocessing(arguments: Arguments, family: Family) -> SaidPreprocessing:
+def said_preprocessing(arguments: Arguments) -> SaidPreprocessing:
     """How the codebase makes clips when it validates a model of these arguments."""
-    sampling, doubt = _said_sampling(arguments, family)
+    sampling, doubt = _said_sampling(arguments)
     side = _whole(arguments, "short_side_size")
     return SaidPreprocessing(
         sampling=sampling,
@@ -104,17 +105,23 @@ def said_preprocessing(arguments: Arguments, family: Family) -> SaidPreprocessin
     )
 
 
-def _said_sampling(arguments: Arguments, family: Family) -> tuple[Sampling | None, str]:
+def _said_sampling(arguments: Arguments) -> tuple[Sampling | None, str]:
     """How frames are chosen, or why the arguments do not say it."""
-    known, data_set, sparse = FAMILIES[family], arguments.get("data_set"), arguments.get("sparse_sample", False)
-    sampling = known.sampling.get(data_set) if isinstance(data_set, str) else None
+    families = said_families(arguments)
+    known = [FAMILIES[family] for family in (families if len(families) == 1 else Family)]
+    sparse = arguments.get("sparse_sample", False)
+    data_set = arguments.get("data_set", _SPARSE_BY_DEFAULT if sparse is True else None)
+    if data_set is None:
+        return None, ""
+    whose = f"of {known[0].title}" if len(known) == 1 else "of a known codebase"
+    sampling = next((f.sampling[data_set] for f in known if isinstance(data_set, str) and data_set in f.sampling), None)
     if sampling is None:
-        return None, f"the data set {data_set!r:.80} is not one of {known.title}'s" if "data_set" in arguments else ""
+        return None, f"{data_set!r:.80} is not a data set {whose}"
     if sampling is Sampling.UNIFORM or sparse is False:
         return sampling, ""
-    if sparse is True and data_set in known.sparse:
+    if sparse is True and any(data_set in family.sparse for family in known):
         return Sampling.UNIFORM, ""
-    return None, f"{known.title} has no sparse_sample {sparse!r:.80} for the data set {data_set}"
+    return None, f"sparse_sample={sparse!r:.80} is not for the data set {data_set} {whose}"
 
 
 def _whole(arguments: Arguments, name: str) -> int | None:

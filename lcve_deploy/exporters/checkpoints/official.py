@@ -114,7 +114,7 @@ def load_official(
         config=config, weights=_weights(file, config), normalisation=options.normalisation or IMAGENET
     )
     unsaid = () if options.normalisation else (IMAGENET_ASSUMED,)
-    return model, said_preprocessing(arguments, family), (*saved.assumptions, *facts, *unsaid)
+    return model, said_preprocessing(arguments), (*saved.assumptions, *facts, *unsaid)
 
 
 def family_of(arguments: Arguments, source: Arrays, options: CheckpointOptions) -> tuple[Family, Assumption | None]:
