@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from lcve_deploy.errors import VideoError
 from lcve_deploy.inputs import read_bounded
+from lcve_deploy.preprocess import Preprocess
 from lcve_deploy.video.decode import (
     LARGEST_FRAME,
     MOST_FRAMES,
@@ -70,8 +71,8 @@ class Pictures:
         """How many there are."""
         return len(self._files)
 
-    def take(self, wanted: set[int], short_side: int) -> dict[int, Frame]:
-        """Read the wanted pictures, upright and resized so that their shorter side has ``short_side`` pixels.
+    def take(self, wanted: set[int], preprocess: Preprocess) -> dict[int, Frame]:
+        """Read the wanted pictures, upright and resized as ``preprocess`` says.
 
         Raises:
             VideoError: a file that cannot be read as a picture, or pictures of different sizes.
@@ -85,7 +86,7 @@ class Pictures:
             size = turned.size(decoded.width, decoded.height)
             first = first or (path, size)
             require_one_size(first, (path, size))
-            frames[index] = resized(decoded, short_side, len(wanted), path, turned)
+            frames[index] = resized(decoded, preprocess, len(wanted), path, turned)
             notes.update(dict.fromkeys(said))
         self.notes = tuple(notes)
         return frames

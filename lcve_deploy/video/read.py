@@ -14,7 +14,8 @@ from lcve_deploy.errors import VideoError
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.inputs import map_array, require_file
 from lcve_deploy.preprocess import Preprocess, Sampling
-from lcve_deploy.video.decode import LARGEST_FRAME, Frames, VideoFile, VideoWarning
+from lcve_deploy.video.decode import LARGEST_FRAME, Frames, VideoWarning
+from lcve_deploy.video.files import VideoFile
 from lcve_deploy.video.pictures import Pictures, is_picture, pictures_of
 from lcve_deploy.video.sampling import crop_offsets, frame_indices
 
@@ -90,7 +91,7 @@ def _sample(
         if not total:
             break
         plan = frame_indices(total, preprocess, views.temporal)
-        frames = source.take({index for view in plan for index in view}, preprocess.short_side)
+        frames = source.take({index for view in plan for index in view}, preprocess)
         if frames is not None:
             return stack_clips(frames, plan, preprocess, views), (*source.notes, *_repeats(total, plan, preprocess))
     raise VideoError(

@@ -6,9 +6,14 @@ and the uniform sampling of Something-Something.
 
 from __future__ import annotations
 
+from fractions import Fraction
+from typing import Final
+
 from lcve_deploy.preprocess import Preprocess, Sampling
 
 __all__ = ["crop_offsets", "frame_indices"]
+
+_HALF: Final = Fraction(1, 2)
 
 
 def frame_indices(total: int, preprocess: Preprocess, views: int) -> list[list[int]]:
@@ -32,8 +37,8 @@ def crop_offsets(height: int, width: int, crop: tuple[int, int], views: int) -> 
     along_rows = slack_rows > slack_columns
     corners = []
     for view in range(views):
-        share = 0.5 if views == 1 else view / (views - 1)
-        rows, columns = (share, 0.5) if along_rows else (0.5, share)
+        share = _HALF if views == 1 else Fraction(view, views - 1)
+        rows, columns = (share, _HALF) if along_rows else (_HALF, share)
         corners.append((round(slack_rows * rows), round(slack_columns * columns)))
     return corners
 
@@ -47,5 +52,5 @@ def _kinetics(total: int, preprocess: Preprocess, view: int, views: int) -> list
 
 def _uniform(total: int, preprocess: Preprocess, view: int, views: int) -> list[int]:
     """One frame from every one of ``frames`` equal parts of the video; views take others of the part."""
-    share = (view + 0.5) / views
-    return [int((i + share) * total / preprocess.frames) for i in range(preprocess.frames)]
+    parts, share = 2 * views * preprocess.frames, 2 * view + 1
+    return [(2 * views * i + share) * total // parts for i in range(preprocess.frames)]

@@ -95,7 +95,7 @@ class SlidingWindows:
         return any(index - start in self._offsets for start in range(self._start, index + 1, self.hop))
 
     def _image(self, picture: Any) -> npt.NDArray[np.uint8]:
-        return resized(picture, self._preprocess.short_side, self.length, self._name)
+        return resized(picture, self._preprocess, self.length, self._name)
 
     def _completed(self) -> Window:
         indices = [self._start + offset for offset in self._plan]
