@@ -515,6 +515,7 @@ def test_an_engine_from_before_is_held_to_the_budget(server: Path, encrypted: En
     assert selection.fastest.name == "onnxruntime-fp32"
     assert "over the budget" in {c.name: c.reason for c in selection.candidates}["onnxruntime-int8"]
     assert set(list_engines(server)) == {"onnxruntime-fp32", "onnxruntime-int8"}
+    assert read_engine(server, record.name).proof is not None  # it is within the budget that it was proven for
 
 
 def test_proofs_of_other_machines_are_passed_over(server: Path) -> None:
@@ -560,6 +561,17 @@ def test_an_engine_that_answers_wrongly_where_it_was_proven_loses_its_proof_too(
     name, run = build(server, BuildOptions()).name, OnnxRuntimeSession.run
     monkeypatch.setattr(OnnxRuntimeSession, "run", lambda self, clip: run(self, clip) + 1)
     assert not verify_engine(server, name).ok
+    assert read_engine(server, name).proof is None
+
+
+def test_a_choice_of_the_fastest_takes_the_proof_of_an_engine_that_answers_wrongly(
+    server: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, run = build(server, BuildOptions()).name, OnnxRuntimeSession.run
+    monkeypatch.setattr(OnnxRuntimeSession, "run", lambda self, clip: run(self, clip) * np.nan)
+    selection = build_fastest(server, EngineChoice(kinds=(EngineKind.ONNXRUNTIME, EngineKind.OPENVINO)))
+    assert selection.fastest.kind is EngineKind.OPENVINO
+    assert set(list_engines(server)) == {name, selection.fastest.name}
     assert read_engine(server, name).proof is None
 
 

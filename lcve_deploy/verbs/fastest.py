@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from lcve_deploy.artifact import EngineKind, EngineRecord
-from lcve_deploy.artifact.engines import engine_folder, list_engines
+from lcve_deploy.artifact.engines import engine_folder, list_engines, read_engine, write_engine
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import BuildError, LcveError
 from lcve_deploy.gpu import find_gpu
 from lcve_deploy.outputs import remove_folder
 from lcve_deploy.precision import Precision
 from lcve_deploy.progress import Progress, silent
-from lcve_deploy.runtime.probe import ask_again
+from lcve_deploy.runtime.probe import ProbeReport, ask_again
 from lcve_deploy.runtime.session import checked_manifest
 from lcve_deploy.verbs.build import BuildOptions, build
 
@@ -163,9 +163,17 @@ def _existing(server: Path, options: BuildOptions) -> Candidate:
     name = options.engine_name
     report, record = ask_again(server, name, budget=options.budget, signed_by=options.signed_by)
     if not report.ok:
+        _withdraw(server, name, report)
         reason = f"was there before, and is over the budget: max |Δlogit| {report.max_difference:.2e}"
         return Candidate(name=name, record=None, reason=reason)
     return Candidate(name=name, record=record)
+
+
+def _withdraw(server: Path, name: str, report: ProbeReport) -> None:
+    """Take the proof from an engine that is over the budget of its own proof, and not of this choice alone."""
+    known = read_engine(server, name)
+    if known.proof is not None and not report.max_difference <= known.proof.budget:
+        write_engine(engine_folder(server, name), dataclasses.replace(known, proof=None))
 
 
 def _try(server: Path, options: BuildOptions, clips: EncryptedClip | None, progress: Progress) -> Candidate:
