@@ -14,9 +14,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Final
 
-from mutants.modules import MODULES, chosen
+from mutants.modules import MODULES, Module, chosen
 from mutants.page import write_page
-from mutants.planting import Module, forget, plant
+from mutants.planting import forget, plant
 from mutants.results import keep
 
 _WORK: Final = Path(__file__).parent / "work"

@@ -3,45 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mutants.planting import Module
-
-__all__ = ["MODULES", "chosen"]
+__all__ = ["MODULES", "Module", "chosen"]
 
 _ROOT: Final = Path(__file__).parent.parent
 _ALWAYS: Final = "house_rules"
-_ORDERS: Final = ("geometry", "cipher", "schedule", "scrambling")
-_ARTIFACT: Final = ("artifact", "matching", "rotate", "signing", "engines")
-_RUNTIME: Final = ("artifact", "engines", "tensorrt")
-_EXPORT: Final = ("graph", "export", "scrambling")
-_CHECKPOINTS: Final = ("checkpoints", "fuzz", "export")
+_ORDERS: Final = ("geometry", "cipher", "schedule")
 
-_TESTS: Final = {
-    "cipher": ("cipher",),
-    "schedule": ("schedule", "cipher"),
-    "geometry": _ORDERS[:3],
-    "scrambling": ("scrambling", "graph"),
-    "rotation": ("rotation", "rotate"),
-    "parity": ("parity", "export"),
-    "artifact": _ARTIFACT,
-    "runtime": _RUNTIME,
-    "exporters/onnx": _EXPORT,
-    "exporters/checkpoints": _CHECKPOINTS,
+_TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "cipher": {"cipher": ("cipher",)},
+    "schedule": {"schedule": ("schedule", "cipher")},
+    "geometry": {"geometry": _ORDERS},
+    "scrambling": {"scrambling": ("scrambling", "graph")},
+    "rotation": {"rotation": ("rotation",)},
+    "parity": {"parity": ("parity", "artifact")},
+    "artifact": {
+        "artifact/client_settings": ("artifact",),
+        "artifact/delta": ("rotate",),
+        "artifact/digests": ("digests",),
+        "artifact/engines": ("engines", "tensorrt"),
+        "artifact/keyed": ("keyed",),
+        "artifact/manifest": ("artifact",),
+        "artifact/matching": ("matching",),
+        "artifact/probe": ("probe",),
+        "artifact/profile": ("engines", "tensorrt"),
+        "artifact/record": ("record",),
+        "artifact/signature": ("signing",),
+        "artifact/tensorfile": ("rotate",),
+    },
+    "runtime": {
+        "runtime/batches": ("engines",),
+        "runtime/device": ("engines",),
+        "runtime/onnxruntime": ("artifact", "engines"),
+        "runtime/openvino": ("engines",),
+        "runtime/probe": ("probe", "artifact", "engines"),
+        "runtime/session": ("artifact", "engines"),
+        "runtime/tensorrt": ("tensorrt",),
+    },
+    "exporters/onnx": {"exporters/onnx": ("graph", "export")},
+    "exporters/checkpoints": {"exporters/checkpoints": ("checkpoints", "fuzz")},
 }
 
 
-def _modules(name: str) -> Iterator[Module]:
-    place = _ROOT / "lcve_deploy" / name
-    paths = sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
-    tests = tuple(f"tests/test_{test}.py" for test in (*_TESTS[name], _ALWAYS))
-    for path in paths:
-        if path.name != "__init__.py":
-            yield Module(path=path.relative_to(_ROOT).as_posix(), tests=tests)
+@dataclass(frozen=True, kw_only=True)
+class Module:
+    """A module to mutate.
+
+    Args:
+        path: from the root of the tree.
+        tests: arguments of pytest: the quickest and closest first, as the first failure ends a run.
+    """
+
+    path: str
+    tests: tuple[str, ...]
 
 
-MODULES: Final = {name: tuple(_modules(name)) for name in _TESTS}
+def _modules(tests_of: dict[str, tuple[str, ...]]) -> Iterator[Module]:
+    for name, tests in tests_of.items():
+        place = _ROOT / "lcve_deploy" / name
+        paths = sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+        named = tuple(f"tests/test_{test}.py" for test in (*tests, _ALWAYS))
+        yield from (Module(path=path.relative_to(_ROOT).as_posix(), tests=named) for path in paths)
+
+
+MODULES: Final = {part: tuple(_modules(tests_of)) for part, tests_of in _TESTS.items()}
 """By the names that ``--only`` takes."""
 
 

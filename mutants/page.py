@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from mutants.results import RESULTS
+__all__ = ["PAGE", "RESULTS", "page", "write_page"]
 
-__all__ = ["page", "write_page"]
-
-_PAGE: Final = Path(__file__).parent.parent / "docs/mutants.md"
+RESULTS: Final = Path(__file__).parent / "results.json"
+PAGE: Final = Path(__file__).parent.parent / "docs/mutants.md"
 _HEAD: Final = """# Mutation tests
 
 Do the tests fail if the code is wrong? `make mutants` plants small mutations, one at a time, in a copy of the tree, and
@@ -38,7 +37,7 @@ reason, in `mutants/accepted.toml`. The score is the share of killed mutations a
 
 def write_page() -> None:
     """Write the page again."""
-    _PAGE.write_text(page(json.loads(RESULTS.read_text())))
+    PAGE.write_text(page(json.loads(RESULTS.read_text())))
 
 
 def page(results: dict[str, Any]) -> str:
@@ -66,12 +65,12 @@ def _row(name: str, figures: list[dict[str, Any]]) -> str:
 def _survivors(modules: dict[str, Any]) -> list[str]:
     lines: list[str] = []
     for path, figures in modules.items():
-        if figures["survivors"]:
-            lines += [f"`{path}`", "", *map(_survivor, figures["survivors"]), ""]
-    return lines or ["None."]
+        alive = [survivor for survivor in figures["survivors"] if "accepted" not in survivor]
+        if alive:
+            lines += [f"`{path}`", "", *map(_survivor, alive), ""]
+    return lines or ["None but those that are accepted."]
 
 
 def _survivor(survivor: dict[str, Any]) -> str:
-    why = survivor.get("accepted", "not killed yet")
     planted = survivor["planted"] or "(removed)"
-    return f"- line {survivor['line']}, {survivor['operator']}: `{survivor['was']}` → `{planted}`: {why}"
+    return f"- line {survivor['line']}, {survivor['operator']}: `{survivor['was']}` → `{planted}`"

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -26,29 +25,17 @@ from cosmic_ray.mutating import use_mutation
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkResult
 
+from mutants.modules import Module
 from mutants.operators import is_chosen, offer_removal, unseen_spans
 
-__all__ = ["Module", "forget", "plant", "session_of"]
+__all__ = ["forget", "plant", "session_of"]
 
 _LARGE: Final = ("numpy", "onnx", "onnx_ir", "onnxruntime", "torch", "pytest", "hypothesis", "click", "safetensors")
 _ROOT: Final = Path(__file__).parent.parent
 _COPIED: Final = ("lcve_deploy", "tests", "docs", "examples", "pyproject.toml", "README.md", "CHANGELOG.md", "Makefile")
-_SLACK: Final = (8, 30.0)
+_SLACK: Final = (8, 10.0)
 _TIMEOUT: Final = "timeout"
 _LOG: Final = "last-run.txt"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Module:
-    """A module to mutate.
-
-    Args:
-        path: from the root of the tree.
-        tests: arguments of pytest: the quickest and closest first, as the first failure ends a run.
-    """
-
-    path: str
-    tests: tuple[str, ...]
 
 
 def plant(module: Module, work: Path, deadline: float) -> Path:
@@ -141,16 +128,20 @@ def _run(tests: Sequence[str], limit: float) -> str:
     child = os.fork()
     if child == 0:
         _be_pytest(tests)
-    ended = time.monotonic() + limit
-    while time.monotonic() < ended:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            return "killed" if status else "survived"
-        time.sleep(0.01)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return _TIMEOUT
+    ended, status = time.monotonic() + limit, None
+    try:
+        while status is None and time.monotonic() < ended:
+            pid, result = os.waitpid(child, os.WNOHANG)
+            status = result if pid else None
+            time.sleep(0.01)
+    finally:  # also what the tests started and left, and all of it where the run is interrupted
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        if status is None:
+            os.waitpid(child, 0)
+    if status is None:
+        return _TIMEOUT
+    return "killed" if status else "survived"
 
 
 def _be_pytest(tests: Sequence[str]) -> None:

@@ -12,11 +12,12 @@ from typing import Any, Final
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkItem, WorkResult
 
-from mutants.planting import Module, session_of
+from mutants.modules import Module
+from mutants.page import RESULTS
+from mutants.planting import session_of
 
-__all__ = ["RESULTS", "keep", "summary"]
+__all__ = ["keep", "summary"]
 
-RESULTS: Final = Path(__file__).parent / "results.json"
 _ACCEPTED: Final = Path(__file__).parent / "accepted.toml"
 
 

@@ -92,3 +92,9 @@ def test_rows_of_cubes_hold_their_values_where_the_index_says() -> None:
     assert rows.shape == (4, 48)
     np.testing.assert_array_equal(rows[:, geometry.row_index()].reshape(8, 24), geometry.to_cubes(clip, np))
     np.testing.assert_array_equal(geometry.to_rows(clip[2:], np), rows[2:])
+
+
+def test_a_long_text_is_cut_in_the_message() -> None:
+    with pytest.raises(ValueError, match="y{100}'$") as caught:
+        ClipGeometry.parse("y" * 5000)
+    assert str(caught.value).count("y") == 101  # and that of "geometry"

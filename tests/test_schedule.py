@@ -3,11 +3,12 @@ from __future__ import annotations
 import copy
 import hashlib
 import pickle
+import types
 
 import numpy as np
 import pytest
 
-from lcve_deploy import ClipGeometry, SecurityKey, derive_label_order, derive_orders
+from lcve_deploy import ClipGeometry, SecurityKey, derive_label_order, derive_orders, schedule
 
 from .conftest import GEOMETRY, SALT
 
@@ -103,3 +104,20 @@ def test_orders_that_need_more_than_one_piece_of_the_keystream(key: SecurityKey)
     assert sorted(order.tolist()) == list(range(8192))
     assert order[:6].tolist() == [3409, 734, 7604, 2560, 3386, 6815]
     assert digest(order) == "71dd00e9022423afb324f8945e4c779d834f2e5ec748f553e54159bc7f309fc5"
+
+
+@pytest.mark.parametrize("size", [2, 3, 5, 6, 7, 384, 1568])
+def test_draws_that_would_favour_small_numbers_are_thrown_away(
+    key: SecurityKey, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Those from 2^32 - (2^32 mod bound) on, and no others."""
+    limit = 2**32 // size * size
+    script = [*range(limit, 2**32), limit - 1, *[0] * (size - 2)]  # thrown away, the largest that is kept, the rest
+    draws = iter(script)
+    monkeypatch.setattr(schedule, "_Draws", lambda _: types.SimpleNamespace(next=lambda: next(draws)))
+    order = derive_label_order(key, salt=SALT, classes=size)
+    assert next(draws, None) is None  # all were asked for
+    expected = list(range(size))  # the first swap is that of the last entry with itself
+    for last in range(size - 2, 0, -1):
+        expected[last], expected[0] = expected[0], expected[last]
+    assert order.tolist() == expected

@@ -1,0 +1,186 @@
+"""Asking the probe, and what counts as a right answer; with sessions that answer what a test wants."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from lcve_deploy import Client, EncryptedClip, Layout, SecurityKey
+from lcve_deploy.artifact import EngineKind, EngineRecord, Probe, Profile, read_manifest, read_probe
+from lcve_deploy.errors import ArtifactError, ParityError
+from lcve_deploy.parity import ParityReport
+from lcve_deploy.precision import BUDGETS, Precision
+from lcve_deploy.runtime import ProbeReport, probe
+from lcve_deploy.runtime.probe import budget_of, probe_session, prove_engine, time_clip
+
+from .conftest import SALT
+from .test_export import export_tiny
+
+
+class Answering:
+    """A session that answers ``logits`` to every batch and keeps the batches."""
+
+    device = "a test"
+
+    def __init__(self, server: Path, logits: np.ndarray) -> None:
+        self.manifest, self._logits = read_manifest(server), logits
+        self.batches: list[np.ndarray] = []
+
+    def run(self, clip: EncryptedClip) -> np.ndarray:
+        self.batches.append(clip.values)
+        return np.resize(self._logits, (len(clip.values), 5))
+
+
+@pytest.fixture
+def server(exported: Path) -> Path:
+    return exported / "server"
+
+
+def asked(server: Path, scale: float = 1.0) -> Probe:
+    """The artifact's probe with answers up to ``scale``."""
+    clip = read_probe(server, read_manifest(server)).clip
+    return Probe(clip=clip, logits=np.full((len(clip), 5), scale))
+
+
+def parity_of(server: Path, *, tolerance: float, scale: float) -> ParityReport:
+    return dataclasses.replace(read_manifest(server).parity, tolerance=tolerance, logit_scale=scale)
+
+
+@pytest.mark.parametrize(
+    ("difference", "tolerance", "ok"),
+    [(0.25, 0.25, True), (0.2501, 0.25, False), (0.0, 0.0, True), (float("inf"), float("inf"), False)],
+)
+def test_an_answer_up_to_the_tolerance_is_right(difference: float, tolerance: float, ok: bool) -> None:
+    report = ProbeReport(clips=1, max_difference=difference, tolerance=tolerance)
+    assert report.ok is report.to_json()["ok"] is ok
+    if not ok:
+        with pytest.raises(ParityError, match="answers the probe wrongly"):
+            report.require()
+
+
+@pytest.mark.parametrize(
+    ("probe_scale", "parity_scale", "growth"),
+    [(1.0, 1.0, 1.0), (8.0, 2.0, 4.0), (8.0, 0.5, 8.0), (0.5, 4.0, 1.0), (2.0, 4.0, 1.0), (0.1, 0.1, 1.0)],
+)
+def test_the_tolerance_grows_with_the_logits_of_the_probe(
+    server: Path, probe_scale: float, parity_scale: float, growth: float
+) -> None:
+    parity = parity_of(server, tolerance=0.25, scale=parity_scale)
+    session = Answering(server, np.full(5, probe_scale + 0.125))
+    report = probe_session(session, asked(server, -probe_scale), parity)
+    assert report.tolerance == 0.25 * growth
+    assert (report.clips, report.max_difference) == (2, 2 * probe_scale + 0.125)
+    wider = probe_session(session, asked(server, probe_scale), parity, tolerance=0.5)
+    assert (wider.tolerance, wider.max_difference) == (0.5 * growth, 0.125)
+
+
+def test_one_wrong_answer_of_two_is_seen(server: Path) -> None:
+    session = Answering(server, np.array([[1.0] * 5, [1.0] * 4 + [1.5]]))
+    report = probe_session(session, asked(server), parity_of(server, tolerance=0.25, scale=1.0))
+    assert (report.max_difference, report.ok) == (0.5, False)
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("scale", [0.5, 4.0])
+def test_a_budget_is_for_a_precision_and_grows_with_the_logits(
+    server: Path, precision: Precision, scale: float
+) -> None:
+    narrow, wide = (parity_of(server, tolerance=tolerance, scale=scale) for tolerance in (1e-4, 1.0))
+    expected = 1e-4 if precision is Precision.FP32 else BUDGETS[precision] * max(1.0, scale)
+    assert budget_of(precision, narrow) == expected
+    assert budget_of(precision, wide) == 1.0
+
+
+def test_the_budgets_are_those_of_the_documents() -> None:
+    assert [BUDGETS[precision] for precision in ("fp32", "fp16", "bf16", "int8")] == [1e-4, 2e-3, 2e-2, 5e-2]
+
+
+def record(**changes: object) -> EngineRecord:
+    return dataclasses.replace(
+        EngineRecord(
+            name="x",
+            kind=EngineKind.ONNXRUNTIME,
+            precision=Precision.INT8,
+            builder={},
+            target="",
+            manifest_sha256="0" * 64,
+        ),
+        **changes,
+    )
+
+
+@pytest.mark.parametrize(
+    ("named", "asked_for", "budget"), [(None, None, 0.05), ("0.5", None, 0.5), ("0.5", 0.25, 0.25)]
+)
+def test_a_proof_says_device_difference_budget_and_median_time(
+    server: Path, monkeypatch: pytest.MonkeyPatch, named: str | None, asked_for: float | None, budget: float
+) -> None:
+    seconds = iter([5.0, 1.0, 3.0])
+    monkeypatch.setattr(probe, "time_clip", lambda *_: next(seconds))
+    session = Answering(server, np.full(5, 1.125))
+    session.manifest = dataclasses.replace(session.manifest, parity=parity_of(server, tolerance=1e-4, scale=1.0))
+    options = {"budget": named} if named else {}
+    report, proof = prove_engine(session, asked(server), record(options=options), budget=asked_for)
+    assert (proof.device, proof.clips, proof.max_difference) == ("a test", 2, 0.125)
+    assert (proof.budget, proof.milliseconds) == (budget, 3000.0)
+    assert report == ProbeReport(clips=2, max_difference=0.125, tolerance=budget)
+
+
+@pytest.mark.parametrize(("profile", "size"), [(None, 1), (Profile(minimum=4, optimum=4, maximum=8), 4)])
+def test_a_clip_is_timed_in_the_smallest_batch(
+    server: Path, monkeypatch: pytest.MonkeyPatch, profile: Profile | None, size: int
+) -> None:
+    ticks = iter([10.0, 18.0])
+    monkeypatch.setattr(probe.time, "perf_counter", lambda: next(ticks))
+    session = Answering(server, np.zeros(5))
+    assert time_clip(session, asked(server), profile) == 8.0 / size
+    assert [len(batch) for batch in session.batches] == [size]
+    np.testing.assert_array_equal(session.batches[0], np.repeat(asked(server).clip[:1], size, axis=0))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"clip": np.zeros((2, 64, 383), np.uint8)},
+        {"clip": np.zeros((2, 64, 384), np.int8)},
+        {"clip": np.zeros((3, 64, 384), np.uint8)},
+        {"clip": np.array(0, np.uint8)},
+        {"logits": np.zeros((2, 4))},
+        {"logits": np.zeros((1, 5))},
+        {"logits": np.zeros((2, 5), np.float32)},
+        {"logits": None},
+        {"clip": None},
+    ],
+)
+def test_a_probe_that_does_not_fit_the_manifest_is_refused(
+    artifact: Path, change: dict[str, np.ndarray | None]
+) -> None:
+    server = artifact / "server"
+    right = asked(server)
+    tensors = {"clip": right.clip, "logits": right.logits} | change
+    save_file({name: values for name, values in tensors.items() if values is not None}, server / "probe.safetensors")
+    with pytest.raises(ArtifactError, match=r"does not fit the manifest|cannot be read"):
+        read_probe(server, read_manifest(server))
+
+
+@pytest.mark.parametrize("layout", list(Layout))
+def test_a_probe_is_carried_over_cube_by_cube_and_value_by_value(
+    key: SecurityKey, tmp_path: Path, layout: Layout
+) -> None:
+    """What the carried one decrypts to is what the old one decrypted to."""
+    from lcve_deploy import rotate
+
+    old = export_tiny(tmp_path / "old", key, layout=layout, salt=SALT)
+    new = rotate(old, tmp_path / "new", key=key).folder
+    plain, answers = [], []
+    for folder in (old, new):
+        client, manifest = Client.open(folder / "client", key), read_manifest(folder / "server")
+        question = read_probe(folder / "server", manifest)
+        plain.append(client.decrypt(EncryptedClip(values=question.clip, binding=manifest.binding)).values)
+        answers.append(client.plain_order(question.logits))
+    np.testing.assert_array_equal(*plain)
+    np.testing.assert_array_equal(*answers)
