@@ -21,6 +21,9 @@ from lcve_deploy.gpu import find_gpu
 from lcve_deploy.transformer import IMAGENET
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # some tests load ONNX Runtime themselves
+# One thread a process, read when torch is loaded. The models are tiny, and where workers of pytest-xdist share the
+# cores, threads that spin while they wait for one another take most of the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ORACLE = Path(__file__).parent / "data/oracle"
 GEOMETRY = ClipGeometry.parse("8x32x32x3/2x8x8")
