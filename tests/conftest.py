@@ -79,6 +79,14 @@ def missing_for_gpu_tests() -> str:
     return "" if found else "neither TensorRT nor TensorRT-RTX is installed"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where workers share the tests, those of a file stay together: each worker would make its fixtures again."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip GPU tests where they cannot run; fail them where ``LCVE_REQUIRE_GPU=1`` says that they must."""
     if item.get_closest_marker("gpu") and (missing := missing_for_gpu_tests()):
