@@ -22,6 +22,9 @@ from lcve_deploy.gpu import find_gpu
 from lcve_deploy.transformer import IMAGENET
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # some tests load ONNX Runtime themselves
+# One thread a process, read when torch is loaded. The models are tiny, and where workers of pytest-xdist share the
+# cores, threads that spin while they wait for one another take most of the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ORACLE = Path(__file__).parent / "data/oracle"
 GEOMETRY = ClipGeometry.parse("8x32x32x3/2x8x8")
@@ -76,6 +79,14 @@ def missing_for_gpu_tests() -> str:
         return "CuPy is not installed"
     found = any(importlib.util.find_spec(name) for name in ("tensorrt", "tensorrt_rtx"))
     return "" if found else "neither TensorRT nor TensorRT-RTX is installed"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where workers share the tests, those of a file stay together: each worker would make its fixtures again."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import re
 import stat
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lcve_deploy import CheckpointOptions, ExportOptions, SecurityKey, export
+from lcve_deploy.attacks.catalogue import ATTACKS
 from lcve_deploy.attacks.page import CAUTION
+from lcve_deploy.attacks.running import run_attacks
 from lcve_deploy.exporters.checkpoints.outer import load_outer_weights
 from lcve_deploy.schedule import derive_orders
 
@@ -37,6 +41,17 @@ def audited(exported: Path, key_file: Path, ciphertext: Path, tmp_path_factory: 
         *("--known-clip", CLIP, "-o", page, "--json"),
     )
     return json.loads(text), page.read_text()
+
+
+@pytest.fixture
+def only(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Has an audit run one attack, by its name, in place of all."""
+
+    def chosen(name: str) -> None:
+        attacks = [attack for attack in ATTACKS if attack.name == name]
+        monkeypatch.setattr("lcve_deploy.verbs.audit.run_attacks", partial(run_attacks, attacks=attacks))
+
+    return chosen
 
 
 def attack(report: dict, name: str) -> dict:  # type: ignore[type-arg]
@@ -96,10 +111,11 @@ def test_without_the_key_nothing_is_scored_and_the_report_says_so(exported: Path
 
 
 def test_a_known_clip_is_found_among_the_ciphertexts_without_a_key(
-    exported: Path, ciphertext: Path, key: SecurityKey
+    exported: Path, ciphertext: Path, key: SecurityKey, only: Callable[[str], None]
 ) -> None:
     from lcve_deploy.verbs.audit import AuditInputs, audit
 
+    only("known")
     report = audit(exported / "server", AuditInputs(ciphertexts=[ciphertext], known_clips=[CLIP]))
     result = next(result for result in report.results if result.attack.name == "known")
     binding = json.loads((exported / "server/manifest.json").read_text())
@@ -109,9 +125,12 @@ def test_a_known_clip_is_found_among_the_ciphertexts_without_a_key(
     np.testing.assert_array_equal(result.estimate.values, orders.pixel_order)
 
 
-def test_two_artifacts_under_two_keys_are_linked(exported: Path, key_file: Path, tmp_path: Path) -> None:
+def test_two_artifacts_under_two_keys_are_linked(
+    exported: Path, key_file: Path, tmp_path: Path, only: Callable[[str], None]
+) -> None:
     from lcve_deploy.verbs.audit import AuditInputs, audit
 
+    only("linking")
     stranger = SecurityKey.create()
     stranger.write(tmp_path / "other.bin")
     oracle = ORACLES["v1_model_args"]
@@ -215,10 +234,11 @@ def test_shown_labels_are_no_secret_to_score_and_the_video_layout_is_audited_too
 
 
 def test_artifacts_with_hidden_and_shown_labels_are_linked_by_what_they_share(
-    exported: Path, key: SecurityKey, tmp_path: Path
+    exported: Path, key: SecurityKey, tmp_path: Path, only: Callable[[str], None]
 ) -> None:
     from lcve_deploy.verbs.audit import AuditInputs, audit
 
+    only("linking")
     options = ExportOptions(checkpoint=CheckpointOptions(heads=3, frames=8, size=32), show_labels=True)
     export(REFERENCE, tmp_path / "a", key=key, options=options)
     report = audit(exported / "server", AuditInputs(other=tmp_path / "a/server", key=key))
