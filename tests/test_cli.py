@@ -296,6 +296,8 @@ def test_what_is_said_is_not_assumed(key_file: Path, tmp_path: Path) -> None:
         "uniform",
         "--labels",
         tmp_path / "names.txt",
+        "--problem-type",
+        "single_label_classification",
     )
     folder = ORACLES["hf_videomae"].path
     run_ok("export", "--key", key_file, "--ckpt", folder, "-o", tmp_path / "out", *given)

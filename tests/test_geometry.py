@@ -95,6 +95,6 @@ def test_rows_of_cubes_hold_their_values_where_the_index_says() -> None:
 
 
 def test_a_long_text_is_cut_in_the_message() -> None:
-    with pytest.raises(ValueError, match="y{100}'$") as caught:
+    with pytest.raises(ValueError, match=r"y{100}'$") as caught:
         ClipGeometry.parse("y" * 5000)
     assert str(caught.value).count("y") == 101  # and that of "geometry"
