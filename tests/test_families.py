@@ -353,6 +353,7 @@ def test_an_average_beside_the_weights_in_one_dictionary_is_told(tmp_path: Path)
         ("module.net.", ""),
         ("_fsdp_wrapped_module._orig_mod.model.", ""),
         ("", "_checkpoint_wrapped_module."),
+        ("_fsdp_wrapped_module._fpw_module.", ""),
         ("_fsdp_wrapped_module.", "_fsdp_wrapped_module._checkpoint_wrapped_module."),
     ],
 )

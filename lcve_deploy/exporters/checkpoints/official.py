@@ -161,7 +161,7 @@ def _require_agreement(file: _File) -> None:
     found = [text for text, there in strange.items() if there]
     if found:
         raise CheckpointError(
-            f"the checkpoint has {' and '.join(found)}, which {known.title} has not",
+            f"the checkpoint has {' and '.join(found)}, which {known.title} does not have",
             hint=f"say which codebase it is from: --family {'|'.join(Family)}",
         )
 
