@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,16 @@ def test_mvds_positions_need_a_width_that_divides(tmp_path: Path) -> None:
 def test_the_command_line_knows_every_family_and_readout() -> None:
     assert tuple(Family) == _FAMILIES
     assert tuple(ReadoutChoice) == _READOUTS
+
+
+def test_placeholders_of_transformers_are_no_class_names(key: SecurityKey, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(ORACLES["hf_videomae"].path, tmp_path / "folder"))
+    settings = json.loads((folder / "config.json").read_text())
+    for first, named in (("LABEL_0", False), ("waving", True)):
+        settings["id2label"] = {"0": first, **{str(i): f"LABEL_{i}" for i in range(1, 5)}}
+        (folder / "config.json").write_text(json.dumps(settings))
+        names = [a.value for a in export(folder, tmp_path / first, key=key).assumptions if a.fact is Fact.CLASS_NAMES]
+        assert names == ([] if named else ["numbers, LABEL_0 to LABEL_4"])
 
 
 def test_family_readout_and_weights_are_options(key_file: Path, tmp_path: Path) -> None:

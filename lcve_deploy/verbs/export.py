@@ -54,6 +54,7 @@ __all__ = ["ExportOptions", "ExportResult", "export"]
 
 _PROBES: Final = 2
 _STRIDE: Final = 4
+_PLACEHOLDER: Final = "LABEL_"
 _SOFTWARE: Final = ("lcve-deploy", "numpy", "onnx-ir", "onnxruntime", "torch")
 
 
@@ -282,10 +283,16 @@ def _sampling_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assum
 
 def _names_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
     """Names of the classes, where nothing says them."""
-    if options.class_names or loaded.classes:
-        return ()
     last = loaded.model.config.classes - 1
-    return (Assumption(fact=Fact.CLASS_NAMES, value=f"numbers, class 0 to class {last}", option="--labels"),)
+    if options.class_names or (loaded.classes and not _are_placeholders(loaded.classes)):
+        return ()
+    named = _PLACEHOLDER if loaded.classes else "class "
+    return (Assumption(fact=Fact.CLASS_NAMES, value=f"numbers, {named}0 to {named}{last}", option="--labels"),)
+
+
+def _are_placeholders(names: tuple[str, ...]) -> bool:
+    """Whether these are the names that transformers writes where nobody gave any."""
+    return names == tuple(f"{_PLACEHOLDER}{i}" for i in range(len(names)))
 
 
 def _problem_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
