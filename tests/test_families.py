@@ -252,6 +252,11 @@ def test_detectors_are_refused_with_the_reason(tmp_path: Path, arguments: dict[s
         load_checkpoint(saved(tmp_path, content), told)
 
 
+def test_classifiers_with_an_argument_of_detectors_are_read(tmp_path: Path) -> None:
+    """A detector has no fc_norm."""
+    assert load_checkpoint(with_arguments(tmp_path, val_freq=2), OPTIONS).model.config.readout is Readout.MEAN
+
+
 def test_detectors_are_known_by_their_regions(tmp_path: Path) -> None:
     content = {"model": {**weights(), "roi_heads.action.predictor.cls_score.weight": torch.zeros(2)}}
     with pytest.raises(UnsupportedModelError, match="regions of a frame"):

@@ -220,9 +220,9 @@ def _positions_assumed(file: _File) -> tuple[Assumption, ...]:
 
 def _readout(file: _File) -> tuple[Readout, *tuple[Assumption, ...]]:
     """What the classifier reads, and where that is assumed, the assumption."""
-    if is_detector(file.arguments):
-        raise refuse_detector("its training arguments are those of one")
     told, pooled = file.options.readout, "fc_norm.weight" in file.source
+    if not pooled and is_detector(file.arguments):
+        raise refuse_detector("its training arguments are those of one")
     if told is not None and (told is ReadoutChoice.MEAN) != pooled:
         there = "fc_norm, a norm of the mean" if pooled else "no fc_norm, the norm of the mean"
         raise CheckpointError(f"--readout {told}: the checkpoint has {there}", hint="leave --readout out")
