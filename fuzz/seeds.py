@@ -11,6 +11,7 @@ import json
 import struct
 import tempfile
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -144,6 +145,10 @@ def folders() -> Iterator[tuple[str, bytes]]:
     yield "seed-bin", b"b" + saved(hugging_face_weights())
 
 
+EXIF = b"\xff\xe1\x00\x22Exif\0\0" + struct.pack("<4sIHHHIHHI", b"II*\0", 8, 1, 274, 3, 1, 5, 0, 0)
+"""A segment of a JPEG, with orientation 5."""
+
+
 def videos() -> Iterator[tuple[str, bytes]]:
     """A few frames in the containers that people have."""
     frames = np.random.default_rng(0).integers(0, 256, (6, 16, 24, 3), np.uint8)
@@ -164,6 +169,23 @@ def videos() -> Iterator[tuple[str, bytes]]:
             target.mux(stream.encode())
         yield f"seed-{container}", memory.getvalue()
     yield "seed-png", encode_png(frames[0])
+    yield from pictures(frames[0])
+
+
+def pictures(image: np.ndarray) -> Iterator[tuple[str, bytes]]:
+    """Still pictures; the JPEG has an EXIF orientation."""
+    for name, codec, pixels in (
+        ("jpeg", "mjpeg", "yuvj420p"),
+        ("webp", "libwebp", "yuv420p"),
+        ("tiff", "tiff", "rgb24"),
+        ("bmp", "bmp", "bgr24"),
+        ("ppm", "ppm", "rgb24"),
+    ):
+        encoder = av.CodecContext.create(codec, "w")
+        encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = 24, 16, pixels, Fraction(1)
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pixels)
+        data = b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
+        yield f"seed-{name}", data[:2] + EXIF + data[2:] if name == "jpeg" else data
 
 
 def arrays() -> Iterator[tuple[str, bytes]]:

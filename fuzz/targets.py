@@ -21,6 +21,7 @@ from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.preprocess import Preprocess
 from lcve_deploy.signing import SigningKey
 from lcve_deploy.video import read_clips
+from lcve_deploy.video.pictures import is_picture
 
 CORPUS: Final = Path(__file__).parent / "corpus"
 GEOMETRY: Final = ClipGeometry.parse("2x4x4x3/2x2x2")
@@ -164,9 +165,11 @@ def _folder(place: Path, data: bytes) -> object:
 
 
 def _video(place: Path, data: bytes) -> object:
-    image = data.startswith(b"\x89PNG")
-    path = _written(place / "frames/1.png" if image else place / "video", data)
-    return read_clips(path.parent if image else path, PREPROCESS, GEOMETRY)
+    """A video as a file; a still picture as the only frame of a folder."""
+    path = _written(place / "video", data)
+    if not is_picture(path):
+        return read_clips(path, PREPROCESS, GEOMETRY)
+    return read_clips(_written(place / "frames/1.png", data).parent, PREPROCESS, GEOMETRY)
 
 
 def _logits(place: Path, data: bytes) -> object:

@@ -85,6 +85,18 @@ def test_a_clip_of_another_geometry_is_refused(key: SecurityKey) -> None:
         encrypt(PlainClip(values=np.zeros((8, 3, 32, 32), np.uint8)), orders)
 
 
+@pytest.mark.parametrize(
+    "shape", [(16, 32, 32, 3), (8, 64, 32, 3), (8, 32, 64, 3), (8, 32, 32, 4), (8, 32, 32, 1), (32, 32, 3)], ids=str
+)
+@pytest.mark.parametrize("layout", list(Layout))
+def test_every_axis_of_a_clip_must_be_that_of_the_geometry(
+    key: SecurityKey, layout: Layout, shape: tuple[int, ...]
+) -> None:
+    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
+    with pytest.raises(ValueError, match="expected clips that end in the axes"):
+        encrypt(PlainClip(values=np.zeros(shape, np.uint8)), orders, layout=layout)
+
+
 @pytest.mark.parametrize("changed", ["key", "salt"])
 def test_decrypting_for_another_key_or_salt_is_refused(key: SecurityKey, clip: np.ndarray, changed: str) -> None:
     encrypted = encrypt(PlainClip(values=clip), derive_orders(key, salt=SALT, geometry=GEOMETRY))

@@ -95,6 +95,29 @@ def test_both_sides_together_and_apart_give_the_same_prediction(
     assert again == whole
 
 
+def test_notes_on_a_video_are_warnings_and_part_of_the_json(exported: Path, key_file: Path, tmp_path: Path) -> None:
+    from lcve_deploy.video.write import encode_png
+
+    note, key = "the video has 3 frames, too few for a clip of 8", ("--key", key_file)
+    folders = [tmp_path / name for name in ("first", "second")]  # Python shows the same warning once
+    for folder in folders:
+        folder.mkdir()
+        for i in range(3):
+            (folder / f"{i}.png").write_bytes(encode_png(np.full((40, 40, 3), 50 * i, np.uint8)))
+    encrypt = ("encrypt", folders[1], *key, "--client", exported / "client", "-o")
+    for folder, command in zip(
+        folders, (("run", exported, folders[0], *key), (*encrypt, tmp_path / "a.lcve")), strict=True
+    ):
+        shown = run_lcve(*command, "--json")
+        assert shown.exit_code == 0
+        (said,) = json.loads(shown.stdout)["notes"]
+        assert said.startswith(note)
+        assert f"warning: {folder}: {note}" in shown.stderr
+    run_ok(*encrypt, tmp_path / "b.lcve")
+    assert (tmp_path / "a.lcve").read_bytes() == (tmp_path / "b.lcve").read_bytes()
+    assert json.loads(run_ok("run", exported, tmp_path / "a.lcve", *key, "--json"))["notes"] == []
+
+
 def test_the_operator_reads_logits_in_the_artifacts_own_order(
     exported: Path, encrypted: Path, key: SecurityKey
 ) -> None:

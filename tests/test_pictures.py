@@ -334,3 +334,9 @@ def test_pixels_that_are_not_square_are_noted(tmp_path: Path) -> None:
     data[13:18] = struct.pack(">BHH", 0, 4, 3)  # JFIF: the shape of a pixel
     (tmp_path / "a.jpg").write_bytes(data)
     assert any("not square" in note for note in read_clips(tmp_path / "a.jpg", PREPROCESS, GEOMETRY).notes)
+
+
+def test_alpha_is_dropped(tmp_path: Path) -> None:
+    image = np.dstack([np.full((64, 64, 3), 150, np.uint8), np.zeros((64, 64), np.uint8)])
+    (tmp_path / "a.png").write_bytes(encoded(image, "png"))
+    assert abs(clip_of(tmp_path / "a.png").mean() - 150) < 2
