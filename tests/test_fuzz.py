@@ -449,6 +449,20 @@ def test_arrays_that_are_none_are_refused(data: bytes) -> None:
     refusal("logits", data)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        *(np.zeros(4, kind) for kind in ("c8", "S4", "U1", "M8[s]", "m8[s]", "V3", "?,i4")),
+        *(np.zeros(shape, np.float32) for shape in ((0,), (0, 5), (2, 0))),
+    ],
+    ids=str,
+)
+def test_an_array_is_one_of_numbers_and_has_some(values: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", values)
+    with pytest.raises(SessionError, match=r"no array of numbers|expected 1 to \d+ bytes of values"):
+        inputs.map_array(tmp_path / "a.npy", "an array", SessionError)
+
+
 def test_logits_have_a_limit(tmp_path: Path) -> None:
     (tmp_path / "client.json").write_bytes(seed("client"))
     path = tmp_path / "logits.npy"

@@ -978,7 +978,10 @@ def test_an_answer_without_end_is_refused(server: Server, monkeypatch: pytest.Mo
     for room in ("over_grpc", "over_http"):
         monkeypatch.setattr(f"lcve_deploy.remote.{room}.LARGEST_ANSWER", 2000)
     server.model.next.append(_set("raw_output_contents.0", bytes(5000)))
-    with RemoteSession(server.address, BINDING, QUICK) as session, pytest.raises(SessionError):
+    with (
+        RemoteSession(server.address, BINDING, QUICK) as session,
+        pytest.raises(SessionError, match=r"more than 2000 bytes|message larger than max \(\d+ vs\. 2000\)"),
+    ):
         session.run(clips())
     assert len(server.model.infers) == 1
 

@@ -117,6 +117,17 @@ def test_bytes_that_are_no_message_are_the_clients_fault(shared: Server, example
     require_well(shared, example)
 
 
+def test_more_json_than_a_request_has_is_refused_unread(shared: Server, example: Example) -> None:
+    """Tensors in JSON take many times the memory of binary ones."""
+    largest = 16 * 2**20
+    for size, status, words in ((largest + 1, 413, "at most 16777216 bytes of JSON"), (largest, 400, "needs")):
+        body = b"{}" + b" " * (size - 2)
+        answered, text = request(shared.host, shared.http, "POST", INFER, body)
+        assert answered == status
+        assert (words in text.decode()) == (status == 413)
+    require_well(shared, example)
+
+
 def test_a_full_server_is_live_and_ready(exported: Path, example: Example) -> None:
     options = ("--max-requests", 1)
     with serving(exported / "server", *options, before=slow(1.0)) as server, ThreadPoolExecutor(1) as threads:
