@@ -91,6 +91,34 @@ def test_every_control_must_have_been_measured(name: str) -> None:
 
 def test_what_is_not_measured_is_not_ok() -> None:
     assert not UNMEASURED.ok
+    assert not UNMEASURED.agrees
+    assert UNMEASURED.to_json() == {
+        "reference": "none yet",
+        "clips": 0,
+        "tolerance": 0.0,
+        "max_difference": np.inf,
+        "mean_difference": np.inf,
+        "logit_scale": 0.0,
+        "top1_agreement": 0.0,
+        "top5_agreement": 0.0,
+        "controls": {},
+    }
+
+
+def test_a_report_publishes_its_figures() -> None:
+    received = EXPECTED + np.array([[0.5, 0, 0], [0, 0, 0.25]])
+    report = compare(EXPECTED, received, reference="x", tolerance=1.0, controls=FAR)
+    assert report.to_json() == {
+        "reference": "x",
+        "clips": 2,
+        "tolerance": 1.0,
+        "max_difference": 0.5,
+        "mean_difference": 0.125,
+        "logit_scale": 5.0,
+        "top1_agreement": 1.0,
+        "top5_agreement": 1.0,
+        "controls": FAR,
+    }
 
 
 def test_shapes_must_be_equal() -> None:

@@ -66,3 +66,14 @@ def test_orders_do_not_show(key: SecurityKey) -> None:
     assert "array" not in repr(orders)
     with pytest.raises(AttributeError):
         orders.labels = None  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("prefix", [0, 1, 2])
+def test_the_token_that_is_read_is_the_same_one_wherever_it_stands(key: SecurityKey, prefix: int) -> None:
+    old, new = orders_of(key, labels=False), orders_of(OTHER, labels=False)
+    table = np.arange(prefix + GEOMETRY.cubes, dtype=np.float32)[:, None]
+    tensors = scrambled("v1_module_learnable", old) | {"positional_encoding": table}
+    for index in range(len(table)):
+        moved = rotate_tensors(tensors | {"readout.index": np.array(index)}, old, new)
+        assert moved["positional_encoding"][moved["readout.index"]] == table[index]
+        assert (moved["readout.index"] == index) or index >= prefix
