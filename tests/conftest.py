@@ -14,6 +14,7 @@ from pathlib import Path
 import click.testing
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from lcve_deploy import CheckpointOptions, ClipGeometry, Normalisation, SecurityKey
 from lcve_deploy.cli import lcve
@@ -30,6 +31,9 @@ ORACLE = Path(__file__).parent / "data/oracle"
 GEOMETRY = ClipGeometry.parse("8x32x32x3/2x8x8")
 SECRET = bytes(range(32))
 SALT = bytes(range(16, 32))
+
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # no test asserts time
+settings.load_profile("suite")
 
 os.environ.pop("LCVE_SIGNED_BY", None)  # a pin of this machine is not meant for the artifacts of tests
 

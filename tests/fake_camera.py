@@ -69,7 +69,7 @@ class FakeCamera:
 
     def __init__(self, *, account: str = "", frames: int | None = None, silent_after: int | None = None) -> None:
         self.account, self.frames, self.silent_after = account, frames, silent_after
-        self.connections, self.ended = 0, threading.Event()
+        self.connections, self.silent, self.ended = 0, threading.Event(), threading.Event()
         self._server = _Listener(("127.0.0.1", 0), _Handler)
         self._server.camera = self
         self.port = self._server.server_address[1]
@@ -139,6 +139,7 @@ class _Handler(socketserver.StreamRequestHandler):
             if index == camera.frames or camera.ended.is_set():
                 return
             if index == camera.silent_after:
+                camera.silent.set()
                 camera.ended.wait(60)
                 return
             for packet in frame:

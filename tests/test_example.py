@@ -22,7 +22,7 @@ from lcve_deploy.exporters.model import BuiltinReference
 
 EXAMPLE = Path(__file__).parents[1] / "examples/moving_digits"
 OPTIONS = CheckpointOptions(heads=4, frames=16, size=64)
-CLIPS = 200
+CLIPS = 96
 
 
 @pytest.fixture(scope="module")

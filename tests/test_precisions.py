@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -115,6 +116,13 @@ def oracle(
 
 
 @pytest.fixture(scope="module")
+def engine(oracle: Scrambled, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Precision], Path]:
+    """The graph of an oracle in a precision, written once."""
+    folder = tmp_path_factory.mktemp("engines")
+    return functools.cache(lambda precision: reduced(oracle, folder / precision, precision))
+
+
+@pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory, clip: np.ndarray) -> Scrambled:
     return scrambled(load_tiny(), tmp_path_factory.mktemp("tiny") / "server", plain_clips(clip))
 
@@ -155,11 +163,10 @@ def load_tiny() -> VideoTransformer:
 
 @pytest.mark.parametrize("precision", REDUCED)
 def test_logits_on_encrypted_clips_are_within_the_budget(
-    oracle: Scrambled, precision: Precision, tmp_path: Path
+    oracle: Scrambled, precision: Precision, engine: Callable[[Precision], Path]
 ) -> None:
-    path = reduced(oracle, tmp_path / "engine", precision)
     for runtime in RUNTIMES[precision]:
-        received = runtime(path)(oracle.clips)
+        received = runtime(engine(precision))(oracle.clips)
         assert np.abs(received - oracle.logits).max() <= BUDGETS[precision] * oracle.allowance, runtime.__name__
 
 
@@ -218,8 +225,8 @@ def value_types(path: Path) -> tuple[onnx.GraphProto, dict[str, int]]:
 
 
 @pytest.mark.parametrize("precision", LOW_PRECISIONS)
-def test_the_file_states_the_type_of_every_product(oracle: Scrambled, precision: Precision, tmp_path: Path) -> None:
-    graph, types = value_types(reduced(oracle, tmp_path / "engine", precision))
+def test_the_file_states_the_type_of_every_product(engine: Callable[[Precision], Path], precision: Precision) -> None:
+    graph, types = value_types(engine(precision))
     for node in graph.node:
         kinds = {types[name] for name in node.input if name}
         if node.op_type == "MatMul":
@@ -240,8 +247,8 @@ def same_sign_sums(weight: np.ndarray) -> np.ndarray:
     return np.concatenate([np.maximum(sign * pairs, 0).sum(axis=1) for sign in (1, -1)])
 
 
-def test_the_int8_file_states_both_inputs_of_every_linear_layer(oracle: Scrambled, tmp_path: Path) -> None:
-    graph, types = value_types(reduced(oracle, tmp_path / "engine", Precision.INT8))
+def test_the_int8_file_states_both_inputs_of_every_linear_layer(engine: Callable[[Precision], Path]) -> None:
+    graph, types = value_types(engine(Precision.INT8))
     made_by = {name: node for node in graph.node for name in node.output}
     tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     quantised = 0
@@ -261,9 +268,9 @@ def test_the_int8_file_states_both_inputs_of_every_linear_layer(oracle: Scramble
 
 @pytest.mark.parametrize("precision", REDUCED)
 def test_keyed_tensors_are_those_of_the_artifact_bit_for_bit(
-    oracle: Scrambled, precision: Precision, tmp_path: Path
+    oracle: Scrambled, precision: Precision, engine: Callable[[Precision], Path]
 ) -> None:
-    path = reduced(oracle, tmp_path / "engine", precision)
+    path = engine(precision)
     assert (path.parent / KEYED).read_bytes() == (oracle.path.parent / KEYED).read_bytes()
     here = {tensor.name: tensor for tensor in onnx.load(path, load_external_data=False).graph.initializer}
     for name, tensor in read_keyed(path.parent).items():

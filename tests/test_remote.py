@@ -653,11 +653,10 @@ def test_a_first_contact_that_fails_is_made_again(server: Server) -> None:
 
 def test_a_server_that_hangs_costs_the_deadline_alone(server: Server) -> None:
     server.model.next.extend([fake.Hang()] * 5)
-    options = dataclasses.replace(QUICK, deadline=0.4, retries=50)
-    with RemoteSession(server.address, BINDING, options) as session:
+    with RemoteSession(server.address, BINDING, dataclasses.replace(QUICK, retries=50)) as session:
         session.connect()
         with pytest.raises(DeadlineError):
-            session.run(clips())
+            _but(session, deadline=0.4).run(clips())
         server.model.ended.set()
     assert len(server.model.infers) == 1
 
@@ -704,17 +703,17 @@ def test_a_server_that_comes_back_with_another_model_gets_no_clip(start: Callabl
         session.run(clips())
         server.stop()
         with pytest.raises((UnavailableError, DeadlineError)):
-            _with_retries(session, 1).run(clips())
+            _but(session, retries=1).run(clips())
         again = start(Model(other(salt="c" * 32)), port=server.port)
         with pytest.raises(MismatchError):
             session.run(clips())
         assert again.model.infers == []
 
 
-def _with_retries(session: RemoteSession, retries: int) -> RemoteSession:
+def _but(session: RemoteSession, **options: float) -> RemoteSession:
     """The same session, less patient."""
     changed = copy.copy(session)
-    changed._options = dataclasses.replace(session._options, retries=retries)
+    changed._options = dataclasses.replace(session._options, **options)
     return changed
 
 
@@ -772,10 +771,10 @@ def test_an_endpoint_that_is_full_is_passed_over(start: Callable[..., Server]) -
 def test_after_a_hang_the_next_request_goes_elsewhere(start: Callable[..., Server]) -> None:
     first, second = start(), start()
     first.model.next.append(fake.Hang())
-    with RemoteSession(joined(first, second), BINDING, dataclasses.replace(QUICK, deadline=1.0, rest=1000)) as session:
+    with RemoteSession(joined(first, second), BINDING, dataclasses.replace(QUICK, rest=1000)) as session:
         session.connect()
         with pytest.raises(DeadlineError):
-            session.run(clips())
+            _but(session, deadline=0.4).run(clips())
         session.run(clips())
         first.model.ended.set()
     assert len(second.model.infers) == 1
@@ -784,7 +783,7 @@ def test_after_a_hang_the_next_request_goes_elsewhere(start: Callable[..., Serve
 def test_a_first_contact_that_hangs_leaves_time_for_another_endpoint(start: Callable[..., Server]) -> None:
     first, second = start(), start()
     first.model.describes.append(fake.Hang())
-    with RemoteSession(joined(first, second), BINDING, dataclasses.replace(QUICK, deadline=2.0, rest=1000)) as session:
+    with RemoteSession(joined(first, second), BINDING, dataclasses.replace(QUICK, deadline=4.0, rest=1000)) as session:
         session.run(clips())
         first.model.ended.set()
     assert (len(first.model.infers), len(second.model.infers)) == (0, 1)

@@ -302,7 +302,7 @@ def test_a_camera_that_falls_silent_is_opened_again() -> None:
     with FakeCamera(silent_after=10) as camera:
         source = LiveSource(camera.address(), LiveOptions(timeout=0.5), told=told.append)
         frames = take(source, 15)
-        assert source.reconnects == 1
+        assert source.reconnects >= 1  # more where the camera's own thread had to wait for half a second
     assert len(frames) == 15
     assert "nothing came for 0." in told[0]
 
@@ -837,7 +837,7 @@ def test_a_signal_ends_the_command_while_its_camera_is_silent(watching: Command)
     with FakeCamera(silent_after=100) as camera, watching.start(camera.address(), "--silence", 300) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
-        time.sleep(3)
+        assert camera.silent.wait(60)
         process.send_signal(signal.SIGTERM)
         output, errors = process.communicate(timeout=30)
         assert not camera.ended.is_set()
