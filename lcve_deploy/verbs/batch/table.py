@@ -20,7 +20,7 @@ _ROWS_AT_ONCE: Final = 1024
 _PREDICTED: Final = {"classes": "list of string", "probabilities": "list of double", "values": "list of double"}
 _LOGITS: Final = {"logits": "list of list of float"}
 _ENCRYPTED: Final = {"clip": "string", "digest": "string"}
-_SHARED: Final = {"error": "string", "seconds": "double"}
+_SHARED: Final = {"notes": "list of string", "error": "string", "seconds": "double"}
 
 
 def columns(job: Job) -> dict[str, str]:

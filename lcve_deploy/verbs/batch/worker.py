@@ -146,13 +146,16 @@ class Worker:
         """Write an encrypted clip; one that a lost attempt has left is made again."""
         target = self._stage.clips / clip
         target.unlink(missing_ok=True)
-        write_clip_file(target, self._client.encrypt_video(self._read(path)))
+        video = self._read(path)
+        write_clip_file(target, self._client.encrypt_video(video))
         with target.open("rb") as file:
-            return {"clip": clip, "digest": hashlib.file_digest(file, "sha256").hexdigest()}
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"clip": clip, "digest": digest, "notes": list(video.notes)}
 
     def _predicted(self, path: Path, ask: Answers) -> dict[str, Any]:
         """One view at a time: many views of a large model would fill the memory."""
-        clip = self._client.encrypt(self._read(path).clip)
+        video = self._read(path)
+        clip = self._client.encrypt(video.clip)
         parts = (clip.values[view : view + 1] for view in range(len(clip.values)))
         answers = ask(EncryptedClip(values=part, binding=clip.binding) for part in parts)
         logits = self._client.plain_order(np.concatenate(list(answers)))
@@ -161,6 +164,7 @@ class Worker:
             "classes": [prediction.name for prediction in best],
             **_scores(best),
             **({"logits": logits.tolist()} if self._job.logits else {}),
+            "notes": list(video.notes),
         }
 
 
