@@ -1,8 +1,8 @@
 """Plants mutations and writes results and page: ``python -m mutants [--only PART ...]``; ``make mutants``.
 
 Sessions are kept in ``mutants/work/``, which git ignores. A call that ends early, at its limit or by hand,
-leaves them, and the next call goes on. ``--again`` starts over, as after a change of code or tests;
-``--survivors`` asks only what survived.
+leaves them, and the next call goes on. A module that has changed starts over by itself. ``--again`` starts all
+over, as after a change of tests; ``--survivors`` asks only what survived.
 """
 
 from __future__ import annotations
@@ -54,8 +54,9 @@ def _planted(modules: list[Module], deadline: float, jobs: int, *, plant_nothing
     with ProcessPoolExecutor(jobs, mp_context=spawn, max_tasks_per_child=1) as pool:
         running = {pool.submit(plant, module, _WORK, deadline): module for module in modules}
         for ended in as_completed(running):
-            ended.result()
-            missing.append(_kept(running[ended]))
+            if error := ended.exception():
+                print(f"{running[ended].path}: {error}", flush=True)
+            missing.append(1 if error else _kept(running[ended]))
     return missing
 
 

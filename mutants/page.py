@@ -27,8 +27,9 @@ make mutants MUTANTS='--only parity rotation'
 make mutants MUTANTS='--minutes 60 --jobs 2'
 ```
 
-Work is kept in `mutants/work/`: a call that was stopped goes on where it was. After a change, `--again` starts over,
-and `--survivors` asks only the survivors again. Results go to `mutants/results.json`; this page is made from them.
+Work is kept in `mutants/work/`: a call that was stopped goes on where it was. A module that has changed starts over.
+After new tests, `--survivors` asks only the survivors again, and `--again` starts all over. Results go to
+`mutants/results.json`; this page is made from them.
 
 A survivor that changes nothing that can be seen, such as a wrong guess at the size of a buffer, is *accepted*, with its
 reason, in `mutants/accepted.toml`. The score is the share of killed mutations among those that are not accepted.

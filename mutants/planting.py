@@ -7,6 +7,7 @@ of the package: importing torch takes longer than most of the tests.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import os
 import shutil
@@ -71,8 +72,9 @@ def plant(module: Module, work: Path, deadline: float) -> Path:
 
 
 def session_of(module: Module, work: Path) -> Path:
-    """Where the outcomes of a module are kept."""
-    return work / (module.path.removesuffix(".py").replace("/", "-") + ".sqlite")
+    """Where the outcomes of a module, with this content, are kept."""
+    digest = hashlib.sha256((_ROOT / module.path).read_bytes()).hexdigest()[:8]
+    return work / f"{module.path.removesuffix('.py').replace('/', '-')}-{digest}.sqlite"
 
 
 def forget(module: Module, work: Path, *, survivors: bool) -> None:

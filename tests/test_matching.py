@@ -172,3 +172,17 @@ def test_every_row_is_compared_and_not_only_the_first_ones() -> None:
             changed["positional_encoding"][row, 2] += step
             with pytest.raises(ArtifactError, match="rows of positional_encoding"):
                 relate(old, changed, cubes=CUBES)
+
+
+def test_without_prefix_rows_every_row_is_a_cube() -> None:
+    old = model(prefix=0)
+    relation = relate(old, moved(old, prefix=0), cubes=CUBES)
+    np.testing.assert_array_equal(relation.cubes, orders()[0])
+
+
+@pytest.mark.parametrize("side", ["old", "new"])
+def test_a_tensor_that_one_side_has_alone_is_named(side: str) -> None:
+    more = {"readout.index": np.array(0)}
+    old, new = model(), moved(model())
+    with pytest.raises(ArtifactError, match=r"one model: readout\.index missing"):
+        relate(old | more if side == "old" else old, new | more if side == "new" else new, cubes=CUBES)
