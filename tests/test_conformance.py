@@ -11,6 +11,7 @@ import contextlib
 import json
 import queue
 import socket
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -427,13 +428,26 @@ def regions(server: Server, module: ModuleType) -> Iterator[tuple[Any, str, Any]
             client.register_system_shared_memory("clips", f"/{name}-in", CLIP.nbytes)
             client.register_system_shared_memory("logits", f"/{name}-out", LARGEST_BATCH * CLASSES * 4)
             yield client, name, logits
-            client.unregister_system_shared_memory("clips")
-            client.unregister_system_shared_memory()
+            until_free(client.unregister_system_shared_memory, "clips")
+            until_free(client.unregister_system_shared_memory)
             status = client.get_system_shared_memory_status(**({"as_json": True} if module is client_grpc else {}))
             assert not status
     finally:
         shared_memory.destroy_shared_memory_region(clips)
         shared_memory.destroy_shared_memory_region(logits)
+
+
+def until_free(unregister: Callable[..., object], *names: str) -> None:
+    """Triton lets go of a region a moment after it has answered, and says until then that it is in use."""
+    for left in reversed(range(1000)):
+        try:
+            unregister(*names)
+        except InferenceServerException as error:
+            if "currently in use" not in str(error) or not left:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def in_region(module: ModuleType, size: int = CLIP.nbytes, offset: int = 0, count: int = LARGEST_BATCH) -> Any:

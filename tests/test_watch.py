@@ -944,10 +944,13 @@ def test_a_camera_that_goes_and_comes_back_is_watched_on(watching: Command) -> N
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
 def test_memory_does_not_grow(tmp_path: Path, exported: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it has settled: how full the queues get at first depends on how busy the machine is."""
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "1")  # or what threads free stays with them
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
     watching = import_module("watching")
     film = watching.make_film(tmp_path / "film.mp4")
     with watching.served(exported / "server") as address:
         figures = watching.watch(address, film, key_file, exported / "client", media_seconds=240)
     assert figures["counts"]["answered"] == figures["counts"]["windows"] == 240 * 24 // 16
-    assert figures["growth_percent"] < watching.LARGEST_SPREAD
+    *_, third, last = figures["quarters_mib"]
+    assert last / third - 1 < watching.LARGEST_SPREAD / 100
