@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages.blocks import Block, Mode, Page, PageError, read_page
+from tests.pages.blocks import Block, Mode, PageError, read_page
 from tests.pages.output import matches
 from tests.pages.terminal import REPOSITORY, Terminal, terminal
 
@@ -51,20 +51,19 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
     with terminal(state, environment) as opened:
         result = Followed(terminal=opened, problems={name: [] for name in PAGES}, later=[])
         for name in PAGES:
-            page = read_page(REPOSITORY / name, name)
-            opened.go_to(root if name == PAGES[0] else root / CLONE / page.start)
-            _follow(page, result)
+            _follow(name, root, result)
         yield result
 
 
-def _follow(page: Page, result: Followed) -> None:
+def _follow(name: str, root: Path, result: Followed) -> None:
     """Run what a page asks for, up to its first failure."""
-    for block in page.blocks:
-        try:
+    try:
+        page = read_page(REPOSITORY / name, name)
+        result.terminal.go_to(root if name == PAGES[0] else root / CLONE / page.start)
+        for block in page.blocks:
             _do(block, result)
-        except AssertionError as error:
-            result.problems[page.name].append(str(error))
-            return
+    except (AssertionError, PageError) as error:
+        result.problems[name].append(str(error))
 
 
 def _do(block: Block, result: Followed) -> None:

@@ -6,19 +6,21 @@ Every ``bash`` and ``python`` block is run. An HTML comment directly above a blo
     <!-- test: background -->           a server: started, left running, and ended before the next one
     <!-- test: slow -->                 run last, by a test of its own that is marked slow
     <!-- test: save as NAME -->         written to that file, and not run
-    <!-- test: output -->               of a block of text: the whole output of the block above it stands here
 
 Two comments hold for the whole page and stand at its top:
 
     <!-- test: page skip, REASON -->    none of its blocks is run
     <!-- test: start in FOLDER -->      where its first block begins, below the checkout
 
-A ``text`` block is the expected output of the last block above it, unless other blocks of code lie between.
+A ``text`` block is the expected output of the last block above it, unless other blocks of code lie between. Blocks
+without a language are neither run nor compared, such as a tree of folders; a command in one is an error.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -27,10 +29,11 @@ from typing import Final
 __all__ = ["Block", "Mode", "Page", "PageError", "read_page"]
 
 RUN_LANGUAGES: Final = ("bash", "python")
-_FENCE: Final = re.compile(
-    r"(?:^<!-- test: (?P<mark>.*?) -->\n\n?)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
-)
-_COMMENT: Final = re.compile(r"^<!-- test: (.*?) -->$", re.MULTILINE)
+_SHOWN_LANGUAGES: Final = ("", "text", "yaml")
+"""Of blocks that are only shown."""
+_FENCE: Final = re.compile(r"(?P<indent>[ >]*)(?:```|~~~)(?P<language>.*)")
+_COMMENT: Final = re.compile(r"<!-- test: (.*) -->")
+_COMMAND: Final = re.compile(r"(?:\$ |lcve |pip |make |python |docker )")
 _LEAST_REASON: Final = 3
 """Words of a reason."""
 
@@ -90,59 +93,87 @@ class Page:
     blocks: tuple[Block, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Fenced:
+    """A block of code as it stands: number of its first line, the line above it, its language and its text."""
+
+    line: int
+    above: str
+    language: str
+    text: str
+
+
 def read_page(path: Path, name: str) -> Page:
     """The blocks of a page.
 
     Raises:
-        PageError: a mark that is not known, lacks its reason, or stands above no block.
+        PageError: a mark that is not known, lacks its reason, or stands above no block; or a block that would be passed
+            over although a reader may type it.
     """
-    text = path.read_text(encoding="utf-8")
-    found = list(_FENCE.finditer(text))
-    start, skipped = _page_marks(text, name, {match.start() for match in found if match["mark"]})
+    lines = path.read_text(encoding="utf-8").splitlines()
+    fenced = list(_fenced(lines, name))
+    start, skipped = _page_marks(lines, name, {block.line - 2 for block in fenced})
     blocks: list[Block] = []
-    last: Block | None = None
-    for match in found:
-        line = text.count("\n", 0, match.start("language")) + 1
-        if match["language"] == "text" and last is not None:
-            blocks[blocks.index(last)] = _with_output(last, match["text"])
-            last = None
-            continue
-        last = None
-        if match["language"] not in RUN_LANGUAGES:
-            continue
-        mark = f"skip, {skipped}" if skipped else match["mark"] or Mode.RUN
-        mode, detail = _mode(mark, f"{name}:{line}")
-        last = Block(
-            page=name,
-            line=line,
-            language=match["language"],
-            text=match["text"],
-            mode=mode,
-            detail=detail,
-            expected=None,
-        )
-        blocks.append(last)
+    is_output = False  # whether a text block would be the output of the last one
+    for found in fenced:
+        if found.language == "text" and is_output:
+            blocks[-1] = dataclasses.replace(blocks[-1], expected=found.text)
+        is_output = found.language in RUN_LANGUAGES
+        if is_output:
+            blocks.append(_block(found, name, skipped))
     return Page(name=name, start=start, blocks=tuple(blocks))
 
 
-def _with_output(block: Block, text: str) -> Block:
-    return Block(**{**block.__dict__, "expected": text})
+def _fenced(lines: list[str], name: str) -> Iterator[_Fenced]:
+    opened: int | None = None
+    for index, line in enumerate(lines):
+        match = _FENCE.fullmatch(line)
+        if match is None:
+            continue
+        if match["indent"]:
+            raise PageError(f"{name}:{index + 1}: a block of code begins at the start of a line")
+        if opened is None:
+            opened = index
+            continue
+        text = "".join(f"{one}\n" for one in lines[opened + 1 : index])
+        language = lines[opened].lstrip("`~")
+        if language not in (*RUN_LANGUAGES, *_SHOWN_LANGUAGES):
+            raise PageError(f"{name}:{opened + 1}: expected bash, python or text, received {language!r}")
+        if language not in RUN_LANGUAGES and _COMMAND.match(text):
+            raise PageError(f"{name}:{opened + 1}: a command in a block that is not run: make it bash")
+        yield _Fenced(line=opened + 1, above=lines[opened - 1] if opened else "", language=language, text=text)
+        opened = None
 
 
-def _page_marks(text: str, name: str, of_blocks: set[int]) -> tuple[str, str]:
+def _page_marks(lines: list[str], name: str, above_blocks: set[int]) -> tuple[str, str]:
     """Folder to start in, and the reason why nothing of the page is run; each may be empty."""
     start = reason = ""
-    for match in _COMMENT.finditer(text):
-        mark = match[1]
-        if match.start() in of_blocks:
+    for index, line in enumerate(lines):
+        match = _COMMENT.fullmatch(line)
+        if match is None or index in above_blocks:
             continue
-        if mark.startswith("start in "):
-            start = mark.removeprefix("start in ")
-        elif mark.startswith("page skip, "):
-            reason = mark.removeprefix("page skip, ")
+        if match[1].startswith("start in "):
+            start = match[1].removeprefix("start in ")
+        elif match[1].startswith("page skip, "):
+            reason = match[1].removeprefix("page skip, ")
         else:
-            raise PageError(f"{name}: <!-- test: {mark} --> stands above no block")
+            raise PageError(f"{name}:{index + 1}: {line} stands above no block")
     return start, reason
+
+
+def _block(found: _Fenced, name: str, skipped: str) -> Block:
+    comment = _COMMENT.fullmatch(found.above)
+    own = comment[1] if comment else str(Mode.RUN)
+    mode, detail = _mode(f"skip, {skipped}" if skipped else own, f"{name}:{found.line}")
+    return Block(
+        page=name,
+        line=found.line,
+        language=found.language,
+        text=found.text,
+        mode=mode,
+        detail=detail,
+        expected=None,
+    )
 
 
 def _mode(mark: str, place: str) -> tuple[Mode, str]:
