@@ -12,15 +12,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages.blocks import Block, Mode, PageError, read_page
+from tests.pages.blocks import Block, Mode, Page, PageError, read_page
 from tests.pages.output import matches
-from tests.pages.terminal import REPOSITORY, Terminal, terminal
+from tests.pages.terminal import REPOSITORY, BlockError, Terminal, terminal
 
 PAGES = (
     "README.md",
     *(f"docs/{name}.md" for name in ("owner", "operator", "edge")),
+    *(f"docs/{name}.md" for name in ("serving", "triton", "kubernetes", "engines", "parity", "format", "batches")),
+    *(f"docs/{name}.md" for name in ("images", "fuzzing")),
+    *("CONTRIBUTING.md", "paper/README.md"),
 )
 """In the order in which they are followed: later pages work with what earlier ones made."""
+
+WRITTEN_BY_SCRIPTS = {
+    "docs/gpu.md": "its command needs a GPU; tests/test_benchmarks.py checks the page",
+    "docs/paper.md": "its commands train for an hour; tests/test_paper_page.py checks the page",
+}
+"""Pages that a script writes, with commands that are not run, and why."""
 
 CLONE = "lcve-deploy"
 
@@ -88,6 +97,108 @@ def _compare(block: Block, printed: str) -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_a_stranger_can_follow_the_page(name: str, followed: Followed) -> None:
     assert not followed.problems[name], "\n".join(followed.problems[name])
+
+
+def test_every_page_is_followed_or_says_why_not() -> None:
+    pages = {path.relative_to(REPOSITORY).as_posix() for path in REPOSITORY.glob("docs/*.md")}
+    pages |= {path.relative_to(REPOSITORY).as_posix() for path in REPOSITORY.glob("*/README.md")}
+    pages |= {path.name for path in REPOSITORY.glob("*.md")}
+    with_blocks = {name for name in pages if read_page(REPOSITORY / name, name).blocks}
+    assert with_blocks == {*PAGES, *WRITTEN_BY_SCRIPTS}
+
+
+PAGE = """# A page
+
+<!-- test: start in a/b -->
+
+```bash
+lcve keygen -o key.bin
+```
+
+It prints:
+
+```text
+key.bin: key id 00ff
+```
+
+<!-- test: skip, it needs a GPU -->
+```bash
+make gpu
+```
+
+```
+server/
+  model.onnx
+```
+"""
+
+
+def read(tmp_path: Path, text: str) -> Page:
+    (tmp_path / "page.md").write_text(text)
+    return read_page(tmp_path / "page.md", "page.md")
+
+
+def test_blocks_are_found_with_their_marks_and_outputs(tmp_path: Path) -> None:
+    page = read(tmp_path, PAGE)
+    assert page.start == "a/b"
+    found = [(block.line, block.mode, block.text, block.expected, block.detail) for block in page.blocks]
+    assert found == [
+        (5, Mode.RUN, "lcve keygen -o key.bin\n", "key.bin: key id 00ff\n", ""),
+        (16, Mode.SKIP, "make gpu\n", None, "it needs a GPU"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "problem"),
+    [
+        ("skip, it needs a GPU", "skip", "needs a reason"),
+        ("skip, it needs a GPU", "skip, slow", "needs a reason"),
+        ("skip, it needs a GPU", "later", "received 'later'"),
+        ("it needs a GPU -->\n", "it needs a GPU -->\n\n", "stands above no block"),
+        ("```bash\nlcve", "```sh\nlcve", "received 'sh'"),
+        ("```bash\nlcve", "```\nlcve", "make it bash"),
+        ("```bash\nlcve", "```text\nlcve", "make it bash"),
+        ("```bash\nlcve keygen -o key.bin\n```", "  ```bash\n  lcve keygen -o key.bin\n  ```", "start of a line"),
+    ],
+)
+def test_a_block_that_would_be_passed_over_is_an_error(tmp_path: Path, before: str, after: str, problem: str) -> None:
+    assert before in PAGE
+    with pytest.raises(PageError, match=problem):
+        read(tmp_path, PAGE.replace(before, after))
+
+
+@pytest.mark.parametrize(
+    ("expected", "printed", "same"),
+    [
+        ("key id 80ba603d9e6d0217", "key id f2a21c4872323012", True),
+        ("max 3.76e-06  (tolerance 6.77e-04)", "max  1e-7 (tolerance 1.0)", True),
+        (" 99.69%  circles", " 12%  circles", True),
+        (" 99.69%  circles", " 99.69%  grows", False),
+        ("parity: ok", "parity: FAILED", False),
+        ("one\n...\nfour", "one\ntwo\nthree\nfour", True),
+        ("one\n...", "one", True),
+        ("one", "one\ntwo", False),
+        ("one\ntwo", "one", False),
+        ("kept: ...", "kept: openvino-fp32", True),
+        ("kept: ...", "lost: openvino-fp32", False),
+        ("", "something", False),
+    ],
+)
+def test_output_is_compared_but_for_what_varies(expected: str, printed: str, same: bool) -> None:
+    assert matches(expected, printed) is same
+
+
+def test_a_page_that_promises_something_else_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    block = read(tmp_path, "```bash\ncd /\necho one\n```\n\n```text\ntwo\n```\n").blocks[0]
+    with terminal(tmp_path / "state", {}) as opened:
+        opened.go_to(tmp_path)
+        with pytest.raises(AssertionError, match="should print\ntwo"):
+            _compare(block, opened.run(block))
+        assert opened.folder == Path("/")
+        failing = read(tmp_path, "```bash\nfalse\necho on\n```\n").blocks[0]
+        with pytest.raises(BlockError, match="ended with 1"):
+            opened.run(failing)
 
 
 @pytest.mark.slow
