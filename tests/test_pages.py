@@ -6,6 +6,7 @@ printed is compared with what the page says, and ``tests/pages/terminal.py`` wha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ PAGES = (
 
 WRITTEN_BY_SCRIPTS = {
     "docs/gpu.md": "its command needs a GPU; tests/test_benchmarks.py checks the page",
+    "docs/mutants.md": "its command runs the tests on every mutation, for an hour",
     "docs/paper.md": "its commands train for an hour; tests/test_paper_page.py checks the page",
 }
 """Pages that a script writes, with commands that are not run, and why."""
@@ -105,6 +107,23 @@ def test_every_page_is_followed_or_says_why_not() -> None:
     pages |= {path.name for path in REPOSITORY.glob("*.md")}
     with_blocks = {name for name in pages if read_page(REPOSITORY / name, name).blocks}
     assert with_blocks == {*PAGES, *WRITTEN_BY_SCRIPTS}
+
+
+def _anchors(path: Path) -> set[str]:
+    """Of the headings of a page, as GitHub names them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("*/README.md")):
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            if ":" in target:
+                continue
+            name, _, anchor = target.partition("#")
+            path = page.parent / name if name else page
+            assert path.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in _anchors(path), f"{page.name}: {target}"
 
 
 PAGE = """# A page
