@@ -48,6 +48,7 @@ class Terminal:
 
     state: Path
     ports: dict[int, int]
+    environment: dict[str, str]
     server: subprocess.Popen[bytes] | None = field(default=None)
 
     def run(self, block: Block) -> str:
@@ -58,6 +59,7 @@ class Terminal:
             text=True,
             timeout=SECONDS,
             stdin=subprocess.DEVNULL,
+            env=self.environment,
             preexec_fn=heed_interrupts,
         )
         if done.returncode:
@@ -74,6 +76,7 @@ class Terminal:
                 stdout=out,
                 stderr=errors,
                 stdin=subprocess.DEVNULL,
+                env=self.environment,
                 preexec_fn=heed_interrupts,
             )
         end = time.monotonic() + SECONDS
@@ -126,15 +129,18 @@ def terminal(state: Path, environment: dict[str, str]) -> Iterator[Terminal]:
     """
     ports = _ports()
     _write_commands(state / "bin", ports)
-    with _environment({**environment, "PATH": f"{state / 'bin'}{os.pathsep}{os.environ['PATH']}"}):
-        opened = Terminal(state=state, ports={documented: ports[name] for name, documented in PORTS.items()})
-        try:
-            yield opened
-            opened.end_server()
-        finally:
-            if opened.server is not None:
-                opened.server.kill()
-                opened.server.wait()
+    opened = Terminal(
+        state=state,
+        ports={documented: ports[name] for name, documented in PORTS.items()},
+        environment={**os.environ, **environment, "PATH": f"{state / 'bin'}{os.pathsep}{os.environ['PATH']}"},
+    )
+    try:
+        yield opened
+        opened.end_server()
+    finally:
+        if opened.server is not None:
+            opened.server.kill()
+            opened.server.wait()
 
 
 def _write_commands(folder: Path, ports: dict[str, int]) -> None:
@@ -169,14 +175,3 @@ def _three() -> list[int]:
         for probe in (a, b, c):
             probe.bind(("127.0.0.1", 0))
         return [probe.getsockname()[1] for probe in (a, b, c)]
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
