@@ -29,7 +29,7 @@ from typing import Final
 __all__ = ["Block", "Mode", "Page", "PageError", "read_page"]
 
 RUN_LANGUAGES: Final = ("bash", "python")
-_SHOWN_LANGUAGES: Final = ("", "text", "yaml")
+_SHOWN_LANGUAGES: Final = ("", "text", "json", "toml", "yaml")
 """Of blocks that are only shown."""
 _FENCE: Final = re.compile(r"(?P<indent>[ >]*)(?:```|~~~)(?P<language>.*)")
 _COMMENT: Final = re.compile(r"<!-- test: (.*) -->")
