@@ -38,6 +38,18 @@ def test_a_figure_that_changes_shows_on_the_page(results: dict[str, Any]) -> Non
     assert "12.34%" not in import_module("report").render(results)
 
 
+def test_the_page_of_the_edge_says_what_was_measured_of_watching() -> None:
+    found = json.loads((BENCHMARKS / "watching.json").read_text())
+    counts = found["counts"]
+    sentence = (
+        f"Measured over {found['media_seconds'] / 60:.0f} minutes of video time against a real server: "
+        f"{counts['answered']} of {counts['windows']} windows answered, resident memory between "
+        f"{found['smallest_mib']:.1f} and {found['largest_mib']:.1f} MiB after the warm-up, "
+        f"a spread of {found['spread_percent']:.1f} %."
+    )
+    assert sentence in " ".join((ROOT / "docs/edge.md").read_text(encoding="utf-8").split())
+
+
 def test_parts_without_figures_are_left_out(results: dict[str, Any]) -> None:
     report = import_module("report")
     page = report.render({name: result for name, result in results.items() if name != "peak"})

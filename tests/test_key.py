@@ -4,13 +4,14 @@ import os
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lcve_deploy import SecurityKey
 from lcve_deploy.errors import ExistsError, KeyFileError, WriteError
 from lcve_deploy.key import KeyFileWarning
 
-from .conftest import SECRET
+from .conftest import GEOMETRY, SECRET, run_error, run_ok
 
 KEY_FILE = "4c4356454b455931000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f2fd995f6a45b0b66"
 
@@ -141,3 +142,14 @@ def test_read_does_not_warn_of_its_owner(key: SecurityKey, tmp_path: Path, mode:
 
 def test_new_keys_differ() -> None:
     assert SecurityKey.create() != SecurityKey.create()
+
+
+def test_a_derived_key_opens_its_own_artifact_alone(exported: Path, key_file: Path, tmp_path: Path) -> None:
+    derived, moved = tmp_path / "derived.bin", tmp_path / "moved"
+    run_ok("keygen", "--from", key_file, "--name", "camera-7", "-o", derived)
+    np.save(tmp_path / "clip.npy", np.zeros(GEOMETRY.clip_shape, np.uint8))
+    clip = tmp_path / "clip.npy"
+    assert "key" in run_error("run", exported, clip, "--key", derived)
+    run_ok("rotate", exported, "--key", key_file, "--new-key", derived, "-o", moved)
+    assert "%" in run_ok("run", moved, clip, "--key", derived)
+    assert "key" in run_error("run", moved, clip, "--key", key_file)

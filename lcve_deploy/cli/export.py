@@ -28,6 +28,7 @@ from lcve_deploy.cli.show import StageProgress, print_json, print_parity, printa
 from lcve_deploy.clips import Layout
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.inputs import parse_json, read_bounded
+from lcve_deploy.labels import NAMED_LABELS, class_names
 from lcve_deploy.predictions import ProblemType
 from lcve_deploy.preprocess import Sampling
 
@@ -42,7 +43,11 @@ __all__ = ["command"]
 @click.option("--ckpt", "checkpoint", type=AnyPath, required=True, help="Official .pth file, or Hugging Face folder.")
 @click.option("-o", "--output", type=AnyPath, help="Folder to make.  [default: <checkpoint stem>-lcve]")
 @checkpoint_options
-@click.option("--labels", type=AnyPath, help="Class names: one a line, or a JSON list.")
+@click.option(
+    "--labels",
+    type=AnyPath,
+    help=f"Class names: a file with one a line or a JSON list, or the name {' or '.join(NAMED_LABELS)}.",
+)
 @click.option("--problem-type", type=click.Choice([x.value for x in ProblemType]), help="What the logits are.")
 @click.option("--show-labels", is_flag=True, help="Let the operator see which logit is which class.")
 @click.option("--layout", type=click.Choice([x.value for x in Layout]), default="cubes", show_default=True)
@@ -130,13 +135,17 @@ def _stem(checkpoint: Path) -> str:
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:
+    """The names in a file, or those of a data set that is named where there is no such file."""
+    if str(path) in NAMED_LABELS and not path.exists():
+        return class_names(str(path))
     try:
         data = read_bounded(path, "class names", CheckpointError)
         names = parse_json(data) if path.suffix == ".json" else data.decode("utf-8-sig").rstrip().splitlines()
     except UnicodeDecodeError:  # which would quote a byte, and the file may be a key
         raise click.BadParameter(f"{path} is no text in UTF-8", param_hint="--labels") from None
     except (OSError, ValueError) as error:
-        raise click.BadParameter(f"{path} cannot be read: {error}", param_hint="--labels") from None
+        known = f"; names that need no file: {', '.join(NAMED_LABELS)}" if isinstance(error, FileNotFoundError) else ""
+        raise click.BadParameter(f"{path} cannot be read: {error}{known}", param_hint="--labels") from None
     if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
         raise click.BadParameter(f"{path}: expected one name a line, or a JSON list of names", param_hint="--labels")
     return tuple(name.strip() for name in names)

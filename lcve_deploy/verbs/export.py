@@ -240,7 +240,7 @@ def _class_names(loaded: Checkpoint, options: ExportOptions) -> tuple[str, ...]:
     if len(names) != classes:
         raise CheckpointError(
             f"the checkpoint has {classes} classes, received {len(names)} names",
-            hint="give one name a line, in the order of the logits",
+            hint="give one name for each class, in the order of the logits",
         )
     return names
 

@@ -1,0 +1,32 @@
+"""Class names of public data sets, in the order in which public checkpoints number their classes.
+
+``kinetics-400.txt`` has the 400 names of Kinetics-400 (Kay et al., 2017) in alphabetical order, which is how VideoMAE,
+VideoMAEv2, MMAction2 and torchvision number them. Source: ``torchvision.models._meta`` of torchvision 0.24.1. It was
+compared with ``misc/label_map_k400.txt`` of VideoMAEv2, which names 13 classes otherwise (such as "dyeing hair" for
+"dying hair"), in the same places.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+from typing import Final
+
+__all__ = ["NAMED_LABELS", "class_names"]
+
+NAMED_LABELS: Final = ("kinetics-400",)
+"""Data sets whose class names come with the package."""
+
+
+def class_names(data_set: str) -> tuple[str, ...]:
+    """The class names of a data set, in the order of the logits.
+
+    Args:
+        data_set: one of :data:`NAMED_LABELS`.
+
+    Raises:
+        ValueError: the package has no names of this data set.
+    """
+    if data_set not in NAMED_LABELS:
+        raise ValueError(f"expected one of {', '.join(NAMED_LABELS)}, received {data_set!r}")
+    text = importlib.resources.files(__package__).joinpath(f"{data_set}.txt").read_text(encoding="utf-8")
+    return tuple(text.splitlines())
