@@ -15,6 +15,7 @@ import torch
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.exporters.checkpoints import CheckpointOptions, load_checkpoint
 from lcve_deploy.exporters.checkpoints.families import Family
+from lcve_deploy.exporters.checkpoints.options import Framing
 from lcve_deploy.exporters.model import BuiltinReference
 from lcve_deploy.exporters.original import ReferenceWarning, reference_for
 from lcve_deploy.preprocess import Sampling
@@ -385,12 +386,12 @@ def test_vivit_without_a_processor_file_must_be_told() -> None:
 def test_vivits_own_processor_is_expressed_exactly(tmp_path: Path) -> None:
     image_processing = pytest.importorskip("transformers.models.vivit.image_processing_vivit")
     path = folder(tmp_path, "hf_vivit")
-    processor = image_processing.VivitImageProcessor()
+    processor = image_processing.VivitImageProcessor(crop_size={"height": 32, "width": 32})
     processor.save_pretrained(path)
     loaded = load_checkpoint(path)
     np.testing.assert_allclose(loaded.model.normalisation.mean, [0.75] * 3)
     np.testing.assert_allclose(loaded.model.normalisation.std, [0.25] * 3)
-    assert loaded.preprocessing.short_side == 256
+    assert loaded.preprocessing.framing == Framing(short_side=256)
     assert loaded.notes == ()
 
     frame = np.arange(0, 256 * 256 * 3).reshape(256, 256, 3).astype(np.uint8)

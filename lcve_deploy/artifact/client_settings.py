@@ -17,7 +17,7 @@ from lcve_deploy.assumptions import Assumption, Fact
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.predictions import ProblemType
-from lcve_deploy.preprocess import Preprocess, Sampling
+from lcve_deploy.preprocess import Preprocess, Resample, Rounding, Sampling
 
 __all__ = ["ClientSettings", "read_client", "write_client"]
 
@@ -120,11 +120,13 @@ def _problem_type(record: Record, classes: int) -> ProblemType | None:
 
 
 def _preprocess(record: Record) -> Preprocess | None:
-    frames, stride, short_side = (record.integer(name) for name in ("frames", "stride", "short_side"))
-    sampling, order, crop = record.made("sampling", Sampling), record.text("channel_order"), record.items("crop")
-    if len(crop) != 2 or not all(isinstance(size, int) for size in crop):
-        record.note("crop", "[height, width]", crop)
-    if record.problems or sampling is None:
+    frames, stride = record.integer("frames"), record.integer("stride")
+    sampling, resample = record.made("sampling", Sampling), record.made("resample", Resample)
+    rounding, order = record.made("crop_rounding", Rounding), record.text("channel_order")
+    short_side = record.integer("short_side") if record.has("short_side") else None
+    size = _sides(record, "size") if record.has("size") else None
+    crop = _sides(record, "crop")
+    if record.problems or crop is None or sampling is None or resample is None or rounding is None:
         return None
     try:
         return Preprocess(
@@ -132,9 +134,20 @@ def _preprocess(record: Record) -> Preprocess | None:
             stride=stride,
             sampling=sampling,
             short_side=short_side,
-            crop=(crop[0], crop[1]),
+            size=size,
+            resample=resample,
+            crop=crop,
+            crop_rounding=rounding,
             channel_order=order,
         )
     except ValueError as error:
         record.problems.append(f"preprocess: {error}")
         return None
+
+
+def _sides(record: Record, name: str) -> tuple[int, int] | None:
+    sides = record.items(name)
+    if len(sides) != 2 or not all(type(side) is int for side in sides):
+        record.note(name, "[height, width]", sides)
+        return None
+    return sides[0], sides[1]

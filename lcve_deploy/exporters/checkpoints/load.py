@@ -8,7 +8,7 @@ from typing import Final
 
 from lcve_deploy.assumptions import Assumption
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
-from lcve_deploy.exporters.checkpoints.huggingface import class_names, load_folder, problem_type, short_side
+from lcve_deploy.exporters.checkpoints.huggingface import class_names, load_folder, problem_type
 from lcve_deploy.exporters.checkpoints.official import load_official
 from lcve_deploy.exporters.checkpoints.options import CheckpointOptions, SaidPreprocessing
 from lcve_deploy.inputs import require_file
@@ -64,8 +64,7 @@ def load_checkpoint(path: Path, options: CheckpointOptions | None = None) -> Che
 def _load(path: Path, options: CheckpointOptions) -> Checkpoint:
     if path.is_dir():
         _require_no_official_options(path, options)
-        model, assumptions = load_folder(path, options)
-        said = SaidPreprocessing(short_side=short_side(path))
+        model, said, assumptions = load_folder(path, options)
         return Checkpoint(
             path=path,
             model=model,
