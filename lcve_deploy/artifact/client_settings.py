@@ -22,6 +22,7 @@ from lcve_deploy.preprocess import Preprocess, Resample, Rounding, Sampling
 __all__ = ["ClientSettings", "read_client", "write_client"]
 
 _NAME: Final = "client.json"
+_SOURCE: Final = r"[\w.-]{1,96}/[\w.-]{1,96}@[0-9a-f]{40}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class ClientSettings:
         labels: ``hidden`` or ``shown``: whether the server's logits are in another order.
         preprocess: what makes a clip.
         manifest_sha256: digest of the manifest that belongs to these settings.
+        source: where the model came from, ``org/name@commit`` on a hub; None from elsewhere.
         assumptions: what the export took for granted.
     """
 
@@ -44,6 +46,7 @@ class ClientSettings:
     labels: str
     preprocess: Preprocess
     manifest_sha256: str
+    source: str | None = None
     assumptions: tuple[Assumption, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -56,6 +59,7 @@ class ClientSettings:
             "labels": self.labels,
             "preprocess": dataclasses.asdict(self.preprocess),
             "manifest_sha256": self.manifest_sha256,
+            "source": self.source,
             "assumptions": [dataclasses.asdict(assumption) for assumption in self.assumptions],
         }
 
@@ -82,6 +86,7 @@ def read_client(folder: Path) -> ClientSettings:
     problem_type = _problem_type(record, len(classes))
     labels = record.text("labels", "hidden|shown")
     digest = record.text("manifest_sha256", "[0-9a-f]{64}")
+    source = record.text("source", _SOURCE) if record.has("source") else None
     assumptions = _assumptions(record)
     if binding and preprocess and (preprocess.frames, *preprocess.crop) != binding.geometry.clip_shape[:3]:
         record.problems.append(f"preprocess: does not make clips of {binding.geometry}")
@@ -95,6 +100,7 @@ def read_client(folder: Path) -> ClientSettings:
         labels=labels,
         preprocess=preprocess,
         manifest_sha256=digest,
+        source=source,
         assumptions=assumptions,
     )
 

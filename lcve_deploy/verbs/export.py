@@ -135,7 +135,7 @@ def export(
     """Export a checkpoint as an artifact folder, which appears whole or not at all.
 
     Args:
-        checkpoint: official ``.pth`` file or Hugging Face folder.
+        checkpoint: official ``.pth`` file, Hugging Face folder, or ``org/name[@revision]`` on a hub.
         output: folder to make; must not exist.
         key: of the artifact.
         options: how to export.
@@ -224,6 +224,7 @@ def _client(loaded: Checkpoint, key: SecurityKey, options: ExportOptions) -> Cli
         labels="shown" if options.show_labels else "hidden",
         preprocess=_preprocess(loaded, options),
         manifest_sha256="0" * 64,
+        source=loaded.source,
         assumptions=(
             *loaded.assumptions,
             *_sampling_assumed(loaded, options),
