@@ -1,7 +1,7 @@
 """Checkpoints by their id on a model hub, ``org/name`` or ``org/name@revision``, and folders of the hub's cache.
 
-Only what can hold no code is fetched: configuration, processors and safetensors. ``huggingface_hub`` decides where from,
-where to and whether at all: ``HF_ENDPOINT``, ``HF_HOME``, ``HF_HUB_OFFLINE`` and tokens work as usual.
+Only what can hold no code is fetched: configuration, processors and safetensors. ``huggingface_hub`` decides from
+where, to where and whether at all: ``HF_ENDPOINT``, ``HF_HOME``, ``HF_HUB_OFFLINE`` and tokens work as usual.
 
 Source: ``huggingface_hub``, "Understand caching": ``models--org--name/`` with ``blobs/``, ``refs/`` and ``snapshots/``.
 """
