@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def ours(frame: np.ndarray, preprocess: Preprocess, place: Path) -> np.ndarray:
     for i in range(preprocess.frames):
         (place / f"{i}.png").write_bytes(encode_png(frame))
     geometry = ClipGeometry(frames=8, height=preprocess.crop[0], width=preprocess.crop[1], channels=3, cube=(2, 8, 8))
-    return read_clips(place, preprocess, geometry).clip.values[0, 0]
+    return read_clips(place, replace(preprocess, stride=1), geometry).clip.values[0, 0]
 
 
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -52,8 +52,8 @@ _IMAGE: Final = (
 )
 _IMAGE_ROTARY: Final = f"it is an image model, and this version exports video classifiers only; {_ROTARY}"
 _OWN_TABLE: Final = (
-    "it is a video model that could be exact with positions of its own in cube order, and this version does not read it "
-    "from a folder"
+    "it is a video model that could be exact with positions of its own in cube order, and this version does not "
+    "read it from a folder"
 )
 _NO_CLASSIFIER: Final = "it does not classify clips, and this package exports video classifiers"
 _INTERNVIDEO2: Final = (
