@@ -20,6 +20,7 @@ class Fact(StrEnum):
     SIZE = "size"
     NORMALISATION = "normalisation"
     SAMPLING = "sampling"
+    RESIZING = "resizing"
     PROBLEM_TYPE = "problem type"
     CLASS_NAMES = "class names"
 

@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from lcve_deploy import Client, PlainClip, SecurityKey, export, open_session
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.exporters.checkpoints import CheckpointOptions, load_checkpoint
 from lcve_deploy.exporters.checkpoints.families import Family
+from lcve_deploy.exporters.checkpoints.huggingface import FAMILIES, class_names
+from lcve_deploy.exporters.checkpoints.options import Framing
 from lcve_deploy.exporters.model import BuiltinReference
 from lcve_deploy.exporters.original import ReferenceWarning, reference_for
 from lcve_deploy.preprocess import Sampling
@@ -208,6 +211,8 @@ REFUSED = {
     "time embedding": ("time_embed", "divided attention"),
     "windows": ("layers.0.blocks.0.attn.relative_position_bias_table", "windows"),
     "pooling": ("blocks.0.attn.pool_q.weight", "convolution or pooling"),
+    "pairs of tokens": ("blocks.0.attn.relative_position_bias_table", "rows and columns"),
+    "InternVideo2": ("clip_projector.norm1_q.weight", "InternVideo2.*could be exact"),
     "rotary": ("blocks.0.attn.rope.inv_freq", "rotary"),
     "convolutions": ("layer1.0.conv1.weight", "convolution or pooling"),
 }
@@ -256,7 +261,13 @@ def test_timesformer_is_refused_with_the_reason() -> None:
 
 @pytest.mark.parametrize(
     ("model_type", "reason"),
-    [("vjepa2", "rotary"), ("swin", "windows"), ("hiera", "convolution"), ("llama", "not known"), (None, "not known")],
+    [
+        ("vjepa2", "rotary"),
+        ("swin", "windows"),
+        ("hiera", "convolution"),
+        ("mystery", "not known"),
+        (None, "not known"),
+    ],
 )
 def test_model_types_that_are_not_exported(tmp_path: Path, model_type: str | None, reason: str) -> None:
     with pytest.raises(UnsupportedModelError, match=reason):
@@ -385,12 +396,12 @@ def test_vivit_without_a_processor_file_must_be_told() -> None:
 def test_vivits_own_processor_is_expressed_exactly(tmp_path: Path) -> None:
     image_processing = pytest.importorskip("transformers.models.vivit.image_processing_vivit")
     path = folder(tmp_path, "hf_vivit")
-    processor = image_processing.VivitImageProcessor()
+    processor = image_processing.VivitImageProcessor(crop_size={"height": 32, "width": 32})
     processor.save_pretrained(path)
     loaded = load_checkpoint(path)
     np.testing.assert_allclose(loaded.model.normalisation.mean, [0.75] * 3)
     np.testing.assert_allclose(loaded.model.normalisation.std, [0.25] * 3)
-    assert loaded.preprocessing.short_side == 256
+    assert loaded.preprocessing.framing == Framing(short_side=256)
     assert loaded.notes == ()
 
     frame = np.arange(0, 256 * 256 * 3).reshape(256, 256, 3).astype(np.uint8)
@@ -500,3 +511,79 @@ def test_a_transformers_that_cannot_load_a_folder_is_not_the_reference(tmp_path:
 def test_unknown_activations_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError, match="mystery"):
         load_checkpoint(folder(tmp_path, "hf_videomae", hidden_act="mystery"))
+
+
+REASONS = {
+    **dict.fromkeys(("beit", "data2vec-vision"), "could be exact with the rows and columns"),
+    "timesformer": "with joint attention it could be exact",
+    **dict.fromkeys(("xclip", "videoprism"), "one spatial order for all frames times one temporal order"),
+    **dict.fromkeys(("swin", "swinv2"), "would show the cube order"),
+    **dict.fromkeys(("hiera", "sam2", "mvit", "uniformer", "convnext", "resnet"), "overlapping convolution"),
+    **dict.fromkeys(("vit", "deit", "ijepa", "dinov2_with_registers", "clip", "siglip2"), "image model"),
+    "dinov3_vit": "image model.*rotary",
+    "qwen2_5_vl": "2 x 2",
+    "internvideo2": "could be exact",
+    "bert": "reads text",
+}
+
+
+@pytest.mark.parametrize(("model_type", "reason"), REASONS.items(), ids=REASONS)
+def test_every_refusal_gives_its_reason(tmp_path: Path, model_type: str, reason: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=reason) as caught:
+        load_checkpoint(folder(tmp_path, "hf_videomae", model_type=model_type))
+    assert "videomae, vivit" in caught.value.hint
+
+
+def test_more_than_ten_class_names_are_in_numeric_order(tmp_path: Path) -> None:
+    labels = {str(i): f"name {i}" for i in (11, 3, 10, 0, 2, 1, 9, 8, 4, 7, 5, 6)}
+    assert class_names(folder(tmp_path, "hf_videomae", id2label=labels)) == tuple(f"name {i}" for i in range(12))
+
+
+@pytest.mark.parametrize("name", ["hf_videomae", "hf_vivit"])
+def test_defaults_of_a_short_configuration_are_those_of_transformers(tmp_path: Path, name: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    path = folder(tmp_path, name, layer_norm_eps=None, hidden_act=None, qkv_bias=None, use_mean_pooling=None)
+    config = load_checkpoint(path, CheckpointOptions(normalisation=IMAGENET)).model.config
+    own = transformers.AutoConfig.for_model(name.removeprefix("hf_"))
+    assert config.block_eps == own.layer_norm_eps
+    assert FAMILIES[name.removeprefix("hf_")].defaults["hidden_act"] == own.hidden_act
+
+
+def wide_folder(tmp_path: Path, name: str, **changes: Any) -> Path:
+    """A folder of transformers' own making, with clips that are wider than they are high."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(ORACLE / name)
+    for key, value in {"image_size": [16, 32], **changes}.items():
+        setattr(config, key, value)
+    torch.manual_seed(0)
+    model = transformers.AutoModelForVideoClassification.from_config(config)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(tmp_path / name)
+    return tmp_path / name
+
+
+@pytest.mark.parametrize("name", ["hf_videomae", "hf_vivit"])
+def test_height_and_width_of_a_folder_are_in_this_order(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("transformers")
+    loaded = load_checkpoint(wide_folder(tmp_path, name), CheckpointOptions(normalisation=IMAGENET))
+    assert (loaded.model.config.geometry.height, loaded.model.config.geometry.width) == (16, 32)
+    wide = np.random.default_rng(0).integers(0, 256, (1, *loaded.model.config.geometry.clip_shape), np.uint8)
+    expected = reference_for(loaded)
+    assert expected.name.startswith("transformers")
+    np.testing.assert_allclose(BuiltinReference(loaded.model).logits(wide), expected.logits(wide), atol=1e-6)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "quick_gelu", "relu", "silu"])
+def test_activations_of_an_exported_graph_answer_as_transformers_does(
+    tmp_path: Path, clip: np.ndarray, key: SecurityKey, activation: str
+) -> None:
+    """The graph is compared with transformers here, as its own parity would be if both sides had one mistake."""
+    pytest.importorskip("transformers")
+    path = wide_folder(tmp_path, "hf_videomae", image_size=32, hidden_act=activation)
+    export(path, tmp_path / "service", key=key)
+    client = Client.open(tmp_path / "service/client", key)
+    answer = open_session(tmp_path / "service/server").run(client.encrypt(PlainClip(values=clip[None])))
+    expected = reference_for(load_checkpoint(path)).logits(clip[None])
+    np.testing.assert_allclose(client.plain_order(answer), expected, atol=1e-4 * max(1, np.abs(expected).max()))

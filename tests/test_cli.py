@@ -321,6 +321,8 @@ def test_what_is_said_is_not_assumed(key_file: Path, tmp_path: Path) -> None:
         tmp_path / "names.txt",
         "--problem-type",
         "single_label_classification",
+        "--short-side",
+        "32",
     )
     folder = ORACLES["hf_videomae"].path
     run_ok("export", "--key", key_file, "--ckpt", folder, "-o", tmp_path / "out", *given)

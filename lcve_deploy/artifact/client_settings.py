@@ -17,11 +17,12 @@ from lcve_deploy.assumptions import Assumption, Fact
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.predictions import ProblemType
-from lcve_deploy.preprocess import Preprocess, Sampling
+from lcve_deploy.preprocess import Preprocess, Resample, Rounding, Sampling
 
 __all__ = ["ClientSettings", "read_client", "write_client"]
 
 _NAME: Final = "client.json"
+_SOURCE: Final = r"[\w.-]{1,96}/[\w.-]{1,96}@[0-9a-f]{40}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class ClientSettings:
         labels: ``hidden`` or ``shown``: whether the server's logits are in another order.
         preprocess: what makes a clip.
         manifest_sha256: digest of the manifest that belongs to these settings.
+        source: where the model came from, ``org/name@commit`` on a hub; None from elsewhere.
         assumptions: what the export took for granted.
     """
 
@@ -44,6 +46,7 @@ class ClientSettings:
     labels: str
     preprocess: Preprocess
     manifest_sha256: str
+    source: str | None = None
     assumptions: tuple[Assumption, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -56,6 +59,7 @@ class ClientSettings:
             "labels": self.labels,
             "preprocess": dataclasses.asdict(self.preprocess),
             "manifest_sha256": self.manifest_sha256,
+            "source": self.source,
             "assumptions": [dataclasses.asdict(assumption) for assumption in self.assumptions],
         }
 
@@ -82,6 +86,7 @@ def read_client(folder: Path) -> ClientSettings:
     problem_type = _problem_type(record, len(classes))
     labels = record.text("labels", "hidden|shown")
     digest = record.text("manifest_sha256", "[0-9a-f]{64}")
+    source = record.text("source", _SOURCE) if record.has("source") else None
     assumptions = _assumptions(record)
     if binding and preprocess and (preprocess.frames, *preprocess.crop) != binding.geometry.clip_shape[:3]:
         record.problems.append(f"preprocess: does not make clips of {binding.geometry}")
@@ -95,6 +100,7 @@ def read_client(folder: Path) -> ClientSettings:
         labels=labels,
         preprocess=preprocess,
         manifest_sha256=digest,
+        source=source,
         assumptions=assumptions,
     )
 
@@ -120,11 +126,13 @@ def _problem_type(record: Record, classes: int) -> ProblemType | None:
 
 
 def _preprocess(record: Record) -> Preprocess | None:
-    frames, stride, short_side = (record.integer(name) for name in ("frames", "stride", "short_side"))
-    sampling, order, crop = record.made("sampling", Sampling), record.text("channel_order"), record.items("crop")
-    if len(crop) != 2 or not all(isinstance(size, int) for size in crop):
-        record.note("crop", "[height, width]", crop)
-    if record.problems or sampling is None:
+    frames, stride = record.integer("frames"), record.integer("stride")
+    sampling, resample = record.made("sampling", Sampling), record.made("resample", Resample)
+    rounding, order = record.made("crop_rounding", Rounding), record.text("channel_order")
+    short_side = record.integer("short_side") if record.has("short_side") else None
+    size = _sides(record, "size") if record.has("size") else None
+    crop = _sides(record, "crop")
+    if record.problems or crop is None or sampling is None or resample is None or rounding is None:
         return None
     try:
         return Preprocess(
@@ -132,9 +140,20 @@ def _preprocess(record: Record) -> Preprocess | None:
             stride=stride,
             sampling=sampling,
             short_side=short_side,
-            crop=(crop[0], crop[1]),
+            size=size,
+            resample=resample,
+            crop=crop,
+            crop_rounding=rounding,
             channel_order=order,
         )
     except ValueError as error:
         record.problems.append(f"preprocess: {error}")
         return None
+
+
+def _sides(record: Record, name: str) -> tuple[int, int] | None:
+    sides = record.items(name)
+    if len(sides) != 2 or not all(type(side) is int for side in sides):
+        record.note(name, "[height, width]", sides)
+        return None
+    return sides[0], sides[1]

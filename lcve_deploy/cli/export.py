@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -37,10 +37,12 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_CHECKPOINT: Final = "Official .pth file, Hugging Face folder, or org/name[@revision] on the hub."
+
 
 @click.command()
 @key_option
-@click.option("--ckpt", "checkpoint", type=AnyPath, required=True, help="Official .pth file, or Hugging Face folder.")
+@click.option("--ckpt", "checkpoint", type=AnyPath, required=True, help=_CHECKPOINT)
 @click.option("-o", "--output", type=AnyPath, help="Folder to make.  [default: <checkpoint stem>-lcve]")
 @checkpoint_options
 @click.option(
@@ -131,6 +133,11 @@ def _engine(given: dict[str, Any]) -> EngineChoice | None:
 
 
 def _stem(checkpoint: Path) -> str:
+    from lcve_deploy.exporters.checkpoints.hub import HubId
+
+    hub_id = None if checkpoint.exists() else HubId.parse(str(checkpoint))
+    if hub_id:
+        return hub_id.name.partition("/")[2]
     return Path(os.path.abspath(checkpoint)).name if checkpoint.is_dir() else checkpoint.stem  # noqa: PTH100 (keeps links)
 
 

@@ -120,7 +120,8 @@ def _client(path: Path) -> Lines:
         "labels": settings.labels,
         "classes": f"{len(settings.classes)}: {', '.join(settings.classes[:4])}, ...",
         "problem type": settings.problem_type.value,
-        "preprocess": f"{p.frames} frames, {p.sampling}, stride {p.stride}, short side {p.short_side}, crop {p.crop}",
+        "preprocess": f"{p.frames} frames, {p.sampling}, stride {p.stride}, resized to {p.resizing}, crop {p.crop}",
+        **({"source": settings.source} if settings.source else {}),
         "assumed": [asdict(assumption) for assumption in settings.assumptions],
     }
 

@@ -357,6 +357,7 @@ def checkpoint_options(command: _Command) -> _Command:
         click.option("--weights", help="Of an official file with several sets, such as model_ema."),
         click.option("--frames", type=click.IntRange(min=1), help="Frames of a clip.  [official files: 16]"),
         click.option("--size", type=click.IntRange(min=1), help="Height and width, pixels.  [official files: 224]"),
+        click.option("--short-side", type=click.IntRange(min=1), help="Shorter side of a resized frame, pixels."),
         click.option("--mean", type=_Channels(), help="Mean of each channel, for values 0..1.  [VideoMAE: ImageNet]"),
         click.option("--std", type=_Channels(), help="Standard deviation of each channel.  [VideoMAE: ImageNet]"),
     )
@@ -379,6 +380,7 @@ def to_checkpoint_options(given: dict[str, Any]) -> CheckpointOptions:
         heads=given["num_heads"],
         frames=given["frames"],
         size=given["size"],
+        short_side=given["short_side"],
         normalisation=Normalisation(mean=mean, std=std) if mean is not None else None,
         family=Family(given["family"]) if given["family"] else None,
         readout=ReadoutChoice(given["readout"]) if given["readout"] else None,

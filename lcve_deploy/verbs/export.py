@@ -31,6 +31,7 @@ from lcve_deploy.client import Client
 from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.checkpoints import Checkpoint, CheckpointOptions, load_checkpoint
+from lcve_deploy.exporters.checkpoints.options import Framing
 from lcve_deploy.exporters.model import Reference
 from lcve_deploy.exporters.onnx import DEFAULT_OPSET, INPUT, OUTPUT, write_onnx
 from lcve_deploy.exporters.original import reference_for
@@ -134,7 +135,7 @@ def export(
     """Export a checkpoint as an artifact folder, which appears whole or not at all.
 
     Args:
-        checkpoint: official ``.pth`` file or Hugging Face folder.
+        checkpoint: official ``.pth`` file, Hugging Face folder, or ``org/name[@revision]`` on a hub.
         output: folder to make; must not exist.
         key: of the artifact.
         options: how to export.
@@ -223,9 +224,11 @@ def _client(loaded: Checkpoint, key: SecurityKey, options: ExportOptions) -> Cli
         labels="shown" if options.show_labels else "hidden",
         preprocess=_preprocess(loaded, options),
         manifest_sha256="0" * 64,
+        source=loaded.source,
         assumptions=(
             *loaded.assumptions,
             *_sampling_assumed(loaded, options),
+            *_resizing_assumed(loaded, options),
             *_problem_assumed(loaded, options),
             *_names_assumed(loaded, options),
         ),
@@ -261,14 +264,40 @@ def _problem_type(loaded: Checkpoint, options: ExportOptions) -> ProblemType:
 
 def _preprocess(loaded: Checkpoint, options: ExportOptions) -> Preprocess:
     geometry, said = loaded.model.config.geometry, loaded.preprocessing
-    crop = (geometry.height, geometry.width)
+    framing = _framing(loaded, options)
     return Preprocess(
         frames=geometry.frames,
         stride=options.stride or said.stride or _STRIDE,
         sampling=options.sampling or said.sampling or Sampling.KINETICS,
-        short_side=max(said.short_side or 0, *crop),
-        crop=crop,
+        short_side=framing.short_side,
+        size=framing.size,
+        resample=framing.resample,
+        crop=(geometry.height, geometry.width),
+        crop_rounding=said.crop_rounding,
     )
+
+
+def _framing(loaded: Checkpoint, options: ExportOptions) -> Framing:
+    """How frames are resized: as the owner says, or the checkpoint, or to the smallest short side that will do."""
+    geometry, said, asked = loaded.model.config.geometry, loaded.preprocessing, options.checkpoint.short_side
+    smallest = max(geometry.height, geometry.width)
+    if asked is not None and asked < smallest:
+        raise CheckpointError(
+            f"the model takes clips of {geometry.height} x {geometry.width}, which do not fit a short side of {asked}",
+            hint=f"pass at least {smallest}: --short-side {smallest}",
+        )
+    if asked is None and said.framing is not None:
+        return said.framing
+    return Framing(short_side=asked or max(said.short_side or 0, smallest))
+
+
+def _resizing_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
+    """How frames are resized, where nothing says it."""
+    said = loaded.preprocessing
+    if options.checkpoint.short_side or said.framing or said.short_side:
+        return ()
+    value = f"short side {_framing(loaded, options).short_side} pixels, bilinear"
+    return (Assumption(fact=Fact.RESIZING, value=value, option="--short-side"),)
 
 
 def _sampling_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.errors import MissingDependencyError, VideoError
-from lcve_deploy.preprocess import Preprocess
+from lcve_deploy.preprocess import Preprocess, Resample
 from lcve_deploy.video.orientation import Orientation, frame_orientation
 
 if TYPE_CHECKING:
@@ -52,6 +52,15 @@ _FORMATS: Final = (
 OF_CODECS: Final = {"max_pixels": str(LARGEST_FRAME)}
 """Options of every decoder, as FFmpeg takes them."""
 _OPTIONS: Final = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, **OF_CODECS}
+
+
+_INTERPOLATIONS: Final = {
+    Resample.NEAREST: "POINT",
+    Resample.BILINEAR: "BILINEAR",
+    Resample.BICUBIC: "BICUBIC",
+    Resample.LANCZOS: "LANCZOS",
+}
+"""As FFmpeg's scaler calls them."""
 
 
 class VideoWarning(UserWarning):
@@ -181,7 +190,7 @@ class Opened:
 def resized(
     frame: Any, preprocess: Preprocess, kept: int, path: Path | str, turned: Orientation | None = None
 ) -> Frame:
-    """RGB, upright, with the shorter side at ``short_side`` (bilinear, aspect kept, the longer side rounded down).
+    """RGB, upright, and resized.
 
     Args:
         frame: of PyAV.
@@ -195,18 +204,21 @@ def resized(
             of a kind that cannot be made RGB.
     """
     av = load_av()
-    short = min(frame.width, frame.height)
-    width, height = (size * preprocess.short_side // short for size in (frame.width, frame.height))
+    upright = turned or frame_orientation(frame)
+    shown_width, shown_height = upright.size(frame.width, frame.height)
+    rows, columns = preprocess.resized_size(shown_height, shown_width)
+    width, height = upright.size(columns, rows)
     if width * height * 3 * kept > MOST_KEPT_BYTES:
         raise VideoError(
             f"{kept} frames of {frame.width} x {frame.height}, resized to {width} x {height}, would take more than "
             f"{MOST_KEPT_BYTES} bytes: {path}"
         )
+    kind = _INTERPOLATIONS[preprocess.resample]
     try:
-        rgb: Frame = frame.reformat(width=width, height=height, format="rgb24", interpolation="BILINEAR").to_ndarray()
+        rgb: Frame = frame.reformat(width=width, height=height, format="rgb24", interpolation=kind).to_ndarray()
     except (av.error.FFmpegError, ValueError) as error:
         raise VideoError(f"a frame of {path} cannot be made RGB: {error}") from None
-    return (turned or frame_orientation(frame)).apply(rgb)
+    return upright.apply(rgb)
 
 
 def require_one_size(first: tuple[Path | str, tuple[int, int]], other: tuple[Path | str, tuple[int, int]]) -> None:

@@ -124,7 +124,7 @@ def stack_clips(
         uint8 ``[views, T, H, W, 3]``.
 
     Raises:
-        VideoError: frames of different sizes.
+        VideoError: frames of different sizes, or smaller than the crop.
     """
     if len({frame.shape for frame in frames.values()}) > 1:
         raise VideoError("the frames of the video have different sizes", hint="resize them first")
@@ -132,6 +132,11 @@ def stack_clips(
     clips = []
     for indices in plan:
         rows, columns = frames[indices[0]].shape[:2]
-        for top, left in crop_offsets(rows, columns, preprocess.crop, views.spatial):
+        if rows < height or columns < width:
+            raise VideoError(
+                f"the model takes clips of {height} x {width} (height x width) from frames that are not resized, and "
+                f"these have {rows} x {columns}"
+            )
+        for top, left in crop_offsets(rows, columns, preprocess.crop, views.spatial, preprocess.crop_rounding):
             clips.append(np.stack([frames[i][top : top + height, left : left + width] for i in indices]))
     return np.stack(clips)

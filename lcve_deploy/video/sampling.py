@@ -6,10 +6,11 @@ and the uniform sampling of Something-Something.
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Final
 
-from lcve_deploy.preprocess import Preprocess, Sampling
+from lcve_deploy.preprocess import Preprocess, Rounding, Sampling
 
 __all__ = ["crop_offsets", "frame_indices"]
 
@@ -31,15 +32,18 @@ def frame_indices(total: int, preprocess: Preprocess, views: int) -> list[list[i
     return [[min(index, total - 1) for index in plan(total, preprocess, view, views)] for view in range(views)]
 
 
-def crop_offsets(height: int, width: int, crop: tuple[int, int], views: int) -> list[tuple[int, int]]:
+def crop_offsets(
+    height: int, width: int, crop: tuple[int, int], views: int, rounding: Rounding = Rounding.NEAREST
+) -> list[tuple[int, int]]:
     """Top left corner (row, column) of every spatial view: spread along the longer side, centred across."""
     slack_rows, slack_columns = height - crop[0], width - crop[1]
     along_rows = slack_rows > slack_columns
+    rounded = math.floor if rounding is Rounding.DOWN else round
     corners = []
     for view in range(views):
         share = _HALF if views == 1 else Fraction(view, views - 1)
         rows, columns = (share, _HALF) if along_rows else (_HALF, share)
-        corners.append((round(slack_rows * rows), round(slack_columns * columns)))
+        corners.append((rounded(slack_rows * rows), rounded(slack_columns * columns)))
     return corners
 
 

@@ -5,20 +5,22 @@ Source: Hugging Face transformers, ``configuration_*.py``, ``modeling_*.py``, ``
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from lcve_deploy.assumptions import Assumption
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.exporters.checkpoints.assemble import assemble, require_finite
 from lcve_deploy.exporters.checkpoints.layouts import HF_VIDEOMAE, HF_VIVIT, Rule
-from lcve_deploy.exporters.checkpoints.options import IMAGENET_ASSUMED, CheckpointOptions
+from lcve_deploy.exporters.checkpoints.options import IMAGENET_ASSUMED, CheckpointOptions, SaidPreprocessing
+from lcve_deploy.exporters.checkpoints.processors import Processor, read_processors
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights, read_json_file
 from lcve_deploy.exporters.checkpoints.refusals import refuse_model_type
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.predictions import ProblemType
+from lcve_deploy.preprocess import Rounding
 from lcve_deploy.transformer import (
     IMAGENET,
     Activation,
@@ -29,7 +31,9 @@ from lcve_deploy.transformer import (
     sinusoid_table,
 )
 
-__all__ = ["FAMILIES", "class_names", "load_folder", "problem_type", "short_side"]
+__all__ = ["FAMILIES", "class_names", "load_folder", "problem_type"]
+
+_Said = TypeVar("_Said")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,20 +43,18 @@ class Family:
     Args:
         architecture: the class that has the classifier.
         rules: where the weights are.
+        processor: class of a processor whose file does not name one.
         defaults: of the configuration, for what ``config.json`` leaves out.
         normalisation: where no processor file says it; None where it must be said.
-        rescale_factor: of the processor, where its file does not say.
-        offset: whether the processor subtracts 1 after that, where its file does not say.
         class_token: whether the classifier reads one.
         final_eps: of the final LayerNorm; None where it is the blocks'.
     """
 
     architecture: str
     rules: tuple[Rule, ...]
+    processor: str
     defaults: Mapping[str, Any]
     normalisation: Normalisation | None
-    rescale_factor: float = 1 / 255
-    offset: bool = False
     class_token: bool = False
     final_eps: float | None = None
 
@@ -71,6 +73,7 @@ FAMILIES: Final = {
     "videomae": Family(
         architecture="VideoMAEForVideoClassification",
         rules=HF_VIDEOMAE,
+        processor="VideoMAEImageProcessor",
         defaults={
             **_COMMON,
             "num_frames": 16,
@@ -86,6 +89,7 @@ FAMILIES: Final = {
     "vivit": Family(
         architecture="VivitForVideoClassification",
         rules=HF_VIVIT,
+        processor="VivitImageProcessor",
         defaults={
             **_COMMON,
             "num_frames": 32,
@@ -94,8 +98,6 @@ FAMILIES: Final = {
             "layer_norm_eps": 1e-6,
         },
         normalisation=None,
-        rescale_factor=1 / 127.5,
-        offset=True,
         class_token=True,
     ),
 }
@@ -112,14 +114,14 @@ _ACTIVATIONS: Final = {
     "swish": Activation.SILU,
 }
 
-_PROCESSOR_FILES: Final = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
 
-
-def load_folder(folder: Path, options: CheckpointOptions) -> tuple[VideoTransformer, tuple[Assumption, ...]]:
+def load_folder(
+    folder: Path, options: CheckpointOptions
+) -> tuple[VideoTransformer, SaidPreprocessing, tuple[Assumption, ...]]:
     """Read a Hugging Face folder.
 
     Returns:
-        The model, and what was assumed.
+        The model, what its processor says about making clips, and what was assumed.
 
     Raises:
         CheckpointError: damaged, unsafe, incomplete, or silent on what must be known.
@@ -132,15 +134,52 @@ def load_folder(folder: Path, options: CheckpointOptions) -> tuple[VideoTransfor
     if "qv_bias" in settings:  # transformers 5 renamed VideoMAE's
         settings["qkv_bias"] = settings["qv_bias"]
     config = _config(settings, family, options)
-    normalisation = options.normalisation or _normalisation(folder, family)
+    processors = _processors(folder, family, options)
+    normalisation = options.normalisation or _normalisation(folder, processors, family)
+    crop = (config.geometry.height, config.geometry.width)
+    framing = None if options.short_side else _agreed("resize", processors, lambda each: each.framing(crop))
     source = read_folder_weights(folder)
     require_finite(source)
     weights = assemble(source, family.rules, config)
     if "positional_encoding" not in weights and not config.prefix_tokens:
         weights["positional_encoding"] = sinusoid_table(config.geometry.cubes, config.width)
-    unsaid = options.normalisation is None and not _processor(folder)
+    unsaid = options.normalisation is None and not processors
     assumptions = (IMAGENET_ASSUMED,) if unsaid else ()
-    return VideoTransformer(config=config, weights=weights, normalisation=normalisation), assumptions
+    said = SaidPreprocessing(framing=framing, crop_rounding=Rounding.DOWN)
+    return VideoTransformer(config=config, weights=weights, normalisation=normalisation), said, assumptions
+
+
+def _processors(folder: Path, family: Family, options: CheckpointOptions) -> tuple[Processor, ...]:
+    """The folder's processors, unless the owner has said all that they could say."""
+    if options.normalisation and options.short_side:
+        return ()
+    return read_processors(folder, family.processor)
+
+
+def _agreed(what: str, processors: Sequence[Processor], read: Callable[[Processor], _Said]) -> _Said | None:
+    """What all processor files of a folder say; None where there is none.
+
+    Raises:
+        CheckpointError: two files say different things.
+    """
+    said = [(processor.path.name, read(processor)) for processor in processors]
+    for name, value in said[1:]:
+        if value != said[0][1]:
+            raise CheckpointError(
+                f"{said[0][0]} and {name} say different things about how to {what}: {said[0][1]} and {value}",
+                hint="remove the one that the model was not trained with",
+            )
+    return said[0][1] if said else None
+
+
+def _normalisation(folder: Path, processors: Sequence[Processor], family: Family) -> Normalisation:
+    normalisation = _agreed("normalise", processors, Processor.normalisation) or family.normalisation
+    if normalisation is None:
+        raise CheckpointError(
+            f"{folder} has no preprocessor_config.json, so the input normalisation of the model is not known",
+            hint="pass it: --mean a,b,c --std a,b,c for values 0..1",
+        )
+    return normalisation
 
 
 def _require_configuration(folder: Path) -> None:
@@ -175,13 +214,6 @@ def problem_type(folder: Path) -> ProblemType | None:
     except ValueError:
         known = ", ".join(ProblemType)
         raise CheckpointError(f"config.json: expected a problem_type of {known}, received {said!r}") from None
-
-
-def short_side(folder: Path) -> int | None:
-    """Length that the processor resizes a frame's shorter side to; None where it does not say."""
-    size = _processor(folder).get("size")
-    edge = size.get("shortest_edge") if isinstance(size, dict) else size
-    return edge if isinstance(edge, int) and edge > 0 else None
 
 
 def _family(settings: Mapping[str, Any]) -> Family:
@@ -296,62 +328,3 @@ def _number(settings: Mapping[str, Any], name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
         raise CheckpointError(f"config.json: expected a number from 0 to 1 for {name}, received {value!r}")
     return float(value)
-
-
-def _processor(folder: Path) -> dict[str, Any]:
-    """The settings of a folder's image or video processor; empty where it has none."""
-    for name in _PROCESSOR_FILES:
-        if (folder / name).is_file():
-            settings = read_json_file(folder / name)
-            for inner in ("video_processor", "image_processor"):
-                if isinstance(settings.get(inner), dict):
-                    return dict(settings[inner])
-            return settings
-    return {}
-
-
-def _normalisation(folder: Path, family: Family) -> Normalisation:
-    """Whatever the processor does to a value x, written as (x/255 - m)/s.
-
-    It computes ((x·r - o) - mean)/std, with rescale factor r, and o = 1 where it has an offset
-    (ViViT); so m = (o + mean)/(255 r) and s = std/(255 r).
-    """
-    settings = _processor(folder)
-    if not settings:
-        if family.normalisation is None:
-            raise CheckpointError(
-                f"{folder} has no {_PROCESSOR_FILES[0]}, so the input normalisation of the model is not known",
-                hint="pass it: --mean a,b,c --std a,b,c for values 0..1",
-            )
-        return family.normalisation
-    rescales = _switch(settings, "do_rescale", default=True)
-    factor = settings.get("rescale_factor") if rescales else 1.0
-    factor = family.rescale_factor if factor is None else factor
-    offset = 1.0 if rescales and _switch(settings, "offset", default=family.offset) else 0.0
-    normalises = _switch(settings, "do_normalize", default=True)
-    mean = _channels(settings, "image_mean") if normalises else [0.0] * 3
-    std = _channels(settings, "image_std") if normalises else [1.0] * 3
-    if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not factor > 0:
-        raise CheckpointError(f"expected a rescale_factor above zero, received {factor!r}")
-    span = 255.0 * factor
-    return Normalisation(mean=tuple((offset + m) / span for m in mean), std=tuple(s / span for s in std))
-
-
-def _switch(settings: Mapping[str, Any], name: str, *, default: bool) -> bool:
-    """A switch of the processor; null, like nothing, leaves it at its default."""
-    value = settings.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise CheckpointError(f"expected true or false for {name} in the processor's file, received {value!r}")
-    return default if value is None else value
-
-
-def _channels(settings: Mapping[str, Any], name: str) -> list[float]:
-    value = settings.get(name)
-    if value is None:
-        raise CheckpointError(
-            f"the processor's file normalises but has no {name}", hint="pass --mean a,b,c and --std a,b,c"
-        )
-    values = value if isinstance(value, list) else [value] * 3
-    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
-        raise CheckpointError(f"expected numbers for {name} in the processor's file, received {value!r}")
-    return [float(v) for v in values]

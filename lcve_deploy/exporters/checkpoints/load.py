@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from lcve_deploy.assumptions import Assumption
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
-from lcve_deploy.exporters.checkpoints.huggingface import class_names, load_folder, problem_type, short_side
+from lcve_deploy.exporters.checkpoints.hub import HubId, cached_source, fetch, require_own_files, snapshot
+from lcve_deploy.exporters.checkpoints.huggingface import class_names, load_folder, problem_type
 from lcve_deploy.exporters.checkpoints.official import load_official
 from lcve_deploy.exporters.checkpoints.options import CheckpointOptions, SaidPreprocessing
 from lcve_deploy.inputs import require_file
@@ -30,6 +31,7 @@ class Checkpoint:
         classes: names, in the order of the logits; None where the checkpoint has none.
         problem_type: what it says that the logits are; None where it does not.
         preprocessing: what it says about making clips.
+        source: the model and commit on a hub, ``org/name@commit``; None where it came from elsewhere.
         assumptions: what neither it nor the owner said.
     """
 
@@ -39,6 +41,7 @@ class Checkpoint:
     problem_type: ProblemType | None = None
     preprocessing: SaidPreprocessing = field(default_factory=SaidPreprocessing)
     assumptions: tuple[Assumption, ...] = ()
+    source: str | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -47,7 +50,11 @@ class Checkpoint:
 
 
 def load_checkpoint(path: Path, options: CheckpointOptions | None = None) -> Checkpoint:
-    """Read an official ``.pth`` file or a Hugging Face folder.
+    """Read an official ``.pth`` file, a Hugging Face folder, or a model on a hub.
+
+    Args:
+        path: of the file or folder; ``org/name`` or ``org/name@revision`` for a model on a hub, where no such path is.
+        options: facts that it does not say.
 
     Raises:
         CheckpointError: damaged, unsafe, incomplete, or silent on what must be known.
@@ -64,8 +71,9 @@ def load_checkpoint(path: Path, options: CheckpointOptions | None = None) -> Che
 def _load(path: Path, options: CheckpointOptions) -> Checkpoint:
     if path.is_dir():
         _require_no_official_options(path, options)
-        model, assumptions = load_folder(path, options)
-        said = SaidPreprocessing(short_side=short_side(path))
+        path = snapshot(path)
+        require_own_files(path)
+        model, said, assumptions = load_folder(path, options)
         return Checkpoint(
             path=path,
             model=model,
@@ -73,9 +81,14 @@ def _load(path: Path, options: CheckpointOptions) -> Checkpoint:
             problem_type=problem_type(path),
             preprocessing=said,
             assumptions=assumptions,
+            source=cached_source(path),
         )
     if not path.exists():
-        raise CheckpointError(f"there is no checkpoint at {path}")
+        hub_id = HubId.parse(str(path))
+        if hub_id is None:
+            raise CheckpointError(f"there is no checkpoint at {path}")
+        folder, source = fetch(hub_id)
+        return replace(_load(folder, options), source=source)
     require_file(path, "a checkpoint", CheckpointError)
     if path.suffix == ".safetensors" or path.name.endswith(".index.json"):
         raise CheckpointError(

@@ -8,7 +8,7 @@ from typing import Final
 
 from lcve_deploy.assumptions import Assumption, Fact
 from lcve_deploy.exporters.checkpoints.families import Family
-from lcve_deploy.preprocess import Sampling
+from lcve_deploy.preprocess import Resample, Rounding, Sampling
 from lcve_deploy.transformer import Normalisation
 
 __all__ = ["IMAGENET_ASSUMED", "CheckpointOptions", "ReadoutChoice", "SaidPreprocessing"]
@@ -31,6 +31,7 @@ class CheckpointOptions:
         heads: attention heads.
         frames: frames of a clip.
         size: height and width of a clip, pixels.
+        short_side: of a frame before the crop, pixels; overrides what the checkpoint says.
         normalisation: overrides what the checkpoint's family or processor says.
         family: codebase of an official file.
         readout: what the classifier of an official file reads.
@@ -40,10 +41,26 @@ class CheckpointOptions:
     heads: int | None = None
     frames: int | None = None
     size: int | None = None
+    short_side: int | None = None
     normalisation: Normalisation | None = None
     family: Family | None = None
     readout: ReadoutChoice | None = None
     weights: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Framing:
+    """How frames are resized; not at all where both sizes are None.
+
+    Args:
+        short_side: of a frame after resizing, pixels.
+        size: (height, width) of a frame after resizing, pixels.
+        resample: how.
+    """
+
+    short_side: int | None = None
+    size: tuple[int, int] | None = None
+    resample: Resample = Resample.BILINEAR
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +72,13 @@ class SaidPreprocessing:
         stride: between frames, for Kinetics sampling.
         short_side: of a frame before the crop, pixels.
         doubt: why what it has about sampling does not say it.
+        framing: how frames are resized, in place of a short side.
+        crop_rounding: which pixel a crop starts at.
     """
 
     sampling: Sampling | None = None
     stride: int | None = None
     short_side: int | None = None
     doubt: str = ""
+    framing: Framing | None = None
+    crop_rounding: Rounding = Rounding.NEAREST

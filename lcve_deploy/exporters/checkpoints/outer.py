@@ -17,6 +17,7 @@ from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.checkpoints.arguments import said_families, training_arguments
 from lcve_deploy.exporters.checkpoints.assemble import require_finite
 from lcve_deploy.exporters.checkpoints.families import FAMILIES
+from lcve_deploy.exporters.checkpoints.hub import require_own_files, snapshot
 from lcve_deploy.exporters.checkpoints.layouts import HF_VIDEOMAE, HF_VIVIT, OFFICIAL
 from lcve_deploy.exporters.checkpoints.positions import MakeTable, videomae_table
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights, read_pickled, to_arrays
@@ -44,6 +45,9 @@ def load_outer_weights(path: Path, geometry: ClipGeometry) -> dict[str, Floats]:
     Raises:
         CheckpointError: damaged, unsafe, not finite, or without a cube embedding of this geometry's cubes.
     """
+    if path.is_dir():
+        path = snapshot(path)
+        require_own_files(path)
     source, table = _read(path)
     names = {target: name for target in _OUTER if (name := _source(target, source))}
     picked = {target: source[name] for target, name in names.items()}

@@ -1,7 +1,9 @@
-"""What cannot be exported exactly, and why: two tables.
+"""What is not exported, and why: two tables, which docs/checkpoints.md explains.
 
-Source: the LCVE paper's section 3.3 needs cube-wise embedding, absolute positions and attention that
-does not care about the order of tokens.
+Some of it cannot be exact; most of it could be, and is not read by this version. A refusal says which.
+
+Source: the LCVE paper's section 3.3 needs cube-wise embedding, and attention that does not care about the order of
+tokens except by positions that can be put into another order.
 """
 
 from __future__ import annotations
@@ -15,54 +17,91 @@ from lcve_deploy.errors import UnsupportedModelError
 __all__ = ["refuse_detector", "refuse_model_type", "refuse_weights"]
 
 _DIVIDED: Final = (
+    "divided attention mixes tokens of one frame and of one place apart, so shuffling all cubes of a clip changes its "
+    "logits; only one spatial order for all frames times one temporal order could be exact, which this version does "
+    "not do"
+)
+_TIMESFORMER: Final = (
     "TimeSformer's divided attention mixes tokens of one frame and of one place apart, so shuffling all cubes of a "
-    "clip changes its logits; only one spatial order for all frames times one temporal order could be exact"
+    "clip changes its logits; with joint attention it could be exact, its tables of space and time summed into one, "
+    "and this version reads neither"
 )
 _ROTARY: Final = (
-    "rotary positions are computed inside every attention layer from a token's place in the sequence; exporting "
-    "them needs the place ids permuted in every layer, which this version does not do"
+    "rotary positions are computed inside every attention layer from a token's place in the sequence; they could be "
+    "exact with the rows of their tables in cube order, which this version does not do"
 )
 _WINDOWS: Final = (
-    "attention in windows, with relative positions, needs neighbouring cubes side by side, so cubes cannot be shuffled"
+    "attention in windows needs neighbouring cubes side by side; it could be exact only with a step that brings them "
+    "there, and that step would show the cube order"
 )
 _CONVOLUTIONS: Final = (
     "overlapping convolution or pooling mixes values of neighbouring cubes, so neither cubes nor their values can "
     "be shuffled"
 )
 _RELATIVE: Final = (
-    "relative position biases or convolutional positions depend on which cubes are neighbours, so cubes cannot be "
-    "shuffled"
+    "relative positions are a bias of every pair of tokens; they could be exact with the rows and columns of its index "
+    "in cube order, which this version does not do"
+)
+_BLOCKS: Final = (
+    "its tokens are merged in blocks of 2 x 2, so only an order that keeps these blocks could be exact, and its "
+    "language model needs the plain order back; this version does not do it"
+)
+_IMAGE: Final = (
+    "it is an image model; it could be exact with the rows of its table in patch order, and this version exports video "
+    "classifiers only"
+)
+_IMAGE_ROTARY: Final = f"it is an image model, and this version exports video classifiers only; {_ROTARY}"
+_OWN_TABLE: Final = (
+    "it is a video model that could be exact with positions of its own in cube order, and this version does not "
+    "read it from a folder"
+)
+_NO_CLASSIFIER: Final = "it does not classify clips, and this package exports video classifiers"
+_INTERNVIDEO2: Final = (
+    "InternVideo2 has RMSNorm and attentive pooling; it could be exact with the rows of its table in cube order, and "
+    "this version does not read it"
+)
+_LANGUAGE: Final = "it reads text, and this package exports video classifiers"
+_UNKNOWN: Final = (
+    "its layout is not known to this version, so it cannot be told which of its tensors carry positions; nothing is "
+    "guessed"
 )
 _REGIONS: Final = (
     "it classifies regions of a frame, cut out of the tokens by boxes of a person detector, so tokens must stay where "
     "they are, and there is no one answer for a clip"
 )
-_IMAGE: Final = "this is an image model; only video classifiers are exported"
 
-_BY_MODEL_TYPE: Final = {
-    "timesformer": _DIVIDED,
-    "vjepa2": _ROTARY,
-    "swin": _WINDOWS,
-    "swinv2": _WINDOWS,
-    "video_swin": _WINDOWS,
-    "videoswin": _WINDOWS,
-    "mvit": _CONVOLUTIONS,
-    "mvitv2": _CONVOLUTIONS,
-    "hiera": _CONVOLUTIONS,
-    "uniformer": _CONVOLUTIONS,
-    "resnet": _CONVOLUTIONS,
-    "convnext": _CONVOLUTIONS,
-    "vit": _IMAGE,
-    "deit": _IMAGE,
-    "dinov2": _IMAGE,
-    "beit": _RELATIVE,
+_TYPES: Final = {
+    _TIMESFORMER: ("timesformer",),
+    _DIVIDED: ("xclip", "videoprism", "videoprism_vision_model"),
+    _ROTARY: ("vjepa2", "vjepa2_1"),
+    _WINDOWS: ("swin", "swinv2", "swin2sr", "donut-swin", "maskformer-swin", "video_swin", "videoswin", "maxvit"),
+    _CONVOLUTIONS: (
+        *("mvit", "mvitv2", "hiera", "sam2", "sam2_hiera_det_model", "uniformer", "uniformerv2", "resnet", "resnet3d"),
+        *("convnext", "convnextv2", "cvt", "levit", "pvt", "pvt_v2", "poolformer", "segformer", "mobilenet_v1"),
+        *("mobilenet_v2", "mobilevit", "mobilevitv2", "efficientnet", "efficientformer", "swiftformer", "van", "bit"),
+        *("x3d", "slowfast", "i3d", "c3d", "hgnet_v2", "dinat", "nat", "textnet", "fastvit", "regnet", "focalnet"),
+    ),
+    _RELATIVE: ("beit", "data2vec-vision"),
+    _BLOCKS: ("qwen2_vl", "qwen2_5_vl", "qwen3_vl"),
+    _IMAGE: (
+        *("vit", "deit", "vit_msn", "vit_mae", "ijepa", "dinov2", "dinov2_with_registers", "clip", "clip_vision_model"),
+        *("siglip", "siglip_vision_model", "siglip2", "siglip2_vision_model", "metaclip_2", "timm_wrapper"),
+    ),
+    _IMAGE_ROTARY: ("dinov3_vit", "eva", "eva02", "pe_video", "perception_encoder"),
+    _OWN_TABLE: ("umt", "mvd", "mae_st"),
+    _INTERNVIDEO2: ("internvideo2",),
+    _LANGUAGE: ("bert", "roberta", "gpt2", "llama", "mistral", "qwen2", "t5"),
+    _NO_CLASSIFIER: ("detr", "yolos", "sam", "whisper", "wav2vec2"),
 }
+_BY_MODEL_TYPE: Final = {model_type: reason for reason, model_types in _TYPES.items() for model_type in model_types}
 
 _BY_WEIGHT: Final = (
     (r"roi_heads?\.|\bcls_score\.|bbox_head\.|roi_action", _REGIONS),
     (r"temporal_attn|temporal_attention|time_embed|temporal_fc", _DIVIDED),
-    (r"relative_position_bias|relative_position_index|rel_pos_bias", _WINDOWS),
+    (r"layers\.\d+\.(blocks\.\d+\.attn\.)?.*relative_position", _WINDOWS),
+    (r"relative_position_bias|relative_position_index|rel_pos_bias", _RELATIVE),
     (r"pool_[qkv]\.|rel_pos_[hwt]|patch_embed_xp|attn\.pool", _CONVOLUTIONS),
+    (r"^clip_projector\.|^clip_pos_embed|blocks\.\d+\.ls[12]\.", _INTERNVIDEO2),
     (r"rotary|\brope|freqs_c(os|is)|inv_freq", _ROTARY),
     (r"^(stem|s\d|layer\d|conv\d?|features)\.|\.conv\d?\.weight|\.dpe\.|pos_embed\.weight", _CONVOLUTIONS),
 )
@@ -78,7 +117,7 @@ def refuse_detector(seen: str) -> UnsupportedModelError:
 
 def refuse_model_type(model_type: str, supported: Iterable[str]) -> UnsupportedModelError:
     """The error for a Hugging Face model type that no row of the table reads."""
-    reason = _BY_MODEL_TYPE.get(model_type, "its layout is not known")
+    reason = _BY_MODEL_TYPE.get(model_type, _UNKNOWN)
     return UnsupportedModelError(
         f"a model of type {model_type!r} cannot be exported: {reason}",
         hint=f"supported model types: {', '.join(supported)}; see docs/checkpoints.md",
@@ -95,6 +134,6 @@ def refuse_weights(names: Iterable[str]) -> None:
         for pattern, reason in _BY_WEIGHT:
             if re.search(pattern, name):
                 raise UnsupportedModelError(
-                    f"the checkpoint cannot be exported exactly: {reason} (seen: {name})",
+                    f"the checkpoint cannot be exported: {reason} (seen: {name})",
                     hint="see docs/checkpoints.md for the models that can",
                 )

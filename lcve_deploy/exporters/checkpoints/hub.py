@@ -1,0 +1,165 @@
+"""Checkpoints by their id on a model hub, ``org/name`` or ``org/name@revision``, and folders of the hub's cache.
+
+Only what can hold no code is fetched: configuration, processors and safetensors. ``huggingface_hub`` decides from
+where, to where and whether at all: ``HF_ENDPOINT``, ``HF_HOME``, ``HF_HUB_OFFLINE`` and tokens work as usual.
+
+Source: ``huggingface_hub``, "Understand caching": ``models--org--name/`` with ``blobs/``, ``refs/`` and ``snapshots/``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from lcve_deploy.errors import CheckpointError, MissingDependencyError
+from lcve_deploy.exporters.checkpoints.reading import read_json_file
+
+__all__ = ["HubId", "cached_source", "fetch", "require_own_files", "snapshot"]
+
+_PART: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+_ID: Final = re.compile(rf"({_PART}/{_PART})(?:@({_PART}(?:/{_PART})*))?")
+_FILE_ENDINGS: Final = (".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".json", ".onnx", ".tar", ".zip")
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+_SETTINGS: Final = (
+    "config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    "processor_config.json",
+    "model.safetensors.index.json",
+)
+_EXPECTED: Final = "expected a model in the format of transformers; see docs/checkpoints.md"
+_WEIGHTS: Final = "model.safetensors"
+_SHARD: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubId:
+    """A model on a hub.
+
+    Args:
+        name: ``org/name``.
+        revision: branch, tag or commit; None for the default branch.
+    """
+
+    name: str
+    revision: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Read ``org/name[@revision]``; None for what looks like a path of a file, or like neither."""
+        found = _ID.fullmatch(text)
+        if found is None or found[1].lower().endswith(_FILE_ENDINGS) or "--" in found[1] or ".." in text:
+            return None
+        return cls(name=found[1], revision=found[2])
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.revision}" if self.revision else self.name
+
+
+def fetch(hub_id: HubId) -> tuple[Path, str]:
+    """The folder of a model in the hub's cache; what is missing there is fetched.
+
+    Returns:
+        The folder, and ``org/name@commit``.
+
+    Raises:
+        MissingDependencyError: ``huggingface_hub`` is not installed.
+        CheckpointError: no such model or revision, no way to the hub, or a model without safe weights.
+    """
+    folder = _download(hub_id, hub_id.revision, _SETTINGS)
+    commit = folder.name
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"the model {hub_id} on the hub has no config.json", hint=_EXPECTED)
+    folder = _download(hub_id, commit, _weight_files(folder))
+    if not any((folder / name).is_file() for name in _weight_files(folder)):
+        raise CheckpointError(
+            f"the model {hub_id} on the hub has no safetensors weights, and pickles are not fetched",
+            hint="fetch the model yourself where you trust it, and pass its folder",
+        )
+    return folder, f"{hub_id.name}@{commit}"
+
+
+def _weight_files(folder: Path) -> tuple[str, ...]:
+    """Names of the files with weights, whole or in shards; never a pattern that could fetch others."""
+    index = folder / f"{_WEIGHTS}.index.json"
+    if not index.is_file():
+        return (_WEIGHTS,)
+    shards = read_json_file(index).get("weight_map")
+    names = sorted({str(name) for name in shards.values()}) if isinstance(shards, dict) else []
+    if wrong := [name for name in names if not _SHARD.fullmatch(name)]:
+        raise CheckpointError(
+            f"{index.name} of the model names {wrong[0][:100]!r}, which is not a safetensors file", hint=_EXPECTED
+        )
+    return tuple(names)
+
+
+def _download(hub_id: HubId, revision: str | None, names: tuple[str, ...]) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+    except ImportError:
+        raise MissingDependencyError(
+            f"there is no file or folder {hub_id}; it looks like the id of a model on the hub, and fetching it needs "
+            "huggingface_hub",
+            hint="pip install 'lcve-deploy[hub]', or pass the path of a checkpoint",
+        ) from None
+    try:
+        return Path(snapshot_download(hub_id.name, revision=revision, allow_patterns=list(names)))
+    except (HTTPError, OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise CheckpointError(
+            f"there is no file or folder {hub_id}; it looks like the id of a model on the hub, and cannot be fetched: "
+            f"{type(error).__name__}: {reason}",
+            hint="check the path, or the id, the revision and your access to the hub",
+        ) from None
+
+
+def snapshot(folder: Path) -> Path:
+    """The checkpoint in a model's folder of the hub's cache, which is a level or two down; any other folder as it is.
+
+    Raises:
+        CheckpointError: several snapshots, and no ``refs/main`` that says which.
+    """
+    snapshots = folder / "snapshots"
+    if (folder / "config.json").exists() or not snapshots.is_dir() or not (folder / "blobs").is_dir():
+        return folder
+    found = sorted(path for path in snapshots.iterdir() if path.is_dir())
+    reference = folder / "refs/main"
+    commit = reference.read_bytes()[:64].decode("ascii", "replace").strip() if reference.is_file() else ""
+    chosen = [path for path in found if path.name == commit] or found
+    if len(chosen) != 1:
+        names = ", ".join(path.name for path in found[:4]) or "none"
+        raise CheckpointError(f"expected one snapshot in {snapshots}, found {names}", hint="pass one of them")
+    return chosen[0]
+
+
+def cached_source(folder: Path) -> str | None:
+    """``org/name@commit`` of a snapshot in the hub's cache; None for any other folder."""
+    repository = folder.resolve().parent.parent
+    parts = repository.name.split("--")
+    is_cached = folder.resolve().parent.name == "snapshots" and parts[0] == "models" and _COMMIT.fullmatch(folder.name)
+    return f"{'/'.join(parts[1:])}@{folder.name}" if is_cached and len(parts) == 3 else None
+
+
+def require_own_files(folder: Path) -> None:
+    """Check that links in a folder stay in it or, in a snapshot of the hub's cache, in the blobs of the same model.
+
+    Raises:
+        CheckpointError: names a link that leads elsewhere, or to nothing.
+    """
+    own = folder.resolve()
+    cache = own.parent.parent
+    places = [own, cache / "blobs"] if own.parent.name == "snapshots" and (cache / "blobs").is_dir() else [own]
+    for path in sorted(folder.iterdir()):
+        if not path.is_symlink():
+            continue
+        target = path.resolve()
+        if not any(target.is_relative_to(place) for place in places):
+            raise CheckpointError(
+                f"{path} is a link that leaves the folder",
+                hint="pass the folder with the files themselves; links are followed within the hub's cache alone",
+            )
+        if not target.exists():
+            raise CheckpointError(f"{path} is a link to nothing: the cache is not complete", hint="fetch it again")
