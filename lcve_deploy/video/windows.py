@@ -6,7 +6,6 @@ A window is sampled, resized and cropped by the same code as a video file of its
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +69,8 @@ class SlidingWindows:
         self._kept = dict[int, tuple[npt.NDArray[np.uint8], Moment]]()
         self._origin = self._start = self._number = 0
         self._size: tuple[int, int, Orientation] | None = None
+        self._turned: Orientation | None = None
+        self._rotation: float = 0
 
     def add(self, frame: LiveFrame) -> Window | None:
         """The window that this frame completes; at most one, as they start a hop apart.
@@ -80,22 +81,31 @@ class SlidingWindows:
             VideoError: a frame that cannot be resized within the limits.
         """
         picture = frame.picture
-        size = (picture.width, picture.height, frame_orientation(picture))
+        turned = self._orientation(frame)
+        size = (picture.width, picture.height, turned)
         if frame.index == 0 or size != self._size:
             self._origin, self._start, self._size = frame.index, 0, size
             self._kept.clear()
         index = frame.index - self._origin
         if not self._is_wanted(index):
             return None
-        self._kept[index] = self._image(picture), frame.moment
+        image = resized(picture, self._preprocess, self.length, self._name, turned)
+        self._kept[index] = image, frame.moment
         return self._completed() if index == self._start + self._plan[-1] else None
+
+    def _orientation(self, frame: LiveFrame) -> Orientation:
+        """As the display matrix says, read again only after a break or another rotation.
+
+        PyAV ties a frame whose side data was read to itself, so that it stays until Python's collector runs.
+        """
+        rotation = frame.picture.rotation
+        if self._turned is None or frame.index == 0 or rotation != self._rotation:
+            self._turned, self._rotation = frame_orientation(frame.picture), rotation
+        return self._turned
 
     def _is_wanted(self, index: int) -> bool:
         """Whether a window that has begun, or begins here, takes this frame."""
         return any(index - start in self._offsets for start in range(self._start, index + 1, self.hop))
-
-    def _image(self, picture: Any) -> npt.NDArray[np.uint8]:
-        return resized(picture, self._preprocess, self.length, self._name)
 
     def _completed(self) -> Window:
         indices = [self._start + offset for offset in self._plan]
