@@ -17,7 +17,7 @@ from lcve_deploy import CheckpointOptions, Client, ExportOptions, ProblemType, S
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.predictions import predictions, scores, sigmoid, softmax
 
-from .conftest import ORACLE, ORACLES, run_error, run_ok
+from .conftest import ORACLE, ORACLES, SALT, run_error, run_ok
 
 MULTI_LABEL = Path(__file__).parent / "data/faults/hf_multi_label"
 CLIP = ORACLE / "clip_8x32x32.npy"
@@ -144,7 +144,7 @@ def test_settings_without_a_problem_type_that_makes_sense_are_refused(
     key: SecurityKey, tmp_path: Path, value: object
 ) -> None:
     service = tmp_path / "service"
-    export(folder(tmp_path, 1), service, key=key)
+    export(folder(tmp_path, 1), service, key=key, options=ExportOptions(salt=SALT))
     path = service / "client/client.json"
     settings = {**json.loads(path.read_text()), "problem_type": value}
     path.write_text(json.dumps({k: v for k, v in settings.items() if v is not None}))
