@@ -44,7 +44,9 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "runtime/tensorrt": ("tensorrt",),
     },
     "exporters/onnx": {"exporters/onnx": ("graph", "export")},
-    "exporters/checkpoints": {"exporters/checkpoints": ("checkpoints", "fuzz")},
+    "exporters/checkpoints": {
+        "exporters/checkpoints": ("families", "checkpoints", "folders", "processors", "hub", "fuzz")
+    },
 }
 
 
