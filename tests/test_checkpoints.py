@@ -536,7 +536,7 @@ def test_every_refusal_gives_its_reason(tmp_path: Path, model_type: str, reason:
 
 def test_more_than_ten_class_names_are_in_numeric_order(tmp_path: Path) -> None:
     labels = {str(i): f"name {i}" for i in (11, 3, 10, 0, 2, 1, 9, 8, 4, 7, 5, 6)}
-    assert class_names(folder(tmp_path, "hf_videomae", id2label=labels)) == tuple(f"name {i}" for i in range(12))
+    assert class_names(folder(tmp_path, "hf_videomae", id2label=labels), 12) == tuple(f"name {i}" for i in range(12))
 
 
 @pytest.mark.parametrize("name", ["hf_videomae", "hf_vivit"])

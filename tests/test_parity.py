@@ -28,7 +28,7 @@ from lcve_deploy.parity import (
     compare,
     max_difference,
 )
-from lcve_deploy.samples import noise_clip, real_clips, textured_clip
+from lcve_deploy.samples import noise_clip, real_clips, textured_clip, textured_clips
 from lcve_deploy.testing import assert_parity
 from lcve_deploy.verbs.verify import comparison_clips, measure_parity
 
@@ -135,8 +135,9 @@ def test_built_in_clips_have_any_geometry(text: str) -> None:
         assert clips.std() > 20
 
 
-def test_every_shuffle_shows_on_the_textured_clip() -> None:
-    cubes = GEOMETRY.to_cubes(textured_clip(GEOMETRY)[0], np).astype(float)
+@pytest.mark.parametrize("mirror", range(8))
+def test_every_shuffle_shows_on_the_textured_clips(mirror: int) -> None:
+    cubes = GEOMETRY.to_cubes(list(textured_clips(GEOMETRY))[mirror][0], np).astype(float)
     assert len(np.unique(cubes.mean(axis=1))) > GEOMETRY.cubes // 4  # cubes differ from one another
     assert cubes.mean(axis=0).std() > 40  # and share a pattern inside
 
@@ -208,7 +209,7 @@ def test_each_control_runs_what_its_name_says(key: SecurityKey, tmp_path: Path, 
     assert report.controls == dict.fromkeys(CONTROLS, 0.0)
 
     plain, orders = textured_clip(GEOMETRY), client.orders
-    compared, (wrong_key, plain_clip, half) = recorder.encrypted[:-3], recorder.encrypted[-3:]
+    compared, (wrong_key, plain_clip, half) = recorder.encrypted[:3], recorder.encrypted[3:6]
     for clip, values in zip(clips, compared, strict=True):
         np.testing.assert_array_equal(values[0], client.encrypt(PlainClip(values=clip)).values)
     right, cubes = (encrypt(PlainClip(values=plain), orders, layout=one).values for one in (layout, Layout.CUBES))
@@ -224,15 +225,43 @@ def test_each_control_runs_what_its_name_says(key: SecurityKey, tmp_path: Path, 
     assert not np.array_equal(wrong_key.sum(axis=-1), plain_clip.sum(axis=-1))
     np.testing.assert_array_equal(np.sort(wrong_key.sum(axis=-1)), np.sort(right.sum(axis=-1)))
     np.testing.assert_array_equal(
-        recorder.plain[-1], encrypt(PlainClip(values=plain), orders, layout=Layout.VIDEO).values
+        recorder.plain[len(clips) + 1], encrypt(PlainClip(values=plain), orders, layout=Layout.VIDEO).values
     )
+
+
+def test_controls_that_agree_are_tried_on_every_textured_clip(exported: Path, key: SecurityKey) -> None:
+    client, recorder = Client.open(exported / "client", key), Recorder()
+    measure_parity(recorder, recorder, client, noise_clip(GEOMETRY))
+    textured = list(textured_clips(GEOMETRY))
+    assert len({clip.tobytes() for clip in textured}) == 8
+    for clip, asked in zip(textured, recorder.plain[1::2], strict=True):
+        np.testing.assert_array_equal(asked, clip)
+
+
+def test_a_control_that_agrees_by_chance_is_tried_on_another_clip(exported: Path, key: SecurityKey) -> None:
+    class Chance(Recorder):
+        """Each control agrees on the first textured clip and misses by its own on the second."""
+
+        def run(self, clip: EncryptedClip) -> np.ndarray:
+            return super().run(clip) + max(0, len(self.encrypted) - 4)
+
+    recorder = Chance()
+    plain = Recorder()
+    plain.logits = lambda clips: Recorder.logits(plain, clips) + 7 * (len(plain.plain) == 5)  # type: ignore[method-assign]
+    report = measure_parity(recorder, plain, Client.open(exported / "client", key), noise_clip(GEOMETRY))
+    assert report.ok
+    assert report.controls == {
+        "wrong_key": 1.0, "plain_into_scrambled": 2.0, "encrypted_into_plain": 7.0, "cubes_without_pixels": 3.0
+    }  # fmt: skip
+    assert len(plain.plain) == 5  # two textured clips were enough
 
 
 def test_the_wrong_key_is_another_one_each_time(exported: Path, key: SecurityKey) -> None:
     client, recorder = Client.open(exported / "client", key), Recorder()
     for _ in range(2):
         measure_parity(recorder, recorder, client, noise_clip(GEOMETRY))
-    first, second = recorder.encrypted[1], recorder.encrypted[5]
+    half = len(recorder.encrypted) // 2
+    first, second = recorder.encrypted[1], recorder.encrypted[half + 1]
     assert not np.array_equal(first, second)
 
 

@@ -108,6 +108,13 @@ def test_an_official_file_with_one_output_gives_a_value(key_file: Path, tmp_path
     assert answer["predictions"][0]["value"] == pytest.approx(10 * ORACLES["v1_model_args"].logits[0], abs=1e-4)
 
 
+@pytest.mark.parametrize("salt", [10, 38])
+def test_a_model_of_one_logit_exports_under_every_salt(key: SecurityKey, tmp_path: Path, salt: int) -> None:
+    """On one clip alone, a wrong way is close to the right one under these salts."""
+    options = ExportOptions(checkpoint=CheckpointOptions(heads=3, frames=8, size=32), salt=bytes([salt]) * 16)
+    assert export(official(tmp_path, 1), tmp_path / "service", key=key, options=options).parity.ok
+
+
 def test_the_owner_can_say_what_the_logits_are(key_file: Path, tmp_path: Path) -> None:
     path = official(tmp_path, 5)
     _, answer = shown(path, key_file, tmp_path, *FLAGS, "--problem-type", "multi_label_classification")

@@ -7,16 +7,19 @@ www.bigbuckbunny.org, Creative Commons Attribution 3.0), reduced in size.
 from __future__ import annotations
 
 import importlib.resources
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.geometry import ClipGeometry
 
-__all__ = ["noise_clip", "real_clips", "textured_clip"]
+__all__ = ["noise_clip", "real_clips", "textured_clip", "textured_clips"]
 
 Clips = npt.NDArray[np.uint8]
+
+_MIRRORS: Final = ((), (2,), (3,), (1,), (2, 3), (1, 2), (1, 3), (1, 2, 3))
 
 
 def real_clips(geometry: ClipGeometry) -> Clips:
@@ -49,6 +52,13 @@ def textured_clip(geometry: ClipGeometry) -> Clips:
     light = 0.35 + 0.37 * h / geometry.height + 0.19 * w / geometry.width + 0.09 * t / geometry.frames
     clip: Clips = np.round(255 * np.broadcast_to(texture * light, geometry.clip_shape)).astype(np.uint8)
     return clip[None]
+
+
+def textured_clips(geometry: ClipGeometry) -> Iterator[Clips]:
+    """The textured clip and its seven mirror images, ``[1, T, H, W, C]`` each; every shuffle shows on each of them."""
+    clip = textured_clip(geometry)
+    for axes in _MIRRORS:
+        yield np.ascontiguousarray(np.flip(clip, axes))
 
 
 def _with_channels(clips: npt.NDArray[Any], channels: int) -> Clips:

@@ -6,13 +6,13 @@ Source: Hugging Face transformers, ``configuration_*.py``, ``modeling_*.py``, ``
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from lcve_deploy.assumptions import Assumption
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
-from lcve_deploy.exporters.checkpoints.assemble import assemble, require_finite
+from lcve_deploy.exporters.checkpoints.assemble import Arrays, assemble, require_finite
 from lcve_deploy.exporters.checkpoints.layouts import HF_VIDEOMAE, HF_VIVIT, Rule
 from lcve_deploy.exporters.checkpoints.options import IMAGENET_ASSUMED, CheckpointOptions, SaidPreprocessing
 from lcve_deploy.exporters.checkpoints.processors import Processor, read_processors
@@ -102,12 +102,19 @@ FAMILIES: Final = {
     ),
 }
 
+_RENAMED: Final = {"qv_bias": "qkv_bias"}
+"""Names of transformers 5; where a file has the old name too, transformers follows the old one."""
+
+_HEAD: Final = "classifier.weight"
+
 _ACTIVATIONS: Final = {
     "gelu": Activation.GELU,
     "gelu_python": Activation.GELU,
     "gelu_fast": Activation.GELU_TANH,
     "gelu_new": Activation.GELU_TANH,
     "gelu_pytorch_tanh": Activation.GELU_TANH,
+    "gelu_python_tanh": Activation.GELU_TANH,
+    "gelu_accurate": Activation.GELU_TANH,
     "quick_gelu": Activation.QUICK_GELU,
     "relu": Activation.RELU,
     "silu": Activation.SILU,
@@ -130,9 +137,11 @@ def load_folder(
     _require_configuration(folder)
     settings = read_json_file(folder / "config.json")
     family = _family(settings)
-    settings = {**family.defaults, **settings}
-    if "qv_bias" in settings:  # transformers 5 renamed VideoMAE's
-        settings["qkv_bias"] = settings["qv_bias"]
+    settings = {
+        **family.defaults,
+        **{new: settings[old] for old, new in _RENAMED.items() if old in settings},
+        **settings,
+    }
     config = _config(settings, family, options)
     processors = _processors(folder, family, options)
     normalisation = options.normalisation or _normalisation(folder, processors, family)
@@ -140,6 +149,7 @@ def load_folder(
     framing = None if options.short_side else _agreed("resize", processors, lambda each: each.framing(crop))
     source = read_folder_weights(folder)
     require_finite(source)
+    config = replace(config, classes=_classes(source, config.classes))
     weights = assemble(source, family.rules, config)
     if "positional_encoding" not in weights and not config.prefix_tokens:
         weights["positional_encoding"] = sinusoid_table(config.geometry.cubes, config.width)
@@ -191,15 +201,22 @@ def _require_configuration(folder: Path) -> None:
         )
 
 
-def class_names(folder: Path) -> tuple[str, ...] | None:
-    """Class names of a folder's ``id2label``, in order; None where it has none."""
+def class_names(folder: Path, classes: int) -> tuple[str, ...] | None:
+    """Class names of a folder's ``id2label``, in order.
+
+    Args:
+        folder: of the checkpoint.
+        classes: of the model.
+
+    Returns:
+        None where it has none, or where they are not those of the classes 0, 1, ..., each named once.
+    """
     labels = read_json_file(folder / "config.json").get("id2label")
-    if not isinstance(labels, dict):
+    named = {str(number): name for number, name in labels.items()} if isinstance(labels, dict) else {}
+    names = [named.get(str(i)) for i in range(classes)]
+    if len(named) != classes or not all(type(name) in (str, int) for name in names):
         return None
-    try:
-        return tuple(str(labels[key]) for key in sorted(labels, key=int))
-    except ValueError:
-        return None
+    return tuple(map(str, names))
 
 
 def problem_type(folder: Path) -> ProblemType | None:
@@ -213,7 +230,10 @@ def problem_type(folder: Path) -> ProblemType | None:
         return None if said is None else ProblemType(said)
     except ValueError:
         known = ", ".join(ProblemType)
-        raise CheckpointError(f"config.json: expected a problem_type of {known}, received {said!r}") from None
+        raise CheckpointError(
+            f"config.json: expected a problem_type of {known}, received {said!r:.80}",
+            hint="correct it, or remove it and say it with --problem-type",
+        ) from None
 
 
 def _family(settings: Mapping[str, Any]) -> Family:
@@ -247,7 +267,7 @@ def _config(settings: Mapping[str, Any], family: Family, options: CheckpointOpti
         depth=_size(settings, "num_hidden_layers"),
         heads=_size(settings, "num_attention_heads"),
         hidden=_size(settings, "intermediate_size"),
-        classes=_classes(settings),
+        classes=_size({"num_labels": 2, **settings}, "num_labels"),
         activation=activation,
         block_eps=eps,
         final_eps=family.final_eps if family.final_eps and mean_pooling else eps,
@@ -277,13 +297,14 @@ def _require_agreement(config: TransformerConfig, options: CheckpointOptions) ->
 def _geometry(settings: Mapping[str, Any]) -> ClipGeometry:
     height, width = _pair(settings, "image_size")
     tubelet = settings["tubelet_size"]
-    if isinstance(tubelet, int):
+    if isinstance(tubelet, int) and "patch_size" in settings:
         rows, columns = _pair(settings, "patch_size")
         cube = (tubelet, rows, columns)
     elif isinstance(tubelet, Sequence) and len(tubelet) == 3 and all(isinstance(n, int) for n in tubelet):
         cube = (tubelet[0], tubelet[1], tubelet[2])
     else:
-        raise CheckpointError(f"config.json: expected a tubelet_size like 2 or [2, 16, 16], received {tubelet!r}")
+        known = "2 or [2, 16, 16]" if "patch_size" in settings else "[2, 16, 16]"
+        raise CheckpointError(f"config.json: expected a tubelet_size like {known}, received {tubelet!r}")
     try:
         return ClipGeometry(
             frames=_size(settings, "num_frames"),
@@ -296,9 +317,10 @@ def _geometry(settings: Mapping[str, Any]) -> ClipGeometry:
         raise CheckpointError(f"config.json: {error}") from None
 
 
-def _classes(settings: Mapping[str, Any]) -> int:
-    labels = settings.get("id2label")
-    return len(labels) if isinstance(labels, dict) and labels else _size({"num_labels": 2, **settings}, "num_labels")
+def _classes(source: Arrays, said: int) -> int:
+    """As many as the classifier has: what ``config.json`` says is edited by hand, and need not be true."""
+    head = source.get(_HEAD)
+    return len(head) if head is not None and head.ndim == 2 else said
 
 
 def _size(settings: Mapping[str, Any], name: str) -> int:

@@ -77,7 +77,7 @@ def _load(path: Path, options: CheckpointOptions) -> Checkpoint:
         return Checkpoint(
             path=path,
             model=model,
-            classes=class_names(path),
+            classes=class_names(path, model.config.classes),
             problem_type=problem_type(path),
             preprocessing=said,
             assumptions=assumptions,
