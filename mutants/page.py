@@ -12,15 +12,15 @@ RESULTS: Final = Path(__file__).parent / "results.json"
 PAGE: Final = Path(__file__).parent.parent / "docs/mutants.md"
 _HEAD: Final = """# Mutation tests
 
-Do the tests fail if the code is wrong? `make mutants` makes small changes to the code (mutations), one at a time, in a
-copy of the tree. For each mutation it runs the tests of the changed module. Examples: `<` becomes `<=`, `+` becomes `-`, a
-number grows by one, a condition is negated, a loop runs zero times, a call whose result is not used is removed. A mutation
-is *killed* if a test fails, or if the tests take eight times as long as without it. If it *survives*, no test checks what
-it changes.
+Do the tests fail if the code is wrong? `make mutants` makes small changes to the code (mutations), one at a time, in
+a copy of the tree. For each mutation it runs the tests of the changed module. Examples: `<` becomes `<=`, `+` becomes
+`-`, a number grows by one, a condition is negated, a loop runs zero times, a call whose result is not used is
+removed. A mutation is *killed* if a test fails, or if the tests take eight times as long as without it. If it
+*survives*, no test checks what it changes.
 
-The tool is [Cosmic Ray](https://cosmic-ray.readthedocs.io). By itself, it replaces every operator by every other one. Here
-only one or two replacements are used for each operator, and the removal of calls is added (`mutants/operators.py`). Type
-annotations are not mutated. `mutants/modules.py` lists the tests for each module.
+The tool is [Cosmic Ray](https://cosmic-ray.readthedocs.io). By itself, it replaces every operator by every other one.
+Here only one or two replacements are used for each operator, and the removal of calls is added
+(`mutants/operators.py`). Type annotations are not mutated. `mutants/modules.py` lists the tests for each module.
 
 ```bash
 make mutants
@@ -29,8 +29,9 @@ make mutants MUTANTS='--minutes 60 --jobs 2'
 ```
 
 Progress is stored in `mutants/work/`. If the command is stopped, the next one continues from there. If a module has
-changed, its mutations are tested from the beginning. After you add tests, `--survivors` tests only the survivors again, and
-`--again` tests everything again. Results are written to `mutants/results.json`, and this page is generated from them.
+changed, its mutations are tested from the beginning. After you add tests, `--survivors` tests only the survivors again,
+and `--again` tests everything again. Results are written to `mutants/results.json`, and this page is generated from
+them.
 
 If a survivor does not change what the code computes, such as another buffer size, it is listed as *accepted* in
 `mutants/accepted.toml`, with the reason. The score is the share of killed mutations among those that are not accepted.
@@ -46,7 +47,10 @@ def page(results: dict[str, Any]) -> str:
     """The page, for these results."""
     modules = results["modules"]
     lines = [_HEAD, "## Score", "", f"With {results['tool']}:", ""]
-    lines += ["| module | mutations | killed | of these, timeouts | survived | accepted | score |", "|---|" + "---:|" * 6]
+    lines += [
+        "| module | mutations | killed | of these, timeouts | survived | accepted | score |",
+        "|---|" + "---:|" * 6,
+    ]
     lines += [_row(f"`{path}`", [figures]) for path, figures in modules.items()]
     lines += [_row("**all**", list(modules.values())), ""]
     if missing := {path: figures["missing"] for path, figures in modules.items() if figures["missing"]}:
