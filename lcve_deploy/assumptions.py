@@ -1,4 +1,4 @@
-"""What a checkpoint does not say and an export took for granted, as written in ``client.json``."""
+"""Facts that a checkpoint does not contain and that the export assumed, as written in ``client.json``."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Fact(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Assumption:
-    """One fact that nothing said, and what it was taken to be.
+    """One fact that neither the checkpoint nor an option gave, and the value that was assumed.
 
     Args:
         fact: what was assumed.
         value: what it was taken to be, and why, for people to read.
-        option: of ``lcve export``, which says it instead.
+        option: the option of ``lcve export`` that sets it.
     """
 
     fact: Fact

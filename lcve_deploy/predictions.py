@@ -27,7 +27,7 @@ class ProblemType(StrEnum):
 
     @classmethod
     def unsaid(cls, outputs: int) -> ProblemType:
-        """What a model is taken for if nothing says it: a single output is a value."""
+        """The problem type to assume: a single output is a value."""
         return cls.REGRESSION if outputs == 1 else cls.SINGLE_LABEL
 
     def require_sense(self, outputs: int) -> None:
@@ -38,7 +38,7 @@ class ProblemType(StrEnum):
         """
         if self is ProblemType.SINGLE_LABEL and outputs < 2:
             raise ValueError(
-                f"{self} needs at least 2 classes, and the model has {outputs}; with one output, a model is "
+                f"{self} needs at least 2 classes, but the model has {outputs}; a model with one output is "
                 f"{ProblemType.REGRESSION} or {ProblemType.MULTI_LABEL}"
             )
 

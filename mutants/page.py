@@ -12,14 +12,15 @@ RESULTS: Final = Path(__file__).parent / "results.json"
 PAGE: Final = Path(__file__).parent.parent / "docs/mutants.md"
 _HEAD: Final = """# Mutation tests
 
-Do the tests fail if the code is wrong? `make mutants` plants small mutations, one at a time, in a copy of the tree, and
-runs the tests of that module on each: `<` becomes `<=`, `+` becomes `-`, a number grows by one, a condition is
-negated, a loop runs zero times, a statement that is only a call is removed. A mutation is *killed* if a test fails, or
-if the tests take eight times as long as they do without it. What *survives* shows a line that no test asks for.
+Do the tests fail if the code is wrong? `make mutants` makes small changes to the code (mutations), one at a time, in
+a copy of the tree. For each mutation it runs the tests of the changed module. Examples: `<` becomes `<=`, `+` becomes
+`-`, a number grows by one, a condition is negated, a loop runs zero times, a call whose result is not used is
+removed. A mutation is *killed* if a test fails, or if the tests take eight times as long as without it. If it
+*survives*, no test checks what it changes.
 
-The tool is [Cosmic Ray](https://cosmic-ray.readthedocs.io). It replaces every operator by every other one; one or two
-replacements are kept for each, and removing a call is added (`mutants/operators.py`). Annotations are left alone.
-`mutants/modules.py` says which tests run for which module.
+The tool is [Cosmic Ray](https://cosmic-ray.readthedocs.io). By itself, it replaces every operator by every other one.
+Here only one or two replacements are used for each operator, and the removal of calls is added
+(`mutants/operators.py`). Type annotations are not mutated. `mutants/modules.py` lists the tests for each module.
 
 ```bash
 make mutants
@@ -27,12 +28,13 @@ make mutants MUTANTS='--only parity rotation'
 make mutants MUTANTS='--minutes 60 --jobs 2'
 ```
 
-Work is kept in `mutants/work/`: a call that was stopped goes on where it was. A module that has changed starts over.
-After new tests, `--survivors` asks only the survivors again, and `--again` starts all over. Results go to
-`mutants/results.json`; this page is made from them.
+Progress is stored in `mutants/work/`. If the command is stopped, the next one continues from there. If a module has
+changed, its mutations are tested from the beginning. After you add tests, `--survivors` tests only the survivors again,
+and `--again` tests everything again. Results are written to `mutants/results.json`, and this page is generated from
+them.
 
-A survivor that changes nothing that can be seen, such as a wrong guess at the size of a buffer, is *accepted*, with its
-reason, in `mutants/accepted.toml`. The score is the share of killed mutations among those that are not accepted.
+If a survivor does not change what the code computes, such as another buffer size, it is listed as *accepted* in
+`mutants/accepted.toml`, with the reason. The score is the share of killed mutations among those that are not accepted.
 """
 
 
@@ -45,12 +47,15 @@ def page(results: dict[str, Any]) -> str:
     """The page, for these results."""
     modules = results["modules"]
     lines = [_HEAD, "## Score", "", f"With {results['tool']}:", ""]
-    lines += ["| module | planted | killed | of them timeouts | survived | accepted | score |", "|---|" + "---:|" * 6]
+    lines += [
+        "| module | mutations | killed | of these, timeouts | survived | accepted | score |",
+        "|---|" + "---:|" * 6,
+    ]
     lines += [_row(f"`{path}`", [figures]) for path, figures in modules.items()]
     lines += [_row("**all**", list(modules.values())), ""]
     if missing := {path: figures["missing"] for path, figures in modules.items() if figures["missing"]}:
         listed = ", ".join(f"`{path}` {count}" for path, count in missing.items())
-        lines += [f"Not yet planted: {listed}.", ""]
+        lines += [f"Mutations that have not been tested yet: {listed}.", ""]
     lines += ["## Survivors", "", *_survivors(modules)]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -69,7 +74,7 @@ def _survivors(modules: dict[str, Any]) -> list[str]:
         alive = [survivor for survivor in figures["survivors"] if "accepted" not in survivor]
         if alive:
             lines += [f"`{path}`", "", *map(_survivor, alive), ""]
-    return lines or ["None but those that are accepted."]
+    return lines or ["None except the accepted ones."]
 
 
 def _survivor(survivor: dict[str, Any]) -> str:

@@ -516,8 +516,8 @@ def test_unknown_activations_are_refused(tmp_path: Path) -> None:
 REASONS = {
     **dict.fromkeys(("beit", "data2vec-vision"), "could be exact with the rows and columns"),
     "timesformer": "with joint attention it could be exact",
-    **dict.fromkeys(("xclip", "videoprism"), "one spatial order for all frames times one temporal order"),
-    **dict.fromkeys(("swin", "swinv2"), "would show the cube order"),
+    **dict.fromkeys(("xclip", "videoprism"), "one spatial order for all frames combined with one temporal"),
+    **dict.fromkeys(("swin", "swinv2"), "would reveal the cube order"),
     **dict.fromkeys(("hiera", "sam2", "mvit", "uniformer", "convnext", "resnet"), "overlapping convolution"),
     **dict.fromkeys(("vit", "deit", "ijepa", "dinov2_with_registers", "clip", "siglip2"), "image model"),
     "dinov3_vit": "image model.*rotary",

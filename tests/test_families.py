@@ -121,12 +121,12 @@ def test_a_file_without_arguments_is_an_assumption_that_can_be_told(tmp_path: Pa
 def test_a_family_that_the_arguments_contradict_is_told(tmp_path: Path) -> None:
     path = with_arguments(tmp_path, use_cls_token=False, remove_pos_emb=False)
     options = CheckpointOptions(heads=3, frames=8, size=32, family=Family.VIDEOMAE)
-    assert facts(path, options)[Fact.FAMILY] == "VideoMAE, though the training arguments are those of MVD"
+    assert facts(path, options)[Fact.FAMILY] == "VideoMAE, although the training arguments are those of MVD"
 
 
 def test_arguments_of_two_families_are_those_of_none(tmp_path: Path) -> None:
     path = with_arguments(tmp_path, use_cls_token=False, delete_head=False)
-    assert facts(path)[Fact.FAMILY] == "VideoMAE, as the training arguments are those of MVD and of UMT"
+    assert facts(path)[Fact.FAMILY] == "VideoMAE, by its weights, because the training arguments fit MVD and UMT"
 
 
 def test_the_arguments_of_videomae_are_those_of_many(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_placeholders_of_transformers_are_no_class_names(key: SecurityKey, tmp_p
         settings["id2label"] = {"0": first, **{str(i): f"LABEL_{i}" for i in range(1, 5)}}
         (folder / "config.json").write_text(json.dumps(settings))
         names = [a.value for a in export(folder, tmp_path / first, key=key).assumptions if a.fact is Fact.CLASS_NAMES]
-        assert names == ([] if named else ["numbers, LABEL_0 to LABEL_4"])
+        assert names == ([] if named else ["LABEL_0 to LABEL_4"])
 
 
 def test_family_readout_and_weights_are_options(key_file: Path, tmp_path: Path) -> None:

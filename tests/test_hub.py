@@ -93,7 +93,7 @@ def test_a_model_in_the_cache_is_not_fetched_again(hub: FakeHub, monkeypatch: py
     ("name", "message"),
     [
         ("org/nothing", "no file or folder org/nothing.*id of a model"),
-        ("org/whole@v9", "cannot be fetched"),
+        ("org/whole@v9", "cannot be downloaded"),
         ("org/pickled", "no safetensors weights"),
         ("org/empty", r"no config\.json"),
         ("org/greedy", "not a safetensors file"),

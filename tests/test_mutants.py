@@ -55,7 +55,7 @@ def test_scores_leave_out_what_is_accepted() -> None:
     survivors = [survivor, survivor | {"accepted": "as good"}, survivor | {"planted": ""}]
     made = page({"tool": "a tool", "modules": {"x.py": figures | {"survivors": survivors}}})
     assert "| `x.py` | 11 | 8 | 1 | 3 | 1 | 80.0 % |" in made
-    assert "Not yet planted: `x.py` 2." in made
+    assert "Mutations that have not been tested yet: `x.py` 2." in made
     assert "- line 3, NumberReplacer: `a = 1` → `a = 2`" in made
     assert made.count("`a = 2`") == 1
     assert "`a = 1` → `(removed)`" in made

@@ -162,7 +162,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no crop": ({"size": 40, "do_center_crop": False}, "do_center_crop is off"),
     "no crop, another size": ({"size": {"height": 40, "width": 32}, "do_center_crop": False}, "do_center_crop is off"),
     "nothing at all": ({"do_resize": False, "do_center_crop": False}, "do_center_crop is off"),
-    "another crop": ({"size": 40, "crop_size": 24}, "24 x 24 and the model takes 32 x 32"),
+    "another crop": ({"size": 40, "crop_size": 24}, "24 x 24, but the model takes 32 x 32"),
     "crop by its short side": ({"size": 40, "crop_size": {"shortest_edge": 32}}, "crop_size"),
     "padding": ({"size": 24, "crop_size": 32}, "padded with black"),
     "padding of one side": ({"size": {"height": 40, "width": 24}, "crop_size": 32}, "padded with black"),

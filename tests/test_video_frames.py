@@ -120,7 +120,7 @@ def test_damage_is_noted_and_the_frames_after_it_keep_their_place(tmp_path: Path
     assert numbers(video.clip.values[0]) == list(range(8))
     assert numbers(video.clip.values[1]) == list(range(10, 18))
     assert numbers(video.clip.values[2]) == list(range(20, 28))
-    assert video.notes == ("2 damaged frames were passed over; the next good frame stands in",)
+    assert video.notes == ("2 damaged frames were replaced by the next good frame",)
     with pytest.warns(VideoWarning, match=r"a\.mp4: 2 damaged frames"):
         read(path, views="3x1")
 
@@ -401,7 +401,7 @@ def test_stored_pixels_are_taken_where_they_are_not_square(tmp_path: Path) -> No
                 new.mux(packet)
     video = read(wide)
     np.testing.assert_array_equal(video.clip.values, read(plain).clip.values)
-    assert video.notes == ("pixels are not square (16:11); stored pixels are taken, as in training",)
+    assert video.notes == ("pixels are not square (16:11); stored pixels are used, as in training",)
 
 
 def triangle(size: int, target: int) -> np.ndarray:

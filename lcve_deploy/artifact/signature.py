@@ -28,7 +28,7 @@ SIGNATURE_BYTES: Final = 64
 _PUBLIC_BYTES: Final = 32
 _LARGEST_PEM: Final = 2**16
 _EXPECTED: Final = "expected an Ed25519 public key in PEM"
-_AGAIN: Final = "ask the owner for the artifact as he signed it, and for his public key"
+_AGAIN: Final = "ask the owner for the signed artifact, and for the public key"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -24,12 +24,18 @@ __all__ = ["command"]
 @click.option(
     "--reference", type=AnyPath, help="Checkpoint that the attacker has: public, pre-trained, or the plain one."
 )
-@click.option("--ciphertexts", type=AnyPath, multiple=True, help="Encrypted clip that he has; may be repeated.")
 @click.option(
-    "--known-clip", "known_clips", type=AnyPath, multiple=True, help="Plain clip that he knows; may be repeated."
+    "--ciphertexts", type=AnyPath, multiple=True, help="Encrypted clip that the attacker has; may be repeated."
+)
+@click.option(
+    "--known-clip",
+    "known_clips",
+    type=AnyPath,
+    multiple=True,
+    help="Plain clip that the attacker knows; may be repeated.",
 )
 @click.option("--other", type=AnyPath, help="server/ of another artifact of the model.  [with --key: this one rotated]")
-@click.option("--key", "key_file", type=AnyPath, help="Key file: to score, and to encrypt what he is said to know.")
+@click.option("--key", "key_file", type=AnyPath, help="Key file: to score, and to encrypt the known clips.")
 @click.option("--other-key", "other_key_file", type=AnyPath, help="Key file of --other.  [default: the same key]")
 @click.option("-o", "--output", type=AnyPath, help="Page to write, HTML.  [default: SERVER-audit.html]")
 @signed_by_option

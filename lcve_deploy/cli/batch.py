@@ -43,7 +43,7 @@ _MOST_NAMED: Final = 100
 @click.argument("videos", nargs=-1, required=True)
 @click.option("--artifact", type=AnyPath, help="Folder with server/ and client/.")
 @click.option("--client", "client_folder", type=AnyPath, help="client/ alone, for --server and --encrypt-only.")
-@click.option("--server", help="Address of a model at a server, such as grpc://host:8001/model: it runs the clips.")
+@click.option("--server", help="Address of a model on a server, such as grpc://host:8001/model, which runs the clips.")
 @key_option
 @click.option(
     "-o", "--output", type=AnyPath, required=True, help="Table to write, .parquet; with --encrypt-only, a folder."
@@ -58,7 +58,7 @@ _MOST_NAMED: Final = 100
 @click.option("--workers", type=click.IntRange(min=1), help="Videos at a time.  [default: half of the CPUs]")
 @click.option("--gpus", type=click.FloatRange(min=0), default=0, help="GPUs of each worker, or a part of one.")
 @click.option("--ray-address", help="Ray cluster to work on.  [default: one on this machine, for this command]")
-@click.option("--strict", is_flag=True, help="Exit with 1 where any row has an error.")
+@click.option("--strict", is_flag=True, help="Exit with 1 if any row has an error.")
 @signed_by_option
 @as_json
 def command(videos: tuple[str, ...], output: Path, strict: bool, as_json: bool, **given: Any) -> None:

@@ -48,7 +48,7 @@ _CHECKPOINT: Final = "Official .pth file, Hugging Face folder, or org/name[@revi
 @click.option(
     "--labels",
     type=AnyPath,
-    help=f"Class names: a file with one a line or a JSON list, or the name {' or '.join(NAMED_LABELS)}.",
+    help=f"Class names: a file with one name on each line, a JSON list, or {' or '.join(NAMED_LABELS)}.",
 )
 @click.option("--problem-type", type=click.Choice([x.value for x in ProblemType]), help="What the logits are.")
 @click.option("--show-labels", is_flag=True, help="Let the operator see which logit is which class.")
@@ -142,7 +142,7 @@ def _stem(checkpoint: Path) -> str:
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:
-    """The names in a file, or those of a data set that is named where there is no such file."""
+    """The names in a file, or those of a data set if there is no such file."""
     if str(path) in NAMED_LABELS and not path.exists():
         return class_names(str(path))
     try:

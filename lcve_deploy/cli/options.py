@@ -141,7 +141,7 @@ class _PublicKeyFile(click.ParamType):  # type: ignore[type-arg]
 
 
 class _Pin(click.Option):
-    """An option whose variable counts where it is set and empty: a pin must not be lost without a word."""
+    """An option whose variable counts where it is set and empty: a pin must not be lost silently."""
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         """What the variable says; None only where there is no such variable."""
@@ -351,10 +351,10 @@ def to_preprocess(preprocess: Preprocess, sampling: str | None, stride: int | No
 def checkpoint_options(command: _Command) -> _Command:
     """What a checkpoint may not say itself."""
     options = (
-        click.option("--num-heads", type=click.IntRange(min=1), help="Attention heads, where nothing says them."),
-        click.option("--family", type=click.Choice(_FAMILIES), help="Codebase of an official file."),
+        click.option("--num-heads", type=click.IntRange(min=1), help="Number of attention heads, if it is not known."),
+        click.option("--family", type=click.Choice(_FAMILIES), help="Codebase that an official file is from."),
         click.option("--readout", type=click.Choice(_READOUTS), help="What the classifier of an official file reads."),
-        click.option("--weights", help="Of an official file with several sets, such as model_ema."),
+        click.option("--weights", help="Set of weights, if an official file has several, such as model_ema."),
         click.option("--frames", type=click.IntRange(min=1), help="Frames of a clip.  [official files: 16]"),
         click.option("--size", type=click.IntRange(min=1), help="Height and width, pixels.  [official files: 224]"),
         click.option("--short-side", type=click.IntRange(min=1), help="Shorter side of a resized frame, pixels."),

@@ -43,7 +43,7 @@ __all__ = ["command", "print_predictions", "write_logits"]
 @click.command()
 @click.argument("artifact", type=PathOrAddress())
 @click.argument("clip", type=AnyPath)
-@click.option("--key", "key_file", type=AnyPath, help="Key file; without it, the operator's side.")
+@click.option("--key", "key_file", type=AnyPath, help="Key file; without it, CLIP must be encrypted (operator's side).")
 @click.option("--client", "client_folder", type=AnyPath, help="Server: the client/ folder, with --key.")
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes to show.")
 @views_option

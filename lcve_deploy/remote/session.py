@@ -191,7 +191,7 @@ def _check_options(address: Address, options: RemoteOptions) -> None:
 def _warn_of_plain(address: Address, token: Token) -> None:
     if token and not address.scheme.encrypted and not all(map(is_local, address.endpoints)):
         warnings.warn(
-            f"the token goes to {address} without TLS, and whoever listens can use it; write grpcs:// or https://",
+            f"the token goes to {address} without TLS, and anyone who listens can use it; write grpcs:// or https://",
             PlainTokenWarning,
             stacklevel=3,
         )

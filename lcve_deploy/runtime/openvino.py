@@ -118,7 +118,7 @@ def _shape(port: Any) -> tuple[int | None, ...]:
 
 
 def _require_executed(model: Any, precision: Precision) -> None:
-    """OpenVINO takes another type, without a word, where the CPU does not have the one that it was told."""
+    """OpenVINO silently uses another type if the CPU does not have the one that was asked for."""
     used = _product_types(model)
     if used != _EXECUTED[precision]:
         raise SessionError(
@@ -129,7 +129,7 @@ def _require_executed(model: Any, precision: Precision) -> None:
 
 
 def _require_capability(capabilities: list[str], precision: Precision) -> None:
-    """OpenVINO emulates bf16, without a word, on CPUs that have AVX-512 without it."""
+    """OpenVINO silently emulates bf16 on CPUs that have AVX-512 without bf16."""
     if precision.upper() not in capabilities:
         raise SessionError(
             f"expected OpenVINO to compute with {precision}, but this CPU, {cpu_name()}, does not have it, and "

@@ -131,7 +131,7 @@ async def _unload(service: Service, request: Any) -> Fields:
     service.registry.versions(request.model_name)
     raise RequestError(
         f"{request.model_name} is not unloaded by request",
-        hint="which models are served is for the operator to say, by the folders that he gives",
+        hint="the operator chooses which models are served, by the folders passed to lcve serve",
     )
 
 

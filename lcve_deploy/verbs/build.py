@@ -144,7 +144,7 @@ def build(
 
 
 def _refuse_emulation(options: BuildOptions) -> None:
-    """ONNX Runtime computes such graphs in float32 on x86 CPUs, without a word, or not at all."""
+    """ONNX Runtime computes such graphs in float32 on x86 CPUs, silently, or not at all."""
     low = options.precision in (Precision.FP16, Precision.BF16)
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     if options.kind is EngineKind.ONNXRUNTIME and options.provider is Provider.CPU and low and x86:

@@ -66,8 +66,8 @@ class ExportOptions:
     Args:
         checkpoint: facts that the checkpoint does not say.
         class_names: in the order of the logits; by default the checkpoint's, else numbers.
-        problem_type: what the logits are; by default what the checkpoint says, else a value for one output, and
-            one class a clip for more.
+        problem_type: what the logits are. The default is that of the checkpoint, else a value for one output, and
+            one class for each clip for more.
         show_labels: leave the classifier's rows in order, for the operator to read.
         layout: how encrypted clips travel.
         opset: of the ONNX graph.
@@ -102,7 +102,7 @@ class ExportResult:
     Args:
         folder: the artifact.
         manifest: of its server side.
-        assumptions: what was taken for granted; the owner should see them.
+        assumptions: facts that the export assumed; the owner should check them.
         selection: engines that were tried; None where none was asked for.
         engine_parity: of the engine that is kept; None where there is none, or it cannot run here.
     """
@@ -249,7 +249,7 @@ def _class_names(loaded: Checkpoint, options: ExportOptions) -> tuple[str, ...]:
 
 
 def _problem_type(loaded: Checkpoint, options: ExportOptions) -> ProblemType:
-    """What the logits are; never such that the softmax of one number is shown."""
+    """What the logits are; never a softmax for a single output."""
     outputs = loaded.model.config.classes
     if options.problem_type is None:
         said = loaded.problem_type
@@ -258,7 +258,7 @@ def _problem_type(loaded: Checkpoint, options: ExportOptions) -> ProblemType:
     try:
         options.problem_type.require_sense(outputs)
     except ValueError as error:
-        raise CheckpointError(str(error), hint="leave --problem-type out, or give another") from None
+        raise CheckpointError(str(error), hint="leave --problem-type out, or pass another one") from None
     return options.problem_type
 
 
@@ -278,7 +278,7 @@ def _preprocess(loaded: Checkpoint, options: ExportOptions) -> Preprocess:
 
 
 def _framing(loaded: Checkpoint, options: ExportOptions) -> Framing:
-    """How frames are resized: as the owner says, or the checkpoint, or to the smallest short side that will do."""
+    """How frames are resized: by the options, else the checkpoint, else to the smallest short side that fits."""
     geometry, said, asked = loaded.model.config.geometry, loaded.preprocessing, options.checkpoint.short_side
     smallest = max(geometry.height, geometry.width)
     if asked is not None and asked < smallest:
@@ -292,7 +292,7 @@ def _framing(loaded: Checkpoint, options: ExportOptions) -> Framing:
 
 
 def _resizing_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
-    """How frames are resized, where nothing says it."""
+    """The assumed resizing, if neither options nor checkpoint give it."""
     said = loaded.preprocessing
     if options.checkpoint.short_side or said.framing or said.short_side:
         return ()
@@ -311,25 +311,25 @@ def _sampling_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assum
 
 
 def _names_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
-    """Names of the classes, where nothing says them."""
+    """The assumed class names, if neither options nor checkpoint give them."""
     last = loaded.model.config.classes - 1
     if options.class_names or (loaded.classes and not _are_placeholders(loaded.classes)):
         return ()
     named = _PLACEHOLDER if loaded.classes else "class "
-    return (Assumption(fact=Fact.CLASS_NAMES, value=f"numbers, {named}0 to {named}{last}", option="--labels"),)
+    return (Assumption(fact=Fact.CLASS_NAMES, value=f"{named}0 to {named}{last}", option="--labels"),)
 
 
 def _are_placeholders(names: tuple[str, ...]) -> bool:
-    """Whether these are the names that transformers writes where nobody gave any."""
+    """Whether these are the placeholders that transformers writes for classes without names."""
     return names == tuple(f"{_PLACEHOLDER}{i}" for i in range(len(names)))
 
 
 def _problem_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
-    """What the logits were taken for, where nothing says it."""
+    """The assumed problem type, if neither options nor checkpoint give it."""
     taken = _problem_type(loaded, options)
     if taken in (options.problem_type, loaded.problem_type):
         return ()
-    why = "one output is a value" if taken is ProblemType.REGRESSION else "one class a clip, softmax"
+    why = "one output, a value" if taken is ProblemType.REGRESSION else "one class for each clip, softmax"
     return (Assumption(fact=Fact.PROBLEM_TYPE, value=f"{taken}: {why}", option="--problem-type"),)
 
 

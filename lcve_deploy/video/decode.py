@@ -170,7 +170,7 @@ class Opened:
             raise VideoError(f"{self._source.name} has no video stream, only: {kinds}")
         if stream.disposition & av.stream.Disposition.dependent:
             raise VideoError(
-                f"{self._source.name} is a picture that is stored in tiles, which cannot be read",
+                f"{self._source.name} is a picture that is stored in tiles, which this version cannot read",
                 hint="convert it to JPEG or PNG",
             )
         if stream.codec_context is None:
@@ -236,14 +236,14 @@ def require_one_size(first: tuple[Path | str, tuple[int, int]], other: tuple[Pat
 
 
 def pixel_note(ratio: Any) -> list[str]:
-    """What must be said where pixels are not square.
+    """The note if pixels are not square.
 
     Args:
         ratio: width to height of a pixel; None or 0 where it is not known.
     """
     if not ratio or ratio == 1:
         return []
-    return [f"pixels are not square ({ratio.numerator}:{ratio.denominator}); stored pixels are taken, as in training"]
+    return [f"pixels are not square ({ratio.numerator}:{ratio.denominator}); stored pixels are used, as in training"]
 
 
 def _moving(streams: Any, av: Any) -> Any:

@@ -187,7 +187,7 @@ def _until_broken(packets: Iterator[Any]) -> Iterator[Any]:
 
 
 def _length_note(container: Any, stream: Any, count: int, last: Fraction) -> list[str]:
-    """What must be said of a file that seems to be cut off.
+    """The note on a file that seems to be cut off.
 
     Args:
         container: of the file.
@@ -201,4 +201,4 @@ def _length_note(container: Any, stream: Any, count: int, last: Fraction) -> lis
     promised, end = container.duration / 1e6, float(last) - min(container.start_time or 0, 0) / 1e6
     if end >= promised - _SLACK_SECONDS:
         return []
-    return [f"the file says that it lasts {promised:.1f} s, and has frames up to {end:.1f} s: it may be cut off"]
+    return [f"the file says that it lasts {promised:.1f} s, but has frames only up to {end:.1f} s: it may be cut off"]

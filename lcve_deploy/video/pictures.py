@@ -150,7 +150,7 @@ def _decoded(path: Path, data: bytes) -> tuple[Any, Orientation, list[str]]:
         raise VideoError(f"{path} cannot be read as an image: damaged, or with more than {LARGEST_FRAME} pixels")
     notes = [*pixel_note(codec.sample_aspect_ratio)]
     if has_more_pages(data):
-        notes.append("a picture has several pages, and the first one was taken")
+        notes.append("a picture has several pages; the first one was used")
     return frame, from_exif(exif_orientation(data)), notes
 
 

@@ -101,7 +101,7 @@ def _sample(
 
 
 def _repeats(total: int, plan: list[list[int]], preprocess: Preprocess) -> list[str]:
-    """What must be said of a video that is too short for a clip."""
+    """The note on a video that is too short for a clip."""
     if all(len(set(view)) == len(view) for view in plan):
         return []
     stride = "" if preprocess.sampling is Sampling.UNIFORM else f" with stride {preprocess.stride}"
@@ -134,7 +134,7 @@ def stack_clips(
         rows, columns = frames[indices[0]].shape[:2]
         if rows < height or columns < width:
             raise VideoError(
-                f"the model takes clips of {height} x {width} (height x width) from frames that are not resized, and "
+                f"the model takes clips of {height} x {width} (height x width) from frames that are not resized, but "
                 f"these have {rows} x {columns}"
             )
         for top, left in crop_offsets(rows, columns, preprocess.crop, views.spatial, preprocess.crop_rounding):

@@ -53,7 +53,7 @@ class Survey:
             )
         if gaps := indices[-1] + 1 - len(indices):
             damaged = "1 damaged frame was" if gaps == 1 else f"{gaps} damaged frames were"
-            notes.append(f"{damaged} passed over; the next good frame stands in")
+            notes.append(f"{damaged} replaced by the next good frame")
         if self.failed and places[-1] + 1 < total:
             notes.append(f"the video ends after {places[-1] + 1} of {total} frames: the rest cannot be decoded")
         return notes

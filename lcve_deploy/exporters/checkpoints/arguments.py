@@ -1,4 +1,4 @@
-"""What the pickled arguments of a training script say. An argument that is not understood says nothing."""
+"""What the pickled arguments of a training script say. Arguments that are not known are ignored."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def training_arguments(content: Any) -> Arguments:
 
 
 def said_families(arguments: Arguments) -> list[Family]:
-    """Codebases whose training scripts have these arguments and the others' do not."""
+    """Codebases that these arguments can be from, by arguments that only one codebase has."""
     return [family for family, known in FAMILIES.items() if known.marks & set(arguments)]
 
 

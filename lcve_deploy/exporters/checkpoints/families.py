@@ -1,4 +1,4 @@
-"""Codebases whose ``.pth`` files have the same weight names, and what tells them apart: a table.
+"""Codebases whose ``.pth`` files have the same weight names, and how they differ: a table.
 
 Source: the training scripts and data sets of MCG-NJU/VideoMAE, OpenGVLab/VideoMAEv2,
 ruiwang2021/mvd, OpenGVLab/unmasked_teacher (``single_modality``) and OpenGVLab/InternVideo
@@ -36,7 +36,7 @@ class Family(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class OfficialFamily:
-    """What a codebase does that its weights do not say.
+    """Facts of a codebase that its weights do not show.
 
     Args:
         title: its name.
@@ -98,7 +98,7 @@ FAMILIES: Final = {
     Family.UMT: OfficialFamily(
         title="UMT",
         marks=frozenset({"checkpoint_num", "delete_head", "use_decord", "test_best"}),
-        positions="UMT's sinusoid, which is VideoMAE's for 8 frames of 14x14 cubes",
+        positions="UMT's sinusoid (VideoMAE's for 8 frames of 14x14 cubes)",
         table=umt_table,
         frames=8,
         sampling=_sampling("Kinetics UCF101 HMDB51", "Kinetics_sparse mitv1_sparse SSV2"),
@@ -106,7 +106,7 @@ FAMILIES: Final = {
     Family.INTERNVIDEO: OfficialFamily(
         title="InternVideo1",
         marks=frozenset({"num_segment", "extra_decay"}),
-        positions="InternVideo1's sinusoid, which is interpolated from 16 frames of 224 pixels",
+        positions="InternVideo1's sinusoid (interpolated from 16 frames of 224 pixels)",
         table=internvideo_table,
         sampling=_sampling(f"{_KINETICS} MixKinetics UCF101 HMDB51 Diving48", "SSV2"),
         sparse=frozenset({"Kinetics-400"}),

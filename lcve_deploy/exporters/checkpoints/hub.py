@@ -1,7 +1,7 @@
 """Checkpoints by their id on a model hub, ``org/name`` or ``org/name@revision``, and folders of the hub's cache.
 
-Only what can hold no code is fetched: configuration, processors and safetensors. ``huggingface_hub`` decides from
-where, to where and whether at all: ``HF_ENDPOINT``, ``HF_HOME``, ``HF_HUB_OFFLINE`` and tokens work as usual.
+Only what can hold no code is fetched: configuration, processors and safetensors. ``huggingface_hub`` does the
+download: ``HF_ENDPOINT``, ``HF_HOME``, ``HF_HUB_OFFLINE`` and tokens work as usual.
 
 Source: ``huggingface_hub``, "Understand caching": ``models--org--name/`` with ``blobs/``, ``refs/`` and ``snapshots/``.
 """
@@ -75,8 +75,8 @@ def fetch(hub_id: HubId) -> tuple[Path, str]:
     folder = _download(hub_id, commit, _weight_files(folder))
     if not any((folder / name).is_file() for name in _weight_files(folder)):
         raise CheckpointError(
-            f"the model {hub_id} on the hub has no safetensors weights, and pickles are not fetched",
-            hint="fetch the model yourself where you trust it, and pass its folder",
+            f"the model {hub_id} on the hub has no safetensors weights, and pickles are not downloaded",
+            hint="if you trust the model, download it yourself and pass its folder",
         )
     return folder, f"{hub_id.name}@{commit}"
 
@@ -101,8 +101,8 @@ def _download(hub_id: HubId, revision: str | None, names: tuple[str, ...]) -> Pa
         from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
     except ImportError:
         raise MissingDependencyError(
-            f"there is no file or folder {hub_id}; it looks like the id of a model on the hub, and fetching it needs "
-            "huggingface_hub",
+            f"there is no file or folder {hub_id}; it looks like the id of a model on the hub, and downloading it "
+            "needs huggingface_hub",
             hint="pip install 'lcve-deploy[hub]', or pass the path of a checkpoint",
         ) from None
     try:
@@ -110,8 +110,8 @@ def _download(hub_id: HubId, revision: str | None, names: tuple[str, ...]) -> Pa
     except (HTTPError, OSError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise CheckpointError(
-            f"there is no file or folder {hub_id}; it looks like the id of a model on the hub, and cannot be fetched: "
-            f"{type(error).__name__}: {reason}",
+            f"there is no file or folder {hub_id}; it looks like the id of a model on the hub, but it cannot be "
+            f"downloaded: {type(error).__name__}: {reason}",
             hint="check the path, or the id, the revision and your access to the hub",
         ) from None
 
@@ -159,7 +159,9 @@ def require_own_files(folder: Path) -> None:
         if not any(target.is_relative_to(place) for place in places):
             raise CheckpointError(
                 f"{path} is a link that leaves the folder",
-                hint="pass the folder with the files themselves; links are followed within the hub's cache alone",
+                hint="pass the folder with the files themselves; only links in the hub's cache are followed",
             )
         if not target.exists():
-            raise CheckpointError(f"{path} is a link to nothing: the cache is not complete", hint="fetch it again")
+            raise CheckpointError(
+                f"{path} is a link to nothing: the cache is incomplete", hint="download the model again"
+            )

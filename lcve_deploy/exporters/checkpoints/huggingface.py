@@ -160,14 +160,14 @@ def load_folder(
 
 
 def _processors(folder: Path, family: Family, options: CheckpointOptions) -> tuple[Processor, ...]:
-    """The folder's processors, unless the owner has said all that they could say."""
+    """The folder's processors; not read if options give everything that they could say."""
     if options.normalisation and options.short_side:
         return ()
     return read_processors(folder, family.processor)
 
 
 def _agreed(what: str, processors: Sequence[Processor], read: Callable[[Processor], _Said]) -> _Said | None:
-    """What all processor files of a folder say; None where there is none.
+    """What all processor files of a folder say; None if there is none.
 
     Raises:
         CheckpointError: two files say different things.
@@ -176,8 +176,8 @@ def _agreed(what: str, processors: Sequence[Processor], read: Callable[[Processo
     for name, value in said[1:]:
         if value != said[0][1]:
             raise CheckpointError(
-                f"{said[0][0]} and {name} say different things about how to {what}: {said[0][1]} and {value}",
-                hint="remove the one that the model was not trained with",
+                f"{said[0][0]} and {name} disagree about how to {what}: {said[0][1]} and {value}",
+                hint="remove the file that the model was not trained with",
             )
     return said[0][1] if said else None
 
@@ -187,7 +187,7 @@ def _normalisation(folder: Path, processors: Sequence[Processor], family: Family
     if normalisation is None:
         raise CheckpointError(
             f"{folder} has no preprocessor_config.json, so the input normalisation of the model is not known",
-            hint="pass it: --mean a,b,c --std a,b,c for values 0..1",
+            hint="pass --mean a,b,c --std a,b,c, for values 0..1",
         )
     return normalisation
 
@@ -220,7 +220,7 @@ def class_names(folder: Path, classes: int) -> tuple[str, ...] | None:
 
 
 def problem_type(folder: Path) -> ProblemType | None:
-    """What a folder says that the logits are; None where it does not.
+    """The problem type of a folder; None if it has none.
 
     Raises:
         CheckpointError: a problem type that transformers does not have.

@@ -99,11 +99,11 @@ def _load(path: Path, options: CheckpointOptions) -> Checkpoint:
 
 
 def _require_no_official_options(path: Path, options: CheckpointOptions) -> None:
-    """A folder says its family, readout and weights itself."""
+    """Refuse options for official files: the config.json of a folder says family and readout."""
     given = {"--family": options.family, "--readout": options.readout, "--weights": options.weights}
     names = [name for name, value in given.items() if value is not None]
     if names:
         raise CheckpointError(
-            f"{', '.join(names)}: for official files, and {path} is a folder, which says it itself",
+            f"{', '.join(names)}: only for official files, but {path} is a folder, whose config.json says it itself",
             hint="leave these options out for a Hugging Face folder",
         )

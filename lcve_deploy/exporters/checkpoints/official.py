@@ -118,7 +118,7 @@ def load_official(
 
 
 def family_of(arguments: Arguments, source: Arrays, options: CheckpointOptions) -> tuple[Family, Assumption | None]:
-    """The codebase that a file is from; with the assumption where it is one."""
+    """The codebase that a file is from, and the assumption if it is one."""
     said = said_families(arguments)
     if options.family is not None:
         return options.family, _overruled(options.family, said)
@@ -126,28 +126,28 @@ def family_of(arguments: Arguments, source: Arrays, options: CheckpointOptions) 
         return said[0], None
     likely, why = _likely(source)
     if said:
-        why = f"as the training arguments are those of {' and of '.join(FAMILIES[f].title for f in said)}"
+        why = f"by its weights, because the training arguments fit {' and '.join(FAMILIES[f].title for f in said)}"
     return likely, Assumption(fact=Fact.FAMILY, value=f"{FAMILIES[likely].title}, {why}", option="--family")
 
 
 def _overruled(family: Family, said: list[Family]) -> Assumption | None:
     if not said or family in said:
         return None
-    titles = " and of ".join(FAMILIES[other].title for other in said)
-    value = f"{FAMILIES[family].title}, though the training arguments are those of {titles}"
+    titles = " and ".join(FAMILIES[other].title for other in said)
+    value = f"{FAMILIES[family].title}, although the training arguments are those of {titles}"
     return Assumption(fact=Fact.FAMILY, value=value, option="--family")
 
 
 def _likely(source: Arrays) -> tuple[Family, str]:
-    """A guess by the weights; their names are those of every family."""
+    """The family to assume from the weights; all families use the same names."""
     if _CLASS_TOKEN in source and _POSITIONS not in source:
-        return Family.MVD, "which has a class token without a position"
+        return Family.MVD, "because of its class token without a position"
     if any(name.endswith(".attn.scale") for name in source):
-        return Family.VIDEOMAE_V2, "which has cosine attention"
+        return Family.VIDEOMAE_V2, "because of its cosine attention"
     kernel = source.get("patch_embed.proj.weight")
     if kernel is not None and kernel.ndim == 5 and kernel.shape[2] == 1:
-        return Family.UMT, "as its cubes are one frame long"
-    return Family.VIDEOMAE, "as others have the same weight names"
+        return Family.UMT, "because its cubes are one frame long"
+    return Family.VIDEOMAE, "but other codebases use the same weight names"
 
 
 def _require_agreement(file: _File) -> None:
@@ -214,7 +214,7 @@ def _config(file: _File) -> tuple[TransformerConfig, tuple[Assumption, ...]]:
 def _positions_assumed(file: _File) -> tuple[Assumption, ...]:
     if _POSITIONS in file.source:
         return ()
-    value = f"{file.known.positions}, as the file has none"
+    value = f"{file.known.positions}, because the file has none"
     return (Assumption(fact=Fact.POSITIONS, value=value, option="--family"),)
 
 
@@ -222,19 +222,19 @@ def _readout(file: _File) -> tuple[Readout, *tuple[Assumption, ...]]:
     """What the classifier reads, and where that is assumed, the assumption."""
     told, pooled = file.options.readout, "fc_norm.weight" in file.source
     if not pooled and is_detector(file.arguments):
-        raise refuse_detector("its training arguments are those of one")
+        raise refuse_detector("its training arguments are those of a detector")
     if told is not None and (told is ReadoutChoice.MEAN) != pooled:
-        there = "fc_norm, a norm of the mean" if pooled else "no fc_norm, the norm of the mean"
+        there = "fc_norm, so it reads the mean" if pooled else "no fc_norm, so it does not read the mean"
         raise CheckpointError(f"--readout {told}: the checkpoint has {there}", hint="leave --readout out")
     if not pooled and told is None and file.arguments.get("use_mean_pooling") is not False:
         raise CheckpointError(
-            "the checkpoint has norm and no fc_norm, so what its classifier reads is not known: token 0 in models "
-            "trained with --use_cls, regions in detectors for AVA, which cannot be exported",
-            hint="if it was trained with --use_cls: --readout first-token",
+            "the checkpoint has norm and no fc_norm, so it is not known what its classifier reads. It can be token 0 "
+            "(a model trained with --use_cls), or regions (a detector for AVA, which cannot be exported)",
+            hint="if it was trained with --use_cls, pass --readout first-token",
         )
     token = _CLASS_TOKEN in file.source
     if pooled:
-        readout, text = (Readout.CUBES_MEAN if token else Readout.MEAN), "the mean of the cubes, as there is fc_norm"
+        readout, text = (Readout.CUBES_MEAN if token else Readout.MEAN), "the mean of the cubes, by fc_norm"
     else:
         readout, text = (Readout.CLASS_TOKEN if token else Readout.FIRST_CUBE), "token 0, as the arguments say"
     if told is not None or file.family_assumed is None:

@@ -25,7 +25,7 @@ class ReadoutChoice(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointOptions:
-    """Facts that may be missing in a checkpoint; None where nothing was said.
+    """Facts that may be missing in a checkpoint; None if they are not given.
 
     Args:
         heads: attention heads.
@@ -50,7 +50,7 @@ class CheckpointOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Framing:
-    """How frames are resized; not at all where both sizes are None.
+    """How frames are resized; not at all if both sizes are None.
 
     Args:
         short_side: of a frame after resizing, pixels.
@@ -65,14 +65,14 @@ class Framing:
 
 @dataclass(frozen=True, kw_only=True)
 class SaidPreprocessing:
-    """What a checkpoint says about making clips; None where it says nothing.
+    """What a checkpoint says about making clips; None if it says nothing.
 
     Args:
         sampling: how frames are chosen.
         stride: between frames, for Kinetics sampling.
         short_side: of a frame before the crop, pixels.
-        doubt: why what it has about sampling does not say it.
-        framing: how frames are resized, in place of a short side.
+        doubt: why the sampling is not known, although there are arguments about it.
+        framing: how frames are resized, instead of a short side.
         crop_rounding: which pixel a crop starts at.
     """
 

@@ -51,7 +51,7 @@ def mvd_table(geometry: ClipGeometry, width: int) -> Table:
     if width % _MVD_MULTIPLE:
         raise CheckpointError(
             f"MVD's positions need a width that is a multiple of {_MVD_MULTIPLE}, received {width}",
-            hint="if the checkpoint is of another codebase, say which: --family NAME",
+            hint="if the checkpoint is from another codebase, pass --family NAME",
         )
     times, rows, columns = np.indices(geometry.grid).reshape(3, -1)
     time, space = width // 4, width // 4 * 3 // 2
@@ -73,7 +73,7 @@ def umt_table(geometry: ClipGeometry, width: int) -> Table:
     if geometry.cubes != np.prod(base):
         raise UnsupportedModelError(
             f"UMT saves its positions for a clip of {geometry.cubes} cubes, and the checkpoint has no pos_embed",
-            hint="pass the clip that the model was trained on: --frames, --size; or say the codebase: --family NAME",
+            hint="pass the clip that the model was trained on (--frames, --size), or its codebase (--family NAME)",
         )
     return _interpolated(base, geometry.grid, width)
 
@@ -86,7 +86,7 @@ def internvideo_table(geometry: ClipGeometry, width: int) -> Table:
     t, h, w = geometry.cube
     base = (_INTERNVIDEO_FRAMES // t, _INTERNVIDEO_SIZE // h, _INTERNVIDEO_SIZE // w)
     if 0 in base:
-        raise UnsupportedModelError(f"InternVideo1's table has no place for cubes of {t}x{h}x{w}")
+        raise UnsupportedModelError(f"InternVideo1's position table does not support cubes of {t}x{h}x{w}")
     return _interpolated(base, geometry.grid, width)
 
 

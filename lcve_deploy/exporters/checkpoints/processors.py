@@ -37,7 +37,7 @@ _RESAMPLES: Final = {
 _NO_SUCH_FILTER: Final = {4: "box", 5: "Hamming"}
 
 _DEFAULT_CROP: Final = (224, 224)
-_INSTEAD: Final = "remove the file and say what it says: --mean, --std and --short-side"
+_INSTEAD: Final = "to do without the processor, pass --mean, --std and --short-side"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,16 +95,16 @@ class Processor:
         self._kind = kind
         for name in settings:
             if name.startswith("do_") and name not in _UNDERSTOOD and self._switch(name, default=False):
-                raise self._wrong(f"{name} is on, and this version does not do what it asks for")
+                raise self._wrong(f"{name} is on, which this version does not support")
 
     def normalisation(self) -> Normalisation:
-        """Whatever it does to a value x, written as (x/255 - m)/s.
+        """What it does to a value x, written as (x/255 - m)/s.
 
         It computes ((x·r - o) - mean)/std, with rescale factor r, and o = 1 where it has an offset (ViViT); so
         m = (o + mean)/(255 r) and s = std/(255 r).
 
         Raises:
-            CheckpointError: it does not say what it does, or says what it cannot do.
+            CheckpointError: a setting is missing, invalid or not supported.
         """
         rescales = self._switch("do_rescale", default=True)
         offset = self._offset(rescales)
@@ -121,7 +121,7 @@ class Processor:
             crop: (height, width) that the model takes.
 
         Raises:
-            CheckpointError: what it makes is not what the model takes, or cannot be made here.
+            CheckpointError: its clips do not fit the model, or cannot be made by this version.
         """
         resizes, crops = self._switch("do_resize", default=True), self._switch("do_center_crop", default=True)
         unsaid = all(self._settings.get(name) is None for name in ("size", "crop_size"))
@@ -132,7 +132,7 @@ class Processor:
             self._check_crop(framing, crop)
         elif framing.size != crop:
             raise self._wrong(
-                "do_center_crop is off, so that clips keep the shape of the video, and the model takes "
+                "do_center_crop is off, so clips have the aspect ratio of the video, but the model takes "
                 f"{crop[0]} x {crop[1]} (height x width)",
                 'expected do_center_crop, or a size like {"height": H, "width": W} of the model',
             )
@@ -152,7 +152,7 @@ class Processor:
             if made != crop:
                 shown = f"{made[0]} x {made[1]}" if made else repr(said)
                 raise self._wrong(
-                    f"crop_size makes clips of {shown} and the model takes {crop[0]} x {crop[1]} (height x width)",
+                    f"crop_size makes clips of {shown}, but the model takes {crop[0]} x {crop[1]} (height x width)",
                     "expected the crop_size of the model",
                 )
         smallest = (framing.short_side,) * 2 if framing.short_side is not None else framing.size
@@ -176,7 +176,7 @@ class Processor:
             if set(said) == {"shortest_edge"} and name == "size":
                 return said["shortest_edge"], None
         raise self._wrong(
-            f"{name} {str(value)[:120]} is not understood",
+            f"{name} {str(value)[:120]} is invalid",
             'expected a number, {"height": H, "width": W}'
             + (' or {"shortest_edge": N} alone' if name == "size" else "")
             + f", each from 1 to {LONGEST_SHORT_SIDE}",
@@ -197,11 +197,9 @@ class Processor:
     def _offset(self, rescales: bool) -> float:
         offset = self._switch("offset", default=self._kind.offset)
         if offset is not self._kind.offset and not self._kind.has_offset:
-            raise self._wrong(
-                f"offset is {str(offset).lower()}, and the processor that the file names would pass that over"
-            )
+            raise self._wrong(f"offset is {str(offset).lower()}, and the processor that the file names would ignore it")
         if offset and not rescales and self._kind.has_offset:
-            raise self._wrong("offset is on and do_rescale is off, which the processor itself refuses")
+            raise self._wrong("offset is on and do_rescale is off, which is invalid in transformers too")
         return 1.0 if offset and rescales else 0.0
 
     def _factor(self) -> float:
@@ -212,7 +210,7 @@ class Processor:
         return float(factor)
 
     def _switch(self, name: str, *, default: bool) -> bool:
-        """A switch; null, like nothing, leaves it at its default."""
+        """A switch; if it is missing or null, it has its default."""
         value = self._settings.get(name)
         if value is not None and not isinstance(value, bool):
             raise self._wrong(f"expected true or false for {name}, received {str(value)[:80]!r}")
@@ -221,7 +219,7 @@ class Processor:
     def _channels(self, name: str) -> list[float]:
         value = self._settings.get(name)
         if value is None:
-            raise self._wrong(f"it normalises and has no {name}", "pass --mean a,b,c and --std a,b,c")
+            raise self._wrong(f"do_normalize is on, but there is no {name}", "pass --mean a,b,c and --std a,b,c")
         values = value if isinstance(value, list) else [value] * 3
         if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
             raise self._wrong(f"expected numbers for {name}, received {str(value)[:80]}")

@@ -1,9 +1,9 @@
-"""What is not exported, and why: two tables, which docs/checkpoints.md explains.
+"""Models that are not exported, and why: two tables, which docs/checkpoints.md explains.
 
-Some of it cannot be exact; most of it could be, and is not read by this version. A refusal says which.
+Some of them cannot be exact. Most could be, but are not supported by this version. The error says which.
 
-Source: the LCVE paper's section 3.3 needs cube-wise embedding, and attention that does not care about the order of
-tokens except by positions that can be put into another order.
+Source: the LCVE paper's section 3.3 needs cube-wise embedding, and attention that depends on the order of
+tokens only through positions that can be put into another order.
 """
 
 from __future__ import annotations
@@ -17,57 +17,57 @@ from lcve_deploy.errors import UnsupportedModelError
 __all__ = ["refuse_detector", "refuse_model_type", "refuse_weights"]
 
 _DIVIDED: Final = (
-    "divided attention mixes tokens of one frame and of one place apart, so shuffling all cubes of a clip changes its "
-    "logits; only one spatial order for all frames times one temporal order could be exact, which this version does "
-    "not do"
+    "divided attention mixes the tokens of each frame and of each place separately, so shuffling all cubes of a "
+    "clip changes its logits; only one spatial order for all frames combined with one temporal order could be exact, "
+    "which this version does not support"
 )
 _TIMESFORMER: Final = (
-    "TimeSformer's divided attention mixes tokens of one frame and of one place apart, so shuffling all cubes of a "
-    "clip changes its logits; with joint attention it could be exact, its tables of space and time summed into one, "
-    "and this version reads neither"
+    "TimeSformer's divided attention mixes the tokens of each frame and of each place separately, so shuffling all "
+    "cubes of a clip changes its logits; with joint attention it could be exact (the tables of space and time summed "
+    "into one); this version supports neither"
 )
 _ROTARY: Final = (
     "rotary positions are computed inside every attention layer from a token's place in the sequence; they could be "
-    "exact with the rows of their tables in cube order, which this version does not do"
+    "exact with the rows of their tables in cube order, which this version does not support"
 )
 _WINDOWS: Final = (
-    "attention in windows needs neighbouring cubes side by side; it could be exact only with a step that brings them "
-    "there, and that step would show the cube order"
+    "attention in windows needs neighbouring cubes side by side; it could be exact only with a step that puts "
+    "them there, and that step would reveal the cube order"
 )
 _CONVOLUTIONS: Final = (
     "overlapping convolution or pooling mixes values of neighbouring cubes, so neither cubes nor their values can "
     "be shuffled"
 )
 _RELATIVE: Final = (
-    "relative positions are a bias of every pair of tokens; they could be exact with the rows and columns of its index "
-    "in cube order, which this version does not do"
+    "relative positions are a bias for each pair of tokens; they could be exact with the rows and columns of its index "
+    "in cube order, which this version does not support"
 )
 _BLOCKS: Final = (
     "its tokens are merged in blocks of 2 x 2, so only an order that keeps these blocks could be exact, and its "
-    "language model needs the plain order back; this version does not do it"
+    "language model needs the plain order back; this version does not support it"
 )
 _IMAGE: Final = (
-    "it is an image model; it could be exact with the rows of its table in patch order, and this version exports video "
-    "classifiers only"
+    "it is an image model; it could be exact with the rows of its table in patch order, but this version only exports "
+    "video classifiers"
 )
-_IMAGE_ROTARY: Final = f"it is an image model, and this version exports video classifiers only; {_ROTARY}"
+_IMAGE_ROTARY: Final = f"it is an image model, and this version only exports video classifiers; {_ROTARY}"
 _OWN_TABLE: Final = (
-    "it is a video model that could be exact with positions of its own in cube order, and this version does not "
-    "read it from a folder"
+    "it is a video model that could be exact with its own positions in cube order, but this version does not read "
+    "it from a folder"
 )
-_NO_CLASSIFIER: Final = "it does not classify clips, and this package exports video classifiers"
+_NO_CLASSIFIER: Final = "it does not classify clips, and this package only exports video classifiers"
 _INTERNVIDEO2: Final = (
-    "InternVideo2 has RMSNorm and attentive pooling; it could be exact with the rows of its table in cube order, and "
+    "InternVideo2 has RMSNorm and attentive pooling; it could be exact with the rows of its table in cube order, but "
     "this version does not read it"
 )
-_LANGUAGE: Final = "it reads text, and this package exports video classifiers"
+_LANGUAGE: Final = "it reads text, and this package only exports video classifiers"
 _UNKNOWN: Final = (
-    "its layout is not known to this version, so it cannot be told which of its tensors carry positions; nothing is "
-    "guessed"
+    "its layout is not known to this version, so it is not known which of its tensors carry positions, and "
+    "guessing could give wrong results"
 )
 _REGIONS: Final = (
-    "it classifies regions of a frame, cut out of the tokens by boxes of a person detector, so tokens must stay where "
-    "they are, and there is no one answer for a clip"
+    "it classifies regions of a frame, which the boxes of a person detector select from the tokens, so tokens must "
+    "stay in place, and a clip has no single answer"
 )
 
 _TYPES: Final = {
@@ -108,7 +108,7 @@ _BY_WEIGHT: Final = (
 
 
 def refuse_detector(seen: str) -> UnsupportedModelError:
-    """The error for a detector, of which a part looks like a classifier."""
+    """The error for a detector, a part of which looks like a classifier."""
     return UnsupportedModelError(
         f"the checkpoint is a detector for AVA ({seen}): {_REGIONS}",
         hint="export a classifier; see docs/checkpoints.md",

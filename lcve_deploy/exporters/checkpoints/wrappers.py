@@ -82,7 +82,7 @@ def _joined(place: str, name: str) -> str:
 
 
 def _preferred(found: Mapping[str, Mapping[str, Any]], path: Path) -> str:
-    """The trained weights, and where there are none their average."""
+    """The trained weights, or their average if there are none."""
     trained = [name for name, weights in found.items() if not _is_average(name, weights)]
     for group, order in ((trained, _WRAPPERS), ([name for name in found if name not in trained], _AVERAGES)):
         if len(group) == 1:
@@ -91,11 +91,11 @@ def _preferred(found: Mapping[str, Mapping[str, Any]], path: Path) -> str:
             return known[0]
         if group:
             break
-    raise CheckpointError(f"{path} has several sets of weights: {_listed(found)}", hint="say which: --weights NAME")
+    raise CheckpointError(f"{path} has several sets of weights: {_listed(found)}", hint="choose one: --weights NAME")
 
 
 def _assumed(found: Mapping[str, Mapping[str, Any]], taken: str) -> tuple[Assumption, ...]:
-    """What the owner should know of the choice; nothing where there was none."""
+    """What the owner should know of the choice; empty if there was only one set."""
     others = {name: weights for name, weights in found.items() if name != taken}
     average = _is_average(taken, found[taken])
     if not others and not average:
@@ -114,7 +114,7 @@ def _listed(found: Mapping[str, Any]) -> str:
 
 
 def _shown(name: str) -> str:
-    return repr(name[:80]) if name else "those at the top of the file"
+    return repr(name[:80]) if name else "those at the top level of the file"
 
 
 def _bare(weights: dict[Any, Any]) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def _bare(weights: dict[Any, Any]) -> dict[str, Any]:
     for name, tensor in dict.items(weights):  # a pickled dict can have another "items" of its own
         if _FLATTENED.search(str(name)):
             raise CheckpointError(
-                f"the weights are in the flattened form of FSDP (seen: {str(name)[:80]}), which has lost their names",
+                f"the weights are in the flattened form of FSDP (seen: {str(name)[:80]}), without their names",
                 hint="save them with FullStateDictConfig, or with torch.distributed.checkpoint, as a full state dict",
             )
         parts = [part for part in str(name).split(".") if part not in _INFIXES]
@@ -137,7 +137,7 @@ def _bare(weights: dict[Any, Any]) -> dict[str, Any]:
         if bare in _COUNTERS and _is_number(tensor):
             continue
         if bare in tensors:
-            raise CheckpointError(f"the checkpoint has two weights named {bare} once prefixes are taken off")
+            raise CheckpointError(f"the checkpoint has two weights named {bare} after prefixes are removed")
         tensors[bare] = tensor
     return tensors
 

@@ -1,4 +1,4 @@
-"""float64 in a graph, which TensorRT's parser takes without a word and computes as something else."""
+"""float64 in a graph, which TensorRT's parser silently computes in another type."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def connected(options: ClusterOptions, session: Path, log: Path) -> Iterator[tup
             yield ray, share
         except ray.exceptions.RayError as error:
             raise SessionError(
-                f"Ray has failed: {_said(error)}", hint="run the same command again: it goes on"
+                f"Ray has failed: {_said(error)}", hint="run the same command again: it continues"
             ) from None
 
 
@@ -149,7 +149,7 @@ def _require_loopback(ray: Any) -> None:
     if not ipaddress.ip_address(address).is_loopback:
         raise SessionError(
             f"Ray would listen on all interfaces of this machine, {address}, and not on loopback alone",
-            hint="it was loaded before: start lcve batch by itself, or set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 first",
+            hint="Ray was loaded before: run lcve batch by itself, or set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 first",
         )
 
 
@@ -157,7 +157,7 @@ def _init(ray: Any, **how: Any) -> None:
     """Start or join a cluster.
 
     Raises:
-        SessionError: Ray raised an error, whichever; where a node starts too slowly, it raises a plain ``Exception``.
+        SessionError: Ray raised any error; if a node starts too slowly, it raises a plain ``Exception``.
     """
     expected = (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError, OSError)
     try:

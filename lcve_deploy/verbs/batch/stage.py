@@ -1,4 +1,4 @@
-"""The stage of a batch: rows that are done, until there is a whole table. It outlives whoever fills it.
+"""The stage of a batch: rows that are done, until there is a whole table. It outlives the process that fills it.
 
 It is the hidden folder ``.OUTPUT.part`` beside the output, for its owner alone:
 
@@ -85,7 +85,7 @@ class Stage:
             file.write(json.dumps(fields).encode())
 
     def begin(self, row: int) -> bool:
-        """Count an attempt before it is made, as whoever makes it may not live to say so.
+        """Count an attempt before it is made, as the worker may be killed during it.
 
         Returns:
             Whether it may be made: False after ``MOST_ATTEMPTS``.
@@ -191,7 +191,7 @@ def _check_identity(path: Path, identity: Mapping[str, Any]) -> None:
     if not path.exists():
         replace_file(path, json.dumps(identity, indent=2).encode())
         return
-    hint = f"run the command that began it, or remove {path.parent} to begin anew"
+    hint = f"run the command that began it, or remove {path.parent} to start again"
     try:
         begun = parse_json(read_bounded(path, "settings of a batch", MismatchError))
     except ValueError as reason:
