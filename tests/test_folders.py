@@ -100,7 +100,7 @@ def test_names_that_are_not_those_of_the_classes_are_not_taken(
     loaded = load_checkpoint(path)
     assert (loaded.model.config.classes, loaded.classes) == (5, None)
     notes = {a.fact: a.value for a in _client(loaded, key, ExportOptions()).settings.assumptions}
-    assert notes[Fact.CLASS_NAMES] == "numbers, class 0 to class 4"
+    assert notes[Fact.CLASS_NAMES] == "class 0 to class 4"
 
 
 def test_names_in_any_order_are_taken_by_their_number(tmp_path: Path) -> None:
