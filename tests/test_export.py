@@ -302,7 +302,7 @@ def test_a_graph_that_is_wrong_is_not_handed_out(
 def test_a_probe_that_the_graph_answers_wrongly_fails_the_export(
     key: SecurityKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever has no key has the probe alone, so it must have been answered before it is handed out."""
+    """Without a key, there is only the probe, so it must have been answered before it is handed out."""
     drawn = export_verb._probe
 
     def wrong(client: Client, reference: Reference) -> Probe:

@@ -70,4 +70,4 @@ def test_a_name_that_is_neither_a_file_nor_known_says_what_is_known(key_file: Pa
     arguments = ("export", "--key", key_file, "--ckpt", TINY.path, "-o", tmp_path / "out", *TINY.flags)
     error = run_error(*arguments, "--labels", "kinetics-4000")
     assert "kinetics-4000 cannot be read" in error
-    assert "names that need no file: kinetics-400" in error
+    assert "built-in names: kinetics-400" in error

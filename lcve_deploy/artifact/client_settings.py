@@ -37,7 +37,7 @@ class ClientSettings:
         preprocess: what makes a clip.
         manifest_sha256: digest of the manifest that belongs to these settings.
         source: where the model came from, ``org/name@commit`` on a hub; None from elsewhere.
-        assumptions: what the export took for granted.
+        assumptions: facts that the export assumed.
     """
 
     binding: Binding

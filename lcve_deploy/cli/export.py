@@ -151,7 +151,7 @@ def _read_labels(path: Path) -> tuple[str, ...]:
     except UnicodeDecodeError:  # which would quote a byte, and the file may be a key
         raise click.BadParameter(f"{path} is no text in UTF-8", param_hint="--labels") from None
     except (OSError, ValueError) as error:
-        known = f"; names that need no file: {', '.join(NAMED_LABELS)}" if isinstance(error, FileNotFoundError) else ""
+        known = f"; built-in names: {', '.join(NAMED_LABELS)}" if isinstance(error, FileNotFoundError) else ""
         raise click.BadParameter(f"{path} cannot be read: {error}{known}", param_hint="--labels") from None
     if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
         raise click.BadParameter(f"{path}: expected one name a line, or a JSON list of names", param_hint="--labels")

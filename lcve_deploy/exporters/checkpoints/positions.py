@@ -72,7 +72,7 @@ def umt_table(geometry: ClipGeometry, width: int) -> Table:
     base = _UMT_GRIDS.get(geometry.cube[1], _UMT_GRID)
     if geometry.cubes != np.prod(base):
         raise UnsupportedModelError(
-            f"UMT saves its positions for a clip of {geometry.cubes} cubes, and the checkpoint has no pos_embed",
+            f"UMT saves its positions for a clip of {geometry.cubes} cubes, but the checkpoint has no pos_embed",
             hint="pass the clip that the model was trained on (--frames, --size), or its codebase (--family NAME)",
         )
     return _interpolated(base, geometry.grid, width)
