@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
+import sys
 import warnings
 from types import FrameType
 from typing import Any, Final, NoReturn
@@ -42,6 +44,8 @@ _EXTRAS: Final = {
     **dict.fromkeys(("ray", "pyarrow"), "batch"),
 }
 """The extras that bring a module."""
+_PIPE_ENDED: Final = 128 + 13
+"""Exit status of what SIGPIPE ends."""
 
 
 class _Commands(click.Group):
@@ -92,6 +96,8 @@ def guarded(work: Any) -> Any:
             raise
         _fail(f"this needs {error.name}, which is not installed", f"pip install 'lcve-deploy[{_EXTRAS[error.name]}]'")
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            raise SystemExit(_PIPE_ENDED) from None
         _fail(f"{error.strerror}: {error.filename}" if error.filename else str(error), "")
 
 
@@ -103,6 +109,16 @@ def _fail(message: str, hint: str) -> NoReturn:
     if hint:
         click.echo(f"hint: {printable(hint)}", err=True)
     raise SystemExit(1)
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output is a pipe that was closed, as by ``head``; what is left for it is dropped."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:

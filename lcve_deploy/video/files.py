@@ -77,7 +77,9 @@ class VideoFile:
         """Decode up to the last wanted frame; the next good frame stands in for a damaged one."""
         due, taken = deque(sorted(wanted)), dict[int, Frame]()
         first: tuple[str, tuple[int, int]] | None = None
+        mended = 0
         for index, frame in self._indexed():
+            mended += frame.is_corrupt
             while due and due[0] <= index:
                 turned = frame_orientation(frame)
                 here = f"frame {index} of {self._path}", turned.size(frame.width, frame.height)
@@ -87,6 +89,7 @@ class VideoFile:
                     require_one_size(first, here)
                 taken[due.popleft()] = picture
             if not due:
+                self.notes += _mended_note(mended)
                 return taken
         if self._survey is None:
             self._survey = self._surveyed()
@@ -184,6 +187,18 @@ def _until_broken(packets: Iterator[Any]) -> Iterator[Any]:
         yield from packets
     except av.error.FFmpegError:
         return
+
+
+def _mended_note(count: int) -> tuple[str, ...]:
+    """What must be said of frames that the decoder has filled in; those that are made from them are wrong as well."""
+    if not count:
+        return ()
+    what = (
+        "1 frame is damaged and shown as the decoder filled it in"
+        if count == 1
+        else (f"{count} frames are damaged and shown as the decoder filled them in")
+    )
+    return (f"{what}; frames that follow may show traces of it",)
 
 
 def _length_note(container: Any, stream: Any, count: int, last: Fraction) -> list[str]:

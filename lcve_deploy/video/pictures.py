@@ -18,13 +18,14 @@ from lcve_deploy.video.decode import (
     LARGEST_FRAME,
     MOST_FRAMES,
     OF_CODECS,
+    STREAMS_OF_JPEG,
     Frame,
     load_av,
     pixel_note,
     require_one_size,
     resized,
 )
-from lcve_deploy.video.exif import chunks_of_png, chunks_of_webp, exif_orientation, has_more_pages
+from lcve_deploy.video.exif import chunks_of_png, chunks_of_webp, exif_orientation, has_jpeg_in_tiff, has_more_pages
 from lcve_deploy.video.orientation import Orientation, from_exif
 
 __all__ = ["LARGEST_PICTURE", "Pictures", "is_picture", "pictures_of"]
@@ -33,8 +34,6 @@ LARGEST_PICTURE: Final = 2**29
 """Bytes of a picture file: those of the largest frame, 8 bytes a pixel."""
 
 _SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
-_STREAMS: Final = frozenset({".mjpg", ".mjpeg"})
-"""Videos that begin like a JPEG: many of them, one after another."""
 _DECODERS: Final = tuple(
     (re.compile(start, re.DOTALL), decoder)
     for start, decoder in (
@@ -48,7 +47,12 @@ _DECODERS: Final = tuple(
     )
 )
 """The decoder of what begins so; the first that fits counts."""
+_STRICT: Final = {"mjpeg": {"err_detect": "explode"}}
+"""Options of decoders that would otherwise fill in what is damaged or missing, and not say so."""
 _LONGEST_START: Final = 16
+_KINDS: Final = {"mjpeg": "JPEG"}
+"""Names of formats, where they are not those of their decoders."""
+_CONVERT: Final = "see that the file is whole; save it as an 8-bit PNG if it is"
 _ANIMATION: Final = 0x02
 """A flag of WebP's VP8X chunk."""
 
@@ -109,7 +113,7 @@ def pictures_of(folder: Path) -> Pictures:
 
 def is_picture(path: Path) -> bool:
     """Whether a file is one still picture; those that move are videos, but for WebP, which FFmpeg cannot play."""
-    if path.suffix.lower() in _STREAMS:
+    if path.suffix.lower() in STREAMS_OF_JPEG:
         return False
     with path.open("rb") as file:
         start = file.read(_LONGEST_START)
@@ -138,8 +142,10 @@ def _decoded(path: Path, data: bytes) -> tuple[Any, Orientation, list[str]]:
         raise VideoError(
             f"{path} is animated, and cannot be read as one frame", hint="make a video or one picture a frame of it"
         )
+    if has_jpeg_in_tiff(data):  # which FFmpeg decodes to wrong colours
+        raise VideoError(f"{path} is a TIFF that is compressed as JPEG, which cannot be read", hint=_CONVERT)
     codec = av.CodecContext.create(name, "r")
-    codec.options = dict(OF_CODECS)
+    codec.options = {**OF_CODECS, **_STRICT.get(name, {})}
     packet = av.Packet(len(data))  # with the room behind it that decoders need
     packet.update(data)
     try:
@@ -147,7 +153,12 @@ def _decoded(path: Path, data: bytes) -> tuple[Any, Orientation, list[str]]:
     except av.error.FFmpegError:
         frame = None
     if frame is None:
-        raise VideoError(f"{path} cannot be read as an image: damaged, or with more than {LARGEST_FRAME} pixels")
+        kind = _KINDS.get(name, name.upper())
+        raise VideoError(
+            f"{path} cannot be read as an image: damaged, cut off, of a kind of {kind} that FFmpeg does not read, or "
+            f"with more than {LARGEST_FRAME} pixels",
+            hint=_CONVERT,
+        )
     notes = [*pixel_note(codec.sample_aspect_ratio)]
     if has_more_pages(data):
         notes.append("a picture has several pages; the first one was used")
