@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
+import select
 import signal
 import sys
 import warnings
 from types import FrameType
-from typing import Any, Final, NoReturn
+from typing import IO, Any, Final, NoReturn
 
 import click
 
@@ -112,13 +114,21 @@ def _fail(message: str, hint: str) -> NoReturn:
 
 
 def _nobody_reads() -> bool:
-    """Whether standard output is a pipe that was closed, as by ``head``; what is left for it is dropped."""
+    """Whether standard output or error is a pipe that was closed, as by ``head``; what is left for it is dropped."""
+    closed = [stream for stream in (sys.stdout, sys.stderr) if _is_closed(stream)]
+    for stream in closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return bool(closed)
+
+
+def _is_closed(stream: IO[str]) -> bool:
+    """Whether nobody is at the other end of a pipe; asked of the system, as a buffer may be empty."""
+    watch = select.poll()
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+        watch.register(stream.fileno(), 0)
+    except io.UnsupportedOperation:  # no file
+        return False
+    return any(event & select.POLLERR for _, event in watch.poll(0))
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:
