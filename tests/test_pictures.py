@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import warnings
 from collections.abc import Callable, Iterator
@@ -407,3 +408,56 @@ def test_kinds_of_pixels_are_those_of_pillow(tmp_path: Path, kind: str, mode: st
     made.save(path, kind, **({"quality": 100, "subsampling": 0} if kind == "jpeg" else {}))
     difference = clip_of(path)[0].astype(float) - np.asarray(right)
     assert np.abs(difference).max() <= 4
+
+
+# What else is in a folder
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([f"{kind}_{i:05}.png" for i in range(4) for kind in ("img", "flow_x", "flow_y")], "3 kinds of names"),
+        ([f"{i}{suffix}" for i in range(4) for suffix in (".png", ".bmp")], r"2 kinds of names \(#.bmp, #.png\)"),
+        ([*(f"{i:03}.png" for i in range(8)), "cover.png"], r"\(#.png, cover.png\); all of them are taken"),
+        ([f"f_{i / 2:.2f}.png" for i in range(8)], None),
+        ([f"IMG_{i}{suffix}" for i, suffix in enumerate((".png", ".PNG") * 4)], None),
+        ([f"{letter}.png" for letter in "abcdefgh"], None),
+        ([f"{chr(0x660 + i)}.png" for i in range(8)], None),
+    ],
+    ids=["optical flow", "twice", "a cover", "fractions", "upper case", "letters", "other digits"],
+)
+def test_images_of_more_than_one_series_are_noted(tmp_path: Path, names: list[str], said: str | None) -> None:
+    for name in names:
+        (tmp_path / name).write_bytes(encoded(np.zeros((32, 32, 3), np.uint8), Path(name).suffix[1:].lower()))
+    notes = read_clips(tmp_path, PREPROCESS, GEOMETRY).notes
+    if said is None:
+        assert notes == ()
+    else:
+        with pytest.warns(VideoWarning, match=said):
+            read_clips(tmp_path, PREPROCESS, GEOMETRY)
+
+
+def test_other_digits_count_as_numbers(tmp_path: Path) -> None:
+    for i in (2, 10, 9, 1):
+        name = "".join(chr(0x660 + int(digit)) for digit in str(i))
+        (tmp_path / f"{name}.PNG").write_bytes(encoded(np.full((32, 32, 3), i, np.uint8), "png"))
+    assert [int(frame[0, 0, 0]) for frame in clip_of(tmp_path)][:4] == [1, 2, 9, 10]
+
+
+def test_links_are_frames_under_their_own_names(tmp_path: Path) -> None:
+    frames, links = tmp_path / "frames", tmp_path / "links"
+    frames.mkdir()
+    links.mkdir()
+    for i in range(8):
+        (frames / f"{i}.png").write_bytes(encoded(np.full((32, 32, 3), i, np.uint8), "png"))
+        (links / f"{7 - i}.png").symlink_to(frames / f"{i}.png")
+    assert [int(frame[0, 0, 0]) for frame in clip_of(links)] == list(range(7, -1, -1))
+
+
+@pytest.mark.parametrize(("inside", "hint"), [("video1/1.png", "folders.*video1"), ("a.mp4", "files.*a.mp4")])
+def test_a_folder_without_images_says_what_to_give_instead(tmp_path: Path, inside: str, hint: str) -> None:
+    (tmp_path / inside).parent.mkdir(exist_ok=True)
+    (tmp_path / inside).write_bytes(b"x")
+    with pytest.raises(VideoError, match="has no images") as caught:
+        clip_of(tmp_path)
+    assert re.search(hint, caught.value.hint)

@@ -7,6 +7,7 @@ own reader of picture files is not used: it takes ``%d``, ``*`` or ``{`` in a pa
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -50,6 +51,8 @@ _DECODERS: Final = tuple(
 _STRICT: Final = {"mjpeg": {"err_detect": "explode"}}
 """Options of decoders that would otherwise fill in what is damaged or missing, and not say so."""
 _LONGEST_START: Final = 16
+_MOST_SHOWN: Final = 4
+"""Kinds of names in a note."""
 _KINDS: Final = {"mjpeg": "JPEG"}
 """Names of formats, where they are not those of their decoders."""
 _CONVERT: Final = "see that the file is whole; save it as an 8-bit PNG if it is"
@@ -92,7 +95,7 @@ class Pictures:
             require_one_size(first, (path, size))
             frames[index] = resized(decoded, preprocess, len(wanted), path, turned)
             notes.update(dict.fromkeys(said))
-        self.notes = tuple(notes)
+        self.notes = (*_series_note(self._files), *notes)
         return frames
 
 
@@ -102,13 +105,35 @@ def pictures_of(folder: Path) -> Pictures:
     Raises:
         VideoError: the folder has no images, or too many.
     """
-    names = (file for file in folder.iterdir() if not file.name.startswith("."))
+    names = [file for file in folder.iterdir() if not file.name.startswith(".")]
     files = sorted((file for file in names if file.suffix.lower() in _SUFFIXES), key=_natural)
     if not files:
-        raise VideoError(f"{folder} has no images ({', '.join(sorted(_SUFFIXES))})")
+        raise VideoError(f"{folder} has no images ({', '.join(sorted(_SUFFIXES))})", hint=_instead(names))
     if len(files) > MOST_FRAMES:
         raise VideoError(f"{folder} has more than {MOST_FRAMES} images")
     return Pictures(files)
+
+
+def _instead(names: Sequence[Path]) -> str:
+    """What to do about a folder without images that holds these."""
+    folders = sorted((name for name in names if name.is_dir()), key=_natural)
+    if folders:
+        return f"it holds other folders: give one of them, such as {folders[0]}"
+    files = sorted(names, key=_natural)
+    return f"it holds other files: give one of them, if it is a video, such as {files[0]}" if files else ""
+
+
+def _series_note(files: Sequence[Path]) -> list[str]:
+    """What must be said of images that seem to be more than the frames of one video, such as images and optical flow.
+
+    Args:
+        files: in the order in which they are taken.
+    """
+    series = Counter(re.sub(r"\d+", "#", file.name.lower()) for file in files)
+    if len(series) == 1 or max(series.values()) == 1:
+        return []
+    shown = ", ".join(list(series)[:_MOST_SHOWN]) + (", ..." if len(series) > _MOST_SHOWN else "")
+    return [f"the images of the folder have {len(series)} kinds of names ({shown}); all of them are taken as frames"]
 
 
 def is_picture(path: Path) -> bool:
