@@ -206,6 +206,21 @@ def test_a_file_that_is_cut_off_says_so(tmp_path: Path) -> None:
     assert any("it may be cut off" in note for note in read(whole).notes)
 
 
+@pytest.mark.parametrize("share", [0.4, 0.6, 0.8])
+def test_an_avi_that_is_cut_off_says_so(tmp_path: Path, share: float) -> None:
+    noise = np.random.default_rng(0)
+    whole = make(
+        tmp_path / "a.avi",
+        codec="mpeg4",
+        count=50,
+        picture=lambda i: noise.integers(0, 256, (48, 64, 3), dtype=np.uint8),
+    )
+    assert read(whole).notes == ()
+    data = whole.read_bytes()
+    whole.write_bytes(data[: int(len(data) * share)])
+    assert any("the file says that it lasts 2.0 s" in note for note in read(whole).notes)
+
+
 def test_frames_that_an_edit_list_leaves_out_do_not_count(tmp_path: Path) -> None:
     """A phone cuts a video without encoding it again: the first frames are in the file, and are not shown."""
     path = make(tmp_path / "a.mp4", b_frames=0, gop=100)

@@ -201,6 +201,14 @@ def _mended_note(count: int) -> tuple[str, ...]:
     return (f"{what}; frames that follow may show traces of it",)
 
 
+def _promised(container: Any, stream: Any) -> float:
+    """Seconds that a file says it lasts. FFmpeg shortens an AVI's to the bytes it has, but not its frames."""
+    seconds: float = container.duration / 1e6
+    if container.format.name != "avi" or not stream.average_rate:
+        return seconds
+    return max(seconds, float(stream.frames / stream.average_rate))
+
+
 def _length_note(container: Any, stream: Any, count: int, last: Fraction) -> list[str]:
     """The note on a file that seems to be cut off.
 
@@ -213,7 +221,7 @@ def _length_note(container: Any, stream: Any, count: int, last: Fraction) -> lis
     missing = stream.frames > count if stream.frames else len(container.streams) == 1
     if not (missing and container.duration):
         return []
-    promised, end = container.duration / 1e6, float(last) - min(container.start_time or 0, 0) / 1e6
+    promised, end = _promised(container, stream), float(last) - min(container.start_time or 0, 0) / 1e6
     if end >= promised - _SLACK_SECONDS:
         return []
     return [f"the file says that it lasts {promised:.1f} s, but has frames only up to {end:.1f} s: it may be cut off"]
