@@ -418,7 +418,7 @@ def test_kinds_of_pixels_are_those_of_pillow(tmp_path: Path, kind: str, mode: st
     [
         ([f"{kind}_{i:05}.png" for i in range(4) for kind in ("img", "flow_x", "flow_y")], "3 kinds of names"),
         ([f"{i}{suffix}" for i in range(4) for suffix in (".png", ".bmp")], r"2 kinds of names \(#.bmp, #.png\)"),
-        ([*(f"{i:03}.png" for i in range(8)), "cover.png"], r"\(#.png, cover.png\); all of them are taken"),
+        ([*(f"{i:03}.png" for i in range(8)), "cover.png"], r"\(#.png, cover.png\); all are used as frames"),
         ([f"f_{i / 2:.2f}.png" for i in range(8)], None),
         ([f"IMG_{i}{suffix}" for i, suffix in enumerate((".png", ".PNG") * 4)], None),
         ([f"{letter}.png" for letter in "abcdefgh"], None),

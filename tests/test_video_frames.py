@@ -162,7 +162,7 @@ def test_frames_that_a_decoder_filled_in_are_noted(tmp_path: Path, codec: str) -
     data[middle : middle + 100] = bytes(b ^ 0x5A for b in data[middle : middle + 100])
     path.write_bytes(data)
     notes = read(path, views="3x1").notes
-    assert any("damaged and shown as the decoder filled" in note for note in notes), notes
+    assert any("damaged and used as the decoder filled" in note for note in notes), notes
 
 
 def test_a_stream_of_jpegs_is_a_video(tmp_path: Path) -> None:

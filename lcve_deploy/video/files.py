@@ -190,15 +190,15 @@ def _until_broken(packets: Iterator[Any]) -> Iterator[Any]:
 
 
 def _mended_note(count: int) -> tuple[str, ...]:
-    """What must be said of frames that the decoder has filled in; those that are made from them are wrong as well."""
+    """The note on frames that the decoder only partly reconstructed. Frames predicted from them are affected too."""
     if not count:
         return ()
     what = (
-        "1 frame is damaged and shown as the decoder filled it in"
+        "1 frame is damaged and used as the decoder filled it in"
         if count == 1
-        else (f"{count} frames are damaged and shown as the decoder filled them in")
+        else (f"{count} frames are damaged and used as the decoder filled them in")
     )
-    return (f"{what}; frames that follow may show traces of it",)
+    return (f"{what}; later frames may be affected",)
 
 
 def _promised(container: Any, stream: Any) -> float:

@@ -115,7 +115,7 @@ def pictures_of(folder: Path) -> Pictures:
 
 
 def _instead(names: Sequence[Path]) -> str:
-    """What to do about a folder without images that holds these."""
+    """The hint for a folder without images."""
     folders = sorted((name for name in names if name.is_dir()), key=_natural)
     if folders:
         return f"it holds other folders: give one of them, such as {folders[0]}"
@@ -124,7 +124,7 @@ def _instead(names: Sequence[Path]) -> str:
 
 
 def _series_note(files: Sequence[Path]) -> list[str]:
-    """What must be said of images that seem to be more than the frames of one video, such as images and optical flow.
+    """The note on images that seem to be more than the frames of one video, such as images and optical flow.
 
     Args:
         files: in the order in which they are taken.
@@ -133,7 +133,7 @@ def _series_note(files: Sequence[Path]) -> list[str]:
     if len(series) == 1 or max(series.values()) == 1:
         return []
     shown = ", ".join(list(series)[:_MOST_SHOWN]) + (", ..." if len(series) > _MOST_SHOWN else "")
-    return [f"the images of the folder have {len(series)} kinds of names ({shown}); all of them are taken as frames"]
+    return [f"the images of the folder have {len(series)} kinds of names ({shown}); all are used as frames"]
 
 
 def is_picture(path: Path) -> bool:
