@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -466,3 +467,33 @@ def test_an_artifact_in_place_of_its_side_is_hinted_at(exported: Path, key_file:
 def test_the_operators_side_needs_an_encrypted_clip(exported: Path, clip_file: Path) -> None:
     assert ".lcve" in run_error("run", exported / "server", clip_file)
     assert "nothing" in run_error("inspect", exported / "nowhere")
+
+
+ANY_COMMAND = "from lcve_deploy.cli.main import lcve; lcve()"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes of POSIX")
+@pytest.mark.parametrize("buffered", ["", "1"], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("more", [(), ("--json",)], ids=["text", "json"])
+def test_a_reader_that_goes_away_ends_a_command_in_silence(
+    exported: Path, more: tuple[str, ...], buffered: str
+) -> None:
+    """As ``lcve inspect ... | head -0``."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-c", ANY_COMMAND, "inspect", str(exported / "server"), *more]
+    environment = {**os.environ, "PYTHONUNBUFFERED": buffered}
+    with os.fdopen(writing, "wb") as closed:
+        ended = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True, check=False, env=environment)
+    assert ended.stderr == ""
+    assert ended.returncode == 128 + 13
+
+
+def test_another_broken_pipe_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:
+    def fails() -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    with pytest.raises(SystemExit) as ended:
+        guarded(fails)
+    assert ended.value.code == 1
+    assert "Broken pipe" in capfd.readouterr().err

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -340,3 +341,123 @@ def test_alpha_is_dropped(tmp_path: Path) -> None:
     image = np.dstack([np.full((64, 64, 3), 150, np.uint8), np.zeros((64, 64), np.uint8)])
     (tmp_path / "a.png").write_bytes(encoded(image, "png"))
     assert abs(clip_of(tmp_path / "a.png").mean() - 150) < 2
+
+
+# Damaged and unusual pictures
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("kind", ["jpeg", "png", "bmp", "webp", "ppm", "tiff"])
+def test_a_picture_that_is_cut_off_is_refused_and_never_filled_in(tmp_path: Path, kind: str, share: float) -> None:
+    data = encoded(noise(0, (128, 128)), kind)
+    path = tmp_path / f"a.{kind}"
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(VideoError, match=f"a.{kind} cannot be read as an image: damaged, cut off") as caught:
+        clip_of(path)
+    assert "file is whole" in caught.value.hint
+
+
+def test_a_damaged_scan_of_a_jpeg_is_refused(tmp_path: Path) -> None:
+    data = bytearray(encoded(noise(0, (128, 128)), "jpeg"))
+    place = len(data) * 2 // 3
+    data[place : place + 40] = bytes(b ^ 0x55 for b in data[place : place + 40])
+    (tmp_path / "a.jpg").write_bytes(data)
+    with pytest.raises(VideoError, match="cannot be read as an image: damaged"):
+        clip_of(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("change", [lambda d: d[:-2], lambda d: d + bytes(999), lambda d: d[:2] + b"\xff" * 3 + d[2:]])
+def test_a_jpeg_without_an_end_with_an_appendix_or_with_filling_is_whole(
+    tmp_path: Path, change: Callable[[bytes], bytes]
+) -> None:
+    data = encoded(corners(), "jpeg", quality=95)
+    (tmp_path / "a.jpg").write_bytes(change(data))
+    assert shown(tmp_path / "a.jpg") == [RED, GREEN, BLUE, WHITE]
+
+
+def test_a_tiff_of_jpeg_would_have_wrong_colours_and_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(encoded(corners(), "tiff", compression="jpeg"))
+    with pytest.raises(VideoError, match=r"a\.tif is a TIFF that is compressed as JPEG"):
+        clip_of(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "packbits", "raw"])
+def test_other_compressions_of_tiff_are_exact(tmp_path: Path, compression: str) -> None:
+    image = noise(0, (32, 32))
+    (tmp_path / "a.tif").write_bytes(encoded(image, "tiff", compression=compression))
+    np.testing.assert_array_equal(clip_of(tmp_path / "a.tif")[0], image)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [
+        *(("png", mode) for mode in ("L", "P", "1", "LA", "RGBA", "I;16")),
+        *(("tiff", mode) for mode in ("L", "P", "1", "LA", "RGBA", "I;16", "CMYK")),
+        *(("jpeg", mode) for mode in ("L", "1", "CMYK")),
+    ],
+)
+def test_kinds_of_pixels_are_those_of_pillow(tmp_path: Path, kind: str, mode: str) -> None:
+    image = np.repeat(np.repeat(noise(3, (4, 4)), 8, axis=0), 8, axis=1)
+    if mode == "I;16":
+        made = Image.fromarray(image[..., 0].astype(np.uint16) * 257)
+        right = Image.fromarray(image[..., 0]).convert("RGB")
+    else:
+        made = Image.fromarray(image).convert(mode)
+        right = made.convert("RGB")
+    path = tmp_path / f"a.{kind}"
+    made.save(path, kind, **({"quality": 100, "subsampling": 0} if kind == "jpeg" else {}))
+    difference = clip_of(path)[0].astype(float) - np.asarray(right)
+    assert np.abs(difference).max() <= 4
+
+
+# What else is in a folder
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([f"{kind}_{i:05}.png" for i in range(4) for kind in ("img", "flow_x", "flow_y")], "3 kinds of names"),
+        ([f"{i}{suffix}" for i in range(4) for suffix in (".png", ".bmp")], r"2 kinds of names \(#.bmp, #.png\)"),
+        ([*(f"{i:03}.png" for i in range(8)), "cover.png"], r"\(#.png, cover.png\); all are used as frames"),
+        ([f"f_{i / 2:.2f}.png" for i in range(8)], None),
+        ([f"IMG_{i}{suffix}" for i, suffix in enumerate((".png", ".PNG") * 4)], None),
+        ([f"{letter}.png" for letter in "abcdefgh"], None),
+        ([f"{chr(0x660 + i)}.png" for i in range(8)], None),
+    ],
+    ids=["optical flow", "twice", "a cover", "fractions", "upper case", "letters", "other digits"],
+)
+def test_images_of_more_than_one_series_are_noted(tmp_path: Path, names: list[str], said: str | None) -> None:
+    for name in names:
+        (tmp_path / name).write_bytes(encoded(np.zeros((32, 32, 3), np.uint8), Path(name).suffix[1:].lower()))
+    notes = read_clips(tmp_path, PREPROCESS, GEOMETRY).notes
+    if said is None:
+        assert notes == ()
+    else:
+        with pytest.warns(VideoWarning, match=said):
+            read_clips(tmp_path, PREPROCESS, GEOMETRY)
+
+
+def test_other_digits_count_as_numbers(tmp_path: Path) -> None:
+    for i in (2, 10, 9, 1):
+        name = "".join(chr(0x660 + int(digit)) for digit in str(i))
+        (tmp_path / f"{name}.PNG").write_bytes(encoded(np.full((32, 32, 3), i, np.uint8), "png"))
+    assert [int(frame[0, 0, 0]) for frame in clip_of(tmp_path)][:4] == [1, 2, 9, 10]
+
+
+def test_links_are_frames_under_their_own_names(tmp_path: Path) -> None:
+    frames, links = tmp_path / "frames", tmp_path / "links"
+    frames.mkdir()
+    links.mkdir()
+    for i in range(8):
+        (frames / f"{i}.png").write_bytes(encoded(np.full((32, 32, 3), i, np.uint8), "png"))
+        (links / f"{7 - i}.png").symlink_to(frames / f"{i}.png")
+    assert [int(frame[0, 0, 0]) for frame in clip_of(links)] == list(range(7, -1, -1))
+
+
+@pytest.mark.parametrize(("inside", "hint"), [("video1/1.png", "folders.*video1"), ("a.mp4", "files.*a.mp4")])
+def test_a_folder_without_images_says_what_to_give_instead(tmp_path: Path, inside: str, hint: str) -> None:
+    (tmp_path / inside).parent.mkdir(exist_ok=True)
+    (tmp_path / inside).write_bytes(b"x")
+    with pytest.raises(VideoError, match="has no images") as caught:
+        clip_of(tmp_path)
+    assert re.search(hint, caught.value.hint)

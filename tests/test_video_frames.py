@@ -144,6 +144,46 @@ def test_a_stream_that_starts_between_key_frames_starts_at_the_first_good_frame(
     assert "ends" not in note
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4", "mpeg2video"])
+def test_frames_that_a_decoder_filled_in_are_noted(tmp_path: Path, codec: str) -> None:
+    """Damage inside a packet: the decoder makes up the rest of the picture, and reports no error."""
+    noise = np.random.default_rng(0)
+    path = make(
+        tmp_path / "a.ts",
+        codec=codec,
+        b_frames=0,
+        picture=lambda i: noise.integers(0, 256, (48, 64, 3), dtype=np.uint8),
+    )
+    assert read(path, views="3x1").notes == ()
+    with av.open(str(path)) as container:
+        places = [packet.pos for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    middle = (places[6] + places[7]) // 2
+    data[middle : middle + 100] = bytes(b ^ 0x5A for b in data[middle : middle + 100])
+    path.write_bytes(data)
+    notes = read(path, views="3x1").notes
+    assert any("damaged and used as the decoder filled" in note for note in notes), notes
+
+
+def test_a_stream_of_jpegs_is_a_video(tmp_path: Path) -> None:
+    for name in ("a.mjpeg", "a.MJPG"):
+        data = b"".join(bytes(packet) for packet in jpegs(FRAMES))
+        (tmp_path / name).write_bytes(data)
+        video = read(tmp_path / name, views="2x1")
+        assert [numbers(clip) for clip in video.clip.values] == [list(range(8)), list(range(20, 28))]
+        assert video.notes == ()
+
+
+def jpegs(count: int) -> Iterator[av.Packet]:
+    codec = av.CodecContext.create("mjpeg", "w")
+    codec.height, codec.width, codec.pix_fmt, codec.time_base = 48, 64, "yuvj420p", Fraction(1, 25)
+    for i in range(count):
+        frame = av.VideoFrame.from_ndarray(grey(i), format="rgb24").reformat(format="yuvj420p")
+        frame.pts = i
+        yield from codec.encode(frame)
+    yield from codec.encode(None)
+
+
 def test_leading_frames_of_an_open_group_are_left_out(tmp_path: Path) -> None:
     """MPEG-2, cut at its second key frame: the frames shown before that need what was cut off."""
     cut = remuxed(make(tmp_path / "a.mpg", codec="mpeg2video"), tmp_path / "cut.ts", left_out=frozenset({0}))
@@ -164,6 +204,21 @@ def test_a_file_that_is_cut_off_says_so(tmp_path: Path) -> None:
     data = whole.read_bytes()
     whole.write_bytes(data[: len(data) // 2])
     assert any("it may be cut off" in note for note in read(whole).notes)
+
+
+@pytest.mark.parametrize("share", [0.4, 0.6, 0.8])
+def test_an_avi_that_is_cut_off_says_so(tmp_path: Path, share: float) -> None:
+    noise = np.random.default_rng(0)
+    whole = make(
+        tmp_path / "a.avi",
+        codec="mpeg4",
+        count=50,
+        picture=lambda i: noise.integers(0, 256, (48, 64, 3), dtype=np.uint8),
+    )
+    assert read(whole).notes == ()
+    data = whole.read_bytes()
+    whole.write_bytes(data[: int(len(data) * share)])
+    assert any("the file says that it lasts 2.0 s" in note for note in read(whole).notes)
 
 
 def test_frames_that_an_edit_list_leaves_out_do_not_count(tmp_path: Path) -> None:
@@ -373,7 +428,7 @@ def test_a_song_with_a_cover_is_no_video(tmp_path: Path) -> None:
         container.mux(sound.encode())
     with av.open(str(path)) as container:
         assert [bool(s.disposition & av.stream.Disposition.attached_pic) for s in container.streams.video] == [True]
-    with pytest.raises(VideoError, match="no video stream"):
+    with pytest.raises(VideoError, match="no video stream, only: audio, a cover picture"):
         read(path)
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import io
+import os
+import select
 import signal
+import sys
 import warnings
 from types import FrameType
-from typing import Any, Final, NoReturn
+from typing import IO, Any, Final, NoReturn
 
 import click
 
@@ -42,6 +46,8 @@ _EXTRAS: Final = {
     **dict.fromkeys(("ray", "pyarrow"), "batch"),
 }
 """The extras that bring a module."""
+_PIPE_ENDED: Final = 128 + 13
+"""Exit status of what SIGPIPE ends."""
 
 
 class _Commands(click.Group):
@@ -92,6 +98,8 @@ def guarded(work: Any) -> Any:
             raise
         _fail(f"this needs {error.name}, which is not installed", f"pip install 'lcve-deploy[{_EXTRAS[error.name]}]'")
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            raise SystemExit(_PIPE_ENDED) from None
         _fail(f"{error.strerror}: {error.filename}" if error.filename else str(error), "")
 
 
@@ -103,6 +111,24 @@ def _fail(message: str, hint: str) -> NoReturn:
     if hint:
         click.echo(f"hint: {printable(hint)}", err=True)
     raise SystemExit(1)
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output or error is a pipe that was closed, as by ``head``; what is left for it is dropped."""
+    closed = [stream for stream in (sys.stdout, sys.stderr) if _is_closed(stream)]
+    for stream in closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return bool(closed)
+
+
+def _is_closed(stream: IO[str]) -> bool:
+    """Whether nobody is at the other end of a pipe; asked of the system, as a buffer may be empty."""
+    watch = select.poll()
+    try:
+        watch.register(stream.fileno(), 0)
+    except io.UnsupportedOperation:  # no file
+        return False
+    return any(event & select.POLLERR for _, event in watch.poll(0))
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:

@@ -22,6 +22,7 @@ __all__ = [
     "MOST_FRAMES",
     "MOST_KEPT_BYTES",
     "OF_CODECS",
+    "STREAMS_OF_JPEG",
     "Frames",
     "Input",
     "Opened",
@@ -40,6 +41,9 @@ MOST_FRAMES: Final = 10_000_000
 """Frames of a video, or images in a folder: those of 46 hours at 60 a second."""
 MOST_KEPT_BYTES: Final = 2**32
 """Bytes of all frames that are kept of one video, after they are resized."""
+
+STREAMS_OF_JPEG: Final = frozenset({".mjpg", ".mjpeg"})
+"""Suffixes of videos that begin like a JPEG: many of them, one after another."""
 
 Frame = npt.NDArray[np.uint8]
 
@@ -103,7 +107,15 @@ class Input:
 
 def file_input(path: Path) -> Input:
     """A video file or an image, by a path that FFmpeg cannot take for an address."""
-    return Input(name=str(path), address=str(path.resolve()))
+    return Input(name=str(path), address=str(path.resolve()), format=_format(path))
+
+
+def _format(path: Path) -> str | None:
+    """FFmpeg takes a file of many JPEGs for one picture unless it is told; None for all other files."""
+    if path.suffix.lower() not in STREAMS_OF_JPEG:
+        return None
+    with path.open("rb") as file:
+        return "mjpeg" if file.read(2) == b"\xff\xd8" else None
 
 
 class Frames(Protocol):
@@ -166,7 +178,9 @@ class Opened:
         """The first video stream, with a decoder that refuses what is too large before it takes memory."""
         stream = _moving(self._container.streams.video, av)
         if stream is None:
-            kinds = ", ".join(sorted({s.type for s in self._container.streams})) or "nothing"
+            covers = {"a cover picture"} if self._container.streams.video else set()
+            others = {s.type for s in self._container.streams if s.type != "video"}
+            kinds = ", ".join([*sorted(others), *covers]) or "nothing"
             raise VideoError(f"{self._source.name} has no video stream, only: {kinds}")
         if stream.disposition & av.stream.Disposition.dependent:
             raise VideoError(

@@ -9,8 +9,9 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["chunks_of_png", "chunks_of_webp", "exif_orientation", "has_more_pages"]
+__all__ = ["chunks_of_png", "chunks_of_webp", "exif_orientation", "has_jpeg_in_tiff", "has_more_pages"]
 
+_COMPRESSION: Final = 259
 _ORIENTATION: Final = 274
 _SHORT: Final = 3
 _ENTRY: Final = 12
@@ -41,6 +42,11 @@ def has_more_pages(data: bytes) -> bool:
     first = _number(data, order, 4, 4)
     entries = _number(data, order, first, 2)
     return _number(data, order, first + 2 + entries * _ENTRY, 4) != 0
+
+
+def has_jpeg_in_tiff(data: bytes) -> bool:
+    """Whether the first picture of a TIFF file is compressed as JPEG, in the old way or the new one."""
+    return _short(data, _COMPRESSION) in (6, 7)
 
 
 def _exif_parts(data: bytes) -> Iterator[bytes]:
@@ -92,15 +98,20 @@ def chunks_of_webp(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _of_tiff(data: bytes) -> int:
     """The orientation in the first directory; 0 where there is none."""
+    number = _short(data, _ORIENTATION)
+    return number if 1 <= number <= 8 else 0
+
+
+def _short(data: bytes, tag: int) -> int:
+    """A tag's short number in the first directory of a TIFF; 0 where there is none."""
     order = _byte_order(data)
     if not order:
         return 0
     first = _number(data, order, 4, 4)
     for index in range(min(_number(data, order, first, 2), _MOST_ENTRIES)):
         entry = first + 2 + index * _ENTRY
-        if _number(data, order, entry, 2) == _ORIENTATION and _number(data, order, entry + 2, 2) == _SHORT:
-            number = _number(data, order, entry + 8, 2)
-            return number if 1 <= number <= 8 else 0
+        if _number(data, order, entry, 2) == tag and _number(data, order, entry + 2, 2) == _SHORT:
+            return _number(data, order, entry + 8, 2)
     return 0
 
 

@@ -77,7 +77,9 @@ class VideoFile:
         """Decode up to the last wanted frame; the next good frame stands in for a damaged one."""
         due, taken = deque(sorted(wanted)), dict[int, Frame]()
         first: tuple[str, tuple[int, int]] | None = None
+        mended = 0
         for index, frame in self._indexed():
+            mended += frame.is_corrupt
             while due and due[0] <= index:
                 turned = frame_orientation(frame)
                 here = f"frame {index} of {self._path}", turned.size(frame.width, frame.height)
@@ -87,6 +89,7 @@ class VideoFile:
                     require_one_size(first, here)
                 taken[due.popleft()] = picture
             if not due:
+                self.notes += _mended_note(mended)
                 return taken
         if self._survey is None:
             self._survey = self._surveyed()
@@ -186,6 +189,26 @@ def _until_broken(packets: Iterator[Any]) -> Iterator[Any]:
         return
 
 
+def _mended_note(count: int) -> tuple[str, ...]:
+    """The note on frames that the decoder only partly reconstructed. Frames predicted from them are affected too."""
+    if not count:
+        return ()
+    what = (
+        "1 frame is damaged and used as the decoder filled it in"
+        if count == 1
+        else (f"{count} frames are damaged and used as the decoder filled them in")
+    )
+    return (f"{what}; later frames may be affected",)
+
+
+def _promised(container: Any, stream: Any) -> float:
+    """Seconds that a file says it lasts. FFmpeg shortens an AVI's to the bytes it has, but not its frames."""
+    seconds: float = container.duration / 1e6
+    if container.format.name != "avi" or not stream.average_rate:
+        return seconds
+    return max(seconds, float(stream.frames / stream.average_rate))
+
+
 def _length_note(container: Any, stream: Any, count: int, last: Fraction) -> list[str]:
     """The note on a file that seems to be cut off.
 
@@ -198,7 +221,7 @@ def _length_note(container: Any, stream: Any, count: int, last: Fraction) -> lis
     missing = stream.frames > count if stream.frames else len(container.streams) == 1
     if not (missing and container.duration):
         return []
-    promised, end = container.duration / 1e6, float(last) - min(container.start_time or 0, 0) / 1e6
+    promised, end = _promised(container, stream), float(last) - min(container.start_time or 0, 0) / 1e6
     if end >= promised - _SLACK_SECONDS:
         return []
     return [f"the file says that it lasts {promised:.1f} s, but has frames only up to {end:.1f} s: it may be cut off"]

@@ -7,6 +7,7 @@ own reader of picture files is not used: it takes ``%d``, ``*`` or ``{`` in a pa
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -18,13 +19,14 @@ from lcve_deploy.video.decode import (
     LARGEST_FRAME,
     MOST_FRAMES,
     OF_CODECS,
+    STREAMS_OF_JPEG,
     Frame,
     load_av,
     pixel_note,
     require_one_size,
     resized,
 )
-from lcve_deploy.video.exif import chunks_of_png, chunks_of_webp, exif_orientation, has_more_pages
+from lcve_deploy.video.exif import chunks_of_png, chunks_of_webp, exif_orientation, has_jpeg_in_tiff, has_more_pages
 from lcve_deploy.video.orientation import Orientation, from_exif
 
 __all__ = ["LARGEST_PICTURE", "Pictures", "is_picture", "pictures_of"]
@@ -33,8 +35,6 @@ LARGEST_PICTURE: Final = 2**29
 """Bytes of a picture file: those of the largest frame, 8 bytes a pixel."""
 
 _SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
-_STREAMS: Final = frozenset({".mjpg", ".mjpeg"})
-"""Videos that begin like a JPEG: many of them, one after another."""
 _DECODERS: Final = tuple(
     (re.compile(start, re.DOTALL), decoder)
     for start, decoder in (
@@ -48,7 +48,14 @@ _DECODERS: Final = tuple(
     )
 )
 """The decoder of what begins so; the first that fits counts."""
+_STRICT: Final = {"mjpeg": {"err_detect": "explode"}}
+"""Options of decoders that would otherwise fill in what is damaged or missing, and not say so."""
 _LONGEST_START: Final = 16
+_MOST_SHOWN: Final = 4
+"""Kinds of names in a note."""
+_KINDS: Final = {"mjpeg": "JPEG"}
+"""Names of formats, where they are not those of their decoders."""
+_CONVERT: Final = "see that the file is whole; save it as an 8-bit PNG if it is"
 _ANIMATION: Final = 0x02
 """A flag of WebP's VP8X chunk."""
 
@@ -88,7 +95,7 @@ class Pictures:
             require_one_size(first, (path, size))
             frames[index] = resized(decoded, preprocess, len(wanted), path, turned)
             notes.update(dict.fromkeys(said))
-        self.notes = tuple(notes)
+        self.notes = (*_series_note(self._files), *notes)
         return frames
 
 
@@ -98,18 +105,40 @@ def pictures_of(folder: Path) -> Pictures:
     Raises:
         VideoError: the folder has no images, or too many.
     """
-    names = (file for file in folder.iterdir() if not file.name.startswith("."))
+    names = [file for file in folder.iterdir() if not file.name.startswith(".")]
     files = sorted((file for file in names if file.suffix.lower() in _SUFFIXES), key=_natural)
     if not files:
-        raise VideoError(f"{folder} has no images ({', '.join(sorted(_SUFFIXES))})")
+        raise VideoError(f"{folder} has no images ({', '.join(sorted(_SUFFIXES))})", hint=_instead(names))
     if len(files) > MOST_FRAMES:
         raise VideoError(f"{folder} has more than {MOST_FRAMES} images")
     return Pictures(files)
 
 
+def _instead(names: Sequence[Path]) -> str:
+    """The hint for a folder without images."""
+    folders = sorted((name for name in names if name.is_dir()), key=_natural)
+    if folders:
+        return f"it holds other folders: give one of them, such as {folders[0]}"
+    files = sorted(names, key=_natural)
+    return f"it holds other files: give one of them, if it is a video, such as {files[0]}" if files else ""
+
+
+def _series_note(files: Sequence[Path]) -> list[str]:
+    """The note on images that seem to be more than the frames of one video, such as images and optical flow.
+
+    Args:
+        files: in the order in which they are taken.
+    """
+    series = Counter(re.sub(r"\d+", "#", file.name.lower()) for file in files)
+    if len(series) == 1 or max(series.values()) == 1:
+        return []
+    shown = ", ".join(list(series)[:_MOST_SHOWN]) + (", ..." if len(series) > _MOST_SHOWN else "")
+    return [f"the images of the folder have {len(series)} kinds of names ({shown}); all are used as frames"]
+
+
 def is_picture(path: Path) -> bool:
     """Whether a file is one still picture; those that move are videos, but for WebP, which FFmpeg cannot play."""
-    if path.suffix.lower() in _STREAMS:
+    if path.suffix.lower() in STREAMS_OF_JPEG:
         return False
     with path.open("rb") as file:
         start = file.read(_LONGEST_START)
@@ -138,8 +167,10 @@ def _decoded(path: Path, data: bytes) -> tuple[Any, Orientation, list[str]]:
         raise VideoError(
             f"{path} is animated, and cannot be read as one frame", hint="make a video or one picture a frame of it"
         )
+    if has_jpeg_in_tiff(data):  # which FFmpeg decodes to wrong colours
+        raise VideoError(f"{path} is a TIFF that is compressed as JPEG, which cannot be read", hint=_CONVERT)
     codec = av.CodecContext.create(name, "r")
-    codec.options = dict(OF_CODECS)
+    codec.options = {**OF_CODECS, **_STRICT.get(name, {})}
     packet = av.Packet(len(data))  # with the room behind it that decoders need
     packet.update(data)
     try:
@@ -147,7 +178,12 @@ def _decoded(path: Path, data: bytes) -> tuple[Any, Orientation, list[str]]:
     except av.error.FFmpegError:
         frame = None
     if frame is None:
-        raise VideoError(f"{path} cannot be read as an image: damaged, or with more than {LARGEST_FRAME} pixels")
+        kind = _KINDS.get(name, name.upper())
+        raise VideoError(
+            f"{path} cannot be read as an image: damaged, cut off, of a kind of {kind} that FFmpeg does not read, or "
+            f"with more than {LARGEST_FRAME} pixels",
+            hint=_CONVERT,
+        )
     notes = [*pixel_note(codec.sample_aspect_ratio)]
     if has_more_pages(data):
         notes.append("a picture has several pages; the first one was used")
