@@ -108,12 +108,17 @@ def test_names_in_any_order_are_taken_by_their_number(tmp_path: Path) -> None:
     assert load_checkpoint(path).classes == ("name 0", "name 1", "name 2", "name 3", "7")
 
 
-@pytest.mark.parametrize("said", [{"num_labels": 5, "id2label": {"0": "a", "1": "b"}}, {"num_labels": 3}])
+@pytest.mark.parametrize("said", [{"num_labels": 5, "id2label": {"0": "a", "1": "b"}}, {}])
 def test_the_classifier_says_how_many_classes_there_are(tmp_path: Path, said: dict[str, object]) -> None:
     path = folder(tmp_path, "hf_videomae", **{"id2label": None, "label2id": None, **said})
     model = load_checkpoint(path).model
     logits = BuiltinReference(model).logits(np.load(CLIP)[None])[0]
     np.testing.assert_allclose(logits, ORACLES["hf_videomae"].logits, atol=1e-6)
+
+
+def test_a_number_of_classes_that_the_classifier_does_not_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"classifier\.weight: shape \[5, 48\], expected \[3, 48\]"):
+        load_checkpoint(folder(tmp_path, "hf_videomae", num_labels=3))
 
 
 def test_the_old_name_of_a_setting_comes_before_the_new_one_as_in_transformers(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def load_folder(
     framing = None if options.short_side else _agreed("resize", processors, lambda each: each.framing(crop))
     source = read_folder_weights(folder)
     require_finite(source)
-    config = replace(config, classes=_classes(source, config.classes))
+    config = replace(config, classes=_classes(settings, source))
     weights = assemble(source, family.rules, config)
     if "positional_encoding" not in weights and not config.prefix_tokens:
         weights["positional_encoding"] = sinusoid_table(config.geometry.cubes, config.width)
@@ -317,10 +317,12 @@ def _geometry(settings: Mapping[str, Any]) -> ClipGeometry:
         raise CheckpointError(f"config.json: {error}") from None
 
 
-def _classes(source: Arrays, said: int) -> int:
-    """As many as the classifier has: what ``config.json`` says is edited by hand, and need not be true."""
+def _classes(settings: Mapping[str, Any], source: Arrays) -> int:
+    """As many as ``num_labels`` says, which overrules ``id2label`` as in transformers; else as the classifier has."""
     head = source.get(_HEAD)
-    return len(head) if head is not None and head.ndim == 2 else said
+    if settings.get("num_labels") is None and head is not None and head.ndim == 2:
+        return len(head)
+    return _size({"num_labels": 2, **settings}, "num_labels")
 
 
 def _size(settings: Mapping[str, Any], name: str) -> int:
