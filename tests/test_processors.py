@@ -181,6 +181,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "offset alone": ({"size": 40, "image_processor_type": "VivitImageProcessor", "do_rescale": False}, "do_rescale"),
     "switch": ({"size": 40, "do_resize": "yes"}, "do_resize"),
     "factor": ({"size": 40, "rescale_factor": -1}, "rescale_factor"),
+    "factor beyond numbers": ({"size": 40, "rescale_factor": 10**400}, "rescale_factor"),
+    "factor of nothing": ({"size": 40, "rescale_factor": 1e-320}, "rescale_factor"),
+    "a list of one": ({"size": 40, "image_mean": [0.5]}, "one number or three for image_mean"),
+    "four channels": ({"size": 40, "image_std": [0.5] * 4}, "one number or three above zero for image_std"),
+    "no channels": ({"size": 40, "image_mean": []}, "image_mean"),
+    "not a number": ({"size": 40, "image_mean": [float("nan")] * 3}, "image_mean"),
+    "beyond numbers": ({"size": 40, "image_mean": [10**400] * 3}, "image_mean"),
+    "no spread": ({"size": 40, "image_std": [0.5, 0, 0.5]}, "image_std"),
 }
 
 
@@ -192,6 +200,17 @@ def test_what_is_not_done_is_refused_by_its_name(tmp_path: Path, settings: dict[
         load_checkpoint(path)
     assert "preprocessor_config.json" in str(caught.value)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"), [("VideoMAEImageProcessor", "no image_mean"), ("CLIPImageProcessor", "CLIPImageProcessor")]
+)
+def test_a_processor_that_is_only_named_is_not_passed_over(tmp_path: Path, kind: str, named: str) -> None:
+    """Its class has defaults, which are not the ImageNet statistics."""
+    path = folder(tmp_path, "hf_videomae")
+    (path / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": kind}))
+    with pytest.raises(CheckpointError, match=named):
+        load_checkpoint(path)
 
 
 def test_files_that_say_different_things_are_refused(tmp_path: Path) -> None:

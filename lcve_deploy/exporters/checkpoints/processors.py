@@ -26,7 +26,9 @@ _FILES: Final = ("processor_config.json", "video_preprocessor_config.json", "pre
 _NESTED: Final = ("video_processor", "image_processor")
 _TYPES: Final = ("video_processor_type", "image_processor_type", "feature_extractor_type")
 _UNDERSTOOD: Final = frozenset({"do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"})
-_SAYING: Final = _UNDERSTOOD | {"size", "crop_size", "resample", "rescale_factor", "offset", "image_mean", "image_std"}
+_SAYING: Final = (
+    _UNDERSTOOD | set(_TYPES) | {"size", "crop_size", "resample", "rescale_factor", "offset", "image_mean", "image_std"}
+)
 
 _RESAMPLES: Final = {
     0: Resample.NEAREST,
@@ -35,6 +37,9 @@ _RESAMPLES: Final = {
     3: Resample.BICUBIC,
 }
 _NO_SUCH_FILTER: Final = {4: "box", 5: "Hamming"}
+
+_LARGEST: Final = 1e6
+"""Of a mean, a std, and a rescale factor or what it divides by; far beyond any that is meant."""
 
 _DEFAULT_CROP: Final = (224, 224)
 _INSTEAD: Final = "to do without the processor, pass --mean, --std and --short-side"
@@ -205,7 +210,7 @@ class Processor:
     def _factor(self) -> float:
         factor = self._settings.get("rescale_factor")
         factor = self._kind.rescale_factor if factor is None else factor
-        if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not factor > 0:
+        if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 1 / _LARGEST <= factor <= _LARGEST:
             raise self._wrong(f"expected a rescale_factor above zero, received {str(factor)[:80]}")
         return float(factor)
 
@@ -221,8 +226,10 @@ class Processor:
         if value is None:
             raise self._wrong(f"do_normalize is on, but there is no {name}", "pass --mean a,b,c and --std a,b,c")
         values = value if isinstance(value, list) else [value] * 3
-        if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
-            raise self._wrong(f"expected numbers for {name}, received {str(value)[:80]}")
+        numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) <= _LARGEST for v in values)
+        if len(values) != 3 or not numbers or (name == "image_std" and min(values) <= 0):
+            above = " above zero" if name == "image_std" else ""
+            raise self._wrong(f"expected one number or three{above} for {name}, received {str(value)[:80]}")
         return [float(v) for v in values]
 
     def _wrong(self, problem: str, hint: str = "") -> CheckpointError:
