@@ -25,6 +25,7 @@ from lcve_deploy.exporters.model import BuiltinReference
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.preprocess import Preprocess, Sampling
 from lcve_deploy.transformer import Readout
+from lcve_deploy.verbs.export import _client
 from lcve_deploy.video.sampling import frame_indices
 
 from .conftest import ORACLE, ORACLES, run_error, run_ok
@@ -307,7 +308,7 @@ def test_a_name_of_another_model_says_nothing(tmp_path: Path, model: object) -> 
 
 
 @pytest.mark.parametrize(
-    "wrapper", ["model_state", "model_state_dict", "net", "network", "anything", "state.model", "model.module"]
+    "wrapper", ["model_state", "model_state_dict", "net", "network", "anything", "state.model", "model.module", "a.b.c"]
 )
 def test_wrappers_are_found(tmp_path: Path, wrapper: str) -> None:
     content: dict[str, Any] = weights()
@@ -408,6 +409,83 @@ def test_an_audit_knows_the_positions_of_a_reference() -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("prefix", ["vit.", "student.", "module.video_encoder.", "teacher.backbone.", "video.tower."])
+def test_a_prefix_that_no_table_names_is_taken_off(tmp_path: Path, prefix: str) -> None:
+    for whole in (True, False):  # with the head inside, and beside it
+        state = {
+            n if n.startswith("head.") and not whole else f"{prefix}{n}": tensor for n, tensor in weights().items()
+        }
+        model = load_checkpoint(saved(tmp_path, {"model": state}), OPTIONS).model
+        logits = BuiltinReference(model).logits(np.load(ORACLE / "clip_8x32x32.npy")[None])[0]
+        np.testing.assert_allclose(logits, ORACLES["v1_model_args"].logits, atol=1e-6)
+
+
+def test_an_average_that_only_a_prefix_names_is_named(tmp_path: Path) -> None:
+    path = saved(tmp_path, {"model": {f"model_ema.{name}": tensor for name, tensor in weights().items()}})
+    assert "a moving average (EMA)" in facts(path)[Fact.WEIGHTS]
+
+
+def test_weights_of_one_name_within_a_prefix_and_beside_it_are_refused(tmp_path: Path) -> None:
+    state = {f"vit.{name}": tensor for name, tensor in weights().items()} | {"head.bias": torch.zeros(5)}
+    with pytest.raises(CheckpointError, match="two weights of one name"):
+        load_checkpoint(saved(tmp_path, state), OPTIONS)
+
+
+def test_weights_that_zero_has_saved_elsewhere_are_refused_with_the_reason(tmp_path: Path) -> None:
+    state = {name: torch.empty(0) for name in weights()}
+    with pytest.raises(CheckpointError, match="ZeRO stage 3") as caught:
+        load_checkpoint(saved(tmp_path, {"module": state, "ds_config": {}}), OPTIONS)
+    assert "zero_to_fp32.py" in caught.value.hint
+
+
+def test_a_file_without_weights_says_what_it_has(tmp_path: Path) -> None:
+    content = {"optimizer_state_dict": {"fp32_groups": [torch.ones(4)]}, "ds_config": {}, "ds_version": "0.9"}
+    with pytest.raises(CheckpointError, match=r"no weights in .*it has optimizer_state_dict, ds_config, ds_version"):
+        load_checkpoint(saved(tmp_path, content), OPTIONS)
+
+
+# Training arguments
+
+
+@pytest.mark.parametrize("wrapper", ["checkpoint", "a.b"])
+@pytest.mark.parametrize("above", [True, False])
+def test_arguments_in_a_wrapper_are_read(tmp_path: Path, wrapper: str, above: bool) -> None:
+    """The nearest ones count: those further out can be of another script."""
+    content = dict(content_of("mvd_plain"))
+    for name in reversed(wrapper.split(".")):
+        content = {name: content}
+    content |= {"args": argparse.Namespace(delete_head=False)} if above else {}
+    loaded = load_checkpoint(saved(tmp_path, content), CheckpointOptions(heads=2))
+    assert not {Fact.FAMILY, Fact.POSITIONS, Fact.READOUT} & {a.fact for a in loaded.assumptions}
+    logits = BuiltinReference(loaded.model).logits(clip_of("mvd_plain")[None])[0]
+    np.testing.assert_allclose(logits, EXPECTED["mvd_plain"]["logits"], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "value", [Path("/data/run"), np.float64(0.5), torch.device("cpu"), torch.float16, {1, 2}, torch.ones(3)]
+)
+def test_arguments_of_any_plain_kind_stand_beside_the_others(tmp_path: Path, value: object) -> None:
+    path = with_arguments(tmp_path, num_frames=np.int64(8), input_size=32, output_dir=value, num_segments=1)
+    assert not {Fact.FRAMES, Fact.SIZE} & set(facts(path, CheckpointOptions(heads=3)))
+
+
+@pytest.mark.parametrize("name", ["num_frames", "input_size", "num_segments", "data_set", "sparse_sample", "model"])
+@pytest.mark.parametrize("value", [torch.ones(3), [8], {}, "8", 8.5, True, -1, 10**30], ids=str)
+def test_arguments_of_another_kind_say_nothing(tmp_path: Path, name: str, value: object) -> None:
+    load_checkpoint(with_arguments(tmp_path, **{name: value}), OPTIONS)
+
+
+def test_a_short_side_below_the_clip_is_not_said(key: SecurityKey, tmp_path: Path) -> None:
+    """No frame of it holds the clip."""
+    for side, assumed in ((16, True), (32, False), (40, False)):
+        loaded = load_checkpoint(with_arguments(tmp_path, short_side_size=side), OPTIONS)
+        settings = _client(loaded, key, ExportOptions(checkpoint=OPTIONS)).settings
+        assert settings.preprocess.short_side == max(side, 32)
+        notes = {a.fact: a.value for a in settings.assumptions}
+        assert ("the arguments say 16" in notes.get(Fact.RESIZING, "")) is assumed
+        assert (Fact.RESIZING in notes) is assumed
+
+
 # Sampling
 
 SAMPLED = [
@@ -431,6 +509,10 @@ SAMPLED = [
     ("mvd", {"data_set": ["SSV2"]}, None),
     ("internvideo", {"data_set": "Kinetics-400", "sparse_sample": True}, Sampling.UNIFORM),
     ("internvideo", {"data_set": "MIT", "sparse_sample": True}, None),
+    ("any", {"data_set": "Kinetics-400", "num_segments": 1}, Sampling.KINETICS),
+    ("any", {"data_set": "Kinetics-400", "num_segments": np.int64(1)}, Sampling.KINETICS),
+    ("any", {"data_set": "Kinetics-400", "num_segments": 2}, None),
+    ("any", {"data_set": "SSV2", "num_segments": "1"}, None),
     ("any", {"sparse_sample": True}, Sampling.UNIFORM),
     ("any", {"data_set": "MIT", "sparse_sample": True}, Sampling.UNIFORM),
     ("any", {"data_set": "Kinetics_sparse"}, Sampling.UNIFORM),

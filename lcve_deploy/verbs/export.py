@@ -292,11 +292,13 @@ def _framing(loaded: Checkpoint, options: ExportOptions) -> Framing:
 
 
 def _resizing_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
-    """The assumed resizing, if neither options nor checkpoint give it."""
-    said = loaded.preprocessing
-    if options.checkpoint.short_side or said.framing or said.short_side:
+    """The assumed resizing, if neither options nor checkpoint give it, or if the clip does not fit in what they give."""
+    said, short_side = loaded.preprocessing, _framing(loaded, options).short_side
+    if options.checkpoint.short_side or said.framing or said.short_side == short_side:
         return ()
-    value = f"short side {_framing(loaded, options).short_side} pixels, bilinear"
+    value = f"short side {short_side} pixels, bilinear"
+    if said.short_side:
+        value += f"; the arguments say {said.short_side}, which is less than the clip has"
     return (Assumption(fact=Fact.RESIZING, value=value, option="--short-side"),)
 
 

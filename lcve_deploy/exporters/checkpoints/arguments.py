@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import numbers
 import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
@@ -58,12 +59,26 @@ _MODELS: Final = {
 }
 
 
-def training_arguments(content: Any) -> Arguments:
-    """The arguments beside the weights; none where there are none."""
-    arguments = dict.get(content, "args")
-    if isinstance(arguments, argparse.Namespace):
-        return vars(arguments)
-    return dict(dict.items(arguments)) if isinstance(arguments, dict) else {}
+def training_arguments(content: Any, place: str = "") -> Arguments:
+    """The arguments beside the weights, or beside the nearest wrapper around them; none where there are none.
+
+    Args:
+        content: of the file, a dictionary.
+        place: names of the wrappers that the weights are in, with dots between them.
+    """
+    holders = [content]
+    for name in place.split("."):
+        inner = dict.get(holders[-1], name)
+        if not isinstance(inner, dict):
+            break
+        holders.append(inner)
+    return next(filter(None, (_arguments(dict.get(holder, "args")) for holder in reversed(holders))), {})
+
+
+def _arguments(value: Any) -> Arguments:
+    if isinstance(value, argparse.Namespace):
+        return vars(value)
+    return dict(dict.items(value)) if isinstance(value, dict) else {}
 
 
 def said_families(arguments: Arguments) -> list[Family]:
@@ -117,6 +132,8 @@ def _said_sampling(arguments: Arguments) -> tuple[Sampling | None, str]:
     sampling = next((f.sampling[data_set] for f in known if isinstance(data_set, str) and data_set in f.sampling), None)
     if sampling is None:
         return None, f"{data_set!r:.80} is not a data set {whose}"
+    if (segments := arguments.get("num_segments")) is not None and _whole(arguments, "num_segments") != 1:
+        return None, f"num_segments={segments!r:.80} is not 1"
     if sampling is Sampling.UNIFORM or sparse is False:
         return sampling, ""
     if sparse is True and any(data_set in family.sparse for family in known):
@@ -125,5 +142,9 @@ def _said_sampling(arguments: Arguments) -> tuple[Sampling | None, str]:
 
 
 def _whole(arguments: Arguments, name: str) -> int | None:
+    """A whole number above zero, NumPy's as well; None where it is none."""
     value = arguments.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_WHOLE else None
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        return None
+    whole = int(value)
+    return whole if 0 < whole <= LARGEST_WHOLE else None

@@ -105,7 +105,7 @@ def load_official(
     refuse_weights(saved.tensors)
     source = to_arrays(saved.tensors, stored=path.stat().st_size)
     require_finite(source)
-    arguments = training_arguments(content)
+    arguments = training_arguments(content, saved.place)
     family, assumed = family_of(arguments, source, options)
     file = _File(source=source, arguments=arguments, options=options, family=family, family_assumed=assumed)
     _require_agreement(file)

@@ -73,8 +73,9 @@ def _read(path: Path) -> tuple[Mapping[str, Any], MakeTable]:
     if path.is_dir():
         return read_folder_weights(path), videomae_table
     content = read_pickled(path)
-    said = said_families(training_arguments(content))
-    return find_weights(content, path).tensors, FAMILIES[said[0]].table if len(said) == 1 else videomae_table
+    saved = find_weights(content, path)
+    said = said_families(training_arguments(content, saved.place))
+    return saved.tensors, FAMILIES[said[0]].table if len(said) == 1 else videomae_table
 
 
 def _rows(matrix: Floats, width: int) -> Floats:

@@ -61,6 +61,8 @@ _GLOBALS: Final = frozenset(
     }
 )
 """What a checkpoint may name, besides torch's dtypes and storages."""
+_PATHS: Final = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
+_PATH_MODULES: Final = ("pathlib", "pathlib._local")
 _DTYPES: Final = ("float", "bfloat", "int", "uint", "bool", "complex")
 
 
@@ -189,7 +191,8 @@ def _check_call(taken: Sequence[_Value]) -> None:
 
 def _checked_global(argument: str) -> str:
     module, _, name = argument.partition(" ")
-    known = f"{module}.{name}" in _GLOBALS or (module == "torch" and _is_plain(name))
+    path = module in _PATH_MODULES and name in _PATHS
+    known = path or f"{module}.{name}" in _GLOBALS or (module == "torch" and _is_plain(name))
     if not known:
         raise pickle.UnpicklingError(f"Unsupported global: {module}.{name}")
     return f"{module}.{name}"
@@ -210,6 +213,7 @@ def inert_classes() -> list[Any]:
         (_Kind, "numpy.dtype"),
         (_number, "numpy.core.multiarray.scalar"),
         (_number, "numpy._core.multiarray.scalar"),
+        *((_path, f"{module}.{name}") for module in _PATH_MODULES for name in _PATHS),
     ]
 
 
@@ -234,3 +238,10 @@ def _number(kind: _Kind, data: bytes = b"") -> np.generic:
         raise ValueError("a NumPy value that is not as long as its kind")
     value: np.generic = np.frombuffer(data, kind.dtype)[0]
     return value
+
+
+def _path(*parts: object) -> str:
+    """Stands in for the classes of pathlib: a text, with which nothing is opened."""
+    if not all(isinstance(part, str) for part in parts):
+        raise ValueError("a path that is not made of texts")
+    return "/".join(map(str, parts))

@@ -21,7 +21,7 @@ _AVERAGED: Final = re.compile(r"(?:^|[._-])(?:ema|swa|avg|averaged?|ema\d?)(?:$|
 _COUNTERS: Final = frozenset({"n_averaged", "num_updates", "initted", "step", "decay"})
 _FLATTENED: Final = re.compile(r"(?:^|\.)_?flat_param")
 _EMBEDDING: Final = "patch_embed.proj.weight"
-_DEEPEST: Final = 2
+_DEEPEST: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +30,12 @@ class SavedWeights:
 
     Args:
         tensors: by their names in the model, without wrappers and prefixes.
+        place: names of the wrappers that they are in, with dots between them.
         assumptions: where there were several, or where they are an average.
     """
 
     tensors: Mapping[str, Any]
+    place: str = ""
     assumptions: tuple[Assumption, ...] = ()
 
 
@@ -54,12 +56,39 @@ def find_weights(content: Any, path: Path, chosen: str | None = None) -> SavedWe
     if chosen is not None:
         if chosen not in found:
             raise CheckpointError(f"there are no weights {chosen!r} in {path}", hint=f"it has {_listed(found)}")
-        return SavedWeights(tensors=_bare(found[chosen]))
+        return SavedWeights(tensors=_bare(_filled(found[chosen])), place=chosen)
     if not found:  # another architecture, which the caller refuses with its reason
-        inner = (dict.get(content, name) for name in (*_WRAPPERS, *_AVERAGES))
-        return SavedWeights(tensors=_bare(next((entry for entry in inner if isinstance(entry, dict)), content)))
+        return SavedWeights(tensors=_bare(_any_weights(content, path)))
     taken = _preferred(found, path)
-    return SavedWeights(tensors=_bare(found[taken]), assumptions=_assumed(found, taken))
+    return SavedWeights(tensors=_bare(_filled(found[taken])), place=taken, assumptions=_assumed(found, taken))
+
+
+def _any_weights(content: dict[Any, Any], path: Path) -> dict[Any, Any]:
+    """Named tensors of a layout that is not known.
+
+    Raises:
+        CheckpointError: there are none.
+    """
+    inner = (dict.get(content, name) for name in (*_WRAPPERS, *_AVERAGES))
+    weights = next((entry for entry in inner if isinstance(entry, dict)), content)
+    if weights and not any(hasattr(value, "numel") for value in dict.values(weights)):
+        raise CheckpointError(
+            f"there are no weights in {path}; it has {', '.join(str(name)[:40] for name in list(weights)[:8])}",
+            hint="pass the file with the model's weights; with DeepSpeed: mp_rank_00_model_states.pt",
+        )
+    return weights
+
+
+def _filled(weights: dict[str, Any]) -> dict[str, Any]:
+    """Refuse weights whose values are elsewhere."""
+    empty = [name for name, tensor in weights.items() if tuple(getattr(tensor, "shape", ())) == (0,)]
+    if any(name.endswith(_EMBEDDING) for name in empty):
+        raise CheckpointError(
+            f"{len(empty)} of {len(weights)} weights are empty (seen: {empty[0][:80]}), as DeepSpeed saves them with "
+            "ZeRO stage 3: their values are in the other files of the checkpoint",
+            hint="put them together with DeepSpeed's zero_to_fp32.py and pass what it writes",
+        )
+    return weights
 
 
 def _models(content: dict[Any, Any], place: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -106,7 +135,8 @@ def _assumed(found: Mapping[str, Mapping[str, Any]], taken: str) -> tuple[Assump
 
 
 def _is_average(name: str, weights: Mapping[str, Any]) -> bool:
-    return bool(_AVERAGED.search(name)) or "n_averaged" in weights
+    places = [name, *(own for own in weights if own.endswith(_EMBEDDING))]
+    return any(map(_AVERAGED.search, places)) or "n_averaged" in weights
 
 
 def _listed(found: Mapping[str, Any]) -> str:
@@ -139,7 +169,20 @@ def _bare(weights: dict[Any, Any]) -> dict[str, Any]:
         if bare in tensors:
             raise CheckpointError(f"the checkpoint has two weights named {bare} after prefixes are removed")
         tensors[bare] = tensor
-    return tensors
+    return _without_front(tensors)
+
+
+def _without_front(tensors: dict[str, Any]) -> dict[str, Any]:
+    """Take off a prefix that no table names, such as ``vit.``; what does not have it keeps its name."""
+    fronts = [name.removesuffix(_EMBEDDING) for name in tensors if name.endswith(f".{_EMBEDDING}")]
+    if len(fronts) != 1 or _EMBEDDING in tensors:
+        return tensors
+    inner = {name.removeprefix(fronts[0]): tensor for name, tensor in tensors.items()}
+    if len(inner) < len(tensors):
+        raise CheckpointError(
+            f"the checkpoint has two weights of one name once the prefix {fronts[0][:80]} is taken off"
+        )
+    return inner
 
 
 def _is_number(value: Any) -> bool:
