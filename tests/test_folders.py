@@ -121,6 +121,15 @@ def test_a_number_of_classes_that_the_classifier_does_not_have_is_refused(tmp_pa
         load_checkpoint(folder(tmp_path, "hf_videomae", num_labels=3))
 
 
+def test_a_folder_with_an_adapter_is_refused(tmp_path: Path) -> None:
+    """transformers would put it into the model; without it, the answers are those of another one."""
+    path = folder(tmp_path, "hf_videomae")
+    (path / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="has an adapter") as caught:
+        load_checkpoint(path)
+    assert "merge_and_unload" in caught.value.hint
+
+
 def test_the_old_name_of_a_setting_comes_before_the_new_one_as_in_transformers(tmp_path: Path) -> None:
     """transformers would leave the biases out, so a folder that has them is refused."""
     with pytest.raises(CheckpointError, match=r"unexpected .*bias"):

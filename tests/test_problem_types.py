@@ -104,7 +104,10 @@ FLAGS = ORACLES["v1_model_args"].flags
 
 
 def test_an_official_file_with_one_output_gives_a_value(key_file: Path, tmp_path: Path) -> None:
-    _, answer = shown(official(tmp_path, 1, factor=10), key_file, tmp_path, *FLAGS)
+    service, answer = shown(official(tmp_path, 1, factor=10), key_file, tmp_path, *FLAGS)
+    lines = [line.split() for line in run_ok("inspect", service).splitlines()]
+    assert ["classes", "1:", "class", "0"] in lines
+    assert ["assumed", "class", "names:", "class", "0", "(--labels)"] in lines
     assert answer["predictions"][0]["value"] == pytest.approx(10 * ORACLES["v1_model_args"].logits[0], abs=1e-4)
 
 

@@ -118,7 +118,7 @@ def _client(path: Path) -> Lines:
         "kind": "client folder",
         **_binding(settings.binding),
         "labels": settings.labels,
-        "classes": f"{len(settings.classes)}: {', '.join(settings.classes[:4])}, ...",
+        "classes": f"{len(settings.classes)}: {', '.join(settings.classes[:4])}{', ...' * (len(settings.classes) > 4)}",
         "problem type": settings.problem_type.value,
         "preprocess": f"{p.frames} frames, {p.sampling}, stride {p.stride}, resized to {p.resizing}, crop {p.crop}",
         **({"source": settings.source} if settings.source else {}),

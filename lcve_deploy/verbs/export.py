@@ -318,7 +318,8 @@ def _names_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumpti
     if options.class_names or (loaded.classes and not _are_placeholders(loaded.classes)):
         return ()
     named = _PLACEHOLDER if loaded.classes else "class "
-    return (Assumption(fact=Fact.CLASS_NAMES, value=f"{named}0 to {named}{last}", option="--labels"),)
+    value = f"{named}0{f' to {named}{last}' * (last > 0)}"
+    return (Assumption(fact=Fact.CLASS_NAMES, value=value, option="--labels"),)
 
 
 def _are_placeholders(names: tuple[str, ...]) -> bool:

@@ -105,6 +105,7 @@ FAMILIES: Final = {
 _RENAMED: Final = {"qv_bias": "qkv_bias"}
 """Names of transformers 5; where a file has the old name too, transformers follows the old one."""
 
+_ADAPTER: Final = "adapter_config.json"
 _HEAD: Final = "classifier.weight"
 
 _ACTIVATIONS: Final = {
@@ -193,7 +194,12 @@ def _normalisation(folder: Path, processors: Sequence[Processor], family: Family
 
 
 def _require_configuration(folder: Path) -> None:
-    """People pass the folder of a training run for the file in it."""
+    """People pass the folder of a training run for the file in it, and models whose adapter changes the weights."""
+    if (folder / _ADAPTER).is_file():
+        raise CheckpointError(
+            f"{folder} has an adapter ({_ADAPTER}), which changes the weights that the model has, and is not read",
+            hint="merge it into the model with PEFT's merge_and_unload() and save that; or remove its files",
+        )
     files = sorted(path.name for pattern in ("*.pt", "*.pth") for path in folder.glob(pattern))
     if not (folder / "config.json").is_file() and files:
         raise CheckpointError(
