@@ -318,7 +318,19 @@ def test_wrappers_are_found(tmp_path: Path, wrapper: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["model_ema", "ema", "ema_state_dict", "state_dict_ema", "ema_model", "ema.module", "swa"]
+    "name",
+    [
+        "model_ema",
+        "ema",
+        "ema_state_dict",
+        "state_dict_ema",
+        "ema_model",
+        "ema.module",
+        "swa",
+        "EMA",
+        "modelEma",
+        "shadow_params",
+    ],
 )
 def test_an_average_that_is_taken_is_named(tmp_path: Path, name: str) -> None:
     content: dict[str, Any] = weights()

@@ -292,7 +292,7 @@ def _framing(loaded: Checkpoint, options: ExportOptions) -> Framing:
 
 
 def _resizing_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
-    """The assumed resizing, if neither options nor checkpoint give it, or if the clip does not fit in what they give."""
+    """The assumed resizing, if neither options nor checkpoint give it, or if the clip does not fit in theirs."""
     said, short_side = loaded.preprocessing, _framing(loaded, options).short_side
     if options.checkpoint.short_side or said.framing or said.short_side == short_side:
         return ()

@@ -17,7 +17,9 @@ _WRAPPERS: Final = ("model", "module", "state_dict", "model_state_dict", "model_
 _AVERAGES: Final = ("model_ema", "ema", "ema_state_dict", "state_dict_ema", "ema_model")
 _PREFIXES: Final = frozenset({"module", "model", "backbone", "encoder", "net", "network"})
 _INFIXES: Final = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_fpw_module", "_checkpoint_wrapped_module"})
-_AVERAGED: Final = re.compile(r"(?:^|[._-])(?:ema|swa|avg|averaged?|ema\d?)(?:$|[._-])")
+_AVERAGED: Final = re.compile(
+    r"(?i:(?:^|[._-])(?:ema\d?|swa|avg|averaged?|shadow)(?:$|[._-]))|[a-z](?:Ema|EMA)(?![a-z])"
+)
 _COUNTERS: Final = frozenset({"n_averaged", "num_updates", "initted", "step", "decay"})
 _FLATTENED: Final = re.compile(r"(?:^|\.)_?flat_param")
 _EMBEDDING: Final = "patch_embed.proj.weight"
