@@ -587,3 +587,24 @@ def test_activations_of_an_exported_graph_answer_as_transformers_does(
     answer = open_session(tmp_path / "service/server").run(client.encrypt(PlainClip(values=clip[None])))
     expected = reference_for(load_checkpoint(path)).logits(clip[None])
     np.testing.assert_allclose(client.plain_order(answer), expected, atol=1e-4 * max(1, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "a Git LFS pointer"),
+        (b"\n<!DOCTYPE html><html></html>", "a web page"),
+    ],
+)
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_is_downloaded_in_place_of_weights_is_named(
+    folder: bool, content: bytes, what: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.pth"
+    if folder:
+        path = tmp_path / "folder"
+        shutil.copytree(ORACLES["hf_videomae"].path, path)
+    (path / "model.safetensors" if folder else path).write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"is {what}, not the weights") as caught:
+        load_checkpoint(path)
+    assert "download the file itself" in caught.value.hint

@@ -39,8 +39,24 @@ _CORRUPT: Final = (
     NotImplementedError,
 )
 
+_NO_WEIGHTS: Final = {
+    b"version https://git-lfs": ("a Git LFS pointer", "download the file itself: git lfs pull"),
+    b"<!doctype html": ("a web page", "download the file itself, not the page that shows it"),
+    b"<html": ("a web page", "download the file itself, not the page that shows it"),
+}
+"""Beginnings of files that people have in place of weights."""
+_LONGEST_START: Final = 64
 _MOST_COPIES: Final = 2
 _WEIGHT_FILES: Final = ("model.safetensors", "pytorch_model.bin")
+
+
+def _require_weights(path: Path) -> None:
+    """Refuse what is downloaded by mistake, by its first bytes."""
+    with path.open("rb") as file:
+        start = file.read(_LONGEST_START).lstrip().lower()
+    for mark, (what, hint) in _NO_WEIGHTS.items():
+        if start.startswith(mark):
+            raise CheckpointError(f"{path} is {what}, not the weights", hint=hint)
 
 
 def read_pickled(path: Path) -> Any:
@@ -53,9 +69,12 @@ def read_pickled(path: Path) -> Any:
 
     try:
         require_file(path, "a checkpoint", CheckpointError)
+        _require_weights(path)
         check_torch_file(path)
         with torch.serialization.safe_globals(inert_classes()):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive(path))
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} was refused: it holds more than tensors and plain values, and loading it could run code "
@@ -146,6 +165,8 @@ def _read_safetensors(path: Path) -> dict[str, npt.NDArray[np.floating]]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    require_file(path, "a safetensors file", CheckpointError)
+    _require_weights(path)
     check_safetensors(path, "a safetensors file", CheckpointError)
     try:
         return to_arrays(load_file(path), stored=path.stat().st_size)
