@@ -21,7 +21,7 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "rotation": {"rotation": ("rotation",)},
     "parity": {"parity": ("parity", "artifact")},
     "artifact": {
-        "artifact/client_settings": ("artifact",),
+        "artifact/client_settings": ("client_settings",),
         "artifact/delta": ("rotate",),
         "artifact/digests": ("digests",),
         "artifact/engines": ("engines", "tensorrt"),

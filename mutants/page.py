@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+from mutants.modules import MODULES
+
 __all__ = ["PAGE", "RESULTS", "page", "write_page"]
 
 RESULTS: Final = Path(__file__).parent / "results.json"
@@ -56,8 +58,14 @@ def page(results: dict[str, Any]) -> str:
     if missing := {path: figures["missing"] for path, figures in modules.items() if figures["missing"]}:
         listed = ", ".join(f"`{path}` {count}" for path, count in missing.items())
         lines += [f"Mutations that have not been tested yet: {listed}.", ""]
+    if waiting := [path for path in _paths() if path not in modules]:
+        lines += [f"Modules that have not been run yet: {', '.join(f'`{path}`' for path in waiting)}.", ""]
     lines += ["## Survivors", "", *_survivors(modules)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _paths() -> list[str]:
+    return [module.path for modules in MODULES.values() for module in modules]
 
 
 def _row(name: str, figures: list[dict[str, Any]]) -> str:
