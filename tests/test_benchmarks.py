@@ -43,7 +43,7 @@ def test_the_page_of_the_edge_says_what_was_measured_of_watching() -> None:
     counts = found["counts"]
     sentence = (
         f"Measured over {found['media_seconds'] / 60:.0f} minutes of video time against a real server: "
-        f"{counts['answered']} of {counts['windows']} windows answered, resident memory between "
+        f"{counts['answered']} of {counts['windows']} windows were answered. Resident memory was between "
         f"{found['smallest_mib']:.1f} and {found['largest_mib']:.1f} MiB after the warm-up, "
         f"a spread of {found['spread_percent']:.1f} %."
     )
