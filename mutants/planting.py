@@ -33,7 +33,17 @@ __all__ = ["forget", "plant", "session_of"]
 
 _LARGE: Final = ("numpy", "onnx", "onnx_ir", "onnxruntime", "torch", "pytest", "hypothesis", "click", "safetensors")
 _ROOT: Final = Path(__file__).parent.parent
-_COPIED: Final = ("lcve_deploy", "tests", "docs", "examples", "pyproject.toml", "README.md", "CHANGELOG.md", "Makefile")
+_COPIED: Final = (
+    "lcve_deploy",
+    "tests",
+    "docs",
+    "examples",
+    "fuzz",
+    "pyproject.toml",
+    "README.md",
+    "CHANGELOG.md",
+    "Makefile",
+)
 _SLACK: Final = (8, 10.0)
 _TIMEOUT: Final = "timeout"
 _LOG: Final = "last-run.txt"
