@@ -28,7 +28,7 @@ from lcve_deploy.schedule import Orders, derive_orders
 from lcve_deploy.video import read_clips
 
 if TYPE_CHECKING:
-    from lcve_deploy.exporters.checkpoints import CheckpointOptions
+    from lcve_deploy.exporters.checkpoints import Checkpoint, CheckpointOptions
     from lcve_deploy.exporters.model import Reference
 
 __all__ = ["Clips", "Remembered", "comparison_clips", "measure_parity", "paired_client", "read_pair", "verify"]
@@ -65,28 +65,12 @@ def verify(
     Raises:
         ArtifactError, SignatureError, CheckpointError, MismatchError, VideoError: see the parts.
     """
-    from lcve_deploy.exporters.checkpoints import CheckpointOptions, load_checkpoint
-    from lcve_deploy.exporters.onnx import read_heads
     from lcve_deploy.exporters.original import reference_for
 
     root, path = Path(artifact), Path(checkpoint)
     client = paired_client(root, key, signed_by)
     session = open_session(root / "server", engine=engine, signed_by=signed_by)
-    known, geometry = options or CheckpointOptions(), client.settings.binding.geometry
-    if not path.is_dir():  # a folder says all this itself
-        known = dataclasses.replace(
-            known,
-            heads=known.heads or read_heads(root / "server" / MODEL),
-            frames=known.frames or geometry.frames,
-            size=known.size or geometry.height,
-        )
-    loaded = load_checkpoint(path, known)
-    if loaded.model.config.geometry != geometry or loaded.model.config.classes != len(client.settings.classes):
-        raise MismatchError(
-            f"the artifact takes {geometry} and has {len(client.settings.classes)} classes, the checkpoint "
-            f"{loaded.model.config.geometry} and {loaded.model.config.classes}",
-            hint="pass the checkpoint that the artifact was exported from",
-        )
+    loaded = _matching_checkpoint(path, options, root / "server", client)
     proof = read_engine(root / "server", engine).proof if engine else None
     return measure_parity(
         session,
@@ -97,6 +81,33 @@ def verify(
         margin=BUDGET_MARGIN if proof else CONTROL_MARGIN,
         progress=progress,
     )
+
+
+def _matching_checkpoint(path: Path, options: CheckpointOptions | None, server: Path, client: Client) -> Checkpoint:
+    """The checkpoint; what an official file does not say of clip and heads is taken from the artifact.
+
+    Raises:
+        MismatchError: it takes other clips, or has another number of classes.
+    """
+    from lcve_deploy.exporters.checkpoints import CheckpointOptions, load_checkpoint
+    from lcve_deploy.exporters.onnx import read_heads
+
+    known, geometry = options or CheckpointOptions(), client.settings.binding.geometry
+    if not path.is_dir():  # a folder says all this itself
+        known = dataclasses.replace(
+            known,
+            heads=known.heads or read_heads(server / MODEL),
+            frames=known.frames or geometry.frames,
+            size=known.size or geometry.height,
+        )
+    loaded = load_checkpoint(path, known)
+    if loaded.model.config.geometry != geometry or loaded.model.config.classes != len(client.settings.classes):
+        raise MismatchError(
+            f"the artifact takes {geometry} and has {len(client.settings.classes)} classes, the checkpoint "
+            f"{loaded.model.config.geometry} and {loaded.model.config.classes}",
+            hint="pass the checkpoint that the artifact was exported from",
+        )
+    return loaded
 
 
 def paired_client(artifact: Path, key: SecurityKey, signed_by: PublicKey | None = None) -> Client:
