@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import venv
 from pathlib import Path
 
@@ -20,10 +21,10 @@ REPOSITORY = Path(__file__).parents[1]
 def test_encrypt_and_run_work_with_only_the_cpu_and_video_extras(
     exported: Path, key_file: Path, tmp_path: Path
 ) -> None:
-    venv.create(tmp_path / "env", with_pip=True)
+    venv.create(tmp_path / "env")
     python, lcve = tmp_path / "env/bin/python", tmp_path / "env/bin/lcve"
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{REPOSITORY}[cpu,video]"]
-    subprocess.run(install, check=True)
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "--no-compile", f"{REPOSITORY}[cpu,video]"], check=True)
     write_video(tmp_path / "video.mp4", np.random.default_rng(0).integers(0, 256, (12, 48, 64, 3), dtype=np.uint8))
 
     def run(*arguments: object) -> str:
