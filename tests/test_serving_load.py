@@ -293,7 +293,7 @@ time.time = lambda: real() + random.choice((-86400, 0, 86400))
 
 
 def test_a_clock_that_jumps_changes_no_time_but_the_logs(exported: Path, example: Example) -> None:
-    with serving(exported / "server", "--queue-delay", 5, before=JUMPING) as server:
+    with serving(exported / "server", "--queue-delay", 5, before=JUMPING, fresh=True) as server:
         for _ in range(20):
             assert is_right(ask_http(server, example.clip)[1], example)
             assert is_right(ask_grpc(server, example.clip)[1], example)
