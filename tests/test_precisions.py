@@ -134,7 +134,7 @@ def held_out() -> tuple[np.ndarray, np.ndarray]:
         from data import held_out_clips
     finally:
         sys.path.remove(str(EXAMPLE))
-    return held_out_clips(64)
+    return held_out_clips(32)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def example(tmp_path_factory: pytest.TempPathFactory, held_out: tuple[np.ndarray
     orders = derive_orders(SecurityKey(SECRET), salt=SALT, geometry=model.config.geometry)
     clips = encrypt(PlainClip(values=held_out[0]), orders, layout=Layout.CUBES).values
     answer = on_onnxruntime(source.path)
-    return Scrambled(source.path, clips, np.concatenate([answer(part) for part in np.array_split(clips, 8)]))
+    return Scrambled(source.path, clips, np.concatenate([answer(part) for part in np.array_split(clips, 4)]))
 
 
 def load_tiny() -> VideoTransformer:
@@ -197,7 +197,7 @@ def test_the_trained_example_keeps_its_predictions(
 ) -> None:
     few = Scrambled(example.path, example.clips[:8], example.logits[:8])  # of which int8 takes its ranges
     answer = RUNTIMES[precision][-1](reduced(few, tmp_path / "engine", precision))
-    received = np.concatenate([answer(part) for part in np.array_split(example.clips, 8)])
+    received = np.concatenate([answer(part) for part in np.array_split(example.clips, 4)])
     np.testing.assert_array_equal(received.argmax(axis=1), example.logits.argmax(axis=1))
     assert np.abs(received - example.logits).max() <= BUDGETS[precision] * example.allowance
     label_order = derive_label_order(SecurityKey(SECRET), salt=SALT, classes=example.logits.shape[1])
