@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 
 from lcve_deploy.schedule import Orders
 from paper import __main__ as command
-from paper import dataset, experiments, looked_into, training
+from paper import dataset, experiments, looked_into, scrambled, training
 from paper import network as network_module
 from paper.dataset import GEOMETRY, Dataset
 from paper.experiments import Experiments
@@ -37,11 +38,17 @@ def miniature(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(training, "_BATCH", 8)
     schedules = dict.fromkeys(experiments._SCHEDULES, Schedule(steps=2, rate=1e-3))
     monkeypatch.setattr(experiments, "_SCHEDULES", schedules)
+    monkeypatch.setattr(dataset, "_drawn", kept_clips)
     return tmp_path
 
 
+draw_clips = dataset._drawn
+kept_clips = functools.cache(draw_clips)
+"""Tests ask for the same clips many times."""
+
+
 def few_clips(count: int = 8) -> Dataset:
-    return dataset._drawn(count, held_out=True, seed=3)
+    return kept_clips(count, held_out=True, seed=3)
 
 
 def unchanged(clips: np.ndarray) -> np.ndarray:
@@ -86,7 +93,8 @@ def test_labels_are_those_of_the_images() -> None:
         assert [known[image.tobytes()] for image in images] == list(labels)
 
 
-def test_seeds_train_on_other_clips_and_test_on_the_same(miniature: Path) -> None:
+def test_seeds_train_on_other_clips_and_test_on_the_same(miniature: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "_drawn", draw_clips)
     one, two = dataset.training(0), dataset.training(1)
     assert not np.array_equal(one.clips, two.clips)
     assert np.array_equal(dataset.held_out().clips, dataset.held_out().clips)
@@ -155,7 +163,7 @@ def test_training_on_encrypted_clips_is_training_on_plain_ones_from_other_random
 
 def test_training_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr(training, "_BATCH", 16)
+    monkeypatch.setattr(training, "_BATCH", 8)
     clips, network = few_clips(8), Network(Task.ACTION)
     cubes, labels = clips.cubes(unchanged), torch.from_numpy(clips.labels[Task.ACTION])
     assert len(set(labels.tolist())) == len(labels) == 8
@@ -163,7 +171,10 @@ def test_training_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (logits(network, cubes).argmax(1) == labels).float().mean() > 0.6
 
 
-def test_scrambled_rows_agree_with_the_plain_model_and_others_do_not(miniature: Path) -> None:
+def test_scrambled_rows_agree_with_the_plain_model_and_others_do_not(
+    miniature: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scrambled, "_exported", functools.cache(scrambled._exported))  # one artifact a key
     run = Experiments(seed=4, work=miniature, say=lambda text: None).run
     found = {
         fed: run(Row(task=Task.ACTION, method=fed, way=Way.SCRAMBLED))
