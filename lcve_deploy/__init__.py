@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from lcve_deploy.predictions import ProblemType
     from lcve_deploy.remote import RemoteModel, RemoteOptions, RemoteSession
     from lcve_deploy.runtime import ProbeReport, Session, open_session, verify_engine, verify_server
-    from lcve_deploy.schedule import Orders, derive_label_order, derive_orders
+    from lcve_deploy.schedule import Orders, derive_orders
     from lcve_deploy.signing import SigningKey
     from lcve_deploy.transformer import Normalisation
     from lcve_deploy.verbs.apply import ApplyResult, apply_delta
@@ -69,7 +69,7 @@ _ROOMS: Final = {
     "predictions": ("ProblemType",),
     "remote": ("RemoteModel", "RemoteOptions", "RemoteSession"),
     "runtime": ("ProbeReport", "Session", "open_session", "verify_engine", "verify_server"),
-    "schedule": ("Orders", "derive_label_order", "derive_orders"),
+    "schedule": ("Orders", "derive_orders"),
     "signing": ("SigningKey",),
     "transformer": ("Normalisation",),
     "verbs.apply": ("ApplyResult", "apply_delta"),

@@ -29,7 +29,7 @@ def encrypt(clip: PlainClip, orders: Orders, *, layout: Layout | str = Layout.CU
 
     Args:
         clip: values ``[..., T, H, W, C]`` of any leading batch shape, any dtype.
-        orders: K1 and K2 of the artifact.
+        orders: of the artifact; K1 and K2 are used.
         layout: ``cubes`` gives ``[..., N, L]``, ``video`` gives ``[..., T, H, W, C]``.
 
     Returns:

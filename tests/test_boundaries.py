@@ -79,6 +79,6 @@ def test_every_public_name_is_there_and_typed() -> None:
 
 def test_no_order_shows_in_a_repr(exported: Path, key: SecurityKey) -> None:
     client = lcve_deploy.Client.open(exported / "client", key)
-    assert client.label_order is not None
+    assert client.orders.label_order is not None
     assert "array" not in repr(client)
-    assert str(client.label_order.tolist())[1:-1] not in repr(client)
+    assert str(client.orders.label_order.tolist())[1:-1] not in repr(client)

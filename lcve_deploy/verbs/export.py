@@ -44,7 +44,7 @@ from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime.onnxruntime import OnnxRuntimeSession
 from lcve_deploy.runtime.probe import probe_session
 from lcve_deploy.runtime.session import open_session
-from lcve_deploy.schedule import SALT_BYTES, derive_label_order, derive_orders
+from lcve_deploy.schedule import SALT_BYTES, derive_orders
 from lcve_deploy.scrambling import scramble
 from lcve_deploy.signing import SigningKey
 from lcve_deploy.verbs.fastest import EngineChoice, Selection, build_fastest
@@ -216,7 +216,8 @@ def _client(loaded: Checkpoint, key: SecurityKey, options: ExportOptions) -> Cli
     """The key holder's side of the artifact, before there is a manifest."""
     config = loaded.model.config
     salt = options.salt or secrets.token_bytes(SALT_BYTES)
-    orders = derive_orders(key, salt=salt, geometry=config.geometry)
+    classes = None if options.show_labels else config.classes
+    orders = derive_orders(key, salt=salt, geometry=config.geometry, classes=classes)
     settings = ClientSettings(
         binding=binding_of(orders, options.layout),
         classes=_class_names(loaded, options),
@@ -233,8 +234,7 @@ def _client(loaded: Checkpoint, key: SecurityKey, options: ExportOptions) -> Cli
             *_names_assumed(loaded, options),
         ),
     )
-    label_order = None if options.show_labels else derive_label_order(key, salt=salt, classes=config.classes)
-    return Client(settings=settings, orders=orders, label_order=label_order)
+    return Client(settings=settings, orders=orders)
 
 
 def _class_names(loaded: Checkpoint, options: ExportOptions) -> tuple[str, ...]:
@@ -342,7 +342,7 @@ def _write_model(
     """Scramble and write the graph; the manifest that comes back is not measured yet."""
     binding, config = client.settings.binding, loaded.model.config
     progress("scrambling the weights", 0, 1)
-    scrambled = scramble(loaded.model, client.orders, label_order=client.label_order)
+    scrambled = scramble(loaded.model, client.orders)
     progress("scrambling the weights", 1, 1)
     stage = "writing the graph"
     progress(stage, 0, 1)
@@ -374,5 +374,6 @@ def _probe(client: Client, reference: Reference) -> Probe:
     ciphertext = np.frombuffer(secrets.token_bytes(int(np.prod(shape))), dtype=np.uint8).reshape(shape)
     plain = client.decrypt(EncryptedClip(values=ciphertext, binding=binding))
     logits = reference.logits(plain.values)
-    hidden = logits if client.label_order is None else logits[:, client.label_order]
+    label_order = client.orders.label_order
+    hidden = logits if label_order is None else logits[:, label_order]
     return Probe(clip=ciphertext, logits=np.ascontiguousarray(hidden))

@@ -46,8 +46,8 @@ from lcve_deploy.errors import ArtifactError, MismatchError
 from lcve_deploy.key import SecurityKey
 from lcve_deploy.outputs import new_folder, require_absent
 from lcve_deploy.progress import Progress, silent
-from lcve_deploy.rotation import SecretOrders, rotate_tensors
-from lcve_deploy.schedule import SALT_BYTES, derive_label_order, derive_orders
+from lcve_deploy.rotation import rotate_tensors
+from lcve_deploy.schedule import SALT_BYTES, Orders, derive_orders
 from lcve_deploy.signing import SigningKey
 from lcve_deploy.verbs.verify import read_pair
 from lcve_deploy.verbs.versions import installed_versions
@@ -202,10 +202,10 @@ def _rotated(
             tensors, probe = read_keyed(server), read_probe(server, manifest)
             check_keyed(tensors, manifest.binding.geometry, manifest.classes)
         with _step(progress, "moving the keyed tensors"):
-            moved = rotate_tensors(tensors, SecretOrders(clip=client.orders, labels=client.label_order), new)
+            moved = rotate_tensors(tensors, client.orders, new)
             keyed = rewritten(server / KEYED, moved)
             keyed_record = beside.submit(record_of, keyed)
-            binding = binding_of(new.clip, manifest.binding.layout)
+            binding = binding_of(new, manifest.binding.layout)
             asked = carry_probe(probe, relate(tensors, moved, cubes=binding.geometry.cubes), binding)
             answers = rewritten(server / PROBE, {"clip": asked.clip, "logits": asked.logits})
         records = {KEYED: keyed_record.result(), PROBE: record_of(answers)}
@@ -253,19 +253,16 @@ def _check_sides(root: Path, manifest: Manifest, client: Client) -> None:
         )
 
 
-def _new_orders(client: Client, key: SecurityKey, salt: bytes | None) -> SecretOrders:
+def _new_orders(client: Client, key: SecurityKey, salt: bytes | None) -> Orders:
     salt = secrets.token_bytes(SALT_BYTES) if salt is None else salt
     if salt.hex() == client.settings.binding.salt:
         raise MismatchError(
             f"a rotation takes a new salt, received the artifact's own, {salt.hex()}",
             hint="leave the salt out, and a random one is taken",
         )
-    classes = len(client.settings.classes)
-    hidden = client.label_order is not None
-    return SecretOrders(
-        clip=derive_orders(key, salt=salt, geometry=client.orders.geometry),
-        labels=derive_label_order(key, salt=salt, classes=classes) if hidden else None,
-    )
+    old = client.orders
+    classes = None if old.label_order is None else len(old.label_order)
+    return derive_orders(key, salt=salt, geometry=old.geometry, classes=classes)
 
 
 def _copy_unchanged(source: Path, target: Path, rotated: _Rotated, progress: Progress) -> None:
