@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lcve_deploy import ClipGeometry, Orders, SecurityKey, derive_orders
+from lcve_deploy.cipher.rotation import rotate_tensors
+from lcve_deploy.cipher.weights import scramble
 from lcve_deploy.exporters.checkpoints import load_checkpoint
-from lcve_deploy.rotation import rotate_tensors
-from lcve_deploy.scrambling import scramble
 
 from .conftest import GEOMETRY, ORACLES, SALT
 
