@@ -6,10 +6,10 @@ import contextlib
 import os
 from pathlib import Path
 
-__all__ = ["leave_no_core"]
+__all__ = ["disable_core_dumps"]
 
 
-def leave_no_core() -> None:
+def disable_core_dumps() -> None:
     """A crash of this process writes no memory to disk: a core file would hold the key.
 
     The limit is for files that the kernel writes. A program that collects cores may overlook it, so on Linux it gets

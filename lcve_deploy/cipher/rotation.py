@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.schedule import Order, Orders
+from lcve_deploy.keys.orders import Order, Orders
 
 __all__ = ["SecretOrders", "rotate_tensors"]
 

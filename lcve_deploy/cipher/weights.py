@@ -11,8 +11,14 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.schedule import Order, Orders
-from lcve_deploy.transformer import Normalisation, Readout, ScrambledTransformer, TransformerConfig, VideoTransformer
+from lcve_deploy.keys.orders import Order, Orders
+from lcve_deploy.model.transformer import (
+    Normalisation,
+    Readout,
+    ScrambledTransformer,
+    TransformerConfig,
+    VideoTransformer,
+)
 
 __all__ = ["fold_normalisation", "scramble", "unscrambled"]
 

@@ -19,14 +19,14 @@ from lcve_deploy.artifact.keyed import KEYED_TENSORS
 from lcve_deploy.errors import PrecisionError
 from lcve_deploy.exporters.onnx import INPUT
 from lcve_deploy.exporters.storage import Steps, load_graph, require_onnx_ir, save_graph
-from lcve_deploy.onnxruntime import load_onnxruntime
+from lcve_deploy.libraries.onnxruntime import load_onnxruntime
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 __all__ = ["calibrate", "write_quantised"]
 
-_LARGEST: Final = 127
+_MAX_INT8: Final = 127
 """Steps to either side of zero, for an activation and for a sum of two neighbouring weights of one sign.
 
 CPUs without VNNI multiply int8 as unsigned activations, up to 255, by signed weights, and add two
@@ -151,7 +151,7 @@ def _quantise(graph: ir.Graph, name: str, product: ir.Node, largest: float) -> N
 
 def _scale(largest: float | Floats) -> Any:
     """Size of one step; 1 where everything is zero, as a step cannot be."""
-    return np.where(np.asarray(largest) > 0, np.asarray(largest, np.float32) / _LARGEST, np.float32(1))
+    return np.where(np.asarray(largest) > 0, np.asarray(largest, np.float32) / _MAX_INT8, np.float32(1))
 
 
 def _largest_of_pairs(weight: Floats) -> Floats:

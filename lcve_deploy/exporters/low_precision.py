@@ -17,12 +17,12 @@ import numpy.typing as npt
 from lcve_deploy.artifact.keyed import KEYED_TENSORS
 from lcve_deploy.errors import PrecisionError
 from lcve_deploy.exporters.storage import Steps, load_graph, save_graph
-from lcve_deploy.precision import Precision
+from lcve_deploy.model.precision import Precision
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["LOW_PRECISIONS", "write_typed"]
+__all__ = ["LOW_PRECISIONS", "write_low_precision"]
 
 LOW_PRECISIONS: Final = (Precision.FP16, Precision.BF16)
 
@@ -37,7 +37,7 @@ digits in a low type, so those are not here. An ``Add`` of two computed values i
 """
 
 
-def write_typed(source: Path, target: Path, precision: Precision, *, steps: Steps | None = None) -> None:
+def write_low_precision(source: Path, target: Path, precision: Precision, *, steps: Steps | None = None) -> None:
     """Write a strongly typed graph, its data and its keyed tensors.
 
     Args:

@@ -21,11 +21,11 @@ import numpy.typing as npt
 from lcve_deploy.errors import LcveError
 
 __all__ = [
-    "DEEPEST_JSON",
-    "LARGEST_HEADER",
-    "LARGEST_JSON",
-    "LARGEST_WHOLE",
-    "MOST_AXES",
+    "MAX_AXES",
+    "MAX_HEADER_BYTES",
+    "MAX_INT",
+    "MAX_JSON_BYTES",
+    "MAX_JSON_DEPTH",
     "check_safetensors",
     "map_array",
     "parse_json",
@@ -33,15 +33,15 @@ __all__ = [
     "require_file",
 ]
 
-LARGEST_JSON: Final = 8 * 2**20
+MAX_JSON_BYTES: Final = 8 * 2**20
 """Bytes of a JSON file."""
-DEEPEST_JSON: Final = 64
+MAX_JSON_DEPTH: Final = 64
 """Objects and lists of JSON within each other."""
-LARGEST_WHOLE: Final = 2**63 - 1
+MAX_INT: Final = 2**63 - 1
 """Largest whole number in JSON."""
-LARGEST_HEADER: Final = 8 * 2**20
+MAX_HEADER_BYTES: Final = 8 * 2**20
 """Bytes of a safetensors header."""
-MOST_AXES: Final = 16
+MAX_AXES: Final = 16
 """Axes of a tensor or array."""
 
 _LENGTH_BYTES: Final = 8
@@ -83,7 +83,7 @@ def require_file(path: Path, what: str, error: type[LcveError]) -> int:
     return status.st_size
 
 
-def read_bounded(path: Path, what: str, error: type[LcveError], *, largest: int = LARGEST_JSON) -> bytes:
+def read_bounded(path: Path, what: str, error: type[LcveError], *, largest: int = MAX_JSON_BYTES) -> bytes:
     """The bytes of a small file.
 
     Raises:
@@ -101,16 +101,16 @@ def read_bounded(path: Path, what: str, error: type[LcveError], *, largest: int 
 def parse_json(data: bytes) -> Any:
     """A JSON value whose text can be shown and whose numbers can be worked with.
 
-    A whole number beyond ``LARGEST_WHOLE`` becomes a float, and so no whole number, or infinity.
+    A whole number beyond ``MAX_INT`` becomes a float, and so no whole number, or infinity.
 
     Raises:
-        ValueError: not JSON, nested deeper than ``DEEPEST_JSON``, or text that is not Unicode (half a
+        ValueError: not JSON, nested deeper than ``MAX_JSON_DEPTH``, or text that is not Unicode (half a
             surrogate pair).
     """
     try:
         value = json.loads(data, parse_int=_whole)
     except RecursionError:
-        raise ValueError(f"nested deeper than {DEEPEST_JSON}") from None
+        raise ValueError(f"nested deeper than {MAX_JSON_DEPTH}") from None
     except UnicodeDecodeError:  # which would quote a byte, and the file may be a key
         raise ValueError("no text in UTF-8") from None
     _check_depth(value)
@@ -119,17 +119,17 @@ def parse_json(data: bytes) -> Any:
 
 
 def _whole(digits: str) -> int | float:
-    short = len(digits) <= len(str(-LARGEST_WHOLE))
-    return int(digits) if short and abs(int(digits)) <= LARGEST_WHOLE else float(digits)
+    short = len(digits) <= len(str(-MAX_INT))
+    return int(digits) if short and abs(int(digits)) <= MAX_INT else float(digits)
 
 
 def _check_depth(value: Any) -> None:
     level = [value]
-    for _ in range(DEEPEST_JSON + 1):
+    for _ in range(MAX_JSON_DEPTH + 1):
         level = [inner for outer in level if isinstance(outer, dict | list) for inner in _members(outer)]
         if not level:
             return
-    raise ValueError(f"nested deeper than {DEEPEST_JSON}")
+    raise ValueError(f"nested deeper than {MAX_JSON_DEPTH}")
 
 
 def _members(outer: dict[str, Any] | list[Any]) -> Collection[Any]:
@@ -156,7 +156,7 @@ def check_safetensors(path: Path, what: str, error: type[LcveError], *, hint: st
     size = require_file(path, what, error)
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-        largest = min(LARGEST_HEADER, max(size - _LENGTH_BYTES, 0))
+        largest = min(MAX_HEADER_BYTES, max(size - _LENGTH_BYTES, 0))
         data = file.read(length) if length <= largest else b""
     try:
         if length > largest:
@@ -174,13 +174,13 @@ def _check_tensors(header: Any) -> None:
             continue
         shape = entry.get("shape") if isinstance(entry, dict) else None
         if not isinstance(shape, list) or not _is_shape(shape):
-            raise ValueError(f"{name[:80]!r} has no shape of up to {MOST_AXES} sizes that an array can have")
+            raise ValueError(f"{name[:80]!r} has no shape of up to {MAX_AXES} sizes that an array can have")
 
 
 def _is_shape(shape: Collection[Any]) -> bool:
     """Whether an array can have this shape; sizes beside a zero count, as NumPy counts them."""
-    whole = len(shape) <= MOST_AXES and all(type(size) is int and size >= 0 for size in shape)
-    return whole and math.prod(size for size in shape if size) * _LENGTH_BYTES <= LARGEST_WHOLE
+    whole = len(shape) <= MAX_AXES and all(type(size) is int and size >= 0 for size in shape)
+    return whole and math.prod(size for size in shape if size) * _LENGTH_BYTES <= MAX_INT
 
 
 def map_array(path: Path, what: str, error: type[LcveError]) -> npt.NDArray[Any]:

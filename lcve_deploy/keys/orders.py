@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.key import SecurityKey
+from lcve_deploy.keys.secret import SecurityKey
 
 __all__ = ["SALT_BYTES", "SCHEME", "Order", "Orders", "derive_label_order", "derive_orders"]
 

@@ -17,10 +17,10 @@ import warnings
 from typing import Final, Self, final
 
 from lcve_deploy.errors import KeyFileError
-from lcve_deploy.inputs import require_file
-from lcve_deploy.outputs import new_file
+from lcve_deploy.files.reading import require_file
+from lcve_deploy.files.writing import new_file
 
-__all__ = ["KeyFileWarning", "SecurityKey", "warn_if_open"]
+__all__ = ["KeyFileWarning", "SecurityKey", "warn_if_readable_by_others"]
 
 _MAGIC: Final = b"LCVEKEY1"
 _SECRET_BYTES: Final = 32
@@ -88,7 +88,7 @@ class SecurityKey:
                 key = cls.from_bytes(file.read(_FILE_BYTES + 1))  # no local holds them: some tracebacks show locals
         except KeyFileError as error:
             raise KeyFileError(f"{error}: {path}", hint=error.hint) from None
-        warn_if_open(path, mode)
+        warn_if_readable_by_others(path, mode)
         return key
 
     def to_bytes(self) -> bytes:
@@ -141,7 +141,7 @@ class SecurityKey:
         raise TypeError("a security key cannot be pickled; write it to a key file instead")
 
 
-def warn_if_open(path: str | os.PathLike[str], mode: int) -> None:
+def warn_if_readable_by_others(path: str | os.PathLike[str], mode: int) -> None:
     """Warn where a file with this mode can be read by others; to be called by what reads a key for its caller."""
     if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
         warnings.warn(

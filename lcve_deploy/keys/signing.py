@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Final, Self, final
 from lcve_deploy.artifact import PublicKey, parse_manifest
 from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.errors import KeyFileError
-from lcve_deploy.inputs import require_file
-from lcve_deploy.key import warn_if_open
-from lcve_deploy.outputs import new_file, require_absent
+from lcve_deploy.files.reading import require_file
+from lcve_deploy.files.writing import new_file, require_absent
+from lcve_deploy.keys.secret import warn_if_readable_by_others
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["SigningKey", "public_path"]
 
 _SECRET_BYTES: Final = 32
-_LARGEST_PEM: Final = 2**16
+_MAX_PEM: Final = 2**16
 _EXPECTED: Final = "expected an Ed25519 private key in PEM"
 _HINT: Final = "make one with: lcve keygen --signing"
 
@@ -90,10 +90,10 @@ class SigningKey:
         try:
             with open(path, "rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
-                key = cls.from_bytes(file.read(_LARGEST_PEM))
+                key = cls.from_bytes(file.read(_MAX_PEM))
         except KeyFileError as error:
             raise KeyFileError(f"{error}: {path}", hint=error.hint) from None
-        warn_if_open(path, mode)
+        warn_if_readable_by_others(path, mode)
         return key
 
     def to_bytes(self) -> bytes:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-__all__ = ["LONGEST_SHORT_SIDE", "Preprocess", "Resample", "Rounding", "Sampling"]
+__all__ = ["MAX_SHORT_SIDE", "Preprocess", "Resample", "Rounding", "Sampling"]
 
-LONGEST_SHORT_SIDE: Final = 2**13
+MAX_SHORT_SIDE: Final = 2**13
 """Largest short side, and largest side of a fixed size, pixels."""
 
 
@@ -77,8 +77,8 @@ class Preprocess:
         sides = (self.short_side,) * 2 if self.short_side is not None else self.size or self.crop
         if min(self.frames, self.stride, *sides, *self.crop) < 1:
             raise ValueError(f"frames, stride, sides and crop must be at least 1, received {self}")
-        if max(sides) > LONGEST_SHORT_SIDE:
-            raise ValueError(f"a short side or size is at most {LONGEST_SHORT_SIDE} pixels, received {max(sides)}")
+        if max(sides) > MAX_SHORT_SIDE:
+            raise ValueError(f"a short side or size is at most {MAX_SHORT_SIDE} pixels, received {max(sides)}")
         if self.crop[0] > sides[0] or self.crop[1] > sides[1]:
             raise ValueError(f"a crop of {self.crop} does not fit frames that are resized to {self.resizing}")
         if self.channel_order != "rgb":

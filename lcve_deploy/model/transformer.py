@@ -36,7 +36,7 @@ __all__ = [
 
 Weights = Mapping[str, npt.NDArray[np.floating]]
 
-_DEEPEST: Final = 1000
+_MAX_DEPTH: Final = 1000
 _BLOCK_ROWS: Final = 1024
 _LOGIT_SCALE_CAP: Final = 4.6052  # ln 100, as VideoMAEv2 writes it
 
@@ -132,9 +132,9 @@ class TransformerConfig:
                 f"the number of heads must divide the width {self.width}, received {self.heads}",
                 hint="pass the head count that the model was trained with: --num-heads N",
             )
-        if min(self.classes, self.width, self.hidden) < 1 or not 1 <= self.depth <= _DEEPEST:
+        if min(self.classes, self.width, self.hidden) < 1 or not 1 <= self.depth <= _MAX_DEPTH:
             raise CheckpointError(
-                f"expected at least one class, 1 to {_DEEPEST} blocks and widths above zero, received "
+                f"expected at least one class, 1 to {_MAX_DEPTH} blocks and widths above zero, received "
                 f"{self.classes}, {self.depth}, and {self.width} and {self.hidden}"
             )
 

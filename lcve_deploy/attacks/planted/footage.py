@@ -14,7 +14,7 @@ from lcve_deploy.samples import real_clips
 __all__ = ["footage", "plant_footage"]
 
 _STORED: tuple[int, int, int] = (16, 96, 96)
-_LEAST_GAIN, _MOST_GAIN = 0.6, 1.0
+_MIN_GAIN, _MAX_GAIN = 0.6, 1.0
 
 
 def footage(geometry: ClipGeometry, count: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
@@ -50,5 +50,5 @@ def _window(film: npt.NDArray[np.uint8], geometry: ClipGeometry, rng: np.random.
     size = geometry.frames, geometry.height, geometry.width
     starts = [int(rng.integers(stored - wanted + 1)) for stored, wanted in zip(film.shape, size, strict=False)]
     window = film[tuple(slice(start, start + wanted) for start, wanted in zip(starts, size, strict=True))]
-    gain = rng.uniform(_LEAST_GAIN, _MOST_GAIN, geometry.channels)
+    gain = rng.uniform(_MIN_GAIN, _MAX_GAIN, geometry.channels)
     return np.round(window * gain).astype(np.uint8)

@@ -8,16 +8,16 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.attacks.assignment import likeness
-from lcve_deploy.attacks.growing import CORNER_WEIGHTS, grow_layout
 from lcve_deploy.attacks.holdings import Order
-from lcve_deploy.attacks.sorting import sort_layout
+from lcve_deploy.attacks.solvers.assignment import likeness
+from lcve_deploy.attacks.solvers.growing import CORNER_WEIGHTS, grow_layout
+from lcve_deploy.attacks.solvers.sorting import sort_layout
 
 __all__ = ["lay_out", "neighbour_likeness", "placed"]
 
 _SMOOTH: Final = 0.5
 _CELLS_TO_GROW: Final = 8000
-_MOST_SEEDS: Final = 40
+_MAX_SEEDS: Final = 40
 
 
 def lay_out(rows: npt.NDArray[Any], grid: tuple[int, ...]) -> Order:
@@ -56,7 +56,7 @@ def neighbour_likeness(similarity: npt.NDArray[Any], layout: Order, grid: tuple[
 
 def _grown_layouts(similarity: npt.NDArray[Any], grid: tuple[int, ...]) -> Iterator[Order]:
     """From seeds all over the rows: where one goes astray, another does not. Fewer on large grids."""
-    seeds = min(_MOST_SEEDS, max(2, _CELLS_TO_GROW // len(similarity)))
+    seeds = min(_MAX_SEEDS, max(2, _CELLS_TO_GROW // len(similarity)))
     for corner in CORNER_WEIGHTS:
         for seed in np.linspace(0, len(similarity) - 1, seeds).astype(int):
             yield grow_layout(similarity, grid, seed=int(seed), corner=corner)

@@ -13,9 +13,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.attacks.assignment import assign
-from lcve_deploy.attacks.growing import directed
 from lcve_deploy.attacks.holdings import Order
+from lcve_deploy.attacks.solvers.assignment import assign
+from lcve_deploy.attacks.solvers.growing import directed
 
 __all__ = ["neighbour_fit", "repair_layout"]
 

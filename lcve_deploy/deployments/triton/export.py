@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lcve_deploy.artifact import PublicKey
-from lcve_deploy.errors import ArtifactError, ExistsError, MismatchError
-from lcve_deploy.exporters.triton import (
+from lcve_deploy.deployments.triton.model_folder import (
     TritonModel,
     TritonOptions,
     read_config,
@@ -17,8 +16,9 @@ from lcve_deploy.exporters.triton import (
     write_model,
     write_version,
 )
-from lcve_deploy.outputs import new_folder, require_absent
-from lcve_deploy.serving.versions import require_model_name
+from lcve_deploy.errors import ArtifactError, ExistsError, MismatchError
+from lcve_deploy.files.writing import new_folder, require_absent
+from lcve_deploy.serving.models.versions import require_model_name
 
 __all__ = ["add_to_triton", "export_triton"]
 
@@ -43,7 +43,7 @@ def export_triton(
 
     Raises:
         ArtifactError, SignatureError, SessionError, MissingDependencyError: as of
-            :func:`lcve_deploy.exporters.triton.read_model`.
+            :func:`lcve_deploy.deployments.triton.model_folder.read_model`.
         RequestError: a name that no model can have.
         ExistsError, WriteError: the output is there already, or cannot be written.
     """

@@ -31,7 +31,7 @@ from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.artifact.engines import check_engine, engine_folder, write_engine
 from lcve_deploy.artifact.manifest import PROBE
 from lcve_deploy.errors import ArtifactError
-from lcve_deploy.inputs import read_bounded
+from lcve_deploy.files.reading import read_bounded
 from lcve_deploy.protocol.config import FILES, ONNX, PLAN, model_config
 from lcve_deploy.protocol.stubs import config_messages
 
@@ -41,7 +41,7 @@ CONFIG: Final = "config.pbtxt"
 
 _WARMUP: Final = "warmup"
 _SAMPLE: Final = "probe"
-_LARGEST_BATCH: Final = 8
+_MAX_BATCH: Final = 8
 _PLAN_FILE: Final = "engine.plan"
 
 
@@ -202,7 +202,7 @@ def _read_engine(server: Path, name: str | None) -> EngineRecord | None:
 def _batches(options: TritonOptions, engine: EngineRecord | None) -> tuple[int, tuple[int, ...]]:
     """The largest batch and those that are preferred."""
     if engine is None:
-        largest, preferred = options.largest_batch or _LARGEST_BATCH, options.preferred
+        largest, preferred = options.largest_batch or _MAX_BATCH, options.preferred
     else:
         profile = engine.profile or Profile()
         largest = options.largest_batch or profile.maximum

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.transformer import (
+from lcve_deploy.model.transformer import (
     Activation,
     Attention,
     Normalisation,

@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from lcve_deploy.exporters.checkpoints import Checkpoint
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights
-from lcve_deploy.exporters.model import BuiltinReference, Reference, normalised
+from lcve_deploy.exporters.reference.builtin import BuiltinReference, Reference, normalised
 
 if TYPE_CHECKING:
-    from lcve_deploy.transformer import Normalisation
+    from lcve_deploy.model.transformer import Normalisation
 
 __all__ = ["ReferenceWarning", "reference_for"]
 

@@ -12,9 +12,9 @@ from lcve_deploy.errors import BuildError
 from lcve_deploy.exporters.tensorrt.options import BuildOptions, set_options
 from lcve_deploy.exporters.tensorrt.parse import ParsedGraph, parse_graph
 from lcve_deploy.exporters.tensorrt.timing import read_timing_cache, write_timing_cache
-from lcve_deploy.gpu import find_gpu
+from lcve_deploy.libraries.cuda import find_gpu
+from lcve_deploy.libraries.tensorrt import TENSORRT, TensorRT, buildable_capabilities
 from lcve_deploy.progress import Progress, silent
-from lcve_deploy.tensorrt import TENSORRT, TensorRT, buildable_capabilities
 
 __all__ = ["BuiltPlan", "build_plan"]
 

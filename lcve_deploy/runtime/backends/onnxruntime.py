@@ -13,9 +13,9 @@ from lcve_deploy.artifact import Manifest
 from lcve_deploy.artifact.keyed import KEYED
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import SessionError
-from lcve_deploy.gpu import find_gpu
-from lcve_deploy.onnxruntime import load_onnxruntime
-from lcve_deploy.runtime.device import cpu_name
+from lcve_deploy.libraries.cuda import find_gpu
+from lcve_deploy.libraries.onnxruntime import load_onnxruntime
+from lcve_deploy.runtime.cpu import cpu_name
 from lcve_deploy.runtime.session import Provider, check_clip
 
 __all__ = ["OnnxRuntimeSession"]

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from lcve_deploy.artifact import Manifest
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import MissingDependencyError, SessionError
-from lcve_deploy.precision import Precision
-from lcve_deploy.runtime.device import cpu_name
+from lcve_deploy.model.precision import Precision
+from lcve_deploy.runtime.cpu import cpu_name
 from lcve_deploy.runtime.session import check_clip
 
 __all__ = ["OpenVinoSession"]

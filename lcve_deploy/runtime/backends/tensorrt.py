@@ -19,9 +19,8 @@ import numpy.typing as npt
 from lcve_deploy.artifact import Manifest, Profile, TensorSpec
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import DeviceError, MissingDependencyError, SessionError
-from lcve_deploy.gpu import Gpu, find_gpu
-from lcve_deploy.runtime.session import check_clip
-from lcve_deploy.tensorrt import (
+from lcve_deploy.libraries.cuda import Gpu, find_gpu
+from lcve_deploy.libraries.tensorrt import (
     TensorRT,
     buildable_capabilities,
     dtype_name,
@@ -29,6 +28,7 @@ from lcve_deploy.tensorrt import (
     numeric_version,
     refit_engine,
 )
+from lcve_deploy.runtime.session import check_clip
 
 __all__ = ["TensorRTSession"]
 

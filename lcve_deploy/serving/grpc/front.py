@@ -16,8 +16,8 @@ from lcve_deploy.errors import DeadlineError, LcveError, MissingDependencyError,
 from lcve_deploy.protocol.stubs import messages
 from lcve_deploy.serving.calls import CALLS, answer_call
 from lcve_deploy.serving.codes import code_of, text_of
-from lcve_deploy.serving.grpc_messages import from_message, to_message
-from lcve_deploy.serving.grpc_wire import Received, reader
+from lcve_deploy.serving.grpc.messages import from_message, to_message
+from lcve_deploy.serving.grpc.wire import Received, reader
 from lcve_deploy.serving.inference import infer
 from lcve_deploy.serving.service import Exchange, Service
 

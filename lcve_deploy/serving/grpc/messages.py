@@ -10,10 +10,10 @@ import numpy as np
 from lcve_deploy.errors import RequestError
 from lcve_deploy.protocol.binding import binding_from_parameters
 from lcve_deploy.protocol.stubs import messages
-from lcve_deploy.serving.inference import Answer, InferRequest, Tensor, Wish, whole_number
+from lcve_deploy.serving.inference import Answer, InferRequest, RequestedOutput, Tensor, require_int
 from lcve_deploy.serving.shared_memory import Slice
 
-__all__ = ["from_message", "plain_parameters", "slice_from", "timeout_from", "to_message", "wish_from"]
+__all__ = ["from_message", "output_from", "plain_parameters", "slice_from", "timeout_from", "to_message"]
 
 _REGION: Final = "shared_memory_region"
 _SIZE: Final = "shared_memory_byte_size"
@@ -75,18 +75,18 @@ def slice_from(parameters: Mapping[str, Any]) -> Slice | None:
         return None
     return Slice(
         region=str(parameters[_REGION]),
-        offset=whole_number(parameters.get(_OFFSET, 0), _OFFSET),
-        size=whole_number(parameters.get(_SIZE), _SIZE),
+        offset=require_int(parameters.get(_OFFSET, 0), _OFFSET),
+        size=require_int(parameters.get(_SIZE), _SIZE),
     )
 
 
 def timeout_from(parameters: Mapping[str, Any]) -> float | None:
     """Seconds of the parameter ``timeout``, which is in microseconds; None for any time."""
-    microseconds = whole_number(parameters.get("timeout", 0), "timeout")
+    microseconds = require_int(parameters.get("timeout", 0), "timeout")
     return microseconds / 1e6 or None
 
 
-def wish_from(name: str, parameters: Mapping[str, Any], *, binary: bool) -> Wish:
+def output_from(name: str, parameters: Mapping[str, Any], *, binary: bool) -> RequestedOutput:
     """An output by its parameters.
 
     Raises:
@@ -97,11 +97,11 @@ def wish_from(name: str, parameters: Mapping[str, Any], *, binary: bool) -> Wish
             "classes cannot be had here: the order of the logits is the key holder's secret",
             hint="ask for the logits, and read them with: lcve read",
         )
-    return Wish(name=name, place=slice_from(parameters), binary=binary)
+    return RequestedOutput(name=name, place=slice_from(parameters), binary=binary)
 
 
-def _wish(name: str, parameters: Mapping[str, Any]) -> Wish:
-    return wish_from(name, parameters, binary=True)
+def _wish(name: str, parameters: Mapping[str, Any]) -> RequestedOutput:
+    return output_from(name, parameters, binary=True)
 
 
 def _inputs(message: Any, contents: Sequence[bytes | memoryview]) -> list[Tensor]:

@@ -19,12 +19,12 @@ from lcve_deploy.protocol.stubs import messages
 __all__ = ["Received", "reader"]
 
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
-_MOST_VARINT: Final = 10
+_MAX_VARINT: Final = 10
 _SMALL: Final = 1 << 14
 """Bytes of a message below which cutting costs more than copying."""
-_MOST_FIELDS: Final = 4096
+_MAX_FIELDS: Final = 4096
 """Fields of a message, on its highest level."""
-_MOST_REST: Final = 8 * 2**20
+_MAX_REST: Final = 8 * 2**20
 """Bytes of a message without its raw tensors; typed contents are among them."""
 
 
@@ -55,8 +55,8 @@ def reader() -> Callable[[bytes], Received]:
         if parts is None:
             raise DecodeError("the message is not whole")
         rest, raw = parts
-        if sum(map(len, rest)) > _MOST_REST:
-            raise TooLargeError(f"at most {_MOST_REST} bytes are taken beside raw_input_contents")
+        if sum(map(len, rest)) > _MAX_REST:
+            raise TooLargeError(f"at most {_MAX_REST} bytes are taken beside raw_input_contents")
         return Received(message=kind.FromString(b"".join(rest)), raw=raw)
 
     return read
@@ -74,8 +74,8 @@ def _cut(data: bytes, tag: int) -> tuple[list[memoryview], list[memoryview]] | N
             cut.append(view[_varint(data, first)[1] : last])
         else:
             rest.append(view[at:last])
-        if len(rest) + len(cut) > _MOST_FIELDS:
-            raise RequestError(f"a request has at most {_MOST_FIELDS} fields")
+        if len(rest) + len(cut) > _MAX_FIELDS:
+            raise RequestError(f"a request has at most {_MAX_FIELDS} fields")
         at = last
     return rest, cut
 
@@ -97,7 +97,7 @@ def _end(data: bytes, first: int, kind: int) -> int | None:
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     """A number and where it ends; it ends beyond the message where that breaks off."""
     value = 0
-    for place, byte in enumerate(data[at : at + _MOST_VARINT]):
+    for place, byte in enumerate(data[at : at + _MAX_VARINT]):
         value |= (byte & 0x7F) << 7 * place
         if byte < 0x80:
             return value, at + place + 1

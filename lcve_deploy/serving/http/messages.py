@@ -14,8 +14,8 @@ import numpy as np
 
 from lcve_deploy.errors import RequestError, TooLargeError
 from lcve_deploy.protocol.binding import binding_from_parameters
-from lcve_deploy.serving.grpc_messages import slice_from, timeout_from, wish_from
-from lcve_deploy.serving.inference import Answer, InferRequest, Tensor, Wish, whole_number
+from lcve_deploy.serving.grpc.messages import output_from, slice_from, timeout_from
+from lcve_deploy.serving.inference import Answer, InferRequest, RequestedOutput, Tensor, require_int
 
 __all__ = ["LENGTH", "from_body", "object_in", "parse_object", "plain", "split_body", "to_body"]
 
@@ -180,9 +180,9 @@ def _name(fields: Mapping[str, Any]) -> str:
     return name
 
 
-def _wish(fields: dict[str, Any], binary: bool) -> Wish:
+def _wish(fields: dict[str, Any], binary: bool) -> RequestedOutput:
     parameters = _parameters(fields)
-    return wish_from(_name(fields), parameters, binary=parameters.get("binary_data", binary) is True)
+    return output_from(_name(fields), parameters, binary=parameters.get("binary_data", binary) is True)
 
 
 def _inputs(tensors: list[dict[str, Any]], raw: memoryview) -> list[Tensor]:
@@ -196,7 +196,7 @@ def _inputs(tensors: list[dict[str, Any]], raw: memoryview) -> list[Tensor]:
         if [data is not None, _BINARY in parameters, "data" in fields].count(True) > 1:
             raise RequestError(f"input {name[:200]!r} has its values in more than one place")
         if data is None and _BINARY in parameters:
-            last = first + whole_number(parameters[_BINARY], _BINARY)
+            last = first + require_int(parameters[_BINARY], _BINARY)
             if last > len(raw):
                 raise RequestError(f"the body ends before byte {last} of its binary data; it has {len(raw)}")
             data, first = raw[first:last], last
@@ -204,7 +204,7 @@ def _inputs(tensors: list[dict[str, Any]], raw: memoryview) -> list[Tensor]:
             data = fields.get("data")
             if not isinstance(data, list):
                 raise RequestError(f"input {name[:200]!r} has no data")
-        sizes = tuple(whole_number(size, "a size of a shape") for size in shape)
+        sizes = tuple(require_int(size, "a size of a shape") for size in shape)
         inputs.append(Tensor(name=name, datatype=str(fields.get("datatype", "")), shape=sizes, data=data))
     if first != len(raw):
         raise RequestError(f"{len(raw) - first} bytes of binary data belong to no input")

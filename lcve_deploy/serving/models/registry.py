@@ -13,18 +13,18 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from lcve_deploy.errors import LcveError, UnavailableError, UnknownModelError
-from lcve_deploy.serving.loading import load_model
-from lcve_deploy.serving.metrics import Metrics
-from lcve_deploy.serving.served import ServedModel
+from lcve_deploy.serving.models.loading import load_model
+from lcve_deploy.serving.models.served import ServedModel
+from lcve_deploy.serving.models.versions import FolderVersion, find_versions
 from lcve_deploy.serving.settings import ModelSource, ServerSettings
-from lcve_deploy.serving.versions import FolderVersion, find_versions
+from lcve_deploy.serving.telemetry.metrics import Metrics
 
 __all__ = ["Failure", "Registry"]
 
 _LOG = logging.getLogger(__name__)
 
 _FIRST_WAIT = 1.0
-_LONGEST_WAIT = 60.0
+_MAX_WAIT = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +169,7 @@ class Registry:
     def _note(self, name: str, place: FolderVersion, error: Exception) -> None:
         """Remember a failure; the same content is tried again after longer and longer times."""
         before = self._failed.get((name, place.number))
-        wait = min(before.wait * 2, _LONGEST_WAIT) if before and before.digest == place.digest else _FIRST_WAIT
+        wait = min(before.wait * 2, _MAX_WAIT) if before and before.digest == place.digest else _FIRST_WAIT
         failure = Failure(digest=place.digest, reason=str(error), wait=wait, again=time.monotonic() + wait)
         self._failed[name, place.number] = failure
         self._metrics.loaded(name, ok=False)

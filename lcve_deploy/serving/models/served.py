@@ -12,12 +12,12 @@ import numpy.typing as npt
 
 from lcve_deploy.artifact import Manifest
 from lcve_deploy.protocol.config import model_config
-from lcve_deploy.serving.batching import Batcher, Outcome, Run
-from lcve_deploy.serving.loading import LoadedModel
-from lcve_deploy.serving.metrics import Metrics
+from lcve_deploy.serving.models.batching import Batcher, Outcome, Run
+from lcve_deploy.serving.models.loading import LoadedModel
+from lcve_deploy.serving.models.statistics import Statistics
+from lcve_deploy.serving.models.versions import FolderVersion
 from lcve_deploy.serving.settings import Batching
-from lcve_deploy.serving.statistics import Statistics
-from lcve_deploy.serving.versions import FolderVersion
+from lcve_deploy.serving.telemetry.metrics import Metrics
 
 __all__ = ["ServedModel"]
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from lcve_deploy.serving.batching import Outcome, Run
+from lcve_deploy.serving.models.batching import Outcome, Run
 
 __all__ = ["Duration", "Statistics"]
 

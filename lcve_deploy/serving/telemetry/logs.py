@@ -22,7 +22,7 @@ from typing import Final
 __all__ = ["logging_to_stderr"]
 
 _ROOT: Final = "lcve_deploy.serving"
-_MOST: Final = 10_000
+_MAX_WAITING: Final = 10_000
 _PATIENCE: Final = 2.0
 """Seconds that the end of a log may take: nobody may be reading, and a server must end all the same."""
 _PAUSE: Final = 0.05
@@ -84,7 +84,7 @@ def logging_to_stderr(level: str) -> Iterator[None]:
     logger = logging.getLogger(_ROOT)
     writer = _Writing(sys.stderr.fileno())
     writer.setFormatter(_Json())
-    waiting: queue.Queue[logging.LogRecord] = queue.Queue(_MOST)
+    waiting: queue.Queue[logging.LogRecord] = queue.Queue(_MAX_WAITING)
     listener, handler = QueueListener(waiting, writer), _Dropping(waiting)
     logger.addHandler(handler)
     logger.setLevel(level.upper())

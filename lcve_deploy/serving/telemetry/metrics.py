@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from lcve_deploy.errors import MissingDependencyError
-from lcve_deploy.serving.batching import Outcome, Run
+from lcve_deploy.serving.models.batching import Outcome, Run
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
