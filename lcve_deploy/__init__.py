@@ -36,7 +36,15 @@ if TYPE_CHECKING:
     from lcve_deploy.precision import Precision
     from lcve_deploy.predictions import ProblemType
     from lcve_deploy.remote import RemoteModel, RemoteOptions, RemoteSession
-    from lcve_deploy.runtime import ProbeReport, Session, open_session, verify_engine, verify_server
+    from lcve_deploy.runtime import (
+        ProbeReport,
+        Provider,
+        Session,
+        SessionOptions,
+        open_session,
+        verify_engine,
+        verify_server,
+    )
     from lcve_deploy.schedule import Orders, derive_label_order, derive_orders
     from lcve_deploy.signing import SigningKey
     from lcve_deploy.transformer import Normalisation
@@ -68,7 +76,15 @@ _ROOMS: Final = {
     "precision": ("Precision",),
     "predictions": ("ProblemType",),
     "remote": ("RemoteModel", "RemoteOptions", "RemoteSession"),
-    "runtime": ("ProbeReport", "Session", "open_session", "verify_engine", "verify_server"),
+    "runtime": (
+        "ProbeReport",
+        "Provider",
+        "Session",
+        "SessionOptions",
+        "open_session",
+        "verify_engine",
+        "verify_server",
+    ),
     "schedule": ("Orders", "derive_label_order", "derive_orders"),
     "signing": ("SigningKey",),
     "transformer": ("Normalisation",),

@@ -35,9 +35,9 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "artifact/tensorfile": ("rotate",),
     },
     "runtime": {
-        "runtime/batches": ("engines",),
         "runtime/device": ("engines",),
         "runtime/onnxruntime": ("artifact", "engines"),
+        "runtime/opening": ("artifact", "engines"),
         "runtime/openvino": ("engines",),
         "runtime/probe": ("probe", "artifact", "engines"),
         "runtime/session": ("artifact", "engines"),

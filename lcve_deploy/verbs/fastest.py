@@ -18,8 +18,8 @@ from lcve_deploy.gpu import find_gpu
 from lcve_deploy.outputs import remove_folder
 from lcve_deploy.precision import Precision
 from lcve_deploy.progress import Progress, silent
+from lcve_deploy.runtime.opening import checked_manifest
 from lcve_deploy.runtime.probe import ProbeReport, ask_again
-from lcve_deploy.runtime.session import checked_manifest
 from lcve_deploy.verbs.build import BuildOptions, build
 
 __all__ = ["Candidate", "EngineChoice", "Selection", "build_fastest"]
