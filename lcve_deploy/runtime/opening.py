@@ -65,7 +65,7 @@ def open_checked(server: Path, manifest: Manifest, options: SessionOptions = _DE
         ArtifactError, SessionError, MissingDependencyError: as of :func:`open_session`.
     """
     if options.engine is None:
-        from lcve_deploy.runtime.onnxruntime import OnnxRuntimeSession
+        from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 
         return OnnxRuntimeSession(server / MODEL, manifest.model, options)
     if options.engine == FASTEST:
@@ -91,15 +91,15 @@ def open_engine(
     graph = folder / MODEL if MODEL in record.files else server / MODEL
     match record.kind:
         case EngineKind.ONNXRUNTIME:
-            from lcve_deploy.runtime.onnxruntime import OnnxRuntimeSession
+            from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 
             return OnnxRuntimeSession(graph, model, _options_of(record, options), engine=record)
         case EngineKind.OPENVINO:
-            from lcve_deploy.runtime.openvino import OpenVinoSession
+            from lcve_deploy.runtime.backends.openvino import OpenVinoSession
 
             return OpenVinoSession(graph, model, record, threads=options.threads)
         case EngineKind.TENSORRT | EngineKind.TENSORRT_RTX:
-            from lcve_deploy.runtime.tensorrt import TensorRTSession
+            from lcve_deploy.runtime.backends.tensorrt import TensorRTSession
 
             weights = graph if "stripped" in record.options else None
             return TensorRTSession(folder / PLAN, model, record, weights=weights)
