@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from lcve_deploy.clips import Binding, EncryptedClip, Layout, PlainClip
+from lcve_deploy.clips import SCHEME, Binding, EncryptedClip, Layout, PlainClip
 from lcve_deploy.errors import MissingDependencyError
-from lcve_deploy.keys.orders import SCHEME, Order, Orders
+from lcve_deploy.keys.orders import Order, Orders
 
 __all__ = ["binding_of", "decrypt", "encrypt"]
 

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy.clips import SALT_BYTES
 from lcve_deploy.keys.orders import Order, Orders
 from lcve_deploy.model.transformer import (
     Normalisation,
@@ -66,7 +67,7 @@ def unscrambled(model: VideoTransformer) -> ScrambledTransformer:
     geometry = model.config.geometry
     identity = Orders(
         key_id="0" * 32,
-        salt=bytes(16),
+        salt=bytes(SALT_BYTES),
         geometry=geometry,
         cube_order=np.arange(geometry.cubes),
         pixel_order=np.arange(geometry.values),

@@ -14,13 +14,12 @@ from typing import Final, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy.clips import SALT_BYTES, SCHEME
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keys.secret import SecurityKey
 
-__all__ = ["SALT_BYTES", "SCHEME", "Order", "Orders", "derive_orders"]
+__all__ = ["Order", "Orders", "derive_orders"]
 
-SCHEME: Final = "lcve-1"
-SALT_BYTES: Final = 16
 
 Order = npt.NDArray[np.int64]
 

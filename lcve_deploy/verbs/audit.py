@@ -22,10 +22,10 @@ from lcve_deploy.attacks.report import AuditReport, judge
 from lcve_deploy.attacks.running import Case, run_attacks
 from lcve_deploy.cipher.rotation import rotate_tensors
 from lcve_deploy.clipfile import read_clip_file
-from lcve_deploy.clips import Layout
+from lcve_deploy.clips import SALT_BYTES, Layout
 from lcve_deploy.errors import ArtifactError, MismatchError
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.keys.orders import SALT_BYTES, derive_orders
+from lcve_deploy.keys.orders import derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.model.preprocess import Preprocess
 from lcve_deploy.progress import Progress, silent

@@ -25,20 +25,20 @@ from lcve_deploy.artifact import (
     write_probe,
     write_signature,
 )
-from lcve_deploy.artifact.manifest import MODEL
+from lcve_deploy.artifact.names import INPUT, MODEL, OUTPUT
 from lcve_deploy.assumptions import Assumption, Fact
 from lcve_deploy.cipher.clips import binding_of
 from lcve_deploy.cipher.weights import scramble
 from lcve_deploy.client import Client
-from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
+from lcve_deploy.clips import SALT_BYTES, EncryptedClip, Layout, PlainClip
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.checkpoints import Checkpoint, CheckpointOptions, load_checkpoint
 from lcve_deploy.exporters.checkpoints.options import Framing
-from lcve_deploy.exporters.onnx import DEFAULT_OPSET, INPUT, OUTPUT, write_onnx
+from lcve_deploy.exporters.onnx import DEFAULT_OPSET, write_onnx
 from lcve_deploy.exporters.reference.builtin import Reference
 from lcve_deploy.exporters.reference.transformers import reference_for
 from lcve_deploy.files.writing import new_folder, require_absent
-from lcve_deploy.keys.orders import SALT_BYTES, derive_orders
+from lcve_deploy.keys.orders import derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.keys.signing import SigningKey
 from lcve_deploy.model.parity import BUDGET_MARGIN, ParityReport

@@ -37,15 +37,15 @@ from lcve_deploy.artifact import (
 from lcve_deploy.artifact.delta import Delta, write_delta
 from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.artifact.keyed import KEYED
-from lcve_deploy.artifact.manifest import PROBE
+from lcve_deploy.artifact.names import PROBE
 from lcve_deploy.artifact.tensorfile import rewritten, write_parts
 from lcve_deploy.cipher.clips import binding_of
 from lcve_deploy.cipher.rotation import rotate_tensors
 from lcve_deploy.client import Client
-from lcve_deploy.clips import Binding
+from lcve_deploy.clips import SALT_BYTES, Binding
 from lcve_deploy.errors import ArtifactError, MismatchError
 from lcve_deploy.files.writing import new_folder, require_absent
-from lcve_deploy.keys.orders import SALT_BYTES, Orders, derive_orders
+from lcve_deploy.keys.orders import Orders, derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.keys.signing import SigningKey
 from lcve_deploy.progress import Progress, silent
