@@ -44,7 +44,9 @@ from lcve_deploy.remote import RemoteModel as RemoteModel
 from lcve_deploy.remote import RemoteOptions as RemoteOptions
 from lcve_deploy.remote import RemoteSession as RemoteSession
 from lcve_deploy.runtime import ProbeReport as ProbeReport
+from lcve_deploy.runtime import Provider as Provider
 from lcve_deploy.runtime import Session as Session
+from lcve_deploy.runtime import SessionOptions as SessionOptions
 from lcve_deploy.runtime import open_session as open_session
 from lcve_deploy.runtime import verify_engine as verify_engine
 from lcve_deploy.runtime import verify_server as verify_server

@@ -35,9 +35,9 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "artifact/tensorfile": ("rotate",),
     },
     "runtime": {
-        "runtime/batches": ("engines",),
         "runtime/cpu": ("engines",),
         "runtime/backends/onnxruntime": ("artifact", "engines"),
+        "runtime/opening": ("artifact", "engines"),
         "runtime/backends/openvino": ("engines",),
         "runtime/probe": ("probe", "artifact", "engines"),
         "runtime/session": ("artifact", "engines"),
