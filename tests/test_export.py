@@ -16,6 +16,7 @@ import onnx_ir
 import pytest
 import torch
 
+import lcve_deploy
 from lcve_deploy import (
     CheckpointOptions,
     Client,
@@ -257,6 +258,11 @@ def test_every_exported_graph_passes_the_checker(exported: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", list(Layout))
+def test_the_graph_names_its_producer(exported: Path) -> None:
+    model = onnx.load(exported / "server/model.onnx")
+    assert (model.producer_name, model.producer_version) == ("lcve-deploy", lcve_deploy.__version__)
+
+
 def test_bytes_meet_no_node_but_a_cast(key: SecurityKey, tmp_path: Path, layout: Layout) -> None:
     """TensorRT refuses every other node on uint8."""
     graph = onnx.load(export_tiny(tmp_path / "out", key, layout=layout) / "server/model.onnx").graph

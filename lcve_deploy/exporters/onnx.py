@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy import __version__
 from lcve_deploy.clips import Layout
 from lcve_deploy.exporters.storage import Steps, save_graph
 from lcve_deploy.model.transformer import Activation, Attention, ScrambledTransformer, logit_scale
@@ -68,6 +69,7 @@ def write_onnx(
         graph,
         ir_version=_IR_VERSION,
         producer_name="lcve-deploy",
+        producer_version=__version__,
         metadata_props={_HEADS: str(model.config.heads)},
     )
     save_graph(exported, path, steps=steps)
