@@ -201,6 +201,11 @@ def test_only_named_keyed_tensors_depend_on_the_secret(key: SecurityKey, tmp_pat
     assert changed == set(KEYED_TENSORS)
 
 
+def test_the_graph_names_its_producer(exported: Path) -> None:
+    model = onnx.load(exported / "server/model.onnx")
+    assert (model.producer_name, model.producer_version) == ("lcve-deploy", lcve_deploy.__version__)
+
+
 def test_the_graph_names_no_place_person_or_source(exported: Path) -> None:
     model = onnx.load(exported / "server/model.onnx")
     assert model.doc_string == ""
@@ -258,11 +263,6 @@ def test_every_exported_graph_passes_the_checker(exported: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", list(Layout))
-def test_the_graph_names_its_producer(exported: Path) -> None:
-    model = onnx.load(exported / "server/model.onnx")
-    assert (model.producer_name, model.producer_version) == ("lcve-deploy", lcve_deploy.__version__)
-
-
 def test_bytes_meet_no_node_but_a_cast(key: SecurityKey, tmp_path: Path, layout: Layout) -> None:
     """TensorRT refuses every other node on uint8."""
     graph = onnx.load(export_tiny(tmp_path / "out", key, layout=layout) / "server/model.onnx").graph
