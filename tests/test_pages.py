@@ -19,17 +19,18 @@ from tests.pages.terminal import REPOSITORY, BlockError, Terminal, terminal
 
 PAGES = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("owner", "operator", "edge")),
-    *(f"docs/{name}.md" for name in ("serving", "triton", "kubernetes", "engines", "parity", "format", "batches")),
-    *(f"docs/{name}.md" for name in ("images", "fuzzing")),
+    *(f"docs/guides/{name}.md" for name in ("owner", "operator", "edge")),
+    *(f"docs/guides/{name}.md" for name in ("serving", "triton", "kubernetes", "engines")),
+    *(f"docs/reference/{name}.md" for name in ("parity", "format")),
+    *("docs/guides/batches.md", "docs/guides/images.md", "docs/evidence/fuzzing.md"),
     *("CONTRIBUTING.md", "paper/README.md"),
 )
 """In the order in which they are followed: later pages work with what earlier ones made."""
 
 WRITTEN_BY_SCRIPTS = {
-    "docs/gpu.md": "its command needs a GPU; tests/test_benchmarks.py checks the page",
-    "docs/mutants.md": "its command runs the tests on every mutation, for an hour",
-    "docs/paper.md": "its commands train for an hour; tests/test_paper_page.py checks the page",
+    "docs/evidence/gpu.md": "its command needs a GPU; tests/test_benchmarks.py checks the page",
+    "docs/evidence/mutants.md": "its command runs the tests on every mutation, for an hour",
+    "docs/evidence/paper.md": "its commands train for an hour; tests/test_paper_page.py checks the page",
 }
 """Pages that a script writes, with commands that are not run, and why."""
 
@@ -101,10 +102,13 @@ def test_a_stranger_can_follow_the_page(name: str, followed: Followed) -> None:
     assert not followed.problems[name], "\n".join(followed.problems[name])
 
 
+def _pages() -> list[Path]:
+    """All Markdown pages of README, docs and the folders beside the package."""
+    return [path for glob in ("*.md", "docs/**/*.md", "*/README.md") for path in sorted(REPOSITORY.glob(glob))]
+
+
 def test_every_page_is_followed_or_says_why_not() -> None:
-    pages = {path.relative_to(REPOSITORY).as_posix() for path in REPOSITORY.glob("docs/*.md")}
-    pages |= {path.relative_to(REPOSITORY).as_posix() for path in REPOSITORY.glob("*/README.md")}
-    pages |= {path.name for path in REPOSITORY.glob("*.md")}
+    pages = {path.relative_to(REPOSITORY).as_posix() for path in _pages()}
     with_blocks = {name for name in pages if read_page(REPOSITORY / name, name).blocks}
     assert with_blocks == {*PAGES, *WRITTEN_BY_SCRIPTS}
 
@@ -116,7 +120,7 @@ def _anchors(path: Path) -> set[str]:
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    for page in (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("*/README.md")):
+    for page in _pages():
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
             if ":" in target:
                 continue

@@ -17,7 +17,7 @@ __all__ = ["INPUT", "LARGEST_ANSWER", "OUTPUT", "Answer", "Request", "Transport"
 
 INPUT: Final = "clips"
 OUTPUT: Final = "logits"
-"""Names of the tensors. Source: docs/format.md, 4.2."""
+"""Names of the tensors. Source: docs/reference/format.md, 4.2."""
 LARGEST_ANSWER: Final = 2**26
 """Bytes: logits of 41 thousand clips with 400 classes."""
 _SHORTEST: Final = 0.001
