@@ -13,16 +13,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.pages import cli_page
 from tests.pages.blocks import Block, Mode, Page, PageError, read_page
 from tests.pages.output import matches
 from tests.pages.terminal import REPOSITORY, BlockError, Terminal, terminal
 
 PAGES = (
     "README.md",
+    *(f"docs/guides/{name}.md" for name in ("python", "rotation", "signing", "audit")),
     *(f"docs/guides/{name}.md" for name in ("owner", "operator", "edge")),
     *(f"docs/guides/{name}.md" for name in ("serving", "triton", "kubernetes", "engines")),
     *(f"docs/reference/{name}.md" for name in ("parity", "format")),
-    *("docs/guides/batches.md", "docs/guides/images.md", "docs/evidence/fuzzing.md"),
+    *("docs/guides/batches.md", "docs/guides/images.md", "docs/guides/install.md", "docs/evidence/fuzzing.md"),
     *("CONTRIBUTING.md", "paper/README.md"),
 )
 """In the order in which they are followed: later pages work with what earlier ones made."""
@@ -35,6 +37,8 @@ WRITTEN_BY_SCRIPTS = {
 """Pages that a script writes, with commands that are not run, and why."""
 
 CLONE = "lcve-deploy"
+README_WORDS = 1200
+"""What the README may have at most: it is read in one go."""
 
 pytestmark = pytest.mark.xdist_group("pages")
 
@@ -117,6 +121,26 @@ def _anchors(path: Path) -> set[str]:
     """Of the headings of a page, as GitHub names them."""
     headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_is_short() -> None:
+    assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").split()) <= README_WORDS
+
+
+def test_paths_in_the_map_of_the_readme_exist() -> None:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    block = text.split("## What is in this repository")[1].split("```")[1]
+    lines = [line for line in block.splitlines() if line]
+    assert len(lines) > 8
+    for line in lines:
+        folder = REPOSITORY / "lcve_deploy" if line.startswith(" ") else REPOSITORY
+        for name in re.findall(r"(?:^ *|\s)([a-z_]+(?:/|\.py|\.toml)|Dockerfile)(?=\s|$)", line):
+            assert (folder / name).exists(), line
+
+
+def test_the_page_of_commands_is_made_from_the_commands() -> None:
+    """If this fails: ``python -m tests.pages.cli_page``."""
+    assert cli_page.PAGE.read_text(encoding="utf-8") == cli_page.render()
 
 
 def test_links_between_pages_lead_somewhere() -> None:
