@@ -71,7 +71,7 @@ def _paragraphs(text: str) -> Iterator[str]:
 def _row(parameter: click.Parameter, context: click.Context) -> str:
     """A row for an option; empty for arguments, which the usage shows, for ``--help``, and for what is hidden."""
     record = parameter.get_help_record(context)
-    if record is None or not isinstance(parameter, click.Option) or parameter.name == "help":
+    if record is None or not isinstance(parameter, click.Option) or "--help" in parameter.opts:
         return ""
     return f"| `{_cell(record[0]).replace('&lt;', '<')}` | {_cell(record[1])} |"
 
