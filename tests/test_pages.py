@@ -7,6 +7,7 @@ printed is compared with what the page says, and ``tests/pages/terminal.py`` wha
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +139,20 @@ def test_paths_in_the_map_of_the_readme_exist() -> None:
         folder = REPOSITORY / "lcve_deploy" if line.startswith(" ") else REPOSITORY
         for name in re.findall(r"(?:^ *|\s)([a-z_]+(?:/|\.py|\.toml)|Dockerfile)(?=\s|$)", line):
             assert (folder / name).exists(), line
+
+
+def test_the_layers_of_the_architecture_page_are_those_of_the_contract() -> None:
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    (layers,) = [contract["layers"] for contract in settings["contracts"] if contract["type"] == "layers"]
+    expected = {
+        (number, module.strip().removeprefix("lcve_deploy."))
+        for number, layer in enumerate(reversed(layers), start=1)
+        for module in layer.split("|")
+    }
+    text = (REPOSITORY / "docs/contributing/architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| `(\w+)` \|", text, re.MULTILINE)
+    assert {(int(number), module) for number, module in rows} == expected
+    assert all(contract["name"] in text for contract in settings["contracts"])
 
 
 def test_the_page_of_commands_is_made_from_the_commands() -> None:
