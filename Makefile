@@ -8,7 +8,7 @@
 # make fuzz   fuzzes every reader of files, FUZZ_SECONDS each (60); fails on any finding
 # make mutants  plants small mutations and sees whether tests fail; hours, goes on where it stopped; see docs/evidence/mutants.md
 # make images  builds the images and runs them; needs root and Podman, see docs/guides/images.md
-# make check  the checks alone: format, lint, types, import contracts
+# make check  the checks alone: format, lint, types, import contracts, words of the prose
 # make triton  sets up .venv-triton, the Triton server that tests start; make test does it too
 
 PYTHON ?= python3
@@ -31,6 +31,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m tests.prose
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
