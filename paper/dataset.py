@@ -6,15 +6,14 @@ clips was never seen in training. Clips are kept as cubes: what a transformer of
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from examples.moving_digits.data import digit_images, digit_labels, make_clips
 from lcve_deploy.geometry import ClipGeometry
 from paper.encryption import Clips
 from paper.records import Task
@@ -24,17 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CLASSES",
-    "EXAMPLE",
     "GEOMETRY",
     "HELD_OUT_CLIPS",
     "TRAINING_CLIPS",
     "Dataset",
-    "example",
     "held_out",
     "training",
 ]
 
-EXAMPLE: Final = Path(__file__).parents[1] / "examples/moving_digits"
 GEOMETRY: Final = ClipGeometry(frames=16, height=64, width=64, cube=(2, 16, 16))
 """Small clips in cubes of the paper's own size: N = 128, L = 1536."""
 CLASSES: Final = {Task.ACTION: 8, Task.IDENTITY: 10}
@@ -79,19 +75,10 @@ def held_out(clips: int | None = None) -> Dataset:
 
 
 def _drawn(count: int, *, held_out: bool, seed: int) -> Dataset:
-    data, rng = example("data"), np.random.default_rng(seed)
-    images, digits = data.digit_images(held_out=held_out), data.digit_labels(held_out=held_out)
+    rng = np.random.default_rng(seed)
+    images, digits = digit_images(held_out=held_out), digit_labels(held_out=held_out)
     actions, parts = np.arange(count) % CLASSES[Task.ACTION], []
     for start in range(0, count, _PART):  # a clip is drawn in float64: not all of them at once
-        parts.append(data.make_clips(images, actions[start : start + _PART], rng))
+        parts.append(make_clips(images, actions[start : start + _PART], rng))
     clips, chosen = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Dataset(clips=clips, labels={Task.ACTION: actions, Task.IDENTITY: digits[chosen]})
-
-
-def example(module: str) -> Any:
-    """A module of the example, which is a folder of scripts."""
-    import importlib
-
-    if str(EXAMPLE) not in sys.path:
-        sys.path.append(str(EXAMPLE))
-    return importlib.import_module(module)

@@ -15,7 +15,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from paper.dataset import CLASSES, GEOMETRY, Dataset, example, held_out
+from examples.moving_digits.data import ACTIONS
+from paper.dataset import CLASSES, GEOMETRY, Dataset, held_out
 from paper.encryption import Clips
 from paper.experiments import Experiments
 from paper.files import write_json
@@ -112,7 +113,7 @@ def measure(seed: int, work: Path) -> dict[str, Any]:
 
 def write(seeds: tuple[int, ...], work: Path) -> None:
     """Measure all seeds, and put the figures into their file."""
-    found = {"actions": list(example("data").ACTIONS), **{str(seed): measure(seed, work) for seed in seeds}}
+    found = {"actions": list(ACTIONS), **{str(seed): measure(seed, work) for seed in seeds}}
     write_json(PATH, found)
 
 

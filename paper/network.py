@@ -5,7 +5,6 @@ Its parameters carry the official names, so that its ``state_dict`` is an offici
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -13,12 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from paper.dataset import CLASSES, EXAMPLE, GEOMETRY
+from examples.moving_digits.model import SmallVideoMAE
+from paper.dataset import CLASSES, GEOMETRY
 from paper.records import Task
-
-sys.path.append(str(EXAMPLE))
-
-from model import SmallVideoMAE
 
 __all__ = ["HEADS", "Network", "load_network", "save_network"]
 

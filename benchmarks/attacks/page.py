@@ -1,15 +1,15 @@
-"""The table of attacks in ``docs/security.md``, from ``benchmarks/attacks.json``: every figure comes from there."""
+"""The table of attacks in ``docs/security.md``: every figure comes from ``benchmarks/results/attacks.json``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from tables import paragraph, table
-
+from benchmarks.common.files import DOCS
+from benchmarks.common.tables import paragraph, table
 from lcve_deploy.attacks.page import NEEDS
 
-PAGE = Path(__file__).resolve().parents[1] / "docs/security.md"
+PAGE = DOCS / "security.md"
 BEGIN, END = "<!-- made by make attacks: begin -->", "<!-- made by make attacks: end -->"
 SUBJECTS = {"digits": "trained example", "videomae": "VideoMAE-B in shape", "vit": "real ViT (DINOv2-small)"}
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from measure import seconds
-from models import BASE, Size, save_checkpoint, videomae
-from plain import export_plain, normalised, write_plain_server
 
+from benchmarks.common.measure import seconds
+from benchmarks.common.models import BASE, Size, save_checkpoint, videomae
+from benchmarks.common.plain import export_plain, normalised, write_plain_server
+from benchmarks.common.processes import say
 from lcve_deploy import Client, PlainClip, SecurityKey, export
 from lcve_deploy.artifact import EngineKind, list_engines, read_engine
 from lcve_deploy.clips import EncryptedClip
@@ -25,10 +25,6 @@ from lcve_deploy.verbs.export import ExportOptions
 
 THREADS = 2
 _FEW = 3
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 class Bench:

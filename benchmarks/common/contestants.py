@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from bench import THREADS, Bench
 
+from benchmarks.common.bench import THREADS, Bench
 from lcve_deploy import open_session
 from lcve_deploy.artifact import EngineKind
 from lcve_deploy.errors import LcveError
@@ -119,7 +119,8 @@ def cpu_has_bf16() -> bool:
 
 def _module(bench: Bench) -> Any:
     import torch
-    from models import videomae
+
+    from benchmarks.common.models import videomae
 
     torch.set_num_threads(THREADS)
     return videomae(bench.size)

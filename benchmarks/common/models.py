@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from examples.moving_digits.model import SmallVideoMAE
 from lcve_deploy.exporters.checkpoints import CheckpointOptions
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples/moving_digits"))
-
-from model import SmallVideoMAE
 
 CLASSES = 400
 _SPREAD = 0.02

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from models import Size
 
+from benchmarks.common.models import Size
 from lcve_deploy import Client
 from lcve_deploy.artifact import Probe, read_manifest, read_probe, record_files, write_manifest, write_probe
 from lcve_deploy.artifact.manifest import MODEL

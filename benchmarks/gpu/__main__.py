@@ -1,8 +1,8 @@
 """Everything that this project wants to know of a GPU, in one command:
 
-    python benchmarks/gpu.py
+    python -m benchmarks.gpu
 
-Figures go to ``benchmarks/gpu.json`` after every engine, and from there to ``docs/gpu.md``; what an earlier run
+Figures go to ``benchmarks/results/gpu.json`` after every engine, and from there to ``docs/gpu.md``; what an earlier run
 found and this one does not ask is kept. ``--device cpu --sizes tiny --output FOLDER`` goes the same way on a CPU.
 """
 
@@ -18,28 +18,29 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import date
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench import Bench, say
-from contestants import FAILURES, reason
-from flops import clip_flops
-from gpu_backends import BACKENDS, Backend, Pair, Run, refit_against_rebuild
-from gpu_case import agreement, many_clips, reference_logits
-from gpu_page import render
-from gpu_peak import copy_rates, encryption, matmul_peak
-from gpu_torch import plain_in_bf16
-from measure import interleaved, seconds
-from models import SIZES, TINY
-
+from benchmarks.common.bench import Bench
+from benchmarks.common.contestants import FAILURES, reason
+from benchmarks.common.files import DOCS, RESULTS
+from benchmarks.common.flops import clip_flops
+from benchmarks.common.measure import interleaved, seconds
+from benchmarks.common.models import SIZES, TINY
+from benchmarks.common.processes import say
+from benchmarks.common.products import matmul_peak
+from benchmarks.common.stamp import versions
+from benchmarks.gpu.backends import BACKENDS, Backend, Pair, Run, refit_against_rebuild
+from benchmarks.gpu.case import agreement, many_clips, reference_logits
+from benchmarks.gpu.copying import copy_rates, encryption
+from benchmarks.gpu.page import render
+from benchmarks.gpu.torch_models import plain_in_bf16
 from lcve_deploy.artifact.digests import ENGINES
 from lcve_deploy.gpu import find_gpu
 from lcve_deploy.precision import Precision
 from lcve_deploy.runtime.device import cpu_name
 
-ROOT = Path(__file__).resolve().parents[1]
 NAMES = {name[-1]: size for name, size in SIZES.items()} | {"tiny": TINY}
 _PACKAGES = ("numpy", "torch", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "cupy-cuda12x", "cupy-cuda13x")
 _TENSORRTS = ("tensorrt", "tensorrt_rtx")
@@ -150,15 +151,12 @@ def _or_reason(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str
 
 
 def stamp(device: str) -> dict[str, Any]:
-    versions = {}
-    for name in _PACKAGES:
-        with suppress(PackageNotFoundError):
-            versions[name] = version(name)
+    found = versions(_PACKAGES)
     for name in _TENSORRTS:
         with suppress(ImportError):
-            versions[name] = str(__import__(name).__version__)
+            found[name] = str(__import__(name).__version__)
     card = str(find_gpu()) if device == "cuda" else cpu_name()
-    return {"date": date.today().isoformat(), "card": card, "driver": _driver(), "versions": versions}
+    return {"date": date.today().isoformat(), "card": card, "driver": _driver(), "versions": found}
 
 
 def _driver() -> str:
@@ -194,8 +192,8 @@ def main() -> None:
     if given.device == "cpu" and given.output is None:
         parser.error("--device cpu needs --output: the repository's page is for GPUs")
     _prepare(given.device)
-    results = given.output / "gpu.json" if given.output else ROOT / "benchmarks/gpu.json"
-    page = given.output / "gpu.md" if given.output else ROOT / "docs/gpu.md"
+    results = (given.output or RESULTS) / "gpu.json"
+    page = (given.output or DOCS) / "gpu.md"
     with tempfile.TemporaryDirectory() as folder:
         questions, answers = Questions(given), Answers(results, page)
         answers.content["stamp"] = stamp(questions.device)

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from bench import Bench
-from contestants import UnavailableError
-from measure import seconds
-from plain import plain_cubes
 
+from benchmarks.common.bench import Bench
+from benchmarks.common.contestants import UnavailableError
+from benchmarks.common.measure import seconds
+from benchmarks.common.plain import plain_cubes
 from lcve_deploy import EncryptedClip, PlainClip, open_session
 from lcve_deploy.artifact import EngineKind, Profile
 from lcve_deploy.exporters.tensorrt import BuildOptions as PlanOptions
@@ -102,7 +102,9 @@ def open_engines(
 def open_compiled(bench: Bench, precision: Precision, batches: tuple[int, ...], device: str) -> Pair:
     """torch.compile of the scrambled model and of the plain one; both take cubes."""
     import torch
-    from gpu_torch import CubeModel, torch_device
+
+    from benchmarks.common.devices import torch_device
+    from benchmarks.gpu.torch_models import CubeModel
 
     if torch_device(device) != device:
         raise UnavailableError("this PyTorch has no CUDA")

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from bench import Bench
-from gpu_torch import torch_device
-from models import videomae
 
+from benchmarks.common.bench import Bench
+from benchmarks.common.devices import torch_device
+from benchmarks.common.models import videomae
 from lcve_deploy.samples import real_clips
 from lcve_deploy.transformer import IMAGENET
 

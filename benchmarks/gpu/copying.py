@@ -1,63 +1,20 @@
-"""The matrix-product peak of a device in a precision, and the time of encrypting on it against copying on it."""
+"""Rates of copying on and to a device, and the time of encrypting on it against copying on it."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from statistics import median
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from bench import Bench
-from contestants import UnavailableError
-from gpu_torch import DTYPES, median_seconds, torch_device
-from measure import Work, interleaved, seconds
 
+from benchmarks.common.bench import Bench
+from benchmarks.common.contestants import UnavailableError
+from benchmarks.common.devices import median_seconds, torch_device
+from benchmarks.common.measure import interleaved
 from lcve_deploy import PlainClip, encrypt
-from lcve_deploy.precision import Precision
 
-_SQUARES = {"cuda": 8192, "cpu": 512}
-_TIMES = 10
 _COPIED = 2**31
-
-
-def matmul_peak(device: str, precision: Precision) -> dict[str, Any]:
-    """Operations a second of a large square product; float32 without TF32."""
-    size = _SQUARES[device]
-    has_torch = torch_device(device) == device
-    product = _in_torch(size, device, precision) if has_torch else _in_cupy(size, precision)
-    product()
-    rate = 2 * size**3 / median(seconds(product) for _ in range(_TIMES))
-    return {"rate": rate, "library": "PyTorch" if has_torch else "CuPy"}
-
-
-def _in_torch(size: int, device: str, precision: Precision) -> Work:
-    import torch
-
-    torch.backends.cuda.matmul.allow_tf32 = False
-    left, right = (torch.randn(size, size, device=device).to(DTYPES[precision]) for _ in range(2))
-
-    def product() -> None:
-        torch.matmul(left, right)
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    return product
-
-
-def _in_cupy(size: int, precision: Precision) -> Work:
-    import cupy
-
-    if precision is Precision.BF16:
-        raise UnavailableError("CuPy has no bf16, and this PyTorch has no CUDA")
-    dtype = {Precision.FP32: cupy.float32, Precision.FP16: cupy.float16}[precision]
-    left, right = (cupy.random.standard_normal((size, size), dtype=cupy.float32).astype(dtype) for _ in range(2))
-
-    def product() -> None:
-        cupy.matmul(left, right)
-        cupy.cuda.get_current_stream().synchronize()
-
-    return product
 
 
 def copy_rates(device: str) -> dict[str, float]:

@@ -1,15 +1,15 @@
-"""``docs/gpu.md`` from ``benchmarks/gpu.json``."""
+"""``docs/gpu.md`` from ``benchmarks/results/gpu.json``."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tables import interval, number, paragraph, table
+from benchmarks.common.tables import interval, number, paragraph, table
 
 _INTRODUCTION = """# On a GPU
 
 ```bash
-python benchmarks/gpu.py
+python -m benchmarks.gpu
 ```
 
 asks a GPU everything that this project wants to know of one, for VideoMAE-B, -L and -H with random weights, and writes

@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from functools import partial
-from statistics import median
 
 import numpy as np
 import torch
-from measure import seconds
-from models import Size, videomae
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from benchmarks.common.devices import DTYPES, median_seconds
+from benchmarks.common.models import Size, videomae
 from lcve_deploy.precision import Precision
 from lcve_deploy.transformer import ScrambledTransformer
-
-_WARM_UP = 1.0
-_TIMES = {"cuda": 20, "cpu": 2}
-DTYPES = {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
-
-
-def torch_device(device: str) -> str:
-    """The device, or the CPU where this PyTorch has no CUDA."""
-    return device if device == "cpu" or torch.cuda.is_available() else "cpu"
-
-
-def median_seconds(work: Callable[[], object], device: str) -> float:
-    """Of work that has been warmed up for a second on a card, and is waited for."""
-
-    def run() -> None:
-        work()
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    end = time.perf_counter() + (_WARM_UP if device == "cuda" else 0)
-    run()
-    while time.perf_counter() < end:
-        run()
-    return median(seconds(run) for _ in range(_TIMES[device]))
 
 
 def plain_in_bf16(size: Size, batches: tuple[int, ...], device: str) -> dict[str, dict[str, float]]:

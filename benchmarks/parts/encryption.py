@@ -6,10 +6,10 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from bench import THREADS, Bench
-from measure import interleaved, seconds
-from tables import interval, number, paragraph, table
 
+from benchmarks.common.bench import THREADS, Bench
+from benchmarks.common.measure import interleaved, seconds
+from benchmarks.common.tables import interval, number, paragraph, table
 from lcve_deploy import PlainClip, encrypt, open_session
 from lcve_deploy.clips import Layout
 

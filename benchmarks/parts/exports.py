@@ -1,22 +1,27 @@
-"""Exporting against a bare torch.onnx.export: time, and memory over the size of the weights."""
+"""Exporting against a bare torch.onnx.export: time, and memory over the size of the weights.
+
+Each export is a process of its own: ``ours``, ``bare`` for torch.onnx.export alone, or ``idle``, which imports what
+exporting needs and does nothing. The time is that of the export alone, from the checkpoint or the module in memory to
+the finished file; the peak memory is the whole process's.
+"""
 
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench import Bench, say
-from tables import paragraph, table
+from benchmarks.common.measure import seconds
+from benchmarks.common.processes import figures_of, say
+from benchmarks.common.tables import paragraph, table
+
+if TYPE_CHECKING:  # it loads torch, which would count as memory of every export
+    from benchmarks.common.bench import Bench
 
 TITLE = "Exporting"
-
-_SCRIPT = Path(__file__).with_name("exporting.py")
 
 
 def measure(bench: Bench) -> dict[str, Any]:
@@ -42,12 +47,55 @@ def measure(bench: Bench) -> dict[str, Any]:
 
 def _export(kind: str, bench: Bench) -> dict[str, float]:
     """One export in a process of its own."""
-    folder = Path(tempfile.mkdtemp(dir=bench.work))
-    command = [sys.executable, str(_SCRIPT), kind, str(bench.checkpoint), str(folder)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    shutil.rmtree(folder)
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    with tempfile.TemporaryDirectory(dir=bench.work) as folder:
+        return figures_of("parts.exports", kind, bench.checkpoint, folder)
+
+
+def ours(checkpoint: Path, folder: Path) -> float:
+    from lcve_deploy import SecurityKey, derive_label_order, derive_orders
+    from lcve_deploy.clips import Layout
+    from lcve_deploy.exporters.checkpoints import load_checkpoint
+    from lcve_deploy.exporters.onnx import write_onnx
+    from lcve_deploy.scrambling import scramble
+
+    key, salt = SecurityKey.create(), bytes(16)
+
+    def export() -> None:
+        model = load_checkpoint(checkpoint).model
+        orders = derive_orders(key, salt=salt, geometry=model.config.geometry)
+        label_order = derive_label_order(key, salt=salt, classes=model.config.classes)
+        write_onnx(scramble(model, orders, label_order=label_order), folder / "model.onnx", layout=Layout.CUBES)
+
+    return seconds(export)
+
+
+def bare(_: Path, folder: Path) -> float:
+    from benchmarks.common.models import BASE, videomae
+    from benchmarks.common.plain import export_plain
+
+    module = videomae(BASE)
+    return seconds(lambda: export_plain(module, BASE, folder / "model.onnx"))
+
+
+def idle(_: Path, __: Path) -> float:
+    import onnx_ir  # noqa: F401
+    import torch  # noqa: F401
+
+    import lcve_deploy.verbs.export  # noqa: F401
+
+    return 0.0
+
+
+def peak_bytes() -> int:
+    """Peak resident memory of this process (Linux); ``ru_maxrss`` would count the parent's as well."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+def run_export(kind: str, checkpoint: str, folder: str) -> None:
+    """One export in this process; prints its time and the peak memory."""
+    took = {"ours": ours, "bare": bare, "idle": idle}[kind](Path(checkpoint), Path(folder))
+    print(json.dumps({"seconds": took, "peak_bytes": peak_bytes()}))
 
 
 def section(figures: dict[str, Any]) -> str:
@@ -65,3 +113,7 @@ def section(figures: dict[str, Any]) -> str:
         f"that only imports the libraries (the base, {figures['base_bytes'] / 1e6:.0f} MB).",
     )
     return f"{text}\n\n{table(('what', 'seen', 'goal'), rows)}"
+
+
+if __name__ == "__main__":
+    run_export(*sys.argv[1:])

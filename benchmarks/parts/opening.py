@@ -6,9 +6,8 @@ import time
 from statistics import median
 from typing import Any
 
-from bench import THREADS, Bench
-from tables import table
-
+from benchmarks.common.bench import THREADS, Bench
+from benchmarks.common.tables import table
 from lcve_deploy import open_session
 
 TITLE = "Opening a session"

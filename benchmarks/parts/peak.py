@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from bench import THREADS, Bench, say
-from contestants import FAILURES, onnxruntime_session, reason
-from flops import clip_flops
-from measure import PAUSE, take_turns
-from tables import paragraph, table
 
+from benchmarks.common.bench import THREADS, Bench
+from benchmarks.common.contestants import FAILURES, reason
+from benchmarks.common.flops import clip_flops
+from benchmarks.common.measure import PAUSE, Work, take_turns
+from benchmarks.common.processes import say
+from benchmarks.common.products import LIBRARIES, graph_of
+from benchmarks.common.tables import paragraph, table
 from lcve_deploy import open_session
 from lcve_deploy.transformer import TransformerConfig
 
 TITLE = "Share of the machine's matrix-product peak"
 
-Matrix = npt.NDArray[np.float32]
-Product = Callable[[], object]
 
 _SQUARE = 2048
 _ROUNDS = 10
@@ -44,7 +42,7 @@ def measure(bench: Bench) -> dict[str, Any]:
     config = bench.transformer.config
     session = open_session(bench.server, threads=THREADS)
     products, missing = _products(bench.work, shapes(config))
-    works: dict[str, Callable[[], object]] = {
+    works: dict[str, Work] = {
         "inference": lambda: session.run(bench.encrypted),
         **{name: _repeated(product) for name, product in products.items()},
     }
@@ -69,14 +67,14 @@ def measure(bench: Bench) -> dict[str, Any]:
     }
 
 
-def _products(work: Path, sizes: dict[str, tuple[int, int, int]]) -> tuple[dict[str, Product], dict[str, str]]:
+def _products(work: Path, sizes: dict[str, tuple[int, int, int]]) -> tuple[dict[str, Work], dict[str, str]]:
     rng = np.random.default_rng(0)
     products, missing = {}, {}
     for shape, (rows, inner, columns) in sizes.items():
         left = rng.standard_normal((rows, inner), dtype=np.float32)
         right = rng.standard_normal((inner, columns), dtype=np.float32)
-        graph = _graph(work / f"product_{shape}.onnx", right)
-        for library, make in _LIBRARIES.items():
+        graph = graph_of(work / f"product_{shape}.onnx", right)
+        for library, make in LIBRARIES.items():
             try:
                 products[f"{library}/{shape}"] = make(left, right, graph)
             except FAILURES as error:
@@ -84,7 +82,7 @@ def _products(work: Path, sizes: dict[str, tuple[int, int, int]]) -> tuple[dict[
     return products, missing
 
 
-def _repeated(product: Product) -> Product:
+def _repeated(product: Work) -> Work:
     """Several in a row, as in an inference."""
 
     def several() -> None:
@@ -105,59 +103,6 @@ def _rates(medians: dict[str, float], sizes: dict[str, tuple[int, int, int]]) ->
     return rates
 
 
-def _graph(path: Path, right: Matrix) -> Path:
-    """A single MatMul by a constant, which runtimes may lay out as they like."""
-    import onnx_ir as ir
-
-    left = ir.Value(name="left", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["rows", len(right)]))
-    weight = ir.Value(name="right", const_value=ir.tensor(right, name="right"))
-    product = ir.node("MatMul", [left, weight])
-    product.outputs[0].name, product.outputs[0].type = "product", ir.TensorType(ir.DataType.FLOAT)
-    graph = ir.Graph([left], product.outputs, nodes=[product], initializers=[weight], opset_imports={"": 20})
-    ir.save(ir.Model(graph, ir_version=10), path)
-    return path
-
-
-def _in_torch(left: Matrix, right: Matrix, _: Path) -> Product:
-    import torch
-
-    torch.set_num_threads(THREADS)
-    a, b, out = torch.from_numpy(left), torch.from_numpy(right), torch.empty(len(left), right.shape[1])
-    return lambda: torch.matmul(a, b, out=out)
-
-
-def _in_numpy(left: Matrix, right: Matrix, _: Path) -> Product:
-    out = np.empty((len(left), right.shape[1]), np.float32)
-    return lambda: np.matmul(left, right, out=out)
-
-
-def _in_onnxruntime(left: Matrix, right: Matrix, graph: Path) -> Product:
-    from onnxruntime import OrtValue
-
-    session = onnxruntime_session(graph)
-    binding = session.io_binding()
-    binding.bind_cpu_input("left", left)
-    out = OrtValue.ortvalue_from_numpy(np.empty((len(left), right.shape[1]), np.float32))
-    binding.bind_ortvalue_output("product", out)
-    return lambda: session.run_with_iobinding(binding)
-
-
-def _in_openvino(left: Matrix, _: Matrix, graph: Path) -> Product:
-    import openvino
-
-    wanted = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(THREADS)}
-    request = openvino.Core().compile_model(graph, "CPU", wanted).create_infer_request()
-    return lambda: request.infer({0: left})
-
-
-_LIBRARIES: dict[str, Callable[[Matrix, Matrix, Path], Product]] = {
-    "PyTorch": _in_torch,
-    "NumPy": _in_numpy,
-    "ONNX Runtime": _in_onnxruntime,
-    "OpenVINO": _in_openvino,
-}
-
-
 def section(figures: dict[str, Any]) -> str:
     names = list(next(iter(figures["rates"].values())))
     rows = [(library, *(f"{row[shape] / 1e9:.0f}" for shape in names)) for library, row in figures["rates"].items()]
@@ -168,7 +113,7 @@ def section(figures: dict[str, Any]) -> str:
         "products of a block. All write into memory that exists already.",
     )
     share = paragraph(
-        f"One clip is {figures['flop'] / 1e9:.0f} GFLOP of matrix products (`benchmarks/flops.py`) and takes",
+        f"One clip is {figures['flop'] / 1e9:.0f} GFLOP of matrix products (`benchmarks/common/flops.py`) and takes",
         f"{figures['inference_seconds']:.2f} s in ONNX Runtime, so {figures['achieved'] / 1e9:.0f} GFLOP/s:",
         f"**{figures['share']:.0%}** of the best rate seen ({figures['peak'] / 1e9:.0f} GFLOP/s,",
         f"{figures['peak_library']}, {figures['peak_shape']}).",

@@ -6,10 +6,12 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from bench import THREADS, Bench, say
-from contestants import CONTESTANTS, FAILURES, Run, reason
-from measure import PAUSE, ratio, take_turns
-from tables import interval, paragraph, table
+
+from benchmarks.common.bench import THREADS, Bench
+from benchmarks.common.contestants import CONTESTANTS, FAILURES, Run, reason
+from benchmarks.common.measure import PAUSE, ratio, take_turns
+from benchmarks.common.processes import say
+from benchmarks.common.tables import interval, paragraph, table
 
 TITLE = "Against peers"
 

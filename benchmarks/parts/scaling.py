@@ -10,14 +10,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from bench import THREADS, Bench, say
-from contestants import onnxruntime_session
-from flops import clip_flops
-from measure import PAUSE, interleaved
-from models import BASE, SIZES, Size, save_checkpoint, videomae
-from plain import export_plain, normalised
-from tables import interval, number, paragraph, table
 
+from benchmarks.common.bench import THREADS, Bench
+from benchmarks.common.contestants import onnxruntime_session
+from benchmarks.common.flops import clip_flops
+from benchmarks.common.measure import PAUSE, interleaved
+from benchmarks.common.models import BASE, SIZES, Size, save_checkpoint, videomae
+from benchmarks.common.plain import export_plain, normalised
+from benchmarks.common.processes import say
+from benchmarks.common.tables import interval, number, paragraph, table
 from lcve_deploy import derive_orders
 from lcve_deploy.clips import Layout
 from lcve_deploy.exporters.checkpoints import load_checkpoint

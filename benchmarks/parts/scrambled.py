@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from bench import THREADS, Bench, say
-from contestants import FAILURES, reason
-from measure import PAUSE, Ratio, interleaved, seconds
-from plain import plain_cubes
-from tables import interval, number, paragraph, table
-
+from benchmarks.common.bench import THREADS, Bench
+from benchmarks.common.contestants import FAILURES, reason
+from benchmarks.common.measure import PAUSE, Ratio, interleaved, seconds
+from benchmarks.common.plain import plain_cubes
+from benchmarks.common.processes import say
+from benchmarks.common.tables import interval, number, paragraph, table
 from lcve_deploy import open_session
 from lcve_deploy.artifact import EngineKind
 from lcve_deploy.precision import Precision

@@ -1,8 +1,8 @@
 """``lcve serve`` against the bare session and against a real Triton, and its latency under load.
 
 Servers and their clients are processes of one machine, and take turns. The Triton is that of the tests (``make
-triton``), with a Python backend of this folder that runs the same graph in the same ONNX Runtime; it is left out where
-it is missing.
+triton``), with ``benchmarks/serving/backend.py``, a Python backend that runs the same graph in the same ONNX Runtime;
+it is left out if it is missing.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from bench import THREADS, Bench, say
-from models import BASE, TINY, Size
-from serving_servers import Clients, Endpoint, lcve_serve, sequence, triton, triton_is_there
-from tables import number, paragraph, table
 
+from benchmarks.common.bench import THREADS, Bench
+from benchmarks.common.models import BASE, TINY, Size
+from benchmarks.common.processes import say
+from benchmarks.common.tables import number, paragraph, table
+from benchmarks.serving.servers import Clients, Endpoint, lcve_serve, sequence, triton, triton_is_there
 from lcve_deploy import EncryptedClip, open_session
 
 TITLE = "Serving"

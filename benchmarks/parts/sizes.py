@@ -3,7 +3,7 @@
 Each size is an official checkpoint with random weights, made here and removed again, and ``lcve-export`` is a
 process of its own with parity on one clip. ``make bench-sizes`` runs all; by itself, the smallest:
 
-    python benchmarks/sizes.py VideoMAE-S
+    python -m benchmarks.parts.sizes VideoMAE-S
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tables import paragraph, table
+from benchmarks.common.tables import paragraph, table
 
 if TYPE_CHECKING:
-    from bench import Bench
-    from models import Size
+    from benchmarks.common.bench import Bench
+    from benchmarks.common.models import Size
 
 TITLE = "Exporting large models"
 
@@ -42,14 +42,14 @@ _LOOK = 0.05
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    from models import SIZES
+    from benchmarks.common.models import SIZES
 
     return {"limit_bytes": _LIMIT, "sizes": {name: _size_or_reason(size, bench.work) for name, size in SIZES.items()}}
 
 
 def _size_or_reason(size: Size, work: Path) -> dict[str, Any]:
     """One size that fails does not take the figures of the others along."""
-    from contestants import reason
+    from benchmarks.common.contestants import reason
 
     try:
         return measure_size(size, work)
@@ -82,7 +82,7 @@ def measure_size(size: Size, work: Path) -> dict[str, Any]:
 @contextmanager
 def _checkpoint(size: Size, folder: Path) -> Iterator[tuple[Path, int]]:
     """A file with random weights, which are no longer in memory when the export starts."""
-    from models import save_checkpoint
+    from benchmarks.common.models import save_checkpoint
 
     path = folder / "model.pth"
     print(f"  making a {size.name} with random weights", file=sys.stderr, flush=True)
@@ -155,7 +155,7 @@ def section(figures: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    from models import SIZES
+    from benchmarks.common.models import SIZES
 
     with tempfile.TemporaryDirectory() as folder:
         for name in sys.argv[1:]:

@@ -1,6 +1,6 @@
 """Ten times the load that a full-size model can take, for a minute: what is answered, refused and kept in memory.
 
-python benchmarks/overload.py --work FOLDER    the model stays there; prints figures as JSON
+python -m benchmarks.serving.overload --work FOLDER    the model stays there; prints figures as JSON
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench import THREADS, Bench
-from serving_servers import Clients, lcve_serve
+from benchmarks.common.bench import THREADS, Bench
+from benchmarks.serving.servers import Clients, lcve_serve
 
 _TIMES = 10
 _OPTIONS = ("--threads", str(THREADS), "--max-batch", "4", "--max-queue", "4", "--max-requests", "32")
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
-    print(json.dumps(measure(Bench(given.work, pairs=1), given.seconds), indent=2))
+    print(json.dumps(measure(Bench(given.work.resolve(), pairs=1), given.seconds), indent=2))
 
 
 if __name__ == "__main__":

@@ -8,21 +8,18 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common.files import ROOT
+from benchmarks.common.processes import LCVE, module
 from lcve_deploy.exporters.triton import TritonOptions
 from lcve_deploy.verbs.triton import export_triton
 
-_HERE = Path(__file__).resolve().parent
 _TICKS = os.sysconf("SC_CLK_TCK")
-_LCVE = "from lcve_deploy.cli import lcve; lcve()"
-
-sys.path.insert(0, str(_HERE.parent))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +68,7 @@ def lcve_serve(models: Mapping[str, Path], work: Path, *options: str) -> Iterato
     """``lcve serve`` on ports of the system's choice; its log goes to a file, as an operator's does."""
     sources = [f"{name}={folder}" for name, folder in models.items()]
     ports = [f"--{name}-port=0" for name in ("http", "grpc", "metrics")]
-    command = [sys.executable, "-c", _LCVE, "serve", *sources, *ports, "--json", *options]
+    command = [*LCVE, "serve", *sources, *ports, "--json", *options]
     with (work / "lcve.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
@@ -88,7 +85,7 @@ def lcve_serve(models: Mapping[str, Path], work: Path, *options: str) -> Iterato
 
 @contextlib.contextmanager
 def triton(models: Mapping[str, Path], work: Path, *, largest: int) -> Iterator[Endpoint]:
-    """The Triton of the tests, with this folder's backend, and without the log of each request."""
+    """The Triton of the tests, with ``backend.py``, and without the log of each request."""
     from tests.triton.server import _lay_out_backends, site_packages, start_triton
 
     folder = work / "triton"
@@ -96,7 +93,7 @@ def triton(models: Mapping[str, Path], work: Path, *, largest: int) -> Iterator[
     folder.mkdir()
     export_triton(models, folder / "models", TritonOptions(largest_batch=largest, delay=0.0))
     backends = _lay_out_backends(site_packages(), folder / "backends")
-    shutil.copyfile(_HERE / "serving_backend.py", backends / "onnxruntime/model.py")
+    shutil.copyfile(Path(__file__).with_name("backend.py"), backends / "onnxruntime/model.py")
     with start_triton(folder / "models", folder, "--log-info=0") as server:
         process = _listener(server.grpc)
         yield Endpoint(grpc=server.grpc, http=server.http, metrics=server.metrics, process=process)
@@ -113,8 +110,9 @@ class Clients:
     """The process of the clients."""
 
     def __init__(self) -> None:
-        command = [sys.executable, str(_HERE / "serving_load.py")]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            module("serving.load"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
 
     def __enter__(self) -> Clients:
         return self
@@ -124,7 +122,7 @@ class Clients:
         self._process.wait()
 
     def run(self, loop: str, **task: Any) -> dict[str, Any]:
-        """Figures of one task of ``serving_load.py``."""
+        """Figures of one task of ``load.py``."""
         self._process.stdin.write(json.dumps({"loop": loop, **task}) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data import ACTIONS, held_out_clips
-
+from examples.moving_digits.data import ACTIONS, held_out_clips
 from lcve_deploy.video.write import write_video
 
 HERE = Path(__file__).resolve().parent

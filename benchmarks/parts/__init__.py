@@ -1,0 +1,1 @@
+"""Parts of ``docs/benchmarks.md``: each module has ``TITLE``, ``measure`` (figures) and ``section`` (their text)."""
