@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from examples.moving_digits.data import digit_images, digit_labels, make_clips
 from lcve_deploy.geometry import ClipGeometry
-from paper.encryption import Clips
-from paper.records import Task
+from paper.experiments.records import Task
+from paper.methods.encryption import Clips
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,15 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from examples.moving_digits.data import ACTIONS
-from paper.dataset import CLASSES, GEOMETRY, Dataset, held_out
-from paper.encryption import Clips
-from paper.experiments import Experiments
-from paper.files import write_json
-from paper.methods import METHODS, experiment_key
-from paper.network import Network, load_network
-from paper.records import RESULTS, Task
-from paper.scrambled import logits_of_exported
-from paper.training import logits
+from paper.experiments.dataset import CLASSES, GEOMETRY, Dataset, held_out
+from paper.experiments.files import write_json
+from paper.experiments.network import Network, load_network
+from paper.experiments.records import RESULTS, Task
+from paper.experiments.running import Experiments
+from paper.experiments.scrambled import logits_of_exported
+from paper.experiments.training import logits
+from paper.methods.encryption import Clips
+from paper.methods.table import METHODS, experiment_key
 
 __all__ = ["ASKED", "NO_POSITIONS", "PATH", "by_action", "measure", "read", "turned_round", "write"]
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from examples.moving_digits.model import SmallVideoMAE
-from paper.dataset import CLASSES, GEOMETRY
-from paper.records import Task
+from paper.experiments.dataset import CLASSES, GEOMETRY
+from paper.experiments.records import Task
 
 __all__ = ["HEADS", "Network", "load_network", "save_network"]
 

@@ -12,11 +12,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from paper.files import write_json
+from paper.experiments.files import write_json
 
 __all__ = ["RESULTS", "Record", "Row", "Task", "Way", "add_record", "read_records"]
 
-RESULTS: Final = Path(__file__).parent / "results"
+RESULTS: Final = Path(__file__).parents[1] / "results"
 
 
 class Task(StrEnum):

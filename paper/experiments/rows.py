@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from paper.methods import DOWNSAMPLINGS, METHODS
-from paper.records import Row, Task, Way
-from paper.scrambled import FED
+from paper.experiments.records import Row, Task, Way
+from paper.experiments.scrambled import FED
+from paper.methods.table import DOWNSAMPLINGS, METHODS
 
 __all__ = ["COMPARED", "PLAIN", "SERVICE", "rows"]
 

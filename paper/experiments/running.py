@@ -19,14 +19,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from paper.dataset import GEOMETRY, TRAINING_CLIPS, Dataset, held_out, training
-from paper.encryption import Clips
-from paper.methods import METHODS, Downsampling, experiment_key
-from paper.network import Network, load_network, save_network
-from paper.records import Record, Row, Task, Way
-from paper.rows import PLAIN, SERVICE
-from paper.scrambled import logits_of_exported
-from paper.training import Schedule, logits, train
+from paper.experiments.dataset import GEOMETRY, TRAINING_CLIPS, Dataset, held_out, training
+from paper.experiments.network import Network, load_network, save_network
+from paper.experiments.records import Record, Row, Task, Way
+from paper.experiments.rows import PLAIN, SERVICE
+from paper.experiments.scrambled import logits_of_exported
+from paper.experiments.training import Schedule, logits, train
+from paper.methods.encryption import Clips
+from paper.methods.table import METHODS, Downsampling, experiment_key
 
 __all__ = ["KEYS", "Experiments"]
 

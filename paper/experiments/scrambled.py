@@ -20,10 +20,10 @@ from lcve_deploy.cipher import encrypt
 from lcve_deploy.clips import EncryptedClip, PlainClip
 from lcve_deploy.exporters.checkpoints import CheckpointOptions
 from lcve_deploy.schedule import Orders
-from paper.dataset import GEOMETRY
-from paper.encryption import Clips
-from paper.methods import experiment_key
-from paper.network import HEADS
+from paper.experiments.dataset import GEOMETRY
+from paper.experiments.network import HEADS
+from paper.methods.encryption import Clips
+from paper.methods.table import experiment_key
 
 __all__ = ["FED", "logits_of_exported"]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from paper.network import Network
+from paper.experiments.network import Network
 
 __all__ = ["Schedule", "logits", "train"]
 

@@ -13,7 +13,7 @@ from collections import Counter
 from fractions import Fraction
 from typing import Final
 
-from paper.records import Task
+from paper.experiments.records import Task
 
 __all__ = ["LABELS", "LUCK", "chance", "limit", "lucky", "quantile"]
 

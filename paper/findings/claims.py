@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from paper import published, rules
-from paper.findings import NOT_RUN, SEEDS, Findings, Found
-from paper.records import Row
+from paper.experiments.records import Row
+from paper.findings import published, rules
+from paper.findings.seeds import NOT_RUN, SEEDS, Findings, Found
 
 __all__ = ["CLAIMS", "Claim", "Judged", "Verdict", "judge"]
 

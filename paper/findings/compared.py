@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from paper.findings import Findings, Found
-from paper.methods import DOWNSAMPLINGS, ENCRYPTIONS
-from paper.records import Task, Way
-from paper.rows import PLAIN, SERVICE
+from paper.experiments.records import Task, Way
+from paper.experiments.rows import PLAIN, SERVICE
+from paper.findings.seeds import Findings, Found
+from paper.methods.table import DOWNSAMPLINGS, ENCRYPTIONS
 
 __all__ = [
     "ADAPTIVE",

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Final
 
-from paper import published
-from paper.chance import lucky
-from paper.findings import Found, agreement, percent, spread
-from paper.keyspaces import THE_PAPERS, key_space_sizes
+from paper.findings import published
+from paper.findings.chance import lucky
+from paper.findings.keyspaces import THE_PAPERS, key_space_sizes
+from paper.findings.seeds import Found, agreement, percent, spread
 
 __all__ = [
     "FALL",

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from paper.chance import chance, limit, lucky
-from paper.records import Record, Records, Row, Task, Way
+from paper.experiments.records import Record, Records, Row, Task, Way
+from paper.findings.chance import chance, limit, lucky
 
 __all__ = ["NOT_RUN", "SEEDS", "Findings", "Found", "agreement", "cell", "percent", "spread"]
 
@@ -49,7 +49,7 @@ class Found:
 
     @property
     def chance(self) -> float:
-        """See :mod:`paper.chance`; of the most clips of a record."""
+        """See :mod:`paper.findings.chance`; of the most clips of a record."""
         return float(chance(self.task, self._clips))
 
     @property
@@ -81,8 +81,8 @@ class Findings:
 
     Args:
         records_by_seed: the rows.
-        known_clips: see :func:`paper.known_clips.measure`; None where it was not run.
-        looked_into: see :func:`paper.looked_into.write`; None likewise.
+        known_clips: see :func:`paper.experiments.known_clips.measuring.measure`; None where it was not run.
+        looked_into: see :func:`paper.experiments.looked_into.write`; None likewise.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from paper.encryption import Clips
+from paper.methods.encryption import Clips
 
 __all__ = ["downsample"]
 

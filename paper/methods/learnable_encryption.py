@@ -20,7 +20,7 @@ from lcve_deploy import SecurityKey
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keyspace import Level
 from lcve_deploy.schedule import SALT_BYTES
-from paper.encryption import Clips, as_blocks, as_clips, at_level
+from paper.methods.encryption import Clips, as_blocks, as_clips, at_level
 
 __all__ = ["LearnableEncryption", "learnable_encryption"]
 

@@ -20,7 +20,7 @@ from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keyspace import Level
 from lcve_deploy.schedule import SALT_BYTES, Orders, derive_orders
-from paper.encryption import Clips, as_parts, at_level
+from paper.methods.encryption import Clips, as_parts, at_level
 
 __all__ = ["Shuffle", "cube_shuffle", "lcve", "pixel_shuffle", "qi"]
 

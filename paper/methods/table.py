@@ -11,10 +11,10 @@ from typing import Final
 from lcve_deploy import SecurityKey
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keyspace import Level
-from paper.downsampling import downsample
-from paper.encryption import Clips, Encryption
-from paper.learnable_encryption import learnable_encryption
-from paper.shuffles import cube_shuffle, lcve, pixel_shuffle, qi
+from paper.methods.downsampling import downsample
+from paper.methods.encryption import Clips, Encryption
+from paper.methods.learnable_encryption import learnable_encryption
+from paper.methods.shuffles import cube_shuffle, lcve, pixel_shuffle, qi
 
 __all__ = ["DOWNSAMPLINGS", "ENCRYPTIONS", "METHODS", "Downsampling", "Method", "experiment_key"]
 
@@ -51,7 +51,7 @@ class Downsampling:
     factor: int
 
     def apply(self, clips: Clips) -> Clips:
-        """See :func:`~paper.downsampling.downsample`."""
+        """See :func:`~paper.methods.downsampling.downsample`."""
         return downsample(clips, self.factor)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from paper.compared import short_title
-from paper.drawing import COLOURS, GREY, drawn, family
-from paper.findings import Findings, Found
-from paper.methods import ENCRYPTIONS
-from paper.records import Row, Task, Way
+from paper.experiments.records import Row, Task, Way
+from paper.findings.compared import short_title
+from paper.findings.seeds import Findings, Found
+from paper.methods.table import ENCRYPTIONS
+from paper.page.drawing import COLOURS, GREY, drawn, family
 
 __all__ = ["KEYED", "WRONG_FED", "has_points", "write_keys_chart"]
 

@@ -16,11 +16,11 @@ import numpy as np
 
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.samples import real_clips
-from paper.compared import PLAIN, level, short_title
-from paper.dataset import GEOMETRY, held_out
-from paper.drawing import GREY
-from paper.encryption import Clips
-from paper.methods import METHODS, Downsampling, experiment_key
+from paper.experiments.dataset import GEOMETRY, held_out
+from paper.findings.compared import PLAIN, level, short_title
+from paper.methods.encryption import Clips
+from paper.methods.table import METHODS, Downsampling, experiment_key
+from paper.page.drawing import GREY
 
 __all__ = ["FRAMES", "SHOWN", "SIDE", "Subject", "frames", "places", "subjects", "write_frames"]
 

@@ -6,9 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paper.compared import ADAPTIVE, COMPARED, LCVE, PAPERS_ATTACKER, PLAIN, attackers, best_for_owner, short_title
-from paper.drawing import COLOURS, GREY, drawn, family
-from paper.findings import Findings, Found
+from paper.findings.compared import (
+    ADAPTIVE,
+    COMPARED,
+    LCVE,
+    PAPERS_ATTACKER,
+    PLAIN,
+    attackers,
+    best_for_owner,
+    short_title,
+)
+from paper.findings.seeds import Findings, Found
+from paper.page.drawing import COLOURS, GREY, drawn, family
 
 __all__ = ["has_points", "write_tradeoff_chart"]
 

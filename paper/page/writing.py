@@ -5,24 +5,35 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from paper import known_clips, looked_into
-from paper.dataset import CLASSES, GEOMETRY
-from paper.findings import SEEDS, Findings
-from paper.keys_chart import has_points as has_keys
-from paper.keys_chart import write_keys_chart
-from paper.markdown import paragraph
-from paper.pictures import write_frames
-from paper.records import Task, read_records
-from paper.sections import ablation, carries_over, comparison, cost, few_clips, frames, key_spaces, privacy, without_key
-from paper.sections import known_clips as known_clips_section
-from paper.sections import looked_into as looked_into_section
-from paper.tradeoff_chart import has_points as has_tradeoff
-from paper.tradeoff_chart import write_tradeoff_chart
+from paper.experiments import looked_into
+from paper.experiments.dataset import CLASSES, GEOMETRY
+from paper.experiments.known_clips import measuring as known_clips
+from paper.experiments.records import Task, read_records
+from paper.findings.seeds import SEEDS, Findings
+from paper.page.keys_chart import has_points as has_keys
+from paper.page.keys_chart import write_keys_chart
+from paper.page.markdown import paragraph
+from paper.page.pictures import write_frames
+from paper.page.sections import (
+    ablation,
+    carries_over,
+    comparison,
+    cost,
+    few_clips,
+    frames,
+    key_spaces,
+    privacy,
+    without_key,
+)
+from paper.page.sections import known_clips as known_clips_section
+from paper.page.sections import looked_into as looked_into_section
+from paper.page.tradeoff_chart import has_points as has_tradeoff
+from paper.page.tradeoff_chart import write_tradeoff_chart
 
 __all__ = ["DOCS", "committed", "render", "write_page"]
 
-DOCS: Final = Path(__file__).parents[1] / "docs"
-_REMARKS: Final = Path(__file__).parent / "remarks.md"
+DOCS: Final = Path(__file__).parents[2] / "docs"
+_REMARKS: Final = Path(__file__).parents[1] / "remarks.md"
 _SECTIONS: Final = (
     key_spaces,
     comparison,

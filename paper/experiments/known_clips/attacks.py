@@ -24,10 +24,10 @@ from lcve_deploy.attacks.clips import match_pairs
 from lcve_deploy.attacks.equal_rows import paired, row_classes
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.schedule import SALT_BYTES, Orders
-from paper.encryption import Clips, Encryption, as_blocks, at_level
-from paper.learnable_encryption import LearnableEncryption, learnable_encryption, split
-from paper.methods import Make, Method
-from paper.shuffles import Shuffle, cube_shuffle, lcve, one_cube, pixel_shuffle, qi, sub_cube_order
+from paper.methods.encryption import Clips, Encryption, as_blocks, at_level
+from paper.methods.learnable_encryption import LearnableEncryption, learnable_encryption, split
+from paper.methods.shuffles import Shuffle, cube_shuffle, lcve, one_cube, pixel_shuffle, qi, sub_cube_order
+from paper.methods.table import Make, Method
 
 __all__ = ["break_known"]
 

@@ -1,4 +1,4 @@
-"""How far one known clip opens other clips, for every compared encryption: ``python -m paper.known_clips``.
+"""How far one known clip opens other clips, for every compared encryption.
 
 An attacker who knows clips and their ciphertexts estimates the orders, and decrypts other clips under the same key. As
 a control, he decrypts the same clips under a key that he knows nothing of. Everything is drawn from fixed seeds.
@@ -18,14 +18,14 @@ import numpy.typing as npt
 
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.samples import real_clips
-from paper import dataset
-from paper.encryption import Clips, Encryption
-from paper.files import write_json
-from paper.known_attacks import break_known
-from paper.learnable_encryption import LearnableEncryption
-from paper.methods import ENCRYPTIONS, Method, experiment_key
-from paper.records import RESULTS
-from paper.shuffles import Shuffle
+from paper.experiments import dataset
+from paper.experiments.files import write_json
+from paper.experiments.known_clips.attacks import break_known
+from paper.experiments.records import RESULTS
+from paper.methods.encryption import Clips, Encryption
+from paper.methods.learnable_encryption import LearnableEncryption
+from paper.methods.shuffles import Shuffle
+from paper.methods.table import ENCRYPTIONS, Method, experiment_key
 
 __all__ = [
     "DIGITS",
@@ -34,7 +34,6 @@ __all__ = [
     "Subject",
     "Trial",
     "found_shares",
-    "main",
     "measure",
     "measure_method",
     "read",
@@ -192,15 +191,3 @@ def _mean(shares: Iterable[float]) -> float:
 def _floor(share: float) -> float:
     """What is not all stays below 1."""
     return math.floor(share * _PARTS_PER_MILLION) / _PARTS_PER_MILLION
-
-
-def main() -> None:
-    """Measure, write and show the section of the page."""
-    from paper.findings import Findings
-    from paper.sections.known_clips import section
-
-    print(section(Findings({}, known_clips=write())))
-
-
-if __name__ == "__main__":
-    main()

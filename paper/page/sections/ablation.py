@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from typing import Final
 
-from paper import published
-from paper.compared import LCVE, PLAIN
-from paper.findings import NOT_RUN, Findings, Found, spread
-from paper.markdown import paragraph, table
-from paper.records import Task, Way
+from paper.experiments.records import Task, Way
+from paper.findings import published
+from paper.findings.compared import LCVE, PLAIN
+from paper.findings.seeds import NOT_RUN, Findings, Found, spread
+from paper.page.markdown import paragraph, table
 
 __all__ = ["TITLE", "section"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from paper.claims import CLAIMS, Verdict, judge
-from paper.findings import Findings
-from paper.markdown import bullets, paragraph, table
+from paper.findings.claims import CLAIMS, Verdict, judge
+from paper.findings.seeds import Findings
+from paper.page.markdown import bullets, paragraph, table
 
 __all__ = ["TITLE", "section", "summary"]
 

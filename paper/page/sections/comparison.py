@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from paper import published
-from paper.compared import COMPARED, LCVE, PLAIN, level, title
-from paper.findings import NOT_RUN, Findings, Found, agreement, cell, spread
-from paper.markdown import bullets, paragraph, table
-from paper.records import Task, Way
+from paper.experiments.records import Task, Way
+from paper.findings import published
+from paper.findings.compared import COMPARED, LCVE, PLAIN, level, title
+from paper.findings.seeds import NOT_RUN, Findings, Found, agreement, cell, spread
+from paper.page.markdown import bullets, paragraph, table
 
 __all__ = ["TITLE", "section"]
 

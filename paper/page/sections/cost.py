@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from paper.findings import NOT_RUN, SEEDS, Findings
-from paper.markdown import paragraph, table
-from paper.records import Records, Task, Way
+from paper.experiments.records import Records, Task, Way
+from paper.findings.seeds import NOT_RUN, SEEDS, Findings
+from paper.page.markdown import paragraph, table
 
 __all__ = ["TITLE", "section"]
 
@@ -27,7 +27,7 @@ def section(findings: Findings) -> str:
     text = paragraph(
         "Minutes of processor time, all threads together. A row is kept as soon as it is done, in",
         "`paper/results/`, and work that was cut off goes on there. Every measured figure of this page comes from",
-        "these files; key spaces are computed, and the paper's own figures stand in `paper/published.py`.",
+        "these files; key spaces are computed, and the paper's own figures stand in `paper/findings/published.py`.",
     )
     steps = _steps(findings)
     parts = [_COMMANDS, text, table(head, rows), *([table(_STEPS_HEAD, steps)] if steps else [])]

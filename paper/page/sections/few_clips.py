@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from paper.compared import LCVE
-from paper.dataset import TRAINING_CLIPS
-from paper.findings import NOT_RUN, Findings, Found, percent, spread
-from paper.markdown import paragraph, table
-from paper.records import Task, Way
+from paper.experiments.dataset import TRAINING_CLIPS
+from paper.experiments.records import Task, Way
+from paper.findings.compared import LCVE
+from paper.findings.seeds import NOT_RUN, Findings, Found, percent, spread
+from paper.page.markdown import paragraph, table
 
 __all__ = ["TITLE", "section"]
 

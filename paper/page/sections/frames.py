@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from paper.findings import Findings
+from paper.findings.seeds import Findings
 
 __all__ = ["TITLE", "section"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from paper import published
-from paper.dataset import GEOMETRY
-from paper.findings import Findings
-from paper.keyspaces import THE_PAPERS, key_space_sizes
-from paper.markdown import paragraph, table
+from paper.experiments.dataset import GEOMETRY
+from paper.findings import published
+from paper.findings.keyspaces import THE_PAPERS, key_space_sizes
+from paper.findings.seeds import Findings
+from paper.page.markdown import paragraph, table
 
 __all__ = ["TITLE", "section"]
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable
 from typing import Any, Final
 
-from paper.findings import NOT_RUN, Findings
-from paper.known_clips import DIGITS, FILM
-from paper.markdown import paragraph, table
-from paper.methods import ENCRYPTIONS
+from paper.experiments.known_clips.measuring import DIGITS, FILM
+from paper.findings.seeds import NOT_RUN, Findings
+from paper.methods.table import ENCRYPTIONS
+from paper.page.markdown import paragraph, table
 
 __all__ = ["TITLE", "section"]
 
@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 
 def section(findings: Findings) -> str:
-    """What ``paper.known_clips.measure`` found."""
+    """What ``paper.experiments.known_clips.measuring.measure`` found."""
     if findings.known_clips is None:
         return NOT_RUN
     found: list[Row] = findings.known_clips["rows"]

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from paper.findings import NOT_RUN, Findings, percent
-from paper.looked_into import ASKED, NO_POSITIONS
-from paper.markdown import paragraph, table
+from paper.experiments.looked_into import ASKED, NO_POSITIONS
+from paper.findings.seeds import NOT_RUN, Findings, percent
+from paper.page.markdown import paragraph, table
 
 __all__ = ["TITLE", "section"]
 

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
-from paper import published
-from paper.compared import ADAPTIVE, COMPARED, LCVE, PAPERS_ATTACKER, PLAIN, attackers, best_for_owner, level, title
-from paper.findings import NOT_RUN, Findings, Found, cell, percent, spread
-from paper.markdown import paragraph, table
-from paper.records import Task, Way
-from paper.tradeoff_chart import has_points
+from paper.experiments.records import Task, Way
+from paper.findings import published
+from paper.findings.compared import (
+    ADAPTIVE,
+    COMPARED,
+    LCVE,
+    PAPERS_ATTACKER,
+    PLAIN,
+    attackers,
+    best_for_owner,
+    level,
+    title,
+)
+from paper.findings.seeds import NOT_RUN, Findings, Found, cell, percent, spread
+from paper.page.markdown import paragraph, table
+from paper.page.tradeoff_chart import has_points
 
 __all__ = ["TITLE", "section"]
 

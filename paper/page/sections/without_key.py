@@ -5,12 +5,12 @@ from __future__ import annotations
 import statistics
 from typing import Final
 
-from paper.chance import lucky
-from paper.compared import level, title
-from paper.findings import NOT_RUN, Findings, percent
-from paper.keys_chart import KEYED, WRONG_FED, has_points
-from paper.markdown import paragraph, table
-from paper.records import Row, Task, Way
+from paper.experiments.records import Row, Task, Way
+from paper.findings.chance import lucky
+from paper.findings.compared import level, title
+from paper.findings.seeds import NOT_RUN, Findings, percent
+from paper.page.keys_chart import KEYED, WRONG_FED, has_points
+from paper.page.markdown import paragraph, table
 
 __all__ = ["TITLE", "section"]
 

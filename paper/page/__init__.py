@@ -1,0 +1,1 @@
+"""``docs/paper.md``: its sections, charts and picture."""
