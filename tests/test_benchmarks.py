@@ -24,7 +24,7 @@ from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import page as gpu_page
 from benchmarks.parts import peak, peers, sizes
 from lcve_deploy import ClipGeometry, verify_server
-from lcve_deploy.transformer import TransformerConfig
+from lcve_deploy.model.transformer import TransformerConfig
 
 
 @pytest.fixture

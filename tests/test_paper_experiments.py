@@ -12,7 +12,7 @@ import torch
 from examples.moving_digits.data import digit_images, digit_labels
 from examples.moving_digits.model import SmallVideoMAE
 from examples.moving_digits.train import normalise
-from lcve_deploy.schedule import Orders
+from lcve_deploy.keys.orders import Orders
 from paper import __main__ as command
 from paper.experiments import dataset, looked_into, training
 from paper.experiments import network as network_module

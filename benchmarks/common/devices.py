@@ -9,7 +9,7 @@ from statistics import median
 import torch
 
 from benchmarks.common.measure import seconds
-from lcve_deploy.precision import Precision
+from lcve_deploy.model.precision import Precision
 
 _WARM_UP = 1.0
 _TIMES = {"cuda": 20, "cpu": 2}

@@ -14,7 +14,7 @@ from benchmarks.common.bench import THREADS
 from benchmarks.common.contestants import UnavailableError, onnxruntime_session
 from benchmarks.common.devices import DTYPES, torch_device
 from benchmarks.common.measure import Work, seconds
-from lcve_deploy.precision import Precision
+from lcve_deploy.model.precision import Precision
 
 Matrix = npt.NDArray[np.float32]
 

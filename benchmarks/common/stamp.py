@@ -10,7 +10,7 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from lcve_deploy.runtime.device import cpu_name
+from lcve_deploy.runtime.cpu import cpu_name
 
 _PACKAGES = ("numpy", "onnxruntime", "openvino", "onnx-ir", "torch")
 

@@ -37,9 +37,9 @@ from benchmarks.gpu.copying import copy_rates, encryption
 from benchmarks.gpu.page import render
 from benchmarks.gpu.torch_models import plain_in_bf16
 from lcve_deploy.artifact.digests import ENGINES
-from lcve_deploy.gpu import find_gpu
-from lcve_deploy.precision import Precision
-from lcve_deploy.runtime.device import cpu_name
+from lcve_deploy.libraries.cuda import find_gpu
+from lcve_deploy.model.precision import Precision
+from lcve_deploy.runtime.cpu import cpu_name
 
 NAMES = {name[-1]: size for name, size in SIZES.items()} | {"tiny": TINY}
 _PACKAGES = ("numpy", "torch", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "cupy-cuda12x", "cupy-cuda13x")

@@ -11,8 +11,8 @@ from torch.nn.functional import linear
 
 from benchmarks.common.devices import DTYPES, median_seconds
 from benchmarks.common.models import Size, videomae
-from lcve_deploy.precision import Precision
-from lcve_deploy.transformer import ScrambledTransformer
+from lcve_deploy.model.precision import Precision
+from lcve_deploy.model.transformer import ScrambledTransformer
 
 
 def plain_in_bf16(size: Size, batches: tuple[int, ...], device: str) -> dict[str, dict[str, float]]:

@@ -25,8 +25,8 @@ from benchmarks.common.tables import number, paragraph, table
 from lcve_deploy import Client, SecurityKey, apply_delta, rotate, rotate_delta
 from lcve_deploy.artifact import Probe, record_files
 from lcve_deploy.artifact.delta import DELTA, read_delta
-from lcve_deploy.outputs import new_folder
-from lcve_deploy.parity import CONTROLS, UNMEASURED
+from lcve_deploy.files.writing import new_folder
+from lcve_deploy.model.parity import CONTROLS, UNMEASURED
 
 if TYPE_CHECKING:  # it loads torch, whose import counts in the processes that are timed
     from benchmarks.common.bench import Bench

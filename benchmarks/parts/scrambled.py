@@ -13,7 +13,7 @@ from benchmarks.common.processes import say
 from benchmarks.common.tables import interval, number, paragraph, table
 from lcve_deploy import open_session
 from lcve_deploy.artifact import EngineKind
-from lcve_deploy.precision import Precision
+from lcve_deploy.model.precision import Precision
 
 TITLE = "What the key costs on the server"
 

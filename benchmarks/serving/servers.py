@@ -16,8 +16,8 @@ from typing import Any
 
 from benchmarks.common.files import ROOT
 from benchmarks.common.processes import LCVE, module
-from lcve_deploy.exporters.triton import TritonOptions
-from lcve_deploy.verbs.triton import export_triton
+from lcve_deploy.deployments.triton.export import export_triton
+from lcve_deploy.deployments.triton.model_folder import TritonOptions
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
