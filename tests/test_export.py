@@ -23,6 +23,7 @@ from lcve_deploy import (
     ExportOptions,
     Layout,
     SecurityKey,
+    SessionOptions,
     derive_orders,
     export,
     open_session,
@@ -329,7 +330,7 @@ class Shifted:
 
     def __init__(self, session: Session, by: float) -> None:
         self._session, self._by = session, by
-        self.manifest, self.device = session.manifest, session.device
+        self.model, self.engine, self.device = session.model, session.engine, session.device
 
     def run(self, clip: EncryptedClip) -> np.ndarray:
         return self._session.run(clip) + np.float32(self._by)
@@ -349,7 +350,7 @@ def test_an_engine_that_differs_by_more_than_its_budget_fails_the_export(
     def opened(server: Path, *, engine: str) -> Shifted:
         proof = read_engine(server, engine).proof
         assert proof is not None
-        return Shifted(open_session(server, engine=engine), budgets * proof.budget)
+        return Shifted(open_session(server, SessionOptions(engine=engine)), budgets * proof.budget)
 
     monkeypatch.setattr(export_verb, "open_session", opened)
     with pytest.raises(ParityError, match="logits differ"):

@@ -52,7 +52,9 @@ def write_plain_server(folder: Path, model: VideoTransformer, server: Path, clie
     cubes = binding.geometry.to_cubes(client.decrypt(EncryptedClip(values=probe.clip, binding=binding)).values, np)
     write_probe(folder, Probe(clip=cubes, logits=np.ascontiguousarray(client.plain_order(probe.logits))))
     binding = dataclasses.replace(binding, key_id=_NO_KEY, salt=_NO_KEY)
-    write_manifest(folder, dataclasses.replace(manifest, binding=binding, labels="shown", files=record_files(folder)))
+    write_manifest(
+        folder, dataclasses.replace(manifest.with_binding(binding), labels="shown", files=record_files(folder))
+    )
 
 
 def plain_cubes(clips: npt.NDArray[np.uint8], server: Path) -> EncryptedClip:

@@ -15,7 +15,7 @@ from benchmarks.common.measure import PAUSE, Work, take_turns
 from benchmarks.common.processes import say
 from benchmarks.common.products import LIBRARIES, graph_of
 from benchmarks.common.tables import paragraph, table
-from lcve_deploy import open_session
+from lcve_deploy import SessionOptions, open_session
 from lcve_deploy.model.transformer import TransformerConfig
 
 TITLE = "Share of the machine's matrix-product peak"
@@ -40,7 +40,7 @@ def shapes(config: TransformerConfig) -> dict[str, tuple[int, int, int]]:
 
 def measure(bench: Bench) -> dict[str, Any]:
     config = bench.transformer.config
-    session = open_session(bench.server, threads=THREADS)
+    session = open_session(bench.server, SessionOptions(threads=THREADS))
     products, missing = _products(bench.work, shapes(config))
     works: dict[str, Work] = {
         "inference": lambda: session.run(bench.encrypted),

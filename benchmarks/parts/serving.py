@@ -21,14 +21,14 @@ from benchmarks.common.models import BASE, TINY, Size
 from benchmarks.common.processes import say
 from benchmarks.common.tables import number, paragraph, table
 from benchmarks.serving.servers import Clients, Endpoint, lcve_serve, sequence, triton, triton_is_there
-from lcve_deploy import EncryptedClip, open_session
+from lcve_deploy import EncryptedClip, SessionOptions, open_session
 
 TITLE = "Serving"
 CHART = "serving.svg"
 
 _LIGHT = replace(TINY, name="light", frames=16, pixels=224, cube=(2, 32, 32))
 _HEAVY_BATCH = 4
-_LARGEST = 8
+_MAX_BATCH = 8
 _SLICE = 1.5
 _LOADS = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.25, 1.5)
 _OPEN_SECONDS = 6.0
@@ -53,7 +53,7 @@ def _sized(bench: Bench, size: Size) -> Bench:
 
 def _heavy(bench: Bench, rounds: int) -> dict[str, Any]:
     """Clips a second of a full-size model: the session alone, and behind the server, in batches of the same size."""
-    session = open_session(bench.server, threads=THREADS)
+    session = open_session(bench.server, SessionOptions(threads=THREADS))
     batch = EncryptedClip(
         values=np.repeat(bench.encrypted.values, _HEAVY_BATCH, axis=0), binding=bench.encrypted.binding
     )
@@ -109,11 +109,11 @@ def _light(bench: Bench, rounds: int) -> dict[str, Any]:
     models = {name: sized.server for name, sized in sizes.items()}
     shapes = {name: [1, *sized.encrypted.values.shape[1:]] for name, sized in sizes.items()}
     with contextlib.ExitStack() as stack:
-        options = ("--threads", "1", "--max-batch", str(_LARGEST))
+        options = ("--threads", "1", "--max-batch", str(_MAX_BATCH))
         servers = {"lcve serve": stack.enter_context(lcve_serve(models, bench.work, *options))}
         at_rest = {"lcve serve": servers["lcve serve"].memory["now"]}
         if triton_is_there():
-            servers["Triton"] = stack.enter_context(triton(models, bench.work, largest=_LARGEST))
+            servers["Triton"] = stack.enter_context(triton(models, bench.work, largest=_MAX_BATCH))
             at_rest["Triton"] = servers["Triton"].memory["now"]
         clients = stack.enter_context(Clients())
         cells = _closed(servers, clients, shapes, rounds)

@@ -25,6 +25,7 @@ __all__ = [
     "MODEL",
     "PROBE",
     "Manifest",
+    "ModelSpec",
     "TensorSpec",
     "manifest_bytes",
     "manifest_data",
@@ -51,12 +52,30 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """Content of ``manifest.json``; fields as in the format."""
+class ModelSpec:
+    """What a model takes and gives: all that a session needs to know of it.
+
+    Args:
+        binding: of the clips that it takes.
+        input: encrypted clips, uint8.
+        output: logits, float32 ``[batch, classes]``.
+    """
 
     binding: Binding
     input: TensorSpec
     output: TensorSpec
+
+    @property
+    def classes(self) -> int:
+        """Length of the logits."""
+        return int(self.output.shape[1] or 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Content of ``manifest.json``: what the model takes and gives, and the other fields as in the format."""
+
+    model: ModelSpec
     precision: str
     opset: int
     labels: str
@@ -65,9 +84,28 @@ class Manifest:
     made_by: Mapping[str, str]
 
     @property
+    def binding(self) -> Binding:
+        """Of the clips that the model takes."""
+        return self.model.binding
+
+    @property
+    def input(self) -> TensorSpec:
+        """Of the model."""
+        return self.model.input
+
+    @property
+    def output(self) -> TensorSpec:
+        """Of the model."""
+        return self.model.output
+
+    @property
     def classes(self) -> int:
         """Length of the logits."""
-        return int(self.output.shape[1] or 0)
+        return self.model.classes
+
+    def with_binding(self, binding: Binding) -> Manifest:
+        """The manifest of the same model under another key or salt."""
+        return dataclasses.replace(self, model=dataclasses.replace(self.model, binding=binding))
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain values, in the order of the format."""
@@ -137,9 +175,11 @@ def parse_manifest(data: bytes, path: Path) -> Manifest:
 def _checked(path: Path, record: Record) -> Manifest:
     binding = read_binding(record)
     manifest = Manifest(
-        binding=binding or _PLACEHOLDER,
-        input=_tensor(record.record("input")),
-        output=_tensor(record.record("output")),
+        model=ModelSpec(
+            binding=binding or _PLACEHOLDER,
+            input=_tensor(record.record("input")),
+            output=_tensor(record.record("output")),
+        ),
         precision=record.text("precision", "[a-z0-9]+"),
         opset=record.integer("opset"),
         labels=record.text("labels", _LABELS),

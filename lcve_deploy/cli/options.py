@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lcve_deploy.exporters.checkpoints import CheckpointOptions
     from lcve_deploy.keys.signing import SigningKey
     from lcve_deploy.remote import RemoteOptions
+    from lcve_deploy.runtime import SessionOptions
     from lcve_deploy.verbs.build import BuildOptions
     from lcve_deploy.verbs.fastest import EngineChoice
 
@@ -257,17 +258,19 @@ def session_options(command: _Command) -> _Command:
     )
 
 
-def to_session_options(given: dict[str, Any]) -> dict[str, Any]:
+def to_session_options(given: dict[str, Any]) -> SessionOptions:
     """The options as ``open_session`` takes them, with the pin."""
+    from lcve_deploy.runtime import Provider, SessionOptions
+
     if given["engine"] and (given["provider"] != "cpu" or given["provider_option"]):
         raise click.UsageError("an engine was built for its provider; --provider is for the graph itself")
-    return {
-        "engine": given["engine"],
-        "provider": given["provider"],
-        "provider_options": dict(given["provider_option"]),
-        "threads": given["threads"],
-        "signed_by": given["signed_by"],
-    }
+    return SessionOptions(
+        engine=given["engine"],
+        provider=Provider(given["provider"]),
+        provider_options=dict(given["provider_option"]),
+        threads=given["threads"],
+        signed_by=given["signed_by"],
+    )
 
 
 SESSION: Final = ("engine", "provider", "provider_option", "threads", "signed_by")

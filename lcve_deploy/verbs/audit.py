@@ -29,7 +29,7 @@ from lcve_deploy.keys.orders import SALT_BYTES, derive_label_order, derive_order
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.model.preprocess import Preprocess
 from lcve_deploy.progress import Progress, silent
-from lcve_deploy.runtime.session import checked_manifest
+from lcve_deploy.runtime.opening import checked_manifest
 from lcve_deploy.samples import real_clips
 from lcve_deploy.video import read_clips
 
@@ -239,7 +239,7 @@ def _rotated_victim(manifest: Manifest, key: SecurityKey, victim: _Victim) -> _V
     from dataclasses import replace
 
     salt = secrets.token_bytes(SALT_BYTES).hex()
-    return _Victim(replace(manifest, binding=replace(manifest.binding, salt=salt)), key)
+    return _Victim(manifest.with_binding(replace(manifest.binding, salt=salt)), key)
 
 
 def _relation(this: Estimate, other: Estimate) -> Estimate:

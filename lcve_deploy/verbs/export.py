@@ -14,6 +14,7 @@ import numpy as np
 from lcve_deploy.artifact import (
     ClientSettings,
     Manifest,
+    ModelSpec,
     Probe,
     TensorSpec,
     manifest_data,
@@ -40,13 +41,13 @@ from lcve_deploy.files.writing import new_folder, require_absent
 from lcve_deploy.keys.orders import SALT_BYTES, derive_label_order, derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.keys.signing import SigningKey
-from lcve_deploy.model.parity import BUDGET_MARGIN, UNMEASURED, ParityReport
+from lcve_deploy.model.parity import BUDGET_MARGIN, ParityReport
 from lcve_deploy.model.predictions import ProblemType
 from lcve_deploy.model.preprocess import Preprocess, Sampling
 from lcve_deploy.progress import Progress, silent
+from lcve_deploy.runtime import SessionOptions, open_session
 from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 from lcve_deploy.runtime.probe import probe_session
-from lcve_deploy.runtime.session import open_session
 from lcve_deploy.verbs.fastest import EngineChoice, Selection, build_fastest
 from lcve_deploy.verbs.verify import Clips, Remembered, comparison_clips, measure_parity
 from lcve_deploy.verbs.versions import installed_versions
@@ -157,8 +158,8 @@ def export(
     with new_folder(output) as stage:
         server = stage / "server"
         server.mkdir()
-        manifest = _write_model(server, loaded, client, options, progress)
-        session = OnnxRuntimeSession(server / MODEL, manifest)
+        model = _write_model(server, loaded, client, options, progress)
+        session = OnnxRuntimeSession(server / MODEL, model)
         report = measure_parity(session, reference, client, clips, tolerance=options.tolerance, progress=progress)
         report.require()
         progress("asking the probe", 0, 1)
@@ -168,7 +169,7 @@ def export(
         write_probe(server, probe)
         progress("asking the probe", 1, 1)
         progress("writing the manifest", 0, 1)
-        manifest = dataclasses.replace(manifest, parity=report, files=record_files(server))
+        manifest = _manifest(server, model, client, options, report)
         _write_signed(server, manifest, options.signing_key)
         (stage / "client").mkdir()
         write_client(stage / "client", dataclasses.replace(client.settings, manifest_sha256=manifest_digest(server)))
@@ -204,7 +205,7 @@ def _build_engine(
     proof = selection.fastest.proof
     if proof is None:
         return selection, None
-    session = open_session(server, engine=selection.fastest.name)
+    session = open_session(server, SessionOptions(engine=selection.fastest.name))
     report = measure_parity(
         session, reference, client, clips, tolerance=proof.budget, margin=BUDGET_MARGIN, progress=progress
     )
@@ -338,8 +339,8 @@ def _problem_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assump
 
 def _write_model(
     server: Path, loaded: Checkpoint, client: Client, options: ExportOptions, progress: Progress
-) -> Manifest:
-    """Scramble and write the graph; the manifest that comes back is not measured yet."""
+) -> ModelSpec:
+    """Scramble and write the graph."""
     binding, config = client.settings.binding, loaded.model.config
     progress("scrambling the weights", 0, 1)
     scrambled = scramble(loaded.model, client.orders, label_order=client.label_order)
@@ -354,15 +355,22 @@ def _write_model(
         steps=lambda done, total: progress(stage, min(done, total - 1), total),
     )
     progress(stage, 1, 1)
-    return Manifest(
+    return ModelSpec(
         binding=binding,
         input=TensorSpec(name=INPUT, dtype="uint8", shape=(None, *binding.layout.shape(binding.geometry))),
         output=TensorSpec(name=OUTPUT, dtype="float32", shape=(None, config.classes)),
+    )
+
+
+def _manifest(server: Path, model: ModelSpec, client: Client, options: ExportOptions, report: ParityReport) -> Manifest:
+    """The manifest of the files that are in the stage."""
+    return Manifest(
+        model=model,
         precision="fp32",
         opset=options.opset,
         labels=client.settings.labels,
-        files={},
-        parity=UNMEASURED,
+        files=record_files(server),
+        parity=report,
         made_by=installed_versions(_SOFTWARE),
     )
 

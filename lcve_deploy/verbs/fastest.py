@@ -18,8 +18,8 @@ from lcve_deploy.files.writing import remove_folder
 from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.progress import Progress, silent
+from lcve_deploy.runtime.opening import checked_manifest
 from lcve_deploy.runtime.probe import ProbeReport, reprove
-from lcve_deploy.runtime.session import checked_manifest
 from lcve_deploy.verbs.build import BuildOptions, build
 
 __all__ = ["Candidate", "EngineChoice", "Selection", "build_fastest"]

@@ -226,8 +226,7 @@ def _rotated(
 def _rotated_manifest(manifest: Manifest, binding: Binding, records: Mapping[str, FileRecord]) -> Manifest:
     version = installed_versions(["lcve-deploy"]).get("lcve-deploy", "unknown")
     return dataclasses.replace(
-        manifest,
-        binding=binding,
+        manifest.with_binding(binding),
         files={**manifest.files, **records},
         made_by={**manifest.made_by, _MADE_BY: version},
     )

@@ -112,7 +112,7 @@ def read_model(name: str, server: Path, options: TritonOptions, *, signed_by: Pu
     engine = _read_engine(server, options.engine)
     largest, preferred = _batches(options, engine)
     config = model_config(
-        manifest,
+        manifest.model,
         name=name,
         platform=PLAN if engine else ONNX,
         largest_batch=largest,
