@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lcve_deploy import Client, RemoteOptions, SecurityKey, read_clip_file
+from lcve_deploy import Client, RemoteOptions, SecurityKey, SessionOptions, read_clip_file
 from lcve_deploy.clips import Binding, Views
 from lcve_deploy.errors import MismatchError, SessionError, VideoError, WriteError
 from lcve_deploy.model.preprocess import Sampling
@@ -458,10 +458,10 @@ def test_settings_that_are_damaged_are_refused(studio: Studio, settings: bytes) 
 
 def test_what_befalls_every_row_ends_the_batch_and_keeps_the_stage(studio: Studio) -> None:
     with pytest.raises(SessionError, match="nothing"):
-        studio.run(engine="nothing")
+        studio.run(session=SessionOptions(engine="nothing"))
     assert (studio.folder / ".table.parquet.part").is_dir()
     assert not (studio.folder / "table.parquet").exists()
-    studio.run(engine=None, output="other.parquet")
+    studio.run(output="other.parquet")
 
 
 def test_a_disk_that_is_full_ends_the_batch(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
