@@ -59,7 +59,7 @@ mutants: $(READY)
 images:
 	@$(PYTHON) -m tests.images.build_and_run
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt lcve_deploy/__init__.py
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
