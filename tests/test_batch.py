@@ -330,15 +330,15 @@ def test_encrypted_clips_come_with_their_table(studio: Studio) -> None:
 
 
 def test_workers_give_their_threads_to_the_engine(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lcve_deploy import runtime
+    from lcve_deploy.verbs import classify
 
-    seen, opened = [], runtime.open_session
+    seen, opened = [], classify.open_session
 
-    def open_session(server: Path, options: runtime.SessionOptions) -> Any:
+    def open_session(server: Path, options: SessionOptions) -> Any:
         seen.append(options.threads)
         return opened(server, options)
 
-    monkeypatch.setattr(runtime, "open_session", open_session)
+    monkeypatch.setattr(classify, "open_session", open_session)
     studio.run()
     assert seen == [1]
     assert ClusterOptions(threads=3).share(12) == Share(workers=4, threads=3, gpus=0)

@@ -52,7 +52,7 @@ from lcve_deploy.keys.secret import KeyFileWarning
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.runtime.opening import checked_manifest
 from lcve_deploy.verbs.fastest import EngineChoice
-from lcve_deploy.verbs.verify import paired_client
+from lcve_deploy.verbs.pairs import paired_client
 
 from .conftest import ORACLE, ORACLES, SECRET, run_error, run_lcve, run_ok
 from .test_artifact import edit, flip_a_byte
