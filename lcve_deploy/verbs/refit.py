@@ -8,9 +8,9 @@ from pathlib import Path
 
 from lcve_deploy.artifact import EngineKind, EngineRecord, PublicKey, read_engine
 from lcve_deploy.artifact.engines import check_engine, engine_folder
+from lcve_deploy.artifact.names import PLAN
 from lcve_deploy.errors import BuildError
 from lcve_deploy.progress import Progress, silent
-from lcve_deploy.runtime.session import PLAN
 from lcve_deploy.verbs.build import build
 from lcve_deploy.verbs.renew import options_of
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact import PublicKey
-from lcve_deploy.artifact.manifest import MODEL
+from lcve_deploy.artifact.names import MODEL
 from lcve_deploy.cipher.clips import encrypt
 from lcve_deploy.client import Client
 from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
