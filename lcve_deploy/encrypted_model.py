@@ -74,9 +74,12 @@ def run_views(model: EncryptedModel, clip: EncryptedClip, *, in_flight: int = 1,
         progress: told of every view, if there are several.
 
     Raises:
+        ValueError: no view.
         LcveError: as of the model.
     """
     views, logits = len(clip.values), []
+    if not views:
+        raise ValueError("expected at least one clip, received none")
     told = progress if views > 1 else silent
     told(_STAGE, 0, views)
     for answer in run_each(model, _single_views(clip), in_flight=in_flight):

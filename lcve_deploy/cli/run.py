@@ -39,9 +39,7 @@ __all__ = ["command"]
 @click.argument("artifact", type=PathOrAddress())
 @click.argument("clip", type=AnyPath)
 @click.option("--key", "key_file", type=AnyPath, help="Key file; without it, CLIP must be encrypted (operator's side).")
-@click.option(
-    "--client", "client_folder", type=AnyPath, help="client/ folder, with --key, where ARTIFACT does not hold it."
-)
+@click.option("--client", "client_folder", type=AnyPath, help="client/ folder, with --key, if ARTIFACT has none.")
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes to show.")
 @views_option
 @sampling_options
