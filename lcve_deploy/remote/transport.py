@@ -17,7 +17,7 @@ __all__ = ["INPUT", "MAX_RESPONSE_BYTES", "OUTPUT", "Answer", "Request", "Transp
 
 INPUT: Final = "clips"
 OUTPUT: Final = "logits"
-"""Names of the tensors. Source: docs/format.md, 4.2."""
+"""Names of the tensors. Source: docs/reference/format.md, 4.2."""
 MAX_RESPONSE_BYTES: Final = 2**26
 """Bytes: logits of 41 thousand clips with 400 classes."""
 _MIN_SECONDS: Final = 0.001
