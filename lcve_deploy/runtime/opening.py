@@ -19,9 +19,9 @@ from lcve_deploy.artifact import (
     verify_files,
 )
 from lcve_deploy.artifact.engines import FASTEST, check_engine, engine_folder
-from lcve_deploy.artifact.manifest import MODEL
+from lcve_deploy.artifact.names import MODEL, PLAN
 from lcve_deploy.errors import ArtifactError, MissingDependencyError, SessionError, UnprovenError
-from lcve_deploy.runtime.session import PLAN, Provider, Session, SessionOptions
+from lcve_deploy.runtime.session import Provider, Session, SessionOptions
 
 __all__ = ["checked_manifest", "open_checked", "open_engine", "open_session"]
 

@@ -20,12 +20,12 @@ from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Tensors
 from lcve_deploy.attacks.pictures import put_in_order
 from lcve_deploy.attacks.report import AuditReport, judge
 from lcve_deploy.attacks.running import Case, run_attacks
-from lcve_deploy.cipher.rotation import SecretOrders, rotate_tensors
+from lcve_deploy.cipher.rotation import rotate_tensors
 from lcve_deploy.clipfile import read_clip_file
-from lcve_deploy.clips import Layout
+from lcve_deploy.clips import SALT_BYTES, Layout
 from lcve_deploy.errors import ArtifactError, MismatchError
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.keys.orders import SALT_BYTES, derive_label_order, derive_orders
+from lcve_deploy.keys.orders import derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.model.preprocess import Preprocess
 from lcve_deploy.progress import Progress, silent
@@ -102,20 +102,15 @@ class _Victim:
                 f"the key is not the artifact's: key id {key.key_id}, expected {binding.key_id}",
                 hint="pass the key that the artifact was exported with; without --key nothing is scored",
             )
-        salt = bytes.fromhex(binding.salt)
-        self.orders = derive_orders(key, salt=salt, geometry=binding.geometry)
-        hidden = manifest.labels == "hidden"
-        self.labels = derive_label_order(key, salt=salt, classes=manifest.classes) if hidden else None
-        self.truth = Estimate(cubes=self.orders.cube_order, values=self.orders.pixel_order, labels=self.labels)
+        classes = manifest.classes if manifest.labels == "hidden" else None
+        orders = derive_orders(key, salt=bytes.fromhex(binding.salt), geometry=binding.geometry, classes=classes)
+        self.orders = orders
+        self.truth = Estimate(cubes=orders.cube_order, values=orders.pixel_order, labels=orders.label_order)
 
     def encrypt(self, cubes: Cubes) -> Cubes:
         """Clips in cubes, ``[clips, N, L]``."""
         shuffled: Cubes = cubes.take(self.orders.cube_order, axis=1).take(self.orders.pixel_order, axis=2)
         return shuffled
-
-    def secrets(self) -> SecretOrders:
-        """All orders, for a rotation."""
-        return SecretOrders(clip=self.orders, labels=self.labels)
 
 
 def _read_artifact(folder: Path, signed_by: PublicKey | None) -> tuple[Manifest, Tensors]:
@@ -220,7 +215,7 @@ def _other(
         return None, None
     if inputs.other is None and victim and inputs.key:
         stranger = _rotated_victim(manifest, inputs.key, victim)
-        return rotate_tensors(tensors, victim.secrets(), stranger.secrets()), _relation(victim.truth, stranger.truth)
+        return rotate_tensors(tensors, victim.orders, stranger.orders), _relation(victim.truth, stranger.truth)
     other_manifest, other = _read_artifact(Path(inputs.other or ""), inputs.signed_by)
     if (other_manifest.binding.geometry, other_manifest.classes) != (manifest.binding.geometry, manifest.classes):
         raise MismatchError(
