@@ -35,8 +35,7 @@ from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import BuildError, DeviceError
 from lcve_deploy.exporters.int8 import calibrate, write_quantised
 from lcve_deploy.exporters.low_precision import write_low_precision
-from lcve_deploy.exporters.tensorrt import BuildOptions as PlanOptions
-from lcve_deploy.exporters.tensorrt import build_plan, refit_plan
+from lcve_deploy.exporters.tensorrt import PlanOptions, build_plan, refit_plan
 from lcve_deploy.files.writing import new_folder, require_absent
 from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.libraries.tensorrt import find_tensorrt
