@@ -69,7 +69,7 @@ class Client:
         return encrypt(clip, self.orders, layout=self.settings.binding.layout)
 
     def decrypt(self, clip: EncryptedClip) -> PlainClip:
-        """The inverse of :meth:`encrypt`."""
+        """The inverse of ``encrypt``."""
         return decrypt(clip, self.orders)
 
     def encrypt_video(self, video: VideoClips) -> ClipFile:

@@ -16,6 +16,7 @@ import onnx_ir
 import pytest
 import torch
 
+import lcve_deploy
 from lcve_deploy import (
     CheckpointOptions,
     Client,
@@ -196,6 +197,11 @@ def test_only_named_keyed_tensors_depend_on_the_secret(key: SecurityKey, tmp_pat
     second = _initializers(export_tiny(tmp_path / "b", SecurityKey(bytes(32)), oracle, salt=SALT))
     changed = {name for name in first if not np.array_equal(first[name].numpy(), second[name].numpy())}
     assert changed == set(KEYED_TENSORS)
+
+
+def test_the_graph_names_its_producer(exported: Path) -> None:
+    model = onnx.load(exported / "server/model.onnx")
+    assert (model.producer_name, model.producer_version) == ("lcve-deploy", lcve_deploy.__version__)
 
 
 def test_the_graph_names_no_place_person_or_source(exported: Path) -> None:

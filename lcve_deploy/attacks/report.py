@@ -28,7 +28,7 @@ ATTACKERS: Final[Mapping[str, frozenset[str]]] = {
     "whoever knows plain clips and their encryption": frozenset({"known"}),
     "whoever has clips of his choice encrypted": frozenset({"oracle"}),
 }
-"""Who attacks, and the fields of :class:`Holdings` that he has."""
+"""Who attacks, and the fields of ``Holdings`` that he has."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -51,7 +51,7 @@ def encrypt(clip: PlainClip, orders: Orders, *, layout: Layout | str = Layout.CU
 
 
 def decrypt(clip: EncryptedClip, orders: Orders) -> PlainClip:
-    """The inverse of :func:`encrypt`.
+    """The inverse of ``encrypt``.
 
     Raises:
         MismatchError: the clips were encrypted with another key, salt or geometry.

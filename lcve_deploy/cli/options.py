@@ -276,7 +276,7 @@ def to_session_options(given: dict[str, Any]) -> SessionOptions:
 SESSION: Final = ("engine", "provider", "provider_option", "threads", "signed_by")
 """Names of what says how an artifact is opened on this machine."""
 REMOTE: Final = ("deadline", "retries", "token_file", "tls_ca", "tls_cert", "tls_key", "shared_memory")
-"""Names of the options of :func:`remote_options`."""
+"""Names of the options of ``remote_options``."""
 
 
 def remote_options(command: _Command) -> _Command:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy import __version__
 from lcve_deploy.artifact.names import INPUT, OUTPUT
 from lcve_deploy.clips import Layout
 from lcve_deploy.exporters.storage import Steps, save_graph
@@ -67,6 +68,7 @@ def write_onnx(
         graph,
         ir_version=_IR_VERSION,
         producer_name="lcve-deploy",
+        producer_version=__version__,
         metadata_props={_HEADS: str(model.config.heads)},
     )
     save_graph(exported, path, steps=steps)

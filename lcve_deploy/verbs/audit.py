@@ -37,7 +37,7 @@ __all__ = ["AuditInputs", "audit", "orders_of_strangers"]
 
 _STRANGERS: Final = 32
 
-Path_ = str | os.PathLike[str]
+StrPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +54,16 @@ class AuditInputs:
         signed_by: public key that must have signed both artifacts; by default signatures are not checked.
     """
 
-    reference: Path_ | None = None
-    ciphertexts: Sequence[Path_] = ()
-    known_clips: Sequence[Path_] = ()
-    other: Path_ | None = None
+    reference: StrPath | None = None
+    ciphertexts: Sequence[StrPath] = ()
+    known_clips: Sequence[StrPath] = ()
+    other: StrPath | None = None
     key: SecurityKey | None = None
     other_key: SecurityKey | None = None
     signed_by: PublicKey | None = None
 
 
-def audit(server: Path_, inputs: AuditInputs | None = None, *, progress: Progress = silent) -> AuditReport:
+def audit(server: StrPath, inputs: AuditInputs | None = None, *, progress: Progress = silent) -> AuditReport:
     """Run all attacks on a server folder that the inputs allow.
 
     Args:
@@ -154,7 +154,7 @@ def _case(
     )
 
 
-def _read_ciphertexts(paths: Sequence[Path_], manifest: Manifest) -> Cubes | None:
+def _read_ciphertexts(paths: Sequence[StrPath], manifest: Manifest) -> Cubes | None:
     """All views of all files in cubes, ``[clips, N, L]``."""
     geometry, clips = manifest.binding.geometry, []
     for path in paths:
@@ -165,7 +165,7 @@ def _read_ciphertexts(paths: Sequence[Path_], manifest: Manifest) -> Cubes | Non
     return np.concatenate(clips) if clips else None
 
 
-def _read_reference(path: Path_ | None, tensors: Tensors, geometry: ClipGeometry) -> Tensors | None:
+def _read_reference(path: StrPath | None, tensors: Tensors, geometry: ClipGeometry) -> Tensors | None:
     if path is None:
         return None
     from lcve_deploy.exporters.checkpoints.outer import load_outer_weights
@@ -185,7 +185,7 @@ def _require_same_width(other: Tensors, tensors: Tensors, what: str) -> None:
 
 
 def _known(
-    paths: Sequence[Path_], geometry: ClipGeometry, ciphertexts: Cubes | None, victim: _Victim | None
+    paths: Sequence[StrPath], geometry: ClipGeometry, ciphertexts: Cubes | None, victim: _Victim | None
 ) -> tuple[Cubes, Cubes] | None:
     """Known clips, each with its encryption: one of the ciphertexts, or made with the key."""
     if not paths:

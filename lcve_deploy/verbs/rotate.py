@@ -162,7 +162,7 @@ def rotate_delta(
         progress: told of every step.
 
     Raises:
-        ArtifactError, MismatchError, ExistsError, WriteError: as :func:`rotate`.
+        ArtifactError, MismatchError, ExistsError, WriteError: as ``rotate``.
     """
     require_absent(output)
     root = Path(artifact)

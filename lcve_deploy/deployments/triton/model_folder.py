@@ -47,7 +47,7 @@ _MAX_BATCH: Final = 8
 
 @dataclass(frozen=True, kw_only=True)
 class TritonOptions:
-    """How Triton is to serve a model; numbers as of :func:`lcve_deploy.protocol.config.model_config`.
+    """How Triton is to serve a model; numbers as of ``lcve_deploy.protocol.config.model_config``.
 
     Args:
         engine: a TensorRT engine of the server folder; by default its graph.
