@@ -24,8 +24,8 @@ from lcve_deploy.errors import LcveError
 from lcve_deploy.keys.secret import KeyFileWarning
 from lcve_deploy.model.parity import ParityReport
 from lcve_deploy.model.precision import Precision
+from lcve_deploy.verbs._carry_over import Renewed
 from lcve_deploy.verbs.fastest import Candidate, Selection
-from lcve_deploy.verbs.renew import Renewed
 from lcve_deploy.video import write_video
 
 from .conftest import ORACLES, SECRET, run_error, run_lcve, run_ok

@@ -16,8 +16,8 @@ from lcve_deploy.model.parity import CONTROLS, ParityReport
 
 if TYPE_CHECKING:
     from lcve_deploy.artifact import EngineRecord
+    from lcve_deploy.verbs._carry_over import Renewed
     from lcve_deploy.verbs.fastest import Selection
-    from lcve_deploy.verbs.renew import Renewed
 
 __all__ = [
     "StageProgress",

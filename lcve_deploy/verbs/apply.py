@@ -39,7 +39,7 @@ from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime import ProbeReport
 from lcve_deploy.runtime.opening import checked_manifest, open_checked
 from lcve_deploy.runtime.probe import probe_session
-from lcve_deploy.verbs.renew import Renewed, renew_engines
+from lcve_deploy.verbs._carry_over import Renewed, renew_engines
 
 __all__ = ["ApplyResult", "apply_delta"]
 

@@ -46,7 +46,7 @@ from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 from lcve_deploy.runtime.opening import checked_manifest, open_engine
 from lcve_deploy.runtime.probe import budget_of, prove_engine
 from lcve_deploy.runtime.session import Provider, Session
-from lcve_deploy.verbs.versions import installed_versions
+from lcve_deploy.verbs._versions import installed_versions
 
 __all__ = ["BuildOptions", "build"]
 

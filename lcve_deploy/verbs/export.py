@@ -48,9 +48,9 @@ from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime import SessionOptions, open_session
 from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 from lcve_deploy.runtime.probe import probe_session
+from lcve_deploy.verbs._versions import installed_versions
 from lcve_deploy.verbs.fastest import EngineChoice, Selection, build_fastest
 from lcve_deploy.verbs.verify import Clips, Remembered, comparison_clips, measure_parity
-from lcve_deploy.verbs.versions import installed_versions
 
 __all__ = ["ExportOptions", "ExportResult", "export"]
 

@@ -49,11 +49,11 @@ from lcve_deploy.keys.orders import Orders, derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.keys.signing import SigningKey
 from lcve_deploy.progress import Progress, silent
+from lcve_deploy.verbs._versions import installed_versions
 from lcve_deploy.verbs.verify import read_pair
-from lcve_deploy.verbs.versions import installed_versions
 
 if TYPE_CHECKING:
-    from lcve_deploy.verbs.renew import Renewed
+    from lcve_deploy.verbs._carry_over import Renewed
 
 __all__ = ["RotateResult", "rotate", "rotate_delta"]
 
@@ -276,7 +276,7 @@ def _renewed(old: Path, new: Path, progress: Progress) -> tuple[Renewed, ...]:
     """The engines under the new key. What builds them is loaded only where there are any."""
     if not list_engines(old):
         return ()
-    from lcve_deploy.verbs.renew import renew_engines
+    from lcve_deploy.verbs._carry_over import renew_engines
 
     return renew_engines(old, new, progress=progress)
 
