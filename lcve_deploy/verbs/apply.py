@@ -39,7 +39,7 @@ from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime import ProbeReport
 from lcve_deploy.runtime.opening import checked_manifest, open_checked
 from lcve_deploy.runtime.probe import probe_session
-from lcve_deploy.verbs._carry_over import Renewed, renew_engines
+from lcve_deploy.verbs._carry_over import CarriedEngine, carry_over_engines
 
 __all__ = ["ApplyResult", "apply_delta"]
 
@@ -60,7 +60,7 @@ class ApplyResult:
     folder: Path
     manifest: Manifest
     probe: ProbeReport
-    engines: tuple[Renewed, ...]
+    engines: tuple[CarriedEngine, ...]
 
 
 def apply_delta(
@@ -106,7 +106,7 @@ def apply_delta(
         progress("asking the probe", 0, 1)
         report = _ask(stage)
         progress("asking the probe", 1, 1)
-        engines = renew_engines(root, stage, progress=progress)
+        engines = carry_over_engines(root, stage, progress=progress)
     return ApplyResult(folder=Path(output), manifest=change.manifest, probe=report, engines=engines)
 
 

@@ -36,6 +36,7 @@ from lcve_deploy.exporters.checkpoints import Checkpoint, CheckpointOptions, loa
 from lcve_deploy.exporters.checkpoints.options import Framing
 from lcve_deploy.exporters.onnx import DEFAULT_OPSET, write_onnx
 from lcve_deploy.exporters.reference.builtin import Reference
+from lcve_deploy.exporters.reference.cached import CachedReference
 from lcve_deploy.exporters.reference.transformers import reference_for
 from lcve_deploy.files.writing import new_folder, require_absent
 from lcve_deploy.keys.orders import derive_orders
@@ -48,9 +49,9 @@ from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime import SessionOptions, open_session
 from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 from lcve_deploy.runtime.probe import probe_session
+from lcve_deploy.verbs._comparing import Clips, comparison_clips, measure_parity
 from lcve_deploy.verbs._versions import installed_versions
 from lcve_deploy.verbs.fastest import EngineChoice, Selection, build_fastest
-from lcve_deploy.verbs.verify import Clips, Remembered, comparison_clips, measure_parity
 
 __all__ = ["ExportOptions", "ExportResult", "export"]
 
@@ -154,7 +155,7 @@ def export(
     progress("reading the checkpoint", 1, 1)
     client = _client(loaded, key, options)
     clips = comparison_clips(client, options.verify_clips)
-    reference = Remembered(reference_for(loaded))
+    reference = CachedReference(reference_for(loaded))
     with new_folder(output) as stage:
         server = stage / "server"
         server.mkdir()

@@ -49,11 +49,11 @@ from lcve_deploy.keys.orders import Orders, derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.keys.signing import SigningKey
 from lcve_deploy.progress import Progress, silent
+from lcve_deploy.verbs._pairs import read_pair
 from lcve_deploy.verbs._versions import installed_versions
-from lcve_deploy.verbs.verify import read_pair
 
 if TYPE_CHECKING:
-    from lcve_deploy.verbs._carry_over import Renewed
+    from lcve_deploy.verbs._carry_over import CarriedEngine
 
 __all__ = ["RotateResult", "rotate", "rotate_delta"]
 
@@ -77,7 +77,7 @@ class RotateResult:
     folder: Path
     manifest: Manifest
     notes: tuple[str, ...]
-    engines: tuple[Renewed, ...]
+    engines: tuple[CarriedEngine, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,7 +133,7 @@ def rotate(
         (server / MANIFEST).write_bytes(rotated.manifest_data)
         write_signature(server, rotated.signature)
         _write_client(stage, rotated.settings)
-        engines = _renewed(root / "server", server, progress)
+        engines = _carried_over(root / "server", server, progress)
     return _result(root, output, rotated, engines)
 
 
@@ -272,13 +272,13 @@ def _copy_unchanged(source: Path, target: Path, rotated: _Rotated, progress: Pro
     progress(stage, total, total)
 
 
-def _renewed(old: Path, new: Path, progress: Progress) -> tuple[Renewed, ...]:
+def _carried_over(old: Path, new: Path, progress: Progress) -> tuple[CarriedEngine, ...]:
     """The engines under the new key. What builds them is loaded only where there are any."""
     if not list_engines(old):
         return ()
-    from lcve_deploy.verbs._carry_over import renew_engines
+    from lcve_deploy.verbs._carry_over import carry_over_engines
 
-    return renew_engines(old, new, progress=progress)
+    return carry_over_engines(old, new, progress=progress)
 
 
 def _write_client(stage: Path, settings: ClientSettings) -> None:
@@ -287,7 +287,7 @@ def _write_client(stage: Path, settings: ClientSettings) -> None:
 
 
 def _result(
-    root: Path, output: str | os.PathLike[str], rotated: _Rotated, engines: tuple[Renewed, ...] = ()
+    root: Path, output: str | os.PathLike[str], rotated: _Rotated, engines: tuple[CarriedEngine, ...] = ()
 ) -> RotateResult:
     unsigned = rotated.signature is None and is_signed(root / "server")
     notes = (_PARITY_NOTE, _UNSIGNED_NOTE) if unsigned else (_PARITY_NOTE,)
