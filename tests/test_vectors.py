@@ -1,4 +1,4 @@
-"""The package against docs/vectors.json, which another program wrote: see second_client."""
+"""The package against docs/reference/vectors.json, which another program wrote: see second_client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lcve_deploy.video.sampling import crop_offsets, frame_indices
 from . import second_client
 
 ROOT = Path(__file__).parents[1]
-FILE = ROOT / "docs/vectors.json"
+FILE = ROOT / "docs/reference/vectors.json"
 VECTORS: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
 SALT = bytes.fromhex(VECTORS["salt"])
 

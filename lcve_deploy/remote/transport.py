@@ -16,7 +16,6 @@ from lcve_deploy.errors import SessionError
 
 __all__ = ["MAX_RESPONSE_BYTES", "LogitsReply", "Request", "Transport", "countdown", "read_logits"]
 
-"""Names of the tensors. Source: docs/format.md, 4.2."""
 MAX_RESPONSE_BYTES: Final = 2**26
 """Bytes: logits of 41 thousand clips with 400 classes."""
 _MIN_SECONDS: Final = 0.001
