@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -48,7 +47,7 @@ from lcve_deploy.files.writing import new_folder, require_absent
 from lcve_deploy.keys.orders import Orders, derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.keys.signing import SigningKey
-from lcve_deploy.progress import Progress, silent
+from lcve_deploy.progress import Progress, silent, step
 from lcve_deploy.verbs._pairs import read_pair
 from lcve_deploy.verbs._versions import installed_versions
 
@@ -167,7 +166,7 @@ def rotate_delta(
     require_absent(output)
     root = Path(artifact)
     rotated = _rotated(root, key, new_key or key, salt, signing_key, progress)
-    with new_folder(output) as stage, _step(progress, "writing the delta"):
+    with new_folder(output) as stage, step(progress, "writing the delta"):
         write_delta(
             stage,
             Delta(
@@ -193,7 +192,7 @@ def _rotated(
     """All that changes. Digests are taken beside the work with keys and tensors, which takes as long."""
     server = root / "server"
     with ThreadPoolExecutor(max_workers=1) as beside:
-        with _step(progress, "reading the artifact"):
+        with step(progress, "reading the artifact"):
             digests = beside.submit(_check_changing_files, server)
             manifest, client = read_pair(root, key)
             _check_sides(root, manifest, client)
@@ -201,7 +200,7 @@ def _rotated(
             digests.result()
             tensors, probe = read_keyed(server), read_probe(server, manifest)
             check_keyed(tensors, manifest.binding.geometry, manifest.classes)
-        with _step(progress, "moving the keyed tensors"):
+        with step(progress, "moving the keyed tensors"):
             moved = rotate_tensors(tensors, client.orders, new)
             keyed = rewritten(server / KEYED, moved)
             keyed_record = beside.submit(record_of, keyed)
@@ -292,10 +291,3 @@ def _result(
     unsigned = rotated.signature is None and is_signed(root / "server")
     notes = (_PARITY_NOTE, _UNSIGNED_NOTE) if unsigned else (_PARITY_NOTE,)
     return RotateResult(folder=Path(output), manifest=rotated.manifest, notes=notes, engines=engines)
-
-
-@contextmanager
-def _step(progress: Progress, stage: str) -> Iterator[None]:
-    progress(stage, 0, 1)
-    yield
-    progress(stage, 1, 1)

@@ -14,7 +14,7 @@ from lcve_deploy.exporters.tensorrt.parse import ParsedGraph, parse_graph
 from lcve_deploy.exporters.tensorrt.timing import read_timing_cache, write_timing_cache
 from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.libraries.tensorrt import TENSORRT, TensorRT, buildable_capabilities
-from lcve_deploy.progress import Progress, silent
+from lcve_deploy.progress import Progress, silent, step
 
 __all__ = ["BuiltPlan", "build_plan"]
 
@@ -68,20 +68,18 @@ def build_plan(
     """
     options = options or PlanOptions()
     _require_gpu(library, options)
-    progress("parsing the graph", 0, 1)
-    parsed = parse_graph(model, clips=clips, logits=logits, library=library)
-    config = parsed.builder.create_builder_config()
-    set_options(config, options, library)
-    _set_profile(parsed, config, clips, options, library)
-    cache = read_timing_cache(config, options.timing_cache, library)
-    progress("parsing the graph", 1, 1)
-    progress("building the engine", 0, 1)
-    plan = _build(parsed, config, library)
-    if options.timing_cache and cache is not None:
-        write_timing_cache(cache, options.timing_cache)
-    with target.open("wb") as file:
-        file.write(plan)
-    progress("building the engine", 1, 1)
+    with step(progress, "parsing the graph"):
+        parsed = parse_graph(model, clips=clips, logits=logits, library=library)
+        config = parsed.builder.create_builder_config()
+        set_options(config, options, library)
+        _set_profile(parsed, config, clips, options, library)
+        cache = read_timing_cache(config, options.timing_cache, library)
+    with step(progress, "building the engine"):
+        plan = _build(parsed, config, library)
+        if options.timing_cache and cache is not None:
+            write_timing_cache(cache, options.timing_cache)
+        with target.open("wb") as file:
+            file.write(plan)
     return BuiltPlan(
         builder={library.kind: library.version}, target=_target(library, options), options=options.to_text()
     )
