@@ -170,10 +170,9 @@ def export(
         with step(progress, "writing the manifest"):
             manifest = _manifest(server, model, client, options, report)
             _write_signed(server, manifest, options.signing_key)
+            settings = dataclasses.replace(client.settings, manifest_sha256=manifest_digest(server))
             (stage / "client").mkdir()
-            write_client(
-                stage / "client", dataclasses.replace(client.settings, manifest_sha256=manifest_digest(server))
-            )
+            write_client(stage / "client", settings)
         selection, engine_parity = _build_engine(server, options.engine, client, clips, reference, progress)
     return ExportResult(
         folder=Path(output),
