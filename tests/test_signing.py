@@ -50,8 +50,8 @@ from lcve_deploy.clipfile import ClipFile, Views, write_clip_file
 from lcve_deploy.errors import ArtifactError, BuildError, ExistsError, KeyFileError, SignatureError, WriteError
 from lcve_deploy.keys.secret import KeyFileWarning
 from lcve_deploy.model.precision import Precision
-from lcve_deploy.verbs._pairs import paired_client
 from lcve_deploy.verbs.fastest import EngineChoice
+from lcve_deploy.verbs.pairs import paired_client
 
 from .conftest import ORACLE, ORACLES, SECRET, run_error, run_lcve, run_ok
 from .test_artifact import edit, flip_a_byte

@@ -82,7 +82,7 @@ def command(artifact: Path | str, clip: Path, key_file: Path | None, logits_out:
 def _run_pair(artifact: Path, clip: Path, key_file: Path, logits_out: Path | None, given: dict[str, Any]) -> None:
     from lcve_deploy.keys.secret import SecurityKey
     from lcve_deploy.runtime import open_session
-    from lcve_deploy.verbs._pairs import paired_client
+    from lcve_deploy.verbs.pairs import paired_client
 
     client = paired_client(artifact, SecurityKey.read(key_file), given["signed_by"])
     session = open_session(artifact / "server", to_session_options(given))

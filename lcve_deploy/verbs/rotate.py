@@ -48,8 +48,8 @@ from lcve_deploy.keys.orders import Orders, derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.keys.signing import SigningKey
 from lcve_deploy.progress import Progress, silent, step
-from lcve_deploy.verbs._pairs import read_pair
 from lcve_deploy.verbs._versions import installed_versions
+from lcve_deploy.verbs.pairs import read_pair
 
 if TYPE_CHECKING:
     from lcve_deploy.verbs._carry_over import CarriedEngine

@@ -18,7 +18,7 @@ from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime import SessionOptions
 from lcve_deploy.runtime.opening import checked_manifest, open_checked
 from lcve_deploy.verbs._comparing import comparison_clips, measure_parity
-from lcve_deploy.verbs._pairs import paired_client
+from lcve_deploy.verbs.pairs import paired_client
 
 if TYPE_CHECKING:
     from lcve_deploy.exporters.checkpoints import Checkpoint, CheckpointOptions

@@ -16,8 +16,8 @@ from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.model.preprocess import Preprocess, Sampling
 from lcve_deploy.remote import RemoteOptions
 from lcve_deploy.runtime import SessionOptions
-from lcve_deploy.verbs._pairs import paired_client
 from lcve_deploy.verbs.batch.videos import Video
+from lcve_deploy.verbs.pairs import paired_client
 
 __all__ = ["Job"]
 
