@@ -24,13 +24,12 @@ from lcve_deploy.model.parity import (
     CONTROL_MARGIN,
     CONTROLS,
     RELATIVE_TOLERANCE,
-    UNMEASURED,
     compare,
     max_difference,
 )
 from lcve_deploy.samples import noise_clip, real_clips, textured_clip, textured_clips
 from lcve_deploy.testing import assert_parity
-from lcve_deploy.verbs.verify import comparison_clips, measure_parity
+from lcve_deploy.verbs._comparing import comparison_clips, measure_parity
 
 from .conftest import GEOMETRY, ORACLE, ORACLES
 from .test_export import export_tiny
@@ -87,22 +86,6 @@ def test_every_control_must_have_been_measured(name: str) -> None:
     assert not report.ok
     with pytest.raises(ParityError, match=name):
         report.require()
-
-
-def test_what_is_not_measured_is_not_ok() -> None:
-    assert not UNMEASURED.ok
-    assert not UNMEASURED.agrees
-    assert UNMEASURED.to_json() == {
-        "reference": "none yet",
-        "clips": 0,
-        "tolerance": 0.0,
-        "max_difference": np.inf,
-        "mean_difference": np.inf,
-        "logit_scale": 0.0,
-        "top1_agreement": 0.0,
-        "top5_agreement": 0.0,
-        "controls": {},
-    }
 
 
 def test_a_report_publishes_its_figures() -> None:

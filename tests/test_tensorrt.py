@@ -25,12 +25,12 @@ from lcve_deploy import (
     Layout,
     PlainClip,
     SecurityKey,
-    derive_label_order,
+    SessionOptions,
     derive_orders,
     encrypt,
     open_session,
 )
-from lcve_deploy.artifact import Manifest, Profile, TensorSpec, read_engine, read_manifest
+from lcve_deploy.artifact import EngineKind, EngineRecord, Manifest, Profile, TensorSpec, read_engine, read_manifest
 from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS
 from lcve_deploy.cipher.weights import scramble
 from lcve_deploy.errors import BuildError, DeviceError, MismatchError, MissingDependencyError, SessionError
@@ -39,8 +39,8 @@ from lcve_deploy.exporters.int8 import calibrate, write_quantised
 from lcve_deploy.exporters.low_precision import write_low_precision
 from lcve_deploy.exporters.onnx import OPSETS, write_onnx
 from lcve_deploy.exporters.tensorrt import (
-    BuildOptions,
     HardwareCompatibility,
+    PlanOptions,
     build_plan,
     check_graph,
     refit_plan,
@@ -86,8 +86,7 @@ def write_graph(
     config, key = model.config, SecurityKey(SECRET)
     scrambled = scramble(
         model,
-        derive_orders(key, salt=salt, geometry=config.geometry),
-        label_order=derive_label_order(key, salt=salt, classes=config.classes),
+        derive_orders(key, salt=salt, geometry=config.geometry, classes=config.classes),
     )
     write_onnx(scrambled, path, layout=layout, opset=opset)
     clips = TensorSpec(name="clips", dtype="uint8", shape=(None, *layout.shape(config.geometry)))
@@ -275,7 +274,7 @@ def test_a_real_engine_is_built_without_a_gpu(
         tiny.model,
         tmp_path / "plan",
         library=rtx,
-        options=BuildOptions(profile=Profile(minimum=1, optimum=2, maximum=4), compute_capabilities=("8.6", "12.0")),
+        options=PlanOptions(profile=Profile(minimum=1, optimum=2, maximum=4), compute_capabilities=("8.6", "12.0")),
         progress=lambda *step: steps.append(step),
         **tiny.specs,
     )
@@ -288,7 +287,7 @@ def test_a_real_engine_is_built_without_a_gpu(
 
 def test_plans_of_the_default_target_and_of_one_gpu_differ(tiny: Graph, rtx: TensorRT, tmp_path: Path) -> None:
     default = build_plan(tiny.model, tmp_path / "default", library=rtx, **tiny.specs)
-    one = BuildOptions(compute_capabilities=("8.9",))
+    one = PlanOptions(compute_capabilities=("8.9",))
     build_plan(tiny.model, tmp_path / "one", library=rtx, options=one, **tiny.specs)
     assert default.target == f"GPUs that {rtx} builds for by default"
     assert default.options == {}
@@ -308,14 +307,14 @@ def test_an_option_that_the_library_lacks_is_an_error(
     options: dict[str, object], says: str, tiny: Graph, rtx: TensorRT, tmp_path: Path
 ) -> None:
     with pytest.raises(BuildError) as caught:
-        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=BuildOptions(**options), **tiny.specs)
+        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=PlanOptions(**options), **tiny.specs)
     assert says in str(caught.value)
     assert f"{rtx} cannot do what was asked" in str(caught.value)
     assert not (tmp_path / "plan").exists()
 
 
 def test_every_option_that_is_lacking_is_named_at_once(tiny: Graph, rtx: TensorRT, tmp_path: Path) -> None:
-    options = BuildOptions(timing_cache=tmp_path / "times", version_compatible=True)
+    options = PlanOptions(timing_cache=tmp_path / "times", version_compatible=True)
     with pytest.raises(BuildError, match=r"timing_cache .*; version_compatible "):
         build_plan(tiny.model, tmp_path / "plan", library=rtx, options=options, **tiny.specs)
 
@@ -326,7 +325,7 @@ def test_refittable_and_stripped_engines_need_a_gpu_to_be_built(
 ) -> None:
     monkeypatch.setattr(plan_module, "find_gpu", lambda: None)
     with pytest.raises(BuildError, match=r"not engines that are refittable or stripped, and no NVIDIA GPU"):
-        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=BuildOptions(**{option: True}), **tiny.specs)
+        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=PlanOptions(**{option: True}), **tiny.specs)
     assert not (tmp_path / "plan").exists()
 
 
@@ -340,7 +339,7 @@ def test_a_gpu_without_kernels_in_the_library_is_told_before_the_build(
     """On an H200 the build of TensorRT-RTX 1.6.1 failed with "CUDA error 222 loading a module"."""
     monkeypatch.setattr(plan_module, "find_gpu", lambda: H200)
     with pytest.raises(BuildError, match=r"expected one of compute capability 7\.5, 8\.0, .*, found NVIDIA H200"):
-        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=BuildOptions(**{option: True}), **tiny.specs)
+        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=PlanOptions(**{option: True}), **tiny.specs)
     assert not (tmp_path / "plan").exists()
 
 
@@ -351,7 +350,7 @@ def test_what_a_library_builds_for_is_read_from_its_list(rtx: TensorRT) -> None:
 
 def test_a_build_without_enough_workspace_quotes_the_library(tiny: Graph, rtx: TensorRT, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="no tactics to implement the operation within workspace limit") as caught:
-        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=BuildOptions(workspace=1), **tiny.specs)
+        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=PlanOptions(workspace=1), **tiny.specs)
     assert "smaller maximum batch" in caught.value.hint
     assert not (tmp_path / "plan").exists()
 
@@ -377,9 +376,9 @@ def test_out_of_memory_in_a_build_is_one_clear_error(
 
 def test_options_refuse_what_makes_no_sense() -> None:
     with pytest.raises(ValueError, match="at least 1 byte"):
-        BuildOptions(workspace=0)
+        PlanOptions(workspace=0)
     with pytest.raises(ValueError, match=r"such as 8\.6, received sm86"):
-        BuildOptions(compute_capabilities=("8.0", "sm86"))
+        PlanOptions(compute_capabilities=("8.0", "sm86"))
     with pytest.raises(ValueError, match="minimum <= optimum"):
         Profile(minimum=2, optimum=1, maximum=4)
 
@@ -453,7 +452,7 @@ def test_an_engine_built_ahead_of_time_is_unproven_until_it_has_run(artifact: Pa
     assert "engine tensorrt-rtx-fp16: not run here" in run_ok("verify", server)
     assert "unproven, built for" in run_ok("inspect", server)
     with pytest.raises(SessionError):
-        open_session(server, engine="tensorrt-rtx-fp16")
+        open_session(server, SessionOptions(engine="tensorrt-rtx-fp16"))
 
 
 def test_a_failed_build_leaves_nothing(artifact: Path) -> None:
@@ -476,7 +475,7 @@ def test_tensorrt_gets_a_strongly_typed_network_and_all_options(
 ) -> None:
     monkeypatch.setattr(plan_module, "find_gpu", lambda: GPU)
     module = fake_gpu.fake_tensorrt()
-    options = BuildOptions(
+    options = PlanOptions(
         profile=Profile(minimum=2, optimum=3, maximum=5),
         version_compatible=True,
         hardware=HardwareCompatibility.AMPERE_PLUS,
@@ -535,9 +534,7 @@ def test_an_older_tensorrt_says_what_it_lacks(
     if enum:
         delattr(module, enum)
     with pytest.raises(BuildError, match=r"TensorRT 10\.0\.1 cannot do what was asked") as caught:
-        build_plan(
-            tiny.model, tmp_path / "plan", library=library(module), options=BuildOptions(**options), **tiny.specs
-        )
+        build_plan(tiny.model, tmp_path / "plan", library=library(module), options=PlanOptions(**options), **tiny.specs)
     assert says in str(caught.value)
     assert module.built == []
 
@@ -548,7 +545,7 @@ def test_the_timing_cache_is_read_and_written_back(
     monkeypatch.setattr(plan_module, "find_gpu", lambda: GPU)
     module, path = fake_gpu.fake_tensorrt(), tmp_path / "cache"
     for i in (1, 2):
-        options = BuildOptions(timing_cache=path)
+        options = PlanOptions(timing_cache=path)
         build_plan(tiny.model, tmp_path / f"plan{i}", library=library(module), options=options, **tiny.specs)
         assert path.read_bytes() == b"times" * i
     assert [found.name for found in tmp_path.glob(".cache*")] == []
@@ -565,7 +562,7 @@ def test_a_foreign_timing_cache_is_refused_and_left_as_it_is(
             tiny.model,
             tmp_path / "plan",
             library=library(module),
-            options=BuildOptions(timing_cache=path),
+            options=PlanOptions(timing_cache=path),
             **tiny.specs,
         )
     assert path.read_bytes() == b"something else"
@@ -673,12 +670,15 @@ class Machine:
     module: object
 
     def open(self, **changes: object) -> TensorRTSession:
-        arguments = {
-            "kind": TENSORRT,
-            "built_with": self.module.__version__,
-            "profile": Profile(minimum=1, optimum=2, maximum=3),
-        }
-        return TensorRTSession(self.plan, self.manifest, **{**arguments, **changes})
+        weights = changes.pop("weights", None)
+        fields = {"builder": {TENSORRT: self.module.__version__}, "profile": Profile(minimum=1, optimum=2, maximum=3)}
+        engine = engine_record(**{**fields, **changes})
+        return TensorRTSession(self.plan, self.manifest.model, engine, weights=weights)
+
+
+def engine_record(*, kind: EngineKind = EngineKind.TENSORRT, **fields: object) -> EngineRecord:
+    """A record in which only what a session reads is worth anything."""
+    return EngineRecord(name="x", kind=kind, precision=Precision.FP32, target="", manifest_sha256="0" * 64, **fields)
 
 
 @pytest.fixture
@@ -709,7 +709,7 @@ def test_a_session_answers_as_onnx_runtime_does(machine: Machine, exported: Path
         assert logits.dtype == np.float32
         assert logits.shape == (batch, 5)
         np.testing.assert_allclose(logits, reference.run(clips), atol=1e-6)
-    assert session.manifest is machine.manifest
+    assert session.model is machine.manifest.model
     assert session.device == f"TensorRT 11.4.0.106 on {GPU}"
 
 
@@ -765,13 +765,23 @@ def test_threads_take_turns(machine: Machine, exported: Path, clip: np.ndarray) 
         np.testing.assert_allclose(answers[i], reference.run(batch), atol=1e-6)
 
 
-@pytest.mark.parametrize("batch", [0, 4])
-def test_a_batch_outside_the_profile_is_refused_before_anything_runs(
-    batch: int, machine: Machine, clip: np.ndarray
+@pytest.mark.parametrize("on_device", [False, True])
+@pytest.mark.parametrize("clips", [1, 2, 4, 7])
+def test_any_number_of_clips_is_answered_by_an_engine_of_some_batch_sizes(
+    clips: int, on_device: bool, machine: Machine, exported: Path, clip: np.ndarray
 ) -> None:
-    session, clips = machine.open(), encrypted(machine.manifest, clip, 4)
-    with pytest.raises(SessionError, match=f"takes 1 to 3 clips at once, received {batch}"):
-        session.run(EncryptedClip(values=clips.values[:batch], binding=clips.binding))
+    machine.plan.write_bytes(fake_gpu.plan_of(exported / "server/model.onnx", (2, 2, 3)))
+    session = machine.open(profile=Profile(minimum=2, optimum=2, maximum=3))
+    stack = encrypted(machine.manifest, clip, clips)
+    values = fake_gpu.Array(stack.values) if on_device else stack.values
+    logits = session.run(EncryptedClip(values=values, binding=stack.binding))
+    np.testing.assert_allclose(logits, open_session(exported / "server").run(stack), atol=1e-6)
+
+
+def test_no_clip_is_refused_before_anything_runs(machine: Machine, clip: np.ndarray) -> None:
+    session, clips = machine.open(), encrypted(machine.manifest, clip, 1)
+    with pytest.raises(ValueError, match="expected at least one clip, received none"):
+        session.run(EncryptedClip(values=clips.values[:0], binding=clips.binding))
     assert session._context.shapes == {}
 
 
@@ -797,11 +807,13 @@ def test_an_engine_of_another_version_says_which_and_how_to_rebuild(
     built_with: str, compatible: bool, opens: bool, machine: Machine
 ) -> None:
     if opens:
-        session = machine.open(built_with=built_with, version_compatible=compatible)
+        session = machine.open(
+            builder={TENSORRT: built_with}, options={"version_compatible": "yes"} if compatible else {}
+        )
         assert getattr(session._runtime, "engine_host_code_allowed", False) is compatible
         return
     with pytest.raises(SessionError, match=f"was built by TensorRT {built_with}.*here is TensorRT 11") as caught:
-        machine.open(built_with=built_with, version_compatible=compatible)
+        machine.open(builder={TENSORRT: built_with}, options={"version_compatible": "yes"} if compatible else {})
     assert f"lcve build {machine.plan.parents[2]} --engine tensorrt" in caught.value.hint
 
 
@@ -889,7 +901,10 @@ def test_a_stripped_plan_gets_its_weights_when_it_is_opened(
 def test_an_engine_that_is_not_what_the_manifest_says_is_refused(
     change: dict[str, TensorSpec], says: str, machine: Machine
 ) -> None:
-    other = dataclasses.replace(machine, manifest=dataclasses.replace(machine.manifest, **change))
+    other = dataclasses.replace(
+        machine,
+        manifest=dataclasses.replace(machine.manifest, model=dataclasses.replace(machine.manifest.model, **change)),
+    )
     with pytest.raises(SessionError, match=f"its manifest says .*{says}"):
         other.open()
 
@@ -913,13 +928,7 @@ def test_a_real_engine_on_this_machine_without_a_gpu_is_one_sentence(
 ) -> None:
     build_plan(tiny.model, tmp_path / "plan", library=rtx, **tiny.specs)
     with pytest.raises(SessionError, match="TensorRT-RTX needs an NVIDIA GPU and its driver, and none was found here"):
-        TensorRTSession(
-            tmp_path / "plan",
-            read_manifest(exported / "server"),
-            kind=TENSORRT_RTX,
-            built_with=rtx.version,
-            profile=Profile(),
-        )
+        open_real(tmp_path / "plan", read_manifest(exported / "server"), rtx, Profile())
 
 
 def test_missing_cupy_says_what_to_install(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1041,7 +1050,8 @@ def real(request: pytest.FixtureRequest) -> TensorRT:
 
 
 def open_real(plan: Path, manifest: Manifest, real: TensorRT, profile: Profile) -> TensorRTSession:
-    return TensorRTSession(plan, manifest, kind=real.kind, built_with=real.version, profile=profile)
+    engine = engine_record(kind=EngineKind(real.kind), builder={real.kind: real.version}, profile=profile)
+    return TensorRTSession(plan, manifest.model, engine)
 
 
 @pytest.mark.gpu
@@ -1058,7 +1068,7 @@ def test_gpu_an_engine_answers_as_onnx_runtime_does(
         clips=manifest.input,
         logits=manifest.output,
         library=real,
-        options=BuildOptions(profile=profile),
+        options=PlanOptions(profile=profile),
     )
     session = open_real(tmp_path / "plan", manifest, real, profile)
     for batch in (1, 4, 2):
@@ -1085,7 +1095,7 @@ def test_gpu_a_refitted_engine_answers_with_the_new_weights(
 ) -> None:
     manifest = read_manifest(exported / "server")
     rotated = oracle_graph(TINY, tmp_path, salt=bytes(16))
-    options = BuildOptions(profile=Profile(), refittable=True, stripped=stripped)
+    options = PlanOptions(profile=Profile(), refittable=True, stripped=stripped)
     build_plan(exported / "server/model.onnx", tmp_path / "plan", library=real, options=options, **rotated.specs)
     refit_plan(tmp_path / "plan", rotated.model, tmp_path / "refitted", library=real)
     clips = encrypted(manifest, clip, 2)

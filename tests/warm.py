@@ -144,7 +144,7 @@ def _load(libraries: list[str]) -> None:
     for library in libraries:
         module = importlib.import_module(library)
         if library.startswith("lcve_deploy.") and hasattr(module, "__path__"):
-            for inner in pkgutil.iter_modules(module.__path__, f"{library}."):
+            for inner in pkgutil.walk_packages(module.__path__, f"{library}."):
                 importlib.import_module(inner.name)
 
 

@@ -10,14 +10,12 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy.artifact.names import OUTPUT
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import SessionError
 
-__all__ = ["INPUT", "MAX_RESPONSE_BYTES", "OUTPUT", "Answer", "Request", "Transport", "countdown", "read_logits"]
+__all__ = ["MAX_RESPONSE_BYTES", "LogitsReply", "Request", "Transport", "countdown", "read_logits"]
 
-INPUT: Final = "clips"
-OUTPUT: Final = "logits"
-"""Names of the tensors. Source: docs/format.md, 4.2."""
 MAX_RESPONSE_BYTES: Final = 2**26
 """Bytes: logits of 41 thousand clips with 400 classes."""
 _MIN_SECONDS: Final = 0.001
@@ -41,7 +39,7 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answer:
+class LogitsReply:
     """Logits float32 ``[batch, classes]``, and the model and version that made them, as the server says."""
 
     logits: Logits
@@ -59,7 +57,7 @@ class Transport(Protocol):
             LcveError: whatever the server, or the way to it, answered instead.
         """
 
-    def infer(self, request: Request, *, classes: int, seconds: float) -> Answer:
+    def infer(self, request: Request, *, classes: int, seconds: float) -> LogitsReply:
         """Answer clips, of which the server takes as many at once.
 
         Raises:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -37,23 +36,23 @@ from lcve_deploy.artifact import (
 from lcve_deploy.artifact.delta import Delta, write_delta
 from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.artifact.keyed import KEYED
-from lcve_deploy.artifact.manifest import PROBE
+from lcve_deploy.artifact.names import PROBE
 from lcve_deploy.artifact.tensorfile import rewritten, write_parts
 from lcve_deploy.cipher.clips import binding_of
-from lcve_deploy.cipher.rotation import SecretOrders, rotate_tensors
+from lcve_deploy.cipher.rotation import rotate_tensors
 from lcve_deploy.client import Client
-from lcve_deploy.clips import Binding
+from lcve_deploy.clips import SALT_BYTES, Binding
 from lcve_deploy.errors import ArtifactError, MismatchError
 from lcve_deploy.files.writing import new_folder, require_absent
-from lcve_deploy.keys.orders import SALT_BYTES, derive_label_order, derive_orders
+from lcve_deploy.keys.orders import Orders, derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.keys.signing import SigningKey
-from lcve_deploy.progress import Progress, silent
-from lcve_deploy.verbs.verify import read_pair
-from lcve_deploy.verbs.versions import installed_versions
+from lcve_deploy.progress import Progress, silent, step
+from lcve_deploy.verbs._versions import installed_versions
+from lcve_deploy.verbs.pairs import read_pair
 
 if TYPE_CHECKING:
-    from lcve_deploy.verbs.renew import Renewed
+    from lcve_deploy.verbs._carry_over import CarriedEngine
 
 __all__ = ["RotateResult", "rotate", "rotate_delta"]
 
@@ -77,7 +76,7 @@ class RotateResult:
     folder: Path
     manifest: Manifest
     notes: tuple[str, ...]
-    engines: tuple[Renewed, ...]
+    engines: tuple[CarriedEngine, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,7 +132,7 @@ def rotate(
         (server / MANIFEST).write_bytes(rotated.manifest_data)
         write_signature(server, rotated.signature)
         _write_client(stage, rotated.settings)
-        engines = _renewed(root / "server", server, progress)
+        engines = _carried_over(root / "server", server, progress)
     return _result(root, output, rotated, engines)
 
 
@@ -162,12 +161,12 @@ def rotate_delta(
         progress: told of every step.
 
     Raises:
-        ArtifactError, MismatchError, ExistsError, WriteError: as :func:`rotate`.
+        ArtifactError, MismatchError, ExistsError, WriteError: as ``rotate``.
     """
     require_absent(output)
     root = Path(artifact)
     rotated = _rotated(root, key, new_key or key, salt, signing_key, progress)
-    with new_folder(output) as stage, _step(progress, "writing the delta"):
+    with new_folder(output) as stage, step(progress, "writing the delta"):
         write_delta(
             stage,
             Delta(
@@ -193,7 +192,7 @@ def _rotated(
     """All that changes. Digests are taken beside the work with keys and tensors, which takes as long."""
     server = root / "server"
     with ThreadPoolExecutor(max_workers=1) as beside:
-        with _step(progress, "reading the artifact"):
+        with step(progress, "reading the artifact"):
             digests = beside.submit(_check_changing_files, server)
             manifest, client = read_pair(root, key)
             _check_sides(root, manifest, client)
@@ -201,11 +200,11 @@ def _rotated(
             digests.result()
             tensors, probe = read_keyed(server), read_probe(server, manifest)
             check_keyed(tensors, manifest.binding.geometry, manifest.classes)
-        with _step(progress, "moving the keyed tensors"):
-            moved = rotate_tensors(tensors, SecretOrders(clip=client.orders, labels=client.label_order), new)
+        with step(progress, "moving the keyed tensors"):
+            moved = rotate_tensors(tensors, client.orders, new)
             keyed = rewritten(server / KEYED, moved)
             keyed_record = beside.submit(record_of, keyed)
-            binding = binding_of(new.clip, manifest.binding.layout)
+            binding = binding_of(new, manifest.binding.layout)
             asked = carry_probe(probe, match_rows(tensors, moved, cubes=binding.geometry.cubes), binding)
             answers = rewritten(server / PROBE, {"clip": asked.clip, "logits": asked.logits})
         records = {KEYED: keyed_record.result(), PROBE: record_of(answers)}
@@ -226,8 +225,7 @@ def _rotated(
 def _rotated_manifest(manifest: Manifest, binding: Binding, records: Mapping[str, FileRecord]) -> Manifest:
     version = installed_versions(["lcve-deploy"]).get("lcve-deploy", "unknown")
     return dataclasses.replace(
-        manifest,
-        binding=binding,
+        manifest.with_binding(binding),
         files={**manifest.files, **records},
         made_by={**manifest.made_by, _MADE_BY: version},
     )
@@ -253,19 +251,16 @@ def _check_sides(root: Path, manifest: Manifest, client: Client) -> None:
         )
 
 
-def _new_orders(client: Client, key: SecurityKey, salt: bytes | None) -> SecretOrders:
+def _new_orders(client: Client, key: SecurityKey, salt: bytes | None) -> Orders:
     salt = secrets.token_bytes(SALT_BYTES) if salt is None else salt
     if salt.hex() == client.settings.binding.salt:
         raise MismatchError(
             f"a rotation takes a new salt, received the artifact's own, {salt.hex()}",
             hint="leave the salt out, and a random one is taken",
         )
-    classes = len(client.settings.classes)
-    hidden = client.label_order is not None
-    return SecretOrders(
-        clip=derive_orders(key, salt=salt, geometry=client.orders.geometry),
-        labels=derive_label_order(key, salt=salt, classes=classes) if hidden else None,
-    )
+    old = client.orders
+    classes = None if old.label_order is None else len(old.label_order)
+    return derive_orders(key, salt=salt, geometry=old.geometry, classes=classes)
 
 
 def _copy_unchanged(source: Path, target: Path, rotated: _Rotated, progress: Progress) -> None:
@@ -276,13 +271,13 @@ def _copy_unchanged(source: Path, target: Path, rotated: _Rotated, progress: Pro
     progress(stage, total, total)
 
 
-def _renewed(old: Path, new: Path, progress: Progress) -> tuple[Renewed, ...]:
+def _carried_over(old: Path, new: Path, progress: Progress) -> tuple[CarriedEngine, ...]:
     """The engines under the new key. What builds them is loaded only where there are any."""
     if not list_engines(old):
         return ()
-    from lcve_deploy.verbs.renew import renew_engines
+    from lcve_deploy.verbs._carry_over import carry_over_engines
 
-    return renew_engines(old, new, progress=progress)
+    return carry_over_engines(old, new, progress=progress)
 
 
 def _write_client(stage: Path, settings: ClientSettings) -> None:
@@ -291,15 +286,8 @@ def _write_client(stage: Path, settings: ClientSettings) -> None:
 
 
 def _result(
-    root: Path, output: str | os.PathLike[str], rotated: _Rotated, engines: tuple[Renewed, ...] = ()
+    root: Path, output: str | os.PathLike[str], rotated: _Rotated, engines: tuple[CarriedEngine, ...] = ()
 ) -> RotateResult:
     unsigned = rotated.signature is None and is_signed(root / "server")
     notes = (_PARITY_NOTE, _UNSIGNED_NOTE) if unsigned else (_PARITY_NOTE,)
     return RotateResult(folder=Path(output), manifest=rotated.manifest, notes=notes, engines=engines)
-
-
-@contextmanager
-def _step(progress: Progress, stage: str) -> Iterator[None]:
-    progress(stage, 0, 1)
-    yield
-    progress(stage, 1, 1)

@@ -1,1 +1,0 @@
-"""Parts of ``docs/paper.md``: a module each, with ``TITLE`` and ``section``, which makes text of findings."""
