@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -57,7 +58,13 @@ class Scrambled:
 
 
 def scrambled(
-    model: VideoTransformer, folder: Path, plain: np.ndarray, *, secret: bytes = SECRET, salt: bytes = SALT, **options
+    model: VideoTransformer,
+    folder: Path,
+    plain: np.ndarray,
+    *,
+    secret: bytes = SECRET,
+    salt: bytes = SALT,
+    **options: Any,
 ) -> Scrambled:
     folder.mkdir()
     key, geometry = SecurityKey(secret), model.config.geometry
@@ -106,10 +113,8 @@ RUNTIMES = {
 }
 
 
-@pytest.fixture(scope="module", params=ORACLES.values(), ids=ORACLES)
-def oracle(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, clip: np.ndarray
-) -> Iterator[Scrambled]:
+@pytest.fixture(scope="module", params=list(ORACLES.values()), ids=list(ORACLES))
+def oracle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, clip: np.ndarray) -> Scrambled:
     said: Oracle = request.param
     model = load_checkpoint(said.path, said.options).model
     return scrambled(model, tmp_path_factory.mktemp(said.name) / "server", plain_clips(clip))

@@ -34,9 +34,9 @@ def test_label_order_is_that_of_the_format(key: SecurityKey) -> None:
 
 def test_orders_do_not_touch_numpys_generators(key: SecurityKey) -> None:
     np.random.seed(1)
-    before = np.random.get_state()[1].tolist()
+    before = np.random.get_state(legacy=False)["state"]["key"].tolist()
     derive_orders(key, salt=SALT, geometry=GEOMETRY)
-    assert np.random.get_state()[1].tolist() == before
+    assert np.random.get_state(legacy=False)["state"]["key"].tolist() == before
 
 
 @pytest.mark.parametrize("changed", ["key", "salt", "geometry"])

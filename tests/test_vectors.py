@@ -101,7 +101,7 @@ def test_labels(key: SecurityKey) -> None:
     names = tuple(map(str, range(said["classes"])))
     found = predictions(plain, names, ProblemType.SINGLE_LABEL, top=said["classes"])
     np.testing.assert_allclose(
-        [p.probability for p in sorted(found, key=lambda p: p.index)], said["probabilities"], rtol=1e-12
+        [p.probability or 0.0 for p in sorted(found, key=lambda p: p.index)], said["probabilities"], rtol=1e-12
     )
 
 
