@@ -1,4 +1,4 @@
-"""``docs/benchmarks.md`` and its chart from ``benchmarks/results/benchmarks.json``: every figure comes from there."""
+"""Write ``docs/evidence/benchmarks.md`` and its chart from ``benchmarks/results/benchmarks.json``."""
 
 from __future__ import annotations
 

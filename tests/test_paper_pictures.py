@@ -15,7 +15,7 @@ from paper.methods.table import DOWNSAMPLINGS, ENCRYPTIONS, METHODS, experiment_
 from paper.page import pictures
 from paper.page.pictures import FRAMES, SHOWN, SIDE, Subject, frames, places, subjects, write_frames
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[1] / "docs/evidence"
 
 
 @pytest.fixture(scope="module")

@@ -871,7 +871,7 @@ def test_the_contract_names_the_package_of_the_private_key() -> None:
 
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
     contracts = {c["name"]: c for c in project["tool"]["importlinter"]["contracts"]}
-    contract = contracts["What runs on the server, what exports and what attacks cannot reach a key"]
+    contract = contracts["Code that runs on the server, exports or attacks cannot reach a key"]
     assert "lcve_deploy.keys" in contract["forbidden_modules"]
     assert {"lcve_deploy.runtime", "lcve_deploy.artifact", "lcve_deploy.exporters"} <= set(contract["source_modules"])
 

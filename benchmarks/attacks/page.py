@@ -1,4 +1,4 @@
-"""The table of attacks in ``docs/security.md``: every figure comes from ``benchmarks/results/attacks.json``."""
+"""Write the table of attacks in ``docs/evidence/security.md`` from ``benchmarks/results/attacks.json``."""
 
 from __future__ import annotations
 

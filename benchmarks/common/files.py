@@ -6,5 +6,5 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks/results"
-DOCS = ROOT / "docs"
+DOCS = ROOT / "docs/evidence"
 EXAMPLE = ROOT / "examples/moving_digits"

@@ -2,8 +2,9 @@
 
     python -m benchmarks.gpu
 
-Figures go to ``benchmarks/results/gpu.json`` after every engine, and from there to ``docs/gpu.md``; what an earlier run
-found and this one does not ask is kept. ``--device cpu --sizes tiny --output FOLDER`` goes the same way on a CPU.
+Figures go to ``benchmarks/results/gpu.json`` after every engine, and from there to ``docs/evidence/gpu.md``. Figures
+of an earlier run that this one does not measure are kept. ``--device cpu --sizes tiny --output FOLDER`` runs it on a
+CPU.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Parts of ``docs/benchmarks.md``: each module has ``TITLE``, ``measure`` (figures) and ``section`` (their text)."""
+"""Parts of ``docs/evidence/benchmarks.md``: each has ``TITLE``, ``measure`` (figures) and ``section`` (text)."""

@@ -124,7 +124,7 @@ class ParityReport:
             raise ParityError(
                 f"encrypted and plain logits differ: max |Δlogit| {self.max_difference:.3g} over {self.clips} clips, "
                 f"tolerance {self.tolerance:.3g}",
-                hint="the artifact must not be used; see docs/parity.md for the usual causes",
+                hint="the artifact must not be used; see docs/reference/parity.md for the usual causes",
             )
 
     def to_json(self) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""``docs/paper.md``: its sections, charts and picture."""
+"""``docs/evidence/paper.md``: its sections, charts and picture."""
