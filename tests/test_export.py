@@ -160,6 +160,7 @@ def test_no_order_key_or_unshuffled_weight_is_left_in_the_server_folder(
             if order.max() < 256 or dtype != "u1":
                 assert order.astype(dtype).tobytes()[:64] not in data
         assert ",".join(map(str, order[:8])).encode() not in data
+    assert orders.label_order is not None
     for dtype in ("<u4", "<i8"):
         assert orders.label_order.astype(dtype).tobytes() not in data
     assert SECRET not in data

@@ -199,6 +199,7 @@ def test_the_trained_example_keeps_its_predictions(
     np.testing.assert_array_equal(received.argmax(axis=1), example.logits.argmax(axis=1))
     assert np.abs(received - example.logits).max() <= BUDGETS[precision] * example.allowance
     orders = derive_orders(SecurityKey(SECRET), salt=SALT, geometry=GEOMETRY, classes=example.logits.shape[1])
+    assert orders.label_order is not None
     assert (orders.label_order[received.argmax(axis=1)] == actions).mean() >= 0.95
 
 

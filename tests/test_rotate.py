@@ -267,6 +267,7 @@ def test_whoever_has_both_artifacts_has_their_relation(key: SecurityKey, tmp_pat
     after = derive_orders(NEW_KEY, salt=NEW_SALT, geometry=GEOMETRY, classes=5)
     np.testing.assert_array_equal(before.cube_order[relation.cubes], after.cube_order)
     np.testing.assert_array_equal(before.pixel_order[relation.values], after.pixel_order)
+    assert before.label_order is not None
     np.testing.assert_array_equal(before.label_order[relation.labels], after.label_order)
 
 

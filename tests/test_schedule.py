@@ -75,6 +75,7 @@ def test_orders_are_permutations_and_uniform_enough() -> None:
 
 def test_orders_cannot_be_changed_by_accident(key: SecurityKey) -> None:
     orders = derive_orders(key, salt=SALT, geometry=GEOMETRY, classes=5)
+    assert orders.label_order is not None
     for order in (orders.cube_order, orders.pixel_order, orders.label_order):
         with pytest.raises(ValueError, match="read-only"):
             order[0] = 1
