@@ -185,13 +185,15 @@ def _copy(tree: Path) -> None:
 
 @contextlib.contextmanager
 def _standing_in(tree: Path) -> Iterator[None]:
-    """Work in the copy, where pytest and the processes that tests start find the package."""
+    """Work in the copy; the package is found there, here and in processes that tests start."""
     before = Path.cwd()
     os.chdir(tree)
     os.environ["PYTHONPATH"] = str(tree)
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     sys.dont_write_bytecode = True
+    sys.path.insert(0, str(tree))  # pytest imports the package before it adds the root of the tests
     try:
         yield
     finally:
         os.chdir(before)
+        sys.path.remove(str(tree))
