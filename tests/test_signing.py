@@ -23,6 +23,7 @@ from lcve_deploy import (
     Client,
     EngineKind,
     ExportOptions,
+    Manifest,
     PlainClip,
     PublicKey,
     SecurityKey,
@@ -557,7 +558,7 @@ def test_what_is_parsed_is_what_was_checked(
         edit(server / MANIFEST, lambda m: m.update(made_by={"lcve-deploy": "evil"}))
 
     monkeypatch.setattr(manifest_room, "check_signature", replacing)
-    works: tuple[Callable[[], Manifest], ...] = (
+    works: tuple[Callable[[], object], ...] = (
         lambda: read_manifest(server, PIN),
         lambda: checked_manifest(server, PIN),
         lambda: dataclasses.replace(said, model=open_session(server, SessionOptions(signed_by=PIN)).model),
