@@ -388,16 +388,16 @@ def test_a_server_answers_as_an_engine_does(
         if row["error"] is None:
             np.testing.assert_allclose(row["logits"], other["logits"], atol=1e-5)
 
-    answer = Worker._predicted
+    answer = Worker._classified
 
-    def ends_after_one(worker: Worker, path: Path, ask: Any) -> dict[str, Any]:
+    def ends_after_one(worker: Worker, path: Path) -> dict[str, Any]:
         if path.name != "00.mp4":
             process.kill()
             process.wait()
-        return answer(worker, path, ask)
+        return answer(worker, path)
 
     about = {"artifact": None, "client": client, "server": address, "remote": RemoteOptions(deadline=3, retries=0)}
-    monkeypatch.setattr(Worker, "_predicted", ends_after_one)
+    monkeypatch.setattr(Worker, "_classified", ends_after_one)
     with pytest.raises(SessionError):
         studio.run("lost.parquet", **about)
     assert [path.name for path in (studio.folder / ".lost.parquet.part/rows").iterdir()] == ["0.json"]
