@@ -137,8 +137,7 @@ def _checked_options(given: dict[str, Any]) -> BuildOptions:
 
 
 def _options(given: dict[str, Any]) -> BuildOptions:
-    from lcve_deploy.exporters.tensorrt import BuildOptions as PlanOptions
-    from lcve_deploy.exporters.tensorrt import HardwareCompatibility
+    from lcve_deploy.exporters.tensorrt import HardwareCompatibility, PlanOptions
     from lcve_deploy.runtime.session import Provider
     from lcve_deploy.verbs.build import BuildOptions
 
