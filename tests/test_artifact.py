@@ -29,11 +29,11 @@ def edit(path: Path, change: Edit) -> None:
 
 
 def test_manifest_and_client_settings_read_back_what_was_written(exported: Path) -> None:
-    manifest, settings = read_manifest(exported / "server"), read_client(exported / "client")
+    manifest, content = read_manifest(exported / "server"), read_client(exported / "client")
     assert json.loads(json.dumps(manifest.to_json())) == json.loads((exported / "server/manifest.json").read_text())
     written = json.loads((exported / "client/client.json").read_text())
-    assert json.loads(json.dumps(settings.to_json())) == written
-    assert manifest.binding == settings.binding
+    assert json.loads(json.dumps(content.to_json())) == written
+    assert manifest.binding == content.settings.binding
 
 
 WRONG_MANIFESTS: dict[str, tuple[Edit, str]] = {

@@ -23,7 +23,6 @@ from lcve_deploy import (
     Client,
     EngineKind,
     ExportOptions,
-    Manifest,
     PlainClip,
     PublicKey,
     SecurityKey,
