@@ -14,11 +14,11 @@ import numpy.typing as npt
 from lcve_deploy.cipher.clips import encrypt
 from lcve_deploy.client import Client
 from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
+from lcve_deploy.encrypted_model import EncryptedModel
 from lcve_deploy.keys.orders import Orders, derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.model.parity import CONTROL_MARGIN, ParityReport, compare, max_difference
 from lcve_deploy.progress import Progress, silent
-from lcve_deploy.runtime import Session
 from lcve_deploy.samples import noise_clip, real_clips, textured_clips
 from lcve_deploy.video import read_clips
 
@@ -40,7 +40,7 @@ def comparison_clips(client: Client, paths: Sequence[str | os.PathLike[str]]) ->
 
 
 def measure_parity(
-    session: Session,
+    session: EncryptedModel,
     reference: Reference,
     client: Client,
     clips: Clips,
@@ -65,7 +65,7 @@ def measure_parity(
     return report
 
 
-def _controls(session: Session, reference: Reference, client: Client, floor: float) -> dict[str, float]:
+def _controls(session: EncryptedModel, reference: Reference, client: Client, floor: float) -> dict[str, float]:
     """Largest ``|Δlogit|`` of each wrong way to run textured clips.
 
     One clip is enough, if every control exceeds the floor on it. A control that only comes close to the reference by
@@ -80,7 +80,7 @@ def _controls(session: Session, reference: Reference, client: Client, floor: flo
     return gaps
 
 
-def _controls_of(clip: Clips, session: Session, reference: Reference, client: Client) -> dict[str, float]:
+def _controls_of(clip: Clips, session: EncryptedModel, reference: Reference, client: Client) -> dict[str, float]:
     """``|Δlogit|`` of each wrong way to run one clip."""
     binding, orders = client.settings.binding, client.orders
     plain = PlainClip(values=clip)
@@ -99,7 +99,7 @@ def _controls_of(clip: Clips, session: Session, reference: Reference, client: Cl
     }
 
 
-def _answer(session: Session, client: Client, clip: EncryptedClip) -> npt.NDArray[np.floating]:
+def _answer(session: EncryptedModel, client: Client, clip: EncryptedClip) -> npt.NDArray[np.floating]:
     return client.plain_order(session.run(clip))
 
 
