@@ -17,7 +17,7 @@ def paired_client(artifact: Path, key: SecurityKey, signed_by: PublicKey | None 
     """The client side of an artifact, once it is certain that it belongs to the server side.
 
     Raises:
-        ArtifactError, MismatchError, SignatureError: as of :func:`read_sides`.
+        ArtifactError, MismatchError, SignatureError: as of ``read_sides``.
     """
     return read_pair(artifact, key, signed_by)[1]
 
@@ -26,7 +26,7 @@ def read_pair(artifact: Path, key: SecurityKey, signed_by: PublicKey | None = No
     """Manifest and client of an artifact folder, with ``server/`` and ``client/``.
 
     Raises:
-        ArtifactError, MismatchError, SignatureError: as of :func:`read_sides`.
+        ArtifactError, MismatchError, SignatureError: as of ``read_sides``.
     """
     if (artifact / MANIFEST).is_file():
         raise ArtifactError(
