@@ -8,17 +8,19 @@
 # make fuzz   fuzzes every reader of files, FUZZ_SECONDS each (60); fails on any finding
 # make mutants  plants small mutations and sees whether tests fail; hours, goes on where it stopped; see docs/evidence/mutants.md
 # make images  builds the images and runs them; needs root and Podman, see docs/guides/images.md
-# make check  the checks alone: format, lint, types, import contracts, words of the prose
+# make check  the checks alone: format, lint, types, import contracts, words of the prose, the documentation site
+# make docs   builds the documentation as a site, build/site/index.html
 # make triton  sets up .venv-triton, the Triton server that tests start; make test does it too
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 TRITON := .venv-triton
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test check bench bench-sizes bench-serving attacks paper fuzz mutants images triton clean
+.PHONY: demo test check docs bench bench-sizes bench-serving attacks paper fuzz mutants images triton clean
 
 demo: $(READY)
 	@$(BIN)/python examples/moving_digits/demo.py
@@ -32,6 +34,10 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m tests.prose
+	$(MKDOCS)
+
+docs: $(READY)
+	$(MKDOCS)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py

@@ -32,7 +32,6 @@ from lcve_deploy.geometry import ClipGeometry as ClipGeometry
 from lcve_deploy.keys.keyspace import KeySpace as KeySpace
 from lcve_deploy.keys.keyspace import key_spaces as key_spaces
 from lcve_deploy.keys.orders import Orders as Orders
-from lcve_deploy.keys.orders import derive_label_order as derive_label_order
 from lcve_deploy.keys.orders import derive_orders as derive_orders
 from lcve_deploy.keys.secret import SecurityKey as SecurityKey
 from lcve_deploy.keys.signing import SigningKey as SigningKey

@@ -28,6 +28,7 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "artifact/keyed": ("keyed",),
         "artifact/manifest": ("artifact",),
         "artifact/matching": ("matching",),
+        "artifact/names": ("artifact", "graph"),
         "artifact/probe": ("probe",),
         "artifact/profile": ("engines", "tensorrt"),
         "artifact/record": ("record",),

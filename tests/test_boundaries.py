@@ -67,6 +67,6 @@ def test_the_operators_commands_load_no_key_room_and_no_torch(exported: Path, ke
 
 def test_no_order_shows_in_a_repr(exported: Path, key: SecurityKey) -> None:
     client = lcve_deploy.Client.open(exported / "client", key)
-    assert client.label_order is not None
+    assert client.orders.label_order is not None
     assert "array" not in repr(client)
-    assert str(client.label_order.tolist())[1:-1] not in repr(client)
+    assert str(client.orders.label_order.tolist())[1:-1] not in repr(client)

@@ -26,7 +26,6 @@ from lcve_deploy import (
     PlainClip,
     SecurityKey,
     SessionOptions,
-    derive_label_order,
     derive_orders,
     encrypt,
     open_session,
@@ -87,8 +86,7 @@ def write_graph(
     config, key = model.config, SecurityKey(SECRET)
     scrambled = scramble(
         model,
-        derive_orders(key, salt=salt, geometry=config.geometry),
-        label_order=derive_label_order(key, salt=salt, classes=config.classes),
+        derive_orders(key, salt=salt, geometry=config.geometry, classes=config.classes),
     )
     write_onnx(scrambled, path, layout=layout, opset=opset)
     clips = TensorSpec(name="clips", dtype="uint8", shape=(None, *layout.shape(config.geometry)))

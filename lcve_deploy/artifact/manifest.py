@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from lcve_deploy.artifact.digests import MANIFEST, FileRecord, path_problem
+from lcve_deploy.artifact.names import MODEL, PROBE
 from lcve_deploy.artifact.record import Record, parse_json, read_data
 from lcve_deploy.artifact.signature import PublicKey, check_signature, read_signature
-from lcve_deploy.clips import Binding, Layout
+from lcve_deploy.clips import SCHEME, Binding, Layout
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.model.parity import ParityReport
 
 __all__ = [
     "FORMAT",
-    "MODEL",
-    "PROBE",
     "Manifest",
     "ModelSpec",
     "TensorSpec",
@@ -36,9 +35,6 @@ __all__ = [
 ]
 
 FORMAT: Final = 1
-MODEL: Final = "model.onnx"
-PROBE: Final = "probe.safetensors"
-_SCHEMES: Final = "lcve-1"
 _LABELS: Final = "hidden|shown"
 
 
@@ -208,7 +204,7 @@ def read_binding(record: Record) -> Binding | None:
     """The binding's fields, or None with the problems noted."""
     if record.integer("format") != FORMAT:
         record.problems.append(f"format: expected {FORMAT}; a newer version of lcve-deploy may read this")
-    scheme, key_id, salt = record.text("scheme", _SCHEMES), record.text("key_id"), record.text("salt")
+    scheme, key_id, salt = record.text("scheme", SCHEME), record.text("key_id"), record.text("salt")
     geometry, layout = record.made("geometry", ClipGeometry.parse), record.made("layout", Layout)
     if record.problems or geometry is None or layout is None:
         return None
@@ -277,7 +273,7 @@ def _check_consistency(record: Record, manifest: Manifest) -> None:
 
 
 _PLACEHOLDER: Final = Binding(
-    scheme=_SCHEMES,
+    scheme=SCHEME,
     key_id="0" * 32,
     salt="0" * 32,
     geometry=ClipGeometry(frames=1, height=1, width=1, cube=(1, 1, 1)),

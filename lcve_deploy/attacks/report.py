@@ -28,7 +28,7 @@ ATTACKERS: Final[Mapping[str, frozenset[str]]] = {
     "anyone with plain clips and their encryption": frozenset({"known"}),
     "anyone who can have chosen clips encrypted": frozenset({"oracle"}),
 }
-"""Who attacks, and the fields of :class:`Holdings` that he has."""
+"""Who attacks, and the fields of ``Holdings`` that he has."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -56,8 +56,6 @@ __all__ = [
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-_SALT_BYTES: Final = 16
-
 _PIN_VARIABLE: Final = "LCVE_SIGNED_BY"
 
 _FAMILIES: Final = ("videomae", "videomae-v2", "mvd", "umt", "internvideo")
@@ -120,11 +118,13 @@ class _Salt(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
         """Read the bytes."""
+        from lcve_deploy.clips import SALT_BYTES
+
         try:
             salt = value if isinstance(value, bytes) else bytes.fromhex(value)
         except ValueError:
             salt = b""
-        if len(salt) != _SALT_BYTES:
+        if len(salt) != SALT_BYTES:
             self.fail("expected 32 hex digits (16 bytes)", param, ctx)
         return salt
 
@@ -276,7 +276,7 @@ def to_session_options(given: dict[str, Any]) -> SessionOptions:
 SESSION: Final = ("engine", "provider", "provider_option", "threads", "signed_by")
 """Names of what says how an artifact is opened on this machine."""
 REMOTE: Final = ("deadline", "retries", "token_file", "tls_ca", "tls_cert", "tls_key", "shared_memory")
-"""Names of the options of :func:`remote_options`."""
+"""Names of the options of ``remote_options``."""
 
 
 def remote_options(command: _Command) -> _Command:

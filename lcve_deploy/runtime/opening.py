@@ -19,9 +19,9 @@ from lcve_deploy.artifact import (
     verify_files,
 )
 from lcve_deploy.artifact.engines import FASTEST, check_engine, engine_folder
-from lcve_deploy.artifact.manifest import MODEL
+from lcve_deploy.artifact.names import MODEL, PLAN
 from lcve_deploy.errors import ArtifactError, MissingDependencyError, SessionError, UnprovenError
-from lcve_deploy.runtime.session import PLAN, Provider, Session, SessionOptions
+from lcve_deploy.runtime.session import Provider, Session, SessionOptions
 
 __all__ = ["checked_manifest", "open_checked", "open_engine", "open_session"]
 
@@ -59,10 +59,10 @@ def checked_manifest(server: Path, signed_by: PublicKey | None = None) -> Manife
 
 
 def open_checked(server: Path, manifest: Manifest, options: SessionOptions = _DEFAULTS) -> Session:
-    """Open a server folder whose manifest the caller has from :func:`checked_manifest`, under the same pin.
+    """Open a server folder whose manifest the caller has from ``checked_manifest``, under the same pin.
 
     Raises:
-        ArtifactError, SessionError, MissingDependencyError: as of :func:`open_session`.
+        ArtifactError, SessionError, MissingDependencyError: as of ``open_session``.
     """
     if options.engine is None:
         from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
@@ -86,7 +86,7 @@ def open_engine(
         options: threads and mapping; all else is as the record says.
 
     Raises:
-        SessionError, MissingDependencyError: as of :func:`open_session`.
+        SessionError, MissingDependencyError: as of ``open_session``.
     """
     graph = folder / MODEL if MODEL in record.files else server / MODEL
     match record.kind:

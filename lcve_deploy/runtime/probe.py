@@ -124,7 +124,7 @@ def reprove(
         signed_by: the owner's public key, where it is pinned.
 
     Raises:
-        ArtifactError, SignatureError, SessionError, MissingDependencyError: as of :func:`verify_engine`.
+        ArtifactError, SignatureError, SessionError, MissingDependencyError: as of ``verify_engine``.
     """
     manifest, record = checked_manifest(server, signed_by), read_engine(server, name)
     check_engine(server, record)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +14,10 @@ from lcve_deploy.artifact import EngineRecord, ModelSpec, Profile, PublicKey
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import SessionError
 
-__all__ = ["PLAN", "Provider", "Session", "SessionOptions", "check_clip", "run_within"]
+__all__ = ["Provider", "Session", "SessionOptions", "check_clip", "run_within"]
 
 Logits = npt.NDArray[np.float32]
 
-PLAN: Final = "engine.plan"
 """Name of the file of a TensorRT engine."""
 
 

@@ -31,7 +31,7 @@ from lcve_deploy.artifact import (
 from lcve_deploy.artifact.delta import Delta, read_delta
 from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.artifact.keyed import KEYED
-from lcve_deploy.artifact.manifest import PROBE
+from lcve_deploy.artifact.names import PROBE
 from lcve_deploy.artifact.tensorfile import rewritten, write_parts
 from lcve_deploy.errors import ArtifactError, MismatchError
 from lcve_deploy.files.writing import new_folder, require_absent

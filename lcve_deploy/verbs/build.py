@@ -30,7 +30,7 @@ from lcve_deploy.artifact import (
 )
 from lcve_deploy.artifact.digests import ENGINES
 from lcve_deploy.artifact.engines import Agreement, engine_folder, write_engine
-from lcve_deploy.artifact.manifest import MODEL
+from lcve_deploy.artifact.names import MODEL, PLAN
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import BuildError, DeviceError
 from lcve_deploy.exporters.int8 import calibrate, write_quantised
@@ -46,7 +46,7 @@ from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 from lcve_deploy.runtime.opening import checked_manifest, open_engine
 from lcve_deploy.runtime.probe import budget_of, prove_engine
-from lcve_deploy.runtime.session import PLAN, Provider, Session
+from lcve_deploy.runtime.session import Provider, Session
 from lcve_deploy.verbs.versions import installed_versions
 
 __all__ = ["BuildOptions", "build"]

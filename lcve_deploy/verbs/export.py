@@ -25,20 +25,20 @@ from lcve_deploy.artifact import (
     write_probe,
     write_signature,
 )
-from lcve_deploy.artifact.manifest import MODEL
+from lcve_deploy.artifact.names import INPUT, MODEL, OUTPUT
 from lcve_deploy.assumptions import Assumption, Fact
 from lcve_deploy.cipher.clips import binding_of
 from lcve_deploy.cipher.weights import scramble
 from lcve_deploy.client import Client
-from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
+from lcve_deploy.clips import SALT_BYTES, EncryptedClip, Layout, PlainClip
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.checkpoints import Checkpoint, CheckpointOptions, load_checkpoint
 from lcve_deploy.exporters.checkpoints.options import Framing
-from lcve_deploy.exporters.onnx import DEFAULT_OPSET, INPUT, OUTPUT, write_onnx
+from lcve_deploy.exporters.onnx import DEFAULT_OPSET, write_onnx
 from lcve_deploy.exporters.reference.builtin import Reference
 from lcve_deploy.exporters.reference.transformers import reference_for
 from lcve_deploy.files.writing import new_folder, require_absent
-from lcve_deploy.keys.orders import SALT_BYTES, derive_label_order, derive_orders
+from lcve_deploy.keys.orders import derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.keys.signing import SigningKey
 from lcve_deploy.model.parity import BUDGET_MARGIN, ParityReport
@@ -217,7 +217,8 @@ def _client(loaded: Checkpoint, key: SecurityKey, options: ExportOptions) -> Cli
     """The key holder's side of the artifact, before there is a manifest."""
     config = loaded.model.config
     salt = options.salt or secrets.token_bytes(SALT_BYTES)
-    orders = derive_orders(key, salt=salt, geometry=config.geometry)
+    classes = None if options.show_labels else config.classes
+    orders = derive_orders(key, salt=salt, geometry=config.geometry, classes=classes)
     settings = ClientSettings(
         binding=binding_of(orders, options.layout),
         classes=_class_names(loaded, options),
@@ -234,8 +235,7 @@ def _client(loaded: Checkpoint, key: SecurityKey, options: ExportOptions) -> Cli
             *_names_assumed(loaded, options),
         ),
     )
-    label_order = None if options.show_labels else derive_label_order(key, salt=salt, classes=config.classes)
-    return Client(settings=settings, orders=orders, label_order=label_order)
+    return Client(settings=settings, orders=orders)
 
 
 def _class_names(loaded: Checkpoint, options: ExportOptions) -> tuple[str, ...]:
@@ -343,7 +343,7 @@ def _write_model(
     """Scramble and write the graph."""
     binding, config = client.settings.binding, loaded.model.config
     progress("scrambling the weights", 0, 1)
-    scrambled = scramble(loaded.model, client.orders, label_order=client.label_order)
+    scrambled = scramble(loaded.model, client.orders)
     progress("scrambling the weights", 1, 1)
     stage = "writing the graph"
     progress(stage, 0, 1)
@@ -382,5 +382,6 @@ def _probe(client: Client, reference: Reference) -> Probe:
     ciphertext = np.frombuffer(secrets.token_bytes(int(np.prod(shape))), dtype=np.uint8).reshape(shape)
     plain = client.decrypt(EncryptedClip(values=ciphertext, binding=binding))
     logits = reference.logits(plain.values)
-    hidden = logits if client.label_order is None else logits[:, client.label_order]
+    label_order = client.orders.label_order
+    hidden = logits if label_order is None else logits[:, label_order]
     return Probe(clip=ciphertext, logits=np.ascontiguousarray(hidden))

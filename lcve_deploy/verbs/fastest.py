@@ -107,7 +107,7 @@ def build_fastest(
 
     Args:
         server: the folder with ``manifest.json``.
-        choice: what to try. With nothing to choose this is :func:`lcve_deploy.verbs.build.build`, and the
+        choice: what to try. With nothing to choose this is ``lcve_deploy.verbs.build.build``, and the
             engine may be one that this machine cannot run.
         clips: encrypted clips, for int8 and for the agreement.
         progress: told of every step.

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from lcve_deploy.artifact import Manifest, PublicKey, manifest_data, parse_manifest, record_of
 from lcve_deploy.artifact.digests import MANIFEST
-from lcve_deploy.artifact.manifest import MODEL
+from lcve_deploy.artifact.names import MODEL
 from lcve_deploy.cipher.clips import encrypt
 from lcve_deploy.client import Client
 from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
