@@ -8,7 +8,7 @@
 # make fuzz   fuzzes every reader of files, FUZZ_SECONDS each (60); fails on any finding
 # make mutants  plants small mutations and sees whether tests fail; hours, goes on where it stopped; see docs/evidence/mutants.md
 # make images  builds the images and runs them; needs root and Podman, see docs/guides/images.md
-# make check  the checks alone: format, lint, types, import contracts, words of the prose, the documentation site
+# make check  the checks alone: format, lint, types, import contracts, the documentation site, words of the prose
 # make docs   builds the documentation as a site, build/site/index.html
 # make triton  sets up .venv-triton, the Triton server that tests start; make test does it too
 
