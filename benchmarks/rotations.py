@@ -48,7 +48,7 @@ def section(figures: dict[str, Any]) -> str:
     rows = [*ratios, ("applying a delta, at the operator", f"{figures['apply_seconds']:.2f} s", "", "", "")]
     pairs = figures["rotate_delta_over_export"]["pairs"]
     text = paragraph(
-        f"{pairs} interleaved pairs. The delta has {figures['delta_bytes'] / 1e6:.1f} MB, which is the keyed tensors",
-        f"and {number(figures['delta_bytes_above_keyed'] / 1024, 1)} KiB.",
+        f"{pairs} interleaved pairs. The delta has {figures['delta_bytes'] / 1e6:.1f} MB: the keyed tensors and",
+        f"{number(figures['delta_bytes_above_keyed'] / 1024, 1)} KiB.",
     )
     return f"{text}\n\n{table(('what', 'time', 'ratio', 'quartiles', 'goal'), rows)}"
