@@ -110,6 +110,19 @@ class Client:
         plain[..., self.orders.label_order] = logits
         return plain
 
+    def read(self, logits: npt.NDArray[np.floating], *, top: int = 5) -> list[Prediction]:
+        """What the answer of a model says of one video.
+
+        Args:
+            logits: of its views, ``[views, classes]``, in the artifact's own label order, as a session gives them.
+            top: how many classes; of a regression, every output is returned.
+
+        Raises:
+            MismatchError: another number of classes than the artifact's.
+            SessionError: no view, or logits that are not numbers.
+        """
+        return self.predict(self.plain_order(logits), top=top)
+
     def predict(self, logits: npt.NDArray[np.floating], *, top: int = 5) -> list[Prediction]:
         """What the logits of one video say, as the artifact's problem type has it.
 

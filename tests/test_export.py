@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from lcve_deploy import (
     export,
     open_session,
 )
-from lcve_deploy.artifact import EngineKind, Probe, read_engine, read_manifest, read_probe
+from lcve_deploy.artifact import EngineKind, Probe, read_manifest, read_probe
 from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS
 from lcve_deploy.cipher.weights import unscrambled
 from lcve_deploy.errors import ExistsError, ParityError, WriteError
@@ -288,6 +289,32 @@ def test_others_can_read_what_the_operator_gets(exported: Path) -> None:
     assert set(modes.values()) == {(exported / "server").stat().st_mode & 0o666}
 
 
+def test_other_tools_need_the_folder_of_the_graph(exported: Path, tmp_path: Path) -> None:
+    """As docs/guides/engines.md says of a graph in memory and of one that ONNX Runtime has optimised."""
+    import onnxruntime
+
+    def opened(model: str | bytes, **entries: str) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.optimized_model_filepath = entries.pop("write", "")
+        for name, value in entries.items():
+            options.add_session_config_entry(f"session.{name}", value)
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    server = exported / "server"
+    graph = (server / "model.onnx").read_bytes()
+    with pytest.raises(Exception, match=r"keyed|cube_embedding"):
+        opened(graph)
+    assert opened(graph, model_external_initializers_file_folder_path=str(server)).get_inputs()[0].name == "clips"
+
+    optimised = tmp_path / "optimised.onnx"
+    opened(str(server / "model.onnx"), write=str(optimised))
+    with pytest.raises(Exception, match=r"keyed|cube_embedding"):
+        opened(str(optimised))
+    shutil.copy(server / KEYED, tmp_path)
+    assert opened(str(optimised)).get_outputs()[0].name == "logits"
+
+
 def test_a_failed_parity_leaves_no_artifact(key: SecurityKey, tmp_path: Path) -> None:
     with pytest.raises(ParityError, match="logits differ"):
         export_tiny(tmp_path / "out", key, tolerance=1e-12)
@@ -351,10 +378,12 @@ def test_an_engine_that_differs_by_more_than_its_budget_fails_the_export(
 ) -> None:
     """It has answered the probe by then, which is noise; real clips are another question."""
 
-    def opened(server: Path, *, engine: str) -> Shifted:
-        proof = read_engine(server, engine).proof
+    def opened(server: Path, options: SessionOptions) -> Shifted:
+        session = open_session(server, options)
+        assert session.engine is not None
+        proof = session.engine.proof
         assert proof is not None
-        return Shifted(open_session(server, SessionOptions(engine=engine)), budgets * proof.budget)
+        return Shifted(session, budgets * proof.budget)
 
     monkeypatch.setattr(export_verb, "open_session", opened)
     with pytest.raises(ParityError, match="logits differ"):
