@@ -43,7 +43,17 @@ def render() -> str:
     commands = {name: lcve.get_command(context, name) for name in lcve.list_commands(context)}
     shown = {name: command for name, command in commands.items() if command is not None and not command.hidden}
     sections = [part for name, command in shown.items() for part in _section(name, command, context)]
-    return "\n\n".join([_INTRODUCTION, *_overview(shown), *sections]) + "\n"
+    introduction = "\n".join([_INTRODUCTION, *_common(next(iter(shown.values())), context)])
+    return "\n\n".join([introduction, *_overview(shown), *sections]) + "\n"
+
+
+def _common(command: click.Command, parent: click.Context) -> Iterator[str]:
+    """A line for each option that every command has."""
+    context = click.Context(command, parent=parent)
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record is not None and _COMMON & set(parameter.opts) and "--help" not in parameter.opts:
+            yield f"- `{_cell(record[0])}`, for every command: {_cell(record[1])}"
 
 
 def _overview(commands: dict[str, click.Command]) -> Iterator[str]:
