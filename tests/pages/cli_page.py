@@ -109,11 +109,13 @@ def _row(parameter: click.Parameter, context: click.Context) -> str:
     record = parameter.get_help_record(context)
     if record is None or not record[1].strip() or _COMMON & set(parameter.opts):
         return ""
-    return f"| `{_cell(record[0]).replace('&lt;', '<')}` | {_cell(record[1])} |"
+    names = _cell(record[0]).replace("&lt;", "<")
+    meaning = _cell(record[1]).replace("[", r"\[")  # not a link
+    return f"| `{names}` | {meaning} |"
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.replace("\\[", "[").split()).replace("|", r"\|").replace("<", "&lt;")
+    return " ".join(text.replace(r"\[", "[").split()).replace("|", r"\|").replace("<", "&lt;")
 
 
 if __name__ == "__main__":
