@@ -160,6 +160,7 @@ def serving(
         code, arguments = f"{before}\n{_RUN}", ["serve", "--json", f"{name}={folder}", *map(str, ports), "--poll", "0"]
         arguments += map(str, options)
         variables = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **(environment or {})}
+        process: subprocess.Popen[str] | WarmProcess
         with contextlib.ExitStack() as stack:
             log = stack.enter_context(log_file.open("w")) if stderr is None else stderr
             if fresh or prefix or not isinstance(log, io.TextIOBase):
@@ -233,8 +234,8 @@ class Example:
 def make_example(server_folder: Path, clips: int = 1, seed: int = 0) -> Example:
     """Random ciphertext for an artifact."""
     session = open_session(server_folder, SessionOptions(threads=1))
-    shape = (clips, *session.model.input.shape[1:])
-    values = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+    shape = (clips, *(size or 0 for size in session.model.input.shape[1:]))
+    values = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
     clip = EncryptedClip(values=values, binding=session.model.binding)
     return Example(clip=clip, logits=session.run(clip))
 

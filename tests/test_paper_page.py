@@ -23,7 +23,7 @@ from paper.findings.claims import CLAIMS, Claim, Verdict, judge
 from paper.findings.compared import COMPARED, best_for_owner
 from paper.findings.keyspaces import THE_PAPERS, key_space_sizes
 from paper.findings.seeds import NOT_RUN, SEEDS, Findings, Found, percent, spread
-from paper.methods.table import DOWNSAMPLINGS, ENCRYPTIONS
+from paper.methods.table import METHODS
 from paper.page import writing as page
 from paper.page.keys_chart import KEYED, WRONG_FED, write_keys_chart
 from paper.page.tradeoff_chart import write_tradeoff_chart
@@ -322,7 +322,7 @@ def test_an_order_that_one_seed_turns_round_does_not_carry_over(
 
 
 def test_one_prediction_under_one_key_is_enough_to_be_inexact(by_seed: dict[int, Records]) -> None:
-    start = "LCVE + ViT Scrambling answers"
+    start = "LCVE + ViT Scrambling gives"
     other = changed(
         by_seed,
         "action/lcve-video/scrambled",
@@ -379,7 +379,7 @@ def test_tables_of_the_paper_agree_with_one_another() -> None:
 
 
 def test_published_rows_name_methods_that_exist() -> None:
-    methods = {"plain", *(method.name for method in (*DOWNSAMPLINGS, *ENCRYPTIONS))}
+    methods = {"plain", *METHODS}
     for name in (*published.COMPARISON, *published.LARGE):
         method, way = name.split("/")
         assert method in methods

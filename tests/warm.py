@@ -35,7 +35,8 @@ class WarmProcess:
     """A process, as ``subprocess.Popen`` has it."""
 
     def __init__(self, pid: int, status: int, stdout: IO[str]) -> None:
-        self.pid, self.stdout, self.returncode = pid, stdout, None
+        self.pid, self.stdout = pid, stdout
+        self.returncode: int | None = None
         self._status = status
 
     def poll(self) -> int | None:
@@ -50,7 +51,7 @@ class WarmProcess:
                 raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
             self.returncode = int(os.read(self._status, 16))
             os.close(self._status)
-        return int(self.returncode)
+        return self.returncode
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
