@@ -415,7 +415,7 @@ def test_a_server_with_other_classes_is_one_error_and_gets_no_clip(studio: Studi
     with fake.GrpcServer(model) as server:
         with pytest.raises(SessionError, match=r"outputs.*-1, 7.*expected.*-1, 5") as caught:
             studio.run(artifact=None, client=client, server=server.address)
-        assert "has the server/ of this client/" in str(caught.value)
+        assert "serves the server/ folder that belongs to this client/ folder" in str(caught.value)
         key = ("--key", studio.key_file, "--client", client)
         said = run_error("run", server.address, studio.videos[0].path, *key)
         watched = run_error("watch", studio.videos[0].path, "--server", server.address, *key)

@@ -347,7 +347,7 @@ def test_a_probe_that_the_graph_answers_wrongly_fails_the_export(
         return dataclasses.replace(probe, logits=probe.logits + np.array([[0.0], [0.01]]))
 
     monkeypatch.setattr(export_verb, "_probe", wrong)
-    with pytest.raises(ParityError, match="answers the probe wrongly"):
+    with pytest.raises(ParityError, match="fails the probe"):
         export_tiny(tmp_path / "out", key)
     assert list(tmp_path.iterdir()) == []
 

@@ -60,7 +60,7 @@ def test_an_answer_up_to_the_tolerance_is_right(difference: float, tolerance: fl
     report = ProbeReport(clips=1, max_difference=difference, tolerance=tolerance)
     assert report.ok is report.to_json()["ok"] is ok
     if not ok:
-        with pytest.raises(ParityError, match="answers the probe wrongly"):
+        with pytest.raises(ParityError, match="fails the probe"):
             report.require()
 
 

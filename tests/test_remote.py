@@ -1377,7 +1377,7 @@ def test_errors_of_run_with_an_address(
         ((*sides, "--threads", "2"), "--threads: for an artifact"),
         (sides[:2], "together"),
         ((), "encrypted clip"),
-        ((*sides, "--tls-cert", "a.pem"), "together"),
+        ((*sides, "--tls-cert", "a.pem"), "only one of them"),
         ((*sides, "--tls-ca", "a.pem"), "TLS"),
         ((*sides, "--token-file", tmp_path / "none"), "No such file"),
         (sides, "denied access"),

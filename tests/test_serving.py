@@ -195,7 +195,7 @@ from lcve_deploy.runtime.backends.onnxruntime import {OnnxRuntimeSession.__name_
 run = Session.run
 Session.run = lambda self, clip: run(self, clip) + 1
 """
-    with pytest.raises(AssertionError, match="answers the probe wrongly"), serving(exported / "server", before=shifted):
+    with pytest.raises(AssertionError, match="fails the probe"), serving(exported / "server", before=shifted):
         pass
 
 

@@ -76,9 +76,9 @@ def test_a_binding_travels_as_parameters() -> None:
     assert binding_from_parameters({**parameters, "timeout": 5}) == BINDING
     assert binding_from_parameters({"timeout": 5}) is None
     for name in parameters:
-        with pytest.raises(RequestError, match=f"lack {name}"):
+        with pytest.raises(RequestError, match=f"lacks {name}"):
             binding_from_parameters({k: v for k, v in parameters.items() if k != name})
-        with pytest.raises(RequestError, match="not those of a binding"):
+        with pytest.raises(RequestError, match="the binding in the parameters is invalid"):
             binding_from_parameters(
                 {**parameters, name: "rubbish"} if name != "lcve_scheme" else {**parameters, "lcve_salt": 5}
             )

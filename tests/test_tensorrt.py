@@ -757,7 +757,7 @@ def test_a_batch_on_the_device_that_is_not_contiguous_is_made_so(
 def test_a_batch_on_another_gpu_is_refused(machine: Machine, clip: np.ndarray) -> None:
     clips = encrypted(machine.manifest, clip, 1)
     elsewhere = EncryptedClip(values=fake_gpu.Array(clips.values, device=1), binding=clips.binding)
-    with pytest.raises(ValueError, match="runs on GPU 0, the clips are on GPU 1"):
+    with pytest.raises(ValueError, match="expected clips on GPU 0, on which the session runs, received clips on GPU 1"):
         machine.open().run(elsewhere)
 
 
@@ -823,7 +823,9 @@ def test_an_engine_of_another_version_says_which_and_how_to_rebuild(
         )
         assert getattr(session._runtime, "engine_host_code_allowed", False) is compatible
         return
-    with pytest.raises(SessionError, match=f"was built by TensorRT {built_with}.*here is TensorRT 11") as caught:
+    with pytest.raises(
+        SessionError, match=f"was built by TensorRT {built_with}.*installed version is TensorRT 11"
+    ) as caught:
         machine.open(builder={TENSORRT: built_with}, options={"version_compatible": "yes"} if compatible else {})
     assert f"lcve build {machine.plan.parents[2]} --engine tensorrt" in caught.value.hint
 
@@ -831,7 +833,7 @@ def test_an_engine_of_another_version_says_which_and_how_to_rebuild(
 @pytest.mark.parametrize("content", [b"", b"plan", b"PK\x03\x04 a foreign file"])
 def test_a_truncated_or_foreign_plan_is_one_clear_error(content: bytes, machine: Machine) -> None:
     machine.plan.write_bytes(content)
-    with pytest.raises(SessionError, match=r"is damaged, or no engine of TensorRT 11.*magic tag does not match"):
+    with pytest.raises(SessionError, match=r"is damaged or not an engine of TensorRT 11.*magic tag does not match"):
         machine.open()
 
 
@@ -849,10 +851,14 @@ def test_the_real_library_refuses_a_truncated_plan(tiny: Graph, rtx: TensorRT, t
 @pytest.mark.parametrize(
     ("diagnostics", "error", "says"),
     [
-        (["UNSUPPORTED_CC"], DeviceError, "it is not for this GPU"),
+        (["UNSUPPORTED_CC"], DeviceError, "it was not built for this GPU"),
         (["OLD_CUDA_DRIVER", "CUDA_ERROR"], DeviceError, "the GPU's driver is too old, CUDA does not work"),
         (["VERSION_MISMATCH"], SessionError, "another version built it"),
-        (["VERSION_MISMATCH", "UNSUPPORTED_CC"], SessionError, "another version built it, it is not for this GPU"),
+        (
+            ["VERSION_MISMATCH", "UNSUPPORTED_CC"],
+            SessionError,
+            "another version built it, it was not built for this GPU",
+        ),
         ([], SessionError, "it gave no reason"),
     ],
 )
@@ -882,7 +888,7 @@ def test_no_rebuild_is_advised_where_the_library_has_no_kernels_for_the_gpu(
     monkeypatch.setattr("lcve_deploy.runtime.backends.tensorrt.find_gpu", lambda: H200)
     found = int(machine.module.EngineInvalidityDiagnostics.UNSUPPORTED_CC)
     machine.module.Runtime.get_engine_validity = lambda *_: (machine.module.EngineValidity.INVALID, found)
-    with pytest.raises(DeviceError, match="it is not for this GPU") as caught:
+    with pytest.raises(DeviceError, match="it was not built for this GPU") as caught:
         machine.open()
     assert "has no kernels for NVIDIA H200 (compute capability 9.0)" in caught.value.hint
     assert "--engine onnxruntime --provider cuda" in caught.value.hint
@@ -921,7 +927,7 @@ def test_an_engine_that_is_not_what_the_manifest_says_is_refused(
 
 
 def test_an_engine_of_other_batches_than_its_record_says_is_refused(machine: Machine) -> None:
-    with pytest.raises(SessionError, match=r"built for batches of \(1, 2, 3\), its record says 1:2:8"):
+    with pytest.raises(SessionError, match=r"built for batches of \(1, 2, 3\), but its record says 1:2:8"):
         machine.open(profile=Profile(minimum=1, optimum=2, maximum=8))
 
 
@@ -929,7 +935,7 @@ def test_opening_without_a_gpu_is_one_sentence(machine: Machine, monkeypatch: py
     monkeypatch.setattr("lcve_deploy.runtime.backends.tensorrt.find_gpu", lambda: None)
     with pytest.raises(DeviceError) as caught:
         machine.open()
-    assert str(caught.value) == "TensorRT needs an NVIDIA GPU and its driver, and none was found here"
+    assert str(caught.value) == "TensorRT needs an NVIDIA GPU and its driver, but none was found"
     assert "CPU" in caught.value.hint
 
 
@@ -938,7 +944,7 @@ def test_a_real_engine_on_this_machine_without_a_gpu_is_one_sentence(
     tiny: Graph, rtx: TensorRT, exported: Path, tmp_path: Path
 ) -> None:
     build_plan(tiny.model, tmp_path / "plan", library=rtx, **tiny.specs)
-    with pytest.raises(SessionError, match="TensorRT-RTX needs an NVIDIA GPU and its driver, and none was found here"):
+    with pytest.raises(SessionError, match="TensorRT-RTX needs an NVIDIA GPU and its driver, but none was found"):
         open_real(tmp_path / "plan", read_manifest(exported / "server"), rtx, Profile())
 
 

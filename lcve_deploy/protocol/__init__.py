@@ -1,1 +1,1 @@
-"""The Open Inference Protocol (v2), as far as server, client and exporter must say the same of it."""
+"""Parts of the Open Inference Protocol (v2) that server, client and exporter share."""

@@ -1,7 +1,7 @@
-"""The binding of an artifact as parameters of requests and of model configurations.
+"""Write and read the binding of an artifact as parameters of requests and model configurations.
 
-A client sends them with every clip, so that a server can refuse a clip that was made for another artifact. A model
-configuration carries them too, so that a client can find out before it sends anything.
+A client sends the parameters with every request, so that the server can refuse clips made for another artifact. The
+model configuration carries them too, so that the client can check before it sends anything.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from lcve_deploy.geometry import ClipGeometry
 __all__ = ["PREFIX", "binding_from_parameters", "binding_to_parameters"]
 
 PREFIX: Final = "lcve_"
-"""Of the parameters' names."""
+"""Prefix of the parameters' names."""
 _FIELDS: Final = ("scheme", "key_id", "salt", "geometry", "layout")
 
 
 def binding_to_parameters(binding: Binding) -> dict[str, str]:
-    """The five fields of a binding as text, by their names with the prefix."""
+    """Return the five fields of a binding as text, by their prefixed names."""
     return {f"{PREFIX}{name}": str(getattr(binding, name)) for name in _FIELDS}
 
 
 def binding_from_parameters(parameters: Mapping[str, object]) -> Binding | None:
-    """The binding that parameters carry; None where they carry none.
+    """Return the binding in ``parameters``, or None if they contain none of its fields.
 
     Raises:
-        RequestError: some of the fields, or fields that are not a binding's.
+        RequestError: some fields are missing or invalid.
     """
     given = {name: parameters[f"{PREFIX}{name}"] for name in _FIELDS if f"{PREFIX}{name}" in parameters}
     if not given:
@@ -43,6 +43,6 @@ def binding_from_parameters(parameters: Mapping[str, object]) -> Binding | None:
             layout=Layout(str(given["layout"])),
         )
     except KeyError as error:
-        raise RequestError(f"the parameters of a binding lack {PREFIX}{error.args[0]}") from None
+        raise RequestError(f"the binding in the parameters lacks {PREFIX}{error.args[0]}") from None
     except ValueError as error:
-        raise RequestError(f"the parameters are not those of a binding: {error}") from None
+        raise RequestError(f"the binding in the parameters is invalid: {error}") from None

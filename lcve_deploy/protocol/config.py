@@ -1,7 +1,7 @@
-"""``ModelConfig`` of an artifact: what Triton reads from ``config.pbtxt``, and what servers answer.
+"""``ModelConfig`` of an artifact: the content of Triton's ``config.pbtxt`` and of a server's reply.
 
-Everything here is for any server to answer. What only Triton's own loader reads, the warm-up, is added where a
-repository is written: ``lcve_deploy.deployments.triton.model_folder``.
+Only fields that any server may return are set here. The warm-up, which only Triton's own loader reads, is added when
+a model repository is written: ``lcve_deploy.deployments.triton.model_folder``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from lcve_deploy.protocol.stubs import config_messages
 __all__ = ["FILES", "ONNX", "PLAN", "model_config"]
 
 ONNX: Final = "onnxruntime_onnx"
-"""Platform of a graph in ONNX Runtime."""
+"""Triton platform of an ONNX graph in ONNX Runtime."""
 PLAN: Final = "tensorrt_plan"
-"""Platform of a TensorRT engine."""
+"""Triton platform of a TensorRT engine."""
 FILES: Final = {ONNX: "model.onnx", PLAN: "model.plan"}
-"""Name of a platform's model file."""
+"""Model file of each platform."""
 
 _BACKENDS: Final = {ONNX: "onnxruntime", PLAN: "tensorrt"}
 _TYPES: Final = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
@@ -40,23 +40,23 @@ def model_config(
     gpu: bool = False,
     versions: int = 1,
 ) -> Any:
-    """The configuration of one model.
+    """Return the configuration of one model.
 
     Args:
-        model: what it takes and gives.
-        name: of the model.
+        model: binding, input and output.
+        name: model name.
         platform: ``onnxruntime_onnx``, ``tensorrt_plan``, or the name of another runtime.
-        largest_batch: clips of one run.
+        largest_batch: maximum clips of one run.
         delay: seconds that a clip may wait for others to share its run.
-        preferred: batch sizes that are run at once; by default none below the largest.
-        waiting: requests that may wait; further ones are refused. 0 for any number.
-        timeout: seconds that a request may wait before it is refused, and may itself shorten; 0 for any time.
-        instances: that run side by side on each device.
-        gpu: whether they run on GPUs.
-        versions: of the newest, how many are served; 0 for all.
+        preferred: batch sizes that are run at once; by default only the largest.
+        waiting: maximum queued requests; further ones are refused. 0 for no limit.
+        timeout: seconds that a request may wait before it is refused; a request may ask for less. 0 for no limit.
+        instances: concurrent instances on each device.
+        gpu: whether the instances run on GPUs.
+        versions: how many of the newest versions are served; 0 for all.
 
     Returns:
-        ``ModelConfig`` (protobuf). Shapes are without the batch.
+        ``ModelConfig`` (protobuf). Shapes exclude the batch axis.
     """
     pb = config_messages()
     config = pb.ModelConfig(

@@ -1,4 +1,4 @@
-"""The protobuf messages of the protocol and of model configurations, as tritonclient brings them."""
+"""Load the protobuf modules of the protocol and of model configurations from tritonclient."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["config_messages", "messages", "services"]
 
 
 def messages() -> ModuleType:
-    """``service_pb2``: ``ModelInferRequest`` and the others."""
+    """Return ``service_pb2``: ``ModelInferRequest`` and the other messages."""
     try:
         from tritonclient.grpc import service_pb2
     except ImportError as error:
@@ -20,7 +20,7 @@ def messages() -> ModuleType:
 
 
 def services() -> ModuleType:
-    """``service_pb2_grpc``: stub and servicer of ``GRPCInferenceService``."""
+    """Return ``service_pb2_grpc``: stub and servicer of ``GRPCInferenceService``."""
     try:
         from tritonclient.grpc import service_pb2_grpc
     except ImportError as error:
@@ -30,7 +30,7 @@ def services() -> ModuleType:
 
 
 def config_messages() -> ModuleType:
-    """``model_config_pb2``: ``ModelConfig`` and its parts."""
+    """Return ``model_config_pb2``: ``ModelConfig`` and its parts."""
     try:
         from tritonclient.grpc import model_config_pb2
     except ImportError as error:
@@ -41,5 +41,6 @@ def config_messages() -> ModuleType:
 
 def _missing() -> MissingDependencyError:
     return MissingDependencyError(
-        "speaking to, or being, a server needs tritonclient", hint="pip install 'lcve-deploy[remote]', or [serve]"
+        "calling or running a server needs tritonclient",
+        hint="pip install 'lcve-deploy[remote]' or 'lcve-deploy[serve]'",
     )

@@ -1,4 +1,4 @@
-"""The way to a server, keyless: encrypted clips out, logits in, over the Open Inference Protocol."""
+"""Run a model on a server: send encrypted clips and receive logits over the Open Inference Protocol. Needs no key."""
 
 from lcve_deploy.remote.address import Address, is_address
 from lcve_deploy.remote.contract import RemoteModel

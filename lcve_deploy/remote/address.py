@@ -1,4 +1,4 @@
-"""Addresses of a model at one or several servers."""
+"""Parse addresses of a model on one or several servers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FORM: Final = "write grpc://host:port/model, grpc://one:8001,two:8001/model or 
 
 
 class Scheme(StrEnum):
-    """How a server is spoken to."""
+    """Protocol of an address."""
 
     GRPC = "grpc"
     GRPCS = "grpcs"
@@ -31,17 +31,17 @@ class Scheme(StrEnum):
 
     @property
     def encrypted(self) -> bool:
-        """Whether it is TLS."""
+        """Whether the protocol uses TLS."""
         return self in (Scheme.GRPCS, Scheme.HTTPS)
 
     @property
     def port(self) -> int:
-        """The port where none is named: Triton's."""
+        """Default port, the same as Triton's."""
         return 8001 if self in (Scheme.GRPC, Scheme.GRPCS) else 8000
 
 
 def is_address(text: str) -> bool:
-    """Whether a text names a server, not a folder."""
+    """Return whether ``text`` is the address of a server rather than a path."""
     return text.startswith(tuple(f"{scheme}://" for scheme in Scheme))
 
 
@@ -50,10 +50,10 @@ class Address:
     """``scheme://host:port[,host:port...]/model[/version]``.
 
     Args:
-        scheme: of all endpoints.
-        endpoints: ``host:port`` each; the same model is at all of them.
-        model: its name.
-        version: a number; empty for what the server chooses.
+        scheme: protocol of all endpoints.
+        endpoints: ``host:port`` of each server; all serve the same model.
+        model: model name.
+        version: version number; empty lets the server choose.
     """
 
     scheme: Scheme
@@ -63,14 +63,14 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read an address.
+        """Parse an address.
 
         Raises:
-            RequestError: not an address.
+            RequestError: the text is not an address.
         """
         match = _ADDRESS.fullmatch(text)
         if match is None:
-            raise RequestError(f"not the address of a model at a server: {text!r}", hint=_FORM)
+            raise RequestError(f"expected the address of a model on a server, received {text!r}", hint=_FORM)
         scheme = Scheme(match["scheme"])
         endpoints = tuple(dict.fromkeys(_endpoint(host, scheme) for host in match["hosts"].split(",")))
         return cls(scheme=scheme, endpoints=endpoints, model=match["model"], version=match["version"] or "")
@@ -80,7 +80,7 @@ class Address:
 
 
 def is_local(endpoint: str) -> bool:
-    """Whether ``host:port`` is this machine."""
+    """Return whether ``host:port`` is a loopback address."""
     return _LOOPBACK.fullmatch(endpoint.rpartition(":")[0]) is not None
 
 
@@ -88,5 +88,5 @@ def _endpoint(text: str, scheme: Scheme) -> str:
     match = _HOST.fullmatch(text)
     port = int(match["port"] or scheme.port) if match else 0
     if match is None or not 1 <= port <= _MAX_PORT:
-        raise RequestError(f"not a host and its port: {text!r}", hint=_FORM)
+        raise RequestError(f"expected host or host:port, received {text!r}", hint=_FORM)
     return f"{match['host']}:{port}"

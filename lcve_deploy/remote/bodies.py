@@ -1,4 +1,4 @@
-"""What a server's HTTP answers say. None of it is believed before it is checked."""
+"""Parse and check the bodies of HTTP responses. The server is not trusted."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ from lcve_deploy.remote.transport import LogitsReply, read_logits
 __all__ = ["read_answer", "read_description", "read_words"]
 
 _BROKEN: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
-"""What readers raise of a body that is something else."""
+"""Exceptions that parsing raises for a malformed body."""
 
 
 def read_description(body: bytes, message: Any, endpoint: str) -> Any:
-    """A model's metadata or configuration.
+    """Parse a model's metadata or configuration.
 
     Args:
         body: JSON.
-        message: ``ModelMetadataResponse`` or ``ModelConfig`` (protobuf), empty.
+        message: empty ``ModelMetadataResponse`` or ``ModelConfig`` (protobuf) to fill.
         endpoint: ``host:port``, for the error.
 
     Returns:
-        The message.
+        The filled message.
 
     Raises:
-        SessionError: anything else.
+        SessionError: the body is not such a message.
     """
     from google.protobuf import json_format
 
     try:
-        said = parse_json(body)
-        if not isinstance(said, dict):
+        parsed = parse_json(body)
+        if not isinstance(parsed, dict):
             raise TypeError("not an object")
-        return json_format.ParseDict(said, message, ignore_unknown_fields=True)
+        return json_format.ParseDict(parsed, message, ignore_unknown_fields=True)
     except (json_format.Error, *_BROKEN):
-        raise SessionError(f"{endpoint} answered no description of a model") from None
+        raise SessionError(f"{endpoint} did not return a description of a model") from None
 
 
 def read_answer(body: bytes, header_length: int | None, shape: tuple[int, int], endpoint: str) -> LogitsReply:
-    """Logits, after a header in JSON or within it.
+    """Parse logits, sent as binary data after a JSON header or inside the JSON.
 
     Args:
-        body: of the answer.
-        header_length: bytes of the JSON; None for all.
-        shape: ``[batch, classes]`` of the logits that were asked for.
+        body: response body.
+        header_length: bytes of JSON; None if the whole body is JSON.
+        shape: expected ``[batch, classes]``.
         endpoint: ``host:port``, for the error.
 
     Raises:
-        SessionError: anything else.
+        SessionError: the body does not contain these logits.
     """
     from tritonclient.http import InferenceServerClient
     from tritonclient.utils import InferenceServerException
@@ -60,12 +60,12 @@ def read_answer(body: bytes, header_length: int | None, shape: tuple[int, int], 
         outputs = [(output["name"], output["datatype"], output["shape"]) for output in response["outputs"]]
         model, version = str(response["model_name"]), str(response.get("model_version", ""))
     except (InferenceServerException, *_BROKEN):
-        raise SessionError(f"{endpoint} answered no logits") from None
+        raise SessionError(f"{endpoint} did not return logits") from None
     return LogitsReply(logits=read_logits(result, outputs, shape, endpoint), model=model, version=version)
 
 
 def read_words(body: bytes) -> str:
-    """The server's words on what went wrong; empty where they are not those of the protocol."""
+    """Return the server's error message; empty if the body is not an error of the protocol."""
     try:
         return str(parse_json(body)["error"])
     except _BROKEN:

@@ -1,4 +1,4 @@
-"""One HTTP connection whose every answer has a deadline and a largest size."""
+"""An HTTP connection that bounds every response in time and size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MAX_DIGITS: Final = 16
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reply:
-    """Status, body, and the headers that matter."""
+    """Status, body and relevant headers of a response."""
 
     status: int
     body: bytes
@@ -30,11 +30,11 @@ class Reply:
 
 
 class Connection:
-    """A connection to ``host:port``, opened when it is first used.
+    """A connection to ``host:port``, opened on first use.
 
     Args:
         endpoint: ``host:port``.
-        context: of TLS; None for none.
+        context: TLS context; None for plain HTTP.
     """
 
     def __init__(self, endpoint: str, context: ssl.SSLContext | None) -> None:
@@ -51,18 +51,26 @@ class Connection:
     def ask(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], *, seconds: float, largest: int
     ) -> Reply:
-        """One request and its answer.
+        """Send one request and return its response.
+
+        Args:
+            method: HTTP method.
+            path: request path.
+            body: request body, if any.
+            headers: request headers.
+            seconds: deadline for the whole exchange.
+            largest: maximum bytes of the response body.
 
         Raises:
-            TimeoutError: the answer did not end in time.
-            SessionError: an answer of more than ``largest`` bytes.
-            OSError, http.client.HTTPException: whatever else a connection can suffer.
+            TimeoutError: the response did not end in time.
+            SessionError: the response has more than ``largest`` bytes.
+            OSError, http.client.HTTPException: the connection failed.
         """
         self._end = time.monotonic() + seconds
         self._raw.timeout = seconds
         if self._raw.sock is not None:
             self._raw.sock.settimeout(seconds)
-        # A server that refuses a large body may answer, and close, before it has all of it: that answer counts.
+        # A server that refuses a large body may respond and close before it has received all of it. Read that response.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._raw.request(method, path, body=body, headers=dict(headers))
         with self._raw.getresponse() as response:
@@ -76,7 +84,7 @@ class Connection:
             )
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._raw.close()
 
     def _response(self, sock: socket.socket, *given: Any, **more: Any) -> http.client.HTTPResponse:
@@ -88,31 +96,31 @@ class Connection:
     def _left(self) -> float:
         left = self._end - time.monotonic()
         if left <= 0:
-            raise TimeoutError("the answer did not end in time")
+            raise TimeoutError("the response did not end in time")
         return left
 
 
 class _Timed(io.RawIOBase):
-    """What a socket receives. A wait gets what is left of the time, not all of it again for every byte."""
+    """Raw reads from a socket under one overall deadline, instead of a timeout that restarts with every read."""
 
     def __init__(self, sock: socket.socket, left: Callable[[], float]) -> None:
         self._sock, self._left, self._raw = sock, left, sock.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        """As of ``io.RawIOBase``.
+        """Read into ``buffer``; see ``io.RawIOBase``.
 
         Raises:
-            TimeoutError: the time is over.
+            TimeoutError: the deadline has passed.
         """
         self._sock.settimeout(self._left())
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
-        """Let the socket go."""
+        """Close the file; the connection keeps its socket."""
         self._raw.close()
         super().close()
 
@@ -120,8 +128,8 @@ class _Timed(io.RawIOBase):
 def _read(response: http.client.HTTPResponse, largest: int) -> bytes:
     received = response.read(largest + 1)
     if len(received) > largest:
-        raise SessionError(f"an answer of more than {largest} bytes")
-    if response.length:  # with a size, http.client does not say that the body ended before it
+        raise SessionError(f"the response has more than {largest} bytes")
+    if response.length:  # given a size, http.client does not report a body that ends early
         raise http.client.IncompleteRead(b"", response.length)
     return received
 

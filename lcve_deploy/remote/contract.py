@@ -1,4 +1,4 @@
-"""What a server must say of a model before a clip is sent to it."""
+"""Check a server's description of a model before any clip is sent."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _ANY: Final = -1
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteModel:
-    """A model at an endpoint that has been checked.
+    """A model on an endpoint, checked against the clips.
 
     Args:
         endpoint: ``host:port``.
-        name: of the model.
-        versions: that the server has.
-        classes: logits of a clip.
-        largest_batch: clips of one request; None where the server says no limit.
-        bound: whether the server named the binding. If not, only shapes were compared, and a server that has the
-            model of another key answers too, with noise.
+        name: model name.
+        versions: versions that the server offers.
+        classes: logits per clip.
+        largest_batch: maximum clips of one request; None if the server states no limit.
+        bound: whether the server stated the binding. If not, only shapes were compared, and a server with a model
+            for another key would return meaningless logits.
     """
 
     endpoint: str
@@ -41,26 +41,26 @@ class RemoteModel:
 def check_model(
     metadata: Any, config: Any, binding: Binding, *, name: str, endpoint: str, classes: int | None = None
 ) -> RemoteModel:
-    """Compare what a server says of a model with the binding of the clips.
+    """Compare a server's description of a model with the binding of the clips.
 
     Args:
         metadata: ``ModelMetadataResponse``.
         config: ``ModelConfig``.
-        binding: of the clips.
-        name: of the model, as in the address.
+        binding: binding of the clips.
+        name: model name in the address.
         endpoint: ``host:port``.
-        classes: logits of a clip that are expected; None for as many as the server says.
+        classes: expected logits per clip; None accepts the server's number.
 
     Raises:
-        MismatchError: another model, or one for clips of another artifact; names everything that differs.
+        MismatchError: the model is another one, or is for clips of another artifact. Lists everything that differs.
     """
     theirs = _binding(config, endpoint)
     if theirs is not None:
-        theirs.require(binding, here="model at the server", there="encrypted clip")
+        theirs.require(binding, here="model on the server", there="encrypted clip")
     classes = _classes(metadata) if classes is None else classes
     largest = config.max_batch_size or None
     shape = list(binding.layout.shape(binding.geometry))
-    said = {
+    received = {
         "names": (metadata.name, config.name),
         "inputs": _tensors(metadata.inputs),
         "outputs": _tensors(metadata.outputs),
@@ -76,12 +76,14 @@ def check_model(
         "configured outputs": [(OUTPUT, "TYPE_FP32", [*batch, classes])],
     }
     differing = [
-        f"{what} {str(said[what])[:200]}, expected {expected[what]}" for what in said if said[what] != expected[what]
+        f"{what} {str(received[what])[:200]}, expected {expected[what]}"
+        for what in received
+        if received[what] != expected[what]
     ]
     if differing or config.max_batch_size < 0:
         raise MismatchError(
-            f"{endpoint} has a model that these clips are not for: {'; '.join(differing)}",
-            hint="check the address, and that the server has the server/ of this client/",
+            f"the model on {endpoint} is not for these clips: {'; '.join(differing)}",
+            hint="check the address, and that the server serves the server/ folder that belongs to this client/ folder",
         )
     return RemoteModel(
         endpoint=endpoint,
@@ -97,11 +99,11 @@ def _binding(config: Any, endpoint: str) -> Binding | None:
     try:
         return binding_from_parameters({name: value.string_value for name, value in config.parameters.items()})
     except RequestError as error:
-        raise MismatchError(f"{endpoint} names a binding that is none: {error}") from None
+        raise MismatchError(f"{endpoint} states an invalid binding: {error}") from None
 
 
 def _classes(metadata: Any) -> int:
-    """As the first output says; 1 at least, so that anything else differs from what is expected."""
+    """Return the last size of the first output, at least 1, so that a malformed one differs from what is expected."""
     sizes: list[int] = [size for output in metadata.outputs[:1] for size in output.shape[-1:]]
     return max([1, *sizes])
 

@@ -1,4 +1,4 @@
-"""The endpoints of one model: what is known of each, and which is asked next."""
+"""Track the endpoints of one model and choose the next one to call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lcve_deploy.remote.transport import Logits, LogitsReply, Request, Transport
 __all__ = ["Endpoint", "Endpoints"]
 
 _MAX_BYTES: Final = 2**28
-"""Of one request, where the server says no limit; gRPC itself takes 2 GiB."""
+"""Maximum bytes of one request if the server states no batch limit; gRPC itself allows 2 GiB."""
 
 
 class Endpoint:
@@ -26,10 +26,10 @@ class Endpoint:
 
     Args:
         name: ``host:port``.
-        address: of the model.
-        binding: of the clips.
-        transport: the way to it.
-        classes: logits of a clip that are expected; None for as many as the server says.
+        address: address of the model.
+        binding: binding of the clips.
+        transport: connection to the server.
+        classes: expected logits per clip; None accepts the server's number.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class Endpoint:
         self._model: RemoteModel | None = None
 
     def model(self, seconds: float) -> RemoteModel:
-        """What is there: asked and checked on first contact, and again after a failure.
+        """Return the server's model, fetched and checked on first contact and again after a failure.
 
         Raises:
-            MismatchError: not a model for these clips.
-            LcveError: whatever the server answered instead.
+            MismatchError: the model is not for these clips.
+            LcveError: the server could not be reached or reported an error.
         """
         model = self._model
         if model is None:
@@ -61,17 +61,17 @@ class Endpoint:
         return model
 
     def run(self, values: Values, seconds: float, *, first_contact: float) -> Logits:
-        """Logits of the first clips, as many as the server takes at once.
+        """Return the logits of the first clips, up to the server's maximum batch.
 
         Args:
             values: uint8 ``[clips, ...]``, at least one.
-            seconds: for all of it.
-            first_contact: seconds for the first contact, at most; a server that needs more counts as away.
+            seconds: deadline of the whole call.
+            first_contact: maximum seconds for the first contact; a slower server counts as unavailable.
 
         Raises:
-            MismatchError: not a model for these clips; none has been sent.
-            LcveError: whatever the server answered instead.
-            SessionError: an answer that is not the logits of these clips.
+            MismatchError: the model is not for these clips; no clip has been sent.
+            SessionError: the response is not the logits of these clips.
+            LcveError: the server could not be reached or reported an error.
         """
         left = countdown(seconds)
         model = self._contact(min(seconds, first_contact), patient=first_contact >= seconds)
@@ -82,12 +82,12 @@ class Endpoint:
         return answer.logits
 
     def forget(self) -> None:
-        """After a failure: the server may be another one next time."""
+        """Forget what is known of the server. Called after a failure: the server may have been replaced."""
         self._model = None
         self._transport.forget()
 
     def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         self._transport.close()
 
     def _contact(self, seconds: float, *, patient: bool) -> RemoteModel:
@@ -99,7 +99,7 @@ class Endpoint:
             raise UnavailableError(str(error), hint=error.hint) from None
 
     def _check_origin(self, answer: LogitsReply, model: RemoteModel, left: Callable[[], float]) -> None:
-        """An answer of a version that appeared since is believed only once the model has been checked again."""
+        """Check which model and version made the logits. If the version is new, check the model again first."""
         pinned = self._address.version
         if answer.model == model.name and answer.version in ((pinned,) if pinned else ("", *model.versions)):
             return
@@ -107,18 +107,18 @@ class Endpoint:
         known = self.model(left())
         if pinned or answer.model != known.name or answer.version not in known.versions:
             raise SessionError(
-                f"{self.name} answered with {answer.model[:80]!r}, version {answer.version[:80]!r}; asked was "
+                f"{self.name} answered with {answer.model[:80]!r}, version {answer.version[:80]!r}; expected "
                 f"{model.name!r}, version {pinned or ' or '.join(known.versions)}"
             )
 
 
 class Endpoints:
-    """All endpoints, in the order in which they are preferred. Threads may share them.
+    """All endpoints in order of preference. Threads may share them.
 
     Args:
-        members: at least one.
-        rest: seconds that one is passed over after a failure.
-        clock: seconds.
+        members: the endpoints, at least one.
+        rest: seconds that an endpoint is skipped after a failure.
+        clock: monotonic time in seconds.
     """
 
     def __init__(
@@ -128,19 +128,19 @@ class Endpoints:
         self._lock, self._until = Lock(), dict.fromkeys(self.members, 0.0)
 
     def choose(self) -> Endpoint:
-        """The first that does not rest, else the one whose rest ends first."""
+        """Return the first endpoint that is not skipped, or else the one that is available again first."""
         with self._lock:
             now = self._clock()
             return min(self.members, key=lambda member: max(self._until[member] - now, 0.0))
 
     def failed(self, endpoint: Endpoint, error: LcveError) -> None:
-        """Pass it over for a while. One that is merely full is still what it was."""
+        """Skip the endpoint for a while. Unless it is merely rate-limiting, forget what is known of it."""
         with self._lock:
             self._until[endpoint] = self._clock() + self._rest
         if not isinstance(error, RateError):
             endpoint.forget()
 
     def answered(self, endpoint: Endpoint) -> None:
-        """It is well."""
+        """Mark the endpoint as healthy."""
         with self._lock:
             self._until[endpoint] = 0.0

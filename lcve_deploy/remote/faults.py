@@ -1,4 +1,4 @@
-"""What a server, or the way to it, answers in place of logits: as one of our errors, with a hint."""
+"""Map failures of a server or connection to errors of this package, with hints."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from lcve_deploy.remote.token import Token
 __all__ = ["Fault", "grpc_fault", "http_fault"]
 
 _MAX_CHARACTERS: Final = 300
-"""Characters of a server's words that are shown."""
+"""Maximum characters of a server's message that are shown."""
 
 _KINDS: Final[dict[type[LcveError], tuple[str, str]]] = {
     RequestError: ("refused the request", ""),
-    UnknownModelError: ("does not have the model", "check the model's name and version in the address"),
-    TooLargeError: ("refused so many bytes", "send fewer clips at once, or raise the server's limit"),
+    UnknownModelError: ("does not have the model", "check the model name and version in the address"),
+    TooLargeError: ("refused the request as too large", "send fewer clips at once, or raise the server's limit"),
     DeniedError: ("denied access", "check the token (--token-file or LCVE_TOKEN) and the certificates"),
     UnavailableError: (
         "is not available",
-        "check that the server runs, that its port can be reached, and whether it wants TLS: grpcs://, https://",
+        "check that the server runs, that its port is reachable, and whether it requires TLS: grpcs://, https://",
     ),
-    RateError: ("grants no more requests now", "send them more slowly"),
-    DeadlineError: ("did not answer in time", "give it more time: --deadline"),
+    RateError: ("is rate-limiting requests", "send them more slowly"),
+    DeadlineError: ("did not answer in time", "raise the deadline: --deadline"),
     SessionError: ("failed", "see the server's log"),
 }
-"""What is said of the server, and the hint."""
+"""Description of the failure, which follows the endpoint, and hint."""
 
 _GRPC: Final[dict[str, type[LcveError]]] = {
     "INVALID_ARGUMENT": RequestError,
@@ -68,20 +68,20 @@ _HTTP: Final[dict[int, type[LcveError]]] = {
 _SERVER_FAILED: Final = 500
 
 _SIZES: Final = re.compile(r"larger than|too large|bytes", re.IGNORECASE)
-"""gRPC has one status for too many bytes and for too many requests; only the words tell them apart."""
+"""gRPC has one status for too many bytes and for too many requests; only the message distinguishes them."""
 _OWN_LIMIT: Final = re.compile(r"CLIENT: Received message larger", re.IGNORECASE)
 _HANDSHAKE: Final = re.compile(r"CERTIFICATE|handshake failed|SSL_ERROR|alert", re.IGNORECASE)
-"""gRPC calls a server away whose certificate, or who refuses ours."""
+"""gRPC reports UNAVAILABLE if either side rejects the other's certificate; only the message shows it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One failure.
+    """One failure of a request.
 
     Args:
-        kind: of the error to raise.
+        kind: error class to raise.
         endpoint: ``host:port``.
-        words: of the server or the library.
+        words: message of the server or the library.
     """
 
     kind: type[LcveError]
@@ -89,14 +89,14 @@ class Fault:
     words: str = ""
 
     def error(self, token: Token) -> LcveError:
-        """The error, without the token and without what could move a terminal's cursor."""
-        said, hint = _KINDS[self.kind]
+        """Return the error to raise, without the token and without control characters."""
+        summary, hint = _KINDS[self.kind]
         words = "".join(c if c.isprintable() else " " for c in token.hide(self.words)[:_MAX_CHARACTERS]).strip()
-        return self.kind(f"{self.endpoint} {said}{': ' if words else ''}{words}", hint=hint)
+        return self.kind(f"{self.endpoint} {summary}{': ' if words else ''}{words}", hint=hint)
 
 
 def grpc_fault(status: str, words: str, endpoint: str) -> Fault:
-    """Of a gRPC status, such as ``UNAVAILABLE``."""
+    """Return the fault for a gRPC status such as ``UNAVAILABLE``."""
     kind = _GRPC.get(status, SessionError)
     if kind is RateError and _SIZES.search(words):
         kind = SessionError if _OWN_LIMIT.search(words) else TooLargeError
@@ -106,6 +106,9 @@ def grpc_fault(status: str, words: str, endpoint: str) -> Fault:
 
 
 def http_fault(status: int, words: str, endpoint: str) -> Fault:
-    """Of an HTTP status that is not 200. Redirections are not followed: a token is for the server that was named."""
+    """Return the fault for an HTTP status other than 200.
+
+    Redirects are faults and are not followed: the token is meant only for the server in the address.
+    """
     kind = _HTTP.get(status, SessionError if status >= _SERVER_FAILED else RequestError)
     return Fault(kind=kind, endpoint=endpoint, words=words or f"status {status}")

@@ -1,4 +1,4 @@
-"""How a server is asked. Nothing here is secret: a token is named by where it is."""
+"""Options of a session with servers. None is secret: a token is given by its location."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from typing import Final
 __all__ = ["TOKEN_VARIABLE", "RemoteOptions"]
 
 TOKEN_VARIABLE: Final = "LCVE_TOKEN"
-"""The environment variable that holds a token, where no file does."""
+"""Environment variable with the token if no token file is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteOptions:
-    """Options of a session with servers. They can be pickled, as no secret is among them.
+    """Options of a session with servers. Picklable, as they contain no secret.
 
     Args:
-        deadline: seconds for a request, all its retries included; above 0.
-        retries: how often a request is sent again, to another endpoint where there is one; 0 or more. Only
-            what may pass is sent again: a server that is away, full or not ready.
-        pause: seconds before a request goes to the same endpoint again; doubled each time, with jitter.
-        longest_pause: seconds; what the doubling ends at.
-        rest: seconds that a failing endpoint is passed over for others.
-        token_file: file with a bearer token; by default the environment variable ``LCVE_TOKEN``, where it is set.
-        tls_ca: root certificates, PEM; by default those of the system for HTTPS, and those that come with gRPC.
-        tls_cert: the client's certificate, PEM, for mutual TLS; with ``tls_key``.
-        tls_key: its private key, PEM, without a passphrase.
-        shared_memory: hand clips over in shared memory, where an endpoint is on this machine and speaks gRPC.
+        deadline: seconds for a request, including all retries; above 0.
+        retries: maximum retries of a request, on another endpoint if possible; 0 or more. Only transient failures
+            are retried: a server that is unreachable, overloaded or not ready.
+        pause: seconds before the first retry on the same endpoint; doubled each time, with jitter.
+        longest_pause: maximum seconds between retries.
+        rest: seconds that a failing endpoint is skipped in favor of others.
+        token_file: file with a bearer token; by default the environment variable ``LCVE_TOKEN``, if set.
+        tls_ca: root certificates, PEM; by default the system's for HTTPS, and gRPC's own for gRPC.
+        tls_cert: client certificate, PEM, for mutual TLS; needs ``tls_key``.
+        tls_key: private key of ``tls_cert``, PEM, without a passphrase.
+        shared_memory: pass clips in shared memory to gRPC endpoints on this machine.
 
     Raises:
-        ValueError: a value outside its range, or one of certificate and key without the other.
+        ValueError: a value is out of range, or only one of certificate and key is given.
     """
 
     deadline: float = 60.0
@@ -51,9 +51,9 @@ class RemoteOptions:
         if self.retries < 0 or min(self.pause, self.longest_pause, self.rest) < 0:
             raise ValueError("expected retries, pauses and rest of 0 or more")
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("a client certificate and its key are given together, or not at all")
+            raise ValueError("expected a client certificate and its key, received only one of them")
 
     @property
     def tls_files(self) -> tuple[Path, ...]:
-        """Those that are named."""
+        """The TLS files that are set."""
         return tuple(path for path in (self.tls_ca, self.tls_cert, self.tls_key) if path is not None)

@@ -1,4 +1,4 @@
-"""A model at one endpoint, over gRPC, with the client of Triton."""
+"""Call a model on one endpoint over gRPC, with Triton's client."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from lcve_deploy.remote.transport import MAX_RESPONSE_BYTES, LogitsReply, Reques
 __all__ = ["GrpcTransport", "read_response"]
 
 _ALIVE: Final = 60.0
-"""Seconds between questions whether a connection still is one. Servers take offence at less."""
+"""Minimum seconds between keepalive pings. Servers close connections that ping more often."""
 _RECONNECT: Final = (("initial", 100), ("max", 2000))
-"""Milliseconds between attempts to connect; the library goes up to two minutes, longer than a server restarts."""
+"""Milliseconds between attempts to connect. gRPC's default maximum, two minutes, exceeds a server's restart."""
 _FAREWELL: Final = 2.0
-"""Seconds for a server to forget a region when a session closes."""
+"""Maximum seconds to unregister a shared memory region when a session closes."""
 
 
 class GrpcTransport:
-    """A channel to one endpoint, kept open.
+    """A persistent channel to one endpoint.
 
     Args:
-        address: of the model.
-        endpoint: one of the address.
-        options: of the session.
-        token: sent with every call.
+        address: address of the model.
+        endpoint: one endpoint of the address.
+        options: session options.
+        token: token to send with every call.
 
     Raises:
-        DeniedError: certificates that cannot be used.
+        DeniedError: the certificates cannot be used.
         MissingDependencyError: tritonclient is not installed.
     """
 
@@ -55,14 +55,14 @@ class GrpcTransport:
         self._regions = RegionPool()
 
     def describe(self, seconds: float) -> tuple[Any, Any]:
-        """What the server says of the model."""
+        """Fetch the model's metadata and configuration."""
         left = countdown(seconds)
         metadata = self._call("get_model_metadata", left(), self._address.model, self._address.version)
         answer = self._call("get_model_config", left(), self._address.model, self._address.version)
         return metadata, answer.config
 
     def infer(self, request: Request, *, classes: int, seconds: float) -> LogitsReply:
-        """Answer clips; through shared memory where that was asked for and the server takes it."""
+        """Run one batch, through shared memory if requested and accepted by the server."""
         left = countdown(seconds)
         result = self._shared(request, left)
         if result is None:
@@ -70,17 +70,17 @@ class GrpcTransport:
         return read_response(result.get_response(), (len(request.values), classes), self._endpoint)
 
     def forget(self) -> None:
-        """Regions have to be registered again."""
+        """Drop all regions; the server may no longer know them."""
         self._regions.drop()
 
     def close(self) -> None:
-        """End the channel; unregister and remove the regions."""
+        """Close the channel; unregister and remove the regions."""
         self._regions.drop()
         self._unregister(_FAREWELL)
         self._client.close()
 
     def _shared(self, request: Request, left: Callable[[], float]) -> Any:
-        """The server's result, or None where clips have to be sent."""
+        """Return the server's result, or None if the clips must be sent in the message."""
         region = self._region(request.values.nbytes, left) if self._shares else None
         if region is None:
             return None
@@ -89,7 +89,7 @@ class GrpcTransport:
             data = self._grpc.InferInput(INPUT, list(request.values.shape), "UINT8")
             data.set_shared_memory(region.name, request.values.nbytes)
             result = self._ask(request, data, left())
-        except RequestError:  # a server that was started anew knows no region; one that refuses a new one takes none
+        except RequestError:  # a restarted server knows no region; one that refuses a new region accepts none
             self._shares = region.answered
             self._regions.remove(region)
             self._regions.drop()
@@ -102,7 +102,7 @@ class GrpcTransport:
         return result
 
     def _region(self, size: int, left: Callable[[], float]) -> Region | None:
-        """One that the server knows; None where there is no room for it, or the server takes none."""
+        """Return a registered region, or None if memory is short or the server accepts none."""
         self._unregister(left())
         region = self._regions.take(size)
         if region is not None:
@@ -123,7 +123,7 @@ class GrpcTransport:
         return region
 
     def _unregister(self, seconds: float) -> None:
-        """What is removed here goes at the server too; one that was started anew does not know it."""
+        """Unregister removed regions at the server. Errors are ignored: a restarted server does not know them."""
         with contextlib.suppress(LcveError):
             for name in self._regions.take_gone():
                 self._call("unregister_system_shared_memory", min(seconds, _FAREWELL), name)
@@ -147,20 +147,20 @@ class GrpcTransport:
         except InferenceServerException as error:
             status = (error.status() or "").removeprefix("StatusCode.")
             raise grpc_fault(status, error.message() or "", self._endpoint).error(self._token) from None
-        except ValueError:  # what gRPC raises of a channel that another thread has closed
+        except ValueError:  # gRPC raises it for a channel that another thread has closed
             raise SessionError("the session is closed") from None
 
 
 def read_response(response: Any, shape: tuple[int, int], endpoint: str) -> LogitsReply:
-    """The answer that a message holds.
+    """Read the logits in a response message.
 
     Args:
         response: ``ModelInferResponse``.
-        shape: ``[batch, classes]`` of the logits that were asked for.
+        shape: expected ``[batch, classes]``.
         endpoint: ``host:port``, for the error.
 
     Raises:
-        SessionError: anything else.
+        SessionError: the message does not contain these logits.
     """
     from tritonclient.grpc import InferResult
 
@@ -188,7 +188,7 @@ def _channel_options(options: RemoteOptions) -> list[tuple[str, int]]:
 def _credentials(options: RemoteOptions) -> Any:
     import grpc
 
-    tls_context(options)  # gRPC takes any bytes, and fails when it connects
+    tls_context(options)  # gRPC accepts any bytes and fails only when it connects
     ca, chain, key = (
         None if path is None else read_bounded(path, "a PEM file", SessionError)
         for path in (options.tls_ca, options.tls_cert, options.tls_key)
@@ -197,6 +197,6 @@ def _credentials(options: RemoteOptions) -> Any:
 
 
 def _library() -> Any:
-    with require("speaking to a server over gRPC needs tritonclient", extra="remote"):
+    with require("calling a server over gRPC needs tritonclient", extra="remote"):
         import tritonclient.grpc
     return tritonclient.grpc

@@ -1,7 +1,7 @@
-"""A model at one endpoint, over HTTP.
+"""Call a model on one endpoint over HTTP.
 
-tritonclient writes and reads the bodies. Its own connections belong to one thread each, read without bound, and know
-no deadline but that of a single wait; so those of Python's library carry them.
+tritonclient writes and parses the bodies. Its connections are bound to one thread, read without a size limit, and have
+a timeout per read but no overall deadline; so connections of the standard library carry the bodies.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ _SUFFERED: Final[tuple[tuple[type[Exception], type[LcveError]], ...]] = (
     (http.client.IncompleteRead, UnavailableError),
     (http.client.HTTPException, SessionError),
 )
-"""The first that fits counts; anything else is a server that is away."""
+"""Error class for each exception; the first match counts. Any other means that the server is unavailable."""
 
 
 class HttpTransport:
-    """Connections to one endpoint, kept open: one for each request under way.
+    """Persistent connections to one endpoint: one for each concurrent request.
 
     Args:
         address: of the model.
@@ -72,13 +72,13 @@ class HttpTransport:
         self._lock, self._idle, self._closed = Lock(), list[Connection](), False
 
     def describe(self, seconds: float) -> tuple[Any, Any]:
-        """What the server says of the model."""
+        """Fetch the model's metadata and configuration."""
         left = countdown(seconds)
         metadata = self._description(messages().ModelMetadataResponse(), "", left())
         return metadata, self._description(config_messages().ModelConfig(), "/config", left())
 
     def infer(self, request: Request, *, classes: int, seconds: float) -> LogitsReply:
-        """Answer clips, sent and received as they are, not as numbers in JSON."""
+        """Run one batch. Clips and logits travel as binary data, not as JSON numbers."""
         data = self._http.InferInput(INPUT, list(request.values.shape), "UINT8")
         data.set_data_from_numpy(request.values, binary_data=True)
         body, length = self._http.InferenceServerClient.generate_request_body(
@@ -91,14 +91,14 @@ class HttpTransport:
         return read_answer(reply.body, reply.header_length, (len(request.values), classes), self._endpoint)
 
     def forget(self) -> None:
-        """Connections that are not in use go."""
+        """Close idle connections."""
         with self._lock:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
 
     def close(self) -> None:
-        """End all connections; those of requests under way once these have ended."""
+        """Close all connections; those of running requests when the requests end."""
         self._closed = True
         self.forget()
 
@@ -117,7 +117,7 @@ class HttpTransport:
             connection.close()
             if not connection.used:
                 raise self._error(error) from None
-            self.forget()  # the server closed it while nobody used it, and so those beside it
+            self.forget()  # the server closed it while idle, and so probably the others
             return self._ask(method, path, body, headers, left(), largest)
         except (OSError, http.client.HTTPException, UnicodeError, SessionError) as error:
             connection.close()
@@ -126,13 +126,13 @@ class HttpTransport:
         if reply.status != _OK:
             raise http_fault(reply.status, read_words(reply.body), self._endpoint).error(self._token)
         if reply.encoding.lower() != "identity":
-            raise SessionError(f"{self._endpoint} answered in an encoding that nobody asked for")
+            raise SessionError(f"{self._endpoint} answered in encoding {reply.encoding[:40]!r}, expected identity")
         return reply
 
     def _error(self, error: Exception) -> LcveError:
-        """Of what a connection suffered."""
+        """Return the error for a failed connection."""
         kind = next((ours for theirs, ours in _SUFFERED if isinstance(error, theirs)), UnavailableError)
-        words = "the answer is not HTTP" if type(error) is http.client.BadStatusLine else str(error)
+        words = "the response is not HTTP" if type(error) is http.client.BadStatusLine else str(error)
         return Fault(kind=kind, endpoint=self._endpoint, words=words).error(self._token)
 
     def _take(self) -> Connection:
@@ -150,6 +150,6 @@ class HttpTransport:
 
 
 def _library() -> Any:
-    with require("speaking to a server over HTTP needs tritonclient", extra="remote"):
+    with require("calling a server over HTTP needs tritonclient", extra="remote"):
         import tritonclient.http
     return tritonclient.http

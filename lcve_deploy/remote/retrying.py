@@ -1,4 +1,4 @@
-"""Asking again what may pass, elsewhere first, within one deadline."""
+"""Retry transient failures within one deadline, on other endpoints first."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def persist(
     pause: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> _Answer:
-    """The first answer of any endpoint.
+    """Call endpoints until one answers, and return its answer.
 
-    What is asked must be safe to ask twice, as inference is: logits depend on the clip alone.
+    The call must be safe to repeat, as inference is: logits depend on the clip alone.
 
     Args:
-        ask: one endpoint, with the seconds that are left.
-        endpoints: of the model.
+        ask: calls one endpoint, given the remaining seconds.
+        endpoints: endpoints of the model.
         options: deadline, retries and pauses.
-        pause: waits.
-        clock: seconds.
+        pause: sleeps for the given seconds.
+        clock: monotonic time in seconds.
 
     Raises:
-        UnavailableError: of the last try; all retries are used up.
-        DeadlineError: the time is over, or would be after the next pause.
-        LcveError: whatever else was answered; it would be answered again.
+        UnavailableError: the last attempt failed, and no retries are left.
+        DeadlineError: the deadline has passed, or would during the next pause.
+        LcveError: any other failure; it is not retried, as it would recur.
     """
     end = clock() + options.deadline
     tried: Counter[Endpoint] = Counter()
@@ -58,7 +58,7 @@ def persist(
             length = _pause_before(tried[endpoints.choose()], options)
             if clock() + length >= end:
                 raise DeadlineError(
-                    f"no answer in {options.deadline:g} s; the last try: {error}", hint=error.hint
+                    f"no answer in {options.deadline:g} s; the last attempt: {error}", hint=error.hint
                 ) from None
             if length:
                 pause(length)
@@ -68,7 +68,7 @@ def persist(
 
 
 def _pause_before(tries: int, options: RemoteOptions) -> float:
-    """Seconds before an endpoint that was tried so often is tried again; jitter keeps clients from acting as one."""
+    """Return the seconds to wait after so many attempts on an endpoint; jitter keeps clients from retrying in step."""
     if not tries:
         return 0.0
     longest: float = min(options.longest_pause, options.pause * 2.0 ** min(tries - 1, 60))

@@ -1,4 +1,4 @@
-"""``RemoteSession``: a model at servers, which answers encrypted clips as a session on this machine does."""
+"""``RemoteSession``: a model on remote servers with the interface of a local session."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ _Answer = TypeVar("_Answer")
 
 _DEFAULTS: Final = RemoteOptions()
 _FIRST_CONTACT: Final = 0.5
-"""Share of the time that the first contact with one of several endpoints gets, so that there is some for another."""
+"""Share of the deadline for the first contact with one of several endpoints; the rest is left for another."""
 
 
 class RemoteSession:
-    """A model at one or several servers that speak the Open Inference Protocol. Threads may share it.
+    """A model on one or several servers that speak the Open Inference Protocol. Threads may share it.
 
-    Nothing is sent before the first clip, or before ``connect``. A context manager: ``close`` at its end.
+    Nothing is sent before ``connect`` or the first clip. As a context manager it calls ``close`` at its end.
 
     Args:
         address: such as ``grpc://one:8001,two:8001/model``, ``grpcs://``, ``http://``, ``https://``; a version may
             follow the model. The first endpoint is preferred.
-        binding: of the clips that will be sent; those of any other are refused before anything is sent.
+        binding: binding of the clips to send; clips of any other are refused before anything is sent.
         options: deadline, retries, token, TLS, shared memory.
-        classes: logits of a clip that are expected, as ``client.json`` says; by default as many as the server says.
+        classes: expected logits per clip, from ``client.json``; by default the server's number is accepted.
 
     Raises:
-        RequestError: not an address, or options that it cannot have.
-        DeniedError: a token or certificates that cannot be used.
+        RequestError: the address is invalid, or the options do not apply to it.
+        DeniedError: the token or certificates cannot be used.
         MissingDependencyError: tritonclient is not installed.
     """
 
@@ -70,42 +70,42 @@ class RemoteSession:
 
     @property
     def address(self) -> Address:
-        """Of the model."""
+        """Address of the model."""
         return self._address
 
     @property
     def binding(self) -> Binding:
-        """Of the clips that it takes."""
+        """Binding of the clips that the session accepts."""
         return self._binding
 
     def connect(self) -> RemoteModel:
-        """Make sure that there is a server, and that its model is for these clips.
+        """Check that a server answers and that its model is for these clips.
 
         Raises:
-            MismatchError: it is for others.
-            LcveError: as of ``run``.
+            MismatchError: the model is not for these clips.
+            LcveError: as for ``run``.
         """
         return self._persist(lambda endpoint, left: endpoint.model(left))
 
     def run(self, clip: EncryptedClip) -> Logits:
-        """Logits of encrypted clips, in the artifact's own label order.
+        """Return the logits of encrypted clips, in the artifact's own label order.
 
-        More clips than the server takes at once go in several requests, each with a deadline of its own.
+        More clips than the server's maximum batch go in several requests, each with its own deadline.
 
         Args:
             clip: uint8 values ``[batch, N, L]`` or ``[batch, T, H, W, C]``, at least one.
 
         Returns:
-            float32 ``[batch, classes]``. Whether they are finite is for the reader to check.
+            float32 ``[batch, classes]``. They may be non-finite: the caller must check.
 
         Raises:
             MismatchError: the clip, or the server's model, is for another artifact; no clip has been sent.
-            UnavailableError: no endpoint answered, all retries included.
-            DeadlineError: no answer in time.
-            DeniedError: the token or certificate is not accepted, or the server's is not.
-            RequestError: the server refuses the request.
-            SessionError: the server failed, answered what is not logits of these clips, or this session is closed.
-            ValueError: not a batch of uint8 clips.
+            UnavailableError: no endpoint answered, including retries.
+            DeadlineError: no endpoint answered in time.
+            DeniedError: the server refused the token or certificate, or its own certificate is not trusted.
+            RequestError: the server refused the request.
+            SessionError: the server failed or did not return the logits of these clips, or this session is closed.
+            ValueError: the clip is not a non-empty batch of uint8 values.
         """
         values = self._checked(clip)
         parts: list[Logits] = []
@@ -115,19 +115,19 @@ class RemoteSession:
         return np.concatenate(parts)
 
     def map(self, clips: Iterable[EncryptedClip], *, in_flight: int = 4) -> Iterator[Logits]:
-        """Logits of each of many clips, in their order, with several requests under way at once.
+        """Yield the logits of each of many clips in order, with several concurrent requests.
 
         Args:
-            clips: taken one by one, never more than ``in_flight`` ahead of the logits.
-            in_flight: requests at once; at least 1.
+            clips: encrypted clips, read one by one, at most ``in_flight`` ahead of the logits.
+            in_flight: maximum concurrent requests; at least 1.
 
         Raises:
-            LcveError: as of ``run``; requests that are under way are waited for, and no more are made.
+            LcveError: as for ``run``, after running requests have ended; no more are sent.
         """
         return run_each(self, clips, in_flight=in_flight)
 
     def close(self) -> None:
-        """End all connections and remove shared memory, here and at the servers. Requests under way may fail."""
+        """Close all connections and remove shared memory, here and at the servers. Running requests may fail."""
         if not self._closed.is_set():
             self._closed.set()
             for endpoint in self._endpoints.members:
@@ -166,12 +166,12 @@ class RemoteSession:
 def _check_options(address: Address, options: RemoteOptions) -> None:
     if options.tls_files and not address.scheme.encrypted:
         raise RequestError(
-            f"certificates are for TLS, and {address.scheme}:// has none", hint="write grpcs:// or https://"
+            f"certificates need TLS, but {address.scheme}:// does not use it", hint="write grpcs:// or https://"
         )
     local = address.scheme in (Scheme.GRPC, Scheme.GRPCS) and any(map(is_local, address.endpoints))
     if options.shared_memory and not local:
         raise RequestError(
-            f"shared memory is for a server on this machine, over gRPC; the address is {address}",
+            f"shared memory needs a gRPC server on this machine, received the address {address}",
             hint="write grpc://localhost:8001/model, or send clips without shared memory",
         )
 
@@ -179,7 +179,7 @@ def _check_options(address: Address, options: RemoteOptions) -> None:
 def _warn_of_plain(address: Address, token: Token) -> None:
     if token and not address.scheme.encrypted and not all(map(is_local, address.endpoints)):
         warnings.warn(
-            f"the token goes to {address} without TLS, and anyone who listens can use it; write grpcs:// or https://",
+            f"the token is sent to {address} without TLS, so anyone on the network can read it; use grpcs:// or https://",
             PlainTokenWarning,
             stacklevel=3,
         )

@@ -1,4 +1,4 @@
-"""Shared memory that clips are handed over in: one region for each request under way, made once and used again."""
+"""Pass clips in shared memory: a pool of regions, one for each concurrent request, reused between requests."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from lcve_deploy.errors import SessionError
 
 __all__ = ["Region", "RegionPool"]
 
-_HOME: Final = Path("/dev/shm")  # noqa: S108 (where Linux keeps shared memory; nothing is written there by name)
+_HOME: Final = Path("/dev/shm")  # noqa: S108 (Linux's shared memory; nothing is written there by name)
 
 
 class Region:
-    """A region of this machine's shared memory. It goes with this object, or with the process.
+    """A region of this machine's shared memory. Removed with this object or at the end of the process.
 
     Args:
         size: bytes.
 
     Raises:
-        SessionError: the machine has no room for it.
+        SessionError: the machine has too little shared memory.
     """
 
     def __init__(self, size: int) -> None:
@@ -42,14 +42,14 @@ class Region:
         self.remove = weakref.finalize(self, shared_memory.destroy_shared_memory_region, self._handle)
 
     def fill(self, values: npt.NDArray[np.uint8]) -> None:
-        """Copy clips to its start."""
+        """Copy clips to the start of the region."""
         from tritonclient.utils import shared_memory
 
         shared_memory.set_shared_memory_region(self._handle, [values])
 
 
 class RegionPool:
-    """The regions of one endpoint: free, or lent to a request. Threads may share them."""
+    """The regions of one endpoint, free or in use. Threads may share the pool."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -58,7 +58,7 @@ class RegionPool:
         self._gone: list[str] = []
 
     def take(self, size: int) -> Region | None:
-        """A free one that is large enough; one that is not makes room for another."""
+        """Take the largest free region; if it is too small, remove it and return None."""
         with self._lock:
             region = max(self._free, key=lambda region: region.size, default=None)
             if region is not None:
@@ -69,10 +69,10 @@ class RegionPool:
         return None
 
     def make(self, size: int) -> Region:
-        """A new one, lent.
+        """Create a region and mark it as in use.
 
         Raises:
-            SessionError: the machine has no room for it.
+            SessionError: the machine has too little shared memory.
         """
         region = Region(size)
         with self._lock:
@@ -80,7 +80,7 @@ class RegionPool:
         return region
 
     def give_back(self, region: Region) -> None:
-        """It is free again, where it has not been dropped meanwhile."""
+        """Mark a region as free, or remove it if it has been dropped since."""
         with self._lock:
             kept = region in self._current
             if kept:
@@ -89,29 +89,29 @@ class RegionPool:
             self.remove(region)
 
     def remove(self, region: Region) -> None:
-        """It is not used again: the server may still read it."""
+        """Remove a region from the pool; it is not reused, as the server may still read it."""
         with self._lock:
             self._current.discard(region)
             self._gone.append(region.name)
         region.remove()
 
     def drop(self) -> None:
-        """Remove all; those that are lent once they are given back."""
+        """Remove all free regions now, and those in use when they are given back."""
         with self._lock:
             free, self._free, self._current = self._free, [], set()
         for region in free:
             self.remove(region)
 
     def take_gone(self) -> list[str]:
-        """Names of removed regions that the server may still know, each told once."""
+        """Return the names of removed regions that the server may still know, each name once."""
         with self._lock:
             gone, self._gone = self._gone, []
         return gone
 
 
 def _require_room(size: int) -> None:
-    """The kernel ends a process that writes more than there is room for: containers often have 64 MiB."""
+    """Check the free space. The kernel kills a process that writes beyond it, and containers often have only 64 MiB."""
     if _HOME.is_dir():
-        room = os.statvfs(_HOME)
-        if room.f_bavail * room.f_frsize < size:
+        status = os.statvfs(_HOME)
+        if status.f_bavail * status.f_frsize < size:
             raise SessionError(f"no shared memory of {size} bytes: {_HOME} is full")

@@ -1,4 +1,4 @@
-"""TLS of a session: certificates are read and checked once, before anything is sent."""
+"""TLS of a session. Certificates are read and checked once, before anything is sent."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["tls_context"]
 
 
 def tls_context(options: RemoteOptions) -> ssl.SSLContext:
-    """A context that checks the server's name and certificate, with ours where there is one.
+    """Return a context that verifies the server's name and certificate and, if set, presents the client's certificate.
 
     Raises:
-        DeniedError: a file that is no PEM, or a key that is not that of the certificate.
-        OSError: no such file.
+        DeniedError: a file is not PEM, or the key does not belong to the certificate.
+        OSError: a file cannot be read.
     """
     _check_files(options)
     try:
@@ -25,23 +25,23 @@ def tls_context(options: RemoteOptions) -> ssl.SSLContext:
             context.load_cert_chain(options.tls_cert, options.tls_key, password=_no_passphrase)
     except (ssl.SSLError, ValueError) as error:
         raise DeniedError(
-            f"certificates or key that cannot be used: {error}",
-            hint="they are PEM files; a key has no passphrase and is that of its certificate",
+            f"the certificates or key cannot be used: {error}",
+            hint="give PEM files; the key must belong to the certificate and have no passphrase",
         ) from None
     return context
 
 
 def _check_files(options: RemoteOptions) -> None:
-    """Read every file that is named, so that one that is missing is said to be.
+    """Read every given file, so that the error for a missing one names it.
 
     Raises:
-        DeniedError: a folder, or a file too large to be certificates.
-        OSError: no such file.
+        DeniedError: a path is a folder, or the file is too large to be certificates.
+        OSError: a file cannot be read.
     """
     for path in options.tls_files:
         read_bounded(path, "certificates or a key in PEM", DeniedError)
 
 
 def _no_passphrase() -> str:
-    """OpenSSL would ask for one at the terminal."""
-    raise ValueError("a key with a passphrase")
+    """Refuse a key with a passphrase; OpenSSL would prompt for it at the terminal."""
+    raise ValueError("the key has a passphrase")

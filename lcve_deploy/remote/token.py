@@ -1,4 +1,4 @@
-"""Bearer tokens: read from a file or the environment, sent, and shown nowhere."""
+"""Bearer tokens: read from a file or the environment, sent to the server, never shown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_BYTES: Final = 8192
 
 
 class PlainTokenWarning(UserWarning):
-    """A token that goes over a network without TLS: whoever listens can use it."""
+    """A token is sent over a network without TLS, where others can read and use it."""
 
 
 @final
@@ -25,11 +25,11 @@ class Token:
     """A bearer token, or none.
 
     Args:
-        text: of RFC 6750, section 2.1; empty for none.
-        source: where it is from, for the error.
+        text: token in the syntax of RFC 6750, section 2.1; empty for none.
+        source: where the token comes from, for the error.
 
     Raises:
-        DeniedError: text that no token is made of. The text is not shown.
+        DeniedError: the text is not a token. The error does not show it.
     """
 
     __slots__ = ("_text",)
@@ -43,11 +43,11 @@ class Token:
 
     @classmethod
     def read(cls, options: RemoteOptions) -> Self:
-        """The token of the file that is named, else of ``LCVE_TOKEN``, else none.
+        """Read the token from the token file if given, or else from ``LCVE_TOKEN``; there may be none.
 
         Raises:
-            DeniedError: no token in what was named.
-            OSError: no such file.
+            DeniedError: the file or variable contains no valid token.
+            OSError: the file cannot be read.
         """
         path = options.token_file
         if path is None:
@@ -59,11 +59,11 @@ class Token:
         return cls(text, source=str(path))
 
     def headers(self) -> dict[str, str]:
-        """``authorization``, where there is a token."""
+        """Return the ``authorization`` header, or none without a token."""
         return {"authorization": f"Bearer {self._text}"} if self._text else {}
 
     def hide(self, text: str) -> str:
-        """A server's words, without the token where it repeats it."""
+        """Replace the token in a server's message."""
         return text.replace(self._text, "[token]") if self._text else text
 
     def __bool__(self) -> bool:

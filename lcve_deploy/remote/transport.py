@@ -1,4 +1,4 @@
-"""What both ways to a server give: the model's description, and answers to requests."""
+"""The interface of both transports (gRPC and HTTP), and checks that they share."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from lcve_deploy.errors import SessionError
 __all__ = ["MAX_RESPONSE_BYTES", "LogitsReply", "Request", "Transport", "countdown", "read_logits"]
 
 MAX_RESPONSE_BYTES: Final = 2**26
-"""Bytes: logits of 41 thousand clips with 400 classes."""
+"""Maximum bytes of a response: logits of 41,000 clips with 400 classes."""
 _MIN_SECONDS: Final = 0.001
-"""Seconds that a call gets at least: libraries refuse a time that is over, or take it for none."""
+"""Minimum timeout of a call: libraries reject a timeout of 0 or take it for no timeout."""
 
 Values = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
@@ -31,7 +31,7 @@ class Request:
 
     Args:
         values: uint8 ``[batch, N, L]`` or ``[batch, T, H, W, C]``, contiguous.
-        binding: what they were encrypted for.
+        binding: binding that the clips were encrypted for.
     """
 
     values: Values
@@ -40,7 +40,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LogitsReply:
-    """Logits float32 ``[batch, classes]``, and the model and version that made them, as the server says."""
+    """Logits, float32 ``[batch, classes]``, and the model and version that made them, as stated by the server."""
 
     logits: Logits
     model: str
@@ -48,32 +48,32 @@ class LogitsReply:
 
 
 class Transport(Protocol):
-    """A way to one endpoint. Threads may share it."""
+    """A connection to one endpoint. Threads may share it."""
 
     def describe(self, seconds: float) -> tuple[Any, Any]:
-        """``ModelMetadataResponse`` and ``ModelConfig`` (protobuf).
+        """Fetch ``ModelMetadataResponse`` and ``ModelConfig`` (protobuf).
 
         Raises:
-            LcveError: whatever the server, or the way to it, answered instead.
+            LcveError: the server could not be reached or reported an error.
         """
 
     def infer(self, request: Request, *, classes: int, seconds: float) -> LogitsReply:
-        """Answer clips, of which the server takes as many at once.
+        """Run one batch, no larger than the server's maximum.
 
         Raises:
-            LcveError: whatever the server, or the way to it, answered instead.
-            SessionError: an answer that is not logits of these clips.
+            LcveError: the server could not be reached or reported an error.
+            SessionError: the response is not the logits of these clips.
         """
 
     def forget(self) -> None:
-        """The server failed, and may have been started anew: what it was told before, it may not know."""
+        """Drop all state shared with the server. Called after a failure: the server may have restarted."""
 
     def close(self) -> None:
-        """Give everything back. Requests under way may fail."""
+        """Release all resources. Running requests may fail."""
 
 
 def countdown(seconds: float) -> Callable[[], float]:
-    """What is left of some seconds, from now on; never nothing."""
+    """Start a countdown. The returned function gives the remaining seconds, never less than a small minimum."""
     end = time.monotonic() + seconds
     return lambda: max(end - time.monotonic(), _MIN_SECONDS)
 
@@ -81,24 +81,24 @@ def countdown(seconds: float) -> Callable[[], float]:
 def read_logits(
     result: Any, outputs: list[tuple[str, str, list[int]]], shape: tuple[int, int], endpoint: str
 ) -> Logits:
-    """The logits of an answer, which nobody has to believe before they are checked.
+    """Check a response and return its logits.
 
     Args:
         result: ``InferResult`` of tritonclient.
-        outputs: name, datatype and shape of each output that it claims.
-        shape: ``[batch, classes]`` of the logits that were asked for.
+        outputs: stated name, datatype and shape of each output.
+        shape: expected ``[batch, classes]``.
         endpoint: ``host:port``.
 
     Raises:
-        SessionError: anything but these logits.
+        SessionError: the response does not contain these logits.
     """
     expected = [(OUTPUT, "FP32", list(shape))]
     if outputs != expected:
-        raise SessionError(f"{endpoint} answered {str(outputs)[:200]}, expected {expected}")
+        raise SessionError(f"{endpoint} returned {str(outputs)[:200]}, expected {expected}")
     try:
         logits = result.as_numpy(OUTPUT)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
-        raise SessionError(f"{endpoint} answered logits that cannot be read: {str(error)[:200]}") from None
+        raise SessionError(f"{endpoint} returned logits that cannot be read: {str(error)[:200]}") from None
     if not isinstance(logits, np.ndarray) or logits.dtype != np.float32 or logits.shape != shape:
-        raise SessionError(f"{endpoint} answered no float32 logits {list(shape)}")
+        raise SessionError(f"{endpoint} did not return float32 logits of shape {list(shape)}")
     return logits

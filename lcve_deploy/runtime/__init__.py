@@ -1,4 +1,4 @@
-"""Running an artifact: what the cloud operator needs. No key, no torch."""
+"""Run an artifact: everything that the operator needs. No key, no torch."""
 
 from lcve_deploy.runtime.opening import open_session
 from lcve_deploy.runtime.probe import ProbeReport, verify_engine, verify_server

@@ -1,4 +1,4 @@
-"""This machine's CPU, in words: a proof holds for the device on which it was given."""
+"""Describe this machine's CPU. A proof is valid only for the device on which it was made."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PRODUCTS: Final = (
 
 
 def cpu_name() -> str:
-    """Model of the CPU, as the system calls it, and what it has that changes how products are computed."""
+    """Return the CPU model and those of its features that change how matrix products are computed."""
     model = _field(_CPUS, "model name") or platform.processor() or platform.machine()
     flags = set((_field(_CPUS, "flags") or _field(_CPUS, "Features")).split())
     found = [flag for flag in _PRODUCTS if flag in flags]

@@ -1,4 +1,4 @@
-"""Opening an artifact: its graph, or an engine that was built from it."""
+"""Open an artifact: its graph, or an engine built from it."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _NO_PROVIDER_OPTIONS: Final = ("provider", "budget")
 
 
 def open_session(server: str | os.PathLike[str], options: SessionOptions = _DEFAULTS) -> Session:
-    """Open ``server/`` of an artifact, once all files have their digests.
+    """Open ``server/`` of an artifact after checking the digests of all files.
 
     Args:
         server: the folder with ``manifest.json``.
-        options: engine, provider, threads, pin.
+        options: engine, provider, threads, pinned key.
 
     Raises:
-        ArtifactError: a manifest that does not hold, files that are not its own, or no such engine.
-        SignatureError: a key is pinned, and has not signed the manifest.
+        ArtifactError: the manifest is invalid, files do not match it, or there is no such engine.
+        SignatureError: the pinned key has not signed the manifest.
         SessionError: the runtime cannot open it, or the engine has not answered the probe on this machine.
         MissingDependencyError: the runtime is not installed.
     """
@@ -47,11 +47,11 @@ def open_session(server: str | os.PathLike[str], options: SessionOptions = _DEFA
 
 
 def checked_manifest(server: Path, signed_by: PublicKey | None = None) -> Manifest:
-    """The manifest of a server folder, once all files that it lists have their digests.
+    """Read the manifest of a server folder and check the digests of all files that it lists.
 
     Raises:
-        ArtifactError: a manifest that does not hold, or files that are not its own.
-        SignatureError: a key is pinned, and has not signed the manifest.
+        ArtifactError: the manifest is invalid, or files do not match it.
+        SignatureError: the pinned key has not signed the manifest.
     """
     manifest = read_manifest(server, signed_by)
     verify_files(server, manifest.files)
@@ -59,10 +59,10 @@ def checked_manifest(server: Path, signed_by: PublicKey | None = None) -> Manife
 
 
 def open_checked(server: Path, manifest: Manifest, options: SessionOptions = _DEFAULTS) -> Session:
-    """Open a server folder whose manifest the caller has from ``checked_manifest``, under the same pin.
+    """Open a server folder whose manifest came from ``checked_manifest`` with the same pinned key.
 
     Raises:
-        ArtifactError, SessionError, MissingDependencyError: as of ``open_session``.
+        ArtifactError, SessionError, MissingDependencyError: as for ``open_session``.
     """
     if options.engine is None:
         from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
@@ -76,17 +76,17 @@ def open_checked(server: Path, manifest: Manifest, options: SessionOptions = _DE
 def open_engine(
     folder: Path, model: ModelSpec, record: EngineRecord, *, server: Path, options: SessionOptions = _DEFAULTS
 ) -> Session:
-    """Open an engine whose files are checked, whether or not it has answered the probe.
+    """Open an engine whose files are checked, whether or not it is proven on this machine.
 
     Args:
-        folder: with the engine's files; may be staged.
-        model: of the artifact.
-        record: of the engine.
-        server: with the graph, for an engine that has none of its own.
-        options: threads and mapping; all else is as the record says.
+        folder: folder with the engine's files; may be staged.
+        model: model of the artifact.
+        record: record of the engine.
+        server: folder with the graph, for an engine that has none of its own.
+        options: threads and mapping; all else follows the record.
 
     Raises:
-        SessionError, MissingDependencyError: as of ``open_session``.
+        SessionError, MissingDependencyError: as for ``open_session``.
     """
     graph = folder / MODEL if MODEL in record.files else server / MODEL
     match record.kind:
@@ -106,7 +106,7 @@ def open_engine(
 
 
 def _options_of(record: EngineRecord, options: SessionOptions) -> SessionOptions:
-    """How ONNX Runtime opens an engine: with the provider that it was built for."""
+    """Return options that open an engine in ONNX Runtime with the provider it was built for."""
     return SessionOptions(
         provider=Provider.parse(record.options.get("provider", "cpu")),
         provider_options={name: value for name, value in record.options.items() if name not in _NO_PROVIDER_OPTIONS},
@@ -123,23 +123,23 @@ def _open_proven(server: Path, model: ModelSpec, record: EngineRecord, options: 
 
 
 def _open_fastest(server: Path, model: ModelSpec, options: SessionOptions) -> Session:
-    """The quickest engine that has answered the probe here; proofs of other machines are passed over."""
+    """Open the fastest engine that is proven on this machine; skip engines proven only on others."""
     records = [read_engine(server, name) for name in list_engines(server)]
     proven = sorted((record.proof.milliseconds, record.name, record) for record in records if record.proof)
     for _, _, record in proven:
         with contextlib.suppress(ArtifactError, SessionError, MissingDependencyError):
             return _open_proven(server, model, record, options)
     raise SessionError(
-        f"no engine of {server} has answered the probe on this machine yet",
-        hint=f"build one: lcve build {server}, or let those that are there answer: lcve verify {server}",
+        f"no engine in {server} has passed the probe on this machine yet",
+        hint=f"build one: lcve build {server}, or prove the existing ones: lcve verify {server}",
     )
 
 
 def _require_proof(server: Path, record: EngineRecord, session: Session) -> None:
-    """An engine is offered only where it has answered the probe."""
+    """Refuse an engine that has not passed the probe on this machine."""
     proven_on = record.proof.device if record.proof else ""
     if proven_on != session.device:
-        state = f"answered the probe on {proven_on}, not here, on {session.device}" if proven_on else "is unproven"
+        state = f"passed the probe on {proven_on}, but not on {session.device}" if proven_on else "is unproven"
         raise UnprovenError(
-            f"the engine {record.name} {state}", hint=f"let it answer: lcve verify {server} --engine {record.name}"
+            f"the engine {record.name} {state}", hint=f"prove it: lcve verify {server} --engine {record.name}"
         )

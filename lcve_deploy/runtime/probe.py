@@ -1,4 +1,4 @@
-"""The operator's check: does an engine answer the probe as the reference did? No key, no checkpoint."""
+"""Check an engine against the probe, as an operator can: without key or checkpoint."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _TIMES: Final = 3
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeReport:
-    """An engine's answers to the probe.
+    """Result of running the probe on an engine.
 
     Args:
-        clips: probes asked.
-        max_difference: largest ``|Δlogit|`` from the reference's answers.
-        tolerance: largest ``|Δlogit|`` that counts as equal.
+        clips: number of probe clips.
+        max_difference: maximum ``|Δlogit|`` from the reference's logits.
+        tolerance: maximum ``|Δlogit|`` that counts as equal.
     """
 
     clips: int
@@ -52,37 +52,36 @@ class ProbeReport:
 
     @property
     def ok(self) -> bool:
-        """Whether every answer is equal within the tolerance."""
+        """Whether all logits agree within the tolerance."""
         return math.isfinite(self.max_difference) and self.max_difference <= self.tolerance
 
     def require(self) -> None:
-        """Raise where an answer is wrong.
+        """Raise if the engine failed the probe.
 
         Raises:
-            ParityError: says by how much.
+            ParityError: logits differ beyond the tolerance; the error says by how much.
         """
         if not self.ok:
             raise ParityError(
-                f"the engine answers the probe wrongly: max |Δlogit| {self.max_difference:.3g}, tolerance "
-                f"{self.tolerance:.3g}",
-                hint="do not serve it; another precision, or another version of the runtime, may be right",
+                f"the engine fails the probe: max |Δlogit| {self.max_difference:.3g}, tolerance {self.tolerance:.3g}",
+                hint="do not serve it; try another precision or another version of the runtime",
             )
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as plain values."""
+        """Return the report as plain values."""
         return {**dataclasses.asdict(self), "ok": self.ok}
 
 
 def verify_server(server: str | os.PathLike[str], *, signed_by: PublicKey | None = None) -> ProbeReport:
-    """The operator's check of the graph, without a key: signature, digests, then the probe's answers.
+    """Check the graph of a server folder without a key: signature, digests, then the probe.
 
     Args:
         server: the folder with ``manifest.json``.
-        signed_by: the owner's public key, where it is pinned; without, no signature is checked.
+        signed_by: the owner's public key, if pinned; without it no signature is checked.
 
     Raises:
-        ArtifactError: a manifest that does not hold, or files that are not its own.
-        SignatureError: a key is pinned, and has not signed the manifest.
+        ArtifactError: the manifest is invalid, or files do not match it.
+        SignatureError: the pinned key has not signed the manifest.
     """
     folder = Path(server)
     manifest = checked_manifest(folder, signed_by)
@@ -90,24 +89,24 @@ def verify_server(server: str | os.PathLike[str], *, signed_by: PublicKey | None
 
 
 def verify_engine(server: str | os.PathLike[str], name: str, *, signed_by: PublicKey | None = None) -> ProbeReport:
-    """The operator's check of an engine; its record then says what it showed, on this machine.
+    """Check an engine without a key, and update its record with the result on this machine.
 
     Args:
         server: the folder with ``manifest.json``.
-        name: of the engine, which is outside the owner's signature.
-        signed_by: the owner's public key, where it is pinned.
+        name: engine name. The owner's signature does not cover engines.
+        signed_by: the owner's public key, if pinned.
 
     Raises:
-        ArtifactError: no such engine, or files that are not its own.
-        SignatureError: a key is pinned, and has not signed the manifest.
-        SessionError, MissingDependencyError: it cannot run here.
-        WriteError: the record has to change, and cannot be written.
+        ArtifactError: there is no such engine, or files do not match its record.
+        SignatureError: the pinned key has not signed the manifest.
+        SessionError, MissingDependencyError: the engine cannot run here.
+        WriteError: the record must change but cannot be written.
     """
     folder = Path(server)
     known = read_engine(folder, name)
     report, record = reprove(folder, name, signed_by=signed_by)
     same = known.proof is not None and record.proof is not None and known.proof.device == record.proof.device
-    if not same:  # where nothing changes, nothing is written: the folder may be read-only
+    if not same:  # write only changes: the folder may be read-only
         write_engine(engine_folder(folder, name), record)
     return report
 
@@ -115,16 +114,16 @@ def verify_engine(server: str | os.PathLike[str], name: str, *, signed_by: Publi
 def reprove(
     server: Path, name: str, *, budget: float | None = None, signed_by: PublicKey | None = None
 ) -> tuple[ProbeReport, EngineRecord]:
-    """Ask an engine the probe on this machine; the record comes back with what it showed, and is not written.
+    """Run the probe on an engine on this machine. Return the report and the updated record, without writing it.
 
     Args:
         server: the folder with ``manifest.json``.
-        name: of the engine.
-        budget: largest ``|Δlogit|``, by default the one that it was built with.
-        signed_by: the owner's public key, where it is pinned.
+        name: engine name.
+        budget: maximum ``|Δlogit|``; by default the budget that the engine was built with.
+        signed_by: the owner's public key, if pinned.
 
     Raises:
-        ArtifactError, SignatureError, SessionError, MissingDependencyError: as of ``verify_engine``.
+        ArtifactError, SignatureError, SessionError, MissingDependencyError: as for ``verify_engine``.
     """
     manifest, record = checked_manifest(server, signed_by), read_engine(server, name)
     check_engine(server, record)
@@ -136,14 +135,14 @@ def reprove(
 def prove_engine(
     session: Session, probe: Probe, parity: ParityReport, record: EngineRecord, *, budget: float | None = None
 ) -> tuple[ProbeReport, Proof]:
-    """Ask an engine the probe, and time it.
+    """Run the probe on an engine, and time it.
 
     Args:
-        session: the engine.
-        probe: of the artifact.
-        parity: of the artifact.
-        record: of the engine.
-        budget: largest ``|Δlogit|``, by default the one that it was built with.
+        session: the opened engine.
+        probe: probe of the artifact.
+        parity: parity report of the artifact.
+        record: record of the engine.
+        budget: maximum ``|Δlogit|``; by default the budget that the engine was built with.
     """
     named = record.options.get("budget")
     budget = budget or (float(named) if named else budget_of(record.precision, parity))
@@ -159,7 +158,7 @@ def prove_engine(
 
 
 def time_clip(session: Session, probe: Probe) -> float:
-    """Seconds for a clip of the smallest batch that an engine takes."""
+    """Measure seconds per clip in the engine's smallest batch."""
     profile = session.engine.profile if session.engine else None
     size = profile.minimum if profile else 1
     clips = np.repeat(probe.clip[:1], size, axis=0)
@@ -170,7 +169,7 @@ def time_clip(session: Session, probe: Probe) -> float:
 
 
 def budget_of(precision: Precision, parity: ParityReport) -> float:
-    """Largest ``|Δlogit|`` by default: the artifact's own tolerance, or the budget of the precision."""
+    """Return the default maximum ``|Δlogit|``: the artifact's own tolerance, or the budget of the precision."""
     if precision is Precision.FP32:
         return parity.tolerance
     return max(parity.tolerance, BUDGETS[precision] * max(1.0, parity.logit_scale))
@@ -179,14 +178,14 @@ def budget_of(precision: Precision, parity: ParityReport) -> float:
 def probe_session(
     session: Session, probe: Probe, parity: ParityReport, *, tolerance: float | None = None
 ) -> ProbeReport:
-    """Ask a session the probe.
+    """Run the probe in a session.
 
     Args:
-        session: the engine.
-        probe: random ciphertext and the reference's answers.
-        parity: of the artifact.
-        tolerance: largest ``|Δlogit|`` for logits like those of the compared clips, by default that of the
-            artifact; it grows with the logits of the probe.
+        session: the opened engine or graph.
+        probe: random ciphertext and the reference's logits.
+        parity: parity report of the artifact.
+        tolerance: maximum ``|Δlogit|`` at the logit scale of the compared clips; by default the artifact's. It is
+            scaled up if the probe's logits are larger.
     """
     logits = session.run(EncryptedClip(values=probe.clip, binding=session.model.binding))
     growth = max(1.0, float(np.abs(probe.logits).max())) / max(1.0, parity.logit_scale)

@@ -1,4 +1,4 @@
-"""Sessions: what every engine gives, how one is opened, and what it checks before it runs."""
+"""Sessions: the interface of every engine, the options to open one, and the check of its input."""
 
 from __future__ import annotations
 
@@ -19,11 +19,9 @@ __all__ = ["Provider", "Session", "SessionOptions", "check_clip", "run_within"]
 
 Logits = npt.NDArray[np.float32]
 
-"""Name of the file of a TensorRT engine."""
-
 
 class Provider(StrEnum):
-    """Execution providers of ONNX Runtime, by the names that people use for them."""
+    """Execution providers of ONNX Runtime, by short names."""
 
     CPU = "cpu"
     CUDA = "cuda"
@@ -32,33 +30,33 @@ class Provider(StrEnum):
 
     @classmethod
     def parse(cls, name: str) -> Provider:
-        """The provider of this name.
+        """Return the provider of this name.
 
         Raises:
-            SessionError: there is none.
+            SessionError: there is no such provider.
         """
         try:
             return cls(name)
         except ValueError:
-            raise SessionError(f"expected a provider of {', '.join(cls)}, received {name!r}") from None
+            raise SessionError(f"expected a provider, one of {', '.join(cls)}, received {name!r}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
 class SessionOptions:
-    """How the server folder of an artifact is opened.
+    """Options to open the server folder of an artifact.
 
     Args:
-        engine: name of an engine in ``engines/`` that has answered the probe on this machine, or
-            ``fastest``; by default the graph itself, in ONNX Runtime.
-        provider: of ONNX Runtime, for the graph itself; its name as text is accepted too.
-        provider_options: as ONNX Runtime documents them; for the graph itself.
+        engine: name of an engine in ``engines/`` that is proven on this machine, or ``fastest``; by default the
+            graph itself, in ONNX Runtime.
+        provider: execution provider of ONNX Runtime for the graph itself; also accepted as text.
+        provider_options: options of the provider, as ONNX Runtime documents them; for the graph itself.
         threads: threads of one inference on a CPU; by default the runtime's own choice.
-        signed_by: the owner's public key, where it is pinned; engines are outside the owner's signature.
-        mapped: whether ONNX Runtime may map files, which must then not change while the session lives.
+        signed_by: the owner's public key, if pinned. The owner's signature does not cover engines.
+        mapped: whether ONNX Runtime may map files, which must then not change during the session.
 
     Raises:
-        SessionError: no such provider.
-        ValueError: an engine with a provider; it was built for its own.
+        SessionError: there is no such provider.
+        ValueError: both an engine and a provider are given; an engine is built for its own provider.
     """
 
     engine: str | None = None
@@ -71,7 +69,7 @@ class SessionOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "provider", Provider.parse(self.provider))
         if self.engine is not None and (self.provider is not Provider.CPU or self.provider_options):
-            raise ValueError("an engine was built for its provider; provider and its options are for the graph itself")
+            raise ValueError("expected an engine or a provider, received both: an engine is built for its own provider")
 
 
 class Session(EncryptedModel, Protocol):
@@ -79,23 +77,23 @@ class Session(EncryptedModel, Protocol):
 
     @property
     def model(self) -> ModelSpec:
-        """What the model takes and gives."""
+        """Binding, input and output of the model."""
 
     @property
     def engine(self) -> EngineRecord | None:
-        """Record of the engine, as it was when it was opened; None for the graph itself."""
+        """Record of the engine, as read at opening; None for the graph itself."""
 
     @property
     def device(self) -> str:
-        """Runtime with its version, and hardware: that for which a proof holds."""
+        """Runtime with its version, and hardware. A proof is valid only for the same device."""
 
     def run(self, clip: EncryptedClip) -> Logits:
-        """Logits of encrypted clips, in the artifact's own label order.
+        """Return the logits of encrypted clips, in the artifact's own label order.
 
-        Any number of clips: an engine that was built for some batch sizes only divides more, and fills up fewer.
+        Accepts any number of clips. An engine with fixed batch sizes splits larger batches and pads smaller ones.
 
         Args:
-            clip: uint8 values ``[clips, N, L]`` or ``[clips, T, H, W, C]``, at least one: NumPy, or CuPy for a
+            clip: uint8 values ``[clips, N, L]`` or ``[clips, T, H, W, C]``, at least one clip: NumPy, or CuPy for a
                 TensorRT session.
 
         Returns:
@@ -103,7 +101,7 @@ class Session(EncryptedModel, Protocol):
 
         Raises:
             MismatchError: the clip was made for another artifact; nothing has run.
-            ValueError: not at least one uint8 clip; nothing has run.
+            ValueError: the clip is not a non-empty batch of uint8 values; nothing has run.
             SessionError: the engine failed.
         """
 
@@ -113,7 +111,7 @@ def check_clip(clip: EncryptedClip, model: ModelSpec) -> None:
 
     Raises:
         MismatchError: key id, salt, scheme, geometry or layout differ.
-        ValueError: not a batch of uint8 clips, or an empty one.
+        ValueError: the clip is not a batch of uint8 values, or is empty.
     """
     model.binding.require(clip.binding, here="artifact", there="encrypted clip")
     if clip.values.dtype != np.uint8 or clip.values.ndim != len(model.input.shape):
@@ -126,12 +124,15 @@ def check_clip(clip: EncryptedClip, model: ModelSpec) -> None:
 
 
 def run_within(values: Any, profile: Profile, run: Callable[[Any], Logits]) -> Logits:
-    """Logits ``[clips, classes]`` of any number of clips, from an engine that takes some batch sizes only.
+    """Run any number of clips on an engine with fixed batch sizes.
 
     Args:
-        values: NumPy or CuPy values ``[clips, ...]``, at least one.
-        profile: batch sizes that the engine takes. More clips are divided; fewer are repeated to fill a batch.
-        run: the engine.
+        values: NumPy or CuPy values ``[clips, ...]``, at least one clip.
+        profile: batch sizes of the engine. Larger batches are split; smaller ones are filled with repeated clips.
+        run: runs one batch.
+
+    Returns:
+        float32 ``[clips, classes]``.
     """
     parts = []
     for first in range(0, values.shape[0], profile.maximum):

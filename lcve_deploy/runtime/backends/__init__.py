@@ -1,1 +1,1 @@
-"""A session for each runtime: ONNX Runtime, OpenVINO, TensorRT."""
+"""One session class for each runtime: ONNX Runtime, OpenVINO, TensorRT."""

@@ -1,4 +1,4 @@
-"""Sessions on ONNX Runtime, with the execution provider that was asked for or none."""
+"""Sessions on ONNX Runtime. The requested execution provider is used, or opening fails."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class OnnxRuntimeSession:
 
     Args:
         graph: the ``.onnx`` file; its digest has been checked.
-        model: of the artifact that it belongs to.
-        options: its provider, where another one in its place is an error; provider options and threads; and
-            ``mapped``, without which files next to the graph are read as a whole, and may change later.
+        model: model of the artifact that the graph belongs to.
+        options: provider (falling back to another is an error), provider options, threads, and ``mapped``: if
+            false, the files next to the graph are read into memory, and may change later.
         engine: record of the engine that the graph belongs to; None for the artifact's own graph.
 
     Raises:
-        SessionError: ONNX Runtime refuses the graph, the provider cannot be had, or the graph is not
-            what the manifest says.
+        SessionError: ONNX Runtime refuses the graph, the provider is not available, or the graph does not match
+            the manifest.
         MissingDependencyError: ONNX Runtime is not installed.
     """
 
@@ -66,7 +66,7 @@ class OnnxRuntimeSession:
             self._session = onnxruntime.InferenceSession(graph, settings, providers=providers)
         except _errors() as error:
             raise SessionError(f"ONNX Runtime cannot open {graph}: {error}") from None
-        del files  # which had to outlive the opening
+        del files  # they must outlive the constructor
         self._require_in_use(name)
         if options.provider is not Provider.CPU:
             self._require_products_on(name)
@@ -75,7 +75,7 @@ class OnnxRuntimeSession:
 
     @property
     def model(self) -> ModelSpec:
-        """What the model takes and gives."""
+        """Binding, input and output of the model."""
         return self._model
 
     @property
@@ -90,7 +90,7 @@ class OnnxRuntimeSession:
         return f"onnxruntime {self._version}, {_NAMES[self._provider]}, {hardware}"
 
     def run(self, clip: EncryptedClip) -> npt.NDArray[np.float32]:
-        """Logits ``[clips, classes]`` (float32) in the artifact's own label order."""
+        """Return logits ``[clips, classes]`` (float32) in the artifact's own label order."""
         check_clip(clip, self._model)
         feed = {self._model.input.name: np.ascontiguousarray(clip.values)}
         try:
@@ -101,16 +101,19 @@ class OnnxRuntimeSession:
         return result
 
     def _require_in_use(self, name: str) -> None:
-        """ONNX Runtime takes the CPU, with a warning only, where a provider cannot start."""
+        """Check the provider. If it cannot start, ONNX Runtime only warns and falls back to the CPU."""
         used = self._session.get_providers()[0]
         if used != name:
             raise SessionError(
-                f"expected {name}, but ONNX Runtime could not start it and took {used}",
-                hint="check the GPU, its driver and the provider's libraries, or ask for another: --provider cpu",
+                f"expected {name}, but ONNX Runtime could not start it and fell back to {used}",
+                hint="check the GPU, its driver and the provider's libraries, or choose another: --provider cpu",
             )
 
     def _require_products_on(self, name: str) -> None:
-        """A provider can be there and still leave the work to the CPU; versions that cannot tell are believed."""
+        """Check that the provider runs the matrix products: a provider may start and leave nodes to the CPU.
+
+        Versions of ONNX Runtime that do not report the assignment are trusted.
+        """
         if not hasattr(self._session, "get_provider_graph_assignment_info"):
             return
         parts = [part for part in self._session.get_provider_graph_assignment_info() if part.ep_name != name]
@@ -118,7 +121,7 @@ class OnnxRuntimeSession:
         if left:
             raise SessionError(
                 f"expected {name} to compute the graph, but it left {len(left)} of its matrix products to others",
-                hint="ask for another provider, or another precision",
+                hint="choose another provider or precision",
             )
 
     def _check_graph(self) -> None:
@@ -128,26 +131,26 @@ class OnnxRuntimeSession:
         expected = [(tensor.name, kinds.get(tensor.dtype, tensor.dtype), len(tensor.shape)) for tensor in spec]
         sizes = [tuple(node.shape[1:]) for node in self._nodes()]
         if received != expected or sizes != [tensor.shape[1:] for tensor in spec]:
-            raise SessionError(f"the graph has {received}, its manifest says {expected}")
+            raise SessionError(f"the graph has {received}, but its manifest says {expected}")
 
     def _nodes(self) -> list[Any]:
         return [*self._session.get_inputs(), *self._session.get_outputs()]
 
 
 def _in_memory(settings: Any, graph: Path) -> list[bytes]:
-    """Hand over the files beside a graph in memory; they must outlive the opening.
+    """Pass the files next to a graph to ONNX Runtime in memory. They must outlive the session's constructor.
 
-    A file that is mapped changes answers where it is overwritten in place, and kills the process where it is cut short.
+    If a mapped file is overwritten in place, results change silently; if it is truncated, the process is killed.
 
     Raises:
-        SessionError: this ONNX Runtime takes no files so.
+        SessionError: this version of ONNX Runtime cannot take files from memory.
     """
     paths = [path for path in (graph.parent / KEYED, graph.with_name(f"{graph.name}.data")) if path.is_file()]
     if not paths:
         return []
     if not hasattr(settings, "add_external_initializers_from_files_in_memory"):
         raise SessionError(
-            "this ONNX Runtime can only map the files of a graph, which a server must not do",
+            "a server must not map the files of a graph, but this ONNX Runtime cannot read them into memory",
             hint="pip install --upgrade onnxruntime (1.24 or newer)",
         )
     files = [path.read_bytes() for path in paths]
@@ -159,14 +162,14 @@ def _require_available(provider: Provider, available: list[str]) -> str:
     name = _NAMES[provider]
     if name not in available:
         raise SessionError(
-            f"this ONNX Runtime has no {name}; it has: {', '.join(available)}",
-            hint="install the package that has it: lcve-deploy[gpu] in place of lcve-deploy[cpu]",
+            f"expected {name}, but this ONNX Runtime has only: {', '.join(available)}",
+            hint="install the package that has it: lcve-deploy[gpu] instead of lcve-deploy[cpu]",
         )
     return name
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """Everything that ONNX Runtime raises; its own errors have no common base."""
+    """Return all exception types that ONNX Runtime raises; its own have no common base."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     own = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]

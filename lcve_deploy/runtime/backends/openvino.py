@@ -1,4 +1,4 @@
-"""Sessions on OpenVINO, for CPUs; fast where they compute with bf16 or int8."""
+"""Sessions on OpenVINO, for CPUs; fast on those that support bf16 or int8."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from lcve_deploy.runtime.session import check_clip
 __all__ = ["OpenVinoSession"]
 
 _TYPES: Final = {Precision.FP32: "f32", Precision.BF16: "bf16", Precision.FP16: "f16", Precision.INT8: "f32"}
-"""What OpenVINO is told; untold, it takes bf16 where the CPU has it. An int8 graph says itself what is int8."""
+"""Inference-precision hint. Without one, OpenVINO uses bf16 on CPUs that support it. int8 graphs carry their types."""
 
 _EXECUTED: Final = {
     Precision.FP32: {"f32"},
     Precision.BF16: {"bf16"},
     Precision.FP16: {"f16"},
-    Precision.INT8: {"i8", "f32"},  # attention and what a key moves stay float32
+    Precision.INT8: {"i8", "f32"},  # attention and keyed weights stay float32
 }
-"""Types of the matrix products in what OpenVINO then executes."""
+"""Expected types of the matrix products in the executed model."""
 
 _PRODUCTS: Final = ("FullyConnected", "MatMul", "ScaledDotProductAttention")
 _FUSED: Final = "Subgraph"
-"""Layers of OpenVINO that are matrix products, and one that can have some in it."""
+"""OpenVINO's fused layer, which may contain matrix products."""
 
 _FIELDS: Final = ("layerType", "originalLayersNames", "runtimePrecision")
-"""What OpenVINO says of a layer that it executes."""
+"""Runtime information of an executed layer."""
 
 _SHORT: Final = {"uint8": "u8", "float32": "f32"}
 
@@ -45,13 +45,13 @@ class OpenVinoSession:
 
     Args:
         graph: the ``.onnx`` file; its digest has been checked.
-        model: of the artifact that it belongs to.
-        engine: its record, with the precision to compute with; another one in its place is an error.
+        model: model of the artifact that the graph belongs to.
+        engine: record of the engine; computing in another precision than its own is an error.
         threads: threads of one inference; None for OpenVINO's choice.
 
     Raises:
-        SessionError: OpenVINO refuses the graph, this CPU cannot compute with the precision, or the graph is
-            not what the manifest says.
+        SessionError: OpenVINO refuses the graph, this CPU does not support the precision, or the graph does not
+            match the manifest.
         MissingDependencyError: OpenVINO is not installed.
     """
 
@@ -74,7 +74,7 @@ class OpenVinoSession:
 
     @property
     def model(self) -> ModelSpec:
-        """What the model takes and gives."""
+        """Binding, input and output of the model."""
         return self._model
 
     @property
@@ -88,11 +88,11 @@ class OpenVinoSession:
         return f"openvino {self._version}, {cpu_name()}"
 
     def run(self, clip: EncryptedClip) -> npt.NDArray[np.float32]:
-        """Logits ``[clips, classes]`` (float32) in the artifact's own label order."""
+        """Return logits ``[clips, classes]`` (float32) in the artifact's own label order."""
         check_clip(clip, self._model)
         feed = {self._model.input.name: np.ascontiguousarray(clip.values)}
         try:
-            with self._lock:  # the answer lies in the request's own memory until it is copied
+            with self._lock:  # the request owns the output's memory until it is copied
                 answers = self._request.infer(feed)
                 return np.array(answers[self._model.output.name], dtype=np.float32)
         except RuntimeError as error:
@@ -106,7 +106,7 @@ class OpenVinoSession:
             for port in (*compiled.inputs, *compiled.outputs)
         ]
         if received != expected:
-            raise SessionError(f"the graph has {received}, its manifest says {expected}")
+            raise SessionError(f"the graph has {received}, but its manifest says {expected}")
 
 
 def _shape(port: Any) -> tuple[int | None, ...]:
@@ -114,28 +114,28 @@ def _shape(port: Any) -> tuple[int | None, ...]:
 
 
 def _require_executed(model: Any, precision: Precision) -> None:
-    """OpenVINO silently uses another type if the CPU does not have the one that was asked for."""
+    """Check the types. If the CPU lacks the requested type, OpenVINO silently uses another."""
     used = _product_types(model)
     if used != _EXECUTED[precision]:
         raise SessionError(
-            f"expected OpenVINO to compute with {precision}, but on this CPU, {cpu_name()}, it takes "
+            f"expected OpenVINO to compute with {precision}, but on this CPU, {cpu_name()}, it uses "
             f"{', '.join(sorted(used))}",
-            hint="this CPU does not have the type; choose another precision",
+            hint="choose a precision that this CPU supports",
         )
 
 
 def _require_capability(capabilities: list[str], precision: Precision) -> None:
-    """OpenVINO silently emulates bf16 on CPUs that have AVX-512 without bf16."""
+    """Check the CPU. OpenVINO silently emulates bf16 on CPUs that have AVX-512 without bf16."""
     if precision.upper() not in capabilities:
         raise SessionError(
-            f"expected OpenVINO to compute with {precision}, but this CPU, {cpu_name()}, does not have it, and "
+            f"expected OpenVINO to compute with {precision}, but this CPU, {cpu_name()}, does not support it, and "
             "OpenVINO would emulate it",
             hint="choose another precision",
         )
 
 
 def _product_types(model: Any) -> set[str]:
-    """Types of all matrix products, as OpenVINO says of the layers that it executes."""
+    """Return the types of all matrix products in the executed model."""
     types = set()
     for node in model.get_runtime_model().get_ops():
         kind, names, used = (node.get_rt_info()[field].astype(str) for field in _FIELDS)

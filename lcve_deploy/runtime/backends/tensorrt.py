@@ -1,7 +1,7 @@
 """Sessions on TensorRT and TensorRT-RTX: tested against stand-ins. No engine has run on hardware yet.
 
-Buffers on the device, pinned memory of the host and one stream come from CuPy; no torch. A batch
-that is on the device already is used where it is.
+CuPy provides the device buffers, pinned host memory and one stream; torch is not needed. A batch already on the
+device is used in place.
 """
 
 from __future__ import annotations
@@ -38,38 +38,37 @@ _PROFILE: Final = 0
 _MEMORY_HINT: Final = "free memory on the GPU, or build the engine with a smaller maximum batch"
 
 _OF_THE_MACHINE: Final[Mapping[str, str]] = {
-    "UNSUPPORTED_CC": "it is not for this GPU",
+    "UNSUPPORTED_CC": "it was not built for this GPU",
     "OLD_CUDA_DRIVER": "the GPU's driver is too old",
     "OLD_CUDA_RUNTIME": "the CUDA runtime is too old",
     "INSUFFICIENT_GPU_MEMORY": "the GPU has too little memory",
     "CUDA_ERROR": "CUDA does not work",
 }
-"""What a plan's header shows to be wrong here, though the plan may run on another machine."""
+"""Faults in a plan's header that concern this machine only; the plan may run on another."""
 
 _OF_THE_PLAN: Final[Mapping[str, str]] = {
     "VERSION_MISMATCH": "another version built it",
-    "MALFORMED_ENGINE": "it is damaged, or no engine",
+    "MALFORMED_ENGINE": "it is damaged or not an engine",
 }
-"""What is wrong with it on any machine that has this library."""
+"""Faults of the plan itself, on any machine with this library."""
 
 
 class TensorRTSession:
-    """A plan, opened on the first GPU of this machine. One batch at a time; further threads wait.
+    """A plan, opened on the first GPU of this machine. Runs one batch at a time; other threads wait.
 
-    A version-compatible plan carries code that the library executes, so it must come from a builder that is trusted.
+    A version-compatible plan contains code that the library executes, so it must come from a trusted builder.
 
     Args:
         plan: the engine's file; its digest has been checked.
-        model: of the artifact that it was built from.
-        engine: its record: library, version that built it, batch sizes, and whether later versions may open it.
-        weights: the graph that a stripped plan was built from, which gives it its weights; None for a plan
-            that has them.
+        model: model of the artifact that the plan was built from.
+        engine: record of the engine: library, version that built it, batch sizes, and version compatibility.
+        weights: the graph that a stripped plan was built from, to refit its weights; None for a complete plan.
 
     Raises:
         MissingDependencyError: the library or CuPy is not installed.
-        DeviceError: no GPU here, or one that the plan is not for.
-        SessionError: a version that cannot run the plan, a plan that is damaged or foreign, weights that do not
-            fit it, too little memory, or an engine that is not what the manifest says.
+        DeviceError: there is no GPU, or the plan was not built for it.
+        SessionError: the installed version cannot run the plan, the plan is damaged, the weights do not fit it,
+            memory is too small, or the engine does not match the manifest.
     """
 
     def __init__(
@@ -101,7 +100,7 @@ class TensorRTSession:
 
     @property
     def model(self) -> ModelSpec:
-        """What the model takes and gives."""
+        """Binding, input and output of the model."""
         return self._model
 
     @property
@@ -115,15 +114,15 @@ class TensorRTSession:
         return f"{self._library} on {self._gpu}"
 
     def run(self, clip: EncryptedClip) -> npt.NDArray[np.float32]:
-        """Logits ``[clips, classes]`` (float32, NumPy) in the artifact's own label order.
+        """Return logits ``[clips, classes]`` (float32, NumPy) in the artifact's own label order.
 
         Args:
-            clip: uint8 values ``[clips, N, L]`` or ``[clips, T, H, W, C]``, at least one: NumPy, or CuPy on the
-                session's GPU, which are read in place once their own stream has made them.
+            clip: uint8 values ``[clips, N, L]`` or ``[clips, T, H, W, C]``, at least one clip: NumPy, or CuPy on the
+                session's GPU, read in place after pending work of its stream.
 
         Raises:
             MismatchError: the clip was made for another artifact; nothing has run.
-            ValueError: not at least one uint8 clip, or one on another GPU; nothing has run.
+            ValueError: the clip is not a non-empty batch of uint8 values, or is on another GPU; nothing has run.
             SessionError: the engine failed.
         """
         check_clip(clip, self._model)
@@ -133,7 +132,9 @@ class TensorRTSession:
 
     def _check_place(self, values: Any) -> None:
         if isinstance(values, self._cupy.ndarray) and values.device.id != _DEVICE:
-            raise ValueError(f"the session runs on GPU {_DEVICE}, the clips are on GPU {values.device.id}")
+            raise ValueError(
+                f"expected clips on GPU {_DEVICE}, on which the session runs, received clips on GPU {values.device.id}"
+            )
 
     def _run_batch(self, values: Any) -> npt.NDArray[np.float32]:
         batch = int(values.shape[0])
@@ -142,7 +143,7 @@ class TensorRTSession:
             return self._fetch(batch)
 
     def _place(self, values: Any, batch: int) -> Any:
-        """The batch on the device: CuPy's own array, or a copy through pinned memory."""
+        """Return the batch on the device: the CuPy array itself, or a copy through pinned memory."""
         if isinstance(values, self._cupy.ndarray):
             return self._shared(values)
         np.copyto(self._buffers.host_clips[:batch], values)
@@ -151,7 +152,7 @@ class TensorRTSession:
         return clips
 
     def _shared(self, values: Any) -> Any:
-        """An array of CuPy where it is; the session's stream waits for the one that fills it."""
+        """Use a CuPy array in place; the session's stream waits for the stream that fills it."""
         clips = self._cupy.ascontiguousarray(values)
         self._buffers.stream.wait_event(self._cupy.cuda.get_current_stream().record())
         return clips
@@ -166,7 +167,7 @@ class TensorRTSession:
             raise SessionError(f"{self._library} failed: {self._library.log.quote()}")
 
     def _fetch(self, batch: int) -> npt.NDArray[np.float32]:
-        """The logits in memory of their own, once the stream has done all of its work."""
+        """Copy the logits to new host memory after the stream has finished."""
         host = self._buffers.host_logits[:batch]
         self._buffers.logits[:batch].get(stream=self._buffers.stream, out=host, blocking=False)
         self._buffers.stream.synchronize()
@@ -175,7 +176,7 @@ class TensorRTSession:
 
     @contextlib.contextmanager
     def _on_device(self, work: str) -> Iterator[None]:
-        """Work on the session's GPU, whichever one the calling thread has chosen; CUDA's errors become ours."""
+        """Use the session's GPU, whatever the calling thread's current device; convert CUDA errors to SessionError."""
         cuda = self._cupy.cuda
         try:
             with cuda.Device(_DEVICE):
@@ -188,7 +189,7 @@ class TensorRTSession:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Buffers:
-    """Memory for the largest batch, made once: on the device, and pinned on the host."""
+    """Memory for the largest batch, allocated once: on the device, and pinned on the host."""
 
     stream: Any
     clips: Any
@@ -201,9 +202,9 @@ def _check_version(plan: Path, library: TensorRT, built_with: str, *, version_co
     built, installed = numeric_version(built_with), numeric_version(library.version)
     if built == installed or (version_compatible and built < installed):
         return
-    rule = "only later versions run it" if version_compatible else "only that version runs it"
+    rule = "only later versions can run it" if version_compatible else "only that version can run it"
     raise SessionError(
-        f"{plan} was built by {library.name} {built_with}, and {rule}; installed here is {library}",
+        f"{plan} was built by {library.name} {built_with}, and {rule}; the installed version is {library}",
         hint=f"install that version, or {_rebuild(plan, library)}",
     )
 
@@ -212,7 +213,7 @@ def _require_gpu(library: TensorRT) -> Gpu:
     gpu = find_gpu()
     if gpu is None:
         raise DeviceError(
-            f"{library.name} needs an NVIDIA GPU and its driver, and none was found here",
+            f"{library.name} needs an NVIDIA GPU and its driver, but none was found",
             hint="run the engine on a machine that has one; on this machine, run the artifact on the CPU",
         )
     return gpu
@@ -221,7 +222,7 @@ def _require_gpu(library: TensorRT) -> Gpu:
 def _import_cupy(extra: str) -> Any:
     with require("running a TensorRT engine needs CuPy", extra=extra):
         import cupy
-        import cupyx  # noqa: F401  # pinned memory, wanted later
+        import cupyx  # noqa: F401  # pinned memory, needed later
     return cupy
 
 
@@ -232,18 +233,18 @@ def _open(plan: Path, runtime: Any, library: TensorRT) -> Any:
     engine = runtime.deserialize_cuda_engine(content)
     if engine is None:
         raise SessionError(
-            f"{plan} is damaged, or no engine of {library}: {library.log.quote()}", hint=_rebuild(plan, library)
+            f"{plan} is damaged or not an engine of {library}: {library.log.quote()}", hint=_rebuild(plan, library)
         )
     return engine
 
 
 def _rebuild(plan: Path, library: TensorRT) -> str:
-    """What to do about a plan at ``SERVER/engines/NAME/``."""
+    """Return a hint to rebuild the plan at ``SERVER/engines/NAME/``."""
     return f"rebuild the engine here: lcve build {plan.parent.parent.parent} --engine {library.kind}"
 
 
 def _check_validity(plan: Path, content: bytes, runtime: Any, library: TensorRT) -> None:
-    """What a library that can look at a plan's header knows to be wrong, before it is loaded."""
+    """Check the plan's header before loading it, if the library can."""
     if not hasattr(runtime, "get_engine_validity"):
         return
     library.log.clear()
@@ -259,7 +260,7 @@ def _check_validity(plan: Path, content: bytes, runtime: Any, library: TensorRT)
 
 
 def _what_helps(plan: Path, library: TensorRT) -> str:
-    """A new build, unless the library builds nothing that this GPU can run."""
+    """Return a hint to rebuild, unless the library cannot build for this GPU."""
     gpu, known = find_gpu(), buildable_capabilities(library)
     if gpu is None or not known or gpu.capability in known:
         return _rebuild(plan, library)
@@ -280,10 +281,10 @@ def _check_engine(engine: Any, model: ModelSpec, profile: Profile) -> None:
     received = [_spec(engine, name) for name in names]
     expected = [model.input, model.output]
     if sorted(received, key=lambda spec: spec.name) != sorted(expected, key=lambda spec: spec.name):
-        raise SessionError(f"the engine has {received}, its manifest says {expected}")
+        raise SessionError(f"the engine has {received}, but its manifest says {expected}")
     built = tuple(int(shape[0]) for shape in engine.get_tensor_profile_shape(model.input.name, _PROFILE))
     if built != (profile.minimum, profile.optimum, profile.maximum):
-        raise SessionError(f"the engine was built for batches of {built}, its record says {profile}")
+        raise SessionError(f"the engine was built for batches of {built}, but its record says {profile}")
 
 
 def _spec(engine: Any, name: str) -> TensorSpec:
@@ -305,7 +306,7 @@ def _allocate(model: ModelSpec, profile: Profile) -> _Buffers:
 
     clips, logits = ((profile.maximum, *spec.shape[1:]) for spec in (model.input, model.output))
     stream = cupy.cuda.Stream(non_blocking=True)
-    with stream:  # memory that no other stream still works on
+    with stream:  # allocate on this stream, so that no other stream still uses the memory
         return _Buffers(
             stream=stream,
             clips=cupy.empty(clips, dtype=np.uint8),
