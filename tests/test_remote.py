@@ -1386,7 +1386,7 @@ def test_errors_of_run_with_an_address(
         assert words in error
     for option in (("--deadline", "3"), ("--shared-memory",), ("--token-file", "t"), ("--client", "c")):
         assert f"{option[0]}: for the address" in run_error("run", exported, clip, "--key", key_file, *option)
-    assert "not the address" in run_error("run", "grpc://localhost:1", clip, *sides)
+    assert "expected the address" in run_error("run", "grpc://localhost:1", clip, *sides)
     away = run_error("run", f"grpc://127.0.0.1:{free_port()}/m", clip, *sides, "--retries", "0")
     assert "not available" in away
     assert not (tmp_path / "out.npy").exists()
