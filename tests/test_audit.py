@@ -18,8 +18,7 @@ from lcve_deploy.attacks.page import CAUTION
 from lcve_deploy.attacks.running import run_attacks
 from lcve_deploy.exporters.checkpoints.outer import load_outer_weights
 from lcve_deploy.keys.orders import derive_orders
-
-from .conftest import GEOMETRY, ORACLE, ORACLES, SALT, run_error, run_ok
+from tests.conftest import GEOMETRY, ORACLE, ORACLES, SALT, run_error, run_ok
 
 REFERENCE = ORACLES["v1_model_args"].path
 CLIP = ORACLE / "clip_8x32x32.npy"

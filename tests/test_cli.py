@@ -27,8 +27,7 @@ from lcve_deploy.model.precision import Precision
 from lcve_deploy.verbs._carry_over import CarriedEngine
 from lcve_deploy.verbs.fastest import Candidate, Selection
 from lcve_deploy.video import write_video
-
-from .conftest import ORACLES, SECRET, run_error, run_lcve, run_ok
+from tests.conftest import ORACLES, SECRET, run_error, run_lcve, run_ok
 
 TINY = ORACLES["v1_model_args"]
 

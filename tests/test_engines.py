@@ -37,8 +37,7 @@ from lcve_deploy.runtime.probe import prove_engine
 from lcve_deploy.runtime.session import Provider, run_within
 from lcve_deploy.verbs.build import BuildOptions, build
 from lcve_deploy.verbs.fastest import EngineChoice, build_fastest
-
-from .conftest import ORACLES, run_error, run_lcve, run_ok
+from tests.conftest import ORACLES, run_error, run_lcve, run_ok
 
 TINY = ORACLES["v1_model_args"]
 INT8 = BuildOptions(precision=Precision.INT8)

@@ -27,8 +27,7 @@ from lcve_deploy.model.preprocess import Preprocess, Sampling
 from lcve_deploy.model.transformer import Readout
 from lcve_deploy.verbs.export import _client
 from lcve_deploy.video.sampling import frame_indices
-
-from .conftest import ORACLE, ORACLES, run_error, run_ok
+from tests.conftest import ORACLE, ORACLES, run_error, run_ok
 
 DATA = ORACLE / "families"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((DATA / "logits.json").read_text())

@@ -14,8 +14,7 @@ from lcve_deploy.cipher.weights import scramble, unscrambled
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.onnx import OPSETS, read_heads, write_onnx
 from lcve_deploy.model.transformer import VideoTransformer
-
-from .conftest import GEOMETRY, ORACLES, SALT
+from tests.conftest import GEOMETRY, ORACLES, SALT
 
 CAP = 4.6052  # as VideoMAE V2 clamps: the logarithm of 100, rounded
 

@@ -15,10 +15,9 @@ import pytest
 from lcve_deploy import PublicKey
 from lcve_deploy.artifact import manifest_digest
 from lcve_deploy.cli import lcve
-
-from .conftest import run_error, run_ok
-from .test_artifact import flip_a_byte
-from .triton.server import site_packages
+from tests.conftest import run_error, run_ok
+from tests.test_artifact import flip_a_byte
+from tests.triton.server import site_packages
 
 ALL: Final = ("deployment.json", "service.json", "autoscaler.json", "pin.json", "kserve/inferenceservice.json")
 

@@ -17,8 +17,7 @@ from lcve_deploy.artifact.delta import DELTA
 from lcve_deploy.errors import WriteError
 from lcve_deploy.files import writing as outputs
 from lcve_deploy.files.writing import new_file, new_folder, remove_folder, replace_file
-
-from .conftest import ORACLE, ORACLES, run_ok
+from tests.conftest import ORACLE, ORACLES, run_ok
 
 TINY = ORACLES["v1_model_args"]
 MASKS = pytest.mark.parametrize("mask", [0o000, 0o022, 0o027, 0o077], ids=oct)

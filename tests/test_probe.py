@@ -17,9 +17,8 @@ from lcve_deploy.model.parity import ParityReport
 from lcve_deploy.model.precision import BUDGETS, Precision
 from lcve_deploy.runtime import ProbeReport, probe
 from lcve_deploy.runtime.probe import budget_of, probe_session, prove_engine, time_clip
-
-from .conftest import SALT
-from .test_export import export_tiny
+from tests.conftest import SALT
+from tests.test_export import export_tiny
 
 
 class Answering:

@@ -23,8 +23,7 @@ from lcve_deploy import (
     rotate,
 )
 from lcve_deploy.errors import DeniedError, MismatchError, RequestError, TooLargeError, UnknownModelError
-
-from .conftest import ORACLE, heed_interrupts, run_error, run_ok
+from tests.conftest import ORACLE, heed_interrupts, run_error, run_ok
 
 pytestmark = pytest.mark.xdist_group("shared memory")  # every process sees the regions of all
 

@@ -40,11 +40,10 @@ from lcve_deploy.errors import ArtifactError, ExistsError, LcveError, MismatchEr
 from lcve_deploy.runtime.backends import onnxruntime as backend
 from lcve_deploy.verbs import apply as apply_verb
 from lcve_deploy.verbs.verify import verify
-
-from .conftest import GEOMETRY, ORACLES, SALT, SECRET, Oracle, heed_interrupts, run_error, run_ok
-from .test_artifact import edit, flip_a_byte
-from .test_boundaries import HEAVY, KEY_ROOMS, loaded_after
-from .test_export import answers, export_tiny
+from tests.conftest import GEOMETRY, ORACLES, SALT, SECRET, Oracle, heed_interrupts, run_error, run_ok
+from tests.test_artifact import edit, flip_a_byte
+from tests.test_boundaries import HEAVY, KEY_ROOMS, loaded_after
+from tests.test_export import answers, export_tiny
 
 NEW_KEY = SecurityKey(bytes(range(32, 64)))
 NEW_SALT = bytes(range(48, 64))

@@ -44,9 +44,8 @@ from lcve_deploy.artifact.delta import DELTA
 from lcve_deploy.cli import lcve
 from lcve_deploy.errors import LcveError
 from lcve_deploy.keys.orders import derive_orders
-
-from .conftest import GEOMETRY, ORACLE, ORACLES, heed_interrupts
-from .planting import Planted, files_under
+from tests.conftest import GEOMETRY, ORACLE, ORACLES, heed_interrupts
+from tests.support.planting import Planted, files_under
 
 TINY = ORACLES["v1_model_args"]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

@@ -14,10 +14,9 @@ import pytest
 from lcve_deploy import SecurityKey
 from lcve_deploy.errors import MismatchError
 from lcve_deploy.remote import RemoteSession
-
-from .conftest import ORACLES, run_error, run_ok
-from .servers import NAME, Example, Server, ask_grpc, ask_http, make_example, refused, serving
-from .test_boundaries import key_rooms_in
+from tests.conftest import ORACLES, run_error, run_ok
+from tests.support.servers import NAME, Example, Server, ask_grpc, ask_http, make_example, refused, serving
+from tests.test_boundaries import key_rooms_in
 
 SAY_MODULES = """
 import atexit, sys
@@ -103,7 +102,7 @@ def test_several_models_with_several_keys(exported: Path, other: Path, example: 
 
 
 def server_index(server: Server) -> tuple[int, list[dict[str, str]]]:
-    from .servers import request
+    from tests.support.servers import request
 
     status, body = request(server.host, server.http, "POST", "/v2/repository/index", b"{}")
     return status, json.loads(body)
@@ -148,7 +147,7 @@ def test_older_versions_stay_where_they_are_asked_for(exported: Path, other: Pat
 
 
 def test_health_is_open_and_everything_else_wants_a_token(exported: Path, example: Example, tmp_path: Path) -> None:
-    from .servers import http_body, request
+    from tests.support.servers import http_body, request
 
     tokens = tmp_path / "tokens"
     tokens.write_text("camera-7 0123456789abcdef\n")

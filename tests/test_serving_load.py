@@ -22,8 +22,7 @@ import pytest
 
 from lcve_deploy.errors import DeniedError, LcveError, UnavailableError
 from lcve_deploy.remote import RemoteOptions, RemoteSession
-
-from .servers import (
+from tests.support.servers import (
     LENGTH,
     NAME,
     Example,
@@ -38,7 +37,7 @@ from .servers import (
     serving,
     slow,
 )
-from .test_remote import Authority, authority  # noqa: F401 (a fixture)
+from tests.test_remote import Authority, authority  # noqa: F401 (a fixture)
 
 MEBIBYTE = 2**20
 INFER = f"/v2/models/{NAME}/infer"

@@ -54,11 +54,10 @@ from lcve_deploy.model.precision import Precision
 from lcve_deploy.runtime.opening import checked_manifest
 from lcve_deploy.verbs.fastest import EngineChoice
 from lcve_deploy.verbs.pairs import paired_client
-
-from .conftest import ORACLE, ORACLES, SECRET, run_error, run_lcve, run_ok
-from .test_artifact import edit, flip_a_byte
-from .test_boundaries import OPERATOR, key_rooms_in, loaded_after
-from .test_rotate import contents
+from tests.conftest import ORACLE, ORACLES, SECRET, run_error, run_lcve, run_ok
+from tests.test_artifact import edit, flip_a_byte
+from tests.test_boundaries import OPERATOR, key_rooms_in, loaded_after
+from tests.test_rotate import contents
 
 TINY = ORACLES["v1_model_args"]
 OWNER = SigningKey(SECRET)

@@ -60,9 +60,9 @@ from lcve_deploy.libraries.tensorrt import (
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.model.transformer import IMAGENET, TransformerConfig, VideoTransformer, weight_shapes
 from lcve_deploy.runtime.backends.tensorrt import TensorRTSession
-
-from . import conftest, fake_gpu
-from .conftest import GEOMETRY, ORACLES, SALT, SECRET, Oracle, run_error, run_ok
+from tests import conftest
+from tests.conftest import GEOMETRY, ORACLES, SALT, SECRET, Oracle, run_error, run_ok
+from tests.support import fake_gpu
 
 TINY = ORACLES["v1_model_args"]
 GPU = Gpu(name="NVIDIA Nonesuch", capability="8.6")

@@ -30,11 +30,10 @@ from lcve_deploy.errors import ArtifactError, ExistsError, MismatchError, Signat
 from lcve_deploy.exporters import storage
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.protocol.binding import binding_from_parameters
-
-from .conftest import ORACLES, run_error, run_ok
-from .test_artifact import flip_a_byte
-from .test_rotate import contents
-from .triton.server import Triton, start_triton
+from tests.conftest import ORACLES, run_error, run_ok
+from tests.test_artifact import flip_a_byte
+from tests.test_rotate import contents
+from tests.triton.server import Triton, start_triton
 
 TINY = ORACLES["v1_model_args"]
 on_triton = pytest.mark.xdist_group("triton")
