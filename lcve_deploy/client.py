@@ -48,7 +48,7 @@ class Client:
         """Read ``client/`` of an artifact.
 
         Raises:
-            ArtifactError: settings that do not hold.
+            ArtifactError: invalid settings.
             MismatchError: another key than the artifact's.
         """
         return cls.of(read_client(Path(folder)).settings, key)

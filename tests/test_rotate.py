@@ -344,7 +344,7 @@ def test_engines_are_built_again_and_answer_the_new_probe(
         assert "model.onnx is not listed" in became["changed"].reason
         assert "was built from another model" in became["foreign"].reason
         assert became["broken"].record is None
-        assert "engine.json does not hold" in became["broken"].reason
+        assert "engine.json is invalid" in became["broken"].reason
         assert [path.name for path in (server / "engines").iterdir()] == ["onnxruntime-fp32"]
         kept = became["onnxruntime-fp32"].record
         assert kept is not None

@@ -36,7 +36,7 @@ class Scheme(StrEnum):
 
     @property
     def port(self) -> int:
-        """The port where none is named: Triton's."""
+        """The port if none is named: Triton's."""
         return 8001 if self in (Scheme.GRPC, Scheme.GRPCS) else 8000
 
 

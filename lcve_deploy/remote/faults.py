@@ -68,7 +68,7 @@ _HTTP: Final[dict[int, type[LcveError]]] = {
 _SERVER_FAILED: Final = 500
 
 _SIZES: Final = re.compile(r"larger than|too large|bytes", re.IGNORECASE)
-"""gRPC has one status for too many bytes and for too many requests; only the words tell them apart."""
+"""gRPC has one status for too many bytes and for too many requests; only the words distinguish them."""
 _OWN_LIMIT: Final = re.compile(r"CLIENT: Received message larger", re.IGNORECASE)
 _HANDSHAKE: Final = re.compile(r"CERTIFICATE|handshake failed|SSL_ERROR|alert", re.IGNORECASE)
 """gRPC calls a server away whose certificate, or who refuses ours."""

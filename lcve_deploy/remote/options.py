@@ -19,7 +19,7 @@ class RemoteOptions:
 
     Args:
         deadline: seconds for a request, all its retries included; above 0.
-        retries: how often a request is sent again, to another endpoint where there is one; 0 or more. Only
+        retries: how often a request is sent again, to another endpoint if there is one; 0 or more. Only
             what may pass is sent again: a server that is away, full or not ready.
         pause: seconds before a request goes to the same endpoint again; doubled each time, with jitter.
         longest_pause: seconds; what the doubling ends at.

@@ -89,7 +89,7 @@ class GrpcTransport:
             data = self._grpc.InferInput(INPUT, list(request.values.shape), "UINT8")
             data.set_shared_memory(region.name, request.values.nbytes)
             result = self._ask(request, data, left())
-        except RequestError:  # a server that was started anew knows no region; one that refuses a new one takes none
+        except RequestError:  # a server that was restarted knows no region; one that refuses a new one takes none
             self._shares = region.answered
             self._regions.remove(region)
             self._regions.drop()
@@ -102,7 +102,7 @@ class GrpcTransport:
         return result
 
     def _region(self, size: int, left: Callable[[], float]) -> Region | None:
-        """One that the server knows; None where there is no room for it, or the server takes none."""
+        """One that the server knows; None if there is no space for it, or the server takes none."""
         self._unregister(left())
         region = self._regions.take(size)
         if region is not None:
@@ -123,7 +123,7 @@ class GrpcTransport:
         return region
 
     def _unregister(self, seconds: float) -> None:
-        """What is removed here goes at the server too; one that was started anew does not know it."""
+        """What is removed here goes at the server too; one that was restarted does not know it."""
         with contextlib.suppress(LcveError):
             for name in self._regions.take_gone():
                 self._call("unregister_system_shared_memory", min(seconds, _FAREWELL), name)

@@ -117,7 +117,7 @@ class HttpTransport:
             connection.close()
             if not connection.used:
                 raise self._error(error) from None
-            self.forget()  # the server closed it while nobody used it, and so those beside it
+            self.forget()  # the server closed it while nobody used it, and so the other idle ones
             return self._ask(method, path, body, headers, left(), largest)
         except (OSError, http.client.HTTPException, UnicodeError, SessionError) as error:
             connection.close()

@@ -26,7 +26,7 @@ class Region:
         size: bytes.
 
     Raises:
-        SessionError: the machine has no room for it.
+        SessionError: the machine has no space for it.
     """
 
     def __init__(self, size: int) -> None:
@@ -58,7 +58,7 @@ class RegionPool:
         self._gone: list[str] = []
 
     def take(self, size: int) -> Region | None:
-        """A free one that is large enough; one that is not makes room for another."""
+        """A free one that is large enough; one that is not is replaced."""
         with self._lock:
             region = max(self._free, key=lambda region: region.size, default=None)
             if region is not None:
@@ -72,7 +72,7 @@ class RegionPool:
         """A new one, lent.
 
         Raises:
-            SessionError: the machine has no room for it.
+            SessionError: the machine has no space for it.
         """
         region = Region(size)
         with self._lock:
@@ -80,7 +80,7 @@ class RegionPool:
         return region
 
     def give_back(self, region: Region) -> None:
-        """It is free again, where it has not been dropped meanwhile."""
+        """It is free again, unless it has been dropped."""
         with self._lock:
             kept = region in self._current
             if kept:
@@ -110,7 +110,7 @@ class RegionPool:
 
 
 def _require_room(size: int) -> None:
-    """The kernel ends a process that writes more than there is room for: containers often have 64 MiB."""
+    """The kernel ends a process that writes more than there is space for: containers often have 64 MiB."""
     if _HOME.is_dir():
         room = os.statvfs(_HOME)
         if room.f_bavail * room.f_frsize < size:

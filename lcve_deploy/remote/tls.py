@@ -12,7 +12,7 @@ __all__ = ["tls_context"]
 
 
 def tls_context(options: RemoteOptions) -> ssl.SSLContext:
-    """A context that checks the server's name and certificate, with ours where there is one.
+    """A context that checks the server's name and certificate, with ours if there is one.
 
     Raises:
         DeniedError: a file that is no PEM, or a key that is not that of the certificate.

@@ -17,7 +17,7 @@ _MAX_BYTES: Final = 8192
 
 
 class PlainTokenWarning(UserWarning):
-    """A token that goes over a network without TLS: whoever listens can use it."""
+    """A token that goes over a network without TLS: anyone who listens can use it."""
 
 
 @final
@@ -59,7 +59,7 @@ class Token:
         return cls(text, source=str(path))
 
     def headers(self) -> dict[str, str]:
-        """``authorization``, where there is a token."""
+        """``authorization``, if there is a token."""
         return {"authorization": f"Bearer {self._text}"} if self._text else {}
 
     def hide(self, text: str) -> str:

@@ -66,7 +66,7 @@ class Transport(Protocol):
         """
 
     def forget(self) -> None:
-        """The server failed, and may have been started anew: what it was told before, it may not know."""
+        """The server failed, and may have been restarted: what it was told before, it may not know."""
 
     def close(self) -> None:
         """Give everything back. Requests under way may fail."""

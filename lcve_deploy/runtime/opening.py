@@ -37,7 +37,7 @@ def open_session(server: str | os.PathLike[str], options: SessionOptions = _DEFA
         options: engine, provider, threads, pin.
 
     Raises:
-        ArtifactError: a manifest that does not hold, files that are not its own, or no such engine.
+        ArtifactError: an invalid manifest, files that are not its own, or no such engine.
         SignatureError: a key is pinned, and has not signed the manifest.
         SessionError: the runtime cannot open it, or the engine has not answered the probe on this machine.
         MissingDependencyError: the runtime is not installed.
@@ -50,7 +50,7 @@ def checked_manifest(server: Path, signed_by: PublicKey | None = None) -> Manife
     """The manifest of a server folder, once all files that it lists have their digests.
 
     Raises:
-        ArtifactError: a manifest that does not hold, or files that are not its own.
+        ArtifactError: an invalid manifest, or files that are not its own.
         SignatureError: a key is pinned, and has not signed the manifest.
     """
     manifest = read_manifest(server, signed_by)

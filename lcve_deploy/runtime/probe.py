@@ -81,7 +81,7 @@ def verify_server(server: str | os.PathLike[str], *, signed_by: PublicKey | None
         signed_by: the owner's public key, where it is pinned; without, no signature is checked.
 
     Raises:
-        ArtifactError: a manifest that does not hold, or files that are not its own.
+        ArtifactError: an invalid manifest, or files that are not its own.
         SignatureError: a key is pinned, and has not signed the manifest.
     """
     folder = Path(server)
@@ -107,7 +107,7 @@ def verify_engine(server: str | os.PathLike[str], name: str, *, signed_by: Publi
     known = read_engine(folder, name)
     report, record = reprove(folder, name, signed_by=signed_by)
     same = known.proof is not None and record.proof is not None and known.proof.device == record.proof.device
-    if not same:  # where nothing changes, nothing is written: the folder may be read-only
+    if not same:  # if nothing changes, nothing is written: the folder may be read-only
         write_engine(engine_folder(folder, name), record)
     return report
 

@@ -135,7 +135,7 @@ class OnnxRuntimeSession:
 
 
 def _in_memory(settings: Any, graph: Path) -> list[bytes]:
-    """Hand over the files beside a graph in memory; they must outlive the opening.
+    """Hand over the external files of a graph in memory; they must outlive the opening.
 
     A file that is mapped changes answers where it is overwritten in place, and kills the process where it is cut short.
 
