@@ -13,6 +13,86 @@ _ROOT: Final = Path(__file__).parent.parent
 _ALWAYS: Final = "house_rules"
 _ORDERS: Final = ("geometry", "cipher", "schedule")
 
+
+def _of(file: str, *tests: str) -> tuple[str, ...]:
+    """Some tests of a file."""
+    return tuple(f"{file}::test_{test}" for test in tests)
+
+
+_DELTAS: Final = (
+    *_of(
+        "rotate", "an_applied_delta_is_the_rotated_artifact_byte_for_byte", "a_delta_that_does_not_hold_is_not_applied"
+    ),
+    *_of("signing", "a_delta_with_a_damaged_signature_is_refused", "without_a_pin_a_delta_brings_its_signature_along"),
+    *_of("signing", "a_delta_that_the_pinned_key_has_not_signed_is_refused"),
+)
+_ENGINES: Final = _of(
+    "engines",
+    "an_engine_that_is_not_there",
+    "an_engine_that_does_not_hold_is_refused",
+    "an_engine_of_another_model_is_refused",
+    "an_engine_that_is_there_is_never_overwritten",
+    "the_record_of_an_engine_is_replaced_in_one_step",
+    "build_run_and_inspect",
+)
+_PROVIDERS: Final = _of(
+    "engines",
+    "a_provider_that_leaves_the_work_to_the_cpu_is_an_error",
+    "a_provider_that_is_not_there_is_an_error_and_no_fallback",
+    "a_provider_that_does_not_start_is_an_error",
+    "options_of_the_provider_and_no_others_reach_it",
+    "threads_reach_the_runtime",
+)
+_PROOFS: Final = _of(
+    "engines",
+    "verify_proves_an_engine_on_another_machine",
+    "an_engine_that_answers_wrongly_loses_its_proof",
+    "an_engine_that_answers_wrongly_where_it_was_proven_loses_its_proof_too",
+    "a_proven_engine_is_verified_where_nothing_can_be_written",
+    "an_engine_over_its_budget_is_not_kept",
+    "an_engine_from_before_is_held_to_the_budget",
+    "any_number_of_clips_runs_within_a_profile",
+)
+_SIGNATURES: Final = _of(
+    "signing",
+    "keys_are_those_of_the_format_and_of_rfc_8032",
+    "the_files_read_back",
+    "the_secret_does_not_show",
+    "manifest_and_signature_that_come_as_bytes",
+    "what_is_no_public_key_is_no_pin",
+    "a_pin_that_is_not_there",
+    "what_the_pinned_key_has_not_signed_is_refused_everywhere",
+    "without_a_pin_a_signature_is_neither_trusted_nor_checked",
+    "a_folder_with_the_name_of_the_signature_hides_nothing",
+    "sign_writes_the_same_signature_once",
+    "sign_overwrites_no_other_signature",
+    "a_rotation_without_a_signing_key_is_unsigned_and_says_so",
+)
+_GRAPHS: Final = (
+    *_of(
+        "export",
+        "layouts_and_opsets_agree",
+        "bytes_meet_no_node_but_a_cast",
+        "the_graph_names_no_place_person_or_source",
+    ),
+    *_of("export", "the_batch_is_dynamic", "only_named_keyed_tensors_depend_on_the_secret"),
+    *_of("checkpoints", "activations_of_an_exported_graph_answer_as_transformers_does"),
+)
+_WEIGHTS: Final = _of(
+    "checkpoints",
+    "every_wrong_weight_is_named",
+    "the_builtin_reference_answers_as_the_original_implementation",
+    "names_of_transformers_5_are_read_too",
+    "wrappers_and_prefixes_are_taken_off",
+)
+_POSITIONS: Final = _of(
+    "families",
+    "each_family_answers_as_its_own_code",
+    "mvds_own_save_is_read_as_mvd",
+    "positions_that_umt_would_have_saved_are_not_made_up",
+    "mvds_positions_need_a_width_that_divides",
+)
+
 _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "cipher": {"cipher": ("cipher",)},
     "schedule": {"schedule": ("schedule", "cipher")},
@@ -22,30 +102,45 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "parity": {"parity": ("parity", "artifact")},
     "artifact": {
         "artifact/client_settings": ("client_settings",),
-        "artifact/delta": ("rotate",),
+        "artifact/delta": ("delta", *_DELTAS),
         "artifact/digests": ("digests",),
-        "artifact/engines": ("engines", "tensorrt"),
+        "artifact/engines": ("engine_record", *_ENGINES),
         "artifact/keyed": ("keyed",),
-        "artifact/manifest": ("artifact",),
+        "artifact/manifest": ("manifest", "artifact"),
         "artifact/matching": ("matching",),
         "artifact/probe": ("probe",),
-        "artifact/profile": ("engines", "tensorrt"),
+        "artifact/profile": ("engine_record",),
         "artifact/record": ("record",),
-        "artifact/signature": ("signing",),
-        "artifact/tensorfile": ("rotate",),
+        "artifact/signature": _SIGNATURES,
+        "artifact/tensorfile": ("tensorfile", "rotate::test_an_applied_delta_is_the_rotated_artifact_byte_for_byte"),
     },
     "runtime": {
         "runtime/batches": ("engines",),
         "runtime/device": ("engines",),
-        "runtime/onnxruntime": ("artifact", "engines"),
+        "runtime/onnxruntime": ("artifact", *_ENGINES, *_PROVIDERS),
         "runtime/openvino": ("engines",),
-        "runtime/probe": ("probe", "artifact", "engines"),
+        "runtime/probe": ("probe", "artifact", *_PROOFS),
         "runtime/session": ("artifact", "engines"),
         "runtime/tensorrt": ("tensorrt",),
     },
-    "exporters/onnx": {"exporters/onnx": ("graph", "export")},
+    "exporters/onnx": {"exporters/onnx": ("graph", *_GRAPHS)},
     "exporters/checkpoints": {
-        "exporters/checkpoints": ("families", "checkpoints", "folders", "processors", "hub", "fuzz")
+        "exporters/checkpoints/arguments": ("families", "checkpoints"),
+        "exporters/checkpoints/assemble": (*_WEIGHTS, "folders"),
+        "exporters/checkpoints/families": ("families",),
+        "exporters/checkpoints/hub": ("hub",),
+        "exporters/checkpoints/huggingface": ("folders", "checkpoints", "processors"),
+        "exporters/checkpoints/layouts": (*_WEIGHTS, "folders"),
+        "exporters/checkpoints/load": ("checkpoints", "hub", "families"),
+        "exporters/checkpoints/official": ("families", "checkpoints"),
+        "exporters/checkpoints/options": ("families", "checkpoints"),
+        "exporters/checkpoints/outer": ("families",),
+        "exporters/checkpoints/pickles": ("checkpoints", "fuzz"),
+        "exporters/checkpoints/positions": ("positions", *_POSITIONS),
+        "exporters/checkpoints/processors": ("processors",),
+        "exporters/checkpoints/reading": ("checkpoints", "families", "folders", "fuzz"),
+        "exporters/checkpoints/refusals": ("checkpoints",),
+        "exporters/checkpoints/wrappers": ("families", "checkpoints"),
     },
 }
 
@@ -56,7 +151,7 @@ class Module:
 
     Args:
         path: from the root of the tree.
-        tests: arguments of pytest: the quickest and closest first, as the first failure ends a run.
+        tests: files, and tests within files: the quickest and closest, as every survivor runs them all.
     """
 
     path: str
@@ -67,8 +162,13 @@ def _modules(tests_of: dict[str, tuple[str, ...]]) -> Iterator[Module]:
     for name, tests in tests_of.items():
         place = _ROOT / "lcve_deploy" / name
         paths = sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
-        named = tuple(f"tests/test_{test}.py" for test in (*tests, _ALWAYS))
+        named = tuple(_argument(test) for test in (*tests, _ALWAYS))
         yield from (Module(path=path.relative_to(_ROOT).as_posix(), tests=named) for path in paths)
+
+
+def _argument(test: str) -> str:
+    file, separator, name = test.partition("::")
+    return f"tests/test_{file}.py{separator}{name}"
 
 
 MODULES: Final = {part: tuple(_modules(tests_of)) for part, tests_of in _TESTS.items()}
