@@ -13,7 +13,7 @@ from lcve_deploy.transformer import sinusoid_table
 WIDTH = 32
 
 
-@pytest.mark.parametrize("clip", ["8x224x224x3/1x14x14", "16x224x224x3/2x14x14"])
+@pytest.mark.parametrize("clip", ["8x224x224x3/1x14x14", "16x224x224x3/2x14x14", "8x224x256x3/1x14x16"])
 def test_umt_has_a_grid_of_its_own_for_cubes_of_14_pixels(clip: str) -> None:
     np.testing.assert_array_equal(umt_table(ClipGeometry.parse(clip), WIDTH), sinusoid_table(8 * 16 * 16, WIDTH))
 
