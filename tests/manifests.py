@@ -9,7 +9,7 @@ from lcve_deploy.artifact.digests import FileRecord
 from lcve_deploy.artifact.manifest import TensorSpec
 from lcve_deploy.clips import Binding, Layout
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.parity import CONTROLS, ParityReport
+from lcve_deploy.model.parity import CONTROLS, ParityReport
 
 RECORD = FileRecord(bytes=7, sha256="ab" * 32)
 MANIFEST = Manifest(

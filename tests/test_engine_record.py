@@ -25,7 +25,7 @@ from lcve_deploy.artifact.engines import (
 from lcve_deploy.artifact.manifest import manifest_digest, write_manifest
 from lcve_deploy.artifact.profile import Profile
 from lcve_deploy.errors import ArtifactError, SessionError
-from lcve_deploy.precision import Precision
+from lcve_deploy.model.precision import Precision
 
 from .manifests import MANIFEST
 

@@ -8,7 +8,7 @@ import pytest
 from lcve_deploy.errors import UnsupportedModelError
 from lcve_deploy.exporters.checkpoints.positions import internvideo_table, mvd_table, umt_table
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.transformer import sinusoid_table
+from lcve_deploy.model.transformer import sinusoid_table
 
 WIDTH = 32
 

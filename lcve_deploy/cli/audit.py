@@ -47,8 +47,8 @@ def command(server: Path, output: Path | None, as_json: bool, **given: Any) -> N
     Exits with 1 where a control does not hold.
     """
     from lcve_deploy.attacks.page import render_page
-    from lcve_deploy.key import SecurityKey
-    from lcve_deploy.outputs import new_file, require_absent
+    from lcve_deploy.files.writing import new_file, require_absent
+    from lcve_deploy.keys.secret import SecurityKey
     from lcve_deploy.verbs.audit import AuditInputs, audit
 
     _require_extra()

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _SECONDS_BETWEEN: Final = 10.0
-_MOST_NAMED: Final = 100
+_MAX_NAMED: Final = 100
 """Videos without a result that are named at the end; the table has them all."""
 
 
@@ -85,7 +85,7 @@ def command(videos: tuple[str, ...], output: Path, strict: bool, as_json: bool, 
 
 
 def _to_job(given: dict[str, Any]) -> Job:
-    from lcve_deploy.preprocess import Sampling
+    from lcve_deploy.model.preprocess import Sampling
     from lcve_deploy.verbs.batch import Job
 
     _check_choice(given)
@@ -152,10 +152,10 @@ def _show(result: BatchResult, as_json: bool) -> None:
         more = {"failures": failures, "attempts": result.attempts, "seconds": round(result.seconds, 3)}
         print_json({"output": str(result.output), **counts, **more})
         return
-    for failure in result.failures[:_MOST_NAMED]:
+    for failure in result.failures[:_MAX_NAMED]:
         click.echo(f"no result: {printable(failure.path)}: {printable(failure.error)}", err=True)
-    if len(result.failures) > _MOST_NAMED:
-        click.echo(f"no result: {len(result.failures) - _MOST_NAMED} more; see the table", err=True)
+    if len(result.failures) > _MAX_NAMED:
+        click.echo(f"no result: {len(result.failures) - _MAX_NAMED} more; see the table", err=True)
     kept = f", {tally.kept} of them from before" if tally.kept else ""
     click.echo(f"{result.output}: {tally.rows} rows{kept}, {tally.errors} with an error, {result.seconds:.1f} s")
 

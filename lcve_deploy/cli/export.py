@@ -27,10 +27,10 @@ from lcve_deploy.cli.options import (
 from lcve_deploy.cli.show import StageProgress, print_json, print_parity, printable, show_selection
 from lcve_deploy.clips import Layout
 from lcve_deploy.errors import CheckpointError
-from lcve_deploy.inputs import parse_json, read_bounded
-from lcve_deploy.labels import NAMED_LABELS, class_names
-from lcve_deploy.predictions import ProblemType
-from lcve_deploy.preprocess import Sampling
+from lcve_deploy.exporters.labels import NAMED_LABELS, class_names
+from lcve_deploy.files.reading import parse_json, read_bounded
+from lcve_deploy.model.predictions import ProblemType
+from lcve_deploy.model.preprocess import Sampling
 
 if TYPE_CHECKING:
     from lcve_deploy.verbs.fastest import EngineChoice
@@ -66,7 +66,7 @@ def command(**given: Any) -> None:
 
     The folder gets two sides: server/ for the cloud operator, client/ for the holder of the key.
     """
-    from lcve_deploy.key import SecurityKey
+    from lcve_deploy.keys.secret import SecurityKey
 
     key = SecurityKey.read(given["key_file"])
     checkpoint: Path = given["checkpoint"]

@@ -18,7 +18,7 @@ __all__ = ["command"]
 @click.option("--signing", is_flag=True, help="Make a key pair for signing artifacts: OUTPUT, and its .pub beside it.")
 def command(output: Path, master: Path | None, name: str | None, signing: bool) -> None:
     """Make a key file, or derive one for a camera or client; or make a key pair for signing artifacts."""
-    from lcve_deploy.key import SecurityKey
+    from lcve_deploy.keys.secret import SecurityKey
 
     if signing and (master or name):
         raise click.UsageError("--signing makes a new key pair, which goes neither with --from nor with --name")
@@ -33,7 +33,7 @@ def command(output: Path, master: Path | None, name: str | None, signing: bool) 
 
 
 def _make_signing_key(output: Path) -> None:
-    from lcve_deploy.signing import SigningKey, public_path
+    from lcve_deploy.keys.signing import SigningKey, public_path
 
     key = SigningKey.create()
     key.write(output)

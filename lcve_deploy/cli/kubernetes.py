@@ -39,9 +39,9 @@ def command(servers: tuple[str, ...], output: Path, as_json: bool, **given: Any)
     The folders are checked, and not copied: the claim has each under the name of its model. A pod runs as no root, and
     writes nothing but /tmp. Tokens and TLS are files of Secrets that exist.
     """
-    from lcve_deploy.exporters.kubernetes import KubernetesOptions
-    from lcve_deploy.serving.versions import parse_source, require_distinct
-    from lcve_deploy.verbs.kubernetes import export_kubernetes
+    from lcve_deploy.deployments.kubernetes.export import export_kubernetes
+    from lcve_deploy.deployments.kubernetes.manifests import KubernetesOptions
+    from lcve_deploy.serving.models.versions import parse_source, require_distinct
 
     replicas = (given.pop("min_replicas"), given.pop("max_replicas"))
     options = KubernetesOptions(replicas=replicas, queue=given.pop("queue") / 1000, **given)

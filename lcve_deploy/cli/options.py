@@ -13,13 +13,13 @@ from click.core import ParameterSource
 from lcve_deploy.artifact import EngineKind, PublicKey
 from lcve_deploy.artifact.engines import FASTEST
 from lcve_deploy.clips import Views
-from lcve_deploy.precision import Precision
-from lcve_deploy.preprocess import Preprocess, Sampling
+from lcve_deploy.model.precision import Precision
+from lcve_deploy.model.preprocess import Preprocess, Sampling
 
 if TYPE_CHECKING:
     from lcve_deploy.exporters.checkpoints import CheckpointOptions
+    from lcve_deploy.keys.signing import SigningKey
     from lcve_deploy.remote import RemoteOptions
-    from lcve_deploy.signing import SigningKey
     from lcve_deploy.verbs.build import BuildOptions
     from lcve_deploy.verbs.fastest import EngineChoice
 
@@ -167,7 +167,7 @@ class SigningKeyFile(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> SigningKey:
         """Read the key."""
-        from lcve_deploy.signing import SigningKey
+        from lcve_deploy.keys.signing import SigningKey
 
         return value if isinstance(value, SigningKey) else SigningKey.read(value)
 
@@ -371,7 +371,7 @@ def to_checkpoint_options(given: dict[str, Any]) -> CheckpointOptions:
     from lcve_deploy.exporters.checkpoints import CheckpointOptions
     from lcve_deploy.exporters.checkpoints.families import Family
     from lcve_deploy.exporters.checkpoints.options import ReadoutChoice
-    from lcve_deploy.transformer import Normalisation
+    from lcve_deploy.model.transformer import Normalisation
 
     mean, std = given["mean"], given["std"]
     if (mean is None) != (std is None):

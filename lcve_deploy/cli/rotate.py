@@ -31,7 +31,7 @@ def command(artifact: Path, key_file: Path, new_key_file: Path | None, delta: bo
     help against an operator who kept the old artifact.
     """
     from lcve_deploy.artifact.delta import DELTA
-    from lcve_deploy.key import SecurityKey
+    from lcve_deploy.keys.secret import SecurityKey
     from lcve_deploy.verbs.rotate import rotate, rotate_delta
 
     key = SecurityKey.read(key_file)

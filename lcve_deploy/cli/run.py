@@ -63,7 +63,7 @@ def command(artifact: Path | str, clip: Path, key_file: Path | None, logits_out:
     ARTIFACT may be a model at a server: grpc://host:port/model, grpcs://, http:// or https://, with commas between
     several hosts and a version behind the model. Clips are encrypted here and sent; --key comes with --client.
     """
-    from lcve_deploy.outputs import require_absent
+    from lcve_deploy.files.writing import require_absent
 
     if logits_out:
         require_absent(logits_out)
@@ -80,7 +80,7 @@ def command(artifact: Path | str, clip: Path, key_file: Path | None, logits_out:
 
 
 def _run_pair(artifact: Path, clip: Path, key_file: Path, logits_out: Path | None, given: dict[str, Any]) -> None:
-    from lcve_deploy.key import SecurityKey
+    from lcve_deploy.keys.secret import SecurityKey
     from lcve_deploy.runtime import open_session
     from lcve_deploy.verbs.verify import paired_client
 
@@ -97,7 +97,7 @@ def write_logits(path: Path | None, logits: npt.NDArray[np.floating]) -> None:
     """Write logits as float32: ``[classes]`` for one view, ``[views, classes]`` otherwise."""
     import numpy as np
 
-    from lcve_deploy.outputs import new_file
+    from lcve_deploy.files.writing import new_file
 
     if path is None:
         return
@@ -183,7 +183,7 @@ def _run_remote(
         raise click.UsageError("with an address, --key and --client are given together, or not at all")
     if key_file is not None:
         from lcve_deploy.client import Client
-        from lcve_deploy.key import SecurityKey
+        from lcve_deploy.keys.secret import SecurityKey
 
         client = Client.open(folder, SecurityKey.read(key_file))
         preprocess = to_preprocess(client.settings.preprocess, given["sampling"], given["stride"])

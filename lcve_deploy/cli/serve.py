@@ -115,8 +115,8 @@ def command(models: tuple[str, ...], as_json: bool, **given: Any) -> None:
     The log, one JSON object a line, goes to standard error. SIGTERM ends the server once it has answered what it
     accepted; SIGHUP loads all models again.
     """
-    from lcve_deploy.serving.logs import logging_to_stderr
     from lcve_deploy.serving.server import serve
+    from lcve_deploy.serving.telemetry.logs import logging_to_stderr
 
     settings = _settings(models, given)
     if not settings.is_local and (settings.token_file is None or settings.tls is None):
@@ -131,8 +131,8 @@ def command(models: tuple[str, ...], as_json: bool, **given: Any) -> None:
 
 
 def _settings(models: tuple[str, ...], given: dict[str, Any]) -> ServerSettings:
+    from lcve_deploy.serving.models.versions import parse_source, require_distinct
     from lcve_deploy.serving.settings import Batching, Limits, ServerSettings
-    from lcve_deploy.serving.versions import parse_source, require_distinct
 
     try:
         batching = Batching(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from lcve_deploy.artifact import PublicKey, is_signed
-from lcve_deploy.parity import CONTROLS, ParityReport
+from lcve_deploy.model.parity import CONTROLS, ParityReport
 
 if TYPE_CHECKING:
     from lcve_deploy.artifact import EngineRecord

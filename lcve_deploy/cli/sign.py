@@ -10,7 +10,7 @@ import click
 from lcve_deploy.cli.options import AnyPath, SigningKeyFile
 
 if TYPE_CHECKING:
-    from lcve_deploy.signing import SigningKey
+    from lcve_deploy.keys.signing import SigningKey
 
 __all__ = ["command"]
 

@@ -12,7 +12,7 @@ from lcve_deploy.cli.show import print_json
 
 if TYPE_CHECKING:
     from lcve_deploy.artifact import EngineRecord
-    from lcve_deploy.exporters.triton import TritonModel, TritonOptions
+    from lcve_deploy.deployments.triton.model_folder import TritonModel, TritonOptions
 
 __all__ = ["command"]
 
@@ -63,8 +63,8 @@ def command(servers: tuple[str, ...], output: Path, add: bool, as_json: bool, **
     DIR is the server/ of an artifact. Without NAME, the model has the name of the folder, or of its parent where it is
     called server. A model warms up with the probe of its artifact. The binding is in the parameters of config.pbtxt.
     """
-    from lcve_deploy.serving.versions import parse_source, require_distinct
-    from lcve_deploy.verbs.triton import add_to_triton, export_triton
+    from lcve_deploy.deployments.triton.export import add_to_triton, export_triton
+    from lcve_deploy.serving.models.versions import parse_source, require_distinct
 
     sources = require_distinct(map(parse_source, servers))
     folders = {source.name: source.folder for source in sources}
@@ -82,7 +82,7 @@ def command(servers: tuple[str, ...], output: Path, add: bool, as_json: bool, **
 
 
 def _options(given: dict[str, Any]) -> TritonOptions:
-    from lcve_deploy.exporters.triton import TritonOptions
+    from lcve_deploy.deployments.triton.model_folder import TritonOptions
 
     return TritonOptions(
         engine=given["engine"],

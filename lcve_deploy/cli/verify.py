@@ -120,7 +120,7 @@ def _line(name: str, row: dict[str, Any]) -> str:
 
 
 def _verify_pair(artifact: Path, as_json: bool, given: dict[str, Any]) -> bool:
-    from lcve_deploy.key import SecurityKey
+    from lcve_deploy.keys.secret import SecurityKey
     from lcve_deploy.verbs.verify import verify
 
     report = verify(
