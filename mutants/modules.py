@@ -94,12 +94,12 @@ _POSITIONS: Final = _of(
 )
 
 _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
-    "cipher": {"cipher": ("cipher",)},
-    "schedule": {"schedule": ("schedule", "cipher")},
+    "cipher": {"cipher/clips": ("cipher",)},
+    "orders": {"keys/orders": ("schedule", "cipher")},
     "geometry": {"geometry": _ORDERS},
-    "scrambling": {"scrambling": ("scrambling", "graph")},
-    "rotation": {"rotation": ("rotation",)},
-    "parity": {"parity": ("parity", "artifact")},
+    "weights": {"cipher/weights": ("scrambling", "graph")},
+    "rotation": {"cipher/rotation": ("rotation",)},
+    "parity": {"model/parity": ("parity", "artifact")},
     "artifact": {
         "artifact/client_settings": ("client_settings",),
         "artifact/delta": ("delta", *_DELTAS),
@@ -108,6 +108,7 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "artifact/keyed": ("keyed",),
         "artifact/manifest": ("manifest", "artifact"),
         "artifact/matching": ("matching",),
+        "artifact/names": ("artifact", "graph"),
         "artifact/probe": ("probe",),
         "artifact/profile": ("engine_record",),
         "artifact/record": ("record",),
@@ -115,13 +116,13 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "artifact/tensorfile": ("tensorfile", "rotate::test_an_applied_delta_is_the_rotated_artifact_byte_for_byte"),
     },
     "runtime": {
-        "runtime/batches": ("engines",),
-        "runtime/device": ("engines",),
-        "runtime/onnxruntime": ("artifact", *_ENGINES, *_PROVIDERS),
-        "runtime/openvino": ("engines",),
+        "runtime/cpu": ("engines",),
+        "runtime/backends/onnxruntime": ("artifact", *_ENGINES, *_PROVIDERS),
+        "runtime/opening": ("artifact", "engines"),
+        "runtime/backends/openvino": ("engines",),
         "runtime/probe": ("probe", "artifact", *_PROOFS),
         "runtime/session": ("artifact", "engines"),
-        "runtime/tensorrt": ("tensorrt",),
+        "runtime/backends/tensorrt": ("tensorrt",),
     },
     "exporters/onnx": {"exporters/onnx": ("graph", *_GRAPHS)},
     "exporters/checkpoints": {

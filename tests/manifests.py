@@ -6,22 +6,24 @@ import dataclasses
 
 from lcve_deploy.artifact import Manifest
 from lcve_deploy.artifact.digests import FileRecord
-from lcve_deploy.artifact.manifest import TensorSpec
+from lcve_deploy.artifact.manifest import ModelSpec, TensorSpec
 from lcve_deploy.clips import Binding, Layout
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.model.parity import CONTROLS, ParityReport
 
 RECORD = FileRecord(bytes=7, sha256="ab" * 32)
 MANIFEST = Manifest(
-    binding=Binding(
-        scheme="lcve-1",
-        key_id="0" * 31 + "1",
-        salt="2" * 32,
-        geometry=ClipGeometry.parse("8x32x32x3/2x8x8"),
-        layout=Layout.CUBES,
+    model=ModelSpec(
+        binding=Binding(
+            scheme="lcve-1",
+            key_id="0" * 31 + "1",
+            salt="2" * 32,
+            geometry=ClipGeometry.parse("8x32x32x3/2x8x8"),
+            layout=Layout.CUBES,
+        ),
+        input=TensorSpec(name="clips", dtype="uint8", shape=(None, 64, 384)),
+        output=TensorSpec(name="logits", dtype="float32", shape=(None, 5)),
     ),
-    input=TensorSpec(name="clips", dtype="uint8", shape=(None, 64, 384)),
-    output=TensorSpec(name="logits", dtype="float32", shape=(None, 5)),
     precision="fp32",
     opset=20,
     labels="hidden",

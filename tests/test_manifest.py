@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from lcve_deploy.artifact.manifest import MANIFEST as NAME
-from lcve_deploy.artifact.manifest import manifest_bytes, parse_manifest, read_manifest, write_manifest
+from lcve_deploy.artifact.digests import MANIFEST as NAME
+from lcve_deploy.artifact.manifest import TensorSpec, manifest_bytes, parse_manifest, read_manifest, write_manifest
 from lcve_deploy.artifact.signature import PublicKey
 from lcve_deploy.errors import ArtifactError, SignatureError
 from lcve_deploy.geometry import ClipGeometry
@@ -46,15 +46,16 @@ def test_people_can_read_the_file() -> None:
 
 def test_the_length_of_the_logits_is_the_number_of_classes() -> None:
     assert MANIFEST.classes == 5
-    assert dataclasses.replace(MANIFEST, output=dataclasses.replace(MANIFEST.output, shape=(None, None))).classes == 0
+    assert dataclasses.replace(MANIFEST.model, output=TensorSpec(name="", dtype="", shape=(None, None))).classes == 0
 
 
 def test_a_clip_of_one_cube_has_sizes_of_one() -> None:
-    one = dataclasses.replace(
-        MANIFEST,
+    model = dataclasses.replace(
+        MANIFEST.model,
         binding=dataclasses.replace(MANIFEST.binding, geometry=ClipGeometry.parse("2x8x8x3/2x8x8")),
         input=dataclasses.replace(MANIFEST.input, shape=(None, 1, 384)),
     )
+    one = dataclasses.replace(MANIFEST, model=model)
     assert parse_manifest(manifest_bytes(one), PLACE) == one
 
 

@@ -97,8 +97,7 @@ def _to_job(given: dict[str, Any]) -> Job:
         client=_absolute(client) if client else None,
         sampling=Sampling(given["sampling"]) if given["sampling"] else None,
         remote=_remote(given),
-        signed_by=session["signed_by"] if artifact else None,
-        **{name: session[name] for name in ("engine", "provider", "provider_options")},
+        session=session if artifact else dataclasses.replace(session, signed_by=None),
         **{name: given[name] for name in ("encrypt_only", "server", "views", "stride", "top", "logits")},
     )
 

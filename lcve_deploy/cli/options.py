@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lcve_deploy.exporters.checkpoints import CheckpointOptions
     from lcve_deploy.keys.signing import SigningKey
     from lcve_deploy.remote import RemoteOptions
+    from lcve_deploy.runtime import SessionOptions
     from lcve_deploy.verbs.build import BuildOptions
     from lcve_deploy.verbs.fastest import EngineChoice
 
@@ -54,8 +55,6 @@ __all__ = [
 ]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-
-_SALT_BYTES: Final = 16
 
 _PIN_VARIABLE: Final = "LCVE_SIGNED_BY"
 
@@ -119,11 +118,13 @@ class _Salt(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
         """Read the bytes."""
+        from lcve_deploy.clips import SALT_BYTES
+
         try:
             salt = value if isinstance(value, bytes) else bytes.fromhex(value)
         except ValueError:
             salt = b""
-        if len(salt) != _SALT_BYTES:
+        if len(salt) != SALT_BYTES:
             self.fail("expected 32 hex digits (16 bytes)", param, ctx)
         return salt
 
@@ -257,23 +258,25 @@ def session_options(command: _Command) -> _Command:
     )
 
 
-def to_session_options(given: dict[str, Any]) -> dict[str, Any]:
+def to_session_options(given: dict[str, Any]) -> SessionOptions:
     """The options as ``open_session`` takes them, with the pin."""
+    from lcve_deploy.runtime import Provider, SessionOptions
+
     if given["engine"] and (given["provider"] != "cpu" or given["provider_option"]):
         raise click.UsageError("an engine was built for its provider; --provider is for the graph itself")
-    return {
-        "engine": given["engine"],
-        "provider": given["provider"],
-        "provider_options": dict(given["provider_option"]),
-        "threads": given["threads"],
-        "signed_by": given["signed_by"],
-    }
+    return SessionOptions(
+        engine=given["engine"],
+        provider=Provider(given["provider"]),
+        provider_options=dict(given["provider_option"]),
+        threads=given["threads"],
+        signed_by=given["signed_by"],
+    )
 
 
 SESSION: Final = ("engine", "provider", "provider_option", "threads", "signed_by")
 """Names of what says how an artifact is opened on this machine."""
 REMOTE: Final = ("deadline", "retries", "token_file", "tls_ca", "tls_cert", "tls_key", "shared_memory")
-"""Names of the options of :func:`remote_options`."""
+"""Names of the options of ``remote_options``."""
 
 
 def remote_options(command: _Command) -> _Command:

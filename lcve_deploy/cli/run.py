@@ -85,7 +85,7 @@ def _run_pair(artifact: Path, clip: Path, key_file: Path, logits_out: Path | Non
     from lcve_deploy.verbs.verify import paired_client
 
     client = paired_client(artifact, SecurityKey.read(key_file), given["signed_by"])
-    session = open_session(artifact / "server", **to_session_options(given))
+    session = open_session(artifact / "server", to_session_options(given))
     preprocess = to_preprocess(client.settings.preprocess, given["sampling"], given["stride"])
     content, notes = _encrypted(client, clip, given["views"], preprocess)
     logits = client.plain_order(_run_views(session, content.clip))
@@ -164,13 +164,14 @@ def _single_views(clip: EncryptedClip) -> Iterator[EncryptedClip]:
 
 
 def _run_server(artifact: Path, clip: Path, logits_out: Path | None, given: dict[str, Any]) -> None:
-    from lcve_deploy.runtime import open_session
+    from lcve_deploy.runtime.opening import checked_manifest, open_checked
 
-    content = _read_encrypted(clip)
-    session = open_session(artifact, **to_session_options(given))
+    content, options = _read_encrypted(clip), to_session_options(given)
+    manifest = checked_manifest(artifact, options.signed_by)
+    session = open_checked(artifact, manifest, options)
     logits = _run_views(session, content.clip)
     write_logits(logits_out, logits)
-    _print_logits(logits, views=content.views, labels=session.manifest.labels, given=given)
+    _print_logits(logits, views=content.views, labels=manifest.labels, given=given)
 
 
 def _run_remote(
