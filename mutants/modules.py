@@ -138,7 +138,7 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "exporters/checkpoints/outer": ("families",),
         "exporters/checkpoints/pickles": ("checkpoints", "fuzz"),
         "exporters/checkpoints/positions": ("positions", *_POSITIONS),
-        "exporters/checkpoints/processors": ("processors",),
+        "exporters/checkpoints/processors": ("processor_settings", "processors"),
         "exporters/checkpoints/reading": ("checkpoints", "families", "folders", "fuzz"),
         "exporters/checkpoints/refusals": ("checkpoints",),
         "exporters/checkpoints/wrappers": ("families", "checkpoints"),

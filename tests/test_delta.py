@@ -11,7 +11,8 @@ from safetensors.numpy import save_file
 
 from lcve_deploy.artifact.delta import DELTA, Delta, is_delta, read_delta, write_delta
 from lcve_deploy.artifact.manifest import manifest_bytes
-from lcve_deploy.errors import ArtifactError, SignatureError
+from lcve_deploy.errors import ArtifactError, SignatureError, WriteError
+from lcve_deploy.files.reading import MAX_HEADER_BYTES
 
 from .manifests import MANIFEST
 
@@ -80,3 +81,16 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path: Path, content: bytes) 
     with pytest.raises(ArtifactError, match="key rotation") as caught:
         read_delta(tmp_path / DELTA)
     assert "lcve rotate --delta" in caught.value.hint
+
+
+def test_a_header_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
+    save_file(TENSORS, tmp_path / DELTA, METADATA | {"more": "x" * MAX_HEADER_BYTES})
+    assert not is_delta(tmp_path / DELTA)
+    with pytest.raises(ArtifactError, match="header") as caught:
+        read_delta(tmp_path / DELTA)
+    assert "lcve rotate --delta" in caught.value.hint
+
+
+def test_a_folder_that_is_not_there_takes_no_delta(tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match=f"cannot write {DELTA}"):
+        write_delta(tmp_path / "missing", DELTA_OF)

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from lcve_deploy.artifact.tensorfile import map_tensors, rewritten, tensor_places, write_parts
 from lcve_deploy.errors import ArtifactError
+from lcve_deploy.files.reading import MAX_HEADER_BYTES
 
 TYPES = ("<f8", "<f4", "<f2", "<i8", "<i4", "u1")
 
@@ -74,4 +75,10 @@ def test_what_is_no_such_file_is_refused(tmp_path: Path) -> None:
         map_tensors(tmp_path / "x.safetensors")
     (tmp_path / "x.safetensors").write_bytes(b"text")
     with pytest.raises(ArtifactError, match="safetensors"):
+        map_tensors(tmp_path / "x.safetensors")
+
+
+def test_a_header_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
+    save_file({"x": np.zeros(2)}, tmp_path / "x.safetensors", {"more": "x" * MAX_HEADER_BYTES})
+    with pytest.raises(ArtifactError, match="header"):
         map_tensors(tmp_path / "x.safetensors")
