@@ -127,11 +127,11 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "exporters/onnx": {"exporters/onnx": ("graph", *_GRAPHS)},
     "exporters/checkpoints": {
         "exporters/checkpoints/arguments": ("families", "checkpoints"),
-        "exporters/checkpoints/assemble": (*_WEIGHTS, "folders"),
+        "exporters/checkpoints/assemble": ("assemble", *_WEIGHTS, "folders"),
         "exporters/checkpoints/families": ("families",),
         "exporters/checkpoints/hub": ("hub",),
         "exporters/checkpoints/huggingface": ("folders", "checkpoints", "processors"),
-        "exporters/checkpoints/layouts": (*_WEIGHTS, "folders"),
+        "exporters/checkpoints/layouts": ("assemble", *_WEIGHTS, "folders"),
         "exporters/checkpoints/load": ("checkpoints", "hub", "families"),
         "exporters/checkpoints/official": ("families", "checkpoints"),
         "exporters/checkpoints/options": ("families", "checkpoints"),

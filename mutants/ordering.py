@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -12,11 +13,10 @@ from typing import Any, Final
 
 import pytest
 
-__all__ = ["LinesFirst", "Recorder", "first_for"]
+__all__ = ["LinesFirst", "Order", "Recorder"]
 
 _RECORD: Final = Path("tests-by-line.json")
-
-Lines = dict[int, list[str]]
+_FAILED: Final = Path("failed-test.txt")
 
 
 class Recorder:
@@ -64,7 +64,7 @@ class Recorder:
 
 
 class LinesFirst:
-    """A plugin of pytest that runs some tests before all others."""
+    """A plugin of pytest that runs some tests before all others, and writes which one fails."""
 
     def __init__(self, first: Sequence[str]) -> None:
         self._places = {test: place for place, test in enumerate(first)}
@@ -74,9 +74,28 @@ class LinesFirst:
         """Put them first, in their order."""
         items.sort(key=lambda item: self._places.get(item.nodeid, len(self._places)))
 
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep the name of a test that fails."""
+        if report.failed:
+            _FAILED.write_text(report.nodeid)
 
-def first_for(line: int) -> list[str]:
-    """The tests that run a line, as recorded in this folder; those of the line before if it has none of its own."""
-    record: Lines = {int(seen): tests for seen, tests in json.loads(_RECORD.read_text()).items()}
-    before = [seen for seen in record if seen <= line]
-    return record[max(before)] if before else []
+
+class Order:
+    """The order of tests for each line: those that run it, those that have killed most first, then the quickest."""
+
+    def __init__(self) -> None:
+        lines: dict[str, list[str]] = json.loads(_RECORD.read_text())
+        self._tests = {int(line): tests for line, tests in lines.items()}
+        self._kills = Counter[str]()
+
+    def first_for(self, line: int) -> list[str]:
+        """The tests that run a line; those of the line before if it has none of its own."""
+        before = [seen for seen in self._tests if seen <= line]
+        tests = self._tests[max(before)] if before else []
+        return sorted(tests, key=lambda test: -self._kills[test])
+
+    def learn(self) -> None:
+        """Count what the last run has killed."""
+        if _FAILED.is_file():
+            self._kills[_FAILED.read_text()] += 1
+            _FAILED.unlink()

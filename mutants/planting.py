@@ -29,7 +29,7 @@ from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkI
 
 from mutants.modules import Module
 from mutants.operators import is_chosen, offer_removal, unseen_spans
-from mutants.ordering import LinesFirst, Recorder, first_for
+from mutants.ordering import LinesFirst, Order, Recorder
 
 __all__ = ["forget", "plant", "session_of"]
 
@@ -80,11 +80,11 @@ def plant(module: Module, work: Path, deadline: float, sample: int | None = None
         if not chosen or time.monotonic() > deadline:
             return session
         _import_libraries()
-        limit = _baseline(module) * _SLACK[0] + _SLACK[1]
+        limit, order = _baseline(module) * _SLACK[0] + _SLACK[1], Order()
         for item in chosen:
             if time.monotonic() > deadline:
                 break
-            database.set_result(item.job_id, _outcome(item.mutations[0], module.tests, limit))
+            database.set_result(item.job_id, _outcome(item.mutations[0], module.tests, limit, order))
     return session
 
 
@@ -144,12 +144,15 @@ def _baseline(module: Module) -> float:
     return time.monotonic() - started
 
 
-def _outcome(mutation: MutationSpec, tests: Sequence[str], limit: float) -> WorkResult:
+def _outcome(mutation: MutationSpec, tests: Sequence[str], limit: float, order: Order) -> WorkResult:
     operator = cosmic_ray.plugins.get_operator(mutation.operator_name)()
     with use_mutation(mutation.module_path, operator, mutation.occurrence) as (before, after):
         if after is None:
             return WorkResult(worker_outcome=WorkerOutcome.NO_TEST)
-        ended = _run(tests, limit, LinesFirst(first_for(mutation.start_pos[0])))
+        ended, plugin = "survived", LinesFirst(order.first_for(mutation.start_pos[0]))
+        for part in (tests[:1], tests[1:]):  # the closest file alone is collected more quickly
+            ended = _run(part, limit, plugin) if part and ended == "survived" else ended
+        order.learn()
     return WorkResult(
         worker_outcome=WorkerOutcome.NORMAL,
         test_outcome=TestOutcome.SURVIVED if ended == "survived" else TestOutcome.KILLED,
