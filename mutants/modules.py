@@ -126,7 +126,7 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     },
     "exporters/onnx": {"exporters/onnx": ("graph", *_GRAPHS)},
     "exporters/checkpoints": {
-        "exporters/checkpoints/arguments": ("families", "checkpoints"),
+        "exporters/checkpoints/arguments": ("arguments", "families", "checkpoints"),
         "exporters/checkpoints/assemble": ("assemble", *_WEIGHTS, "folders"),
         "exporters/checkpoints/families": ("families",),
         "exporters/checkpoints/hub": ("hub",),
@@ -141,7 +141,7 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "exporters/checkpoints/processors": ("processor_settings", "processors"),
         "exporters/checkpoints/reading": ("checkpoints", "families", "folders", "fuzz"),
         "exporters/checkpoints/refusals": ("checkpoints",),
-        "exporters/checkpoints/wrappers": ("families", "checkpoints"),
+        "exporters/checkpoints/wrappers": ("wrappers", "families", "checkpoints"),
     },
 }
 
