@@ -76,6 +76,7 @@ _GRAPHS: Final = (
         "the_graph_names_no_place_person_or_source",
     ),
     *_of("export", "the_batch_is_dynamic", "only_named_keyed_tensors_depend_on_the_secret"),
+    *_of("families", "each_readout_is_exported_exactly"),
     *_of("checkpoints", "activations_of_an_exported_graph_answer_as_transformers_does"),
 )
 _WEIGHTS: Final = _of(
@@ -106,7 +107,7 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "artifact/digests": ("digests",),
         "artifact/engines": ("engine_record", *_ENGINES),
         "artifact/keyed": ("keyed",),
-        "artifact/manifest": ("manifest", "artifact"),
+        "artifact/manifest": ("manifest",),
         "artifact/matching": ("matching",),
         "artifact/names": ("artifact", "graph"),
         "artifact/probe": ("probe",),

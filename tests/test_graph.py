@@ -80,6 +80,20 @@ def test_opset_20_is_the_default(tmp_path: Path) -> None:
     assert onnx_ir.load(tmp_path / "model.onnx").graph.opset_imports == {"": 20}
 
 
+@pytest.mark.parametrize("opset", OPSETS)
+@pytest.mark.parametrize("name", ["v1_module_learnable", "hf_vivit"])
+def test_gelu_is_one_node_where_onnx_has_it(name: str, opset: int, tmp_path: Path) -> None:
+    model = onnx_ir.load(write(model_of(name), tmp_path / "out", opset=opset))
+    assert ("Gelu" in {node.op_type for node in model.graph}) == (opset >= 20)
+    assert model.ir_version == 10
+
+
+def test_a_vector_of_zeros_is_divided_by_a_small_number(tmp_path: Path) -> None:
+    floor = onnx_ir.load(write(model_of("v2_cos"), tmp_path / "out")).graph.initializers["norm_floor"].const_value
+    assert floor is not None
+    assert floor.numpy() == np.float32(1e-12)
+
+
 @pytest.mark.parametrize("name", ["v1_module_learnable", "v2_cos"])
 def test_switches_are_zero_or_one(name: str, tmp_path: Path) -> None:
     """ONNX Runtime takes other numbers for one or the other."""
