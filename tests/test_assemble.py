@@ -184,3 +184,11 @@ def test_blocks_are_counted_by_their_largest_number() -> None:
     assert block_count([], pattern) == 0
     assert block_count(["blocks.0.x"], pattern) == 1
     assert block_count(["blocks.0.x", "blocks.11.x", "blocks.2.x", "head.blocks.30.x", "x"], pattern) == 12
+
+
+def test_what_is_missing_is_named_for_every_block() -> None:
+    source = official()
+    for i in range(DEPTH):
+        del source[f"blocks.{i}.mlp.fc1.bias"], source[f"blocks.{i}.norm1.bias"]
+    names = [f"missing blocks.{i}.{name}" for name in ("norm1.bias", "mlp.fc1.bias") for i in range(DEPTH)]
+    assert said(source) == "; ".join(names)
