@@ -114,6 +114,18 @@ _READERS: Final = _of(
     "what_is_downloaded_in_place_of_weights_is_named",
     "every_wrong_weight_is_named",
 )
+_FOLDERS: Final = _of(
+    "checkpoints",
+    "the_builtin_reference_answers_as_the_original_implementation",
+    "videomae_without_a_processor_file_is_normalised_as_imagenet",
+    "vivit_without_a_processor_file_must_be_told",
+    "vivits_own_processor_is_expressed_exactly",
+    "processor_files_are_expressed_as_one_formula",
+    "configurations_that_make_no_model_are_one_clear_error",
+    "other_activations_answer_as_transformers_does",
+    "model_types_that_are_not_exported",
+    "a_model_without_a_classifier_is_refused",
+)
 _POSITIONS: Final = _of(
     "families",
     "each_family_answers_as_its_own_code",
@@ -159,7 +171,7 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "exporters/checkpoints/assemble": ("assemble", *_WEIGHTS, "folders"),
         "exporters/checkpoints/families": ("families",),
         "exporters/checkpoints/hub": ("hub",),
-        "exporters/checkpoints/huggingface": ("folders", "checkpoints", "processors"),
+        "exporters/checkpoints/huggingface": ("configurations", *_FOLDERS, "folders"),
         "exporters/checkpoints/layouts": ("assemble", *_WEIGHTS, "folders"),
         "exporters/checkpoints/load": ("checkpoints", "hub", "families"),
         "exporters/checkpoints/official": ("families", "checkpoints"),
