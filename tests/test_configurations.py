@@ -210,7 +210,7 @@ def test_what_is_no_folder_of_a_model(tmp_path: Path) -> None:
     _require_configuration(tmp_path)
     for name in ("b.pth", "c.pt", "a.bin"):
         (tmp_path / name).write_bytes(b"")
-    with pytest.raises(CheckpointError, match="it has no config.json") as caught:
+    with pytest.raises(CheckpointError, match=r"it has no config\.json") as caught:
         _require_configuration(tmp_path)
     assert caught.value.hint.endswith("b.pth")
     _require_configuration(folder(tmp_path))
