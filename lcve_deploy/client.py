@@ -51,7 +51,15 @@ class Client:
             ArtifactError: settings that do not hold.
             MismatchError: another key than the artifact's.
         """
-        settings = read_client(Path(folder))
+        return cls.of(read_client(Path(folder)).settings, key)
+
+    @classmethod
+    def of(cls, settings: ClientSettings, key: SecurityKey) -> Self:
+        """Make the orders of an artifact whose settings are read.
+
+        Raises:
+            MismatchError: another key than the artifact's.
+        """
         binding = settings.binding
         classes = len(settings.classes) if settings.labels == "hidden" else None
         orders = derive_orders(key, salt=bytes.fromhex(binding.salt), geometry=binding.geometry, classes=classes)
@@ -109,6 +117,19 @@ class Client:
         plain = np.empty_like(logits)
         plain[..., self.orders.label_order] = logits
         return plain
+
+    def read(self, logits: npt.NDArray[np.floating], *, top: int = 5) -> list[Prediction]:
+        """What the answer of a model says of one video.
+
+        Args:
+            logits: of its views, ``[views, classes]``, in the artifact's own label order, as a session gives them.
+            top: how many classes; of a regression, every output is returned.
+
+        Raises:
+            MismatchError: another number of classes than the artifact's.
+            SessionError: no view, or logits that are not numbers.
+        """
+        return self.predict(self.plain_order(logits), top=top)
 
     def predict(self, logits: npt.NDArray[np.floating], *, top: int = 5) -> list[Prediction]:
         """What the logits of one video say, as the artifact's problem type has it.

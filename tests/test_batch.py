@@ -23,7 +23,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lcve_deploy import Client, RemoteOptions, SecurityKey, read_clip_file
+from benchmarks import batching
+from benchmarks.common.processes import LCVE
+from lcve_deploy import Client, RemoteOptions, SecurityKey, SessionOptions, open_session, read_clip_file
 from lcve_deploy.clips import Binding, Views
 from lcve_deploy.errors import MismatchError, SessionError, VideoError, WriteError
 from lcve_deploy.model.preprocess import Sampling
@@ -38,9 +40,6 @@ from lcve_deploy.video import write_video
 from . import fake_server as fake
 from .conftest import GEOMETRY, ORACLES, run_error, run_lcve, run_ok
 from .planting import Planted, files_under
-
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-import batching
 
 TINY = ORACLES["v1_model_args"]
 GOOD = 20
@@ -330,15 +329,15 @@ def test_encrypted_clips_come_with_their_table(studio: Studio) -> None:
 
 
 def test_workers_give_their_threads_to_the_engine(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lcve_deploy import runtime
+    from lcve_deploy.verbs import classify
 
-    seen, opened = [], runtime.open_session
+    seen = []
 
-    def open_session(server: Path, options: runtime.SessionOptions) -> Any:
+    def opened(server: Path, options: SessionOptions) -> Any:
         seen.append(options.threads)
-        return opened(server, options)
+        return open_session(server, options)
 
-    monkeypatch.setattr(runtime, "open_session", open_session)
+    monkeypatch.setattr(classify, "open_session", opened)
     studio.run()
     assert seen == [1]
     assert ClusterOptions(threads=3).share(12) == Share(workers=4, threads=3, gpus=0)
@@ -366,9 +365,7 @@ def server(studio: Studio) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """``lcve serve`` with the artifact, and the address of its model."""
     ports = [word for name in ("http", "grpc", "metrics") for word in (f"--{name}-port", "0")]
     command = ["serve", f"model={studio.service / 'server'}", *ports, "--json"]
-    with subprocess.Popen(
-        [*batching.LCVE, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
+    with subprocess.Popen([*LCVE, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         yield f"grpc://127.0.0.1:{json.loads(process.stdout.readline())['grpc']}/model", process
         process.terminate()
@@ -388,16 +385,16 @@ def test_a_server_answers_as_an_engine_does(
         if row["error"] is None:
             np.testing.assert_allclose(row["logits"], other["logits"], atol=1e-5)
 
-    answer = Worker._predicted
+    answer = Worker._classified
 
-    def ends_after_one(worker: Worker, path: Path, ask: Any) -> dict[str, Any]:
+    def ends_after_one(worker: Worker, path: Path) -> dict[str, Any]:
         if path.name != "00.mp4":
             process.kill()
             process.wait()
-        return answer(worker, path, ask)
+        return answer(worker, path)
 
     about = {"artifact": None, "client": client, "server": address, "remote": RemoteOptions(deadline=3, retries=0)}
-    monkeypatch.setattr(Worker, "_predicted", ends_after_one)
+    monkeypatch.setattr(Worker, "_classified", ends_after_one)
     with pytest.raises(SessionError):
         studio.run("lost.parquet", **about)
     assert [path.name for path in (studio.folder / ".lost.parquet.part/rows").iterdir()] == ["0.json"]
@@ -458,10 +455,10 @@ def test_settings_that_are_damaged_are_refused(studio: Studio, settings: bytes) 
 
 def test_what_befalls_every_row_ends_the_batch_and_keeps_the_stage(studio: Studio) -> None:
     with pytest.raises(SessionError, match="nothing"):
-        studio.run(engine="nothing")
+        studio.run(session=SessionOptions(engine="nothing"))
     assert (studio.folder / ".table.parquet.part").is_dir()
     assert not (studio.folder / "table.parquet").exists()
-    studio.run(engine=None, output="other.parquet")
+    studio.run(output="other.parquet")
 
 
 def test_a_disk_that_is_full_ends_the_batch(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:

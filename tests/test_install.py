@@ -49,7 +49,7 @@ def slim(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the commands of an environment with the wheel and the extras cpu and video."""
     environment = tmp_path_factory.mktemp("slim")
     venv.create(environment, with_pip=False)
-    _pip("--python", environment / "bin/python", "install", f"{wheel}[cpu,video]")
+    _pip("--python", environment / "bin/python", "install", "--no-compile", f"{wheel}[cpu,video]")
     return environment / "bin"
 
 
@@ -64,7 +64,7 @@ def test_encrypt_and_run_work_with_only_the_cpu_and_video_extras(
     write_video(tmp_path / "video.mp4", np.random.default_rng(0).integers(0, 256, (12, 48, 64, 3), dtype=np.uint8))
 
     def run(*arguments: object) -> str:
-        command = [slim / "lcve", *map(str, arguments)]
+        command = [str(slim / "lcve"), *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=WITHOUT_SOURCES)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -94,10 +94,15 @@ def test_the_source_distribution_is_the_whole_checkout(distributions: Path) -> N
     (archive,) = distributions.glob("*.tar.gz")
     with tarfile.open(archive) as opened:
         packed = {member.name.partition("/")[2] for member in opened if member.isfile()}
-    listed = subprocess.check_output(["git", "-C", REPOSITORY, "ls-files", "-z"], text=True)
-    tracked = {name for name in listed.split("\0") if (REPOSITORY / name).is_file()}
+    tracked, others = _git_files(), _git_files("--others", "--exclude-standard")
     made = {name for name in packed if name in ("PKG-INFO", "setup.cfg") or ".egg-info/" in name}
-    assert packed - made == tracked
+    assert tracked - packed == set()
+    assert packed - made - tracked - others == set()
+
+
+def _git_files(*options: str) -> set[str]:
+    listed = subprocess.check_output(["git", "-C", REPOSITORY, "ls-files", "-z", *options], text=True)
+    return {name for name in listed.split("\0") if (REPOSITORY / name).is_file()}
 
 
 def test_the_wheel_has_the_stub_and_the_version_of_the_package(wheel: Path, slim: Path) -> None:

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 from scipy.stats import binom
 
-from paper import known_clips, page, published, rules
-from paper.chance import LABELS, chance, limit, lucky, quantile
-from paper.claims import CLAIMS, Claim, Verdict, judge
-from paper.compared import COMPARED, best_for_owner
-from paper.dataset import CLASSES, held_out
-from paper.findings import NOT_RUN, SEEDS, Findings, Found, percent, spread
-from paper.keys_chart import KEYED, WRONG_FED, write_keys_chart
-from paper.keyspaces import THE_PAPERS, key_space_sizes
-from paper.looked_into import ASKED, NO_POSITIONS
-from paper.methods import DOWNSAMPLINGS, ENCRYPTIONS
-from paper.records import Record, Records, Row, Task, Way, add_record
-from paper.rows import rows
-from paper.tradeoff_chart import write_tradeoff_chart
+from paper.experiments.dataset import CLASSES, held_out
+from paper.experiments.known_clips import measuring as known_clips
+from paper.experiments.looked_into import ASKED, NO_POSITIONS
+from paper.experiments.records import Record, Records, Row, Task, Way, add_record
+from paper.experiments.rows import rows
+from paper.findings import published, rules
+from paper.findings.chance import LABELS, chance, limit, lucky, quantile
+from paper.findings.claims import CLAIMS, Claim, Verdict, judge
+from paper.findings.compared import COMPARED, best_for_owner
+from paper.findings.keyspaces import THE_PAPERS, key_space_sizes
+from paper.findings.seeds import NOT_RUN, SEEDS, Findings, Found, percent, spread
+from paper.methods.table import METHODS
+from paper.page import writing as page
+from paper.page.keys_chart import KEYED, WRONG_FED, write_keys_chart
+from paper.page.tradeoff_chart import write_tradeoff_chart
 
 ROOT = Path(__file__).parents[1]
 KEYS = 20
@@ -84,6 +87,20 @@ def rendered(by_seed: dict[int, Records]) -> str:
     return page.render(findings(by_seed))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _limits_are_kept() -> Iterator[None]:
+    """A page asks for the same few limits tens of thousands of times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("paper.findings.seeds.limit", functools.cache(limit))
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole() -> str:
+    """The page of complete records."""
+    return rendered({seed: complete(seed) for seed in SEEDS})
+
+
 @pytest.fixture
 def by_seed() -> dict[int, Records]:
     return {seed: complete(seed) for seed in SEEDS}
@@ -137,9 +154,8 @@ def test_a_complete_page_has_nothing_that_was_not_run(by_seed: dict[int, Records
 
 
 @pytest.mark.parametrize("row", list(rows()), ids=str)
-def test_every_row_shows_on_the_page(by_seed: dict[int, Records], row: Row) -> None:
+def test_every_row_shows_on_the_page(by_seed: dict[int, Records], whole: str, row: Row) -> None:
     """A figure that changes shows, and so does a row that is missing."""
-    whole = rendered(by_seed)
     other = with_accuracy(by_seed, str(row), 0.7775)
     less = {seed: {one: found for one, found in records.items() if one != row} for seed, records in by_seed.items()}
     drawn, without = rendered(other), rendered(less)
@@ -363,7 +379,7 @@ def test_tables_of_the_paper_agree_with_one_another() -> None:
 
 
 def test_published_rows_name_methods_that_exist() -> None:
-    methods = {"plain", *(method.name for method in (*DOWNSAMPLINGS, *ENCRYPTIONS))}
+    methods = {"plain", *METHODS}
     for name in (*published.COMPARISON, *published.LARGE):
         method, way = name.split("/")
         assert method in methods
@@ -413,7 +429,7 @@ def test_the_page_is_written_with_charts_of_what_is_there(
 
 
 def test_records_that_were_written_render_as_those_in_memory(by_seed: dict[int, Records], tmp_path: Path) -> None:
-    from paper.records import read_records
+    from paper.experiments.records import read_records
 
     for row, found in by_seed[0].items():
         add_record(0, row, found, tmp_path)

@@ -17,7 +17,7 @@ from lcve_deploy import (
     encrypt,
     verify,
 )
-from lcve_deploy.artifact import read_manifest
+from lcve_deploy.artifact import EngineRecord, ModelSpec, read_manifest
 from lcve_deploy.errors import LcveError, MismatchError, ParityError
 from lcve_deploy.model.parity import (
     BUDGET_MARGIN,
@@ -29,7 +29,7 @@ from lcve_deploy.model.parity import (
 )
 from lcve_deploy.samples import noise_clip, real_clips, textured_clip, textured_clips
 from lcve_deploy.testing import assert_parity
-from lcve_deploy.verbs.verify import comparison_clips, measure_parity
+from lcve_deploy.verbs._comparing import comparison_clips, measure_parity
 
 from .conftest import GEOMETRY, ORACLE, ORACLES
 from .test_export import export_tiny
@@ -169,6 +169,9 @@ class Recorder:
     """A session and a reference that keep what they are asked, and answer with zeros."""
 
     name = "recorder"
+    device = "a test"
+    engine: EngineRecord | None = None
+    model: ModelSpec
 
     def __init__(self) -> None:
         self.encrypted: list[np.ndarray] = []

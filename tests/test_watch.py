@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import av
 import numpy as np
 import pytest
 
+from benchmarks.watching import MAX_SPREAD, make_film, served, watch
 from lcve_deploy import Client, SecurityKey
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import UnavailableError, VideoError
@@ -29,9 +29,10 @@ from lcve_deploy.model.preprocess import Preprocess, Sampling
 from lcve_deploy.verbs.watch import Counts, Outcome, Watch, WatchOptions, WindowResult
 from lcve_deploy.verbs.watch.queues import Ordered, Waiting
 from lcve_deploy.video import live, read_clips
+from lcve_deploy.video.decode import Opened
 from lcve_deploy.video.live import MAX_DAMAGED, LiveOptions, LiveSource
 from lcve_deploy.video.moments import MediaClock, Moment
-from lcve_deploy.video.sources import SourceKind, Transport, recognised
+from lcve_deploy.video.sources import RtspTransport, SourceKind, recognised
 from lcve_deploy.video.windows import SlidingWindows, Window, window_length
 
 from . import fake_server as fake
@@ -230,14 +231,14 @@ def test_folders_and_what_is_missing_are_refused(tmp_path: Path) -> None:
 
 
 def test_each_source_is_opened_as_what_it_is() -> None:
-    kind, opened = recognised(ADDRESS, transport=Transport.TCP, timeout=3)
+    kind, opened = recognised(ADDRESS, transport=RtspTransport.TCP, timeout=3)
     assert (kind, opened.format, opened.name) == (SourceKind.RTSP, "rtsp", "rtsp://127.0.0.1:1")
     assert opened.options["rtsp_transport"] == opened.options["protocol_whitelist"] == "tcp"
     assert opened.options["format_whitelist"] == "rtsp"
     assert SECRET not in repr(opened) + repr(LiveSource(ADDRESS))
-    kind, opened = recognised("/dev/video3", transport=Transport.TCP, timeout=3)
+    kind, opened = recognised("/dev/video3", transport=RtspTransport.TCP, timeout=3)
     assert (kind, opened.format, opened.address) == (SourceKind.CAMERA, "v4l2", "/dev/video3")
-    assert recognised("rtsp://[::1]:8554/x", transport=Transport.UDP, timeout=3)[1].name == "rtsp://[::1]:8554"
+    assert recognised("rtsp://[::1]:8554/x", transport=RtspTransport.UDP, timeout=3)[1].name == "rtsp://[::1]:8554"
 
 
 def test_cameras_have_no_loop_and_no_pace() -> None:
@@ -324,7 +325,7 @@ class Streams:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *streams: Path | None) -> None:
         self.left, self.pauses, self.told = list(streams), list[float](), list[str]()
-        self._opened = live.Opened
+        self._opened = Opened
         monkeypatch.setattr(live, "Opened", self._open)
         monkeypatch.setattr(live, "pause", lambda seconds, stop: self.pauses.append(seconds))
 
@@ -332,7 +333,7 @@ class Streams:
         stream = self.left.pop(0) if self.left else None
         if stream is None:
             raise VideoError(f"{source.name} cannot be opened (it is away)")
-        return self._opened(recognised(str(stream), transport=Transport.TCP, timeout=1)[1])
+        return self._opened(recognised(str(stream), transport=RtspTransport.TCP, timeout=1)[1])
 
     def source(self, **options: Any) -> LiveSource:
         return LiveSource(ADDRESS, LiveOptions(**options), told=self.told.append)
@@ -344,7 +345,7 @@ def test_a_camera_is_opened_again_with_longer_and_longer_pauses(
     path = make_video(tmp_path / "video.mp4", counting_frames(18))
     streams = Streams(monkeypatch, path, None, None, None, path, path)
     source = streams.source(reconnects=5, longest_pause=3)
-    frames = []
+    frames: list[Any] = []
     with pytest.raises(VideoError, match=r"it is away\); given up after 5 attempts") as caught:
         frames.extend(source.frames(never))
     assert source.reconnects == 2
@@ -429,7 +430,7 @@ def test_results_leave_in_order_and_few_are_held() -> None:
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:
         thread.start()
-    seen = []
+    seen: list[Any] = []
     while len(seen) < 200:
         held.append(len(ordered._held))
         taken = ordered.take(5)
@@ -946,11 +947,9 @@ def test_a_camera_that_goes_and_comes_back_is_watched_on(watching: Command) -> N
 def test_memory_does_not_grow(tmp_path: Path, exported: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once it has settled: how full the queues get at first depends on how busy the machine is."""
     monkeypatch.setenv("MALLOC_ARENA_MAX", "1")  # or what threads free stays with them
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
-    watching = import_module("watching")
-    film = watching.make_film(tmp_path / "film.mp4")
-    with watching.served(exported / "server") as address:
-        figures = watching.watch(address, film, key_file, exported / "client", media_seconds=240)
+    film = make_film(tmp_path / "film.mp4")
+    with served(exported / "server") as address:
+        figures = watch(address, film, key_file, exported / "client", media_seconds=240)
     assert figures["counts"]["answered"] == figures["counts"]["windows"] == 240 * 24 // 16
     *_, third, last = figures["quarters_mib"]
-    assert last / third - 1 < watching.MAX_SPREAD / 100
+    assert last / third - 1 < MAX_SPREAD / 100

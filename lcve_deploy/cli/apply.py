@@ -11,10 +11,10 @@ import click
 from lcve_deploy.cli.options import AnyPath, as_json, signed_by_option
 from lcve_deploy.cli.show import (
     StageProgress,
+    carried_engines_json,
+    print_carried_engines,
     print_json,
-    print_renewed,
     print_signature,
-    renewed_json,
     signature_state,
 )
 
@@ -42,12 +42,12 @@ def command(server: Path, delta: Path, output: Path | None, signed_by: PublicKey
     result = apply_delta(server, delta, output, signed_by=signed_by, progress=StageProgress())
     signature = signature_state(result.folder, signed_by)
     if as_json:
-        engines = renewed_json(result.engines)
+        engines = carried_engines_json(result.engines)
         about = {"server": str(result.folder), "signature": signature}
         print_json({**about, "probe": result.probe.to_json(), "engines": engines})
         return
     print_signature(signature)
-    print_renewed(result.engines)
+    print_carried_engines(result.engines)
     report = result.probe
     click.echo(f"probe: ok, max |Δlogit| {report.max_difference:.2e} (tolerance {report.tolerance:.2e})")
     click.echo(f"server folder: {result.folder}")

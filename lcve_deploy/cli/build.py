@@ -77,11 +77,13 @@ def command(server: Path, as_json: bool, **given: Any) -> None:
     An engine whose logits are over the budget is not kept. One that cannot run on this machine is kept as
     unproven: it opens only after lcve verify has run it. Of several, the fastest is kept.
     """
-    from lcve_deploy.verbs.fastest import build_fastest
+    from lcve_deploy.verbs.fastest import Selection, build_fastest
+    from lcve_deploy.verbs.refit import refit
 
     _refuse_what_has_no_effect(given)
     if given["refit"]:
-        _refit(server, given, as_json)
+        options = {"name": given["name"], "signed_by": given["signed_by"], "progress": StageProgress()}
+        _show(Selection.of(refit(server, given["refit"], **options)), as_json)
         return
     choice = to_engine_choice({**given, "engine": given["engine"] or FASTEST}, _checked_options(given))
     _show(build_fastest(server, choice, clips=_read_clips(given["clips"]), progress=StageProgress()), as_json)
@@ -124,31 +126,6 @@ def _show(selection: Selection, as_json: bool) -> None:
         show_selection(selection)
 
 
-def _refit(server: Path, given: dict[str, Any], as_json: bool) -> None:
-    """The plan of an engine with the weights of the artifact, as a new engine."""
-    from dataclasses import replace
-
-    from lcve_deploy.artifact import EngineKind, read_engine
-    from lcve_deploy.artifact.engines import check_engine, engine_folder
-    from lcve_deploy.artifact.names import PLAN
-    from lcve_deploy.verbs.build import build
-    from lcve_deploy.verbs.fastest import Selection
-    from lcve_deploy.verbs.renew import options_of
-
-    source = given["refit"]
-    record = read_engine(server, source)
-    if record.kind not in (EngineKind.TENSORRT, EngineKind.TENSORRT_RTX):
-        raise click.UsageError(f"--refit is for TensorRT engines, and {source} is one of {record.kind}")
-    check_engine(server, record)
-    options = options_of(record)
-    whole = replace(options.plan, stripped=False)  # its weights are in the plan from now on
-    name = given["name"] or f"{source}-refitted"
-    options = replace(options, name=name, plan=whole, signed_by=given["signed_by"])
-    plan = engine_folder(server, source) / PLAN
-    built = build(server, options, ranges=record.ranges, refit=plan, progress=StageProgress())
-    _show(Selection.of(built), as_json)
-
-
 def _checked_options(given: dict[str, Any]) -> BuildOptions:
     cache = given["timing_cache"]
     if cache and not cache.parent.is_dir():
@@ -160,8 +137,7 @@ def _checked_options(given: dict[str, Any]) -> BuildOptions:
 
 
 def _options(given: dict[str, Any]) -> BuildOptions:
-    from lcve_deploy.exporters.tensorrt import BuildOptions as PlanOptions
-    from lcve_deploy.exporters.tensorrt import HardwareCompatibility
+    from lcve_deploy.exporters.tensorrt import HardwareCompatibility, PlanOptions
     from lcve_deploy.runtime.session import Provider
     from lcve_deploy.verbs.build import BuildOptions
 

@@ -342,13 +342,7 @@ def sampling_options(command: _Command) -> _Command:
 
 def to_preprocess(preprocess: Preprocess, sampling: str | None, stride: int | None) -> Preprocess:
     """The artifact's own preprocessing, with what the user asked for instead."""
-    from dataclasses import replace
-
-    return replace(
-        preprocess,
-        sampling=Sampling(sampling) if sampling else preprocess.sampling,
-        stride=stride or preprocess.stride,
-    )
+    return preprocess.sampled(Sampling(sampling) if sampling else None, stride)
 
 
 def checkpoint_options(command: _Command) -> _Command:

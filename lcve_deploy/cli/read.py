@@ -19,13 +19,13 @@ __all__ = ["command"]
 @as_json
 def command(logits: Path, key_file: Path, client_folder: Path, top: int, as_json: bool) -> None:
     """Read LOGITS that the operator sent back (.npy, in the artifact's label order)."""
-    from lcve_deploy.cli.run import print_predictions
+    from lcve_deploy.cli.show import print_classification
     from lcve_deploy.client import Client
     from lcve_deploy.clips import Views
     from lcve_deploy.keys.secret import SecurityKey
+    from lcve_deploy.verbs.classify import Classification
 
     client = Client.open(client_folder, SecurityKey.read(key_file))
     received = client.read_logits(logits)
-    print_predictions(
-        client, client.plain_order(received), top=top, views=Views(temporal=len(received)), as_json=as_json
-    )
+    views = Views(temporal=len(received))
+    print_classification(Classification.of(client, received, views=views, top=top), as_json=as_json)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from lcve_deploy.cli.options import AnyPath, as_json, key_option, salt_option, signing_key_option
-from lcve_deploy.cli.show import StageProgress, print_json, print_renewed, printable, renewed_json
+from lcve_deploy.cli.show import StageProgress, carried_engines_json, print_carried_engines, print_json, printable
 
 __all__ = ["command"]
 
@@ -44,13 +44,12 @@ def command(artifact: Path, key_file: Path, new_key_file: Path | None, delta: bo
     if given["as_json"]:
         kind = "delta" if delta else "artifact"
         ids = {"key_id": binding.key_id, "salt": binding.salt}
-        print_json(
-            {kind: str(result.folder), **ids, "notes": list(result.notes), "engines": renewed_json(result.engines)}
-        )
+        engines = carried_engines_json(result.engines)
+        print_json({kind: str(result.folder), **ids, "notes": list(result.notes), "engines": engines})
         return
     for note in result.notes:
         click.echo(f"note: {printable(note)}")
-    print_renewed(result.engines)
+    print_carried_engines(result.engines)
     click.echo(f"key id {binding.key_id}, salt {binding.salt}")
     if delta:
         click.echo(f"delta: {result.folder}  ({DELTA} for the operator, client/ for the key holder)")

@@ -15,18 +15,25 @@ from lcve_deploy.artifact import PublicKey, is_signed
 from lcve_deploy.model.parity import CONTROLS, ParityReport
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from lcve_deploy.artifact import EngineRecord
+    from lcve_deploy.clips import Views
+    from lcve_deploy.verbs._carry_over import CarriedEngine
+    from lcve_deploy.verbs.classify import Classification
     from lcve_deploy.verbs.fastest import Selection
-    from lcve_deploy.verbs.renew import Renewed
 
 __all__ = [
     "StageProgress",
+    "carried_engines_json",
+    "print_carried_engines",
+    "print_classification",
     "print_json",
+    "print_logits",
     "print_parity",
-    "print_renewed",
     "print_signature",
     "printable",
-    "renewed_json",
     "show_selection",
     "signature_state",
     "to_json_text",
@@ -71,6 +78,29 @@ def to_json_text(value: Any, *, indent: int | None = None) -> str:
     """JSON in which letters of any script stand as they are, and what could move a terminal's cursor is escaped."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
+def print_classification(found: Classification, *, as_json: bool) -> None:
+    """What a video shows. Notes on it are part of the JSON alone; they have been shown as warnings."""
+    if as_json:
+        print_json(found.to_json())
+        return
+    for prediction in found.predictions:
+        click.echo(f"{prediction.text(2):>7}  {printable(prediction.name)}")
+
+
+def print_logits(logits: npt.NDArray[np.float32], *, views: Views, labels: str | None, top: int, as_json: bool) -> None:
+    """Logits ``[views, classes]`` in the artifact's own label order; a server does not say what its labels are."""
+    import numpy as np
+
+    if as_json:
+        print_json({"views": str(views), "labels": labels, "logits": logits.tolist()})
+        return
+    said = f", labels {labels}" if labels else ""
+    click.echo(f"logits of {views} views{said}; the first of their mean:")
+    mean = logits.mean(axis=0)
+    for index in np.argsort(-mean, kind="stable")[:top]:
+        click.echo(f"{mean[index]:10.4f}  position {index}")
 
 
 def print_parity(report: ParityReport) -> None:
@@ -127,7 +157,7 @@ def _engine(record: EngineRecord) -> str:
     )
 
 
-def renewed_json(engines: Sequence[Renewed]) -> dict[str, Any]:
+def carried_engines_json(engines: Sequence[CarriedEngine]) -> dict[str, Any]:
     """What became of engines, by name, as plain values."""
     return {
         engine.name: {"kept": engine.record is not None, "proven": _is_proven(engine), "reason": engine.reason}
@@ -135,7 +165,7 @@ def renewed_json(engines: Sequence[Renewed]) -> dict[str, Any]:
     }
 
 
-def print_renewed(engines: Sequence[Renewed]) -> None:
+def print_carried_engines(engines: Sequence[CarriedEngine]) -> None:
     """What became of engines, one a line."""
     for engine in engines:
         state = "ok" if _is_proven(engine) else "unproven on this machine"
@@ -143,5 +173,5 @@ def print_renewed(engines: Sequence[Renewed]) -> None:
         click.echo(f"engine {engine.name}: {became}")
 
 
-def _is_proven(engine: Renewed) -> bool:
+def _is_proven(engine: CarriedEngine) -> bool:
     return engine.record is not None and engine.record.proof is not None

@@ -92,10 +92,10 @@ def command(source: str, server: str, key_file: Path, client_folder: Path, **giv
 
 def _live_options(given: dict[str, Any]) -> LiveOptions:
     from lcve_deploy.video.live import LiveOptions
-    from lcve_deploy.video.sources import Transport
+    from lcve_deploy.video.sources import RtspTransport
 
     return LiveOptions(
-        transport=Transport(given["rtsp_transport"]),
+        transport=RtspTransport(given["rtsp_transport"]),
         timeout=given["silence"],
         reconnects=given["reconnects"],
         loop=given["loop"],

@@ -7,16 +7,17 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from lcve_deploy.artifact.names import INPUT, OUTPUT
-from lcve_deploy.errors import LcveError, MissingDependencyError, RequestError, SessionError
+from lcve_deploy.errors import LcveError, RequestError, SessionError
 from lcve_deploy.files.reading import read_bounded
+from lcve_deploy.libraries.requiring import require
 from lcve_deploy.protocol.binding import binding_to_parameters
 from lcve_deploy.remote.address import Address, is_local
 from lcve_deploy.remote.faults import grpc_fault
 from lcve_deploy.remote.options import RemoteOptions
-from lcve_deploy.remote.shared import Region, Regions
+from lcve_deploy.remote.shared import Region, RegionPool
 from lcve_deploy.remote.tls import tls_context
 from lcve_deploy.remote.token import Token
-from lcve_deploy.remote.transport import MAX_RESPONSE_BYTES, Answer, Request, countdown, read_logits
+from lcve_deploy.remote.transport import MAX_RESPONSE_BYTES, LogitsReply, Request, countdown, read_logits
 
 __all__ = ["GrpcTransport", "read_response"]
 
@@ -51,7 +52,7 @@ class GrpcTransport:
             channel_args=_channel_options(options),
         )
         self._shares = options.shared_memory and is_local(endpoint)
-        self._regions = Regions()
+        self._regions = RegionPool()
 
     def describe(self, seconds: float) -> tuple[Any, Any]:
         """What the server says of the model."""
@@ -60,7 +61,7 @@ class GrpcTransport:
         answer = self._call("get_model_config", left(), self._address.model, self._address.version)
         return metadata, answer.config
 
-    def infer(self, request: Request, *, classes: int, seconds: float) -> Answer:
+    def infer(self, request: Request, *, classes: int, seconds: float) -> LogitsReply:
         """Answer clips; through shared memory where that was asked for and the server takes it."""
         left = countdown(seconds)
         result = self._shared(request, left)
@@ -150,7 +151,7 @@ class GrpcTransport:
             raise SessionError("the session is closed") from None
 
 
-def read_response(response: Any, shape: tuple[int, int], endpoint: str) -> Answer:
+def read_response(response: Any, shape: tuple[int, int], endpoint: str) -> LogitsReply:
     """The answer that a message holds.
 
     Args:
@@ -165,7 +166,7 @@ def read_response(response: Any, shape: tuple[int, int], endpoint: str) -> Answe
 
     outputs = [(output.name, output.datatype, list(output.shape)) for output in response.outputs]
     logits = read_logits(InferResult(response), outputs, shape, endpoint)
-    return Answer(logits=logits, model=response.model_name, version=response.model_version)
+    return LogitsReply(logits=logits, model=response.model_name, version=response.model_version)
 
 
 def _plain_input(grpc: Any, request: Request) -> Any:
@@ -196,10 +197,6 @@ def _credentials(options: RemoteOptions) -> Any:
 
 
 def _library() -> Any:
-    try:
+    with require("speaking to a server over gRPC needs tritonclient", extra="remote"):
         import tritonclient.grpc
-    except ImportError as error:
-        raise MissingDependencyError(
-            "speaking to a server over gRPC needs tritonclient", hint="pip install 'lcve-deploy[remote]'"
-        ) from error
     return tritonclient.grpc

@@ -17,11 +17,11 @@ from lcve_deploy.errors import (
     DeadlineError,
     DeniedError,
     LcveError,
-    MissingDependencyError,
     SessionError,
     UnavailableError,
 )
 from lcve_deploy.files.reading import MAX_JSON_BYTES
+from lcve_deploy.libraries.requiring import require
 from lcve_deploy.protocol.binding import binding_to_parameters
 from lcve_deploy.protocol.stubs import config_messages, messages
 from lcve_deploy.remote.address import Address
@@ -31,7 +31,7 @@ from lcve_deploy.remote.faults import Fault, http_fault
 from lcve_deploy.remote.options import RemoteOptions
 from lcve_deploy.remote.tls import tls_context
 from lcve_deploy.remote.token import Token
-from lcve_deploy.remote.transport import MAX_RESPONSE_BYTES, Answer, Request, countdown
+from lcve_deploy.remote.transport import MAX_RESPONSE_BYTES, LogitsReply, Request, countdown
 
 __all__ = ["HttpTransport"]
 
@@ -77,7 +77,7 @@ class HttpTransport:
         metadata = self._description(messages().ModelMetadataResponse(), "", left())
         return metadata, self._description(config_messages().ModelConfig(), "/config", left())
 
-    def infer(self, request: Request, *, classes: int, seconds: float) -> Answer:
+    def infer(self, request: Request, *, classes: int, seconds: float) -> LogitsReply:
         """Answer clips, sent and received as they are, not as numbers in JSON."""
         data = self._http.InferInput(INPUT, list(request.values.shape), "UINT8")
         data.set_data_from_numpy(request.values, binary_data=True)
@@ -150,10 +150,6 @@ class HttpTransport:
 
 
 def _library() -> Any:
-    try:
+    with require("speaking to a server over HTTP needs tritonclient", extra="remote"):
         import tritonclient.http
-    except ImportError as error:
-        raise MissingDependencyError(
-            "speaking to a server over HTTP needs tritonclient", hint="pip install 'lcve-deploy[remote]'"
-        ) from error
     return tritonclient.http

@@ -29,6 +29,8 @@ _INTRODUCTION: Final = """<!-- made by python -m tests.pages.cli_page; do not ed
 - A video is sampled, resized and cropped as `client/client.json` says. A folder of frames is read in the order of its
   file names, where numbers count as numbers: `2.png` comes before `10.png`. An array in a `.npy` file must be uint8
   `[T, H, W, 3]` of exactly the model's geometry; it is used unchanged."""
+_BRACKET: Final = r"\["
+"""Click puts defaults and ranges in brackets, which would be a link."""
 _LONG_SUMMARY: Final = 1000
 """Characters that no summary of a command has, so that none is cut off."""
 
@@ -73,7 +75,7 @@ def _row(parameter: click.Parameter, context: click.Context) -> str:
     record = parameter.get_help_record(context)
     if record is None or not isinstance(parameter, click.Option) or "--help" in parameter.opts:
         return ""
-    return f"| `{_cell(record[0]).replace('&lt;', '<')}` | {_cell(record[1])} |"
+    return f"| `{_cell(record[0]).replace('&lt;', '<')}` | {_cell(record[1]).replace('[', _BRACKET)} |"
 
 
 def _cell(text: str) -> str:

@@ -9,39 +9,29 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Final, Generic, Protocol, Self, TypeVar
+from typing import Final, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.client import Client, Prediction
 from lcve_deploy.clips import EncryptedClip, PlainClip
+from lcve_deploy.encrypted_model import EncryptedModel
 from lcve_deploy.errors import LcveError, SessionError
 from lcve_deploy.model.preprocess import Preprocess
 from lcve_deploy.verbs.watch.queues import Ordered, Waiting
 from lcve_deploy.verbs.watch.results import Counts, Latency, Outcome, WindowResult
-from lcve_deploy.verbs.watch.worker import Worker
+from lcve_deploy.verbs.watch.worker import BackgroundThread
 from lcve_deploy.video.live import LiveSource
 from lcve_deploy.video.windows import SlidingWindows, Window
 
-__all__ = ["Answering", "Watch", "WatchOptions"]
+__all__ = ["Watch", "WatchOptions"]
 
 C = TypeVar("C")
 
 _RESULTS: Final = 256
 _GRACE: Final = 1.0
 """Seconds that a reader is waited for that nothing can interrupt."""
-
-
-class Answering(Protocol):
-    """What answers encrypted clips, such as a session with a server. Threads share it."""
-
-    def run(self, clip: EncryptedClip) -> npt.NDArray[np.float32]:
-        """Logits ``[batch, classes]``, in the artifact's label order.
-
-        Raises:
-            LcveError: it has no answer.
-        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +92,7 @@ class Watch:
     """
 
     def __init__(
-        self, source: LiveSource, client: Client, session: Answering, options: WatchOptions | None = None
+        self, source: LiveSource, client: Client, session: EncryptedModel, options: WatchOptions | None = None
     ) -> None:
         self._source, self._client, self._session = source, client, session
         self._options = options or WatchOptions()
@@ -113,10 +103,10 @@ class Watch:
         self._encrypted = Waiting[_Item[EncryptedClip]](places, dropping=dropping)
         self._results, self._tally = Ordered(_RESULTS), Counts()
         self._stopped_at: float | None = None
-        self._reader = Worker(self._read, finally_=self._plain.close)
+        self._reader = BackgroundThread(self._read, finally_=self._plain.close)
         self._others = [
-            Worker(self._encrypt, finally_=self._encrypted.close),
-            *(Worker(self._send) for _ in range(self._options.in_flight)),
+            BackgroundThread(self._encrypt, finally_=self._encrypted.close),
+            *(BackgroundThread(self._send) for _ in range(self._options.in_flight)),
         ]
 
     def __enter__(self) -> Self:
@@ -126,7 +116,7 @@ class Watch:
             VideoError: it cannot be opened.
             MissingDependencyError: PyAV is not installed.
         """
-        opening = Worker(self._source.open)
+        opening = BackgroundThread(self._source.open)
         opening.start()
         while opening.is_running():  # signals reach a thread that waits, and none that opens a dead camera
             opening.join(_GRACE)
@@ -236,4 +226,4 @@ class Watch:
         expected = (1, len(self._client.settings.classes))
         if logits.shape != expected:
             raise SessionError(f"expected logits {list(expected)}, received {list(logits.shape)}")
-        return self._client.predict(self._client.plain_order(logits), top=self._options.top)
+        return self._client.read(logits, top=self._options.top)
