@@ -106,7 +106,7 @@ def test_weights_are_not_copied_where_that_is_possible() -> None:
 
 
 def test_parts_are_joined_in_their_order() -> None:
-    parts = {
+    parts: dict[str, tuple[int, ...]] = {
         f"vivit.encoder.layer.0.attention.attention.{part}.weight": (WIDTH, WIDTH) for part in ("query", "key", "value")
     }
     source = filled(parts)

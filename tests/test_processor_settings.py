@@ -19,7 +19,7 @@ UNSAID = {"do_normalize": False}
 VIVIT = [name for name in PROCESSORS if name.startswith("Vivit")]
 
 
-def processor(kind: str = "VideoMAEImageProcessor", **settings: Any) -> Processor:
+def processor(kind: str = "VideoMAEImageProcessor", /, **settings: Any) -> Processor:
     return Processor(PLACE, settings, kind)
 
 
@@ -28,7 +28,7 @@ def read_all(made: Processor, crop: tuple[int, int]) -> None:
     made.normalisation()
 
 
-def problem(crop: tuple[int, int] = (224, 224), **settings: Any) -> CheckpointError:
+def problem(crop: tuple[int, int] = (224, 224), /, **settings: Any) -> CheckpointError:
     """The error of a processor with these settings."""
     with pytest.raises(CheckpointError) as caught:
         read_all(processor(**settings), crop)
