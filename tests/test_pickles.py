@@ -314,3 +314,9 @@ def test_every_class_of_paths_is_known_by_both_modules() -> None:
 def test_an_archive_is_known_by_how_it_begins(tmp_path: Path, content: bytes, zipped: bool) -> None:
     (tmp_path / "x").write_bytes(content)
     assert is_archive(tmp_path / "x") is zipped
+
+
+@pytest.mark.parametrize("before", [b"N", b"NN", b"]"])
+def test_limits_hold_for_a_value_behind_others(tmp_path: Path, before: bytes) -> None:
+    refused(tmp_path, before + nested(501), "values within values")
+    refused(tmp_path, before + doubled(20), "values within values")

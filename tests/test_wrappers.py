@@ -179,3 +179,21 @@ def test_what_has_no_prefix_keeps_its_name() -> None:
         "head.weight",
         "fc.weight",
     }
+
+
+def test_a_counter_may_come_before_the_weights() -> None:
+    assert list(find_weights({"step": 7} | weights(), PLACE).tensors) == [EMBEDDING, "head.weight"]
+
+
+@pytest.mark.parametrize(("inner", "outer"), [("ema.", ""), ("net.ema.", "net.")])
+def test_two_models_in_one_dictionary_keep_their_own_weights(inner: str, outer: str) -> None:
+    content = weights(outer, value=1) | weights(inner, value=2) | {f"{outer}more": ONE, "rest": ONE}
+    for front, value in ((outer, 1), (inner, 2)):
+        tensors = find_weights(content, PLACE, front.rstrip(".")).tensors
+        more = {"more", "rest"} if not outer else {"more"}
+        assert set(tensors) == {EMBEDDING, "head.weight"} | (more if front == outer else set())
+        assert tensors["head.weight"][0] == value
+
+
+def test_a_long_name_of_an_empty_weight_is_shown_in_part() -> None:
+    assert f"(seen: {'x' * 80}), as DeepSpeed" in str(refusal({f"{'x' * 300}.{EMBEDDING}": torch.ones(0)}))
