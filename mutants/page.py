@@ -34,7 +34,7 @@ make mutants MUTANTS='--sample 40'
 Progress is stored in `mutants/work/`. If the command is stopped, the next one continues from there. If a module has
 changed, its mutations are tested from the beginning. After you add tests, `--survivors` tests only the survivors again,
 and `--again` tests everything again. `--sample N` tests at most N mutations of each module, drawn with a fixed seed; a
-call without it goes on with the rest. Results are written to `mutants/results.json`, and this page is generated from
+call without it continues with the rest. Results are written to `mutants/results.json`, and this page is generated from
 them.
 
 If a survivor does not change what the code computes, such as another buffer size, it is listed as *accepted* in
@@ -72,7 +72,8 @@ def _row(name: str, figures: list[dict[str, Any]]) -> str:
     planted, missing, timeout, survived, accepted = (
         sum(one[column] for one in figures) for column in ("planted", "missing", "timeout", "survived", "accepted")
     )
-    score = f"{100 * (planted - survived) / max(planted - accepted, 1):.1f} %"
+    counted = planted - accepted
+    score = f"{100 * (planted - survived) / counted:.1f} %" if counted else "none"
     return (
         f"| {name} | {planted + missing} | {planted} | {planted - survived} | {timeout} | {survived} | {accepted} "
         f"| {score} |"
