@@ -5,18 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import cloup
 
-from lcve_deploy.cli.options import AnyPath, key_option
+from lcve_deploy.cli.command import command as lcve_command
+from lcve_deploy.cli.options.common import as_json, key_option
+from lcve_deploy.cli.options.types import PATH
+from lcve_deploy.cli.show import print_json, say
 
 __all__ = ["command"]
 
 
-@click.command()
-@click.argument("clip", type=AnyPath)
+@lcve_command(
+    "lcve decrypt clip.lcve --key key.bin -o clip.mp4",
+)
+@cloup.argument("clip", type=PATH, help="Encrypted clip, .lcve.")
 @key_option
-@click.option("-o", "--output", type=AnyPath, required=True, help="clip.npy, clip.mp4 or clip.png (contact sheet).")
-def command(clip: Path, key_file: Path, output: Path) -> None:
-    """Decrypt the encrypted clip CLIP.
+@cloup.option(
+    "-o",
+    "--output",
+    type=PATH,
+    required=True,
+    metavar="FILE",
+    help="File to write: .npy, .mp4, or .png (contact sheet).",
+)
+@as_json
+def command(clip: Path, key_file: Path, output: Path, as_json: bool) -> None:
+    """Decrypt a clip to an array, a video or a picture.
 
     An array has the shape [T, H, W, C], or [views, T, H, W, C] for several views; a video or picture
     shows all views one after the other.
@@ -46,4 +60,7 @@ def command(clip: Path, key_file: Path, output: Path) -> None:
         write_video(output, frames)
     else:
         write_contact_sheet(output, frames)
-    click.echo(f"{output}: {content.views} views of {binding.geometry}")
+    if as_json:
+        print_json({"output": str(output), "views": str(content.views), "geometry": str(binding.geometry)})
+        return
+    say(f"{output}: {content.views} views of {binding.geometry}")

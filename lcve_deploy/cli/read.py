@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
+import cloup
 
-from lcve_deploy.cli.options import AnyPath, as_json, key_option
+from lcve_deploy.cli.command import command as lcve_command
+from lcve_deploy.cli.options.common import as_json, client_option, key_option, top_option
+from lcve_deploy.cli.options.types import PATH
 
 __all__ = ["command"]
 
 
-@click.command()
-@click.argument("logits", type=AnyPath)
+@lcve_command(
+    "lcve read logits.npy --key key.bin --client client",
+)
+@cloup.argument("logits", type=PATH, help="Logits that the operator sent back, .npy.")
 @key_option
-@click.option("--client", "client_folder", type=AnyPath, required=True, help="client/ of the artifact.")
-@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes to show.")
+@client_option
+@top_option
 @as_json
 def command(logits: Path, key_file: Path, client_folder: Path, top: int, as_json: bool) -> None:
-    """Read LOGITS that the operator sent back (.npy, in the artifact's label order)."""
+    """Turn the operator's logits into class names.
+
+    The logits are in the artifact's own label order, [classes] or [views, classes].
+    """
     from lcve_deploy.cli.run import print_predictions
     from lcve_deploy.client import Client
     from lcve_deploy.clips import Views

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+import cloup
 
-from lcve_deploy.cli.options import (
-    REMOTE,
-    SESSION,
-    AnyPath,
-    PathOrAddress,
-    as_json,
-    remote_options,
-    require_unused,
-    sampling_options,
-    session_options,
-    signed_by_option,
-    to_preprocess,
-    to_remote_options,
-    to_session_options,
-    views_option,
-)
+from lcve_deploy.cli.command import command as lcve_command
+from lcve_deploy.cli.options.common import as_json, top_option
+from lcve_deploy.cli.options.frames import FrameOptions, clip_options
+from lcve_deploy.cli.options.groups import require_unused
+from lcve_deploy.cli.options.remote import REMOTE, RemoteRequest, remote_options
+from lcve_deploy.cli.options.session import SESSION, SessionOptions, session_options
+from lcve_deploy.cli.options.types import PATH, PathOrAddress
 from lcve_deploy.cli.show import StageProgress, print_json, printable
 from lcve_deploy.clips import Views
 
@@ -40,57 +33,87 @@ if TYPE_CHECKING:
 __all__ = ["command", "print_predictions", "write_logits"]
 
 
-@click.command()
-@click.argument("artifact", type=PathOrAddress())
-@click.argument("clip", type=AnyPath)
-@click.option("--key", "key_file", type=AnyPath, help="Key file; without it, CLIP must be encrypted (operator's side).")
-@click.option("--client", "client_folder", type=AnyPath, help="Server: the client/ folder, with --key.")
-@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes to show.")
-@views_option
-@sampling_options
-@click.option("--logits-out", type=AnyPath, help="Write the logits, float32, as .npy.")
-@session_options
-@signed_by_option
-@remote_options
+@lcve_command(
+    "lcve run service video.mp4 --key key.bin",
+    "lcve run grpc://host:8001/actions video.mp4 --key key.bin --client client",
+    "lcve run server clip.lcve --logits-out logits.npy",
+)
+@cloup.argument(
+    "model", type=PathOrAddress(), metavar="MODEL", help="Artifact with --key, server/ without, or an address."
+)
+@cloup.argument("clip", type=PATH, help="Encrypted clip; with --key, also a video, folder of frames, or .npy.")
+@cloup.option("--key", "key_file", type=PATH, metavar="FILE", help="Key file; without it, CLIP must be encrypted.")
+@cloup.option("--client", "client_folder", type=PATH, metavar="DIR", help="client/, with --key and an address.")
+@top_option
+@cloup.option("--logits-out", type=PATH, metavar="FILE", help="Write the logits, float32, as .npy.")
 @as_json
-def command(artifact: Path | str, clip: Path, key_file: Path | None, logits_out: Path | None, **given: Any) -> None:
-    """Run CLIP through ARTIFACT.
+@clip_options
+@session_options
+@remote_options
+def command(
+    model: Path | str,
+    clip: Path,
+    key_file: Path | None,
+    client_folder: Path | None,
+    top: int,
+    logits_out: Path | None,
+    frames: FrameOptions,
+    session: SessionOptions,
+    remote: RemoteRequest,
+    as_json: bool,
+) -> None:
+    """Run a clip or video through a model.
 
-    With --key, the whole path: decode, encrypt, run, read; ARTIFACT holds server/ and client/, and CLIP
-    is a video, a folder of frames, a .npy, or an encrypted clip. Without, the operator's side: ARTIFACT
-    is server/, CLIP is an encrypted clip, and the logits stay in the artifact's own label order.
+    With --key, the whole path: decode, encrypt, run, read the answer; MODEL holds server/ and client/. Without it,
+    the operator's side: MODEL is server/, and the logits stay in the artifact's own label order.
 
-    ARTIFACT may be a model at a server: grpc://host:port/model, grpcs://, http:// or https://, with commas between
-    several hosts and a version behind the model. Clips are encrypted here and sent; --key comes with --client.
+    MODEL may be a model at a server: grpc://host:port/model, grpcs://, http:// or https://, with commas between
+    several hosts and a version after the model. Clips are encrypted here and sent; --key goes with --client.
     """
     from lcve_deploy.outputs import require_absent
 
     if logits_out:
         require_absent(logits_out)
-    if clip.suffix.lower() == ".lcve" and (given["views"].count > 1 or given["sampling"] or given["stride"]):
+    if clip.suffix.lower() == ".lcve" and frames.is_given:
         raise click.UsageError("an encrypted clip has its views already; --views and sampling are for: lcve encrypt")
-    if isinstance(artifact, str):
-        _run_remote(artifact, clip, key_file, logits_out, given)
+    work = _Work(
+        clip=clip, key_file=key_file, frames=frames, top=top, logits_out=logits_out, session=session, as_json=as_json
+    )
+    if isinstance(model, str):
+        require_unused(SESSION, "for an artifact on this machine, and MODEL is an address")
+        _run_remote(model, client_folder, remote.options(), work)
         return
-    require_unused((*REMOTE, "client_folder"), "for the address of a server, and ARTIFACT is a folder")
+    require_unused((*REMOTE, "client_folder"), "for the address of a server, and MODEL is a folder")
     if key_file is None:
-        _run_server(artifact, clip, logits_out, given)
+        _run_server(model, work)
     else:
-        _run_pair(artifact, clip, key_file, logits_out, given)
+        _run_pair(model, key_file, work)
 
 
-def _run_pair(artifact: Path, clip: Path, key_file: Path, logits_out: Path | None, given: dict[str, Any]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What is run, and where its answer goes."""
+
+    clip: Path
+    key_file: Path | None
+    frames: FrameOptions
+    top: int
+    logits_out: Path | None
+    session: SessionOptions
+    as_json: bool
+
+
+def _run_pair(artifact: Path, key_file: Path, work: _Work) -> None:
     from lcve_deploy.key import SecurityKey
     from lcve_deploy.runtime import open_session
     from lcve_deploy.verbs.verify import paired_client
 
-    client = paired_client(artifact, SecurityKey.read(key_file), given["signed_by"])
-    session = open_session(artifact / "server", **to_session_options(given))
-    preprocess = to_preprocess(client.settings.preprocess, given["sampling"], given["stride"])
-    content, notes = _encrypted(client, clip, given["views"], preprocess)
+    client = paired_client(artifact, SecurityKey.read(key_file), work.session.signed_by)
+    session = open_session(artifact / "server", **work.session.arguments())
+    content, notes = _encrypted(client, work)
     logits = client.plain_order(_run_views(session, content.clip))
-    write_logits(logits_out, logits)
-    print_predictions(client, logits, top=given["top"], views=content.views, notes=notes, as_json=given["as_json"])
+    write_logits(work.logits_out, logits)
+    print_predictions(client, logits, top=work.top, views=content.views, notes=notes, as_json=work.as_json)
 
 
 def write_logits(path: Path | None, logits: npt.NDArray[np.floating]) -> None:
@@ -133,13 +156,14 @@ def print_predictions(
         click.echo(f"{prediction.text(2):>7}  {printable(prediction.name)}")
 
 
-def _encrypted(client: Client, clip: Path, views: Views, preprocess: Any) -> tuple[ClipFile, Sequence[str]]:
+def _encrypted(client: Client, work: _Work) -> tuple[ClipFile, Sequence[str]]:
     """A video, encrypted, and the notes on it; an encrypted clip has none."""
     from lcve_deploy.clipfile import read_clip_file
 
-    if clip.suffix.lower() == ".lcve":
-        return read_clip_file(clip), ()
-    video = client.read_video(clip, views=views, preprocess=preprocess)
+    if work.clip.suffix.lower() == ".lcve":
+        return read_clip_file(work.clip), ()
+    preprocess = work.frames.preprocess(client.settings.preprocess)
+    video = client.read_video(work.clip, views=work.frames.views, preprocess=preprocess)
     return client.encrypt_video(video), video.notes
 
 
@@ -163,41 +187,36 @@ def _single_views(clip: EncryptedClip) -> Iterator[EncryptedClip]:
         yield EncryptedClip(values=clip.values[index : index + 1], binding=clip.binding)
 
 
-def _run_server(artifact: Path, clip: Path, logits_out: Path | None, given: dict[str, Any]) -> None:
+def _run_server(artifact: Path, work: _Work) -> None:
     from lcve_deploy.runtime import open_session
 
-    content = _read_encrypted(clip)
-    session = open_session(artifact, **to_session_options(given))
+    content = _read_encrypted(work.clip)
+    session = open_session(artifact, **work.session.arguments())
     logits = _run_views(session, content.clip)
-    write_logits(logits_out, logits)
-    _print_logits(logits, views=content.views, labels=session.manifest.labels, given=given)
+    write_logits(work.logits_out, logits)
+    _print_logits(logits, views=content.views, labels=session.manifest.labels, work=work)
 
 
-def _run_remote(
-    address: str, clip: Path, key_file: Path | None, logits_out: Path | None, given: dict[str, Any]
-) -> None:
+def _run_remote(address: str, folder: Path | None, options: RemoteOptions, work: _Work) -> None:
     """Either side, with the model at a server."""
-    require_unused(SESSION, "for an artifact on this machine, and ARTIFACT is an address")
-    options, folder = to_remote_options(given), given["client_folder"]
-    if (key_file is None) != (folder is None):
-        raise click.UsageError("with an address, --key and --client are given together, or not at all")
-    if key_file is not None:
-        from lcve_deploy.client import Client
-        from lcve_deploy.key import SecurityKey
-
-        client = Client.open(folder, SecurityKey.read(key_file))
-        preprocess = to_preprocess(client.settings.preprocess, given["sampling"], given["stride"])
-        content, notes = _encrypted(client, clip, given["views"], preprocess)
-        classes = len(client.settings.classes)
-        answers = _ask_views(address, content.clip, client.settings.binding, options, classes=classes)
-        logits = client.plain_order(answers)
-        write_logits(logits_out, logits)
-        print_predictions(client, logits, top=given["top"], views=content.views, notes=notes, as_json=given["as_json"])
-    else:
-        content = _read_encrypted(clip)
+    if work.key_file is None and folder is None:
+        content = _read_encrypted(work.clip)
         logits = _ask_views(address, content.clip, content.clip.binding, options)
-        write_logits(logits_out, logits)
-        _print_logits(logits, views=content.views, labels=None, given=given)
+        write_logits(work.logits_out, logits)
+        _print_logits(logits, views=content.views, labels=None, work=work)
+        return
+    if work.key_file is None or folder is None:
+        raise click.UsageError("with an address, --key and --client are given together, or not at all")
+    from lcve_deploy.client import Client
+    from lcve_deploy.key import SecurityKey
+
+    client = Client.open(folder, SecurityKey.read(work.key_file))
+    content, notes = _encrypted(client, work)
+    classes = len(client.settings.classes)
+    answers = _ask_views(address, content.clip, client.settings.binding, options, classes=classes)
+    logits = client.plain_order(answers)
+    write_logits(work.logits_out, logits)
+    print_predictions(client, logits, top=work.top, views=content.views, notes=notes, as_json=work.as_json)
 
 
 def _ask_views(
@@ -227,15 +246,15 @@ def _read_encrypted(clip: Path) -> ClipFile:
     return read_clip_file(clip)
 
 
-def _print_logits(logits: npt.NDArray[np.float32], *, views: Views, labels: str | None, given: dict[str, Any]) -> None:
+def _print_logits(logits: npt.NDArray[np.float32], *, views: Views, labels: str | None, work: _Work) -> None:
     """Logits ``[views, classes]`` in the artifact's own label order; a server does not say what its labels are."""
     import numpy as np
 
-    if given["as_json"]:
+    if work.as_json:
         print_json({"views": str(views), "labels": labels, "logits": logits.tolist()})
         return
     said = f", labels {labels}" if labels else ""
     click.echo(f"logits of {views} views{said}; the first of their mean:")
     mean = logits.mean(axis=0)
-    for index in np.argsort(-mean, kind="stable")[: given["top"]]:
+    for index in np.argsort(-mean, kind="stable")[: work.top]:
         click.echo(f"{mean[index]:10.4f}  position {index}")

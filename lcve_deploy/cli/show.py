@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from lcve_deploy.artifact import PublicKey, is_signed
+from lcve_deploy.cli.verbosity import is_quiet, is_verbose
 from lcve_deploy.parity import CONTROLS, ParityReport
 
 if TYPE_CHECKING:
@@ -22,14 +23,17 @@ if TYPE_CHECKING:
 __all__ = [
     "StageProgress",
     "print_json",
+    "print_note",
     "print_parity",
     "print_renewed",
     "print_signature",
     "printable",
     "renewed_json",
+    "say",
     "show_selection",
     "signature_state",
     "to_json_text",
+    "warn",
 ]
 
 _UNCHECKED: Final = "not checked"
@@ -39,7 +43,7 @@ class StageProgress:
     """One line a stage on standard error; on a terminal it counts as the stage goes on."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._quiet, self._live, self._started = quiet, sys.stderr.isatty(), 0.0
+        self._quiet, self._live, self._started = is_quiet() or (quiet and not is_verbose()), sys.stderr.isatty(), 0.0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show a step; see :class:`lcve_deploy.progress.Progress`."""
@@ -55,6 +59,23 @@ class StageProgress:
 
     def _lead(self) -> str:
         return "\r\x1b[K" if self._live else ""
+
+
+def say(text: str) -> None:
+    """Print a line on what was done; with ``--quiet``, nothing."""
+    if not is_quiet():
+        click.echo(text)
+
+
+def print_note(note: str) -> None:
+    """Print something that the user should know of the result."""
+    say(f"note: {printable(note)}")
+
+
+def warn(message: str) -> None:
+    """Print a warning on standard error; with ``--quiet``, nothing."""
+    if not is_quiet():
+        click.echo(f"warning: {printable(message)}", err=True)
 
 
 def printable(text: str) -> str:
