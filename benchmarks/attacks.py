@@ -30,15 +30,15 @@ from lcve_deploy import Client, ExportOptions, PlainClip, SecurityKey, Views, ex
 from lcve_deploy.attacks.catalogue import ATTACKS
 from lcve_deploy.attacks.holdings import Estimate, Holdings
 from lcve_deploy.attacks.page import render_page
-from lcve_deploy.attacks.planting import encrypted, scrambled
+from lcve_deploy.attacks.planted.cases import encrypted, scrambled
 from lcve_deploy.attacks.report import AuditReport, judge
 from lcve_deploy.attacks.running import Case, run_attacks
 from lcve_deploy.clipfile import ClipFile
 from lcve_deploy.exporters.checkpoints import CheckpointOptions
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.preprocess import Preprocess
+from lcve_deploy.keys.orders import derive_orders
+from lcve_deploy.model.preprocess import Preprocess
 from lcve_deploy.samples import real_clips
-from lcve_deploy.schedule import derive_orders
 from lcve_deploy.verbs.audit import AuditInputs, audit
 from lcve_deploy.video import read_clips
 

@@ -17,9 +17,9 @@ from lcve_deploy import Client, PlainClip, SecurityKey, export
 from lcve_deploy.artifact import EngineKind, list_engines, read_engine
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.exporters.checkpoints import load_checkpoint
-from lcve_deploy.precision import Precision
+from lcve_deploy.model.precision import Precision
+from lcve_deploy.model.transformer import VideoTransformer
 from lcve_deploy.samples import real_clips
-from lcve_deploy.transformer import VideoTransformer
 from lcve_deploy.verbs.build import BuildOptions, build
 from lcve_deploy.verbs.export import ExportOptions
 

@@ -16,7 +16,7 @@ from bench import THREADS, Bench
 from lcve_deploy import open_session
 from lcve_deploy.artifact import EngineKind
 from lcve_deploy.errors import LcveError
-from lcve_deploy.precision import Precision
+from lcve_deploy.model.precision import Precision
 
 Logits = npt.NDArray[np.floating[Any]]
 Run = Callable[[], Logits]
@@ -26,7 +26,7 @@ class UnavailableError(Exception):
     """A contestant that this machine cannot have."""
 
 
-_LONGEST_REASON = 200
+_MAX_REASON = 200
 
 FAILURES = (UnavailableError, LcveError, ImportError, RuntimeError, OSError, MemoryError)
 
@@ -34,7 +34,7 @@ FAILURES = (UnavailableError, LcveError, ImportError, RuntimeError, OSError, Mem
 def reason(error: Exception) -> str:
     """The first line of an error, without the folders of this machine."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return re.sub(r"/\S*/", "", line)[:_LONGEST_REASON]
+    return re.sub(r"/\S*/", "", line)[:_MAX_REASON]
 
 
 @dataclass(frozen=True, kw_only=True)

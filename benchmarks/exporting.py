@@ -19,10 +19,10 @@ from measure import seconds
 
 def ours(checkpoint: Path, folder: Path) -> float:
     from lcve_deploy import SecurityKey, derive_label_order, derive_orders
+    from lcve_deploy.cipher.weights import scramble
     from lcve_deploy.clips import Layout
     from lcve_deploy.exporters.checkpoints import load_checkpoint
     from lcve_deploy.exporters.onnx import write_onnx
-    from lcve_deploy.scrambling import scramble
 
     key, salt = SecurityKey.create(), bytes(16)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lcve_deploy.transformer import TransformerConfig
+from lcve_deploy.model.transformer import TransformerConfig
 
 
 def clip_flops(config: TransformerConfig) -> int:

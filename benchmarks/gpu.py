@@ -35,9 +35,9 @@ from measure import interleaved, seconds
 from models import SIZES, TINY
 
 from lcve_deploy.artifact.digests import ENGINES
-from lcve_deploy.gpu import find_gpu
-from lcve_deploy.precision import Precision
-from lcve_deploy.runtime.device import cpu_name
+from lcve_deploy.libraries.cuda import find_gpu
+from lcve_deploy.model.precision import Precision
+from lcve_deploy.runtime.cpu import cpu_name
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = {name[-1]: size for name, size in SIZES.items()} | {"tiny": TINY}

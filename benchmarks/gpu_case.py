@@ -11,8 +11,8 @@ from bench import Bench
 from gpu_torch import torch_device
 from models import videomae
 
+from lcve_deploy.model.transformer import IMAGENET
 from lcve_deploy.samples import real_clips
-from lcve_deploy.transformer import IMAGENET
 
 
 def many_clips(bench: Bench, count: int) -> npt.NDArray[np.uint8]:

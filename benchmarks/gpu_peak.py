@@ -14,7 +14,7 @@ from gpu_torch import DTYPES, median_seconds, torch_device
 from measure import Work, interleaved, seconds
 
 from lcve_deploy import PlainClip, encrypt
-from lcve_deploy.precision import Precision
+from lcve_deploy.model.precision import Precision
 
 _SQUARES = {"cuda": 8192, "cpu": 512}
 _TIMES = 10

@@ -14,8 +14,8 @@ from models import Size, videomae
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from lcve_deploy.precision import Precision
-from lcve_deploy.transformer import ScrambledTransformer
+from lcve_deploy.model.precision import Precision
+from lcve_deploy.model.transformer import ScrambledTransformer
 
 _WARM_UP = 1.0
 _TIMES = {"cuda": 20, "cpu": 2}

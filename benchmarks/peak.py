@@ -16,7 +16,7 @@ from measure import PAUSE, take_turns
 from tables import paragraph, table
 
 from lcve_deploy import open_session
-from lcve_deploy.transformer import TransformerConfig
+from lcve_deploy.model.transformer import TransformerConfig
 
 TITLE = "Share of the machine's matrix-product peak"
 

@@ -15,10 +15,10 @@ from models import Size
 from lcve_deploy import Client
 from lcve_deploy.artifact import Probe, read_manifest, read_probe, record_files, write_manifest, write_probe
 from lcve_deploy.artifact.manifest import MODEL
+from lcve_deploy.cipher.weights import unscrambled
 from lcve_deploy.clips import EncryptedClip, Layout
 from lcve_deploy.exporters.onnx import write_onnx
-from lcve_deploy.scrambling import unscrambled
-from lcve_deploy.transformer import IMAGENET, VideoTransformer
+from lcve_deploy.model.transformer import IMAGENET, VideoTransformer
 
 _NO_KEY = "0" * 32
 

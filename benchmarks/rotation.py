@@ -28,8 +28,8 @@ from measure import Ratio, interleaved, ratio, seconds
 from lcve_deploy import Client, SecurityKey, apply_delta, rotate, rotate_delta
 from lcve_deploy.artifact import Probe, record_files
 from lcve_deploy.artifact.delta import DELTA, read_delta
-from lcve_deploy.outputs import new_folder
-from lcve_deploy.parity import CONTROLS, UNMEASURED
+from lcve_deploy.files.writing import new_folder
+from lcve_deploy.model.parity import CONTROLS, UNMEASURED
 
 HERE = Path(__file__).resolve().parent
 CALL = "import sys; sys.path.insert(0, sys.argv[1]); import rotation; rotation.call(*sys.argv[2:])"

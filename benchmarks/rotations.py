@@ -12,7 +12,7 @@ from tables import number, paragraph, table
 
 TITLE = "Rotating the key"
 
-_MOST = 10
+_MAX_PAIRS = 10
 """Pairs that are enough: what is compared differs many times over."""
 
 _ROWS = {
@@ -29,7 +29,7 @@ def measure(bench: Bench) -> dict[str, Any]:
         artifact, scratch = Path(folder) / "artifact", Path(folder) / "scratch"
         shutil.copytree(bench.artifact, artifact, ignore=shutil.ignore_patterns("engines"))
         scratch.mkdir()
-        pairs = min(bench.pairs, _MOST)
+        pairs = min(bench.pairs, _MAX_PAIRS)
         figures: dict[str, Any] = measure_rotation(bench.checkpoint, artifact, bench.key_file, scratch, pairs)
     return figures
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from report import PARTS, write_page
 
-from lcve_deploy.runtime.device import cpu_name
+from lcve_deploy.runtime.cpu import cpu_name
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"

@@ -27,7 +27,7 @@ CHART = "serving.svg"
 
 _LIGHT = replace(TINY, name="light", frames=16, pixels=224, cube=(2, 32, 32))
 _HEAVY_BATCH = 4
-_LARGEST = 8
+_MAX_BATCH = 8
 _SLICE = 1.5
 _LOADS = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.25, 1.5)
 _OPEN_SECONDS = 6.0
@@ -108,11 +108,11 @@ def _light(bench: Bench, rounds: int) -> dict[str, Any]:
     models = {name: sized.server for name, sized in sizes.items()}
     shapes = {name: [1, *sized.encrypted.values.shape[1:]] for name, sized in sizes.items()}
     with contextlib.ExitStack() as stack:
-        options = ("--threads", "1", "--max-batch", str(_LARGEST))
+        options = ("--threads", "1", "--max-batch", str(_MAX_BATCH))
         servers = {"lcve serve": stack.enter_context(lcve_serve(models, bench.work, *options))}
         at_rest = {"lcve serve": servers["lcve serve"].memory["now"]}
         if triton_is_there():
-            servers["Triton"] = stack.enter_context(triton(models, bench.work, largest=_LARGEST))
+            servers["Triton"] = stack.enter_context(triton(models, bench.work, largest=_MAX_BATCH))
             at_rest["Triton"] = servers["Triton"].memory["now"]
         clients = stack.enter_context(Clients())
         cells = _closed(servers, clients, shapes, rounds)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lcve_deploy.exporters.triton import TritonOptions
-from lcve_deploy.verbs.triton import export_triton
+from lcve_deploy.deployments.triton.export import export_triton
+from lcve_deploy.deployments.triton.model_folder import TritonOptions
 
 _HERE = Path(__file__).resolve().parent
 _TICKS = os.sysconf("SC_CLK_TCK")

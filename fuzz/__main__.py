@@ -18,7 +18,7 @@ from fuzz.targets import CORPUS, TARGETS
 _HERE = Path(__file__).parent
 _MEGABYTES = 2048
 _SECONDS_AN_INPUT = 10
-_LONGEST = 65536
+_MAX_BYTES = 65536
 
 
 def main() -> int:
@@ -49,7 +49,7 @@ def fuzz(name: str, seconds: int) -> list[str]:
                 f"-max_total_time={seconds}",
                 f"-rss_limit_mb={_MEGABYTES}",
                 f"-timeout={_SECONDS_AN_INPUT}",
-                f"-max_len={_LONGEST}",
+                f"-max_len={_MAX_BYTES}",
                 f"-artifact_prefix={findings}/",
                 "-print_final_stats=1",
             ],

@@ -26,13 +26,13 @@ from lcve_deploy import ClipFile, PlainClip, SecurityKey, Views, derive_orders, 
 from lcve_deploy.artifact import read_manifest
 from lcve_deploy.artifact.engines import Agreement, EngineKind, EngineRecord, Profile, Proof
 from lcve_deploy.artifact.manifest import manifest_digest
-from lcve_deploy.cipher import binding_of
+from lcve_deploy.cipher.clips import binding_of
 from lcve_deploy.clipfile import write_clip_file
 from lcve_deploy.clips import Layout
-from lcve_deploy.precision import Precision
+from lcve_deploy.keys.signing import SigningKey
+from lcve_deploy.model.precision import Precision
 from lcve_deploy.protocol.binding import binding_to_parameters
 from lcve_deploy.protocol.stubs import messages
-from lcve_deploy.signing import SigningKey
 from lcve_deploy.verbs.export import ExportOptions
 from lcve_deploy.video.write import encode_png
 

@@ -18,8 +18,8 @@ from lcve_deploy.clipfile import read_clip_file
 from lcve_deploy.clips import Binding, Layout
 from lcve_deploy.errors import LcveError, SessionError
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.preprocess import Preprocess
-from lcve_deploy.signing import SigningKey
+from lcve_deploy.keys.signing import SigningKey
+from lcve_deploy.model.preprocess import Preprocess
 from lcve_deploy.video import read_clips
 from lcve_deploy.video.pictures import is_picture
 
@@ -179,7 +179,7 @@ def _logits(place: Path, data: bytes) -> object:
 
 def _request(place: Path, data: bytes) -> object:
     """A request over HTTP: eight bytes with the length of the JSON, JSON, binary data."""
-    from lcve_deploy.serving.http_messages import from_body, parse_object, split_body
+    from lcve_deploy.serving.http.messages import from_body, parse_object, split_body
 
     text, raw = split_body(memoryview(data[8:]), str(int.from_bytes(data[:8], "little")), len(data))
     request, _ = from_body(parse_object(text), raw, "model", "")
@@ -190,8 +190,8 @@ def _message(place: Path, data: bytes) -> object:
     """A request over gRPC."""
     from google.protobuf.message import DecodeError
 
-    from lcve_deploy.serving.grpc_messages import from_message
-    from lcve_deploy.serving.grpc_wire import reader
+    from lcve_deploy.serving.grpc.messages import from_message
+    from lcve_deploy.serving.grpc.wire import reader
 
     try:
         received = reader()(data)

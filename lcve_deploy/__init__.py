@@ -21,34 +21,34 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from lcve_deploy.artifact import ClientSettings, EngineKind, EngineRecord, Manifest, PublicKey, check_signature
-    from lcve_deploy.cipher import decrypt, encrypt
+    from lcve_deploy.cipher.clips import decrypt, encrypt
     from lcve_deploy.client import Client, Prediction
     from lcve_deploy.clipfile import ClipFile, read_clip_file, write_clip_file
     from lcve_deploy.clips import Binding, EncryptedClip, Layout, PlainClip, Views
+    from lcve_deploy.deployments.kubernetes.export import export_kubernetes
+    from lcve_deploy.deployments.kubernetes.manifests import KubernetesOptions
+    from lcve_deploy.deployments.triton.export import add_to_triton, export_triton
+    from lcve_deploy.deployments.triton.model_folder import TritonOptions
     from lcve_deploy.errors import LcveError
     from lcve_deploy.exporters.checkpoints import CheckpointOptions
-    from lcve_deploy.exporters.kubernetes import KubernetesOptions
-    from lcve_deploy.exporters.triton import TritonOptions
     from lcve_deploy.geometry import ClipGeometry
-    from lcve_deploy.key import SecurityKey
-    from lcve_deploy.keyspace import KeySpace, key_spaces
-    from lcve_deploy.parity import ParityReport
-    from lcve_deploy.precision import Precision
-    from lcve_deploy.predictions import ProblemType
+    from lcve_deploy.keys.keyspace import KeySpace, key_spaces
+    from lcve_deploy.keys.orders import Orders, derive_label_order, derive_orders
+    from lcve_deploy.keys.secret import SecurityKey
+    from lcve_deploy.keys.signing import SigningKey
+    from lcve_deploy.model.parity import ParityReport
+    from lcve_deploy.model.precision import Precision
+    from lcve_deploy.model.predictions import ProblemType
+    from lcve_deploy.model.transformer import Normalisation
     from lcve_deploy.remote import RemoteModel, RemoteOptions, RemoteSession
     from lcve_deploy.runtime import ProbeReport, Session, open_session, verify_engine, verify_server
-    from lcve_deploy.schedule import Orders, derive_label_order, derive_orders
-    from lcve_deploy.signing import SigningKey
-    from lcve_deploy.transformer import Normalisation
     from lcve_deploy.verbs.apply import ApplyResult, apply_delta
     from lcve_deploy.verbs.audit import AuditInputs, audit
     from lcve_deploy.verbs.build import BuildOptions, build
     from lcve_deploy.verbs.export import ExportOptions, ExportResult, export
     from lcve_deploy.verbs.fastest import EngineChoice, build_fastest
-    from lcve_deploy.verbs.kubernetes import export_kubernetes
     from lcve_deploy.verbs.rotate import RotateResult, rotate, rotate_delta
     from lcve_deploy.verbs.sign import sign
-    from lcve_deploy.verbs.triton import add_to_triton, export_triton
     from lcve_deploy.verbs.verify import verify
 
 _ROOMS: Final = {

@@ -14,20 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact import ClientSettings, read_client
-from lcve_deploy.cipher import binding_of, decrypt, encrypt
+from lcve_deploy.cipher.clips import binding_of, decrypt, encrypt
 from lcve_deploy.clipfile import ClipFile
 from lcve_deploy.clips import EncryptedClip, PlainClip, Views
 from lcve_deploy.errors import MismatchError, SessionError
-from lcve_deploy.inputs import map_array
-from lcve_deploy.key import SecurityKey
-from lcve_deploy.predictions import Prediction, predictions, softmax
-from lcve_deploy.preprocess import Preprocess
-from lcve_deploy.schedule import Order, Orders, derive_label_order, derive_orders
+from lcve_deploy.files.reading import map_array
+from lcve_deploy.keys.orders import Order, Orders, derive_label_order, derive_orders
+from lcve_deploy.keys.secret import SecurityKey
+from lcve_deploy.model.predictions import Prediction, predictions, softmax
+from lcve_deploy.model.preprocess import Preprocess
 from lcve_deploy.video import VideoClips, read_clips
 
-__all__ = ["MOST_LOGITS", "Client", "Prediction", "softmax"]
+__all__ = ["MAX_LOGITS", "Client", "Prediction", "softmax"]
 
-MOST_LOGITS: Final = 2**26
+MAX_LOGITS: Final = 2**26
 """Logits of one file: those of 150 thousand views with 400 classes."""
 
 
@@ -90,9 +90,9 @@ class Client:
         classes = len(self.settings.classes)
         received = np.atleast_2d(map_array(path, "logits (.npy)", SessionError))
         fits = received.ndim == 2 and received.shape[1] == classes and received.dtype.kind == "f"
-        if not fits or received.size > MOST_LOGITS:
+        if not fits or received.size > MAX_LOGITS:
             raise SessionError(
-                f"expected float [views, {classes}], at most {MOST_LOGITS} logits, received {received.dtype} "
+                f"expected float [views, {classes}], at most {MAX_LOGITS} logits, received {received.dtype} "
                 f"{list(received.shape)}: {path}"
             )
         return np.array(received)

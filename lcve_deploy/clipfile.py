@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from lcve_deploy.clips import Binding, EncryptedClip, Layout, Views
 from lcve_deploy.errors import EncryptedClipError
+from lcve_deploy.files.reading import check_safetensors
+from lcve_deploy.files.writing import new_file
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.inputs import check_safetensors
-from lcve_deploy.outputs import new_file
 
 __all__ = ["ClipFile", "read_clip_file", "write_clip_file"]
 

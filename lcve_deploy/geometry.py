@@ -17,15 +17,15 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LONGEST_SIDE", "MOST_CLIP_VALUES", "MOST_CUBES", "MOST_CUBE_VALUES", "ClipGeometry"]
+__all__ = ["MAX_CLIP_VALUES", "MAX_CUBES", "MAX_CUBE_VALUES", "MAX_SIDE", "ClipGeometry"]
 
-LONGEST_SIDE: Final = 2**14
+MAX_SIDE: Final = 2**14
 """Largest number of frames, of rows, of columns and of channels."""
-MOST_CUBES: Final = 2**17
+MAX_CUBES: Final = 2**17
 """Largest N: 64 frames of 1024 x 1024 pixels in cubes of 2x16x16 have as many."""
-MOST_CUBE_VALUES: Final = 2**16
+MAX_CUBE_VALUES: Final = 2**16
 """Largest L; a cube of 2x16x16x3 has 1536."""
-MOST_CLIP_VALUES: Final = 2**28
+MAX_CLIP_VALUES: Final = 2**28
 """Largest N·L; a clip of 64 frames of 518 x 518 pixels has 52 million."""
 
 _SIZE: Final = r"([1-9]\d{0,8})"
@@ -70,11 +70,11 @@ class ClipGeometry:
 
     def _require_limits(self) -> None:
         """Orders and arrays are made of a geometry, so one from outside must not ask for more than there is."""
-        if max(self.clip_shape) > LONGEST_SIDE:
-            raise ValueError(f"a side of a clip is at most {LONGEST_SIDE}, received {self}")
-        if self.cubes > MOST_CUBES or self.values > MOST_CUBE_VALUES or self.cubes * self.values > MOST_CLIP_VALUES:
+        if max(self.clip_shape) > MAX_SIDE:
+            raise ValueError(f"a side of a clip is at most {MAX_SIDE}, received {self}")
+        if self.cubes > MAX_CUBES or self.values > MAX_CUBE_VALUES or self.cubes * self.values > MAX_CLIP_VALUES:
             raise ValueError(
-                f"a clip has at most {MOST_CUBES} cubes, {MOST_CUBE_VALUES} values in a cube and {MOST_CLIP_VALUES} "
+                f"a clip has at most {MAX_CUBES} cubes, {MAX_CUBE_VALUES} values in a cube and {MAX_CLIP_VALUES} "
                 f"values, received {self.cubes}, {self.values} and {self.cubes * self.values} of {self}"
             )
 

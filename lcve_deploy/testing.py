@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lcve_deploy.errors import ParityError
-from lcve_deploy.key import SecurityKey
-from lcve_deploy.parity import ParityReport
+from lcve_deploy.keys.secret import SecurityKey
+from lcve_deploy.model.parity import ParityReport
 from lcve_deploy.verbs.verify import verify
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.keyspace import Level
+from lcve_deploy.keys.keyspace import Level
 
 __all__ = ["Clips", "Encryption", "as_blocks", "as_clips", "as_parts", "at_level"]
 

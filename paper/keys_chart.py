@@ -26,7 +26,7 @@ WRONG_FED: Final = {
 """The scrambled model on clips that are not fully encrypted, by task."""
 
 _FED: Final = {"plain": "plain clips", "pixel-video": "pixels shuffled", "cube-video": "cubes shuffled"}
-_MOST_ROWS: Final = max(len(KEYED[task]) + len(WRONG_FED[task]) for task in Task)
+_MAX_ROWS: Final = max(len(KEYED[task]) + len(WRONG_FED[task]) for task in Task)
 _LANES: Final = 5
 _SPREAD: Final = 0.12
 
@@ -53,7 +53,7 @@ def _panel(panel: Any, rows: list[tuple[Row, Found | None]]) -> None:
         if found is not None:
             _strip(panel, place, found, COLOURS[family(row.method)])
     panel.set_yticks(range(len(rows)), [_label(row) for row, _ in rows])
-    panel.set_ylim(_MOST_ROWS - 0.5, -0.5)
+    panel.set_ylim(_MAX_ROWS - 0.5, -0.5)
     panel.set_xlim(left=0)
     panel.plot([], [], color=GREY, linewidth=1.2, label="chance")
     panel.plot([], [], color=GREY, linewidth=1.2, linestyle=":", label="97.5 % point of chance")

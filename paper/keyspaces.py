@@ -6,7 +6,7 @@ import functools
 from typing import Final
 
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.keyspace import Level, key_spaces
+from lcve_deploy.keys.keyspace import Level, key_spaces
 
 __all__ = ["THE_PAPERS", "key_space_sizes"]
 

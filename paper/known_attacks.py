@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.attacks.clips import match_pairs
-from lcve_deploy.attacks.equal_rows import paired, row_classes
+from lcve_deploy.attacks.solvers.equal_rows import paired, row_classes
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.schedule import SALT_BYTES, Orders
+from lcve_deploy.keys.orders import SALT_BYTES, Orders
 from paper.encryption import Clips, Encryption, as_blocks, at_level
 from paper.learnable_encryption import LearnableEncryption, learnable_encryption, split
 from paper.methods import Make, Method
@@ -34,7 +34,7 @@ __all__ = ["break_known"]
 Order = npt.NDArray[np.int64]
 Attack = Callable[[Clips, Clips, ClipGeometry], Encryption]
 
-_LARGEST_HALF: Final = 15
+_MAX_HALF: Final = 15
 
 
 def break_known(method: Method, plain: Clips, cipher: Clips, geometry: ClipGeometry) -> Encryption:
@@ -116,8 +116,8 @@ def _contents(blocks: Clips, geometry: ClipGeometry) -> Clips:
 
 def _upright(series: Clips) -> tuple[Clips, npt.NDArray[np.bool_]]:
     """Series ``[2L, ...]``, reversed where they begin above the middle, and which are."""
-    turned = series[:, 0] > _LARGEST_HALF // 2
-    return np.where(turned[:, None], _LARGEST_HALF - series, series), turned
+    turned = series[:, 0] > _MAX_HALF // 2
+    return np.where(turned[:, None], _MAX_HALF - series, series), turned
 
 
 def _shuffle(geometry: ClipGeometry, cubes: Order | None = None, values: Order | None = None) -> Shuffle:

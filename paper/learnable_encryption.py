@@ -18,13 +18,13 @@ import numpy.typing as npt
 
 from lcve_deploy import SecurityKey
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.keyspace import Level
-from lcve_deploy.schedule import SALT_BYTES
+from lcve_deploy.keys.keyspace import Level
+from lcve_deploy.keys.orders import SALT_BYTES
 from paper.encryption import Clips, as_blocks, as_clips, at_level
 
 __all__ = ["LearnableEncryption", "learnable_encryption"]
 
-_LARGEST_HALF = 15
+_MAX_HALF = 15
 
 
 class LearnableEncryption:
@@ -56,12 +56,12 @@ class LearnableEncryption:
 
     def _reverse(self, halves: Clips) -> Clips:
         """15 - x is x with its four bits flipped."""
-        return halves ^ np.where(self.reversed_halves, _LARGEST_HALF, 0).astype(np.uint8)
+        return halves ^ np.where(self.reversed_halves, _MAX_HALF, 0).astype(np.uint8)
 
 
 def split(blocks: Clips) -> Clips:
     """Bytes ``[..., L]`` to their halves ``[..., 2L]``, 0..15: upper ones, then lower ones."""
-    return np.concatenate([blocks >> 4, blocks & _LARGEST_HALF], axis=-1)
+    return np.concatenate([blocks >> 4, blocks & _MAX_HALF], axis=-1)
 
 
 def joined(halves: Clips) -> Clips:

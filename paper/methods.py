@@ -10,7 +10,7 @@ from typing import Final
 
 from lcve_deploy import SecurityKey
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.keyspace import Level
+from lcve_deploy.keys.keyspace import Level
 from paper.downsampling import downsample
 from paper.encryption import Clips, Encryption
 from paper.learnable_encryption import learnable_encryption

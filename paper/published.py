@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from lcve_deploy.keyspace import Level
+from lcve_deploy.keys.keyspace import Level
 
 __all__ = [
     "ABLATION",

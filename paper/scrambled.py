@@ -16,10 +16,10 @@ import numpy.typing as npt
 import torch
 
 from lcve_deploy import Client, ExportOptions, export, open_session
-from lcve_deploy.cipher import encrypt
+from lcve_deploy.cipher.clips import encrypt
 from lcve_deploy.clips import EncryptedClip, PlainClip
 from lcve_deploy.exporters.checkpoints import CheckpointOptions
-from lcve_deploy.schedule import Orders
+from lcve_deploy.keys.orders import Orders
 from paper.dataset import GEOMETRY
 from paper.encryption import Clips
 from paper.methods import experiment_key

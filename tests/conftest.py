@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, settings
 from lcve_deploy import CheckpointOptions, ClipGeometry, Normalisation, SecurityKey
 from lcve_deploy.cli import lcve
 from lcve_deploy.exporters.checkpoints.options import ReadoutChoice
-from lcve_deploy.gpu import find_gpu
-from lcve_deploy.transformer import IMAGENET
+from lcve_deploy.libraries.cuda import find_gpu
+from lcve_deploy.model.transformer import IMAGENET
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # some tests load ONNX Runtime themselves
 # One thread a process, read when torch is loaded. The models are tiny, and where workers of pytest-xdist share the

@@ -40,7 +40,7 @@ def slow(seconds: float) -> str:
     """Code for ``before``: every run of the engine takes that much longer, the probe's too."""
     return f"""
 import time
-from lcve_deploy.runtime.onnxruntime import OnnxRuntimeSession
+from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 run = OnnxRuntimeSession.run
 OnnxRuntimeSession.run = lambda self, clip: time.sleep({seconds}) or run(self, clip)
 """

@@ -15,7 +15,7 @@ import pytest
 from lcve_deploy import Client, EncryptedClip, Layout, PlainClip, SecurityKey, open_session, verify_server
 from lcve_deploy.artifact import read_client, read_manifest, read_probe
 from lcve_deploy.errors import ArtifactError, LcveError, MismatchError, SessionError
-from lcve_deploy.runtime import onnxruntime as backend
+from lcve_deploy.runtime.backends import onnxruntime as backend
 from lcve_deploy.runtime.probe import probe_session
 from lcve_deploy.verbs.verify import paired_client
 

@@ -14,14 +14,14 @@ from lcve_deploy.attacks.clips import match_known, same_clip
 from lcve_deploy.attacks.embedding import lay_out_values
 from lcve_deploy.attacks.holdings import Estimate, Holdings, Planted
 from lcve_deploy.attacks.inversion import invert_minimum_norm
-from lcve_deploy.attacks.layout import lay_out, placed
 from lcve_deploy.attacks.page import render_page
 from lcve_deploy.attacks.pictures import put_in_order
-from lcve_deploy.attacks.planting import CONTROL_GEOMETRY, encrypted, film, random_truth, smooth_field
+from lcve_deploy.attacks.planted.cases import CONTROL_GEOMETRY, encrypted, film, random_truth, smooth_field
 from lcve_deploy.attacks.report import judge
 from lcve_deploy.attacks.running import Case, State, run_attacks
 from lcve_deploy.attacks.score import Space, align_order, chance_level, score_order
 from lcve_deploy.attacks.similarity import compare_clips
+from lcve_deploy.attacks.solvers.layout import lay_out, placed
 
 BY_NAME = {attack.name: attack for attack in ATTACKS}
 STRANGERS = tuple(random_truth(np.random.default_rng(100 + i)) for i in range(16))

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from lcve_deploy.attacks.cube_series import lay_out_series, plant_series
-from lcve_deploy.attacks.footage import footage
-from lcve_deploy.attacks.growing import grow_layout
 from lcve_deploy.attacks.holdings import Estimate, Holdings, Planted
 from lcve_deploy.attacks.jigsaw import plant_jigsaw, solve_jigsaw
-from lcve_deploy.attacks.planting import CONTROL_GEOMETRY
-from lcve_deploy.attacks.repairing import neighbour_fit, repair_layout
+from lcve_deploy.attacks.planted.cases import CONTROL_GEOMETRY
+from lcve_deploy.attacks.planted.footage import footage
 from lcve_deploy.attacks.score import Space, chance_level, score_order
 from lcve_deploy.attacks.similarity import compare_clips
+from lcve_deploy.attacks.solvers.growing import grow_layout
+from lcve_deploy.attacks.solvers.repairing import neighbour_fit, repair_layout
 from lcve_deploy.attacks.thumbnail import plant_thumbnail, show_thumbnail, thumbnail
 from lcve_deploy.attacks.value_order import lay_out_texture, plant_texture
 from lcve_deploy.geometry import ClipGeometry

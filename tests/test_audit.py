@@ -17,7 +17,7 @@ from lcve_deploy.attacks.catalogue import ATTACKS
 from lcve_deploy.attacks.page import CAUTION
 from lcve_deploy.attacks.running import run_attacks
 from lcve_deploy.exporters.checkpoints.outer import load_outer_weights
-from lcve_deploy.schedule import derive_orders
+from lcve_deploy.keys.orders import derive_orders
 
 from .conftest import GEOMETRY, ORACLE, ORACLES, SALT, run_error, run_ok
 

@@ -26,12 +26,12 @@ import pytest
 from lcve_deploy import Client, RemoteOptions, SecurityKey, read_clip_file
 from lcve_deploy.clips import Binding, Views
 from lcve_deploy.errors import MismatchError, SessionError, VideoError, WriteError
-from lcve_deploy.preprocess import Sampling
+from lcve_deploy.model.preprocess import Sampling
 from lcve_deploy.verbs.batch import ClusterOptions, Job, find_videos, run_batch
 from lcve_deploy.verbs.batch import cluster as cluster_module
 from lcve_deploy.verbs.batch import running as running_module
 from lcve_deploy.verbs.batch.cluster import Share
-from lcve_deploy.verbs.batch.stage import MOST_ATTEMPTS, open_stage
+from lcve_deploy.verbs.batch.stage import MAX_ATTEMPTS, open_stage
 from lcve_deploy.verbs.batch.worker import Worker
 from lcve_deploy.video import write_video
 
@@ -237,7 +237,7 @@ def test_every_row_is_there_once_whoever_was_killed(killed: Killed) -> None:
     assert killed.summary["rows"] == len(rows)
     assert killed.summary["errors"] == 5
     redone = killed.summary["attempts"] - (len(rows) - killed.kept)
-    assert 0 <= redone <= 2 * (MOST_ATTEMPTS - 1)  # at the two videos that end their workers
+    assert 0 <= redone <= 2 * (MAX_ATTEMPTS - 1)  # at the two videos that end their workers
     assert f"{len(rows)} of {len(rows)}, " in killed.errors
     assert "5 with an error" in killed.errors
     assert "ray" not in killed.errors.lower()
@@ -526,7 +526,7 @@ def test_a_batch_whose_rows_all_fail_exits_with_1(studio: Studio) -> None:
 
 
 def test_the_videos_that_are_named_at_the_end_move_no_cursor(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lcve_deploy.cli.batch._MOST_NAMED", 2)
+    monkeypatch.setattr("lcve_deploy.cli.batch._MAX_NAMED", 2)
     videos = [studio.folder / f"\x9b2J\x07{number}.mp4" for number in range(5)]
     ran = run_lcve(
         *("batch", *videos, "--artifact", studio.service, "--key", studio.key_file),
@@ -540,7 +540,7 @@ def test_the_videos_that_are_named_at_the_end_move_no_cursor(studio: Studio, mon
 def test_ray_reports_nothing_to_its_maker_and_packs_no_folder() -> None:
     program = """
 import os
-from lcve_deploy.ray import load_ray
+from lcve_deploy.libraries.ray import load_ray
 load_ray("a test")
 from ray._private import ray_constants
 from ray._common.usage import usage_lib
@@ -642,13 +642,13 @@ def test_workers_that_are_lost_while_they_open_end_the_batch(studio: Studio) -> 
     with open_stage(studio.folder / "table.parquet", identity) as stage:
         alive = stage.openings.folder / f"{socket.gethostname()}.{os.getppid()}"
         alive.touch()
-        elsewhere = [lost("elsewhere") for _ in range(MOST_ATTEMPTS)]  # whether these run cannot be seen from here
+        elsewhere = [lost("elsewhere") for _ in range(MAX_ATTEMPTS)]  # whether these run cannot be seen from here
         paths = [lost(), lost()]
         (answer,) = Worker(studio.job(), stage, 1)(pa.Table.from_pylist([fields])).to_pylist()
         assert (answer["failed"], answer["problem"]) == (False, None)
         assert all(path.exists() for path in (alive, *elsewhere))
         assert not any(path.exists() for path in paths)
-        for _ in range(MOST_ATTEMPTS):
+        for _ in range(MAX_ATTEMPTS):
             lost()
         (answer,) = Worker(studio.job(), stage, 1)(pa.Table.from_pylist([fields])).to_pylist()
         assert "3 workers in a row were lost while they opened" in answer["problem"]
@@ -657,7 +657,7 @@ def test_workers_that_are_lost_while_they_open_end_the_batch(studio: Studio) -> 
 def test_attempts_that_failed_and_attempts_that_were_lost_are_told_apart(studio: Studio) -> None:
     identity = studio.job().identity(studio.job().open_client().settings, studio.videos)
     with open_stage(studio.folder / "table.parquet", identity) as stage:
-        for _ in range(MOST_ATTEMPTS - 1):
+        for _ in range(MAX_ATTEMPTS - 1):
             assert stage.begin(0)
         with pytest.raises(ZeroDivisionError), stage.remembering(0):
             raise ZeroDivisionError("a\nb" * 1000)

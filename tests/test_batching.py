@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lcve_deploy.errors import DeadlineError, SessionError, UnavailableError
-from lcve_deploy.serving.batching import Batcher, Outcome, Run
+from lcve_deploy.serving.models.batching import Batcher, Outcome, Run
 from lcve_deploy.serving.settings import Batching
 
 

@@ -72,7 +72,7 @@ def test_the_same_figures_give_the_same_chart(results: dict[str, Any], tmp_path:
 
 
 def test_videomae_base_takes_360_gflop_a_clip() -> None:
-    models, config = import_module("models"), import_module("lcve_deploy.transformer").TransformerConfig
+    models, config = import_module("models"), import_module("lcve_deploy.model.transformer").TransformerConfig
     size = models.BASE
     geometry = import_module("lcve_deploy").ClipGeometry(frames=16, height=224, width=224, cube=size.cube)
     base = config(

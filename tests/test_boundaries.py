@@ -38,7 +38,7 @@ def test_rooms_of_client_and_server_load_no_heavy_library(room: str) -> None:
 
 
 def test_the_server_rooms_load_no_key_room() -> None:
-    modules = loaded_after("import lcve_deploy.runtime, lcve_deploy.runtime.onnxruntime, lcve_deploy.artifact")
+    modules = loaded_after("import lcve_deploy.runtime, lcve_deploy.runtime.backends.onnxruntime, lcve_deploy.artifact")
     assert not key_rooms_in(modules)
 
 

@@ -18,10 +18,10 @@ from lcve_deploy.exporters.checkpoints import CheckpointOptions, load_checkpoint
 from lcve_deploy.exporters.checkpoints.families import Family
 from lcve_deploy.exporters.checkpoints.huggingface import FAMILIES, class_names
 from lcve_deploy.exporters.checkpoints.options import Framing
-from lcve_deploy.exporters.model import BuiltinReference
-from lcve_deploy.exporters.original import ReferenceWarning, reference_for
-from lcve_deploy.preprocess import Sampling
-from lcve_deploy.transformer import IMAGENET, Attention, Readout, sinusoid_table
+from lcve_deploy.exporters.reference.builtin import BuiltinReference
+from lcve_deploy.exporters.reference.transformers import ReferenceWarning, reference_for
+from lcve_deploy.model.preprocess import Sampling
+from lcve_deploy.model.transformer import IMAGENET, Attention, Readout, sinusoid_table
 
 from .conftest import ORACLE, ORACLES, Oracle
 
@@ -67,7 +67,7 @@ def test_a_hugging_face_folder_is_compared_with_transformers_itself(name: str, c
 
 def test_a_reference_that_did_not_load_every_weight_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """transformers 5 has filled VideoMAE's biases with zeros without an error."""
-    from lcve_deploy.exporters import original
+    from lcve_deploy.exporters.reference import transformers as original
 
     load = original._load
 

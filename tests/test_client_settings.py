@@ -15,8 +15,8 @@ from lcve_deploy.artifact.client_settings import write_client
 from lcve_deploy.assumptions import Assumption, Fact
 from lcve_deploy.clips import Binding, Layout
 from lcve_deploy.errors import ArtifactError
-from lcve_deploy.predictions import ProblemType
-from lcve_deploy.preprocess import Preprocess, Resample, Rounding, Sampling
+from lcve_deploy.model.predictions import ProblemType
+from lcve_deploy.model.preprocess import Preprocess, Resample, Rounding, Sampling
 
 OBLONG = ClientSettings(
     binding=Binding(

@@ -40,7 +40,7 @@ from .conformance.expected import (
     expected_code,
     expected_status,
 )
-from .conformance.model import BATCH, CLASSES, CLIP, LARGEST_BATCH, MODEL, SHAPE
+from .conformance.model import BATCH, CLASSES, CLIP, MAX_BATCH, MODEL, SHAPE
 from .conformance.over_grpc import GRPC_CASES, GrpcCase, ask_grpc
 from .conformance.over_http import HTTP_CASES, HttpCase, ask_http
 from .conformance.servers import LCVE, SERVERS, TRITON, Server, start
@@ -218,7 +218,7 @@ def test_model_config(server: Server, exported: Path) -> None:
     }
     said = {name: value.string_value for name, value in over_grpc.parameters.items()}
     assert said.items() >= binding_to_parameters(manifest.binding).items()
-    ours = model_config(manifest, name=MODEL, largest_batch=LARGEST_BATCH, delay=0)
+    ours = model_config(manifest, name=MODEL, largest_batch=MAX_BATCH, delay=0)
     for field in ("name", "platform", "backend", "max_batch_size", "input", "output", "default_model_filename"):
         assert getattr(over_grpc, field) == getattr(ours, field), field
     for field in ("name", "platform", "backend", "max_batch_size", "default_model_filename"):
@@ -421,12 +421,12 @@ def regions(server: Server, module: ModuleType) -> Iterator[tuple[Any, str, Any]
     """A region with all clips, and one for their logits, both known to the server; the client, too."""
     name = f"lcve-{uuid.uuid4().hex}"
     clips = shared_memory.create_shared_memory_region("clips", f"/{name}-in", CLIP.nbytes)
-    logits = shared_memory.create_shared_memory_region("logits", f"/{name}-out", LARGEST_BATCH * CLASSES * 4)
+    logits = shared_memory.create_shared_memory_region("logits", f"/{name}-out", MAX_BATCH * CLASSES * 4)
     try:
         shared_memory.set_shared_memory_region(clips, [CLIP])
         with client_of(server, module) as client:
             client.register_system_shared_memory("clips", f"/{name}-in", CLIP.nbytes)
-            client.register_system_shared_memory("logits", f"/{name}-out", LARGEST_BATCH * CLASSES * 4)
+            client.register_system_shared_memory("logits", f"/{name}-out", MAX_BATCH * CLASSES * 4)
             yield client, name, logits
             until_free(client.unregister_system_shared_memory, "clips")
             until_free(client.unregister_system_shared_memory)
@@ -450,7 +450,7 @@ def until_free(unregister: Callable[..., object], *names: str) -> None:
             return
 
 
-def in_region(module: ModuleType, size: int = CLIP.nbytes, offset: int = 0, count: int = LARGEST_BATCH) -> Any:
+def in_region(module: ModuleType, size: int = CLIP.nbytes, offset: int = 0, count: int = MAX_BATCH) -> Any:
     value = module.InferInput("clips", [count, *SHAPE], "UINT8")
     value.set_shared_memory("clips", size, offset=offset)
     return value
@@ -468,7 +468,7 @@ def test_clips_and_logits_in_shared_memory(
 ) -> None:
     client, name, out = regions
     client.infer(MODEL, [in_region(module)], outputs=[out_region(module, logits.nbytes)])
-    values = shared_memory.get_contents_as_numpy(out, np.float32, [LARGEST_BATCH, CLASSES])
+    values = shared_memory.get_contents_as_numpy(out, np.float32, [MAX_BATCH, CLASSES])
     np.testing.assert_allclose(values, logits, atol=TOLERANCE)
     status = client.get_system_shared_memory_status(**({"as_json": True} if module is client_grpc else {}))
     names = status["regions"] if module is client_grpc else [region["name"] for region in status]
@@ -482,13 +482,13 @@ def test_parts_of_regions(regions: tuple[Any, str, Any], logits: np.ndarray, mod
     clip = CLIP[0].nbytes
     one_in, one_out = in_region(module, clip, 2 * clip, count=1), out_region(module, 4 * CLASSES, 4 * CLASSES)
     client.infer(MODEL, [one_in], outputs=[one_out])
-    values = shared_memory.get_contents_as_numpy(out, np.float32, [LARGEST_BATCH, CLASSES])
+    values = shared_memory.get_contents_as_numpy(out, np.float32, [MAX_BATCH, CLASSES])
     np.testing.assert_allclose(values[1], logits[2], atol=TOLERANCE)
     result = client.infer(MODEL, [in_region(module)])
     np.testing.assert_allclose(result.as_numpy("logits"), logits, atol=TOLERANCE)
 
 
-OUT: Final = LARGEST_BATCH * CLASSES * 4
+OUT: Final = MAX_BATCH * CLASSES * 4
 BAD_REGIONS: Final[dict[str, Callable[[Any, ModuleType, str], Any]]] = {
     "name taken": lambda client, module, name: client.register_system_shared_memory("clips", f"/{name}-in", 1),
     "larger than it is": lambda client, module, name: client.register_system_shared_memory("x", f"/{name}-in", 2**40),
@@ -623,7 +623,7 @@ def test_many_at_once_get_their_own_answers(server: Server, logits: np.ndarray) 
     from concurrent.futures import ThreadPoolExecutor
 
     def ask(number: int) -> None:
-        start, count = number % LARGEST_BATCH, 1 + number % 2
+        start, count = number % MAX_BATCH, 1 + number % 2
         clips = CLIP[start : start + count]
         module = (client_http, client_grpc)[number % 2]
         with client_of(server, module) as client:

@@ -29,11 +29,11 @@ from lcve_deploy.errors import (
     SessionError,
     WriteError,
 )
-from lcve_deploy.precision import BUDGETS, Precision
+from lcve_deploy.model.precision import BUDGETS, Precision
 from lcve_deploy.runtime import ProbeReport, verify_engine
+from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
+from lcve_deploy.runtime.backends.openvino import OpenVinoSession
 from lcve_deploy.runtime.batches import run_within
-from lcve_deploy.runtime.onnxruntime import OnnxRuntimeSession
-from lcve_deploy.runtime.openvino import OpenVinoSession
 from lcve_deploy.runtime.session import Provider, open_recorded
 from lcve_deploy.verbs.build import BuildOptions, build
 from lcve_deploy.verbs.fastest import EngineChoice, build_fastest
@@ -102,7 +102,7 @@ def test_the_graph_of_an_engine_keeps_every_keyed_bit(server: Path, encrypted: E
 
 def test_verify_proves_an_engine_on_another_machine(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = build(server, BuildOptions()).name
-    monkeypatch.setattr("lcve_deploy.runtime.onnxruntime.cpu_name", lambda: "another CPU")
+    monkeypatch.setattr("lcve_deploy.runtime.backends.onnxruntime.cpu_name", lambda: "another CPU")
     with pytest.raises(SessionError, match=r"answered the probe on .*, not here, on .*another CPU"):
         open_session(server, engine=name)
     run_ok("verify", server, "--engine", name)
@@ -190,7 +190,7 @@ def test_a_provider_that_leaves_the_work_to_the_cpu_is_an_error(server: Path, mo
     """The Azure provider is in ONNX Runtime's CPU package, and takes no node of such a graph."""
     import onnxruntime
 
-    from lcve_deploy.runtime import onnxruntime as room
+    from lcve_deploy.runtime.backends import onnxruntime as room
 
     if "AzureExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has no provider that takes no node")
@@ -546,7 +546,7 @@ def test_an_engine_that_answers_wrongly_loses_its_proof(server: Path, monkeypatc
     name, run = build(server, BuildOptions()).name, OnnxRuntimeSession.run
     assert verify_engine(server, name).ok
     monkeypatch.setattr(OnnxRuntimeSession, "run", lambda self, clip: run(self, clip)[:, ::-1])
-    monkeypatch.setattr("lcve_deploy.runtime.onnxruntime.cpu_name", lambda: "after the update")
+    monkeypatch.setattr("lcve_deploy.runtime.backends.onnxruntime.cpu_name", lambda: "after the update")
     result = run_lcve("verify", server, "--engine", name)
     assert (result.exit_code, result.stdout.startswith("probe: FAILED")) == (1, True)
     assert read_engine(server, name).proof is None

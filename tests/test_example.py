@@ -18,7 +18,7 @@ from lcve_deploy import (
     open_session,
 )
 from lcve_deploy.exporters.checkpoints import load_checkpoint
-from lcve_deploy.exporters.model import BuiltinReference
+from lcve_deploy.exporters.reference.builtin import BuiltinReference
 
 EXAMPLE = Path(__file__).parents[1] / "examples/moving_digits"
 OPTIONS = CheckpointOptions(heads=4, frames=16, size=64)

@@ -29,17 +29,17 @@ from lcve_deploy import (
 )
 from lcve_deploy.artifact import EngineKind, Probe, read_engine, read_manifest, read_probe
 from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS
+from lcve_deploy.cipher.weights import unscrambled
 from lcve_deploy.errors import ExistsError, ParityError, WriteError
 from lcve_deploy.exporters import onnx as exporter
 from lcve_deploy.exporters import storage
 from lcve_deploy.exporters.checkpoints import load_checkpoint
-from lcve_deploy.exporters.model import Reference
 from lcve_deploy.exporters.onnx import OPSETS
-from lcve_deploy.parity import CONTROL_MARGIN, CONTROLS, ParityReport
-from lcve_deploy.precision import Precision
+from lcve_deploy.exporters.reference.builtin import Reference
+from lcve_deploy.keys.orders import derive_label_order
+from lcve_deploy.model.parity import CONTROL_MARGIN, CONTROLS, ParityReport
+from lcve_deploy.model.precision import Precision
 from lcve_deploy.runtime import Session
-from lcve_deploy.schedule import derive_label_order
-from lcve_deploy.scrambling import unscrambled
 from lcve_deploy.verbs import export as export_verb
 from lcve_deploy.verbs.build import BuildOptions
 from lcve_deploy.verbs.fastest import EngineChoice
@@ -118,7 +118,7 @@ def test_labels_are_hidden_unless_they_are_shown(exported: Path, key: SecurityKe
 def test_the_probe_is_the_plain_models_answer_to_what_the_ciphertext_decrypts_to(
     exported: Path, key: SecurityKey
 ) -> None:
-    from lcve_deploy.exporters.model import BuiltinReference
+    from lcve_deploy.exporters.reference.builtin import BuiltinReference
 
     manifest = read_manifest(exported / "server")
     probe = read_probe(exported / "server", manifest)

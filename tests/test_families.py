@@ -21,10 +21,10 @@ from lcve_deploy.exporters.checkpoints.families import Family
 from lcve_deploy.exporters.checkpoints.options import ReadoutChoice
 from lcve_deploy.exporters.checkpoints.outer import load_outer_weights
 from lcve_deploy.exporters.checkpoints.reading import read_pickled
-from lcve_deploy.exporters.model import BuiltinReference
+from lcve_deploy.exporters.reference.builtin import BuiltinReference
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.preprocess import Preprocess, Sampling
-from lcve_deploy.transformer import Readout
+from lcve_deploy.model.preprocess import Preprocess, Sampling
+from lcve_deploy.model.transformer import Readout
 from lcve_deploy.verbs.export import _client
 from lcve_deploy.video.sampling import frame_indices
 

@@ -13,8 +13,8 @@ from lcve_deploy import CheckpointOptions, ExportOptions, Normalisation, Securit
 from lcve_deploy.assumptions import Fact
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.checkpoints import load_checkpoint
-from lcve_deploy.exporters.model import BuiltinReference
-from lcve_deploy.transformer import IMAGENET
+from lcve_deploy.exporters.reference.builtin import BuiltinReference
+from lcve_deploy.model.transformer import IMAGENET
 from lcve_deploy.verbs.export import _client
 
 from .conftest import ORACLE, ORACLES

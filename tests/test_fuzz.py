@@ -29,7 +29,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fuzz.targets import GEOMETRY, PREPROCESS, SECRET, TARGETS, quiet, run, seeds
-from lcve_deploy import ClipGeometry, SecurityKey, inputs
+from lcve_deploy import ClipGeometry, SecurityKey
 from lcve_deploy.artifact import read_client, read_engine, read_keyed, read_manifest, read_probe
 from lcve_deploy.artifact.delta import is_delta, read_delta
 from lcve_deploy.artifact.digests import path_problem
@@ -39,11 +39,12 @@ from lcve_deploy.errors import ArtifactError, CheckpointError, EncryptedClipErro
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.checkpoints.pickles import check_torch_file
 from lcve_deploy.exporters.checkpoints.reading import read_pickled
-from lcve_deploy.geometry import LONGEST_SIDE, MOST_CLIP_VALUES, MOST_CUBES
-from lcve_deploy.preprocess import LONGEST_SHORT_SIDE, Preprocess
-from lcve_deploy.transformer import Normalisation, sinusoid_table
+from lcve_deploy.files import reading as inputs
+from lcve_deploy.geometry import MAX_CLIP_VALUES, MAX_CUBES, MAX_SIDE
+from lcve_deploy.model.preprocess import MAX_SHORT_SIDE, Preprocess
+from lcve_deploy.model.transformer import Normalisation, sinusoid_table
 from lcve_deploy.video import read_clips
-from lcve_deploy.video.decode import LARGEST_FRAME
+from lcve_deploy.video.decode import MAX_FRAME_PIXELS
 
 from .conftest import run_error
 
@@ -236,7 +237,7 @@ def test_half_a_surrogate_pair_is_not_json(target: str) -> None:
 def test_json_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
     with (tmp_path / "manifest.json").open("wb") as file:
         file.truncate(2**40)
-    with pytest.raises(ArtifactError, match=f"at most {inputs.LARGEST_JSON}"):
+    with pytest.raises(ArtifactError, match=f"at most {inputs.MAX_JSON_BYTES}"):
         read_manifest(tmp_path)
 
 
@@ -265,7 +266,7 @@ def test_an_error_cannot_move_the_cursor(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        f"{LONGEST_SIDE * 2}x1x1x3/1x1x1",
+        f"{MAX_SIDE * 2}x1x1x3/1x1x1",
         "1024x1024x1024x3/1x1x1",
         "2x1024x1024x3/2x1024x1024",
         "128x1024x1024x3/2x16x16",
@@ -293,8 +294,8 @@ def test_geometries_beyond_any_model_are_refused(text: str) -> None:
 )
 def test_geometries_of_real_models_are_read(text: str) -> None:
     geometry = ClipGeometry.parse(text)
-    assert geometry.cubes <= MOST_CUBES
-    assert geometry.cubes * geometry.values <= MOST_CLIP_VALUES
+    assert geometry.cubes <= MAX_CUBES
+    assert geometry.cubes * geometry.values <= MAX_CLIP_VALUES
 
 
 @pytest.mark.parametrize(
@@ -328,7 +329,7 @@ def test_no_reader_takes_more_values_than_a_clip_may_have(target: str) -> None:
 
 def test_a_short_side_has_a_limit() -> None:
     with pytest.raises(ValueError, match="at most"):
-        Preprocess(frames=2, short_side=LONGEST_SHORT_SIDE + 1, crop=(4, 4))
+        Preprocess(frames=2, short_side=MAX_SHORT_SIDE + 1, crop=(4, 4))
 
 
 # safetensors
@@ -410,7 +411,7 @@ def test_headers_that_do_not_hold_are_refused(data: bytes) -> None:
 def test_a_header_beyond_the_limit_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "a.lcve"
     with path.open("wb") as file:
-        file.write(struct.pack("<Q", inputs.LARGEST_HEADER + 1) + b"{")
+        file.write(struct.pack("<Q", inputs.MAX_HEADER_BYTES + 1) + b"{")
         file.truncate(2**30)
     with pytest.raises(EncryptedClipError, match="header of"):
         read_clip_file(path)
@@ -541,7 +542,7 @@ def test_a_pickle_that_asks_for_too_much_is_refused(code: bytes, legacy: bool) -
 
 
 def test_instructions_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lcve_deploy.exporters.checkpoints.pickles.MOST_INSTRUCTIONS", 1000)
+    monkeypatch.setattr("lcve_deploy.exporters.checkpoints.pickles.MAX_INSTRUCTIONS", 1000)
     assert "instructions" in refusal("checkpoint", archive(b"N0" * 1000 + b"N"))
 
 
@@ -746,7 +747,7 @@ def test_frames_have_a_limit() -> None:
 
 def test_frames_of_the_largest_video_are_read() -> None:
     """8K, 7680 x 4320."""
-    assert LARGEST_FRAME >= 2 * 7680 * 4320
+    assert MAX_FRAME_PIXELS >= 2 * 7680 * 4320
     assert not isinstance(read("video", png(7680, 4320)), LcveError)
 
 
@@ -814,7 +815,7 @@ for path in sorted(folder.iterdir()):
 
 def test_what_is_refused_takes_no_memory(tmp_path: Path) -> None:
     """Megabytes on top of those of the libraries; each of these once took gigabytes, or claims as much."""
-    lists = b'{"files": [' + b"[]," * (inputs.LARGEST_JSON // 3 - 10) + b"0]}"
+    lists = b'{"files": [' + b"[]," * (inputs.MAX_JSON_BYTES // 3 - 10) + b"0]}"
     bomb = archive(text("a" * (64 * 2**20)), compress=zipfile.ZIP_DEFLATED)
     expanded = saved({**weights(), "head.bias": torch.zeros(1).expand(4 * 10**8)})
     cases = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lcve_deploy import ClipGeometry
-from lcve_deploy.geometry import LONGEST_SIDE, MOST_CLIP_VALUES, MOST_CUBE_VALUES, MOST_CUBES
+from lcve_deploy.geometry import MAX_CLIP_VALUES, MAX_CUBE_VALUES, MAX_CUBES, MAX_SIDE
 
 
 def test_sizes_of_the_papers_setting() -> None:
@@ -51,7 +51,7 @@ def test_every_side_is_a_whole_number_of_cubes(axis: str, text: str) -> None:
 
 
 def test_the_limits_are_those_of_the_format() -> None:
-    assert (LONGEST_SIDE, MOST_CUBES, MOST_CUBE_VALUES, MOST_CLIP_VALUES) == (16384, 131072, 65536, 268435456)
+    assert (MAX_SIDE, MAX_CUBES, MAX_CUBE_VALUES, MAX_CLIP_VALUES) == (16384, 131072, 65536, 268435456)
 
 
 LARGEST = {

@@ -10,10 +10,10 @@ import onnx_ir
 import pytest
 
 from lcve_deploy import Layout, SecurityKey, derive_label_order, derive_orders
+from lcve_deploy.cipher.weights import scramble, unscrambled
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.onnx import OPSETS, read_heads, write_onnx
-from lcve_deploy.scrambling import scramble, unscrambled
-from lcve_deploy.transformer import VideoTransformer
+from lcve_deploy.model.transformer import VideoTransformer
 
 from .conftest import GEOMETRY, ORACLES, SALT
 

@@ -19,7 +19,7 @@ from lcve_deploy import Client, SecurityKey
 from lcve_deploy.errors import ArtifactError, CheckpointError, MissingDependencyError
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.checkpoints.hub import HubId
-from lcve_deploy.exporters.model import BuiltinReference
+from lcve_deploy.exporters.reference.builtin import BuiltinReference
 
 from .conftest import ORACLE, ORACLES, run_ok
 from .fake_hub import COMMIT, FakeHub, serving

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from lcve_deploy import ClipGeometry, KeySpace, SecurityKey, key_spaces
 from lcve_deploy.attacks.clips import ask_chosen
 from lcve_deploy.attacks.holdings import Cubes, Holdings
-from lcve_deploy.cipher import encrypt
+from lcve_deploy.cipher.clips import encrypt
 from lcve_deploy.clips import PlainClip
-from lcve_deploy.keyspace import BOUNDS, KEY_BITS, Level
-from lcve_deploy.schedule import derive_orders
+from lcve_deploy.keys.keyspace import BOUNDS, KEY_BITS, Level
+from lcve_deploy.keys.orders import derive_orders
 
 from .conftest import SALT, run_error, run_ok
 

@@ -19,7 +19,7 @@ import pytest
 from lcve_deploy import Client, SecurityKey, read_clip_file, verify_engine, verify_server
 from lcve_deploy.artifact import list_engines, read_engine
 from lcve_deploy.artifact.delta import DELTA, read_delta
-from lcve_deploy.exporters.triton import read_config
+from lcve_deploy.deployments.triton.model_folder import read_config
 
 from .conftest import ORACLE, ORACLES, SECRET, run_ok
 from .killing import Ended, Killer, killer

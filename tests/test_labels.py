@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lcve_deploy import Client, SecurityKey
-from lcve_deploy.labels import NAMED_LABELS, class_names
+from lcve_deploy.exporters.labels import NAMED_LABELS, class_names
 
 from .conftest import ORACLES, SECRET, run_error, run_ok
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from lcve_deploy.artifact import relate
+from lcve_deploy.artifact import match_rows
 from lcve_deploy.errors import ArtifactError
 
 Tensors = dict[str, np.ndarray]
@@ -47,7 +47,7 @@ def moved(tensors: Tensors, prefix: int = PREFIX) -> Tensors:
 
 
 def assert_related(old: Tensors) -> None:
-    relation = relate(old, moved(old), cubes=CUBES)
+    relation = match_rows(old, moved(old), cubes=CUBES)
     for found, expected in zip((relation.cubes, relation.values, relation.labels), orders(), strict=True):
         np.testing.assert_array_equal(found, expected)
 
@@ -85,7 +85,7 @@ def test_among_equal_rows_the_token_that_is_read_is_matched_with_itself(token: i
     old = model() | {"readout.index": np.array(token)}
     old["positional_encoding"][PREFIX:] = 1
     new = moved(old)
-    relation = relate(old, new, cubes=CUBES)
+    relation = match_rows(old, new, cubes=CUBES)
     assert relation.cubes[int(new["readout.index"]) - PREFIX] == token - PREFIX
     assert sorted(relation.cubes.tolist()) == list(range(CUBES))
 
@@ -134,7 +134,7 @@ def test_rows_of_another_model_are_refused(change: Callable[[Tensors], None], na
     new = moved(old)
     change(new)
     with pytest.raises(ArtifactError, match=f"rows of {name} are not the same rows"):
-        relate(old, new, cubes=CUBES)
+        match_rows(old, new, cubes=CUBES)
 
 
 @pytest.mark.parametrize("place", [FIRST_FLOATS, 199])
@@ -144,7 +144,7 @@ def test_a_difference_at_the_end_of_a_long_row_is_seen(name: str, place: int) ->
     new = moved(old)
     (new[name].T if name == "head.weight" else new[name])[3, place] += 1
     with pytest.raises(ArtifactError, match="are not the same rows"):
-        relate(old, new, cubes=CUBES)
+        match_rows(old, new, cubes=CUBES)
 
 
 @pytest.mark.parametrize("index", [1, PREFIX + 5])
@@ -152,14 +152,14 @@ def test_a_token_that_is_read_and_a_prefix_row_keep_their_places(index: int) -> 
     old = model() | {"readout.index": np.array(0)}
     new = moved(model()) | {"readout.index": np.array(index)}
     with pytest.raises(ArtifactError, match="rows of positional_encoding"):
-        relate(old, new, cubes=CUBES)
+        match_rows(old, new, cubes=CUBES)
 
 
 @pytest.mark.parametrize("name", ["head.bias", "positional_encoding"])
 def test_another_type_is_another_model(name: str) -> None:
     old = model()
     with pytest.raises(ArtifactError, match=f"{name} missing, or of another shape"):
-        relate(old, moved(old) | {name: moved(old)[name].astype(np.float64)}, cubes=CUBES)
+        match_rows(old, moved(old) | {name: moved(old)[name].astype(np.float64)}, cubes=CUBES)
 
 
 def test_every_row_is_compared_and_not_only_the_first_ones() -> None:
@@ -171,12 +171,12 @@ def test_every_row_is_compared_and_not_only_the_first_ones() -> None:
             changed = {**new, "positional_encoding": new["positional_encoding"].copy()}
             changed["positional_encoding"][row, 2] += step
             with pytest.raises(ArtifactError, match="rows of positional_encoding"):
-                relate(old, changed, cubes=CUBES)
+                match_rows(old, changed, cubes=CUBES)
 
 
 def test_without_prefix_rows_every_row_is_a_cube() -> None:
     old = model(prefix=0)
-    relation = relate(old, moved(old, prefix=0), cubes=CUBES)
+    relation = match_rows(old, moved(old, prefix=0), cubes=CUBES)
     np.testing.assert_array_equal(relation.cubes, orders()[0])
 
 
@@ -185,4 +185,4 @@ def test_a_tensor_that_one_side_has_alone_is_named(side: str) -> None:
     more = {"readout.index": np.array(0)}
     old, new = model(), moved(model())
     with pytest.raises(ArtifactError, match=r"one model: readout\.index missing"):
-        relate(old | more if side == "old" else old, new | more if side == "new" else new, cubes=CUBES)
+        match_rows(old | more if side == "old" else old, new | more if side == "new" else new, cubes=CUBES)

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from lcve_deploy import outputs
 from lcve_deploy.artifact.delta import DELTA
 from lcve_deploy.errors import WriteError
-from lcve_deploy.outputs import new_file, new_folder, remove_folder, replace_file
+from lcve_deploy.files import writing as outputs
+from lcve_deploy.files.writing import new_file, new_folder, remove_folder, replace_file
 
 from .conftest import ORACLE, ORACLES, run_ok
 

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lcve_deploy import ClipGeometry
-from lcve_deploy.cipher import encrypt
+from lcve_deploy.cipher.clips import encrypt
 from lcve_deploy.clips import Layout, PlainClip
-from lcve_deploy.keyspace import Level, key_spaces
-from lcve_deploy.preprocess import Preprocess
+from lcve_deploy.keys.keyspace import Level, key_spaces
+from lcve_deploy.keys.orders import derive_orders
+from lcve_deploy.model.preprocess import Preprocess
 from lcve_deploy.samples import real_clips
-from lcve_deploy.schedule import derive_orders
 from lcve_deploy.video import read_clips
 from lcve_deploy.video.write import write_video
 from paper import dataset

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lcve_deploy.schedule import Orders
+from lcve_deploy.keys.orders import Orders
 from paper import __main__ as command
 from paper import dataset, experiments, looked_into, training
 from paper import network as network_module

@@ -19,7 +19,7 @@ from lcve_deploy import (
 )
 from lcve_deploy.artifact import read_manifest
 from lcve_deploy.errors import LcveError, MismatchError, ParityError
-from lcve_deploy.parity import (
+from lcve_deploy.model.parity import (
     BUDGET_MARGIN,
     CONTROL_MARGIN,
     CONTROLS,

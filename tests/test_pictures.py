@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from lcve_deploy.errors import VideoError
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.preprocess import Preprocess
+from lcve_deploy.model.preprocess import Preprocess
 from lcve_deploy.video import read_clips
 from lcve_deploy.video.decode import VideoWarning
 from lcve_deploy.video.exif import exif_orientation

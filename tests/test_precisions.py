@@ -18,18 +18,18 @@ import pytest
 
 from lcve_deploy import CheckpointOptions, Layout, PlainClip, SecurityKey, derive_orders
 from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS, read_keyed
-from lcve_deploy.cipher import encrypt
+from lcve_deploy.cipher.clips import encrypt
+from lcve_deploy.cipher.weights import scramble, unscrambled
 from lcve_deploy.errors import PrecisionError
 from lcve_deploy.exporters import storage
 from lcve_deploy.exporters.checkpoints import load_checkpoint
-from lcve_deploy.exporters.model import BuiltinReference
+from lcve_deploy.exporters.int8 import calibrate, write_quantised
+from lcve_deploy.exporters.low_precision import LOW_PRECISIONS, write_low_precision
 from lcve_deploy.exporters.onnx import OPSETS, write_onnx
-from lcve_deploy.exporters.quantised import calibrate, write_quantised
-from lcve_deploy.exporters.typed import LOW_PRECISIONS, write_typed
-from lcve_deploy.precision import BUDGETS, Precision
-from lcve_deploy.schedule import derive_label_order
-from lcve_deploy.scrambling import scramble, unscrambled
-from lcve_deploy.transformer import VideoTransformer
+from lcve_deploy.exporters.reference.builtin import BuiltinReference
+from lcve_deploy.keys.orders import derive_label_order
+from lcve_deploy.model.precision import BUDGETS, Precision
+from lcve_deploy.model.transformer import VideoTransformer
 
 from .conftest import ORACLES, SALT, SECRET, Oracle
 from .emulation import emulated
@@ -78,7 +78,7 @@ def reduced(source: Scrambled, folder: Path, precision: Precision) -> Path:
     if precision is Precision.INT8:
         write_quantised(source.path, folder / "model.onnx", calibrate(source.path, source.clips))
     else:
-        write_typed(source.path, folder / "model.onnx", precision)
+        write_low_precision(source.path, folder / "model.onnx", precision)
     return folder / "model.onnx"
 
 
@@ -363,7 +363,7 @@ def test_a_keyed_tensor_may_be_as_large_as_it_is(clip: np.ndarray, tmp_path: Pat
 def test_a_type_that_is_not_low_is_refused(tiny: Scrambled, tmp_path: Path) -> None:
     for precision in (Precision.FP32, Precision.INT8):
         with pytest.raises(ValueError, match=f"expected fp16 or bf16, received {precision}"):
-            write_typed(tiny.path, tmp_path / "model.onnx", precision)
+            write_low_precision(tiny.path, tmp_path / "model.onnx", precision)
 
 
 def test_ranges_of_another_model_are_refused(tiny: Scrambled, tmp_path: Path) -> None:

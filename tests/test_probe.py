@@ -12,8 +12,8 @@ from safetensors.numpy import save_file
 from lcve_deploy import Client, EncryptedClip, Layout, SecurityKey
 from lcve_deploy.artifact import EngineKind, EngineRecord, Probe, Profile, read_manifest, read_probe
 from lcve_deploy.errors import ArtifactError, ParityError
-from lcve_deploy.parity import ParityReport
-from lcve_deploy.precision import BUDGETS, Precision
+from lcve_deploy.model.parity import ParityReport
+from lcve_deploy.model.precision import BUDGETS, Precision
 from lcve_deploy.runtime import ProbeReport, probe
 from lcve_deploy.runtime.probe import budget_of, probe_session, prove_engine, time_clip
 

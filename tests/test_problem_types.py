@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from lcve_deploy import CheckpointOptions, Client, ExportOptions, ProblemType, SecurityKey, export
 from lcve_deploy.errors import ArtifactError
-from lcve_deploy.predictions import predictions, scores, sigmoid, softmax
+from lcve_deploy.model.predictions import predictions, scores, sigmoid, softmax
 
 from .conftest import ORACLE, ORACLES, SALT, run_error, run_ok
 
@@ -27,7 +27,7 @@ NAMES = [f"class {i}" for i in range(5)]
 def logits_of(path: Path) -> np.ndarray:
     """The plain model's own logits for the clip, by transformers."""
     from lcve_deploy.exporters.checkpoints import load_checkpoint
-    from lcve_deploy.exporters.original import reference_for
+    from lcve_deploy.exporters.reference.transformers import reference_for
 
     return reference_for(load_checkpoint(path)).logits(np.load(CLIP)[None])[0]
 

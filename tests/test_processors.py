@@ -13,8 +13,8 @@ import pytest
 from lcve_deploy import CheckpointOptions, ClipGeometry, ExportOptions, SecurityKey
 from lcve_deploy.errors import CheckpointError, VideoError
 from lcve_deploy.exporters.checkpoints import load_checkpoint
-from lcve_deploy.preprocess import Preprocess, Resample, Rounding
-from lcve_deploy.transformer import Normalisation
+from lcve_deploy.model.preprocess import Preprocess, Resample, Rounding
+from lcve_deploy.model.transformer import Normalisation
 from lcve_deploy.verbs.export import _client
 from lcve_deploy.video import encode_png, read_clips
 

@@ -975,7 +975,7 @@ def test_too_many_bytes_for_the_server_are_said_to_be() -> None:
 
 def test_an_answer_without_end_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     for room in ("over_grpc", "over_http"):
-        monkeypatch.setattr(f"lcve_deploy.remote.{room}.LARGEST_ANSWER", 2000)
+        monkeypatch.setattr(f"lcve_deploy.remote.{room}.MAX_RESPONSE_BYTES", 2000)
     server.model.next.append(_set("raw_output_contents.0", bytes(5000)))
     with (
         RemoteSession(server.address, BINDING, QUICK) as session,

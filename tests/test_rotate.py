@@ -33,12 +33,12 @@ from lcve_deploy import (
     rotate_delta,
     verify_server,
 )
-from lcve_deploy.artifact import read_manifest, read_probe, record_files, relate
+from lcve_deploy.artifact import match_rows, read_manifest, read_probe, record_files
 from lcve_deploy.artifact.delta import DELTA, read_delta
 from lcve_deploy.artifact.keyed import KEYED, keyed_places, read_keyed
 from lcve_deploy.errors import ArtifactError, ExistsError, LcveError, MismatchError, ParityError, WriteError
-from lcve_deploy.runtime import onnxruntime as backend
-from lcve_deploy.schedule import derive_label_order
+from lcve_deploy.keys.orders import derive_label_order
+from lcve_deploy.runtime.backends import onnxruntime as backend
 from lcve_deploy.verbs import apply as apply_verb
 from lcve_deploy.verbs.verify import verify
 
@@ -263,7 +263,7 @@ def test_whoever_has_both_artifacts_has_their_relation(key: SecurityKey, tmp_pat
     """No forward secrecy: without a key, equal rows show how the two orders lie to each other."""
     old = export_tiny(tmp_path / "old", key, ORACLES["v1_first_token"], salt=SALT)
     rotate(old, tmp_path / "new", key=key, new_key=NEW_KEY, salt=NEW_SALT)
-    relation = relate(read_keyed(old / "server"), read_keyed(tmp_path / "new/server"), cubes=GEOMETRY.cubes)
+    relation = match_rows(read_keyed(old / "server"), read_keyed(tmp_path / "new/server"), cubes=GEOMETRY.cubes)
     before = derive_orders(key, salt=SALT, geometry=GEOMETRY)
     after = derive_orders(NEW_KEY, salt=NEW_SALT, geometry=GEOMETRY)
     np.testing.assert_array_equal(before.cube_order[relation.cubes], after.cube_order)
@@ -726,7 +726,7 @@ def test_the_commands_fail_clearly(exported: Path, key_file: Path, tmp_path: Pat
 
 
 def test_secret_orders_do_not_show_in_a_repr(exported: Path, key: SecurityKey) -> None:
-    from lcve_deploy.rotation import SecretOrders
+    from lcve_deploy.cipher.rotation import SecretOrders
 
     client = Client.open(exported / "client", key)
     shown = repr(SecretOrders(clip=client.orders, labels=client.label_order))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lcve_deploy import ClipGeometry, SecurityKey, derive_label_order, derive_orders
+from lcve_deploy.cipher.rotation import SecretOrders, rotate_tensors
+from lcve_deploy.cipher.weights import scramble
 from lcve_deploy.exporters.checkpoints import load_checkpoint
-from lcve_deploy.rotation import SecretOrders, rotate_tensors
-from lcve_deploy.scrambling import scramble
 
 from .conftest import GEOMETRY, ORACLES, SALT
 

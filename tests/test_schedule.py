@@ -8,7 +8,8 @@ import types
 import numpy as np
 import pytest
 
-from lcve_deploy import ClipGeometry, SecurityKey, derive_label_order, derive_orders, schedule
+from lcve_deploy import ClipGeometry, SecurityKey, derive_label_order, derive_orders
+from lcve_deploy.keys import orders as schedule
 
 from .conftest import GEOMETRY, SALT
 

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lcve_deploy import Normalisation, PlainClip, SecurityKey, derive_label_order, derive_orders, encrypt
+from lcve_deploy.cipher.weights import fold_normalisation, scramble, unscrambled
 from lcve_deploy.exporters.checkpoints import load_checkpoint
-from lcve_deploy.scrambling import fold_normalisation, scramble, unscrambled
-from lcve_deploy.transformer import VideoTransformer
+from lcve_deploy.model.transformer import VideoTransformer
 
 from .conftest import GEOMETRY, ORACLES, SALT
 

@@ -41,10 +41,10 @@ from lcve_deploy import (
 )
 from lcve_deploy.artifact import read_manifest
 from lcve_deploy.artifact.delta import DELTA
+from lcve_deploy.cipher.rotation import SecretOrders
 from lcve_deploy.cli import lcve
 from lcve_deploy.errors import LcveError
-from lcve_deploy.rotation import SecretOrders
-from lcve_deploy.schedule import derive_orders
+from lcve_deploy.keys.orders import derive_orders
 
 from .conftest import GEOMETRY, ORACLE, ORACLES, heed_interrupts
 from .planting import Planted, files_under
@@ -320,7 +320,7 @@ def test_a_missing_library_a_full_disk_and_an_interrupt(
         for line in (exporting, encrypting, deriving, f"rotate service --key KEY -o {tmp_path}/out"):
             assert "No space left" in run(line)
     with monkeypatch.context() as patch:
-        patch.setattr("lcve_deploy.schedule._Draws.next", fail(KeyboardInterrupt()))
+        patch.setattr("lcve_deploy.keys.orders._Draws.next", fail(KeyboardInterrupt()))
         for line in (exporting, encrypting):
             assert "Aborted!" in run(line)
     assert list(tmp_path.iterdir()) == []
@@ -477,7 +477,7 @@ def test_a_process_with_a_key_may_leave_no_core(house: House, tmp_path: Path) ->
         assert int((about / "coredump_filter").read_text(), 16) == 0
 
 
-UNPROTECTED = "main.leave_no_core = lambda: open('/proc/self/coredump_filter', 'w').write('0x33')"
+UNPROTECTED = "main.disable_core_dumps = lambda: open('/proc/self/coredump_filter', 'w').write('0x33')"
 
 
 def _allow_cores() -> None:

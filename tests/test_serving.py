@@ -190,10 +190,10 @@ def test_metrics_and_log_say_what_happened_and_hold_no_tensor(exported: Path, ex
 
 
 def test_the_probe_is_asked_before_anything_is_served(exported: Path, tmp_path: Path) -> None:
-    from lcve_deploy.runtime.onnxruntime import OnnxRuntimeSession
+    from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 
     shifted = f"""
-from lcve_deploy.runtime.onnxruntime import {OnnxRuntimeSession.__name__} as Session
+from lcve_deploy.runtime.backends.onnxruntime import {OnnxRuntimeSession.__name__} as Session
 run = Session.run
 Session.run = lambda self, clip: run(self, clip) + 1
 """

@@ -32,9 +32,9 @@ from lcve_deploy.protocol.binding import binding_from_parameters, binding_to_par
 from lcve_deploy.serving import access as access_room
 from lcve_deploy.serving.access import Access, TokenFileWarning, read_tokens
 from lcve_deploy.serving.codes import code_of, text_of
-from lcve_deploy.serving.http_messages import from_body, parse_object, split_body
+from lcve_deploy.serving.http.messages import from_body, parse_object, split_body
+from lcve_deploy.serving.models.versions import find_versions, parse_source, require_distinct
 from lcve_deploy.serving.shared_memory import Regions, Slice
-from lcve_deploy.serving.versions import find_versions, parse_source, require_distinct
 
 SHARED = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory lives on Linux)
 
@@ -149,7 +149,7 @@ def test_a_rate_holds_for_each_client_and_recovers(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_gate_forgets_clients_rather_than_grow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_room, "_MOST_CLIENTS", 5)
+    monkeypatch.setattr(access_room, "_MAX_CLIENTS", 5)
     gate = Access(None, 1.0)
     for i in range(20):
         gate.spend(str(i))

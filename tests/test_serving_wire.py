@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from lcve_deploy.errors import RequestError, TooLargeError
 from lcve_deploy.protocol.stubs import messages
-from lcve_deploy.serving.grpc_wire import _SMALL, reader
+from lcve_deploy.serving.grpc.wire import _SMALL, reader
 
 
 def _message(draw: random.Random) -> bytes:

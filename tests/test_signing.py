@@ -47,8 +47,8 @@ from lcve_deploy.artifact.digests import MANIFEST, SIGNATURE
 from lcve_deploy.artifact.engines import write_engine
 from lcve_deploy.clipfile import ClipFile, Views, write_clip_file
 from lcve_deploy.errors import ArtifactError, BuildError, ExistsError, KeyFileError, SignatureError, WriteError
-from lcve_deploy.key import KeyFileWarning
-from lcve_deploy.precision import Precision
+from lcve_deploy.keys.secret import KeyFileWarning
+from lcve_deploy.model.precision import Precision
 from lcve_deploy.verbs.fastest import EngineChoice
 from lcve_deploy.verbs.verify import paired_client
 
@@ -870,7 +870,7 @@ def test_the_contract_names_the_room_of_the_private_key() -> None:
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
     contracts = {c["name"]: c for c in project["tool"]["importlinter"]["contracts"]}
     contract = contracts["What runs on the server, what exports and what attacks cannot reach a key"]
-    assert "lcve_deploy.signing" in contract["forbidden_modules"]
+    assert "lcve_deploy.keys.signing" in contract["forbidden_modules"]
     assert {"lcve_deploy.runtime", "lcve_deploy.artifact", "lcve_deploy.exporters"} <= set(contract["source_modules"])
 
 

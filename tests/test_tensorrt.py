@@ -30,13 +30,14 @@ from lcve_deploy import (
     encrypt,
     open_session,
 )
-from lcve_deploy import gpu as gpu_room
 from lcve_deploy.artifact import Manifest, Profile, TensorSpec, read_engine, read_manifest
 from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS
+from lcve_deploy.cipher.weights import scramble
 from lcve_deploy.errors import BuildError, DeviceError, MismatchError, MissingDependencyError, SessionError
 from lcve_deploy.exporters.checkpoints import load_checkpoint
+from lcve_deploy.exporters.int8 import calibrate, write_quantised
+from lcve_deploy.exporters.low_precision import write_low_precision
 from lcve_deploy.exporters.onnx import OPSETS, write_onnx
-from lcve_deploy.exporters.quantised import calibrate, write_quantised
 from lcve_deploy.exporters.tensorrt import (
     BuildOptions,
     HardwareCompatibility,
@@ -44,13 +45,10 @@ from lcve_deploy.exporters.tensorrt import (
     check_graph,
     refit_plan,
 )
-from lcve_deploy.exporters.tensorrt import build as build_room
-from lcve_deploy.exporters.typed import write_typed
-from lcve_deploy.gpu import Gpu, find_gpu
-from lcve_deploy.precision import Precision
-from lcve_deploy.runtime.tensorrt import TensorRTSession
-from lcve_deploy.scrambling import scramble
-from lcve_deploy.tensorrt import (
+from lcve_deploy.exporters.tensorrt import plan as plan_module
+from lcve_deploy.libraries import cuda
+from lcve_deploy.libraries.cuda import Gpu, find_gpu
+from lcve_deploy.libraries.tensorrt import (
     TENSORRT,
     TENSORRT_RTX,
     TensorRT,
@@ -58,7 +56,9 @@ from lcve_deploy.tensorrt import (
     find_tensorrt,
     numeric_version,
 )
-from lcve_deploy.transformer import IMAGENET, TransformerConfig, VideoTransformer, weight_shapes
+from lcve_deploy.model.precision import Precision
+from lcve_deploy.model.transformer import IMAGENET, TransformerConfig, VideoTransformer, weight_shapes
+from lcve_deploy.runtime.backends.tensorrt import TensorRTSession
 
 from . import conftest, fake_gpu
 from .conftest import GEOMETRY, ORACLES, SALT, SECRET, Oracle, run_error, run_ok
@@ -324,7 +324,7 @@ def test_every_option_that_is_lacking_is_named_at_once(tiny: Graph, rtx: TensorR
 def test_refittable_and_stripped_engines_need_a_gpu_to_be_built(
     option: str, tiny: Graph, rtx: TensorRT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build_room, "find_gpu", lambda: None)
+    monkeypatch.setattr(plan_module, "find_gpu", lambda: None)
     with pytest.raises(BuildError, match=r"not engines that are refittable or stripped, and no NVIDIA GPU"):
         build_plan(tiny.model, tmp_path / "plan", library=rtx, options=BuildOptions(**{option: True}), **tiny.specs)
     assert not (tmp_path / "plan").exists()
@@ -338,7 +338,7 @@ def test_a_gpu_without_kernels_in_the_library_is_told_before_the_build(
     option: str, tiny: Graph, rtx: TensorRT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On an H200 the build of TensorRT-RTX 1.6.1 failed with "CUDA error 222 loading a module"."""
-    monkeypatch.setattr(build_room, "find_gpu", lambda: H200)
+    monkeypatch.setattr(plan_module, "find_gpu", lambda: H200)
     with pytest.raises(BuildError, match=r"expected one of compute capability 7\.5, 8\.0, .*, found NVIDIA H200"):
         build_plan(tiny.model, tmp_path / "plan", library=rtx, options=BuildOptions(**{option: True}), **tiny.specs)
     assert not (tmp_path / "plan").exists()
@@ -368,7 +368,7 @@ def test_out_of_memory_in_a_build_is_one_clear_error(
             raise outcome
 
     monkeypatch.setattr(module.Builder, "build_serialized_network", fail)
-    monkeypatch.setattr(build_room, "find_gpu", lambda: GPU)
+    monkeypatch.setattr(plan_module, "find_gpu", lambda: GPU)
     with pytest.raises(BuildError, match=r"too little memory|GPU memory could not be allocated") as caught:
         build_plan(tiny.model, tmp_path / "plan", library=library(module), **tiny.specs)
     assert "smaller maximum batch" in caught.value.hint
@@ -404,7 +404,7 @@ def write_fp16(path: Path) -> Graph:
     plain = path.parent / "fp32" / path.name
     plain.parent.mkdir()
     graph = write_fp32(plain)
-    write_typed(plain, path, Precision.FP16)
+    write_low_precision(plain, path, Precision.FP16)
     return dataclasses.replace(graph, model=path)
 
 
@@ -431,7 +431,7 @@ def test_graphs_of_every_precision_pass_the_gate(
         encrypted = clip.reshape(1, *(graph.clips.shape[1:]))  # any bytes will do
         write_quantised(graph.model, target, calibrate(graph.model, encrypted))
     else:
-        write_typed(graph.model, target, precision)
+        write_low_precision(graph.model, target, precision)
     check_graph(target, library=rtx, **graph.specs)
 
 
@@ -471,7 +471,7 @@ def library(module: object, kind: str = TENSORRT) -> TensorRT:
 def test_tensorrt_gets_a_strongly_typed_network_and_all_options(
     tiny: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build_room, "find_gpu", lambda: GPU)
+    monkeypatch.setattr(plan_module, "find_gpu", lambda: GPU)
     module = fake_gpu.fake_tensorrt()
     options = BuildOptions(
         profile=Profile(minimum=2, optimum=3, maximum=5),
@@ -500,7 +500,7 @@ def test_tensorrt_gets_a_strongly_typed_network_and_all_options(
 def test_a_library_without_weak_typing_needs_no_flag(
     tiny: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build_room, "find_gpu", lambda: GPU)
+    monkeypatch.setattr(plan_module, "find_gpu", lambda: GPU)
     module = fake_gpu.fake_tensorrt()
     del module.NetworkDefinitionCreationFlag
     build_plan(tiny.model, tmp_path / "plan", library=library(module), **tiny.specs)
@@ -527,7 +527,7 @@ def test_an_older_tensorrt_says_what_it_lacks(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(build_room, "find_gpu", lambda: GPU)
+    monkeypatch.setattr(plan_module, "find_gpu", lambda: GPU)
     module = fake_gpu.fake_tensorrt("10.0.1")
     if enum:
         delattr(module, enum)
@@ -542,7 +542,7 @@ def test_an_older_tensorrt_says_what_it_lacks(
 def test_the_timing_cache_is_read_and_written_back(
     tiny: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build_room, "find_gpu", lambda: GPU)
+    monkeypatch.setattr(plan_module, "find_gpu", lambda: GPU)
     module, path = fake_gpu.fake_tensorrt(), tmp_path / "cache"
     for i in (1, 2):
         options = BuildOptions(timing_cache=path)
@@ -554,7 +554,7 @@ def test_the_timing_cache_is_read_and_written_back(
 def test_a_foreign_timing_cache_is_refused_and_left_as_it_is(
     tiny: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build_room, "find_gpu", lambda: GPU)
+    monkeypatch.setattr(plan_module, "find_gpu", lambda: GPU)
     module, path = fake_gpu.fake_tensorrt(), tmp_path / "cache"
     path.write_bytes(b"something else")
     with pytest.raises(BuildError, match="is not a timing cache of TensorRT"):
@@ -570,7 +570,7 @@ def test_a_foreign_timing_cache_is_refused_and_left_as_it_is(
 
 
 def test_tensorrt_without_a_gpu_does_not_begin(tiny: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build_room, "find_gpu", lambda: None)
+    monkeypatch.setattr(plan_module, "find_gpu", lambda: None)
     with pytest.raises(BuildError, match="no NVIDIA GPU with its driver was found here") as caught:
         build_plan(tiny.model, tmp_path / "plan", library=library(fake_gpu.fake_tensorrt()), **tiny.specs)
     assert "tensorrt-rtx" in caught.value.hint
@@ -654,7 +654,7 @@ class Driver:
 def test_the_driver_says_which_gpu_there_is(
     driver: Driver | None, gpu: Gpu | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpu_room, "_load_driver", lambda: driver)
+    monkeypatch.setattr(cuda, "_load_driver", lambda: driver)
     assert find_gpu() == gpu
 
 
@@ -683,7 +683,7 @@ def machine(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     module = fake_gpu.fake_tensorrt()
     for name, fake in {"tensorrt": module, **fake_gpu.fake_cupy()}.items():
         monkeypatch.setitem(sys.modules, name, fake)
-    monkeypatch.setattr("lcve_deploy.runtime.tensorrt.find_gpu", lambda: GPU)
+    monkeypatch.setattr("lcve_deploy.runtime.backends.tensorrt.find_gpu", lambda: GPU)
     plan = tmp_path / "server/engines/tensorrt-fp32/engine.plan"
     plan.parent.mkdir(parents=True)
     plan.write_bytes(fake_gpu.plan_of(exported / "server/model.onnx"))
@@ -810,7 +810,7 @@ def test_a_truncated_or_foreign_plan_is_one_clear_error(content: bytes, machine:
 
 
 def test_the_real_library_refuses_a_truncated_plan(tiny: Graph, rtx: TensorRT, tmp_path: Path) -> None:
-    from lcve_deploy.runtime import tensorrt as room
+    from lcve_deploy.runtime.backends import tensorrt as room
 
     build_plan(tiny.model, tmp_path / "plan", library=rtx, **tiny.specs)
     content = (tmp_path / "plan").read_bytes()
@@ -853,7 +853,7 @@ def test_no_rebuild_is_advised_where_the_library_has_no_kernels_for_the_gpu(
 ) -> None:
     for name in ("EngineValidity", "EngineInvalidityDiagnostics", "ComputeCapability"):
         setattr(machine.module, name, getattr(rtx.module, name))
-    monkeypatch.setattr("lcve_deploy.runtime.tensorrt.find_gpu", lambda: H200)
+    monkeypatch.setattr("lcve_deploy.runtime.backends.tensorrt.find_gpu", lambda: H200)
     found = int(machine.module.EngineInvalidityDiagnostics.UNSUPPORTED_CC)
     machine.module.Runtime.get_engine_validity = lambda *_: (machine.module.EngineValidity.INVALID, found)
     with pytest.raises(DeviceError, match="it is not for this GPU") as caught:
@@ -897,7 +897,7 @@ def test_an_engine_of_other_batches_than_its_record_says_is_refused(machine: Mac
 
 
 def test_opening_without_a_gpu_is_one_sentence(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lcve_deploy.runtime.tensorrt.find_gpu", lambda: None)
+    monkeypatch.setattr("lcve_deploy.runtime.backends.tensorrt.find_gpu", lambda: None)
     with pytest.raises(DeviceError) as caught:
         machine.open()
     assert str(caught.value) == "TensorRT needs an NVIDIA GPU and its driver, and none was found here"

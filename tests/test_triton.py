@@ -25,10 +25,10 @@ from lcve_deploy.artifact import (
     record_files,
 )
 from lcve_deploy.artifact.engines import engine_folder, write_engine
+from lcve_deploy.deployments.triton.model_folder import read_config
 from lcve_deploy.errors import ArtifactError, ExistsError, MismatchError, SignatureError
 from lcve_deploy.exporters import storage
-from lcve_deploy.exporters.triton import read_config
-from lcve_deploy.precision import Precision
+from lcve_deploy.model.precision import Precision
 from lcve_deploy.protocol.binding import binding_from_parameters
 
 from .conftest import ORACLES, run_error, run_ok

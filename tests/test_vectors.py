@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from lcve_deploy import ClipFile, ClipGeometry, Layout, PlainClip, SecurityKey, Views, encrypt
-from lcve_deploy.cipher import binding_of
+from lcve_deploy.cipher.clips import binding_of
 from lcve_deploy.clipfile import read_clip_file, write_clip_file
-from lcve_deploy.predictions import ProblemType, predictions
-from lcve_deploy.preprocess import Preprocess, Sampling
-from lcve_deploy.schedule import derive_label_order, derive_orders
+from lcve_deploy.keys.orders import derive_label_order, derive_orders
+from lcve_deploy.model.predictions import ProblemType, predictions
+from lcve_deploy.model.preprocess import Preprocess, Sampling
 from lcve_deploy.video.decode import resized
 from lcve_deploy.video.orientation import from_exif, from_matrix
 from lcve_deploy.video.sampling import crop_offsets, frame_indices
@@ -178,7 +178,7 @@ def test_only_uint8_becomes_a_clip_file(key: SecurityKey, tmp_path: Path) -> Non
 
 
 def test_a_server_reads_the_http_request(key: SecurityKey) -> None:
-    from lcve_deploy.serving.http_messages import from_body
+    from lcve_deploy.serving.http.messages import from_body
 
     said = VECTORS["http_request"]
     body = bytes.fromhex(said["body_hex"])
@@ -228,7 +228,7 @@ def test_a_server_reads_the_grpc_request(key: SecurityKey) -> None:
     from google.protobuf import json_format
 
     from lcve_deploy.protocol.stubs import messages
-    from lcve_deploy.serving.grpc_messages import from_message
+    from lcve_deploy.serving.grpc.messages import from_message
 
     said = VECTORS["grpc_request"]
     message = json_format.ParseDict(said["message"], messages().ModelInferRequest())

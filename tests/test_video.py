@@ -11,7 +11,7 @@ import pytest
 from lcve_deploy.clips import Views
 from lcve_deploy.errors import ExistsError, VideoError
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.preprocess import Preprocess, Sampling
+from lcve_deploy.model.preprocess import Preprocess, Sampling
 from lcve_deploy.video import read_clips, write_contact_sheet, write_video
 from lcve_deploy.video.decode import VideoWarning
 from lcve_deploy.video.sampling import crop_offsets, frame_indices

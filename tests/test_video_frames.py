@@ -16,7 +16,7 @@ import pytest
 from lcve_deploy.clips import Views
 from lcve_deploy.errors import VideoError
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.preprocess import Preprocess, Sampling
+from lcve_deploy.model.preprocess import Preprocess, Sampling
 from lcve_deploy.video import VideoClips, read_clips
 from lcve_deploy.video import decode as decoding
 from lcve_deploy.video.decode import VideoWarning

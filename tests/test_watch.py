@@ -25,11 +25,11 @@ import pytest
 from lcve_deploy import Client, SecurityKey
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import UnavailableError, VideoError
-from lcve_deploy.preprocess import Preprocess, Sampling
+from lcve_deploy.model.preprocess import Preprocess, Sampling
 from lcve_deploy.verbs.watch import Counts, Outcome, Watch, WatchOptions, WindowResult
 from lcve_deploy.verbs.watch.queues import Ordered, Waiting
 from lcve_deploy.video import live, read_clips
-from lcve_deploy.video.live import MOST_DAMAGED, LiveOptions, LiveSource
+from lcve_deploy.video.live import MAX_DAMAGED, LiveOptions, LiveSource
 from lcve_deploy.video.moments import MediaClock, Moment
 from lcve_deploy.video.sources import SourceKind, Transport, recognised
 from lcve_deploy.video.windows import SlidingWindows, Window, window_length
@@ -373,9 +373,9 @@ def test_a_stream_without_a_good_frame_counts_as_one_attempt_of_many(
 def test_too_many_damaged_frames_in_a_row_are_a_break(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_video(tmp_path / "video.mp4", counting_frames(10))
     streams = Streams(monkeypatch, path)
-    monkeypatch.setattr(live, "decoded", lambda packets: iter([None] * (2 * MOST_DAMAGED)))
+    monkeypatch.setattr(live, "decoded", lambda packets: iter([None] * (2 * MAX_DAMAGED)))
     source = streams.source(reconnects=0)
-    with pytest.raises(VideoError, match=f"{MOST_DAMAGED + 1} damaged frames in a row"):
+    with pytest.raises(VideoError, match=f"{MAX_DAMAGED + 1} damaged frames in a row"):
         list(source.frames(never))
 
 
@@ -953,4 +953,4 @@ def test_memory_does_not_grow(tmp_path: Path, exported: Path, key_file: Path, mo
         figures = watching.watch(address, film, key_file, exported / "client", media_seconds=240)
     assert figures["counts"]["answered"] == figures["counts"]["windows"] == 240 * 24 // 16
     *_, third, last = figures["quarters_mib"]
-    assert last / third - 1 < watching.LARGEST_SPREAD / 100
+    assert last / third - 1 < watching.MAX_SPREAD / 100

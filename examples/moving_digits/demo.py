@@ -19,8 +19,8 @@ from data import ACTIONS, held_out_clips
 from lcve_deploy import Client, SecurityKey, open_session
 from lcve_deploy.client import softmax
 from lcve_deploy.exporters.checkpoints import CheckpointOptions, load_checkpoint
-from lcve_deploy.exporters.model import BuiltinReference
-from lcve_deploy.outputs import new_file
+from lcve_deploy.exporters.reference.builtin import BuiltinReference
+from lcve_deploy.files.writing import new_file
 from lcve_deploy.video.write import encode_png, tile, write_video
 
 HERE = Path(__file__).resolve().parent

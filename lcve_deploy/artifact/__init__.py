@@ -17,7 +17,7 @@ from lcve_deploy.artifact.manifest import (
     read_manifest,
     write_manifest,
 )
-from lcve_deploy.artifact.matching import Relation, relate
+from lcve_deploy.artifact.matching import Relation, match_rows
 from lcve_deploy.artifact.probe import Probe, carry_probe, read_probe, write_probe
 from lcve_deploy.artifact.profile import Profile
 from lcve_deploy.artifact.signature import PublicKey, check_signature, is_signed, read_signature, write_signature
@@ -43,6 +43,7 @@ __all__ = [
     "manifest_bytes",
     "manifest_data",
     "manifest_digest",
+    "match_rows",
     "parse_manifest",
     "read_client",
     "read_engine",
@@ -52,7 +53,6 @@ __all__ = [
     "read_signature",
     "record_files",
     "record_of",
-    "relate",
     "verify_files",
     "write_client",
     "write_keyed",

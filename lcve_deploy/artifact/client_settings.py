@@ -16,8 +16,8 @@ from lcve_deploy.artifact.record import Record, read_json
 from lcve_deploy.assumptions import Assumption, Fact
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import ArtifactError
-from lcve_deploy.predictions import ProblemType
-from lcve_deploy.preprocess import Preprocess, Resample, Rounding, Sampling
+from lcve_deploy.model.predictions import ProblemType
+from lcve_deploy.model.preprocess import Preprocess, Resample, Rounding, Sampling
 
 __all__ = ["ClientSettings", "read_client", "write_client"]
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from lcve_deploy.artifact.manifest import FORMAT, Manifest, parse_manifest
 from lcve_deploy.artifact.signature import SIGNATURE_BYTES, PublicKey, check_signature
 from lcve_deploy.errors import ArtifactError, SignatureError, WriteError
-from lcve_deploy.inputs import check_safetensors
+from lcve_deploy.files.reading import check_safetensors
 
 __all__ = ["DELTA", "Delta", "is_delta", "read_delta", "write_delta"]
 

@@ -28,8 +28,8 @@ MANIFEST: Final = "manifest.json"
 SIGNATURE: Final = "manifest.sig"
 ENGINES: Final = "engines"
 _CHUNK_BYTES: Final = 2**20
-_LONGEST_PATH: Final = 1024
-_LONGEST_NAME: Final = 255
+_MAX_PATH: Final = 1024
+_MAX_NAME: Final = 255
 
 Steps = Callable[[int], None]
 
@@ -48,8 +48,8 @@ def path_problem(path: str) -> str:
     if not parts or PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive or "\\" in path:
         return f"{path!r} is not a relative path with forward slashes"
     longest = max(len(part.encode()) for part in parts)
-    if not path.isprintable() or len(path.encode()) > _LONGEST_PATH or longest > _LONGEST_NAME:
-        return f"{path[:80]!r} is not a path of printable text, at most {_LONGEST_PATH} bytes long"
+    if not path.isprintable() or len(path.encode()) > _MAX_PATH or longest > _MAX_NAME:
+        return f"{path[:80]!r} is not a path of printable text, at most {_MAX_PATH} bytes long"
     return f"{path!r} leaves the folder" if ".." in parts else ""
 
 

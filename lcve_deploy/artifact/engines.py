@@ -24,8 +24,8 @@ from lcve_deploy.artifact.manifest import FORMAT, manifest_digest, read_files
 from lcve_deploy.artifact.profile import Profile
 from lcve_deploy.artifact.record import Record, read_json
 from lcve_deploy.errors import ArtifactError, SessionError
-from lcve_deploy.outputs import replace_file
-from lcve_deploy.precision import Precision
+from lcve_deploy.files.writing import replace_file
+from lcve_deploy.model.precision import Precision
 
 __all__ = [
     "FASTEST",

@@ -18,7 +18,7 @@ from lcve_deploy.artifact.record import Record, parse_json, read_data
 from lcve_deploy.artifact.signature import PublicKey, check_signature, read_signature
 from lcve_deploy.clips import Binding, Layout
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.parity import ParityReport
+from lcve_deploy.model.parity import ParityReport
 
 __all__ = [
     "FORMAT",

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from lcve_deploy.errors import ArtifactError
 
-__all__ = ["Relation", "relate"]
+__all__ = ["Relation", "match_rows"]
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 Places = npt.NDArray[np.int64]
@@ -46,7 +46,7 @@ class Relation:
     labels: Places
 
 
-def relate(old: Tensors, new: Tensors, *, cubes: int) -> Relation:
+def match_rows(old: Tensors, new: Tensors, *, cubes: int) -> Relation:
     """Match the rows of the keyed tensors of two artifacts, bit for bit.
 
     Rows that are equal to each other may be matched in any way: the model cannot tell them apart. But

@@ -18,7 +18,7 @@ from lcve_deploy.artifact.manifest import PROBE, Manifest
 from lcve_deploy.artifact.matching import Relation
 from lcve_deploy.clips import Binding, Layout
 from lcve_deploy.errors import ArtifactError
-from lcve_deploy.inputs import check_safetensors
+from lcve_deploy.files.reading import check_safetensors
 
 __all__ = ["Probe", "carry_probe", "read_probe", "write_probe"]
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from lcve_deploy import inputs
 from lcve_deploy.errors import ArtifactError
+from lcve_deploy.files import reading
 
 __all__ = ["Record", "parse_json", "read_data", "read_json"]
 
@@ -126,7 +126,7 @@ def read_data(path: Path) -> bytes:
         ArtifactError: no such file, or one that is too large.
     """
     try:
-        return inputs.read_bounded(path, "a JSON file", ArtifactError)
+        return reading.read_bounded(path, "a JSON file", ArtifactError)
     except (FileNotFoundError, NotADirectoryError):
         raise ArtifactError(f"expected {path.name} in {path.parent}, found none", hint=_where(path)) from None
 
@@ -138,7 +138,7 @@ def parse_json(data: bytes, path: Path) -> Record:
         ArtifactError: not JSON, or beyond its limits.
     """
     try:
-        return Record(inputs.parse_json(data), "", [])
+        return Record(reading.parse_json(data), "", [])
     except ValueError as error:
         raise ArtifactError(f"{path} is not JSON: {error}") from None
 

@@ -1,7 +1,7 @@
 """The owner's signature of a manifest, and his public key: what servers and clients check with.
 
 Whoever pins a public key takes only what its owner has signed. The private key has a room of its own,
-:mod:`lcve_deploy.signing`, which nothing of the server can reach.
+:mod:`lcve_deploy.keys.signing`, which nothing of the server can reach.
 
 Source: format of scheme ``lcve-1``, section "Signature"; RFC 8032.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from lcve_deploy.artifact.digests import SIGNATURE
 from lcve_deploy.errors import SignatureError
-from lcve_deploy.inputs import require_file
+from lcve_deploy.files.reading import require_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.serialization import Encoding
@@ -26,7 +26,7 @@ __all__ = ["SIGNATURE_BYTES", "PublicKey", "check_signature", "is_signed", "read
 SIGNATURE_BYTES: Final = 64
 
 _PUBLIC_BYTES: Final = 32
-_LARGEST_PEM: Final = 2**16
+_MAX_PEM: Final = 2**16
 _EXPECTED: Final = "expected an Ed25519 public key in PEM"
 _AGAIN: Final = "ask the owner for the signed artifact, and for the public key"
 
@@ -83,7 +83,7 @@ class PublicKey:
         require_file(path, "a public key", SignatureError)
         try:
             with open(path, "rb") as file:
-                return cls.from_bytes(file.read(_LARGEST_PEM))
+                return cls.from_bytes(file.read(_MAX_PEM))
         except SignatureError as error:
             raise SignatureError(f"{error}: {path}", hint=error.hint) from None
 

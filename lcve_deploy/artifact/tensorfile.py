@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.errors import ArtifactError
-from lcve_deploy.inputs import check_safetensors
+from lcve_deploy.files.reading import check_safetensors
 
 __all__ = ["map_tensors", "rewritten", "tensor_places", "write_parts"]
 

@@ -14,9 +14,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.attacks.equal_rows import paired, row_classes
 from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Order, Planted
-from lcve_deploy.attacks.planting import CONTROL_GEOMETRY, encrypted, film, random_truth
+from lcve_deploy.attacks.planted.cases import CONTROL_GEOMETRY, encrypted, film, random_truth
+from lcve_deploy.attacks.solvers.equal_rows import paired, row_classes
 
 __all__ = [
     "ask_chosen",

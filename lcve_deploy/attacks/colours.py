@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.attacks.assignment import assign, unit_rows
 from lcve_deploy.attacks.holdings import Order
+from lcve_deploy.attacks.solvers.assignment import assign, unit_rows
 
 __all__ = ["channel_splits"]
 

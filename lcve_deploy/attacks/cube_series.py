@@ -11,10 +11,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.attacks.footage import plant_footage
 from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Planted
-from lcve_deploy.attacks.layout import lay_out, placed
-from lcve_deploy.attacks.planting import CONTROL_GEOMETRY
+from lcve_deploy.attacks.planted.cases import CONTROL_GEOMETRY
+from lcve_deploy.attacks.planted.footage import plant_footage
+from lcve_deploy.attacks.solvers.layout import lay_out, placed
 
 __all__ = ["lay_out_series", "plant_series"]
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.attacks.assignment import assign, likeness, unit_rows
 from lcve_deploy.attacks.holdings import Estimate, Holdings, Order, Planted
-from lcve_deploy.attacks.layout import lay_out, neighbour_likeness
-from lcve_deploy.attacks.planting import CONTROL_GEOMETRY, random_truth, scrambled, smooth_field
+from lcve_deploy.attacks.planted.cases import CONTROL_GEOMETRY, random_truth, scrambled, smooth_field
+from lcve_deploy.attacks.solvers.assignment import assign, likeness, unit_rows
+from lcve_deploy.attacks.solvers.layout import lay_out, neighbour_likeness
 from lcve_deploy.geometry import ClipGeometry
 
 __all__ = ["in_one_order", "lay_out_filters", "lay_out_values", "plant_filters"]

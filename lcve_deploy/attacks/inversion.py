@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.attacks.holdings import Estimate, Holdings, Planted
-from lcve_deploy.attacks.planting import CONTROL_GEOMETRY, film
+from lcve_deploy.attacks.planted.cases import CONTROL_GEOMETRY, film
 from lcve_deploy.geometry import ClipGeometry
 
 __all__ = ["invert_likeliest", "invert_minimum_norm", "plant_tokens"]
@@ -20,7 +20,7 @@ __all__ = ["invert_likeliest", "invert_minimum_norm", "plant_tokens"]
 Floats = npt.NDArray[np.floating]
 
 _GREY: Final = 127.5
-_LARGEST: Final = 255.0
+_MAX_VALUE: Final = 255.0
 _ALIKE: Final = {"time": 0.97, "space": 0.95, "channel": 0.9}
 """Correlation of neighbouring values in natural video, about; for the likeliest clip."""
 _NOISE: Final = 1e-6
@@ -59,7 +59,7 @@ def _seen(holdings: Holdings) -> tuple[Floats, Floats]:
 
 
 def _clipped(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    clipped: npt.NDArray[np.float64] = np.clip(values + _GREY, 0, _LARGEST)
+    clipped: npt.NDArray[np.float64] = np.clip(values + _GREY, 0, _MAX_VALUE)
     return clipped
 
 

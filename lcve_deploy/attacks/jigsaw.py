@@ -13,13 +13,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.attacks.faces import face_likeness
-from lcve_deploy.attacks.footage import plant_footage
-from lcve_deploy.attacks.growing import grow_layout
 from lcve_deploy.attacks.holdings import Estimate, Holdings, Order, Planted
-from lcve_deploy.attacks.layout import placed
-from lcve_deploy.attacks.planting import CONTROL_GEOMETRY
-from lcve_deploy.attacks.repairing import neighbour_fit, repair_layout
+from lcve_deploy.attacks.planted.cases import CONTROL_GEOMETRY
+from lcve_deploy.attacks.planted.footage import plant_footage
+from lcve_deploy.attacks.solvers.faces import face_likeness
+from lcve_deploy.attacks.solvers.growing import grow_layout
+from lcve_deploy.attacks.solvers.layout import placed
+from lcve_deploy.attacks.solvers.repairing import neighbour_fit, repair_layout
 from lcve_deploy.attacks.value_order import lay_out_texture
 
 __all__ = ["plant_jigsaw", "solve_jigsaw"]
@@ -27,7 +27,7 @@ __all__ = ["plant_jigsaw", "solve_jigsaw"]
 _SEEDS: Final = 3
 _SLACKS: Final = (0, 1, 0, 1, 2, 6)
 """How many neighbours of a row may not be its best partners, in turn, for it to be kept."""
-_MOST_CLIPS: Final = 64
+_MAX_CLIPS: Final = 64
 
 
 def solve_jigsaw(holdings: Holdings) -> Estimate:
@@ -40,7 +40,7 @@ def solve_jigsaw(holdings: Holdings) -> Estimate:
         values = lay_out_texture(holdings).values
     if values is None:
         return Estimate()
-    plain = holdings.ciphertexts[:_MOST_CLIPS].take(placed(values), axis=2)
+    plain = holdings.ciphertexts[:_MAX_CLIPS].take(placed(values), axis=2)
     likeness = face_likeness(plain, geometry)
     best = max(_layouts(likeness, geometry.grid), key=lambda layout: neighbour_fit(likeness, layout, geometry.grid))
     return Estimate(cubes=placed(best), values=values)

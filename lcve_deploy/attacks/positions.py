@@ -7,12 +7,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.attacks.assignment import match_rows, unit_rows
 from lcve_deploy.attacks.holdings import Estimate, Holdings, Planted, Tensors
-from lcve_deploy.attacks.layout import lay_out, placed
-from lcve_deploy.attacks.planting import CONTROL_GEOMETRY, random_truth, scrambled, smooth_field
+from lcve_deploy.attacks.planted.cases import CONTROL_GEOMETRY, random_truth, scrambled, smooth_field
+from lcve_deploy.attacks.solvers.assignment import match_rows, unit_rows
+from lcve_deploy.attacks.solvers.layout import lay_out, placed
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.transformer import sinusoid_table
+from lcve_deploy.model.transformer import sinusoid_table
 
 __all__ = ["lay_out_positions", "match_sinusoid", "plant_positions", "plant_sinusoid", "position_rows"]
 

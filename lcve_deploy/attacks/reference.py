@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.attacks.assignment import match_rows
 from lcve_deploy.attacks.holdings import Estimate, Holdings, Order, Planted, Tensors
-from lcve_deploy.attacks.planting import CONTROL_GEOMETRY, random_truth, random_weights, scrambled
+from lcve_deploy.attacks.planted.cases import CONTROL_GEOMETRY, random_truth, random_weights, scrambled
 from lcve_deploy.attacks.positions import position_rows
+from lcve_deploy.attacks.solvers.assignment import match_rows
 from lcve_deploy.geometry import ClipGeometry
 
 __all__ = ["drifted", "match_artifacts", "match_reference", "plant_artifacts", "plant_reference"]

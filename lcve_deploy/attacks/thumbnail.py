@@ -11,9 +11,9 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.attacks.footage import plant_footage
 from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Order, Planted
-from lcve_deploy.attacks.planting import CONTROL_GEOMETRY
+from lcve_deploy.attacks.planted.cases import CONTROL_GEOMETRY
+from lcve_deploy.attacks.planted.footage import plant_footage
 from lcve_deploy.geometry import ClipGeometry
 
 __all__ = ["plant_thumbnail", "show_thumbnail", "thumbnail"]

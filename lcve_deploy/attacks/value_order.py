@@ -16,22 +16,22 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.attacks.assignment import assign, likeness, unit_rows
 from lcve_deploy.attacks.colours import channel_splits
 from lcve_deploy.attacks.embedding import in_one_order
-from lcve_deploy.attacks.footage import plant_footage
 from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Order, Planted
-from lcve_deploy.attacks.layout import neighbour_likeness, placed
-from lcve_deploy.attacks.planting import CONTROL_GEOMETRY
-from lcve_deploy.attacks.repairing import repair_layout
-from lcve_deploy.attacks.sorting import sort_layout
+from lcve_deploy.attacks.planted.cases import CONTROL_GEOMETRY
+from lcve_deploy.attacks.planted.footage import plant_footage
+from lcve_deploy.attacks.solvers.assignment import assign, likeness, unit_rows
+from lcve_deploy.attacks.solvers.layout import neighbour_likeness, placed
+from lcve_deploy.attacks.solvers.repairing import repair_layout
+from lcve_deploy.attacks.solvers.sorting import sort_layout
 from lcve_deploy.geometry import ClipGeometry
 
 __all__ = ["ciphertexts_held", "first_ciphertexts", "lay_out_texture", "plant_texture"]
 
 Rows = npt.NDArray[Any]
 
-_MOST_CUBES: Final = 20000
+_MAX_CUBES: Final = 20000
 _FEW_CLIPS: Final = 16
 """Besides all clips, so many are tried by themselves: more are not always better."""
 _QUIET: Final = 2.0
@@ -94,7 +94,7 @@ def plant_texture(rng: np.random.Generator) -> Planted:
 def _samples(clips: Cubes) -> Rows:
     """Cubes of all clips that are not flat, less their means; at most some thousands, drawn at random."""
     cubes = clips.reshape(-1, clips.shape[-1])
-    drawn = np.random.default_rng(_SEED).permutation(len(cubes))[:_MOST_CUBES]
+    drawn = np.random.default_rng(_SEED).permutation(len(cubes))[:_MAX_CUBES]
     samples = cubes[drawn].astype(np.float32)
     samples -= samples.mean(axis=1, keepdims=True)
     return samples[_textured(samples, _FLAT[0])]

@@ -89,8 +89,8 @@ def command(
     Exits with 1 if a control fails.
     """
     from lcve_deploy.attacks.page import render_page
-    from lcve_deploy.key import SecurityKey
-    from lcve_deploy.outputs import new_file, require_absent
+    from lcve_deploy.files.writing import new_file, require_absent
+    from lcve_deploy.keys.secret import SecurityKey
     from lcve_deploy.verbs.audit import AuditInputs, audit
 
     _require_extra()

@@ -37,11 +37,11 @@ def command(clip: Path, key_file: Path, output: Path, as_json: bool) -> None:
     """
     import numpy as np
 
-    from lcve_deploy.cipher import decrypt
+    from lcve_deploy.cipher.clips import decrypt
     from lcve_deploy.clipfile import read_clip_file
-    from lcve_deploy.key import SecurityKey
-    from lcve_deploy.outputs import new_file, require_absent
-    from lcve_deploy.schedule import derive_orders
+    from lcve_deploy.files.writing import new_file, require_absent
+    from lcve_deploy.keys.orders import derive_orders
+    from lcve_deploy.keys.secret import SecurityKey
     from lcve_deploy.video import write_contact_sheet, write_video
 
     suffix = output.suffix.lower()

@@ -28,8 +28,8 @@ def command(clip: Path, key_file: Path, client_folder: Path, output: Path, frame
     """Encrypt a video for the server of an artifact."""
     from lcve_deploy.client import Client
     from lcve_deploy.clipfile import write_clip_file
-    from lcve_deploy.key import SecurityKey
-    from lcve_deploy.outputs import require_absent
+    from lcve_deploy.files.writing import require_absent
+    from lcve_deploy.keys.secret import SecurityKey
 
     require_absent(output)
     client = Client.open(client_folder, SecurityKey.read(key_file))

@@ -21,12 +21,12 @@ from lcve_deploy.cli.options.types import PATH, EnumChoice
 from lcve_deploy.cli.show import StageProgress, print_json, print_note, print_parity, say, show_selection
 from lcve_deploy.clips import Layout
 from lcve_deploy.errors import CheckpointError
-from lcve_deploy.inputs import parse_json, read_bounded
-from lcve_deploy.labels import NAMED_LABELS, class_names
-from lcve_deploy.predictions import ProblemType
+from lcve_deploy.exporters.labels import NAMED_LABELS, class_names
+from lcve_deploy.files.reading import parse_json, read_bounded
+from lcve_deploy.model.predictions import ProblemType
 
 if TYPE_CHECKING:
-    from lcve_deploy.signing import SigningKey
+    from lcve_deploy.keys.signing import SigningKey
     from lcve_deploy.verbs.export import ExportResult
     from lcve_deploy.verbs.fastest import EngineChoice
 
@@ -137,7 +137,7 @@ def command(
 
     The folder gets two sides: server/ for the cloud operator, client/ for the holder of the key.
     """
-    from lcve_deploy.key import SecurityKey
+    from lcve_deploy.keys.secret import SecurityKey
     from lcve_deploy.verbs.export import ExportOptions, export
 
     key = SecurityKey.read(key_file)

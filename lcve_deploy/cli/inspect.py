@@ -26,7 +26,7 @@ from lcve_deploy.cli.options.types import PATH
 from lcve_deploy.cli.show import print_json, printable
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import LcveError
-from lcve_deploy.inputs import read_bounded, require_file
+from lcve_deploy.files.reading import read_bounded, require_file
 
 __all__ = ["command"]
 
@@ -131,7 +131,7 @@ def _client(path: Path) -> Lines:
 
 
 def _key(path: Path) -> Lines:
-    from lcve_deploy.key import SecurityKey
+    from lcve_deploy.keys.secret import SecurityKey
 
     return {"kind": "key file", "key id": SecurityKey.read(path).key_id}
 
@@ -139,7 +139,7 @@ def _key(path: Path) -> Lines:
 def _signing_key(path: Path) -> Lines:
     """Of either half, the fingerprint of the public one."""
     if b"PRIVATE KEY" in read_bounded(path, "a signing key", LcveError):
-        from lcve_deploy.signing import SigningKey
+        from lcve_deploy.keys.signing import SigningKey
 
         return {"kind": "signing key", "SHA-256": SigningKey.read(path).public_key.fingerprint}
     return {"kind": "public key of a signing key", "SHA-256": PublicKey.read(path).fingerprint}

@@ -47,7 +47,7 @@ def command(output: Path, master: Path | None, name: str | None, signing: bool, 
 
 
 def _make_key(output: Path, master: Path | None, name: str, *, as_json: bool) -> None:
-    from lcve_deploy.key import SecurityKey
+    from lcve_deploy.keys.secret import SecurityKey
 
     key = SecurityKey.create() if master is None else SecurityKey.read(master).derive(name)
     key.write(output)
@@ -58,7 +58,7 @@ def _make_key(output: Path, master: Path | None, name: str, *, as_json: bool) ->
 
 
 def _make_signing_key(output: Path, *, as_json: bool) -> None:
-    from lcve_deploy.signing import SigningKey, public_path
+    from lcve_deploy.keys.signing import SigningKey, public_path
 
     key = SigningKey.create()
     key.write(output)

@@ -14,7 +14,7 @@ from lcve_deploy.cli.options.common import as_json
 from lcve_deploy.cli.show import print_json
 from lcve_deploy.errors import LcveError
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.keyspace import BOUNDS, KeySpace, key_spaces
+from lcve_deploy.keys.keyspace import BOUNDS, KeySpace, key_spaces
 
 __all__ = ["command"]
 

@@ -17,7 +17,7 @@ from lcve_deploy.cli.show import print_json, say
 
 if TYPE_CHECKING:
     from lcve_deploy.artifact import PublicKey
-    from lcve_deploy.exporters.kubernetes import KubernetesOptions
+    from lcve_deploy.deployments.kubernetes.manifests import KubernetesOptions
 
 __all__ = ["command"]
 
@@ -37,7 +37,7 @@ def _make(
     target_delay: float,
     signed_by: PublicKey | None,
 ) -> KubernetesOptions:
-    from lcve_deploy.exporters.kubernetes import KubernetesOptions
+    from lcve_deploy.deployments.kubernetes.manifests import KubernetesOptions
 
     return KubernetesOptions(
         name=name,
@@ -104,8 +104,8 @@ def command(models: tuple[str, ...], output: Path, options: KubernetesOptions, a
     The folders are checked, not copied: the claim has each of them under the name of its model. A pod does not run as
     root, and writes only to /tmp. Tokens and TLS are files of existing Secrets.
     """
-    from lcve_deploy.serving.versions import parse_source, require_distinct
-    from lcve_deploy.verbs.kubernetes import export_kubernetes
+    from lcve_deploy.deployments.kubernetes.export import export_kubernetes
+    from lcve_deploy.serving.models.versions import parse_source, require_distinct
 
     sources = require_distinct(map(parse_source, models))
     paths = export_kubernetes({source.name: source.folder for source in sources}, output, options)

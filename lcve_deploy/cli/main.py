@@ -17,8 +17,8 @@ import cloup
 from cloup.formatting import HelpSection, ensure_is_cloup_formatter
 
 from lcve_deploy.cli.command import HELP_NAMES, version_option
-from lcve_deploy.crashes import leave_no_core
 from lcve_deploy.errors import LcveError
+from lcve_deploy.process import disable_core_dumps
 
 __all__ = ["export_alone", "lcve"]
 
@@ -112,7 +112,7 @@ def export_alone() -> None:
 
 def guarded(work: Any) -> Any:
     """Run a command; print what goes wrong on purpose as an error and a hint, and exit with 1."""
-    leave_no_core()
+    disable_core_dumps()
     signal.signal(signal.SIGTERM, _terminated)
     warnings.showwarning = _show_warning
     try:

@@ -29,7 +29,7 @@ def command(logits: Path, key_file: Path, client_folder: Path, top: int, as_json
     from lcve_deploy.cli.run import print_predictions
     from lcve_deploy.client import Client
     from lcve_deploy.clips import Views
-    from lcve_deploy.key import SecurityKey
+    from lcve_deploy.keys.secret import SecurityKey
 
     client = Client.open(client_folder, SecurityKey.read(key_file))
     received = client.read_logits(logits)

@@ -15,7 +15,7 @@ from lcve_deploy.cli.options.types import PATH
 from lcve_deploy.cli.show import StageProgress, print_json, print_note, print_renewed, renewed_json, say
 
 if TYPE_CHECKING:
-    from lcve_deploy.signing import SigningKey
+    from lcve_deploy.keys.signing import SigningKey
 
 __all__ = ["command"]
 
@@ -51,7 +51,7 @@ def command(
     help against an operator who kept the old artifact.
     """
     from lcve_deploy.artifact.delta import DELTA
-    from lcve_deploy.key import SecurityKey
+    from lcve_deploy.keys.secret import SecurityKey
     from lcve_deploy.verbs.rotate import rotate, rotate_delta
 
     key = SecurityKey.read(key_file)

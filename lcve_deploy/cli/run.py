@@ -70,7 +70,7 @@ def command(
     MODEL may be a model at a server: grpc://host:port/model, grpcs://, http:// or https://, with commas between
     several hosts and a version after the model. Clips are encrypted here and sent; --key goes with --client.
     """
-    from lcve_deploy.outputs import require_absent
+    from lcve_deploy.files.writing import require_absent
 
     if logits_out:
         require_absent(logits_out)
@@ -104,7 +104,7 @@ class _Work:
 
 
 def _run_pair(artifact: Path, key_file: Path, work: _Work) -> None:
-    from lcve_deploy.key import SecurityKey
+    from lcve_deploy.keys.secret import SecurityKey
     from lcve_deploy.runtime import open_session
     from lcve_deploy.verbs.verify import paired_client
 
@@ -120,7 +120,7 @@ def write_logits(path: Path | None, logits: npt.NDArray[np.floating]) -> None:
     """Write logits as float32: ``[classes]`` for one view, ``[views, classes]`` otherwise."""
     import numpy as np
 
-    from lcve_deploy.outputs import new_file
+    from lcve_deploy.files.writing import new_file
 
     if path is None:
         return
@@ -208,7 +208,7 @@ def _run_remote(address: str, folder: Path | None, options: RemoteOptions, work:
     if work.key_file is None or folder is None:
         raise click.UsageError("with an address, --key and --client are given together, or not at all")
     from lcve_deploy.client import Client
-    from lcve_deploy.key import SecurityKey
+    from lcve_deploy.keys.secret import SecurityKey
 
     client = Client.open(folder, SecurityKey.read(work.key_file))
     content, notes = _encrypted(client, work)

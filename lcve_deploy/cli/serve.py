@@ -245,10 +245,10 @@ def command(
     The log, one JSON object a line, goes to standard error. SIGTERM ends the server once it has answered what it
     accepted; SIGHUP loads all models again.
     """
-    from lcve_deploy.serving.logs import logging_to_stderr
+    from lcve_deploy.serving.models.versions import parse_source, require_distinct
     from lcve_deploy.serving.server import serve
     from lcve_deploy.serving.settings import ServerSettings
-    from lcve_deploy.serving.versions import parse_source, require_distinct
+    from lcve_deploy.serving.telemetry.logs import logging_to_stderr
 
     settings = ServerSettings(
         sources=require_distinct(parse_source(model) for model in models),

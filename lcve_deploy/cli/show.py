@@ -13,7 +13,7 @@ import click
 
 from lcve_deploy.artifact import PublicKey, is_signed
 from lcve_deploy.cli.verbosity import is_quiet, is_verbose
-from lcve_deploy.parity import CONTROLS, ParityReport
+from lcve_deploy.model.parity import CONTROLS, ParityReport
 
 if TYPE_CHECKING:
     from lcve_deploy.artifact import EngineRecord

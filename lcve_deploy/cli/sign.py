@@ -13,7 +13,7 @@ from lcve_deploy.cli.options.types import PATH, SigningKeyFile
 from lcve_deploy.cli.show import print_json, say
 
 if TYPE_CHECKING:
-    from lcve_deploy.signing import SigningKey
+    from lcve_deploy.keys.signing import SigningKey
 
 __all__ = ["command"]
 

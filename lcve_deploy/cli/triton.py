@@ -18,7 +18,7 @@ from lcve_deploy.cli.show import print_json, say
 
 if TYPE_CHECKING:
     from lcve_deploy.artifact import EngineRecord, PublicKey
-    from lcve_deploy.exporters.triton import TritonModel, TritonOptions
+    from lcve_deploy.deployments.triton.model_folder import TritonModel, TritonOptions
 
 __all__ = ["command"]
 
@@ -54,7 +54,7 @@ def _make(
     max_queue: int | None,
     queue_timeout: float | None,
 ) -> TritonOptions:
-    from lcve_deploy.exporters.triton import TritonOptions
+    from lcve_deploy.deployments.triton.model_folder import TritonOptions
 
     return TritonOptions(
         engine=engine,
@@ -134,8 +134,8 @@ def command(
 
     A model warms up with the probe of its artifact. The binding is in the parameters of config.pbtxt.
     """
-    from lcve_deploy.serving.versions import parse_source, require_distinct
-    from lcve_deploy.verbs.triton import add_to_triton, export_triton
+    from lcve_deploy.deployments.triton.export import add_to_triton, export_triton
+    from lcve_deploy.serving.models.versions import parse_source, require_distinct
 
     sources = require_distinct(map(parse_source, models))
     folders = {source.name: source.folder for source in sources}

@@ -28,7 +28,7 @@ from lcve_deploy.errors import DeviceError, LcveError, MissingDependencyError, S
 
 if TYPE_CHECKING:
     from lcve_deploy.artifact import PublicKey
-    from lcve_deploy.parity import ParityReport
+    from lcve_deploy.model.parity import ParityReport
     from lcve_deploy.runtime import ProbeReport
 
 __all__ = ["command"]
@@ -72,7 +72,7 @@ def command(
     if (key_file is None) != (ckpt is None):
         raise click.UsageError("--key and --ckpt are given together, or not at all")
     if key_file is not None and ckpt is not None:
-        from lcve_deploy.key import SecurityKey
+        from lcve_deploy.keys.secret import SecurityKey
         from lcve_deploy.verbs.verify import verify
 
         report = verify(

@@ -147,7 +147,7 @@ def command(
     """
     from lcve_deploy.cli.watching import Display
     from lcve_deploy.client import Client
-    from lcve_deploy.key import SecurityKey
+    from lcve_deploy.keys.secret import SecurityKey
     from lcve_deploy.remote import RemoteSession
     from lcve_deploy.verbs.watch import Watch
     from lcve_deploy.video.live import LiveSource

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from lcve_deploy.clips import Layout
 from lcve_deploy.exporters.storage import Steps, save_graph
-from lcve_deploy.transformer import Activation, Attention, ScrambledTransformer, logit_scale
+from lcve_deploy.model.transformer import Activation, Attention, ScrambledTransformer, logit_scale
 
 if TYPE_CHECKING:
     import onnx_ir as ir

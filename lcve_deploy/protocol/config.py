@@ -1,7 +1,7 @@
 """``ModelConfig`` of an artifact: what Triton reads from ``config.pbtxt``, and what servers answer.
 
 Everything here is for any server to answer. What only Triton's own loader reads, the warm-up, is added where a
-repository is written: :mod:`lcve_deploy.exporters.triton`.
+repository is written: :mod:`lcve_deploy.deployments.triton.model_folder`.
 """
 
 from __future__ import annotations

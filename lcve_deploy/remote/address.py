@@ -16,7 +16,7 @@ _ADDRESS: Final = re.compile(
     re.ASCII,
 )
 _HOST: Final = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>\d{1,5}))?", re.ASCII)
-_LARGEST_PORT: Final = 2**16 - 1
+_MAX_PORT: Final = 2**16 - 1
 _LOOPBACK: Final = re.compile(r"localhost|127(\.\d{1,3}){3}|\[::1\]", re.ASCII)
 _FORM: Final = "write grpc://host:port/model, grpc://one:8001,two:8001/model or https://host:port/model/version"
 
@@ -87,6 +87,6 @@ def is_local(endpoint: str) -> bool:
 def _endpoint(text: str, scheme: Scheme) -> str:
     match = _HOST.fullmatch(text)
     port = int(match["port"] or scheme.port) if match else 0
-    if match is None or not 1 <= port <= _LARGEST_PORT:
+    if match is None or not 1 <= port <= _MAX_PORT:
         raise RequestError(f"not a host and its port: {text!r}", hint=_FORM)
     return f"{match['host']}:{port}"

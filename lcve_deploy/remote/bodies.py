@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from lcve_deploy.errors import SessionError
-from lcve_deploy.inputs import parse_json
+from lcve_deploy.files.reading import parse_json
 from lcve_deploy.remote.transport import Answer, read_logits
 
 __all__ = ["read_answer", "read_description", "read_words"]

@@ -16,7 +16,7 @@ from lcve_deploy.errors import SessionError
 
 __all__ = ["Connection", "Reply"]
 
-_MOST_DIGITS: Final = 16
+_MAX_DIGITS: Final = 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -127,4 +127,4 @@ def _read(response: http.client.HTTPResponse, largest: int) -> bytes:
 
 
 def _whole(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < _MOST_DIGITS else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _MAX_DIGITS else None

@@ -17,7 +17,7 @@ from lcve_deploy.remote.transport import Answer, Logits, Request, Transport, Val
 
 __all__ = ["Endpoint", "Endpoints"]
 
-_MOST_BYTES: Final = 2**28
+_MAX_BYTES: Final = 2**28
 """Of one request, where the server says no limit; gRPC itself takes 2 GiB."""
 
 
@@ -75,7 +75,7 @@ class Endpoint:
         """
         left = countdown(seconds)
         model = self._contact(min(seconds, first_contact), patient=first_contact >= seconds)
-        part = values[: model.largest_batch or max(1, _MOST_BYTES // values[0].nbytes)]
+        part = values[: model.largest_batch or max(1, _MAX_BYTES // values[0].nbytes)]
         request = Request(values=np.ascontiguousarray(part), binding=self._binding)
         answer = self._transport.infer(request, classes=model.classes, seconds=left())
         self._check_origin(answer, model, left)

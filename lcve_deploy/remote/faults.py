@@ -21,7 +21,7 @@ from lcve_deploy.remote.token import Token
 
 __all__ = ["Fault", "grpc_fault", "http_fault"]
 
-_LONGEST: Final = 300
+_MAX_CHARACTERS: Final = 300
 """Characters of a server's words that are shown."""
 
 _KINDS: Final[dict[type[LcveError], tuple[str, str]]] = {
@@ -91,7 +91,7 @@ class Fault:
     def error(self, token: Token) -> LcveError:
         """The error, without the token and without what could move a terminal's cursor."""
         said, hint = _KINDS[self.kind]
-        words = "".join(c if c.isprintable() else " " for c in token.hide(self.words)[:_LONGEST]).strip()
+        words = "".join(c if c.isprintable() else " " for c in token.hide(self.words)[:_MAX_CHARACTERS]).strip()
         return self.kind(f"{self.endpoint} {said}{': ' if words else ''}{words}", hint=hint)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from lcve_deploy.errors import LcveError, MissingDependencyError, RequestError, SessionError
-from lcve_deploy.inputs import read_bounded
+from lcve_deploy.files.reading import read_bounded
 from lcve_deploy.protocol.binding import binding_to_parameters
 from lcve_deploy.remote.address import Address, is_local
 from lcve_deploy.remote.faults import grpc_fault
@@ -15,7 +15,7 @@ from lcve_deploy.remote.options import RemoteOptions
 from lcve_deploy.remote.shared import Region, Regions
 from lcve_deploy.remote.tls import tls_context
 from lcve_deploy.remote.token import Token
-from lcve_deploy.remote.transport import INPUT, LARGEST_ANSWER, OUTPUT, Answer, Request, countdown, read_logits
+from lcve_deploy.remote.transport import INPUT, MAX_RESPONSE_BYTES, OUTPUT, Answer, Request, countdown, read_logits
 
 __all__ = ["GrpcTransport", "read_response"]
 
@@ -176,7 +176,7 @@ def _plain_input(grpc: Any, request: Request) -> Any:
 def _channel_options(options: RemoteOptions) -> list[tuple[str, int]]:
     return [
         ("grpc.max_send_message_length", -1),
-        ("grpc.max_receive_message_length", LARGEST_ANSWER),
+        ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
         ("grpc.keepalive_time_ms", round(max(_ALIVE, options.deadline) * 1000)),
         ("grpc.use_local_subchannel_pool", 1),
         *((f"grpc.{which}_reconnect_backoff_ms", milliseconds) for which, milliseconds in _RECONNECT),

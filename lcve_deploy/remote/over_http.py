@@ -20,7 +20,7 @@ from lcve_deploy.errors import (
     SessionError,
     UnavailableError,
 )
-from lcve_deploy.inputs import LARGEST_JSON
+from lcve_deploy.files.reading import MAX_JSON_BYTES
 from lcve_deploy.protocol.binding import binding_to_parameters
 from lcve_deploy.protocol.stubs import config_messages, messages
 from lcve_deploy.remote.address import Address
@@ -30,7 +30,7 @@ from lcve_deploy.remote.faults import Fault, http_fault
 from lcve_deploy.remote.options import RemoteOptions
 from lcve_deploy.remote.tls import tls_context
 from lcve_deploy.remote.token import Token
-from lcve_deploy.remote.transport import INPUT, LARGEST_ANSWER, OUTPUT, Answer, Request, countdown
+from lcve_deploy.remote.transport import INPUT, MAX_RESPONSE_BYTES, OUTPUT, Answer, Request, countdown
 
 __all__ = ["HttpTransport"]
 
@@ -86,7 +86,7 @@ class HttpTransport:
             parameters=binding_to_parameters(request.binding),
         )
         headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(length)}
-        reply = self._ask("POST", "/infer", body, headers, seconds, LARGEST_ANSWER)
+        reply = self._ask("POST", "/infer", body, headers, seconds, MAX_RESPONSE_BYTES)
         return read_answer(reply.body, reply.header_length, (len(request.values), classes), self._endpoint)
 
     def forget(self) -> None:
@@ -102,7 +102,7 @@ class HttpTransport:
         self.forget()
 
     def _description(self, message: Any, path: str, seconds: float) -> Any:
-        return read_description(self._ask("GET", path, None, {}, seconds, LARGEST_JSON).body, message, self._endpoint)
+        return read_description(self._ask("GET", path, None, {}, seconds, MAX_JSON_BYTES).body, message, self._endpoint)
 
     def _ask(
         self, method: str, path: str, body: bytes | None, headers: dict[str, str], seconds: float, largest: int

@@ -16,8 +16,8 @@ __all__ = ["persist"]
 
 _Answer = TypeVar("_Answer")
 
-_LEAST_JITTER: Final = 0.5
-_SHORTEST: Final = 0.001
+_MIN_JITTER: Final = 0.5
+_MIN_SECONDS: Final = 0.001
 
 
 def persist(
@@ -50,7 +50,7 @@ def persist(
         endpoint = endpoints.choose()
         tried[endpoint] += 1
         try:
-            answer = ask(endpoint, max(end - clock(), _SHORTEST))
+            answer = ask(endpoint, max(end - clock(), _MIN_SECONDS))
         except (UnavailableError, DeadlineError) as error:
             endpoints.failed(endpoint, error)
             if isinstance(error, DeadlineError) or tried.total() > options.retries:
@@ -72,4 +72,4 @@ def _pause_before(tries: int, options: RemoteOptions) -> float:
     if not tries:
         return 0.0
     longest: float = min(options.longest_pause, options.pause * 2.0 ** min(tries - 1, 60))
-    return longest * random.uniform(_LEAST_JITTER, 1)  # noqa: S311 (no secret)
+    return longest * random.uniform(_MIN_JITTER, 1)  # noqa: S311 (no secret)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 
 from lcve_deploy.errors import DeniedError
-from lcve_deploy.inputs import read_bounded
+from lcve_deploy.files.reading import read_bounded
 from lcve_deploy.remote.options import RemoteOptions
 
 __all__ = ["tls_context"]

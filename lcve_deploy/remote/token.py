@@ -7,13 +7,13 @@ import re
 from typing import Final, NoReturn, Self, final
 
 from lcve_deploy.errors import DeniedError
-from lcve_deploy.inputs import read_bounded
+from lcve_deploy.files.reading import read_bounded
 from lcve_deploy.remote.options import TOKEN_VARIABLE, RemoteOptions
 
 __all__ = ["PlainTokenWarning", "Token"]
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
-_LARGEST: Final = 8192
+_MAX_BYTES: Final = 8192
 
 
 class PlainTokenWarning(UserWarning):
@@ -35,7 +35,7 @@ class Token:
     __slots__ = ("_text",)
 
     def __init__(self, text: str = "", *, source: str = "the token") -> None:
-        if text and (len(text) > _LARGEST or not _TOKEN.fullmatch(text)):
+        if text and (len(text) > _MAX_BYTES or not _TOKEN.fullmatch(text)):
             raise DeniedError(
                 f"expected one token of A-Z, a-z, 0-9, ., _, ~, +, / and -, received other text: {source}"
             )
@@ -52,7 +52,7 @@ class Token:
         path = options.token_file
         if path is None:
             return cls(os.environ.get(TOKEN_VARIABLE, "").strip(), source=TOKEN_VARIABLE)
-        data = read_bounded(path, "a file with a token", DeniedError, largest=_LARGEST)
+        data = read_bounded(path, "a file with a token", DeniedError, largest=_MAX_BYTES)
         text = data.decode("ascii", errors="replace").strip()
         if not text:
             raise DeniedError(f"expected a token, received an empty file: {path}")

@@ -13,14 +13,14 @@ import numpy.typing as npt
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import SessionError
 
-__all__ = ["INPUT", "LARGEST_ANSWER", "OUTPUT", "Answer", "Request", "Transport", "countdown", "read_logits"]
+__all__ = ["INPUT", "MAX_RESPONSE_BYTES", "OUTPUT", "Answer", "Request", "Transport", "countdown", "read_logits"]
 
 INPUT: Final = "clips"
 OUTPUT: Final = "logits"
 """Names of the tensors. Source: docs/format.md, 4.2."""
-LARGEST_ANSWER: Final = 2**26
+MAX_RESPONSE_BYTES: Final = 2**26
 """Bytes: logits of 41 thousand clips with 400 classes."""
-_SHORTEST: Final = 0.001
+_MIN_SECONDS: Final = 0.001
 """Seconds that a call gets at least: libraries refuse a time that is over, or take it for none."""
 
 Values = npt.NDArray[np.uint8]
@@ -77,7 +77,7 @@ class Transport(Protocol):
 def countdown(seconds: float) -> Callable[[], float]:
     """What is left of some seconds, from now on; never nothing."""
     end = time.monotonic() + seconds
-    return lambda: max(end - time.monotonic(), _SHORTEST)
+    return lambda: max(end - time.monotonic(), _MIN_SECONDS)
 
 
 def read_logits(

@@ -17,17 +17,17 @@ from lcve_deploy.artifact import Probe, Profile, Proof, PublicKey, read_engine, 
 from lcve_deploy.artifact.engines import EngineRecord, check_engine, engine_folder, write_engine
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import ParityError
-from lcve_deploy.parity import ParityReport, max_difference
-from lcve_deploy.precision import BUDGETS, Precision
+from lcve_deploy.model.parity import ParityReport, max_difference
+from lcve_deploy.model.precision import BUDGETS, Precision
 from lcve_deploy.runtime.batches import run_within
 from lcve_deploy.runtime.session import Session, checked_manifest, open_engine, open_session
 
 __all__ = [
     "ProbeReport",
-    "ask_again",
     "budget_of",
     "probe_session",
     "prove_engine",
+    "reprove",
     "time_clip",
     "verify_engine",
     "verify_server",
@@ -104,14 +104,14 @@ def verify_engine(server: str | os.PathLike[str], name: str, *, signed_by: Publi
     """
     folder = Path(server)
     known = read_engine(folder, name)
-    report, record = ask_again(folder, name, signed_by=signed_by)
+    report, record = reprove(folder, name, signed_by=signed_by)
     same = known.proof is not None and record.proof is not None and known.proof.device == record.proof.device
     if not same:  # where nothing changes, nothing is written: the folder may be read-only
         write_engine(engine_folder(folder, name), record)
     return report
 
 
-def ask_again(
+def reprove(
     server: Path, name: str, *, budget: float | None = None, signed_by: PublicKey | None = None
 ) -> tuple[ProbeReport, EngineRecord]:
     """Ask an engine the probe on this machine; the record comes back with what it showed, and is not written.

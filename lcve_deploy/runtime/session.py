@@ -148,7 +148,7 @@ def open_recorded(
     folder = Path(server)
     manifest = checked_manifest(folder, signed_by)
     if engine is None:
-        from lcve_deploy.runtime.onnxruntime import OnnxRuntimeSession
+        from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 
         session: Session = OnnxRuntimeSession(
             folder / MODEL,
@@ -201,7 +201,7 @@ def open_engine(
     graph = folder / MODEL if MODEL in record.files else server / MODEL
     match record.kind:
         case EngineKind.ONNXRUNTIME:
-            from lcve_deploy.runtime.onnxruntime import OnnxRuntimeSession
+            from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 
             options = {name: value for name, value in record.options.items() if name not in _NO_PROVIDER_OPTIONS}
             provider = _provider(record.options.get("provider", "cpu"))
@@ -209,11 +209,11 @@ def open_engine(
                 graph, manifest, provider=provider, options=options, threads=threads, mapped=mapped
             )
         case EngineKind.OPENVINO:
-            from lcve_deploy.runtime.openvino import OpenVinoSession
+            from lcve_deploy.runtime.backends.openvino import OpenVinoSession
 
             return OpenVinoSession(graph, manifest, precision=record.precision, threads=threads)
         case EngineKind.TENSORRT | EngineKind.TENSORRT_RTX:
-            from lcve_deploy.runtime.tensorrt import TensorRTSession
+            from lcve_deploy.runtime.backends.tensorrt import TensorRTSession
 
             return TensorRTSession(
                 folder / PLAN,

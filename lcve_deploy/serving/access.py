@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Final
 
 from lcve_deploy.errors import DeniedError, RateError, RequestError
-from lcve_deploy.inputs import read_bounded
+from lcve_deploy.files.reading import read_bounded
 
 __all__ = ["Access", "TokenFileWarning", "read_tokens"]
 
 _LINE: Final = re.compile(r"([A-Za-z0-9._@-]{1,100})[ \t]+(\S{16,1000})")
 _SCHEME: Final = "bearer "
-_MOST_CLIENTS: Final = 10_000
+_MAX_CLIENTS: Final = 10_000
 
 
 class TokenFileWarning(UserWarning):
@@ -98,7 +98,7 @@ class Access:
         left, then = self._buckets.pop(client, (burst, now))
         left = min(burst, left + (now - then) * self._rate)
         self._buckets[client] = (left - 1.0 if left >= 1.0 else left, now)
-        while len(self._buckets) > _MOST_CLIENTS:
+        while len(self._buckets) > _MAX_CLIENTS:
             self._buckets.popitem(last=False)
         if left < 1.0:
             raise RateError(f"more than {self._rate:g} requests a second", hint="send fewer, or ask the operator")

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from lcve_deploy.errors import RequestError, UnknownModelError
 from lcve_deploy.protocol.stubs import messages
-from lcve_deploy.serving.served import ServedModel
+from lcve_deploy.serving.models.served import ServedModel
 from lcve_deploy.serving.service import Service
 
 __all__ = ["CALLS", "Call", "answer_call"]

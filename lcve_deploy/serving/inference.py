@@ -14,12 +14,12 @@ import numpy.typing as npt
 from lcve_deploy.artifact import Manifest
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import RequestError
-from lcve_deploy.serving.batching import Outcome
-from lcve_deploy.serving.registry import Registry
-from lcve_deploy.serving.served import ServedModel
+from lcve_deploy.serving.models.batching import Outcome
+from lcve_deploy.serving.models.registry import Registry
+from lcve_deploy.serving.models.served import ServedModel
 from lcve_deploy.serving.shared_memory import Regions, Slice
 
-__all__ = ["Answer", "InferRequest", "Tensor", "Wish", "clips_from", "infer", "whole_number"]
+__all__ = ["Answer", "InferRequest", "RequestedOutput", "Tensor", "clips_from", "infer", "require_int"]
 
 _UINT8: Final = "UINT8"
 _SHOWN: Final = 8
@@ -36,7 +36,7 @@ class Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class RequestedOutput:
     """An output that is asked for, and where it goes: a part of shared memory, raw bytes, or JSON."""
 
     name: str
@@ -62,7 +62,7 @@ class InferRequest:
     version: str
     id: str
     inputs: Sequence[Tensor]
-    wishes: Sequence[Wish]
+    wishes: Sequence[RequestedOutput]
     binding: Binding | None
     timeout: float | None
 
@@ -73,7 +73,7 @@ class Answer:
 
     model: ServedModel
     outcome: Outcome
-    wish: Wish
+    wish: RequestedOutput
 
     @property
     def logits(self) -> npt.NDArray[np.float32]:
@@ -108,7 +108,7 @@ async def infer(request: InferRequest, registry: Registry, regions: Regions, *, 
     return Answer(model=model, outcome=outcome, wish=wish)
 
 
-def whole_number(value: Any, what: str) -> int:
+def require_int(value: Any, what: str) -> int:
     """A number of JSON or of a parameter that must be whole and not negative.
 
     Raises:
@@ -119,14 +119,14 @@ def whole_number(value: Any, what: str) -> int:
     return value
 
 
-def _wish(wishes: Sequence[Wish], model: ServedModel, binary: bool) -> Wish:
+def _wish(wishes: Sequence[RequestedOutput], model: ServedModel, binary: bool) -> RequestedOutput:
     output = model.manifest.output.name
     for wish in wishes:
         if wish.name != output:
             raise RequestError(f"unexpected inference output {wish.name[:200]!r} for model {model.name}, not {output}")
     if len(wishes) > 1:
         raise RequestError(f"the output {output} is asked for {len(wishes)} times")
-    return wishes[0] if wishes else Wish(name=output, binary=binary)
+    return wishes[0] if wishes else RequestedOutput(name=output, binary=binary)
 
 
 def clips_from(inputs: Sequence[Tensor], manifest: Manifest, largest: int, regions: Regions) -> npt.NDArray[np.uint8]:

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from lcve_deploy.errors import UnavailableError
 from lcve_deploy.serving.access import Access
 from lcve_deploy.serving.codes import code_of, text_of
-from lcve_deploy.serving.metrics import Metrics
-from lcve_deploy.serving.registry import Registry
+from lcve_deploy.serving.models.registry import Registry
 from lcve_deploy.serving.settings import Limits
 from lcve_deploy.serving.shared_memory import Regions
+from lcve_deploy.serving.telemetry.metrics import Metrics
 
 __all__ = ["Exchange", "Service"]
 

@@ -19,7 +19,7 @@ __all__ = ["Regions", "Slice"]
 
 _PLACE: Final = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory lives on Linux)
 _KEY: Final = re.compile(r"/?[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
-_MOST: Final = 256
+_MAX_REGIONS: Final = 256
 _HINT: Final = "the server must be started with --shared-memory, and the client run on the same machine"
 
 
@@ -60,8 +60,8 @@ class Regions:
             raise RequestError("this server takes no shared memory", hint=_HINT)
         if name in self._regions:
             raise RequestError(f"shared memory region {name[:200]!r} is registered already")
-        if len(self._regions) >= _MOST:
-            raise RequestError(f"at most {_MOST} shared memory regions may be registered")
+        if len(self._regions) >= _MAX_REGIONS:
+            raise RequestError(f"at most {_MAX_REGIONS} shared memory regions may be registered")
         if not _KEY.fullmatch(key):
             raise RequestError("the key of a shared memory region is one name, such as /clips")
         if not size:

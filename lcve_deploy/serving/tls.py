@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lcve_deploy.errors import RequestError
-from lcve_deploy.inputs import read_bounded
+from lcve_deploy.files.reading import read_bounded
 from lcve_deploy.serving.settings import TlsFiles
 
 __all__ = ["grpc_credentials", "http_context"]

@@ -20,11 +20,11 @@ from lcve_deploy.artifact import (
     check_keyed,
     copy_files,
     manifest_data,
+    match_rows,
     parse_manifest,
     read_keyed,
     read_probe,
     record_of,
-    relate,
     verify_files,
     write_signature,
 )
@@ -34,7 +34,7 @@ from lcve_deploy.artifact.keyed import KEYED
 from lcve_deploy.artifact.manifest import PROBE
 from lcve_deploy.artifact.tensorfile import rewritten, write_parts
 from lcve_deploy.errors import ArtifactError, MismatchError
-from lcve_deploy.outputs import new_folder, require_absent
+from lcve_deploy.files.writing import new_folder, require_absent
 from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime import ProbeReport, open_session
 from lcve_deploy.runtime.probe import probe_session
@@ -134,7 +134,9 @@ def _write_changed(root: Path, stage: Path, manifest: Manifest, delta: Delta) ->
     """Write keyed tensors, probe, manifest and its signature; the session checks their digests when it opens."""
     old, binding = read_keyed(root), manifest.binding
     check_keyed(old, binding.geometry, manifest.classes)
-    probe = carry_probe(read_probe(root, manifest), relate(old, delta.tensors, cubes=binding.geometry.cubes), binding)
+    probe = carry_probe(
+        read_probe(root, manifest), match_rows(old, delta.tensors, cubes=binding.geometry.cubes), binding
+    )
     write_parts(stage / KEYED, rewritten(root / KEYED, delta.tensors))
     write_parts(stage / PROBE, rewritten(root / PROBE, {"clip": probe.clip, "logits": probe.logits}))
     (stage / MANIFEST).write_bytes(delta.manifest_data)

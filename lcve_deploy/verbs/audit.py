@@ -20,17 +20,17 @@ from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Tensors
 from lcve_deploy.attacks.pictures import put_in_order
 from lcve_deploy.attacks.report import AuditReport, judge
 from lcve_deploy.attacks.running import Case, run_attacks
+from lcve_deploy.cipher.rotation import SecretOrders, rotate_tensors
 from lcve_deploy.clipfile import read_clip_file
 from lcve_deploy.clips import Layout
 from lcve_deploy.errors import ArtifactError, MismatchError
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.key import SecurityKey
-from lcve_deploy.preprocess import Preprocess
+from lcve_deploy.keys.orders import SALT_BYTES, derive_label_order, derive_orders
+from lcve_deploy.keys.secret import SecurityKey
+from lcve_deploy.model.preprocess import Preprocess
 from lcve_deploy.progress import Progress, silent
-from lcve_deploy.rotation import SecretOrders, rotate_tensors
 from lcve_deploy.runtime.session import checked_manifest
 from lcve_deploy.samples import real_clips
-from lcve_deploy.schedule import SALT_BYTES, derive_label_order, derive_orders
 from lcve_deploy.video import read_clips
 
 __all__ = ["AuditInputs", "audit", "orders_of_strangers"]

@@ -33,20 +33,20 @@ from lcve_deploy.artifact.engines import Agreement, engine_folder, write_engine
 from lcve_deploy.artifact.manifest import MODEL
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import BuildError, DeviceError
-from lcve_deploy.exporters.quantised import calibrate, write_quantised
+from lcve_deploy.exporters.int8 import calibrate, write_quantised
+from lcve_deploy.exporters.low_precision import write_low_precision
 from lcve_deploy.exporters.tensorrt import BuildOptions as PlanOptions
 from lcve_deploy.exporters.tensorrt import build_plan, refit_plan
-from lcve_deploy.exporters.typed import write_typed
-from lcve_deploy.gpu import find_gpu
-from lcve_deploy.outputs import new_folder, require_absent
-from lcve_deploy.parity import compare
-from lcve_deploy.precision import Precision
+from lcve_deploy.files.writing import new_folder, require_absent
+from lcve_deploy.libraries.cuda import find_gpu
+from lcve_deploy.libraries.tensorrt import find_tensorrt
+from lcve_deploy.model.parity import compare
+from lcve_deploy.model.precision import Precision
 from lcve_deploy.progress import Progress, silent
+from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 from lcve_deploy.runtime.batches import run_within
-from lcve_deploy.runtime.onnxruntime import OnnxRuntimeSession
 from lcve_deploy.runtime.probe import budget_of, prove_engine
 from lcve_deploy.runtime.session import PLAN, Provider, Session, checked_manifest, open_engine
-from lcve_deploy.tensorrt import find_tensorrt
 from lcve_deploy.verbs.versions import installed_versions
 
 __all__ = ["BuildOptions", "build"]
@@ -238,7 +238,7 @@ def _write_graph(
     if precision is Precision.INT8:
         write_quantised(source, target, ranges, steps=steps)
     else:
-        write_typed(source, target, precision, steps=steps)
+        write_low_precision(source, target, precision, steps=steps)
     progress(stage, 1, 1)
 
 

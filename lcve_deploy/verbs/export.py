@@ -26,27 +26,27 @@ from lcve_deploy.artifact import (
 )
 from lcve_deploy.artifact.manifest import MODEL
 from lcve_deploy.assumptions import Assumption, Fact
-from lcve_deploy.cipher import binding_of
+from lcve_deploy.cipher.clips import binding_of
+from lcve_deploy.cipher.weights import scramble
 from lcve_deploy.client import Client
 from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.checkpoints import Checkpoint, CheckpointOptions, load_checkpoint
 from lcve_deploy.exporters.checkpoints.options import Framing
-from lcve_deploy.exporters.model import Reference
 from lcve_deploy.exporters.onnx import DEFAULT_OPSET, INPUT, OUTPUT, write_onnx
-from lcve_deploy.exporters.original import reference_for
-from lcve_deploy.key import SecurityKey
-from lcve_deploy.outputs import new_folder, require_absent
-from lcve_deploy.parity import BUDGET_MARGIN, UNMEASURED, ParityReport
-from lcve_deploy.predictions import ProblemType
-from lcve_deploy.preprocess import Preprocess, Sampling
+from lcve_deploy.exporters.reference.builtin import Reference
+from lcve_deploy.exporters.reference.transformers import reference_for
+from lcve_deploy.files.writing import new_folder, require_absent
+from lcve_deploy.keys.orders import SALT_BYTES, derive_label_order, derive_orders
+from lcve_deploy.keys.secret import SecurityKey
+from lcve_deploy.keys.signing import SigningKey
+from lcve_deploy.model.parity import BUDGET_MARGIN, UNMEASURED, ParityReport
+from lcve_deploy.model.predictions import ProblemType
+from lcve_deploy.model.preprocess import Preprocess, Sampling
 from lcve_deploy.progress import Progress, silent
-from lcve_deploy.runtime.onnxruntime import OnnxRuntimeSession
+from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 from lcve_deploy.runtime.probe import probe_session
 from lcve_deploy.runtime.session import open_session
-from lcve_deploy.schedule import SALT_BYTES, derive_label_order, derive_orders
-from lcve_deploy.scrambling import scramble
-from lcve_deploy.signing import SigningKey
 from lcve_deploy.verbs.fastest import EngineChoice, Selection, build_fastest
 from lcve_deploy.verbs.verify import Clips, Remembered, comparison_clips, measure_parity
 from lcve_deploy.verbs.versions import installed_versions

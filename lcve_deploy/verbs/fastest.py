@@ -14,11 +14,11 @@ from lcve_deploy.artifact import EngineKind, EngineRecord
 from lcve_deploy.artifact.engines import engine_folder, list_engines, read_engine, write_engine
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import BuildError, LcveError
-from lcve_deploy.gpu import find_gpu
-from lcve_deploy.outputs import remove_folder
-from lcve_deploy.precision import Precision
+from lcve_deploy.files.writing import remove_folder
+from lcve_deploy.libraries.cuda import find_gpu
+from lcve_deploy.model.precision import Precision
 from lcve_deploy.progress import Progress, silent
-from lcve_deploy.runtime.probe import ProbeReport, ask_again
+from lcve_deploy.runtime.probe import ProbeReport, reprove
 from lcve_deploy.runtime.session import checked_manifest
 from lcve_deploy.verbs.build import BuildOptions, build
 
@@ -161,7 +161,7 @@ def _fastest(tried: Sequence[Candidate]) -> EngineRecord:
 def _existing(server: Path, options: BuildOptions) -> Candidate:
     """An engine from before, which answers the probe again."""
     name = options.engine_name
-    report, record = ask_again(server, name, budget=options.budget, signed_by=options.signed_by)
+    report, record = reprove(server, name, budget=options.budget, signed_by=options.signed_by)
     if not report.ok:
         _withdraw(server, name, report)
         reason = f"was there before, and is over the budget: max |Δlogit| {report.max_difference:.2e}"

@@ -14,7 +14,7 @@ from lcve_deploy.artifact import EngineKind, EngineRecord, Profile, list_engines
 from lcve_deploy.artifact.engines import check_engine, engine_folder
 from lcve_deploy.errors import ArtifactError, BuildError, LcveError, ParityError
 from lcve_deploy.exporters.tensorrt import BuildOptions as PlanOptions
-from lcve_deploy.gpu import find_gpu
+from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime.session import PLAN, Provider
 from lcve_deploy.verbs.build import BuildOptions, build

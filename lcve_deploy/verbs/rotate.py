@@ -25,11 +25,11 @@ from lcve_deploy.artifact import (
     list_engines,
     manifest_bytes,
     manifest_digest,
+    match_rows,
     read_keyed,
     read_manifest,
     read_probe,
     record_of,
-    relate,
     verify_files,
     write_client,
     write_signature,
@@ -39,16 +39,16 @@ from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.artifact.keyed import KEYED
 from lcve_deploy.artifact.manifest import PROBE
 from lcve_deploy.artifact.tensorfile import rewritten, write_parts
-from lcve_deploy.cipher import binding_of
+from lcve_deploy.cipher.clips import binding_of
+from lcve_deploy.cipher.rotation import SecretOrders, rotate_tensors
 from lcve_deploy.client import Client
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import ArtifactError, MismatchError
-from lcve_deploy.key import SecurityKey
-from lcve_deploy.outputs import new_folder, require_absent
+from lcve_deploy.files.writing import new_folder, require_absent
+from lcve_deploy.keys.orders import SALT_BYTES, derive_label_order, derive_orders
+from lcve_deploy.keys.secret import SecurityKey
+from lcve_deploy.keys.signing import SigningKey
 from lcve_deploy.progress import Progress, silent
-from lcve_deploy.rotation import SecretOrders, rotate_tensors
-from lcve_deploy.schedule import SALT_BYTES, derive_label_order, derive_orders
-from lcve_deploy.signing import SigningKey
 from lcve_deploy.verbs.verify import read_pair
 from lcve_deploy.verbs.versions import installed_versions
 
@@ -206,7 +206,7 @@ def _rotated(
             keyed = rewritten(server / KEYED, moved)
             keyed_record = beside.submit(record_of, keyed)
             binding = binding_of(new.clip, manifest.binding.layout)
-            asked = carry_probe(probe, relate(tensors, moved, cubes=binding.geometry.cubes), binding)
+            asked = carry_probe(probe, match_rows(tensors, moved, cubes=binding.geometry.cubes), binding)
             answers = rewritten(server / PROBE, {"clip": asked.clip, "logits": asked.logits})
         records = {KEYED: keyed_record.result(), PROBE: record_of(answers)}
     manifest = _rotated_manifest(manifest, binding, records)

@@ -8,8 +8,8 @@ from pathlib import Path
 from lcve_deploy.artifact import manifest_data, parse_manifest, read_signature, verify_files
 from lcve_deploy.artifact.digests import MANIFEST, SIGNATURE
 from lcve_deploy.errors import ExistsError
-from lcve_deploy.outputs import new_file
-from lcve_deploy.signing import SigningKey
+from lcve_deploy.files.writing import new_file
+from lcve_deploy.keys.signing import SigningKey
 
 __all__ = ["sign"]
 

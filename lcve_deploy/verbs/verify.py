@@ -15,21 +15,21 @@ import numpy.typing as npt
 from lcve_deploy.artifact import Manifest, PublicKey, manifest_data, parse_manifest, read_engine, record_of
 from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.artifact.manifest import MODEL
-from lcve_deploy.cipher import encrypt
+from lcve_deploy.cipher.clips import encrypt
 from lcve_deploy.client import Client
 from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
 from lcve_deploy.errors import ArtifactError, MismatchError
-from lcve_deploy.key import SecurityKey
-from lcve_deploy.parity import BUDGET_MARGIN, CONTROL_MARGIN, ParityReport, compare, max_difference
+from lcve_deploy.keys.orders import Orders, derive_orders
+from lcve_deploy.keys.secret import SecurityKey
+from lcve_deploy.model.parity import BUDGET_MARGIN, CONTROL_MARGIN, ParityReport, compare, max_difference
 from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime import Session, open_session
 from lcve_deploy.samples import noise_clip, real_clips, textured_clips
-from lcve_deploy.schedule import Orders, derive_orders
 from lcve_deploy.video import read_clips
 
 if TYPE_CHECKING:
     from lcve_deploy.exporters.checkpoints import Checkpoint, CheckpointOptions
-    from lcve_deploy.exporters.model import Reference
+    from lcve_deploy.exporters.reference.builtin import Reference
 
 __all__ = ["Clips", "Remembered", "comparison_clips", "measure_parity", "paired_client", "read_pair", "verify"]
 
@@ -65,7 +65,7 @@ def verify(
     Raises:
         ArtifactError, SignatureError, CheckpointError, MismatchError, VideoError: see the parts.
     """
-    from lcve_deploy.exporters.original import reference_for
+    from lcve_deploy.exporters.reference.transformers import reference_for
 
     root, path = Path(artifact), Path(checkpoint)
     client = paired_client(root, key, signed_by)

@@ -11,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.errors import MissingDependencyError, VideoError
-from lcve_deploy.preprocess import Preprocess, Resample
+from lcve_deploy.model.preprocess import Preprocess, Resample
 from lcve_deploy.video.orientation import Orientation, frame_orientation
 
 if TYPE_CHECKING:
     import av
 
 __all__ = [
-    "LARGEST_FRAME",
-    "MOST_FRAMES",
-    "MOST_KEPT_BYTES",
+    "MAX_FRAMES",
+    "MAX_FRAME_PIXELS",
+    "MAX_KEPT_BYTES",
     "OF_CODECS",
     "STREAMS_OF_JPEG",
     "Frames",
@@ -35,11 +35,11 @@ __all__ = [
     "resized",
 ]
 
-LARGEST_FRAME: Final = 2**26
+MAX_FRAME_PIXELS: Final = 2**26
 """Pixels of a frame before it is resized: twice those of 8K video (7680 x 4320)."""
-MOST_FRAMES: Final = 10_000_000
+MAX_FRAMES: Final = 10_000_000
 """Frames of a video, or images in a folder: those of 46 hours at 60 a second."""
-MOST_KEPT_BYTES: Final = 2**32
+MAX_KEPT_BYTES: Final = 2**32
 """Bytes of all frames that are kept of one video, after they are resized."""
 
 STREAMS_OF_JPEG: Final = frozenset({".mjpg", ".mjpeg"})
@@ -53,7 +53,7 @@ _FORMATS: Final = (
     "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,ivf,flv,asf,ogg,mxf,nut,dv,gif,apng,"
     "yuv4mpegpipe,mjpeg"
 )
-OF_CODECS: Final = {"max_pixels": str(LARGEST_FRAME)}
+OF_CODECS: Final = {"max_pixels": str(MAX_FRAME_PIXELS)}
 """Options of every decoder, as FFmpeg takes them."""
 _OPTIONS: Final = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, **OF_CODECS}
 
@@ -190,9 +190,9 @@ class Opened:
         if stream.codec_context is None:
             raise VideoError(f"{self._source.name} has a video stream that this FFmpeg has no decoder for")
         width, height = stream.codec_context.width, stream.codec_context.height
-        if width * height > LARGEST_FRAME:
+        if width * height > MAX_FRAME_PIXELS:
             raise VideoError(
-                f"frames have at most {LARGEST_FRAME} pixels, received {width} x {height}: {self._source.name}"
+                f"frames have at most {MAX_FRAME_PIXELS} pixels, received {width} x {height}: {self._source.name}"
             )
         stream.codec_context.options = dict(OF_CODECS)
         return stream
@@ -214,7 +214,7 @@ def resized(
         turned: how it is turned upright; by default as its display matrix says.
 
     Raises:
-        VideoError: a frame so narrow that what is kept would go beyond ``MOST_KEPT_BYTES``, or one
+        VideoError: a frame so narrow that what is kept would go beyond ``MAX_KEPT_BYTES``, or one
             of a kind that cannot be made RGB.
     """
     av = load_av()
@@ -222,10 +222,10 @@ def resized(
     shown_width, shown_height = upright.size(frame.width, frame.height)
     rows, columns = preprocess.resized_size(shown_height, shown_width)
     width, height = upright.size(columns, rows)
-    if width * height * 3 * kept > MOST_KEPT_BYTES:
+    if width * height * 3 * kept > MAX_KEPT_BYTES:
         raise VideoError(
             f"{kept} frames of {frame.width} x {frame.height}, resized to {width} x {height}, would take more than "
-            f"{MOST_KEPT_BYTES} bytes: {path}"
+            f"{MAX_KEPT_BYTES} bytes: {path}"
         )
     kind = _INTERPOLATIONS[preprocess.resample]
     try:

@@ -15,8 +15,8 @@ _COMPRESSION: Final = 259
 _ORIENTATION: Final = 274
 _SHORT: Final = 3
 _ENTRY: Final = 12
-_MOST_ENTRIES: Final = 4096
-_MOST_PARTS: Final = 100_000
+_MAX_ENTRIES: Final = 4096
+_MAX_PARTS: Final = 100_000
 """Parts of a file that are looked at."""
 _INTRODUCTION: Final = b"Exif\0\0"
 _STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})
@@ -62,7 +62,7 @@ def _exif_parts(data: bytes) -> Iterator[bytes]:
 def _of_jpeg(data: bytes) -> Iterator[bytes]:
     """What stands in the APP1 segments for EXIF, before the picture itself."""
     place = 2
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         while data[place : place + 2] == b"\xff\xff":  # filling
             place += 1
         if len(data) < place + 4 or data[place] != 0xFF or data[place + 1] in (_SCAN, _END):
@@ -77,7 +77,7 @@ def _of_jpeg(data: bytes) -> Iterator[bytes]:
 def chunks_of_png(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Names and contents of a PNG's chunks; pixels are named without their content."""
     place = 8
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         if len(data) < place + 8:
             return
         length, name = struct.unpack_from(">I4s", data, place)
@@ -88,7 +88,7 @@ def chunks_of_png(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 def chunks_of_webp(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Names and contents of a WebP's chunks; pixels are named without their content."""
     place = 12
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         if len(data) < place + 8:
             return
         name, length = struct.unpack_from("<4sI", data, place)
@@ -108,7 +108,7 @@ def _short(data: bytes, tag: int) -> int:
     if not order:
         return 0
     first = _number(data, order, 4, 4)
-    for index in range(min(_number(data, order, first, 2), _MOST_ENTRIES)):
+    for index in range(min(_number(data, order, first, 2), _MAX_ENTRIES)):
         entry = first + 2 + index * _ENTRY
         if _number(data, order, entry, 2) == tag and _number(data, order, entry + 2, 2) == _SHORT:
             return _number(data, order, entry + 8, 2)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from lcve_deploy.errors import VideoError
-from lcve_deploy.inputs import require_file
-from lcve_deploy.preprocess import Preprocess
+from lcve_deploy.files.reading import require_file
+from lcve_deploy.model.preprocess import Preprocess
 from lcve_deploy.video.decode import (
-    MOST_FRAMES,
+    MAX_FRAMES,
     Frame,
     Opened,
     file_input,
@@ -25,7 +25,7 @@ from lcve_deploy.video.decode import (
     resized,
 )
 from lcve_deploy.video.orientation import frame_orientation
-from lcve_deploy.video.survey import DEEPEST, Survey
+from lcve_deploy.video.survey import MAX_DEPTH, Survey
 
 __all__ = ["VideoFile"]
 
@@ -60,7 +60,7 @@ class VideoFile:
         """Frames of the video: packets of its stream that are shown, read without decoding, or those of the survey.
 
         Raises:
-            VideoError: more than ``MOST_FRAMES``.
+            VideoError: more than ``MAX_FRAMES``.
         """
         if self._survey is not None:
             return max(self._survey.indices(), default=-1) + 1
@@ -111,7 +111,7 @@ class VideoFile:
                 missing.update(range(read, number))
                 read = max(read, number + 1)
                 missing.discard(number)
-                if frame is None or (index == 0 and number) or min(missing, default=number) < number - 2 * DEEPEST:
+                if frame is None or (index == 0 and number) or min(missing, default=number) < number - 2 * MAX_DEPTH:
                     return
                 yield index, frame
 
@@ -158,8 +158,8 @@ class VideoFile:
             if not packet.size or packet.is_discard or hidden(packet):
                 yield None, packet
                 continue
-            if number >= MOST_FRAMES:
-                raise VideoError(f"{self._path} has more than {MOST_FRAMES} frames", hint="cut it into parts")
+            if number >= MAX_FRAMES:
+                raise VideoError(f"{self._path} has more than {MAX_FRAMES} frames", hint="cut it into parts")
             yield number, packet
             number += 1
 

@@ -13,9 +13,9 @@ from lcve_deploy.video.decode import Opened, decoded, load_av
 from lcve_deploy.video.moments import MediaClock, Moment, pause
 from lcve_deploy.video.sources import SourceKind, Transport, recognised
 
-__all__ = ["MOST_DAMAGED", "LiveFrame", "LiveOptions", "LiveSource"]
+__all__ = ["MAX_DAMAGED", "LiveFrame", "LiveOptions", "LiveSource"]
 
-MOST_DAMAGED: Final = 500
+MAX_DAMAGED: Final = 500
 """Damaged frames in a row after which the stream of a camera counts as broken."""
 
 _FIRST_PAUSE: Final = 0.5
@@ -170,7 +170,7 @@ class LiveSource:
                     run = 0
                     continue
                 run, self.damaged = run + 1, self.damaged + 1
-                if run > MOST_DAMAGED and self._kind is not SourceKind.FILE:
+                if run > MAX_DAMAGED and self._kind is not SourceKind.FILE:
                     return f"{self.name}: {run} damaged frames in a row"
         except av.error.FFmpegError as error:
             return self._broken(error.strerror)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from lcve_deploy.errors import VideoError
-from lcve_deploy.inputs import read_bounded
-from lcve_deploy.preprocess import Preprocess
+from lcve_deploy.files.reading import read_bounded
+from lcve_deploy.model.preprocess import Preprocess
 from lcve_deploy.video.decode import (
-    LARGEST_FRAME,
-    MOST_FRAMES,
+    MAX_FRAME_PIXELS,
+    MAX_FRAMES,
     OF_CODECS,
     STREAMS_OF_JPEG,
     Frame,
@@ -29,9 +29,9 @@ from lcve_deploy.video.decode import (
 from lcve_deploy.video.exif import chunks_of_png, chunks_of_webp, exif_orientation, has_jpeg_in_tiff, has_more_pages
 from lcve_deploy.video.orientation import Orientation, from_exif
 
-__all__ = ["LARGEST_PICTURE", "Pictures", "is_picture", "pictures_of"]
+__all__ = ["MAX_PICTURE_BYTES", "Pictures", "is_picture", "pictures_of"]
 
-LARGEST_PICTURE: Final = 2**29
+MAX_PICTURE_BYTES: Final = 2**29
 """Bytes of a picture file: those of the largest frame, 8 bytes a pixel."""
 
 _SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
@@ -50,8 +50,8 @@ _DECODERS: Final = tuple(
 """The decoder of what begins so; the first that fits counts."""
 _STRICT: Final = {"mjpeg": {"err_detect": "explode"}}
 """Options of decoders that would otherwise fill in what is damaged or missing, and not say so."""
-_LONGEST_START: Final = 16
-_MOST_SHOWN: Final = 4
+_START_BYTES: Final = 16
+_MAX_SHOWN: Final = 4
 """Kinds of names in a note."""
 _KINDS: Final = {"mjpeg": "JPEG"}
 """Names of formats, where they are not those of their decoders."""
@@ -88,7 +88,7 @@ class Pictures:
         first: tuple[Path, tuple[int, int]] | None = None
         for index in sorted(wanted):
             path = self._files[index]
-            data = read_bounded(path, "an image", VideoError, largest=LARGEST_PICTURE)
+            data = read_bounded(path, "an image", VideoError, largest=MAX_PICTURE_BYTES)
             decoded, turned, said = _decoded(path, data)
             size = turned.size(decoded.width, decoded.height)
             first = first or (path, size)
@@ -109,8 +109,8 @@ def pictures_of(folder: Path) -> Pictures:
     files = sorted((file for file in names if file.suffix.lower() in _SUFFIXES), key=_natural)
     if not files:
         raise VideoError(f"{folder} has no images ({', '.join(sorted(_SUFFIXES))})", hint=_instead(names))
-    if len(files) > MOST_FRAMES:
-        raise VideoError(f"{folder} has more than {MOST_FRAMES} images")
+    if len(files) > MAX_FRAMES:
+        raise VideoError(f"{folder} has more than {MAX_FRAMES} images")
     return Pictures(files)
 
 
@@ -132,7 +132,7 @@ def _series_note(files: Sequence[Path]) -> list[str]:
     series = Counter(re.sub(r"\d+", "#", file.name.lower()) for file in files)
     if len(series) == 1 or max(series.values()) == 1:
         return []
-    shown = ", ".join(list(series)[:_MOST_SHOWN]) + (", ..." if len(series) > _MOST_SHOWN else "")
+    shown = ", ".join(list(series)[:_MAX_SHOWN]) + (", ..." if len(series) > _MAX_SHOWN else "")
     return [f"the images of the folder have {len(series)} kinds of names ({shown}); all are used as frames"]
 
 
@@ -141,11 +141,11 @@ def is_picture(path: Path) -> bool:
     if path.suffix.lower() in STREAMS_OF_JPEG:
         return False
     with path.open("rb") as file:
-        start = file.read(_LONGEST_START)
+        start = file.read(_START_BYTES)
     decoder = _decoder(start)
     if decoder != "png":
         return decoder is not None
-    return not _moves(read_bounded(path, "an image", VideoError, largest=LARGEST_PICTURE))
+    return not _moves(read_bounded(path, "an image", VideoError, largest=MAX_PICTURE_BYTES))
 
 
 def _natural(path: Path) -> tuple[list[str | int], str]:
@@ -160,7 +160,7 @@ def _decoder(start: bytes) -> str | None:
 def _decoded(path: Path, data: bytes) -> tuple[Any, Orientation, list[str]]:
     """A frame of PyAV, how it is turned upright, and what must be said of it."""
     av = load_av()
-    name = _decoder(data[:_LONGEST_START])
+    name = _decoder(data[:_START_BYTES])
     if name is None:
         raise VideoError(f"{path} cannot be read as an image: it is empty, damaged, or another kind of file")
     if _moves(data):
@@ -181,7 +181,7 @@ def _decoded(path: Path, data: bytes) -> tuple[Any, Orientation, list[str]]:
         kind = _KINDS.get(name, name.upper())
         raise VideoError(
             f"{path} cannot be read as an image: damaged, cut off, of a kind of {kind} that FFmpeg does not read, or "
-            f"with more than {LARGEST_FRAME} pixels",
+            f"with more than {MAX_FRAME_PIXELS} pixels",
             hint=_CONVERT,
         )
     notes = [*pixel_note(codec.sample_aspect_ratio)]

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from lcve_deploy.clips import PlainClip, Views
 from lcve_deploy.errors import VideoError
+from lcve_deploy.files.reading import map_array, require_file
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.inputs import map_array, require_file
-from lcve_deploy.preprocess import Preprocess, Sampling
-from lcve_deploy.video.decode import LARGEST_FRAME, Frames, VideoWarning
+from lcve_deploy.model.preprocess import Preprocess, Sampling
+from lcve_deploy.video.decode import MAX_FRAME_PIXELS, Frames, VideoWarning
 from lcve_deploy.video.files import VideoFile
 from lcve_deploy.video.pictures import Pictures, is_picture, pictures_of
 from lcve_deploy.video.sampling import crop_offsets, frame_indices
@@ -96,7 +96,7 @@ def _sample(
             return stack_clips(frames, plan, preprocess, views), (*source.notes, *_repeats(total, plan, preprocess))
     raise VideoError(
         f"no frame of {path} can be decoded: damaged, or another kind of file, or frames of more than "
-        f"{LARGEST_FRAME} pixels"
+        f"{MAX_FRAME_PIXELS} pixels"
     )
 
 

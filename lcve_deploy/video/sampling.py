@@ -10,7 +10,7 @@ import math
 from fractions import Fraction
 from typing import Final
 
-from lcve_deploy.preprocess import Preprocess, Rounding, Sampling
+from lcve_deploy.model.preprocess import Preprocess, Rounding, Sampling
 
 __all__ = ["crop_offsets", "frame_indices"]
 

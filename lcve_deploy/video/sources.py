@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from lcve_deploy.errors import VideoError
-from lcve_deploy.inputs import require_file
+from lcve_deploy.files.reading import require_file
 from lcve_deploy.video.decode import OF_CODECS, Input, file_input
 
 __all__ = ["SourceKind", "Transport", "recognised"]

@@ -10,9 +10,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["DEEPEST", "Survey"]
+__all__ = ["MAX_DEPTH", "Survey"]
 
-DEEPEST: Final = 16
+MAX_DEPTH: Final = 16
 """Frames that may wait in a decoder for earlier ones: no codec has more."""
 
 
@@ -79,4 +79,4 @@ class Survey:
         order = sorted(range(len(times)), key=times.__getitem__)
         late = max((abs(place - packet) for place, packet in enumerate(order)), default=0)
         shown = [times[packet] for packet in self.shown]
-        return times if late <= DEEPEST and shown == sorted(shown) else []
+        return times if late <= MAX_DEPTH and shown == sorted(shown) else []

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.clips import PlainClip, Views
-from lcve_deploy.preprocess import Preprocess, Sampling
+from lcve_deploy.model.preprocess import Preprocess, Sampling
 from lcve_deploy.video.decode import resized
 from lcve_deploy.video.live import LiveFrame
 from lcve_deploy.video.moments import Moment

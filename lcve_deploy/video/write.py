@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.outputs import new_file
+from lcve_deploy.files.writing import new_file
 from lcve_deploy.video.decode import load_av
 
 __all__ = ["encode_png", "tile", "write_contact_sheet", "write_video"]

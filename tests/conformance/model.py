@@ -7,12 +7,12 @@ from typing import Final
 import numpy as np
 
 from lcve_deploy.clips import Binding, Layout
-from lcve_deploy.key import SecurityKey
+from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.protocol.binding import binding_to_parameters
 
 from ..conftest import GEOMETRY, SALT, SECRET
 
-__all__ = ["BATCH", "BINDING", "CLASSES", "CLIP", "LARGEST_BATCH", "MODEL", "SHAPE"]
+__all__ = ["BATCH", "BINDING", "CLASSES", "CLIP", "MAX_BATCH", "MODEL", "SHAPE"]
 
 MODEL: Final = "actions"
 SHAPE: Final = (64, 384)
@@ -22,10 +22,10 @@ BINDING: Final = binding_to_parameters(
     Binding(scheme="lcve-1", key_id=SecurityKey(SECRET).key_id, salt=SALT.hex(), geometry=GEOMETRY, layout=Layout.CUBES)
 )
 """Of the artifact that is served."""
-LARGEST_BATCH: Final = 4
+MAX_BATCH: Final = 4
 """As the servers are told."""
 BATCH: Final = 3
 """Of a request with several clips."""
 
-CLIP: Final = np.random.default_rng(7).integers(0, 256, (LARGEST_BATCH, *SHAPE), dtype=np.uint8)
+CLIP: Final = np.random.default_rng(7).integers(0, 256, (MAX_BATCH, *SHAPE), dtype=np.uint8)
 """Random ciphertext."""

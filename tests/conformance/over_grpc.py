@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from lcve_deploy.protocol.stubs import messages, services
 
-from .model import BATCH, BINDING, CLASSES, CLIP, LARGEST_BATCH, MODEL, SHAPE
+from .model import BATCH, BINDING, CLASSES, CLIP, MAX_BATCH, MODEL, SHAPE
 
 __all__ = ["GRPC_CASES", "GrpcAnswer", "GrpcCase", "ask_grpc"]
 
@@ -183,8 +183,8 @@ _BAD_ONES: Final = (
     _infer("batch of zero", inputs=[tensor(shape=[0, *SHAPE])], raw_input_contents=[b""]),
     _infer(
         "batch above the largest",
-        inputs=[tensor(shape=[LARGEST_BATCH + 1, *SHAPE])],
-        raw_input_contents=[bytes((LARGEST_BATCH + 1) * CLIP[0].nbytes)],
+        inputs=[tensor(shape=[MAX_BATCH + 1, *SHAPE])],
+        raw_input_contents=[bytes((MAX_BATCH + 1) * CLIP[0].nbytes)],
     ),
     _infer("bytes missing", raw_input_contents=[]),
     _infer("bytes too few", raw_input_contents=[CLIP[0].tobytes()[:-1]]),

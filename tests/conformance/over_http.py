@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from .model import BATCH, BINDING, CLIP, LARGEST_BATCH, MODEL, SHAPE
+from .model import BATCH, BINDING, CLIP, MAX_BATCH, MODEL, SHAPE
 
 __all__ = ["HTTP_CASES", "HttpAnswer", "HttpCase", "ask_http"]
 
@@ -260,7 +260,7 @@ _BAD_ONES: Final = (
     _json("batch of zero", inputs=[tensor(shape=[0, *SHAPE], data=[])]),
     _json(
         "batch above the largest",
-        inputs=[tensor(shape=[LARGEST_BATCH + 1, *SHAPE], data=[0] * (LARGEST_BATCH + 1) * CLIP[0].size)],
+        inputs=[tensor(shape=[MAX_BATCH + 1, *SHAPE], data=[0] * (MAX_BATCH + 1) * CLIP[0].size)],
     ),
     _json("data missing", inputs=[tensor(data=None)]),
     _json("data too short", inputs=[tensor(data=[1, 2, 3])]),

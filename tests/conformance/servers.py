@@ -13,7 +13,7 @@ from typing import Final
 
 from ..conftest import run_ok
 from ..triton.server import start_triton
-from .model import LARGEST_BATCH, MODEL
+from .model import MAX_BATCH, MODEL
 
 __all__ = ["LCVE", "SERVERS", "TRITON", "Server", "start"]
 
@@ -48,7 +48,7 @@ def start(kind: str, server_folder: Path, work: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def _start_triton(server_folder: Path, work: Path) -> Iterator[Server]:
-    run_ok("triton", f"{MODEL}={server_folder}", "-o", work / "models", "--max-batch", LARGEST_BATCH)
+    run_ok("triton", f"{MODEL}={server_folder}", "-o", work / "models", "--max-batch", MAX_BATCH)
     with start_triton(work / "models", work) as triton:
         yield Server(kind=TRITON, http=triton.http, grpc=triton.grpc, metrics=triton.metrics)
 
@@ -61,7 +61,7 @@ def _start_lcve(server_folder: Path, work: Path) -> Iterator[Server]:
         f"{MODEL}={server_folder}",
         *ports,
         "--max-batch",
-        str(LARGEST_BATCH),
+        str(MAX_BATCH),
         "--shared-memory",
         "--json",
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 # What Podman would ask for otherwise is more than root may have in a sandbox without CAP_SYS_RESOURCE.
 LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
-_LONGEST_SECONDS = 1800
+_MAX_SECONDS = 1800
 HARDENED = ("--read-only", "--read-only-tmpfs=false", "--cap-drop=all", "--security-opt=no-new-privileges")
 
 
@@ -20,7 +20,7 @@ class CommandError(Exception):
 
 def said_by(*command: str, stdin: str | None = None) -> str:
     """Standard output of a command that must succeed."""
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=_LONGEST_SECONDS)
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=_MAX_SECONDS)
     if done.returncode:
         raise CommandError(
             f"status {done.returncode} of: {' '.join(command)}\n{done.stdout[-2000:]}{done.stderr[-4000:]}"

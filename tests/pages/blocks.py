@@ -34,7 +34,7 @@ _SHOWN_LANGUAGES: Final = ("", "text", "json", "toml", "yaml")
 _FENCE: Final = re.compile(r"(?P<indent>[ >]*)(?:```|~~~)(?P<language>.*)")
 _COMMENT: Final = re.compile(r"<!-- test: (.*) -->")
 _COMMAND: Final = re.compile(r"(?:\$ |lcve |pip |make |python |docker )")
-_LEAST_REASON: Final = 3
+_MIN_REASON: Final = 3
 """Words of a reason."""
 
 
@@ -179,7 +179,7 @@ def _block(found: _Fenced, name: str, skipped: str) -> Block:
 def _mode(mark: str, place: str) -> tuple[Mode, str]:
     skip, comma, reason = mark.partition(", ")
     if skip == Mode.SKIP:
-        if not comma or len(reason.split()) < _LEAST_REASON:
+        if not comma or len(reason.split()) < _MIN_REASON:
             raise PageError(f"{place}: a block that is not run needs a reason: <!-- test: skip, REASON -->")
         return Mode.SKIP, reason
     if mark.startswith(f"{Mode.SAVE} "):

@@ -42,7 +42,7 @@ class CheckpointFacts:
         from lcve_deploy.exporters.checkpoints import CheckpointOptions
         from lcve_deploy.exporters.checkpoints.families import Family
         from lcve_deploy.exporters.checkpoints.options import ReadoutChoice
-        from lcve_deploy.transformer import Normalisation
+        from lcve_deploy.model.transformer import Normalisation
 
         mean, std = self.mean, self.std
         return CheckpointOptions(

@@ -10,7 +10,7 @@ import cloup
 from lcve_deploy.artifact import EngineKind
 from lcve_deploy.cli.options.groups import hands_over
 from lcve_deploy.cli.options.types import ABOVE_ZERO
-from lcve_deploy.precision import Precision
+from lcve_deploy.model.precision import Precision
 
 if TYPE_CHECKING:
     from lcve_deploy.verbs.build import BuildOptions

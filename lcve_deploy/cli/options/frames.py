@@ -11,7 +11,7 @@ import cloup
 from lcve_deploy.cli.options.groups import hands_over
 from lcve_deploy.cli.options.types import POSITIVE, EnumChoice, ViewCounts
 from lcve_deploy.clips import Views
-from lcve_deploy.preprocess import Preprocess, Sampling
+from lcve_deploy.model.preprocess import Preprocess, Sampling
 
 __all__ = ["FrameOptions", "clip_options", "sampling_options"]
 

@@ -12,7 +12,7 @@ from lcve_deploy.artifact import Profile, PublicKey
 from lcve_deploy.clips import Views
 
 if TYPE_CHECKING:
-    from lcve_deploy.signing import SigningKey
+    from lcve_deploy.keys.signing import SigningKey
 
 __all__ = [
     "ABOVE_ZERO",
@@ -158,6 +158,6 @@ class SigningKeyFile(click.ParamType["SigningKey"]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> SigningKey:
         """Read the key."""
-        from lcve_deploy.signing import SigningKey
+        from lcve_deploy.keys.signing import SigningKey
 
         return value if isinstance(value, SigningKey) else SigningKey.read(value)

@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 
 from lcve_deploy.exporters.checkpoints.families import DETECTOR_ARGUMENTS, FAMILIES, Family
 from lcve_deploy.exporters.checkpoints.options import SaidPreprocessing
-from lcve_deploy.inputs import LARGEST_WHOLE
-from lcve_deploy.preprocess import LONGEST_SHORT_SIDE, Sampling
+from lcve_deploy.files.reading import MAX_INT
+from lcve_deploy.model.preprocess import MAX_SHORT_SIDE, Sampling
 
 __all__ = [
     "Arguments",
@@ -115,7 +115,7 @@ def said_preprocessing(arguments: Arguments) -> SaidPreprocessing:
     return SaidPreprocessing(
         sampling=sampling,
         stride=_whole(arguments, "sampling_rate"),
-        short_side=side if side and side <= LONGEST_SHORT_SIDE else None,
+        short_side=side if side and side <= MAX_SHORT_SIDE else None,
         doubt=doubt,
     )
 
@@ -147,4 +147,4 @@ def _whole(arguments: Arguments, name: str) -> int | None:
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         return None
     whole = int(value)
-    return whole if 0 < whole <= LARGEST_WHOLE else None
+    return whole if 0 < whole <= MAX_INT else None

@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.checkpoints.layouts import ZEROS, Rule
-from lcve_deploy.transformer import TransformerConfig, weight_shapes
+from lcve_deploy.model.transformer import TransformerConfig, weight_shapes
 
 __all__ = ["Arrays", "assemble", "block_count", "require_finite"]
 
 Arrays = Mapping[str, npt.NDArray[np.floating]]
 
-_NAMED_AT_MOST = 12
+_MAX_NAMED = 12
 
 
 def assemble(source: Arrays, rules: Sequence[Rule], config: TransformerConfig) -> dict[str, npt.NDArray[np.floating]]:
@@ -47,9 +47,9 @@ def assemble(source: Arrays, rules: Sequence[Rule], config: TransformerConfig) -
                 problems.append(f"{' + '.join(n for n in names if n != ZEROS)}: {error}")
     problems += [f"unexpected {name}" for name in source if name not in used]
     if problems:
-        more = f"; and {len(problems) - _NAMED_AT_MOST} more" if len(problems) > _NAMED_AT_MOST else ""
+        more = f"; and {len(problems) - _MAX_NAMED} more" if len(problems) > _MAX_NAMED else ""
         raise CheckpointError(
-            f"the checkpoint's weights do not make the model: {'; '.join(problems[:_NAMED_AT_MOST])}{more}",
+            f"the checkpoint's weights do not make the model: {'; '.join(problems[:_MAX_NAMED])}{more}",
             hint="a fine-tuned classifier in one of the formats of docs/checkpoints.md is expected",
         )
     return weights
@@ -64,7 +64,7 @@ def require_finite(source: Arrays) -> None:
     bad = [name for name, array in source.items() if not np.isfinite(array).all()]
     if bad:
         raise CheckpointError(
-            f"weights with values that are not finite (NaN or infinity): {', '.join(bad[:_NAMED_AT_MOST])}",
+            f"weights with values that are not finite (NaN or infinity): {', '.join(bad[:_MAX_NAMED])}",
             hint="use a checkpoint from before training diverged",
         )
 

@@ -19,7 +19,7 @@ from lcve_deploy.exporters.checkpoints.positions import (
     umt_table,
     videomae_table,
 )
-from lcve_deploy.preprocess import Sampling
+from lcve_deploy.model.preprocess import Sampling
 
 __all__ = ["DETECTOR_ARGUMENTS", "FAMILIES", "Family", "OfficialFamily"]
 

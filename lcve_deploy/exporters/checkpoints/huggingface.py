@@ -19,9 +19,9 @@ from lcve_deploy.exporters.checkpoints.processors import Processor, read_process
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights, read_json_file
 from lcve_deploy.exporters.checkpoints.refusals import refuse_model_type
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.predictions import ProblemType
-from lcve_deploy.preprocess import Rounding
-from lcve_deploy.transformer import (
+from lcve_deploy.model.predictions import ProblemType
+from lcve_deploy.model.preprocess import Rounding
+from lcve_deploy.model.transformer import (
     IMAGENET,
     Activation,
     Normalisation,

@@ -12,9 +12,9 @@ from lcve_deploy.exporters.checkpoints.hub import HubId, cached_source, fetch, r
 from lcve_deploy.exporters.checkpoints.huggingface import class_names, load_folder, problem_type
 from lcve_deploy.exporters.checkpoints.official import load_official
 from lcve_deploy.exporters.checkpoints.options import CheckpointOptions, SaidPreprocessing
-from lcve_deploy.inputs import require_file
-from lcve_deploy.predictions import ProblemType
-from lcve_deploy.transformer import VideoTransformer
+from lcve_deploy.files.reading import require_file
+from lcve_deploy.model.predictions import ProblemType
+from lcve_deploy.model.transformer import VideoTransformer
 
 __all__ = ["Checkpoint", "CheckpointOptions", "load_checkpoint"]
 

@@ -46,7 +46,7 @@ from lcve_deploy.exporters.checkpoints.reading import read_pickled, to_arrays
 from lcve_deploy.exporters.checkpoints.refusals import refuse_detector, refuse_weights
 from lcve_deploy.exporters.checkpoints.wrappers import find_weights
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.transformer import (
+from lcve_deploy.model.transformer import (
     IMAGENET,
     Attention,
     Readout,

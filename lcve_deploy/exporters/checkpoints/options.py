@@ -8,8 +8,8 @@ from typing import Final
 
 from lcve_deploy.assumptions import Assumption, Fact
 from lcve_deploy.exporters.checkpoints.families import Family
-from lcve_deploy.preprocess import Resample, Rounding, Sampling
-from lcve_deploy.transformer import Normalisation
+from lcve_deploy.model.preprocess import Resample, Rounding, Sampling
+from lcve_deploy.model.transformer import Normalisation
 
 __all__ = ["IMAGENET_ASSUMED", "CheckpointOptions", "ReadoutChoice", "SaidPreprocessing"]
 

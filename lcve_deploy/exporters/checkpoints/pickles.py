@@ -20,13 +20,13 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 
-__all__ = ["LARGEST_PICKLE", "MOST_INSTRUCTIONS", "MOST_RECORDS", "check_torch_file", "inert_classes", "is_archive"]
+__all__ = ["MAX_INSTRUCTIONS", "MAX_PICKLE_BYTES", "MAX_RECORDS", "check_torch_file", "inert_classes", "is_archive"]
 
-LARGEST_PICKLE: Final = 64 * 2**20
+MAX_PICKLE_BYTES: Final = 64 * 2**20
 """Bytes of the instructions in a checkpoint; the values of its tensors are stored apart from them."""
-MOST_INSTRUCTIONS: Final = 2**19
+MAX_INSTRUCTIONS: Final = 2**19
 """Instructions of a pickle: 20 for every tensor of a model, of its average and of its optimizer, and to spare."""
-MOST_RECORDS: Final = 2**17
+MAX_RECORDS: Final = 2**17
 """Files in the archive of a checkpoint: one a tensor, and a few more."""
 
 _LEGACY_PICKLES: Final = 5  # magic number, version, system, content, names of the storages
@@ -34,7 +34,7 @@ _END_BYTES: Final = 22
 _MAGIC: Final = b"PK\x03\x04"
 _END_MAGIC: Final = b"PK\x05\x06"
 _SPARE_ITEMS: Final = 2**20
-_DEEPEST: Final = 500
+_MAX_DEPTH: Final = 500
 _FILLING: Final = frozenset({"APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD"})
 
 _GLOBALS: Final = frozenset(
@@ -82,9 +82,9 @@ def check_torch_file(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         _check_archive(path, archive)
         pickles = [record for record in archive.infolist() if record.filename.lower().endswith(".pkl")]
-        if len(pickles) != 1 or pickles[0].file_size > LARGEST_PICKLE:
+        if len(pickles) != 1 or pickles[0].file_size > MAX_PICKLE_BYTES:
             raise zipfile.BadZipFile(
-                f"{len(pickles)} pickles in an archive, expected one of at most {LARGEST_PICKLE} bytes"
+                f"{len(pickles)} pickles in an archive, expected one of at most {MAX_PICKLE_BYTES} bytes"
             )
         _check_pickle(io.BytesIO(archive.read(pickles[0])))
 
@@ -108,10 +108,8 @@ def _check_archive(path: Path, archive: zipfile.ZipFile) -> None:
         raise zipfile.BadZipFile("bytes before the archive, or none in it")
     if any(record.filename != record.orig_filename or not record.filename.isprintable() for record in records):
         raise zipfile.BadZipFile("names of records that cannot be shown")
-    if len(records) > MOST_RECORDS or len(names) < len(records):
-        raise zipfile.BadZipFile(
-            f"{len(records)} records, expected at most {MOST_RECORDS}, each with a name of its own"
-        )
+    if len(records) > MAX_RECORDS or len(names) < len(records):
+        raise zipfile.BadZipFile(f"{len(records)} records, expected at most {MAX_RECORDS}, each with a name of its own")
     if any(record.compress_type != zipfile.ZIP_STORED for record in records):
         raise zipfile.BadZipFile("records that are compressed; torch.save compresses none")
 
@@ -147,9 +145,9 @@ def _check_pickle(file: BinaryIO) -> None:
             stack.append(memo.get(int(argument or 0), _Value()))
         else:
             stack = _follow(opcode, argument, stack, marks)
-        if count > MOST_INSTRUCTIONS:
-            raise pickle.UnpicklingError(f"more than {MOST_INSTRUCTIONS} instructions")
-        if stack and (stack[-1].items > _SPARE_ITEMS + 16 * count or stack[-1].depth > _DEEPEST):
+        if count > MAX_INSTRUCTIONS:
+            raise pickle.UnpicklingError(f"more than {MAX_INSTRUCTIONS} instructions")
+        if stack and (stack[-1].items > _SPARE_ITEMS + 16 * count or stack[-1].depth > _MAX_DEPTH):
             raise pickle.UnpicklingError("values within values that come to more than any checkpoint has")
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.transformer import sinusoid_table
+from lcve_deploy.model.transformer import sinusoid_table
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,8 +17,8 @@ from typing import Any, Final
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.checkpoints.options import Framing
 from lcve_deploy.exporters.checkpoints.reading import read_json_file
-from lcve_deploy.preprocess import LONGEST_SHORT_SIDE, Resample
-from lcve_deploy.transformer import Normalisation
+from lcve_deploy.model.preprocess import MAX_SHORT_SIDE, Resample
+from lcve_deploy.model.transformer import Normalisation
 
 __all__ = ["PROCESSORS", "Processor", "read_processors"]
 
@@ -38,7 +38,7 @@ _RESAMPLES: Final = {
 }
 _NO_SUCH_FILTER: Final = {4: "box", 5: "Hamming"}
 
-_LARGEST: Final = 1e6
+_MAX_NUMBER: Final = 1e6
 """Of a mean, a std, and a rescale factor or what it divides by; far beyond any that is meant."""
 
 _DEFAULT_CROP: Final = (224, 224)
@@ -184,7 +184,7 @@ class Processor:
             f"{name} {str(value)[:120]} is invalid",
             'expected a number, {"height": H, "width": W}'
             + (' or {"shortest_edge": N} alone' if name == "size" else "")
-            + f", each from 1 to {LONGEST_SHORT_SIDE}",
+            + f", each from 1 to {MAX_SHORT_SIDE}",
         )
 
     def _resample(self) -> Resample:
@@ -210,7 +210,11 @@ class Processor:
     def _factor(self) -> float:
         factor = self._settings.get("rescale_factor")
         factor = self._kind.rescale_factor if factor is None else factor
-        if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 1 / _LARGEST <= factor <= _LARGEST:
+        if (
+            isinstance(factor, bool)
+            or not isinstance(factor, (int, float))
+            or not 1 / _MAX_NUMBER <= factor <= _MAX_NUMBER
+        ):
             raise self._wrong(f"expected a rescale_factor above zero, received {str(factor)[:80]}")
         return float(factor)
 
@@ -226,7 +230,7 @@ class Processor:
         if value is None:
             raise self._wrong(f"do_normalize is on, but there is no {name}", "pass --mean a,b,c and --std a,b,c")
         values = value if isinstance(value, list) else [value] * 3
-        numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) <= _LARGEST for v in values)
+        numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) <= _MAX_NUMBER for v in values)
         if len(values) != 3 or not numbers or (name == "image_std" and min(values) <= 0):
             above = " above zero" if name == "image_std" else ""
             raise self._wrong(f"expected one number or three{above} for {name}, received {str(value)[:80]}")
@@ -256,4 +260,4 @@ def read_processors(folder: Path, default: str) -> tuple[Processor, ...]:
 
 
 def _is_side(value: Any) -> bool:
-    return type(value) is int and 0 < value <= LONGEST_SHORT_SIDE
+    return type(value) is int and 0 < value <= MAX_SHORT_SIDE

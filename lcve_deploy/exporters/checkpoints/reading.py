@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.checkpoints.pickles import check_torch_file, inert_classes, is_archive
-from lcve_deploy.inputs import check_safetensors, parse_json, read_bounded, require_file
+from lcve_deploy.files.reading import check_safetensors, parse_json, read_bounded, require_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,15 +45,15 @@ _NO_WEIGHTS: Final = {
     b"<html": ("a web page", "download the file itself, not the page that shows it"),
 }
 """Beginnings of files that people have in place of weights."""
-_LONGEST_START: Final = 64
-_MOST_COPIES: Final = 2
+_START_BYTES: Final = 64
+_MAX_COPIES: Final = 2
 _WEIGHT_FILES: Final = ("model.safetensors", "pytorch_model.bin")
 
 
 def _require_weights(path: Path) -> None:
     """Refuse what is downloaded by mistake, by its first bytes."""
     with path.open("rb") as file:
-        start = file.read(_LONGEST_START).lstrip().lower()
+        start = file.read(_START_BYTES).lstrip().lower()
     for mark, (what, hint) in _NO_WEIGHTS.items():
         if start.startswith(mark):
             raise CheckpointError(f"{path} is {what}, not the weights", hint=hint)
@@ -132,13 +132,13 @@ def to_arrays(tensors: Mapping[Any, Any], *, stored: int) -> dict[str, npt.NDArr
 
     Raises:
         CheckpointError: names what is not a floating-point tensor; or tensors that show the bytes of
-            the file more than ``_MOST_COPIES`` times over, as one that repeats a single value does.
+            the file more than ``_MAX_COPIES`` times over, as one that repeats a single value does.
     """
     wrong = [str(name) for name, tensor in tensors.items() if not _is_dense(tensor)]
     if wrong:
         raise CheckpointError(f"expected floating-point tensors, received something else for: {', '.join(wrong[:8])}")
     needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    if needed > _MOST_COPIES * stored:
+    if needed > _MAX_COPIES * stored:
         raise CheckpointError(f"the tensors come to {needed} bytes, and the file has {stored}")
     return {str(name): _array(tensor) for name, tensor in tensors.items()}
 

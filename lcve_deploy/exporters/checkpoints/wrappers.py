@@ -23,7 +23,7 @@ _AVERAGED: Final = re.compile(
 _COUNTERS: Final = frozenset({"n_averaged", "num_updates", "initted", "step", "decay"})
 _FLATTENED: Final = re.compile(r"(?:^|\.)_?flat_param")
 _EMBEDDING: Final = "patch_embed.proj.weight"
-_DEEPEST: Final = 3
+_MAX_DEPTH: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ def _models(content: dict[Any, Any], place: str) -> Iterator[tuple[str, dict[str
         own = {n.removeprefix(front): v for n, v in named.items() if n.startswith(front) and not n.startswith(others)}
         whole = len(fronts) == 1
         yield place if whole else _joined(place, front.rstrip(".")), named if whole else own
-    if place.count(".") < _DEEPEST - 1:
+    if place.count(".") < _MAX_DEPTH - 1:
         for name, value in named.items():
             if isinstance(value, dict):
                 yield from _models(value, _joined(place, name))

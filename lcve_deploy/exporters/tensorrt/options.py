@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 from lcve_deploy.artifact import Profile
 from lcve_deploy.errors import BuildError
-from lcve_deploy.tensorrt import TENSORRT_RTX, TensorRT
+from lcve_deploy.libraries.tensorrt import TENSORRT_RTX, TensorRT
 
 __all__ = ["BuildOptions", "HardwareCompatibility", "set_options"]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from lcve_deploy.artifact import TensorSpec
 from lcve_deploy.errors import BuildError
-from lcve_deploy.exporters.tensorrt.double import refuse_double
-from lcve_deploy.tensorrt import TensorRT, dtype_name, parser_errors
+from lcve_deploy.exporters.tensorrt.float64 import refuse_double
+from lcve_deploy.libraries.tensorrt import TensorRT, dtype_name, parser_errors
 
 __all__ = ["ParsedGraph", "check_graph", "parse_graph"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lcve_deploy.errors import BuildError
-from lcve_deploy.gpu import find_gpu
-from lcve_deploy.tensorrt import TensorRT, refit_engine
+from lcve_deploy.libraries.cuda import find_gpu
+from lcve_deploy.libraries.tensorrt import TensorRT, refit_engine
 
 __all__ = ["refit_plan"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from lcve_deploy.errors import BuildError
-from lcve_deploy.outputs import replace_file
-from lcve_deploy.tensorrt import TensorRT
+from lcve_deploy.files.writing import replace_file
+from lcve_deploy.libraries.tensorrt import TensorRT
 
 __all__ = ["read_timing_cache", "write_timing_cache"]
 

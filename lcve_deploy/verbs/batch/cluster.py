@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from lcve_deploy.errors import SessionError
-from lcve_deploy.ray import load_ray
+from lcve_deploy.libraries.ray import load_ray
 
 __all__ = ["ClusterOptions", "Share", "connected"]
 
 _PREFIX: Final = "lcve-ray-"
-_LONGEST_TEMPORARY: Final = 30
+_MAX_TEMPORARY: Final = 30
 """Characters of a folder for temporary files: Ray makes sockets deep inside, whose paths are at most 107 long."""
 _STORE_BYTES: Final = 2**27
 _THREADS: Final = 2
@@ -100,7 +100,7 @@ def _started(ray: Any, options: ClusterOptions, session: Path) -> Iterator[Share
     _require_loopback(ray)
     share = options.share(_cpus())
     parent = tempfile.gettempdir()
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent if len(parent) <= _LONGEST_TEMPORARY else "/tmp"))  # noqa: S108
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent if len(parent) <= _MAX_TEMPORARY else "/tmp"))  # noqa: S108
     session.write_text(str(folder), encoding="utf-8")
     try:
         _init(

@@ -12,8 +12,8 @@ from typing import Any
 from lcve_deploy.artifact import ClientSettings, PublicKey
 from lcve_deploy.client import Client
 from lcve_deploy.clips import Views
-from lcve_deploy.key import SecurityKey
-from lcve_deploy.preprocess import Preprocess, Sampling
+from lcve_deploy.keys.secret import SecurityKey
+from lcve_deploy.model.preprocess import Preprocess, Sampling
 from lcve_deploy.remote import RemoteOptions
 from lcve_deploy.verbs.batch.videos import Video
 from lcve_deploy.verbs.verify import paired_client

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lcve_deploy.errors import SessionError
-from lcve_deploy.outputs import new_file, require_absent
+from lcve_deploy.files.writing import new_file, require_absent
 from lcve_deploy.verbs.batch.cluster import ClusterOptions, Share, connected
 from lcve_deploy.verbs.batch.job import Job
 from lcve_deploy.verbs.batch.stage import Stage, open_stage

@@ -24,15 +24,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from lcve_deploy.errors import ExistsError, MismatchError, WriteError
-from lcve_deploy.inputs import parse_json, read_bounded
-from lcve_deploy.outputs import new_file, remove_folder, replace_file
+from lcve_deploy.files.reading import parse_json, read_bounded
+from lcve_deploy.files.writing import new_file, remove_folder, replace_file
 from lcve_deploy.verbs.batch.openings import Openings
 
-__all__ = ["MOST_ATTEMPTS", "Stage", "open_stage"]
+__all__ = ["MAX_ATTEMPTS", "Stage", "open_stage"]
 
-MOST_ATTEMPTS: Final = 3
+MAX_ATTEMPTS: Final = 3
 """Attempts at one row in one run of the command."""
-_LONGEST_FAILURE: Final = 300
+_MAX_FAILURE: Final = 300
 """Characters of what an attempt failed with."""
 
 
@@ -88,12 +88,12 @@ class Stage:
         """Count an attempt before it is made, as the worker may be killed during it.
 
         Returns:
-            Whether it may be made: False after ``MOST_ATTEMPTS``.
+            Whether it may be made: False after ``MAX_ATTEMPTS``.
 
         Raises:
             OSError: it cannot be counted.
         """
-        for attempt in range(MOST_ATTEMPTS):
+        for attempt in range(MAX_ATTEMPTS):
             with contextlib.suppress(FileExistsError):
                 (self._tried / f"{row}.{attempt}").touch(exist_ok=False)
                 return True
@@ -105,7 +105,7 @@ class Stage:
         try:
             yield
         except BaseException as error:
-            said = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_FAILURE]
+            said = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_FAILURE]
             with contextlib.suppress(OSError):
                 max(self._attempts(row)).write_text(said, encoding="utf-8", errors="backslashreplace")
             raise
@@ -135,7 +135,7 @@ class Stage:
             folder.mkdir(exist_ok=True)
 
     def _attempts(self, row: int) -> list[Path]:
-        paths = [self._tried / f"{row}.{attempt}" for attempt in range(MOST_ATTEMPTS)]
+        paths = [self._tried / f"{row}.{attempt}" for attempt in range(MAX_ATTEMPTS)]
         return [path for path in paths if path.exists()]
 
     @property

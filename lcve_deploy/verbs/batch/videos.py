@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from lcve_deploy.errors import VideoError
-from lcve_deploy.inputs import read_bounded
+from lcve_deploy.files.reading import read_bounded
 
-__all__ = ["LARGEST_LIST", "Video", "find_videos"]
+__all__ = ["MAX_LIST_BYTES", "Video", "find_videos"]
 
-LARGEST_LIST: Final = 2**28
+MAX_LIST_BYTES: Final = 2**28
 """Bytes of a list of videos: those of some million paths."""
 
 _SUFFIXES: Final = frozenset(
@@ -23,7 +23,7 @@ _SUFFIXES: Final = frozenset(
     )
 )
 _CLIP: Final = ".lcve"
-_LONGEST_STEM: Final = 200
+_MAX_STEM: Final = 200
 """Bytes of a clip's name that are of the video's: file systems take 255, with what is put around it."""
 
 
@@ -70,7 +70,7 @@ def find_videos(names: Sequence[str]) -> tuple[Video, ...]:
 def _named(names: Iterable[str]) -> Iterator[str]:
     for name in names:
         if name.startswith("@"):
-            lines = read_bounded(name[1:], "a list of videos", VideoError, largest=LARGEST_LIST).splitlines()
+            lines = read_bounded(name[1:], "a list of videos", VideoError, largest=MAX_LIST_BYTES).splitlines()
             yield from (os.fsdecode(line) for line in lines if line.strip())
         elif os.path.isdir(name):  # noqa: PTH112 (a name that is too long is no folder)
             yield from _inside(Path(name))
@@ -92,7 +92,7 @@ def _clip_names(paths: Iterable[str]) -> list[str]:
     """Names after those of the videos; where one is taken, with a number."""
     taken, names = set[str](), []
     for path in paths:
-        stem, number = os.fsdecode(os.fsencode(Path(path).stem)[:_LONGEST_STEM]), 1
+        stem, number = os.fsdecode(os.fsencode(Path(path).stem)[:_MAX_STEM]), 1
         name = f"{stem}{_CLIP}"
         while name.casefold() in taken:
             number += 1

@@ -15,7 +15,6 @@ import numpy as np
 
 from lcve_deploy.clipfile import write_clip_file
 from lcve_deploy.clips import EncryptedClip
-from lcve_deploy.crashes import leave_no_core
 from lcve_deploy.errors import (
     DeadlineError,
     DeniedError,
@@ -25,10 +24,11 @@ from lcve_deploy.errors import (
     UnavailableError,
     WriteError,
 )
-from lcve_deploy.key import KeyFileWarning
-from lcve_deploy.predictions import Prediction
+from lcve_deploy.keys.secret import KeyFileWarning
+from lcve_deploy.model.predictions import Prediction
+from lcve_deploy.process import disable_core_dumps
 from lcve_deploy.verbs.batch.job import Job
-from lcve_deploy.verbs.batch.stage import MOST_ATTEMPTS, Stage
+from lcve_deploy.verbs.batch.stage import MAX_ATTEMPTS, Stage
 from lcve_deploy.video import VideoClips
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _OF_EVERY_ROW: Final = (WriteError, MismatchError, DeniedError, UnavailableError
 """Errors that are not of one video: the output's disk, or the server. The batch stops, and can go on later."""
 
 _LOST_IN_OPENING: Final = (
-    f"{MOST_ATTEMPTS} workers in a row were lost while they opened the engine: killed, perhaps because memory ran out, "
+    f"{MAX_ATTEMPTS} workers in a row were lost while they opened the engine: killed, perhaps because memory ran out, "
     "or crashed; try fewer --workers, or another --engine"
 )
 
@@ -58,9 +58,9 @@ class Worker:
     """
 
     def __init__(self, job: Job, stage: Stage, threads: int | None) -> None:
-        leave_no_core()
+        disable_core_dumps()
         self._job, self._stage, self._refusal = job, stage, ""
-        if stage.openings.lost() >= MOST_ATTEMPTS:
+        if stage.openings.lost() >= MAX_ATTEMPTS:
             self._refusal = _LOST_IN_OPENING
             return
         with stage.openings.under_way(), warnings.catch_warnings():
@@ -176,11 +176,11 @@ def _scores(best: Sequence[Prediction]) -> dict[str, Any]:
 
 def _lost(failures: Sequence[str]) -> str:
     """Why there is no result after all attempts: what they failed with, as far as they could say."""
-    lost = MOST_ATTEMPTS - len(failures)
+    lost = MAX_ATTEMPTS - len(failures)
     if not failures:
         return f"its worker was lost in each of {lost} attempts: killed, perhaps because memory ran out, or crashed"
     others = f"; in {lost} others the worker was lost" if lost else ""
-    return f"{len(failures)} of {MOST_ATTEMPTS} attempts failed{others}; the last failure: {failures[-1]}"
+    return f"{len(failures)} of {MAX_ATTEMPTS} attempts failed{others}; the last failure: {failures[-1]}"
 
 
 def _one_line(error: BaseException) -> str:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from lcve_deploy.client import Client, Prediction
 from lcve_deploy.clips import EncryptedClip, PlainClip
 from lcve_deploy.errors import LcveError, SessionError
-from lcve_deploy.preprocess import Preprocess
+from lcve_deploy.model.preprocess import Preprocess
 from lcve_deploy.verbs.watch.queues import Ordered, Waiting
 from lcve_deploy.verbs.watch.results import Counts, Latency, Outcome, WindowResult
 from lcve_deploy.verbs.watch.worker import Worker

@@ -1,0 +1,1 @@
+"""Solvers that attacks share: assignment, sorting, and puzzles."""

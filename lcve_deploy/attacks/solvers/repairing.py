@@ -1,0 +1,76 @@
+"""Repairing a layout: rows that do not touch each other are put anew, all at once, where they fit best.
+
+The cells of a coarse lattice have no neighbours among themselves, so that the fit of a row to a cell depends
+on the others alone, and the best assignment of their rows never makes the whole worse.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.attacks.holdings import Order
+from lcve_deploy.attacks.solvers.assignment import assign
+from lcve_deploy.attacks.solvers.growing import directed
+
+__all__ = ["neighbour_fit", "repair_layout"]
+
+Floats = npt.NDArray[Any]
+
+_ROUNDS: Final = 12
+
+
+def neighbour_fit(similarity: Floats, layout: Order, grid: tuple[int, ...]) -> float:
+    """Sum of the likeness of all that lies side by side; see :func:`repair_layout`."""
+    laid = layout.reshape(grid)
+    along = directed(similarity, grid)
+    return float(
+        sum(along[a][np.delete(laid, -1, a), np.delete(laid, 0, a)].sum() for a, size in enumerate(grid) if size > 1)
+    )
+
+
+def repair_layout(similarity: Floats, layout: Order, grid: tuple[int, ...], *, rounds: int = _ROUNDS) -> Order:
+    """Raise the fit of a layout as far as it goes.
+
+    Args:
+        similarity: ``[rows, rows]``, or how well row j follows row i along each axis, ``[axes, rows, rows]``.
+        layout: row at each cell, row-major.
+        grid: its size is the number of rows.
+        rounds: at most; fewer where nothing changes any more.
+    """
+    along, layout = directed(similarity, grid), layout.copy()
+    for _ in range(rounds):
+        before = layout.copy()
+        for cells in _lattices(grid):
+            rows = layout[cells]
+            layout[cells] = rows[assign(_fit(along, layout, cells, grid)[:, rows])]
+        if (layout == before).all():
+            break
+    return layout
+
+
+def _lattices(grid: tuple[int, ...]) -> Iterator[Order]:
+    """Sets of cells without neighbours: of a checkerboard, and of planes of places across each axis."""
+    places = np.indices(grid).reshape(len(grid), -1)
+    for parity in (0, 1):
+        yield np.flatnonzero(places.sum(axis=0) % 2 == parity)
+    for phase in itertools.product(*(range(min(size, 2)) for size in grid)):
+        yield np.flatnonzero((places % 2 == np.array(phase)[:, None]).all(axis=0))
+
+
+def _fit(along: Floats, layout: Order, cells: Order, grid: tuple[int, ...]) -> Floats:
+    """How well every row fits each of the cells ``[cells, rows]``, by what lies beside them."""
+    places = np.stack(np.unravel_index(cells, grid))
+    fit = np.zeros((len(cells), along.shape[1]))
+    for axis, size in enumerate(grid):
+        for step in (-1, 1):
+            beside = places.copy()
+            beside[axis] += step
+            inside = (beside[axis] >= 0) & (beside[axis] < size)
+            rows = layout[np.ravel_multi_index(tuple(beside[:, inside]), grid)]
+            fit[inside] += along[axis][rows] if step < 0 else along[axis][:, rows].T
+    return fit

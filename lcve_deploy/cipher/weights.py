@@ -1,0 +1,107 @@
+"""ViT Scrambling: the weights that read encrypted clips, computed once in NumPy for every exporter.
+
+Source: LCVE paper, section 3.3 (positional encodings by K1, linear projection by K2); format of
+scheme ``lcve-1``, section "What the orders mean" (normalisation, readout and labels).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.keys.orders import Order, Orders
+from lcve_deploy.model.transformer import (
+    Normalisation,
+    Readout,
+    ScrambledTransformer,
+    TransformerConfig,
+    VideoTransformer,
+)
+
+__all__ = ["fold_normalisation", "scramble", "unscrambled"]
+
+FloatArray = npt.NDArray[np.floating]
+
+_UINT8_RANGE: Final = 255.0
+
+
+def scramble(model: VideoTransformer, orders: Orders, *, label_order: Order | None = None) -> ScrambledTransformer:
+    """Fold the normalisation in, then permute what meets the orders.
+
+    Args:
+        model: the plain model.
+        orders: K1 and K2, made for the model's geometry.
+        label_order: K3, to hide the labels; None leaves the classifier's rows where they are.
+
+    Raises:
+        ValueError: orders or label order of another size.
+    """
+    config = model.config
+    if orders.geometry != config.geometry:
+        raise ValueError(f"the model has the geometry {config.geometry}, the orders {orders.geometry}")
+    weight, bias = fold_normalisation(
+        model.weights["cube_embedding.weight"], model.weights["cube_embedding.bias"], model.normalisation
+    )
+    changed = {
+        "cube_embedding.weight": _like(weight[:, orders.pixel_order], model.weights["cube_embedding.weight"]),
+        "cube_embedding.bias": _like(bias, model.weights["cube_embedding.bias"]),
+        "positional_encoding": _scramble_positions(
+            model.weights["positional_encoding"], orders.cube_order, config.prefix_tokens
+        ),
+    }
+    if label_order is not None:
+        if len(label_order) != config.classes:
+            raise ValueError(f"the model has {config.classes} classes, the label order {len(label_order)}")
+        changed |= {name: model.weights[name][label_order] for name in ("head.weight", "head.bias")}
+    return ScrambledTransformer(
+        config=config, weights={**model.weights, **changed}, readout_index=_readout_index(config, orders.cube_order)
+    )
+
+
+def unscrambled(model: VideoTransformer) -> ScrambledTransformer:
+    """The same graph without a key: normalisation folded, nothing permuted. For comparisons only."""
+    geometry = model.config.geometry
+    identity = Orders(
+        key_id="0" * 32,
+        salt=bytes(16),
+        geometry=geometry,
+        cube_order=np.arange(geometry.cubes),
+        pixel_order=np.arange(geometry.values),
+    )
+    return scramble(model, identity)
+
+
+def fold_normalisation(
+    weight: FloatArray, bias: FloatArray, normalisation: Normalisation
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Move (x/255 - m)/s from the clip into the embedding, which then takes x itself.
+
+    Must come before the columns move: the statistics go by channel.
+
+    Shape: weight ``[D, L]`` with the channel as the fastest axis of L, bias ``[D]``; both returned
+        in float64.
+    """
+    per_column = weight.shape[1] // len(normalisation.mean)
+    mean = np.tile(np.array(normalisation.mean, dtype=np.float64), per_column)
+    std = np.tile(np.array(normalisation.std, dtype=np.float64), per_column)
+    exact = weight.astype(np.float64)
+    return exact / (_UINT8_RANGE * std), bias.astype(np.float64) - exact @ (mean / std)
+
+
+def _scramble_positions(table: FloatArray, cube_order: Order, prefix: int) -> FloatArray:
+    """New row of cube token i = old row of cube token ``K1[i]``; prefix tokens stay."""
+    return np.concatenate([table[:prefix], table[prefix:][cube_order]])
+
+
+def _readout_index(config: TransformerConfig, cube_order: Order) -> int | None:
+    if config.readout in (Readout.MEAN, Readout.CUBES_MEAN):
+        return None
+    if config.readout is Readout.CLASS_TOKEN:
+        return 0
+    return config.prefix_tokens + int(np.flatnonzero(cube_order == 0)[0])
+
+
+def _like(array: FloatArray, original: FloatArray) -> FloatArray:
+    return array.astype(original.dtype)

@@ -1,0 +1,1 @@
+"""Serve an artifact with other servers: Triton model repositories and Kubernetes manifests."""

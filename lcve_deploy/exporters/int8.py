@@ -1,0 +1,212 @@
+"""The canonical graph with the blocks' linear layers in int8, as QuantizeLinear and DequantizeLinear.
+
+Activations are quantised per tensor and weights per output channel, both symmetrically, which every
+engine takes. Weights stay small enough for CPUs that add products in 16 bits. The ranges of the
+activations come from encrypted clips: a permutation of the tokens changes no largest value, so nobody
+has to show a plain clip, and a graph with a new key keeps the ranges of the old one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.artifact.keyed import KEYED_TENSORS
+from lcve_deploy.errors import PrecisionError
+from lcve_deploy.exporters.onnx import INPUT
+from lcve_deploy.exporters.storage import Steps, load_graph, require_onnx_ir, save_graph
+from lcve_deploy.libraries.onnxruntime import load_onnxruntime
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["calibrate", "write_quantised"]
+
+_MAX_INT8: Final = 127
+"""Steps to either side of zero, for an activation and for a sum of two neighbouring weights of one sign.
+
+CPUs without VNNI multiply int8 as unsigned activations, up to 255, by signed weights, and add two
+neighbouring products in 16 bits, which saturate in silence. A sum of weights of at most 128 keeps that
+from happening, and one of 127 steps is at most 128 once both are rounded.
+"""
+
+_WEIGHT: Final = ".weight"
+
+Floats = npt.NDArray[np.float32]
+
+
+def calibrate(source: Path, clips: npt.NDArray[np.uint8], *, steps: Steps | None = None) -> dict[str, float]:
+    """Largest ``|input|`` of every linear layer of the blocks, over all clips.
+
+    Args:
+        source: ``model.onnx`` of an artifact, with its data and keyed tensors beside it.
+        clips: encrypted clips, uint8 ``[clips, N, L]`` or ``[clips, T, H, W, C]``; run one at a time.
+        steps: called with the number of clips done and their total.
+
+    Returns:
+        Name of each layer (``blocks.0.mlp.fc1``) to the largest absolute value that enters it.
+
+    Raises:
+        ValueError: no clip.
+        PrecisionError: a layer whose input is not finite.
+        MissingDependencyError: ONNX Runtime is not installed.
+    """
+    if not len(clips):
+        raise ValueError("expected at least one clip to calibrate on, received none")
+    names, session = _measuring_session(source)
+    largest = np.zeros(len(names), np.float32)
+    for done, clip in enumerate(clips, start=1):
+        largest = np.maximum(largest, np.array(session.run(None, {INPUT: clip[None]}), np.float32))
+        if steps:
+            steps(done, len(clips))
+    return _checked({name: float(value) for name, value in zip(names, largest, strict=True)})
+
+
+def write_quantised(source: Path, target: Path, ranges: Mapping[str, float], *, steps: Steps | None = None) -> None:
+    """Write a graph whose linear layers take int8, its data and its keyed tensors.
+
+    Args:
+        source: ``model.onnx`` of an artifact, with its data and keyed tensors beside it.
+        target: file to write, in another folder, which is being staged by the caller.
+        ranges: of this model, from ``calibrate``.
+        steps: called with the number of large tensors written and their total.
+
+    Raises:
+        PrecisionError: ranges of another model.
+    """
+    model = load_graph(source)
+    layers = dict(_linear_layers(model.graph))
+    if set(layers) != set(ranges):
+        raise PrecisionError(
+            f"the model has {len(layers)} linear layers, and ranges are given for {len(ranges)}, "
+            f"{len(set(layers) & set(ranges))} of them its own",
+            hint="calibrate again, on this model",
+        )
+    for name, product in layers.items():
+        _quantise(model.graph, name, product, _checked(dict(ranges))[name])
+    save_graph(model, target, steps=steps)
+
+
+def _linear_layers(graph: ir.Graph) -> Iterator[tuple[str, ir.Node]]:
+    """Each matrix product with a weight that no key moves, by the name of its layer."""
+    for node in graph:
+        weight = node.inputs[1] if node.op_type == "MatMul" else None
+        if weight is not None and weight.is_initializer() and weight.name not in KEYED_TENSORS:
+            yield str(weight.name).removesuffix(_WEIGHT), node
+
+
+# Calibration
+
+
+def _measuring_session(source: Path) -> tuple[list[str], Any]:
+    """Names of the layers, and a session that gives the largest ``|input|`` of each, in their order."""
+    onnxruntime = load_onnxruntime("calibration")
+    require_onnx_ir()
+    import onnx_ir as ir
+
+    model = ir.load(source)
+    layers = dict(_linear_layers(model.graph))
+    model.graph.outputs[:] = [_largest(model.graph, name, product) for name, product in layers.items()]
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(source.parent))
+    graph = ir.to_proto(model).SerializeToString()
+    return list(layers), onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def _largest(graph: ir.Graph, name: str, product: ir.Node) -> ir.Value:
+    import onnx_ir as ir
+
+    absolute = ir.node("Abs", [product.inputs[0]], name=f"Abs_{name}")
+    largest = ir.node("ReduceMax", absolute.outputs, {"keepdims": 0}, name=f"ReduceMax_{name}")
+    absolute.outputs[0].name, largest.outputs[0].name = f"{name}.absolute", f"{name}.largest"
+    largest.outputs[0].type, largest.outputs[0].shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([])
+    graph.insert_before(product, (absolute, largest))
+    return largest.outputs[0]
+
+
+def _checked(ranges: dict[str, float]) -> dict[str, float]:
+    wrong = [name for name, value in ranges.items() if not np.isfinite(value) or value < 0]
+    if wrong:
+        raise PrecisionError(f"expected finite ranges, received {ranges[wrong[0]]} for {wrong[0]}")
+    return ranges
+
+
+# Quantisation
+
+
+def _quantise(graph: ir.Graph, name: str, product: ir.Node, largest: float) -> None:
+    """Put QuantizeLinear and DequantizeLinear before both inputs of a product."""
+    x, weight = product.inputs
+    if x is None or weight is None or weight.const_value is None:
+        return
+    scale = _initializer(graph, f"{name}.input_scale", np.array(_scale(largest), np.float32))
+    zero = _initializer(graph, "zero_point", np.array(0, np.int8))
+    product.replace_input_with(0, _through_int8(graph, product, x, scale, zero))
+    product.replace_input_with(1, _through_int8_weight(graph, product, name, weight))
+
+
+def _scale(largest: float | Floats) -> Any:
+    """Size of one step; 1 where everything is zero, as a step cannot be."""
+    return np.where(np.asarray(largest) > 0, np.asarray(largest, np.float32) / _MAX_INT8, np.float32(1))
+
+
+def _largest_of_pairs(weight: Floats) -> Floats:
+    """For each output of ``[in, out]``: largest ``|sum|`` of two neighbouring inputs' weights of one sign.
+
+    Never less than the largest ``|weight|``.
+    """
+    even, odd = weight[::2], weight[1::2]
+    if len(even) > len(odd):
+        odd = np.concatenate([odd, np.zeros_like(weight[:1])])
+    sums = (np.maximum(sign * even, 0) + np.maximum(sign * odd, 0) for sign in (1, -1))
+    largest: Floats = np.maximum(*(of_one_sign.max(axis=0) for of_one_sign in sums))
+    return largest
+
+
+def _through_int8(graph: ir.Graph, before: ir.Node, x: ir.Value, scale: ir.Value, zero: ir.Value) -> ir.Value:
+    import onnx_ir as ir
+
+    rounded = ir.node("QuantizeLinear", [x, scale, zero], name=f"QuantizeLinear_{x.name}")
+    restored = ir.node("DequantizeLinear", [*rounded.outputs, scale, zero], name=f"DequantizeLinear_{x.name}")
+    rounded.outputs[0].name, restored.outputs[0].name = f"{x.name}_int8", f"{x.name}_restored"
+    graph.insert_before(before, (rounded, restored))
+    return restored.outputs[0]
+
+
+def _through_int8_weight(graph: ir.Graph, before: ir.Node, name: str, weight: ir.Value) -> ir.Value:
+    """A weight ``[in, out]`` as int8 with one scale for each output; converted again when it is written."""
+    import onnx_ir as ir
+
+    original = weight.const_value
+    if original is None:
+        return weight
+    array = original.numpy()
+    scales = _scale(_largest_of_pairs(array))
+
+    def make() -> ir.TensorProtocol:
+        return ir.tensor(np.rint(original.numpy() / scales).astype(np.int8), name=weight.name)
+
+    weight.const_value = ir.LazyTensor(make, dtype=ir.DataType.INT8, shape=ir.Shape(array.shape), name=weight.name)
+    weight.type = ir.TensorType(ir.DataType.INT8)
+    scale = _initializer(graph, f"{name}.weight_scale", scales)
+    zero = _initializer(graph, f"zero_points_{len(scales)}", np.zeros(len(scales), np.int8))
+    restored = ir.node("DequantizeLinear", [weight, scale, zero], {"axis": 1}, name=f"DequantizeLinear_{name}")
+    restored.outputs[0].name = f"{name}.weight_restored"
+    graph.insert_before(before, restored)
+    return restored.outputs[0]
+
+
+def _initializer(graph: ir.Graph, name: str, array: npt.NDArray[Any]) -> ir.Value:
+    """A new initializer, or the one that has the name already."""
+    import onnx_ir as ir
+
+    if name not in graph.initializers:
+        tensor = ir.tensor(array, name=name)
+        graph.register_initializer(
+            ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
+        )
+    return graph.initializers[name]

@@ -1,0 +1,136 @@
+"""The canonical graph with its matrix products in fp16 or bf16: a strongly typed graph.
+
+Every value of the new graph has one type that the file states, so that no engine chooses a precision
+of its own. The products of the blocks run in the low type; what only hands their values on stays
+low; everything else runs in float32. The keyed tensors stay float32, so no bit of the folded
+embedding is lost.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.artifact.keyed import KEYED_TENSORS
+from lcve_deploy.errors import PrecisionError
+from lcve_deploy.exporters.storage import Steps, load_graph, save_graph
+from lcve_deploy.model.precision import Precision
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["LOW_PRECISIONS", "write_low_precision"]
+
+LOW_PRECISIONS: Final = (Precision.FP16, Precision.BF16)
+
+_PRODUCTS: Final = frozenset({"MatMul"})
+"""These run in the low type, unless a keyed tensor takes part."""
+
+_FOLLOWERS: Final = frozenset({"Add", "Gelu", "Relu", "Reshape", "Split", "Transpose"})
+"""These stay in the low type where every computed input has it, as one rounding is all they cost.
+
+The sums and differences that other activations, LayerNorm and the residual stream are made of lose
+digits in a low type, so those are not here. An ``Add`` of two computed values is residual.
+"""
+
+
+def write_low_precision(source: Path, target: Path, precision: Precision, *, steps: Steps | None = None) -> None:
+    """Write a strongly typed graph, its data and its keyed tensors.
+
+    Args:
+        source: ``model.onnx`` of an artifact, with its data and keyed tensors beside it.
+        target: file to write, in another folder, which is being staged by the caller.
+        precision: one of ``LOW_PRECISIONS``.
+        steps: called with the number of large tensors written and their total.
+
+    Raises:
+        PrecisionError: a weight that the type cannot hold.
+        ValueError: a precision that is not one of ``LOW_PRECISIONS``.
+    """
+    if precision not in LOW_PRECISIONS:
+        raise ValueError(f"expected fp16 or bf16, received {precision}")
+    model = load_graph(source)
+    _Typing(model.graph, precision).apply()
+    save_graph(model, target, steps=steps)
+
+
+class _Typing:
+    """Walks the nodes once, from the clips to the logits, and settles the type of every value."""
+
+    def __init__(self, graph: ir.Graph, precision: Precision) -> None:
+        import onnx_ir as ir
+
+        self._graph, self._precision = graph, precision
+        self._low_type = {Precision.FP16: ir.DataType.FLOAT16, Precision.BF16: ir.DataType.BFLOAT16}[precision]
+        self._low: set[ir.Value] = set()
+        self._casts: dict[ir.Value, ir.Value] = {}
+
+    def apply(self) -> None:
+        for node in tuple(self._graph):
+            low = self._runs_low(node)
+            for index, value in enumerate(node.inputs):
+                if value is not None and (value in self._low) != low:
+                    self._retype_input(node, index, value, low=low)
+            if low:
+                self._low.update(node.outputs)
+
+    def _runs_low(self, node: ir.Node) -> bool:
+        if node.op_type in _PRODUCTS:
+            return not any(value is not None and value.name in KEYED_TENSORS for value in node.inputs)
+        computed = [value for value in node.inputs if value is not None and not value.is_initializer()]
+        expected = 1 if node.op_type == "Add" else len(computed)
+        return node.op_type in _FOLLOWERS and len(computed) == expected and self._low.issuperset(computed)
+
+    def _retype_input(self, node: ir.Node, index: int, value: ir.Value, *, low: bool) -> None:
+        if not value.is_initializer():
+            node.replace_input_with(index, self._cast(value, node, low=low))
+        elif low and value.dtype == _float():
+            self._lower(value)
+
+    def _cast(self, value: ir.Value, before: ir.Node, *, low: bool) -> ir.Value:
+        """The value in the other type; one cast serves all who ask."""
+        import onnx_ir as ir
+
+        if value not in self._casts:
+            cast = ir.node("Cast", [value], {"to": int(self._low_type if low else _float())}, name=f"Cast_{value.name}")
+            cast.outputs[0].name = f"{value.name}_cast"
+            self._graph.insert_before(before, cast)
+            self._casts[value] = cast.outputs[0]
+        return self._casts[value]
+
+    def _lower(self, weight: ir.Value) -> None:
+        """Give a weight the low type; it is converted when it is written, so that one copy at a time is in memory."""
+        import onnx_ir as ir
+
+        original = weight.const_value
+        if original is None:
+            return
+        low, name = self._low_type, str(weight.name)
+        array = original.numpy()
+        _require_room(array, low, name, self._precision)
+
+        def make() -> ir.TensorProtocol:
+            return ir.Tensor(original.numpy().astype(low.numpy()), dtype=low, name=name)
+
+        weight.const_value = ir.LazyTensor(make, dtype=low, shape=ir.Shape(array.shape), name=name)
+        weight.type = ir.TensorType(low)
+        self._low.add(weight)
+
+
+def _require_room(array: npt.NDArray[Any], low: ir.DataType, name: str, precision: Precision) -> None:
+    largest = np.abs(array).max()
+    with np.errstate(over="ignore"):
+        held = np.isfinite(np.float32(largest.astype(low.numpy())))
+    if not held:
+        raise PrecisionError(
+            f"{precision} cannot hold {name}, whose largest value is {largest:.3g}", hint="use bf16 or fp32"
+        )
+
+
+def _float() -> ir.DataType:
+    import onnx_ir as ir
+
+    return ir.DataType.FLOAT

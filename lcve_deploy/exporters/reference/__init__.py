@@ -1,0 +1,1 @@
+"""Reference implementations in PyTorch, whose logits the artifact must repeat."""

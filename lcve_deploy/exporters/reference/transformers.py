@@ -1,0 +1,97 @@
+"""The original implementation as the reference, where it is installed.
+
+A Hugging Face folder is run by transformers itself, which shares no code with this package. Its
+loader has once filled VideoMAE's biases with zeros without an error, so what it loaded is compared
+with the file before it counts as a reference.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.exporters.checkpoints import Checkpoint
+from lcve_deploy.exporters.checkpoints.reading import read_folder_weights
+from lcve_deploy.exporters.reference.builtin import BuiltinReference, Reference, normalised
+
+if TYPE_CHECKING:
+    from lcve_deploy.model.transformer import Normalisation
+
+__all__ = ["ReferenceWarning", "reference_for"]
+
+
+class ReferenceWarning(UserWarning):
+    """The original implementation is installed and could not be used."""
+
+
+def reference_for(checkpoint: Checkpoint) -> Reference:
+    """The most independent reference there is: transformers for its own folders, else the built-in one."""
+    if checkpoint.path.is_dir() and importlib.util.find_spec("transformers") is not None:
+        try:
+            model = _load(checkpoint.path)
+        except Exception as error:  # whatever another library may raise: parity can do without it
+            _say_unused(f"it cannot load the folder ({type(error).__name__}: {error})")
+        else:
+            if _loaded_all(model, checkpoint.path):
+                return _TransformersReference(model, checkpoint.model.normalisation)
+            _say_unused("it did not load every tensor of the folder")
+    return BuiltinReference(checkpoint.model)
+
+
+def _say_unused(reason: str) -> None:
+    text = f"transformers is not the reference, the built-in one is: {reason}"
+    warnings.warn(text.splitlines()[0][:300], ReferenceWarning, stacklevel=3)
+
+
+class _TransformersReference:
+    """A transformers model in float64, one clip at a time."""
+
+    def __init__(self, model: Any, normalisation: Normalisation) -> None:
+        self._model, self._normalisation = model, normalisation
+
+    @property
+    def name(self) -> str:
+        """What it is, for reports."""
+        import transformers
+
+        return f"transformers {transformers.__version__}, float64"
+
+    def logits(self, clips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+        """Plain clips ``[batch, T, H, W, C]`` (uint8 RGB) to logits ``[batch, classes]``."""
+        import torch
+
+        with torch.inference_mode():
+            rows = [self._model(pixel_values=normalised(clip, self._normalisation)).logits for clip in clips]
+        return np.concatenate([row.numpy() for row in rows])
+
+
+def _load(folder: Path) -> Any:
+    import transformers
+
+    log: Any = transformers.logging
+    verbosity = log.get_verbosity()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        model = transformers.AutoModelForVideoClassification.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        return model.double().eval()
+    finally:
+        log.set_verbosity(verbosity)
+
+
+def _loaded_all(model: Any, folder: Path) -> bool:
+    """Whether every tensor of the file stands in the model, whatever it is called there."""
+    loaded = {_fingerprint(tensor.numpy()) for tensor in model.state_dict().values()}
+    return all(_fingerprint(array) in loaded for array in read_folder_weights(folder).values())
+
+
+def _fingerprint(array: npt.NDArray[Any]) -> tuple[tuple[int, ...], float, float]:
+    exact = array.astype(np.float64)
+    return exact.shape, float(exact.sum()), float(np.abs(exact).sum())

@@ -1,0 +1,1 @@
+"""Read files from outside within limits, and write files whole or not at all."""

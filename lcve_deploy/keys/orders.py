@@ -1,0 +1,127 @@
+"""The key schedule: key, salt and geometry to the three secret orders.
+
+Source: LCVE paper, section 3.2, step 1; format of scheme ``lcve-1``, section "Derivation". The
+keystream is AES-256-CTR, so that a client in any language makes the same orders; no generator of
+NumPy is involved.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.keys.secret import SecurityKey
+
+__all__ = ["SALT_BYTES", "SCHEME", "Order", "Orders", "derive_label_order", "derive_orders"]
+
+SCHEME: Final = "lcve-1"
+SALT_BYTES: Final = 16
+
+Order = npt.NDArray[np.int64]
+
+_CHUNK_BYTES: Final = 4 * 4096
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Orders:
+    """The orders of one artifact. Secret: as good as the key for this artifact.
+
+    Args:
+        key_id: 32 hex digits of the key they came from.
+        salt: public bytes of the artifact.
+        geometry: clip and cube size they are made for.
+        cube_order: K1, a permutation of ``0..N-1``; int64.
+        pixel_order: K2, a permutation of ``0..L-1``; int64.
+    """
+
+    key_id: str
+    salt: bytes
+    geometry: ClipGeometry
+    cube_order: Order
+    pixel_order: Order
+
+    @functools.cached_property
+    def placement(self) -> Order:
+        """Where each plain cube goes: the inverse of K1; int64 ``[N]``."""
+        return _frozen(np.argsort(self.cube_order))
+
+    @functools.cached_property
+    def row_gather(self) -> Order:
+        """What to take of a row of cubes to have its cubes with their values in the order K2; int64."""
+        return _frozen(self.geometry.row_index()[:, self.pixel_order].reshape(-1))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("orders cannot be pickled or copied; derive them again from the key")
+
+    def __repr__(self) -> str:
+        return f"Orders(key_id={self.key_id!r}, salt={self.salt.hex()!r}, geometry='{self.geometry}')"
+
+
+def derive_orders(key: SecurityKey, *, salt: bytes, geometry: ClipGeometry) -> Orders:
+    """K1 and K2 of an artifact.
+
+    Raises:
+        ValueError: the salt does not have 16 bytes.
+    """
+    _check_salt(salt)
+    return Orders(
+        key_id=key.key_id,
+        salt=salt,
+        geometry=geometry,
+        cube_order=_order(key, f"{SCHEME}/cube-order/{geometry}", geometry.cubes, salt),
+        pixel_order=_order(key, f"{SCHEME}/pixel-order/{geometry}", geometry.values, salt),
+    )
+
+
+def derive_label_order(key: SecurityKey, *, salt: bytes, classes: int) -> Order:
+    """K3: the hidden classifier's row c is the plain one's row ``K3[c]``; int64 ``[classes]``."""
+    _check_salt(salt)
+    return _order(key, f"{SCHEME}/label-order/{classes}", classes, salt)
+
+
+def _check_salt(salt: bytes) -> None:
+    if len(salt) != SALT_BYTES:
+        raise ValueError(f"a salt has {SALT_BYTES} bytes, received {len(salt)}")
+
+
+def _order(key: SecurityKey, info: str, size: int, salt: bytes) -> Order:
+    """Fisher and Yates' shuffle; draws that would favour small numbers are thrown away."""
+    draw = _Draws(key.kdf(info, 32, salt)).next
+    order = list(range(size))
+    for last in range(size - 1, 0, -1):
+        bound = last + 1
+        limit = 2**32 - 2**32 % bound
+        value = draw()
+        while value >= limit:
+            value = draw()
+        swap = value % bound
+        order[last], order[swap] = order[swap], order[last]
+    return _frozen(np.array(order, dtype=np.int64))
+
+
+def _frozen(order: Order) -> Order:
+    order.setflags(write=False)
+    return order
+
+
+class _Draws:
+    """The AES-256-CTR keystream as consecutive little-endian 32-bit draws."""
+
+    def __init__(self, key: bytes) -> None:
+        from cryptography.hazmat.primitives.ciphers import Cipher
+        from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+        from cryptography.hazmat.primitives.ciphers.modes import CTR
+
+        self._stream = Cipher(AES256(key), CTR(bytes(16))).encryptor()
+        self._chunk: list[int] = []
+
+    def next(self) -> int:
+        if not self._chunk:
+            words = np.frombuffer(self._stream.update(bytes(_CHUNK_BYTES)), dtype="<u4")
+            self._chunk = words[::-1].tolist()
+        return self._chunk.pop()

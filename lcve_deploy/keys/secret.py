@@ -1,0 +1,155 @@
+"""The security key: create, derive, read and write.
+
+A key file is 48 bytes: ``LCVEKEY1``, 32 secret bytes, and the first 8 bytes of the SHA-256 over
+the 40 before. The secret never appears in a message, a log or a ``repr``.
+
+Source: format of scheme ``lcve-1``, sections "Key file" and "Derivation"; RFC 5869.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import stat
+import warnings
+from typing import Final, Self, final
+
+from lcve_deploy.errors import KeyFileError
+from lcve_deploy.files.reading import require_file
+from lcve_deploy.files.writing import new_file
+
+__all__ = ["KeyFileWarning", "SecurityKey", "warn_if_readable_by_others"]
+
+_MAGIC: Final = b"LCVEKEY1"
+_SECRET_BYTES: Final = 32
+_FILE_BYTES: Final = 48
+_NAME: Final = re.compile(r"[a-z0-9._-]{1,64}")
+
+
+class KeyFileWarning(UserWarning):
+    """A key file that people other than its owner can read."""
+
+
+@final
+class SecurityKey:
+    """A secret of 32 bytes, and what is derived from it.
+
+    Args:
+        secret: 32 bytes from a cryptographic random source.
+
+    Raises:
+        KeyFileError: the secret has another length.
+    """
+
+    __slots__ = ("_secret",)
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) != _SECRET_BYTES:
+            raise KeyFileError(f"a secret has {_SECRET_BYTES} bytes, received {len(secret)}")
+        self._secret = bytes(secret)
+
+    @classmethod
+    def create(cls) -> Self:
+        """A new key from the operating system's random source."""
+        return cls(secrets.token_bytes(_SECRET_BYTES))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read the content of a key file.
+
+        Raises:
+            KeyFileError: wrong magic, length or checksum, each with its own message.
+        """
+        if data[: len(_MAGIC)] != _MAGIC[: len(data)] or not data:
+            raise KeyFileError("not a key file: it does not begin with LCVEKEY1", hint="make one with: lcve keygen")
+        if len(data) != _FILE_BYTES:
+            received = "more" if len(data) > _FILE_BYTES else len(data)
+            raise KeyFileError(
+                f"a key file has {_FILE_BYTES} bytes, received {received}", hint="restore the file from a copy"
+            )
+        if _checksum(data[:40]) != data[40:]:
+            raise KeyFileError("the key file is damaged: its checksum does not hold", hint="restore it from a copy")
+        return cls(data[8:40])
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a key file; warns when group or others can read it.
+
+        Raises:
+            KeyFileError: not a key file, a damaged one, or no regular file.
+            FileNotFoundError: there is no such file.
+        """
+        require_file(path, "a key file", KeyFileError)
+        try:
+            with open(path, "rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+                key = cls.from_bytes(file.read(_FILE_BYTES + 1))  # no local holds them: some tracebacks show locals
+        except KeyFileError as error:
+            raise KeyFileError(f"{error}: {path}", hint=error.hint) from None
+        warn_if_readable_by_others(path, mode)
+        return key
+
+    def to_bytes(self) -> bytes:
+        """The 48 bytes of the key file."""
+        head = _MAGIC + self._secret
+        return head + _checksum(head)
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the key file with mode 0600; it appears whole, and an existing file is never touched.
+
+        Raises:
+            ExistsError: the path exists.
+            WriteError: the file could not be written; nothing of it is left.
+        """
+        with new_file(path, private=True) as file:
+            file.write(self.to_bytes())
+
+    @property
+    def key_id(self) -> str:
+        """32 hex digits that name the key without giving it away."""
+        return self.kdf("lcve-1/key-id", 16).hex()
+
+    def derive(self, name: str) -> SecurityKey:
+        """The key of one camera or client; whoever holds it cannot find this one.
+
+        Args:
+            name: 1 to 64 of ``a-z 0-9 . _ -``.
+        """
+        if not _NAME.fullmatch(name):
+            raise KeyFileError(f"a key name is 1 to 64 of a-z 0-9 . _ -, received {name!r}")
+        return SecurityKey(self.kdf(f"lcve-1/derived-key/{name}", _SECRET_BYTES))
+
+    def kdf(self, info: str, length: int, salt: bytes = b"") -> bytes:
+        """HKDF-SHA256 of the secret: ``length`` bytes for the ASCII label ``info``."""
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+        return HKDF(algorithm=SHA256(), length=length, salt=salt, info=info.encode("ascii")).derive(self._secret)
+
+    def __repr__(self) -> str:
+        return f"SecurityKey(key_id={self.key_id!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecurityKey) and secrets.compare_digest(self._secret, other._secret)
+
+    def __hash__(self) -> int:
+        return hash(self.key_id)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a security key cannot be pickled; write it to a key file instead")
+
+
+def warn_if_readable_by_others(path: str | os.PathLike[str], mode: int) -> None:
+    """Warn where a file with this mode can be read by others; to be called by what reads a key for its caller."""
+    if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
+        warnings.warn(
+            f"{path} can be read by others (mode {stat.S_IMODE(mode):04o}); do: chmod 600 {path}",
+            KeyFileWarning,
+            stacklevel=3,
+        )
+
+
+def _checksum(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()[:8]

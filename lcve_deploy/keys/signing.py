@@ -1,0 +1,163 @@
+"""The owner's private key for signing artifacts: create, read, write, sign.
+
+A signing key signs manifests and nothing else, and has nothing to do with the key of an artifact. Its
+file is PKCS#8 in PEM, the public one SubjectPublicKeyInfo in PEM, so that other software reads both.
+
+Source: format of scheme ``lcve-1``, section "Signature"; RFC 8032, RFC 8410.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self, final
+
+from lcve_deploy.artifact import PublicKey, parse_manifest
+from lcve_deploy.artifact.digests import MANIFEST
+from lcve_deploy.errors import KeyFileError
+from lcve_deploy.files.reading import require_file
+from lcve_deploy.files.writing import new_file, require_absent
+from lcve_deploy.keys.secret import warn_if_readable_by_others
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+__all__ = ["SigningKey", "public_path"]
+
+_SECRET_BYTES: Final = 32
+_MAX_PEM: Final = 2**16
+_EXPECTED: Final = "expected an Ed25519 private key in PEM"
+_HINT: Final = "make one with: lcve keygen --signing"
+
+
+@final
+class SigningKey:
+    """The private half of an Ed25519 key pair.
+
+    Args:
+        secret: 32 bytes from a cryptographic random source.
+
+    Raises:
+        KeyFileError: the secret has another length.
+    """
+
+    __slots__ = ("_secret",)
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) != _SECRET_BYTES:
+            raise KeyFileError(f"the secret of a signing key has {_SECRET_BYTES} bytes, received {len(secret)}")
+        self._secret = bytes(secret)
+
+    @classmethod
+    def create(cls) -> Self:
+        """A new key from the operating system's random source."""
+        return cls(secrets.token_bytes(_SECRET_BYTES))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read the content of a private key file.
+
+        Raises:
+            KeyFileError: a public key, one with a password, or no Ed25519 private key.
+        """
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+        if b"BEGIN PUBLIC KEY" in data:
+            raise KeyFileError(f"{_EXPECTED}, received a public key", hint="pass the .pem file beside it")
+        try:
+            key = load_pem_private_key(data, password=None)
+        except TypeError:
+            raise KeyFileError(f"{_EXPECTED} without a password, received one with a password") from None
+        except (ValueError, UnsupportedAlgorithm):
+            raise KeyFileError(f"{_EXPECTED}, received something else", hint=_HINT) from None
+        if not isinstance(key, Ed25519PrivateKey):
+            raise KeyFileError(f"{_EXPECTED}, received a key of another algorithm", hint=_HINT)
+        return cls(key.private_bytes_raw())
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a private key file; warns when group or others can read it.
+
+        Raises:
+            KeyFileError: as :meth:`from_bytes`.
+            FileNotFoundError: there is no such file.
+        """
+        require_file(path, "a signing key", KeyFileError)
+        try:
+            with open(path, "rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+                key = cls.from_bytes(file.read(_MAX_PEM))
+        except KeyFileError as error:
+            raise KeyFileError(f"{error}: {path}", hint=error.hint) from None
+        warn_if_readable_by_others(path, mode)
+        return key
+
+    def to_bytes(self) -> bytes:
+        """The content of the private key file: PKCS#8 in PEM, without a password."""
+        from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+        return self._private().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the private key with mode 0600, and the public one beside it; both appear, or neither does.
+
+        Args:
+            path: of the private key; the public one has the ending ``.pub`` in place of its own.
+
+        Raises:
+            ExistsError: one of them exists; existing files are never touched.
+            WriteError: one of them could not be written; nothing of either is left.
+            KeyFileError: a private key with the name of a public one.
+        """
+        path = Path(path)
+        public = require_absent(public_path(require_absent(path)))
+        with contextlib.ExitStack() as undo:
+            with new_file(path, private=True) as file:
+                file.write(self.to_bytes())
+            undo.callback(path.unlink, missing_ok=True)
+            with new_file(public) as file:
+                file.write(self.public_key.to_bytes())
+            undo.pop_all()
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The public half, which servers and clients pin."""
+        return PublicKey(raw=self._private().public_key().public_bytes_raw())
+
+    def sign(self, manifest: bytes) -> bytes:
+        """The signature of a manifest, 64 bytes.
+
+        Args:
+            manifest: the bytes of ``manifest.json``.
+
+        Raises:
+            ArtifactError: not a manifest that holds; a signing key signs nothing else.
+        """
+        parse_manifest(manifest, Path(MANIFEST))
+        return self._private().sign(manifest)
+
+    def __repr__(self) -> str:
+        return f"SigningKey(public_key={self.public_key!r})"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a signing key cannot be pickled; write it to a file instead")
+
+    def _private(self) -> Ed25519PrivateKey:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        return Ed25519PrivateKey.from_private_bytes(self._secret)
+
+
+def public_path(path: Path) -> Path:
+    """Where the public key is written that belongs to the private one at ``path``.
+
+    Raises:
+        KeyFileError: that would be the same file.
+    """
+    if path.suffix == ".pub":
+        raise KeyFileError(f"{path} is the name of a public key", hint="name the private one, such as signing.pem")
+    return path.with_suffix(".pub")

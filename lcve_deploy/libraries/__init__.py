@@ -1,0 +1,1 @@
+"""Find ONNX Runtime, TensorRT, Ray and CUDA, and turn off what they report to their makers."""

@@ -1,0 +1,1 @@
+"""A session for each runtime: ONNX Runtime, OpenVINO, TensorRT."""

@@ -1,0 +1,318 @@
+"""Sessions on TensorRT and TensorRT-RTX: tested against stand-ins. No engine has run on hardware yet.
+
+Buffers on the device, pinned memory of the host and one stream come from CuPy; no torch. A batch
+that is on the device already is used where it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.artifact import Manifest, Profile, TensorSpec
+from lcve_deploy.clips import EncryptedClip
+from lcve_deploy.errors import DeviceError, MissingDependencyError, SessionError
+from lcve_deploy.libraries.cuda import Gpu, find_gpu
+from lcve_deploy.libraries.tensorrt import (
+    TensorRT,
+    buildable_capabilities,
+    dtype_name,
+    find_tensorrt,
+    numeric_version,
+    refit_engine,
+)
+from lcve_deploy.runtime.session import check_clip
+
+__all__ = ["TensorRTSession"]
+
+_DEVICE: Final = 0
+_PROFILE: Final = 0
+_MEMORY_HINT: Final = "free memory on the GPU, or build the engine with a smaller maximum batch"
+
+_OF_THE_MACHINE: Final[Mapping[str, str]] = {
+    "UNSUPPORTED_CC": "it is not for this GPU",
+    "OLD_CUDA_DRIVER": "the GPU's driver is too old",
+    "OLD_CUDA_RUNTIME": "the CUDA runtime is too old",
+    "INSUFFICIENT_GPU_MEMORY": "the GPU has too little memory",
+    "CUDA_ERROR": "CUDA does not work",
+}
+"""What a plan's header shows to be wrong here, though the plan may run on another machine."""
+
+_OF_THE_PLAN: Final[Mapping[str, str]] = {
+    "VERSION_MISMATCH": "another version built it",
+    "MALFORMED_ENGINE": "it is damaged, or no engine",
+}
+"""What is wrong with it on any machine that has this library."""
+
+
+class TensorRTSession:
+    """A plan, opened on the first GPU of this machine. One batch at a time; further threads wait.
+
+    Args:
+        plan: the engine's file; its digest has been checked.
+        manifest: of the artifact that it was built from.
+        kind: ``tensorrt`` or ``tensorrt-rtx``.
+        built_with: version of the library that built the plan.
+        profile: batch sizes that it was built for.
+        version_compatible: whether it was built to run in later versions too. Such a plan carries code
+            that the library executes, so it must come from a builder that is trusted.
+        weights: the graph that a stripped plan was built from, which gives it its weights; None for a plan
+            that has them.
+
+    Raises:
+        MissingDependencyError: the library or CuPy is not installed.
+        DeviceError: no GPU here, or one that the plan is not for.
+        SessionError: a version that cannot run the plan, a plan that is damaged or foreign, weights that do not
+            fit it, too little memory, or an engine that is not what the manifest says.
+    """
+
+    def __init__(
+        self,
+        plan: Path,
+        manifest: Manifest,
+        *,
+        kind: str,
+        built_with: str,
+        profile: Profile,
+        version_compatible: bool = False,
+        weights: Path | None = None,
+    ) -> None:
+        self._library = find_tensorrt(kind)
+        _check_version(plan, self._library, built_with, version_compatible=version_compatible)
+        self._gpu = _require_gpu(self._library)
+        self._cupy = _import_cupy(kind)
+        self._manifest, self._profile = manifest, profile
+        self._lock = threading.Lock()
+        with self._on_device("open the engine"):
+            self._runtime = self._library.module.Runtime(self._library.log.logger)
+            if version_compatible:
+                self._runtime.engine_host_code_allowed = True
+            self._engine = _open(plan, self._runtime, self._library)
+            if weights is not None:
+                _give_weights(self._engine, plan, weights, self._library)
+            _check_engine(self._engine, manifest, profile)
+            self._context = _context(self._engine, self._library)
+            self._buffers = _allocate(manifest, profile)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the artifact says of itself."""
+        return self._manifest
+
+    @property
+    def device(self) -> str:
+        """Library with its version, and GPU."""
+        return f"{self._library} on {self._gpu}"
+
+    def run(self, clip: EncryptedClip) -> npt.NDArray[np.float32]:
+        """Logits ``[batch, classes]`` (float32, NumPy) in the artifact's own label order.
+
+        Args:
+            clip: uint8 values ``[batch, N, L]`` or ``[batch, T, H, W, C]``: NumPy, or CuPy on the session's GPU,
+                which are read in place once their own stream has made them.
+
+        Raises:
+            MismatchError: the clip was made for another artifact; nothing has run.
+            ValueError: not a batch of uint8 clips, or one on another GPU;
+                nothing has run.
+            SessionError: a batch outside the profile (nothing has run), or the engine failed.
+        """
+        check_clip(clip, self._manifest)
+        batch = int(clip.values.shape[0])
+        self._check_batch(batch)
+        with self._lock, self._on_device("run the engine"):
+            clips = self._place(clip.values, batch)
+            self._execute(clips)
+            return self._fetch(batch)
+
+    def _check_batch(self, batch: int) -> None:
+        if not self._profile.minimum <= batch <= self._profile.maximum:
+            raise SessionError(
+                f"the engine takes {self._profile.minimum} to {self._profile.maximum} clips at once, received {batch}"
+            )
+
+    def _place(self, values: Any, batch: int) -> Any:
+        """The batch on the device: CuPy's own array, or a copy through pinned memory."""
+        if isinstance(values, self._cupy.ndarray):
+            return self._shared(values)
+        np.copyto(self._buffers.host_clips[:batch], values)
+        clips = self._buffers.clips[:batch]
+        clips.set(self._buffers.host_clips[:batch], stream=self._buffers.stream)
+        return clips
+
+    def _shared(self, values: Any) -> Any:
+        """An array of CuPy where it is; the session's stream waits for the one that fills it."""
+        if values.device.id != _DEVICE:
+            raise ValueError(f"the session runs on GPU {_DEVICE}, the clips are on GPU {values.device.id}")
+        clips = self._cupy.ascontiguousarray(values)
+        self._buffers.stream.wait_event(self._cupy.cuda.get_current_stream().record())
+        return clips
+
+    def _execute(self, clips: Any) -> None:
+        self._library.log.clear()
+        addresses = {self._manifest.input.name: clips, self._manifest.output.name: self._buffers.logits}
+        done = self._context.set_input_shape(self._manifest.input.name, tuple(clips.shape))
+        for name, array in addresses.items():
+            done = done and self._context.set_tensor_address(name, array.data.ptr)
+        if not (done and self._context.execute_async_v3(self._buffers.stream.ptr)):
+            raise SessionError(f"{self._library} failed: {self._library.log.quote()}")
+
+    def _fetch(self, batch: int) -> npt.NDArray[np.float32]:
+        """The logits in memory of their own, once the stream has done all of its work."""
+        host = self._buffers.host_logits[:batch]
+        self._buffers.logits[:batch].get(stream=self._buffers.stream, out=host, blocking=False)
+        self._buffers.stream.synchronize()
+        logits: npt.NDArray[np.float32] = np.array(host, dtype=np.float32)
+        return logits
+
+    @contextlib.contextmanager
+    def _on_device(self, work: str) -> Iterator[None]:
+        """Work on the session's GPU, whichever one the calling thread has chosen; CUDA's errors become ours."""
+        cuda = self._cupy.cuda
+        try:
+            with cuda.Device(_DEVICE):
+                yield
+        except cuda.memory.OutOfMemoryError as error:
+            raise SessionError(f"the GPU has too little memory to {work}: {error}", hint=_MEMORY_HINT) from None
+        except cuda.runtime.CUDARuntimeError as error:
+            raise SessionError(f"CUDA could not {work}: {error}") from None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Buffers:
+    """Memory for the largest batch, made once: on the device, and pinned on the host."""
+
+    stream: Any
+    clips: Any
+    logits: Any
+    host_clips: npt.NDArray[np.uint8]
+    host_logits: npt.NDArray[np.float32]
+
+
+def _check_version(plan: Path, library: TensorRT, built_with: str, *, version_compatible: bool) -> None:
+    built, installed = numeric_version(built_with), numeric_version(library.version)
+    if built == installed or (version_compatible and built < installed):
+        return
+    rule = "only later versions run it" if version_compatible else "only that version runs it"
+    raise SessionError(
+        f"{plan} was built by {library.name} {built_with}, and {rule}; installed here is {library}",
+        hint=f"install that version, or {_rebuild(plan, library)}",
+    )
+
+
+def _require_gpu(library: TensorRT) -> Gpu:
+    gpu = find_gpu()
+    if gpu is None:
+        raise DeviceError(
+            f"{library.name} needs an NVIDIA GPU and its driver, and none was found here",
+            hint="run the engine on a machine that has one; on this machine, run the artifact on the CPU",
+        )
+    return gpu
+
+
+def _import_cupy(extra: str) -> Any:
+    try:
+        import cupy
+        import cupyx  # noqa: F401  # pinned memory, wanted later
+    except ImportError as error:
+        raise MissingDependencyError(
+            "running a TensorRT engine needs CuPy", hint=f"pip install 'lcve-deploy[{extra}]'"
+        ) from error
+    return cupy
+
+
+def _open(plan: Path, runtime: Any, library: TensorRT) -> Any:
+    content = plan.read_bytes()
+    _check_validity(plan, content, runtime, library)
+    library.log.clear()
+    engine = runtime.deserialize_cuda_engine(content)
+    if engine is None:
+        raise SessionError(
+            f"{plan} is damaged, or no engine of {library}: {library.log.quote()}", hint=_rebuild(plan, library)
+        )
+    return engine
+
+
+def _rebuild(plan: Path, library: TensorRT) -> str:
+    """What to do about a plan at ``SERVER/engines/NAME/``."""
+    return f"rebuild the engine here: lcve build {plan.parent.parent.parent} --runtime {library.kind}"
+
+
+def _check_validity(plan: Path, content: bytes, runtime: Any, library: TensorRT) -> None:
+    """What a library that can look at a plan's header knows to be wrong, before it is loaded."""
+    if not hasattr(runtime, "get_engine_validity"):
+        return
+    library.log.clear()
+    validity, diagnostics = runtime.get_engine_validity(content)
+    if validity != library.member("EngineValidity", "INVALID"):
+        return
+    members = library.module.EngineInvalidityDiagnostics.__members__.items()
+    found = [name for name, flag in members if int(diagnostics) & int(flag)]
+    known = {**_OF_THE_MACHINE, **_OF_THE_PLAN}
+    reasons = ", ".join(known.get(name, name) for name in found) or library.log.quote()
+    kind = DeviceError if found and set(found) <= set(_OF_THE_MACHINE) else SessionError
+    raise kind(f"{library} cannot run {plan} on this machine: {reasons}", hint=_what_helps(plan, library))
+
+
+def _what_helps(plan: Path, library: TensorRT) -> str:
+    """A new build, unless the library builds nothing that this GPU can run."""
+    gpu, known = find_gpu(), buildable_capabilities(library)
+    if gpu is None or not known or gpu.capability in known:
+        return _rebuild(plan, library)
+    return (
+        f"{library} has no kernels for {gpu}; it builds for {', '.join(known)}. Use TensorRT, or ONNX Runtime: "
+        f"lcve build {plan.parent.parent.parent} --runtime onnxruntime --provider cuda"
+    )
+
+
+def _give_weights(engine: Any, plan: Path, weights: Path, library: TensorRT) -> None:
+    problem = refit_engine(library, engine, weights)
+    if problem:
+        raise SessionError(f"the weights of {weights} do not fit {plan}: {problem}", hint=_rebuild(plan, library))
+
+
+def _check_engine(engine: Any, manifest: Manifest, profile: Profile) -> None:
+    names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+    received = [_spec(engine, name) for name in names]
+    expected = [manifest.input, manifest.output]
+    if sorted(received, key=lambda spec: spec.name) != sorted(expected, key=lambda spec: spec.name):
+        raise SessionError(f"the engine has {received}, its manifest says {expected}")
+    built = tuple(int(shape[0]) for shape in engine.get_tensor_profile_shape(manifest.input.name, _PROFILE))
+    if built != (profile.minimum, profile.optimum, profile.maximum):
+        raise SessionError(f"the engine was built for batches of {built}, its record says {profile}")
+
+
+def _spec(engine: Any, name: str) -> TensorSpec:
+    shape = tuple(None if size < 0 else int(size) for size in engine.get_tensor_shape(name))
+    return TensorSpec(name=name, dtype=dtype_name(engine.get_tensor_dtype(name)), shape=shape)
+
+
+def _context(engine: Any, library: TensorRT) -> Any:
+    library.log.clear()
+    context = engine.create_execution_context()
+    if context is None:
+        raise SessionError(f"{library} cannot prepare the engine: {library.log.quote()}", hint=_MEMORY_HINT)
+    return context
+
+
+def _allocate(manifest: Manifest, profile: Profile) -> _Buffers:
+    import cupy
+    import cupyx
+
+    clips, logits = ((profile.maximum, *spec.shape[1:]) for spec in (manifest.input, manifest.output))
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:  # memory that no other stream still works on
+        return _Buffers(
+            stream=stream,
+            clips=cupy.empty(clips, dtype=np.uint8),
+            logits=cupy.empty(logits, dtype=np.float32),
+            host_clips=cupyx.empty_pinned(clips, dtype=np.uint8),
+            host_logits=cupyx.empty_pinned(logits, dtype=np.float32),
+        )

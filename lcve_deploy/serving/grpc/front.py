@@ -1,0 +1,233 @@
+"""The gRPC front: ``inference.GRPCInferenceService``.
+
+Unary calls are handled as if their request were a stream, which looks the same on the wire. So token, rate and a free
+place are asked for before a message is read into memory, and the reading itself has a limit of time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext
+from typing import Any, Final
+
+from lcve_deploy.errors import DeadlineError, LcveError, MissingDependencyError, RequestError, TooLargeError
+from lcve_deploy.protocol.stubs import messages
+from lcve_deploy.serving.calls import CALLS, answer_call
+from lcve_deploy.serving.codes import code_of, text_of
+from lcve_deploy.serving.grpc.messages import from_message, to_message
+from lcve_deploy.serving.grpc.wire import Received, reader
+from lcve_deploy.serving.inference import infer
+from lcve_deploy.serving.service import Exchange, Service
+
+__all__ = ["start_grpc"]
+
+_SERVICE: Final = "inference.GRPCInferenceService"
+_FINAL: Final = "triton_final_response"
+_SMALL_CALL: Final = 1 << 16
+_STREAMED: Final = 8
+"""Requests of one stream that are in work at the same time."""
+
+
+async def start_grpc(service: Service, host: str, port: int, credentials: Any) -> tuple[Any, int]:
+    """Start the front.
+
+    Args:
+        service: what it speaks for.
+        host: address to listen on.
+        port: 0 lets the system choose.
+        credentials: of TLS; None for plain connections.
+
+    Returns:
+        The server and its port.
+
+    Raises:
+        RequestError: the port cannot be had.
+        MissingDependencyError: grpcio is not installed.
+    """
+    try:
+        import grpc
+    except ImportError as error:
+        raise MissingDependencyError(
+            "serving gRPC needs grpcio", hint="pip install 'lcve-deploy[serve,cpu]'"
+        ) from error
+    options = {
+        "grpc.max_receive_message_length": service.limits.request_bytes,
+        "grpc.max_send_message_length": -1,
+        "grpc.so_reuseport": 0,
+        "grpc.max_concurrent_streams": service.limits.requests,
+        "grpc.http2.min_ping_interval_without_data_ms": 10_000,
+    }
+    server = grpc.aio.server(options=list(options.items()))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, _handlers(service)),))
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        bound = (
+            server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
+        )
+    except RuntimeError:
+        raise RequestError(
+            f"gRPC cannot listen on {address}", hint="is the port in use? --grpc-port 0 chooses"
+        ) from None
+    await server.start()
+    return server, bound
+
+
+def _handlers(service: Service) -> dict[str, Any]:
+    import grpc
+
+    pb = messages()
+
+    read_infer = reader()
+
+    def handler(name: str, answer: Callable[[bytes, Exchange], Awaitable[Any]]) -> Any:
+        async def behave(stream: Any, context: Any) -> Any:
+            return await _unary(service, name, answer, context)
+
+        serializer = getattr(pb, f"{name}Response").SerializeToString
+        return grpc.stream_unary_rpc_method_handler(behave, response_serializer=serializer)
+
+    def call(name: str) -> Callable[[bytes, Exchange], Awaitable[Any]]:
+        return lambda data, exchange: answer_call(name, service, _parsed(_small(getattr(pb, f"{name}Request")), data))
+
+    async def stream(requests: Any, context: Any) -> AsyncIterator[Any]:
+        async for response in _stream(service, read_infer, context):
+            yield response
+
+    return {
+        **{name: handler(name, call(name)) for name in CALLS},
+        "ModelInfer": handler(
+            "ModelInfer", lambda data, exchange: _infer(service, _parsed(read_infer, data), exchange)
+        ),
+        "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(
+            stream, response_serializer=pb.ModelStreamInferResponse.SerializeToString
+        ),
+    }
+
+
+def _small(kind: Any) -> Callable[[bytes], Any]:
+    """What reads a message of a call that carries no tensors."""
+
+    def read(data: bytes) -> Any:
+        if len(data) > _SMALL_CALL:
+            raise TooLargeError(f"at most {_SMALL_CALL} bytes are taken by this call, received {len(data)}")
+        return kind.FromString(data)
+
+    return read
+
+
+def _parsed(read: Callable[[bytes], Any], data: bytes) -> Any:
+    """A message of its bytes. gRPC itself would call what is none a failure of the server."""
+    from google.protobuf.message import DecodeError
+
+    try:
+        return read(data)
+    except DecodeError:
+        raise RequestError("the bytes are no message of this call") from None
+
+
+async def _unary(service: Service, name: str, answer: Callable[[bytes, Exchange], Awaitable[Any]], context: Any) -> Any:
+    """Answer one call, or end it with the status of what went wrong."""
+    import grpc
+
+    exchange = Exchange("grpc", name, context.peer())
+    try:
+        _admit(service, exchange, context)
+        with nullcontext() if _is_open(name) else service.pending_request():
+            message = await _read(service, context)
+            response = await answer(message, exchange)
+    except asyncio.CancelledError:
+        service.finished(exchange, code="CANCELLED")
+        raise
+    except grpc.aio.AbortError:
+        raise
+    except Exception as error:  # the last place where it can be answered
+        service.finished(exchange, error)
+        await context.abort(grpc.StatusCode[code_of(error).grpc], text_of(error))
+    service.finished(exchange)
+    return response
+
+
+def _admit(service: Service, exchange: Exchange, context: Any) -> None:
+    """Token and rate, before anything is read."""
+    if _is_open(exchange.call):
+        return
+    metadata = dict(context.invocation_metadata() or ())
+    address = exchange.client.rpartition(":")[0]
+    exchange.client = service.access.admit(metadata.get("authorization"), address)
+    service.access.spend(exchange.client)
+
+
+def _is_open(name: str) -> bool:
+    """Whether a call is answered by a server that is full or about to end, too, and without a token."""
+    return name in CALLS and CALLS[name].is_open
+
+
+async def _read(service: Service, context: Any) -> Any:
+    import grpc
+
+    try:
+        async with asyncio.timeout(service.limits.read_seconds):
+            message = await context.read()
+    except TimeoutError:
+        raise DeadlineError(f"the request did not arrive within {service.limits.read_seconds:g} s") from None
+    if message is grpc.aio.EOF:
+        raise RequestError("the call ended without a request")
+    return message
+
+
+async def _infer(service: Service, received: Received, exchange: Exchange) -> Any:
+    """Answer one ``ModelInferRequest``."""
+    message = received.message
+    exchange.model, exchange.id = message.model_name, message.id
+    answer = await infer(from_message(message, received.raw), service.registry, service.regions)
+    exchange.version, exchange.batch = answer.model.version, len(answer.logits)
+    return to_message(answer, message.id)
+
+
+async def _stream(service: Service, read: Callable[[bytes], Received], context: Any) -> AsyncIterator[Any]:
+    """Answer the requests of a stream in their order; several are in work at the same time."""
+    import grpc
+
+    opened = Exchange("grpc", "ModelStreamInfer", context.peer())
+    try:
+        _admit(service, opened, context)
+    except LcveError as error:
+        service.finished(opened, error)
+        await context.abort(grpc.StatusCode[code_of(error).grpc], text_of(error))
+    work: deque[asyncio.Task[Any]] = deque()
+    try:
+        message = await context.read()
+        while message is not grpc.aio.EOF:
+            work.append(asyncio.create_task(_streamed(service, read, message, opened.client)))
+            reading = asyncio.ensure_future(context.read())
+            while work and (len(work) >= _STREAMED or not reading.done()):
+                await asyncio.wait(
+                    [work[0], *([reading] if len(work) < _STREAMED else [])], return_when="FIRST_COMPLETED"
+                )
+                while work and work[0].done():
+                    yield work.popleft().result()
+            message = await reading
+        while work:
+            yield await work.popleft()
+    finally:
+        for task in work:
+            task.cancel()
+
+
+async def _streamed(service: Service, read: Callable[[bytes], Received], data: bytes, client: str) -> Any:
+    """One answer of a stream: a response, or the text of an error."""
+    pb = messages()
+    exchange = Exchange("grpc", "ModelStreamInfer", client)
+    try:
+        service.access.spend(client)
+        with service.pending_request():
+            response = await _infer(service, _parsed(read, data), exchange)
+    except Exception as error:  # the last place where it can be answered
+        service.finished(exchange, error)
+        failed = pb.ModelInferResponse(model_name=exchange.model, id=exchange.id)
+        return pb.ModelStreamInferResponse(error_message=text_of(error), infer_response=failed)
+    service.finished(exchange)
+    response.parameters[_FINAL].bool_param = True
+    return pb.ModelStreamInferResponse(infer_response=response)

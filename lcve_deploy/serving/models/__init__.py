@@ -1,0 +1,1 @@
+"""The models that are served: versions found, loaded, proven, batched and counted."""

@@ -1,0 +1,183 @@
+"""The models of a server: which versions are served, and how a folder's change gets there.
+
+A new version is opened and asked the probe beside those that are served. Only then does it take over, and what
+it replaces answers all that it has accepted. A version that cannot be loaded changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from lcve_deploy.errors import LcveError, UnavailableError, UnknownModelError
+from lcve_deploy.serving.models.loading import load_model
+from lcve_deploy.serving.models.served import ServedModel
+from lcve_deploy.serving.models.versions import FolderVersion, find_versions
+from lcve_deploy.serving.settings import ModelSource, ServerSettings
+from lcve_deploy.serving.telemetry.metrics import Metrics
+
+__all__ = ["Failure", "Registry"]
+
+_LOG = logging.getLogger(__name__)
+
+_FIRST_WAIT = 1.0
+_MAX_WAIT = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A version that could not be loaded: why, and when it may be tried again (monotonic seconds)."""
+
+    digest: str
+    reason: str
+    wait: float
+    again: float
+
+
+class Registry:
+    """All models of a server. Used on one event loop."""
+
+    def __init__(self, settings: ServerSettings, threads: Executor, metrics: Metrics) -> None:
+        self._settings, self._threads, self._metrics = settings, threads, metrics
+        self._sources = {source.name: source for source in settings.sources}
+        self._served: dict[str, dict[int, ServedModel]] = {name: {} for name in self._sources}
+        self._failed: dict[tuple[str, int], Failure] = {}
+        self._busy = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
+        for name in self._sources:
+            metrics.watch_queue(name, lambda name=name: self.waiting(name))  # type: ignore[misc]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the models, served or not."""
+        return tuple(self._sources)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model has a version that is served."""
+        return all(self._served.values())
+
+    def waiting(self, name: str) -> int:
+        """Clips that wait for a model."""
+        return sum(model.waiting for model in self._served[name].values())
+
+    def versions(self, name: str) -> dict[int, ServedModel]:
+        """The versions that are served.
+
+        Raises:
+            UnknownModelError: no such model.
+        """
+        if name not in self._sources:
+            raise UnknownModelError(f"there is no model {name[:200]!r}; there are: {', '.join(self._sources)}")
+        return dict(sorted(self._served[name].items()))
+
+    def failures(self, name: str) -> dict[int, str]:
+        """Why versions of a model could not be loaded."""
+        return {number: failure.reason for (model, number), failure in self._failed.items() if model == name}
+
+    def get(self, name: str, version: str = "") -> ServedModel:
+        """A model by its name; the highest version where none is asked for.
+
+        Raises:
+            UnknownModelError: no such model or version.
+            UnavailableError: the model has no version that is served.
+        """
+        served = self.versions(name)
+        if not served:
+            raise UnavailableError(f"the model {name} is not loaded", hint="the server's log says why")
+        if not version:
+            return served[max(served)]
+        for number, model in served.items():
+            if str(number) == version:
+                return model
+        raise UnknownModelError(
+            f"the model {name} has no version {version[:20]!r}; it has: {', '.join(map(str, served))}"
+        )
+
+    async def refresh(self, name: str | None = None, *, force: bool = False) -> None:
+        """Look at the folders, and serve what is there.
+
+        Args:
+            name: of one model; None for all.
+            force: load again what has not changed or has just failed.
+
+        Raises:
+            UnknownModelError: no such model.
+        """
+        if name is not None:
+            self.versions(name)
+        async with self._busy:
+            for source in self._sources.values() if name is None else (self._sources[name],):
+                await self._refresh(source, force)
+
+    async def close(self) -> None:
+        """Answer all that was accepted, and end."""
+        async with self._busy:
+            models = [model for served in self._served.values() for model in served.values()]
+            await asyncio.gather(*(model.close() for model in models), *self._retiring)
+
+    async def _refresh(self, source: ModelSource, force: bool) -> None:
+        found = await asyncio.to_thread(find_versions, source.folder)
+        served = self._served[source.name]
+        wanted = sorted(found)[-self._settings.versions :]
+        for number in wanted:
+            if force or self._is_due(source.name, found[number]):
+                await self._load(source.name, found[number])
+        self._failed = {
+            key: failure for key, failure in self._failed.items() if key[0] != source.name or key[1] in found
+        }
+        if wanted and all(number in served for number in wanted):
+            for number in [number for number in served if number not in wanted]:
+                self._retire(served.pop(number), "another version has taken its place")
+        if served:
+            self._metrics.serves(source.name, max(served))
+
+    def _is_due(self, name: str, place: FolderVersion) -> bool:
+        served = self._served[name].get(place.number)
+        if served and served.place.digest == place.digest:
+            return False
+        failure = self._failed.get((name, place.number))
+        return failure is None or failure.digest != place.digest or time.monotonic() >= failure.again
+
+    async def _load(self, name: str, place: FolderVersion) -> None:
+        started = time.monotonic()
+        try:
+            loaded = await asyncio.to_thread(load_model, place.folder, self._settings.session)
+        except (LcveError, OSError) as error:
+            self._note(name, place, error)
+            return
+        model = ServedModel(
+            name,
+            place,
+            loaded,
+            batching=self._settings.batching,
+            threads=self._threads,
+            metrics=self._metrics,
+        )
+        replaced = self._served[name].get(place.number)
+        self._served[name][place.number] = model
+        self._failed.pop((name, place.number), None)
+        self._metrics.loaded(name, ok=True)
+        seconds = round(time.monotonic() - started, 3)
+        _LOG.info("model loaded", extra={"model": name, "version": place.number, "seconds": seconds})
+        if replaced:
+            self._retire(replaced, "its folder has changed")
+
+    def _note(self, name: str, place: FolderVersion, error: Exception) -> None:
+        """Remember a failure; the same content is tried again after longer and longer times."""
+        before = self._failed.get((name, place.number))
+        wait = min(before.wait * 2, _MAX_WAIT) if before and before.digest == place.digest else _FIRST_WAIT
+        failure = Failure(digest=place.digest, reason=str(error), wait=wait, again=time.monotonic() + wait)
+        self._failed[name, place.number] = failure
+        self._metrics.loaded(name, ok=False)
+        more = {"model": name, "version": place.number, "error": str(error), "still_served": [*self._served[name]]}
+        _LOG.error("model not loaded", extra=more)
+
+    def _retire(self, model: ServedModel, reason: str) -> None:
+        _LOG.info("model retired", extra={"model": model.name, "version": model.version, "reason": reason})
+        task = asyncio.create_task(model.close())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)

@@ -1,0 +1,110 @@
+"""Structured logs: one JSON object a line. They hold names and numbers, never tensors or tokens.
+
+A thread of its own writes them. So a slow or full place to write to never holds up a request; what does not fit
+into the queue is left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from logging.handlers import QueueHandler, QueueListener
+from typing import Final
+
+__all__ = ["logging_to_stderr"]
+
+_ROOT: Final = "lcve_deploy.serving"
+_MAX_WAITING: Final = 10_000
+_PATIENCE: Final = 2.0
+"""Seconds that the end of a log may take: nobody may be reading, and a server must end all the same."""
+_PAUSE: Final = 0.05
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """Time, level and event first, then what the call names."""
+        fields = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **fields,
+        }
+        if record.exc_text:
+            line["traceback"] = record.exc_text
+        return json.dumps(line, default=str)
+
+
+class _Dropping(QueueHandler):
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """Leave the record as it is: it stays in this process."""
+        if record.exc_info:
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
+        return record
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """A full queue: the line is left out."""
+
+
+class _Writing(logging.Handler):
+    """Writes to a descriptor, from one thread, without locks or buffers that the end of the process would wait for."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+
+    def createLock(self) -> None:  # noqa: N802 (logging's name)
+        """None: one thread writes."""
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line; on a full disk or a closed pipe it is left out."""
+        line = f"{self.format(record)}\n".encode()
+        with contextlib.suppress(OSError):
+            while line:
+                line = line[os.write(self._descriptor, line) :]
+
+
+@contextlib.contextmanager
+def logging_to_stderr(level: str) -> Iterator[None]:
+    """Write the server's log to standard error while the block runs.
+
+    Args:
+        level: ``debug``, ``info``, ``warning`` or ``error``.
+    """
+    logger = logging.getLogger(_ROOT)
+    writer = _Writing(sys.stderr.fileno())
+    writer.setFormatter(_Json())
+    waiting: queue.Queue[logging.LogRecord] = queue.Queue(_MAX_WAITING)
+    listener, handler = QueueListener(waiting, writer), _Dropping(waiting)
+    logger.addHandler(handler)
+    logger.setLevel(level.upper())
+    logger.propagate = False
+    listener.start()
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        stopping = threading.Thread(target=_stop, args=(listener,), daemon=True)
+        stopping.start()
+        stopping.join(_PATIENCE)
+
+
+def _stop(listener: QueueListener) -> None:
+    """Write what waits, and end; where nobody takes it, this never returns."""
+    while True:
+        try:
+            listener.stop()
+        except queue.Full:
+            time.sleep(_PAUSE)
+        else:
+            return

@@ -1,0 +1,97 @@
+"""Prometheus metrics of the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from lcve_deploy.errors import MissingDependencyError
+from lcve_deploy.serving.models.batching import Outcome, Run
+
+__all__ = ["CONTENT_TYPE", "Metrics"]
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+_MODEL: Final = ("model", "version")
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_CLIPS: Final = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Metrics:
+    """All metrics of one server, in a registry of its own.
+
+    Raises:
+        MissingDependencyError: prometheus-client is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import prometheus_client as prometheus
+        except ImportError as error:
+            raise MissingDependencyError(
+                "serving needs prometheus-client", hint="pip install 'lcve-deploy[serve,cpu]'"
+            ) from error
+        self._registry = registry = prometheus.CollectorRegistry()
+        prometheus.ProcessCollector(registry=registry)
+        self._write = prometheus.generate_latest
+
+        def counter(name: str, text: str, labels: Iterable[str]) -> prometheus.Counter:
+            return prometheus.Counter(f"lcve_{name}", text, tuple(labels), registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> prometheus.Histogram:
+            return prometheus.Histogram(f"lcve_{name}", text, _MODEL, buckets=buckets, registry=registry)
+
+        self._requests = counter("requests", "Requests by how they ended", ("model", "protocol", "code"))
+        self._loads = counter("model_loads", "Attempts to load a model version", ("model", "result"))
+        self._clips = counter("clips", "Clips that were answered", _MODEL)
+        self._latency = prometheus.Histogram(
+            "lcve_request_seconds",
+            "From the first byte of a request to its answer",
+            ("model", "protocol"),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._queue = histogram("queue_seconds", "From a request's arrival to the run that it shares", _SECONDS)
+        self._run = histogram("run_seconds", "A run of the engine", _SECONDS)
+        self._batch = histogram("batch_clips", "Clips of a run", _CLIPS)
+        self._waiting = prometheus.Gauge("lcve_queue_clips", "Clips that wait", ("model",), registry=registry)
+        self._pending = prometheus.Gauge("lcve_pending_requests", "Requests that are in work", registry=registry)
+        self._version = prometheus.Gauge(
+            "lcve_model_version", "Version that is served, the highest one", ("model",), registry=registry
+        )
+
+    def request(self, model: str, protocol: str, code: str, seconds: float) -> None:
+        """Count a request; ``model`` is empty where there is no such model, so that clients cannot invent labels."""
+        self._requests.labels(model, protocol, code).inc()
+        self._latency.labels(model, protocol).observe(seconds)
+
+    def answered(self, model: str, version: str, outcome: Outcome) -> None:
+        """Count a request's clips and its time in the queue."""
+        self._clips.labels(model, version).inc(len(outcome.logits))
+        self._queue.labels(model, version).observe(outcome.waited)
+
+    def ran(self, model: str, version: str, run: Run) -> None:
+        """Count a run."""
+        self._run.labels(model, version).observe(run.seconds)
+        self._batch.labels(model, version).observe(run.clips)
+
+    def loaded(self, model: str, *, ok: bool) -> None:
+        """Count an attempt to load a version."""
+        self._loads.labels(model, "ok" if ok else "failed").inc()
+
+    def serves(self, model: str, version: int) -> None:
+        """Say which version is the highest that is served."""
+        self._version.labels(model).set(version)
+
+    def watch_queue(self, model: str, length: Callable[[], float]) -> None:
+        """Ask for the length of a queue whenever metrics are read."""
+        self._waiting.labels(model).set_function(length)
+
+    def watch_pending(self, count: Callable[[], float]) -> None:
+        """Ask for the number of requests in work whenever metrics are read."""
+        self._pending.set_function(count)
+
+    def text(self) -> bytes:
+        """The metrics in Prometheus' text format."""
+        written: bytes = self._write(self._registry)
+        return written
