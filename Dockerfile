@@ -1,4 +1,4 @@
-# One image a role; none of them has a key in it. See docs/images.md.
+# One image a role; none of them has a key in it. See docs/guides/images.md.
 #
 #   docker build --target server -t lcve-server .   the cloud operator: no torch, no video, no key
 #   docker build --target client -t lcve-client .   the edge client: no torch, no engine, no server

@@ -1,24 +1,26 @@
 # make demo   sets up .venv, then shows the main job from key to prediction
 # make test   sets up .venv, then runs every check and the whole test suite
-# make bench  measures speed and memory; figures go to docs/benchmarks.md and its chart
+# make bench  measures speed and memory; figures go to docs/evidence/benchmarks.md and its chart
 # make bench-sizes  exports models of all official sizes, and adds them to the page
 # make bench-serving  lcve serve against the bare session and a real Triton, and its latency under load
-# make attacks  what attacks recover on three subjects; figures go to the table of docs/security.md
-# make paper  the paper's tables in small: runs the rows that are missing, then writes docs/paper.md; see paper/README.md
+# make attacks  what attacks recover on three subjects; figures go to the table of docs/evidence/security.md
+# make paper  the paper's tables in small: runs the rows that are missing, then writes docs/evidence/paper.md; see paper/README.md
 # make fuzz   fuzzes every reader of files, FUZZ_SECONDS each (60); fails on any finding
-# make mutants  plants small mutations and sees whether tests fail; hours, goes on where it stopped; see docs/mutants.md
-# make images  builds the images and runs them; needs root and Podman, see docs/images.md
-# make check  the checks alone: format, lint, types, import contracts
+# make mutants  plants small mutations and sees whether tests fail; hours, goes on where it stopped; see docs/evidence/mutants.md
+# make images  builds the images and runs them; needs root and Podman, see docs/guides/images.md
+# make check  the checks alone: format, lint, types, import contracts, the documentation site, words of the prose
+# make docs   builds the documentation as a site, build/site/index.html
 # make triton  sets up .venv-triton, the Triton server that tests start; make test does it too
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 TRITON := .venv-triton
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test check bench bench-sizes bench-serving attacks paper fuzz mutants images triton clean
+.PHONY: demo test check docs bench bench-sizes bench-serving attacks paper fuzz mutants images triton clean
 
 demo: $(READY)
 	@$(BIN)/python examples/moving_digits/demo.py
@@ -31,6 +33,11 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m tests.prose
+	$(MKDOCS)
+
+docs: $(READY)
+	$(MKDOCS)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
@@ -59,7 +66,7 @@ mutants: $(READY)
 images:
 	@$(PYTHON) -m tests.images.build_and_run
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt lcve_deploy/__init__.py
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'

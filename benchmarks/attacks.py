@@ -1,4 +1,4 @@
-"""What attacks recover, on three subjects, as a table in ``docs/security.md``: ``make attacks``.
+"""What attacks recover, on three subjects, as a table in ``docs/evidence/security.md``: ``make attacks``.
 
 The trained example, with real weights, held-out clips and a reference that was really fine-tuned; VideoMAE-B in
 shape, with its sinusoid table, official sizes and random weights; and the positions and filters of a real

@@ -1,4 +1,4 @@
-"""The table of attacks in ``docs/security.md``, from ``benchmarks/attacks.json``: every figure comes from there."""
+"""The table of attacks in ``docs/evidence/security.md``; every figure comes from ``benchmarks/attacks.json``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tables import paragraph, table
 
 from lcve_deploy.attacks.page import NEEDS
 
-PAGE = Path(__file__).resolve().parents[1] / "docs/security.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs/evidence/security.md"
 BEGIN, END = "<!-- made by make attacks: begin -->", "<!-- made by make attacks: end -->"
 SUBJECTS = {"digits": "trained example", "videomae": "VideoMAE-B in shape", "vit": "real ViT (DINOv2-small)"}
 

@@ -1,4 +1,4 @@
-"""``docs/benchmarks.svg``: latency by runtime, and its scaling. The same figures give the same file."""
+"""``docs/evidence/benchmarks.svg``: latency by runtime, and its scaling. The same figures give the same file."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from bench import THREADS, Bench
 
-from lcve_deploy import open_session
+from lcve_deploy import SessionOptions, open_session
 from lcve_deploy.artifact import EngineKind
 from lcve_deploy.errors import LcveError
 from lcve_deploy.model.precision import Precision
@@ -53,7 +53,7 @@ class Contestant:
 
 
 def ours(bench: Bench, kind: EngineKind, precision: Precision) -> Run:
-    session = open_session(bench.server, engine=bench.engine(kind, precision), threads=THREADS)
+    session = open_session(bench.server, SessionOptions(engine=bench.engine(kind, precision), threads=THREADS))
     clip, client = bench.encrypted, bench.client
     return lambda: client.plain_order(session.run(clip))
 

@@ -10,7 +10,7 @@ from bench import THREADS, Bench
 from measure import interleaved, seconds
 from tables import interval, number, paragraph, table
 
-from lcve_deploy import PlainClip, encrypt, open_session
+from lcve_deploy import PlainClip, SessionOptions, encrypt, open_session
 from lcve_deploy.clips import Layout
 
 TITLE = "Encryption against copying"
@@ -31,7 +31,7 @@ def measure(bench: Bench) -> dict[str, Any]:
     ratios["cubes_over_copy_in_place"] = interleaved(
         lambda: np.copyto(target, clip), lambda: encrypt(plain, orders), pairs=pairs, warm_up=5
     )
-    session = open_session(bench.server, threads=THREADS)
+    session = open_session(bench.server, SessionOptions(threads=THREADS))
     inference = sorted(seconds(lambda: session.run(bench.encrypted)) for _ in range(bench.few))[bench.few // 2]
     return {
         "pairs": pairs,

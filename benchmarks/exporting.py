@@ -18,7 +18,7 @@ from measure import seconds
 
 
 def ours(checkpoint: Path, folder: Path) -> float:
-    from lcve_deploy import SecurityKey, derive_label_order, derive_orders
+    from lcve_deploy import SecurityKey, derive_orders
     from lcve_deploy.cipher.weights import scramble
     from lcve_deploy.clips import Layout
     from lcve_deploy.exporters.checkpoints import load_checkpoint
@@ -28,9 +28,8 @@ def ours(checkpoint: Path, folder: Path) -> float:
 
     def export() -> None:
         model = load_checkpoint(checkpoint).model
-        orders = derive_orders(key, salt=salt, geometry=model.config.geometry)
-        label_order = derive_label_order(key, salt=salt, classes=model.config.classes)
-        write_onnx(scramble(model, orders, label_order=label_order), folder / "model.onnx", layout=Layout.CUBES)
+        orders = derive_orders(key, salt=salt, geometry=model.config.geometry, classes=model.config.classes)
+        write_onnx(scramble(model, orders), folder / "model.onnx", layout=Layout.CUBES)
 
     return seconds(export)
 

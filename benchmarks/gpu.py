@@ -2,8 +2,8 @@
 
     python benchmarks/gpu.py
 
-Figures go to ``benchmarks/gpu.json`` after every engine, and from there to ``docs/gpu.md``; what an earlier run
-found and this one does not ask is kept. ``--device cpu --sizes tiny --output FOLDER`` goes the same way on a CPU.
+Figures go to ``benchmarks/gpu.json`` after every engine, and from there to ``docs/evidence/gpu.md``. Figures of an
+earlier run that this one does not measure are kept. ``--device cpu --sizes tiny --output FOLDER`` runs it on a CPU.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def main() -> None:
         parser.error("--device cpu needs --output: the repository's page is for GPUs")
     _prepare(given.device)
     results = given.output / "gpu.json" if given.output else ROOT / "benchmarks/gpu.json"
-    page = given.output / "gpu.md" if given.output else ROOT / "docs/gpu.md"
+    page = given.output / "gpu.md" if given.output else ROOT / "docs/evidence/gpu.md"
     with tempfile.TemporaryDirectory() as folder:
         questions, answers = Questions(given), Answers(results, page)
         answers.content["stamp"] = stamp(questions.device)

@@ -15,7 +15,7 @@ from contestants import UnavailableError
 from measure import seconds
 from plain import plain_cubes
 
-from lcve_deploy import EncryptedClip, PlainClip, open_session
+from lcve_deploy import EncryptedClip, PlainClip, SessionOptions, open_session
 from lcve_deploy.artifact import EngineKind, Profile
 from lcve_deploy.cipher.weights import scramble, unscrambled
 from lcve_deploy.exporters.tensorrt import BuildOptions as PlanOptions
@@ -77,7 +77,10 @@ def open_engines(
     started = time.perf_counter()
     for server in (bench.server, bench.plain_server):
         build(server, options)
-    ours, plain = (open_session(server, engine=options.engine_name) for server in (bench.server, bench.plain_server))
+    ours, plain = (
+        open_session(server, SessionOptions(engine=options.engine_name))
+        for server in (bench.server, bench.plain_server)
+    )
     took, client = time.perf_counter() - started, bench.client
 
     def encrypted(clips: Clips) -> Run:

@@ -1,4 +1,4 @@
-"""``docs/gpu.md`` from ``benchmarks/gpu.json``."""
+"""``docs/evidence/gpu.md`` from ``benchmarks/gpu.json``."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 from bench import THREADS, Bench
 from tables import table
 
-from lcve_deploy import open_session
+from lcve_deploy import SessionOptions, open_session
 
 TITLE = "Opening a session"
 
@@ -18,7 +18,7 @@ def measure(bench: Bench) -> dict[str, Any]:
     opening, answering = [], []
     for _ in range(bench.few):
         started = time.perf_counter()
-        session = open_session(bench.server, threads=THREADS)
+        session = open_session(bench.server, SessionOptions(threads=THREADS))
         opened = time.perf_counter()
         session.run(bench.encrypted)
         opening.append(opened - started)

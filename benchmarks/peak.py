@@ -15,7 +15,7 @@ from flops import clip_flops
 from measure import PAUSE, take_turns
 from tables import paragraph, table
 
-from lcve_deploy import open_session
+from lcve_deploy import SessionOptions, open_session
 from lcve_deploy.model.transformer import TransformerConfig
 
 TITLE = "Share of the machine's matrix-product peak"
@@ -42,7 +42,7 @@ def shapes(config: TransformerConfig) -> dict[str, tuple[int, int, int]]:
 
 def measure(bench: Bench) -> dict[str, Any]:
     config = bench.transformer.config
-    session = open_session(bench.server, threads=THREADS)
+    session = open_session(bench.server, SessionOptions(threads=THREADS))
     products, missing = _products(bench.work, shapes(config))
     works: dict[str, Callable[[], object]] = {
         "inference": lambda: session.run(bench.encrypted),

@@ -14,7 +14,7 @@ from models import Size
 
 from lcve_deploy import Client
 from lcve_deploy.artifact import Probe, read_manifest, read_probe, record_files, write_manifest, write_probe
-from lcve_deploy.artifact.manifest import MODEL
+from lcve_deploy.artifact.names import MODEL
 from lcve_deploy.cipher.weights import unscrambled
 from lcve_deploy.clips import EncryptedClip, Layout
 from lcve_deploy.exporters.onnx import write_onnx
@@ -52,7 +52,9 @@ def write_plain_server(folder: Path, model: VideoTransformer, server: Path, clie
     cubes = binding.geometry.to_cubes(client.decrypt(EncryptedClip(values=probe.clip, binding=binding)).values, np)
     write_probe(folder, Probe(clip=cubes, logits=np.ascontiguousarray(client.plain_order(probe.logits))))
     binding = dataclasses.replace(binding, key_id=_NO_KEY, salt=_NO_KEY)
-    write_manifest(folder, dataclasses.replace(manifest, binding=binding, labels="shown", files=record_files(folder)))
+    write_manifest(
+        folder, dataclasses.replace(manifest.with_binding(binding), labels="shown", files=record_files(folder))
+    )
 
 
 def plain_cubes(clips: npt.NDArray[np.uint8], server: Path) -> EncryptedClip:

@@ -1,4 +1,4 @@
-"""``docs/benchmarks.md`` and its chart from ``benchmarks/results.json``: every figure comes from there."""
+"""``docs/evidence/benchmarks.md`` and its chart from ``benchmarks/results.json``: every figure comes from there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = Path(__file__).resolve().parents[1] / "docs/evidence"
 PARTS = ("peers", "scrambled", "scaling", "peak", "encryption", "rotations", "exports", "opening", "serving", "sizes")
 """In the order of the page; each is a module with ``measure``, ``TITLE`` and ``section``."""
 

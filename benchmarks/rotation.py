@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -29,7 +29,7 @@ from lcve_deploy import Client, SecurityKey, apply_delta, rotate, rotate_delta
 from lcve_deploy.artifact import Probe, record_files
 from lcve_deploy.artifact.delta import DELTA, read_delta
 from lcve_deploy.files.writing import new_folder
-from lcve_deploy.model.parity import CONTROLS, UNMEASURED
+from lcve_deploy.model.parity import CONTROLS, ParityReport
 
 HERE = Path(__file__).resolve().parent
 CALL = "import sys; sys.path.insert(0, sys.argv[1]); import rotation; rotation.call(*sys.argv[2:])"
@@ -39,7 +39,17 @@ def export_without_parity(checkpoint: Path, output: Path, key: SecurityKey) -> N
     """The export as it is, files digested and on the disk, but for what compares: reference, session, probe."""
     from lcve_deploy.verbs import export as verb
 
-    report = replace(UNMEASURED, max_difference=0.0, mean_difference=0.0, controls=dict.fromkeys(CONTROLS, 1.0))
+    report = ParityReport(
+        reference="none",
+        clips=0,
+        tolerance=0.0,
+        max_difference=0.0,
+        mean_difference=0.0,
+        logit_scale=0.0,
+        top1_agreement=0.0,
+        top5_agreement=0.0,
+        controls=dict.fromkeys(CONTROLS, 1.0),
+    )
 
     def unasked(client: Client, _: object) -> Probe:
         binding = client.settings.binding

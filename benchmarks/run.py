@@ -1,7 +1,7 @@
 """Speed and memory of a full-size VideoMAE-B, by itself and against peers: ``make bench``.
 
 Every part runs in a process of its own and gives figures of its own, all of them ratios of work that takes
-turns. They go to ``benchmarks/results.json``, and from there to ``docs/benchmarks.md`` and its chart.
+turns. They go to ``benchmarks/results.json``, and from there to ``docs/evidence/benchmarks.md`` and its chart.
 ``--pairs 2`` gives a first impression; figures to quote need 20. ``--only peers`` repeats one part and keeps
 the others; ``--only page`` measures nothing.
 """

@@ -19,10 +19,11 @@ from plain import export_plain, normalised
 from tables import interval, number, paragraph, table
 
 from lcve_deploy import derive_orders
+from lcve_deploy.artifact.names import INPUT
 from lcve_deploy.cipher.weights import scramble
 from lcve_deploy.clips import Layout
 from lcve_deploy.exporters.checkpoints import load_checkpoint
-from lcve_deploy.exporters.onnx import INPUT, write_onnx
+from lcve_deploy.exporters.onnx import write_onnx
 from lcve_deploy.samples import real_clips
 
 TITLE = "Scaling"

@@ -11,7 +11,7 @@ from measure import PAUSE, Ratio, interleaved, seconds
 from plain import plain_cubes
 from tables import interval, number, paragraph, table
 
-from lcve_deploy import open_session
+from lcve_deploy import SessionOptions, open_session
 from lcve_deploy.artifact import EngineKind
 from lcve_deploy.model.precision import Precision
 
@@ -43,11 +43,13 @@ def measure(bench: Bench) -> dict[str, Any]:
 
 
 def _compare(bench: Bench, kind: EngineKind, precision: Precision) -> Ratio:
-    ours = open_session(bench.server, engine=bench.engine(kind, precision), threads=THREADS)
+    ours = open_session(bench.server, SessionOptions(engine=bench.engine(kind, precision), threads=THREADS))
     took = seconds(lambda: ours.run(bench.encrypted))
     if took > _MAX_SECONDS:
         raise TooSlowError(f"one clip takes {took:.0f} s here")
-    plain = open_session(bench.plain_server, engine=bench.plain_engine(kind, precision), threads=THREADS)
+    plain = open_session(
+        bench.plain_server, SessionOptions(engine=bench.plain_engine(kind, precision), threads=THREADS)
+    )
     cubes = plain_cubes(bench.clip, bench.plain_server)
     return interleaved(lambda: plain.run(cubes), lambda: ours.run(bench.encrypted), pairs=bench.pairs, pause=PAUSE)
 

@@ -20,7 +20,7 @@ from models import BASE, TINY, Size
 from serving_servers import Clients, Endpoint, lcve_serve, sequence, triton, triton_is_there
 from tables import number, paragraph, table
 
-from lcve_deploy import EncryptedClip, open_session
+from lcve_deploy import EncryptedClip, SessionOptions, open_session
 
 TITLE = "Serving"
 CHART = "serving.svg"
@@ -52,7 +52,7 @@ def _sized(bench: Bench, size: Size) -> Bench:
 
 def _heavy(bench: Bench, rounds: int) -> dict[str, Any]:
     """Clips a second of a full-size model: the session alone, and behind the server, in batches of the same size."""
-    session = open_session(bench.server, threads=THREADS)
+    session = open_session(bench.server, SessionOptions(threads=THREADS))
     batch = EncryptedClip(
         values=np.repeat(bench.encrypted.values, _HEAVY_BATCH, axis=0), binding=bench.encrypted.binding
     )

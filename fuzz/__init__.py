@@ -1,1 +1,1 @@
-"""Fuzzing of everything that reads files from outside; see docs/fuzzing.md."""
+"""Fuzzing of everything that reads files from outside; see docs/evidence/fuzzing.md."""

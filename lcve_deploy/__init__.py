@@ -10,89 +10,38 @@ whoever runs the exported artifact sees neither::
     logits = open_session("service/server").run(clip)       # cloud: no key
     client.predict(client.plain_order(logits))              # edge
 
-Names are fetched from their rooms when they are first used. So importing the package, or a room of
-the server, loads neither a heavy library nor a room that handles keys.
+The public names are listed in ``__init__.pyi``, which type checkers read too. A name is imported from
+its module when it is used, so importing the package loads neither a heavy library nor a module that
+handles keys.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from lcve_deploy.artifact import ClientSettings, EngineKind, EngineRecord, Manifest, PublicKey, check_signature
-    from lcve_deploy.cipher.clips import decrypt, encrypt
-    from lcve_deploy.client import Client, Prediction
-    from lcve_deploy.clipfile import ClipFile, read_clip_file, write_clip_file
-    from lcve_deploy.clips import Binding, EncryptedClip, Layout, PlainClip, Views
-    from lcve_deploy.deployments.kubernetes.export import export_kubernetes
-    from lcve_deploy.deployments.kubernetes.manifests import KubernetesOptions
-    from lcve_deploy.deployments.triton.export import add_to_triton, export_triton
-    from lcve_deploy.deployments.triton.model_folder import TritonOptions
-    from lcve_deploy.errors import LcveError
-    from lcve_deploy.exporters.checkpoints import CheckpointOptions
-    from lcve_deploy.geometry import ClipGeometry
-    from lcve_deploy.keys.keyspace import KeySpace, key_spaces
-    from lcve_deploy.keys.orders import Orders, derive_label_order, derive_orders
-    from lcve_deploy.keys.secret import SecurityKey
-    from lcve_deploy.keys.signing import SigningKey
-    from lcve_deploy.model.parity import ParityReport
-    from lcve_deploy.model.precision import Precision
-    from lcve_deploy.model.predictions import ProblemType
-    from lcve_deploy.model.transformer import Normalisation
-    from lcve_deploy.remote import RemoteModel, RemoteOptions, RemoteSession
-    from lcve_deploy.runtime import ProbeReport, Session, open_session, verify_engine, verify_server
-    from lcve_deploy.verbs.apply import ApplyResult, apply_delta
-    from lcve_deploy.verbs.audit import AuditInputs, audit
-    from lcve_deploy.verbs.build import BuildOptions, build
-    from lcve_deploy.verbs.export import ExportOptions, ExportResult, export
-    from lcve_deploy.verbs.fastest import EngineChoice, build_fastest
-    from lcve_deploy.verbs.rotate import RotateResult, rotate, rotate_delta
-    from lcve_deploy.verbs.sign import sign
-    from lcve_deploy.verbs.verify import verify
+__version__: Final = "0.1.0"
 
-_ROOMS: Final = {
-    "artifact": ("ClientSettings", "EngineKind", "EngineRecord", "Manifest", "PublicKey", "check_signature"),
-    "cipher": ("decrypt", "encrypt"),
-    "client": ("Client", "Prediction"),
-    "clipfile": ("ClipFile", "read_clip_file", "write_clip_file"),
-    "clips": ("Binding", "EncryptedClip", "Layout", "PlainClip", "Views"),
-    "errors": ("LcveError",),
-    "exporters.checkpoints": ("CheckpointOptions",),
-    "exporters.kubernetes": ("KubernetesOptions",),
-    "exporters.triton": ("TritonOptions",),
-    "geometry": ("ClipGeometry",),
-    "key": ("SecurityKey",),
-    "keyspace": ("KeySpace", "key_spaces"),
-    "parity": ("ParityReport",),
-    "precision": ("Precision",),
-    "predictions": ("ProblemType",),
-    "remote": ("RemoteModel", "RemoteOptions", "RemoteSession"),
-    "runtime": ("ProbeReport", "Session", "open_session", "verify_engine", "verify_server"),
-    "schedule": ("Orders", "derive_label_order", "derive_orders"),
-    "signing": ("SigningKey",),
-    "transformer": ("Normalisation",),
-    "verbs.apply": ("ApplyResult", "apply_delta"),
-    "verbs.audit": ("AuditInputs", "audit"),
-    "verbs.build": ("BuildOptions", "build"),
-    "verbs.export": ("ExportOptions", "ExportResult", "export"),
-    "verbs.fastest": ("EngineChoice", "build_fastest"),
-    "verbs.kubernetes": ("export_kubernetes",),
-    "verbs.rotate": ("RotateResult", "rotate", "rotate_delta"),
-    "verbs.sign": ("sign",),
-    "verbs.triton": ("add_to_triton", "export_triton"),
-    "verbs.verify": ("verify",),
-}
-_HOME: Final = {name: room for room, names in _ROOMS.items() for name in names}
 
-__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+def _read_stub() -> dict[str, str]:
+    """Map every public name to the module that defines it."""
+    stub = ast.parse(Path(__file__).with_suffix(".pyi").read_bytes())
+    imports = (node for node in stub.body if isinstance(node, ast.ImportFrom))
+    return {alias.name: str(node.module) for node in imports for alias in node.names}
+
+
+_MODULE_OF: Final = _read_stub()
+
+__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, "__version__"]

@@ -6,7 +6,7 @@ Needs a key and ``client/``; no torch, no engine.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
@@ -19,7 +19,7 @@ from lcve_deploy.clipfile import ClipFile
 from lcve_deploy.clips import EncryptedClip, PlainClip, Views
 from lcve_deploy.errors import MismatchError, SessionError
 from lcve_deploy.files.reading import map_array
-from lcve_deploy.keys.orders import Order, Orders, derive_label_order, derive_orders
+from lcve_deploy.keys.orders import Orders, derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.model.predictions import Prediction, predictions, softmax
 from lcve_deploy.model.preprocess import Preprocess
@@ -37,13 +37,11 @@ class Client:
 
     Args:
         settings: content of ``client.json``.
-        orders: K1 and K2.
-        label_order: K3; None where the labels are shown.
+        orders: K1, K2 and, if the labels are hidden, K3.
     """
 
     settings: ClientSettings
     orders: Orders
-    label_order: Order | None = field(repr=False)
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str], key: SecurityKey) -> Self:
@@ -55,12 +53,10 @@ class Client:
         """
         settings = read_client(Path(folder))
         binding = settings.binding
-        salt = bytes.fromhex(binding.salt)
-        orders = derive_orders(key, salt=salt, geometry=binding.geometry)
+        classes = len(settings.classes) if settings.labels == "hidden" else None
+        orders = derive_orders(key, salt=bytes.fromhex(binding.salt), geometry=binding.geometry, classes=classes)
         binding.require(binding_of(orders, binding.layout), here="artifact", there="key")
-        hidden = settings.labels == "hidden"
-        label_order = derive_label_order(key, salt=salt, classes=len(settings.classes)) if hidden else None
-        return cls(settings=settings, orders=orders, label_order=label_order)
+        return cls(settings=settings, orders=orders)
 
     def read_video(
         self, path: str | os.PathLike[str], *, views: Views | None = None, preprocess: Preprocess | None = None
@@ -73,7 +69,7 @@ class Client:
         return encrypt(clip, self.orders, layout=self.settings.binding.layout)
 
     def decrypt(self, clip: EncryptedClip) -> PlainClip:
-        """The inverse of :meth:`encrypt`."""
+        """The inverse of ``encrypt``."""
         return decrypt(clip, self.orders)
 
     def encrypt_video(self, video: VideoClips) -> ClipFile:
@@ -108,10 +104,10 @@ class Client:
                 f"expected the logits of {len(self.settings.classes)} classes, received {list(logits.shape)}",
                 hint="check that the server has the server/ of this client/",
             )
-        if self.label_order is None:
+        if self.orders.label_order is None:
             return logits
         plain = np.empty_like(logits)
-        plain[..., self.label_order] = logits
+        plain[..., self.orders.label_order] = logits
         return plain
 
     def predict(self, logits: npt.NDArray[np.floating], *, top: int = 5) -> list[Prediction]:

@@ -14,7 +14,10 @@ from typing import Any, Final, Self
 from lcve_deploy.errors import MismatchError
 from lcve_deploy.geometry import ClipGeometry
 
-__all__ = ["Binding", "EncryptedClip", "Layout", "PlainClip", "Views"]
+__all__ = ["SALT_BYTES", "SCHEME", "Binding", "EncryptedClip", "Layout", "PlainClip", "Views"]
+
+SCHEME: Final = "lcve-1"
+SALT_BYTES: Final = 16
 
 _HEX: Final = re.compile(r"[0-9a-f]{32}")
 

@@ -140,7 +140,7 @@ class ClipGeometry:
         return index
 
     def from_cubes(self, cubes: Array, xp: Any) -> Array:
-        """The inverse of :meth:`to_cubes`: ``[..., N, L]`` to ``[..., T, H, W, C]``."""
+        """The inverse of ``to_cubes``: ``[..., N, L]`` to ``[..., T, H, W, C]``."""
         lead = tuple(cubes.shape[:-2])
         (nt, nh, nw), (t, h, w) = self.grid, self.cube
         apart = xp.reshape(cubes, (*lead, nt, nh, nw, t, h, w, self.channels))

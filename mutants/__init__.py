@@ -1,1 +1,1 @@
-"""Plants small mutations in the package and sees whether its tests fail; see docs/mutants.md."""
+"""Plants small mutations in the package and sees whether its tests fail; see docs/evidence/mutants.md."""

@@ -14,12 +14,12 @@ _ALWAYS: Final = "house_rules"
 _ORDERS: Final = ("geometry", "cipher", "schedule")
 
 _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
-    "cipher": {"cipher": ("cipher",)},
-    "schedule": {"schedule": ("schedule", "cipher")},
+    "cipher": {"cipher/clips": ("cipher",)},
+    "orders": {"keys/orders": ("schedule", "cipher")},
     "geometry": {"geometry": _ORDERS},
-    "scrambling": {"scrambling": ("scrambling", "graph")},
-    "rotation": {"rotation": ("rotation",)},
-    "parity": {"parity": ("parity", "artifact")},
+    "weights": {"cipher/weights": ("scrambling", "graph")},
+    "rotation": {"cipher/rotation": ("rotation",)},
+    "parity": {"model/parity": ("parity", "artifact")},
     "artifact": {
         "artifact/client_settings": ("client_settings",),
         "artifact/delta": ("rotate",),
@@ -28,6 +28,7 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "artifact/keyed": ("keyed",),
         "artifact/manifest": ("artifact",),
         "artifact/matching": ("matching",),
+        "artifact/names": ("artifact", "graph"),
         "artifact/probe": ("probe",),
         "artifact/profile": ("engines", "tensorrt"),
         "artifact/record": ("record",),
@@ -35,13 +36,13 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "artifact/tensorfile": ("rotate",),
     },
     "runtime": {
-        "runtime/batches": ("engines",),
-        "runtime/device": ("engines",),
-        "runtime/onnxruntime": ("artifact", "engines"),
-        "runtime/openvino": ("engines",),
+        "runtime/cpu": ("engines",),
+        "runtime/backends/onnxruntime": ("artifact", "engines"),
+        "runtime/opening": ("artifact", "engines"),
+        "runtime/backends/openvino": ("engines",),
         "runtime/probe": ("probe", "artifact", "engines"),
         "runtime/session": ("artifact", "engines"),
-        "runtime/tensorrt": ("tensorrt",),
+        "runtime/backends/tensorrt": ("tensorrt",),
     },
     "exporters/onnx": {"exporters/onnx": ("graph", "export")},
     "exporters/checkpoints": {

@@ -1,4 +1,4 @@
-"""``docs/mutants.md``, made from the result file."""
+"""``docs/evidence/mutants.md``, made from the result file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mutants.modules import MODULES
 __all__ = ["PAGE", "RESULTS", "page", "write_page"]
 
 RESULTS: Final = Path(__file__).parent / "results.json"
-PAGE: Final = Path(__file__).parent.parent / "docs/mutants.md"
+PAGE: Final = Path(__file__).parent.parent / "docs/evidence/mutants.md"
 _HEAD: Final = """# Mutation tests
 
 Do the tests fail if the code is wrong? `make mutants` makes small changes to the code (mutations), one at a time, in

@@ -1,4 +1,4 @@
-"""``docs/paper-keys.svg``: accuracies of the rows without the key, a point for each key."""
+"""``docs/evidence/paper-keys.svg``: accuracies of the rows without the key, a point for each key."""
 
 from __future__ import annotations
 

@@ -22,8 +22,9 @@ import numpy.typing as npt
 
 from lcve_deploy.attacks.clips import match_pairs
 from lcve_deploy.attacks.solvers.equal_rows import paired, row_classes
+from lcve_deploy.clips import SALT_BYTES
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.keys.orders import SALT_BYTES, Orders
+from lcve_deploy.keys.orders import Orders
 from paper.encryption import Clips, Encryption, as_blocks, at_level
 from paper.learnable_encryption import LearnableEncryption, learnable_encryption, split
 from paper.methods import Make, Method

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy import SecurityKey
+from lcve_deploy.clips import SALT_BYTES
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keys.keyspace import Level
-from lcve_deploy.keys.orders import SALT_BYTES
 from paper.encryption import Clips, as_blocks, as_clips, at_level
 
 __all__ = ["LearnableEncryption", "learnable_encryption"]

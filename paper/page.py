@@ -1,4 +1,4 @@
-"""``docs/paper.md`` and its charts from ``paper/results/``, where every figure of ours comes from; and its picture."""
+"""``docs/evidence/paper.md``, its charts and its picture; every figure of ours comes from ``paper/results/``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from paper.tradeoff_chart import write_tradeoff_chart
 
 __all__ = ["DOCS", "committed", "render", "write_page"]
 
-DOCS: Final = Path(__file__).parents[1] / "docs"
+DOCS: Final = Path(__file__).parents[1] / "docs/evidence"
 _REMARKS: Final = Path(__file__).parent / "remarks.md"
 _SECTIONS: Final = (
     key_spaces,

@@ -1,4 +1,4 @@
-"""``docs/paper-frames.png``: frames of two clips under every method, beside plain ones.
+"""``docs/evidence/paper-frames.png``: frames of two clips under every method, beside plain ones.
 
 Shown are frames of a held-out clip of moving digits, enlarged, and a part of the frames of a real film, as large as
 they are. Every pixel is one of the method's own output, or a square of equal ones: nothing is smoothed, so noise stays

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lcve_deploy import Client, ExportOptions, export, open_session
+from lcve_deploy import Client, ExportOptions, SessionOptions, export, open_session
 from lcve_deploy.cipher.clips import encrypt
 from lcve_deploy.clips import EncryptedClip, PlainClip
 from lcve_deploy.exporters.checkpoints import CheckpointOptions
@@ -62,7 +62,7 @@ def _exported(checkpoint: Path, number: int) -> tuple[Client, Any]:
     with tempfile.TemporaryDirectory() as folder:
         artifact, key = Path(folder) / "artifact", experiment_key(number)
         export(checkpoint, artifact, key=key, options=options)
-        session = open_session(artifact / "server", threads=torch.get_num_threads())
+        session = open_session(artifact / "server", SessionOptions(threads=torch.get_num_threads()))
         return Client.open(artifact / "client", key), session
 
 

@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from lcve_deploy import SecurityKey
 from lcve_deploy.cipher.clips import binding_of, decrypt, encrypt
-from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
+from lcve_deploy.clips import SALT_BYTES, EncryptedClip, Layout, PlainClip
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keys.keyspace import Level
-from lcve_deploy.keys.orders import SALT_BYTES, Orders, derive_orders
+from lcve_deploy.keys.orders import Orders, derive_orders
 from paper.encryption import Clips, as_parts, at_level
 
 __all__ = ["Shuffle", "cube_shuffle", "lcve", "pixel_shuffle", "qi"]

@@ -1,4 +1,4 @@
-"""``docs/paper.svg``: actions against identities, after the paper's Figure 1, with both attackers."""
+"""``docs/evidence/paper.svg``: actions against identities, after the paper's Figure 1, with both attackers."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lcve_deploy import ClipGeometry, SecurityKey, derive_label_order, derive_orders
+from lcve_deploy import ClipGeometry, SecurityKey, derive_orders
 
 _DTYPES = ("u1", "<u2", ">u2", "<i4", ">i4", "<i8", ">i8", "<f4")
 _PIECE = 8  # bytes of a secret, or entries of an order, that already count as a leak
@@ -43,9 +43,9 @@ class Planted:
         """Look for what an artifact of this salt is made from, too."""
         for info in (f"cube-order/{self.geometry}", f"pixel-order/{self.geometry}", f"label-order/{self.classes}"):
             self._add_bytes(f"{info} {salt.hex()}", self.key.kdf(f"lcve-1/{info}", 32, salt))
-        orders = derive_orders(self.key, salt=salt, geometry=self.geometry)
-        labels = derive_label_order(self.key, salt=salt, classes=self.classes)
-        for name, order in (("K1", orders.cube_order), ("K2", orders.pixel_order), ("K3", labels)):
+        orders = derive_orders(self.key, salt=salt, geometry=self.geometry, classes=self.classes)
+        named = {"K1": orders.cube_order, "K2": orders.pixel_order, "K3": orders.label_order}
+        for name, order in named.items():
             self._add_order(f"{name} {salt.hex()}", order)
             self._add_order(f"{name} {salt.hex()}, inverse", np.argsort(order))
 

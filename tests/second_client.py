@@ -1,8 +1,8 @@
-"""A second client, written from docs/format.md alone, and the vectors that it gives.
+"""A second client, written from docs/reference/format.md alone, and the vectors that it gives.
 
 Nothing of ``lcve_deploy`` is imported here, so that the package is compared with the page and not with itself.
 
-    python -m tests.second_client docs/vectors.json
+    python -m tests.second_client docs/reference/vectors.json
 """
 
 from __future__ import annotations
@@ -292,7 +292,7 @@ def vectors() -> dict[str, Any]:
     k3, received = label_order(5), [[0.5, -1.0, 2.0, 0.0, 1.5], [1.0, 1.0, -2.0, 3.0, 0.25]]
     _, rejected = order(f"lcve-1/label-order/{REJECTING}", REJECTING)
     return {
-        "about": "Vectors of docs/format.md. Written by tests/second_client.py; integers and hex as they stand there.",
+        "about": "Vectors of docs/reference/format.md, in its notation. Written by tests/second_client.py.",
         "scheme": "lcve-1",
         "secret": SECRET.hex(),
         "salt": SALT.hex(),

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from lcve_deploy import EncryptedClip, open_session
+from lcve_deploy import EncryptedClip, SessionOptions, open_session
 from lcve_deploy.protocol.binding import binding_to_parameters
 
 START_SECONDS = 60.0
@@ -212,10 +212,10 @@ class Example:
 
 def make_example(server_folder: Path, clips: int = 1, seed: int = 0) -> Example:
     """Random ciphertext for an artifact."""
-    session = open_session(server_folder, threads=1)
-    shape = (clips, *session.manifest.input.shape[1:])
+    session = open_session(server_folder, SessionOptions(threads=1))
+    shape = (clips, *session.model.input.shape[1:])
     values = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
-    clip = EncryptedClip(values=values, binding=session.manifest.binding)
+    clip = EncryptedClip(values=values, binding=session.model.binding)
     return Example(clip=clip, logits=session.run(clip))
 
 

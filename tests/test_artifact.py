@@ -171,7 +171,8 @@ def test_engines_built_by_the_operator_may_stand_beside(artifact: Path) -> None:
 
 def test_the_probes_tolerance_grows_with_its_logits(exported: Path) -> None:
     session = open_session(exported / "server")
-    probe, parity = read_probe(exported / "server", session.manifest), session.manifest.parity
+    manifest = read_manifest(exported / "server")
+    probe, parity = read_probe(exported / "server", manifest), manifest.parity
     growth = max(1.0, max(1.0, float(np.abs(probe.logits).max())) / max(1.0, parity.logit_scale))
     assert probe_session(session, probe, parity).tolerance == pytest.approx(parity.tolerance * growth)
     assert (
@@ -232,7 +233,7 @@ def test_a_clip_of_another_artifact_is_refused_before_anything_runs(
 def test_a_session_takes_batches_of_bytes(exported: Path, values: np.ndarray) -> None:
     session = open_session(exported / "server")
     with pytest.raises(ValueError, match="uint8 clips with one batch axis"):
-        session.run(EncryptedClip(values=values, binding=session.manifest.binding))
+        session.run(EncryptedClip(values=values, binding=session.model.binding))
 
 
 def test_the_probe_finds_an_engine_that_answers_wrongly(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,11 +249,11 @@ def test_the_probe_finds_an_engine_that_answers_wrongly(exported: Path, monkeypa
 def test_a_model_that_onnx_runtime_refuses_is_one_clear_error(exported: Path, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not onnx")
     with pytest.raises(SessionError, match=r"cannot open .*model\.onnx"):
-        backend.OnnxRuntimeSession(tmp_path / "model.onnx", read_manifest(exported / "server"))
+        backend.OnnxRuntimeSession(tmp_path / "model.onnx", read_manifest(exported / "server").model)
 
 
 def test_a_graph_that_contradicts_the_manifest_is_refused(exported: Path) -> None:
-    manifest = read_manifest(exported / "server")
-    other = dataclasses.replace(manifest, output=dataclasses.replace(manifest.output, shape=(None, 6)))
+    model = read_manifest(exported / "server").model
+    other = dataclasses.replace(model, output=dataclasses.replace(model.output, shape=(None, 6)))
     with pytest.raises(SessionError, match="its manifest says"):
         backend.OnnxRuntimeSession(exported / "server/model.onnx", other)

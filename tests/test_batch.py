@@ -334,9 +334,9 @@ def test_workers_give_their_threads_to_the_engine(studio: Studio, monkeypatch: p
 
     seen, opened = [], runtime.open_session
 
-    def open_session(server: Path, **more: Any) -> Any:
-        seen.append(more["threads"])
-        return opened(server, **more)
+    def open_session(server: Path, options: runtime.SessionOptions) -> Any:
+        seen.append(options.threads)
+        return opened(server, options)
 
     monkeypatch.setattr(runtime, "open_session", open_session)
     studio.run()

@@ -28,7 +28,7 @@ def results() -> dict[str, Any]:
 
 
 def test_the_page_is_made_of_the_results_beside_it(results: dict[str, Any]) -> None:
-    assert (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8") == import_module("report").render(results)
+    assert (ROOT / "docs/evidence/benchmarks.md").read_text(encoding="utf-8") == import_module("report").render(results)
 
 
 def test_a_figure_that_changes_shows_on_the_page(results: dict[str, Any]) -> None:
@@ -47,7 +47,7 @@ def test_the_page_of_the_edge_says_what_was_measured_of_watching() -> None:
         f"{found['smallest_mib']:.1f} and {found['largest_mib']:.1f} MiB after the warm-up, "
         f"a spread of {found['spread_percent']:.1f} %."
     )
-    assert sentence in " ".join((ROOT / "docs/edge.md").read_text(encoding="utf-8").split())
+    assert sentence in " ".join((ROOT / "docs/guides/edge.md").read_text(encoding="utf-8").split())
 
 
 def test_parts_without_figures_are_left_out(results: dict[str, Any]) -> None:
@@ -131,7 +131,7 @@ def test_sizes_finds_every_stage_of_an_export(tmp_path: Path) -> None:
 def test_the_gpu_page_is_made_of_the_results_beside_it() -> None:
     path = BENCHMARKS / "gpu.json"
     results = json.loads(path.read_text()) if path.exists() else {}
-    assert (ROOT / "docs/gpu.md").read_text(encoding="utf-8") == import_module("gpu_page").render(results)
+    assert (ROOT / "docs/evidence/gpu.md").read_text(encoding="utf-8") == import_module("gpu_page").render(results)
 
 
 def test_the_gpu_script_goes_all_the_way_on_a_cpu(tmp_path: Path) -> None:
@@ -159,7 +159,9 @@ def test_the_gpu_script_says_that_there_is_no_gpu(monkeypatch: pytest.MonkeyPatc
 
 def test_the_table_of_attacks_is_made_of_the_figures_beside_it() -> None:
     figures = json.loads((BENCHMARKS / "attacks.json").read_text())
-    assert import_module("attacks_page").render(figures) in (ROOT / "docs/security.md").read_text(encoding="utf-8")
+    assert import_module("attacks_page").render(figures) in (ROOT / "docs/evidence/security.md").read_text(
+        encoding="utf-8"
+    )
     assert all(subject["controls_hold"] for subject in figures.values())
     videomae = {row["name"]: row for row in figures["videomae"]["attacks"]}
     assert all(found["exact"] == 1.0 for found in videomae["reference"]["recovered"].values())

@@ -126,7 +126,7 @@ def test_the_operator_reads_logits_in_the_artifacts_own_order(
 
     answer = json.loads(run_ok("run", exported / "server", encrypted, "--json"))
     assert answer["labels"] == "hidden"
-    order = Client.open(exported / "client", key).label_order
+    order = Client.open(exported / "client", key).orders.label_order
     np.testing.assert_allclose(answer["logits"][0], TINY.logits[order], atol=1e-5)
     assert "position" in run_ok("run", exported / "server", encrypted)
 

@@ -80,7 +80,7 @@ def channel(server: Server) -> Iterator[grpc.Channel]:
 def logits(exported: Path) -> np.ndarray:
     """The right answer to all of ``CLIP``."""
     session = open_session(exported / "server")
-    return session.run(EncryptedClip(values=CLIP, binding=session.manifest.binding))
+    return session.run(EncryptedClip(values=CLIP, binding=session.model.binding))
 
 
 # Requests as they are on the wire

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lcve_deploy import Client, EncryptedClip, PlainClip, SecurityKey, open_session
+from lcve_deploy import Client, EncryptedClip, PlainClip, SecurityKey, SessionOptions, open_session
 from lcve_deploy.artifact import EngineKind, EngineRecord, Profile, list_engines, read_engine, read_manifest
 from lcve_deploy.artifact.engines import engine_folder, write_engine
 from lcve_deploy.errors import (
@@ -33,8 +33,7 @@ from lcve_deploy.model.precision import BUDGETS, Precision
 from lcve_deploy.runtime import ProbeReport, verify_engine
 from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 from lcve_deploy.runtime.backends.openvino import OpenVinoSession
-from lcve_deploy.runtime.batches import run_within
-from lcve_deploy.runtime.session import Provider, open_recorded
+from lcve_deploy.runtime.session import Provider, run_within
 from lcve_deploy.verbs.build import BuildOptions, build
 from lcve_deploy.verbs.fastest import EngineChoice, build_fastest
 
@@ -58,7 +57,7 @@ def encrypted(exported: Path, key: SecurityKey, clip: np.ndarray) -> EncryptedCl
 
 def logits_of(artifact: Path, key: SecurityKey, clip: np.ndarray, engine: str) -> np.ndarray:
     client = Client.open(artifact / "client", key)
-    session = open_session(artifact / "server", engine=engine)
+    session = open_session(artifact / "server", SessionOptions(engine=engine))
     return client.plain_order(session.run(client.encrypt(PlainClip(values=clip[None]))))[0]
 
 
@@ -104,20 +103,20 @@ def test_verify_proves_an_engine_on_another_machine(server: Path, monkeypatch: p
     name = build(server, BuildOptions()).name
     monkeypatch.setattr("lcve_deploy.runtime.backends.onnxruntime.cpu_name", lambda: "another CPU")
     with pytest.raises(SessionError, match=r"answered the probe on .*, not here, on .*another CPU"):
-        open_session(server, engine=name)
+        open_session(server, SessionOptions(engine=name))
     run_ok("verify", server, "--engine", name)
-    assert open_session(server, engine=name).device.endswith("another CPU")
+    assert open_session(server, SessionOptions(engine=name)).device.endswith("another CPU")
 
 
 def test_an_engine_that_is_unproven_is_not_offered(server: Path) -> None:
     record = build(server, BuildOptions())
     write_engine(engine_folder(server, record.name), dataclasses.replace(record, proof=None))
     with pytest.raises(SessionError, match="is unproven"):
-        open_session(server, engine=record.name)
+        open_session(server, SessionOptions(engine=record.name))
     with pytest.raises(SessionError, match=r"no engine of .* has answered the probe on this machine yet"):
-        open_session(server, engine="fastest")
+        open_session(server, SessionOptions(engine="fastest"))
     assert f"engine {record.name}: ok" in run_ok("verify", server)
-    assert open_session(server, engine="fastest").manifest == read_manifest(server)
+    assert open_session(server, SessionOptions(engine="fastest")).model == read_manifest(server).model
 
 
 def test_the_owner_compares_an_engine_with_the_checkpoint(
@@ -196,7 +195,7 @@ def test_a_provider_that_leaves_the_work_to_the_cpu_is_an_error(server: Path, mo
         pytest.skip("this ONNX Runtime has no provider that takes no node")
     monkeypatch.setitem(room._NAMES, Provider.CUDA, "AzureExecutionProvider")
     with pytest.raises(SessionError, match=r"left .* of its matrix products to others"):
-        open_session(server, provider="cuda")
+        open_session(server, SessionOptions(provider="cuda"))
 
 
 @pytest.fixture
@@ -228,8 +227,8 @@ def test_threads_reach_the_runtime(server: Path, threads_seen: list[int | None],
     if engine is not None:
         build(server, OPENVINO if engine.startswith("openvino") else BuildOptions())
     threads_seen.clear()
-    open_session(server, engine=engine, threads=1)
-    open_session(server, engine=engine)
+    open_session(server, SessionOptions(engine=engine, threads=1))
+    open_session(server, SessionOptions(engine=engine))
     assert threads_seen == [1, None]
 
 
@@ -246,7 +245,10 @@ def test_threads_that_share_a_session_get_their_own_answers(
     artifact: Path, key: SecurityKey, clip: np.ndarray, kind: EngineKind
 ) -> None:
     name = build(artifact / "server", BuildOptions(kind=kind)).name
-    session, client = open_session(artifact / "server", engine=name), Client.open(artifact / "client", key)
+    session, client = (
+        open_session(artifact / "server", SessionOptions(engine=name)),
+        Client.open(artifact / "client", key),
+    )
     batches = [client.encrypt(PlainClip(values=np.stack([np.roll(clip, shift)] * 64))) for shift in range(3)]
     expected = [session.run(batch) for batch in batches]
     with ThreadPoolExecutor(max_workers=3) as threads:
@@ -324,11 +326,11 @@ def test_a_type_that_openvino_takes_by_itself_is_refused(server: Path, monkeypat
 
 def test_openvino_opens_no_graph_of_another_precision(server: Path, encrypted: EncryptedClip) -> None:
     record = build(server, dataclasses.replace(OPENVINO, precision=Precision.INT8), clips=encrypted)
-    graph, manifest = engine_folder(server, record.name) / "model.onnx", read_manifest(server)
+    graph, spec = engine_folder(server, record.name) / "model.onnx", read_manifest(server).model
     with pytest.raises(SessionError, match=r"expected OpenVINO to compute with fp32, .* it takes f32, i8"):
-        OpenVinoSession(graph, manifest, precision=Precision.FP32)
+        OpenVinoSession(graph, spec, dataclasses.replace(record, precision=Precision.FP32))
     with pytest.raises(SessionError, match=r"expected OpenVINO to compute with int8, .* it takes f32$"):
-        OpenVinoSession(server / "model.onnx", manifest, precision=Precision.INT8)
+        OpenVinoSession(server / "model.onnx", spec, record)
 
 
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt", "tensorrt-rtx"])
@@ -336,7 +338,7 @@ def test_a_provider_that_is_not_there_is_an_error_and_no_fallback(
     server: Path, exported: Path, tmp_path: Path, provider: str
 ) -> None:
     with pytest.raises(SessionError, match="ExecutionProvider"):
-        open_session(server, provider=provider)
+        open_session(server, SessionOptions(provider=provider))
     with pytest.raises(SessionError, match="ExecutionProvider"):
         build(server, BuildOptions(provider=Provider(provider)))
     assert not (server / "engines").exists()
@@ -352,13 +354,13 @@ def test_a_provider_that_does_not_start_is_an_error(server: Path, monkeypatch: p
         onnxruntime, "InferenceSession", lambda path, options, providers: real(path, options, ["CPUExecutionProvider"])
     )
     with pytest.raises(SessionError, match=r"expected CUDAExecutionProvider, .* took CPUExecutionProvider"):
-        open_session(server, provider="cuda")
+        open_session(server, SessionOptions(provider="cuda"))
 
 
 @pytest.mark.parametrize(
     "work",
     [
-        lambda server: open_session(server, provider="cpu", provider_options={"use_arena": "0"}),
+        lambda server: open_session(server, SessionOptions(provider="cpu", provider_options={"use_arena": "0"})),
         lambda server: build(server, BuildOptions(budget=0.01, provider_options={"use_arena": "0"})),
     ],
     ids=["graph", "engine"],
@@ -431,7 +433,7 @@ def test_an_engine_that_does_not_hold_is_refused(
     name = build(server, INT8, clips=encrypted).name
     breakage(engine_folder(server, name))
     with pytest.raises(ArtifactError, match=message):
-        open_session(server, engine=name)
+        open_session(server, SessionOptions(engine=name))
     result = run_lcve("verify", server)
     assert result.exit_code == 1
     assert f"engine {name}: FAILED" in result.stdout
@@ -442,15 +444,15 @@ def test_an_engine_of_another_model_is_refused(server: Path, exported: Path, key
     run_ok("export", "--key", key_file, "--ckpt", TINY.path, "-o", tmp_path / "other", *TINY.flags)
     shutil.copytree(server / "engines", tmp_path / "other/server/engines")
     with pytest.raises(SessionError, match="was built from another model"):
-        open_session(tmp_path / "other/server", engine=name)
+        open_session(tmp_path / "other/server", SessionOptions(engine=name))
 
 
 def test_an_engine_that_is_not_there(server: Path) -> None:
     build(server, BuildOptions())
     with pytest.raises(ArtifactError, match=r"has no engine 'fast'; it has: onnxruntime-fp32"):
-        open_session(server, engine="fast")
+        open_session(server, SessionOptions(engine="fast"))
     with pytest.raises(ArtifactError, match="an engine's name is"):
-        open_session(server, engine="../client")
+        open_session(server, SessionOptions(engine="../client"))
 
 
 def test_a_clip_of_another_artifact_is_refused_before_anything_is_built(server: Path, encrypted: EncryptedClip) -> None:
@@ -472,8 +474,8 @@ def test_the_fastest_within_the_budget_is_kept(
 
     real = verb.prove_engine
 
-    def timed(session: object, probe: object, record: EngineRecord) -> object:
-        report, proof = real(session, probe, record)
+    def timed(session: object, probe: object, parity: object, record: EngineRecord) -> object:
+        report, proof = real(session, probe, parity, record)
         return report, dataclasses.replace(proof, milliseconds=times.get(record.name, 1.0))
 
     monkeypatch.setattr(verb, "prove_engine", timed)
@@ -524,7 +526,7 @@ def test_proofs_of_other_machines_are_passed_over(server: Path) -> None:
     assert other.proof is not None
     foreign = dataclasses.replace(other.proof, device="openvino on another CPU", milliseconds=1e-3)
     write_engine(engine_folder(server, other.name), dataclasses.replace(other, proof=foreign))
-    assert open_session(server, engine="fastest").device.startswith("onnxruntime")
+    assert open_session(server, SessionOptions(engine="fastest")).device.startswith("onnxruntime")
 
 
 @pytest.mark.parametrize("quickest", ["openvino-fp32", "onnxruntime-fp32"])
@@ -535,10 +537,10 @@ def test_the_fastest_of_several_proven_engines_is_the_one_that_opens(server: Pat
         assert record.proof is not None
         proof = dataclasses.replace(record.proof, milliseconds=2.0 if record.name == quickest else 30.0)
         write_engine(engine_folder(server, record.name), dataclasses.replace(record, proof=proof))
-    opened = open_recorded(server, engine="fastest")
-    assert opened.engine is not None
-    assert opened.engine.name == quickest
-    assert opened.session.device.startswith(quickest.partition("-")[0])
+    session = open_session(server, SessionOptions(engine="fastest"))
+    assert session.engine is not None
+    assert session.engine.name == quickest
+    assert session.device.startswith(quickest.partition("-")[0])
 
 
 def test_an_engine_that_answers_wrongly_loses_its_proof(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -552,7 +554,7 @@ def test_an_engine_that_answers_wrongly_loses_its_proof(server: Path, monkeypatc
     assert read_engine(server, name).proof is None
     for wanted in (name, "fastest"):
         with pytest.raises(SessionError, match=r"is unproven|no engine of"):
-            open_session(server, engine=wanted)
+            open_session(server, SessionOptions(engine=wanted))
 
 
 def test_an_engine_that_answers_wrongly_where_it_was_proven_loses_its_proof_too(
@@ -625,27 +627,17 @@ def test_where_nothing_can_be_built_every_reason_is_given(server: Path) -> None:
     assert list_engines(server) == ()
 
 
-class Counting:
-    """A session that takes 2 to 4 clips and answers each with its first value."""
-
-    def __init__(self) -> None:
-        self.batches: list[int] = []
-
-    def run(self, clip: EncryptedClip) -> np.ndarray:
-        self.batches.append(len(clip.values))
-        assert 2 <= len(clip.values) <= 4
-        return clip.values[:, 0, :1].astype(np.float32)
-
-
 @pytest.mark.parametrize(("clips", "batches"), [(1, [2]), (4, [4]), (5, [4, 2]), (11, [4, 4, 3])])
-def test_any_number_of_clips_runs_within_a_profile(encrypted: EncryptedClip, clips: int, batches: list[int]) -> None:
-    values = np.zeros((clips, *encrypted.values.shape[1:]), np.uint8)
-    values[:, 0, 0] = np.arange(clips)
-    session = Counting()
-    logits = run_within(
-        session, EncryptedClip(values=values, binding=encrypted.binding), Profile(minimum=2, optimum=2, maximum=4)
-    )
-    assert session.batches == batches
+def test_any_number_of_clips_runs_within_a_profile(clips: int, batches: list[int]) -> None:
+    seen = []
+
+    def run(values: np.ndarray) -> np.ndarray:
+        seen.append(len(values))
+        return values[:, :1].astype(np.float32)
+
+    values = np.arange(clips, dtype=np.uint8)[:, None]
+    logits = run_within(values, Profile(minimum=2, optimum=2, maximum=4), run)
+    assert seen == batches
     np.testing.assert_array_equal(logits[:, 0], np.arange(clips))
 
 

@@ -16,6 +16,7 @@ import onnx_ir
 import pytest
 import torch
 
+import lcve_deploy
 from lcve_deploy import (
     CheckpointOptions,
     Client,
@@ -23,6 +24,7 @@ from lcve_deploy import (
     ExportOptions,
     Layout,
     SecurityKey,
+    SessionOptions,
     derive_orders,
     export,
     open_session,
@@ -36,7 +38,6 @@ from lcve_deploy.exporters import storage
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.onnx import OPSETS
 from lcve_deploy.exporters.reference.builtin import Reference
-from lcve_deploy.keys.orders import derive_label_order
 from lcve_deploy.model.parity import CONTROL_MARGIN, CONTROLS, ParityReport
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.runtime import Session
@@ -110,8 +111,8 @@ def test_labels_are_hidden_unless_they_are_shown(exported: Path, key: SecurityKe
     plain = load_checkpoint(TINY.path, TINY.options).model.weights["head.weight"].T
     weights = {path: _initializers(path)["head.weight"].numpy() for path in (shown, exported)}
     np.testing.assert_array_equal(weights[shown], plain)
-    order = derive_label_order(key, salt=_salt(exported), classes=5)
-    np.testing.assert_array_equal(weights[exported], plain[:, order])
+    orders = derive_orders(key, salt=_salt(exported), geometry=GEOMETRY, classes=5)
+    np.testing.assert_array_equal(weights[exported], plain[:, orders.label_order])
     assert (read_manifest(shown / "server").labels, read_manifest(exported / "server").labels) == ("shown", "hidden")
 
 
@@ -151,15 +152,14 @@ def test_no_order_key_or_unshuffled_weight_is_left_in_the_server_folder(
 ) -> None:
     oracle = ORACLES[name]
     data = _server_bytes(export_tiny(tmp_path / "out", key, oracle, salt=SALT))
-    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
-    label_order = derive_label_order(key, salt=SALT, classes=5)
+    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY, classes=5)
     for order in (orders.cube_order, orders.pixel_order, np.argsort(orders.cube_order), np.argsort(orders.pixel_order)):
         for dtype in ("u1", "<u2", ">u2", "<u4", ">u4", "<i8", ">i8", "<f4"):
             if order.max() < 256 or dtype != "u1":
                 assert order.astype(dtype).tobytes()[:64] not in data
         assert ",".join(map(str, order[:8])).encode() not in data
     for dtype in ("<u4", "<i8"):
-        assert label_order.astype(dtype).tobytes() not in data
+        assert orders.label_order.astype(dtype).tobytes() not in data
     assert SECRET not in data
     assert SECRET.hex().encode() not in data
     for info in ("cube-order/8x32x32x3/2x8x8", "pixel-order/8x32x32x3/2x8x8", "label-order/5"):
@@ -197,6 +197,11 @@ def test_only_named_keyed_tensors_depend_on_the_secret(key: SecurityKey, tmp_pat
     second = _initializers(export_tiny(tmp_path / "b", SecurityKey(bytes(32)), oracle, salt=SALT))
     changed = {name for name in first if not np.array_equal(first[name].numpy(), second[name].numpy())}
     assert changed == set(KEYED_TENSORS)
+
+
+def test_the_graph_names_its_producer(exported: Path) -> None:
+    model = onnx.load(exported / "server/model.onnx")
+    assert (model.producer_name, model.producer_version) == ("lcve-deploy", lcve_deploy.__version__)
 
 
 def test_the_graph_names_no_place_person_or_source(exported: Path) -> None:
@@ -329,7 +334,7 @@ class Shifted:
 
     def __init__(self, session: Session, by: float) -> None:
         self._session, self._by = session, by
-        self.manifest, self.device = session.manifest, session.device
+        self.model, self.engine, self.device = session.model, session.engine, session.device
 
     def run(self, clip: EncryptedClip) -> np.ndarray:
         return self._session.run(clip) + np.float32(self._by)
@@ -349,7 +354,7 @@ def test_an_engine_that_differs_by_more_than_its_budget_fails_the_export(
     def opened(server: Path, *, engine: str) -> Shifted:
         proof = read_engine(server, engine).proof
         assert proof is not None
-        return Shifted(open_session(server, engine=engine), budgets * proof.budget)
+        return Shifted(open_session(server, SessionOptions(engine=engine)), budgets * proof.budget)
 
     monkeypatch.setattr(export_verb, "open_session", opened)
     with pytest.raises(ParityError, match="logits differ"):

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir
 import pytest
 
-from lcve_deploy import Layout, SecurityKey, derive_label_order, derive_orders
+from lcve_deploy import Layout, SecurityKey, derive_orders
 from lcve_deploy.cipher.weights import scramble, unscrambled
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.onnx import OPSETS, read_heads, write_onnx
@@ -87,6 +87,6 @@ def test_the_graph_says_its_heads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("classes", [4, 6])
 def test_a_label_order_of_another_size_is_refused(key: SecurityKey, classes: int) -> None:
-    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
+    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY, classes=classes)
     with pytest.raises(ValueError, match=f"5 classes, the label order {classes}"):
-        scramble(model_of("v1_gamma"), orders, label_order=derive_label_order(key, salt=SALT, classes=classes))
+        scramble(model_of("v1_gamma"), orders)

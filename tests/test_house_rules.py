@@ -50,3 +50,9 @@ def test_values_with_arrays_are_not_compared() -> None:
 def _has_arrays(node: ast.ClassDef) -> bool:
     fields = [ast.unparse(field.annotation) for field in node.body if isinstance(field, ast.AnnAssign)]
     return any(word in ARRAYS for field in fields for word in re.findall(r"\w+", field))
+
+
+def test_docstrings_are_google_style_without_sphinx_roles() -> None:
+    """The API reference shows a role as it is written."""
+    role = re.compile(r":\w+:`")
+    assert [str(path) for path in ROOT.rglob("*.py") if role.search(path.read_text())] == []

@@ -272,7 +272,7 @@ def test_the_bound_of_a_known_clip_says_what_was_measured_of_every_method() -> N
     assert bound.figures == {
         "clips": 1, "K1": 1.0, "K2": 1.0, "film_cubes": cubes, "digits_half_bytes": halves, "values": values
     }  # fmt: skip
-    page = " ".join((Path(__file__).parents[1] / "docs/security.md").read_text().split())
+    page = " ".join((Path(__file__).parents[1] / "docs/evidence/security.md").read_text().split())
     for text in (bound.text, page):
         assert f"gave {100 * cubes:.1f} % of the order of cubes and all else" in text
         assert f"of that {100 * halves:.1f} % of the half bytes on average; four clips gave all" in text

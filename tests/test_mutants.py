@@ -27,7 +27,7 @@ def test_every_module_and_every_test_is_there() -> None:
             assert all((ROOT / test).is_file() for test in module.tests)
 
 
-@pytest.mark.parametrize("part", ["artifact", "runtime", "exporters/checkpoints"])
+@pytest.mark.parametrize("part", ["artifact", "runtime", "runtime/backends", "exporters/checkpoints"])
 def test_no_module_of_a_folder_is_left_out(part: str) -> None:
     """A new module gets a row in ``mutants/modules.py``."""
     there = {path.relative_to(ROOT).as_posix() for path in (ROOT / "lcve_deploy" / part).glob("*.py")}

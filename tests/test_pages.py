@@ -7,33 +7,39 @@ printed is compared with what the page says, and ``tests/pages/terminal.py`` wha
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.pages import cli_page
 from tests.pages.blocks import Block, Mode, Page, PageError, read_page
 from tests.pages.output import matches
 from tests.pages.terminal import REPOSITORY, BlockError, Terminal, terminal
 
 PAGES = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("owner", "operator", "edge")),
-    *(f"docs/{name}.md" for name in ("serving", "triton", "kubernetes", "engines", "parity", "format", "batches")),
-    *(f"docs/{name}.md" for name in ("images", "fuzzing")),
+    *(f"docs/guides/{name}.md" for name in ("python", "rotation", "signing", "audit")),
+    *(f"docs/guides/{name}.md" for name in ("owner", "operator", "edge")),
+    *(f"docs/guides/{name}.md" for name in ("serving", "triton", "kubernetes", "engines")),
+    *(f"docs/reference/{name}.md" for name in ("parity", "format")),
+    *("docs/guides/batches.md", "docs/guides/images.md", "docs/guides/install.md", "docs/evidence/fuzzing.md"),
     *("CONTRIBUTING.md", "paper/README.md"),
 )
 """In the order in which they are followed: later pages work with what earlier ones made."""
 
 WRITTEN_BY_SCRIPTS = {
-    "docs/gpu.md": "its command needs a GPU; tests/test_benchmarks.py checks the page",
-    "docs/mutants.md": "its command runs the tests on every mutation, for an hour",
-    "docs/paper.md": "its commands train for an hour; tests/test_paper_page.py checks the page",
+    "docs/evidence/gpu.md": "its command needs a GPU; tests/test_benchmarks.py checks the page",
+    "docs/evidence/mutants.md": "its command runs the tests on every mutation, for an hour",
+    "docs/evidence/paper.md": "its commands train for an hour; tests/test_paper_page.py checks the page",
 }
 """Pages that a script writes, with commands that are not run, and why."""
 
 CLONE = "lcve-deploy"
+README_WORDS = 1200
+"""What the README may have at most: it is read in one go."""
 
 pytestmark = pytest.mark.xdist_group("pages")
 
@@ -55,6 +61,8 @@ class Followed:
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
+    if not (REPOSITORY / ".git").exists():
+        pytest.skip("the pages begin with a clone, and this is an unpacked source distribution")
     root, state = tmp_path_factory.mktemp("stranger"), tmp_path_factory.mktemp("terminal")
     (state / "gitconfig").write_text("[safe]\n\tdirectory = *\n")  # a clone of a checkout that is another user's
     environment = {"REPOSITORY": str(REPOSITORY), "PYTHONPATH": str(REPOSITORY)}
@@ -101,10 +109,13 @@ def test_a_stranger_can_follow_the_page(name: str, followed: Followed) -> None:
     assert not followed.problems[name], "\n".join(followed.problems[name])
 
 
+def _pages() -> list[Path]:
+    """All Markdown pages of README, docs and the folders beside the package."""
+    return [path for glob in ("*.md", "docs/**/*.md", "*/README.md") for path in sorted(REPOSITORY.glob(glob))]
+
+
 def test_every_page_is_followed_or_says_why_not() -> None:
-    pages = {path.relative_to(REPOSITORY).as_posix() for path in REPOSITORY.glob("docs/*.md")}
-    pages |= {path.relative_to(REPOSITORY).as_posix() for path in REPOSITORY.glob("*/README.md")}
-    pages |= {path.name for path in REPOSITORY.glob("*.md")}
+    pages = {path.relative_to(REPOSITORY).as_posix() for path in _pages()}
     with_blocks = {name for name in pages if read_page(REPOSITORY / name, name).blocks}
     assert with_blocks == {*PAGES, *WRITTEN_BY_SCRIPTS}
 
@@ -115,8 +126,42 @@ def _anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_the_readme_is_short() -> None:
+    assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").split()) <= README_WORDS
+
+
+def test_paths_in_the_map_of_the_readme_exist() -> None:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    block = text.split("## What is in this repository")[1].split("```")[1]
+    lines = [line for line in block.splitlines() if line]
+    assert len(lines) > 8
+    for line in lines:
+        folder = REPOSITORY / "lcve_deploy" if line.startswith(" ") else REPOSITORY
+        for name in re.findall(r"(?:^ *|\s)([a-z_]+(?:/|\.py|\.toml)|Dockerfile)(?=\s|$)", line):
+            assert (folder / name).exists(), line
+
+
+def test_the_layers_of_the_architecture_page_are_those_of_the_contract() -> None:
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    (layers,) = [contract["layers"] for contract in settings["contracts"] if contract["type"] == "layers"]
+    expected = {
+        (number, module.strip().removeprefix("lcve_deploy."))
+        for number, layer in enumerate(reversed(layers), start=1)
+        for module in layer.split("|")
+    }
+    text = (REPOSITORY / "docs/contributing/architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| `(\w+)` \|", text, re.MULTILINE)
+    assert {(int(number), module) for number, module in rows} == expected
+    assert all(contract["name"] in text for contract in settings["contracts"])
+
+
+def test_the_page_of_commands_is_made_from_the_commands() -> None:
+    """If this fails: ``python -m tests.pages.cli_page``."""
+    assert cli_page.PAGE.read_text(encoding="utf-8") == cli_page.render()
+
+
 def test_links_between_pages_lead_somewhere() -> None:
-    for page in (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("*/README.md")):
+    for page in _pages():
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
             if ":" in target:
                 continue

@@ -106,13 +106,13 @@ def claim(start: str) -> Claim:
 
 
 def test_the_page_is_made_of_the_records_beside_it() -> None:
-    assert (ROOT / "docs/paper.md").read_text(encoding="utf-8") == page.render(page.committed())
+    assert (ROOT / "docs/evidence/paper.md").read_text(encoding="utf-8") == page.render(page.committed())
 
 
 def test_pictures_of_the_page_are_there() -> None:
     text = page.render(page.committed())
     for name in re.findall(r"\((paper[\w-]*\.(?:svg|png))\)", text):
-        assert (ROOT / "docs" / name).is_file(), name
+        assert (ROOT / "docs/evidence" / name).is_file(), name
 
 
 def test_rendering_is_deterministic_and_does_not_mind_the_order_of_seeds(by_seed: dict[int, Records]) -> None:

@@ -15,7 +15,7 @@ from paper.downsampling import downsample
 from paper.methods import DOWNSAMPLINGS, ENCRYPTIONS, experiment_key
 from paper.pictures import FRAMES, SHOWN, SIDE, Subject, frames, places, subjects, write_frames
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[1] / "docs/evidence"
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,6 @@ from lcve_deploy.model.parity import (
     CONTROL_MARGIN,
     CONTROLS,
     RELATIVE_TOLERANCE,
-    UNMEASURED,
     compare,
     max_difference,
 )
@@ -87,22 +86,6 @@ def test_every_control_must_have_been_measured(name: str) -> None:
     assert not report.ok
     with pytest.raises(ParityError, match=name):
         report.require()
-
-
-def test_what_is_not_measured_is_not_ok() -> None:
-    assert not UNMEASURED.ok
-    assert not UNMEASURED.agrees
-    assert UNMEASURED.to_json() == {
-        "reference": "none yet",
-        "clips": 0,
-        "tolerance": 0.0,
-        "max_difference": np.inf,
-        "mean_difference": np.inf,
-        "logit_scale": 0.0,
-        "top1_agreement": 0.0,
-        "top5_agreement": 0.0,
-        "controls": {},
-    }
 
 
 def test_a_report_publishes_its_figures() -> None:

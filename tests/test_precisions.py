@@ -27,11 +27,10 @@ from lcve_deploy.exporters.int8 import calibrate, write_quantised
 from lcve_deploy.exporters.low_precision import LOW_PRECISIONS, write_low_precision
 from lcve_deploy.exporters.onnx import OPSETS, write_onnx
 from lcve_deploy.exporters.reference.builtin import BuiltinReference
-from lcve_deploy.keys.orders import derive_label_order
 from lcve_deploy.model.precision import BUDGETS, Precision
 from lcve_deploy.model.transformer import VideoTransformer
 
-from .conftest import ORACLES, SALT, SECRET, Oracle
+from .conftest import GEOMETRY, ORACLES, SALT, SECRET, Oracle
 from .emulation import emulated
 
 TINY = ORACLES["v1_model_args"]
@@ -61,11 +60,10 @@ def scrambled(
 ) -> Scrambled:
     folder.mkdir()
     key, geometry = SecurityKey(secret), model.config.geometry
-    orders = derive_orders(key, salt=salt, geometry=geometry)
-    label_order = derive_label_order(key, salt=salt, classes=model.config.classes)
-    write_onnx(scramble(model, orders, label_order=label_order), folder / "model.onnx", layout=Layout.CUBES, **options)
+    orders = derive_orders(key, salt=salt, geometry=geometry, classes=model.config.classes)
+    write_onnx(scramble(model, orders), folder / "model.onnx", layout=Layout.CUBES, **options)
     clips = encrypt(PlainClip(values=plain), orders, layout=Layout.CUBES).values
-    return Scrambled(folder / "model.onnx", clips, BuiltinReference(model).logits(plain)[:, label_order])
+    return Scrambled(folder / "model.onnx", clips, BuiltinReference(model).logits(plain)[:, orders.label_order])
 
 
 def plain_clips(clip: np.ndarray) -> np.ndarray:
@@ -200,8 +198,8 @@ def test_the_trained_example_keeps_its_predictions(
     received = np.concatenate([answer(part) for part in np.array_split(example.clips, 8)])
     np.testing.assert_array_equal(received.argmax(axis=1), example.logits.argmax(axis=1))
     assert np.abs(received - example.logits).max() <= BUDGETS[precision] * example.allowance
-    label_order = derive_label_order(SecurityKey(SECRET), salt=SALT, classes=example.logits.shape[1])
-    assert (label_order[received.argmax(axis=1)] == actions).mean() >= 0.95
+    orders = derive_orders(SecurityKey(SECRET), salt=SALT, geometry=GEOMETRY, classes=example.logits.shape[1])
+    assert (orders.label_order[received.argmax(axis=1)] == actions).mean() >= 0.95
 
 
 def test_int8_does_not_saturate_where_products_are_added_up_in_16_bits(tiny: Scrambled, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ class Answering:
     device = "a test"
 
     def __init__(self, server: Path, logits: np.ndarray) -> None:
-        self.manifest, self._logits = read_manifest(server), logits
+        self.model, self.engine, self._logits = read_manifest(server).model, None, logits
         self.batches: list[np.ndarray] = []
 
     def run(self, clip: EncryptedClip) -> np.ndarray:
@@ -122,9 +122,9 @@ def test_a_proof_says_device_difference_budget_and_median_time(
     seconds = iter([5.0, 1.0, 3.0])
     monkeypatch.setattr(probe, "time_clip", lambda *_: next(seconds))
     session = Answering(server, np.full(5, 1.125))
-    session.manifest = dataclasses.replace(session.manifest, parity=parity_of(server, tolerance=1e-4, scale=1.0))
-    options = {"budget": named} if named else {}
-    report, proof = prove_engine(session, asked(server), record(options=options), budget=asked_for)
+    parity = parity_of(server, tolerance=1e-4, scale=1.0)
+    engine = record(options={"budget": named} if named else {})
+    report, proof = prove_engine(session, asked(server), parity, engine, budget=asked_for)
     assert (proof.device, proof.clips, proof.max_difference) == ("a test", 2, 0.125)
     assert (proof.budget, proof.milliseconds) == (budget, 3000.0)
     assert report == ProbeReport(clips=2, max_difference=0.125, tolerance=budget)
@@ -137,7 +137,8 @@ def test_a_clip_is_timed_in_the_smallest_batch(
     ticks = iter([10.0, 18.0])
     monkeypatch.setattr(probe.time, "perf_counter", lambda: next(ticks))
     session = Answering(server, np.zeros(5))
-    assert time_clip(session, asked(server), profile) == 8.0 / size
+    session.engine = record(profile=profile)
+    assert time_clip(session, asked(server)) == 8.0 / size
     assert [len(batch) for batch in session.batches] == [size]
     np.testing.assert_array_equal(session.batches[0], np.repeat(asked(server).clip[:1], size, axis=0))
 

@@ -8,10 +8,16 @@ import types
 import numpy as np
 import pytest
 
-from lcve_deploy import ClipGeometry, SecurityKey, derive_label_order, derive_orders
+from lcve_deploy import ClipGeometry, SecurityKey, derive_orders
 from lcve_deploy.keys import orders as schedule
 
 from .conftest import GEOMETRY, SALT
+
+
+def label_order(key: SecurityKey, classes: int, *, salt: bytes = SALT) -> np.ndarray:
+    order = derive_orders(key, salt=salt, geometry=GEOMETRY, classes=classes).label_order
+    assert order is not None
+    return order
 
 
 def digest(order: np.ndarray) -> str:
@@ -27,9 +33,16 @@ def test_orders_are_those_of_the_format(key: SecurityKey) -> None:
 
 
 def test_label_order_is_that_of_the_format(key: SecurityKey) -> None:
-    order = derive_label_order(key, salt=SALT, classes=400)
+    order = label_order(key, 400)
     assert order[:6].tolist() == [130, 141, 223, 71, 170, 222]
     assert digest(order) == "ac00d51d79c1ba9b6521b0c7d3aa7831282b0991d8dc1a7bda8c07d13f11b895"
+
+
+def test_labels_are_hidden_only_when_classes_are_given(key: SecurityKey) -> None:
+    shown, hidden = (derive_orders(key, salt=SALT, geometry=GEOMETRY, classes=classes) for classes in (None, 5))
+    assert shown.label_order is None
+    np.testing.assert_array_equal(shown.cube_order, hidden.cube_order)
+    np.testing.assert_array_equal(shown.pixel_order, hidden.pixel_order)
 
 
 def test_orders_do_not_touch_numpys_generators(key: SecurityKey) -> None:
@@ -53,7 +66,7 @@ def test_everything_that_goes_in_matters(key: SecurityKey, changed: str) -> None
 def test_orders_are_permutations_and_uniform_enough() -> None:
     first = np.zeros((6, 6))
     for number in range(600):
-        order = derive_label_order(SecurityKey(number.to_bytes(32, "big")), salt=SALT, classes=6)
+        order = label_order(SecurityKey(number.to_bytes(32, "big")), 6)
         assert sorted(order.tolist()) == list(range(6))
         first[np.arange(6), order] += 1
     chi_squared = ((first - 100) ** 2 / 100).sum()
@@ -61,24 +74,22 @@ def test_orders_are_permutations_and_uniform_enough() -> None:
 
 
 def test_orders_cannot_be_changed_by_accident(key: SecurityKey) -> None:
-    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
-    with pytest.raises(ValueError, match="read-only"):
-        orders.cube_order[0] = 1
+    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY, classes=5)
+    for order in (orders.cube_order, orders.pixel_order, orders.label_order):
+        with pytest.raises(ValueError, match="read-only"):
+            order[0] = 1
 
 
 def test_the_repr_shows_no_order(key: SecurityKey) -> None:
-    assert "array" not in repr(derive_orders(key, salt=SALT, geometry=GEOMETRY))
+    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY, classes=400)
+    assert "array" not in repr(orders)
+    assert "130, 141" not in repr(orders)  # where K3 begins
 
 
 def test_a_salt_has_16_bytes(key: SecurityKey) -> None:
-    with pytest.raises(ValueError, match="16 bytes"):
-        derive_orders(key, salt=b"short", geometry=GEOMETRY)
-
-
-def test_a_salt_of_labels_has_16_bytes_too(key: SecurityKey) -> None:
     for salt in (b"", bytes(15), bytes(17)):
         with pytest.raises(ValueError, match=f"16 bytes, received {len(salt)}"):
-            derive_label_order(key, salt=salt, classes=5)
+            derive_orders(key, salt=salt, geometry=GEOMETRY)
 
 
 def test_orders_cannot_be_replaced_compared_or_copied(key: SecurityKey) -> None:
@@ -116,7 +127,7 @@ def test_draws_that_would_favour_small_numbers_are_thrown_away(
     script = [*range(limit, 2**32), limit - 1, *[0] * (size - 2)]  # thrown away, the largest that is kept, the rest
     draws = iter(script)
     monkeypatch.setattr(schedule, "_Draws", lambda _: types.SimpleNamespace(next=lambda: next(draws)))
-    order = derive_label_order(key, salt=SALT, classes=size)
+    order = schedule._order(key, "any", size, SALT)
     assert next(draws, None) is None  # all were asked for
     expected = list(range(size))  # the first swap is that of the last entry with itself
     for last in range(size - 2, 0, -1):

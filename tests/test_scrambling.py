@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lcve_deploy import Normalisation, PlainClip, SecurityKey, derive_label_order, derive_orders, encrypt
+from lcve_deploy import Normalisation, PlainClip, SecurityKey, derive_orders, encrypt
 from lcve_deploy.cipher.weights import fold_normalisation, scramble, unscrambled
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.model.transformer import VideoTransformer
@@ -61,12 +61,11 @@ def test_readouts_that_do_not_move(key: SecurityKey) -> None:
 
 def test_only_keyed_weights_change(key: SecurityKey) -> None:
     model = model_of("v1_gamma")
-    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
-    label_order = derive_label_order(key, salt=SALT, classes=5)
-    plain, scrambled = unscrambled(model).weights, scramble(model, orders, label_order=label_order).weights
+    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY, classes=5)
+    plain, scrambled = unscrambled(model).weights, scramble(model, orders).weights
     changed = {name for name in plain if not np.array_equal(plain[name], scrambled[name])}
     assert changed == {"cube_embedding.weight", "positional_encoding", "head.weight", "head.bias"}
-    np.testing.assert_array_equal(scrambled["head.weight"], model.weights["head.weight"][label_order])
+    np.testing.assert_array_equal(scrambled["head.weight"], model.weights["head.weight"][orders.label_order])
 
 
 def test_orders_of_another_geometry_are_refused(key: SecurityKey) -> None:

@@ -41,7 +41,6 @@ from lcve_deploy import (
 )
 from lcve_deploy.artifact import read_manifest
 from lcve_deploy.artifact.delta import DELTA
-from lcve_deploy.cipher.rotation import SecretOrders
 from lcve_deploy.cli import lcve
 from lcve_deploy.errors import LcveError
 from lcve_deploy.keys.orders import derive_orders
@@ -334,7 +333,6 @@ def _holders(house: House) -> dict[str, object]:
     return {
         "SecurityKey": house.planted.key,
         "Orders": client.orders,
-        "SecretOrders": SecretOrders(clip=client.orders, labels=client.label_order),
         "Client": client,
     }
 
@@ -367,7 +365,7 @@ def test_no_value_shows_a_secret(house: House, tmp_path: Path) -> None:
     assert not hasattr(house.planted.key, "__dict__")
 
 
-@pytest.mark.parametrize("name", ["SecurityKey", "Orders", "SecretOrders", "Client"])
+@pytest.mark.parametrize("name", ["SecurityKey", "Orders", "Client"])
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_what_holds_a_secret_is_not_pickled(house: House, name: str, protocol: int) -> None:
     value = _holders(house)[name]

@@ -26,6 +26,7 @@ from lcve_deploy import (
     PlainClip,
     PublicKey,
     SecurityKey,
+    SessionOptions,
     SigningKey,
     apply_delta,
     build,
@@ -346,8 +347,8 @@ def test_the_commands_from_export_to_run(
 def test_python_from_export_to_run(key: SecurityKey, encrypted: Path, clip: np.ndarray, tmp_path: Path) -> None:
     options = ExportOptions(checkpoint=TINY.options, signing_key=OWNER)
     server = export(TINY.path, tmp_path / "out", key=key, options=options).folder / "server"
-    session = open_session(server, signed_by=PIN)
-    assert session.manifest == read_manifest(server, PIN)
+    session = open_session(server, SessionOptions(signed_by=PIN))
+    assert session.model == read_manifest(server, PIN).model
     assert verify_server(server, signed_by=PIN).ok
     assert verify(tmp_path / "out", key=key, checkpoint=TINY.path, options=TINY.options, signed_by=PIN).ok
     client = paired_client(tmp_path / "out", key, PIN)
@@ -356,7 +357,7 @@ def test_python_from_export_to_run(key: SecurityKey, encrypted: Path, clip: np.n
     assert record.agreement is not None
     assert build_fastest(server, EngineChoice(options=BuildOptions(signed_by=PIN))).fastest.proof
     assert verify_engine(server, record.name, signed_by=PIN).ok
-    logits = open_session(server, engine=record.name, signed_by=PIN).run(clips)
+    logits = open_session(server, SessionOptions(engine=record.name, signed_by=PIN)).run(clips)
     np.testing.assert_allclose(client.plain_order(logits)[0], TINY.logits, atol=1e-5)
 
 
@@ -473,9 +474,9 @@ def test_what_the_pinned_key_has_not_signed_is_refused_everywhere(
     before = {path: path.stat().st_mtime_ns for path in signed.rglob("*")}
     choice = EngineChoice(options=BuildOptions(signed_by=PIN))
     for work in (
-        lambda: open_session(server, signed_by=PIN),
-        lambda: open_session(server, engine=ENGINE, signed_by=PIN),
-        lambda: open_session(server, engine="fastest", signed_by=PIN),
+        lambda: open_session(server, SessionOptions(signed_by=PIN)),
+        lambda: open_session(server, SessionOptions(engine=ENGINE, signed_by=PIN)),
+        lambda: open_session(server, SessionOptions(engine="fastest", signed_by=PIN)),
         lambda: verify_server(server, signed_by=PIN),
         lambda: verify_engine(server, ENGINE, signed_by=PIN),
         lambda: build(server, BuildOptions(name="new", signed_by=PIN)),
@@ -538,7 +539,7 @@ def test_a_model_replaced_with_its_manifest_is_seen_under_a_pin_alone(signed: Pa
 def test_under_a_pin_digests_cover_all_listed_files(signed: Path, name: str) -> None:
     flip_a_byte(signed / "server" / name)
     with pytest.raises(ArtifactError, match=f"{name} has another SHA-256"):
-        open_session(signed / "server", signed_by=PIN)
+        open_session(signed / "server", SessionOptions(signed_by=PIN))
 
 
 def test_what_is_parsed_is_what_was_checked(
@@ -556,7 +557,7 @@ def test_what_is_parsed_is_what_was_checked(
     monkeypatch.setattr(manifest_room, "check_signature", replacing)
     for work in (
         lambda: read_manifest(server, PIN),
-        lambda: open_session(server, signed_by=PIN).manifest,
+        lambda: open_session(server, SessionOptions(signed_by=PIN)).model,
         lambda: (paired_client(signed, key, PIN), said)[1],
         lambda: apply_delta(server, tmp_path / "delta" / DELTA, tmp_path / "out", signed_by=PIN) and said,
     ):
@@ -595,7 +596,7 @@ def test_no_other_file_may_stand_beside(signed: Path, name: str) -> None:
     path.parent.mkdir(exist_ok=True)
     path.touch()
     with pytest.raises(ArtifactError, match=f"{name} is not listed"):
-        open_session(signed / "server", signed_by=PIN)
+        open_session(signed / "server", SessionOptions(signed_by=PIN))
 
 
 def test_a_folder_with_the_name_of_the_signature_hides_nothing(artifact: Path) -> None:
@@ -609,7 +610,7 @@ def test_an_engine_has_no_signature(signed: Path) -> None:
     build(signed / "server", BuildOptions())
     (signed / "server/engines" / ENGINE / SIGNATURE).write_bytes(bytes(64))
     with pytest.raises(ArtifactError, match=r"manifest\.sig is not listed"):
-        open_session(signed / "server", engine=ENGINE)
+        open_session(signed / "server", SessionOptions(engine=ENGINE))
 
 
 # Signing what exists
@@ -864,13 +865,13 @@ def test_the_light_client_can_check_a_signature_without_an_engine() -> None:
     assert not modules & {"onnxruntime", "lcve_deploy.runtime", "torch"}
 
 
-def test_the_contract_names_the_room_of_the_private_key() -> None:
+def test_the_contract_names_the_package_of_the_private_key() -> None:
     import tomllib
 
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
     contracts = {c["name"]: c for c in project["tool"]["importlinter"]["contracts"]}
-    contract = contracts["What runs on the server, what exports and what attacks cannot reach a key"]
-    assert "lcve_deploy.keys.signing" in contract["forbidden_modules"]
+    contract = contracts["Code that runs on the server, exports or attacks cannot reach a key"]
+    assert "lcve_deploy.keys" in contract["forbidden_modules"]
     assert {"lcve_deploy.runtime", "lcve_deploy.artifact", "lcve_deploy.exporters"} <= set(contract["source_modules"])
 
 

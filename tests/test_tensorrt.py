@@ -25,12 +25,12 @@ from lcve_deploy import (
     Layout,
     PlainClip,
     SecurityKey,
-    derive_label_order,
+    SessionOptions,
     derive_orders,
     encrypt,
     open_session,
 )
-from lcve_deploy.artifact import Manifest, Profile, TensorSpec, read_engine, read_manifest
+from lcve_deploy.artifact import EngineKind, EngineRecord, Manifest, Profile, TensorSpec, read_engine, read_manifest
 from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS
 from lcve_deploy.cipher.weights import scramble
 from lcve_deploy.errors import BuildError, DeviceError, MismatchError, MissingDependencyError, SessionError
@@ -86,8 +86,7 @@ def write_graph(
     config, key = model.config, SecurityKey(SECRET)
     scrambled = scramble(
         model,
-        derive_orders(key, salt=salt, geometry=config.geometry),
-        label_order=derive_label_order(key, salt=salt, classes=config.classes),
+        derive_orders(key, salt=salt, geometry=config.geometry, classes=config.classes),
     )
     write_onnx(scrambled, path, layout=layout, opset=opset)
     clips = TensorSpec(name="clips", dtype="uint8", shape=(None, *layout.shape(config.geometry)))
@@ -450,7 +449,7 @@ def test_an_engine_built_ahead_of_time_is_unproven_until_it_has_run(artifact: Pa
     assert "engine tensorrt-rtx-fp16: not run here" in run_ok("verify", server)
     assert "unproven, built for" in run_ok("inspect", server)
     with pytest.raises(SessionError):
-        open_session(server, engine="tensorrt-rtx-fp16")
+        open_session(server, SessionOptions(engine="tensorrt-rtx-fp16"))
 
 
 def test_a_failed_build_leaves_nothing(artifact: Path) -> None:
@@ -670,12 +669,15 @@ class Machine:
     module: object
 
     def open(self, **changes: object) -> TensorRTSession:
-        arguments = {
-            "kind": TENSORRT,
-            "built_with": self.module.__version__,
-            "profile": Profile(minimum=1, optimum=2, maximum=3),
-        }
-        return TensorRTSession(self.plan, self.manifest, **{**arguments, **changes})
+        weights = changes.pop("weights", None)
+        fields = {"builder": {TENSORRT: self.module.__version__}, "profile": Profile(minimum=1, optimum=2, maximum=3)}
+        engine = engine_record(**{**fields, **changes})
+        return TensorRTSession(self.plan, self.manifest.model, engine, weights=weights)
+
+
+def engine_record(*, kind: EngineKind = EngineKind.TENSORRT, **fields: object) -> EngineRecord:
+    """A record in which only what a session reads is worth anything."""
+    return EngineRecord(name="x", kind=kind, precision=Precision.FP32, target="", manifest_sha256="0" * 64, **fields)
 
 
 @pytest.fixture
@@ -706,7 +708,7 @@ def test_a_session_answers_as_onnx_runtime_does(machine: Machine, exported: Path
         assert logits.dtype == np.float32
         assert logits.shape == (batch, 5)
         np.testing.assert_allclose(logits, reference.run(clips), atol=1e-6)
-    assert session.manifest is machine.manifest
+    assert session.model is machine.manifest.model
     assert session.device == f"TensorRT 11.4.0.106 on {GPU}"
 
 
@@ -762,13 +764,23 @@ def test_threads_take_turns(machine: Machine, exported: Path, clip: np.ndarray) 
         np.testing.assert_allclose(answers[i], reference.run(batch), atol=1e-6)
 
 
-@pytest.mark.parametrize("batch", [0, 4])
-def test_a_batch_outside_the_profile_is_refused_before_anything_runs(
-    batch: int, machine: Machine, clip: np.ndarray
+@pytest.mark.parametrize("on_device", [False, True])
+@pytest.mark.parametrize("clips", [1, 2, 4, 7])
+def test_any_number_of_clips_is_answered_by_an_engine_of_some_batch_sizes(
+    clips: int, on_device: bool, machine: Machine, exported: Path, clip: np.ndarray
 ) -> None:
-    session, clips = machine.open(), encrypted(machine.manifest, clip, 4)
-    with pytest.raises(SessionError, match=f"takes 1 to 3 clips at once, received {batch}"):
-        session.run(EncryptedClip(values=clips.values[:batch], binding=clips.binding))
+    machine.plan.write_bytes(fake_gpu.plan_of(exported / "server/model.onnx", (2, 2, 3)))
+    session = machine.open(profile=Profile(minimum=2, optimum=2, maximum=3))
+    stack = encrypted(machine.manifest, clip, clips)
+    values = fake_gpu.Array(stack.values) if on_device else stack.values
+    logits = session.run(EncryptedClip(values=values, binding=stack.binding))
+    np.testing.assert_allclose(logits, open_session(exported / "server").run(stack), atol=1e-6)
+
+
+def test_no_clip_is_refused_before_anything_runs(machine: Machine, clip: np.ndarray) -> None:
+    session, clips = machine.open(), encrypted(machine.manifest, clip, 1)
+    with pytest.raises(ValueError, match="expected at least one clip, received none"):
+        session.run(EncryptedClip(values=clips.values[:0], binding=clips.binding))
     assert session._context.shapes == {}
 
 
@@ -794,11 +806,13 @@ def test_an_engine_of_another_version_says_which_and_how_to_rebuild(
     built_with: str, compatible: bool, opens: bool, machine: Machine
 ) -> None:
     if opens:
-        session = machine.open(built_with=built_with, version_compatible=compatible)
+        session = machine.open(
+            builder={TENSORRT: built_with}, options={"version_compatible": "yes"} if compatible else {}
+        )
         assert getattr(session._runtime, "engine_host_code_allowed", False) is compatible
         return
     with pytest.raises(SessionError, match=f"was built by TensorRT {built_with}.*here is TensorRT 11") as caught:
-        machine.open(built_with=built_with, version_compatible=compatible)
+        machine.open(builder={TENSORRT: built_with}, options={"version_compatible": "yes"} if compatible else {})
     assert f"lcve build {machine.plan.parents[2]} --runtime tensorrt" in caught.value.hint
 
 
@@ -886,7 +900,10 @@ def test_a_stripped_plan_gets_its_weights_when_it_is_opened(
 def test_an_engine_that_is_not_what_the_manifest_says_is_refused(
     change: dict[str, TensorSpec], says: str, machine: Machine
 ) -> None:
-    other = dataclasses.replace(machine, manifest=dataclasses.replace(machine.manifest, **change))
+    other = dataclasses.replace(
+        machine,
+        manifest=dataclasses.replace(machine.manifest, model=dataclasses.replace(machine.manifest.model, **change)),
+    )
     with pytest.raises(SessionError, match=f"its manifest says .*{says}"):
         other.open()
 
@@ -910,13 +927,7 @@ def test_a_real_engine_on_this_machine_without_a_gpu_is_one_sentence(
 ) -> None:
     build_plan(tiny.model, tmp_path / "plan", library=rtx, **tiny.specs)
     with pytest.raises(SessionError, match="TensorRT-RTX needs an NVIDIA GPU and its driver, and none was found here"):
-        TensorRTSession(
-            tmp_path / "plan",
-            read_manifest(exported / "server"),
-            kind=TENSORRT_RTX,
-            built_with=rtx.version,
-            profile=Profile(),
-        )
+        open_real(tmp_path / "plan", read_manifest(exported / "server"), rtx, Profile())
 
 
 def test_missing_cupy_says_what_to_install(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1038,7 +1049,8 @@ def real(request: pytest.FixtureRequest) -> TensorRT:
 
 
 def open_real(plan: Path, manifest: Manifest, real: TensorRT, profile: Profile) -> TensorRTSession:
-    return TensorRTSession(plan, manifest, kind=real.kind, built_with=real.version, profile=profile)
+    engine = engine_record(kind=EngineKind(real.kind), builder={real.kind: real.version}, profile=profile)
+    return TensorRTSession(plan, manifest.model, engine)
 
 
 @pytest.mark.gpu

@@ -1,4 +1,4 @@
-"""The package against docs/vectors.json, which another program wrote: see second_client."""
+"""The package against docs/reference/vectors.json, which another program wrote: see second_client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from lcve_deploy import ClipFile, ClipGeometry, Layout, PlainClip, SecurityKey, Views, encrypt
 from lcve_deploy.cipher.clips import binding_of
 from lcve_deploy.clipfile import read_clip_file, write_clip_file
-from lcve_deploy.keys.orders import derive_label_order, derive_orders
+from lcve_deploy.keys.orders import derive_orders
 from lcve_deploy.model.predictions import ProblemType, predictions
 from lcve_deploy.model.preprocess import Preprocess, Sampling
 from lcve_deploy.video.decode import resized
@@ -23,7 +23,7 @@ from lcve_deploy.video.sampling import crop_offsets, frame_indices
 from . import second_client
 
 ROOT = Path(__file__).parents[1]
-FILE = ROOT / "docs/vectors.json"
+FILE = ROOT / "docs/reference/vectors.json"
 VECTORS: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
 SALT = bytes.fromhex(VECTORS["salt"])
 
@@ -35,6 +35,11 @@ def key() -> SecurityKey:
 
 def digest(order: np.ndarray) -> dict[str, Any]:
     return {"begins": order[:6].tolist(), "sha256": hashlib.sha256(order.astype("<u4").tobytes()).hexdigest()}
+
+
+def label_order(key: SecurityKey, classes: int) -> np.ndarray:
+    geometry = ClipGeometry.parse(VECTORS["orders"]["geometry"])
+    return derive_orders(key, salt=SALT, geometry=geometry, classes=classes).label_order
 
 
 def small_clip(key: SecurityKey) -> tuple[ClipFile, np.ndarray]:
@@ -64,10 +69,11 @@ def test_keys(key: SecurityKey, tmp_path: Path) -> None:
 
 def test_orders(key: SecurityKey) -> None:
     said = VECTORS["orders"]
-    orders = derive_orders(key, salt=SALT, geometry=ClipGeometry.parse(said["geometry"]))
+    geometry = ClipGeometry.parse(said["geometry"])
+    orders = derive_orders(key, salt=SALT, geometry=geometry, classes=said["classes"])
     assert digest(orders.cube_order) == said["K1"]
     assert digest(orders.pixel_order) == said["K2"]
-    assert digest(derive_label_order(key, salt=SALT, classes=said["classes"])) == said["K3"]
+    assert digest(orders.label_order) == said["K3"]
 
 
 def test_draws_that_would_favour_small_numbers_are_thrown_away(key: SecurityKey) -> None:
@@ -75,7 +81,7 @@ def test_draws_that_would_favour_small_numbers_are_thrown_away(key: SecurityKey)
     said = VECTORS["rejected_draws"]
     (rejected,) = said["rejected"]
     assert rejected["draw"] >= 2**32 - 2**32 % rejected["bound"]
-    order = derive_label_order(key, salt=SALT, classes=said["classes"])
+    order = label_order(key, said["classes"])
     assert digest(order) == said["K3"]
 
 
@@ -93,7 +99,7 @@ def test_clips(key: SecurityKey, said: dict[str, Any]) -> None:
 
 def test_labels(key: SecurityKey) -> None:
     said = VECTORS["labels"]
-    order = derive_label_order(key, salt=SALT, classes=said["classes"])
+    order = label_order(key, said["classes"])
     assert order.tolist() == said["K3"]
     received = np.array(said["received"])
     plain = np.empty_like(received)

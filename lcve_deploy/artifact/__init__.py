@@ -9,6 +9,7 @@ from lcve_deploy.artifact.engines import EngineKind, EngineRecord, Proof, list_e
 from lcve_deploy.artifact.keyed import check_keyed, read_keyed, write_keyed
 from lcve_deploy.artifact.manifest import (
     Manifest,
+    ModelSpec,
     TensorSpec,
     manifest_bytes,
     manifest_data,
@@ -28,6 +29,7 @@ __all__ = [
     "EngineRecord",
     "FileRecord",
     "Manifest",
+    "ModelSpec",
     "Probe",
     "Profile",
     "Proof",

@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from lcve_deploy.artifact.digests import MANIFEST, FileRecord, path_problem
+from lcve_deploy.artifact.names import MODEL, PROBE
 from lcve_deploy.artifact.record import Record, parse_json, read_data
 from lcve_deploy.artifact.signature import PublicKey, check_signature, read_signature
-from lcve_deploy.clips import Binding, Layout
+from lcve_deploy.clips import SCHEME, Binding, Layout
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.model.parity import ParityReport
 
 __all__ = [
     "FORMAT",
-    "MODEL",
-    "PROBE",
     "Manifest",
+    "ModelSpec",
     "TensorSpec",
     "manifest_bytes",
     "manifest_data",
@@ -35,9 +35,6 @@ __all__ = [
 ]
 
 FORMAT: Final = 1
-MODEL: Final = "model.onnx"
-PROBE: Final = "probe.safetensors"
-_SCHEMES: Final = "lcve-1"
 _LABELS: Final = "hidden|shown"
 
 
@@ -51,12 +48,30 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """Content of ``manifest.json``; fields as in the format."""
+class ModelSpec:
+    """What a model takes and gives: all that a session needs to know of it.
+
+    Args:
+        binding: of the clips that it takes.
+        input: encrypted clips, uint8.
+        output: logits, float32 ``[batch, classes]``.
+    """
 
     binding: Binding
     input: TensorSpec
     output: TensorSpec
+
+    @property
+    def classes(self) -> int:
+        """Length of the logits."""
+        return int(self.output.shape[1] or 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Content of ``manifest.json``: what the model takes and gives, and the other fields as in the format."""
+
+    model: ModelSpec
     precision: str
     opset: int
     labels: str
@@ -65,9 +80,28 @@ class Manifest:
     made_by: Mapping[str, str]
 
     @property
+    def binding(self) -> Binding:
+        """Of the clips that the model takes."""
+        return self.model.binding
+
+    @property
+    def input(self) -> TensorSpec:
+        """Of the model."""
+        return self.model.input
+
+    @property
+    def output(self) -> TensorSpec:
+        """Of the model."""
+        return self.model.output
+
+    @property
     def classes(self) -> int:
         """Length of the logits."""
-        return int(self.output.shape[1] or 0)
+        return self.model.classes
+
+    def with_binding(self, binding: Binding) -> Manifest:
+        """The manifest of the same model under another key or salt."""
+        return dataclasses.replace(self, model=dataclasses.replace(self.model, binding=binding))
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain values, in the order of the format."""
@@ -137,9 +171,11 @@ def parse_manifest(data: bytes, path: Path) -> Manifest:
 def _checked(path: Path, record: Record) -> Manifest:
     binding = read_binding(record)
     manifest = Manifest(
-        binding=binding or _PLACEHOLDER,
-        input=_tensor(record.record("input")),
-        output=_tensor(record.record("output")),
+        model=ModelSpec(
+            binding=binding or _PLACEHOLDER,
+            input=_tensor(record.record("input")),
+            output=_tensor(record.record("output")),
+        ),
         precision=record.text("precision", "[a-z0-9]+"),
         opset=record.integer("opset"),
         labels=record.text("labels", _LABELS),
@@ -168,7 +204,7 @@ def read_binding(record: Record) -> Binding | None:
     """The binding's fields, or None with the problems noted."""
     if record.integer("format") != FORMAT:
         record.problems.append(f"format: expected {FORMAT}; a newer version of lcve-deploy may read this")
-    scheme, key_id, salt = record.text("scheme", _SCHEMES), record.text("key_id"), record.text("salt")
+    scheme, key_id, salt = record.text("scheme", SCHEME), record.text("key_id"), record.text("salt")
     geometry, layout = record.made("geometry", ClipGeometry.parse), record.made("layout", Layout)
     if record.problems or geometry is None or layout is None:
         return None
@@ -237,7 +273,7 @@ def _check_consistency(record: Record, manifest: Manifest) -> None:
 
 
 _PLACEHOLDER: Final = Binding(
-    scheme=_SCHEMES,
+    scheme=SCHEME,
     key_id="0" * 32,
     salt="0" * 32,
     geometry=ClipGeometry(frames=1, height=1, width=1, cube=(1, 1, 1)),

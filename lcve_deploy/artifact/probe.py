@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.artifact.manifest import PROBE, Manifest
+from lcve_deploy.artifact.manifest import Manifest
 from lcve_deploy.artifact.matching import Relation
+from lcve_deploy.artifact.names import PROBE
 from lcve_deploy.clips import Binding, Layout
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.files.reading import check_safetensors

@@ -24,7 +24,7 @@ class Record:
     """A JSON object that is being checked.
 
     Wrong fields are noted in ``problems`` (shared with the records inside), not raised; what is
-    returned in their place only keeps the reading going until :meth:`finish` raises.
+    returned in their place only keeps the reading going until ``finish`` raises.
     """
 
     def __init__(self, value: Any, place: str, problems: list[str]) -> None:

@@ -1,7 +1,7 @@
 """The owner's signature of a manifest, and his public key: what servers and clients check with.
 
 Whoever pins a public key takes only what its owner has signed. The private key has a room of its own,
-:mod:`lcve_deploy.keys.signing`, which nothing of the server can reach.
+``lcve_deploy.keys.signing``, which nothing of the server can reach.
 
 Source: format of scheme ``lcve-1``, section "Signature"; RFC 8032.
 """
@@ -77,7 +77,7 @@ class PublicKey:
         """Read a public key file.
 
         Raises:
-            SignatureError: as :meth:`from_bytes`.
+            SignatureError: as ``from_bytes``.
             FileNotFoundError: there is no such file.
         """
         require_file(path, "a public key", SignatureError)

@@ -47,8 +47,8 @@ class Attack:
     Args:
         name: for machines.
         title: for people.
-        needs: fields of :class:`Holdings` that must be there.
-        finds: fields of :class:`Estimate` that it fills, and the score of the planted case that each must reach.
+        needs: fields of ``Holdings`` that must be there.
+        finds: fields of ``Estimate`` that it fills, and the score of the planted case that each must reach.
         measure: of the score: ``exact`` or ``neighbours`` of an order, ``ssim`` or ``light`` of a clip.
         symmetric: whether its orders count up to the symmetries of the grid.
         relative: whether its orders are those of the artifact relative to another artifact.

@@ -37,7 +37,7 @@ _SPAN: Final = 2**31
 
 
 def match_known(holdings: Holdings) -> Estimate:
-    """See :func:`match_pairs`."""
+    """See ``match_pairs``."""
     return match_pairs(*holdings.known) if holdings.known else Estimate()
 
 

@@ -24,7 +24,7 @@ NEEDS: Final = {
     "reference": "a reference checkpoint",
     "ciphertexts": "encrypted clips",
     "known": "plain clips and their encryption",
-    "oracle": "clips of his choice, encrypted",
+    "oracle": "chosen clips, encrypted",
     "other": "another artifact of the model",
     "embedding": "the plain embedding",
     "tokens": "the tokens of a clip",

@@ -24,11 +24,11 @@ ATTACKERS: Final[Mapping[str, frozenset[str]]] = {
     "the operator, who has the artifact": frozenset({"artifact"}),
     "the operator, with a reference checkpoint": frozenset({"artifact", "reference"}),
     "the operator, with encrypted clips": frozenset({"artifact", "ciphertexts"}),
-    "a thief of encrypted clips alone": frozenset({"ciphertexts"}),
-    "whoever knows plain clips and their encryption": frozenset({"known"}),
-    "whoever has clips of his choice encrypted": frozenset({"oracle"}),
+    "a thief who has only encrypted clips": frozenset({"ciphertexts"}),
+    "anyone with plain clips and their encryption": frozenset({"known"}),
+    "anyone who can have chosen clips encrypted": frozenset({"oracle"}),
 }
-"""Who attacks, and the fields of :class:`Holdings` that he has."""
+"""Who attacks, and the fields of ``Holdings`` that he has."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from lcve_deploy.clips import Binding, EncryptedClip, Layout, PlainClip
+from lcve_deploy.clips import SCHEME, Binding, EncryptedClip, Layout, PlainClip
 from lcve_deploy.errors import MissingDependencyError
-from lcve_deploy.keys.orders import SCHEME, Order, Orders
+from lcve_deploy.keys.orders import Order, Orders
 
 __all__ = ["binding_of", "decrypt", "encrypt"]
 
@@ -29,7 +29,7 @@ def encrypt(clip: PlainClip, orders: Orders, *, layout: Layout | str = Layout.CU
 
     Args:
         clip: values ``[..., T, H, W, C]`` of any leading batch shape, any dtype.
-        orders: K1 and K2 of the artifact.
+        orders: of the artifact; K1 and K2 are used.
         layout: ``cubes`` gives ``[..., N, L]``, ``video`` gives ``[..., T, H, W, C]``.
 
     Returns:
@@ -51,7 +51,7 @@ def encrypt(clip: PlainClip, orders: Orders, *, layout: Layout | str = Layout.CU
 
 
 def decrypt(clip: EncryptedClip, orders: Orders) -> PlainClip:
-    """The inverse of :func:`encrypt`.
+    """The inverse of ``encrypt``.
 
     Raises:
         MismatchError: the clips were encrypted with another key, salt or geometry.

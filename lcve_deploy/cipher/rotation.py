@@ -9,7 +9,6 @@ Source: format of scheme ``lcve-1``, sections "The scrambled model" and "Key rot
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,25 +16,12 @@ import numpy.typing as npt
 
 from lcve_deploy.keys.orders import Order, Orders
 
-__all__ = ["SecretOrders", "rotate_tensors"]
+__all__ = ["rotate_tensors"]
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SecretOrders:
-    """All orders of one artifact. Secret, as its key is.
-
-    Args:
-        clip: K1 and K2.
-        labels: K3; None where the labels are shown.
-    """
-
-    clip: Orders
-    labels: Order | None = field(repr=False)
-
-
-def rotate_tensors(tensors: Tensors, old: SecretOrders, new: SecretOrders) -> dict[str, npt.NDArray[Any]]:
+def rotate_tensors(tensors: Tensors, old: Orders, new: Orders) -> dict[str, npt.NDArray[Any]]:
     """Keyed tensors of an artifact in the orders of another key or salt.
 
     Args:
@@ -46,12 +32,12 @@ def rotate_tensors(tensors: Tensors, old: SecretOrders, new: SecretOrders) -> di
     Raises:
         ValueError: labels hidden in one and shown in the other, or orders of another geometry.
     """
-    if old.clip.geometry != new.clip.geometry or (old.labels is None) != (new.labels is None):
+    if old.geometry != new.geometry or (old.label_order is None) != (new.label_order is None):
         raise ValueError("the old and the new orders are not for the same geometry and labels")
     table = tensors["positional_encoding"]
-    prefix = len(table) - old.clip.geometry.cubes
-    values = _relative(old.clip.pixel_order, new.clip.pixel_order)
-    cubes = _relative(old.clip.cube_order, new.clip.cube_order)
+    prefix = len(table) - old.geometry.cubes
+    values = _relative(old.pixel_order, new.pixel_order)
+    cubes = _relative(old.cube_order, new.cube_order)
     rotated = {
         **tensors,
         "cube_embedding.weight": tensors["cube_embedding.weight"].take(values, axis=0),
@@ -59,8 +45,8 @@ def rotate_tensors(tensors: Tensors, old: SecretOrders, new: SecretOrders) -> di
     }
     if "readout.index" in tensors:
         rotated["readout.index"] = _moved(tensors["readout.index"], prefix, cubes)
-    if old.labels is not None and new.labels is not None:
-        labels = _relative(old.labels, new.labels)
+    if old.label_order is not None and new.label_order is not None:
+        labels = _relative(old.label_order, new.label_order)
         rotated |= {name: tensors[name].take(labels, axis=-1) for name in ("head.weight", "head.bias")}
     return rotated
 

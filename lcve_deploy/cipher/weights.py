@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy.clips import SALT_BYTES
 from lcve_deploy.keys.orders import Order, Orders
 from lcve_deploy.model.transformer import (
     Normalisation,
@@ -27,16 +28,16 @@ FloatArray = npt.NDArray[np.floating]
 _UINT8_RANGE: Final = 255.0
 
 
-def scramble(model: VideoTransformer, orders: Orders, *, label_order: Order | None = None) -> ScrambledTransformer:
+def scramble(model: VideoTransformer, orders: Orders) -> ScrambledTransformer:
     """Fold the normalisation in, then permute what meets the orders.
 
     Args:
         model: the plain model.
-        orders: K1 and K2, made for the model's geometry.
-        label_order: K3, to hide the labels; None leaves the classifier's rows where they are.
+        orders: made for the model's geometry, and with K3 for its classes. Without K3 the classifier's rows stay where
+            they are, and the labels are shown.
 
     Raises:
-        ValueError: orders or label order of another size.
+        ValueError: orders of another geometry or number of classes.
     """
     config = model.config
     if orders.geometry != config.geometry:
@@ -51,6 +52,7 @@ def scramble(model: VideoTransformer, orders: Orders, *, label_order: Order | No
             model.weights["positional_encoding"], orders.cube_order, config.prefix_tokens
         ),
     }
+    label_order = orders.label_order
     if label_order is not None:
         if len(label_order) != config.classes:
             raise ValueError(f"the model has {config.classes} classes, the label order {len(label_order)}")
@@ -65,7 +67,7 @@ def unscrambled(model: VideoTransformer) -> ScrambledTransformer:
     geometry = model.config.geometry
     identity = Orders(
         key_id="0" * 32,
-        salt=bytes(16),
+        salt=bytes(SALT_BYTES),
         geometry=geometry,
         cube_order=np.arange(geometry.cubes),
         pixel_order=np.arange(geometry.values),

@@ -18,7 +18,7 @@ from lcve_deploy.cli.options.common import as_json, key_option
 from lcve_deploy.cli.options.frames import FrameOptions, clip_options
 from lcve_deploy.cli.options.groups import hands_over, require_unused
 from lcve_deploy.cli.options.remote import REMOTE, RemoteRequest, remote_options, server_option
-from lcve_deploy.cli.options.session import SESSION, SessionOptions, session_options
+from lcve_deploy.cli.options.session import SESSION, SessionRequest, session_options
 from lcve_deploy.cli.options.types import PATH, POSITIVE
 from lcve_deploy.cli.show import print_json, printable, say
 from lcve_deploy.cli.verbosity import is_quiet
@@ -154,7 +154,7 @@ def command(
     frames: FrameOptions,
     table: _Table,
     workers: _Workers,
-    session: SessionOptions,
+    session: SessionRequest,
     remote: RemoteRequest,
     as_json: bool,
 ) -> None:
@@ -170,6 +170,7 @@ def command(
     from lcve_deploy.verbs.batch import Job, find_videos, run_batch
 
     target.refuse_what_has_no_effect()
+    opening = session.options()
     job = Job(
         key_file=_absolute(key_file),
         artifact=_absolute(target.artifact) if target.artifact else None,
@@ -182,10 +183,7 @@ def command(
         top=table.top,
         logits=table.logits,
         remote=_with_absolute_paths(remote.options()),
-        signed_by=session.signed_by if target.artifact else None,
-        engine=session.engine,
-        provider=session.provider,
-        provider_options=session.provider_options,
+        session=opening if target.artifact else dataclasses.replace(opening, signed_by=None),
     )
     found = find_videos(videos)
     result = run_batch(found, _absolute(output), job, workers.options(session.threads), progress=_Progress())

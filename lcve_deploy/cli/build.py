@@ -201,7 +201,7 @@ def _refit(server: Path, source: str, *, name: str | None, signed_by: PublicKey 
 
     from lcve_deploy.artifact import EngineKind, read_engine
     from lcve_deploy.artifact.engines import check_engine, engine_folder
-    from lcve_deploy.runtime.session import PLAN
+    from lcve_deploy.artifact.names import PLAN
     from lcve_deploy.verbs.build import build
     from lcve_deploy.verbs.fastest import Selection
     from lcve_deploy.verbs.renew import options_of

@@ -20,7 +20,7 @@ __all__ = ["command"]
 
 _PAPER: Final = "16x224x224x3/2x16x16"
 _WIDTH: Final = 110
-_SEE: Final = "docs/security.md"
+_SEE: Final = "docs/evidence/security.md"
 
 
 class _Geometry(click.ParamType[ClipGeometry]):

@@ -20,9 +20,9 @@ from lcve_deploy.cli.command import HELP_NAMES, version_option
 from lcve_deploy.errors import LcveError
 from lcve_deploy.process import disable_core_dumps
 
-__all__ = ["export_alone", "lcve"]
+__all__ = ["SECTIONS", "export_alone", "lcve"]
 
-_SECTIONS: Final = {
+SECTIONS: Final = {
     "Model owner (has the key and the checkpoint)": {
         "keygen": "Make a key file, derive one, or make a key pair for signing",
         "export": "Turn a checkpoint into an encrypted service and prove parity",
@@ -52,7 +52,7 @@ _SECTIONS: Final = {
     },
 }
 """The commands with their summaries, by the role that needs them."""
-_COMMANDS: Final = tuple(name for section in _SECTIONS.values() for name in section)
+_COMMANDS: Final = tuple(name for section in SECTIONS.values() for name in section)
 _EXTRAS: Final = {
     **dict.fromkeys(("torch", "onnx", "onnx_ir"), "export,cpu"),
     **dict.fromkeys(("scipy", "skimage", "jinja2", "av"), "audit"),
@@ -80,7 +80,7 @@ class _Commands(cloup.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections from the table, without loading a command."""
-        sections = [HelpSection(heading, list(commands.items())) for heading, commands in _SECTIONS.items()]
+        sections = [HelpSection(heading, list(commands.items())) for heading, commands in SECTIONS.items()]
         ensure_is_cloup_formatter(formatter).write_many_sections(sections)
 
     def handle_bad_command_name(

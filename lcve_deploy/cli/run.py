@@ -15,7 +15,7 @@ from lcve_deploy.cli.options.common import as_json, top_option
 from lcve_deploy.cli.options.frames import FrameOptions, clip_options
 from lcve_deploy.cli.options.groups import require_unused
 from lcve_deploy.cli.options.remote import REMOTE, RemoteRequest, remote_options
-from lcve_deploy.cli.options.session import SESSION, SessionOptions, session_options
+from lcve_deploy.cli.options.session import SESSION, SessionRequest, session_options
 from lcve_deploy.cli.options.types import PATH, PathOrAddress
 from lcve_deploy.cli.show import StageProgress, print_json, printable
 from lcve_deploy.clips import Views
@@ -58,7 +58,7 @@ def command(
     top: int,
     logits_out: Path | None,
     frames: FrameOptions,
-    session: SessionOptions,
+    session: SessionRequest,
     remote: RemoteRequest,
     as_json: bool,
 ) -> None:
@@ -99,7 +99,7 @@ class _Work:
     frames: FrameOptions
     top: int
     logits_out: Path | None
-    session: SessionOptions
+    session: SessionRequest
     as_json: bool
 
 
@@ -109,7 +109,7 @@ def _run_pair(artifact: Path, key_file: Path, work: _Work) -> None:
     from lcve_deploy.verbs.verify import paired_client
 
     client = paired_client(artifact, SecurityKey.read(key_file), work.session.signed_by)
-    session = open_session(artifact / "server", **work.session.arguments())
+    session = open_session(artifact / "server", work.session.options())
     content, notes = _encrypted(client, work)
     logits = client.plain_order(_run_views(session, content.clip))
     write_logits(work.logits_out, logits)
@@ -188,13 +188,14 @@ def _single_views(clip: EncryptedClip) -> Iterator[EncryptedClip]:
 
 
 def _run_server(artifact: Path, work: _Work) -> None:
-    from lcve_deploy.runtime import open_session
+    from lcve_deploy.runtime.opening import checked_manifest, open_checked
 
-    content = _read_encrypted(work.clip)
-    session = open_session(artifact, **work.session.arguments())
+    content, options = _read_encrypted(work.clip), work.session.options()
+    manifest = checked_manifest(artifact, options.signed_by)
+    session = open_checked(artifact, manifest, options)
     logits = _run_views(session, content.clip)
     write_logits(work.logits_out, logits)
-    _print_logits(logits, views=content.views, labels=session.manifest.labels, work=work)
+    _print_logits(logits, views=content.views, labels=manifest.labels, work=work)
 
 
 def _run_remote(address: str, folder: Path | None, options: RemoteOptions, work: _Work) -> None:

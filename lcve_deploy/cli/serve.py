@@ -13,7 +13,7 @@ from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.common import as_json
 from lcve_deploy.cli.options.groups import hands_over
 from lcve_deploy.cli.options.models import models_argument
-from lcve_deploy.cli.options.session import SessionOptions, session_options
+from lcve_deploy.cli.options.session import SessionRequest, session_options
 from lcve_deploy.cli.options.types import ABOVE_ZERO, PATH, POSITIVE
 from lcve_deploy.cli.show import warn
 from lcve_deploy.cli.verbosity import VERBOSITY, Verbosity
@@ -234,7 +234,7 @@ def command(
     batching: Batching,
     limits: Limits,
     loading: _Loading,
-    session: SessionOptions,
+    session: SessionRequest,
     as_json: bool,
 ) -> None:
     """Serve artifacts over the Open Inference Protocol (v2), by HTTP and gRPC. Needs no key and takes none.
@@ -256,7 +256,7 @@ def command(
         http_port=listening.http_port,
         grpc_port=listening.grpc_port,
         metrics_port=listening.metrics_port,
-        session=session.arguments(),
+        session=session.options(),
         batching=batching,
         limits=limits,
         versions=loading.versions,

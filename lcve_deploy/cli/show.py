@@ -46,7 +46,7 @@ class StageProgress:
         self._quiet, self._live, self._started = is_quiet() or (quiet and not is_verbose()), sys.stderr.isatty(), 0.0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show a step; see :class:`lcve_deploy.progress.Progress`."""
+        """Show a step; see ``lcve_deploy.progress.Progress``."""
         if self._quiet:
             return
         if done == 0:

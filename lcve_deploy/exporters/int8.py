@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact.keyed import KEYED_TENSORS
+from lcve_deploy.artifact.names import INPUT
 from lcve_deploy.errors import PrecisionError
-from lcve_deploy.exporters.onnx import INPUT
 from lcve_deploy.exporters.storage import Steps, load_graph, require_onnx_ir, save_graph
 from lcve_deploy.libraries.onnxruntime import load_onnxruntime
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy import __version__
+from lcve_deploy.artifact.names import INPUT, OUTPUT
 from lcve_deploy.clips import Layout
 from lcve_deploy.exporters.storage import Steps, save_graph
 from lcve_deploy.model.transformer import Activation, Attention, ScrambledTransformer, logit_scale
@@ -25,13 +27,11 @@ from lcve_deploy.model.transformer import Activation, Attention, ScrambledTransf
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["DEFAULT_OPSET", "INPUT", "OPSETS", "OUTPUT", "read_heads", "write_onnx"]
+__all__ = ["DEFAULT_OPSET", "OPSETS", "read_heads", "write_onnx"]
 
 OPSETS: Final = range(18, 24)
 DEFAULT_OPSET: Final = 20
 
-INPUT: Final = "clips"
-OUTPUT: Final = "logits"
 
 _IR_VERSION: Final = 10
 _GELU_OPSET: Final = 20
@@ -68,6 +68,7 @@ def write_onnx(
         graph,
         ir_version=_IR_VERSION,
         producer_name="lcve-deploy",
+        producer_version=__version__,
         metadata_props={_HEADS: str(model.config.heads)},
     )
     save_graph(exported, path, steps=steps)

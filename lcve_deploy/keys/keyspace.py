@@ -215,7 +215,7 @@ class Bound:
     Args:
         name: for machines.
         title: for people.
-        text: what is known of it, in a few sentences; docs/security.md has the measurements.
+        text: what is known of it, in a few sentences; docs/evidence/security.md has the measurements.
         figures: bits, clips that are needed, shares of orders that were found and of values decrypted, by name.
     """
 

@@ -1,4 +1,4 @@
-"""The key schedule: key, salt and geometry to the three secret orders.
+"""The three secret orders K1, K2 and K3, derived from key, salt, geometry and number of classes.
 
 Source: LCVE paper, section 3.2, step 1; format of scheme ``lcve-1``, section "Derivation". The
 keystream is AES-256-CTR, so that a client in any language makes the same orders; no generator of
@@ -14,13 +14,12 @@ from typing import Final, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy.clips import SALT_BYTES, SCHEME
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keys.secret import SecurityKey
 
-__all__ = ["SALT_BYTES", "SCHEME", "Order", "Orders", "derive_label_order", "derive_orders"]
+__all__ = ["Order", "Orders", "derive_orders"]
 
-SCHEME: Final = "lcve-1"
-SALT_BYTES: Final = 16
 
 Order = npt.NDArray[np.int64]
 
@@ -37,6 +36,8 @@ class Orders:
         geometry: clip and cube size they are made for.
         cube_order: K1, a permutation of ``0..N-1``; int64.
         pixel_order: K2, a permutation of ``0..L-1``; int64.
+        label_order: K3, a permutation of ``0..classes-1``; int64. The hidden classifier's row c is row ``K3[c]`` of
+            the plain one. None if the labels are shown, or if only clips are handled.
     """
 
     key_id: str
@@ -44,6 +45,7 @@ class Orders:
     geometry: ClipGeometry
     cube_order: Order
     pixel_order: Order
+    label_order: Order | None = None
 
     @functools.cached_property
     def placement(self) -> Order:
@@ -62,31 +64,28 @@ class Orders:
         return f"Orders(key_id={self.key_id!r}, salt={self.salt.hex()!r}, geometry='{self.geometry}')"
 
 
-def derive_orders(key: SecurityKey, *, salt: bytes, geometry: ClipGeometry) -> Orders:
-    """K1 and K2 of an artifact.
+def derive_orders(key: SecurityKey, *, salt: bytes, geometry: ClipGeometry, classes: int | None = None) -> Orders:
+    """Derive K1, K2 and, to hide the labels, K3 of an artifact.
+
+    Args:
+        key: of the artifact.
+        salt: its 16 public bytes.
+        geometry: clip and cube size, for K1 and K2.
+        classes: size of K3. None makes no K3: the labels are shown, or only clips are handled.
 
     Raises:
         ValueError: the salt does not have 16 bytes.
     """
-    _check_salt(salt)
+    if len(salt) != SALT_BYTES:
+        raise ValueError(f"a salt has {SALT_BYTES} bytes, received {len(salt)}")
     return Orders(
         key_id=key.key_id,
         salt=salt,
         geometry=geometry,
         cube_order=_order(key, f"{SCHEME}/cube-order/{geometry}", geometry.cubes, salt),
         pixel_order=_order(key, f"{SCHEME}/pixel-order/{geometry}", geometry.values, salt),
+        label_order=None if classes is None else _order(key, f"{SCHEME}/label-order/{classes}", classes, salt),
     )
-
-
-def derive_label_order(key: SecurityKey, *, salt: bytes, classes: int) -> Order:
-    """K3: the hidden classifier's row c is the plain one's row ``K3[c]``; int64 ``[classes]``."""
-    _check_salt(salt)
-    return _order(key, f"{SCHEME}/label-order/{classes}", classes, salt)
-
-
-def _check_salt(salt: bytes) -> None:
-    if len(salt) != SALT_BYTES:
-        raise ValueError(f"a salt has {SALT_BYTES} bytes, received {len(salt)}")
 
 
 def _order(key: SecurityKey, info: str, size: int, salt: bytes) -> Order:

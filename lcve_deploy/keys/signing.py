@@ -83,7 +83,7 @@ class SigningKey:
         """Read a private key file; warns when group or others can read it.
 
         Raises:
-            KeyFileError: as :meth:`from_bytes`.
+            KeyFileError: as ``from_bytes``.
             FileNotFoundError: there is no such file.
         """
         require_file(path, "a signing key", KeyFileError)

@@ -57,7 +57,7 @@ class Log:
         self._warnings.clear()
 
     def quote(self) -> str:
-        """The first error since :meth:`clear`, which names the cause; else the last warning."""
+        """The first error since ``clear``, which names the cause; else the last warning."""
         said = self._errors[0] if self._errors else self._warnings[-1] if self._warnings else "it gave no reason"
         line = " ".join(said.split())
         return line if len(line) <= _QUOTE_LENGTH else f"{line[:_QUOTE_LENGTH]}..."

@@ -6,7 +6,6 @@ makes no difference.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -21,7 +20,6 @@ __all__ = [
     "CONTROLS",
     "CONTROL_MARGIN",
     "RELATIVE_TOLERANCE",
-    "UNMEASURED",
     "ParityReport",
     "compare",
     "max_difference",
@@ -126,7 +124,7 @@ class ParityReport:
             raise ParityError(
                 f"encrypted and plain logits differ: max |Δlogit| {self.max_difference:.3g} over {self.clips} clips, "
                 f"tolerance {self.tolerance:.3g}",
-                hint="the artifact must not be used; see docs/parity.md for the usual causes",
+                hint="the artifact must not be used; see docs/reference/parity.md for the usual causes",
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -142,19 +140,6 @@ class ParityReport:
             "top5_agreement": self.top5_agreement,
             "controls": dict(self.controls),
         }
-
-
-UNMEASURED: Final = ParityReport(
-    reference="none yet",
-    clips=0,
-    tolerance=0.0,
-    max_difference=math.inf,
-    mean_difference=math.inf,
-    logit_scale=0.0,
-    top1_agreement=0.0,
-    top5_agreement=0.0,
-)
-"""What an artifact has while it is being staged; it is not ok, so no reader accepts it."""
 
 
 def compare(

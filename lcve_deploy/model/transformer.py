@@ -219,7 +219,7 @@ class VideoTransformer:
 
     Args:
         config: shape and flavour.
-        weights: float arrays by the names of :func:`weight_shapes`.
+        weights: float arrays by the names of ``weight_shapes``.
         normalisation: what the model expects to be done to a clip's values.
 
     Raises:

@@ -1,7 +1,7 @@
 """``ModelConfig`` of an artifact: what Triton reads from ``config.pbtxt``, and what servers answer.
 
 Everything here is for any server to answer. What only Triton's own loader reads, the warm-up, is added where a
-repository is written: :mod:`lcve_deploy.deployments.triton.model_folder`.
+repository is written: ``lcve_deploy.deployments.triton.model_folder``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from lcve_deploy.artifact import Manifest
+from lcve_deploy.artifact import ModelSpec
 from lcve_deploy.protocol.binding import binding_to_parameters
 from lcve_deploy.protocol.stubs import config_messages
 
@@ -27,7 +27,7 @@ _TYPES: Final = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
 
 
 def model_config(
-    manifest: Manifest,
+    model: ModelSpec,
     *,
     name: str,
     platform: str = ONNX,
@@ -43,7 +43,7 @@ def model_config(
     """The configuration of one model.
 
     Args:
-        manifest: of the artifact.
+        model: what it takes and gives.
         name: of the model.
         platform: ``onnxruntime_onnx``, ``tensorrt_plan``, or the name of another runtime.
         largest_batch: clips of one run.
@@ -67,20 +67,20 @@ def model_config(
         default_model_filename=FILES.get(platform, ""),
     )
     config.input.add(
-        name=manifest.input.name,
-        data_type=pb.DataType.Value(_TYPES[manifest.input.dtype]),
-        dims=[size or -1 for size in manifest.input.shape[1:]],
+        name=model.input.name,
+        data_type=pb.DataType.Value(_TYPES[model.input.dtype]),
+        dims=[size or -1 for size in model.input.shape[1:]],
     )
     config.output.add(
-        name=manifest.output.name,
-        data_type=pb.DataType.Value(_TYPES[manifest.output.dtype]),
-        dims=[size or -1 for size in manifest.output.shape[1:]],
+        name=model.output.name,
+        data_type=pb.DataType.Value(_TYPES[model.output.dtype]),
+        dims=[size or -1 for size in model.output.shape[1:]],
     )
     _set_versions(config.version_policy, versions)
     _set_batching(config.dynamic_batching, delay, preferred, waiting, timeout)
     kind = pb.ModelInstanceGroup.KIND_GPU if gpu else pb.ModelInstanceGroup.KIND_CPU
     config.instance_group.add(count=instances, kind=kind)
-    for parameter, value in binding_to_parameters(manifest.binding).items():
+    for parameter, value in binding_to_parameters(model.binding).items():
         config.parameters[parameter].string_value = value
     return config
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from lcve_deploy.artifact.names import INPUT, OUTPUT
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import MismatchError, RequestError
 from lcve_deploy.protocol.binding import binding_from_parameters
 from lcve_deploy.protocol.stubs import config_messages
-from lcve_deploy.remote.transport import INPUT, OUTPUT
 
 __all__ = ["RemoteModel", "check_model"]
 

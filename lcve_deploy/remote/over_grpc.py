@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, Final
 
+from lcve_deploy.artifact.names import INPUT, OUTPUT
 from lcve_deploy.errors import LcveError, MissingDependencyError, RequestError, SessionError
 from lcve_deploy.files.reading import read_bounded
 from lcve_deploy.protocol.binding import binding_to_parameters
@@ -15,7 +16,7 @@ from lcve_deploy.remote.options import RemoteOptions
 from lcve_deploy.remote.shared import Region, Regions
 from lcve_deploy.remote.tls import tls_context
 from lcve_deploy.remote.token import Token
-from lcve_deploy.remote.transport import INPUT, MAX_RESPONSE_BYTES, OUTPUT, Answer, Request, countdown, read_logits
+from lcve_deploy.remote.transport import MAX_RESPONSE_BYTES, Answer, Request, countdown, read_logits
 
 __all__ = ["GrpcTransport", "read_response"]
 

@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Any, Final
 from urllib.parse import quote
 
+from lcve_deploy.artifact.names import INPUT, OUTPUT
 from lcve_deploy.errors import (
     DeadlineError,
     DeniedError,
@@ -30,7 +31,7 @@ from lcve_deploy.remote.faults import Fault, http_fault
 from lcve_deploy.remote.options import RemoteOptions
 from lcve_deploy.remote.tls import tls_context
 from lcve_deploy.remote.token import Token
-from lcve_deploy.remote.transport import INPUT, MAX_RESPONSE_BYTES, OUTPUT, Answer, Request, countdown
+from lcve_deploy.remote.transport import MAX_RESPONSE_BYTES, Answer, Request, countdown
 
 __all__ = ["HttpTransport"]
 

@@ -35,7 +35,7 @@ _FIRST_CONTACT: Final = 0.5
 class RemoteSession:
     """A model at one or several servers that speak the Open Inference Protocol. Threads may share it.
 
-    Nothing is sent before the first clip, or before :meth:`connect`. A context manager: :meth:`close` at its end.
+    Nothing is sent before the first clip, or before ``connect``. A context manager: ``close`` at its end.
 
     Args:
         address: such as ``grpc://one:8001,two:8001/model``, ``grpcs://``, ``http://``, ``https://``; a version may
@@ -84,7 +84,7 @@ class RemoteSession:
 
         Raises:
             MismatchError: it is for others.
-            LcveError: as of :meth:`run`.
+            LcveError: as of ``run``.
         """
         return self._persist(lambda endpoint, left: endpoint.model(left))
 
@@ -123,7 +123,7 @@ class RemoteSession:
             in_flight: requests at once; at least 1.
 
         Raises:
-            LcveError: as of :meth:`run`; requests that are under way are waited for, and no more are made.
+            LcveError: as of ``run``; requests that are under way are waited for, and no more are made.
         """
         waiting: deque[Future[Logits]] = deque()
         with ThreadPoolExecutor(max_workers=in_flight, thread_name_prefix="lcve-remote") as threads:

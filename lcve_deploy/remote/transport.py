@@ -10,14 +10,12 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy.artifact.names import OUTPUT
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import SessionError
 
-__all__ = ["INPUT", "MAX_RESPONSE_BYTES", "OUTPUT", "Answer", "Request", "Transport", "countdown", "read_logits"]
+__all__ = ["MAX_RESPONSE_BYTES", "Answer", "Request", "Transport", "countdown", "read_logits"]
 
-INPUT: Final = "clips"
-OUTPUT: Final = "logits"
-"""Names of the tensors. Source: docs/format.md, 4.2."""
 MAX_RESPONSE_BYTES: Final = 2**26
 """Bytes: logits of 41 thousand clips with 400 classes."""
 _MIN_SECONDS: Final = 0.001

@@ -13,14 +13,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from lcve_deploy.artifact import Probe, Profile, Proof, PublicKey, read_engine, read_probe
+from lcve_deploy.artifact import Probe, Proof, PublicKey, read_engine, read_probe
 from lcve_deploy.artifact.engines import EngineRecord, check_engine, engine_folder, write_engine
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import ParityError
 from lcve_deploy.model.parity import ParityReport, max_difference
 from lcve_deploy.model.precision import BUDGETS, Precision
-from lcve_deploy.runtime.batches import run_within
-from lcve_deploy.runtime.session import Session, checked_manifest, open_engine, open_session
+from lcve_deploy.runtime.opening import checked_manifest, open_checked, open_engine
+from lcve_deploy.runtime.session import Session
 
 __all__ = [
     "ProbeReport",
@@ -84,8 +84,9 @@ def verify_server(server: str | os.PathLike[str], *, signed_by: PublicKey | None
         ArtifactError: a manifest that does not hold, or files that are not its own.
         SignatureError: a key is pinned, and has not signed the manifest.
     """
-    session = open_session(server, signed_by=signed_by)
-    return probe_session(session, read_probe(Path(server), session.manifest), session.manifest.parity)
+    folder = Path(server)
+    manifest = checked_manifest(folder, signed_by)
+    return probe_session(open_checked(folder, manifest), read_probe(folder, manifest), manifest.parity)
 
 
 def verify_engine(server: str | os.PathLike[str], name: str, *, signed_by: PublicKey | None = None) -> ProbeReport:
@@ -123,38 +124,46 @@ def reprove(
         signed_by: the owner's public key, where it is pinned.
 
     Raises:
-        ArtifactError, SignatureError, SessionError, MissingDependencyError: as of :func:`verify_engine`.
+        ArtifactError, SignatureError, SessionError, MissingDependencyError: as of ``verify_engine``.
     """
     manifest, record = checked_manifest(server, signed_by), read_engine(server, name)
     check_engine(server, record)
-    session = open_engine(engine_folder(server, name), manifest, record, server=server)
-    report, proof = prove_engine(session, read_probe(server, manifest), record, budget=budget)
+    session = open_engine(engine_folder(server, name), manifest.model, record, server=server)
+    report, proof = prove_engine(session, read_probe(server, manifest), manifest.parity, record, budget=budget)
     return report, dataclasses.replace(record, proof=proof if report.ok else None)
 
 
 def prove_engine(
-    session: Session, probe: Probe, record: EngineRecord, *, budget: float | None = None
+    session: Session, probe: Probe, parity: ParityReport, record: EngineRecord, *, budget: float | None = None
 ) -> tuple[ProbeReport, Proof]:
-    """Ask an engine the probe, and time it."""
-    parity = session.manifest.parity
+    """Ask an engine the probe, and time it.
+
+    Args:
+        session: the engine.
+        probe: of the artifact.
+        parity: of the artifact.
+        record: of the engine.
+        budget: largest ``|Δlogit|``, by default the one that it was built with.
+    """
     named = record.options.get("budget")
     budget = budget or (float(named) if named else budget_of(record.precision, parity))
-    report = probe_session(session, probe, parity, tolerance=budget, profile=record.profile)
+    report = probe_session(session, probe, parity, tolerance=budget)
     proof = Proof(
         device=session.device,
         clips=report.clips,
         max_difference=report.max_difference,
         budget=report.tolerance,
-        milliseconds=1e3 * median(time_clip(session, probe, record.profile) for _ in range(_TIMES)),
+        milliseconds=1e3 * median(time_clip(session, probe) for _ in range(_TIMES)),
     )
     return report, proof
 
 
-def time_clip(session: Session, probe: Probe, profile: Profile | None) -> float:
+def time_clip(session: Session, probe: Probe) -> float:
     """Seconds for a clip of the smallest batch that an engine takes."""
+    profile = session.engine.profile if session.engine else None
     size = profile.minimum if profile else 1
     clips = np.repeat(probe.clip[:1], size, axis=0)
-    clip = EncryptedClip(values=clips, binding=session.manifest.binding)
+    clip = EncryptedClip(values=clips, binding=session.model.binding)
     started = time.perf_counter()
     session.run(clip)
     return (time.perf_counter() - started) / size
@@ -168,12 +177,7 @@ def budget_of(precision: Precision, parity: ParityReport) -> float:
 
 
 def probe_session(
-    session: Session,
-    probe: Probe,
-    parity: ParityReport,
-    *,
-    tolerance: float | None = None,
-    profile: Profile | None = None,
+    session: Session, probe: Probe, parity: ParityReport, *, tolerance: float | None = None
 ) -> ProbeReport:
     """Ask a session the probe.
 
@@ -183,9 +187,8 @@ def probe_session(
         parity: of the artifact.
         tolerance: largest ``|Δlogit|`` for logits like those of the compared clips, by default that of the
             artifact; it grows with the logits of the probe.
-        profile: batch sizes that the session takes; None where it takes any.
     """
-    logits = run_within(session, EncryptedClip(values=probe.clip, binding=session.manifest.binding), profile)
+    logits = session.run(EncryptedClip(values=probe.clip, binding=session.model.binding))
     growth = max(1.0, float(np.abs(probe.logits).max())) / max(1.0, parity.logit_scale)
     return ProbeReport(
         clips=len(probe.clip),

@@ -62,7 +62,7 @@ class Access:
     """The gate of a server.
 
     Args:
-        tokens: as of :func:`read_tokens`; None lets in everyone who can connect.
+        tokens: as of ``read_tokens``; None lets in everyone who can connect.
         rate: requests a second of one client, with bursts of a second's worth; 0 for any number.
     """
 

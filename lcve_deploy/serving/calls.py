@@ -8,11 +8,11 @@ system shared memory.
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
+from lcve_deploy import __version__
 from lcve_deploy.errors import RequestError, UnknownModelError
 from lcve_deploy.protocol.stubs import messages
 from lcve_deploy.serving.models.served import ServedModel
@@ -70,8 +70,7 @@ async def _model_ready(service: Service, request: Any) -> Fields:
 
 
 async def _server_metadata(service: Service, request: Any) -> Fields:
-    version = importlib.metadata.version("lcve-deploy")
-    return {"name": "lcve-deploy", "version": version, "extensions": list(_EXTENSIONS)}
+    return {"name": "lcve-deploy", "version": __version__, "extensions": list(_EXTENSIONS)}
 
 
 async def _model_metadata(service: Service, request: Any) -> Fields:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.artifact import Manifest
+from lcve_deploy.artifact import ModelSpec
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import RequestError
 from lcve_deploy.serving.models.batching import Outcome
@@ -101,8 +101,8 @@ async def infer(request: InferRequest, registry: Registry, regions: Regions, *, 
     model = registry.get(request.model, request.version)
     wish = _wish(request.wishes, model, binary)
     if request.binding is not None:
-        model.manifest.binding.require(request.binding, here="artifact", there="encrypted clip")
-    outcome = await model.answer(clips_from(request.inputs, model.manifest, model.largest, regions), request.timeout)
+        model.spec.binding.require(request.binding, here="artifact", there="encrypted clip")
+    outcome = await model.answer(clips_from(request.inputs, model.spec, model.largest, regions), request.timeout)
     if wish.place is not None:
         regions.write(wish.place, np.ascontiguousarray(outcome.logits, dtype="<f4").tobytes())
     return Answer(model=model, outcome=outcome, wish=wish)
@@ -120,7 +120,7 @@ def require_int(value: Any, what: str) -> int:
 
 
 def _wish(wishes: Sequence[RequestedOutput], model: ServedModel, binary: bool) -> RequestedOutput:
-    output = model.manifest.output.name
+    output = model.spec.output.name
     for wish in wishes:
         if wish.name != output:
             raise RequestError(f"unexpected inference output {wish.name[:200]!r} for model {model.name}, not {output}")
@@ -129,19 +129,19 @@ def _wish(wishes: Sequence[RequestedOutput], model: ServedModel, binary: bool) -
     return wishes[0] if wishes else RequestedOutput(name=output, binary=binary)
 
 
-def clips_from(inputs: Sequence[Tensor], manifest: Manifest, largest: int, regions: Regions) -> npt.NDArray[np.uint8]:
-    """The clips of a request, uint8 ``[batch, ...]`` of the manifest's shape.
+def clips_from(inputs: Sequence[Tensor], model: ModelSpec, largest: int, regions: Regions) -> npt.NDArray[np.uint8]:
+    """The clips of a request, uint8 ``[batch, ...]`` of the model's shape.
 
     Args:
         inputs: as they came.
-        manifest: of the model.
+        model: what it takes.
         largest: clips of one request.
         regions: of shared memory.
 
     Raises:
         RequestError: not one input of that name, dtype and shape, or not as many values.
     """
-    spec = manifest.input
+    spec = model.input
     names = [tensor.name[:200] for tensor in inputs]
     if names != [spec.name]:
         raise RequestError(f"expected one input, {spec.name}, received {names[:_SHOWN]}")

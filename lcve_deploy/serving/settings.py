@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+from lcve_deploy.runtime import SessionOptions
 
 __all__ = ["Batching", "Limits", "ModelSource", "ServerSettings", "TlsFiles"]
 
@@ -85,7 +86,7 @@ class ServerSettings:
         sources: the models.
         host: address to listen on.
         http_port, grpc_port, metrics_port: 0 lets the system choose; None does not listen.
-        session: as ``open_session`` takes them: engine, provider, threads, pin.
+        session: how every model is opened: engine, provider, threads, pin. No file is ever mapped.
         versions: how many of a model's versions are served, the highest ones.
         poll: seconds between looks at the folders; 0 never looks.
         grace: seconds for accepted requests to be answered once the server is told to stop.
@@ -98,7 +99,7 @@ class ServerSettings:
     http_port: int | None = 8000
     grpc_port: int | None = 8001
     metrics_port: int | None = 8002
-    session: Mapping[str, Any] = field(default_factory=dict)
+    session: SessionOptions = field(default_factory=SessionOptions)
     batching: Batching = field(default_factory=Batching)
     limits: Limits = field(default_factory=Limits)
     versions: int = 1

@@ -37,7 +37,7 @@ def http_context(files: TlsFiles) -> ssl.SSLContext:
 
 
 def grpc_credentials(files: TlsFiles) -> Any:
-    """For the gRPC front; the files must have passed :func:`http_context`, as gRPC says little of what is wrong."""
+    """For the gRPC front; the files must have passed ``http_context``, as gRPC says little of what is wrong."""
     import grpc
 
     pair = (_read(files.private_key), _read(files.certificate))

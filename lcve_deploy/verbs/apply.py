@@ -31,12 +31,13 @@ from lcve_deploy.artifact import (
 from lcve_deploy.artifact.delta import Delta, read_delta
 from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.artifact.keyed import KEYED
-from lcve_deploy.artifact.manifest import PROBE
+from lcve_deploy.artifact.names import PROBE
 from lcve_deploy.artifact.tensorfile import rewritten, write_parts
 from lcve_deploy.errors import ArtifactError, MismatchError
 from lcve_deploy.files.writing import new_folder, require_absent
 from lcve_deploy.progress import Progress, silent
-from lcve_deploy.runtime import ProbeReport, open_session
+from lcve_deploy.runtime import ProbeReport
+from lcve_deploy.runtime.opening import checked_manifest, open_checked
 from lcve_deploy.runtime.probe import probe_session
 from lcve_deploy.verbs.renew import Renewed, renew_engines
 
@@ -119,7 +120,10 @@ def _check_belongs(root: Path, digest: str, manifest: Manifest, delta: Delta) ->
     binding = manifest.binding
     unmoved = dataclasses.replace(
         delta.manifest,
-        binding=dataclasses.replace(delta.manifest.binding, key_id=binding.key_id, salt=binding.salt),
+        model=dataclasses.replace(
+            delta.manifest.model,
+            binding=dataclasses.replace(delta.manifest.binding, key_id=binding.key_id, salt=binding.salt),
+        ),
         files={**delta.manifest.files, **{name: manifest.files[name] for name in _CHANGED if name in manifest.files}},
         made_by=manifest.made_by,
     )
@@ -144,7 +148,7 @@ def _write_changed(root: Path, stage: Path, manifest: Manifest, delta: Delta) ->
 
 
 def _ask(stage: Path) -> ProbeReport:
-    session = open_session(stage)
-    report = probe_session(session, read_probe(stage, session.manifest), session.manifest.parity)
+    manifest = checked_manifest(stage)
+    report = probe_session(open_checked(stage, manifest), read_probe(stage, manifest), manifest.parity)
     report.require()
     return report

@@ -20,16 +20,16 @@ from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Tensors
 from lcve_deploy.attacks.pictures import put_in_order
 from lcve_deploy.attacks.report import AuditReport, judge
 from lcve_deploy.attacks.running import Case, run_attacks
-from lcve_deploy.cipher.rotation import SecretOrders, rotate_tensors
+from lcve_deploy.cipher.rotation import rotate_tensors
 from lcve_deploy.clipfile import read_clip_file
-from lcve_deploy.clips import Layout
+from lcve_deploy.clips import SALT_BYTES, Layout
 from lcve_deploy.errors import ArtifactError, MismatchError
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.keys.orders import SALT_BYTES, derive_label_order, derive_orders
+from lcve_deploy.keys.orders import derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.model.preprocess import Preprocess
 from lcve_deploy.progress import Progress, silent
-from lcve_deploy.runtime.session import checked_manifest
+from lcve_deploy.runtime.opening import checked_manifest
 from lcve_deploy.samples import real_clips
 from lcve_deploy.video import read_clips
 
@@ -37,7 +37,7 @@ __all__ = ["AuditInputs", "audit", "orders_of_strangers"]
 
 _STRANGERS: Final = 32
 
-Path_ = str | os.PathLike[str]
+StrPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +54,16 @@ class AuditInputs:
         signed_by: public key that must have signed both artifacts; by default signatures are not checked.
     """
 
-    reference: Path_ | None = None
-    ciphertexts: Sequence[Path_] = ()
-    known_clips: Sequence[Path_] = ()
-    other: Path_ | None = None
+    reference: StrPath | None = None
+    ciphertexts: Sequence[StrPath] = ()
+    known_clips: Sequence[StrPath] = ()
+    other: StrPath | None = None
     key: SecurityKey | None = None
     other_key: SecurityKey | None = None
     signed_by: PublicKey | None = None
 
 
-def audit(server: Path_, inputs: AuditInputs | None = None, *, progress: Progress = silent) -> AuditReport:
+def audit(server: StrPath, inputs: AuditInputs | None = None, *, progress: Progress = silent) -> AuditReport:
     """Run all attacks on a server folder that the inputs allow.
 
     Args:
@@ -102,20 +102,15 @@ class _Victim:
                 f"the key is not the artifact's: key id {key.key_id}, expected {binding.key_id}",
                 hint="pass the key that the artifact was exported with; without --key nothing is scored",
             )
-        salt = bytes.fromhex(binding.salt)
-        self.orders = derive_orders(key, salt=salt, geometry=binding.geometry)
-        hidden = manifest.labels == "hidden"
-        self.labels = derive_label_order(key, salt=salt, classes=manifest.classes) if hidden else None
-        self.truth = Estimate(cubes=self.orders.cube_order, values=self.orders.pixel_order, labels=self.labels)
+        classes = manifest.classes if manifest.labels == "hidden" else None
+        orders = derive_orders(key, salt=bytes.fromhex(binding.salt), geometry=binding.geometry, classes=classes)
+        self.orders = orders
+        self.truth = Estimate(cubes=orders.cube_order, values=orders.pixel_order, labels=orders.label_order)
 
     def encrypt(self, cubes: Cubes) -> Cubes:
         """Clips in cubes, ``[clips, N, L]``."""
         shuffled: Cubes = cubes.take(self.orders.cube_order, axis=1).take(self.orders.pixel_order, axis=2)
         return shuffled
-
-    def secrets(self) -> SecretOrders:
-        """All orders, for a rotation."""
-        return SecretOrders(clip=self.orders, labels=self.labels)
 
 
 def _read_artifact(folder: Path, signed_by: PublicKey | None) -> tuple[Manifest, Tensors]:
@@ -159,7 +154,7 @@ def _case(
     )
 
 
-def _read_ciphertexts(paths: Sequence[Path_], manifest: Manifest) -> Cubes | None:
+def _read_ciphertexts(paths: Sequence[StrPath], manifest: Manifest) -> Cubes | None:
     """All views of all files in cubes, ``[clips, N, L]``."""
     geometry, clips = manifest.binding.geometry, []
     for path in paths:
@@ -170,7 +165,7 @@ def _read_ciphertexts(paths: Sequence[Path_], manifest: Manifest) -> Cubes | Non
     return np.concatenate(clips) if clips else None
 
 
-def _read_reference(path: Path_ | None, tensors: Tensors, geometry: ClipGeometry) -> Tensors | None:
+def _read_reference(path: StrPath | None, tensors: Tensors, geometry: ClipGeometry) -> Tensors | None:
     if path is None:
         return None
     from lcve_deploy.exporters.checkpoints.outer import load_outer_weights
@@ -190,7 +185,7 @@ def _require_same_width(other: Tensors, tensors: Tensors, what: str) -> None:
 
 
 def _known(
-    paths: Sequence[Path_], geometry: ClipGeometry, ciphertexts: Cubes | None, victim: _Victim | None
+    paths: Sequence[StrPath], geometry: ClipGeometry, ciphertexts: Cubes | None, victim: _Victim | None
 ) -> tuple[Cubes, Cubes] | None:
     """Known clips, each with its encryption: one of the ciphertexts, or made with the key."""
     if not paths:
@@ -220,7 +215,7 @@ def _other(
         return None, None
     if inputs.other is None and victim and inputs.key:
         stranger = _rotated_victim(manifest, inputs.key, victim)
-        return rotate_tensors(tensors, victim.secrets(), stranger.secrets()), _relation(victim.truth, stranger.truth)
+        return rotate_tensors(tensors, victim.orders, stranger.orders), _relation(victim.truth, stranger.truth)
     other_manifest, other = _read_artifact(Path(inputs.other or ""), inputs.signed_by)
     if (other_manifest.binding.geometry, other_manifest.classes) != (manifest.binding.geometry, manifest.classes):
         raise MismatchError(
@@ -239,7 +234,7 @@ def _rotated_victim(manifest: Manifest, key: SecurityKey, victim: _Victim) -> _V
     from dataclasses import replace
 
     salt = secrets.token_bytes(SALT_BYTES).hex()
-    return _Victim(replace(manifest, binding=replace(manifest.binding, salt=salt)), key)
+    return _Victim(manifest.with_binding(replace(manifest.binding, salt=salt)), key)
 
 
 def _relation(this: Estimate, other: Estimate) -> Estimate:

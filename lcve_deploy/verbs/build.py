@@ -30,7 +30,7 @@ from lcve_deploy.artifact import (
 )
 from lcve_deploy.artifact.digests import ENGINES
 from lcve_deploy.artifact.engines import Agreement, engine_folder, write_engine
-from lcve_deploy.artifact.manifest import MODEL
+from lcve_deploy.artifact.names import MODEL, PLAN
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import BuildError, DeviceError
 from lcve_deploy.exporters.int8 import calibrate, write_quantised
@@ -44,9 +44,9 @@ from lcve_deploy.model.parity import compare
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
-from lcve_deploy.runtime.batches import run_within
+from lcve_deploy.runtime.opening import checked_manifest, open_engine
 from lcve_deploy.runtime.probe import budget_of, prove_engine
-from lcve_deploy.runtime.session import PLAN, Provider, Session, checked_manifest, open_engine
+from lcve_deploy.runtime.session import Provider, Session
 from lcve_deploy.verbs.versions import installed_versions
 
 __all__ = ["BuildOptions", "build"]
@@ -203,7 +203,7 @@ def _make(
         builder=installed_versions(_PACKAGES),
         target="this machine",
         manifest_sha256=manifest_digest(server),
-        options=_session_options(options),
+        options=_options_to_text(options),
         ranges=ranges,
     )
     if options.kind in _TENSORRT:
@@ -213,7 +213,7 @@ def _make(
     return dataclasses.replace(record, files=record_files(stage))
 
 
-def _session_options(options: BuildOptions) -> dict[str, str]:
+def _options_to_text(options: BuildOptions) -> dict[str, str]:
     budget = {} if options.budget is None else {"budget": repr(options.budget)}
     if options.kind is not EngineKind.ONNXRUNTIME:
         return budget
@@ -294,36 +294,34 @@ def _prove(
     """The record with a proof, where this machine can run the engine and its answers are right."""
     progress("asking the probe", 0, 1)
     try:
-        session = open_engine(stage, manifest, record, server=server)
+        session = open_engine(stage, manifest.model, record, server=server)
     except DeviceError:
         if record.kind not in _TENSORRT:
             raise
         return record
-    report, proof = prove_engine(session, read_probe(server, manifest), record)
+    report, proof = prove_engine(session, read_probe(server, manifest), manifest.parity, record)
     report.require()
     progress("asking the probe", 1, 1)
-    agreement = _agreement(server, session, record, clips, progress) if clips is not None else None
+    budget = float(record.options.get("budget", budget_of(record.precision, manifest.parity)))
+    agreement = _agreement(server, session, clips, budget, progress) if clips is not None else None
     return dataclasses.replace(record, proof=proof, agreement=agreement)
 
 
-def _agreement(
-    server: Path, session: Session, record: EngineRecord, clips: EncryptedClip, progress: Progress
-) -> Agreement:
+def _agreement(server: Path, session: Session, clips: EncryptedClip, budget: float, progress: Progress) -> Agreement:
     """The engine's answers to encrypted clips beside those of the artifact's own graph.
 
     Raises:
         ParityError: they are further apart than the budget.
     """
-    graph = OnnxRuntimeSession(server / MODEL, session.manifest)  # whose digests, and signature, have been checked
+    graph = OnnxRuntimeSession(server / MODEL, session.model)  # whose digests, and signature, have been checked
     stage, total = "comparing with the artifact's graph", len(clips.values)
     expected, received = [], []
     for done in range(total):
         progress(stage, done, total)
         clip = EncryptedClip(values=clips.values[done : done + 1], binding=clips.binding)
         expected.append(graph.run(clip)[0])
-        received.append(run_within(session, clip, record.profile)[0])
+        received.append(session.run(clip)[0])
     progress(stage, total, total)
-    budget = float(record.options.get("budget", budget_of(record.precision, session.manifest.parity)))
     report = compare(np.stack(expected), np.stack(received), reference="the artifact's graph", tolerance=budget)
     report.require_agreement()
     return Agreement(clips=total, max_difference=report.max_difference, top1=report.top1_agreement)

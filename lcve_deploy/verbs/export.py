@@ -14,6 +14,7 @@ import numpy as np
 from lcve_deploy.artifact import (
     ClientSettings,
     Manifest,
+    ModelSpec,
     Probe,
     TensorSpec,
     manifest_data,
@@ -24,29 +25,29 @@ from lcve_deploy.artifact import (
     write_probe,
     write_signature,
 )
-from lcve_deploy.artifact.manifest import MODEL
+from lcve_deploy.artifact.names import INPUT, MODEL, OUTPUT
 from lcve_deploy.assumptions import Assumption, Fact
 from lcve_deploy.cipher.clips import binding_of
 from lcve_deploy.cipher.weights import scramble
 from lcve_deploy.client import Client
-from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
+from lcve_deploy.clips import SALT_BYTES, EncryptedClip, Layout, PlainClip
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.checkpoints import Checkpoint, CheckpointOptions, load_checkpoint
 from lcve_deploy.exporters.checkpoints.options import Framing
-from lcve_deploy.exporters.onnx import DEFAULT_OPSET, INPUT, OUTPUT, write_onnx
+from lcve_deploy.exporters.onnx import DEFAULT_OPSET, write_onnx
 from lcve_deploy.exporters.reference.builtin import Reference
 from lcve_deploy.exporters.reference.transformers import reference_for
 from lcve_deploy.files.writing import new_folder, require_absent
-from lcve_deploy.keys.orders import SALT_BYTES, derive_label_order, derive_orders
+from lcve_deploy.keys.orders import derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.keys.signing import SigningKey
-from lcve_deploy.model.parity import BUDGET_MARGIN, UNMEASURED, ParityReport
+from lcve_deploy.model.parity import BUDGET_MARGIN, ParityReport
 from lcve_deploy.model.predictions import ProblemType
 from lcve_deploy.model.preprocess import Preprocess, Sampling
 from lcve_deploy.progress import Progress, silent
+from lcve_deploy.runtime import SessionOptions, open_session
 from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 from lcve_deploy.runtime.probe import probe_session
-from lcve_deploy.runtime.session import open_session
 from lcve_deploy.verbs.fastest import EngineChoice, Selection, build_fastest
 from lcve_deploy.verbs.verify import Clips, Remembered, comparison_clips, measure_parity
 from lcve_deploy.verbs.versions import installed_versions
@@ -157,8 +158,8 @@ def export(
     with new_folder(output) as stage:
         server = stage / "server"
         server.mkdir()
-        manifest = _write_model(server, loaded, client, options, progress)
-        session = OnnxRuntimeSession(server / MODEL, manifest)
+        model = _write_model(server, loaded, client, options, progress)
+        session = OnnxRuntimeSession(server / MODEL, model)
         report = measure_parity(session, reference, client, clips, tolerance=options.tolerance, progress=progress)
         report.require()
         progress("asking the probe", 0, 1)
@@ -168,7 +169,7 @@ def export(
         write_probe(server, probe)
         progress("asking the probe", 1, 1)
         progress("writing the manifest", 0, 1)
-        manifest = dataclasses.replace(manifest, parity=report, files=record_files(server))
+        manifest = _manifest(server, model, client, options, report)
         _write_signed(server, manifest, options.signing_key)
         (stage / "client").mkdir()
         write_client(stage / "client", dataclasses.replace(client.settings, manifest_sha256=manifest_digest(server)))
@@ -204,7 +205,7 @@ def _build_engine(
     proof = selection.fastest.proof
     if proof is None:
         return selection, None
-    session = open_session(server, engine=selection.fastest.name)
+    session = open_session(server, SessionOptions(engine=selection.fastest.name))
     report = measure_parity(
         session, reference, client, clips, tolerance=proof.budget, margin=BUDGET_MARGIN, progress=progress
     )
@@ -216,7 +217,8 @@ def _client(loaded: Checkpoint, key: SecurityKey, options: ExportOptions) -> Cli
     """The key holder's side of the artifact, before there is a manifest."""
     config = loaded.model.config
     salt = options.salt or secrets.token_bytes(SALT_BYTES)
-    orders = derive_orders(key, salt=salt, geometry=config.geometry)
+    classes = None if options.show_labels else config.classes
+    orders = derive_orders(key, salt=salt, geometry=config.geometry, classes=classes)
     settings = ClientSettings(
         binding=binding_of(orders, options.layout),
         classes=_class_names(loaded, options),
@@ -233,8 +235,7 @@ def _client(loaded: Checkpoint, key: SecurityKey, options: ExportOptions) -> Cli
             *_names_assumed(loaded, options),
         ),
     )
-    label_order = None if options.show_labels else derive_label_order(key, salt=salt, classes=config.classes)
-    return Client(settings=settings, orders=orders, label_order=label_order)
+    return Client(settings=settings, orders=orders)
 
 
 def _class_names(loaded: Checkpoint, options: ExportOptions) -> tuple[str, ...]:
@@ -338,11 +339,11 @@ def _problem_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assump
 
 def _write_model(
     server: Path, loaded: Checkpoint, client: Client, options: ExportOptions, progress: Progress
-) -> Manifest:
-    """Scramble and write the graph; the manifest that comes back is not measured yet."""
+) -> ModelSpec:
+    """Scramble and write the graph."""
     binding, config = client.settings.binding, loaded.model.config
     progress("scrambling the weights", 0, 1)
-    scrambled = scramble(loaded.model, client.orders, label_order=client.label_order)
+    scrambled = scramble(loaded.model, client.orders)
     progress("scrambling the weights", 1, 1)
     stage = "writing the graph"
     progress(stage, 0, 1)
@@ -354,15 +355,22 @@ def _write_model(
         steps=lambda done, total: progress(stage, min(done, total - 1), total),
     )
     progress(stage, 1, 1)
-    return Manifest(
+    return ModelSpec(
         binding=binding,
         input=TensorSpec(name=INPUT, dtype="uint8", shape=(None, *binding.layout.shape(binding.geometry))),
         output=TensorSpec(name=OUTPUT, dtype="float32", shape=(None, config.classes)),
+    )
+
+
+def _manifest(server: Path, model: ModelSpec, client: Client, options: ExportOptions, report: ParityReport) -> Manifest:
+    """The manifest of the files that are in the stage."""
+    return Manifest(
+        model=model,
         precision="fp32",
         opset=options.opset,
         labels=client.settings.labels,
-        files={},
-        parity=UNMEASURED,
+        files=record_files(server),
+        parity=report,
         made_by=installed_versions(_SOFTWARE),
     )
 
@@ -374,5 +382,6 @@ def _probe(client: Client, reference: Reference) -> Probe:
     ciphertext = np.frombuffer(secrets.token_bytes(int(np.prod(shape))), dtype=np.uint8).reshape(shape)
     plain = client.decrypt(EncryptedClip(values=ciphertext, binding=binding))
     logits = reference.logits(plain.values)
-    hidden = logits if client.label_order is None else logits[:, client.label_order]
+    label_order = client.orders.label_order
+    hidden = logits if label_order is None else logits[:, label_order]
     return Probe(clip=ciphertext, logits=np.ascontiguousarray(hidden))

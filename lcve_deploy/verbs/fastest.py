@@ -18,8 +18,8 @@ from lcve_deploy.files.writing import remove_folder
 from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.progress import Progress, silent
+from lcve_deploy.runtime.opening import checked_manifest
 from lcve_deploy.runtime.probe import ProbeReport, reprove
-from lcve_deploy.runtime.session import checked_manifest
 from lcve_deploy.verbs.build import BuildOptions, build
 
 __all__ = ["Candidate", "EngineChoice", "Selection", "build_fastest"]
@@ -107,7 +107,7 @@ def build_fastest(
 
     Args:
         server: the folder with ``manifest.json``.
-        choice: what to try. With nothing to choose this is :func:`lcve_deploy.verbs.build.build`, and the
+        choice: what to try. With nothing to choose this is ``lcve_deploy.verbs.build.build``, and the
             engine may be one that this machine cannot run.
         clips: encrypted clips, for int8 and for the agreement.
         progress: told of every step.

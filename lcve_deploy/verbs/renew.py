@@ -12,11 +12,12 @@ from typing import Final
 
 from lcve_deploy.artifact import EngineKind, EngineRecord, Profile, list_engines, read_engine
 from lcve_deploy.artifact.engines import check_engine, engine_folder
+from lcve_deploy.artifact.names import PLAN
 from lcve_deploy.errors import ArtifactError, BuildError, LcveError, ParityError
 from lcve_deploy.exporters.tensorrt import BuildOptions as PlanOptions
 from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.progress import Progress, silent
-from lcve_deploy.runtime.session import PLAN, Provider
+from lcve_deploy.runtime.session import Provider
 from lcve_deploy.verbs.build import BuildOptions, build
 
 __all__ = ["Renewed", "options_of", "renew_engines"]

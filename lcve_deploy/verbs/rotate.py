@@ -37,15 +37,15 @@ from lcve_deploy.artifact import (
 from lcve_deploy.artifact.delta import Delta, write_delta
 from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.artifact.keyed import KEYED
-from lcve_deploy.artifact.manifest import PROBE
+from lcve_deploy.artifact.names import PROBE
 from lcve_deploy.artifact.tensorfile import rewritten, write_parts
 from lcve_deploy.cipher.clips import binding_of
-from lcve_deploy.cipher.rotation import SecretOrders, rotate_tensors
+from lcve_deploy.cipher.rotation import rotate_tensors
 from lcve_deploy.client import Client
-from lcve_deploy.clips import Binding
+from lcve_deploy.clips import SALT_BYTES, Binding
 from lcve_deploy.errors import ArtifactError, MismatchError
 from lcve_deploy.files.writing import new_folder, require_absent
-from lcve_deploy.keys.orders import SALT_BYTES, derive_label_order, derive_orders
+from lcve_deploy.keys.orders import Orders, derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.keys.signing import SigningKey
 from lcve_deploy.progress import Progress, silent
@@ -162,7 +162,7 @@ def rotate_delta(
         progress: told of every step.
 
     Raises:
-        ArtifactError, MismatchError, ExistsError, WriteError: as :func:`rotate`.
+        ArtifactError, MismatchError, ExistsError, WriteError: as ``rotate``.
     """
     require_absent(output)
     root = Path(artifact)
@@ -202,10 +202,10 @@ def _rotated(
             tensors, probe = read_keyed(server), read_probe(server, manifest)
             check_keyed(tensors, manifest.binding.geometry, manifest.classes)
         with _step(progress, "moving the keyed tensors"):
-            moved = rotate_tensors(tensors, SecretOrders(clip=client.orders, labels=client.label_order), new)
+            moved = rotate_tensors(tensors, client.orders, new)
             keyed = rewritten(server / KEYED, moved)
             keyed_record = beside.submit(record_of, keyed)
-            binding = binding_of(new.clip, manifest.binding.layout)
+            binding = binding_of(new, manifest.binding.layout)
             asked = carry_probe(probe, match_rows(tensors, moved, cubes=binding.geometry.cubes), binding)
             answers = rewritten(server / PROBE, {"clip": asked.clip, "logits": asked.logits})
         records = {KEYED: keyed_record.result(), PROBE: record_of(answers)}
@@ -226,8 +226,7 @@ def _rotated(
 def _rotated_manifest(manifest: Manifest, binding: Binding, records: Mapping[str, FileRecord]) -> Manifest:
     version = installed_versions(["lcve-deploy"]).get("lcve-deploy", "unknown")
     return dataclasses.replace(
-        manifest,
-        binding=binding,
+        manifest.with_binding(binding),
         files={**manifest.files, **records},
         made_by={**manifest.made_by, _MADE_BY: version},
     )
@@ -253,19 +252,16 @@ def _check_sides(root: Path, manifest: Manifest, client: Client) -> None:
         )
 
 
-def _new_orders(client: Client, key: SecurityKey, salt: bytes | None) -> SecretOrders:
+def _new_orders(client: Client, key: SecurityKey, salt: bytes | None) -> Orders:
     salt = secrets.token_bytes(SALT_BYTES) if salt is None else salt
     if salt.hex() == client.settings.binding.salt:
         raise MismatchError(
             f"a rotation takes a new salt, received the artifact's own, {salt.hex()}",
             hint="leave the salt out, and a random one is taken",
         )
-    classes = len(client.settings.classes)
-    hidden = client.label_order is not None
-    return SecretOrders(
-        clip=derive_orders(key, salt=salt, geometry=client.orders.geometry),
-        labels=derive_label_order(key, salt=salt, classes=classes) if hidden else None,
-    )
+    old = client.orders
+    classes = None if old.label_order is None else len(old.label_order)
+    return derive_orders(key, salt=salt, geometry=old.geometry, classes=classes)
 
 
 def _copy_unchanged(source: Path, target: Path, rotated: _Rotated, progress: Progress) -> None:

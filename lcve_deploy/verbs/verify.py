@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.artifact import Manifest, PublicKey, manifest_data, parse_manifest, read_engine, record_of
+from lcve_deploy.artifact import Manifest, PublicKey, manifest_data, parse_manifest, record_of
 from lcve_deploy.artifact.digests import MANIFEST
-from lcve_deploy.artifact.manifest import MODEL
+from lcve_deploy.artifact.names import MODEL
 from lcve_deploy.cipher.clips import encrypt
 from lcve_deploy.client import Client
 from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
@@ -23,7 +23,8 @@ from lcve_deploy.keys.orders import Orders, derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.model.parity import BUDGET_MARGIN, CONTROL_MARGIN, ParityReport, compare, max_difference
 from lcve_deploy.progress import Progress, silent
-from lcve_deploy.runtime import Session, open_session
+from lcve_deploy.runtime import Session, SessionOptions
+from lcve_deploy.runtime.opening import checked_manifest, open_checked
 from lcve_deploy.samples import noise_clip, real_clips, textured_clips
 from lcve_deploy.video import read_clips
 
@@ -69,15 +70,16 @@ def verify(
 
     root, path = Path(artifact), Path(checkpoint)
     client = paired_client(root, key, signed_by)
-    session = open_session(root / "server", engine=engine, signed_by=signed_by)
+    manifest = checked_manifest(root / "server", signed_by)
+    session = open_checked(root / "server", manifest, SessionOptions(engine=engine))
     loaded = _matching_checkpoint(path, options, root / "server", client)
-    proof = read_engine(root / "server", engine).proof if engine else None
+    proof = session.engine.proof if session.engine else None
     return measure_parity(
         session,
         reference_for(loaded),
         client,
         comparison_clips(client, clips),
-        tolerance=tolerance or (proof.budget if proof else session.manifest.parity.tolerance),
+        tolerance=tolerance or (proof.budget if proof else manifest.parity.tolerance),
         margin=BUDGET_MARGIN if proof else CONTROL_MARGIN,
         progress=progress,
     )

@@ -1,1 +1,1 @@
-"""Parts of ``docs/paper.md``: a module each, with ``TITLE`` and ``section``, which makes text of findings."""
+"""Parts of ``docs/evidence/paper.md``: a module each, with ``TITLE`` and ``section``, which makes text of findings."""

@@ -25,7 +25,7 @@ _ROUNDS: Final = 12
 
 
 def neighbour_fit(similarity: Floats, layout: Order, grid: tuple[int, ...]) -> float:
-    """Sum of the likeness of all that lies side by side; see :func:`repair_layout`."""
+    """Sum of the likeness of all that lies side by side; see ``repair_layout``."""
     laid = layout.reshape(grid)
     along = directed(similarity, grid)
     return float(

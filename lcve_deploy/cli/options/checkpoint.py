@@ -21,7 +21,7 @@ _READOUTS: Final = ("mean", "first-token")
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointFacts:
-    """What the user says of a checkpoint; see :class:`lcve_deploy.exporters.checkpoints.CheckpointOptions`."""
+    """What the user says of a checkpoint; see ``lcve_deploy.exporters.checkpoints.CheckpointOptions``."""
 
     num_heads: int | None
     family: str | None

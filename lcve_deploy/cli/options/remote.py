@@ -33,7 +33,7 @@ def server_option(*, required: bool) -> Decorator[Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteRequest:
-    """How a server is asked; None for the default of :class:`lcve_deploy.remote.RemoteOptions`."""
+    """How a server is asked; None for the default of ``lcve_deploy.remote.RemoteOptions``."""
 
     deadline: float | None
     retries: int | None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import cloup
 
@@ -13,7 +12,10 @@ from lcve_deploy.cli.options.groups import hands_over
 from lcve_deploy.cli.options.signing import signed_by_option
 from lcve_deploy.cli.options.types import POSITIVE, Setting
 
-__all__ = ["PROVIDER_OPTIONS", "SESSION", "SessionOptions", "session_options"]
+if TYPE_CHECKING:
+    from lcve_deploy.runtime import SessionOptions
+
+__all__ = ["PROVIDER_OPTIONS", "SESSION", "SessionRequest", "session_options"]
 
 SESSION: Final = ("engine", "provider", "provider_option", "threads", "signed_by")
 """Names of these options."""
@@ -33,42 +35,35 @@ PROVIDER_OPTIONS: Final = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class SessionOptions:
-    """How ``open_session`` opens an artifact."""
+class SessionRequest:
+    """How an artifact is opened; see ``lcve_deploy.runtime.SessionOptions``."""
 
-    engine: str | None = None
-    provider: str = "cpu"
-    provider_options: Mapping[str, str] = field(default_factory=dict)
-    threads: int | None = None
-    signed_by: PublicKey | None = None
+    engine: str | None
+    provider: str
+    provider_option: tuple[tuple[str, str], ...]
+    threads: int | None
+    signed_by: PublicKey | None
 
-    def arguments(self) -> dict[str, Any]:
-        """Return the arguments of ``open_session``."""
-        return dict(vars(self))
+    def __post_init__(self) -> None:
+        if self.engine and (self.provider != "cpu" or self.provider_option):
+            raise ValueError("an engine was built for its provider; --provider is for the graph itself")
 
+    def options(self) -> SessionOptions:
+        """Return the options of a session; the client of a server never imports the runtime."""
+        from lcve_deploy.runtime import Provider, SessionOptions
 
-def _make(
-    *,
-    engine: str | None,
-    provider: str,
-    provider_option: tuple[tuple[str, str], ...],
-    threads: int | None,
-    signed_by: PublicKey | None,
-) -> SessionOptions:
-    if engine and (provider != "cpu" or provider_option):
-        raise ValueError("an engine was built for its provider; --provider is for the graph itself")
-    return SessionOptions(
-        engine=engine,
-        provider=provider,
-        provider_options=dict(provider_option),
-        threads=threads,
-        signed_by=signed_by,
-    )
+        return SessionOptions(
+            engine=self.engine,
+            provider=Provider(self.provider),
+            provider_options=dict(self.provider_option),
+            threads=self.threads,
+            signed_by=self.signed_by,
+        )
 
 
 session_options: Final = hands_over(
     "session",
-    _make,
+    SessionRequest,
     cloup.option_group(
         "Session",
         cloup.option(

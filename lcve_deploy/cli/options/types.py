@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from lcve_deploy.artifact import Profile, PublicKey
-from lcve_deploy.clips import Views
+from lcve_deploy.clips import SALT_BYTES, Views
 
 if TYPE_CHECKING:
     from lcve_deploy.keys.signing import SigningKey
@@ -34,8 +34,6 @@ PATH: Final = click.Path(path_type=Path)
 POSITIVE: Final = click.IntRange(min=1)
 COUNT: Final = click.IntRange(min=0)
 ABOVE_ZERO: Final = click.FloatRange(min=0, min_open=True)
-
-_SALT_BYTES: Final = 16
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
@@ -120,7 +118,7 @@ class SaltBytes(click.ParamType[bytes]):
             salt = value if isinstance(value, bytes) else bytes.fromhex(value)
         except ValueError:
             salt = b""
-        if len(salt) != _SALT_BYTES:
+        if len(salt) != SALT_BYTES:
             self.fail("expected 32 hex digits (16 bytes)", param, ctx)
         return salt
 

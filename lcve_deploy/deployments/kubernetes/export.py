@@ -10,7 +10,7 @@ from pathlib import Path
 from lcve_deploy.artifact import manifest_digest
 from lcve_deploy.deployments.kubernetes.manifests import KubernetesOptions, manifests
 from lcve_deploy.files.writing import new_folder, require_absent
-from lcve_deploy.runtime.session import checked_manifest
+from lcve_deploy.runtime.opening import checked_manifest
 from lcve_deploy.serving.models.versions import require_model_name
 
 __all__ = ["export_kubernetes"]

@@ -43,7 +43,7 @@ def export_triton(
 
     Raises:
         ArtifactError, SignatureError, SessionError, MissingDependencyError: as of
-            :func:`lcve_deploy.deployments.triton.model_folder.read_model`.
+            ``lcve_deploy.deployments.triton.model_folder.read_model``.
         RequestError: a name that no model can have.
         ExistsError, WriteError: the output is there already, or cannot be written.
     """
@@ -71,7 +71,7 @@ def add_to_triton(
     Raises:
         MismatchError: a version that does not fit the configuration that its model has.
         ExistsError: that version is there already.
-        ArtifactError, SignatureError, SessionError, MissingDependencyError, WriteError: as of :func:`export_triton`.
+        ArtifactError, SignatureError, SessionError, MissingDependencyError, WriteError: as of ``export_triton``.
     """
     root = Path(os.path.abspath(repository))  # noqa: PTH100 (keeps links)
     if not root.is_dir():

@@ -29,7 +29,8 @@ from lcve_deploy.artifact import (
 )
 from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.artifact.engines import check_engine, engine_folder, write_engine
-from lcve_deploy.artifact.manifest import PROBE
+from lcve_deploy.artifact.names import PLAN as PLAN_FILE
+from lcve_deploy.artifact.names import PROBE
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.files.reading import read_bounded
 from lcve_deploy.protocol.config import FILES, ONNX, PLAN, model_config
@@ -42,12 +43,11 @@ CONFIG: Final = "config.pbtxt"
 _WARMUP: Final = "warmup"
 _SAMPLE: Final = "probe"
 _MAX_BATCH: Final = 8
-_PLAN_FILE: Final = "engine.plan"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TritonOptions:
-    """How Triton is to serve a model; numbers as of :func:`lcve_deploy.protocol.config.model_config`.
+    """How Triton is to serve a model; numbers as of ``lcve_deploy.protocol.config.model_config``.
 
     Args:
         engine: a TensorRT engine of the server folder; by default its graph.
@@ -112,7 +112,7 @@ def read_model(name: str, server: Path, options: TritonOptions, *, signed_by: Pu
     engine = _read_engine(server, options.engine)
     largest, preferred = _batches(options, engine)
     config = model_config(
-        manifest,
+        manifest.model,
         name=name,
         platform=PLAN if engine else ONNX,
         largest_batch=largest,
@@ -162,7 +162,7 @@ def write_version(folder: Path, model: TritonModel) -> None:
         copy_files(model.server, folder, model.manifest.files)
         return
     copy_files(engine_folder(model.server, model.engine.name), folder, model.engine.files)
-    (folder / _PLAN_FILE).rename(folder / FILES[PLAN])
+    (folder / PLAN_FILE).rename(folder / FILES[PLAN])
     write_engine(folder, model.engine)
 
 

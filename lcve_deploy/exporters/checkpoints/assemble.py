@@ -50,7 +50,7 @@ def assemble(source: Arrays, rules: Sequence[Rule], config: TransformerConfig) -
         more = f"; and {len(problems) - _MAX_NAMED} more" if len(problems) > _MAX_NAMED else ""
         raise CheckpointError(
             f"the checkpoint's weights do not make the model: {'; '.join(problems[:_MAX_NAMED])}{more}",
-            hint="a fine-tuned classifier in one of the formats of docs/checkpoints.md is expected",
+            hint="a fine-tuned classifier in one of the formats of docs/reference/checkpoints.md is expected",
         )
     return weights
 

@@ -29,7 +29,7 @@ _SETTINGS: Final = (
     "processor_config.json",
     "model.safetensors.index.json",
 )
-_EXPECTED: Final = "expected a model in the format of transformers; see docs/checkpoints.md"
+_EXPECTED: Final = "expected a model in the format of transformers; see docs/reference/checkpoints.md"
 _WEIGHTS: Final = "model.safetensors"
 _SHARD: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors")
 

@@ -247,7 +247,7 @@ def _kernel(source: Arrays) -> tuple[int, ...]:
         raise UnsupportedModelError(
             "the checkpoint's layout is not known: an official VideoMAE file has patch_embed.proj.weight, received "
             f"{len(source)} weights such as {', '.join(list(source)[:3]) or 'none'}",
-            hint="see docs/checkpoints.md for the formats that are read",
+            hint="see docs/reference/checkpoints.md for the formats that are read",
         )
     shape = source["patch_embed.proj.weight"].shape
     if len(shape) != 5:

@@ -53,7 +53,9 @@ def load_outer_weights(path: Path, geometry: ClipGeometry) -> dict[str, Floats]:
     picked = {target: source[name] for target, name in names.items()}
     found = picked if path.is_dir() else to_arrays(picked, stored=path.stat().st_size)
     if "cube_embedding.weight" not in found:
-        raise CheckpointError(f"{path} has no cube embedding under a known name", hint="see docs/checkpoints.md")
+        raise CheckpointError(
+            f"{path} has no cube embedding under a known name", hint="see docs/reference/checkpoints.md"
+        )
     require_finite(found)
     columns = _columns(found["cube_embedding.weight"], geometry)
     width = columns.shape[1]

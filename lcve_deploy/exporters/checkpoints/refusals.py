@@ -1,4 +1,4 @@
-"""Models that are not exported, and why: two tables, which docs/checkpoints.md explains.
+"""Models that are not exported, and why: two tables, which docs/reference/checkpoints.md explains.
 
 Some of them cannot be exact. Most could be, but are not supported by this version. The error says which.
 
@@ -111,7 +111,7 @@ def refuse_detector(seen: str) -> UnsupportedModelError:
     """The error for a detector, a part of which looks like a classifier."""
     return UnsupportedModelError(
         f"the checkpoint is a detector for AVA ({seen}): {_REGIONS}",
-        hint="export a classifier; see docs/checkpoints.md",
+        hint="export a classifier; see docs/reference/checkpoints.md",
     )
 
 
@@ -120,7 +120,7 @@ def refuse_model_type(model_type: str, supported: Iterable[str]) -> UnsupportedM
     reason = _BY_MODEL_TYPE.get(model_type, _UNKNOWN)
     return UnsupportedModelError(
         f"a model of type {model_type!r} cannot be exported: {reason}",
-        hint=f"supported model types: {', '.join(supported)}; see docs/checkpoints.md",
+        hint=f"supported model types: {', '.join(supported)}; see docs/reference/checkpoints.md",
     )
 
 
@@ -135,5 +135,5 @@ def refuse_weights(names: Iterable[str]) -> None:
             if re.search(pattern, name):
                 raise UnsupportedModelError(
                     f"the checkpoint cannot be exported: {reason} (seen: {name})",
-                    hint="see docs/checkpoints.md for the models that can",
+                    hint="see docs/reference/checkpoints.md for the models that can",
                 )

@@ -21,7 +21,7 @@ def class_names(data_set: str) -> tuple[str, ...]:
     """The class names of a data set, in the order of the logits.
 
     Args:
-        data_set: one of :data:`NAMED_LABELS`.
+        data_set: one of ``NAMED_LABELS``.
 
     Raises:
         ValueError: the package has no names of this data set.

@@ -44,7 +44,7 @@ class BuildOptions:
             that those versions execute, so only engines from a trusted builder may be opened.
         hardware: which other GPUs the engine must run on.
         refittable: weights can be replaced by others without a new build.
-        stripped: weights are left out, and put back by :func:`refit_plan` where the engine is to run.
+        stripped: weights are left out, and put back by ``refit_plan`` where the engine is to run.
         tf32: float32 products may be computed with mantissas of 10 bits; off, as they would then not
             be within the budget of fp32, and the folded embedding would lose bits in every precision.
         workspace: most device memory that a layer may use while it runs, bytes; None for all there is.
@@ -92,7 +92,7 @@ class BuildOptions:
 
     @classmethod
     def from_text(cls, texts: Mapping[str, str], profile: Profile) -> Self:
-        """The inverse of :meth:`to_text`; other names are passed over."""
+        """The inverse of ``to_text``; other names are passed over."""
         return cls(
             profile=profile,
             version_compatible="version_compatible" in texts,

@@ -48,7 +48,7 @@ def check_graph(model: Path, *, clips: TensorSpec, logits: TensorSpec, library: 
 
 
 def parse_graph(model: Path, *, clips: TensorSpec, logits: TensorSpec, library: TensorRT) -> ParsedGraph:
-    """The network of a graph that has passed the gate; arguments and errors as of :func:`check_graph`."""
+    """The network of a graph that has passed the gate; arguments and errors as of ``check_graph``."""
     refuse_double(model, extra=library.kind)
     library.log.clear()
     builder = _new_builder(library)

@@ -61,7 +61,7 @@ def build_plan(
         progress: told of every step.
 
     Raises:
-        BuildError: the graph does not pass the gate (:func:`check_graph`), an option that the library
+        BuildError: the graph does not pass the gate (``check_graph``), an option that the library
             lacks, no GPU where one is needed, or a build that fails; quotes the library. Nothing is written.
         MissingDependencyError: onnx-ir is not installed.
         WriteError: the timing cache cannot be written.

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.artifact import Manifest
+from lcve_deploy.artifact import EngineRecord, ModelSpec
 from lcve_deploy.artifact.keyed import KEYED
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import SessionError
 from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.libraries.onnxruntime import load_onnxruntime
 from lcve_deploy.runtime.cpu import cpu_name
-from lcve_deploy.runtime.session import Provider, check_clip
+from lcve_deploy.runtime.session import Provider, SessionOptions, check_clip
 
 __all__ = ["OnnxRuntimeSession"]
 
+_DEFAULTS: Final = SessionOptions()
 
 _NAMES: Final = {
     Provider.CPU: "CPUExecutionProvider",
@@ -34,11 +34,10 @@ class OnnxRuntimeSession:
 
     Args:
         graph: the ``.onnx`` file; its digest has been checked.
-        manifest: of the artifact that it belongs to.
-        provider: execution provider; another one in its place is an error.
-        options: of the provider, as ONNX Runtime documents them.
-        threads: threads of one inference; None for ONNX Runtime's choice.
-        mapped: whether files beside the graph are mapped; otherwise they are read as a whole, and may change later.
+        model: of the artifact that it belongs to.
+        options: its provider, where another one in its place is an error; provider options and threads; and
+            ``mapped``, without which files next to the graph are read as a whole, and may change later.
+        engine: record of the engine that the graph belongs to; None for the artifact's own graph.
 
     Raises:
         SessionError: ONNX Runtime refuses the graph, the provider cannot be had, or the graph is not
@@ -49,36 +48,40 @@ class OnnxRuntimeSession:
     def __init__(
         self,
         graph: Path,
-        manifest: Manifest,
+        model: ModelSpec,
+        options: SessionOptions = _DEFAULTS,
         *,
-        provider: Provider = Provider.CPU,
-        options: Mapping[str, str] | None = None,
-        threads: int | None = None,
-        mapped: bool = True,
+        engine: EngineRecord | None = None,
     ) -> None:
         onnxruntime = load_onnxruntime("running an artifact")
-        self._manifest, self._provider = manifest, provider
-        name = _require_available(provider, onnxruntime.get_available_providers())
+        self._model, self._engine, self._provider = model, engine, options.provider
+        name = _require_available(options.provider, onnxruntime.get_available_providers())
         settings = onnxruntime.SessionOptions()
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        if threads is not None:
-            settings.intra_op_num_threads = threads
-        files = [] if mapped else _in_memory(settings, graph)
+        if options.threads is not None:
+            settings.intra_op_num_threads = options.threads
+        files = [] if options.mapped else _in_memory(settings, graph)
         try:
-            self._session = onnxruntime.InferenceSession(graph, settings, providers=[(name, dict(options or {}))])
+            providers = [(name, dict(options.provider_options))]
+            self._session = onnxruntime.InferenceSession(graph, settings, providers=providers)
         except _errors() as error:
             raise SessionError(f"ONNX Runtime cannot open {graph}: {error}") from None
         del files  # which had to outlive the opening
         self._require_in_use(name)
-        if provider is not Provider.CPU:
+        if options.provider is not Provider.CPU:
             self._require_products_on(name)
         self._check_graph()
-        self._version, self._gpu = onnxruntime.__version__, (options or {}).get("device_id", "0")
+        self._version, self._gpu = onnxruntime.__version__, options.provider_options.get("device_id", "0")
 
     @property
-    def manifest(self) -> Manifest:
-        """What the artifact says of itself."""
-        return self._manifest
+    def model(self) -> ModelSpec:
+        """What the model takes and gives."""
+        return self._model
+
+    @property
+    def engine(self) -> EngineRecord | None:
+        """Record of the engine; None for the artifact's own graph."""
+        return self._engine
 
     @property
     def device(self) -> str:
@@ -87,11 +90,11 @@ class OnnxRuntimeSession:
         return f"onnxruntime {self._version}, {_NAMES[self._provider]}, {hardware}"
 
     def run(self, clip: EncryptedClip) -> npt.NDArray[np.float32]:
-        """Logits ``[batch, classes]`` (float32) in the artifact's own label order."""
-        check_clip(clip, self._manifest)
-        feed = {self._manifest.input.name: np.ascontiguousarray(clip.values)}
+        """Logits ``[clips, classes]`` (float32) in the artifact's own label order."""
+        check_clip(clip, self._model)
+        feed = {self._model.input.name: np.ascontiguousarray(clip.values)}
         try:
-            (logits,) = self._session.run([self._manifest.output.name], feed)
+            (logits,) = self._session.run([self._model.output.name], feed)
         except _errors() as error:
             raise SessionError(f"ONNX Runtime failed: {error}") from None
         result: npt.NDArray[np.float32] = np.asarray(logits)
@@ -120,7 +123,7 @@ class OnnxRuntimeSession:
 
     def _check_graph(self) -> None:
         received = [(node.name, node.type, len(node.shape)) for node in self._nodes()]
-        spec = (self._manifest.input, self._manifest.output)
+        spec = (self._model.input, self._model.output)
         kinds = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
         expected = [(tensor.name, kinds.get(tensor.dtype, tensor.dtype), len(tensor.shape)) for tensor in spec]
         sizes = [tuple(node.shape[1:]) for node in self._nodes()]

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.artifact import Manifest
+from lcve_deploy.artifact import EngineRecord, ModelSpec
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import MissingDependencyError, SessionError
 from lcve_deploy.model.precision import Precision
@@ -44,8 +44,8 @@ class OpenVinoSession:
 
     Args:
         graph: the ``.onnx`` file; its digest has been checked.
-        manifest: of the artifact that it belongs to.
-        precision: to compute with; another one in its place is an error.
+        model: of the artifact that it belongs to.
+        engine: its record, with the precision to compute with; another one in its place is an error.
         threads: threads of one inference; None for OpenVINO's choice.
 
     Raises:
@@ -54,38 +54,36 @@ class OpenVinoSession:
         MissingDependencyError: OpenVINO is not installed.
     """
 
-    def __init__(
-        self,
-        graph: Path,
-        manifest: Manifest,
-        *,
-        precision: Precision = Precision.FP32,
-        threads: int | None = None,
-    ) -> None:
+    def __init__(self, graph: Path, model: ModelSpec, engine: EngineRecord, *, threads: int | None = None) -> None:
         try:
             import openvino
         except ImportError as error:
             raise MissingDependencyError(
                 "running this engine needs OpenVINO", hint="pip install 'lcve-deploy[openvino]'"
             ) from error
-        self._manifest, self._version = manifest, openvino.__version__.partition("-")[0]
-        wanted = {"INFERENCE_PRECISION_HINT": _TYPES[precision], "PERFORMANCE_HINT": "LATENCY"}
+        self._model, self._engine, self._version = model, engine, openvino.__version__.partition("-")[0]
+        wanted = {"INFERENCE_PRECISION_HINT": _TYPES[engine.precision], "PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
             wanted["INFERENCE_NUM_THREADS"] = str(threads)
         core = openvino.Core()
         try:
-            model = core.compile_model(graph, "CPU", wanted)
+            compiled = core.compile_model(graph, "CPU", wanted)
         except RuntimeError as error:
             raise SessionError(f"OpenVINO cannot open {graph}: {error}") from None
-        _require_executed(model, precision)
-        _require_capability(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"), precision)
-        self._check_graph(model)
-        self._request, self._lock = model.create_infer_request(), threading.Lock()
+        _require_executed(compiled, engine.precision)
+        _require_capability(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"), engine.precision)
+        self._check_graph(compiled)
+        self._request, self._lock = compiled.create_infer_request(), threading.Lock()
 
     @property
-    def manifest(self) -> Manifest:
-        """What the artifact says of itself."""
-        return self._manifest
+    def model(self) -> ModelSpec:
+        """What the model takes and gives."""
+        return self._model
+
+    @property
+    def engine(self) -> EngineRecord:
+        """Record of the engine."""
+        return self._engine
 
     @property
     def device(self) -> str:
@@ -93,21 +91,22 @@ class OpenVinoSession:
         return f"openvino {self._version}, {cpu_name()}"
 
     def run(self, clip: EncryptedClip) -> npt.NDArray[np.float32]:
-        """Logits ``[batch, classes]`` (float32) in the artifact's own label order."""
-        check_clip(clip, self._manifest)
-        feed = {self._manifest.input.name: np.ascontiguousarray(clip.values)}
+        """Logits ``[clips, classes]`` (float32) in the artifact's own label order."""
+        check_clip(clip, self._model)
+        feed = {self._model.input.name: np.ascontiguousarray(clip.values)}
         try:
             with self._lock:  # the answer lies in the request's own memory until it is copied
                 answers = self._request.infer(feed)
-                return np.array(answers[self._manifest.output.name], dtype=np.float32)
+                return np.array(answers[self._model.output.name], dtype=np.float32)
         except RuntimeError as error:
             raise SessionError(f"OpenVINO failed: {error}") from None
 
-    def _check_graph(self, model: Any) -> None:
-        spec = (self._manifest.input, self._manifest.output)
+    def _check_graph(self, compiled: Any) -> None:
+        spec = (self._model.input, self._model.output)
         expected = [(tensor.name, _SHORT.get(tensor.dtype), tensor.shape) for tensor in spec]
         received = [
-            (port.any_name, port.element_type.to_string(), _shape(port)) for port in (*model.inputs, *model.outputs)
+            (port.any_name, port.element_type.to_string(), _shape(port))
+            for port in (*compiled.inputs, *compiled.outputs)
         ]
         if received != expected:
             raise SessionError(f"the graph has {received}, its manifest says {expected}")

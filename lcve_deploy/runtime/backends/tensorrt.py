@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.artifact import Manifest, Profile, TensorSpec
+from lcve_deploy.artifact import EngineRecord, ModelSpec, Profile, TensorSpec
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import DeviceError, MissingDependencyError, SessionError
 from lcve_deploy.libraries.cuda import Gpu, find_gpu
@@ -28,7 +28,7 @@ from lcve_deploy.libraries.tensorrt import (
     numeric_version,
     refit_engine,
 )
-from lcve_deploy.runtime.session import check_clip
+from lcve_deploy.runtime.session import check_clip, run_within
 
 __all__ = ["TensorRTSession"]
 
@@ -55,14 +55,12 @@ _OF_THE_PLAN: Final[Mapping[str, str]] = {
 class TensorRTSession:
     """A plan, opened on the first GPU of this machine. One batch at a time; further threads wait.
 
+    A version-compatible plan carries code that the library executes, so it must come from a builder that is trusted.
+
     Args:
         plan: the engine's file; its digest has been checked.
-        manifest: of the artifact that it was built from.
-        kind: ``tensorrt`` or ``tensorrt-rtx``.
-        built_with: version of the library that built the plan.
-        profile: batch sizes that it was built for.
-        version_compatible: whether it was built to run in later versions too. Such a plan carries code
-            that the library executes, so it must come from a builder that is trusted.
+        model: of the artifact that it was built from.
+        engine: its record: library, version that built it, batch sizes, and whether later versions may open it.
         weights: the graph that a stripped plan was built from, which gives it its weights; None for a plan
             that has them.
 
@@ -76,19 +74,18 @@ class TensorRTSession:
     def __init__(
         self,
         plan: Path,
-        manifest: Manifest,
+        model: ModelSpec,
+        engine: EngineRecord,
         *,
-        kind: str,
-        built_with: str,
-        profile: Profile,
-        version_compatible: bool = False,
         weights: Path | None = None,
     ) -> None:
-        self._library = find_tensorrt(kind)
+        version_compatible = "version_compatible" in engine.options
+        self._library = find_tensorrt(engine.kind)
+        built_with = engine.builder.get(engine.kind, "")
         _check_version(plan, self._library, built_with, version_compatible=version_compatible)
         self._gpu = _require_gpu(self._library)
-        self._cupy = _import_cupy(kind)
-        self._manifest, self._profile = manifest, profile
+        self._cupy = _import_cupy(engine.kind)
+        self._model, self._record, self._profile = model, engine, engine.profile or Profile()
         self._lock = threading.Lock()
         with self._on_device("open the engine"):
             self._runtime = self._library.module.Runtime(self._library.log.logger)
@@ -97,14 +94,19 @@ class TensorRTSession:
             self._engine = _open(plan, self._runtime, self._library)
             if weights is not None:
                 _give_weights(self._engine, plan, weights, self._library)
-            _check_engine(self._engine, manifest, profile)
+            _check_engine(self._engine, model, self._profile)
             self._context = _context(self._engine, self._library)
-            self._buffers = _allocate(manifest, profile)
+            self._buffers = _allocate(model, self._profile)
 
     @property
-    def manifest(self) -> Manifest:
-        """What the artifact says of itself."""
-        return self._manifest
+    def model(self) -> ModelSpec:
+        """What the model takes and gives."""
+        return self._model
+
+    @property
+    def engine(self) -> EngineRecord:
+        """Record of the engine."""
+        return self._record
 
     @property
     def device(self) -> str:
@@ -112,31 +114,31 @@ class TensorRTSession:
         return f"{self._library} on {self._gpu}"
 
     def run(self, clip: EncryptedClip) -> npt.NDArray[np.float32]:
-        """Logits ``[batch, classes]`` (float32, NumPy) in the artifact's own label order.
+        """Logits ``[clips, classes]`` (float32, NumPy) in the artifact's own label order.
 
         Args:
-            clip: uint8 values ``[batch, N, L]`` or ``[batch, T, H, W, C]``: NumPy, or CuPy on the session's GPU,
-                which are read in place once their own stream has made them.
+            clip: uint8 values ``[clips, N, L]`` or ``[clips, T, H, W, C]``, at least one: NumPy, or CuPy on the
+                session's GPU, which are read in place once their own stream has made them.
 
         Raises:
             MismatchError: the clip was made for another artifact; nothing has run.
-            ValueError: not a batch of uint8 clips, or one on another GPU;
-                nothing has run.
-            SessionError: a batch outside the profile (nothing has run), or the engine failed.
+            ValueError: not at least one uint8 clip, or one on another GPU; nothing has run.
+            SessionError: the engine failed.
         """
-        check_clip(clip, self._manifest)
-        batch = int(clip.values.shape[0])
-        self._check_batch(batch)
-        with self._lock, self._on_device("run the engine"):
-            clips = self._place(clip.values, batch)
-            self._execute(clips)
-            return self._fetch(batch)
+        check_clip(clip, self._model)
+        self._check_place(clip.values)
+        with self._on_device("run the engine"):
+            return run_within(clip.values, self._profile, self._run_batch)
 
-    def _check_batch(self, batch: int) -> None:
-        if not self._profile.minimum <= batch <= self._profile.maximum:
-            raise SessionError(
-                f"the engine takes {self._profile.minimum} to {self._profile.maximum} clips at once, received {batch}"
-            )
+    def _check_place(self, values: Any) -> None:
+        if isinstance(values, self._cupy.ndarray) and values.device.id != _DEVICE:
+            raise ValueError(f"the session runs on GPU {_DEVICE}, the clips are on GPU {values.device.id}")
+
+    def _run_batch(self, values: Any) -> npt.NDArray[np.float32]:
+        batch = int(values.shape[0])
+        with self._lock:
+            self._execute(self._place(values, batch))
+            return self._fetch(batch)
 
     def _place(self, values: Any, batch: int) -> Any:
         """The batch on the device: CuPy's own array, or a copy through pinned memory."""
@@ -149,16 +151,14 @@ class TensorRTSession:
 
     def _shared(self, values: Any) -> Any:
         """An array of CuPy where it is; the session's stream waits for the one that fills it."""
-        if values.device.id != _DEVICE:
-            raise ValueError(f"the session runs on GPU {_DEVICE}, the clips are on GPU {values.device.id}")
         clips = self._cupy.ascontiguousarray(values)
         self._buffers.stream.wait_event(self._cupy.cuda.get_current_stream().record())
         return clips
 
     def _execute(self, clips: Any) -> None:
         self._library.log.clear()
-        addresses = {self._manifest.input.name: clips, self._manifest.output.name: self._buffers.logits}
-        done = self._context.set_input_shape(self._manifest.input.name, tuple(clips.shape))
+        addresses = {self._model.input.name: clips, self._model.output.name: self._buffers.logits}
+        done = self._context.set_input_shape(self._model.input.name, tuple(clips.shape))
         for name, array in addresses.items():
             done = done and self._context.set_tensor_address(name, array.data.ptr)
         if not (done and self._context.execute_async_v3(self._buffers.stream.ptr)):
@@ -278,13 +278,13 @@ def _give_weights(engine: Any, plan: Path, weights: Path, library: TensorRT) -> 
         raise SessionError(f"the weights of {weights} do not fit {plan}: {problem}", hint=_rebuild(plan, library))
 
 
-def _check_engine(engine: Any, manifest: Manifest, profile: Profile) -> None:
+def _check_engine(engine: Any, model: ModelSpec, profile: Profile) -> None:
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
     received = [_spec(engine, name) for name in names]
-    expected = [manifest.input, manifest.output]
+    expected = [model.input, model.output]
     if sorted(received, key=lambda spec: spec.name) != sorted(expected, key=lambda spec: spec.name):
         raise SessionError(f"the engine has {received}, its manifest says {expected}")
-    built = tuple(int(shape[0]) for shape in engine.get_tensor_profile_shape(manifest.input.name, _PROFILE))
+    built = tuple(int(shape[0]) for shape in engine.get_tensor_profile_shape(model.input.name, _PROFILE))
     if built != (profile.minimum, profile.optimum, profile.maximum):
         raise SessionError(f"the engine was built for batches of {built}, its record says {profile}")
 
@@ -302,11 +302,11 @@ def _context(engine: Any, library: TensorRT) -> Any:
     return context
 
 
-def _allocate(manifest: Manifest, profile: Profile) -> _Buffers:
+def _allocate(model: ModelSpec, profile: Profile) -> _Buffers:
     import cupy
     import cupyx
 
-    clips, logits = ((profile.maximum, *spec.shape[1:]) for spec in (manifest.input, manifest.output))
+    clips, logits = ((profile.maximum, *spec.shape[1:]) for spec in (model.input, model.output))
     stream = cupy.cuda.Stream(non_blocking=True)
     with stream:  # memory that no other stream still works on
         return _Buffers(

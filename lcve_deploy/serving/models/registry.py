@@ -145,14 +145,14 @@ class Registry:
     async def _load(self, name: str, place: FolderVersion) -> None:
         started = time.monotonic()
         try:
-            loaded = await asyncio.to_thread(load_model, place.folder, self._settings.session)
+            session = await asyncio.to_thread(load_model, place.folder, self._settings.session)
         except (LcveError, OSError) as error:
             self._note(name, place, error)
             return
         model = ServedModel(
             name,
             place,
-            loaded,
+            session,
             batching=self._settings.batching,
             threads=self._threads,
             metrics=self._metrics,

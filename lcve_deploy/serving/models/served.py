@@ -5,21 +5,30 @@ from __future__ import annotations
 import time
 from concurrent.futures import Executor
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.artifact import Manifest
-from lcve_deploy.protocol.config import model_config
+from lcve_deploy.artifact import EngineKind
+from lcve_deploy.clips import EncryptedClip
+from lcve_deploy.protocol.config import ONNX, PLAN, model_config
+from lcve_deploy.runtime import Session
 from lcve_deploy.serving.models.batching import Batcher, Outcome, Run
-from lcve_deploy.serving.models.loading import LoadedModel
 from lcve_deploy.serving.models.statistics import Statistics
 from lcve_deploy.serving.models.versions import FolderVersion
 from lcve_deploy.serving.settings import Batching
 from lcve_deploy.serving.telemetry.metrics import Metrics
 
 __all__ = ["ServedModel"]
+
+_PLATFORMS: Final = {
+    EngineKind.ONNXRUNTIME: ONNX,
+    EngineKind.OPENVINO: "openvino",
+    EngineKind.TENSORRT: PLAN,
+    EngineKind.TENSORRT_RTX: PLAN,
+}
+"""What runs an engine, in the words of Triton where it has some."""
 
 
 class ServedModel:
@@ -28,7 +37,7 @@ class ServedModel:
     Args:
         name: of the model.
         place: where it was loaded from.
-        loaded: the engine.
+        session: the engine, which has answered the probe.
         batching: sizes, delay and instances.
         threads: where the engine runs.
         metrics: told of every run.
@@ -38,19 +47,20 @@ class ServedModel:
         self,
         name: str,
         place: FolderVersion,
-        loaded: LoadedModel,
+        session: Session,
         *,
         batching: Batching,
         threads: Executor,
         metrics: Metrics,
     ) -> None:
         self.name, self.place, self._metrics = name, place, metrics
-        self.manifest: Manifest = loaded.manifest
-        self.platform, self.statistics = loaded.platform, Statistics()
-        self.largest = min(batching.largest, loaded.profile.maximum) if loaded.profile else batching.largest
-        self._batcher = Batcher(loaded.run, replace(batching, largest=self.largest), threads, self._ran)
+        self.spec, self.statistics, engine = session.model, Statistics(), session.engine
+        self.platform = _PLATFORMS[engine.kind] if engine else ONNX
+        largest = engine.profile.maximum if engine and engine.profile else batching.largest
+        self.largest, self._session = min(batching.largest, largest), session
+        self._batcher = Batcher(self._run, replace(batching, largest=self.largest), threads, self._ran)
         self.config = model_config(
-            loaded.manifest, name=name, platform=self.platform, largest_batch=self.largest, delay=batching.delay
+            self.spec, name=name, platform=self.platform, largest_batch=self.largest, delay=batching.delay
         )
 
     @property
@@ -90,9 +100,12 @@ class ServedModel:
         datatypes = {"uint8": "UINT8", "float32": "FP32"}
         tensors = {
             kind: [{"name": spec.name, "datatype": datatypes[spec.dtype], "shape": [size or -1 for size in spec.shape]}]
-            for kind, spec in (("inputs", self.manifest.input), ("outputs", self.manifest.output))
+            for kind, spec in (("inputs", self.spec.input), ("outputs", self.spec.output))
         }
         return {"name": self.name, "versions": versions, "platform": self.platform, **tensors}
+
+    def _run(self, values: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return self._session.run(EncryptedClip(values=values, binding=self.spec.binding))
 
     def _ran(self, run: Run) -> None:
         self.statistics.ran(run)

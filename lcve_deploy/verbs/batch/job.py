@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lcve_deploy.artifact import ClientSettings, PublicKey
+from lcve_deploy.artifact import ClientSettings
 from lcve_deploy.client import Client
 from lcve_deploy.clips import Views
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.model.preprocess import Preprocess, Sampling
 from lcve_deploy.remote import RemoteOptions
+from lcve_deploy.runtime import SessionOptions
 from lcve_deploy.verbs.batch.videos import Video
 from lcve_deploy.verbs.verify import paired_client
 
@@ -36,8 +37,7 @@ class Job:
         sampling, stride: in place of the artifact's own.
         top: classes of every row.
         logits: add the logits, in the plain order.
-        engine, provider, provider_options: as of ``open_session``.
-        signed_by: the owner's public key, where it is pinned.
+        session: how the artifact is opened; every worker gets its threads from the cluster.
 
     Raises:
         ValueError: neither an artifact nor a client folder, or both; or nothing that would answer its clips.
@@ -54,10 +54,7 @@ class Job:
     stride: int | None = None
     top: int = 5
     logits: bool = False
-    engine: str | None = None
-    provider: str = "cpu"
-    provider_options: Mapping[str, str] = field(default_factory=dict)
-    signed_by: PublicKey | None = None
+    session: SessionOptions = field(default_factory=SessionOptions)
 
     def __post_init__(self) -> None:
         if (self.artifact is None) == (self.client is None):
@@ -75,7 +72,7 @@ class Job:
         """
         key = SecurityKey.read(self.key_file)
         if self.artifact is not None:
-            return paired_client(self.artifact, key, self.signed_by)
+            return paired_client(self.artifact, key, self.session.signed_by)
         return Client.open(str(self.client), key)
 
     def preprocess(self, settings: ClientSettings) -> Preprocess:
@@ -101,6 +98,11 @@ class Job:
 
     def _answers(self) -> dict[str, Any]:
         """What the rows of a table hang on, beside the artifact."""
-        names = ("top", "logits", "engine", "provider")
-        more = {"provider options": dict(self.provider_options), "at a server": self.server is not None}
-        return {**{name: getattr(self, name) for name in names}, **more}
+        return {
+            "top": self.top,
+            "logits": self.logits,
+            "engine": self.session.engine,
+            "provider": str(self.session.provider),
+            "provider options": dict(self.session.provider_options),
+            "at a server": self.server is not None,
+        }

@@ -158,7 +158,7 @@ def _worked(ray: Any, share: Share, missing: Sequence[Video], job: Job, stage: S
 
 
 def _failed(answer: dict[str, Any]) -> bool:
-    """Whether a row has an error of its own; see :class:`Worker`."""
+    """Whether a row has an error of its own; see ``Worker``."""
     if answer["problem"] is not None:
         raise SessionError(answer["problem"], hint="fix this, then run the same command again: it continues")
     return bool(answer["failed"])

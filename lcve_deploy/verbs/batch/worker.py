@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import time
@@ -103,14 +104,8 @@ class Worker:
             return remote.map
         from lcve_deploy.runtime import open_session
 
-        session = open_session(
-            Path(str(job.artifact)) / "server",
-            engine=job.engine,
-            provider=job.provider,
-            provider_options=job.provider_options,
-            threads=threads,
-            signed_by=job.signed_by,
-        )
+        options = dataclasses.replace(job.session, threads=threads)
+        session = open_session(Path(str(job.artifact)) / "server", options)
         return partial(map, session.run)
 
     def _answer(self, row: int, path: bytes, clip: str) -> dict[str, Any]:
