@@ -226,6 +226,7 @@ def test_what_cannot_be_served_is_one_clear_error(
     done = subprocess.run([sys.executable, "-c", code, *command[3:]], capture_output=True, text=True, timeout=60)
     assert done.returncode in (1, 2)
     assert "Traceback" not in done.stderr
+    assert "this is a bug" not in done.stderr
     assert words in done.stderr
     assert done.stdout == ""
 

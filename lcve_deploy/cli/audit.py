@@ -14,7 +14,8 @@ from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.common import as_json
 from lcve_deploy.cli.options.signing import signed_by_option
 from lcve_deploy.cli.options.types import PATH
-from lcve_deploy.cli.show import StageProgress, print_json, say
+from lcve_deploy.cli.progress import StageProgress
+from lcve_deploy.cli.show import print_json, say
 
 if TYPE_CHECKING:
     from lcve_deploy.artifact import PublicKey

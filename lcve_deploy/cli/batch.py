@@ -20,6 +20,7 @@ from lcve_deploy.cli.options.groups import hands_over, require_unused
 from lcve_deploy.cli.options.remote import REMOTE, RemoteRequest, remote_options, server_option
 from lcve_deploy.cli.options.session import SESSION, SessionRequest, session_options
 from lcve_deploy.cli.options.types import PATH, POSITIVE
+from lcve_deploy.cli.progress import remaining
 from lcve_deploy.cli.show import print_json, printable, say
 from lcve_deploy.cli.verbosity import is_quiet
 
@@ -231,6 +232,9 @@ class _Progress:
         if is_quiet() or not (self._live or whole or now - self._shown >= _SECONDS_BETWEEN):
             return
         self._shown = now
-        rate = (tally.done - tally.kept) / max(now - self._started, 1e-9)
+        elapsed, done = now - self._started, tally.done - tally.kept
+        rate = done / max(elapsed, 1e-9)
         line = f"rows: {tally.done} of {tally.rows}, {rate:.2f} a second, {tally.errors} with an error"
+        if left := remaining(done, tally.rows - tally.kept, elapsed):
+            line += f", {left}"
         click.echo(f"\r\x1b[K{line}" if self._live else line, err=True, nl=whole or not self._live)

@@ -18,7 +18,8 @@ from lcve_deploy.cli.options.groups import as_usage_error, hands_over, named_opt
 from lcve_deploy.cli.options.session import PROVIDER_OPTIONS
 from lcve_deploy.cli.options.signing import signed_by_option
 from lcve_deploy.cli.options.types import PATH, BatchSizes
-from lcve_deploy.cli.show import StageProgress, print_json, show_selection
+from lcve_deploy.cli.progress import StageProgress
+from lcve_deploy.cli.show import print_json, show_selection
 
 if TYPE_CHECKING:
     from lcve_deploy.artifact import PublicKey

@@ -18,7 +18,8 @@ from lcve_deploy.cli.options.frames import FrameOptions, sampling_options
 from lcve_deploy.cli.options.groups import as_usage_error, hands_over
 from lcve_deploy.cli.options.signing import signing_key_option
 from lcve_deploy.cli.options.types import PATH, EnumChoice
-from lcve_deploy.cli.show import StageProgress, print_json, print_note, print_parity, say, show_selection
+from lcve_deploy.cli.progress import StageProgress
+from lcve_deploy.cli.show import print_json, print_note, print_parity, say, show_selection
 from lcve_deploy.clips import Layout
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.labels import NAMED_LABELS, class_names

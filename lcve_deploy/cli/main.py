@@ -8,15 +8,19 @@ import os
 import select
 import signal
 import sys
+import time
+import traceback
 import warnings
-from types import FrameType
-from typing import IO, Any, Final, NoReturn
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import IO, Any, Final, NoReturn, TypeVar
 
 import click
 import cloup
 from cloup.formatting import HelpSection, ensure_is_cloup_formatter
 
 from lcve_deploy.cli.command import HELP_NAMES, version_option
+from lcve_deploy.cli.verbosity import is_verbose
 from lcve_deploy.errors import LcveError
 from lcve_deploy.process import disable_core_dumps
 
@@ -59,6 +63,8 @@ _EXTRAS: Final = {
     **dict.fromkeys(("ray", "pyarrow"), "batch"),
 }
 """The extras that bring a module."""
+_BUG: Final = "this is a bug in lcve"
+_Result = TypeVar("_Result")
 _PIPE_ENDED: Final = 128 + 13
 """Exit status of what SIGPIPE ends."""
 
@@ -110,33 +116,65 @@ def export_alone() -> None:
     guarded(lambda: command.main(prog_name="lcve-export"))
 
 
-def guarded(work: Any) -> Any:
+def guarded(work: Callable[[], _Result]) -> _Result:
     """Run a command; print what goes wrong on purpose as an error and a hint, and exit with 1."""
     disable_core_dumps()
     signal.signal(signal.SIGTERM, _terminated)
     warnings.showwarning = _show_warning
+    sys.excepthook = _show_bug
+    started = time.monotonic()
     try:
         return work()
     except LcveError as error:
-        _fail(str(error), error.hint)
+        _fail(error, str(error), error.hint)
     except ModuleNotFoundError as error:
         if error.name not in _EXTRAS:
             raise
-        _fail(f"this needs {error.name}, which is not installed", f"pip install 'lcve-deploy[{_EXTRAS[error.name]}]'")
+        extra = f"pip install 'lcve-deploy[{_EXTRAS[error.name]}]'"
+        _fail(error, f"this needs {error.name}, which is not installed", extra)
     except OSError as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             raise SystemExit(_PIPE_ENDED) from None
-        _fail(f"{error.strerror}: {error.filename}" if error.filename else str(error), "")
+        _fail(error, f"{error.strerror}: {error.filename}" if error.filename else str(error), "")
+    finally:
+        if is_verbose():
+            click.echo(f"{time.monotonic() - started:.1f} s{_memory()}", err=True)
 
 
-def _fail(message: str, hint: str) -> NoReturn:
+def _fail(error: Exception, message: str, hint: str) -> NoReturn:
+    from lcve_deploy.cli.show import printable
+
+    if is_verbose():
+        lines = "".join(traceback.format_exception(error)).splitlines()
+        click.echo("\n".join(map(printable, lines)), err=True)
+    _print_error(message, hint)
+    raise SystemExit(1)
+
+
+def _print_error(message: str, hint: str) -> None:
     from lcve_deploy.cli.show import printable
 
     click.secho("error: ", fg="red", nl=False, err=True)
     click.echo("\n".join(map(printable, message.splitlines())), err=True)
     if hint:
         click.echo(f"hint: {printable(hint)}", err=True)
-    raise SystemExit(1)
+
+
+def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show an exception that nothing has caught: a bug of this package, in one line unless ``--verbose``."""
+    if is_verbose() or not issubclass(kind, Exception):
+        sys.__excepthook__(kind, error, trace)
+        return
+    _print_error(f"{_BUG}: {kind.__name__}: {error}", "run it again with --verbose, and report the traceback")
+
+
+def _memory() -> str:
+    """Return the peak of this process, where the system tells it in KiB."""
+    if sys.platform != "linux":
+        return ""
+    import resource
+
+    return f", {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB of memory"
 
 
 def _nobody_reads() -> bool:

@@ -12,7 +12,8 @@ from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.common import as_json, key_option, salt_option
 from lcve_deploy.cli.options.signing import signing_key_option
 from lcve_deploy.cli.options.types import PATH
-from lcve_deploy.cli.show import StageProgress, print_json, print_note, print_renewed, renewed_json, say
+from lcve_deploy.cli.progress import StageProgress
+from lcve_deploy.cli.show import print_json, print_note, print_renewed, renewed_json, say
 
 if TYPE_CHECKING:
     from lcve_deploy.keys.signing import SigningKey

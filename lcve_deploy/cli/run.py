@@ -17,7 +17,8 @@ from lcve_deploy.cli.options.groups import require_unused
 from lcve_deploy.cli.options.remote import REMOTE, RemoteRequest, remote_options
 from lcve_deploy.cli.options.session import SESSION, SessionRequest, session_options
 from lcve_deploy.cli.options.types import PATH, PathOrAddress
-from lcve_deploy.cli.show import StageProgress, print_json, printable
+from lcve_deploy.cli.progress import StageProgress
+from lcve_deploy.cli.show import print_json, printable
 from lcve_deploy.clips import Views
 
 if TYPE_CHECKING:

@@ -1,10 +1,8 @@
-"""What commands share in showing: progress, tables, JSON."""
+"""What commands share in showing: lines, notes, tables, JSON."""
 
 from __future__ import annotations
 
 import json
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from lcve_deploy.artifact import PublicKey, is_signed
-from lcve_deploy.cli.verbosity import is_quiet, is_verbose
+from lcve_deploy.cli.verbosity import is_quiet
 from lcve_deploy.model.parity import CONTROLS, ParityReport
 
 if TYPE_CHECKING:
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from lcve_deploy.verbs.renew import Renewed
 
 __all__ = [
-    "StageProgress",
     "print_json",
     "print_note",
     "print_parity",
@@ -37,28 +34,6 @@ __all__ = [
 ]
 
 _UNCHECKED: Final = "not checked"
-
-
-class StageProgress:
-    """One line a stage on standard error; on a terminal it counts as the stage goes on."""
-
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._quiet, self._live, self._started = is_quiet() or (quiet and not is_verbose()), sys.stderr.isatty(), 0.0
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show a step; see ``lcve_deploy.progress.Progress``."""
-        if self._quiet:
-            return
-        if done == 0:
-            self._started = time.monotonic()
-        if done >= total > 0:
-            click.echo(f"{self._lead()}{stage}: {time.monotonic() - self._started:.1f} s", err=True)
-            self._started = time.monotonic()
-        elif self._live:
-            click.echo(f"{self._lead()}{stage} ... {done}/{total}", err=True, nl=False)
-
-    def _lead(self) -> str:
-        return "\r\x1b[K" if self._live else ""
 
 
 def say(text: str) -> None:

@@ -16,8 +16,8 @@ from lcve_deploy.cli.options.checkpoint import CheckpointFacts, checkpoint_optio
 from lcve_deploy.cli.options.common import as_json, tolerance_option, verify_clip_option
 from lcve_deploy.cli.options.signing import signed_by_option
 from lcve_deploy.cli.options.types import PATH
+from lcve_deploy.cli.progress import StageProgress
 from lcve_deploy.cli.show import (
-    StageProgress,
     print_json,
     print_parity,
     print_signature,
