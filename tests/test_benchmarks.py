@@ -6,40 +6,45 @@ import copy
 import json
 import re
 import subprocess
-import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-BENCHMARKS = ROOT / "benchmarks"
-
-
-@pytest.fixture(autouse=True)
-def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+from benchmarks import report
+from benchmarks.attacks import page as attacks_page
+from benchmarks.chart import write_chart
+from benchmarks.common import measure, models, tables
+from benchmarks.common.bench import Bench
+from benchmarks.common.contestants import reason
+from benchmarks.common.files import RESULTS, ROOT
+from benchmarks.common.flops import clip_flops
+from benchmarks.common.processes import module
+from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu import page as gpu_page
+from benchmarks.parts import peak, peers, sizes
+from lcve_deploy import ClipGeometry, verify_server
+from lcve_deploy.model.transformer import TransformerConfig
 
 
 @pytest.fixture
 def results() -> dict[str, Any]:
-    return json.loads((BENCHMARKS / "results.json").read_text())
+    return json.loads((RESULTS / "benchmarks.json").read_text())
 
 
 def test_the_page_is_made_of_the_results_beside_it(results: dict[str, Any]) -> None:
-    assert (ROOT / "docs/evidence/benchmarks.md").read_text(encoding="utf-8") == import_module("report").render(results)
+    assert (ROOT / "docs/evidence/benchmarks.md").read_text(encoding="utf-8") == report.render(results)
 
 
 def test_a_figure_that_changes_shows_on_the_page(results: dict[str, Any]) -> None:
     changed = copy.deepcopy(results)
     changed["encryption"]["figures"]["over_inference"] = 0.1234
-    assert "12.34%" in import_module("report").render(changed)
-    assert "12.34%" not in import_module("report").render(results)
+    assert "12.34%" in report.render(changed)
+    assert "12.34%" not in report.render(results)
 
 
 def test_the_page_of_the_edge_says_what_was_measured_of_watching() -> None:
-    found = json.loads((BENCHMARKS / "watching.json").read_text())
+    found = json.loads((RESULTS / "watching.json").read_text())
     counts = found["counts"]
     sentence = (
         f"Measured over {found['media_seconds'] / 60:.0f} minutes of video time against a real server: "
@@ -51,20 +56,18 @@ def test_the_page_of_the_edge_says_what_was_measured_of_watching() -> None:
 
 
 def test_parts_without_figures_are_left_out(results: dict[str, Any]) -> None:
-    report = import_module("report")
     page = report.render({name: result for name, result in results.items() if name != "peak"})
-    assert import_module("peak").TITLE not in page
-    assert import_module("peers").TITLE in page
+    assert peak.TITLE not in page
+    assert peers.TITLE in page
 
 
 def test_tables_keep_bars_inside_their_cells() -> None:
-    assert import_module("tables").table(("max |d|",), [("1",)]) == "| max \\|d\\| |\n| --- |\n| 1 |"
+    assert tables.table(("max |d|",), [("1",)]) == "| max \\|d\\| |\n| --- |\n| 1 |"
 
 
 def test_the_same_figures_give_the_same_chart(results: dict[str, Any], tmp_path: Path) -> None:
-    chart = import_module("chart")
     for name in ("one.svg", "two.svg"):
-        chart.write_chart(results, tmp_path / name)
+        write_chart(results, tmp_path / name)
     drawn = (tmp_path / "one.svg").read_text()
     assert drawn == (tmp_path / "two.svg").read_text()
     for contestant in results["peers"]["figures"]["contestants"].values():
@@ -72,13 +75,12 @@ def test_the_same_figures_give_the_same_chart(results: dict[str, Any], tmp_path:
 
 
 def test_videomae_base_takes_360_gflop_a_clip() -> None:
-    models, config = import_module("models"), import_module("lcve_deploy.model.transformer").TransformerConfig
     size = models.BASE
-    geometry = import_module("lcve_deploy").ClipGeometry(frames=16, height=224, width=224, cube=size.cube)
-    base = config(
+    geometry = ClipGeometry(frames=16, height=224, width=224, cube=size.cube)
+    base = TransformerConfig(
         geometry=geometry, width=size.width, depth=size.depth, heads=size.heads, hidden=size.hidden, classes=400
     )
-    assert round(import_module("flops").clip_flops(base) / 1e9) == 361
+    assert round(clip_flops(base) / 1e9) == 361
 
 
 def test_operations_are_those_that_pytorch_counts(tmp_path: Path) -> None:
@@ -88,17 +90,16 @@ def test_operations_are_those_that_pytorch_counts(tmp_path: Path) -> None:
 
     from lcve_deploy.exporters.checkpoints import load_checkpoint
 
-    models = import_module("models")
     models.save_checkpoint(models.TINY, tmp_path / "tiny.pth")
     config = load_checkpoint(tmp_path / "tiny.pth", models.TINY.options).model.config
     counter = FlopCounterMode(display=False)
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:
         models.videomae(models.TINY)(torch.zeros(1, 3, 8, 32, 32))
-    assert counter.get_total_flops() == import_module("flops").clip_flops(config)
+    assert counter.get_total_flops() == clip_flops(config)
 
 
 def test_turns_alternate_and_ratios_are_taken_round_by_round() -> None:
-    measure, order = import_module("measure"), []
+    order: list[str] = []
     measure.take_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=2, warm_up=0)
     assert order == ["a", "b", "b", "a"]
     result = measure.ratio([1.0, 2.0, 4.0], [2.0, 2.0, 2.0])
@@ -106,21 +107,19 @@ def test_turns_alternate_and_ratios_are_taken_round_by_round() -> None:
 
 
 def test_the_plain_server_answers_its_own_probe(tmp_path: Path) -> None:
-    bench = import_module("bench").Bench(tmp_path, pairs=1, size=import_module("models").TINY)
-    report = import_module("lcve_deploy").verify_server(bench.plain_server)
-    assert report.ok
-    assert report.clips == 2
+    bench = Bench(tmp_path, pairs=1, size=models.TINY)
+    verified = verify_server(bench.plain_server)
+    assert verified.ok
+    assert verified.clips == 2
 
 
 def test_reasons_name_no_folder_of_the_machine() -> None:
-    reason = import_module("contestants").reason
     assert reason(RuntimeError("cannot open /srv/a/b/model.onnx: no\nmore")) == "cannot open model.onnx: no"
     assert reason(MemoryError()) == "MemoryError"
 
 
 def test_sizes_finds_every_stage_of_an_export(tmp_path: Path) -> None:
-    sizes = import_module("sizes")
-    figures = sizes.measure_size(import_module("models").TINY, tmp_path)
+    figures = sizes.measure_size(models.TINY, tmp_path)
     assert set(sizes._STAGES) <= set(figures["stages"])
     assert figures["peak_bytes"] > figures["artifact_bytes"] > figures["weights_bytes"] > 0
     assert not list(tmp_path.iterdir())
@@ -129,15 +128,15 @@ def test_sizes_finds_every_stage_of_an_export(tmp_path: Path) -> None:
 
 
 def test_the_gpu_page_is_made_of_the_results_beside_it() -> None:
-    path = BENCHMARKS / "gpu.json"
+    path = RESULTS / "gpu.json"
     results = json.loads(path.read_text()) if path.exists() else {}
-    assert (ROOT / "docs/evidence/gpu.md").read_text(encoding="utf-8") == import_module("gpu_page").render(results)
+    assert (ROOT / "docs/evidence/gpu.md").read_text(encoding="utf-8") == gpu_page.render(results)
 
 
 def test_the_gpu_script_goes_all_the_way_on_a_cpu(tmp_path: Path) -> None:
     asked = "--device cpu --sizes tiny --batches 1,2 --pairs 1 --backends onnxruntime-cpu --precisions fp32,bf16"
-    command = [sys.executable, BENCHMARKS / "gpu.py", *asked.split(), "--output", tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = module("gpu", *asked.split(), "--output", tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     tiny = json.loads((tmp_path / "gpu.json").read_text())["sizes"]["tiny"]
     fp32 = tiny["engines"]["onnxruntime-cpu-fp32"]
@@ -151,17 +150,14 @@ def test_the_gpu_script_goes_all_the_way_on_a_cpu(tmp_path: Path) -> None:
 
 
 def test_the_gpu_script_says_that_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = import_module("gpu")
     monkeypatch.setattr(gpu, "find_gpu", lambda: None)
     with pytest.raises(SystemExit, match="no NVIDIA GPU"):
         gpu._prepare("cuda")
 
 
 def test_the_table_of_attacks_is_made_of_the_figures_beside_it() -> None:
-    figures = json.loads((BENCHMARKS / "attacks.json").read_text())
-    assert import_module("attacks_page").render(figures) in (ROOT / "docs/evidence/security.md").read_text(
-        encoding="utf-8"
-    )
+    figures = json.loads((RESULTS / "attacks.json").read_text())
+    assert attacks_page.render(figures) in (ROOT / "docs/evidence/security.md").read_text(encoding="utf-8")
     assert all(subject["controls_hold"] for subject in figures.values())
     videomae = {row["name"]: row for row in figures["videomae"]["attacks"]}
     assert all(found["exact"] == 1.0 for found in videomae["reference"]["recovered"].values())

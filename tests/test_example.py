@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from examples.moving_digits.data import digit_images, held_out_clips
 from lcve_deploy import (
     CheckpointOptions,
     Client,
@@ -27,11 +27,6 @@ CLIPS = 96
 
 @pytest.fixture(scope="module")
 def example() -> tuple[np.ndarray, np.ndarray]:
-    sys.path.insert(0, str(EXAMPLE))
-    try:
-        from data import held_out_clips
-    finally:
-        sys.path.remove(str(EXAMPLE))
     return held_out_clips(CLIPS)
 
 
@@ -40,11 +35,6 @@ def test_the_checkpoint_is_small() -> None:
 
 
 def test_no_digit_image_is_on_both_sides_of_the_split() -> None:
-    sys.path.insert(0, str(EXAMPLE))
-    try:
-        from data import digit_images
-    finally:
-        sys.path.remove(str(EXAMPLE))
     training, held_out = digit_images(held_out=False), digit_images(held_out=True)
     assert len(training) + len(held_out) == 1797
     assert len(held_out) > 300
@@ -76,12 +66,9 @@ def test_encrypted_held_out_clips_are_recognised_as_plain_ones_are(
 def test_the_trained_model_answers_as_the_code_that_trained_it(example: tuple[np.ndarray, np.ndarray]) -> None:
     import torch
 
-    sys.path.insert(0, str(EXAMPLE))
-    try:
-        from model import SmallVideoMAE
-        from train import normalise
-    finally:
-        sys.path.remove(str(EXAMPLE))
+    from examples.moving_digits.model import SmallVideoMAE
+    from examples.moving_digits.train import normalise
+
     state = torch.load(EXAMPLE / "moving_digits.pth", weights_only=True)["model"]
     model = SmallVideoMAE(classes=8)
     model.load_state_dict(state)

@@ -23,7 +23,7 @@ from lcve_deploy.keys.orders import derive_orders
 from .conftest import SALT, run_error, run_ok
 
 PAPER = "16x224x224x3/2x16x16"
-MEASURED = json.loads((Path(__file__).parents[1] / "benchmarks/attacks.json").read_text())
+MEASURED = json.loads((Path(__file__).parents[1] / "benchmarks/results/attacks.json").read_text())
 KNOWN_CLIPS = json.loads((Path(__file__).parents[1] / "paper/results/known-clips.json").read_text())["rows"]
 
 

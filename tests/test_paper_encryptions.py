@@ -20,12 +20,12 @@ from lcve_deploy.model.preprocess import Preprocess
 from lcve_deploy.samples import real_clips
 from lcve_deploy.video import read_clips
 from lcve_deploy.video.write import write_video
-from paper import dataset
-from paper.downsampling import downsample
-from paper.encryption import at_level
-from paper.learnable_encryption import LearnableEncryption, learnable_encryption
-from paper.methods import DOWNSAMPLINGS, ENCRYPTIONS, METHODS, Method, experiment_key
-from paper.shuffles import Shuffle, qi, sub_cube_order
+from paper.experiments import dataset
+from paper.methods.downsampling import downsample
+from paper.methods.encryption import at_level
+from paper.methods.learnable_encryption import LearnableEncryption, learnable_encryption
+from paper.methods.shuffles import Shuffle, qi, sub_cube_order
+from paper.methods.table import DOWNSAMPLINGS, ENCRYPTIONS, METHODS, Method, experiment_key
 
 PAPERS = ClipGeometry.parse("16x224x224x3/2x16x16")
 SMALL = ClipGeometry.parse("4x8x12x3/2x4x4")

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from examples.moving_digits.data import digit_images, digit_labels
+from examples.moving_digits.model import SmallVideoMAE
+from examples.moving_digits.train import normalise
 from lcve_deploy.keys.orders import Orders
 from paper import __main__ as command
-from paper import dataset, experiments, looked_into, training
-from paper import network as network_module
-from paper.dataset import GEOMETRY, Dataset
-from paper.experiments import Experiments
-from paper.findings import SEEDS
-from paper.methods import METHODS, experiment_key
-from paper.network import Network, load_network, save_network
-from paper.records import Record, Row, Task, Way, add_record, read_records
-from paper.rows import COMPARED, PLAIN, SERVICE, rows
-from paper.shuffles import lcve
-from paper.training import Schedule, logits, train
+from paper.experiments import dataset, looked_into, training
+from paper.experiments import network as network_module
+from paper.experiments import running as experiments
+from paper.experiments.dataset import GEOMETRY, Dataset
+from paper.experiments.network import Network, load_network, save_network
+from paper.experiments.records import Record, Row, Task, Way, add_record, read_records
+from paper.experiments.rows import COMPARED, PLAIN, SERVICE, rows
+from paper.experiments.running import Experiments
+from paper.experiments.training import Schedule, logits, train
+from paper.findings.seeds import SEEDS
+from paper.methods.shuffles import lcve
+from paper.methods.table import METHODS, experiment_key
 
 ACTION = Row(task=Task.ACTION, method=PLAIN, way=Way.TRAINED)
 
@@ -75,14 +78,13 @@ def test_a_record_comes_back_and_leaves_others_alone(tmp_path: Path) -> None:
 
 
 def test_labels_are_those_of_the_images() -> None:
-    data = importlib.import_module("data")
     from sklearn.datasets import load_digits
 
     known = {
         image.tobytes(): label for image, label in zip(load_digits().images / 16, load_digits().target, strict=True)
     }
     for held_out in (True, False):
-        images, labels = data.digit_images(held_out=held_out), data.digit_labels(held_out=held_out)
+        images, labels = digit_images(held_out=held_out), digit_labels(held_out=held_out)
         assert [known[image.tobytes()] for image in images] == list(labels)
 
 
@@ -94,13 +96,12 @@ def test_seeds_train_on_other_clips_and_test_on_the_same(miniature: Path) -> Non
 
 
 def test_the_network_on_cubes_is_the_examples_model_on_clips(tmp_path: Path) -> None:
-    model, example = importlib.import_module("model"), importlib.import_module("train")
     network, clips = Network(Task.ACTION), few_clips()
     save_network(network, tmp_path / "action.pth")
-    official = model.SmallVideoMAE(classes=8, cube=GEOMETRY.cube)
+    official = SmallVideoMAE(classes=8, cube=GEOMETRY.cube)
     official.load_state_dict(torch.load(tmp_path / "action.pth", weights_only=True)["model"])
     with torch.inference_mode():
-        expected = official(example.normalise(clips.clips))
+        expected = official(normalise(clips.clips))
     torch.testing.assert_close(logits(network, clips.cubes(unchanged)), expected, atol=1e-5, rtol=1e-5)
 
 

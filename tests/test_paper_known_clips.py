@@ -10,14 +10,14 @@ import pytest
 
 from lcve_deploy import ClipGeometry
 from lcve_deploy.attacks.clips import match_pairs
-from paper import known_clips
-from paper.encryption import at_level
-from paper.findings import NOT_RUN, Findings
-from paper.known_attacks import break_known
-from paper.known_clips import DIGITS, FILM, Subject, Trial, found_shares, measure_method
-from paper.learnable_encryption import learnable_encryption
-from paper.methods import ENCRYPTIONS, METHODS, Method, experiment_key
-from paper.sections import known_clips as known_clips_section
+from paper.experiments.known_clips import measuring as known_clips
+from paper.experiments.known_clips.attacks import break_known
+from paper.experiments.known_clips.measuring import DIGITS, FILM, Subject, Trial, found_shares, measure_method
+from paper.findings.seeds import NOT_RUN, Findings
+from paper.methods.encryption import at_level
+from paper.methods.learnable_encryption import learnable_encryption
+from paper.methods.table import ENCRYPTIONS, METHODS, Method, experiment_key
+from paper.page.sections import known_clips as known_clips_section
 
 GEOMETRY = ClipGeometry.parse("4x32x32x3/2x8x8")
 RECORDED = json.loads(known_clips.PATH.read_text())

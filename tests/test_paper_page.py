@@ -11,19 +11,21 @@ from pathlib import Path
 import pytest
 from scipy.stats import binom
 
-from paper import known_clips, page, published, rules
-from paper.chance import LABELS, chance, limit, lucky, quantile
-from paper.claims import CLAIMS, Claim, Verdict, judge
-from paper.compared import COMPARED, best_for_owner
-from paper.dataset import CLASSES, held_out
-from paper.findings import NOT_RUN, SEEDS, Findings, Found, percent, spread
-from paper.keys_chart import KEYED, WRONG_FED, write_keys_chart
-from paper.keyspaces import THE_PAPERS, key_space_sizes
-from paper.looked_into import ASKED, NO_POSITIONS
-from paper.methods import DOWNSAMPLINGS, ENCRYPTIONS
-from paper.records import Record, Records, Row, Task, Way, add_record
-from paper.rows import rows
-from paper.tradeoff_chart import write_tradeoff_chart
+from paper.experiments.dataset import CLASSES, held_out
+from paper.experiments.known_clips import measuring as known_clips
+from paper.experiments.looked_into import ASKED, NO_POSITIONS
+from paper.experiments.records import Record, Records, Row, Task, Way, add_record
+from paper.experiments.rows import rows
+from paper.findings import published, rules
+from paper.findings.chance import LABELS, chance, limit, lucky, quantile
+from paper.findings.claims import CLAIMS, Claim, Verdict, judge
+from paper.findings.compared import COMPARED, best_for_owner
+from paper.findings.keyspaces import THE_PAPERS, key_space_sizes
+from paper.findings.seeds import NOT_RUN, SEEDS, Findings, Found, percent, spread
+from paper.methods.table import DOWNSAMPLINGS, ENCRYPTIONS
+from paper.page import writing as page
+from paper.page.keys_chart import KEYED, WRONG_FED, write_keys_chart
+from paper.page.tradeoff_chart import write_tradeoff_chart
 
 ROOT = Path(__file__).parents[1]
 KEYS = 20
@@ -413,7 +415,7 @@ def test_the_page_is_written_with_charts_of_what_is_there(
 
 
 def test_records_that_were_written_render_as_those_in_memory(by_seed: dict[int, Records], tmp_path: Path) -> None:
-    from paper.records import read_records
+    from paper.experiments.records import read_records
 
     for row, found in by_seed[0].items():
         add_record(0, row, found, tmp_path)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from paper import pictures
-from paper.compared import PLAIN
-from paper.downsampling import downsample
-from paper.methods import DOWNSAMPLINGS, ENCRYPTIONS, experiment_key
-from paper.pictures import FRAMES, SHOWN, SIDE, Subject, frames, places, subjects, write_frames
+from paper.findings.compared import PLAIN
+from paper.methods.downsampling import downsample
+from paper.methods.table import DOWNSAMPLINGS, ENCRYPTIONS, experiment_key
+from paper.page import pictures
+from paper.page.pictures import FRAMES, SHOWN, SIDE, Subject, frames, places, subjects, write_frames
 
 DOCS = Path(__file__).parents[1] / "docs/evidence"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import onnxruntime
 import openvino
 import pytest
 
+from examples.moving_digits.data import held_out_clips
 from lcve_deploy import CheckpointOptions, Layout, PlainClip, SecurityKey, derive_orders
 from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS, read_keyed
 from lcve_deploy.cipher.clips import encrypt
@@ -127,11 +127,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, clip: np.ndarray) -> Scramble
 
 @pytest.fixture(scope="module")
 def held_out() -> tuple[np.ndarray, np.ndarray]:
-    sys.path.insert(0, str(EXAMPLE))
-    try:
-        from data import held_out_clips
-    finally:
-        sys.path.remove(str(EXAMPLE))
     return held_out_clips(64)
 
 

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import av
 import numpy as np
 import pytest
 
+from benchmarks.watching import MAX_SPREAD, make_film, served, watch
 from lcve_deploy import Client, SecurityKey
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import UnavailableError, VideoError
@@ -946,11 +946,9 @@ def test_a_camera_that_goes_and_comes_back_is_watched_on(watching: Command) -> N
 def test_memory_does_not_grow(tmp_path: Path, exported: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once it has settled: how full the queues get at first depends on how busy the machine is."""
     monkeypatch.setenv("MALLOC_ARENA_MAX", "1")  # or what threads free stays with them
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
-    watching = import_module("watching")
-    film = watching.make_film(tmp_path / "film.mp4")
-    with watching.served(exported / "server") as address:
-        figures = watching.watch(address, film, key_file, exported / "client", media_seconds=240)
+    film = make_film(tmp_path / "film.mp4")
+    with served(exported / "server") as address:
+        figures = watch(address, film, key_file, exported / "client", media_seconds=240)
     assert figures["counts"]["answered"] == figures["counts"]["windows"] == 240 * 24 // 16
     *_, third, last = figures["quarters_mib"]
-    assert last / third - 1 < watching.MAX_SPREAD / 100
+    assert last / third - 1 < MAX_SPREAD / 100

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from data import ACTIONS, held_out_clips
 
+from examples.moving_digits.data import ACTIONS, held_out_clips
 from lcve_deploy import Client, SecurityKey, open_session
 from lcve_deploy.client import softmax
 from lcve_deploy.exporters.checkpoints import CheckpointOptions, load_checkpoint

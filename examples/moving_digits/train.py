@@ -1,6 +1,6 @@
 """Train the moving-digits model on the CPU and write an official-format checkpoint.
 
-    python examples/moving_digits/train.py
+    python -m examples.moving_digits.train
 
 takes about ten minutes on two cores and writes ``moving_digits.pth`` and ``training.log`` beside
 this file. Most steps see a random quarter of the tokens, the last ones see all of them.
@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from data import ACTIONS, digit_images, held_out_clips, make_clips
-from model import SmallVideoMAE
 from torch.nn.functional import cross_entropy
+
+from examples.moving_digits.data import ACTIONS, digit_images, held_out_clips, make_clips
+from examples.moving_digits.model import SmallVideoMAE
 
 HERE = Path(__file__).resolve().parent
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1, 1)

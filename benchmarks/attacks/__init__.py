@@ -1,0 +1,1 @@
+"""Attacks on three subjects: ``python -m benchmarks.attacks`` writes a table of ``docs/evidence/security.md``."""

@@ -1,0 +1,132 @@
+"""``docs/evidence/gpu.md`` from ``benchmarks/results/gpu.json``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.common.tables import interval, number, paragraph, table
+
+_INTRODUCTION = """# On a GPU
+
+```bash
+python -m benchmarks.gpu
+```
+
+asks a GPU everything that this project wants to know of one, for VideoMAE-B, -L and -H with random weights, and writes
+this page: whether engines build and run, how far their logits are from float64 PyTorch, what the key costs, how much of
+the card's matrix products the inference gets, the time of encrypting on the card, and of a refit against a rebuild. It
+takes what is installed (TensorRT, TensorRT-RTX, ONNX Runtime's CUDA provider, torch.compile) and says why the others do
+not run. `--sizes B --batches 1,8 --precisions fp16` asks less; figures of earlier runs are kept. `--device cpu --sizes
+tiny --output FOLDER` goes the same way on a CPU, to try the script."""
+
+_NEVER = "**It has not been run on a GPU yet**, so there are no figures here."
+
+
+def render(results: dict[str, Any]) -> str:
+    """The page; without results it says so."""
+    if not results:
+        return f"{_INTRODUCTION}\n\n{_NEVER}\n"
+    stamp = results["stamp"]
+    versions = ", ".join(f"{name} {number}" for name, number in stamp["versions"].items())
+    last = f"Last run on {stamp['date']}: {stamp['card']}, driver {stamp['driver']}; {versions}."
+    parts = [_INTRODUCTION, paragraph(last), _copies(results["copies"]), *map(_size, results["sizes"].items())]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _copies(copies: dict[str, Any]) -> str:
+    if "reason" in copies:
+        return ""
+    on_card, pageable, pinned = (copies[name] / 1e9 for name in ("on_card", "from_pageable", "from_pinned"))
+    return paragraph(
+        f"Copies on the card move {on_card:.0f} GB/s, counting what is read and written; from the host's memory to the",
+        f"card {pageable:.0f} GB/s, from pinned memory {pinned:.0f} GB/s.",
+    )
+
+
+def _size(item: tuple[str, dict[str, Any]]) -> str:
+    name, size = item
+    parts = [f"## {name}", _engines(size), _reasons(size["engines"]), _torch(size["torch_bf16"])]
+    return "\n\n".join(part for part in [*parts, _encryption(size["encryption"]), _refits(size["refits"])] if part)
+
+
+def _torch(found: dict[str, Any]) -> str:
+    if "reason" in found:
+        return f"The plain model in PyTorch bf16: {found['reason']}."
+    rows = [(mode, batch, f"{rate:.1f}") for mode, rates in found.items() for batch, rate in rates.items()]
+    return table(("the plain model in PyTorch, all in bf16, clips on the card", "batch", "clips/s"), rows)
+
+
+def _engines(size: dict[str, Any]) -> str:
+    head = (
+        "engine",
+        "precision",
+        "batch",
+        "latency",
+        "clips/s",
+        "share of peak",
+        "scrambled over plain",
+        "quartiles",
+        "max |Δlogit|",
+        "top-1",
+    )
+    rows = [
+        (
+            engine["label"],
+            engine["precision"],
+            batch,
+            f"{1e3 * row['second']:.2f} ms",
+            f"{row['clips_per_second']:.1f}",
+            "-" if row["share"] is None else f"{row['share']:.0%}",
+            number(row["ratio"]),
+            interval(row, 3),
+            f"{engine['difference']:.1g}",
+            f"{engine['top1']:.0%} of {engine['clips']}",
+        )
+        for engine in size["engines"].values()
+        if "batches" in engine
+        for batch, row in engine["batches"].items()
+    ]
+    peaks = ", ".join(f"{precision} {_peak(peak)}" for precision, peak in size["peaks"].items())
+    text = paragraph(
+        f"One clip is {size['gflop']:.0f} GFLOP; the peak is that of a large matrix product, in TFLOP/s:",
+        f"{peaks}. Latency is that of the scrambled engine with clips in the host's memory; clips per second are of",
+        "clips on the card where the engine takes them. Δ is to float64 PyTorch on the plain clips.",
+    )
+    return f"{text}\n\n{table(head, rows)}" if rows else text
+
+
+def _peak(peak: dict[str, Any]) -> str:
+    return peak.get("reason") or f"{peak['rate'] / 1e12:.2f} ({peak['library']})"
+
+
+def _reasons(engines: dict[str, Any]) -> str:
+    rows = [(e["label"], e["precision"], e["reason"]) for e in engines.values() if "reason" in e]
+    return table(("did not run", "precision", "why"), rows) if rows else ""
+
+
+def _encryption(batches: dict[str, dict[str, Any]]) -> str:
+    rows = [
+        (batch, row["reason"], "", "", "")
+        if "reason" in row
+        else (
+            batch,
+            f"{1e3 * row['second']:.2f} ms",
+            f"{1e3 * row['first']:.2f} ms",
+            number(row["ratio"], 1) + (f" ({interval(row, 1)})" if "low" in row else ""),
+            "yes" if row["same_as_numpy"] else "**no**",
+        )
+        for batch, row in batches.items()
+    ]
+    return table(("encrypting clips on the card", "time", "copying them there", "ratio", "NumPy's bytes"), rows)
+
+
+def _refits(refits: dict[str, Any]) -> str:
+    rows = [
+        (
+            name,
+            row.get("reason") or f"{row['refit_seconds']:.1f} s",
+            "" if "reason" in row else f"{row['rebuild_seconds']:.1f} s",
+        )
+        for name, row in refits.items()
+    ]
+    return table(("keyed weights of another key", "refit", "rebuild"), rows) if rows else ""

@@ -1,0 +1,1 @@
+"""Parts of ``docs/evidence/benchmarks.md``: each has ``TITLE``, ``measure`` (figures) and ``section`` (text)."""

@@ -1,0 +1,1 @@
+"""Examples: each folder is one, with its own data and commands."""

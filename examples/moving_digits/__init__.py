@@ -1,0 +1,1 @@
+"""Moving digits: a small model that recognises how a handwritten digit moves, its data and a demo."""

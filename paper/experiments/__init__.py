@@ -1,0 +1,1 @@
+"""What runs: clips, model, training, rows, and the records of results."""

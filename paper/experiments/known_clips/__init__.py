@@ -1,0 +1,1 @@
+"""What known clips give of every encryption: the attacks, and what they recover."""

@@ -1,0 +1,1 @@
+"""The compared methods: encryptions, downsampling, and the table of all."""

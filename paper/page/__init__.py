@@ -1,0 +1,1 @@
+"""``docs/evidence/paper.md``: its sections, charts and picture."""
