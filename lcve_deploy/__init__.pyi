@@ -55,11 +55,15 @@ from lcve_deploy.verbs.audit import AuditInputs as AuditInputs
 from lcve_deploy.verbs.audit import audit as audit
 from lcve_deploy.verbs.build import BuildOptions as BuildOptions
 from lcve_deploy.verbs.build import build as build
+from lcve_deploy.verbs.classify import Classification as Classification
+from lcve_deploy.verbs.classify import Classifier as Classifier
+from lcve_deploy.verbs.classify import classify as classify
 from lcve_deploy.verbs.export import ExportOptions as ExportOptions
 from lcve_deploy.verbs.export import ExportResult as ExportResult
 from lcve_deploy.verbs.export import export as export
 from lcve_deploy.verbs.fastest import EngineChoice as EngineChoice
 from lcve_deploy.verbs.fastest import build_fastest as build_fastest
+from lcve_deploy.verbs.refit import refit as refit
 from lcve_deploy.verbs.rotate import RotateResult as RotateResult
 from lcve_deploy.verbs.rotate import rotate as rotate
 from lcve_deploy.verbs.rotate import rotate_delta as rotate_delta

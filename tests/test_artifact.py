@@ -17,7 +17,7 @@ from lcve_deploy.artifact import read_client, read_manifest, read_probe
 from lcve_deploy.errors import ArtifactError, LcveError, MismatchError, SessionError
 from lcve_deploy.runtime.backends import onnxruntime as backend
 from lcve_deploy.runtime.probe import probe_session
-from lcve_deploy.verbs.verify import paired_client
+from lcve_deploy.verbs.pairs import paired_client
 
 Edit = Callable[[dict[str, Any]], object]
 

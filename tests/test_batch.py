@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import batching
-from lcve_deploy import Client, RemoteOptions, SecurityKey, read_clip_file
+from lcve_deploy import Client, RemoteOptions, SecurityKey, SessionOptions, read_clip_file
 from lcve_deploy.clips import Binding, Views
 from lcve_deploy.errors import MismatchError, SessionError, VideoError, WriteError
 from lcve_deploy.model.preprocess import Sampling
@@ -328,15 +328,15 @@ def test_encrypted_clips_come_with_their_table(studio: Studio) -> None:
 
 
 def test_workers_give_their_threads_to_the_engine(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lcve_deploy import runtime
+    from lcve_deploy.verbs import classify
 
-    seen, opened = [], runtime.open_session
+    seen, opened = [], classify.open_session
 
-    def open_session(server: Path, options: runtime.SessionOptions) -> Any:
+    def open_session(server: Path, options: SessionOptions) -> Any:
         seen.append(options.threads)
         return opened(server, options)
 
-    monkeypatch.setattr(runtime, "open_session", open_session)
+    monkeypatch.setattr(classify, "open_session", open_session)
     studio.run()
     assert seen == [1]
     assert ClusterOptions(threads=3).share(12) == Share(workers=4, threads=3, gpus=0)
@@ -456,10 +456,10 @@ def test_settings_that_are_damaged_are_refused(studio: Studio, settings: bytes) 
 
 def test_what_befalls_every_row_ends_the_batch_and_keeps_the_stage(studio: Studio) -> None:
     with pytest.raises(SessionError, match="nothing"):
-        studio.run(engine="nothing")
+        studio.run(session=SessionOptions(engine="nothing"))
     assert (studio.folder / ".table.parquet.part").is_dir()
     assert not (studio.folder / "table.parquet").exists()
-    studio.run(engine=None, output="other.parquet")
+    studio.run(output="other.parquet")
 
 
 def test_a_disk_that_is_full_ends_the_batch(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from lcve_deploy import (
     export,
     open_session,
 )
-from lcve_deploy.artifact import EngineKind, Probe, read_engine, read_manifest, read_probe
+from lcve_deploy.artifact import EngineKind, Probe, read_manifest, read_probe
 from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS
 from lcve_deploy.cipher.weights import unscrambled
 from lcve_deploy.errors import ExistsError, ParityError, WriteError
@@ -351,10 +351,12 @@ def test_an_engine_that_differs_by_more_than_its_budget_fails_the_export(
 ) -> None:
     """It has answered the probe by then, which is noise; real clips are another question."""
 
-    def opened(server: Path, *, engine: str) -> Shifted:
-        proof = read_engine(server, engine).proof
+    def opened(server: Path, options: SessionOptions) -> Shifted:
+        session = open_session(server, options)
+        assert session.engine is not None
+        proof = session.engine.proof
         assert proof is not None
-        return Shifted(open_session(server, SessionOptions(engine=engine)), budgets * proof.budget)
+        return Shifted(session, budgets * proof.budget)
 
     monkeypatch.setattr(export_verb, "open_session", opened)
     with pytest.raises(ParityError, match="logits differ"):

@@ -430,11 +430,11 @@ def test_libraries_leave_nothing_at_home_and_report_nothing(house: House, tmp_pa
 
 HOLDING = """
 import time
-from lcve_deploy.cli import main, run
+from lcve_deploy.cli import main, show
 def hold(*given, **more):
     print("held", flush=True)
     time.sleep(60)
-run.print_predictions = hold
+show.print_classification = hold
 {}
 main.lcve()
 """

@@ -50,8 +50,9 @@ from lcve_deploy.clipfile import ClipFile, Views, write_clip_file
 from lcve_deploy.errors import ArtifactError, BuildError, ExistsError, KeyFileError, SignatureError, WriteError
 from lcve_deploy.keys.secret import KeyFileWarning
 from lcve_deploy.model.precision import Precision
+from lcve_deploy.runtime.opening import checked_manifest
 from lcve_deploy.verbs.fastest import EngineChoice
-from lcve_deploy.verbs.verify import paired_client
+from lcve_deploy.verbs.pairs import paired_client
 
 from .conftest import ORACLE, ORACLES, SECRET, run_error, run_lcve, run_ok
 from .test_artifact import edit, flip_a_byte
@@ -557,7 +558,8 @@ def test_what_is_parsed_is_what_was_checked(
     monkeypatch.setattr(manifest_room, "check_signature", replacing)
     for work in (
         lambda: read_manifest(server, PIN),
-        lambda: open_session(server, SessionOptions(signed_by=PIN)).model,
+        lambda: checked_manifest(server, PIN),
+        lambda: dataclasses.replace(said, model=open_session(server, SessionOptions(signed_by=PIN)).model),
         lambda: (paired_client(signed, key, PIN), said)[1],
         lambda: apply_delta(server, tmp_path / "delta" / DELTA, tmp_path / "out", signed_by=PIN) and said,
     ):

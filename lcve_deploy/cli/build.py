@@ -140,11 +140,13 @@ def command(
     An engine whose logits are over the budget is not kept. One that cannot run on this machine is kept as
     unproven: it opens only after lcve verify has run it. Of several, the fastest is kept.
     """
-    from lcve_deploy.verbs.fastest import build_fastest
+    from lcve_deploy.verbs.fastest import Selection, build_fastest
+    from lcve_deploy.verbs.refit import refit as refit_engine
 
     _refuse_what_has_no_effect(engine, refit)
     if refit:
-        _show(_refit(server, refit, name=name, signed_by=signed_by), as_json=as_json)
+        refitted = refit_engine(server, refit, name=name, signed_by=signed_by, progress=StageProgress())
+        _show(Selection.of(refitted), as_json=as_json)
         return
     choice = _choice(engine, name=name, provider=provider, plan=plan, signed_by=signed_by)
     _show(build_fastest(server, choice, clips=_read_clips(clips), progress=StageProgress()), as_json=as_json)
@@ -194,28 +196,6 @@ def _show(selection: Selection, *, as_json: bool) -> None:
         print_json(selection.to_json())
     else:
         show_selection(selection)
-
-
-def _refit(server: Path, source: str, *, name: str | None, signed_by: PublicKey | None) -> Selection:
-    """Put the weights of the artifact into the plan of an engine, as a new engine."""
-    from dataclasses import replace
-
-    from lcve_deploy.artifact import EngineKind, read_engine
-    from lcve_deploy.artifact.engines import check_engine, engine_folder
-    from lcve_deploy.artifact.names import PLAN
-    from lcve_deploy.verbs.build import build
-    from lcve_deploy.verbs.fastest import Selection
-    from lcve_deploy.verbs.renew import options_of
-
-    record = read_engine(server, source)
-    if record.kind not in (EngineKind.TENSORRT, EngineKind.TENSORRT_RTX):
-        raise click.UsageError(f"--refit is for TensorRT engines, and {source} is one of {record.kind}")
-    check_engine(server, record)
-    options = options_of(record)
-    whole = replace(options.plan, stripped=False)  # its weights are in the plan from now on
-    options = replace(options, name=name or f"{source}-refitted", plan=whole, signed_by=signed_by)
-    plan = engine_folder(server, source) / PLAN
-    return Selection.of(build(server, options, ranges=record.ranges, refit=plan, progress=StageProgress()))
 
 
 def _read_clips(paths: tuple[Path, ...]) -> EncryptedClip | None:

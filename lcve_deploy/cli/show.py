@@ -14,12 +14,19 @@ from lcve_deploy.cli.verbosity import is_quiet
 from lcve_deploy.model.parity import CONTROLS, ParityReport
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from lcve_deploy.artifact import EngineRecord
+    from lcve_deploy.clips import Views
+    from lcve_deploy.verbs.classify import Classification
     from lcve_deploy.verbs.fastest import Selection
     from lcve_deploy.verbs.renew import Renewed
 
 __all__ = [
+    "print_classification",
     "print_json",
+    "print_logits",
     "print_note",
     "print_parity",
     "print_renewed",
@@ -87,6 +94,29 @@ def print_parity(report: ParityReport) -> None:
     for name, gap in report.controls.items():
         state = "AGREES" if name in report.agreeing_controls else "differs"
         click.echo(f"  {printable(CONTROLS.get(name, name)):<32}{gap:.2e}  {state}")
+
+
+def print_classification(found: Classification, *, as_json: bool) -> None:
+    """What a video shows. Notes on it are part of the JSON alone; they have been shown as warnings."""
+    if as_json:
+        print_json(found.to_json())
+        return
+    for prediction in found.predictions:
+        click.echo(f"{prediction.text(2):>7}  {printable(prediction.name)}")
+
+
+def print_logits(logits: npt.NDArray[np.float32], *, views: Views, labels: str | None, top: int, as_json: bool) -> None:
+    """Logits ``[views, classes]`` in the artifact's own label order; a server does not say what its labels are."""
+    import numpy as np
+
+    if as_json:
+        print_json({"views": str(views), "labels": labels, "logits": logits.tolist()})
+        return
+    said = f", labels {labels}" if labels else ""
+    click.echo(f"logits of {views} views{said}; the first of their mean:")
+    mean = logits.mean(axis=0)
+    for index in np.argsort(-mean, kind="stable")[:top]:
+        click.echo(f"{mean[index]:10.4f}  position {index}")
 
 
 def signature_state(server: Path, signed_by: PublicKey | None) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from typing import Final, Self
 
 __all__ = ["MAX_SHORT_SIDE", "Preprocess", "Resample", "Rounding", "Sampling"]
 
@@ -90,6 +90,10 @@ class Preprocess:
         if self.size is not None:
             return f"{self.size[0]} x {self.size[1]} (height x width), {self.resample}"
         return "their own size" if self.short_side is None else f"a short side of {self.short_side}, {self.resample}"
+
+    def sampled(self, sampling: Sampling | None, stride: int | None) -> Self:
+        """The same with another sampling or stride; None keeps its own."""
+        return replace(self, sampling=sampling or self.sampling, stride=stride or self.stride)
 
     def resized_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of a frame after resizing; a long side is rounded down.

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from threading import Event
 from types import TracebackType
@@ -14,6 +12,7 @@ from typing import Final, Self, TypeVar
 import numpy as np
 
 from lcve_deploy.clips import Binding, EncryptedClip
+from lcve_deploy.encrypted_model import run_each
 from lcve_deploy.errors import RequestError, SessionError
 from lcve_deploy.remote.address import Address, Scheme, is_local
 from lcve_deploy.remote.contract import RemoteModel
@@ -125,18 +124,7 @@ class RemoteSession:
         Raises:
             LcveError: as of ``run``; requests that are under way are waited for, and no more are made.
         """
-        waiting: deque[Future[Logits]] = deque()
-        with ThreadPoolExecutor(max_workers=in_flight, thread_name_prefix="lcve-remote") as threads:
-            try:
-                for clip in clips:
-                    waiting.append(threads.submit(self.run, clip))
-                    if len(waiting) >= in_flight:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        return run_each(self, clips, in_flight=in_flight)
 
     def close(self) -> None:
         """End all connections and remove shared memory, here and at the servers. Requests under way may fail."""

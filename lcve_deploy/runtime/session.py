@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from lcve_deploy.artifact import EngineRecord, ModelSpec, Profile, PublicKey
 from lcve_deploy.clips import EncryptedClip
+from lcve_deploy.encrypted_model import EncryptedModel
 from lcve_deploy.errors import SessionError
 
 __all__ = ["Provider", "Session", "SessionOptions", "check_clip", "run_within"]
@@ -73,7 +74,7 @@ class SessionOptions:
             raise ValueError("an engine was built for its provider; provider and its options are for the graph itself")
 
 
-class Session(Protocol):
+class Session(EncryptedModel, Protocol):
     """An engine that is ready to run. Threads may share it."""
 
     @property

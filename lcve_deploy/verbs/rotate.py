@@ -49,7 +49,7 @@ from lcve_deploy.keys.orders import Orders, derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.keys.signing import SigningKey
 from lcve_deploy.progress import Progress, silent
-from lcve_deploy.verbs.verify import read_pair
+from lcve_deploy.verbs.pairs import read_pair
 from lcve_deploy.verbs.versions import installed_versions
 
 if TYPE_CHECKING:

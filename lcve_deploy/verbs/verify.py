@@ -12,27 +12,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.artifact import Manifest, PublicKey, manifest_data, parse_manifest, record_of
-from lcve_deploy.artifact.digests import MANIFEST
+from lcve_deploy.artifact import PublicKey
 from lcve_deploy.artifact.names import MODEL
 from lcve_deploy.cipher.clips import encrypt
 from lcve_deploy.client import Client
 from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
-from lcve_deploy.errors import ArtifactError, MismatchError
+from lcve_deploy.encrypted_model import EncryptedModel
+from lcve_deploy.errors import MismatchError
 from lcve_deploy.keys.orders import Orders, derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.model.parity import BUDGET_MARGIN, CONTROL_MARGIN, ParityReport, compare, max_difference
 from lcve_deploy.progress import Progress, silent
-from lcve_deploy.runtime import Session, SessionOptions
+from lcve_deploy.runtime import SessionOptions
 from lcve_deploy.runtime.opening import checked_manifest, open_checked
 from lcve_deploy.samples import noise_clip, real_clips, textured_clips
+from lcve_deploy.verbs.pairs import paired_client
 from lcve_deploy.video import read_clips
 
 if TYPE_CHECKING:
     from lcve_deploy.exporters.checkpoints import Checkpoint, CheckpointOptions
     from lcve_deploy.exporters.reference.builtin import Reference
 
-__all__ = ["Clips", "Remembered", "comparison_clips", "measure_parity", "paired_client", "read_pair", "verify"]
+__all__ = ["Clips", "Remembered", "comparison_clips", "measure_parity", "verify"]
 
 Clips = npt.NDArray[np.uint8]
 
@@ -112,38 +113,6 @@ def _matching_checkpoint(path: Path, options: CheckpointOptions | None, server: 
     return loaded
 
 
-def paired_client(artifact: Path, key: SecurityKey, signed_by: PublicKey | None = None) -> Client:
-    """The client side of an artifact, once it is certain that it belongs to the server side.
-
-    Raises:
-        ArtifactError, MismatchError: it does not, or one of them does not hold.
-        SignatureError: a key is pinned, and has not signed the manifest.
-    """
-    return read_pair(artifact, key, signed_by)[1]
-
-
-def read_pair(artifact: Path, key: SecurityKey, signed_by: PublicKey | None = None) -> tuple[Manifest, Client]:
-    """What both sides of an artifact say, once it is certain that they belong together.
-
-    Raises:
-        ArtifactError, MismatchError: it does not, or one of them does not hold.
-        SignatureError: a key is pinned, and has not signed the manifest.
-    """
-    if (artifact / "manifest.json").is_file():
-        raise ArtifactError(
-            f"{artifact} is the server's side alone; with a key, both sides are needed", hint=f"pass {artifact.parent}"
-        )
-    client = Client.open(artifact / "client", key)
-    data = manifest_data(artifact / "server", signed_by)
-    manifest = parse_manifest(data, artifact / "server" / MANIFEST)
-    if record_of([memoryview(data)]).sha256 != client.settings.manifest_sha256:
-        raise MismatchError(
-            f"the manifest of {artifact / 'server'} is not the one that {artifact / 'client'} was made with",
-            hint="use server and client folders of the same export",
-        )
-    return manifest, client
-
-
 def comparison_clips(client: Client, paths: Sequence[str | os.PathLike[str]]) -> Clips:
     """Plain clips ``[clips, T, H, W, C]``: the user's own, else built-in real ones and noise."""
     geometry = client.settings.binding.geometry
@@ -174,7 +143,7 @@ class Remembered:
 
 
 def measure_parity(
-    session: Session,
+    session: EncryptedModel,
     reference: Reference,
     client: Client,
     clips: Clips,
@@ -199,7 +168,7 @@ def measure_parity(
     return report
 
 
-def _controls(session: Session, reference: Reference, client: Client, floor: float) -> dict[str, float]:
+def _controls(session: EncryptedModel, reference: Reference, client: Client, floor: float) -> dict[str, float]:
     """Largest ``|Δlogit|`` of each wrong way to run textured clips.
 
     One clip is enough, if every control exceeds the floor on it. A control that only comes close to the reference by
@@ -214,7 +183,7 @@ def _controls(session: Session, reference: Reference, client: Client, floor: flo
     return gaps
 
 
-def _controls_of(clip: Clips, session: Session, reference: Reference, client: Client) -> dict[str, float]:
+def _controls_of(clip: Clips, session: EncryptedModel, reference: Reference, client: Client) -> dict[str, float]:
     """``|Δlogit|`` of each wrong way to run one clip."""
     binding, orders = client.settings.binding, client.orders
     plain = PlainClip(values=clip)
@@ -233,7 +202,7 @@ def _controls_of(clip: Clips, session: Session, reference: Reference, client: Cl
     }
 
 
-def _answer(session: Session, client: Client, clip: EncryptedClip) -> npt.NDArray[np.floating]:
+def _answer(session: EncryptedModel, client: Client, clip: EncryptedClip) -> npt.NDArray[np.floating]:
     return client.plain_order(session.run(clip))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,7 +36,7 @@ class FrameOptions:
 
     def preprocess(self, own: Preprocess) -> Preprocess:
         """Return the artifact's own preprocessing, with what is asked for instead."""
-        return dataclasses.replace(own, sampling=self.sampling or own.sampling, stride=self.stride or own.stride)
+        return own.sampled(self.sampling, self.stride)
 
 
 _VIEWS: Final = cloup.option(

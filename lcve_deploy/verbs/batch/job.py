@@ -17,7 +17,8 @@ from lcve_deploy.model.preprocess import Preprocess, Sampling
 from lcve_deploy.remote import RemoteOptions
 from lcve_deploy.runtime import SessionOptions
 from lcve_deploy.verbs.batch.videos import Video
-from lcve_deploy.verbs.verify import paired_client
+from lcve_deploy.verbs.classify import Classifier
+from lcve_deploy.verbs.pairs import paired_client
 
 __all__ = ["Job"]
 
@@ -75,10 +76,20 @@ class Job:
             return paired_client(self.artifact, key, self.session.signed_by)
         return Client.open(str(self.client), key)
 
+    def open_classifier(self, threads: int | None) -> Classifier:
+        """Both sides: the client, and an engine here with so many threads, or a server that is there.
+
+        Raises:
+            LcveError: as of ``Classifier.open``.
+        """
+        key = SecurityKey.read(self.key_file)
+        if self.server is not None:
+            return Classifier.open(self.server, key=key, client=self.client, remote=self.remote)
+        return Classifier.open(str(self.artifact), key=key, session=dataclasses.replace(self.session, threads=threads))
+
     def preprocess(self, settings: ClientSettings) -> Preprocess:
         """The artifact's own preprocessing, with what was asked for instead."""
-        own = settings.preprocess
-        return dataclasses.replace(own, sampling=self.sampling or own.sampling, stride=self.stride or own.stride)
+        return settings.preprocess.sampled(self.sampling, self.stride)
 
     def identity(self, settings: ClientSettings, videos: Sequence[Video]) -> dict[str, Any]:
         """What must be the same for a batch to go on where it was; how many work on it, and where, may change."""

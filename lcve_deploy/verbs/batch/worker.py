@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from lcve_deploy.clipfile import write_clip_file
-from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import (
     DeadlineError,
     DeniedError,
@@ -30,7 +25,6 @@ from lcve_deploy.model.predictions import Prediction
 from lcve_deploy.process import disable_core_dumps
 from lcve_deploy.verbs.batch.job import Job
 from lcve_deploy.verbs.batch.stage import MAX_ATTEMPTS, Stage
-from lcve_deploy.video import VideoClips
 
 if TYPE_CHECKING:
     import pyarrow
@@ -44,9 +38,6 @@ _LOST_IN_OPENING: Final = (
     f"{MAX_ATTEMPTS} workers in a row were lost while they opened the engine: killed, perhaps because memory ran out, "
     "or crashed; try fewer --workers, or another --engine"
 )
-
-Answers = Callable[[Iterable[EncryptedClip]], Iterable[Any]]
-"""From encrypted clips to their logits ``[1, classes]``, in order."""
 
 
 class Worker:
@@ -86,27 +77,12 @@ class Worker:
     def _open(self, threads: int | None) -> None:
         """Open both sides. A refusal is kept and told: an error here would end an actor, without its hint."""
         try:
-            self._client = self._job.open_client()
-            self._preprocess = self._job.preprocess(self._client.settings)
-            self._ask = None if self._job.encrypt_only else self._open_model(threads)
+            if self._job.encrypt_only:
+                self._client = self._job.open_client()
+            else:
+                self._classifier = self._job.open_classifier(threads)
         except (LcveError, OSError) as error:
             self._refusal = _one_line(error)
-
-    def _open_model(self, threads: int | None) -> Answers:
-        """An engine on this machine, or a server that is there."""
-        job = self._job
-        if job.server is not None:
-            from lcve_deploy.remote import RemoteSession
-
-            settings = self._client.settings
-            remote = RemoteSession(job.server, settings.binding, job.remote, classes=len(settings.classes))
-            remote.connect()
-            return remote.map
-        from lcve_deploy.runtime import open_session
-
-        options = dataclasses.replace(job.session, threads=threads)
-        session = open_session(Path(str(job.artifact)) / "server", options)
-        return partial(map, session.run)
 
     def _answer(self, row: int, path: bytes, clip: str) -> dict[str, Any]:
         """Make a row, unless another attempt has; ``problem`` is for what would befall every row."""
@@ -125,7 +101,7 @@ class Worker:
         if self._stage.begin(row):
             try:
                 with self._stage.remembering(row):
-                    fields = self._encrypted(path, clip) if self._ask is None else self._predicted(path, self._ask)
+                    fields = self._encrypted(path, clip) if self._job.encrypt_only else self._classified(path)
             except _OF_EVERY_ROW:
                 raise
             except (LcveError, OSError, MemoryError) as reason:
@@ -134,32 +110,25 @@ class Worker:
             error = _lost(self._stage.failures(row))
         return {**fields, "error": error, "seconds": time.monotonic() - started}
 
-    def _read(self, path: Path) -> VideoClips:
-        return self._client.read_video(path, views=self._job.views, preprocess=self._preprocess)
-
     def _encrypted(self, path: Path, clip: str) -> dict[str, Any]:
         """Write an encrypted clip; one that a lost attempt has left is made again."""
         target = self._stage.clips / clip
         target.unlink(missing_ok=True)
-        video = self._read(path)
+        preprocess = self._job.preprocess(self._client.settings)
+        video = self._client.read_video(path, views=self._job.views, preprocess=preprocess)
         write_clip_file(target, self._client.encrypt_video(video))
         with target.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"clip": clip, "digest": digest, "notes": list(video.notes)}
 
-    def _predicted(self, path: Path, ask: Answers) -> dict[str, Any]:
-        """One view at a time: many views of a large model would fill the memory."""
-        video = self._read(path)
-        clip = self._client.encrypt(video.clip)
-        parts = (clip.values[view : view + 1] for view in range(len(clip.values)))
-        answers = ask(EncryptedClip(values=part, binding=clip.binding) for part in parts)
-        logits = self._client.plain_order(np.concatenate(list(answers)))
-        best = self._client.predict(logits, top=self._job.top)
+    def _classified(self, path: Path) -> dict[str, Any]:
+        job = self._job
+        found = self._classifier.classify(path, views=job.views, sampling=job.sampling, stride=job.stride, top=job.top)
         return {
-            "classes": [prediction.name for prediction in best],
-            **_scores(best),
-            **({"logits": logits.tolist()} if self._job.logits else {}),
-            "notes": list(video.notes),
+            "classes": [prediction.name for prediction in found.predictions],
+            **_scores(found.predictions),
+            **({"logits": found.logits.tolist()} if job.logits else {}),
+            "notes": list(found.notes),
         }
 
 

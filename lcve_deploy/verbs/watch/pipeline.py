@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Final, Generic, Protocol, Self, TypeVar
+from typing import Final, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.client import Client, Prediction
 from lcve_deploy.clips import EncryptedClip, PlainClip
+from lcve_deploy.encrypted_model import EncryptedModel
 from lcve_deploy.errors import LcveError, SessionError
 from lcve_deploy.model.preprocess import Preprocess
 from lcve_deploy.verbs.watch.queues import Ordered, Waiting
@@ -24,24 +25,13 @@ from lcve_deploy.verbs.watch.worker import Worker
 from lcve_deploy.video.live import LiveSource
 from lcve_deploy.video.windows import SlidingWindows, Window
 
-__all__ = ["Answering", "Watch", "WatchOptions"]
+__all__ = ["Watch", "WatchOptions"]
 
 C = TypeVar("C")
 
 _RESULTS: Final = 256
 _GRACE: Final = 1.0
 """Seconds that a reader is waited for that nothing can interrupt."""
-
-
-class Answering(Protocol):
-    """What answers encrypted clips, such as a session with a server. Threads share it."""
-
-    def run(self, clip: EncryptedClip) -> npt.NDArray[np.float32]:
-        """Logits ``[batch, classes]``, in the artifact's label order.
-
-        Raises:
-            LcveError: it has no answer.
-        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +92,7 @@ class Watch:
     """
 
     def __init__(
-        self, source: LiveSource, client: Client, session: Answering, options: WatchOptions | None = None
+        self, source: LiveSource, client: Client, session: EncryptedModel, options: WatchOptions | None = None
     ) -> None:
         self._source, self._client, self._session = source, client, session
         self._options = options or WatchOptions()
@@ -236,4 +226,4 @@ class Watch:
         expected = (1, len(self._client.settings.classes))
         if logits.shape != expected:
             raise SessionError(f"expected logits {list(expected)}, received {list(logits.shape)}")
-        return self._client.predict(self._client.plain_order(logits), top=self._options.top)
+        return self._client.read(logits, top=self._options.top)

@@ -1,0 +1,54 @@
+"""Refit: a new engine from the plan of another, with the weights of the artifact; no build. No key is needed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+from lcve_deploy.artifact import EngineKind, EngineRecord, PublicKey, read_engine
+from lcve_deploy.artifact.engines import check_engine, engine_folder
+from lcve_deploy.artifact.names import PLAN
+from lcve_deploy.errors import BuildError
+from lcve_deploy.progress import Progress, silent
+from lcve_deploy.verbs.build import build
+from lcve_deploy.verbs.renew import options_of
+
+__all__ = ["refit"]
+
+
+def refit(
+    server: str | os.PathLike[str],
+    engine: str,
+    *,
+    name: str | None = None,
+    signed_by: PublicKey | None = None,
+    progress: Progress = silent,
+) -> EngineRecord:
+    """Put the weights of the artifact into the plan of an engine, as a new engine.
+
+    Args:
+        server: the folder with ``manifest.json``.
+        engine: name of a TensorRT engine, which stays as it is.
+        name: of the new engine; by default the old name with ``-refitted``.
+        signed_by: the owner's public key, where it is pinned.
+        progress: told of every step.
+
+    Raises:
+        BuildError: the engine is not one of TensorRT, or its plan takes no new weights.
+        ArtifactError, SignatureError, ParityError, SessionError, ExistsError: as of ``build``.
+    """
+    folder = Path(server)
+    record = read_engine(folder, engine)
+    if record.kind not in (EngineKind.TENSORRT, EngineKind.TENSORRT_RTX):
+        raise BuildError(f"only TensorRT engines can be refitted, and {engine} is one of {record.kind}")
+    check_engine(folder, record)
+    options = options_of(record)
+    options = dataclasses.replace(
+        options,
+        name=name or f"{engine}-refitted",
+        plan=dataclasses.replace(options.plan, stripped=False),  # its weights are in the plan from now on
+        signed_by=signed_by,
+    )
+    plan = engine_folder(folder, engine) / PLAN
+    return build(folder, options, ranges=record.ranges, refit=plan, progress=progress)
