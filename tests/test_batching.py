@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lcve_deploy.errors import DeadlineError, SessionError, UnavailableError
-from lcve_deploy.serving.models.batching import Batcher, Outcome, Run
+from lcve_deploy.serving.models.batching import Batcher, BatchResult, Run
 from lcve_deploy.serving.settings import Batching
 
 
@@ -74,7 +74,7 @@ def test_every_request_gets_its_own_answer_and_no_run_is_too_large(
     engine = Engine()
     requests = [clips(*((i + j) % 256 for j in range(size))) for i, size in enumerate(sizes)]
 
-    async def work(batcher: Batcher) -> list[Outcome]:
+    async def work(batcher: Batcher) -> list[BatchResult]:
         return await asyncio.gather(*(batcher.submit(values) for values in requests))
 
     options = Batching(largest=largest, delay=delay, most_waiting=200, instances=instances)
@@ -90,7 +90,7 @@ def test_requests_that_wait_share_a_run() -> None:
     engine = Engine()
     engine.open.clear()
 
-    async def work(batcher: Batcher) -> list[Outcome]:
+    async def work(batcher: Batcher) -> list[BatchResult]:
         first = asyncio.create_task(batcher.submit(clips(0)))
         await until_started(engine)
         rest = [asyncio.create_task(batcher.submit(clips(i))) for i in range(1, 6)]
@@ -171,7 +171,7 @@ def test_closing_answers_what_was_accepted_and_refuses_the_rest() -> None:
     engine = Engine()
     engine.open.clear()
 
-    async def work(batcher: Batcher) -> list[Outcome]:
+    async def work(batcher: Batcher) -> list[BatchResult]:
         accepted = [asyncio.create_task(batcher.submit(clips(i))) for i in range(5)]
         await until_started(engine)
         closing = asyncio.create_task(batcher.close())

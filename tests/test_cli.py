@@ -24,8 +24,8 @@ from lcve_deploy.errors import LcveError
 from lcve_deploy.keys.secret import KeyFileWarning
 from lcve_deploy.model.parity import ParityReport
 from lcve_deploy.model.precision import Precision
+from lcve_deploy.verbs._carry_over import CarriedEngine
 from lcve_deploy.verbs.fastest import Candidate, Selection
-from lcve_deploy.verbs.renew import Renewed
 from lcve_deploy.video import write_video
 
 from .conftest import ORACLES, SECRET, run_error, run_lcve, run_ok
@@ -229,7 +229,7 @@ def test_nothing_of_a_record_moves_the_cursor(capsys: pytest.CaptureFixture[str]
             candidates=(Candidate(name="mine", record=record), Candidate(name="x", record=None, reason=MOVES)),
         )
     )
-    show.print_renewed([Renewed(name="mine", record=None, reason=MOVES)])
+    show.print_carried_engines([CarriedEngine(name="mine", record=None, reason=MOVES)])
     click.echo(verify_line("engine mine", {"ok": None, "reason": MOVES}))
     said = capsys.readouterr().out
     assert said.count("all is well") == 6

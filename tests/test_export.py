@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -286,6 +287,32 @@ def test_others_can_read_what_the_operator_gets(exported: Path) -> None:
     modes = {path.name: path.stat().st_mode & 0o777 for path in exported.rglob("*") if path.is_file()}
     assert len(modes) >= 5
     assert set(modes.values()) == {(exported / "server").stat().st_mode & 0o666}
+
+
+def test_other_tools_need_the_folder_of_the_graph(exported: Path, tmp_path: Path) -> None:
+    """As docs/guides/engines.md says of a graph in memory and of one that ONNX Runtime has optimised."""
+    import onnxruntime
+
+    def opened(model: str | bytes, **entries: str) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.optimized_model_filepath = entries.pop("write", "")
+        for name, value in entries.items():
+            options.add_session_config_entry(f"session.{name}", value)
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    server = exported / "server"
+    graph = (server / "model.onnx").read_bytes()
+    with pytest.raises(Exception, match=r"keyed|cube_embedding"):
+        opened(graph)
+    assert opened(graph, model_external_initializers_file_folder_path=str(server)).get_inputs()[0].name == "clips"
+
+    optimised = tmp_path / "optimised.onnx"
+    opened(str(server / "model.onnx"), write=str(optimised))
+    with pytest.raises(Exception, match=r"keyed|cube_embedding"):
+        opened(str(optimised))
+    shutil.copy(server / KEYED, tmp_path)
+    assert opened(str(optimised)).get_outputs()[0].name == "logits"
 
 
 def test_a_failed_parity_leaves_no_artifact(key: SecurityKey, tmp_path: Path) -> None:

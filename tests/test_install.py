@@ -94,10 +94,15 @@ def test_the_source_distribution_is_the_whole_checkout(distributions: Path) -> N
     (archive,) = distributions.glob("*.tar.gz")
     with tarfile.open(archive) as opened:
         packed = {member.name.partition("/")[2] for member in opened if member.isfile()}
-    listed = subprocess.check_output(["git", "-C", REPOSITORY, "ls-files", "-z"], text=True)
-    tracked = {name for name in listed.split("\0") if (REPOSITORY / name).is_file()}
+    tracked, others = _git_files(), _git_files("--others", "--exclude-standard")
     made = {name for name in packed if name in ("PKG-INFO", "setup.cfg") or ".egg-info/" in name}
-    assert packed - made == tracked
+    assert tracked - packed == set()
+    assert packed - made - tracked - others == set()
+
+
+def _git_files(*options: str) -> set[str]:
+    listed = subprocess.check_output(["git", "-C", REPOSITORY, "ls-files", "-z", *options], text=True)
+    return {name for name in listed.split("\0") if (REPOSITORY / name).is_file()}
 
 
 def test_the_wheel_has_the_stub_and_the_version_of_the_package(wheel: Path, slim: Path) -> None:

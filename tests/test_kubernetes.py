@@ -191,7 +191,7 @@ def test_selectors_find_the_pods(plain: dict[str, Any]) -> None:
     [
         (("--name", "Not A Name"), "a name in Kubernetes"),
         (("--min-replicas", 5), "expected at least one pod"),
-        (("--target-delay", 0), "queue"),
+        (("--target-delay", 0), "target-delay"),
         (("--memory", 0), "memory"),
     ],
 )

@@ -29,7 +29,7 @@ from lcve_deploy.model.parity import (
 )
 from lcve_deploy.samples import noise_clip, real_clips, textured_clip, textured_clips
 from lcve_deploy.testing import assert_parity
-from lcve_deploy.verbs.verify import comparison_clips, measure_parity
+from lcve_deploy.verbs._comparing import comparison_clips, measure_parity
 
 from .conftest import GEOMETRY, ORACLE, ORACLES
 from .test_export import export_tiny

@@ -43,7 +43,7 @@ from lcve_deploy.remote.over_grpc import GrpcTransport
 from lcve_deploy.remote.over_http import HttpTransport
 from lcve_deploy.remote.retrying import persist
 from lcve_deploy.remote.token import PlainTokenWarning, Token
-from lcve_deploy.remote.transport import Answer
+from lcve_deploy.remote.transport import LogitsReply
 
 from . import fake_server as fake
 from .conftest import GEOMETRY, ORACLE, run_error, run_lcve, run_ok
@@ -890,7 +890,7 @@ class Slow:
 
     def infer(self, request: Any, *, classes: int, seconds: float) -> Any:
         self._take("infer", seconds)
-        return Answer(logits=logits_of(request.values), model="digits", version="2")
+        return LogitsReply(logits=logits_of(request.values), model="digits", version="2")
 
     def _take(self, what: str, seconds: float) -> None:
         self.given.append((what, round(seconds, 6)))

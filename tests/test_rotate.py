@@ -306,7 +306,7 @@ def test_applying_loads_no_key_room_and_no_torch(exported: Path, key: SecurityKe
     code = "from lcve_deploy.cli import lcve\nlcve(sys.argv[1:], standalone_mode=False)"
     modules = loaded_after(code, "apply", exported / "server", delta, "-o", tmp_path / "out")
     rooms = {f"lcve_deploy.{room}" for room in set(KEY_ROOMS) - {"verbs", "exporters"}}
-    assert not modules & {*rooms, "lcve_deploy.verbs.rotate", "lcve_deploy.verbs.export", "lcve_deploy.verbs.verify"}
+    assert not modules & {*rooms, "lcve_deploy.verbs.rotate", "lcve_deploy.verbs.export", "lcve_deploy.verbs.pairs"}
     assert not modules & {"torch", "transformers", "cryptography", "av", "onnx", "onnx_ir"}
 
 

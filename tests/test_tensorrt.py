@@ -39,8 +39,8 @@ from lcve_deploy.exporters.int8 import calibrate, write_quantised
 from lcve_deploy.exporters.low_precision import write_low_precision
 from lcve_deploy.exporters.onnx import OPSETS, write_onnx
 from lcve_deploy.exporters.tensorrt import (
-    BuildOptions,
     HardwareCompatibility,
+    PlanOptions,
     build_plan,
     check_graph,
     refit_plan,
@@ -274,7 +274,7 @@ def test_a_real_engine_is_built_without_a_gpu(
         tiny.model,
         tmp_path / "plan",
         library=rtx,
-        options=BuildOptions(profile=Profile(minimum=1, optimum=2, maximum=4), compute_capabilities=("8.6", "12.0")),
+        options=PlanOptions(profile=Profile(minimum=1, optimum=2, maximum=4), compute_capabilities=("8.6", "12.0")),
         progress=lambda *step: steps.append(step),
         **tiny.specs,
     )
@@ -287,7 +287,7 @@ def test_a_real_engine_is_built_without_a_gpu(
 
 def test_plans_of_the_default_target_and_of_one_gpu_differ(tiny: Graph, rtx: TensorRT, tmp_path: Path) -> None:
     default = build_plan(tiny.model, tmp_path / "default", library=rtx, **tiny.specs)
-    one = BuildOptions(compute_capabilities=("8.9",))
+    one = PlanOptions(compute_capabilities=("8.9",))
     build_plan(tiny.model, tmp_path / "one", library=rtx, options=one, **tiny.specs)
     assert default.target == f"GPUs that {rtx} builds for by default"
     assert default.options == {}
@@ -307,14 +307,14 @@ def test_an_option_that_the_library_lacks_is_an_error(
     options: dict[str, object], says: str, tiny: Graph, rtx: TensorRT, tmp_path: Path
 ) -> None:
     with pytest.raises(BuildError) as caught:
-        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=BuildOptions(**options), **tiny.specs)
+        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=PlanOptions(**options), **tiny.specs)
     assert says in str(caught.value)
     assert f"{rtx} cannot do what was asked" in str(caught.value)
     assert not (tmp_path / "plan").exists()
 
 
 def test_every_option_that_is_lacking_is_named_at_once(tiny: Graph, rtx: TensorRT, tmp_path: Path) -> None:
-    options = BuildOptions(timing_cache=tmp_path / "times", version_compatible=True)
+    options = PlanOptions(timing_cache=tmp_path / "times", version_compatible=True)
     with pytest.raises(BuildError, match=r"timing_cache .*; version_compatible "):
         build_plan(tiny.model, tmp_path / "plan", library=rtx, options=options, **tiny.specs)
 
@@ -325,7 +325,7 @@ def test_refittable_and_stripped_engines_need_a_gpu_to_be_built(
 ) -> None:
     monkeypatch.setattr(plan_module, "find_gpu", lambda: None)
     with pytest.raises(BuildError, match=r"not engines that are refittable or stripped, and no NVIDIA GPU"):
-        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=BuildOptions(**{option: True}), **tiny.specs)
+        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=PlanOptions(**{option: True}), **tiny.specs)
     assert not (tmp_path / "plan").exists()
 
 
@@ -339,7 +339,7 @@ def test_a_gpu_without_kernels_in_the_library_is_told_before_the_build(
     """On an H200 the build of TensorRT-RTX 1.6.1 failed with "CUDA error 222 loading a module"."""
     monkeypatch.setattr(plan_module, "find_gpu", lambda: H200)
     with pytest.raises(BuildError, match=r"expected one of compute capability 7\.5, 8\.0, .*, found NVIDIA H200"):
-        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=BuildOptions(**{option: True}), **tiny.specs)
+        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=PlanOptions(**{option: True}), **tiny.specs)
     assert not (tmp_path / "plan").exists()
 
 
@@ -350,7 +350,7 @@ def test_what_a_library_builds_for_is_read_from_its_list(rtx: TensorRT) -> None:
 
 def test_a_build_without_enough_workspace_quotes_the_library(tiny: Graph, rtx: TensorRT, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="no tactics to implement the operation within workspace limit") as caught:
-        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=BuildOptions(workspace=1), **tiny.specs)
+        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=PlanOptions(workspace=1), **tiny.specs)
     assert "smaller maximum batch" in caught.value.hint
     assert not (tmp_path / "plan").exists()
 
@@ -376,9 +376,9 @@ def test_out_of_memory_in_a_build_is_one_clear_error(
 
 def test_options_refuse_what_makes_no_sense() -> None:
     with pytest.raises(ValueError, match="at least 1 byte"):
-        BuildOptions(workspace=0)
+        PlanOptions(workspace=0)
     with pytest.raises(ValueError, match=r"such as 8\.6, received sm86"):
-        BuildOptions(compute_capabilities=("8.0", "sm86"))
+        PlanOptions(compute_capabilities=("8.0", "sm86"))
     with pytest.raises(ValueError, match="minimum <= optimum"):
         Profile(minimum=2, optimum=1, maximum=4)
 
@@ -472,7 +472,7 @@ def test_tensorrt_gets_a_strongly_typed_network_and_all_options(
 ) -> None:
     monkeypatch.setattr(plan_module, "find_gpu", lambda: GPU)
     module = fake_gpu.fake_tensorrt()
-    options = BuildOptions(
+    options = PlanOptions(
         profile=Profile(minimum=2, optimum=3, maximum=5),
         version_compatible=True,
         hardware=HardwareCompatibility.AMPERE_PLUS,
@@ -531,9 +531,7 @@ def test_an_older_tensorrt_says_what_it_lacks(
     if enum:
         delattr(module, enum)
     with pytest.raises(BuildError, match=r"TensorRT 10\.0\.1 cannot do what was asked") as caught:
-        build_plan(
-            tiny.model, tmp_path / "plan", library=library(module), options=BuildOptions(**options), **tiny.specs
-        )
+        build_plan(tiny.model, tmp_path / "plan", library=library(module), options=PlanOptions(**options), **tiny.specs)
     assert says in str(caught.value)
     assert module.built == []
 
@@ -544,7 +542,7 @@ def test_the_timing_cache_is_read_and_written_back(
     monkeypatch.setattr(plan_module, "find_gpu", lambda: GPU)
     module, path = fake_gpu.fake_tensorrt(), tmp_path / "cache"
     for i in (1, 2):
-        options = BuildOptions(timing_cache=path)
+        options = PlanOptions(timing_cache=path)
         build_plan(tiny.model, tmp_path / f"plan{i}", library=library(module), options=options, **tiny.specs)
         assert path.read_bytes() == b"times" * i
     assert [found.name for found in tmp_path.glob(".cache*")] == []
@@ -561,7 +559,7 @@ def test_a_foreign_timing_cache_is_refused_and_left_as_it_is(
             tiny.model,
             tmp_path / "plan",
             library=library(module),
-            options=BuildOptions(timing_cache=path),
+            options=PlanOptions(timing_cache=path),
             **tiny.specs,
         )
     assert path.read_bytes() == b"something else"
@@ -1067,7 +1065,7 @@ def test_gpu_an_engine_answers_as_onnx_runtime_does(
         clips=manifest.input,
         logits=manifest.output,
         library=real,
-        options=BuildOptions(profile=profile),
+        options=PlanOptions(profile=profile),
     )
     session = open_real(tmp_path / "plan", manifest, real, profile)
     for batch in (1, 4, 2):
@@ -1094,7 +1092,7 @@ def test_gpu_a_refitted_engine_answers_with_the_new_weights(
 ) -> None:
     manifest = read_manifest(exported / "server")
     rotated = oracle_graph(TINY, tmp_path, salt=bytes(16))
-    options = BuildOptions(profile=Profile(), refittable=True, stripped=stripped)
+    options = PlanOptions(profile=Profile(), refittable=True, stripped=stripped)
     build_plan(exported / "server/model.onnx", tmp_path / "plan", library=real, options=options, **rotated.specs)
     refit_plan(tmp_path / "plan", rotated.model, tmp_path / "refitted", library=real)
     clips = encrypted(manifest, clip, 2)

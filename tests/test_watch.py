@@ -31,7 +31,7 @@ from lcve_deploy.verbs.watch.queues import Ordered, Waiting
 from lcve_deploy.video import live, read_clips
 from lcve_deploy.video.live import MAX_DAMAGED, LiveOptions, LiveSource
 from lcve_deploy.video.moments import MediaClock, Moment
-from lcve_deploy.video.sources import SourceKind, Transport, recognised
+from lcve_deploy.video.sources import RtspTransport, SourceKind, recognised
 from lcve_deploy.video.windows import SlidingWindows, Window, window_length
 
 from . import fake_server as fake
@@ -230,14 +230,14 @@ def test_folders_and_what_is_missing_are_refused(tmp_path: Path) -> None:
 
 
 def test_each_source_is_opened_as_what_it_is() -> None:
-    kind, opened = recognised(ADDRESS, transport=Transport.TCP, timeout=3)
+    kind, opened = recognised(ADDRESS, transport=RtspTransport.TCP, timeout=3)
     assert (kind, opened.format, opened.name) == (SourceKind.RTSP, "rtsp", "rtsp://127.0.0.1:1")
     assert opened.options["rtsp_transport"] == opened.options["protocol_whitelist"] == "tcp"
     assert opened.options["format_whitelist"] == "rtsp"
     assert SECRET not in repr(opened) + repr(LiveSource(ADDRESS))
-    kind, opened = recognised("/dev/video3", transport=Transport.TCP, timeout=3)
+    kind, opened = recognised("/dev/video3", transport=RtspTransport.TCP, timeout=3)
     assert (kind, opened.format, opened.address) == (SourceKind.CAMERA, "v4l2", "/dev/video3")
-    assert recognised("rtsp://[::1]:8554/x", transport=Transport.UDP, timeout=3)[1].name == "rtsp://[::1]:8554"
+    assert recognised("rtsp://[::1]:8554/x", transport=RtspTransport.UDP, timeout=3)[1].name == "rtsp://[::1]:8554"
 
 
 def test_cameras_have_no_loop_and_no_pace() -> None:
@@ -332,7 +332,7 @@ class Streams:
         stream = self.left.pop(0) if self.left else None
         if stream is None:
             raise VideoError(f"{source.name} cannot be opened (it is away)")
-        return self._opened(recognised(str(stream), transport=Transport.TCP, timeout=1)[1])
+        return self._opened(recognised(str(stream), transport=RtspTransport.TCP, timeout=1)[1])
 
     def source(self, **options: Any) -> LiveSource:
         return LiveSource(ADDRESS, LiveOptions(**options), told=self.told.append)

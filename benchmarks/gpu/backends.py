@@ -18,7 +18,7 @@ from benchmarks.common.plain import plain_cubes
 from lcve_deploy import EncryptedClip, PlainClip, SessionOptions, open_session
 from lcve_deploy.artifact import EngineKind, Profile
 from lcve_deploy.cipher.weights import scramble, unscrambled
-from lcve_deploy.exporters.tensorrt import BuildOptions as PlanOptions
+from lcve_deploy.exporters.tensorrt import PlanOptions
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.runtime.session import Provider
 from lcve_deploy.verbs.build import BuildOptions, build

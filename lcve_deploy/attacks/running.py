@@ -20,7 +20,7 @@ from lcve_deploy.attacks.pictures import frames_of, put_in_order
 from lcve_deploy.attacks.score import Recovery, Space, align_order, chance_level, score_order
 from lcve_deploy.attacks.similarity import Similarity, chance_likeness, compare_clips
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.progress import Progress, silent
+from lcve_deploy.progress import Progress, silent, step
 
 __all__ = ["ORDERS", "AttackResult", "Case", "Control", "State", "run_attacks", "spaces"]
 
@@ -158,11 +158,9 @@ def run_attacks(
         if lacking:
             results.append(AttackResult(attack=attack, state=State.NOT_RUN, reason=f"needs {', '.join(lacking)}"))
             continue
-        stage = f"attack: {attack.title}"
-        progress(stage, 0, 1)
-        holdings = dataclasses.replace(case.holdings, found=_found(case.holdings.found, results, attack))
-        results.append(_run(attack, dataclasses.replace(case, holdings=holdings)))
-        progress(stage, 1, 1)
+        with step(progress, f"attack: {attack.title}"):
+            holdings = dataclasses.replace(case.holdings, found=_found(case.holdings.found, results, attack))
+            results.append(_run(attack, dataclasses.replace(case, holdings=holdings)))
     return tuple(results)
 
 

@@ -14,10 +14,10 @@ from lcve_deploy.cli.options.signing import signed_by_option
 from lcve_deploy.cli.options.types import PATH
 from lcve_deploy.cli.progress import StageProgress
 from lcve_deploy.cli.show import (
+    carried_engines_json,
+    print_carried_engines,
     print_json,
-    print_renewed,
     print_signature,
-    renewed_json,
     say,
     signature_state,
 )
@@ -46,12 +46,12 @@ def command(server: Path, delta: Path, output: Path | None, signed_by: PublicKey
     result = apply_delta(server, delta, output, signed_by=signed_by, progress=StageProgress())
     signature = signature_state(result.folder, signed_by)
     if as_json:
-        engines = renewed_json(result.engines)
+        engines = carried_engines_json(result.engines)
         about = {"server": str(result.folder), "signature": signature}
         print_json({**about, "probe": result.probe.to_json(), "engines": engines})
         return
     print_signature(signature)
-    print_renewed(result.engines)
+    print_carried_engines(result.engines)
     report = result.probe
     say(f"probe: ok, max |Δlogit| {report.max_difference:.2e} (tolerance {report.tolerance:.2e})")
     say(f"server folder: {result.folder}")

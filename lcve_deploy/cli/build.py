@@ -24,7 +24,7 @@ from lcve_deploy.cli.show import print_json, show_selection
 if TYPE_CHECKING:
     from lcve_deploy.artifact import PublicKey
     from lcve_deploy.clips import EncryptedClip
-    from lcve_deploy.exporters.tensorrt import BuildOptions as PlanOptions
+    from lcve_deploy.exporters.tensorrt import PlanOptions
     from lcve_deploy.verbs.fastest import EngineChoice, Selection
 
 __all__ = ["command"]
@@ -53,8 +53,7 @@ def _make_plan(
     stripped: bool,
     workspace: int | None,
 ) -> PlanOptions:
-    from lcve_deploy.exporters.tensorrt import BuildOptions as PlanOptions
-    from lcve_deploy.exporters.tensorrt import HardwareCompatibility
+    from lcve_deploy.exporters.tensorrt import HardwareCompatibility, PlanOptions
 
     if timing_cache and not timing_cache.parent.is_dir():
         raise ValueError(f"--timing-cache: the folder {timing_cache.parent} does not exist")

@@ -13,7 +13,7 @@ from lcve_deploy.cli.options.common import as_json, key_option, salt_option
 from lcve_deploy.cli.options.signing import signing_key_option
 from lcve_deploy.cli.options.types import PATH
 from lcve_deploy.cli.progress import StageProgress
-from lcve_deploy.cli.show import print_json, print_note, print_renewed, renewed_json, say
+from lcve_deploy.cli.show import carried_engines_json, print_carried_engines, print_json, print_note, say
 
 if TYPE_CHECKING:
     from lcve_deploy.keys.signing import SigningKey
@@ -64,13 +64,13 @@ def command(
     )
     binding = result.manifest.binding
     if as_json:
-        kind, engines = "delta" if delta else "artifact", renewed_json(result.engines)
+        kind, engines = "delta" if delta else "artifact", carried_engines_json(result.engines)
         ids = {"key_id": binding.key_id, "salt": binding.salt}
         print_json({kind: str(result.folder), **ids, "notes": list(result.notes), "engines": engines})
         return
     for note in result.notes:
         print_note(note)
-    print_renewed(result.engines)
+    print_carried_engines(result.engines)
     say(f"key id {binding.key_id}, salt {binding.salt}")
     if delta:
         say(f"delta: {result.folder}  ({DELTA} for the operator, client/ for the key holder)")

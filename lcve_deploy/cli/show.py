@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
     from lcve_deploy.artifact import EngineRecord
     from lcve_deploy.clips import Views
+    from lcve_deploy.verbs._carry_over import CarriedEngine
     from lcve_deploy.verbs.classify import Classification
     from lcve_deploy.verbs.fastest import Selection
-    from lcve_deploy.verbs.renew import Renewed
 
 __all__ = [
+    "carried_engines_json",
+    "print_carried_engines",
     "print_classification",
     "print_json",
     "print_logits",
     "print_note",
     "print_parity",
-    "print_renewed",
     "print_signature",
     "printable",
-    "renewed_json",
     "say",
     "show_selection",
     "signature_state",
@@ -153,7 +153,7 @@ def _engine(record: EngineRecord) -> str:
     )
 
 
-def renewed_json(engines: Sequence[Renewed]) -> dict[str, Any]:
+def carried_engines_json(engines: Sequence[CarriedEngine]) -> dict[str, Any]:
     """What became of engines, by name, as plain values."""
     return {
         engine.name: {"kept": engine.record is not None, "proven": _is_proven(engine), "reason": engine.reason}
@@ -161,7 +161,7 @@ def renewed_json(engines: Sequence[Renewed]) -> dict[str, Any]:
     }
 
 
-def print_renewed(engines: Sequence[Renewed]) -> None:
+def print_carried_engines(engines: Sequence[CarriedEngine]) -> None:
     """What became of engines, one a line."""
     for engine in engines:
         state = "ok" if _is_proven(engine) else "unproven on this machine"
@@ -169,5 +169,5 @@ def print_renewed(engines: Sequence[Renewed]) -> None:
         click.echo(f"engine {engine.name}: {became}")
 
 
-def _is_proven(engine: Renewed) -> bool:
+def _is_proven(engine: CarriedEngine) -> bool:
     return engine.record is not None and engine.record.proof is not None

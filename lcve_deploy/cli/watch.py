@@ -52,10 +52,10 @@ class _Windows:
 
 def _make_live(*, loop: bool, realtime: bool, rtsp_transport: str, silence: float, reconnects: int) -> LiveOptions:
     from lcve_deploy.video.live import LiveOptions
-    from lcve_deploy.video.sources import Transport
+    from lcve_deploy.video.sources import RtspTransport
 
     return LiveOptions(
-        transport=Transport(rtsp_transport),
+        transport=RtspTransport(rtsp_transport),
         timeout=silence,
         reconnects=reconnects,
         loop=loop,

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from lcve_deploy.errors import SessionError
 from lcve_deploy.files.reading import parse_json
-from lcve_deploy.remote.transport import Answer, read_logits
+from lcve_deploy.remote.transport import LogitsReply, read_logits
 
 __all__ = ["read_answer", "read_description", "read_words"]
 
@@ -39,7 +39,7 @@ def read_description(body: bytes, message: Any, endpoint: str) -> Any:
         raise SessionError(f"{endpoint} answered no description of a model") from None
 
 
-def read_answer(body: bytes, header_length: int | None, shape: tuple[int, int], endpoint: str) -> Answer:
+def read_answer(body: bytes, header_length: int | None, shape: tuple[int, int], endpoint: str) -> LogitsReply:
     """Logits, after a header in JSON or within it.
 
     Args:
@@ -61,7 +61,7 @@ def read_answer(body: bytes, header_length: int | None, shape: tuple[int, int], 
         model, version = str(response["model_name"]), str(response.get("model_version", ""))
     except (InferenceServerException, *_BROKEN):
         raise SessionError(f"{endpoint} answered no logits") from None
-    return Answer(logits=read_logits(result, outputs, shape, endpoint), model=model, version=version)
+    return LogitsReply(logits=read_logits(result, outputs, shape, endpoint), model=model, version=version)
 
 
 def read_words(body: bytes) -> str:

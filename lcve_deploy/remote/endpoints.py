@@ -13,7 +13,7 @@ from lcve_deploy.clips import Binding
 from lcve_deploy.errors import DeadlineError, LcveError, RateError, SessionError, UnavailableError
 from lcve_deploy.remote.address import Address
 from lcve_deploy.remote.contract import RemoteModel, check_model
-from lcve_deploy.remote.transport import Answer, Logits, Request, Transport, Values, countdown
+from lcve_deploy.remote.transport import Logits, LogitsReply, Request, Transport, Values, countdown
 
 __all__ = ["Endpoint", "Endpoints"]
 
@@ -98,7 +98,7 @@ class Endpoint:
                 raise
             raise UnavailableError(str(error), hint=error.hint) from None
 
-    def _check_origin(self, answer: Answer, model: RemoteModel, left: Callable[[], float]) -> None:
+    def _check_origin(self, answer: LogitsReply, model: RemoteModel, left: Callable[[], float]) -> None:
         """An answer of a version that appeared since is believed only once the model has been checked again."""
         pinned = self._address.version
         if answer.model == model.name and answer.version in ((pinned,) if pinned else ("", *model.versions)):

@@ -13,10 +13,10 @@ from lcve_deploy.protocol.binding import binding_to_parameters
 from lcve_deploy.remote.address import Address, is_local
 from lcve_deploy.remote.faults import grpc_fault
 from lcve_deploy.remote.options import RemoteOptions
-from lcve_deploy.remote.shared import Region, Regions
+from lcve_deploy.remote.shared import Region, RegionPool
 from lcve_deploy.remote.tls import tls_context
 from lcve_deploy.remote.token import Token
-from lcve_deploy.remote.transport import MAX_RESPONSE_BYTES, Answer, Request, countdown, read_logits
+from lcve_deploy.remote.transport import MAX_RESPONSE_BYTES, LogitsReply, Request, countdown, read_logits
 
 __all__ = ["GrpcTransport", "read_response"]
 
@@ -51,7 +51,7 @@ class GrpcTransport:
             channel_args=_channel_options(options),
         )
         self._shares = options.shared_memory and is_local(endpoint)
-        self._regions = Regions()
+        self._regions = RegionPool()
 
     def describe(self, seconds: float) -> tuple[Any, Any]:
         """What the server says of the model."""
@@ -60,7 +60,7 @@ class GrpcTransport:
         answer = self._call("get_model_config", left(), self._address.model, self._address.version)
         return metadata, answer.config
 
-    def infer(self, request: Request, *, classes: int, seconds: float) -> Answer:
+    def infer(self, request: Request, *, classes: int, seconds: float) -> LogitsReply:
         """Answer clips; through shared memory where that was asked for and the server takes it."""
         left = countdown(seconds)
         result = self._shared(request, left)
@@ -150,7 +150,7 @@ class GrpcTransport:
             raise SessionError("the session is closed") from None
 
 
-def read_response(response: Any, shape: tuple[int, int], endpoint: str) -> Answer:
+def read_response(response: Any, shape: tuple[int, int], endpoint: str) -> LogitsReply:
     """The answer that a message holds.
 
     Args:
@@ -165,7 +165,7 @@ def read_response(response: Any, shape: tuple[int, int], endpoint: str) -> Answe
 
     outputs = [(output.name, output.datatype, list(output.shape)) for output in response.outputs]
     logits = read_logits(InferResult(response), outputs, shape, endpoint)
-    return Answer(logits=logits, model=response.model_name, version=response.model_version)
+    return LogitsReply(logits=logits, model=response.model_name, version=response.model_version)
 
 
 def _plain_input(grpc: Any, request: Request) -> Any:

@@ -31,7 +31,7 @@ from lcve_deploy.remote.faults import Fault, http_fault
 from lcve_deploy.remote.options import RemoteOptions
 from lcve_deploy.remote.tls import tls_context
 from lcve_deploy.remote.token import Token
-from lcve_deploy.remote.transport import MAX_RESPONSE_BYTES, Answer, Request, countdown
+from lcve_deploy.remote.transport import MAX_RESPONSE_BYTES, LogitsReply, Request, countdown
 
 __all__ = ["HttpTransport"]
 
@@ -77,7 +77,7 @@ class HttpTransport:
         metadata = self._description(messages().ModelMetadataResponse(), "", left())
         return metadata, self._description(config_messages().ModelConfig(), "/config", left())
 
-    def infer(self, request: Request, *, classes: int, seconds: float) -> Answer:
+    def infer(self, request: Request, *, classes: int, seconds: float) -> LogitsReply:
         """Answer clips, sent and received as they are, not as numbers in JSON."""
         data = self._http.InferInput(INPUT, list(request.values.shape), "UINT8")
         data.set_data_from_numpy(request.values, binary_data=True)

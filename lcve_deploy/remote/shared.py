@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from lcve_deploy.errors import SessionError
 
-__all__ = ["Region", "Regions"]
+__all__ = ["Region", "RegionPool"]
 
 _HOME: Final = Path("/dev/shm")  # noqa: S108 (where Linux keeps shared memory; nothing is written there by name)
 
@@ -48,7 +48,7 @@ class Region:
         shared_memory.set_shared_memory_region(self._handle, [values])
 
 
-class Regions:
+class RegionPool:
     """The regions of one endpoint: free, or lent to a request. Threads may share them."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from lcve_deploy.artifact.names import OUTPUT
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import SessionError
 
-__all__ = ["MAX_RESPONSE_BYTES", "Answer", "Request", "Transport", "countdown", "read_logits"]
+__all__ = ["MAX_RESPONSE_BYTES", "LogitsReply", "Request", "Transport", "countdown", "read_logits"]
 
 MAX_RESPONSE_BYTES: Final = 2**26
 """Bytes: logits of 41 thousand clips with 400 classes."""
@@ -39,7 +39,7 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answer:
+class LogitsReply:
     """Logits float32 ``[batch, classes]``, and the model and version that made them, as the server says."""
 
     logits: Logits
@@ -57,7 +57,7 @@ class Transport(Protocol):
             LcveError: whatever the server, or the way to it, answered instead.
         """
 
-    def infer(self, request: Request, *, classes: int, seconds: float) -> Answer:
+    def infer(self, request: Request, *, classes: int, seconds: float) -> LogitsReply:
         """Answer clips, of which the server takes as many at once.
 
         Raises:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from lcve_deploy.artifact import ModelSpec
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import RequestError
-from lcve_deploy.serving.models.batching import Outcome
+from lcve_deploy.serving.models.batching import BatchResult
 from lcve_deploy.serving.models.registry import Registry
 from lcve_deploy.serving.models.served import ServedModel
 from lcve_deploy.serving.shared_memory import Regions, Slice
@@ -72,7 +72,7 @@ class Answer:
     """Logits ``[clips, classes]`` (float32) of a request, by whom, and where they go."""
 
     model: ServedModel
-    outcome: Outcome
+    outcome: BatchResult
     wish: RequestedOutput
 
     @property

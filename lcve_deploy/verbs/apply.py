@@ -35,11 +35,11 @@ from lcve_deploy.artifact.names import PROBE
 from lcve_deploy.artifact.tensorfile import rewritten, write_parts
 from lcve_deploy.errors import ArtifactError, MismatchError
 from lcve_deploy.files.writing import new_folder, require_absent
-from lcve_deploy.progress import Progress, silent
+from lcve_deploy.progress import Progress, silent, step
 from lcve_deploy.runtime import ProbeReport
 from lcve_deploy.runtime.opening import checked_manifest, open_checked
 from lcve_deploy.runtime.probe import probe_session
-from lcve_deploy.verbs.renew import Renewed, renew_engines
+from lcve_deploy.verbs._carry_over import CarriedEngine, carry_over_engines
 
 __all__ = ["ApplyResult", "apply_delta"]
 
@@ -60,7 +60,7 @@ class ApplyResult:
     folder: Path
     manifest: Manifest
     probe: ProbeReport
-    engines: tuple[Renewed, ...]
+    engines: tuple[CarriedEngine, ...]
 
 
 def apply_delta(
@@ -92,21 +92,18 @@ def apply_delta(
     """
     require_absent(output)
     root = Path(server)
-    progress("reading the delta", 0, 1)
-    data = manifest_data(root, signed_by)
-    manifest, change = parse_manifest(data, root / MANIFEST), read_delta(Path(delta), signed_by)
-    _check_belongs(root, record_of([memoryview(data)]).sha256, manifest, change)
-    verify_files(root, manifest.files, read=_CHANGED)
-    progress("reading the delta", 1, 1)
+    with step(progress, "reading the delta"):
+        data = manifest_data(root, signed_by)
+        manifest, change = parse_manifest(data, root / MANIFEST), read_delta(Path(delta), signed_by)
+        _check_belongs(root, record_of([memoryview(data)]).sha256, manifest, change)
+        verify_files(root, manifest.files, read=_CHANGED)
     with new_folder(output) as stage:
-        progress("writing the server folder", 0, 1)
-        copy_files(root, stage, {n: record for n, record in manifest.files.items() if n not in _CHANGED})
-        _write_changed(root, stage, manifest, change)
-        progress("writing the server folder", 1, 1)
-        progress("asking the probe", 0, 1)
-        report = _ask(stage)
-        progress("asking the probe", 1, 1)
-        engines = renew_engines(root, stage, progress=progress)
+        with step(progress, "writing the server folder"):
+            copy_files(root, stage, {n: record for n, record in manifest.files.items() if n not in _CHANGED})
+            _write_changed(root, stage, manifest, change)
+        with step(progress, "asking the probe"):
+            report = _ask(stage)
+        engines = carry_over_engines(root, stage, progress=progress)
     return ApplyResult(folder=Path(output), manifest=change.manifest, probe=report, engines=engines)
 
 

@@ -28,7 +28,7 @@ from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keys.orders import derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.model.preprocess import Preprocess
-from lcve_deploy.progress import Progress, silent
+from lcve_deploy.progress import Progress, silent, step
 from lcve_deploy.runtime.opening import checked_manifest
 from lcve_deploy.samples import real_clips
 from lcve_deploy.video import read_clips
@@ -78,12 +78,11 @@ def audit(server: StrPath, inputs: AuditInputs | None = None, *, progress: Progr
         SignatureError: a key is pinned, and has not signed an artifact.
     """
     inputs, folder = inputs or AuditInputs(), Path(server)
-    progress("reading", 0, 1)
-    manifest, tensors = _read_artifact(folder, inputs.signed_by)
-    victim = _Victim(manifest, inputs.key) if inputs.key else None
-    ciphertexts = _read_ciphertexts(inputs.ciphertexts, manifest)
-    case = _case(manifest, tensors, inputs, ciphertexts, victim)
-    progress("reading", 1, 1)
+    with step(progress, "reading"):
+        manifest, tensors = _read_artifact(folder, inputs.signed_by)
+        victim = _Victim(manifest, inputs.key) if inputs.key else None
+        ciphertexts = _read_ciphertexts(inputs.ciphertexts, manifest)
+        case = _case(manifest, tensors, inputs, ciphertexts, victim)
     return judge(case, run_attacks(case, progress=progress), _subject(manifest))
 
 

@@ -35,19 +35,18 @@ from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import BuildError, DeviceError
 from lcve_deploy.exporters.int8 import calibrate, write_quantised
 from lcve_deploy.exporters.low_precision import write_low_precision
-from lcve_deploy.exporters.tensorrt import BuildOptions as PlanOptions
-from lcve_deploy.exporters.tensorrt import build_plan, refit_plan
+from lcve_deploy.exporters.tensorrt import PlanOptions, build_plan, refit_plan
 from lcve_deploy.files.writing import new_folder, require_absent
 from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.libraries.tensorrt import find_tensorrt
 from lcve_deploy.model.parity import compare
 from lcve_deploy.model.precision import Precision
-from lcve_deploy.progress import Progress, silent
+from lcve_deploy.progress import Progress, silent, step
 from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 from lcve_deploy.runtime.opening import checked_manifest, open_engine
 from lcve_deploy.runtime.probe import budget_of, prove_engine
 from lcve_deploy.runtime.session import Provider, Session
-from lcve_deploy.verbs.versions import installed_versions
+from lcve_deploy.verbs._versions import installed_versions
 
 __all__ = ["BuildOptions", "build"]
 
@@ -229,17 +228,11 @@ def _needs_graph(options: BuildOptions) -> bool:
 def _write_graph(
     source: Path, target: Path, precision: Precision, ranges: Mapping[str, float], progress: Progress
 ) -> None:
-    stage = f"writing the {precision} graph"
-    progress(stage, 0, 1)
-
-    def steps(done: int, total: int) -> None:
-        progress(stage, min(done, total - 1), total)
-
-    if precision is Precision.INT8:
-        write_quantised(source, target, ranges, steps=steps)
-    else:
-        write_low_precision(source, target, precision, steps=steps)
-    progress(stage, 1, 1)
+    with step(progress, f"writing the {precision} graph") as steps:
+        if precision is Precision.INT8:
+            write_quantised(source, target, ranges, steps=steps)
+        else:
+            write_low_precision(source, target, precision, steps=steps)
 
 
 def _make_plan(
@@ -258,9 +251,8 @@ def _make_plan(
         graph.parent.mkdir(exist_ok=True)
         _write_graph(server / MODEL, graph, options.precision, record.ranges, progress)
     if refit:
-        progress("refitting the engine", 0, 1)
-        refit_plan(refit, graph, stage / PLAN, library=library)
-        progress("refitting the engine", 1, 1)
+        with step(progress, "refitting the engine"):
+            refit_plan(refit, graph, stage / PLAN, library=library)
         builder, target = {library.kind: library.version}, str(find_gpu())
     else:
         built = build_plan(

@@ -36,6 +36,7 @@ from lcve_deploy.exporters.checkpoints import Checkpoint, CheckpointOptions, loa
 from lcve_deploy.exporters.checkpoints.options import Framing
 from lcve_deploy.exporters.onnx import DEFAULT_OPSET, write_onnx
 from lcve_deploy.exporters.reference.builtin import Reference
+from lcve_deploy.exporters.reference.cached import CachedReference
 from lcve_deploy.exporters.reference.transformers import reference_for
 from lcve_deploy.files.writing import new_folder, require_absent
 from lcve_deploy.keys.orders import derive_orders
@@ -44,13 +45,13 @@ from lcve_deploy.keys.signing import SigningKey
 from lcve_deploy.model.parity import BUDGET_MARGIN, ParityReport
 from lcve_deploy.model.predictions import ProblemType
 from lcve_deploy.model.preprocess import Preprocess, Sampling
-from lcve_deploy.progress import Progress, silent
+from lcve_deploy.progress import Progress, silent, step
 from lcve_deploy.runtime import SessionOptions, open_session
 from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 from lcve_deploy.runtime.probe import probe_session
+from lcve_deploy.verbs._comparing import Clips, comparison_clips, measure_parity
+from lcve_deploy.verbs._versions import installed_versions
 from lcve_deploy.verbs.fastest import EngineChoice, Selection, build_fastest
-from lcve_deploy.verbs.verify import Clips, Remembered, comparison_clips, measure_parity
-from lcve_deploy.verbs.versions import installed_versions
 
 __all__ = ["ExportOptions", "ExportResult", "export"]
 
@@ -149,12 +150,11 @@ def export(
     """
     options = options or ExportOptions()
     require_absent(output)
-    progress("reading the checkpoint", 0, 1)
-    loaded = load_checkpoint(Path(checkpoint), options.checkpoint)
-    progress("reading the checkpoint", 1, 1)
+    with step(progress, "reading the checkpoint"):
+        loaded = load_checkpoint(Path(checkpoint), options.checkpoint)
     client = _client(loaded, key, options)
     clips = comparison_clips(client, options.verify_clips)
-    reference = Remembered(reference_for(loaded))
+    reference = CachedReference(reference_for(loaded))
     with new_folder(output) as stage:
         server = stage / "server"
         server.mkdir()
@@ -162,18 +162,17 @@ def export(
         session = OnnxRuntimeSession(server / MODEL, model)
         report = measure_parity(session, reference, client, clips, tolerance=options.tolerance, progress=progress)
         report.require()
-        progress("asking the probe", 0, 1)
-        probe = _probe(client, reference)
-        probe_session(session, probe, report).require()
-        del session
-        write_probe(server, probe)
-        progress("asking the probe", 1, 1)
-        progress("writing the manifest", 0, 1)
-        manifest = _manifest(server, model, client, options, report)
-        _write_signed(server, manifest, options.signing_key)
-        (stage / "client").mkdir()
-        write_client(stage / "client", dataclasses.replace(client.settings, manifest_sha256=manifest_digest(server)))
-        progress("writing the manifest", 1, 1)
+        with step(progress, "asking the probe"):
+            probe = _probe(client, reference)
+            probe_session(session, probe, report).require()
+            del session
+            write_probe(server, probe)
+        with step(progress, "writing the manifest"):
+            manifest = _manifest(server, model, client, options, report)
+            _write_signed(server, manifest, options.signing_key)
+            settings = dataclasses.replace(client.settings, manifest_sha256=manifest_digest(server))
+            (stage / "client").mkdir()
+            write_client(stage / "client", settings)
         selection, engine_parity = _build_engine(server, options.engine, client, clips, reference, progress)
     return ExportResult(
         folder=Path(output),
@@ -342,19 +341,10 @@ def _write_model(
 ) -> ModelSpec:
     """Scramble and write the graph."""
     binding, config = client.settings.binding, loaded.model.config
-    progress("scrambling the weights", 0, 1)
-    scrambled = scramble(loaded.model, client.orders)
-    progress("scrambling the weights", 1, 1)
-    stage = "writing the graph"
-    progress(stage, 0, 1)
-    write_onnx(
-        scrambled,
-        server / MODEL,
-        layout=binding.layout,
-        opset=options.opset,
-        steps=lambda done, total: progress(stage, min(done, total - 1), total),
-    )
-    progress(stage, 1, 1)
+    with step(progress, "scrambling the weights"):
+        scrambled = scramble(loaded.model, client.orders)
+    with step(progress, "writing the graph") as steps:
+        write_onnx(scrambled, server / MODEL, layout=binding.layout, opset=options.opset, steps=steps)
     return ModelSpec(
         binding=binding,
         input=TensorSpec(name=INPUT, dtype="uint8", shape=(None, *binding.layout.shape(binding.geometry))),

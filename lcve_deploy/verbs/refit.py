@@ -11,8 +11,8 @@ from lcve_deploy.artifact.engines import check_engine, engine_folder
 from lcve_deploy.artifact.names import PLAN
 from lcve_deploy.errors import BuildError
 from lcve_deploy.progress import Progress, silent
+from lcve_deploy.verbs._carry_over import options_of
 from lcve_deploy.verbs.build import build
-from lcve_deploy.verbs.renew import options_of
 
 __all__ = ["refit"]
 

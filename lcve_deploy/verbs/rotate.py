@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -48,12 +47,12 @@ from lcve_deploy.files.writing import new_folder, require_absent
 from lcve_deploy.keys.orders import Orders, derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.keys.signing import SigningKey
-from lcve_deploy.progress import Progress, silent
+from lcve_deploy.progress import Progress, silent, step
+from lcve_deploy.verbs._versions import installed_versions
 from lcve_deploy.verbs.pairs import read_pair
-from lcve_deploy.verbs.versions import installed_versions
 
 if TYPE_CHECKING:
-    from lcve_deploy.verbs.renew import Renewed
+    from lcve_deploy.verbs._carry_over import CarriedEngine
 
 __all__ = ["RotateResult", "rotate", "rotate_delta"]
 
@@ -77,7 +76,7 @@ class RotateResult:
     folder: Path
     manifest: Manifest
     notes: tuple[str, ...]
-    engines: tuple[Renewed, ...]
+    engines: tuple[CarriedEngine, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,7 +132,7 @@ def rotate(
         (server / MANIFEST).write_bytes(rotated.manifest_data)
         write_signature(server, rotated.signature)
         _write_client(stage, rotated.settings)
-        engines = _renewed(root / "server", server, progress)
+        engines = _carried_over(root / "server", server, progress)
     return _result(root, output, rotated, engines)
 
 
@@ -167,7 +166,7 @@ def rotate_delta(
     require_absent(output)
     root = Path(artifact)
     rotated = _rotated(root, key, new_key or key, salt, signing_key, progress)
-    with new_folder(output) as stage, _step(progress, "writing the delta"):
+    with new_folder(output) as stage, step(progress, "writing the delta"):
         write_delta(
             stage,
             Delta(
@@ -193,7 +192,7 @@ def _rotated(
     """All that changes. Digests are taken beside the work with keys and tensors, which takes as long."""
     server = root / "server"
     with ThreadPoolExecutor(max_workers=1) as beside:
-        with _step(progress, "reading the artifact"):
+        with step(progress, "reading the artifact"):
             digests = beside.submit(_check_changing_files, server)
             manifest, client = read_pair(root, key)
             _check_sides(root, manifest, client)
@@ -201,7 +200,7 @@ def _rotated(
             digests.result()
             tensors, probe = read_keyed(server), read_probe(server, manifest)
             check_keyed(tensors, manifest.binding.geometry, manifest.classes)
-        with _step(progress, "moving the keyed tensors"):
+        with step(progress, "moving the keyed tensors"):
             moved = rotate_tensors(tensors, client.orders, new)
             keyed = rewritten(server / KEYED, moved)
             keyed_record = beside.submit(record_of, keyed)
@@ -272,13 +271,13 @@ def _copy_unchanged(source: Path, target: Path, rotated: _Rotated, progress: Pro
     progress(stage, total, total)
 
 
-def _renewed(old: Path, new: Path, progress: Progress) -> tuple[Renewed, ...]:
+def _carried_over(old: Path, new: Path, progress: Progress) -> tuple[CarriedEngine, ...]:
     """The engines under the new key. What builds them is loaded only where there are any."""
     if not list_engines(old):
         return ()
-    from lcve_deploy.verbs.renew import renew_engines
+    from lcve_deploy.verbs._carry_over import carry_over_engines
 
-    return renew_engines(old, new, progress=progress)
+    return carry_over_engines(old, new, progress=progress)
 
 
 def _write_client(stage: Path, settings: ClientSettings) -> None:
@@ -287,15 +286,8 @@ def _write_client(stage: Path, settings: ClientSettings) -> None:
 
 
 def _result(
-    root: Path, output: str | os.PathLike[str], rotated: _Rotated, engines: tuple[Renewed, ...] = ()
+    root: Path, output: str | os.PathLike[str], rotated: _Rotated, engines: tuple[CarriedEngine, ...] = ()
 ) -> RotateResult:
     unsigned = rotated.signature is None and is_signed(root / "server")
     notes = (_PARITY_NOTE, _UNSIGNED_NOTE) if unsigned else (_PARITY_NOTE,)
     return RotateResult(folder=Path(output), manifest=rotated.manifest, notes=notes, engines=engines)
-
-
-@contextmanager
-def _step(progress: Progress, stage: str) -> Iterator[None]:
-    progress(stage, 0, 1)
-    yield
-    progress(stage, 1, 1)

@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from lcve_deploy.artifact import PublicKey
 from lcve_deploy.artifact.names import MODEL
-from lcve_deploy.cipher.clips import encrypt
 from lcve_deploy.client import Client
-from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
-from lcve_deploy.encrypted_model import EncryptedModel
 from lcve_deploy.errors import MismatchError
-from lcve_deploy.keys.orders import Orders, derive_orders
 from lcve_deploy.keys.secret import SecurityKey
-from lcve_deploy.model.parity import BUDGET_MARGIN, CONTROL_MARGIN, ParityReport, compare, max_difference
+from lcve_deploy.model.parity import BUDGET_MARGIN, CONTROL_MARGIN, ParityReport
 from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime import SessionOptions
 from lcve_deploy.runtime.opening import checked_manifest, open_checked
-from lcve_deploy.samples import noise_clip, real_clips, textured_clips
+from lcve_deploy.verbs._comparing import comparison_clips, measure_parity
 from lcve_deploy.verbs.pairs import paired_client
-from lcve_deploy.video import read_clips
 
 if TYPE_CHECKING:
     from lcve_deploy.exporters.checkpoints import Checkpoint, CheckpointOptions
-    from lcve_deploy.exporters.reference.builtin import Reference
 
-__all__ = ["Clips", "Remembered", "comparison_clips", "measure_parity", "verify"]
-
-Clips = npt.NDArray[np.uint8]
+__all__ = ["verify"]
 
 
 def verify(
@@ -111,108 +99,3 @@ def _matching_checkpoint(path: Path, options: CheckpointOptions | None, server: 
             hint="pass the checkpoint that the artifact was exported from",
         )
     return loaded
-
-
-def comparison_clips(client: Client, paths: Sequence[str | os.PathLike[str]]) -> Clips:
-    """Plain clips ``[clips, T, H, W, C]``: the user's own, else built-in real ones and noise."""
-    geometry = client.settings.binding.geometry
-    if not paths:
-        return np.concatenate([real_clips(geometry), noise_clip(geometry)])
-    videos = [read_clips(Path(path), client.settings.preprocess, geometry) for path in paths]
-    return np.concatenate([video.clip.values for video in videos])
-
-
-class Remembered:
-    """A reference that computes the logits of the same clips once."""
-
-    def __init__(self, reference: Reference) -> None:
-        self._reference = reference
-        self._answers: dict[bytes, npt.NDArray[np.float64]] = {}
-
-    @property
-    def name(self) -> str:
-        """Of the reference."""
-        return self._reference.name
-
-    def logits(self, clips: Clips) -> npt.NDArray[np.float64]:
-        """As of the reference."""
-        clip = hashlib.sha256(clips.tobytes()).digest()
-        if clip not in self._answers:
-            self._answers[clip] = self._reference.logits(clips)
-        return self._answers[clip]
-
-
-def measure_parity(
-    session: EncryptedModel,
-    reference: Reference,
-    client: Client,
-    clips: Clips,
-    *,
-    tolerance: float | None = None,
-    margin: float = CONTROL_MARGIN,
-    progress: Progress = silent,
-) -> ParityReport:
-    """Run reference and session on the same plain clips, and on the four controls."""
-    stage, steps = "comparing with the plain model", len(clips) + 2
-    expected, received = [], []
-    for done, clip in enumerate(clips):
-        progress(stage, done, steps)
-        expected.append(reference.logits(clip[None])[0])
-        received.append(_answer(session, client, client.encrypt(PlainClip(values=clip[None])))[0])
-    progress(stage, len(clips), steps)
-    report = compare(
-        np.stack(expected), np.stack(received), reference=reference.name, tolerance=tolerance, margin=margin
-    )
-    report = dataclasses.replace(report, controls=_controls(session, reference, client, report.control_floor))
-    progress(stage, steps, steps)
-    return report
-
-
-def _controls(session: EncryptedModel, reference: Reference, client: Client, floor: float) -> dict[str, float]:
-    """Largest ``|Δlogit|`` of each wrong way to run textured clips.
-
-    One clip is enough, if every control exceeds the floor on it. A control that only comes close to the reference by
-    chance, as happens with few logits, exceeds it on another clip; one that makes no difference does so on none.
-    """
-    gaps: dict[str, float] = {}
-    for clip in textured_clips(client.orders.geometry):
-        for name, gap in _controls_of(clip, session, reference, client).items():
-            gaps[name] = max(gap, gaps.get(name, 0.0))
-        if min(gaps.values()) > floor:
-            break
-    return gaps
-
-
-def _controls_of(clip: Clips, session: EncryptedModel, reference: Reference, client: Client) -> dict[str, float]:
-    """``|Δlogit|`` of each wrong way to run one clip."""
-    binding, orders = client.settings.binding, client.orders
-    plain = PlainClip(values=clip)
-    expected = reference.logits(clip)
-
-    def scrambled_model(wrong: Orders) -> float:
-        values = encrypt(plain, wrong, layout=binding.layout).values
-        return max_difference(expected, _answer(session, client, EncryptedClip(values=values, binding=binding)))
-
-    as_video = encrypt(plain, orders, layout=Layout.VIDEO).values
-    return {
-        "wrong_key": scrambled_model(_orders_of_another_key(orders)),
-        "plain_into_scrambled": scrambled_model(_unshuffled(orders, cubes=True, values=True)),
-        "encrypted_into_plain": max_difference(expected, reference.logits(as_video)),
-        "cubes_without_pixels": scrambled_model(_unshuffled(orders, values=True)),
-    }
-
-
-def _answer(session: EncryptedModel, client: Client, clip: EncryptedClip) -> npt.NDArray[np.floating]:
-    return client.plain_order(session.run(clip))
-
-
-def _orders_of_another_key(orders: Orders) -> Orders:
-    return derive_orders(SecurityKey.create(), salt=orders.salt, geometry=orders.geometry)
-
-
-def _unshuffled(orders: Orders, *, cubes: bool = False, values: bool = False) -> Orders:
-    return dataclasses.replace(
-        orders,
-        cube_order=np.arange(orders.geometry.cubes) if cubes else orders.cube_order,
-        pixel_order=np.arange(orders.geometry.values) if values else orders.pixel_order,
-    )

@@ -11,7 +11,7 @@ from typing import Any, Final
 from lcve_deploy.errors import VideoError
 from lcve_deploy.video.decode import Opened, decoded, load_av
 from lcve_deploy.video.moments import MediaClock, Moment, pause
-from lcve_deploy.video.sources import SourceKind, Transport, recognised
+from lcve_deploy.video.sources import RtspTransport, SourceKind, recognised
 
 __all__ = ["MAX_DAMAGED", "LiveFrame", "LiveOptions", "LiveSource"]
 
@@ -38,7 +38,7 @@ class LiveOptions:
         ValueError: a value outside its range.
     """
 
-    transport: Transport = Transport.TCP
+    transport: RtspTransport = RtspTransport.TCP
     timeout: float = 10.0
     reconnects: int = 20
     longest_pause: float = 30.0

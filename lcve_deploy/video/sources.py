@@ -11,7 +11,7 @@ from lcve_deploy.errors import VideoError
 from lcve_deploy.files.reading import require_file
 from lcve_deploy.video.decode import OF_CODECS, Input, file_input
 
-__all__ = ["SourceKind", "Transport", "recognised"]
+__all__ = ["RtspTransport", "SourceKind", "recognised"]
 
 # What stands before the host and its @ is user and password. An @ further on may belong to a password with a slash,
 # of which half would be shown as a host.
@@ -30,7 +30,7 @@ class SourceKind(StrEnum):
     FILE = "file"
 
 
-class Transport(StrEnum):
+class RtspTransport(StrEnum):
     """How the packets of RTSP travel."""
 
     TCP = "tcp"
@@ -39,10 +39,10 @@ class Transport(StrEnum):
     """Beside it: packets may be lost, and their frames are damaged."""
 
 
-_PROTOCOLS: Final = {Transport.TCP: "tcp", Transport.UDP: "tcp,udp,rtp"}
+_PROTOCOLS: Final = {RtspTransport.TCP: "tcp", RtspTransport.UDP: "tcp,udp,rtp"}
 
 
-def recognised(source: str, *, transport: Transport, timeout: float) -> tuple[SourceKind, Input]:
+def recognised(source: str, *, transport: RtspTransport, timeout: float) -> tuple[SourceKind, Input]:
     """Kind and input of a source.
 
     Args:
@@ -70,7 +70,7 @@ def recognised(source: str, *, transport: Transport, timeout: float) -> tuple[So
     return SourceKind.FILE, file_input(Path(source))
 
 
-def _rtsp(source: str, transport: Transport, timeout: float) -> Input:
+def _rtsp(source: str, transport: RtspTransport, timeout: float) -> Input:
     match = _RTSP.fullmatch(source)
     if match is None:  # not shown: it may hold a password
         raise VideoError(

@@ -31,6 +31,8 @@ _INTRODUCTION: Final = """<!-- made by python -m tests.pages.cli_page; do not ed
 - A video is sampled, resized and cropped as `client/client.json` says. A folder of frames is read in the order of its
   file names, where numbers count as numbers: `2.png` comes before `10.png`. An array in a `.npy` file must be uint8
   `[T, H, W, 3]` of exactly the model's geometry; it is used unchanged."""
+_BRACKET: Final = r"\["
+"""Click puts defaults and ranges in brackets, which would be a link."""
 
 
 def render() -> str:
@@ -61,7 +63,9 @@ def _section(name: str, command: Command, parent: click.Context) -> Iterator[str
 
 
 def _table(title: str, records: Iterable[tuple[str, str]]) -> Iterator[str]:
-    rows = [f"| `{_cell(name).replace('&lt;', '<')}` | {_cell(text)} |" for name, text in records]
+    rows = [
+        f"| `{_cell(name).replace('&lt;', '<')}` | {_cell(text).replace('[', _BRACKET)} |" for name, text in records
+    ]
     if rows:
         yield "\n".join([f"| {title} | meaning |", "|---|---|", *rows])
 

@@ -14,7 +14,7 @@ from lcve_deploy.artifact import Profile
 from lcve_deploy.errors import BuildError
 from lcve_deploy.libraries.tensorrt import TENSORRT_RTX, TensorRT
 
-__all__ = ["BuildOptions", "HardwareCompatibility", "set_options"]
+__all__ = ["HardwareCompatibility", "PlanOptions", "set_options"]
 
 _CAPABILITY: Final = re.compile(r"[1-9]\d*\.\d")
 
@@ -33,7 +33,7 @@ class HardwareCompatibility(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildOptions:
+class PlanOptions:
     """How an engine is built; an option that a library lacks is an error, never ignored.
 
     Args:
@@ -124,7 +124,7 @@ _NO_EFFECT: Final[Mapping[str, Mapping[str, str]]] = {
 "Engine Compatibility" and "Timing Cache Migration", and what version 1.7.1 says when they are set."""
 
 
-def set_options(config: Any, options: BuildOptions, library: TensorRT) -> None:
+def set_options(config: Any, options: PlanOptions, library: TensorRT) -> None:
     """Put the options into a builder's configuration, but for the timing cache and the profile.
 
     Raises:
@@ -144,16 +144,16 @@ def set_options(config: Any, options: BuildOptions, library: TensorRT) -> None:
     _set_capabilities(config, options, library)
 
 
-def _lacking(config: Any, options: BuildOptions, library: TensorRT) -> list[str]:
+def _lacking(config: Any, options: PlanOptions, library: TensorRT) -> list[str]:
     """What was asked for and the library does not do, each with the reason."""
-    default = BuildOptions(profile=options.profile)
+    default = PlanOptions(profile=options.profile)
     asked = [f.name for f in dataclasses.fields(options) if getattr(options, f.name) != getattr(default, f.name)]
     ignored = _NO_EFFECT.get(library.kind, {})
     reasons = {name: ignored.get(name) or _unknown(config, name, options, library) for name in asked}
     return [f"{name} {reason}" for name, reason in reasons.items() if reason]
 
 
-def _unknown(config: Any, name: str, options: BuildOptions, library: TensorRT) -> str:
+def _unknown(config: Any, name: str, options: PlanOptions, library: TensorRT) -> str:
     """Why an option cannot be set, from what the library has; empty where it can be."""
     match name:
         case "hardware":
@@ -168,7 +168,7 @@ def _unknown(config: Any, name: str, options: BuildOptions, library: TensorRT) -
     return "" if known else "is unknown to it"
 
 
-def _unknown_capabilities(options: BuildOptions, library: TensorRT) -> str:
+def _unknown_capabilities(options: PlanOptions, library: TensorRT) -> str:
     members = getattr(getattr(library.module, "ComputeCapability", None), "__members__", {})
     known = [f"{name[2:-1]}.{name[-1]}" for name in members if name.startswith("SM")]
     if not known:
@@ -177,7 +177,7 @@ def _unknown_capabilities(options: BuildOptions, library: TensorRT) -> str:
     return f"{', '.join(unknown)} is unknown to it; it knows {', '.join(known)}" if unknown else ""
 
 
-def _set_capabilities(config: Any, options: BuildOptions, library: TensorRT) -> None:
+def _set_capabilities(config: Any, options: PlanOptions, library: TensorRT) -> None:
     if not options.compute_capabilities:
         return
     config.num_compute_capabilities = len(options.compute_capabilities)

@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from lcve_deploy.artifact import TensorSpec
 from lcve_deploy.errors import BuildError
-from lcve_deploy.exporters.tensorrt.options import BuildOptions, set_options
+from lcve_deploy.exporters.tensorrt.options import PlanOptions, set_options
 from lcve_deploy.exporters.tensorrt.parse import ParsedGraph, parse_graph
 from lcve_deploy.exporters.tensorrt.timing import read_timing_cache, write_timing_cache
 from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.libraries.tensorrt import TENSORRT, TensorRT, buildable_capabilities
-from lcve_deploy.progress import Progress, silent
+from lcve_deploy.progress import Progress, silent, step
 
 __all__ = ["BuiltPlan", "build_plan"]
 
@@ -43,7 +43,7 @@ def build_plan(
     clips: TensorSpec,
     logits: TensorSpec,
     library: TensorRT,
-    options: BuildOptions | None = None,
+    options: PlanOptions | None = None,
     progress: Progress = silent,
 ) -> BuiltPlan:
     """Build an engine and write its plan. No weight is read twice, and no key is needed.
@@ -66,28 +66,26 @@ def build_plan(
         MissingDependencyError: onnx-ir is not installed.
         WriteError: the timing cache cannot be written.
     """
-    options = options or BuildOptions()
+    options = options or PlanOptions()
     _require_gpu(library, options)
-    progress("parsing the graph", 0, 1)
-    parsed = parse_graph(model, clips=clips, logits=logits, library=library)
-    config = parsed.builder.create_builder_config()
-    set_options(config, options, library)
-    _set_profile(parsed, config, clips, options, library)
-    cache = read_timing_cache(config, options.timing_cache, library)
-    progress("parsing the graph", 1, 1)
-    progress("building the engine", 0, 1)
-    plan = _build(parsed, config, library)
-    if options.timing_cache and cache is not None:
-        write_timing_cache(cache, options.timing_cache)
-    with target.open("wb") as file:
-        file.write(plan)
-    progress("building the engine", 1, 1)
+    with step(progress, "parsing the graph"):
+        parsed = parse_graph(model, clips=clips, logits=logits, library=library)
+        config = parsed.builder.create_builder_config()
+        set_options(config, options, library)
+        _set_profile(parsed, config, clips, options, library)
+        cache = read_timing_cache(config, options.timing_cache, library)
+    with step(progress, "building the engine"):
+        plan = _build(parsed, config, library)
+        if options.timing_cache and cache is not None:
+            write_timing_cache(cache, options.timing_cache)
+        with target.open("wb") as file:
+            file.write(plan)
     return BuiltPlan(
         builder={library.kind: library.version}, target=_target(library, options), options=options.to_text()
     )
 
 
-def _require_gpu(library: TensorRT, options: BuildOptions) -> None:
+def _require_gpu(library: TensorRT, options: PlanOptions) -> None:
     gpu, known = find_gpu(), buildable_capabilities(library)
     if gpu is not None and options.needs_weights_of_gpu and known and gpu.capability not in known:
         raise BuildError(
@@ -110,7 +108,7 @@ def _require_gpu(library: TensorRT, options: BuildOptions) -> None:
         )
 
 
-def _set_profile(parsed: ParsedGraph, config: Any, clips: TensorSpec, options: BuildOptions, library: TensorRT) -> None:
+def _set_profile(parsed: ParsedGraph, config: Any, clips: TensorSpec, options: PlanOptions, library: TensorRT) -> None:
     sizes = options.profile
     shapes = [(batch, *clips.shape[1:]) for batch in (sizes.minimum, sizes.optimum, sizes.maximum)]
     profile = parsed.builder.create_optimization_profile()
@@ -132,7 +130,7 @@ def _build(parsed: ParsedGraph, config: Any, library: TensorRT) -> Any:
     return plan
 
 
-def _target(library: TensorRT, options: BuildOptions) -> str:
+def _target(library: TensorRT, options: PlanOptions) -> str:
     if options.compute_capabilities:
         return f"compute capability {', '.join(options.compute_capabilities)}"
     if library.kind == TENSORRT:

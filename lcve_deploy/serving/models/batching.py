@@ -15,7 +15,7 @@ import numpy.typing as npt
 from lcve_deploy.errors import DeadlineError, UnavailableError
 from lcve_deploy.serving.settings import Batching
 
-__all__ = ["Batcher", "Outcome", "Run"]
+__all__ = ["BatchResult", "Batcher", "Run"]
 
 Values = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
@@ -32,7 +32,7 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Outcome:
+class BatchResult:
     """Logits ``[clips, classes]`` of a request, seconds that it waited, and the run that it shared."""
 
     logits: Logits
@@ -44,7 +44,7 @@ class Outcome:
 class _Waiting:
     values: Values
     since: float
-    future: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    future: asyncio.Future[BatchResult] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class Batcher:
@@ -76,7 +76,7 @@ class Batcher:
         """Clips that wait for an instance."""
         return self._clips
 
-    async def submit(self, values: Values, *, timeout: float | None = None) -> Outcome:
+    async def submit(self, values: Values, *, timeout: float | None = None) -> BatchResult:
         """Wait for a run and its answer.
 
         Args:
@@ -177,7 +177,7 @@ class Batcher:
                 item.future.set_exception(error)
             else:
                 logits = work.result()[first:last]
-                item.future.set_result(Outcome(logits=logits, waited=started - item.since, run=run))
+                item.future.set_result(BatchResult(logits=logits, waited=started - item.since, run=run))
             first = last
 
     def _answer(self, parts: list[Values]) -> Logits:

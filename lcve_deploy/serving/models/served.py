@@ -14,7 +14,7 @@ from lcve_deploy.artifact import EngineKind
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.protocol.config import ONNX, PLAN, model_config
 from lcve_deploy.runtime import Session
-from lcve_deploy.serving.models.batching import Batcher, Outcome, Run
+from lcve_deploy.serving.models.batching import Batcher, BatchResult, Run
 from lcve_deploy.serving.models.statistics import Statistics
 from lcve_deploy.serving.models.versions import FolderVersion
 from lcve_deploy.serving.settings import Batching
@@ -73,7 +73,7 @@ class ServedModel:
         """Clips in the queue."""
         return self._batcher.waiting
 
-    async def answer(self, values: npt.NDArray[np.uint8], timeout: float | None) -> Outcome:
+    async def answer(self, values: npt.NDArray[np.uint8], timeout: float | None) -> BatchResult:
         """Logits of one request's clips; counted either way.
 
         Raises:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from lcve_deploy.serving.models.batching import Outcome, Run
+from lcve_deploy.serving.models.batching import BatchResult, Run
 
 __all__ = ["Duration", "Statistics"]
 
@@ -47,7 +47,7 @@ class Statistics:
         self.executions += 1
         self.batches[run.clips].add(run.seconds)
 
-    def answered(self, outcome: Outcome, seconds: float) -> None:
+    def answered(self, outcome: BatchResult, seconds: float) -> None:
         """Count a request that was answered after so many seconds in all."""
         self.clips += len(outcome.logits)
         self.last = time.time()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from lcve_deploy.errors import MissingDependencyError
-from lcve_deploy.serving.models.batching import Outcome, Run
+from lcve_deploy.serving.models.batching import BatchResult, Run
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
@@ -65,7 +65,7 @@ class Metrics:
         self._requests.labels(model, protocol, code).inc()
         self._latency.labels(model, protocol).observe(seconds)
 
-    def answered(self, model: str, version: str, outcome: Outcome) -> None:
+    def answered(self, model: str, version: str, outcome: BatchResult) -> None:
         """Count a request's clips and its time in the queue."""
         self._clips.labels(model, version).inc(len(outcome.logits))
         self._queue.labels(model, version).observe(outcome.waited)

@@ -21,7 +21,7 @@ from lcve_deploy.errors import LcveError, SessionError
 from lcve_deploy.model.preprocess import Preprocess
 from lcve_deploy.verbs.watch.queues import Ordered, Waiting
 from lcve_deploy.verbs.watch.results import Counts, Latency, Outcome, WindowResult
-from lcve_deploy.verbs.watch.worker import Worker
+from lcve_deploy.verbs.watch.worker import BackgroundThread
 from lcve_deploy.video.live import LiveSource
 from lcve_deploy.video.windows import SlidingWindows, Window
 
@@ -103,10 +103,10 @@ class Watch:
         self._encrypted = Waiting[_Item[EncryptedClip]](places, dropping=dropping)
         self._results, self._tally = Ordered(_RESULTS), Counts()
         self._stopped_at: float | None = None
-        self._reader = Worker(self._read, finally_=self._plain.close)
+        self._reader = BackgroundThread(self._read, finally_=self._plain.close)
         self._others = [
-            Worker(self._encrypt, finally_=self._encrypted.close),
-            *(Worker(self._send) for _ in range(self._options.in_flight)),
+            BackgroundThread(self._encrypt, finally_=self._encrypted.close),
+            *(BackgroundThread(self._send) for _ in range(self._options.in_flight)),
         ]
 
     def __enter__(self) -> Self:
@@ -116,7 +116,7 @@ class Watch:
             VideoError: it cannot be opened.
             MissingDependencyError: PyAV is not installed.
         """
-        opening = Worker(self._source.open)
+        opening = BackgroundThread(self._source.open)
         opening.start()
         while opening.is_running():  # signals reach a thread that waits, and none that opens a dead camera
             opening.join(_GRACE)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from threading import Thread
 from types import TracebackType
 
-__all__ = ["Worker"]
+__all__ = ["BackgroundThread"]
 
 
-class Worker:
+class BackgroundThread:
     """Work in a thread of its own, which does not keep the process alive.
 
     Args:

@@ -1,4 +1,4 @@
-"""Renew: the engines of one model carried over to the same model with another key. No key is needed.
+"""Carry over the engines of one model to the same model with another key. No key is needed.
 
 Refitted where the library can put new weights into a plan, otherwise built again as they were; either
 way an engine answers the new probe before it is offered.
@@ -14,19 +14,19 @@ from lcve_deploy.artifact import EngineKind, EngineRecord, Profile, list_engines
 from lcve_deploy.artifact.engines import check_engine, engine_folder
 from lcve_deploy.artifact.names import PLAN
 from lcve_deploy.errors import ArtifactError, BuildError, LcveError, ParityError
-from lcve_deploy.exporters.tensorrt import BuildOptions as PlanOptions
+from lcve_deploy.exporters.tensorrt import PlanOptions
 from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime.session import Provider
 from lcve_deploy.verbs.build import BuildOptions, build
 
-__all__ = ["Renewed", "options_of", "renew_engines"]
+__all__ = ["CarriedEngine", "carry_over_engines", "options_of"]
 
 _OWN_OPTIONS: Final = ("budget", "provider")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Renewed:
+class CarriedEngine:
     """What became of an engine.
 
     Args:
@@ -40,7 +40,7 @@ class Renewed:
     reason: str = ""
 
 
-def renew_engines(old: Path, new: Path, *, progress: Progress = silent) -> tuple[Renewed, ...]:
+def carry_over_engines(old: Path, new: Path, *, progress: Progress = silent) -> tuple[CarriedEngine, ...]:
     """Carry all engines of a server folder over to another with the same model and other keyed tensors.
 
     One that cannot be carried over here is left out with its reason; it can be built again later.
@@ -50,7 +50,7 @@ def renew_engines(old: Path, new: Path, *, progress: Progress = silent) -> tuple
         new: server folder, whole but for its engines; may be staged.
         progress: told of every step.
     """
-    return tuple(_renew(old, new, name, progress) for name in list_engines(old))
+    return tuple(_carry_over(old, new, name, progress) for name in list_engines(old))
 
 
 def options_of(record: EngineRecord) -> BuildOptions:
@@ -80,16 +80,16 @@ def _options_of(record: EngineRecord) -> BuildOptions:
     )
 
 
-def _renew(old: Path, new: Path, name: str, progress: Progress) -> Renewed:
+def _carry_over(old: Path, new: Path, name: str, progress: Progress) -> CarriedEngine:
     def named(stage: str, done: int, total: int) -> None:
         progress(f"{name}: {stage}", done, total)
 
     try:
         record = read_engine(old, name)
         check_engine(old, record)
-        return Renewed(name=name, record=_refitted(old, new, record, named) or _rebuilt(new, record, named))
+        return CarriedEngine(name=name, record=_refitted(old, new, record, named) or _rebuilt(new, record, named))
     except LcveError as error:
-        return Renewed(name=name, record=None, reason=str(error))
+        return CarriedEngine(name=name, record=None, reason=str(error))
 
 
 def _refitted(old: Path, new: Path, record: EngineRecord, progress: Progress) -> EngineRecord | None:
