@@ -129,7 +129,7 @@ class PathOrAddress(click.ParamType[Path | str]):
     name = "path or address"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
-        """Tell them apart by the scheme."""
+        """Distinguish them by the scheme."""
         from lcve_deploy.remote import is_address
 
         if isinstance(value, Path):
