@@ -51,7 +51,15 @@ class Client:
             ArtifactError: settings that do not hold.
             MismatchError: another key than the artifact's.
         """
-        settings = read_client(Path(folder))
+        return cls.of(read_client(Path(folder)).settings, key)
+
+    @classmethod
+    def of(cls, settings: ClientSettings, key: SecurityKey) -> Self:
+        """Make the orders of an artifact whose settings are read.
+
+        Raises:
+            MismatchError: another key than the artifact's.
+        """
         binding = settings.binding
         classes = len(settings.classes) if settings.labels == "hidden" else None
         orders = derive_orders(key, salt=bytes.fromhex(binding.salt), geometry=binding.geometry, classes=classes)

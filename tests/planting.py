@@ -44,6 +44,7 @@ class Planted:
         for info in (f"cube-order/{self.geometry}", f"pixel-order/{self.geometry}", f"label-order/{self.classes}"):
             self._add_bytes(f"{info} {salt.hex()}", self.key.kdf(f"lcve-1/{info}", 32, salt))
         orders = derive_orders(self.key, salt=salt, geometry=self.geometry, classes=self.classes)
+        assert orders.label_order is not None
         named = {"K1": orders.cube_order, "K2": orders.pixel_order, "K3": orders.label_order}
         for name, order in named.items():
             self._add_order(f"{name} {salt.hex()}", order)
@@ -52,6 +53,10 @@ class Planted:
     def in_bytes(self, data: bytes) -> list[str]:
         """Names of all that shows in a file or the memory of a process; as text, too."""
         return [name for name, piece in self.data.items() if piece in data]
+
+    def is_in(self, data: bytes) -> bool:
+        """Whether anything shows; of much data that holds it, quicker than all names."""
+        return any(piece in data for piece in self.data.values())
 
     def in_text(self, text: str) -> list[str]:
         """Names of all that shows in what is printed; numbers with anything between them, such as commas."""

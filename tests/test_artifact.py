@@ -29,11 +29,11 @@ def edit(path: Path, change: Edit) -> None:
 
 
 def test_manifest_and_client_settings_read_back_what_was_written(exported: Path) -> None:
-    manifest, settings = read_manifest(exported / "server"), read_client(exported / "client")
+    manifest, content = read_manifest(exported / "server"), read_client(exported / "client")
     assert json.loads(json.dumps(manifest.to_json())) == json.loads((exported / "server/manifest.json").read_text())
     written = json.loads((exported / "client/client.json").read_text())
-    assert json.loads(json.dumps(settings.to_json())) == written
-    assert manifest.binding == settings.binding
+    assert json.loads(json.dumps(content.to_json())) == written
+    assert manifest.binding == content.settings.binding
 
 
 WRONG_MANIFESTS: dict[str, tuple[Edit, str]] = {
@@ -209,7 +209,7 @@ def test_a_wrong_key_is_refused_before_anything_runs(exported: Path) -> None:
     [("key_id", "0" * 32), ("salt", "1" * 32), ("scheme", "lcve-2"), ("layout", Layout.VIDEO), ("geometry", None)],
 )
 def test_a_clip_of_another_artifact_is_refused_before_anything_runs(
-    exported: Path, key: SecurityKey, clip: np.ndarray, field: str, value: object, monkeypatch: pytest.MonkeyPatch
+    exported: Path, key: SecurityKey, clip: np.ndarray, field: str, value: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = open_session(exported / "server")
     encrypted = Client.open(exported / "client", key).encrypt(PlainClip(values=clip[None]))

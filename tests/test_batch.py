@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import batching
-from lcve_deploy import Client, RemoteOptions, SecurityKey, SessionOptions, read_clip_file
+from benchmarks.common.processes import LCVE
+from lcve_deploy import Client, RemoteOptions, SecurityKey, SessionOptions, open_session, read_clip_file
 from lcve_deploy.clips import Binding, Views
 from lcve_deploy.errors import MismatchError, SessionError, VideoError, WriteError
 from lcve_deploy.model.preprocess import Sampling
@@ -330,13 +331,13 @@ def test_encrypted_clips_come_with_their_table(studio: Studio) -> None:
 def test_workers_give_their_threads_to_the_engine(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     from lcve_deploy.verbs import classify
 
-    seen, opened = [], classify.open_session
+    seen = []
 
-    def open_session(server: Path, options: SessionOptions) -> Any:
+    def opened(server: Path, options: SessionOptions) -> Any:
         seen.append(options.threads)
-        return opened(server, options)
+        return open_session(server, options)
 
-    monkeypatch.setattr(classify, "open_session", open_session)
+    monkeypatch.setattr(classify, "open_session", opened)
     studio.run()
     assert seen == [1]
     assert ClusterOptions(threads=3).share(12) == Share(workers=4, threads=3, gpus=0)
@@ -364,9 +365,7 @@ def server(studio: Studio) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """``lcve serve`` with the artifact, and the address of its model."""
     ports = [word for name in ("http", "grpc", "metrics") for word in (f"--{name}-port", "0")]
     command = ["serve", f"model={studio.service / 'server'}", *ports, "--json"]
-    with subprocess.Popen(
-        [*batching.LCVE, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
+    with subprocess.Popen([*LCVE, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         yield f"grpc://127.0.0.1:{json.loads(process.stdout.readline())['grpc']}/model", process
         process.terminate()
@@ -386,16 +385,16 @@ def test_a_server_answers_as_an_engine_does(
         if row["error"] is None:
             np.testing.assert_allclose(row["logits"], other["logits"], atol=1e-5)
 
-    answer = Worker._predicted
+    answer = Worker._classified
 
-    def ends_after_one(worker: Worker, path: Path, ask: Any) -> dict[str, Any]:
+    def ends_after_one(worker: Worker, path: Path) -> dict[str, Any]:
         if path.name != "00.mp4":
             process.kill()
             process.wait()
-        return answer(worker, path, ask)
+        return answer(worker, path)
 
     about = {"artifact": None, "client": client, "server": address, "remote": RemoteOptions(deadline=3, retries=0)}
-    monkeypatch.setattr(Worker, "_predicted", ends_after_one)
+    monkeypatch.setattr(Worker, "_classified", ends_after_one)
     with pytest.raises(SessionError):
         studio.run("lost.parquet", **about)
     assert [path.name for path in (studio.folder / ".lost.parquet.part/rows").iterdir()] == ["0.json"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lcve_deploy import ClipGeometry
-from lcve_deploy.artifact import ClientSettings, read_client
+from lcve_deploy.artifact import ClientFile, ClientSettings, read_client
 from lcve_deploy.artifact.client_settings import write_client
 from lcve_deploy.assumptions import Assumption, Fact
 from lcve_deploy.clips import Binding, Layout
@@ -40,14 +40,22 @@ OBLONG = ClientSettings(
         crop_rounding=Rounding.DOWN,
         channel_order="rgb",
     ),
-    manifest_sha256="2" * 64,
     assumptions=(Assumption(fact=Fact.HEADS, value="3", option="--num-heads"),),
 )
 
 
+DIGEST = "2" * 64
+
+
+def write(folder: Path, settings: ClientSettings) -> ClientFile:
+    content = ClientFile(settings=settings, manifest_sha256=DIGEST)
+    write_client(folder, content)
+    return content
+
+
 def changed(folder: Path, **fields: Any) -> Path:
     """The settings on disk with other fields; a value of None takes the field out."""
-    content = OBLONG.to_json()
+    content = ClientFile(settings=OBLONG, manifest_sha256=DIGEST).to_json()
     content["preprocess"] = {**content["preprocess"], **fields.pop("preprocess", {})}
     content.update(fields)
     (folder / "client.json").write_text(json.dumps(content))
@@ -55,8 +63,8 @@ def changed(folder: Path, **fields: Any) -> Path:
 
 
 def test_oblong_clips_and_names_of_any_script_come_back(tmp_path: Path) -> None:
-    write_client(tmp_path, OBLONG)
-    assert read_client(tmp_path) == OBLONG
+    written = write(tmp_path, OBLONG)
+    assert read_client(tmp_path) == written
     text = (tmp_path / "client.json").read_text(encoding="utf-8")
     assert text.startswith('{\n  "format"')
     assert '\n    "Läufer",\n    "走"\n' in text
@@ -64,8 +72,8 @@ def test_oblong_clips_and_names_of_any_script_come_back(tmp_path: Path) -> None:
 
 def test_a_short_side_comes_back_in_place_of_a_size(tmp_path: Path) -> None:
     settings = replace(OBLONG, preprocess=replace(OBLONG.preprocess, short_side=24, size=None))
-    write_client(tmp_path, settings)
-    assert read_client(tmp_path) == settings
+    written = write(tmp_path, settings)
+    assert read_client(tmp_path) == written
 
 
 @pytest.mark.parametrize(

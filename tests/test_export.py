@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +45,17 @@ from lcve_deploy.model.parity import CONTROL_MARGIN, CONTROLS, ParityReport
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.runtime import Session
 from lcve_deploy.verbs import export as export_verb
+from lcve_deploy.verbs._comparing import measure_parity
 from lcve_deploy.verbs.build import BuildOptions
 from lcve_deploy.verbs.fastest import EngineChoice
 
-from .conftest import GEOMETRY, ORACLE, ORACLES, SALT, SECRET, Oracle, heed_interrupts, run_error, run_ok
+from .conftest import GEOMETRY, ORACLE, ORACLES, SALT, SECRET, Oracle, run_error, run_ok
+from .warm import Warm, WarmProcess
 
 TINY = ORACLES["v1_model_args"]
 
 
-def export_tiny(output: Path, key: SecurityKey, oracle: Oracle = TINY, **options: object) -> Path:
+def export_tiny(output: Path, key: SecurityKey, oracle: Oracle = TINY, **options: Any) -> Path:
     export(oracle.path, output, key=key, options=ExportOptions(checkpoint=oracle.options, **options))
     return output
 
@@ -136,7 +140,7 @@ def test_the_probe_is_the_plain_models_answer_to_what_the_ciphertext_decrypts_to
 
 def _initializers(artifact: Path) -> dict[str, onnx_ir.TensorProtocol]:
     graph = onnx_ir.load(artifact / "server/model.onnx").graph
-    return {name: value.const_value for name, value in graph.initializers.items()}
+    return {name: value.const_value for name, value in graph.initializers.items() if value.const_value is not None}
 
 
 def _salt(artifact: Path) -> bytes:
@@ -159,6 +163,7 @@ def test_no_order_key_or_unshuffled_weight_is_left_in_the_server_folder(
             if order.max() < 256 or dtype != "u1":
                 assert order.astype(dtype).tobytes()[:64] not in data
         assert ",".join(map(str, order[:8])).encode() not in data
+    assert orders.label_order is not None
     for dtype in ("<u4", "<i8"):
         assert orders.label_order.astype(dtype).tobytes() not in data
     assert SECRET not in data
@@ -250,7 +255,7 @@ def test_every_export_draws_a_salt_of_its_own(exported: Path, key: SecurityKey, 
 def test_every_export_draws_a_probe_of_its_own(key: SecurityKey, tmp_path: Path) -> None:
     servers = [export_tiny(tmp_path / name, key, salt=SALT) / "server" for name in "ab"]
     clips = [read_probe(server, read_manifest(server)).clip for server in servers]
-    assert not np.array_equal(*clips)
+    assert not np.array_equal(clips[0], clips[1])
     assert not np.array_equal(clips[0][0], clips[0][1])
 
 
@@ -406,7 +411,7 @@ def test_an_engine_is_compared_on_the_clips_of_the_graph_within_its_budget(key: 
 def test_the_controls_of_an_engine_must_miss_by_three_budgets(
     key: SecurityKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budgets: float, fails: bool
 ) -> None:
-    measured = export_verb.measure_parity
+    measured = measure_parity
 
     def measure(*arguments: Any, **options: Any) -> ParityReport:
         report = measured(*arguments, **options)
@@ -437,7 +442,12 @@ def test_a_control_that_agrees_fails_the_export(key: SecurityKey, tmp_path: Path
 @pytest.mark.parametrize("kind", ["folder", "file", "dangling link"])
 def test_an_output_that_exists_is_never_touched(key: SecurityKey, tmp_path: Path, kind: str) -> None:
     output = tmp_path / "out"
-    {"folder": output.mkdir, "file": output.touch, "dangling link": lambda: output.symlink_to("nowhere")}[kind]()
+    makers: dict[str, Callable[[], object]] = {
+        "folder": output.mkdir,
+        "file": output.touch,
+        "dangling link": lambda: output.symlink_to("nowhere"),
+    }
+    makers[kind]()
     with pytest.raises(ExistsError):
         export_tiny(output, key)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -453,22 +463,21 @@ def test_a_read_only_target_is_one_clear_error(key_file: Path) -> None:
     assert "cannot write /proc/out" in error
 
 
-def _start_export(output: Path, key_file: Path, *more: str, **options: object) -> subprocess.Popen[str]:
-    command = [str(Path(sys.executable).with_name("lcve-export")), "--key", str(key_file), "--ckpt", str(TINY.path)]
-    return subprocess.Popen(
-        [*command, "-o", str(output), *TINY.flags, *more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **{"preexec_fn": heed_interrupts, **options},
-    )
+def _arguments(output: Path, key_file: Path) -> list[str]:
+    return ["--key", str(key_file), "--ckpt", str(TINY.path), "-o", str(output), *TINY.flags]
 
 
 def test_a_full_disk_leaves_nothing(key_file: Path, tmp_path: Path) -> None:
     def little_room() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
-    process = _start_export(tmp_path / "out", key_file, preexec_fn=little_room)
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("lcve-export"), *_arguments(tmp_path / "out", key_file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=little_room,
+    )
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "error: cannot write" in errors
@@ -478,27 +487,39 @@ def test_a_full_disk_leaves_nothing(key_file: Path, tmp_path: Path) -> None:
 
 
 MUCH_TO_COMPARE = ("--verify-clip", str(ORACLE / "clip_8x32x32.npy")) * 1000
+_WARM = Warm("torch", "onnx", "onnx_ir", "onnxruntime", "lcve_deploy.exporters", "lcve_deploy.verbs.export")
+_EXPORT = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which may be ignored where this was started
+from lcve_deploy.cli import export_alone
+export_alone()
+"""
+
+
+def _start_long_export(output: Path, key_file: Path) -> WarmProcess:
+    arguments = [*_arguments(output, key_file), *MUCH_TO_COMPARE]
+    with open(os.devnull, "w") as nowhere:
+        return _WARM.start(_EXPORT, arguments, stderr=nowhere.fileno(), environment=os.environ)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_export_leaves_nothing(number: signal.Signals, key_file: Path, tmp_path: Path) -> None:
-    process = _start_export(tmp_path / "out", key_file, *MUCH_TO_COMPARE)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob(".out.*/server/model.onnx")) and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(number)
-    process.communicate(timeout=60)
-    assert process.returncode != 0
+    with _start_long_export(tmp_path / "out", key_file) as process:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob(".out.*/server/model.onnx")) and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        process.send_signal(number)
+        assert process.wait(60) != 0
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_killed_export_leaves_nothing_under_the_target_name(key_file: Path, tmp_path: Path) -> None:
-    process = _start_export(tmp_path / "out", key_file, *MUCH_TO_COMPARE)
-    while not list(tmp_path.glob(".out.*")) and process.poll() is None:
-        time.sleep(0.002)
-    process.kill()
-    process.communicate()
+    with _start_long_export(tmp_path / "out", key_file) as process:
+        while not list(tmp_path.glob(".out.*")) and process.poll() is None:
+            time.sleep(0.002)
+        process.kill()
+        assert process.wait(60) == -signal.SIGKILL
     assert not (tmp_path / "out").exists()
 
 

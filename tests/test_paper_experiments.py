@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from examples.moving_digits.model import SmallVideoMAE
 from examples.moving_digits.train import normalise
 from lcve_deploy.keys.orders import Orders
 from paper import __main__ as command
-from paper.experiments import dataset, looked_into, training
+from paper.experiments import dataset, looked_into, scrambled, training
 from paper.experiments import network as network_module
 from paper.experiments import running as experiments
 from paper.experiments.dataset import GEOMETRY, Dataset
@@ -25,7 +26,7 @@ from paper.experiments.running import Experiments
 from paper.experiments.training import Schedule, logits, train
 from paper.findings.seeds import SEEDS
 from paper.methods.shuffles import lcve
-from paper.methods.table import METHODS, experiment_key
+from paper.methods.table import METHODS, encryption, experiment_key
 
 ACTION = Row(task=Task.ACTION, method=PLAIN, way=Way.TRAINED)
 
@@ -40,11 +41,17 @@ def miniature(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(training, "_BATCH", 8)
     schedules = dict.fromkeys(experiments._SCHEDULES, Schedule(steps=2, rate=1e-3))
     monkeypatch.setattr(experiments, "_SCHEDULES", schedules)
+    monkeypatch.setattr(dataset, "_drawn", kept_clips)
     return tmp_path
 
 
+draw_clips = dataset._drawn
+kept_clips = functools.cache(draw_clips)
+"""Tests ask for the same clips many times."""
+
+
 def few_clips(count: int = 8) -> Dataset:
-    return dataset._drawn(count, held_out=True, seed=3)
+    return kept_clips(count, held_out=True, seed=3)
 
 
 def unchanged(clips: np.ndarray) -> np.ndarray:
@@ -88,7 +95,8 @@ def test_labels_are_those_of_the_images() -> None:
         assert [known[image.tobytes()] for image in images] == list(labels)
 
 
-def test_seeds_train_on_other_clips_and_test_on_the_same(miniature: Path) -> None:
+def test_seeds_train_on_other_clips_and_test_on_the_same(miniature: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "_drawn", draw_clips)
     one, two = dataset.training(0), dataset.training(1)
     assert not np.array_equal(one.clips, two.clips)
     assert np.array_equal(dataset.held_out().clips, dataset.held_out().clips)
@@ -138,15 +146,19 @@ def test_training_on_encrypted_clips_is_training_on_plain_ones_from_other_random
     monkeypatch.setattr(training, "_BATCH", 8)
     torch.manual_seed(0)
     key, clips = experiment_key(5), few_clips(16)
-    encryption = lcve(key, GEOMETRY, METHODS["lcve-video"].level)
+    made = lcve(key, GEOMETRY, encryption("lcve-video").level)
     plain = Network(Task.IDENTITY, free_positions=True)
-    twin = permuted(plain, encryption.orders)
+    twin = permuted(plain, made.orders)
     labels, schedule = torch.from_numpy(clips.labels[Task.IDENTITY]), Schedule(steps=4, rate=1e-3, full=1.0)
     outcomes = []
-    for network, change in ((plain, unchanged), (twin, encryption.encrypt)):
+
+    def noted(losses: list[float], step: int, loss: float) -> None:
+        losses.append(loss)
+
+    for network, change in ((plain, unchanged), (twin, made.encrypt)):
         torch.manual_seed(1)
         losses: list[float] = []
-        train(network, clips.cubes(change), labels, schedule, lambda _, loss, losses=losses: losses.append(loss))
+        train(network, clips.cubes(change), labels, schedule, functools.partial(noted, losses))
         outcomes.append((losses, logits(network, clips.cubes(change))))
     (plain_losses, plain_logits), (twin_losses, twin_logits) = outcomes
     assert plain_losses[0] != plain_losses[-1]
@@ -156,7 +168,7 @@ def test_training_on_encrypted_clips_is_training_on_plain_ones_from_other_random
 
 def test_training_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr(training, "_BATCH", 16)
+    monkeypatch.setattr(training, "_BATCH", 8)
     clips, network = few_clips(8), Network(Task.ACTION)
     cubes, labels = clips.cubes(unchanged), torch.from_numpy(clips.labels[Task.ACTION])
     assert len(set(labels.tolist())) == len(labels) == 8
@@ -164,7 +176,10 @@ def test_training_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (logits(network, cubes).argmax(1) == labels).float().mean() > 0.6
 
 
-def test_scrambled_rows_agree_with_the_plain_model_and_others_do_not(miniature: Path) -> None:
+def test_scrambled_rows_agree_with_the_plain_model_and_others_do_not(
+    miniature: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scrambled, "_exported", functools.cache(scrambled._exported))  # one artifact a key
     run = Experiments(seed=4, work=miniature, say=lambda text: None).run
     found = {
         fed: run(Row(task=Task.ACTION, method=fed, way=Way.SCRAMBLED))
@@ -207,7 +222,7 @@ def test_the_command_goes_on_where_it_stopped(
     monkeypatch.setattr(command, "_WORK", miniature / "work")
     monkeypatch.setattr(command, "write_page", lambda: pages.append(1))
     monkeypatch.setattr(command, "read_records", lambda seed: read_records(seed, results))
-    monkeypatch.setattr(command, "add_record", lambda *record: add_record(*record, results))
+    monkeypatch.setattr(command, "add_record", lambda seed, row, record: add_record(seed, row, record, results))
 
     def ran(*arguments: str) -> list[str]:
         monkeypatch.setattr("sys.argv", ["paper", "--threads", "1", "--seed", "0", *arguments])

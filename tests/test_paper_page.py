@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from paper.findings.claims import CLAIMS, Claim, Verdict, judge
 from paper.findings.compared import COMPARED, best_for_owner
 from paper.findings.keyspaces import THE_PAPERS, key_space_sizes
 from paper.findings.seeds import NOT_RUN, SEEDS, Findings, Found, percent, spread
-from paper.methods.table import DOWNSAMPLINGS, ENCRYPTIONS
+from paper.methods.table import METHODS
 from paper.page import writing as page
 from paper.page.keys_chart import KEYED, WRONG_FED, write_keys_chart
 from paper.page.tradeoff_chart import write_tradeoff_chart
@@ -86,6 +87,20 @@ def rendered(by_seed: dict[int, Records]) -> str:
     return page.render(findings(by_seed))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _limits_are_kept() -> Iterator[None]:
+    """A page asks for the same few limits tens of thousands of times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("paper.findings.seeds.limit", functools.cache(limit))
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole() -> str:
+    """The page of complete records."""
+    return rendered({seed: complete(seed) for seed in SEEDS})
+
+
 @pytest.fixture
 def by_seed() -> dict[int, Records]:
     return {seed: complete(seed) for seed in SEEDS}
@@ -139,9 +154,8 @@ def test_a_complete_page_has_nothing_that_was_not_run(by_seed: dict[int, Records
 
 
 @pytest.mark.parametrize("row", list(rows()), ids=str)
-def test_every_row_shows_on_the_page(by_seed: dict[int, Records], row: Row) -> None:
+def test_every_row_shows_on_the_page(by_seed: dict[int, Records], whole: str, row: Row) -> None:
     """A figure that changes shows, and so does a row that is missing."""
-    whole = rendered(by_seed)
     other = with_accuracy(by_seed, str(row), 0.7775)
     less = {seed: {one: found for one, found in records.items() if one != row} for seed, records in by_seed.items()}
     drawn, without = rendered(other), rendered(less)
@@ -365,7 +379,7 @@ def test_tables_of_the_paper_agree_with_one_another() -> None:
 
 
 def test_published_rows_name_methods_that_exist() -> None:
-    methods = {"plain", *(method.name for method in (*DOWNSAMPLINGS, *ENCRYPTIONS))}
+    methods = {"plain", *METHODS}
     for name in (*published.COMPARISON, *published.LARGE):
         method, way = name.split("/")
         assert method in methods

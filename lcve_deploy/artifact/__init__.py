@@ -3,7 +3,7 @@
 Nothing in this package can reach a key.
 """
 
-from lcve_deploy.artifact.client_settings import ClientSettings, read_client, write_client
+from lcve_deploy.artifact.client_settings import ClientFile, ClientSettings, read_client, write_client
 from lcve_deploy.artifact.digests import FileRecord, copy_files, record_files, record_of, verify_files
 from lcve_deploy.artifact.engines import EngineKind, EngineRecord, Proof, list_engines, read_engine
 from lcve_deploy.artifact.keyed import check_keyed, read_keyed, write_keyed
@@ -24,6 +24,7 @@ from lcve_deploy.artifact.profile import Profile
 from lcve_deploy.artifact.signature import PublicKey, check_signature, is_signed, read_signature, write_signature
 
 __all__ = [
+    "ClientFile",
     "ClientSettings",
     "EngineKind",
     "EngineRecord",

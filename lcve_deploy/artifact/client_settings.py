@@ -19,7 +19,7 @@ from lcve_deploy.errors import ArtifactError
 from lcve_deploy.model.predictions import ProblemType
 from lcve_deploy.model.preprocess import Preprocess, Resample, Rounding, Sampling
 
-__all__ = ["ClientSettings", "read_client", "write_client"]
+__all__ = ["ClientFile", "ClientSettings", "read_client", "write_client"]
 
 _NAME: Final = "client.json"
 _SOURCE: Final = r"[\w.-]{1,96}/[\w.-]{1,96}@[0-9a-f]{40}"
@@ -27,7 +27,7 @@ _SOURCE: Final = r"[\w.-]{1,96}/[\w.-]{1,96}@[0-9a-f]{40}"
 
 @dataclass(frozen=True, kw_only=True)
 class ClientSettings:
-    """Content of ``client.json``.
+    """What the holder of the key needs to know of an artifact.
 
     Args:
         binding: what clips are encrypted for.
@@ -35,7 +35,6 @@ class ClientSettings:
         problem_type: what the logits are.
         labels: ``hidden`` or ``shown``: whether the server's logits are in another order.
         preprocess: what makes a clip.
-        manifest_sha256: digest of the manifest that belongs to these settings.
         source: where the model came from, ``org/name@commit`` on a hub; None from elsewhere.
         assumptions: facts that the export assumed.
     """
@@ -45,32 +44,45 @@ class ClientSettings:
     problem_type: ProblemType
     labels: str
     preprocess: Preprocess
-    manifest_sha256: str
     source: str | None = None
     assumptions: tuple[Assumption, ...] = ()
 
+
+@dataclass(frozen=True, kw_only=True)
+class ClientFile:
+    """Content of ``client.json``.
+
+    Args:
+        settings: all but the digest.
+        manifest_sha256: digest of the manifest that the settings belong to.
+    """
+
+    settings: ClientSettings
+    manifest_sha256: str
+
     def to_json(self) -> dict[str, Any]:
         """The fields as plain values, in the order of the format."""
+        settings = self.settings
         return {
             "format": FORMAT,
-            **binding_to_json(self.binding),
-            "classes": list(self.classes),
-            "problem_type": self.problem_type.value,
-            "labels": self.labels,
-            "preprocess": dataclasses.asdict(self.preprocess),
+            **binding_to_json(settings.binding),
+            "classes": list(settings.classes),
+            "problem_type": settings.problem_type.value,
+            "labels": settings.labels,
+            "preprocess": dataclasses.asdict(settings.preprocess),
             "manifest_sha256": self.manifest_sha256,
-            "source": self.source,
-            "assumptions": [dataclasses.asdict(assumption) for assumption in self.assumptions],
+            "source": settings.source,
+            "assumptions": [dataclasses.asdict(assumption) for assumption in settings.assumptions],
         }
 
 
-def write_client(folder: Path, settings: ClientSettings) -> None:
+def write_client(folder: Path, content: ClientFile) -> None:
     """Write ``client.json`` into a client folder that is being staged."""
-    text = json.dumps(settings.to_json(), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(content.to_json(), indent=2, ensure_ascii=False) + "\n"
     (folder / _NAME).write_text(text, encoding="utf-8")
 
 
-def read_client(folder: Path) -> ClientSettings:
+def read_client(folder: Path) -> ClientFile:
     """Read and check ``client.json``.
 
     Raises:
@@ -93,16 +105,16 @@ def read_client(folder: Path) -> ClientSettings:
     record.finish(path)
     if binding is None or preprocess is None or problem_type is None:
         raise ArtifactError(f"{path} does not hold")
-    return ClientSettings(
+    settings = ClientSettings(
         binding=binding,
         classes=tuple(classes),
         problem_type=problem_type,
         labels=labels,
         preprocess=preprocess,
-        manifest_sha256=digest,
         source=source,
         assumptions=assumptions,
     )
+    return ClientFile(settings=settings, manifest_sha256=digest)
 
 
 def _assumptions(record: Record) -> tuple[Assumption, ...]:

@@ -116,7 +116,7 @@ def _engine(record: EngineRecord) -> str:
 
 
 def _client(path: Path) -> Lines:
-    settings = read_client(path)
+    settings = read_client(path).settings
     p = settings.preprocess
     return {
         "kind": "client folder",

@@ -45,7 +45,7 @@ def _of_artifact(folder: Path) -> ClipGeometry:
         if (side / "manifest.json").is_file():
             return read_manifest(side).binding.geometry
         if (side / "client.json").is_file():
-            return read_client(side).binding.geometry
+            return read_client(side).settings.binding.geometry
     raise LcveError(f"{folder} is no artifact: it has neither server/ nor client/, nor is it one of them")
 
 

@@ -104,7 +104,7 @@ class Classifier:
         client: encrypts the clips, and reads the answers.
         model: answers them.
         in_flight: views of a video that the model is asked for at once.
-        on_close: called by :meth:`close`.
+        on_close: called by ``close``.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class Classifier:
         top: int = 5,
         progress: Progress = silent,
     ) -> Classification:
-        """Encrypt a video, run it, and read the answer; see :func:`classify`."""
+        """Encrypt a video, run it, and read the answer; see ``classify``."""
         content, notes = self._encrypted(video, views, sampling, stride)
         logits = run_views(self.model, content.clip, in_flight=self._in_flight, progress=progress)
         return Classification.of(self.client, logits, views=content.views, top=top, notes=notes)
@@ -240,25 +240,30 @@ def classify(
 ) -> Classification:
     """Say what a video shows: read it, encrypt it, run it at a model, and read the answer.
 
-    For many videos, open a :class:`Classifier` once.
+        For many videos, open a ``Classifier`` once.
 
-    Args:
-        video: path of a video, picture, folder of frames, array (``.npy``) or encrypted clip (``.lcve``); or clips,
-            uint8 ``[T, H, W, C]`` or ``[views, T, H, W, C]`` of the model's geometry.
-        at: artifact folder, or its ``server/``, or the address of a model, such as ``grpc://host:8001/model``.
-        key: of the artifact.
-        client: folder with ``client.json``; for anything but a whole artifact, which has one.
-        views: temporal and spatial views of a video; by default one.
-        sampling, stride: of a video, in place of the artifact's own.
-        top: how many classes.
-        session: how an artifact on this machine is opened: engine, provider, threads, pinned key.
-        remote: how a server is asked: deadline, retries, token, TLS.
-        progress: told of every view, if there are several.
+        Args:
+            video: path of a video, picture, folder of frames, array (``.npy``) or encrypted clip (``.lcve``); or clips,
+                uint8 ``[T, H, W, C]`` or ``[views, T, H, W, C]`` of the model's geometry.
+            at: artifact folder, or its ``server/``, or the address of a model, such as ``grpc://host:8001/model``.
+            key: of the artifact.
+            client: folder with ``client.json``; for anything but a whole artifact, which has one.
+            views: temporal and spatial views of a video; by default one.
+            sampling: of a video, in place of the artifact's own.
+    <<<<<<< HEAD
+            stride: between frames of a video, in place of the artifact's own.
+    =======
+            stride: of a video, in place of the artifact's own.
+    >>>>>>> session
+            top: how many classes.
+            session: how an artifact on this machine is opened: engine, provider, threads, pinned key.
+            remote: how a server is asked: deadline, retries, token, TLS.
+            progress: told of every view, if there are several.
 
-    Raises:
-        VideoError, EncryptedClipError: the video or clip cannot be read.
-        LcveError: as of :meth:`Classifier.open`, or the model failed.
-        ValueError: as of :meth:`Classifier.open`; or clips of another shape or dtype, or with options for videos.
+        Raises:
+            VideoError, EncryptedClipError: the video or clip cannot be read.
+            LcveError: as of ``Classifier.open``, or the model failed.
+            ValueError: as of ``Classifier.open``; or clips of another shape or dtype, or with options for videos.
     """
     with Classifier.open(at, key=key, client=client, session=session, remote=remote) as classifier:
         return classifier.classify(video, views=views, sampling=sampling, stride=stride, top=top, progress=progress)

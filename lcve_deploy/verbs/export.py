@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import secrets
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from lcve_deploy.artifact import (
+    ClientFile,
     ClientSettings,
     Manifest,
     ModelSpec,
@@ -170,9 +170,9 @@ def export(
         with step(progress, "writing the manifest"):
             manifest = _manifest(server, model, client, options, report)
             _write_signed(server, manifest, options.signing_key)
-            settings = dataclasses.replace(client.settings, manifest_sha256=manifest_digest(server))
             (stage / "client").mkdir()
-            write_client(stage / "client", settings)
+            content = ClientFile(settings=client.settings, manifest_sha256=manifest_digest(server))
+            write_client(stage / "client", content)
         selection, engine_parity = _build_engine(server, options.engine, client, clips, reference, progress)
     return ExportResult(
         folder=Path(output),
@@ -224,7 +224,6 @@ def _client(loaded: Checkpoint, key: SecurityKey, options: ExportOptions) -> Cli
         problem_type=_problem_type(loaded, options),
         labels="shown" if options.show_labels else "hidden",
         preprocess=_preprocess(loaded, options),
-        manifest_sha256="0" * 64,
         source=loaded.source,
         assumptions=(
             *loaded.assumptions,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lcve_deploy.artifact import Manifest, PublicKey, manifest_data, parse_manifest, record_of
+from lcve_deploy.artifact import Manifest, PublicKey, manifest_data, parse_manifest, read_client, record_of
 from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.client import Client
 from lcve_deploy.errors import ArtifactError, MismatchError
@@ -17,7 +17,7 @@ def paired_client(artifact: Path, key: SecurityKey, signed_by: PublicKey | None 
     """The client side of an artifact, once it is certain that it belongs to the server side.
 
     Raises:
-        ArtifactError, MismatchError, SignatureError: as of :func:`read_sides`.
+        ArtifactError, MismatchError, SignatureError: as of ``read_sides``.
     """
     return read_pair(artifact, key, signed_by)[1]
 
@@ -26,7 +26,7 @@ def read_pair(artifact: Path, key: SecurityKey, signed_by: PublicKey | None = No
     """Manifest and client of an artifact folder, with ``server/`` and ``client/``.
 
     Raises:
-        ArtifactError, MismatchError, SignatureError: as of :func:`read_sides`.
+        ArtifactError, MismatchError, SignatureError: as of ``read_sides``.
     """
     if (artifact / MANIFEST).is_file():
         raise ArtifactError(
@@ -45,10 +45,11 @@ def read_sides(
         MismatchError: another key than theirs, or folders of different exports.
         SignatureError: a key is pinned, and has not signed the manifest.
     """
-    client = Client.open(client_folder, key)
+    content = read_client(client_folder)
+    client = Client.of(content.settings, key)
     data = manifest_data(server, signed_by)
     manifest = parse_manifest(data, server / MANIFEST)
-    if record_of([memoryview(data)]).sha256 != client.settings.manifest_sha256:
+    if record_of([memoryview(data)]).sha256 != content.manifest_sha256:
         raise MismatchError(
             f"the manifest of {server} is not the one that {client_folder} was made with",
             hint="use server and client folders of the same export",

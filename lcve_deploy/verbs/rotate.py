@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy.typing as npt
 
 from lcve_deploy.artifact import (
-    ClientSettings,
+    ClientFile,
     FileRecord,
     Manifest,
     carry_probe,
@@ -87,7 +87,7 @@ class _Rotated:
     manifest: Manifest
     manifest_data: bytes
     signature: bytes | None
-    settings: ClientSettings
+    client: ClientFile
     tensors: Mapping[str, npt.NDArray[Any]]
     files: Mapping[str, list[memoryview]]
 
@@ -131,7 +131,7 @@ def rotate(
             write_parts(server / name, parts)
         (server / MANIFEST).write_bytes(rotated.manifest_data)
         write_signature(server, rotated.signature)
-        _write_client(stage, rotated.settings)
+        _write_client(stage, rotated.client)
         engines = _carried_over(root / "server", server, progress)
     return _result(root, output, rotated, engines)
 
@@ -177,7 +177,7 @@ def rotate_delta(
                 signature=rotated.signature,
             ),
         )
-        _write_client(stage, rotated.settings)
+        _write_client(stage, rotated.client)
     return _result(root, output, rotated)
 
 
@@ -216,7 +216,7 @@ def _rotated(
         manifest=manifest,
         manifest_data=data,
         signature=signing_key.sign(data) if signing_key else None,
-        settings=dataclasses.replace(client.settings, binding=binding, manifest_sha256=digest),
+        client=ClientFile(settings=dataclasses.replace(client.settings, binding=binding), manifest_sha256=digest),
         tensors=moved,
         files={KEYED: keyed, PROBE: answers},
     )
@@ -280,9 +280,9 @@ def _carried_over(old: Path, new: Path, progress: Progress) -> tuple[CarriedEngi
     return carry_over_engines(old, new, progress=progress)
 
 
-def _write_client(stage: Path, settings: ClientSettings) -> None:
+def _write_client(stage: Path, content: ClientFile) -> None:
     (stage / "client").mkdir()
-    write_client(stage / "client", settings)
+    write_client(stage / "client", content)
 
 
 def _result(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lcve_deploy.artifact import ClientSettings
+from lcve_deploy.artifact import ClientSettings, read_client
 from lcve_deploy.client import Client
 from lcve_deploy.clips import Views
 from lcve_deploy.keys.secret import SecurityKey
@@ -74,7 +74,7 @@ class Job:
         key = SecurityKey.read(self.key_file)
         if self.artifact is not None:
             return paired_client(self.artifact, key, self.session.signed_by)
-        return Client.open(str(self.client), key)
+        return Client.open(self._client_folder, key)
 
     def open_classifier(self, threads: int | None) -> Classifier:
         """Both sides: the client, and an engine here with so many threads, or a server that is there.
@@ -98,7 +98,7 @@ class Job:
             "work": "encrypt" if self.encrypt_only else "predict",
             "key_id": settings.binding.key_id,
             "salt": settings.binding.salt,
-            "manifest": settings.manifest_sha256,
+            "manifest": read_client(self._client_folder).manifest_sha256,
             "views": str(self.views),
             "sampling": str(preprocess.sampling),
             "stride": preprocess.stride,
@@ -106,6 +106,10 @@ class Job:
             "videos": len(videos),
             "list of videos": hashlib.sha256(paths.encode(errors="surrogateescape")).hexdigest(),
         }
+
+    @property
+    def _client_folder(self) -> Path:
+        return self.client if self.client is not None else Path(str(self.artifact)) / "client"
 
     def _answers(self) -> dict[str, Any]:
         """What the rows of a table hang on, beside the artifact."""
