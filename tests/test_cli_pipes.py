@@ -46,6 +46,11 @@ def error(*arguments: object, data: bytes = b"") -> str:
     return line
 
 
+def program(*arguments: object) -> list[str]:
+    """A command in a process of its own."""
+    return [*PROGRAM, *map(str, arguments)]
+
+
 @pytest.fixture
 def sides(exported: Path, key_file: Path) -> tuple[object, ...]:
     return ("--key", key_file, "--client", exported / "client")
@@ -54,13 +59,12 @@ def sides(exported: Path, key_file: Path) -> tuple[object, ...]:
 def test_a_clip_goes_from_the_edge_to_the_operator_and_back_through_pipes(
     exported: Path, key_file: Path, sides: tuple[object, ...]
 ) -> None:
-    command = lambda *arguments: [*PROGRAM, *map(str, arguments)]  # noqa: E731
     with CLIP.open("rb") as plain:
-        encrypt = subprocess.Popen(command("encrypt", "-", *sides, "-o", "-"), stdin=plain, stdout=subprocess.PIPE)
+        encrypt = subprocess.Popen(program("encrypt", "-", *sides, "-o", "-"), stdin=plain, stdout=subprocess.PIPE)
     run_it = subprocess.Popen(
-        command("run", exported / "server", "-", "--json"), stdin=encrypt.stdout, stdout=subprocess.PIPE
+        program("run", exported / "server", "-", "--json"), stdin=encrypt.stdout, stdout=subprocess.PIPE
     )
-    read = subprocess.run(command("read", "-", *sides, "--json"), stdin=run_it.stdout, capture_output=True, check=True)
+    read = subprocess.run(program("read", "-", *sides, "--json"), stdin=run_it.stdout, capture_output=True, check=True)
     assert encrypt.wait() == run_it.wait() == 0
     whole = json.loads(run_ok("run", exported, CLIP, "--key", key_file, "--json"))
     assert json.loads(read.stdout)["predictions"] == whole["predictions"]
