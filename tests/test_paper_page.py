@@ -322,7 +322,7 @@ def test_an_order_that_one_seed_turns_round_does_not_carry_over(
 
 
 def test_one_prediction_under_one_key_is_enough_to_be_inexact(by_seed: dict[int, Records]) -> None:
-    start = "LCVE + ViT Scrambling answers"
+    start = "LCVE + ViT Scrambling gives"
     other = changed(
         by_seed,
         "action/lcve-video/scrambled",

@@ -240,30 +240,26 @@ def classify(
 ) -> Classification:
     """Say what a video shows: read it, encrypt it, run it at a model, and read the answer.
 
-        For many videos, open a ``Classifier`` once.
+    For many videos, open a ``Classifier`` once.
 
-        Args:
-            video: path of a video, picture, folder of frames, array (``.npy``) or encrypted clip (``.lcve``); or clips,
-                uint8 ``[T, H, W, C]`` or ``[views, T, H, W, C]`` of the model's geometry.
-            at: artifact folder, or its ``server/``, or the address of a model, such as ``grpc://host:8001/model``.
-            key: of the artifact.
-            client: folder with ``client.json``; for anything but a whole artifact, which has one.
-            views: temporal and spatial views of a video; by default one.
-            sampling: of a video, in place of the artifact's own.
-    <<<<<<< HEAD
-            stride: between frames of a video, in place of the artifact's own.
-    =======
-            stride: of a video, in place of the artifact's own.
-    >>>>>>> session
-            top: how many classes.
-            session: how an artifact on this machine is opened: engine, provider, threads, pinned key.
-            remote: how a server is asked: deadline, retries, token, TLS.
-            progress: told of every view, if there are several.
+    Args:
+        video: path of a video, picture, folder of frames, array (``.npy``) or encrypted clip (``.lcve``); or clips,
+            uint8 ``[T, H, W, C]`` or ``[views, T, H, W, C]`` of the model's geometry.
+        at: artifact folder, or its ``server/``, or the address of a model, such as ``grpc://host:8001/model``.
+        key: of the artifact.
+        client: folder with ``client.json``; for anything but a whole artifact, which has one.
+        views: temporal and spatial views of a video; by default one.
+        sampling: of a video, instead of the artifact's own.
+        stride: of a video, instead of the artifact's own.
+        top: how many classes.
+        session: how an artifact on this machine is opened: engine, provider, threads, pinned key.
+        remote: how a server is asked: deadline, retries, token, TLS.
+        progress: told of every view, if there are several.
 
-        Raises:
-            VideoError, EncryptedClipError: the video or clip cannot be read.
-            LcveError: as of ``Classifier.open``, or the model failed.
-            ValueError: as of ``Classifier.open``; or clips of another shape or dtype, or with options for videos.
+    Raises:
+        VideoError, EncryptedClipError: the video or clip cannot be read.
+        LcveError: as of ``Classifier.open``, or the model failed.
+        ValueError: as of ``Classifier.open``; or clips of another shape or dtype, or with options for videos.
     """
     with Classifier.open(at, key=key, client=client, session=session, remote=remote) as classifier:
         return classifier.classify(video, views=views, sampling=sampling, stride=stride, top=top, progress=progress)
