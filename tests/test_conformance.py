@@ -636,7 +636,7 @@ def test_many_at_once_get_their_own_answers(server: Server, logits: np.ndarray) 
 def test_a_model_of_the_repository_is_one_for_lcve_serve(exported: Path, tmp_path: Path, logits: np.ndarray) -> None:
     """Versions included: what Triton serves, the other serves as it is."""
     run_ok("triton", f"{MODEL}={exported / 'server'}", "-o", tmp_path / "models")
-    run_ok("triton", f"{MODEL}={exported / 'server'}", "-o", tmp_path / "models", "--add", "--version", 2)
+    run_ok("triton", f"{MODEL}={exported / 'server'}", "-o", tmp_path / "models", "--add", "--model-version", 2)
     with start(LCVE, tmp_path / "models" / MODEL, tmp_path) as running, client_of(running, client_http) as client:
         assert client.get_model_metadata(MODEL)["versions"] == ["2"]
         result = client.infer(MODEL, [as_input(client_http, CLIP)], model_version="2")

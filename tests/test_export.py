@@ -481,6 +481,7 @@ def test_a_full_disk_leaves_nothing(key_file: Path, tmp_path: Path) -> None:
     assert process.returncode == 1
     assert "error: cannot write" in errors
     assert "Traceback" not in errors
+    assert "this is a bug" not in errors
     assert list(tmp_path.iterdir()) == []
 
 

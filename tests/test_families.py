@@ -14,7 +14,7 @@ import torch
 
 from lcve_deploy import CheckpointOptions, ExportOptions, SecurityKey, export
 from lcve_deploy.assumptions import Fact
-from lcve_deploy.cli.options import _FAMILIES, _READOUTS
+from lcve_deploy.cli.options.checkpoint import _FAMILIES, _READOUTS
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.checkpoints.families import Family

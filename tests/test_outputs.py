@@ -126,7 +126,7 @@ def test_what_the_commands_make_follows_the_umask(exported: Path, key_file: Path
         run_ok("encrypt", ORACLE / "clip_8x32x32.npy", *key, "--client", service / "client", "-o", root / "clip.lcve")
         run_ok("decrypt", root / "clip.lcve", *key, "-o", root / "clip.npy")
         run_ok("run", service / "server", root / "clip.lcve", "--logits-out", root / "logits.npy")
-        run_ok("build", service / "server", "--engine", "onnxruntime")
+        run_ok("build", service / "server", "--runtime", "onnxruntime")
         run_ok("rotate", service, *key, "-o", root / "rotated")
         run_ok("rotate", service, *key, "--delta", "-o", root / "delta")
         run_ok("apply", service / "server", root / "delta" / DELTA, "-o", root / "applied")

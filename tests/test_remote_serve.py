@@ -45,7 +45,7 @@ def ports(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         f"digits={exported / 'server'}",
     ]
     any_port = [word for name in ("http", "grpc", "metrics") for word in (f"--{name}-port", "0")]
-    more = ["--json", "--shared-memory", "--token-file", str(tokens), "--max-request-mib", "1", "--max-batch", "4"]
+    more = ["--json", "--shared-memory", "--tokens", str(tokens), "--max-request-mib", "1", "--max-batch", "4"]
     with subprocess.Popen(
         [*command, *any_port, *more], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=heed_interrupts
     ) as process:

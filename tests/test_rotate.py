@@ -325,13 +325,13 @@ def test_the_delta_leaves_large_unchanged_files_to_the_operator(
 def test_engines_are_built_again_and_answer_the_new_probe(
     artifact: Path, key: SecurityKey, clip: np.ndarray, tmp_path: Path
 ) -> None:
-    run_ok("build", artifact / "server", "--engine", "onnxruntime")
+    run_ok("build", artifact / "server", "--runtime", "onnxruntime")
     broken = artifact / "server/engines/broken"
     broken.mkdir()
     (broken / "engine.json").write_text("{}")
     (broken / "old.plan").write_bytes(b"the old order")
     for name in ("changed", "foreign"):
-        run_ok("build", artifact / "server", "--engine", "onnxruntime", "--name", name)
+        run_ok("build", artifact / "server", "--runtime", "onnxruntime", "--name", name)
     (artifact / "server/engines/changed/model.onnx").write_bytes(b"not listed")
     edit(artifact / "server/engines/foreign/engine.json", lambda record: record.update(manifest_sha256="0" * 64))
     whole = rotate(artifact, tmp_path / "whole", key=key)

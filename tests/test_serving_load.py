@@ -314,7 +314,7 @@ def guarded(exported: Path, authority: Authority, tmp_path: Path) -> Iterator[Se
     tokens.write_text("camera-7 0123456789abcdef\n")
     tokens.chmod(0o600)
     tls = ("--tls-cert", authority.server.cert, "--tls-key", authority.server.key, "--tls-client-ca", authority.ca)
-    with serving(exported / "server", *tls, "--token-file", tokens) as server:
+    with serving(exported / "server", *tls, "--tokens", tokens) as server:
         yield server
 
 

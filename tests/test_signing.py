@@ -332,7 +332,7 @@ def test_the_commands_from_export_to_run(
     owner = ("verify", out, "--key", key_file, "--ckpt", TINY.path)
     assert "signature: ok\n" in run_ok(*owner, *pin)
     assert json.loads(run_ok(*owner, *pin, "--json"))["signature"] == "ok"
-    run_ok("build", out / "server", "--engine", "onnxruntime", "--clips", tmp_path / "clip.lcve", *pin)
+    run_ok("build", out / "server", "--runtime", "onnxruntime", "--clip", tmp_path / "clip.lcve", *pin)
     assert "signature: ok\n" in run_ok("verify", out / "server", *pin, "--engine", "onnxruntime-fp32")
     assert "signature: ok\n" in run_ok("verify", out / "server", *pin)
     for engine in ((), ("--engine", "fastest")):
@@ -382,7 +382,7 @@ def test_the_variable_pins_for_every_command(
     for arguments in (
         ("verify", signed / "server"),
         ("run", signed / "server", encrypted),
-        ("build", signed / "server", "--engine", "onnxruntime"),
+        ("build", signed / "server", "--runtime", "onnxruntime"),
         ("inspect", signed),
     ):
         assert "is not signed, and a key is pinned" in run_error(*arguments)
@@ -498,7 +498,7 @@ def test_every_command_refuses_with_one_clear_error(
 ) -> None:
     breakage, message = REFUSED[name]
     server, plain = signed / "server", ORACLE / "clip_8x32x32.npy"
-    run_ok("build", server, "--engine", "onnxruntime")
+    run_ok("build", server, "--runtime", "onnxruntime")
     run_ok("rotate", signed, "--key", key_file, "--delta", "-o", tmp_path / "delta")
     breakage(server)
     logits = ("--logits-out", tmp_path / "logits.npy")
@@ -510,7 +510,7 @@ def test_every_command_refuses_with_one_clear_error(
         ("run", server, encrypted, *logits),
         ("run", server, encrypted, "--engine", "fastest", *logits),
         ("run", signed, plain, "--key", key_file, *logits),
-        ("build", server, "--engine", "openvino"),
+        ("build", server, "--runtime", "openvino"),
         ("build", server, "--precision", "auto", "--budget", 1),
         ("apply", server, tmp_path / "delta" / DELTA, "-o", tmp_path / "out"),
         ("inspect", server),

@@ -222,7 +222,7 @@ def check_engine(server: Path, record: EngineRecord) -> None:
     if record.manifest_sha256 != manifest_digest(server):
         raise SessionError(
             f"the engine {record.name} was built from another model than the one in {server}",
-            hint=f"remove it and build it again: lcve build {server} --engine {record.kind}",
+            hint=f"remove it and build it again: lcve build {server} --runtime {record.kind}",
         )
     verify_files(engine_folder(server, record.name), record.files, listing=RECORD)
 

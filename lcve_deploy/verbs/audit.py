@@ -201,7 +201,7 @@ def _known(
     if unknown := [str(path) for path, clip in zip(paths, cipher, strict=True) if clip is None]:
         raise MismatchError(
             f"no encrypted clip has the cubes of {', '.join(unknown)}",
-            hint="pass its encryption with --ciphertexts and the very frames as .npy, or the key, to have it encrypted",
+            hint="pass its encryption with --ciphertext and the very frames as .npy, or the key, to have it encrypted",
         )
     return plain, np.stack([clip for clip in cipher if clip is not None])
 

@@ -178,7 +178,7 @@ def _ranges(
     if clips is None:
         raise BuildError(
             "an int8 engine is calibrated on encrypted clips, received none",
-            hint="pass some, such as those that clients send: --clips a.lcve --clips b.lcve",
+            hint="pass some, such as those that clients send: --clip a.lcve --clip b.lcve",
         )
     stage = "calibrating on encrypted clips"
     progress(stage, 0, len(clips.values))

@@ -106,7 +106,7 @@ class Input:
 
 def file_input(path: Path) -> Input:
     """A video file or an image, by a path that FFmpeg cannot take for an address."""
-    return Input(name=str(path), address=str(path.resolve()), format=_format(path))
+    return Input(name=str(path), address=str(path.absolute()), format=_format(path))
 
 
 def _format(path: Path) -> str | None:
