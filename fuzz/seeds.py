@@ -190,7 +190,7 @@ def pictures(image: np.ndarray) -> Iterator[tuple[str, bytes]]:
 
 
 def arrays() -> Iterator[tuple[str, bytes]]:
-    """A clip and logits as ``.npy``."""
+    """A clip and logits as ``.npy``, and the logits as JSON."""
     chance = np.random.default_rng(0)
     for name, array in (
         ("array", chance.integers(0, 256, GEOMETRY.clip_shape, np.uint8)),
@@ -199,6 +199,8 @@ def arrays() -> Iterator[tuple[str, bytes]]:
         memory = io.BytesIO()
         np.save(memory, array)
         yield name, memory.getvalue()
+        if name == "logits":
+            yield "logits_json", json.dumps({"views": "2x1", "labels": "hidden", "logits": array.tolist()}).encode()
 
 
 def clips(place: Path, key: SecurityKey) -> Iterator[tuple[str, bytes]]:

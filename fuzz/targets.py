@@ -177,6 +177,11 @@ def _logits(place: Path, data: bytes) -> object:
     return Client.open(place, SecurityKey(SECRET)).read_logits(_written(place / "logits.npy", data))
 
 
+def _logits_json(place: Path, data: bytes) -> object:
+    _written(place / "client.json", _seed("client"))
+    return Client.open(place, SecurityKey(SECRET)).read_logits(_written(place / "logits.json", data))
+
+
 def _request(place: Path, data: bytes) -> object:
     """A request over HTTP: eight bytes with the length of the JSON, JSON, binary data."""
     from lcve_deploy.serving.http.messages import from_body, parse_object, split_body
@@ -262,6 +267,7 @@ TARGETS: Final[dict[str, Target]] = {
     "keyed": Target(read=_keyed, mutate=mutators.mutate_safetensors),
     "array": Target(read=_array, mutate=mutators.mutate_npy),
     "logits": Target(read=_logits, mutate=mutators.mutate_npy),
+    "logits_json": Target(read=_logits_json, mutate=mutators.mutate_json),
     "checkpoint": Target(read=_checkpoint, mutate=mutators.mutate_torch),
     "reference": Target(read=_reference, mutate=mutators.mutate_torch),
     "public": Target(read=_public, mutate=mutators.mutate_bytes),

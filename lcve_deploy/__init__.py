@@ -1,7 +1,7 @@
 """Encrypted action recognition with ONNX Runtime and TensorRT.
 
-The owner of a video transformer exports it with a secret key; whoever holds the key encrypts clips;
-whoever runs the exported artifact sees neither::
+The owner of a video transformer exports it with a secret key; the holder of the key encrypts clips;
+the operator of the exported artifact sees neither::
 
     key = SecurityKey.read("key.bin")
     export("videomae.pth", "service", key=key)              # model owner

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from lcve_deploy.cipher.clips import binding_of, decrypt, encrypt
 from lcve_deploy.clipfile import ClipFile
 from lcve_deploy.clips import EncryptedClip, PlainClip, Views
 from lcve_deploy.errors import MismatchError, SessionError
-from lcve_deploy.files.reading import map_array
+from lcve_deploy.files.reading import map_array, parse_json, read_bounded
 from lcve_deploy.keys.orders import Orders, derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.model.predictions import Prediction, predictions, softmax
@@ -48,7 +48,7 @@ class Client:
         """Read ``client/`` of an artifact.
 
         Raises:
-            ArtifactError: settings that do not hold.
+            ArtifactError: invalid settings.
             MismatchError: another key than the artifact's.
         """
         return cls.of(read_client(Path(folder)).settings, key)
@@ -85,14 +85,18 @@ class Client:
         return ClipFile(clip=self.encrypt(video.clip), views=video.views)
 
     def read_logits(self, path: str | os.PathLike[str]) -> npt.NDArray[np.floating]:
-        """Logits that the operator sent back (``.npy``), in the artifact's label order; ``[views, classes]``.
+        """Logits that the operator sent back, in the artifact's label order; ``[views, classes]``.
+
+        Args:
+            path: ``.npy``; or ``.json``, as ``lcve run --json`` prints it, or one list of logits on each line.
 
         Raises:
             SessionError: not an array, or not one of float logits of this artifact's classes.
             FileNotFoundError: there is no such file.
         """
         classes = len(self.settings.classes)
-        received = np.atleast_2d(map_array(path, "logits (.npy)", SessionError))
+        is_json = Path(path).suffix.lower() == ".json"
+        received = np.atleast_2d(_read_json(path) if is_json else map_array(path, "logits (.npy)", SessionError))
         fits = received.ndim == 2 and received.shape[1] == classes and received.dtype.kind == "f"
         if not fits or received.size > MAX_LOGITS:
             raise SessionError(
@@ -144,3 +148,30 @@ class Client:
         if not len(logits) or not np.isfinite(logits).all():
             raise SessionError("expected finite logits of at least one view, received none or NaN or infinity")
         return predictions(logits, self.settings.classes, self.settings.problem_type, top=top)
+
+
+def _read_json(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
+    """Logits in JSON: one value, or one on each line; each is a list, or an object with ``logits``."""
+    data = read_bounded(path, "logits (JSON)", SessionError)
+    try:
+        rows = [row for value in _json_values(data) for row in _rows(value)]
+        with np.errstate(over="ignore"):  # infinities are refused with the prediction
+            return np.array(rows, dtype=np.float32)
+    except ValueError as error:
+        raise SessionError(f"expected logits in JSON: {error}: {path}", hint="lcve run --json prints them") from None
+
+
+def _json_values(data: bytes) -> list[Any]:
+    try:
+        return [parse_json(data)]
+    except ValueError:
+        return [parse_json(line) for line in data.splitlines() if line.strip()]
+
+
+def _rows(value: Any) -> list[list[float]]:
+    logits = value.get("logits") if isinstance(value, dict) else value
+    rows: list[Any] = logits if isinstance(logits, list) and logits and isinstance(logits[0], list) else [logits]
+    for row in rows:
+        if not isinstance(row, list) or not all(type(number) in (int, float) for number in row):
+            raise ValueError("lists of numbers, or objects with them under logits")
+    return rows

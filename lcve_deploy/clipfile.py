@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from lcve_deploy.files.reading import check_safetensors
 from lcve_deploy.files.writing import new_file
 from lcve_deploy.geometry import ClipGeometry
 
-__all__ = ["ClipFile", "read_clip_file", "write_clip_file"]
+__all__ = ["ClipFile", "dump_clip", "read_clip_file", "write_clip_file"]
 
 _HINT: Final = "make one with: lcve encrypt"
 
@@ -47,6 +47,16 @@ def write_clip_file(path: str | os.PathLike[str], content: ClipFile) -> None:
         ExistsError: the path exists.
         WriteError: the file could not be written; nothing of it is left.
     """
+    with new_file(path) as file:
+        dump_clip(content, file)
+
+
+def dump_clip(content: ClipFile, file: IO[bytes]) -> None:
+    """Write the bytes of an encrypted clip file to an open file or stream.
+
+    Raises:
+        EncryptedClipError: values that are not uint8; nothing is written.
+    """
     if content.clip.values.dtype != np.uint8:
         raise EncryptedClipError(f"expected a clip of dtype uint8, received {content.clip.values.dtype}")
     binding = content.clip.binding
@@ -60,9 +70,8 @@ def write_clip_file(path: str | os.PathLike[str], content: ClipFile) -> None:
     }
     values = np.ascontiguousarray(content.clip.values)
     header = _header(values, metadata)
-    with new_file(path) as file:
-        file.write(len(header).to_bytes(8, "little") + header)
-        file.write(values.data)
+    file.write(len(header).to_bytes(8, "little") + header)
+    file.write(values.data)
 
 
 def _header(values: npt.NDArray[np.uint8], metadata: dict[str, str]) -> bytes:

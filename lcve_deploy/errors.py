@@ -4,7 +4,7 @@
     ├── KeyFileError                   also ValueError: not a key file, or a damaged one
     ├── CheckpointError                also ValueError: weights missing, unexpected, not finite, ...
     │   └── UnsupportedModelError      a model that cannot be exact, or that nobody has described yet
-    ├── ArtifactError                  also ValueError: a folder, manifest or digest that does not hold
+    ├── ArtifactError                  also ValueError: an invalid folder, manifest or digest
     ├── SignatureError                 also ValueError: not signed, not by the pinned key, or not a key to pin
     ├── EncryptedClipError             also ValueError: not an encrypted clip, or a damaged one
     ├── MismatchError                  also ValueError: key, clip and artifact do not belong together
@@ -65,7 +65,7 @@ class LcveError(Exception):
 
     Args:
         message: what was expected and what was received, in one sentence.
-        hint: what to do about it; empty where there is nothing to say.
+        hint: what to do about it; empty if there is nothing to say.
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
@@ -86,7 +86,7 @@ class UnsupportedModelError(CheckpointError):
 
 
 class ArtifactError(LcveError, ValueError):
-    """An artifact folder, manifest or digest that does not hold."""
+    """An artifact folder, manifest or digest is invalid."""
 
 
 class SignatureError(LcveError, ValueError):

@@ -1,6 +1,6 @@
 """Clip geometry: how a clip divides into cubes.
 
-The only room that reshapes clips into cubes and back. Cubes are numbered row-major over the
+The only module that reshapes clips into cubes and back. Cubes are numbered row-major over the
 (time, row, column) grid; the values of a cube are flattened row-major over (t, h, w, C).
 
 Source: LCVE paper, section 3.2, steps 2, 4, 6 and 7; format of scheme ``lcve-1``.

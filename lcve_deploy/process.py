@@ -14,7 +14,7 @@ def disable_core_dumps() -> None:
 
     The limit is for files that the kernel writes. A program that collects cores may overlook it, so on Linux it gets
     no memory either, only registers. PR_SET_DUMPABLE would keep those too, but also debuggers, profilers and /proc
-    from the user himself, at the operator as well, where there is no key.
+    from the user, and also at the operator, who has no key.
     """
     if os.name == "posix":
         import resource

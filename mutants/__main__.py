@@ -2,7 +2,8 @@
 
 Sessions are kept in ``mutants/work/``, which git ignores. A call that ends early, at its limit or by hand,
 leaves them, and the next call goes on. A module that has changed starts over by itself. ``--again`` starts all
-over, as after a change of tests; ``--survivors`` asks only what survived.
+over, as after a change of tests; ``--survivors`` asks only what survived. ``--sample`` leaves out the rest of large
+modules until a call without it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=list(MODULES), help=f"paths, or of {', '.join(MODULES)}")
     parser.add_argument("--minutes", type=float, default=480.0, help="wall time after which nothing more is planted")
     parser.add_argument("--jobs", type=int, default=1, help="modules at a time")
+    parser.add_argument("--sample", type=int, help="at most so many mutations of each module, drawn with a fixed seed")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--again", action="store_true", help="start over")
     start.add_argument("--survivors", action="store_true", help="ask only what survived; the rest is kept")
@@ -40,19 +42,17 @@ def main() -> int:
         if given.again or given.survivors:
             forget(module, _WORK, survivors=given.survivors)
     deadline = time.monotonic() + (0.0 if given.page else 60 * given.minutes)
-    missing = sum(_planted(modules, deadline, given.jobs, plant_nothing=given.page))
+    missing = [_kept(module) for module in modules] if given.page else _planted(modules, deadline, given)
     write_page()
-    return int(missing > 0)
+    return int(any(missing))
 
 
-def _planted(modules: list[Module], deadline: float, jobs: int, *, plant_nothing: bool) -> list[int]:
+def _planted(modules: list[Module], deadline: float, given: argparse.Namespace) -> list[int]:
     """Mutations that are still missing, for each module; its figures are kept and printed when it ends."""
-    if plant_nothing:
-        return [_kept(module) for module in modules]
     missing = []
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=spawn, max_tasks_per_child=1) as pool:
-        running = {pool.submit(plant, module, _WORK, deadline): module for module in modules}
+    with ProcessPoolExecutor(given.jobs, mp_context=spawn, max_tasks_per_child=1) as pool:
+        running = {pool.submit(plant, module, _WORK, deadline, given.sample): module for module in modules}
         for ended in as_completed(running):
             if error := ended.exception():
                 print(f"{running[ended].path}: {error}", flush=True)

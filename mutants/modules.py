@@ -13,6 +13,127 @@ _ROOT: Final = Path(__file__).parent.parent
 _ALWAYS: Final = "house_rules"
 _ORDERS: Final = ("geometry", "cipher", "schedule")
 
+
+def _of(file: str, *tests: str) -> tuple[str, ...]:
+    """Some tests of a file."""
+    return tuple(f"{file}::test_{test}" for test in tests)
+
+
+_DELTAS: Final = (
+    *_of(
+        "rotate", "an_applied_delta_is_the_rotated_artifact_byte_for_byte", "a_delta_that_does_not_hold_is_not_applied"
+    ),
+    *_of("signing", "a_delta_with_a_damaged_signature_is_refused", "without_a_pin_a_delta_brings_its_signature_along"),
+    *_of("signing", "a_delta_that_the_pinned_key_has_not_signed_is_refused"),
+)
+_ENGINES: Final = _of(
+    "engines",
+    "an_engine_that_is_not_there",
+    "an_engine_that_does_not_hold_is_refused",
+    "an_engine_of_another_model_is_refused",
+    "an_engine_that_is_there_is_never_overwritten",
+    "the_record_of_an_engine_is_replaced_in_one_step",
+    "build_run_and_inspect",
+)
+_PROVIDERS: Final = _of(
+    "engines",
+    "a_provider_that_leaves_the_work_to_the_cpu_is_an_error",
+    "a_provider_that_is_not_there_is_an_error_and_no_fallback",
+    "a_provider_that_does_not_start_is_an_error",
+    "options_of_the_provider_and_no_others_reach_it",
+    "threads_reach_the_runtime",
+)
+_PROOFS: Final = _of(
+    "engines",
+    "verify_proves_an_engine_on_another_machine",
+    "an_engine_that_answers_wrongly_loses_its_proof",
+    "an_engine_that_answers_wrongly_where_it_was_proven_loses_its_proof_too",
+    "a_proven_engine_is_verified_where_nothing_can_be_written",
+    "an_engine_over_its_budget_is_not_kept",
+    "an_engine_from_before_is_held_to_the_budget",
+    "any_number_of_clips_runs_within_a_profile",
+)
+_SIGNATURES: Final = _of(
+    "signing",
+    "keys_are_those_of_the_format_and_of_rfc_8032",
+    "the_files_read_back",
+    "the_secret_does_not_show",
+    "manifest_and_signature_that_come_as_bytes",
+    "what_is_no_public_key_is_no_pin",
+    "a_pin_that_is_not_there",
+    "what_the_pinned_key_has_not_signed_is_refused_everywhere",
+    "without_a_pin_a_signature_is_neither_trusted_nor_checked",
+    "a_folder_with_the_name_of_the_signature_hides_nothing",
+    "sign_writes_the_same_signature_once",
+    "sign_overwrites_no_other_signature",
+    "a_rotation_without_a_signing_key_is_unsigned_and_says_so",
+)
+_GRAPHS: Final = (
+    *_of(
+        "export",
+        "layouts_and_opsets_agree",
+        "bytes_meet_no_node_but_a_cast",
+        "the_graph_names_no_place_person_or_source",
+    ),
+    *_of("export", "the_batch_is_dynamic", "only_named_keyed_tensors_depend_on_the_secret"),
+    *_of("families", "each_readout_is_exported_exactly"),
+    *_of("checkpoints", "activations_of_an_exported_graph_answer_as_transformers_does"),
+)
+_WEIGHTS: Final = _of(
+    "checkpoints",
+    "every_wrong_weight_is_named",
+    "the_builtin_reference_answers_as_the_original_implementation",
+    "names_of_transformers_5_are_read_too",
+    "wrappers_and_prefixes_are_taken_off",
+)
+_PICKLES: Final = _of(
+    "fuzz",
+    "a_pickle_that_asks_for_too_much_is_refused",
+    "no_record_escapes_the_check_by_its_name",
+    "an_archive_with_bytes_around_it_is_refused",
+    "numbers_of_numpy_are_read_as_they_were",
+    "other_values_of_numpy_are_refused",
+    "tensors_that_hold_no_weights_are_refused",
+    "a_negated_view_is_read_by_its_values",
+    "views_beyond_their_storage_are_refused",
+    "methods_that_a_pickle_overwrites_are_not_called",
+    "shards_that_are_no_weights_are_refused",
+    "every_real_checkpoint_passes_the_check",
+)
+_READERS: Final = _of(
+    "checkpoints",
+    "a_malicious_pickle_is_refused_and_not_run",
+    "a_malicious_pickle_in_a_folder_is_refused_and_not_run",
+    "damaged_files_are_one_clear_error",
+    "a_truncated_file_is_one_clear_error",
+    "bin_folders_are_read",
+    "sharded_folders_are_read",
+    "shards_stay_in_the_folder",
+    "other_precisions_are_read",
+    "legacy_files_without_a_zip_container_are_read",
+    "what_is_downloaded_in_place_of_weights_is_named",
+    "every_wrong_weight_is_named",
+)
+_FOLDERS: Final = _of(
+    "checkpoints",
+    "the_builtin_reference_answers_as_the_original_implementation",
+    "videomae_without_a_processor_file_is_normalised_as_imagenet",
+    "vivit_without_a_processor_file_must_be_told",
+    "vivits_own_processor_is_expressed_exactly",
+    "processor_files_are_expressed_as_one_formula",
+    "configurations_that_make_no_model_are_one_clear_error",
+    "other_activations_answer_as_transformers_does",
+    "model_types_that_are_not_exported",
+    "a_model_without_a_classifier_is_refused",
+)
+_POSITIONS: Final = _of(
+    "families",
+    "each_family_answers_as_its_own_code",
+    "mvds_own_save_is_read_as_mvd",
+    "positions_that_umt_would_have_saved_are_not_made_up",
+    "mvds_positions_need_a_width_that_divides",
+)
+
 _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "cipher": {"cipher/clips": ("cipher",)},
     "orders": {"keys/orders": ("schedule", "cipher")},
@@ -22,31 +143,46 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "parity": {"model/parity": ("parity", "artifact")},
     "artifact": {
         "artifact/client_settings": ("client_settings",),
-        "artifact/delta": ("rotate",),
+        "artifact/delta": ("delta", *_DELTAS),
         "artifact/digests": ("digests",),
-        "artifact/engines": ("engines", "tensorrt"),
+        "artifact/engines": ("engine_record", *_ENGINES),
         "artifact/keyed": ("keyed",),
-        "artifact/manifest": ("artifact",),
+        "artifact/manifest": ("manifest",),
         "artifact/matching": ("matching",),
         "artifact/names": ("artifact", "graph"),
         "artifact/probe": ("probe",),
-        "artifact/profile": ("engines", "tensorrt"),
+        "artifact/profile": ("engine_record",),
         "artifact/record": ("record",),
-        "artifact/signature": ("signing",),
-        "artifact/tensorfile": ("rotate",),
+        "artifact/signature": _SIGNATURES,
+        "artifact/tensorfile": ("tensorfile", "rotate::test_an_applied_delta_is_the_rotated_artifact_byte_for_byte"),
     },
     "runtime": {
         "runtime/cpu": ("engines",),
-        "runtime/backends/onnxruntime": ("artifact", "engines"),
+        "runtime/backends/onnxruntime": ("artifact", *_ENGINES, *_PROVIDERS),
         "runtime/opening": ("artifact", "engines"),
         "runtime/backends/openvino": ("engines",),
-        "runtime/probe": ("probe", "artifact", "engines"),
+        "runtime/probe": ("probe", "artifact", *_PROOFS),
         "runtime/session": ("artifact", "engines"),
         "runtime/backends/tensorrt": ("tensorrt",),
     },
-    "exporters/onnx": {"exporters/onnx": ("graph", "export")},
+    "exporters/onnx": {"exporters/onnx": ("graph", *_GRAPHS)},
     "exporters/checkpoints": {
-        "exporters/checkpoints": ("families", "checkpoints", "folders", "processors", "hub", "fuzz")
+        "exporters/checkpoints/arguments": ("arguments", "families", "checkpoints"),
+        "exporters/checkpoints/assemble": ("assemble", *_WEIGHTS, "folders"),
+        "exporters/checkpoints/families": ("families",),
+        "exporters/checkpoints/hub": ("hub",),
+        "exporters/checkpoints/huggingface": ("configurations", *_FOLDERS, "folders"),
+        "exporters/checkpoints/layouts": ("assemble", *_WEIGHTS, "folders"),
+        "exporters/checkpoints/load": ("checkpoints", "hub", "families"),
+        "exporters/checkpoints/official": ("families", "checkpoints"),
+        "exporters/checkpoints/options": ("families", "checkpoints"),
+        "exporters/checkpoints/outer": ("families",),
+        "exporters/checkpoints/pickles": ("pickles", *_PICKLES),
+        "exporters/checkpoints/positions": ("positions", *_POSITIONS),
+        "exporters/checkpoints/processors": ("processor_settings", "processors"),
+        "exporters/checkpoints/reading": (*_READERS, *_PICKLES),
+        "exporters/checkpoints/refusals": ("checkpoints",),
+        "exporters/checkpoints/wrappers": ("wrappers", "families", "checkpoints"),
     },
 }
 
@@ -57,7 +193,7 @@ class Module:
 
     Args:
         path: from the root of the tree.
-        tests: arguments of pytest: the quickest and closest first, as the first failure ends a run.
+        tests: files, and tests within files: the quickest and closest, as every survivor runs them all.
     """
 
     path: str
@@ -68,8 +204,13 @@ def _modules(tests_of: dict[str, tuple[str, ...]]) -> Iterator[Module]:
     for name, tests in tests_of.items():
         place = _ROOT / "lcve_deploy" / name
         paths = sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
-        named = tuple(f"tests/test_{test}.py" for test in (*tests, _ALWAYS))
+        named = tuple(_argument(test) for test in (*tests, _ALWAYS))
         yield from (Module(path=path.relative_to(_ROOT).as_posix(), tests=named) for path in paths)
+
+
+def _argument(test: str) -> str:
+    file, separator, name = test.partition("::")
+    return f"tests/test_{file}.py{separator}{name}"
 
 
 MODULES: Final = {part: tuple(_modules(tests_of)) for part, tests_of in _TESTS.items()}

@@ -15,10 +15,10 @@ PAGE: Final = Path(__file__).parent.parent / "docs/evidence/mutants.md"
 _HEAD: Final = """# Mutation tests
 
 Do the tests fail if the code is wrong? `make mutants` makes small changes to the code (mutations), one at a time, in
-a copy of the tree. For each mutation it runs the tests of the changed module. Examples: `<` becomes `<=`, `+` becomes
-`-`, a number grows by one, a condition is negated, a loop runs zero times, a call whose result is not used is
-removed. A mutation is *killed* if a test fails, or if the tests take eight times as long as without it. If it
-*survives*, no test checks what it changes.
+a copy of the tree. For each mutation it runs the tests of the changed module, those that run the changed line first.
+Examples: `<` becomes `<=`, `+` becomes `-`, a number grows by one, a condition is negated, a loop runs zero times, a
+call whose result is not used is removed. A mutation is *killed* if a test fails, or if the tests take eight times as
+long as without it. If it *survives*, no test checks what it changes.
 
 The tool is [Cosmic Ray](https://cosmic-ray.readthedocs.io). By itself, it replaces every operator by every other one.
 Here only one or two replacements are used for each operator, and the removal of calls is added
@@ -28,15 +28,18 @@ Here only one or two replacements are used for each operator, and the removal of
 make mutants
 make mutants MUTANTS='--only parity rotation'
 make mutants MUTANTS='--minutes 60 --jobs 2'
+make mutants MUTANTS='--sample 40'
 ```
 
 Progress is stored in `mutants/work/`. If the command is stopped, the next one continues from there. If a module has
 changed, its mutations are tested from the beginning. After you add tests, `--survivors` tests only the survivors again,
-and `--again` tests everything again. Results are written to `mutants/results.json`, and this page is generated from
+and `--again` tests everything again. `--sample N` tests at most N mutations of each module, drawn with a fixed seed; a
+call without it continues with the rest. Results are written to `mutants/results.json`, and this page is generated from
 them.
 
 If a survivor does not change what the code computes, such as another buffer size, it is listed as *accepted* in
-`mutants/accepted.toml`, with the reason. The score is the share of killed mutations among those that are not accepted.
+`mutants/accepted.toml`, with the reason. The score is the share of killed mutations among those that were tested and
+are not accepted.
 """
 
 
@@ -50,14 +53,11 @@ def page(results: dict[str, Any]) -> str:
     modules = results["modules"]
     lines = [_HEAD, "## Score", "", f"With {results['tool']}:", ""]
     lines += [
-        "| module | mutations | killed | of these, timeouts | survived | accepted | score |",
-        "|---|" + "---:|" * 6,
+        "| module | mutations | tested | killed | of these, timeouts | survived | accepted | score |",
+        "|---|" + "---:|" * 7,
     ]
     lines += [_row(f"`{path}`", [figures]) for path, figures in modules.items()]
     lines += [_row("**all**", list(modules.values())), ""]
-    if missing := {path: figures["missing"] for path, figures in modules.items() if figures["missing"]}:
-        listed = ", ".join(f"`{path}` {count}" for path, count in missing.items())
-        lines += [f"Mutations that have not been tested yet: {listed}.", ""]
     if waiting := [path for path in _paths() if path not in modules]:
         lines += [f"Modules that have not been run yet: {', '.join(f'`{path}`' for path in waiting)}.", ""]
     lines += ["## Survivors", "", *_survivors(modules)]
@@ -69,11 +69,15 @@ def _paths() -> list[str]:
 
 
 def _row(name: str, figures: list[dict[str, Any]]) -> str:
-    planted, timeout, survived, accepted = (
-        sum(one[column] for one in figures) for column in ("planted", "timeout", "survived", "accepted")
+    planted, missing, timeout, survived, accepted = (
+        sum(one[column] for one in figures) for column in ("planted", "missing", "timeout", "survived", "accepted")
     )
-    score = f"{100 * (planted - survived) / max(planted - accepted, 1):.1f} %"
-    return f"| {name} | {planted} | {planted - survived} | {timeout} | {survived} | {accepted} | {score} |"
+    counted = planted - accepted
+    score = f"{100 * (planted - survived) / counted:.1f} %" if counted else "none"
+    return (
+        f"| {name} | {planted + missing} | {planted} | {planted - survived} | {timeout} | {survived} | {accepted} "
+        f"| {score} |"
+    )
 
 
 def _survivors(modules: dict[str, Any]) -> list[str]:

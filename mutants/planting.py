@@ -1,7 +1,7 @@
 """Plants the mutations of one module in a copy of the tree and runs its tests on each.
 
 Every run of tests is a fork of a process that has imported the large libraries already, and nothing
-of the package: importing torch takes longer than most of the tests.
+of the package: importing torch takes longer than most of the tests. Tests that run the mutated line come first.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import importlib
 import os
+import random
 import shutil
 import signal
 import sqlite3
@@ -24,14 +25,17 @@ import cosmic_ray.plugins
 from cosmic_ray.commands.init import init
 from cosmic_ray.mutating import use_mutation
 from cosmic_ray.work_db import WorkDB, use_db
-from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkResult
+from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkItem, WorkResult
 
 from mutants.modules import Module
 from mutants.operators import is_chosen, offer_removal, unseen_spans
+from mutants.ordering import LinesFirst, Order, Recorder
 
 __all__ = ["forget", "plant", "session_of"]
 
 _LARGE: Final = ("numpy", "onnx", "onnx_ir", "onnxruntime", "torch", "pytest", "hypothesis", "click", "safetensors")
+_TRANSFORMERS: Final = "transformers.models."
+_MODELS: Final = ("videomae.modeling_videomae", "vivit.modeling_vivit", "vivit.image_processing_vivit")
 _ROOT: Final = Path(__file__).parent.parent
 _COPIED: Final = (
     "lcve_deploy",
@@ -45,17 +49,19 @@ _COPIED: Final = (
     "Makefile",
 )
 _SLACK: Final = (8, 10.0)
+_SEED: Final = 0
 _TIMEOUT: Final = "timeout"
 _LOG: Final = "last-run.txt"
 
 
-def plant(module: Module, work: Path, deadline: float) -> Path:
+def plant(module: Module, work: Path, deadline: float, sample: int | None = None) -> Path:
     """Run what is still missing of one module; ends early at the deadline, and goes on with the next call.
 
     Args:
         module: to mutate.
         work: folder for copies and sessions; kept.
         deadline: of ``time.monotonic``.
+        sample: end at so many mutations of the module, with those of earlier calls; all by default.
 
     Returns:
         The session, a database of Cosmic Ray.
@@ -68,16 +74,17 @@ def plant(module: Module, work: Path, deadline: float) -> Path:
     tree = session.with_suffix("")
     _copy(tree)
     with use_db(session) as database, _standing_in(tree):
-        for library in _LARGE:
-            importlib.import_module(library)
         if not database.num_work_items:
             _fill(database, Path(module.path))
-        baseline = _baseline(module.tests)
-        limit = baseline * _SLACK[0] + _SLACK[1]
-        for item in database.pending_work_items:
+        chosen = _drawn(database, sample)
+        if not chosen or time.monotonic() > deadline:
+            return session
+        _import_libraries()
+        limit, order = _baseline(module) * _SLACK[0] + _SLACK[1], Order()
+        for item in chosen:
             if time.monotonic() > deadline:
                 break
-            database.set_result(item.job_id, _outcome(item.mutations[0], module.tests, limit))
+            database.set_result(item.job_id, _outcome(item.mutations[0], module.tests, limit, order))
     return session
 
 
@@ -108,19 +115,45 @@ def _fill(database: WorkDB, path: Path) -> None:
     database.set_multiple_results(left, out)
 
 
-def _baseline(tests: Sequence[str]) -> float:
+def _drawn(database: WorkDB, sample: int | None) -> list[WorkItem]:
+    """What is to be run. The order is drawn with a fixed seed, so that a sample and a larger one begin alike."""
+    seen = {job for job, result in database.results if result.worker_outcome is WorkerOutcome.SKIPPED}
+    offered = [item for item in database.work_items if item.job_id not in seen]
+    offered.sort(key=lambda item: (item.mutations[0].start_pos, item.mutations[0].operator_name, _place(item)))
+    random.Random(_SEED).shuffle(offered)  # noqa: S311 (no secret)
+    pending = {item.job_id for item in database.pending_work_items}
+    return [item for item in offered[:sample] if item.job_id in pending]
+
+
+def _place(item: WorkItem) -> int:
+    return int(item.mutations[0].occurrence)
+
+
+def _import_libraries() -> None:
+    for library in _LARGE:
+        importlib.import_module(library)
+    for model in _MODELS:
+        importlib.import_module(_TRANSFORMERS + model)
+
+
+def _baseline(module: Module) -> float:
+    """Run the tests once without a mutation, and keep which of the closest run which line; seconds that it took."""
     started = time.monotonic()
-    if _run(tests, limit=3600.0) != "survived":
-        raise RuntimeError(f"the tests fail without a mutation: {' '.join(tests)}; see {Path.cwd() / _LOG}")
+    for part, plugin in ((module.tests[:1], Recorder(Path(module.path))), (module.tests[1:], None)):
+        if part and _run(part, 3600.0, plugin) != "survived":
+            raise RuntimeError(f"the tests fail without a mutation: {' '.join(part)}; see {Path.cwd() / _LOG}")
     return time.monotonic() - started
 
 
-def _outcome(mutation: MutationSpec, tests: Sequence[str], limit: float) -> WorkResult:
+def _outcome(mutation: MutationSpec, tests: Sequence[str], limit: float, order: Order) -> WorkResult:
     operator = cosmic_ray.plugins.get_operator(mutation.operator_name)()
     with use_mutation(mutation.module_path, operator, mutation.occurrence) as (before, after):
         if after is None:
             return WorkResult(worker_outcome=WorkerOutcome.NO_TEST)
-        ended = _run(tests, limit)
+        ended, plugin = "survived", LinesFirst(order.first_for(mutation.start_pos[0]))
+        for part in (tests[:1], tests[1:]):  # the closest file alone is collected more quickly
+            ended = _run(part, limit, plugin) if part and ended == "survived" else ended
+        order.learn()
     return WorkResult(
         worker_outcome=WorkerOutcome.NORMAL,
         test_outcome=TestOutcome.SURVIVED if ended == "survived" else TestOutcome.KILLED,
@@ -135,11 +168,11 @@ def _changed_line(before: str, after: str) -> str:
     return next((f"{was.strip()}\n{now.strip()}" for was, now in pairs if was != now), "\n")
 
 
-def _run(tests: Sequence[str], limit: float) -> str:
+def _run(tests: Sequence[str], limit: float, plugin: object) -> str:
     """Run tests in a fork of this process: ``survived``, ``killed`` or ``timeout``."""
     child = os.fork()
     if child == 0:
-        _be_pytest(tests)
+        _be_pytest(tests, plugin)
     ended, status = time.monotonic() + limit, None
     try:
         while status is None and time.monotonic() < ended:
@@ -156,7 +189,7 @@ def _run(tests: Sequence[str], limit: float) -> str:
     return "killed" if status else "survived"
 
 
-def _be_pytest(tests: Sequence[str]) -> None:
+def _be_pytest(tests: Sequence[str], plugin: object) -> None:
     """Never returns. Not the usual exit: what the parent has open stays the parent's."""
     import pytest
 
@@ -166,7 +199,9 @@ def _be_pytest(tests: Sequence[str]) -> None:
         output = os.open(_LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        status = int(pytest.main(["-x", "-q", "--tb=line", "-p", "no:cacheprovider", *tests]))
+        status = int(
+            pytest.main(["-x", "-q", "--tb=line", "-p", "no:cacheprovider", *tests], [plugin] if plugin else None)
+        )
         sys.stdout.flush()
     finally:
         os._exit(status)

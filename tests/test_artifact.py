@@ -146,8 +146,7 @@ def test_external_data_that_is_not_the_manifests_is_refused(
     key: SecurityKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lcve_deploy.exporters import storage
-
-    from .test_export import export_tiny
+    from tests.test_export import export_tiny
 
     monkeypatch.setattr(storage, "EXTERNAL_DATA_BYTES", 100_000)
     artifact = export_tiny(tmp_path / "out", key)

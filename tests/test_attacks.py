@@ -32,7 +32,7 @@ def planted_case(attack: Attack) -> Case:
     planted = attack.plant(np.random.default_rng(7))
     truth = planted.truth
     victim = encrypted(film()[:1], random_truth(np.random.default_rng(99)))[0]
-    return Case(holdings=planted.holdings, truth=truth, relation=truth, strangers=STRANGERS, victim=victim)
+    return Case(holdings=planted.holdings, truth=truth, relation=truth, independent=STRANGERS, victim=victim)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
@@ -70,7 +70,7 @@ def test_an_attack_that_misses_its_planted_case_is_not_working_and_never_safe(na
 def test_a_score_above_chance_against_strangers_is_a_control_that_does_not_hold() -> None:
     attack = BY_NAME["sinusoid"]
     case = planted_case(attack)
-    (result,) = run_attacks(dataclasses.replace(case, strangers=[case.truth]), attacks=[attack])  # type: ignore[list-item]
+    (result,) = run_attacks(dataclasses.replace(case, independent=[case.truth]), attacks=[attack])  # type: ignore[list-item]
     assert result.control is not None
     assert not result.control.at_chance
     assert not result.ok
@@ -166,7 +166,7 @@ def test_more_known_clips_tell_more_cubes_apart() -> None:
         plain[i, 64 * i : 64 * (i + 1)] = rng.integers(0, 256, (64, CONTROL_GEOMETRY.values))
     truth = random_truth(rng)
     holdings = Holdings(geometry=CONTROL_GEOMETRY, known=(plain, encrypted(plain, truth)))
-    (result,) = run_attacks(Case(holdings=holdings, truth=truth, strangers=STRANGERS), attacks=[BY_NAME["known"]])
+    (result,) = run_attacks(Case(holdings=holdings, truth=truth, independent=STRANGERS), attacks=[BY_NAME["known"]])
     shares = [scores["cubes"] for _, scores in result.curve]
     assert [level for level, _ in result.curve] == [1, 2, 4]
     assert shares[0] < 0.5 < shares[-1] == 1.0
@@ -214,7 +214,7 @@ def test_a_verdict_takes_the_best_of_each_order_and_never_says_safe(cubes: float
     planted = dataclasses.replace(known.plant(np.random.default_rng(0)).holdings, geometry=CONTROL_GEOMETRY)
     attack = dataclasses.replace(known, run=lambda holdings: estimate, plant=lambda rng: solved, curve=None)
     solved = Planted(holdings=planted, truth=dataclasses.replace(estimate, labels=None))
-    case = Case(holdings=planted, truth=truth, strangers=STRANGERS, victim=film()[0])
+    case = Case(holdings=planted, truth=truth, independent=STRANGERS, victim=film()[0])
     results = run_attacks(case, attacks=[dataclasses.replace(attack, finds={"cubes": 0.0, "values": 0.0})])
     report = judge(case, results, {"model": "<planted>"})
     (verdict,) = report.verdicts

@@ -18,8 +18,7 @@ from lcve_deploy.attacks.page import CAUTION
 from lcve_deploy.attacks.running import run_attacks
 from lcve_deploy.exporters.checkpoints.outer import load_outer_weights
 from lcve_deploy.keys.orders import derive_orders
-
-from .conftest import GEOMETRY, ORACLE, ORACLES, SALT, run_error, run_ok
+from tests.conftest import GEOMETRY, ORACLE, ORACLES, SALT, run_error, run_ok
 
 REFERENCE = ORACLES["v1_model_args"].path
 CLIP = ORACLE / "clip_8x32x32.npy"
@@ -37,7 +36,7 @@ def audited(exported: Path, key_file: Path, ciphertext: Path, tmp_path_factory: 
     """The report of an attacker who has all there is, as JSON and as a page."""
     page = tmp_path_factory.mktemp("audit") / "audit.html"
     text = run_ok(
-        *("audit", exported / "server", "--key", key_file, "--reference", REFERENCE, "--ciphertexts", ciphertext),
+        *("audit", exported / "server", "--key", key_file, "--reference", REFERENCE, "--ciphertext", ciphertext),
         *("--known-clip", CLIP, "-o", page, "--json"),
     )
     return json.loads(text), page.read_text()
@@ -178,15 +177,15 @@ def test_what_does_not_belong_is_one_clear_error_and_leaves_no_page(
     np.save(tmp_path / "noise.npy", np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8))
     for arguments, message in (
         (("--key", tmp_path / "wrong.bin"), "not the artifact's"),
-        (("--known-clip", tmp_path / "noise.npy", "--ciphertexts", ciphertext), "no encrypted clip has the cubes"),
+        (("--known-clip", tmp_path / "noise.npy", "--ciphertext", ciphertext), "no encrypted clip has the cubes"),
         (("--known-clip", tmp_path / "nothing.mp4"), "no video"),
-        (("--ciphertexts", key_file), "not an encrypted clip"),
+        (("--ciphertext", key_file), "not an encrypted clip"),
         (("--reference", key_file), "cannot be read as a PyTorch checkpoint"),
         (("--reference", tmp_path / "nothing.pth"), "no checkpoint"),
     ):
         assert message in run_error("audit", server, *arguments, "-o", page)
         assert not page.exists()
-    assert "scores only beside --key" in run_error("audit", server, "--other-key", key_file, "-o", page)
+    assert "scores only with --key" in run_error("audit", server, "--other-key", key_file, "-o", page)
     page.write_text("mine")
     assert "exists" in run_error("audit", server, "-o", page)
     assert page.read_text() == "mine"
@@ -226,7 +225,7 @@ def test_shown_labels_are_no_secret_to_score_and_the_video_layout_is_audited_too
     export(REFERENCE, tmp_path / "a", key=key, options=options)
     run_ok("encrypt", CLIP, "--key", key_file, "--client", tmp_path / "a/client", "-o", tmp_path / "clip.lcve")
     text = run_ok(
-        *("audit", tmp_path / "a/server", "--key", key_file, "--ciphertexts", tmp_path / "clip.lcve"),
+        *("audit", tmp_path / "a/server", "--key", key_file, "--ciphertext", tmp_path / "clip.lcve"),
         *("--reference", REFERENCE, "--json", "-o", tmp_path / "audit.html"),
     )
     recovered = attack(json.loads(text), "reference")["recovered"]

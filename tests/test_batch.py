@@ -36,10 +36,9 @@ from lcve_deploy.verbs.batch.cluster import Share
 from lcve_deploy.verbs.batch.stage import MAX_ATTEMPTS, open_stage
 from lcve_deploy.verbs.batch.worker import Worker
 from lcve_deploy.video import write_video
-
-from . import fake_server as fake
-from .conftest import GEOMETRY, ORACLES, run_error, run_lcve, run_ok
-from .planting import Planted, files_under
+from tests.conftest import GEOMETRY, ORACLES, run_error, run_lcve, run_ok
+from tests.support import fake_server as fake
+from tests.support.planting import Planted, files_under
 
 TINY = ORACLES["v1_model_args"]
 GOOD = 20

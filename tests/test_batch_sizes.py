@@ -19,9 +19,8 @@ from lcve_deploy.model.precision import Precision
 from lcve_deploy.verbs.batch import Job
 from lcve_deploy.verbs.batch.stage import open_stage
 from lcve_deploy.verbs.batch.worker import Worker
-
-from . import fake_gpu
-from .conftest import ORACLE, ORACLES, run_ok
+from tests.conftest import ORACLE, ORACLES, run_ok
+from tests.support import fake_gpu
 
 TINY = ORACLES["v1_model_args"]
 CLIP = ORACLE / "clip_8x32x32.npy"

@@ -51,7 +51,7 @@ lcve(sys.argv[1:], standalone_mode=False)
 
 
 def test_the_operators_commands_load_no_key_room_and_no_torch(exported: Path, key_file: Path, tmp_path: Path) -> None:
-    from .conftest import ORACLE, run_ok
+    from tests.conftest import ORACLE, run_ok
 
     clip = tmp_path / "clip.lcve"
     run_ok(

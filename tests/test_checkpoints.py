@@ -22,8 +22,7 @@ from lcve_deploy.exporters.reference.builtin import BuiltinReference
 from lcve_deploy.exporters.reference.transformers import ReferenceWarning, reference_for
 from lcve_deploy.model.preprocess import Sampling
 from lcve_deploy.model.transformer import IMAGENET, Attention, Readout, sinusoid_table
-
-from .conftest import ORACLE, ORACLES, Oracle
+from tests.conftest import ORACLE, ORACLES, Oracle
 
 OPTIONS = CheckpointOptions(heads=3, frames=8, size=32)
 

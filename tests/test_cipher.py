@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from lcve_deploy import ClipGeometry, Layout, PlainClip, SecurityKey, decrypt, derive_orders, encrypt
 from lcve_deploy.errors import MismatchError, MissingDependencyError
-
-from .conftest import GEOMETRY, SALT
+from tests.conftest import GEOMETRY, SALT
 
 LAYOUTS = list(Layout)
 

@@ -41,10 +41,9 @@ from lcve_deploy.keys.signing import SigningKey
 from lcve_deploy.model.preprocess import Sampling
 from lcve_deploy.video import write_video
 from lcve_deploy.video.decode import VideoWarning
-
-from . import fake_server as fake
-from .conftest import ORACLE, ORACLES, run_error, run_ok
-from .test_export import export_tiny
+from tests.conftest import ORACLE, ORACLES, run_error, run_ok
+from tests.support import fake_server as fake
+from tests.test_export import export_tiny
 
 TINY = ORACLES["v1_model_args"]
 CLIP = ORACLE / "clip_8x32x32.npy"

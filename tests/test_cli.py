@@ -27,8 +27,7 @@ from lcve_deploy.model.precision import Precision
 from lcve_deploy.verbs._carry_over import CarriedEngine
 from lcve_deploy.verbs.fastest import Candidate, Selection
 from lcve_deploy.video import write_video
-
-from .conftest import ORACLES, SECRET, run_error, run_lcve, run_ok
+from tests.conftest import ORACLES, SECRET, run_error, run_lcve, run_ok
 
 TINY = ORACLES["v1_model_args"]
 
@@ -176,7 +175,7 @@ MOVES = "\x1b[2J\x9b31m\r\x07\x7f\u202eall is well"
 def test_nothing_of_an_artifact_moves_the_cursor(
     artifact: Path, key_file: Path, clip_file: Path, tmp_path: Path, wanted: tuple[str, ...]
 ) -> None:
-    run_ok("build", artifact / "server", "--engine", "onnxruntime", "--name", "mine")
+    run_ok("build", artifact / "server", "--runtime", "onnxruntime", "--name", "mine")
     parity = json.loads((artifact / "server/manifest.json").read_text())["parity"]
     for path, change in (
         ("client/client.json", {"classes": [MOVES] * 5}),

@@ -106,3 +106,9 @@ def test_all_problems_are_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError) as caught:
         read_client(changed(tmp_path, labels="secret", classes=[], preprocess={"crop": [1], "sampling": "dense"}))
     assert all(name in str(caught.value) for name in ("labels", "classes", "crop", "sampling"))
+
+
+def test_a_problem_is_named_once(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError) as caught:
+        read_client(changed(tmp_path, preprocess={"stride": 0}))
+    assert str(caught.value).count("; ") == 0

@@ -9,8 +9,7 @@ from safetensors.numpy import save_file
 from lcve_deploy import ClipFile, Layout, PlainClip, SecurityKey, Views, derive_orders, encrypt
 from lcve_deploy.clipfile import read_clip_file, write_clip_file
 from lcve_deploy.errors import EncryptedClipError, ExistsError
-
-from .conftest import GEOMETRY, SALT
+from tests.conftest import GEOMETRY, SALT
 
 METADATA = {
     "scheme": "lcve-1",

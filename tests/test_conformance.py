@@ -30,8 +30,7 @@ from lcve_deploy import EncryptedClip, open_session
 from lcve_deploy.artifact import read_manifest
 from lcve_deploy.protocol.binding import binding_to_parameters
 from lcve_deploy.protocol.config import model_config
-
-from .conformance.expected import (
+from tests.conformance.expected import (
     CRASHES_TRITON,
     GRPC_CODES,
     GRPC_DIFFERENCES,
@@ -40,11 +39,11 @@ from .conformance.expected import (
     expected_code,
     expected_status,
 )
-from .conformance.model import BATCH, CLASSES, CLIP, MAX_BATCH, MODEL, SHAPE
-from .conformance.over_grpc import GRPC_CASES, GrpcCase, ask_grpc
-from .conformance.over_http import HTTP_CASES, HttpCase, ask_http
-from .conformance.servers import LCVE, SERVERS, TRITON, Server, start
-from .conftest import ORACLES, SALT, run_ok
+from tests.conformance.model import BATCH, CLASSES, CLIP, MAX_BATCH, MODEL, SHAPE
+from tests.conformance.over_grpc import GRPC_CASES, GrpcCase, ask_grpc
+from tests.conformance.over_http import HTTP_CASES, HttpCase, ask_http
+from tests.conformance.servers import LCVE, SERVERS, TRITON, Server, start
+from tests.conftest import ORACLES, SALT, run_ok
 
 pytestmark = pytest.mark.xdist_group("conformance")
 
@@ -637,7 +636,7 @@ def test_many_at_once_get_their_own_answers(server: Server, logits: np.ndarray) 
 def test_a_model_of_the_repository_is_one_for_lcve_serve(exported: Path, tmp_path: Path, logits: np.ndarray) -> None:
     """Versions included: what Triton serves, the other serves as it is."""
     run_ok("triton", f"{MODEL}={exported / 'server'}", "-o", tmp_path / "models")
-    run_ok("triton", f"{MODEL}={exported / 'server'}", "-o", tmp_path / "models", "--add", "--version", 2)
+    run_ok("triton", f"{MODEL}={exported / 'server'}", "-o", tmp_path / "models", "--add", "--model-version", 2)
     with start(LCVE, tmp_path / "models" / MODEL, tmp_path) as running, client_of(running, client_http) as client:
         assert client.get_model_metadata(MODEL)["versions"] == ["2"]
         result = client.infer(MODEL, [as_input(client_http, CLIP)], model_version="2")

@@ -173,3 +173,14 @@ def test_paths_inside_the_folder(path: str) -> None:
 def test_other_paths_are_none(path: str, problem: str) -> None:
     assert problem in path_problem(path)
     assert len(path_problem(path)) < 200
+
+
+def test_a_long_path_is_shown_in_part() -> None:
+    assert path_problem("\n" + "x" * 5000).startswith(f"{chr(10) + 'x' * 79!r} is not a path of printable text")
+
+
+def test_files_in_folders_within_folders_are_copied(tmp_path: Path) -> None:
+    (tmp_path / "from/a/b").mkdir(parents=True)
+    (tmp_path / "from/a/b/c").write_bytes(b"content")
+    copy_files(tmp_path / "from", tmp_path / "to", record_files(tmp_path / "from"))
+    assert (tmp_path / "to/a/b/c").read_bytes() == b"content"

@@ -37,8 +37,7 @@ from lcve_deploy.runtime.probe import prove_engine
 from lcve_deploy.runtime.session import Provider, run_within
 from lcve_deploy.verbs.build import BuildOptions, build
 from lcve_deploy.verbs.fastest import EngineChoice, build_fastest
-
-from .conftest import ORACLES, run_error, run_lcve, run_ok
+from tests.conftest import ORACLES, run_error, run_lcve, run_ok
 
 TINY = ORACLES["v1_model_args"]
 INT8 = BuildOptions(precision=Precision.INT8)
@@ -164,12 +163,12 @@ def test_a_wrong_answer_to_an_encrypted_clip_refuses_the_engine(
 def test_a_budget_is_finite_and_above_zero(server: Path, budget: float) -> None:
     with pytest.raises(ValueError, match="expected a finite budget above zero"):
         BuildOptions(budget=budget)
-    run_error("build", server, "--engine", "onnxruntime", "--budget", budget)
+    run_error("build", server, "--runtime", "onnxruntime", "--budget", budget)
 
 
 def test_provider_options_cannot_pass_for_ours(server: Path) -> None:
     for option in ("budget=1e9", "provider=cuda"):
-        error = run_error("build", server, "--engine", "onnxruntime", "--provider-option", option)
+        error = run_error("build", server, "--runtime", "onnxruntime", "--provider-option", option)
         assert "has no option" in error
 
 
@@ -277,7 +276,7 @@ def test_an_interrupted_choice_leaves_nothing(server: Path, monkeypatch: pytest.
 
 def test_int8_without_clips_says_what_to_pass(server: Path) -> None:
     assert "calibrated on encrypted clips" in run_error(
-        "build", server, "--engine", "onnxruntime", "--precision", "int8"
+        "build", server, "--runtime", "onnxruntime", "--precision", "int8"
     )
     assert not (server / "engines").exists()
 
@@ -651,7 +650,7 @@ def test_build_run_and_inspect(artifact: Path, server: Path, key_file: Path, cli
         "encrypt", tmp_path / "clip.npy", "--key", key_file, "--client", artifact / "client", "-o", tmp_path / "c.lcve"
     )
     shown = run_ok(
-        *("build", server, "--engine", "onnxruntime", "--precision", "int8", "--clips", tmp_path / "c.lcve"),
+        *("build", server, "--runtime", "onnxruntime", "--precision", "int8", "--clip", tmp_path / "c.lcve"),
         *("--budget", 0.2),
     )
     assert "onnxruntime-int8: " in shown
@@ -678,9 +677,9 @@ def test_build_tries_several_engines(server: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--engine", "openvino", "--provider", "cuda"), "no effect with --engine openvino: --provider"),
-        (("--engine", "onnxruntime", "--batch", "1:2:4"), "no effect with --engine onnxruntime: --batch"),
-        (("--provider", "cuda"), "no effect with --engine fastest: --provider"),
+        (("--runtime", "openvino", "--provider", "cuda"), "no effect with --runtime openvino: --provider"),
+        (("--runtime", "onnxruntime", "--batch", "1:2:4"), "no effect with --runtime onnxruntime: --batch"),
+        (("--provider", "cuda"), "no effect with --runtime auto: --provider"),
         (("--refit", "x", "--precision", "fp16"), "no effect with --refit: --precision"),
     ],
 )
@@ -697,7 +696,7 @@ def test_export_builds_an_engine_and_compares_it_with_the_checkpoint(key_file: P
     report = json.loads(
         run_ok(
             *("export", "--key", key_file, "--ckpt", TINY.path, "-o", tmp_path / "out", *TINY.flags),
-            *("--engine", "onnxruntime", "--precision", "int8", "--json"),
+            *("--runtime", "onnxruntime", "--precision", "int8", "--json"),
         )
     )
     assert report["engines"]["engine"]["name"] == "onnxruntime-int8"
@@ -710,7 +709,7 @@ def test_export_builds_an_engine_and_compares_it_with_the_checkpoint(key_file: P
 def test_an_export_whose_engine_is_over_budget_leaves_nothing(key_file: Path, tmp_path: Path) -> None:
     error = run_error(
         *("export", "--key", key_file, "--ckpt", TINY.path, "-o", tmp_path / "out", *TINY.flags),
-        *("--engine", "onnxruntime", "--precision", "int8", "--budget", 1e-9),
+        *("--runtime", "onnxruntime", "--precision", "int8", "--budget", 1e-9),
     )
     assert "fails the probe" in error
     assert list(tmp_path.iterdir()) == []
@@ -718,7 +717,7 @@ def test_an_export_whose_engine_is_over_budget_leaves_nothing(key_file: Path, tm
 
 def test_files_that_changed_are_not_said_to_have_their_digests(artifact: Path) -> None:
     server = artifact / "server"
-    run_ok("build", server, "--engine", "onnxruntime")
+    run_ok("build", server, "--runtime", "onnxruntime")
     assert "digests: ok" in run_ok("verify", server)
     with (server / "model.onnx").open("ab") as file:
         file.write(b"x")

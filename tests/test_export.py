@@ -48,9 +48,8 @@ from lcve_deploy.verbs import export as export_verb
 from lcve_deploy.verbs._comparing import measure_parity
 from lcve_deploy.verbs.build import BuildOptions
 from lcve_deploy.verbs.fastest import EngineChoice
-
-from .conftest import GEOMETRY, ORACLE, ORACLES, SALT, SECRET, Oracle, run_error, run_ok
-from .warm import Warm, WarmProcess
+from tests.conftest import GEOMETRY, ORACLE, ORACLES, SALT, SECRET, Oracle, run_error, run_ok
+from tests.support.warm import Warm, WarmProcess
 
 TINY = ORACLES["v1_model_args"]
 
@@ -482,6 +481,7 @@ def test_a_full_disk_leaves_nothing(key_file: Path, tmp_path: Path) -> None:
     assert process.returncode == 1
     assert "error: cannot write" in errors
     assert "Traceback" not in errors
+    assert "this is a bug" not in errors
     assert list(tmp_path.iterdir()) == []
 
 

@@ -14,7 +14,7 @@ import torch
 
 from lcve_deploy import CheckpointOptions, ExportOptions, SecurityKey, export
 from lcve_deploy.assumptions import Fact
-from lcve_deploy.cli.options import _FAMILIES, _READOUTS
+from lcve_deploy.cli.options.checkpoint import _FAMILIES, _READOUTS
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.checkpoints.families import Family
@@ -27,8 +27,7 @@ from lcve_deploy.model.preprocess import Preprocess, Sampling
 from lcve_deploy.model.transformer import Readout
 from lcve_deploy.verbs.export import _client
 from lcve_deploy.video.sampling import frame_indices
-
-from .conftest import ORACLE, ORACLES, run_error, run_ok
+from tests.conftest import ORACLE, ORACLES, run_error, run_ok
 
 DATA = ORACLE / "families"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((DATA / "logits.json").read_text())

@@ -16,9 +16,8 @@ from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.reference.builtin import BuiltinReference
 from lcve_deploy.model.transformer import IMAGENET
 from lcve_deploy.verbs.export import _client
-
-from .conftest import ORACLE, ORACLES
-from .test_checkpoints import folder
+from tests.conftest import ORACLE, ORACLES
+from tests.test_checkpoints import folder
 
 CLIP = ORACLE / "clip_8x32x32.npy"
 FAULTS = Path(__file__).parent / "data/faults"

@@ -45,8 +45,7 @@ from lcve_deploy.model.preprocess import MAX_SHORT_SIDE, Preprocess
 from lcve_deploy.model.transformer import Normalisation, sinusoid_table
 from lcve_deploy.video import read_clips
 from lcve_deploy.video.decode import MAX_FRAME_PIXELS
-
-from .conftest import run_error
+from tests.conftest import run_error
 
 ROOT = Path(__file__).parents[1]
 PROCESSOR_SECONDS, SECONDS = 60, 600

@@ -14,8 +14,7 @@ from lcve_deploy.cipher.weights import scramble, unscrambled
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.onnx import OPSETS, read_heads, write_onnx
 from lcve_deploy.model.transformer import VideoTransformer
-
-from .conftest import GEOMETRY, ORACLES, SALT
+from tests.conftest import GEOMETRY, ORACLES, SALT
 
 CAP = 4.6052  # as VideoMAE V2 clamps: the logarithm of 100, rounded
 
@@ -73,6 +72,34 @@ def test_without_a_key_the_graph_is_the_original_model(name: str, opset: int, cl
     path = write(model_of(name), tmp_path / "plain", opset=opset)
     np.testing.assert_allclose(logits_of(path, clip), ORACLES[name].logits, atol=1e-5)
     assert onnx_ir.load(path).graph.opset_imports == {"": opset}
+
+
+def test_opset_20_is_the_default(tmp_path: Path) -> None:
+    write_onnx(unscrambled(model_of("v1_gamma")), tmp_path / "model.onnx", layout=Layout.VIDEO)
+    assert onnx_ir.load(tmp_path / "model.onnx").graph.opset_imports == {"": 20}
+
+
+@pytest.mark.parametrize("opset", OPSETS)
+@pytest.mark.parametrize("name", ["v1_module_learnable", "hf_vivit"])
+def test_gelu_is_one_node_where_onnx_has_it(name: str, opset: int, tmp_path: Path) -> None:
+    model = onnx_ir.load(write(model_of(name), tmp_path / "out", opset=opset))
+    assert ("Gelu" in {node.op_type for node in model.graph}) == (opset >= 20)
+    assert model.ir_version == 10
+
+
+def test_a_vector_of_zeros_is_divided_by_a_small_number(tmp_path: Path) -> None:
+    floor = onnx_ir.load(write(model_of("v2_cos"), tmp_path / "out")).graph.initializers["norm_floor"].const_value
+    assert floor is not None
+    assert floor.numpy() == np.float32(1e-12)
+
+
+@pytest.mark.parametrize("name", ["v1_module_learnable", "v2_cos"])
+def test_switches_are_zero_or_one(name: str, tmp_path: Path) -> None:
+    """ONNX Runtime takes other numbers for one or the other."""
+    nodes = list(onnx_ir.load(write(model_of(name), tmp_path / "out")).graph)
+    switches = {node.op_type: node.attributes["keepdims"].as_int() for node in nodes if "keepdims" in node.attributes}
+    assert switches == {"ReduceMean": 0} | ({"ReduceL2": 1} if name == "v2_cos" else {})
+    assert len({node.name for node in nodes}) == len(nodes)
 
 
 @pytest.mark.parametrize("opset", [OPSETS.start - 1, OPSETS.stop])

@@ -20,10 +20,9 @@ from lcve_deploy.errors import ArtifactError, CheckpointError, MissingDependency
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.checkpoints.hub import HubId
 from lcve_deploy.exporters.reference.builtin import BuiltinReference
-
-from .conftest import ORACLE, ORACLES, run_ok
-from .fake_hub import COMMIT, FakeHub, serving
-from .test_checkpoints import folder, sharded
+from tests.conftest import ORACLE, ORACLES, run_ok
+from tests.support.fake_hub import COMMIT, FakeHub, serving
+from tests.test_checkpoints import folder, sharded
 
 pytest.importorskip("huggingface_hub")
 

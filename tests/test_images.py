@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from .images import contents, pip_settings
-from .images.build_and_run import TARGETS, main
+from tests.images import contents, pip_settings
+from tests.images.build_and_run import TARGETS, main
 
 REPOSITORY = Path(__file__).parents[1]
 DOCKERFILE = (REPOSITORY / "Dockerfile").read_text()

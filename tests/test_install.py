@@ -18,9 +18,8 @@ import pytest
 
 import lcve_deploy
 from lcve_deploy.video import write_video
-
-from .conftest import ORACLES
-from .pages.blocks import read_page
+from tests.conftest import ORACLES
+from tests.pages.blocks import read_page
 
 REPOSITORY = Path(__file__).parents[1]
 WITHOUT_SOURCES = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MYPYPATH")}

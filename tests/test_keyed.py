@@ -91,3 +91,22 @@ def test_a_tensor_too_many_is_refused(tmp_path: Path) -> None:
     write_keyed(tmp_path, tensors() | {"more": np.zeros(1)})
     with pytest.raises(ArtifactError, match="more"):
         read_keyed(tmp_path)
+
+
+def test_what_was_expected_is_said() -> None:
+    wrong = {"head.weight": np.zeros((1, 2), np.float16)}
+    with pytest.raises(ArtifactError, match=r"head\.weight is float16 \[1, 2\], expected float32 \[6, 5\]$"):
+        check_keyed(tensors() | wrong, GEOMETRY, CLASSES)
+
+
+@pytest.mark.parametrize(("shape", "width"), [((), 0), ((96,), 96), ((1, 96, 4), 4)])
+def test_an_embedding_of_other_axes_is_refused_with_its_width(shape: tuple[int, ...], width: int) -> None:
+    with pytest.raises(ArtifactError, match=rf"cube_embedding\.weight is .*, expected float32 \[96, {width}\]"):
+        check_keyed(tensors() | {"cube_embedding.weight": np.zeros(shape, np.float32)}, GEOMETRY, CLASSES)
+
+
+def test_a_model_of_one_token_has_its_readout_at_zero() -> None:
+    geometry = ClipGeometry.parse("2x4x4x3/2x4x4")
+    alone = without("readout.index") | {"positional_encoding": np.zeros((1, WIDTH), np.float32)}
+    check_keyed(alone, geometry, CLASSES)
+    check_keyed(alone | {"readout.index": np.array(0)}, geometry, CLASSES)

@@ -20,8 +20,7 @@ from lcve_deploy.cipher.clips import encrypt
 from lcve_deploy.clips import PlainClip
 from lcve_deploy.keys.keyspace import BOUNDS, KEY_BITS, Level
 from lcve_deploy.keys.orders import derive_orders
-
-from .conftest import SALT, run_error, run_ok
+from tests.conftest import SALT, run_error, run_ok
 
 PAPER = "16x224x224x3/2x16x16"
 MEASURED = json.loads((Path(__file__).parents[1] / "benchmarks/results/attacks.json").read_text())

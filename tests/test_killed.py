@@ -20,11 +20,10 @@ from lcve_deploy import Client, SecurityKey, read_clip_file, verify_engine, veri
 from lcve_deploy.artifact import list_engines, read_engine
 from lcve_deploy.artifact.delta import DELTA, read_delta
 from lcve_deploy.deployments.triton.model_folder import read_config
-
-from .conftest import ORACLE, ORACLES, SECRET, run_ok
-from .killing import Ended, Killer, killer
-from .test_artifact import edit
-from .test_rotate import NEW_KEY, contents
+from tests.conftest import ORACLE, ORACLES, SECRET, run_ok
+from tests.support.killing import Ended, Killer, killer
+from tests.test_artifact import edit
+from tests.test_rotate import NEW_KEY, contents
 
 TINY = ORACLES["v1_model_args"]
 CAMERA = SecurityKey(SECRET).derive("camera-7")
@@ -47,7 +46,7 @@ def _inputs(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     key = ("--key", folder / "key.bin")
     client = ("--client", exported / "client")
     run_ok("encrypt", folder / "clip.npy", *key, *client, "-o", folder / "clip.lcve")
-    run_ok("build", folder / "service/server", "--engine", "onnxruntime", "--name", "old")
+    run_ok("build", folder / "service/server", "--runtime", "onnxruntime", "--name", "old")
     rotated = folder / "delta"
     run_ok("rotate", folder / "service", *key, "--new-key", folder / "new.bin", "--delta", "-o", rotated)
     return folder
@@ -108,7 +107,7 @@ class Case:
         return named.replace("TINY", f"{TINY.path} {' '.join(TINY.flags)}").split()
 
 
-BUILD = "build in/service/server --engine onnxruntime --clips in/clip.lcve --budget 10 --precision"
+BUILD = "build in/service/server --runtime onnxruntime --clip in/clip.lcve --budget 10 --precision"
 CASES = {
     "keygen": Case(command="keygen -o out/key.bin", target="out/key.bin", holds=partial(_is_key, key=None)),
     "derived key": Case(
@@ -122,7 +121,7 @@ CASES = {
         holds=_is_clip,
     ),
     "export": Case(
-        command="export --key in/key.bin --ckpt TINY -o out/service --engine onnxruntime",
+        command="export --key in/key.bin --ckpt TINY -o out/service --runtime onnxruntime",
         target="out/service",
         holds=lambda path: _is_artifact(path, SecurityKey(SECRET), "onnxruntime-fp32"),
     ),

@@ -15,10 +15,9 @@ import pytest
 from lcve_deploy import PublicKey
 from lcve_deploy.artifact import manifest_digest
 from lcve_deploy.cli import lcve
-
-from .conftest import run_error, run_ok
-from .test_artifact import flip_a_byte
-from .triton.server import site_packages
+from tests.conftest import run_error, run_ok
+from tests.test_artifact import flip_a_byte
+from tests.triton.server import site_packages
 
 ALL: Final = ("deployment.json", "service.json", "autoscaler.json", "pin.json", "kserve/inferenceservice.json")
 
@@ -32,7 +31,7 @@ def written(artifact: Path, tmp_path: Path) -> dict[str, Any]:
         *("kubernetes", f"walking={artifact / 'server'}", artifact / "server", "-o", tmp_path / "manifests"),
         *("--name", "actions", "--image", "registry.example/lcve:1", "--claim", "claim", "--token-secret", "tokens"),
         *("--tls-secret", "tls", "--cpus", 4, "--memory", 4096, "--gpus", 1, "--min-replicas", 2, "--max-replicas", 9),
-        *("--queue", 50, "--signed-by", tmp_path / "signing.pub"),
+        *("--target-delay", 50, "--signed-by", tmp_path / "signing.pub"),
     )
     assert shown.splitlines() == [str(tmp_path / "manifests" / name) for name in ALL]
     return {name: json.loads((tmp_path / "manifests" / name).read_text()) for name in ALL}
@@ -162,7 +161,7 @@ def test_options_are_in_the_manifests(written: dict[str, Any], artifact: Path, t
     arguments = " ".join(container["args"])
     for part in (
         "walking=/models/walking service=/models/service",
-        "--token-file /etc/lcve/token/tokens",
+        "--tokens /etc/lcve/token/tokens",
         "--tls-cert /etc/lcve/tls/tls.crt --tls-key /etc/lcve/tls/tls.key",
         "--signed-by /etc/lcve/pin/signing.pub",
         "--provider cuda",
@@ -191,7 +190,7 @@ def test_selectors_find_the_pods(plain: dict[str, Any]) -> None:
     [
         (("--name", "Not A Name"), "a name in Kubernetes"),
         (("--min-replicas", 5), "expected at least one pod"),
-        (("--queue", 0), "queue"),
+        (("--target-delay", 0), "target-delay"),
         (("--memory", 0), "memory"),
     ],
 )

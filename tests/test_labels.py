@@ -10,8 +10,7 @@ import torch
 
 from lcve_deploy import Client, SecurityKey
 from lcve_deploy.exporters.labels import NAMED_LABELS, class_names
-
-from .conftest import ORACLES, SECRET, run_error, run_ok
+from tests.conftest import ORACLES, SECRET, run_error, run_ok
 
 TINY = ORACLES["v1_model_args"]
 SHA_256 = "e9f2806fe9109b851a80a74841244f6f8c9d10917fa0229cd82bab67f2f8e28f"

@@ -17,8 +17,7 @@ from lcve_deploy.artifact.delta import DELTA
 from lcve_deploy.errors import WriteError
 from lcve_deploy.files import writing as outputs
 from lcve_deploy.files.writing import new_file, new_folder, remove_folder, replace_file
-
-from .conftest import ORACLE, ORACLES, run_ok
+from tests.conftest import ORACLE, ORACLES, run_ok
 
 TINY = ORACLES["v1_model_args"]
 MASKS = pytest.mark.parametrize("mask", [0o000, 0o022, 0o027, 0o077], ids=oct)
@@ -127,7 +126,7 @@ def test_what_the_commands_make_follows_the_umask(exported: Path, key_file: Path
         run_ok("encrypt", ORACLE / "clip_8x32x32.npy", *key, "--client", service / "client", "-o", root / "clip.lcve")
         run_ok("decrypt", root / "clip.lcve", *key, "-o", root / "clip.npy")
         run_ok("run", service / "server", root / "clip.lcve", "--logits-out", root / "logits.npy")
-        run_ok("build", service / "server", "--engine", "onnxruntime")
+        run_ok("build", service / "server", "--runtime", "onnxruntime")
         run_ok("rotate", service, *key, "-o", root / "rotated")
         run_ok("rotate", service, *key, "--delta", "-o", root / "delta")
         run_ok("apply", service / "server", root / "delta" / DELTA, "-o", root / "applied")

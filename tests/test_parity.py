@@ -30,9 +30,8 @@ from lcve_deploy.model.parity import (
 from lcve_deploy.samples import noise_clip, real_clips, textured_clip, textured_clips
 from lcve_deploy.testing import assert_parity
 from lcve_deploy.verbs._comparing import comparison_clips, measure_parity
-
-from .conftest import GEOMETRY, ORACLE, ORACLES
-from .test_export import export_tiny
+from tests.conftest import GEOMETRY, ORACLE, ORACLES
+from tests.test_export import export_tiny
 
 TINY = ORACLES["v1_model_args"]
 EXPECTED = np.array([[0.0, 1.0, 2.0], [3.0, -5.0, 1.0]])

@@ -30,9 +30,8 @@ from lcve_deploy.exporters.onnx import OPSETS, write_onnx
 from lcve_deploy.exporters.reference.builtin import BuiltinReference
 from lcve_deploy.model.precision import BUDGETS, Precision
 from lcve_deploy.model.transformer import VideoTransformer
-
-from .conftest import GEOMETRY, ORACLES, SALT, SECRET, Oracle
-from .emulation import emulated
+from tests.conftest import GEOMETRY, ORACLES, SALT, SECRET, Oracle
+from tests.support.emulation import emulated
 
 TINY = ORACLES["v1_model_args"]
 REDUCED = (*LOW_PRECISIONS, Precision.INT8)

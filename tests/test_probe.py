@@ -17,9 +17,8 @@ from lcve_deploy.model.parity import ParityReport
 from lcve_deploy.model.precision import BUDGETS, Precision
 from lcve_deploy.runtime import ProbeReport, probe
 from lcve_deploy.runtime.probe import budget_of, probe_session, prove_engine, time_clip
-
-from .conftest import SALT
-from .test_export import export_tiny
+from tests.conftest import SALT
+from tests.test_export import export_tiny
 
 
 class Answering:
@@ -192,3 +191,9 @@ def test_a_probe_is_carried_over_cube_by_cube_and_value_by_value(
         answers.append(client.plain_order(question.logits))
     np.testing.assert_array_equal(*plain)
     np.testing.assert_array_equal(answers[0], answers[1])
+
+
+def test_a_folder_in_place_of_the_probe_is_one_clear_error(tmp_path: Path, server: Path) -> None:
+    (tmp_path / "probe.safetensors").mkdir()
+    with pytest.raises(ArtifactError, match="expected a file, received a folder, which is not a probe"):
+        read_probe(tmp_path, read_manifest(server))

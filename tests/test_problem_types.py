@@ -16,8 +16,7 @@ from safetensors.numpy import load_file, save_file
 from lcve_deploy import CheckpointOptions, Client, ExportOptions, ProblemType, SecurityKey, export
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.model.predictions import predictions, scores, sigmoid, softmax
-
-from .conftest import ORACLE, ORACLES, SALT, run_error, run_ok
+from tests.conftest import ORACLE, ORACLES, SALT, run_error, run_ok
 
 MULTI_LABEL = Path(__file__).parent / "data/faults/hf_multi_label"
 CLIP = ORACLE / "clip_8x32x32.npy"

@@ -17,9 +17,8 @@ from lcve_deploy.model.preprocess import Preprocess, Resample, Rounding
 from lcve_deploy.model.transformer import Normalisation
 from lcve_deploy.verbs.export import _client
 from lcve_deploy.video import encode_png, read_clips
-
-from .conftest import run_error
-from .test_checkpoints import folder
+from tests.conftest import run_error
+from tests.test_checkpoints import folder
 
 SIDES = {"height": 32, "width": 32}
 SIZES = [(57, 75), (75, 57), (33, 33), (32, 91), (101, 45), (200, 333)]

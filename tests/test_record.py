@@ -61,7 +61,7 @@ def test_what_is_wrong_is_named_and_raised(name: str, value: object, message: st
     assert problems
     assert problems[0].startswith("top.inner.x: ")
     assert message in problems[0]
-    with pytest.raises(ArtifactError, match=r"^a\.json does not hold: top\.inner\.x"):
+    with pytest.raises(ArtifactError, match=r"^a\.json is invalid: top\.inner\.x"):
         Record({}, "", problems).finish(Path("a.json"))
 
 

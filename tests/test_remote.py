@@ -44,10 +44,9 @@ from lcve_deploy.remote.over_http import HttpTransport
 from lcve_deploy.remote.retrying import persist
 from lcve_deploy.remote.token import PlainTokenWarning, Token
 from lcve_deploy.remote.transport import LogitsReply
-
-from . import fake_server as fake
-from .conftest import GEOMETRY, ORACLE, run_error, run_lcve, run_ok
-from .fake_server import GrpcServer, HttpServer, Model, Pem, logits_of
+from tests.conftest import GEOMETRY, ORACLE, run_error, run_lcve, run_ok
+from tests.support import fake_server as fake
+from tests.support.fake_server import GrpcServer, HttpServer, Model, Pem, logits_of
 
 pytestmark = pytest.mark.xdist_group("shared memory")  # every process sees the regions of all
 
@@ -1416,7 +1415,7 @@ def test_a_pin_of_the_machine_is_no_error_with_an_address(
 def test_the_commands_without_a_key_load_no_key_room(
     start: Callable[..., Server], served: Binding, exported: Path, key_file: Path, tmp_path: Path
 ) -> None:
-    from .test_boundaries import OPERATOR, key_rooms_in, loaded_after
+    from tests.test_boundaries import OPERATOR, key_rooms_in, loaded_after
 
     server, clip = start(Model(served)), tmp_path / "clip.lcve"
     run_lcve("encrypt", ORACLE / "clip_8x32x32.npy", "--key", key_file, "--client", exported / "client", "-o", clip)

@@ -23,8 +23,7 @@ from lcve_deploy import (
     rotate,
 )
 from lcve_deploy.errors import DeniedError, MismatchError, RequestError, TooLargeError, UnknownModelError
-
-from .conftest import ORACLE, heed_interrupts, run_error, run_ok
+from tests.conftest import ORACLE, heed_interrupts, run_error, run_ok
 
 pytestmark = pytest.mark.xdist_group("shared memory")  # every process sees the regions of all
 
@@ -46,7 +45,7 @@ def ports(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         f"digits={exported / 'server'}",
     ]
     any_port = [word for name in ("http", "grpc", "metrics") for word in (f"--{name}-port", "0")]
-    more = ["--json", "--shared-memory", "--token-file", str(tokens), "--max-request-mib", "1", "--max-batch", "4"]
+    more = ["--json", "--shared-memory", "--tokens", str(tokens), "--max-request-mib", "1", "--max-batch", "4"]
     with subprocess.Popen(
         [*command, *any_port, *more], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=heed_interrupts
     ) as process:

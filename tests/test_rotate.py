@@ -40,11 +40,10 @@ from lcve_deploy.errors import ArtifactError, ExistsError, LcveError, MismatchEr
 from lcve_deploy.runtime.backends import onnxruntime as backend
 from lcve_deploy.verbs import apply as apply_verb
 from lcve_deploy.verbs.verify import verify
-
-from .conftest import GEOMETRY, ORACLES, SALT, SECRET, Oracle, heed_interrupts, run_error, run_ok
-from .test_artifact import edit, flip_a_byte
-from .test_boundaries import HEAVY, KEY_ROOMS, loaded_after
-from .test_export import answers, export_tiny
+from tests.conftest import GEOMETRY, ORACLES, SALT, SECRET, Oracle, heed_interrupts, run_error, run_ok
+from tests.test_artifact import edit, flip_a_byte
+from tests.test_boundaries import HEAVY, KEY_ROOMS, loaded_after
+from tests.test_export import answers, export_tiny
 
 NEW_KEY = SecurityKey(bytes(range(32, 64)))
 NEW_SALT = bytes(range(48, 64))
@@ -326,13 +325,13 @@ def test_the_delta_leaves_large_unchanged_files_to_the_operator(
 def test_engines_are_built_again_and_answer_the_new_probe(
     artifact: Path, key: SecurityKey, clip: np.ndarray, tmp_path: Path
 ) -> None:
-    run_ok("build", artifact / "server", "--engine", "onnxruntime")
+    run_ok("build", artifact / "server", "--runtime", "onnxruntime")
     broken = artifact / "server/engines/broken"
     broken.mkdir()
     (broken / "engine.json").write_text("{}")
     (broken / "old.plan").write_bytes(b"the old order")
     for name in ("changed", "foreign"):
-        run_ok("build", artifact / "server", "--engine", "onnxruntime", "--name", name)
+        run_ok("build", artifact / "server", "--runtime", "onnxruntime", "--name", name)
     (artifact / "server/engines/changed/model.onnx").write_bytes(b"not listed")
     edit(artifact / "server/engines/foreign/engine.json", lambda record: record.update(manifest_sha256="0" * 64))
     whole = rotate(artifact, tmp_path / "whole", key=key)
@@ -345,7 +344,7 @@ def test_engines_are_built_again_and_answer_the_new_probe(
         assert "model.onnx is not listed" in became["changed"].reason
         assert "was built from another model" in became["foreign"].reason
         assert became["broken"].record is None
-        assert "engine.json does not hold" in became["broken"].reason
+        assert "engine.json is invalid" in became["broken"].reason
         assert [path.name for path in (server / "engines").iterdir()] == ["onnxruntime-fp32"]
         kept = became["onnxruntime-fp32"].record
         assert kept is not None

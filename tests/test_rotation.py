@@ -9,8 +9,7 @@ from lcve_deploy import ClipGeometry, Orders, SecurityKey, derive_orders
 from lcve_deploy.cipher.rotation import rotate_tensors
 from lcve_deploy.cipher.weights import scramble
 from lcve_deploy.exporters.checkpoints import load_checkpoint
-
-from .conftest import GEOMETRY, ORACLES, SALT
+from tests.conftest import GEOMETRY, ORACLES, SALT
 
 OTHER = SecurityKey(bytes(range(32, 64)))
 

@@ -10,8 +10,7 @@ import pytest
 
 from lcve_deploy import ClipGeometry, SecurityKey, derive_orders
 from lcve_deploy.keys import orders as schedule
-
-from .conftest import GEOMETRY, SALT
+from tests.conftest import GEOMETRY, SALT
 
 
 def label_order(key: SecurityKey, classes: int, *, salt: bytes = SALT) -> np.ndarray:

@@ -9,8 +9,7 @@ from lcve_deploy import Normalisation, PlainClip, SecurityKey, derive_orders, en
 from lcve_deploy.cipher.weights import fold_normalisation, scramble, unscrambled
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.model.transformer import VideoTransformer
-
-from .conftest import GEOMETRY, ORACLES, SALT
+from tests.conftest import GEOMETRY, ORACLES, SALT
 
 
 def model_of(name: str) -> VideoTransformer:

@@ -44,9 +44,8 @@ from lcve_deploy.artifact.delta import DELTA
 from lcve_deploy.cli import lcve
 from lcve_deploy.errors import LcveError
 from lcve_deploy.keys.orders import derive_orders
-
-from .conftest import GEOMETRY, ORACLE, ORACLES, heed_interrupts
-from .planting import Planted, files_under
+from tests.conftest import GEOMETRY, ORACLE, ORACLES, heed_interrupts
+from tests.support.planting import Planted, files_under
 
 TINY = ORACLES["v1_model_args"]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -72,7 +71,7 @@ FLOW = (
     "keygen --from KEY --name camera-7 -o camera.bin",
     "inspect KEY",
     "inspect KEY --json",
-    "export --key KEY --ckpt TINY -o service --engine onnxruntime",
+    "export --key KEY --ckpt TINY -o service --runtime onnxruntime",
     "export --key KEY --ckpt TINY -o machine --json",
     "inspect service",
     "verify service --key KEY --ckpt TINY",
@@ -86,7 +85,7 @@ FLOW = (
     "run service/server clip.lcve --logits-out logits.npy",
     "read logits.npy --key KEY --client service/client",
     "read logits.npy --key KEY --client service/client --json",
-    "build service/server --engine onnxruntime --precision int8 --clips clip.lcve --budget 10",
+    "build service/server --runtime onnxruntime --precision int8 --clip clip.lcve --budget 10",
     "rotate service --key KEY -o rotated",
     "rotate service --key new.bin -o refused",
     "rotate service --key KEY --new-key new.bin -o moved --json",
@@ -194,7 +193,7 @@ ERRORS = (
     "export --key damaged.bin --ckpt TINY -o x",
     "export --key KEY --ckpt TINY -o x --tolerance 1e-12",
     "export --key KEY --ckpt TINY -o x --opset 9",
-    "export --key KEY --ckpt TINY -o x --engine onnxruntime --budget 1e-12",
+    "export --key KEY --ckpt TINY -o x --runtime onnxruntime --budget 1e-12",
     "verify service --key KEY --ckpt TINY --tolerance 1e-12",
     "run service clip.npy --key KEY --engine nothing",
     "run service clip.npy --key KEY --views 2x2",
@@ -215,11 +214,11 @@ ERRORS = (
     "rotate key.bin --key KEY -o x",
     "apply service/server key.bin -o x",
     f"apply key.bin delta/{DELTA} -o x",
-    "build service/server --engine onnxruntime --precision int8 --clips key.bin --name x",
-    "build key.bin --engine onnxruntime",
+    "build service/server --runtime onnxruntime --precision int8 --clip key.bin --name x",
+    "build key.bin --runtime onnxruntime",
     "audit service/server --reference key.bin -o x",
-    "audit service/server --ciphertexts key.bin -o x",
-    "audit service/server --ciphertexts clip.lcve --known-clip key.bin -o x",
+    "audit service/server --ciphertext key.bin -o x",
+    "audit service/server --ciphertext clip.lcve --known-clip key.bin -o x",
     "audit service/server --other key.bin -o x",
     "audit service/server --key damaged.bin -o x",
     "audit service/server --key wrong.bin -o x",
@@ -407,8 +406,8 @@ def test_nothing_of_it_is_on_disk_while_an_artifact_is_made(
 @pytest.mark.parametrize(
     "line",
     [
-        "export --key KEY --ckpt TINY -o OUT --engine onnxruntime",
-        "build service/server --engine onnxruntime --precision int8 --clips clip.lcve --budget 10 --name again",
+        "export --key KEY --ckpt TINY -o OUT --runtime onnxruntime",
+        "build service/server --runtime onnxruntime --precision int8 --clip clip.lcve --budget 10 --name again",
         "run service clip.npy --key KEY",
         "verify service/server",
     ],

@@ -14,10 +14,9 @@ import pytest
 from lcve_deploy import SecurityKey
 from lcve_deploy.errors import MismatchError
 from lcve_deploy.remote import RemoteSession
-
-from .conftest import ORACLES, run_error, run_ok
-from .servers import NAME, Example, Server, ask_grpc, ask_http, make_example, refused, serving
-from .test_boundaries import key_rooms_in
+from tests.conftest import ORACLES, run_error, run_ok
+from tests.support.servers import NAME, Example, Server, ask_grpc, ask_http, make_example, refused, serving
+from tests.test_boundaries import key_rooms_in
 
 SAY_MODULES = """
 import atexit, sys
@@ -103,7 +102,7 @@ def test_several_models_with_several_keys(exported: Path, other: Path, example: 
 
 
 def server_index(server: Server) -> tuple[int, list[dict[str, str]]]:
-    from .servers import request
+    from tests.support.servers import request
 
     status, body = request(server.host, server.http, "POST", "/v2/repository/index", b"{}")
     return status, json.loads(body)
@@ -148,12 +147,12 @@ def test_older_versions_stay_where_they_are_asked_for(exported: Path, other: Pat
 
 
 def test_health_is_open_and_everything_else_wants_a_token(exported: Path, example: Example, tmp_path: Path) -> None:
-    from .servers import http_body, request
+    from tests.support.servers import http_body, request
 
     tokens = tmp_path / "tokens"
     tokens.write_text("camera-7 0123456789abcdef\n")
     tokens.chmod(0o600)
-    with serving(exported / "server", "--token-file", tokens) as server:
+    with serving(exported / "server", "--tokens", tokens) as server:
         for port in (server.http, server.metrics):
             for path in ("/v2/health/live", "/v2/health/ready"):
                 assert server.get(path, port=port)[0] == 200
@@ -207,7 +206,7 @@ Session.run = lambda self, clip: run(self, clip) + 1
         (("x=a", "x=b"), "two models are called x"),
         (("{server}", "--tls-cert", "x"), "given together"),
         (("{server}", "--tls-cert", "x", "--tls-key", "y"), "No such file"),
-        (("{server}", "--token-file", "nothing"), "No such file"),
+        (("{server}", "--tokens", "nothing"), "No such file"),
         (("{server}", "--max-batch", "9", "--max-queue", "8"), "--max-queue must be at least"),
         (("{server}", "--host", "203.0.113.1"), "cannot listen"),
         (("{server}", "--engine", "none-such"), "none-such"),
@@ -222,6 +221,7 @@ def test_what_cannot_be_served_is_one_clear_error(
     status, output, errors = refused(*filled, *ports)
     assert status in (1, 2)
     assert "Traceback" not in errors
+    assert "this is a bug" not in errors
     assert words in errors
     assert output == ""
 
@@ -229,7 +229,7 @@ def test_what_cannot_be_served_is_one_clear_error(
 def test_a_server_open_to_others_without_tls_and_tokens_is_warned_of(exported: Path) -> None:
     with serving(exported / "server", "--host", "0.0.0.0") as server:  # noqa: S104 (it is what is warned of)
         warned = [line["raw"] for line in server.log() if line["event"] == "raw"]
-        assert any("other machines can connect" in line and "--token-file" in line for line in warned)
+        assert any("other machines can connect" in line and "--tokens" in line for line in warned)
 
 
 def test_the_pin_of_the_owner_holds_for_servers_too(exported: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.servers import (
+from tests.support.servers import (
     NAME,
     Example,
     Server,

@@ -22,8 +22,7 @@ import pytest
 
 from lcve_deploy.errors import DeniedError, LcveError, UnavailableError
 from lcve_deploy.remote import RemoteOptions, RemoteSession
-
-from .servers import (
+from tests.support.servers import (
     LENGTH,
     NAME,
     Example,
@@ -38,7 +37,7 @@ from .servers import (
     serving,
     slow,
 )
-from .test_remote import Authority, authority  # noqa: F401 (a fixture)
+from tests.test_remote import Authority, authority  # noqa: F401 (a fixture)
 
 MEBIBYTE = 2**20
 INFER = f"/v2/models/{NAME}/infer"
@@ -315,7 +314,7 @@ def guarded(exported: Path, authority: Authority, tmp_path: Path) -> Iterator[Se
     tokens.write_text("camera-7 0123456789abcdef\n")
     tokens.chmod(0o600)
     tls = ("--tls-cert", authority.server.cert, "--tls-key", authority.server.key, "--tls-client-ca", authority.ca)
-    with serving(exported / "server", *tls, "--token-file", tokens) as server:
+    with serving(exported / "server", *tls, "--tokens", tokens) as server:
         yield server
 
 

@@ -54,11 +54,10 @@ from lcve_deploy.model.precision import Precision
 from lcve_deploy.runtime.opening import checked_manifest
 from lcve_deploy.verbs.fastest import EngineChoice
 from lcve_deploy.verbs.pairs import paired_client
-
-from .conftest import ORACLE, ORACLES, SECRET, run_error, run_lcve, run_ok
-from .test_artifact import edit, flip_a_byte
-from .test_boundaries import OPERATOR, key_rooms_in, loaded_after
-from .test_rotate import contents
+from tests.conftest import ORACLE, ORACLES, SECRET, run_error, run_lcve, run_ok
+from tests.test_artifact import edit, flip_a_byte
+from tests.test_boundaries import OPERATOR, key_rooms_in, loaded_after
+from tests.test_rotate import contents
 
 TINY = ORACLES["v1_model_args"]
 OWNER = SigningKey(SECRET)
@@ -333,7 +332,7 @@ def test_the_commands_from_export_to_run(
     owner = ("verify", out, "--key", key_file, "--ckpt", TINY.path)
     assert "signature: ok\n" in run_ok(*owner, *pin)
     assert json.loads(run_ok(*owner, *pin, "--json"))["signature"] == "ok"
-    run_ok("build", out / "server", "--engine", "onnxruntime", "--clips", tmp_path / "clip.lcve", *pin)
+    run_ok("build", out / "server", "--runtime", "onnxruntime", "--clip", tmp_path / "clip.lcve", *pin)
     assert "signature: ok\n" in run_ok("verify", out / "server", *pin, "--engine", "onnxruntime-fp32")
     assert "signature: ok\n" in run_ok("verify", out / "server", *pin)
     for engine in ((), ("--engine", "fastest")):
@@ -367,7 +366,7 @@ def test_manifest_and_signature_that_come_as_bytes(signed: Path) -> None:
     """What a client of a network server does: check the bytes, then parse the same bytes."""
     manifest, signature = manifest_data(signed / "server"), (signed / "server" / SIGNATURE).read_bytes()
     check_signature(manifest, signature, PIN, place="the server")
-    with pytest.raises(SignatureError, match="the signature of the server does not hold"):
+    with pytest.raises(SignatureError, match="the signature of the server is invalid"):
         check_signature(manifest + b"\n", signature, PIN, place="the server")
     with pytest.raises(SignatureError, match="the server is not signed, and a key is pinned"):
         check_signature(manifest, None, PIN, place="the server")
@@ -383,13 +382,13 @@ def test_the_variable_pins_for_every_command(
     for arguments in (
         ("verify", signed / "server"),
         ("run", signed / "server", encrypted),
-        ("build", signed / "server", "--engine", "onnxruntime"),
+        ("build", signed / "server", "--runtime", "onnxruntime"),
         ("inspect", signed),
     ):
         assert "is not signed, and a key is pinned" in run_error(*arguments)
     STRANGER.write(tmp_path / "stranger.pem")
     sign(signed / "server", signing_key=STRANGER)
-    assert "does not hold" in run_error("verify", signed / "server")
+    assert "is invalid" in run_error("verify", signed / "server")
     run_ok("verify", signed / "server", "--signed-by", tmp_path / "stranger.pub")  # the option comes first
     monkeypatch.setenv("LCVE_SIGNED_BY", "")
     assert "empty name" in run_error("verify", signed / "server")
@@ -437,27 +436,27 @@ def _another_model(server: Path) -> None:
 
 REFUSED: dict[str, tuple[Breakage, str]] = {
     "unsigned": (lambda s: (s / SIGNATURE).unlink(), "is not signed, and a key is pinned"),
-    "another key": (_resign, "does not hold"),
-    "manifest: a field": (lambda s: edit(s / MANIFEST, lambda m: m.update(made_by={})), "does not hold"),
-    "manifest: salt": (lambda s: edit(s / MANIFEST, lambda m: m.update(salt="0" * 32)), "does not hold"),
-    "manifest: a space more": (lambda s: (s / MANIFEST).open("ab").write(b" "), "does not hold"),
-    "manifest: written anew": (lambda s: edit(s / MANIFEST, lambda _: None), "does not hold"),
-    "manifest: no JSON": (lambda s: (s / MANIFEST).write_bytes(b"{"), "does not hold"),
-    "manifest: empty": (lambda s: (s / MANIFEST).write_bytes(b""), "does not hold"),
-    **{f"manifest: byte {place}": (_flip(MANIFEST, place), "does not hold") for place in (0, 1, 500, -2, -1)},
-    **{f"signature: byte {place}": (_flip(SIGNATURE, place), "does not hold") for place in (0, 31, 32, 62, 63)},
+    "another key": (_resign, "is invalid"),
+    "manifest: a field": (lambda s: edit(s / MANIFEST, lambda m: m.update(made_by={})), "is invalid"),
+    "manifest: salt": (lambda s: edit(s / MANIFEST, lambda m: m.update(salt="0" * 32)), "is invalid"),
+    "manifest: a space more": (lambda s: (s / MANIFEST).open("ab").write(b" "), "is invalid"),
+    "manifest: written anew": (lambda s: edit(s / MANIFEST, lambda _: None), "is invalid"),
+    "manifest: no JSON": (lambda s: (s / MANIFEST).write_bytes(b"{"), "is invalid"),
+    "manifest: empty": (lambda s: (s / MANIFEST).write_bytes(b""), "is invalid"),
+    **{f"manifest: byte {place}": (_flip(MANIFEST, place), "is invalid") for place in (0, 1, 500, -2, -1)},
+    **{f"signature: byte {place}": (_flip(SIGNATURE, place), "is invalid") for place in (0, 31, 32, 62, 63)},
     "signature: empty": (lambda s: os.truncate(s / SIGNATURE, 0), "damaged: expected 64 bytes, received 0"),
     "signature: truncated": (lambda s: os.truncate(s / SIGNATURE, 63), "damaged: expected 64 bytes, received 63"),
     "signature: longer": (
         lambda s: (s / SIGNATURE).open("ab").write(b"\n"),
         "damaged: expected 64 bytes, received more",
     ),
-    "signature: zeros": (lambda s: (s / SIGNATURE).write_bytes(bytes(64)), "does not hold"),
+    "signature: zeros": (lambda s: (s / SIGNATURE).write_bytes(bytes(64)), "is invalid"),
     "signature: a folder": (
         lambda s: ((s / SIGNATURE).unlink(), (s / SIGNATURE).mkdir()),
         "expected a file, received a folder, which is not a signature",
     ),
-    "another model, digests right": (_another_model, "does not hold"),
+    "another model, digests right": (_another_model, "is invalid"),
 }
 
 ENGINE = "onnxruntime-fp32"
@@ -499,7 +498,7 @@ def test_every_command_refuses_with_one_clear_error(
 ) -> None:
     breakage, message = REFUSED[name]
     server, plain = signed / "server", ORACLE / "clip_8x32x32.npy"
-    run_ok("build", server, "--engine", "onnxruntime")
+    run_ok("build", server, "--runtime", "onnxruntime")
     run_ok("rotate", signed, "--key", key_file, "--delta", "-o", tmp_path / "delta")
     breakage(server)
     logits = ("--logits-out", tmp_path / "logits.npy")
@@ -511,7 +510,7 @@ def test_every_command_refuses_with_one_clear_error(
         ("run", server, encrypted, *logits),
         ("run", server, encrypted, "--engine", "fastest", *logits),
         ("run", signed, plain, "--key", key_file, *logits),
-        ("build", server, "--engine", "openvino"),
+        ("build", server, "--runtime", "openvino"),
         ("build", server, "--precision", "auto", "--budget", 1),
         ("apply", server, tmp_path / "delta" / DELTA, "-o", tmp_path / "out"),
         ("inspect", server),
@@ -733,13 +732,13 @@ WRONG_DELTAS: dict[str, tuple[Callable[[dict[str, str]], object], str]] = {
     "unsigned": (lambda m: m.pop("manifest_signature"), "is not signed, and a key is pinned"),
     "another key": (
         lambda m: m.update(manifest_signature=STRANGER.sign(m["manifest"].encode()).hex()),
-        "does not hold",
+        "is invalid",
     ),
-    "a changed manifest": (lambda m: m.update(manifest=m["manifest"] + " "), "does not hold"),
-    "no manifest": (lambda m: m.update(manifest="{"), "does not hold"),
+    "a changed manifest": (lambda m: m.update(manifest=m["manifest"] + " "), "is invalid"),
+    "no manifest": (lambda m: m.update(manifest="{"), "is invalid"),
     "a signature of another manifest": (
         lambda m: m.update(manifest_signature=OWNER.sign(m["manifest"].encode() + b" ").hex()),
-        "does not hold",
+        "is invalid",
     ),
 }
 

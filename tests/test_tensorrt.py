@@ -60,9 +60,9 @@ from lcve_deploy.libraries.tensorrt import (
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.model.transformer import IMAGENET, TransformerConfig, VideoTransformer, weight_shapes
 from lcve_deploy.runtime.backends.tensorrt import TensorRTSession
-
-from . import conftest, fake_gpu
-from .conftest import GEOMETRY, ORACLES, SALT, SECRET, Oracle, run_error, run_ok
+from tests import conftest
+from tests.conftest import GEOMETRY, ORACLES, SALT, SECRET, Oracle, run_error, run_ok
+from tests.support import fake_gpu
 
 TINY = ORACLES["v1_model_args"]
 GPU = Gpu(name="NVIDIA Nonesuch", capability="8.6")
@@ -450,7 +450,7 @@ def test_graphs_of_every_precision_pass_the_gate(
 
 def test_an_engine_built_ahead_of_time_is_unproven_until_it_has_run(artifact: Path, tmp_path: Path) -> None:
     server = artifact / "server"
-    shown = run_ok("build", server, "--engine", "tensorrt-rtx", "--precision", "fp16", "--batch", "1:2:4")
+    shown = run_ok("build", server, "--runtime", "tensorrt-rtx", "--precision", "fp16", "--batch", "1:2:4")
     assert "unproven, as it cannot run here" in shown
     record = read_engine(server, "tensorrt-rtx-fp16")
     assert record.proof is None
@@ -465,10 +465,10 @@ def test_an_engine_built_ahead_of_time_is_unproven_until_it_has_run(artifact: Pa
 
 def test_a_failed_build_leaves_nothing(artifact: Path) -> None:
     server = artifact / "server"
-    error = run_error("build", server, "--engine", "tensorrt-rtx", "--version-compatible")
+    error = run_error("build", server, "--runtime", "tensorrt-rtx", "--version-compatible")
     assert "version_compatible has no effect" in error
     assert not (server / "engines").exists()
-    assert "expected batch sizes" in run_error("build", server, "--engine", "tensorrt-rtx", "--batch", "4:2:1")
+    assert "expected batch sizes" in run_error("build", server, "--runtime", "tensorrt-rtx", "--batch", "4:2:1")
 
 
 # Building with ``tensorrt``, of which only a stand-in runs here.
@@ -827,7 +827,7 @@ def test_an_engine_of_another_version_says_which_and_how_to_rebuild(
         SessionError, match=f"was built by TensorRT {built_with}.*installed version is TensorRT 11"
     ) as caught:
         machine.open(builder={TENSORRT: built_with}, options={"version_compatible": "yes"} if compatible else {})
-    assert f"lcve build {machine.plan.parents[2]} --engine tensorrt" in caught.value.hint
+    assert f"lcve build {machine.plan.parents[2]} --runtime tensorrt" in caught.value.hint
 
 
 @pytest.mark.parametrize("content", [b"", b"plan", b"PK\x03\x04 a foreign file"])
@@ -891,7 +891,7 @@ def test_no_rebuild_is_advised_where_the_library_has_no_kernels_for_the_gpu(
     with pytest.raises(DeviceError, match="it was not built for this GPU") as caught:
         machine.open()
     assert "has no kernels for NVIDIA H200 (compute capability 9.0)" in caught.value.hint
-    assert "--engine onnxruntime --provider cuda" in caught.value.hint
+    assert "--runtime onnxruntime --provider cuda" in caught.value.hint
     assert "rebuild the engine here" not in caught.value.hint
 
 

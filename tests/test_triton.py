@@ -30,11 +30,10 @@ from lcve_deploy.errors import ArtifactError, ExistsError, MismatchError, Signat
 from lcve_deploy.exporters import storage
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.protocol.binding import binding_from_parameters
-
-from .conftest import ORACLES, run_error, run_ok
-from .test_artifact import flip_a_byte
-from .test_rotate import contents
-from .triton.server import Triton, start_triton
+from tests.conftest import ORACLES, run_error, run_ok
+from tests.test_artifact import flip_a_byte
+from tests.test_rotate import contents
+from tests.triton.server import Triton, start_triton
 
 TINY = ORACLES["v1_model_args"]
 on_triton = pytest.mark.xdist_group("triton")
@@ -67,7 +66,7 @@ def test_a_repository_has_config_version_and_warm_up(exported: Path, repository:
 
 def test_options_are_in_the_configuration(exported: Path, tmp_path: Path) -> None:
     run_ok(
-        *("triton", f"m={exported / 'server'}", "-o", tmp_path / "models", "--version", 7, "--versions", "all"),
+        *("triton", f"m={exported / 'server'}", "-o", tmp_path / "models", "--model-version", 7, "--versions", "all"),
         *("--max-batch", 16, "--preferred-batch", 8, "--preferred-batch", 4, "--queue-delay", 1.5, "--max-queue", 99),
         *("--queue-timeout", 250, "--instances", 2, "--gpu"),
     )
@@ -129,7 +128,7 @@ def test_a_bad_name_is_one_clear_error(exported: Path, tmp_path: Path, names: tu
         (("--max-batch", 0), "max-batch"),
         (("--max-batch", 4, "--preferred-batch", 8), "above the largest"),
         (("--versions", "none"), "from 1, or all"),
-        (("--version", 0), "version"),
+        (("--model-version", 0), "version"),
         (("--queue-delay", -1), "queue-delay"),
         (("--engine", "none"), "has no engine 'none'"),
     ],
@@ -176,7 +175,7 @@ def test_a_pin_is_heeded_and_the_signature_comes_along(artifact: Path, tmp_path:
 
 def test_models_and_versions_are_added_whole(exported: Path, repository: Path) -> None:
     server, config = exported / "server", (repository / "actions/config.pbtxt").read_bytes()
-    run_ok("triton", f"actions={server}", f"other={server}", "-o", repository, "--add", "--version", 2)
+    run_ok("triton", f"actions={server}", f"other={server}", "-o", repository, "--add", "--model-version", 2)
     assert {path.name for path in (repository / "actions").iterdir()} == {"1", "2", "config.pbtxt", "warmup"}
     assert (repository / "actions/config.pbtxt").read_bytes() == config
     assert contents(repository / "actions/2") == contents(server)
@@ -359,7 +358,17 @@ def test_triton_says_the_binding(exported: Path, served: tuple[Path, Triton]) ->
 def test_triton_takes_what_is_added_while_it_runs(exported: Path, served: tuple[Path, Triton]) -> None:
     folder, triton = served
     run_ok("triton", f"later={exported / 'server'}", "-o", folder / "models", "--add")
-    run_ok("triton", f"cubes={exported / 'server'}", "-o", folder / "models", "--add", "--version", 2, "--max-batch", 4)
+    run_ok(
+        "triton",
+        f"cubes={exported / 'server'}",
+        "-o",
+        folder / "models",
+        "--add",
+        "--model-version",
+        2,
+        "--max-batch",
+        4,
+    )
     until(lambda: is_ready(triton, "later") and is_ready(triton, "cubes", "2"))
     assert is_ready(triton, "cubes", "1")
     clip = np.zeros((1, 64, 384), np.uint8)

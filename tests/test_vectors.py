@@ -19,8 +19,7 @@ from lcve_deploy.model.preprocess import Preprocess, Sampling
 from lcve_deploy.video.decode import resized
 from lcve_deploy.video.orientation import from_exif, from_matrix
 from lcve_deploy.video.sampling import crop_offsets, frame_indices
-
-from . import second_client
+from tests.support import second_client
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "docs/reference/vectors.json"

@@ -34,12 +34,11 @@ from lcve_deploy.video.live import MAX_DAMAGED, LiveOptions, LiveSource
 from lcve_deploy.video.moments import MediaClock, Moment
 from lcve_deploy.video.sources import RtspTransport, SourceKind, recognised
 from lcve_deploy.video.windows import SlidingWindows, Window, window_length
-
-from . import fake_server as fake
-from .conftest import GEOMETRY, run_error
-from .fake_camera import FakeCamera
-from .fake_server import GrpcServer, Model
-from .test_video import counting_frames, damaged_video, make_video, numbers
+from tests.conftest import GEOMETRY, run_error
+from tests.support import fake_server as fake
+from tests.support.fake_camera import FakeCamera
+from tests.support.fake_server import GrpcServer, Model
+from tests.test_video import counting_frames, damaged_video, make_video, numbers
 
 PREPROCESS = Preprocess(frames=8, stride=2, short_side=32, crop=(32, 32))
 SECRET = "ge-heim"
@@ -868,7 +867,7 @@ class RtspServer:
     """GStreamer's server in a process; as a context manager it ends."""
 
     def __init__(self, *account: str, port: int = 0) -> None:
-        command = [RTSP_PYTHON, str(Path(__file__).parent / "rtsp_server.py"), str(port), *account]
+        command = [RTSP_PYTHON, str(Path(__file__).parent / "support/rtsp_server.py"), str(port), *account]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline() or 0)

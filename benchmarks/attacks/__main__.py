@@ -141,7 +141,7 @@ def vit(work: Path) -> Report:
             tokens=plain[0] @ weights["cube_embedding.weight"].astype(np.float64),
         ),
         truth=dataclasses.replace(truth, clip=plain[0]),
-        strangers=[orders(SecurityKey.create()) for _ in range(STRANGERS)],
+        independent=[orders(SecurityKey.create()) for _ in range(STRANGERS)],
         victim=cipher[0],
     )
     results = run_attacks(case, attacks=ATTACKS, progress=progress)
@@ -179,7 +179,7 @@ def video() -> dict[str, Any]:
         case = Case(
             holdings=Holdings(geometry=CLIP, ciphertexts=cipher),
             truth=dataclasses.replace(truth, clip=plain[0]),
-            strangers=[orders(SecurityKey.create(), CLIP) for _ in range(STRANGERS)],
+            independent=[orders(SecurityKey.create(), CLIP) for _ in range(STRANGERS)],
             victim=cipher[0],
         )
         attacks = [attack for attack in ATTACKS if attack.name in ("texture", "jigsaw")]

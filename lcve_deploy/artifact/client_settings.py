@@ -1,4 +1,4 @@
-"""``client/client.json``: what the holder of the key needs beside the key.
+"""``client/client.json``: what the holder of the key needs in addition to the key.
 
 Source: format of scheme ``lcve-1``, section "Artifact folder".
 """
@@ -86,7 +86,7 @@ def read_client(folder: Path) -> ClientFile:
     """Read and check ``client.json``.
 
     Raises:
-        ArtifactError: no such file, or one that does not hold; names every problem.
+        ArtifactError: no such file, or an invalid one; names every problem.
     """
     path = folder / _NAME
     record = read_json(path)
@@ -104,7 +104,7 @@ def read_client(folder: Path) -> ClientFile:
         record.problems.append(f"preprocess: does not make clips of {binding.geometry}")
     record.finish(path)
     if binding is None or preprocess is None or problem_type is None:
-        raise ArtifactError(f"{path} does not hold")
+        raise ArtifactError(f"{path} is invalid")
     settings = ClientSettings(
         binding=binding,
         classes=tuple(classes),

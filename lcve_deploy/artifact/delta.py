@@ -42,7 +42,7 @@ class Delta:
         manifest: of the rotated artifact.
         manifest_data: the bytes of its ``manifest.json``.
         tensors: the new keyed tensors.
-        signature: the owner's, over ``manifest_data``; None where it is not signed.
+        signature: the owner's, over ``manifest_data``; None if it is not signed.
     """
 
     base: str
@@ -87,7 +87,7 @@ def read_delta(path: Path, signed_by: PublicKey | None = None) -> Delta:
     """Read and check a delta, and where a key is pinned the signature of its manifest before that is used.
 
     Raises:
-        ArtifactError: no such file, not a delta, or one whose parts do not hold.
+        ArtifactError: no such file, not a delta, or one with invalid parts.
         SignatureError: a key is pinned, and has not signed the manifest; or the signature is damaged.
     """
     from safetensors import SafetensorError, safe_open

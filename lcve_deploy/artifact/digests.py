@@ -43,7 +43,7 @@ class FileRecord:
 
 
 def path_problem(path: str) -> str:
-    """What is wrong with a path that must stay inside a folder; empty where nothing is."""
+    """What is wrong with a path that must stay inside a folder; empty if nothing is."""
     parts = PurePosixPath(path).parts
     if not parts or PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive or "\\" in path:
         return f"{path!r} is not a relative path with forward slashes"

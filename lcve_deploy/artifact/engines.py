@@ -79,7 +79,7 @@ class Proof:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """An engine's answers to encrypted clips beside those of the artifact's own graph.
+    """An engine's answers to encrypted clips, compared with those of the artifact's own graph.
 
     Args:
         clips: compared.
@@ -108,7 +108,7 @@ class EngineRecord:
         files: its files, by their paths within its folder; none where it opens the graph of the artifact.
         manifest_sha256: digest of the manifest that it was built from.
         proof: of its answers to the probe; None until it has answered.
-        agreement: with the artifact's graph on encrypted clips; None where none were given.
+        agreement: with the artifact's graph on encrypted clips; None if none were given.
     """
 
     name: str
@@ -162,13 +162,13 @@ def engine_folder(server: Path, name: str) -> Path:
 def write_engine(folder: Path, record: EngineRecord) -> None:
     """Write ``engine.json``; one that is there already is replaced in one step.
 
-    What is half-written stands beside the folder, in which every file must be listed.
+    What is half-written is next to the folder, in which every file must be listed.
 
     Raises:
         WriteError: the folder cannot be written; an older record is still there.
     """
     data = (json.dumps(record.to_json(), indent=2, allow_nan=False) + "\n").encode()
-    replace_file(folder / RECORD, data, beside=folder.parent)
+    replace_file(folder / RECORD, data, stage_in=folder.parent)
 
 
 def list_engines(server: Path) -> tuple[str, ...]:
@@ -182,7 +182,7 @@ def read_engine(server: Path, name: str) -> EngineRecord:
     """Read and check the record of an engine.
 
     Raises:
-        ArtifactError: no such engine, or a record that does not hold; names every problem.
+        ArtifactError: no such engine, or an invalid record; names every problem.
     """
     path = engine_folder(server, name) / RECORD
     if not path.is_file():
@@ -222,7 +222,7 @@ def check_engine(server: Path, record: EngineRecord) -> None:
     if record.manifest_sha256 != manifest_digest(server):
         raise SessionError(
             f"the engine {record.name} was built from another model than the one in {server}",
-            hint=f"remove it and build it again: lcve build {server} --engine {record.kind}",
+            hint=f"remove it and build it again: lcve build {server} --runtime {record.kind}",
         )
     verify_files(engine_folder(server, record.name), record.files, listing=RECORD)
 

@@ -153,7 +153,7 @@ def read_manifest(server: Path, signed_by: PublicKey | None = None) -> Manifest:
     """Read and check ``manifest.json``, and where a key is pinned its signature first.
 
     Raises:
-        ArtifactError: no manifest, or one that does not hold; names every problem.
+        ArtifactError: no manifest, or an invalid one; names every problem.
         SignatureError: a key is pinned, and has not signed it.
     """
     return parse_manifest(manifest_data(server, signed_by), server / MANIFEST)
@@ -163,7 +163,7 @@ def parse_manifest(data: bytes, path: Path) -> Manifest:
     """Check the bytes of a manifest; ``path`` is where they came from.
 
     Raises:
-        ArtifactError: a manifest that does not hold; names every problem.
+        ArtifactError: an invalid manifest; names every problem.
     """
     return _checked(path, parse_json(data, path))
 

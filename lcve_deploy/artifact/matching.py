@@ -1,8 +1,8 @@
 """How the keyed tensors of two artifacts of one model lie to each other, found without any key.
 
 A rotation moves rows and changes none, so equal rows show which went where. This is how an operator
-makes the probe of a rotated artifact himself. It is also why a rotation gives no forward secrecy:
-whoever has both artifacts has this relation, and with it everything that the old orders opened.
+makes the probe of a rotated artifact. It is also why a rotation gives no forward secrecy:
+anyone who has both artifacts has this relation, and with it everything that the old orders opened.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Relation:
 def match_rows(old: Tensors, new: Tensors, *, cubes: int) -> Relation:
     """Match the rows of the keyed tensors of two artifacts, bit for bit.
 
-    Rows that are equal to each other may be matched in any way: the model cannot tell them apart. But
+    Rows that are equal to each other may be matched in any way: the model cannot distinguish them. But
     the token that the classifier reads is matched with the token that it reads.
 
     Args:

@@ -1,7 +1,7 @@
-"""``server/probe.safetensors``: a question and its answer, for whoever holds no key.
+"""``server/probe.safetensors``: a question and its answer, for those without a key.
 
 The clip is random bytes drawn directly as ciphertext. It is never the encryption of a clip that
-anyone could know: one known clip gives the orders away.
+anyone could know: one known clip reveals the orders.
 
 Source: format of scheme ``lcve-1``, section "Artifact folder".
 """

@@ -107,7 +107,7 @@ class Record:
             shown = [problem[:_SHOWN_CHARACTERS] for problem in self.problems[:_SHOWN_PROBLEMS]]
             more = len(self.problems) - len(shown)
             shown += [f"and {more} more"] if more else []
-            raise ArtifactError(f"{path} does not hold: {'; '.join(shown)}", hint=hint)
+            raise ArtifactError(f"{path} is invalid: {'; '.join(shown)}", hint=hint)
 
 
 def read_json(path: Path) -> Record:

@@ -1,6 +1,6 @@
-"""The owner's signature of a manifest, and his public key: what servers and clients check with.
+"""The owner's signature of a manifest, and the public key with which servers and clients check it.
 
-Whoever pins a public key takes only what its owner has signed. The private key has a room of its own,
+A reader that pins a public key accepts only what its owner has signed. The private key has a module of its own,
 ``lcve_deploy.keys.signing``, which nothing of the server can reach.
 
 Source: format of scheme ``lcve-1``, section "Signature"; RFC 8032.
@@ -127,12 +127,12 @@ def check_signature(
 ) -> None:
     """Check the owner's signature over the bytes of a manifest, before anything that they say is used.
 
-    Whoever gets manifest and signature in another way than as files calls this first, and then parses
+    A caller that gets manifest and signature in another way than as files calls this first, and then parses
     these very bytes.
 
     Args:
         manifest: the bytes of ``manifest.json``.
-        signature: as it came; None where none did.
+        signature: as received; None if there was none.
         signed_by: the pinned key.
         place: where both came from, for the message.
 
@@ -148,7 +148,7 @@ def check_signature(
         )
     if not signed_by.holds(manifest, signature):
         raise SignatureError(
-            f"the signature of {place} does not hold: another key has made it, or the manifest was changed; pinned is "
+            f"the signature of {place} is invalid: another key has made it, or the manifest was changed; pinned is "
             f"the key {signed_by.fingerprint[:16]}...",
             hint=_AGAIN,
         )
@@ -160,7 +160,7 @@ def is_signed(server: Path) -> bool:
 
 
 def read_signature(server: Path) -> bytes | None:
-    """The signature of a server folder as it is there, and of a longer file the beginning; None where none is."""
+    """The signature of a server folder, and of a longer file the beginning; None if there is none."""
     path = server / SIGNATURE
     try:
         require_file(path, "a signature", SignatureError)
@@ -171,6 +171,6 @@ def read_signature(server: Path) -> bytes | None:
 
 
 def write_signature(server: Path, signature: bytes | None) -> None:
-    """Write ``manifest.sig`` into a server folder that is being staged; nothing where there is no signature."""
+    """Write ``manifest.sig`` into a server folder that is being staged; nothing if there is no signature."""
     if signature is not None:
         (server / SIGNATURE).write_bytes(signature)

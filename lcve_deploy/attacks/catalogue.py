@@ -54,7 +54,7 @@ class Attack:
         relative: whether its orders are those of the artifact relative to another artifact.
         run: the attack.
         plant: the planted case, from a source of randomness.
-        curve: levels at which it is run besides.
+        curve: further levels at which it is run.
     """
 
     name: str

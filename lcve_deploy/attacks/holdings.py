@@ -20,7 +20,7 @@ Cubes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Holdings:
-    """What an attacker holds; None is what he lacks.
+    """What an attacker holds; None for what is missing.
 
     Args:
         geometry: clip and cube size; public.

@@ -1,6 +1,6 @@
 """K1 from ciphertexts and K2: the cubes are the pieces of a puzzle in space and time.
 
-Greedy growth from several seeds, then repair, then growth anew from the largest part that holds together.
+Greedy growth from several seeds, then repair, then growth again from the largest part that holds together.
 
 Source: puzzles with square pieces (Cho and others, CVPR 2010; Pomeranz and others, CVPR 2011).
 """
@@ -52,7 +52,7 @@ def plant_jigsaw(rng: np.random.Generator) -> Planted:
 
 
 def _layouts(likeness: npt.NDArray[Any], grid: tuple[int, ...]) -> Iterator[Order]:
-    """Grown from several seeds; and each grown anew, as often as that fits better, from what holds together."""
+    """Grown from several seeds; and each grown again, as often as that fits better, from what holds together."""
     for seed in np.argsort(-likeness.max(axis=2).sum(axis=0))[:_SEEDS]:
         layout = repair_layout(likeness, grow_layout(likeness, grid, seed=int(seed), corner=0), grid)
         yield layout

@@ -1,4 +1,4 @@
-"""What all attacks say together: who opens what, with what he holds."""
+"""What all attacks say together: who opens what, and with what."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ ATTACKERS: Final[Mapping[str, frozenset[str]]] = {
     "anyone with plain clips and their encryption": frozenset({"known"}),
     "anyone who can have chosen clips encrypted": frozenset({"oracle"}),
 }
-"""Who attacks, and the fields of ``Holdings`` that he has."""
+"""Who attacks, and the fields of ``Holdings`` that this attacker has."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Verdict:
-    """What one attacker gets, all of his attacks together.
+    """What one attacker gets from all attacks together.
 
     Args:
-        attacker: who he is.
-        recovered: share of each order that his best attack has right, by field of the estimate.
-        telling: the orders of which he has more than chance would give.
+        attacker: a name of ``ATTACKERS``.
+        recovered: share of each order that the best attack has right, by field of the estimate.
+        telling: the orders of which more is found than chance would give.
         up_to_symmetry: whether any of these counts up to the symmetries of the grid.
-        picture: a clip as he sees it, RGB ``[H, W, 3]``; None where there is none to show.
+        picture: a clip as this attacker sees it, RGB ``[H, W, 3]``; None if there is none to show.
     """
 
     attacker: str
@@ -51,12 +51,12 @@ class Verdict:
 
     @property
     def opens(self) -> bool:
-        """Whether he reads every clip."""
+        """Whether this attacker reads every clip."""
         return all(self.recovered.get(name, 0.0) >= _OPEN for name in ("cubes", "values"))
 
     @property
     def opens_partly(self) -> bool:
-        """Whether he reads something of the clips."""
+        """Whether this attacker reads something of the clips."""
         return any(name in self.telling for name in ("cubes", "values"))
 
     @property
@@ -93,7 +93,7 @@ class AuditReport:
     Args:
         subject: facts about what was attacked, by name; all public.
         results: of every attack, those that could not be run included.
-        verdicts: by attacker; none where nothing was scored.
+        verdicts: by attacker; empty if nothing was scored.
         cipher_picture: the shown clip as it is encrypted, RGB ``[H, W, 3]``.
         plain_picture: the same clip decrypted with the key.
     """
@@ -142,7 +142,7 @@ def _harm(verdict: Verdict) -> tuple[bool, bool, float]:
 
 
 def _verdict(attacker: str, holds: frozenset[str], case: Case, results: Sequence[AttackResult]) -> Verdict:
-    """The best of each order; a real attacker sees which of his pictures is one."""
+    """The best of each order; a real attacker sees which of the pictures is one."""
     best: dict[str, AttackResult] = {}
     for result in results:
         if result.state is not State.MEASURED or result.attack.relative or not set(result.attack.needs) <= holds:

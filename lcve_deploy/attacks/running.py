@@ -48,14 +48,14 @@ class Case:
         holdings: of the attacker.
         truth: the orders, and the plain clip that ``victim`` is of; None where nobody holds the key.
         relation: the orders relative to the other artifact's; None where they are not known.
-        strangers: orders of independent keys.
+        independent: orders of independent keys.
         victim: an encrypted clip to show, uint8 ``[N, L]``.
     """
 
     holdings: Holdings
     truth: Estimate | None = None
     relation: Estimate | None = None
-    strangers: Sequence[Estimate] = ()
+    independent: Sequence[Estimate] = ()
     victim: Cubes | None = None
 
 
@@ -270,15 +270,15 @@ def _similarity(attack: Attack, estimate: Estimate, truth: Estimate, geometry: C
 def _chance(attack: Attack, estimate: Estimate, case: Case) -> tuple[dict[str, float], dict[str, float]]:
     """Mean scores of the same estimate against independent keys, and what they must not exceed."""
     geometry, victim = case.holdings.geometry, case.victim
-    strangers = list(case.strangers)
+    independent = list(case.independent)
     if "clip" in attack.finds:
         if victim is None:
             return {}, {}
-        strangers = [Estimate(clip=put_in_order(victim, s)) for s in strangers[:_COMPARED_STRANGERS]]
-    scores = [_scores(attack, estimate, stranger, geometry) for stranger in strangers]
+        independent = [Estimate(clip=put_in_order(victim, s)) for s in independent[:_COMPARED_STRANGERS]]
+    scores = [_scores(attack, estimate, stranger, geometry) for stranger in independent]
     names = scores[0].keys() if scores else ()
     chance = {name: math.fsum(score[name] for score in scores) / len(scores) for name in names}
-    classes = next((len(s.labels) for s in strangers if s.labels is not None), 1)
+    classes = next((len(s.labels) for s in independent if s.labels is not None), 1)
     known = spaces(geometry, attack, classes)
     bound = {
         name: chance_likeness(known["cubes"]) if name == "clip" else chance_level(attack.measure, known[name])

@@ -33,7 +33,7 @@ Rows = npt.NDArray[Any]
 
 _MAX_CUBES: Final = 20000
 _FEW_CLIPS: Final = 16
-"""Besides all clips, so many are tried by themselves: more are not always better."""
+"""In addition to all clips together, this many are tried by themselves: more are not always better."""
 _QUIET: Final = 2.0
 _FLAT: Final = (0.2, 0.3)
 """Deviations below these shares of a strong one's say more of noise than of shapes."""
@@ -101,7 +101,7 @@ def _samples(clips: Cubes) -> Rows:
 
 
 def _textured(samples: Rows, flat: float) -> Order:
-    """Those that are not flat beside the others."""
+    """Those that are not flat compared with the others."""
     deviation = samples.std(axis=1)
     least = max(flat * float(np.quantile(deviation, _STRONG)), _QUIET) if len(deviation) else _QUIET
     return np.flatnonzero(deviation > least)

@@ -6,15 +6,19 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
+import cloup
 
-from lcve_deploy.cli.options import AnyPath, as_json, signed_by_option
+from lcve_deploy.cli.command import command as lcve_command
+from lcve_deploy.cli.options.common import as_json
+from lcve_deploy.cli.options.signing import signed_by_option
+from lcve_deploy.cli.options.types import PATH
+from lcve_deploy.cli.progress import StageProgress
 from lcve_deploy.cli.show import (
-    StageProgress,
     carried_engines_json,
     print_carried_engines,
     print_json,
     print_signature,
+    say,
     signature_state,
 )
 
@@ -24,17 +28,17 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command()
-@click.argument("server", type=AnyPath)
-@click.argument("delta", type=AnyPath)
-@click.option("-o", "--output", type=AnyPath, help="Folder to make.  [default: SERVER-rotated]")
+@lcve_command("lcve apply server rotation.safetensors -o server-rotated")
+@cloup.argument("server", type=PATH, metavar="DIR", help="server/ of the artifact; stays as it is.")
+@cloup.argument("delta", type=PATH, help="Key rotation from the owner, rotation.safetensors.")
+@cloup.option("-o", "--output", type=PATH, metavar="DIR", help="Folder to make.  [default: DIR-rotated]")
 @signed_by_option
 @as_json
 def command(server: Path, delta: Path, output: Path | None, signed_by: PublicKey | None, as_json: bool) -> None:
-    """Apply the key rotation DELTA (rotation.safetensors) to the server folder SERVER. No key is needed.
+    """Apply a key rotation to a server folder. Needs no key.
 
-    Writes a new server folder, once it has answered the probe; SERVER stays as it is. Engines are refitted or built
-    again; one that cannot be is left out and named.
+    Writes a new server folder once the model passes the probe. Engines are refitted or rebuilt; one for which
+    neither works is left out and named.
     """
     from lcve_deploy.verbs.apply import apply_delta
 
@@ -49,5 +53,5 @@ def command(server: Path, delta: Path, output: Path | None, signed_by: PublicKey
     print_signature(signature)
     print_carried_engines(result.engines)
     report = result.probe
-    click.echo(f"probe: ok, max |Δlogit| {report.max_difference:.2e} (tolerance {report.tolerance:.2e})")
-    click.echo(f"server folder: {result.folder}")
+    say(f"probe: ok, max |Δlogit| {report.max_difference:.2e} (tolerance {report.tolerance:.2e})")
+    say(f"server folder: {result.folder}")

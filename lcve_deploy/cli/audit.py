@@ -5,46 +5,89 @@ from __future__ import annotations
 import importlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+import cloup
 
-from lcve_deploy.cli.options import AnyPath, as_json, signed_by_option
-from lcve_deploy.cli.show import StageProgress, print_json
+from lcve_deploy.cli.command import command as lcve_command
+from lcve_deploy.cli.options.common import as_json
+from lcve_deploy.cli.options.signing import signed_by_option
+from lcve_deploy.cli.options.types import PATH
+from lcve_deploy.cli.progress import StageProgress
+from lcve_deploy.cli.show import print_json, say
 
 if TYPE_CHECKING:
+    from lcve_deploy.artifact import PublicKey
     from lcve_deploy.attacks.report import AuditReport
     from lcve_deploy.attacks.running import AttackResult
 
 __all__ = ["command"]
 
 
-@click.command()
-@click.argument("server", type=AnyPath)
-@click.option(
-    "--reference", type=AnyPath, help="Checkpoint that the attacker has: public, pre-trained, or the plain one."
+@lcve_command(
+    "lcve audit server --key key.bin --reference videomae.pth \\\n    --ciphertext clip.lcve",
 )
-@click.option(
-    "--ciphertexts", type=AnyPath, multiple=True, help="Encrypted clip that the attacker has; may be repeated."
-)
-@click.option(
-    "--known-clip",
-    "known_clips",
-    type=AnyPath,
-    multiple=True,
-    help="Plain clip that the attacker knows; may be repeated.",
-)
-@click.option("--other", type=AnyPath, help="server/ of another artifact of the model.  [with --key: this one rotated]")
-@click.option("--key", "key_file", type=AnyPath, help="Key file: to score, and to encrypt the known clips.")
-@click.option("--other-key", "other_key_file", type=AnyPath, help="Key file of --other.  [default: the same key]")
-@click.option("-o", "--output", type=AnyPath, help="Page to write, HTML.  [default: SERVER-audit.html]")
+@cloup.argument("server", type=PATH, metavar="DIR", help="server/ of the artifact.")
+@cloup.option("-o", "--output", type=PATH, metavar="FILE", help="Page to write, HTML.  [default: DIR-audit.html]")
 @signed_by_option
 @as_json
-def command(server: Path, output: Path | None, as_json: bool, **given: Any) -> None:
-    """Run the attacks on SERVER that an operator or a thief could run, and say what they recover.
+@cloup.option_group(
+    "Attacker",
+    cloup.option("--reference", type=PATH, metavar="FILE", help="Checkpoint: public, pre-trained, or the plain one."),
+    cloup.option(
+        "--ciphertext",
+        "ciphertexts",
+        type=PATH,
+        multiple=True,
+        metavar="FILE",
+        help="Encrypted clip; may be repeated.",
+    ),
+    cloup.option(
+        "--known-clip",
+        "known_clips",
+        type=PATH,
+        multiple=True,
+        metavar="FILE",
+        help="Plain clip, and the encrypted one; may be repeated.",
+    ),
+    cloup.option(
+        "--other",
+        type=PATH,
+        metavar="DIR",
+        help="server/ of another artifact of the model.  [with --key: this one rotated]",
+    ),
+    help="What the attacker has, besides the server folder.",
+)
+@cloup.option_group(
+    "Scoring",
+    cloup.option(
+        "--key", "key_file", type=PATH, metavar="FILE", help="Key file: to score, and to encrypt the known clips."
+    ),
+    cloup.option(
+        "--other-key",
+        "other_key_file",
+        type=PATH,
+        metavar="FILE",
+        help="Key file of --other.  [default: the same key]",
+    ),
+)
+def command(
+    server: Path,
+    output: Path | None,
+    reference: Path | None,
+    ciphertexts: tuple[Path, ...],
+    known_clips: tuple[Path, ...],
+    other: Path | None,
+    key_file: Path | None,
+    other_key_file: Path | None,
+    signed_by: PublicKey | None,
+    as_json: bool,
+) -> None:
+    """Run the attacks that an operator or a thief could run, and report what they recover.
 
     Every attack must solve a planted case first; one that does not is reported as not working, never as safety.
-    Exits with 1 where a control does not hold.
+    Exits with 1 if a control fails.
     """
     from lcve_deploy.attacks.page import render_page
     from lcve_deploy.files.writing import new_file, require_absent
@@ -52,14 +95,19 @@ def command(server: Path, output: Path | None, as_json: bool, **given: Any) -> N
     from lcve_deploy.verbs.audit import AuditInputs, audit
 
     _require_extra()
-    if given["other_key_file"] and not (given["other"] and given["key_file"]):
-        raise click.UsageError("--other-key is the key of --other, and scores only beside --key")
+    if other_key_file and not (other and key_file):
+        raise click.UsageError("--other-key is the key of --other, and scores only with --key")
     output = output or Path(f"{os.path.abspath(server)}-audit.html")  # noqa: PTH100 (keeps links)
     require_absent(output)
-    key, other_key = (
-        SecurityKey.read(path) if (path := given.pop(name)) else None for name in ("key_file", "other_key_file")
+    inputs = AuditInputs(
+        key=SecurityKey.read(key_file) if key_file else None,
+        other_key=SecurityKey.read(other_key_file) if other_key_file else None,
+        reference=reference,
+        ciphertexts=ciphertexts,
+        known_clips=known_clips,
+        other=other,
+        signed_by=signed_by,
     )
-    inputs = AuditInputs(key=key, other_key=other_key, **given)
     report = audit(server, inputs, progress=StageProgress())
     with new_file(output, private=True) as file:  # it may show the clip as the key decrypts it
         file.write(render_page(report).encode())
@@ -67,7 +115,7 @@ def command(server: Path, output: Path | None, as_json: bool, **given: Any) -> N
         print_json({**report.to_json(), "page": str(output)})
     else:
         _print(report)
-        click.echo(f"page: {output}")
+        say(f"page: {output}")
     if not report.ok:
         raise SystemExit(1)
 

@@ -6,31 +6,27 @@ import dataclasses
 import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+import cloup
 
-from lcve_deploy.cli.options import (
-    REMOTE,
-    SESSION,
-    AnyPath,
-    as_json,
-    key_option,
-    remote_options,
-    require_unused,
-    sampling_options,
-    session_options,
-    signed_by_option,
-    to_remote_options,
-    to_session_options,
-    views_option,
-)
-from lcve_deploy.cli.show import print_json, printable
+from lcve_deploy.cli.command import command as lcve_command
+from lcve_deploy.cli.options.common import as_json, key_option
+from lcve_deploy.cli.options.frames import FrameOptions, clip_options
+from lcve_deploy.cli.options.groups import hands_over, require_unused
+from lcve_deploy.cli.options.remote import REMOTE, RemoteRequest, remote_options, server_option
+from lcve_deploy.cli.options.session import SESSION, SessionRequest, session_options
+from lcve_deploy.cli.options.types import PATH, POSITIVE
+from lcve_deploy.cli.progress import remaining
+from lcve_deploy.cli.show import print_json, printable, say
+from lcve_deploy.cli.verbosity import is_quiet
 
 if TYPE_CHECKING:
     from lcve_deploy.remote import RemoteOptions
-    from lcve_deploy.verbs.batch import BatchResult, ClusterOptions, Job, Tally
+    from lcve_deploy.verbs.batch import BatchResult, ClusterOptions, Tally
 
 __all__ = ["command"]
 
@@ -39,92 +35,166 @@ _MAX_NAMED: Final = 100
 """Videos without a result that are named at the end; the table has them all."""
 
 
-@click.command()
-@click.argument("videos", nargs=-1, required=True)
-@click.option("--artifact", type=AnyPath, help="Folder with server/ and client/.")
-@click.option("--client", "client_folder", type=AnyPath, help="client/ alone, for --server and --encrypt-only.")
-@click.option("--server", help="Address of a model on a server, such as grpc://host:8001/model, which runs the clips.")
-@key_option
-@click.option(
-    "-o", "--output", type=AnyPath, required=True, help="Table to write, .parquet; with --encrypt-only, a folder."
+@dataclass(frozen=True, kw_only=True)
+class _Target:
+    """Where clips go to."""
+
+    artifact: Path | None
+    client: Path | None
+    server: str | None
+    encrypt_only: bool
+
+    def __post_init__(self) -> None:
+        if (self.artifact is None) == (self.client is None):
+            raise ValueError("one of --artifact and --client is needed, and not both")
+        if self.client is not None and self.encrypt_only == (self.server is not None):
+            raise ValueError("--client is for one of --server and --encrypt-only")
+        if self.server is not None and self.client is None:
+            raise ValueError("--server needs --client, and no --artifact")
+
+    def refuse_what_has_no_effect(self) -> None:
+        """Refuse options that mean nothing for this target."""
+        if self.server is None:
+            require_unused(REMOTE, "for --server")
+        else:
+            require_unused(SESSION, "for an artifact on this machine, and --server is given")
+        if self.encrypt_only:
+            engine = (name for name in SESSION if name != "signed_by")
+            require_unused(("top", "logits", *engine), "nothing runs with --encrypt-only")
+        if self.client is not None:
+            require_unused(("signed_by",), "checks server/ of an artifact, and --client is given")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Table:
+    """What a row holds."""
+
+    top: int
+    logits: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Workers:
+    """On what the work is done."""
+
+    workers: int | None
+    gpus: float
+    ray_address: str | None
+
+    def options(self, threads: int | None) -> ClusterOptions:
+        """Return the options of Ray."""
+        from lcve_deploy.verbs.batch import ClusterOptions
+
+        return ClusterOptions(address=self.ray_address, workers=self.workers, threads=threads, gpus=self.gpus)
+
+
+def _make_target(
+    *, artifact: Path | None, client_folder: Path | None, server: str | None, encrypt_only: bool
+) -> _Target:
+    return _Target(artifact=artifact, client=client_folder, server=server, encrypt_only=encrypt_only)
+
+
+_TARGET: Final = cloup.option_group(
+    "Target",
+    cloup.option("--artifact", type=PATH, metavar="DIR", help="Folder with server/ and client/."),
+    cloup.option(
+        "--client",
+        "client_folder",
+        type=PATH,
+        metavar="DIR",
+        help="client/ alone, with --server or --encrypt-only.",
+    ),
+    server_option(required=False),
+    cloup.option("--encrypt-only", is_flag=True, help="Write an encrypted clip of every video, and run nothing."),
 )
-@click.option("--encrypt-only", is_flag=True, help="Write an encrypted clip of every video, and run nothing.")
-@views_option
-@sampling_options
-@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes of every row.")
-@click.option("--logits", is_flag=True, help="Add the logits of every view, in the plain order.")
+_ROWS: Final = cloup.option_group(
+    "Rows",
+    cloup.option("--top", type=POSITIVE, default=5, show_default=True, metavar="N", help="Number of classes of a row."),
+    cloup.option("--logits", is_flag=True, help="Add the logits of every view, in the plain order."),
+)
+_WORKERS: Final = cloup.option_group(
+    "Workers",
+    cloup.option("--workers", type=POSITIVE, metavar="N", help="Videos at a time.  [default: half of the CPUs]"),
+    cloup.option(
+        "--gpus", type=click.FloatRange(min=0), default=0, metavar="N", help="GPUs of each worker, or a part of one."
+    ),
+    cloup.option(
+        "--ray-address", metavar="ADDRESS", help="Ray cluster.  [default: one on this machine, for this command]"
+    ),
+)
+
+
+@lcve_command(
+    "lcve batch videos/ --artifact service --key key.bin -o results.parquet",
+    "lcve batch @list.txt --client client --key key.bin --encrypt-only -o clips",
+)
+@cloup.argument("videos", nargs=-1, required=True, help="Files, folders with videos, or @LIST with one path a line.")
+@key_option
+@cloup.option(
+    "-o",
+    "--output",
+    type=PATH,
+    required=True,
+    metavar="PATH",
+    help="Table to write, .parquet; with --encrypt-only, a folder.",
+)
+@cloup.option("--strict", is_flag=True, help="Exit with 1 if any row has an error.")
+@as_json
+@hands_over("target", _make_target, _TARGET)
+@clip_options
+@hands_over("table", _Table, _ROWS)
+@hands_over("workers", _Workers, _WORKERS)
 @session_options
 @remote_options
-@click.option("--workers", type=click.IntRange(min=1), help="Videos at a time.  [default: half of the CPUs]")
-@click.option("--gpus", type=click.FloatRange(min=0), default=0, help="GPUs of each worker, or a part of one.")
-@click.option("--ray-address", help="Ray cluster to work on.  [default: one on this machine, for this command]")
-@click.option("--strict", is_flag=True, help="Exit with 1 if any row has an error.")
-@signed_by_option
-@as_json
-def command(videos: tuple[str, ...], output: Path, strict: bool, as_json: bool, **given: Any) -> None:
-    """Classify VIDEOS, or encrypt them, and write one row for each into a Parquet table.
+def command(
+    videos: tuple[str, ...],
+    key_file: Path,
+    output: Path,
+    strict: bool,
+    target: _Target,
+    frames: FrameOptions,
+    table: _Table,
+    workers: _Workers,
+    session: SessionRequest,
+    remote: RemoteRequest,
+    as_json: bool,
+) -> None:
+    """Classify videos, or encrypt them, and write one row for each into a Parquet table.
 
-    VIDEOS are files, folders (searched for video files) or @LIST, a text file with one path a line. A video that
-    cannot be read, or that its worker does not survive three times, has its row with an error. Exits with 0 where
-    rows have errors, with 1 where all have, or with --strict where any has.
+    A video that cannot be read, or that crashes its worker three times, has its row with an error. Exits with 0 if
+    some rows have errors, with 1 if all have, or with --strict if any has.
 
-    Killed at any time, the same command goes on where it was; rows that are done wait in .OUTPUT.part until
-    the output appears, whole. On a cluster (--ray-address) all machines need the videos, the artifact, the key file
-    and the output at the same paths. The key itself is never handed to Ray, and a token (LCVE_TOKEN) neither: on a
-    cluster, use --token-file.
+    If it is killed, the same command resumes; rows that are done wait in .OUTPUT.part until the output appears,
+    whole. On a cluster (--ray-address) all machines need the videos, the artifact, the key file and the output at
+    the same paths. Ray never receives the key itself, nor a token (LCVE_TOKEN): on a cluster, use --token-file.
     """
-    from lcve_deploy.verbs.batch import find_videos, run_batch
+    from lcve_deploy.verbs.batch import Job, find_videos, run_batch
 
-    job, cluster = _to_job(given), _to_cluster(given)
+    target.refuse_what_has_no_effect()
+    opening = session.options()
+    job = Job(
+        key_file=_absolute(key_file),
+        artifact=_absolute(target.artifact) if target.artifact else None,
+        client=_absolute(target.client) if target.client else None,
+        server=target.server,
+        encrypt_only=target.encrypt_only,
+        views=frames.views,
+        sampling=frames.sampling,
+        stride=frames.stride,
+        top=table.top,
+        logits=table.logits,
+        remote=_with_absolute_paths(remote.options()),
+        session=opening if target.artifact else dataclasses.replace(opening, signed_by=None),
+    )
     found = find_videos(videos)
-    output = Path(os.path.abspath(output))  # noqa: PTH100 (keeps links)
-    result = run_batch(found, output, job, cluster, progress=_Progress())
+    result = run_batch(found, _absolute(output), job, workers.options(session.threads), progress=_Progress())
     _show(result, as_json)
     if result.tally.errors == result.tally.rows or (strict and result.tally.errors):
         raise SystemExit(1)
 
 
-def _to_job(given: dict[str, Any]) -> Job:
-    from lcve_deploy.model.preprocess import Sampling
-    from lcve_deploy.verbs.batch import Job
-
-    _check_choice(given)
-    session = to_session_options(given)
-    artifact, client = given["artifact"], given["client_folder"]
-    return Job(
-        key_file=_absolute(given["key_file"]),
-        artifact=_absolute(artifact) if artifact else None,
-        client=_absolute(client) if client else None,
-        sampling=Sampling(given["sampling"]) if given["sampling"] else None,
-        remote=_remote(given),
-        session=session if artifact else dataclasses.replace(session, signed_by=None),
-        **{name: given[name] for name in ("encrypt_only", "server", "views", "stride", "top", "logits")},
-    )
-
-
-def _check_choice(given: dict[str, Any]) -> None:
-    """Where clips go to, and what has no effect there."""
-    artifact, client, server, encrypt = (given[n] for n in ("artifact", "client_folder", "server", "encrypt_only"))
-    if (artifact is None) == (client is None):
-        raise click.UsageError("one of --artifact and --client is needed, and not both")
-    if client is not None and encrypt == (server is not None):
-        raise click.UsageError("--client is for one of --server and --encrypt-only")
-    if server is not None and client is None:
-        raise click.UsageError("--server needs --client, and no --artifact")
-    if server is None:
-        require_unused(REMOTE, "for --server")
-    else:
-        require_unused(SESSION, "for an artifact on this machine, and --server is given")
-    if encrypt:
-        engine = (name for name in SESSION if name != "signed_by")
-        require_unused(("top", "logits", *engine), "nothing runs with --encrypt-only")
-    if client is not None:
-        require_unused(("signed_by",), "checks server/ of an artifact, and --client is given")
-
-
-def _remote(given: dict[str, Any]) -> RemoteOptions:
-    """Workers may have another current folder, so paths are absolute."""
-    options = to_remote_options(given)
+def _with_absolute_paths(options: RemoteOptions) -> RemoteOptions:
+    """Workers may have another current folder."""
     names = ("token_file", "tls_ca", "tls_cert", "tls_key")
     paths: dict[str, Any] = {name: _absolute(getattr(options, name)) for name in names if getattr(options, name)}
     return dataclasses.replace(options, **paths)
@@ -133,14 +203,6 @@ def _remote(given: dict[str, Any]) -> RemoteOptions:
 def _absolute(path: Path) -> Path:
     """Workers may have another current folder."""
     return Path(os.path.abspath(path))  # noqa: PTH100 (keeps links)
-
-
-def _to_cluster(given: dict[str, Any]) -> ClusterOptions:
-    from lcve_deploy.verbs.batch import ClusterOptions
-
-    return ClusterOptions(
-        address=given["ray_address"], workers=given["workers"], threads=given["threads"], gpus=given["gpus"]
-    )
 
 
 def _show(result: BatchResult, as_json: bool) -> None:
@@ -156,7 +218,7 @@ def _show(result: BatchResult, as_json: bool) -> None:
     if len(result.failures) > _MAX_NAMED:
         click.echo(f"no result: {len(result.failures) - _MAX_NAMED} more; see the table", err=True)
     kept = f", {tally.kept} of them from before" if tally.kept else ""
-    click.echo(f"{result.output}: {tally.rows} rows{kept}, {tally.errors} with an error, {result.seconds:.1f} s")
+    say(f"{result.output}: {tally.rows} rows{kept}, {tally.errors} with an error, {result.seconds:.1f} s")
 
 
 class _Progress:
@@ -167,9 +229,12 @@ class _Progress:
 
     def __call__(self, tally: Tally) -> None:
         now, whole = time.monotonic(), tally.done == tally.rows
-        if not (self._live or whole or now - self._shown >= _SECONDS_BETWEEN):
+        if is_quiet() or not (self._live or whole or now - self._shown >= _SECONDS_BETWEEN):
             return
         self._shown = now
-        rate = (tally.done - tally.kept) / max(now - self._started, 1e-9)
+        elapsed, done = now - self._started, tally.done - tally.kept
+        rate = done / max(elapsed, 1e-9)
         line = f"rows: {tally.done} of {tally.rows}, {rate:.2f} a second, {tally.errors} with an error"
+        if left := remaining(done, tally.rows - tally.kept, elapsed):
+            line += f", {left}"
         click.echo(f"\r\x1b[K{line}" if self._live else line, err=True, nl=whole or not self._live)

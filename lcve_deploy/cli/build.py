@@ -2,91 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
-from click.core import ParameterSource
+import cloup
 
 from lcve_deploy.artifact import Profile
-from lcve_deploy.cli.options import (
-    FASTEST,
-    AnyPath,
-    as_json,
-    engine_options,
-    provider_options,
-    signed_by_option,
-    to_engine_choice,
-)
-from lcve_deploy.cli.show import StageProgress, print_json, show_selection
+from lcve_deploy.cli.command import command as lcve_command
+from lcve_deploy.cli.options.common import as_json
+from lcve_deploy.cli.options.engine import AUTO, EngineRequest, engine_options
+from lcve_deploy.cli.options.groups import as_usage_error, hands_over, named_options
+from lcve_deploy.cli.options.session import PROVIDER_OPTIONS
+from lcve_deploy.cli.options.signing import signed_by_option
+from lcve_deploy.cli.options.types import PATH, BatchSizes
+from lcve_deploy.cli.progress import StageProgress
+from lcve_deploy.cli.show import print_json, show_selection
 
 if TYPE_CHECKING:
+    from lcve_deploy.artifact import PublicKey
     from lcve_deploy.clips import EncryptedClip
-    from lcve_deploy.verbs.build import BuildOptions
-    from lcve_deploy.verbs.fastest import Selection
+    from lcve_deploy.exporters.tensorrt import PlanOptions
+    from lcve_deploy.verbs.fastest import EngineChoice, Selection
 
 __all__ = ["command"]
 
 
-class _Batch(click.ParamType):  # type: ignore[type-arg]
-    """``MIN:OPT:MAX``."""
+@dataclass(frozen=True, kw_only=True)
+class _Provider:
+    """An execution provider of ONNX Runtime."""
 
-    name = "MIN:OPT:MAX"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Profile:
-        """Read the batch sizes."""
-        if isinstance(value, Profile):
-            return value
-        try:
-            minimum, optimum, maximum = map(int, value.split(":"))
-            return Profile(minimum=minimum, optimum=optimum, maximum=maximum)
-        except ValueError:
-            self.fail(f"expected batch sizes such as 1:4:16, rising, received {value!r}", param, ctx)
+    name: str
+    options: Mapping[str, str]
 
 
-@click.command()
-@click.argument("server", type=AnyPath)
-@engine_options
-@click.option(
-    "--clips", type=AnyPath, multiple=True, help="Encrypted clip: for int8, and to compare on; may be repeated."
-)
-@click.option("--name", help="Of the engine.  [default: runtime and precision]")
-@provider_options
-@click.option("--batch", type=_Batch(), default="1:1:8", show_default=True, help="TensorRT: batch sizes.")
-@click.option("--timing-cache", type=AnyPath, help="TensorRT: file to read timings from and add them to.")
-@click.option("--version-compatible", is_flag=True, help="TensorRT: let later versions open the engine.")
-@click.option(
-    "--hardware",
-    type=click.Choice(["none", "ampere-plus", "same-compute-capability"]),
-    default="none",
-    show_default=True,
-    help="TensorRT: other GPUs than this one that the engine must run on.",
-)
-@click.option(
-    "--compute-capability", multiple=True, metavar="X.Y", help="TensorRT-RTX: GPU to build for; may be repeated."
-)
-@click.option("--refittable", is_flag=True, help="TensorRT: let a new key replace weights without a build.")
-@click.option("--stripped", is_flag=True, help="TensorRT: leave the weights out; opening puts them back.")
-@click.option("--refit", metavar="NAME", help="TensorRT: put the weights into the plan of this engine; no build.")
-@click.option("--workspace", type=click.IntRange(1, 2**24), help="TensorRT: largest scratch memory, MiB.")
-@signed_by_option
-@as_json
-def command(server: Path, as_json: bool, **given: Any) -> None:
-    """Build an engine in SERVER/engines, and let it answer the probe; needs no key.
+def _make_provider(*, provider: str, provider_option: tuple[tuple[str, str], ...]) -> _Provider:
+    return _Provider(name=provider, options=dict(provider_option))
 
-    An engine whose logits are over the budget is not kept. One that cannot run on this machine is kept as
-    unproven: it opens only after lcve verify has run it. Of several, the fastest is kept.
-    """
-    from lcve_deploy.verbs.fastest import Selection, build_fastest
-    from lcve_deploy.verbs.refit import refit
 
-    _refuse_what_has_no_effect(given)
-    if given["refit"]:
-        options = {"name": given["name"], "signed_by": given["signed_by"], "progress": StageProgress()}
-        _show(Selection.of(refit(server, given["refit"], **options)), as_json)
-        return
-    choice = to_engine_choice({**given, "engine": given["engine"] or FASTEST}, _checked_options(given))
-    _show(build_fastest(server, choice, clips=_read_clips(given["clips"]), progress=StageProgress()), as_json)
+def _make_plan(
+    *,
+    batch: Profile,
+    timing_cache: Path | None,
+    version_compatible: bool,
+    hardware: str,
+    compute_capability: tuple[str, ...],
+    refittable: bool,
+    stripped: bool,
+    workspace: int | None,
+) -> PlanOptions:
+    from lcve_deploy.exporters.tensorrt import HardwareCompatibility, PlanOptions
+
+    if timing_cache and not timing_cache.parent.is_dir():
+        raise ValueError(f"--timing-cache: the folder {timing_cache.parent} does not exist")
+    return PlanOptions(
+        profile=batch,
+        timing_cache=timing_cache,
+        version_compatible=version_compatible,
+        hardware=HardwareCompatibility(hardware),
+        refittable=refittable,
+        stripped=stripped,
+        workspace=workspace and workspace * 2**20,
+        compute_capabilities=compute_capability,
+    )
 
 
 _FOR_TENSORRT: Final = (
@@ -99,65 +79,122 @@ _FOR_TENSORRT: Final = (
     "stripped",
     "workspace",
 )
+_PLAN: Final = cloup.option_group(
+    "TensorRT",
+    cloup.option("--batch", type=BatchSizes(), default="1:1:8", show_default=True, help="Batch sizes."),
+    cloup.option("--timing-cache", type=PATH, metavar="FILE", help="Timings to read and to add to."),
+    cloup.option("--version-compatible", is_flag=True, help="Let later versions open the engine."),
+    cloup.option(
+        "--hardware",
+        type=click.Choice(["none", "ampere-plus", "same-compute-capability"]),
+        default="none",
+        show_default=True,
+        help="Other GPUs than this one that the engine must run on.",
+    ),
+    cloup.option(
+        "--compute-capability",
+        multiple=True,
+        metavar="X.Y",
+        help="GPU to build for, with TensorRT-RTX; may be repeated.",
+    ),
+    cloup.option("--refittable", is_flag=True, help="Let a new key replace weights without a build."),
+    cloup.option("--stripped", is_flag=True, help="Leave the weights out; opening puts them back."),
+    cloup.option("--workspace", type=click.IntRange(1, 2**24), metavar="MIB", help="Maximum of scratch memory."),
+)
 
 
-def _refuse_what_has_no_effect(given: dict[str, Any]) -> None:
-    """Options of another runtime than the chosen one, and with --refit all that the engine itself says."""
-    source = click.get_current_context().get_parameter_source
-    named = [name for name in given if source(name) is ParameterSource.COMMANDLINE]
-    kind = given["engine"] or FASTEST
+@lcve_command(
+    "lcve build server --precision auto --budget 0.05 --clip clip.lcve",
+    "lcve build server --runtime tensorrt --precision fp16 --batch 1:8:32",
+)
+@cloup.argument("server", type=PATH, metavar="DIR", help="server/ of an artifact.")
+@cloup.option(
+    "--clip",
+    "clips",
+    type=PATH,
+    multiple=True,
+    metavar="FILE",
+    help="Encrypted clip, for int8 and to compare on; may be repeated.",
+)
+@cloup.option("--name", metavar="NAME", help="Name of the engine.  [default: runtime and precision]")
+@cloup.option("--refit", metavar="NAME", help="TensorRT engine whose plan gets the weights of the graph; no build.")
+@signed_by_option
+@as_json
+@engine_options
+@hands_over("provider", _make_provider, cloup.option_group("ONNX Runtime", *PROVIDER_OPTIONS))
+@hands_over("plan", _make_plan, _PLAN)
+def command(
+    server: Path,
+    clips: tuple[Path, ...],
+    name: str | None,
+    refit: str | None,
+    signed_by: PublicKey | None,
+    engine: EngineRequest,
+    provider: _Provider,
+    plan: PlanOptions,
+    as_json: bool,
+) -> None:
+    """Build an engine in DIR/engines and prove it with the probe. Needs no key.
+
+    An engine whose logits are over the budget is not kept. One that cannot run on this machine is kept as
+    unproven: it opens only after lcve verify has run it. Of several, the fastest is kept.
+    """
+    from lcve_deploy.verbs.fastest import Selection, build_fastest
+    from lcve_deploy.verbs.refit import refit as refit_engine
+
+    _refuse_what_has_no_effect(engine, refit)
+    if refit:
+        refitted = refit_engine(server, refit, name=name, signed_by=signed_by, progress=StageProgress())
+        _show(Selection.of(refitted), as_json=as_json)
+        return
+    choice = _choice(engine, name=name, provider=provider, plan=plan, signed_by=signed_by)
+    _show(build_fastest(server, choice, clips=_read_clips(clips), progress=StageProgress()), as_json=as_json)
+
+
+def _refuse_what_has_no_effect(engine: EngineRequest, refit: str | None) -> None:
+    """Refuse options of another runtime than the chosen one, and with --refit all that the engine itself says."""
+    named, runtime = named_options(), engine.runtime or AUTO
+    kept = ("refit", "name", "signed_by", "server", "as_json")
     useless = {
-        "--refit": [name for name in named if name not in ("refit", "name", "signed_by")] if given["refit"] else [],
-        f"--engine {kind}": [
-            *(name for name in named if name in _FOR_TENSORRT and kind in ("onnxruntime", "openvino")),
-            *(name for name in named if name in ("provider", "provider_option") and kind != "onnxruntime"),
+        "--refit": [name for name in named if name not in kept] if refit else [],
+        f"--runtime {runtime}": [
+            *(name for name in named if name in _FOR_TENSORRT and runtime in ("onnxruntime", "openvino")),
+            *(name for name in named if name in ("provider", "provider_option") and runtime != "onnxruntime"),
         ],
     }
     for reason, names in useless.items():
         if names:
-            options = ", ".join("--" + name.replace("_", "-") for name in names)
-            raise click.UsageError(f"no effect with {reason}: {options}")
+            raise click.UsageError(f"no effect with {reason}: {', '.join(named[name] for name in names)}")
 
 
-def _show(selection: Selection, as_json: bool) -> None:
+def _choice(
+    engine: EngineRequest,
+    *,
+    name: str | None,
+    provider: _Provider,
+    plan: PlanOptions,
+    signed_by: PublicKey | None,
+) -> EngineChoice:
+    from lcve_deploy.runtime.session import Provider
+    from lcve_deploy.verbs.build import BuildOptions
+
+    with as_usage_error():
+        options = BuildOptions(
+            name=name,
+            budget=engine.budget,
+            provider=Provider(provider.name),
+            provider_options=provider.options,
+            plan=plan,
+            signed_by=signed_by,
+        )
+        return engine.choice(options)
+
+
+def _show(selection: Selection, *, as_json: bool) -> None:
     if as_json:
         print_json(selection.to_json())
     else:
         show_selection(selection)
-
-
-def _checked_options(given: dict[str, Any]) -> BuildOptions:
-    cache = given["timing_cache"]
-    if cache and not cache.parent.is_dir():
-        raise click.UsageError(f"--timing-cache: the folder {cache.parent} does not exist")
-    try:
-        return _options(given)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-
-
-def _options(given: dict[str, Any]) -> BuildOptions:
-    from lcve_deploy.exporters.tensorrt import HardwareCompatibility, PlanOptions
-    from lcve_deploy.runtime.session import Provider
-    from lcve_deploy.verbs.build import BuildOptions
-
-    return BuildOptions(
-        name=given["name"],
-        budget=given["budget"],
-        provider=Provider(given["provider"]),
-        provider_options=dict(given["provider_option"]),
-        plan=PlanOptions(
-            profile=given["batch"],
-            timing_cache=given["timing_cache"],
-            version_compatible=given["version_compatible"],
-            hardware=HardwareCompatibility(given["hardware"]),
-            refittable=given["refittable"],
-            stripped=given["stripped"],
-            workspace=given["workspace"] and given["workspace"] * 2**20,
-            compute_capabilities=given["compute_capability"],
-        ),
-        signed_by=given["signed_by"],
-    )
 
 
 def _read_clips(paths: tuple[Path, ...]) -> EncryptedClip | None:

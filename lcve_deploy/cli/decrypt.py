@@ -5,18 +5,34 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import cloup
 
-from lcve_deploy.cli.options import AnyPath, key_option
+from lcve_deploy.cli.command import command as lcve_command
+from lcve_deploy.cli.options.common import as_json, key_option
+from lcve_deploy.cli.options.types import PATH
+from lcve_deploy.cli.pipes import is_standard, readable, require_writable, write_to
+from lcve_deploy.cli.show import print_json, say
 
 __all__ = ["command"]
 
 
-@click.command()
-@click.argument("clip", type=AnyPath)
+@lcve_command(
+    "lcve decrypt clip.lcve --key key.bin -o clip.mp4",
+    "ssh camera cat clip.lcve | lcve decrypt - --key key.bin -o clip.png",
+)
+@cloup.argument("clip", type=PATH, help="Encrypted clip, .lcve. - for standard input.")
 @key_option
-@click.option("-o", "--output", type=AnyPath, required=True, help="clip.npy, clip.mp4 or clip.png (contact sheet).")
-def command(clip: Path, key_file: Path, output: Path) -> None:
-    """Decrypt the encrypted clip CLIP.
+@cloup.option(
+    "-o",
+    "--output",
+    type=PATH,
+    required=True,
+    metavar="FILE",
+    help="File to write: .npy, .mp4, or .png (contact sheet). - for .npy on standard output.",
+)
+@as_json
+def command(clip: Path, key_file: Path, output: Path, as_json: bool) -> None:
+    """Decrypt a clip to an array, a video or a picture.
 
     An array has the shape [T, H, W, C], or [views, T, H, W, C] for several views; a video or picture
     shows all views one after the other.
@@ -25,25 +41,28 @@ def command(clip: Path, key_file: Path, output: Path) -> None:
 
     from lcve_deploy.cipher.clips import decrypt
     from lcve_deploy.clipfile import read_clip_file
-    from lcve_deploy.files.writing import new_file, require_absent
     from lcve_deploy.keys.orders import derive_orders
     from lcve_deploy.keys.secret import SecurityKey
     from lcve_deploy.video import write_contact_sheet, write_video
 
-    suffix = output.suffix.lower()
+    suffix = ".npy" if is_standard(output) else output.suffix.lower()
     if suffix not in (".npy", ".mp4", ".png"):
         raise click.BadParameter(f"expected .npy, .mp4 or .png, received {output}", param_hint="--output")
-    require_absent(output)
-    content = read_clip_file(clip)
+    require_writable(output, as_json=as_json)
+    with readable(clip) as path:
+        content = read_clip_file(path)
     binding = content.clip.binding
     orders = derive_orders(SecurityKey.read(key_file), salt=bytes.fromhex(binding.salt), geometry=binding.geometry)
     values = decrypt(content.clip, orders).values
     frames = np.concatenate(list(values))
     if suffix == ".npy":
-        with new_file(output) as file:
-            np.save(file, values[0] if content.views.count == 1 else values, allow_pickle=False)
+        array = values[0] if content.views.count == 1 else values
+        write_to(output, lambda file: np.save(file, array, allow_pickle=False))
     elif suffix == ".mp4":
         write_video(output, frames)
     else:
         write_contact_sheet(output, frames)
-    click.echo(f"{output}: {content.views} views of {binding.geometry}")
+    if as_json:
+        print_json({"output": str(output), "views": str(content.views), "geometry": str(binding.geometry)})
+    elif not is_standard(output):
+        say(f"{output}: {content.views} views of {binding.geometry}")

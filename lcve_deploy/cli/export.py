@@ -3,133 +3,203 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
+import cloup
 
-from lcve_deploy.cli.options import (
-    FASTEST,
-    AnyPath,
-    as_json,
-    checkpoint_options,
-    engine_options,
-    key_option,
-    salt_option,
-    sampling_options,
-    signing_key_option,
-    to_checkpoint_options,
-    to_engine_choice,
-    tolerance_option,
-    verify_clip_option,
-)
-from lcve_deploy.cli.show import StageProgress, print_json, print_parity, printable, show_selection
+from lcve_deploy.cli.command import command as lcve_command
+from lcve_deploy.cli.options.checkpoint import CheckpointFacts, checkpoint_options
+from lcve_deploy.cli.options.common import as_json, key_option, salt_option, tolerance_option, verify_clip_option
+from lcve_deploy.cli.options.engine import EngineRequest, engine_options
+from lcve_deploy.cli.options.frames import FrameOptions, sampling_options
+from lcve_deploy.cli.options.groups import as_usage_error, hands_over
+from lcve_deploy.cli.options.signing import signing_key_option
+from lcve_deploy.cli.options.types import PATH, EnumChoice
+from lcve_deploy.cli.progress import StageProgress
+from lcve_deploy.cli.show import print_json, print_note, print_parity, say, show_selection
 from lcve_deploy.clips import Layout
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.labels import NAMED_LABELS, class_names
 from lcve_deploy.files.reading import parse_json, read_bounded
 from lcve_deploy.model.predictions import ProblemType
-from lcve_deploy.model.preprocess import Sampling
 
 if TYPE_CHECKING:
+    from lcve_deploy.keys.signing import SigningKey
+    from lcve_deploy.verbs.export import ExportResult
     from lcve_deploy.verbs.fastest import EngineChoice
 
 __all__ = ["command"]
 
-_CHECKPOINT: Final = "Official .pth file, Hugging Face folder, or org/name[@revision] on the hub."
+
+@dataclass(frozen=True, kw_only=True)
+class _LabelOptions:
+    """What the logits are called, and who may know."""
+
+    class_names: tuple[str, ...] | None
+    problem_type: ProblemType | None
+    show_labels: bool
 
 
-@click.command()
-@key_option
-@click.option("--ckpt", "checkpoint", type=AnyPath, required=True, help=_CHECKPOINT)
-@click.option("-o", "--output", type=AnyPath, help="Folder to make.  [default: <checkpoint stem>-lcve]")
-@checkpoint_options
-@click.option(
-    "--labels",
-    type=AnyPath,
-    help=f"Class names: a file with one name on each line, a JSON list, or {' or '.join(NAMED_LABELS)}.",
+@dataclass(frozen=True, kw_only=True)
+class _GraphOptions:
+    """How the graph is written."""
+
+    layout: Layout
+    opset: int
+    salt: bytes | None
+
+
+def _make_labels(*, labels: Path | None, problem_type: ProblemType | None, show_labels: bool) -> _LabelOptions:
+    names = _read_labels(labels) if labels else None
+    return _LabelOptions(class_names=names, problem_type=problem_type, show_labels=show_labels)
+
+
+def _make_graph(*, layout: Layout, opset: int | None, salt: bytes | None) -> _GraphOptions:
+    from lcve_deploy.exporters.onnx import DEFAULT_OPSET, OPSETS
+
+    opset = opset or DEFAULT_OPSET
+    if opset not in OPSETS:
+        raise click.BadParameter(
+            f"expected {OPSETS.start} to {OPSETS.stop - 1}, received {opset}", param_hint="--opset"
+        )
+    return _GraphOptions(layout=layout, opset=opset, salt=salt)
+
+
+_LABELS: Final = cloup.option_group(
+    "Labels",
+    cloup.option(
+        "--labels",
+        type=PATH,
+        metavar="FILE",
+        help=f"Class names: a file with one name a line, a JSON list, or {' or '.join(NAMED_LABELS)}.",
+    ),
+    cloup.option(
+        "--problem-type",
+        type=EnumChoice(ProblemType),
+        metavar="TYPE",
+        help=f"What the logits are: {', '.join(ProblemType)}.",
+    ),
+    cloup.option("--show-labels", is_flag=True, help="Let the operator see which logit is which class."),
 )
-@click.option("--problem-type", type=click.Choice([x.value for x in ProblemType]), help="What the logits are.")
-@click.option("--show-labels", is_flag=True, help="Let the operator see which logit is which class.")
-@click.option("--layout", type=click.Choice([x.value for x in Layout]), default="cubes", show_default=True)
-@click.option("--opset", type=int, help="Version of the ONNX operators.")
-@salt_option
-@sampling_options
-@verify_clip_option
-@tolerance_option
-@engine_options
+_GRAPH: Final = cloup.option_group(
+    "Graph",
+    cloup.option(
+        "--layout",
+        type=EnumChoice(Layout),
+        default=Layout.CUBES.value,
+        show_default=True,
+        help="Axes of encrypted clips.",
+    ),
+    cloup.option("--opset", type=int, metavar="N", help="Version of the ONNX operators."),
+    salt_option,
+)
+_COMPARISON: Final = cloup.option_group("Comparison", verify_clip_option, tolerance_option)
+
+
+@lcve_command(
+    "lcve export --key key.bin --ckpt videomae.pth -o service --labels kinetics-400",
+    "lcve export --key key.bin --ckpt MCG-NJU/videomae-base-finetuned-kinetics",
+)
+@key_option
+@cloup.option(
+    "--ckpt",
+    type=PATH,
+    required=True,
+    metavar="FILE",
+    help="Official .pth file, Hugging Face folder, or org/name[@revision] on the hub.",
+)
+@cloup.option("-o", "--output", type=PATH, metavar="DIR", help="Folder to make.  [default: <checkpoint stem>-lcve]")
 @signing_key_option
 @as_json
-def command(**given: Any) -> None:
+@checkpoint_options
+@hands_over("labels", _make_labels, _LABELS)
+@sampling_options
+@hands_over("graph", _make_graph, _GRAPH)
+@_COMPARISON
+@engine_options
+def command(
+    key_file: Path,
+    ckpt: Path,
+    output: Path | None,
+    checkpoint: CheckpointFacts,
+    labels: _LabelOptions,
+    frames: FrameOptions,
+    graph: _GraphOptions,
+    verify_clips: tuple[Path, ...],
+    tolerance: float | None,
+    engine: EngineRequest,
+    signing_key: SigningKey | None,
+    as_json: bool,
+) -> None:
     """Export a checkpoint as an encrypted service, once its logits are proven equal.
 
     The folder gets two sides: server/ for the cloud operator, client/ for the holder of the key.
     """
     from lcve_deploy.keys.secret import SecurityKey
+    from lcve_deploy.verbs.export import ExportOptions, export
 
-    key = SecurityKey.read(given["key_file"])
-    checkpoint: Path = given["checkpoint"]
-    output = given["output"] or Path(f"{_stem(checkpoint)}-lcve")
-    result = _export(checkpoint, output, key, given)
-    if given["as_json"]:
-        engines = result.selection.to_json() if result.selection else None
-        parity = result.parity.to_json()
-        own = result.engine_parity.to_json() if result.engine_parity else None
-        assumed = [asdict(assumption) for assumption in result.assumptions]
-        about = {"artifact": str(result.folder), "notes": list(result.notes), "assumptions": assumed}
-        print_json({**about, "parity": parity, "engines": engines, "engine_parity": own})
-        return
+    key = SecurityKey.read(key_file)
+    options = ExportOptions(
+        checkpoint=checkpoint.options(),
+        class_names=labels.class_names,
+        problem_type=labels.problem_type,
+        show_labels=labels.show_labels,
+        layout=graph.layout,
+        opset=graph.opset,
+        salt=graph.salt,
+        sampling=frames.sampling,
+        stride=frames.stride,
+        verify_clips=verify_clips,
+        tolerance=tolerance,
+        engine=_choice(engine),
+        signing_key=signing_key,
+    )
+    folder = output or Path(f"{_stem(ckpt)}-lcve")
+    result = export(ckpt, folder, key=key, options=options, progress=StageProgress())
+    if as_json:
+        _print_json(result)
+    else:
+        _print(result)
+
+
+def _print_json(result: ExportResult) -> None:
+    assumed = [asdict(assumption) for assumption in result.assumptions]
+    print_json(
+        {
+            "artifact": str(result.folder),
+            "notes": list(result.notes),
+            "assumptions": assumed,
+            "parity": result.parity.to_json(),
+            "engines": result.selection.to_json() if result.selection else None,
+            "engine_parity": result.engine_parity.to_json() if result.engine_parity else None,
+        }
+    )
+
+
+def _print(result: ExportResult) -> None:
     for note in result.notes:
-        click.echo(f"note: assumed {printable(note)}")
+        print_note(f"assumed {note}")
     print_parity(result.parity)
     if result.selection:
         show_selection(result.selection)
     if result.engine_parity:
         click.echo("the engine against the plain model:")
         print_parity(result.engine_parity)
-    click.echo(f"artifact: {result.folder}  (server/ for the operator, client/ for the key holder)")
+    say(f"artifact: {result.folder}  (server/ for the operator, client/ for the key holder)")
 
 
-def _export(checkpoint: Path, output: Path, key: Any, given: dict[str, Any]) -> Any:
-    from lcve_deploy.exporters.onnx import DEFAULT_OPSET, OPSETS
-    from lcve_deploy.verbs.export import ExportOptions, export
-
-    opset = given["opset"] or DEFAULT_OPSET
-    if opset not in OPSETS:
-        raise click.BadParameter(
-            f"expected {OPSETS.start} to {OPSETS.stop - 1}, received {opset}", param_hint="--opset"
-        )
-    options = ExportOptions(
-        checkpoint=to_checkpoint_options(given),
-        class_names=_read_labels(given["labels"]) if given["labels"] else None,
-        problem_type=ProblemType(given["problem_type"]) if given["problem_type"] else None,
-        show_labels=given["show_labels"],
-        layout=Layout(given["layout"]),
-        opset=opset,
-        salt=given["salt"],
-        sampling=Sampling(given["sampling"]) if given["sampling"] else None,
-        stride=given["stride"],
-        verify_clips=given["verify_clips"],
-        tolerance=given["tolerance"],
-        engine=_engine(given),
-        signing_key=given["signing_key"],
-    )
-    return export(checkpoint, output, key=key, options=options, progress=StageProgress())
-
-
-def _engine(given: dict[str, Any]) -> EngineChoice | None:
+def _choice(engine: EngineRequest) -> EngineChoice | None:
     from lcve_deploy.verbs.build import BuildOptions
 
-    if given["engine"] is None and given["precision"] == "fp32":
-        if given["budget"] is not None:
-            raise click.UsageError("--budget is for an engine: give --engine as well; the graph has --tolerance")
+    if not engine.is_given:
+        if engine.budget is not None:
+            raise click.UsageError("--budget is for an engine: give --runtime as well; the graph has --tolerance")
         return None
-    try:
-        options = BuildOptions(budget=given["budget"])
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-    return to_engine_choice({**given, "engine": given["engine"] or FASTEST}, options)
+    with as_usage_error():
+        return engine.choice(BuildOptions(budget=engine.budget))
 
 
 def _stem(checkpoint: Path) -> str:

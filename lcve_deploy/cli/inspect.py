@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+import cloup
 
 from lcve_deploy.artifact import (
     EngineRecord,
@@ -18,7 +19,10 @@ from lcve_deploy.artifact import (
     verify_files,
 )
 from lcve_deploy.artifact.delta import is_delta, read_delta
-from lcve_deploy.cli.options import AnyPath, as_json, signed_by_option
+from lcve_deploy.cli.command import command as lcve_command
+from lcve_deploy.cli.options.common import as_json
+from lcve_deploy.cli.options.signing import signed_by_option
+from lcve_deploy.cli.options.types import PATH
 from lcve_deploy.cli.show import print_json, printable
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import LcveError
@@ -29,14 +33,14 @@ __all__ = ["command"]
 Lines = dict[str, object]
 
 
-@click.command()
-@click.argument("path", type=AnyPath)
+@lcve_command("lcve inspect service", "lcve inspect clip.lcve --json")
+@cloup.argument("path", type=PATH, help="Key file, artifact or one of its sides, key rotation, or encrypted clip.")
 @signed_by_option
 @as_json
 def command(path: Path, signed_by: PublicKey | None, as_json: bool) -> None:
-    """Say what PATH is: key file (never its secret), artifact, key rotation, or encrypted clip.
+    """Describe a file or folder of this package; the secret of a key file is never shown.
 
-    With a pinned key, an artifact or key rotation that it has not signed is refused.
+    If a key is pinned, an artifact or key rotation that it has not signed is refused.
     """
     lines = _describe(path, signed_by)
     if as_json:

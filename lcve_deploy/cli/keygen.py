@@ -5,37 +5,66 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import cloup
 
-from lcve_deploy.cli.options import AnyPath
+from lcve_deploy.cli.command import command as lcve_command
+from lcve_deploy.cli.options.common import as_json
+from lcve_deploy.cli.options.types import PATH
+from lcve_deploy.cli.show import print_json, say
 
 __all__ = ["command"]
 
 
-@click.command()
-@click.option("-o", "--output", type=AnyPath, required=True, help="Key file to make; never overwritten.")
-@click.option("--from", "master", type=AnyPath, help="Derive the key from this one.")
-@click.option("--name", help="Name of the derived key, such as camera-7.")
-@click.option("--signing", is_flag=True, help="Make a key pair for signing artifacts: OUTPUT, and its .pub beside it.")
-def command(output: Path, master: Path | None, name: str | None, signing: bool) -> None:
-    """Make a key file, or derive one for a camera or client; or make a key pair for signing artifacts."""
-    from lcve_deploy.keys.secret import SecurityKey
+@lcve_command(
+    "lcve keygen -o key.bin",
+    "lcve keygen --from key.bin --name camera-7 -o camera-7.bin",
+    "lcve keygen --signing -o signing.pem",
+)
+@cloup.option("-o", "--output", type=PATH, required=True, metavar="FILE", help="Key file to make.")
+@cloup.option_group(
+    "Derived key",
+    cloup.option("--from", "master", type=PATH, metavar="FILE", help="Derive the key from this one."),
+    cloup.option("--name", metavar="NAME", help="Name of the derived key, such as camera-7."),
+)
+@cloup.option_group(
+    "Signing",
+    cloup.option("--signing", is_flag=True, help="Make a key pair for signing: FILE, and FILE.pub next to it."),
+)
+@as_json
+def command(output: Path, master: Path | None, name: str | None, signing: bool, as_json: bool) -> None:
+    """Make a key file, derive one for a camera or client, or make a key pair for signing artifacts.
 
+    An existing file is never overwritten.
+    """
     if signing and (master or name):
         raise click.UsageError("--signing makes a new key pair, which goes neither with --from nor with --name")
-    if signing:
-        _make_signing_key(output)
-        return
     if (master is None) != (name is None):
         raise click.UsageError("--from and --name are given together, or not at all")
-    key = SecurityKey.create() if master is None else SecurityKey.read(master).derive(name or "")
+    if signing:
+        _make_signing_key(output, as_json=as_json)
+    else:
+        _make_key(output, master, name or "", as_json=as_json)
+
+
+def _make_key(output: Path, master: Path | None, name: str, *, as_json: bool) -> None:
+    from lcve_deploy.keys.secret import SecurityKey
+
+    key = SecurityKey.create() if master is None else SecurityKey.read(master).derive(name)
     key.write(output)
-    click.echo(f"{output}: key id {key.key_id}")
+    if as_json:
+        print_json({"output": str(output), "key_id": key.key_id})
+        return
+    say(f"{output}: key id {key.key_id}")
 
 
-def _make_signing_key(output: Path) -> None:
+def _make_signing_key(output: Path, *, as_json: bool) -> None:
     from lcve_deploy.keys.signing import SigningKey, public_path
 
     key = SigningKey.create()
     key.write(output)
-    click.echo(f"{output}: private, stays with the owner")
-    click.echo(f"{public_path(output)}: public, for everyone who pins it; SHA-256 {key.public_key.fingerprint}")
+    public, fingerprint = public_path(output), key.public_key.fingerprint
+    if as_json:
+        print_json({"output": str(output), "public_key": str(public), "sha256": fingerprint})
+        return
+    say(f"{output}: private, stays with the owner")
+    say(f"{public}: public, for everyone who pins it; SHA-256 {fingerprint}")

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+import cloup
 
 from lcve_deploy.artifact import read_client, read_manifest
-from lcve_deploy.cli.options import as_json
+from lcve_deploy.cli.command import command as lcve_command
+from lcve_deploy.cli.options.common import as_json
 from lcve_deploy.cli.show import print_json
 from lcve_deploy.errors import LcveError
 from lcve_deploy.geometry import ClipGeometry
@@ -21,7 +23,7 @@ _WIDTH: Final = 110
 _SEE: Final = "docs/evidence/security.md"
 
 
-class _Geometry(click.ParamType):  # type: ignore[type-arg]
+class _Geometry(click.ParamType[ClipGeometry]):
     """``TxHxWxC/txhxw``, or an artifact that has one."""
 
     name = "geometry"
@@ -47,13 +49,14 @@ def _of_artifact(folder: Path) -> ClipGeometry:
     raise LcveError(f"{folder} is no artifact: it has neither server/ nor client/, nor is it one of them")
 
 
-@click.command()
-@click.argument("geometry", type=_Geometry(), default=_PAPER)
+@lcve_command("lcve keyspace 16x224x224x3/2x16x16", "lcve keyspace service --json")
+@cloup.argument(
+    "geometry", type=_Geometry(), default=_PAPER, help=f"TxHxWxC/txhxw, or an artifact.  [default: {_PAPER}]"
+)
 @as_json
 def command(geometry: ClipGeometry, as_json: bool) -> None:
-    """Count the orders that LCVE and the methods it is compared with have at a GEOMETRY, and say what bounds them.
+    """Count the orders that LCVE and the methods it is compared with have, and say what limits their strength.
 
-    GEOMETRY is TxHxWxC/txhxw or the folder of an artifact, and without one the paper's, 16x224x224x3/2x16x16.
     The size of a key space is no measure of strength.
     """
     spaces = key_spaces(geometry)

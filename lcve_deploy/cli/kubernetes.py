@@ -3,52 +3,114 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
-import click
+import cloup
 
-from lcve_deploy.cli.options import AnyPath, as_json, signed_by_option
-from lcve_deploy.cli.show import print_json
+from lcve_deploy.cli.command import command as lcve_command
+from lcve_deploy.cli.options.common import as_json
+from lcve_deploy.cli.options.groups import hands_over
+from lcve_deploy.cli.options.models import models_argument
+from lcve_deploy.cli.options.signing import signed_by_option
+from lcve_deploy.cli.options.types import COUNT, PATH, POSITIVE
+from lcve_deploy.cli.show import print_json, say
+
+if TYPE_CHECKING:
+    from lcve_deploy.artifact import PublicKey
+    from lcve_deploy.deployments.kubernetes.manifests import KubernetesOptions
 
 __all__ = ["command"]
 
-_POSITIVE: Final = click.IntRange(min=1)
+
+def _make(
+    *,
+    name: str,
+    image: str,
+    claim: str,
+    token_secret: str | None,
+    tls_secret: str | None,
+    cpus: int,
+    memory: int,
+    gpus: int,
+    min_replicas: int,
+    max_replicas: int,
+    target_delay: float,
+    signed_by: PublicKey | None,
+) -> KubernetesOptions:
+    from lcve_deploy.deployments.kubernetes.manifests import KubernetesOptions
+
+    return KubernetesOptions(
+        name=name,
+        image=image,
+        claim=claim,
+        token_secret=token_secret,
+        tls_secret=tls_secret,
+        cpus=cpus,
+        memory=memory,
+        gpus=gpus,
+        replicas=(min_replicas, max_replicas),
+        queue=target_delay / 1000,
+        signed_by=signed_by,
+    )
 
 
-@click.command()
-@click.argument("servers", nargs=-1, required=True, metavar="[NAME=]DIR...")
-@click.option("-o", "--output", type=AnyPath, required=True, help="Folder to make.")
-@click.option("--name", default="lcve", show_default=True, help="Of all objects.")
-@click.option("--image", default="lcve-server", show_default=True, help="With lcve and its extra serve.")
-@click.option("--claim", default="lcve-models", show_default=True, help="PersistentVolumeClaim with the models.")
-@click.option("--token-secret", help="Secret with tokens, as lcve serve --token-file reads it.")
-@click.option("--tls-secret", help="Secret of type kubernetes.io/tls.")
-@click.option("--cpus", type=_POSITIVE, default=2, show_default=True, help="Of a pod.")
-@click.option("--memory", type=_POSITIVE, default=2048, show_default=True, help="Of a pod, MiB.")
-@click.option("--gpus", type=click.IntRange(min=0), default=0, show_default=True, help="Of a pod.")
-@click.option("--min-replicas", type=_POSITIVE, default=1, show_default=True, help="Least pods.")
-@click.option("--max-replicas", type=_POSITIVE, default=4, show_default=True, help="Most pods.")
-@click.option(
-    "--queue", type=click.FloatRange(min=1), default=100, show_default=True, help="Mean wait that adds pods, ms."
+_OBJECTS: Final = cloup.option_group(
+    "Objects",
+    cloup.option("--name", default="lcve", show_default=True, metavar="NAME", help="Name of all objects."),
+    cloup.option(
+        "--image",
+        default="lcve-server",
+        show_default=True,
+        metavar="IMAGE",
+        help="Image with lcve and its extra serve.",
+    ),
+    cloup.option(
+        "--claim",
+        default="lcve-models",
+        show_default=True,
+        metavar="NAME",
+        help="PersistentVolumeClaim with the models.",
+    ),
+    cloup.option("--token-secret", metavar="NAME", help="Secret with tokens, as lcve serve --tokens reads it."),
+    cloup.option("--tls-secret", metavar="NAME", help="Secret of type kubernetes.io/tls."),
+    signed_by_option,
 )
-@signed_by_option
-@as_json
-def command(servers: tuple[str, ...], output: Path, as_json: bool, **given: Any) -> None:
-    """Write manifests for Kubernetes and KServe that serve server folders with lcve serve. No key is needed.
+_PODS: Final = cloup.option_group(
+    "Pods",
+    cloup.option("--cpus", type=POSITIVE, default=2, show_default=True, metavar="N", help="CPUs of a pod."),
+    cloup.option("--memory", type=POSITIVE, default=2048, show_default=True, metavar="MIB", help="Memory of a pod."),
+    cloup.option("--gpus", type=COUNT, default=0, show_default=True, metavar="N", help="GPUs of a pod."),
+    cloup.option("--min-replicas", type=POSITIVE, default=1, show_default=True, metavar="N", help="Minimum of pods."),
+    cloup.option("--max-replicas", type=POSITIVE, default=4, show_default=True, metavar="N", help="Maximum of pods."),
+    cloup.option(
+        "--target-delay",
+        type=cloup.FloatRange(min=1),
+        default=100,
+        show_default=True,
+        metavar="MS",
+        help="Mean wait in the queue above which pods are added.",
+    ),
+)
 
-    The folders are checked, and not copied: the claim has each under the name of its model. A pod runs as no root, and
-    writes nothing but /tmp. Tokens and TLS are files of Secrets that exist.
+
+@lcve_command("lcve kubernetes actions=service/server -o manifests --token-secret lcve-tokens")
+@models_argument
+@cloup.option("-o", "--output", type=PATH, required=True, metavar="DIR", help="Folder to make.")
+@as_json
+@hands_over("options", _make, _OBJECTS, _PODS)
+def command(models: tuple[str, ...], output: Path, options: KubernetesOptions, as_json: bool) -> None:
+    """Write manifests for Kubernetes and KServe that serve server folders with lcve serve. Needs no key.
+
+    The folders are checked, not copied: the claim has each of them under the name of its model. A pod does not run as
+    root, and writes only to /tmp. Tokens and TLS are files of existing Secrets.
     """
     from lcve_deploy.deployments.kubernetes.export import export_kubernetes
-    from lcve_deploy.deployments.kubernetes.manifests import KubernetesOptions
     from lcve_deploy.serving.models.versions import parse_source, require_distinct
 
-    replicas = (given.pop("min_replicas"), given.pop("max_replicas"))
-    options = KubernetesOptions(replicas=replicas, queue=given.pop("queue") / 1000, **given)
-    sources = require_distinct(map(parse_source, servers))
+    sources = require_distinct(map(parse_source, models))
     paths = export_kubernetes({source.name: source.folder for source in sources}, output, options)
     if as_json:
         print_json({"folder": str(output), "manifests": list(paths)})
         return
     for path in paths:
-        click.echo(output / path)
+        say(str(output / path))

@@ -8,73 +8,105 @@ import os
 import select
 import signal
 import sys
+import time
+import traceback
 import warnings
-from types import FrameType
-from typing import IO, Any, Final, NoReturn
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import IO, Any, Final, NoReturn, TypeVar
 
 import click
+import cloup
+from cloup.formatting import HelpSection, ensure_is_cloup_formatter
 
+from lcve_deploy.cli.command import HELP_NAMES, version_option
+from lcve_deploy.cli.verbosity import is_verbose
 from lcve_deploy.errors import LcveError
 from lcve_deploy.process import disable_core_dumps
 
-__all__ = ["export_alone", "lcve"]
+__all__ = ["SECTIONS", "export_alone", "lcve"]
 
-_COMMANDS: Final = (
-    "keygen",
-    "export",
-    "sign",
-    "build",
-    "encrypt",
-    "decrypt",
-    "run",
-    "watch",
-    "batch",
-    "read",
-    "verify",
-    "rotate",
-    "apply",
-    "serve",
-    "triton",
-    "kubernetes",
-    "keyspace",
-    "audit",
-    "inspect",
-)
+SECTIONS: Final = {
+    "Model owner (has the key and the checkpoint)": {
+        "keygen": "Make a key file, derive one, or make a key pair for signing",
+        "export": "Turn a checkpoint into an encrypted service and prove parity",
+        "rotate": "Give an artifact a new salt, and optionally a new key",
+        "sign": "Sign the server folder of an artifact",
+        "audit": "Run the known attacks and report what they recover",
+    },
+    "Edge client (has the key)": {
+        "encrypt": "Turn a video into an encrypted clip",
+        "decrypt": "Turn an encrypted clip back into frames",
+        "watch": "Classify a camera or video stream, window by window",
+        "batch": "Classify or encrypt many videos",
+        "read": "Turn the operator's logits into class names",
+    },
+    "Cloud operator (needs no key)": {
+        "build": "Build a faster engine for this machine",
+        "serve": "Serve models over HTTP and gRPC",
+        "apply": "Apply a key rotation from the model owner",
+        "triton": "Write a Triton model repository",
+        "kubernetes": "Write manifests for Kubernetes and KServe",
+    },
+    "Anyone": {
+        "run": "Run a clip or video through a model, here or at a server",
+        "verify": "Check an artifact: parity, digests, engines",
+        "inspect": "Describe a key file, artifact, clip or key rotation",
+        "keyspace": "Count the possible orders and say what limits them",
+    },
+}
+"""The commands with their summaries, by the role that needs them."""
+_COMMANDS: Final = tuple(name for section in SECTIONS.values() for name in section)
 _EXTRAS: Final = {
     **dict.fromkeys(("torch", "onnx", "onnx_ir"), "export,cpu"),
     **dict.fromkeys(("scipy", "skimage", "jinja2", "av"), "audit"),
     **dict.fromkeys(("ray", "pyarrow"), "batch"),
 }
 """The extras that bring a module."""
+_BUG: Final = "this is a bug in lcve"
+_Result = TypeVar("_Result")
 _PIPE_ENDED: Final = 128 + 13
 """Exit status of what SIGPIPE ends."""
 
 
-class _Commands(click.Group):
-    """Loads a command's file when it is asked for, so that the operator's commands load no key room."""
+class _Commands(cloup.Group):
+    """Loads a command's file when it is called, so that the operator's commands load no module that handles keys."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the first screen."""
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load a command."""
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"lcve_deploy.cli.{cmd_name}")
         command: click.Command = module.command
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections from the table, without loading a command."""
+        sections = [HelpSection(heading, list(commands.items())) for heading, commands in SECTIONS.items()]
+        ensure_is_cloup_formatter(formatter).write_many_sections(sections)
 
-class _OneLineErrors(_Commands):
-    """Errors of this package are shown as one line and a hint, never as a traceback."""
+    def handle_bad_command_name(
+        self, bad_name: str, valid_names: list[str], error: click.UsageError
+    ) -> click.UsageError:
+        """Suggest the commands that look alike."""
+        return super().handle_bad_command_name(bad_name, list(_COMMANDS), error)
 
     def invoke(self, ctx: click.Context) -> Any:
-        return guarded(lambda: super(_OneLineErrors, self).invoke(ctx))
+        """Show errors of this package as one line and a hint, not as a traceback."""
+        return guarded(lambda: super(_Commands, self).invoke(ctx))
 
 
-@click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="lcve-deploy")
+@cloup.group(cls=_Commands, context_settings=HELP_NAMES, params=[version_option()])
 def lcve() -> None:
-    """Encrypted action recognition: export a video transformer with a key, encrypt clips, run them."""
+    """Encrypted action recognition, with the logits of the plain model.
+
+    The model owner exports a video transformer with a key. Edge clients encrypt clips with the key. The cloud operator
+    runs the model on encrypted clips and never has the key. Each role has its commands:
+    """
 
 
 def export_alone() -> None:
@@ -84,33 +116,65 @@ def export_alone() -> None:
     guarded(lambda: command.main(prog_name="lcve-export"))
 
 
-def guarded(work: Any) -> Any:
+def guarded(work: Callable[[], _Result]) -> _Result:
     """Run a command; print what goes wrong on purpose as an error and a hint, and exit with 1."""
     disable_core_dumps()
     signal.signal(signal.SIGTERM, _terminated)
     warnings.showwarning = _show_warning
+    sys.excepthook = _show_bug
+    started = time.monotonic()
     try:
         return work()
     except LcveError as error:
-        _fail(str(error), error.hint)
+        _fail(error, str(error), error.hint)
     except ModuleNotFoundError as error:
         if error.name not in _EXTRAS:
             raise
-        _fail(f"this needs {error.name}, which is not installed", f"pip install 'lcve-deploy[{_EXTRAS[error.name]}]'")
+        extra = f"pip install 'lcve-deploy[{_EXTRAS[error.name]}]'"
+        _fail(error, f"this needs {error.name}, which is not installed", extra)
     except OSError as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             raise SystemExit(_PIPE_ENDED) from None
-        _fail(f"{error.strerror}: {error.filename}" if error.filename else str(error), "")
+        _fail(error, f"{error.strerror}: {error.filename}" if error.filename else str(error), "")
+    finally:
+        if is_verbose():
+            click.echo(f"{time.monotonic() - started:.1f} s{_memory()}", err=True)
 
 
-def _fail(message: str, hint: str) -> NoReturn:
+def _fail(error: Exception, message: str, hint: str) -> NoReturn:
+    from lcve_deploy.cli.show import printable
+
+    if is_verbose():
+        lines = "".join(traceback.format_exception(error)).splitlines()
+        click.echo("\n".join(map(printable, lines)), err=True)
+    _print_error(message, hint)
+    raise SystemExit(1)
+
+
+def _print_error(message: str, hint: str) -> None:
     from lcve_deploy.cli.show import printable
 
     click.secho("error: ", fg="red", nl=False, err=True)
     click.echo("\n".join(map(printable, message.splitlines())), err=True)
     if hint:
         click.echo(f"hint: {printable(hint)}", err=True)
-    raise SystemExit(1)
+
+
+def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show an exception that nothing has caught: a bug of this package, in one line unless ``--verbose``."""
+    if is_verbose() or not issubclass(kind, Exception):
+        sys.__excepthook__(kind, error, trace)
+        return
+    _print_error(f"{_BUG}: {kind.__name__}: {error}", "run it again with --verbose, and report the traceback")
+
+
+def _memory() -> str:
+    """Return the peak of this process, where the system tells it in KiB."""
+    if sys.platform != "linux":
+        return ""
+    import resource
+
+    return f", {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB of memory"
 
 
 def _nobody_reads() -> bool:
@@ -137,7 +201,7 @@ def _terminated(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _show_warning(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
-    from lcve_deploy.cli.show import printable
+    from lcve_deploy.cli.show import warn
 
     if category.__module__.startswith("lcve_deploy"):
-        click.echo(f"warning: {printable(str(message))}", err=True)
+        warn(str(message))

@@ -4,30 +4,51 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import click
+import cloup
 
-from lcve_deploy.cli.options import AnyPath, as_json, key_option, salt_option, signing_key_option
-from lcve_deploy.cli.show import StageProgress, carried_engines_json, print_carried_engines, print_json, printable
+from lcve_deploy.cli.command import command as lcve_command
+from lcve_deploy.cli.options.common import as_json, key_option, salt_option
+from lcve_deploy.cli.options.signing import signing_key_option
+from lcve_deploy.cli.options.types import PATH
+from lcve_deploy.cli.progress import StageProgress
+from lcve_deploy.cli.show import carried_engines_json, print_carried_engines, print_json, print_note, say
+
+if TYPE_CHECKING:
+    from lcve_deploy.keys.signing import SigningKey
 
 __all__ = ["command"]
 
 
-@click.command()
-@click.argument("artifact", type=AnyPath)
+@lcve_command(
+    "lcve rotate service --key key.bin --new-key new.bin",
+    "lcve rotate service --key key.bin --delta -o rotation",
+)
+@cloup.argument("artifact", type=PATH, help="Folder with server/ and client/.")
 @key_option
-@click.option("--new-key", "new_key_file", type=AnyPath, help="Key file to go over to.  [default: the same key]")
-@click.option("--delta", is_flag=True, help="Write only what changes, for the operator to apply.")
-@click.option("-o", "--output", type=AnyPath, help="Folder to make.  [default: ARTIFACT-rotated, or ARTIFACT-delta]")
+@cloup.option("--new-key", "new_key_file", type=PATH, metavar="FILE", help="New key file.  [default: the same key]")
+@cloup.option("--delta", is_flag=True, help="Write only what changes, for the operator's lcve apply.")
+@cloup.option(
+    "-o", "--output", type=PATH, metavar="DIR", help="Folder to make.  [default: ARTIFACT-rotated, or ARTIFACT-delta]"
+)
 @salt_option
 @signing_key_option
 @as_json
-def command(artifact: Path, key_file: Path, new_key_file: Path | None, delta: bool, **given: Any) -> None:
-    """Rotate the key of ARTIFACT: a new salt in any case, and a new key with --new-key.
+def command(
+    artifact: Path,
+    key_file: Path,
+    new_key_file: Path | None,
+    delta: bool,
+    output: Path | None,
+    salt: bytes | None,
+    signing_key: SigningKey | None,
+    as_json: bool,
+) -> None:
+    """Rotate the key of an artifact: always a new salt, and with --new-key a new key.
 
-    Writes a whole new artifact; or, with --delta, a folder with rotation.safetensors for the operator (lcve apply)
-    and a new client/. Clips that were encrypted before are refused by the rotated artifact. A rotation does not
+    Writes a whole new artifact; or, with --delta, a folder with rotation.safetensors for the operator
+    and a new client/. The rotated artifact refuses clips that were encrypted before. A rotation does not
     help against an operator who kept the old artifact.
     """
     from lcve_deploy.artifact.delta import DELTA
@@ -37,21 +58,21 @@ def command(artifact: Path, key_file: Path, new_key_file: Path | None, delta: bo
     key = SecurityKey.read(key_file)
     new_key = SecurityKey.read(new_key_file) if new_key_file else None
     work, suffix = (rotate_delta, "delta") if delta else (rotate, "rotated")
-    output = given["output"] or Path(f"{os.path.abspath(artifact)}-{suffix}")  # noqa: PTH100 (keeps links)
-    options = {name: given[name] for name in ("salt", "signing_key")}
-    result = work(artifact, output, key=key, new_key=new_key, progress=StageProgress(), **options)
+    folder = output or Path(f"{os.path.abspath(artifact)}-{suffix}")  # noqa: PTH100 (keeps links)
+    result = work(
+        artifact, folder, key=key, new_key=new_key, salt=salt, signing_key=signing_key, progress=StageProgress()
+    )
     binding = result.manifest.binding
-    if given["as_json"]:
-        kind = "delta" if delta else "artifact"
+    if as_json:
+        kind, engines = "delta" if delta else "artifact", carried_engines_json(result.engines)
         ids = {"key_id": binding.key_id, "salt": binding.salt}
-        engines = carried_engines_json(result.engines)
         print_json({kind: str(result.folder), **ids, "notes": list(result.notes), "engines": engines})
         return
     for note in result.notes:
-        click.echo(f"note: {printable(note)}")
+        print_note(note)
     print_carried_engines(result.engines)
-    click.echo(f"key id {binding.key_id}, salt {binding.salt}")
+    say(f"key id {binding.key_id}, salt {binding.salt}")
     if delta:
-        click.echo(f"delta: {result.folder}  ({DELTA} for the operator, client/ for the key holder)")
+        say(f"delta: {result.folder}  ({DELTA} for the operator, client/ for the key holder)")
     else:
-        click.echo(f"artifact: {result.folder}  (server/ for the operator, client/ for the key holder)")
+        say(f"artifact: {result.folder}  (server/ for the operator, client/ for the key holder)")

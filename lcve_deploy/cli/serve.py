@@ -2,183 +2,280 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
+import cloup
 
-from lcve_deploy.cli.options import AnyPath, as_json, session_options, signed_by_option, to_session_options
+from lcve_deploy.cli.command import command as lcve_command
+from lcve_deploy.cli.options.common import as_json
+from lcve_deploy.cli.options.groups import hands_over
+from lcve_deploy.cli.options.models import models_argument
+from lcve_deploy.cli.options.session import SessionRequest, session_options
+from lcve_deploy.cli.options.types import ABOVE_ZERO, PATH, POSITIVE
+from lcve_deploy.cli.show import warn
+from lcve_deploy.cli.verbosity import VERBOSITY, Verbosity
 
 if TYPE_CHECKING:
     from lcve_deploy.serving.server import Ports
-    from lcve_deploy.serving.settings import ServerSettings, TlsFiles
+    from lcve_deploy.serving.settings import Batching, Limits, ServerSettings, TlsFiles
 
 __all__ = ["command"]
 
 _MEBIBYTE: Final = 2**20
+_LOG_LEVELS: Final = {Verbosity.QUIET: "error", Verbosity.NORMAL: "info", Verbosity.VERBOSE: "debug"}
 
-_OPTIONS: Final = (
-    click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
-    click.option(
-        "--http-port", type=click.IntRange(-1, 65535), default=8000, show_default=True, help="0: any; -1: none."
-    ),
-    click.option(
-        "--grpc-port", type=click.IntRange(-1, 65535), default=8001, show_default=True, help="0: any; -1: none."
-    ),
-    click.option(
+
+@dataclass(frozen=True, kw_only=True)
+class _Listening:
+    """Where the server listens; a port of None does not."""
+
+    host: str
+    http_port: int | None
+    grpc_port: int | None
+    metrics_port: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Loading:
+    """Which versions of models are served, and when they are looked for."""
+
+    versions: int
+    poll: float
+    grace: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Access:
+    """Who is let in; None for everyone, and for plain connections."""
+
+    tokens: Path | None
+    tls: TlsFiles | None
+
+
+def _make_listening(*, host: str, http_port: int, grpc_port: int, metrics_port: int) -> _Listening:
+    http, grpc, metrics = (None if port < 0 else port for port in (http_port, grpc_port, metrics_port))
+    return _Listening(host=host, http_port=http, grpc_port=grpc, metrics_port=metrics)
+
+
+def _make_batching(*, max_batch: int, queue_delay: float, max_queue: int, instances: int) -> Batching:
+    from lcve_deploy.serving.settings import Batching
+
+    if max_queue < max_batch:
+        raise ValueError("--max-queue must be at least --max-batch")
+    return Batching(largest=max_batch, delay=queue_delay / 1e3, most_waiting=max_queue, instances=instances)
+
+
+def _make_limits(
+    *,
+    max_request_mib: int,
+    max_requests: int,
+    max_connections: int,
+    read_timeout: float,
+    rate: float,
+    shared_memory: bool,
+) -> Limits:
+    from lcve_deploy.serving.settings import Limits
+
+    return Limits(
+        request_bytes=max_request_mib * _MEBIBYTE,
+        requests=max_requests,
+        connections=max_connections,
+        read_seconds=read_timeout,
+        rate=rate,
+        shared_memory=shared_memory,
+    )
+
+
+def _make_access(
+    *, tokens: Path | None, tls_cert: Path | None, tls_key: Path | None, tls_client_ca: Path | None
+) -> _Access:
+    from lcve_deploy.serving.settings import TlsFiles
+
+    if (tls_cert is None) != (tls_key is None) or (tls_client_ca is not None and tls_cert is None):
+        raise ValueError("--tls-cert and --tls-key are given together, and --tls-client-ca only with them")
+    if tls_cert is None or tls_key is None:
+        return _Access(tokens=tokens, tls=None)
+    return _Access(tokens=tokens, tls=TlsFiles(certificate=tls_cert, private_key=tls_key, client_ca=tls_client_ca))
+
+
+_PORT: Final = click.IntRange(-1, 65535)
+
+_LISTENING: Final = cloup.option_group(
+    "Listening",
+    cloup.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on."),
+    cloup.option("--http-port", type=_PORT, default=8000, show_default=True, metavar="N", help="0: any; -1: none."),
+    cloup.option("--grpc-port", type=_PORT, default=8001, show_default=True, metavar="N", help="0: any; -1: none."),
+    cloup.option(
         "--metrics-port",
-        type=click.IntRange(-1, 65535),
+        type=_PORT,
         default=8002,
         show_default=True,
-        help="Health and Prometheus metrics, always plain HTTP.  0: any; -1: none.",
+        metavar="N",
+        help="Health and Prometheus metrics, always plain HTTP. 0: any; -1: none.",
     ),
-    click.option("--max-batch", type=click.IntRange(min=1), default=8, show_default=True, help="Clips of one run."),
-    click.option(
+)
+_ACCESS: Final = cloup.option_group(
+    "Access",
+    cloup.option("--tokens", type=PATH, metavar="FILE", help="Names and tokens of clients, one pair a line."),
+    cloup.option("--tls-cert", type=PATH, metavar="PEM", help="Certificate of the server."),
+    cloup.option("--tls-key", type=PATH, metavar="PEM", help="Private key of the certificate."),
+    cloup.option(
+        "--tls-client-ca", type=PATH, metavar="PEM", help="Mutual TLS: the authority of clients' certificates."
+    ),
+)
+_BATCHING: Final = cloup.option_group(
+    "Batching",
+    cloup.option(
+        "--max-batch", type=POSITIVE, default=8, show_default=True, metavar="N", help="Maximum of clips in one run."
+    ),
+    cloup.option(
         "--queue-delay",
         type=click.FloatRange(min=0),
         default=0.0,
         show_default=True,
-        help="Milliseconds that a clip may wait for others.",
+        metavar="MS",
+        help="How long a clip may wait for others.",
     ),
-    click.option(
-        "--max-queue", type=click.IntRange(min=1), default=64, show_default=True, help="Clips of a model that may wait."
+    cloup.option(
+        "--max-queue", type=POSITIVE, default=64, show_default=True, metavar="N", help="Clips of a model that may wait."
     ),
-    click.option(
-        "--instances", type=click.IntRange(min=1), default=1, show_default=True, help="Runs of a model at once."
+    cloup.option(
+        "--instances", type=POSITIVE, default=1, show_default=True, metavar="N", help="Runs of a model at a time."
     ),
-    click.option(
-        "--max-requests", type=click.IntRange(min=1), default=128, show_default=True, help="Requests in work at once."
+)
+_LIMITS: Final = cloup.option_group(
+    "Limits",
+    cloup.option(
+        "--max-requests", type=POSITIVE, default=128, show_default=True, metavar="N", help="Requests at a time."
     ),
-    click.option(
-        "--max-connections", type=click.IntRange(min=1), default=512, show_default=True, help="HTTP connections."
+    cloup.option(
+        "--max-connections",
+        type=POSITIVE,
+        default=512,
+        show_default=True,
+        metavar="N",
+        help="HTTP connections at a time.",
     ),
-    click.option(
-        "--max-request-mib", type=click.IntRange(min=1, max=1024), default=64, show_default=True, help="Of one request."
+    cloup.option(
+        "--max-request-mib",
+        type=click.IntRange(min=1, max=1024),
+        default=64,
+        show_default=True,
+        metavar="MIB",
+        help="Maximum size of a request.",
     ),
-    click.option(
+    cloup.option(
         "--read-timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=ABOVE_ZERO,
         default=30.0,
         show_default=True,
-        help="Seconds for a request to arrive.",
+        metavar="SECONDS",
+        help="Time for a request to arrive.",
     ),
-    click.option(
-        "--rate", type=click.FloatRange(min=0), default=0.0, help="Requests a second of one client.  [default: any]"
+    cloup.option(
+        "--rate",
+        type=click.FloatRange(min=0),
+        default=0.0,
+        metavar="N",
+        help="Requests a second of one client.  [default: any number]",
     ),
-    click.option("--shared-memory", is_flag=True, help="Let clients on this machine register shared memory."),
-    click.option(
-        "--versions", type=click.IntRange(min=1), default=1, show_default=True, help="Versions of a model, the highest."
+    cloup.option("--shared-memory", is_flag=True, help="Let clients on this machine register shared memory."),
+)
+_LOADING: Final = cloup.option_group(
+    "Models",
+    cloup.option(
+        "--versions", type=POSITIVE, default=1, show_default=True, metavar="N", help="Newest versions to serve."
     ),
-    click.option(
+    cloup.option(
         "--poll",
         type=click.FloatRange(min=0),
         default=5.0,
         show_default=True,
-        help="Seconds between looks at the folders; 0: never.",
+        metavar="SECONDS",
+        help="Time between looks at the folders; 0: never.",
     ),
-    click.option(
-        "--grace", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Seconds to finish at the end."
-    ),
-    click.option("--token-file", type=AnyPath, help="Names and tokens of clients, one pair a line."),
-    click.option("--tls-cert", type=AnyPath, help="Certificate of the server, PEM."),
-    click.option("--tls-key", type=AnyPath, help="Private key of the certificate, PEM."),
-    click.option("--tls-client-ca", type=AnyPath, help="Mutual TLS: the authority of clients' certificates, PEM."),
-    click.option(
-        "--log-level",
-        type=click.Choice(["debug", "info", "warning", "error"]),
-        default="info",
+    cloup.option(
+        "--grace",
+        type=click.FloatRange(min=0),
+        default=30.0,
         show_default=True,
-        help="Of the log on standard error.",
+        metavar="SECONDS",
+        help="Time to finish accepted requests at the end.",
     ),
 )
 
 
-def _serving_options(command: Any) -> Any:
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
-
-
-@click.command()
-@click.argument("models", nargs=-1, required=True, metavar="[NAME=]DIR...")
-@_serving_options
-@session_options
-@signed_by_option
+@lcve_command(
+    "lcve serve actions=service/server",
+    "lcve serve actions=server --engine fastest --host 0.0.0.0 \\\n"
+    "    --tokens tokens --tls-cert cert.pem --tls-key key.pem",
+)
+@models_argument
+@cloup.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="Level of the log on standard error.  [default: info; -q: error; -v: debug]",
+)
 @as_json
-def command(models: tuple[str, ...], as_json: bool, **given: Any) -> None:
-    """Serve artifacts over the Open Inference Protocol (v2), by HTTP and gRPC; no key is needed or taken.
+@hands_over("listening", _make_listening, _LISTENING)
+@hands_over("access", _make_access, _ACCESS)
+@hands_over("batching", _make_batching, _BATCHING)
+@hands_over("limits", _make_limits, _LIMITS)
+@hands_over("loading", _Loading, _LOADING)
+@session_options
+def command(
+    models: tuple[str, ...],
+    log_level: str | None,
+    listening: _Listening,
+    access: _Access,
+    batching: Batching,
+    limits: Limits,
+    loading: _Loading,
+    session: SessionRequest,
+    as_json: bool,
+) -> None:
+    """Serve artifacts over the Open Inference Protocol (v2), by HTTP and gRPC. Needs no key and takes none.
 
-    DIR is the server/ of an artifact, or a folder of such folders that are named by version numbers. It is looked at
-    again and again: a new version takes over once it has answered its probe, and a broken one never does. Without
-    NAME, the model has the name of the folder, or of its parent where it is called server.
+    DIR may also be a folder of server folders that are named by version numbers. The folders are polled: a new version
+    replaces the old one only after it passes its probe.
 
     The log, one JSON object a line, goes to standard error. SIGTERM ends the server once it has answered what it
     accepted; SIGHUP loads all models again.
     """
+    from lcve_deploy.serving.models.versions import parse_source, require_distinct
     from lcve_deploy.serving.server import serve
+    from lcve_deploy.serving.settings import ServerSettings
     from lcve_deploy.serving.telemetry.logs import logging_to_stderr
 
-    settings = _settings(models, given)
-    if not settings.is_local and (settings.token_file is None or settings.tls is None):
-        missing = " and ".join(
-            name
-            for name, there in (("--tls-cert", settings.tls), ("--token-file", settings.token_file))
-            if there is None
-        )
-        click.echo(f"warning: other machines can connect to {settings.host}, without {missing}", err=True)
-    with logging_to_stderr(given["log_level"]):
+    settings = ServerSettings(
+        sources=require_distinct(parse_source(model) for model in models),
+        host=listening.host,
+        http_port=listening.http_port,
+        grpc_port=listening.grpc_port,
+        metrics_port=listening.metrics_port,
+        session=session.options(),
+        batching=batching,
+        limits=limits,
+        versions=loading.versions,
+        poll=loading.poll,
+        grace=loading.grace,
+        token_file=access.tokens,
+        tls=access.tls,
+    )
+    _warn_if_open(settings)
+    with logging_to_stderr(log_level or _LOG_LEVELS[VERBOSITY.get()]):
         serve(settings, lambda ports: _started(settings, ports, as_json=as_json))
 
 
-def _settings(models: tuple[str, ...], given: dict[str, Any]) -> ServerSettings:
-    from lcve_deploy.serving.models.versions import parse_source, require_distinct
-    from lcve_deploy.serving.settings import Batching, Limits, ServerSettings
-
-    try:
-        batching = Batching(
-            largest=given["max_batch"],
-            delay=given["queue_delay"] / 1e3,
-            most_waiting=given["max_queue"],
-            instances=given["instances"],
-        )
-    except ValueError:
-        raise click.UsageError("--max-queue must be at least --max-batch") from None
-    return ServerSettings(
-        sources=require_distinct(parse_source(model) for model in models),
-        host=given["host"],
-        http_port=_port(given["http_port"]),
-        grpc_port=_port(given["grpc_port"]),
-        metrics_port=_port(given["metrics_port"]),
-        session=to_session_options(given),
-        batching=batching,
-        limits=Limits(
-            request_bytes=given["max_request_mib"] * _MEBIBYTE,
-            requests=given["max_requests"],
-            connections=given["max_connections"],
-            read_seconds=given["read_timeout"],
-            rate=given["rate"],
-            shared_memory=given["shared_memory"],
-        ),
-        versions=given["versions"],
-        poll=given["poll"],
-        grace=given["grace"],
-        token_file=given["token_file"],
-        tls=_tls(given["tls_cert"], given["tls_key"], given["tls_client_ca"]),
-    )
-
-
-def _port(number: int) -> int | None:
-    return None if number < 0 else number
-
-
-def _tls(certificate: Path | None, private_key: Path | None, client_ca: Path | None) -> TlsFiles | None:
-    from lcve_deploy.serving.settings import TlsFiles
-
-    if (certificate is None) != (private_key is None) or (client_ca is not None and certificate is None):
-        raise click.UsageError("--tls-cert and --tls-key are given together, and --tls-client-ca only beside them")
-    if certificate is None or private_key is None:
-        return None
-    return TlsFiles(certificate=certificate, private_key=private_key, client_ca=client_ca)
+def _warn_if_open(settings: ServerSettings) -> None:
+    """Name what is missing, if other machines can connect."""
+    options = (("--tls-cert", settings.tls), ("--tokens", settings.token_file))
+    missing = " and ".join(name for name, value in options if value is None)
+    if missing and not settings.is_local:
+        warn(f"other machines can connect to {settings.host}, without {missing}")
 
 
 def _started(settings: ServerSettings, ports: Ports, *, as_json: bool) -> None:

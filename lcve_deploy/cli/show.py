@@ -1,10 +1,8 @@
-"""What commands share in showing: progress, tables, JSON."""
+"""What commands share in showing: lines, notes, tables, JSON."""
 
 from __future__ import annotations
 
 import json
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from lcve_deploy.artifact import PublicKey, is_signed
+from lcve_deploy.cli.verbosity import is_quiet
 from lcve_deploy.model.parity import CONTROLS, ParityReport
 
 if TYPE_CHECKING:
@@ -25,43 +24,40 @@ if TYPE_CHECKING:
     from lcve_deploy.verbs.fastest import Selection
 
 __all__ = [
-    "StageProgress",
     "carried_engines_json",
     "print_carried_engines",
     "print_classification",
     "print_json",
     "print_logits",
+    "print_note",
     "print_parity",
     "print_signature",
     "printable",
+    "say",
     "show_selection",
     "signature_state",
     "to_json_text",
+    "warn",
 ]
 
 _UNCHECKED: Final = "not checked"
 
 
-class StageProgress:
-    """One line a stage on standard error; on a terminal it counts as the stage goes on."""
+def say(text: str) -> None:
+    """Print a line on what was done; with ``--quiet``, nothing."""
+    if not is_quiet():
+        click.echo(text)
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._quiet, self._live, self._started = quiet, sys.stderr.isatty(), 0.0
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show a step; see ``lcve_deploy.progress.Progress``."""
-        if self._quiet:
-            return
-        if done == 0:
-            self._started = time.monotonic()
-        if done >= total > 0:
-            click.echo(f"{self._lead()}{stage}: {time.monotonic() - self._started:.1f} s", err=True)
-            self._started = time.monotonic()
-        elif self._live:
-            click.echo(f"{self._lead()}{stage} ... {done}/{total}", err=True, nl=False)
+def print_note(note: str) -> None:
+    """Print something that the user should know of the result."""
+    say(f"note: {printable(note)}")
 
-    def _lead(self) -> str:
-        return "\r\x1b[K" if self._live else ""
+
+def warn(message: str) -> None:
+    """Print a warning on standard error; with ``--quiet``, nothing."""
+    if not is_quiet():
+        click.echo(f"warning: {printable(message)}", err=True)
 
 
 def printable(text: str) -> str:
@@ -78,6 +74,26 @@ def to_json_text(value: Any, *, indent: int | None = None) -> str:
     """JSON in which letters of any script stand as they are, and what could move a terminal's cursor is escaped."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
+def print_parity(report: ParityReport) -> None:
+    """The figures of a comparison as a short table."""
+    rows = [
+        ("reference", report.reference),
+        ("clips compared", str(report.clips)),
+        ("max |Δlogit|", f"{report.max_difference:.2e}  (tolerance {report.tolerance:.2e})"),
+        ("mean |Δlogit|", f"{report.mean_difference:.2e}"),
+        ("logit scale", f"{report.logit_scale:.3g}"),
+        ("top-1 agreement", f"{report.top1_agreement:.0%}"),
+        ("top-5 agreement", f"{report.top5_agreement:.0%}"),
+    ]
+    click.echo(f"parity: {'ok' if report.ok else 'FAILED'}")
+    for name, value in rows:
+        click.echo(f"  {name:<32}{printable(value)}")
+    click.echo(f"controls, which must differ by more than {report.control_floor:.2e}:")
+    for name, gap in report.controls.items():
+        state = "AGREES" if name in report.agreeing_controls else "differs"
+        click.echo(f"  {printable(CONTROLS.get(name, name)):<32}{gap:.2e}  {state}")
 
 
 def print_classification(found: Classification, *, as_json: bool) -> None:
@@ -101,26 +117,6 @@ def print_logits(logits: npt.NDArray[np.float32], *, views: Views, labels: str |
     mean = logits.mean(axis=0)
     for index in np.argsort(-mean, kind="stable")[:top]:
         click.echo(f"{mean[index]:10.4f}  position {index}")
-
-
-def print_parity(report: ParityReport) -> None:
-    """The figures of a comparison as a short table."""
-    rows = [
-        ("reference", report.reference),
-        ("clips compared", str(report.clips)),
-        ("max |Δlogit|", f"{report.max_difference:.2e}  (tolerance {report.tolerance:.2e})"),
-        ("mean |Δlogit|", f"{report.mean_difference:.2e}"),
-        ("logit scale", f"{report.logit_scale:.3g}"),
-        ("top-1 agreement", f"{report.top1_agreement:.0%}"),
-        ("top-5 agreement", f"{report.top5_agreement:.0%}"),
-    ]
-    click.echo(f"parity: {'ok' if report.ok else 'FAILED'}")
-    for name, value in rows:
-        click.echo(f"  {name:<32}{printable(value)}")
-    click.echo(f"controls, which must differ by more than {report.control_floor:.2e}:")
-    for name, gap in report.controls.items():
-        state = "AGREES" if name in report.agreeing_controls else "differs"
-        click.echo(f"  {printable(CONTROLS.get(name, name)):<32}{gap:.2e}  {state}")
 
 
 def signature_state(server: Path, signed_by: PublicKey | None) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
+import cloup
 
-from lcve_deploy.cli.options import AnyPath, SigningKeyFile
+from lcve_deploy.cli.command import command as lcve_command
+from lcve_deploy.cli.options.common import as_json
+from lcve_deploy.cli.options.types import PATH, SigningKeyFile
+from lcve_deploy.cli.show import print_json, say
 
 if TYPE_CHECKING:
     from lcve_deploy.keys.signing import SigningKey
@@ -15,12 +18,19 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command()
-@click.argument("server", type=AnyPath)
-@click.option("--signing-key", type=SigningKeyFile(), required=True, help="Private key of lcve keygen --signing.")
-def command(server: Path, signing_key: SigningKey) -> None:
-    """Sign the manifest of the server folder SERVER, once its files have their digests: manifest.sig."""
+@lcve_command("lcve sign service/server --signing-key signing.pem")
+@cloup.argument("server", type=PATH, metavar="DIR", help="server/ of an artifact.")
+@cloup.option("--signing-key", type=SigningKeyFile(), required=True, help="Private key of lcve keygen --signing.")
+@as_json
+def command(server: Path, signing_key: SigningKey, as_json: bool) -> None:
+    """Sign the manifest of a server folder.
+
+    The files are compared with their digests first. The signature is manifest.sig in the folder.
+    """
     from lcve_deploy.verbs.sign import sign
 
-    path = sign(server, signing_key=signing_key)
-    click.echo(f"{path}: by the key with SHA-256 {signing_key.public_key.fingerprint}")
+    path, fingerprint = sign(server, signing_key=signing_key), signing_key.public_key.fingerprint
+    if as_json:
+        print_json({"signature": str(path), "sha256": fingerprint})
+        return
+    say(f"{path}: by the key with SHA-256 {fingerprint}")

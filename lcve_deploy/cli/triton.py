@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+import cloup
 
-from lcve_deploy.cli.options import AnyPath, as_json, signed_by_option
-from lcve_deploy.cli.show import print_json
+from lcve_deploy.cli.command import command as lcve_command
+from lcve_deploy.cli.options.common import as_json
+from lcve_deploy.cli.options.groups import hands_over
+from lcve_deploy.cli.options.models import models_argument
+from lcve_deploy.cli.options.signing import signed_by_option
+from lcve_deploy.cli.options.types import ABOVE_ZERO, PATH, POSITIVE
+from lcve_deploy.cli.show import print_json, say
 
 if TYPE_CHECKING:
-    from lcve_deploy.artifact import EngineRecord
+    from lcve_deploy.artifact import EngineRecord, PublicKey
     from lcve_deploy.deployments.triton.model_folder import TritonModel, TritonOptions
 
 __all__ = ["command"]
 
-_ALL = "all"
+_ALL: Final = "all"
 
 
-class _Versions(click.ParamType):  # type: ignore[type-arg]
+class _Versions(click.ParamType[int]):
     """A number from 1, or ``all``, which is 0."""
 
     name = "N|all"
@@ -35,67 +41,115 @@ class _Versions(click.ParamType):  # type: ignore[type-arg]
         return int(value)
 
 
-@click.command()
-@click.argument("servers", nargs=-1, required=True, metavar="[NAME=]DIR...")
-@click.option("-o", "--output", type=AnyPath, required=True, help="Model repository to make, or with --add to add to.")
-@click.option("--add", is_flag=True, help="Add a model, or a version of one, to a repository that exists.")
-@click.option("--engine", metavar="NAME", help="TensorRT engine of lcve build.  [default: the graph, in ONNX Runtime]")
-@click.option("--version", type=click.IntRange(min=1), default=1, show_default=True, help="Of the model.")
-@click.option("--versions", type=_Versions(), default="1", show_default=True, help="Newest versions to serve.")
-@click.option("--max-batch", type=click.IntRange(min=1), help="Clips of one run.  [default: 8, or the engine's]")
-@click.option(
-    "--preferred-batch", type=click.IntRange(min=1), multiple=True, help="Batch to run at once; may be repeated."
+def _make(
+    *,
+    engine: str | None,
+    gpu: bool,
+    model_version: int,
+    versions: int,
+    instances: int,
+    max_batch: int | None,
+    preferred_batch: tuple[int, ...],
+    queue_delay: float,
+    max_queue: int | None,
+    queue_timeout: float | None,
+) -> TritonOptions:
+    from lcve_deploy.deployments.triton.model_folder import TritonOptions
+
+    return TritonOptions(
+        engine=engine,
+        version=model_version,
+        largest_batch=max_batch,
+        delay=queue_delay / 1000,
+        preferred=preferred_batch,
+        waiting=max_queue or 0,
+        timeout=(queue_timeout or 0) / 1000,
+        instances=instances,
+        gpu=gpu,
+        versions=versions,
+    )
+
+
+_MODEL: Final = cloup.option_group(
+    "Model",
+    cloup.option(
+        "--engine", metavar="NAME", help="TensorRT engine of lcve build.  [default: the graph, in ONNX Runtime]"
+    ),
+    cloup.option("--gpu", is_flag=True, help="Run the graph on GPUs; an engine always does."),
+    cloup.option(
+        "--model-version", type=POSITIVE, default=1, show_default=True, metavar="N", help="Version of the model."
+    ),
+    cloup.option(
+        "--versions",
+        type=_Versions(),
+        default="1",
+        show_default=True,
+        metavar="N|all",
+        help="Newest versions to serve.",
+    ),
+    cloup.option(
+        "--instances", type=POSITIVE, default=1, show_default=True, metavar="N", help="Instances on each device."
+    ),
 )
-@click.option(
-    "--queue-delay", type=click.FloatRange(min=0), default=2.0, show_default=True, help="Wait for other clips, ms."
+_BATCHING: Final = cloup.option_group(
+    "Batching",
+    cloup.option(
+        "--max-batch", type=POSITIVE, metavar="N", help="Maximum of clips in one run.  [default: 8, or the engine's]"
+    ),
+    cloup.option(
+        "--preferred-batch", type=POSITIVE, multiple=True, metavar="N", help="Batch to run at once; may be repeated."
+    ),
+    cloup.option(
+        "--queue-delay",
+        type=cloup.FloatRange(min=0),
+        default=2.0,
+        show_default=True,
+        metavar="MS",
+        help="How long a clip may wait for others.",
+    ),
+    cloup.option("--max-queue", type=POSITIVE, metavar="N", help="Requests that may wait.  [default: any number]"),
+    cloup.option("--queue-timeout", type=ABOVE_ZERO, metavar="MS", help="Longest wait.  [default: any time]"),
 )
-@click.option("--max-queue", type=click.IntRange(min=1), help="Requests that may wait.  [default: any number]")
-@click.option(
-    "--queue-timeout", type=click.FloatRange(min=0, min_open=True), help="Longest wait, ms.  [default: any time]"
+
+
+@lcve_command(
+    "lcve triton actions=service/server -o models",
+    "lcve triton actions=service/server -o models --add --model-version 2",
 )
-@click.option("--instances", type=click.IntRange(min=1), default=1, show_default=True, help="On each device.")
-@click.option("--gpu", is_flag=True, help="Run the graph on GPUs; an engine always does.")
+@models_argument
+@cloup.option("-o", "--output", type=PATH, required=True, metavar="DIR", help="Model repository to make.")
+@cloup.option("--add", is_flag=True, help="Add a model, or a version of one, to an existing repository.")
 @signed_by_option
 @as_json
-def command(servers: tuple[str, ...], output: Path, add: bool, as_json: bool, **given: Any) -> None:
-    """Write a Triton model repository with server folders as its models. No key is needed.
+@hands_over("options", _make, _MODEL, _BATCHING)
+def command(
+    models: tuple[str, ...],
+    output: Path,
+    add: bool,
+    options: TritonOptions,
+    signed_by: PublicKey | None,
+    as_json: bool,
+) -> None:
+    """Write a Triton model repository with server folders as its models. Needs no key.
 
-    DIR is the server/ of an artifact. Without NAME, the model has the name of the folder, or of its parent where it is
-    called server. A model warms up with the probe of its artifact. The binding is in the parameters of config.pbtxt.
+    A model warms up with the probe of its artifact. The binding is in the parameters of config.pbtxt.
     """
     from lcve_deploy.deployments.triton.export import add_to_triton, export_triton
     from lcve_deploy.serving.models.versions import parse_source, require_distinct
 
-    sources = require_distinct(map(parse_source, servers))
+    sources = require_distinct(map(parse_source, models))
     folders = {source.name: source.folder for source in sources}
     write = add_to_triton if add else export_triton
-    models = write(folders, output, _options(given), signed_by=given["signed_by"])
+    written = write(folders, output, options, signed_by=signed_by)
     if as_json:
-        print_json({"repository": str(output), "models": [_json(model) for model in models]})
+        print_json({"repository": str(output), "models": [_json(model) for model in written]})
         return
-    for model in models:
+    for model in written:
         config = model.config
-        click.echo(f"{config.name}/{model.version}: {config.platform}, batches of 1 to {config.max_batch_size}")
+        say(f"{config.name}/{model.version}: {config.platform}, batches of 1 to {config.max_batch_size}")
         if model.engine:
-            click.echo(f"  {_about_plan(model.engine)}")
-    click.echo(f"model repository: {output}")
-
-
-def _options(given: dict[str, Any]) -> TritonOptions:
-    from lcve_deploy.deployments.triton.model_folder import TritonOptions
-
-    return TritonOptions(
-        engine=given["engine"],
-        version=given["version"],
-        largest_batch=given["max_batch"],
-        delay=given["queue_delay"] / 1000,
-        preferred=given["preferred_batch"],
-        waiting=given["max_queue"] or 0,
-        timeout=(given["queue_timeout"] or 0) / 1000,
-        instances=given["instances"],
-        gpu=given["gpu"],
-        versions=given["versions"],
-    )
+            say(f"  {_about_plan(model.engine)}")
+    say(f"model repository: {output}")
 
 
 def _json(model: TritonModel) -> dict[str, Any]:

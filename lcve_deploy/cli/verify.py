@@ -8,19 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import cloup
 
 from lcve_deploy.artifact import list_engines
-from lcve_deploy.cli.options import (
-    AnyPath,
-    as_json,
-    checkpoint_options,
-    signed_by_option,
-    to_checkpoint_options,
-    tolerance_option,
-    verify_clip_option,
-)
+from lcve_deploy.cli.command import command as lcve_command
+from lcve_deploy.cli.options.checkpoint import CheckpointFacts, checkpoint_options
+from lcve_deploy.cli.options.common import as_json, tolerance_option, verify_clip_option
+from lcve_deploy.cli.options.signing import signed_by_option
+from lcve_deploy.cli.options.types import PATH
+from lcve_deploy.cli.progress import StageProgress
 from lcve_deploy.cli.show import (
-    StageProgress,
     print_json,
     print_parity,
     print_signature,
@@ -31,36 +28,69 @@ from lcve_deploy.errors import DeviceError, LcveError, MissingDependencyError, S
 
 if TYPE_CHECKING:
     from lcve_deploy.artifact import PublicKey
+    from lcve_deploy.model.parity import ParityReport
     from lcve_deploy.runtime import ProbeReport
 
 __all__ = ["command"]
 
 
-@click.command()
-@click.argument("artifact", type=AnyPath)
-@click.option("--key", "key_file", type=AnyPath, help="Key file, for the owner's check.")
-@click.option("--ckpt", "checkpoint", type=AnyPath, help="Checkpoint, for the owner's check.")
-@checkpoint_options
-@verify_clip_option
-@tolerance_option
-@click.option("--engine", help="Only this engine.  [default: the graph, and without a key every engine]")
+@lcve_command(
+    "lcve verify server",
+    "lcve verify service --key key.bin --ckpt videomae.pth",
+)
+@cloup.argument("artifact", type=PATH, help="server/ alone, or with --key the folder with server/ and client/.")
+@cloup.option(
+    "--engine", metavar="NAME", help="Only this engine.  [default: the graph, and without a key every engine]"
+)
 @signed_by_option
 @as_json
-def command(artifact: Path, as_json: bool, **given: Any) -> None:
-    """Verify ARTIFACT; exits with 1 where it does not hold.
+@cloup.option_group(
+    "Owner's check",
+    cloup.option("--key", "key_file", type=PATH, metavar="FILE", help="Key file."),
+    cloup.option("--ckpt", type=PATH, metavar="FILE", help="Checkpoint of the artifact."),
+    verify_clip_option,
+    tolerance_option,
+)
+@checkpoint_options
+def command(
+    artifact: Path,
+    engine: str | None,
+    signed_by: PublicKey | None,
+    key_file: Path | None,
+    ckpt: Path | None,
+    verify_clips: tuple[Path, ...],
+    tolerance: float | None,
+    checkpoint: CheckpointFacts,
+    as_json: bool,
+) -> None:
+    """Verify an artifact; exits with 1 if the check fails.
 
-    With --key and --ckpt, the owner's check: parity with the plain model, controls included. Without,
-    the operator's: ARTIFACT is server/; its digests, and the answers of its graph and engines to the probe. An
-    engine that answers rightly is proven for this machine.
+    With --key and --ckpt, the owner's check: parity with the plain model, controls included. Without them,
+    the operator's: digests, and the answers of the graph and the engines to the probe. An engine that passes
+    is proven for this machine.
     """
-    if (given["key_file"] is None) != (given["checkpoint"] is None):
+    if (key_file is None) != (ckpt is None):
         raise click.UsageError("--key and --ckpt are given together, or not at all")
-    if given["key_file"] is not None:
-        ok = _verify_pair(artifact, as_json, given)
-    elif given["engine"]:
-        ok = _verify_engine(artifact, given["engine"], given["signed_by"], as_json)
+    if key_file is not None and ckpt is not None:
+        from lcve_deploy.keys.secret import SecurityKey
+        from lcve_deploy.verbs.verify import verify
+
+        report = verify(
+            artifact,
+            key=SecurityKey.read(key_file),
+            checkpoint=ckpt,
+            options=checkpoint.options(),
+            clips=verify_clips,
+            tolerance=tolerance,
+            engine=engine,
+            signed_by=signed_by,
+            progress=StageProgress(),
+        )
+        ok = _show_parity(report, signature_state(artifact / "server", signed_by), as_json=as_json)
+    elif engine:
+        ok = _verify_engine(artifact, engine, signed_by, as_json)
     else:
-        ok = _verify_server(artifact, given["signed_by"], as_json)
+        ok = _verify_server(artifact, signed_by, as_json)
     if not ok:
         raise SystemExit(1)
 
@@ -119,22 +149,7 @@ def _line(name: str, row: dict[str, Any]) -> str:
     return f"{name}: {state}, max |Δlogit| {row['max_difference']:.2e} (tolerance {row['tolerance']:.2e})"
 
 
-def _verify_pair(artifact: Path, as_json: bool, given: dict[str, Any]) -> bool:
-    from lcve_deploy.keys.secret import SecurityKey
-    from lcve_deploy.verbs.verify import verify
-
-    report = verify(
-        artifact,
-        key=SecurityKey.read(given["key_file"]),
-        checkpoint=given["checkpoint"],
-        options=to_checkpoint_options(given),
-        clips=given["verify_clips"],
-        tolerance=given["tolerance"],
-        engine=given["engine"],
-        signed_by=given["signed_by"],
-        progress=StageProgress(),
-    )
-    signature = signature_state(artifact / "server", given["signed_by"])
+def _show_parity(report: ParityReport, signature: str, *, as_json: bool) -> bool:
     if as_json:
         print_json({**report.to_json(), "ok": report.ok, "signature": signature})
     else:

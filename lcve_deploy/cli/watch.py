@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 import click
+import cloup
 
-from lcve_deploy.cli.options import (
-    AnyPath,
-    as_json,
-    key_option,
-    remote_options,
-    sampling_options,
-    to_preprocess,
-    to_remote_options,
-)
+from lcve_deploy.cli.command import command as lcve_command
+from lcve_deploy.cli.options.common import as_json, client_option, key_option, top_option
+from lcve_deploy.cli.options.frames import FrameOptions, sampling_options
+from lcve_deploy.cli.options.groups import hands_over
+from lcve_deploy.cli.options.remote import RemoteRequest, remote_options, server_option
+from lcve_deploy.cli.options.types import ABOVE_ZERO, COUNT, POSITIVE
 
 if TYPE_CHECKING:
     from lcve_deploy.cli.watching import Display
@@ -25,52 +24,125 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_Count = click.IntRange(min=1)
-_Seconds = click.FloatRange(min=0, min_open=True)
+
+@dataclass(frozen=True, kw_only=True)
+class _Windows:
+    """Which windows are made of the stream, and how many are under way."""
+
+    hop: int | None
+    windows: int | None
+    seconds: float | None
+    in_flight: int
+    waiting: int
+
+    def options(self, client: Client, frames: FrameOptions, top: int) -> WatchOptions:
+        """Return the options of a watch, sampled as this artifact wants it."""
+        from lcve_deploy.verbs.watch import WatchOptions
+
+        return WatchOptions(
+            hop=self.hop,
+            windows=self.windows,
+            seconds=self.seconds,
+            in_flight=self.in_flight,
+            waiting=self.waiting,
+            top=top,
+            preprocess=frames.preprocess(client.settings.preprocess),
+        )
 
 
-@click.command()
-@click.argument("source", envvar="LCVE_SOURCE")
-@click.option("--server", required=True, help="Model at a server: grpc://host:port/model, or grpcs, http, https.")
+def _make_live(*, loop: bool, realtime: bool, rtsp_transport: str, silence: float, reconnects: int) -> LiveOptions:
+    from lcve_deploy.video.live import LiveOptions
+    from lcve_deploy.video.sources import RtspTransport
+
+    return LiveOptions(
+        transport=RtspTransport(rtsp_transport),
+        timeout=silence,
+        reconnects=reconnects,
+        loop=loop,
+        realtime=realtime,
+    )
+
+
+_WINDOWS: Final = cloup.option_group(
+    "Windows",
+    cloup.option(
+        "--hop", type=POSITIVE, metavar="FRAMES", help="From one window to the next.  [default: a window's length]"
+    ),
+    cloup.option("--windows", type=POSITIVE, metavar="N", help="Stop after so many windows."),
+    cloup.option("--seconds", type=ABOVE_ZERO, metavar="SECONDS", help="Stop after so much of the stream."),
+    cloup.option(
+        "--in-flight", type=click.IntRange(1, 64), default=2, show_default=True, metavar="N", help="Requests at a time."
+    ),
+    cloup.option(
+        "--waiting",
+        type=click.IntRange(1, 64),
+        default=2,
+        show_default=True,
+        metavar="N",
+        help="Windows that may wait; then the oldest is dropped.",
+    ),
+)
+_FILE: Final = cloup.option_group(
+    "File",
+    cloup.option("--loop", is_flag=True, help="Start it again at its end."),
+    cloup.option("--realtime", is_flag=True, help="Play it at its own pace.  [default: as fast as it is answered]"),
+)
+_CAMERA: Final = cloup.option_group(
+    "Camera",
+    cloup.option(
+        "--rtsp-transport",
+        type=click.Choice(["tcp", "udp"]),
+        default="tcp",
+        show_default=True,
+        help="Transport protocol for RTSP.",
+    ),
+    cloup.option(
+        "--silence",
+        type=ABOVE_ZERO,
+        default=10.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Time without a frame after which the camera counts as gone.",
+    ),
+    cloup.option(
+        "--reconnects", type=COUNT, default=20, show_default=True, metavar="N", help="Attempts in a row to open it."
+    ),
+)
+
+
+@lcve_command(
+    "lcve watch rtsp://camera/stream --server grpc://host:8001/actions \\\n    --key key.bin --client client",
+    "lcve watch video.mp4 --realtime --server grpc://host:8001/actions \\\n    --key key.bin --client client --json",
+)
+@cloup.argument("source", envvar="LCVE_SOURCE", help="rtsp://..., a V4L2 camera /dev/videoN, or a video file.")
+@server_option(required=True)
 @key_option
-@click.option("--client", "client_folder", type=AnyPath, required=True, help="client/ of the artifact.")
-@click.option("--hop", type=_Count, help="Frames from one window to the next.  [default: a window's length]")
-@sampling_options
-@click.option("--top", type=_Count, default=5, show_default=True, help="Classes of a window.")
-@click.option("--windows", type=_Count, help="Stop after so many windows.")
-@click.option("--seconds", type=_Seconds, help="Stop after so many seconds of the stream.")
-@click.option("--loop", is_flag=True, help="File: start it again at its end.")
-@click.option("--realtime", is_flag=True, help="File: play it at its own pace.  [default: as fast as it is answered]")
-@click.option(
-    "--rtsp-transport", type=click.Choice(["tcp", "udp"]), default="tcp", show_default=True, help="Camera: RTSP over."
-)
-@click.option(
-    "--silence",
-    type=_Seconds,
-    default=10.0,
-    show_default=True,
-    help="Camera: gone after so many seconds without a frame.",
-)
-@click.option(
-    "--reconnects", type=click.IntRange(min=0), default=20, show_default=True, help="Camera: attempts in a row."
-)
-@click.option("--in-flight", type=click.IntRange(1, 64), default=2, show_default=True, help="Requests at a time.")
-@click.option(
-    "--waiting",
-    type=click.IntRange(1, 64),
-    default=2,
-    show_default=True,
-    help="Windows that wait before the oldest goes.",
-)
-@remote_options
+@client_option
+@top_option
 @as_json
-def command(source: str, server: str, key_file: Path, client_folder: Path, **given: Any) -> None:
-    """Watch SOURCE: encrypt its windows, send them to a server, print what each shows.
+@hands_over("windows", _Windows, _WINDOWS)
+@sampling_options
+@hands_over("live", _make_live, _FILE, _CAMERA)
+@remote_options
+def command(
+    source: str,
+    server: str,
+    key_file: Path,
+    client_folder: Path,
+    top: int,
+    windows: _Windows,
+    frames: FrameOptions,
+    live: LiveOptions,
+    remote: RemoteRequest,
+    as_json: bool,
+) -> None:
+    """Watch a camera or video: encrypt its windows, send them to a server, print what each shows.
 
-    SOURCE is rtsp://..., a V4L2 camera /dev/videoN (never tried on hardware), or a video file played as a stream; an
-    address with a password is better given in the environment variable LCVE_SOURCE, as others can see command lines.
-    One JSON line for every window, in order, where standard output is no terminal or with --json: its frames,
-    predictions or an error, latency, and counts so far. SIGINT and SIGTERM end it once the requests on their way are
+    A V4L2 camera has never been tried on hardware. Give an address with a password in the environment variable
+    LCVE_SOURCE, as others can see command lines.
+
+    Prints one JSON line for every window, in order, if standard output is no terminal or with --json: its frames,
+    predictions or an error, latency, and counts so far. SIGINT and SIGTERM end it once the requests under way are
     answered; a second one ends it at once.
     """
     from lcve_deploy.cli.watching import Display
@@ -80,36 +152,14 @@ def command(source: str, server: str, key_file: Path, client_folder: Path, **giv
     from lcve_deploy.verbs.watch import Watch
     from lcve_deploy.video.live import LiveSource
 
-    display = Display(as_json=given["as_json"])
+    display = Display(as_json=as_json)
     client = Client.open(client_folder, SecurityKey.read(key_file))
-    frames = LiveSource(source, _live_options(given), told=display.warn)
+    pictures = LiveSource(source, live, told=display.warn)
     classes = len(client.settings.classes)
-    with RemoteSession(server, client.settings.binding, to_remote_options(given), classes=classes) as session:
+    with RemoteSession(server, client.settings.binding, remote.options(), classes=classes) as session:
         session.connect()
-        with Watch(frames, client, session, _watch_options(client, given)) as watch:
+        with Watch(pictures, client, session, windows.options(client, frames, top)) as watch:
             _show(watch, display)
-
-
-def _live_options(given: dict[str, Any]) -> LiveOptions:
-    from lcve_deploy.video.live import LiveOptions
-    from lcve_deploy.video.sources import RtspTransport
-
-    return LiveOptions(
-        transport=RtspTransport(given["rtsp_transport"]),
-        timeout=given["silence"],
-        reconnects=given["reconnects"],
-        loop=given["loop"],
-        realtime=given["realtime"],
-    )
-
-
-def _watch_options(client: Client, given: dict[str, Any]) -> WatchOptions:
-    from lcve_deploy.verbs.watch import WatchOptions
-
-    return WatchOptions(
-        **{name: given[name] for name in ("hop", "in_flight", "waiting", "top", "windows", "seconds")},
-        preprocess=to_preprocess(client.settings.preprocess, given["sampling"], given["stride"]),
-    )
 
 
 def _show(watch: Watch, display: Display) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import click
 
 from lcve_deploy.cli.show import printable, to_json_text
+from lcve_deploy.cli.verbosity import is_quiet
 
 if TYPE_CHECKING:
     from lcve_deploy.verbs.watch import Counts, WindowResult
@@ -58,7 +59,7 @@ class Display:
 
     def __init__(self, *, as_json: bool) -> None:
         self._json = as_json or not sys.stdout.isatty()
-        self._live, self._status_at = sys.stderr.isatty(), 0.0
+        self._live, self._status_at = sys.stderr.isatty() and not is_quiet(), 0.0
         self._lock = Lock()
         self.is_closed = False
         """Whether nobody reads standard output any more."""
@@ -81,6 +82,8 @@ class Display:
 
     def warn(self, message: str) -> None:
         """Something that is dealt with; any thread may call this."""
+        if is_quiet():
+            return
         with self._lock:
             click.echo(f"{self._lead()}warning: {printable(message)}", err=True)
 

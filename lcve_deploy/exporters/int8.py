@@ -30,7 +30,7 @@ _MAX_INT8: Final = 127
 """Steps to either side of zero, for an activation and for a sum of two neighbouring weights of one sign.
 
 CPUs without VNNI multiply int8 as unsigned activations, up to 255, by signed weights, and add two
-neighbouring products in 16 bits, which saturate in silence. A sum of weights of at most 128 keeps that
+neighbouring products in 16 bits, which saturate silently. A sum of weights of at most 128 keeps that
 from happening, and one of 127 steps is at most 128 once both are rounded.
 """
 
@@ -43,7 +43,7 @@ def calibrate(source: Path, clips: npt.NDArray[np.uint8], *, steps: Steps | None
     """Largest ``|input|`` of every linear layer of the blocks, over all clips.
 
     Args:
-        source: ``model.onnx`` of an artifact, with its data and keyed tensors beside it.
+        source: ``model.onnx`` of an artifact, with its data and keyed tensors next to it.
         clips: encrypted clips, uint8 ``[clips, N, L]`` or ``[clips, T, H, W, C]``; run one at a time.
         steps: called with the number of clips done and their total.
 
@@ -70,7 +70,7 @@ def write_quantised(source: Path, target: Path, ranges: Mapping[str, float], *, 
     """Write a graph whose linear layers take int8, its data and its keyed tensors.
 
     Args:
-        source: ``model.onnx`` of an artifact, with its data and keyed tensors beside it.
+        source: ``model.onnx`` of an artifact, with its data and keyed tensors next to it.
         target: file to write, in another folder, which is being staged by the caller.
         ranges: of this model, from ``calibrate``.
         steps: called with the number of large tensors written and their total.

@@ -41,7 +41,7 @@ def write_low_precision(source: Path, target: Path, precision: Precision, *, ste
     """Write a strongly typed graph, its data and its keyed tensors.
 
     Args:
-        source: ``model.onnx`` of an artifact, with its data and keyed tensors beside it.
+        source: ``model.onnx`` of an artifact, with its data and keyed tensors next to it.
         target: file to write, in another folder, which is being staged by the caller.
         precision: one of ``LOW_PRECISIONS``.
         steps: called with the number of large tensors written and their total.

@@ -1,4 +1,4 @@
-"""Graphs on disk: small weights inside the graph, large ones beside it, keyed ones in a file of their own."""
+"""Graphs on disk: small weights inside the graph, large ones next to it, keyed ones in a file of their own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["EXTERNAL_DATA_BYTES", "Steps", "load_graph", "require_onnx_ir", "save_graph"]
 
 EXTERNAL_DATA_BYTES: Final = 64 * 2**20
-"""Weights above this go to a file beside the graph, which engines can map instead of parse."""
+"""Weights above this go to a file next to the graph, which engines can map instead of parse."""
 
 _SMALL_BYTES: Final = 1024
 
@@ -33,7 +33,7 @@ def require_onnx_ir() -> None:
 
 
 def load_graph(path: Path) -> ir.Model:
-    """Read a graph to change it; a weight beside it is read when it is asked for, and not kept.
+    """Read a graph to change it; a weight in another file is read when it is asked for, and not kept.
 
     Raises:
         MissingDependencyError: onnx-ir is not installed.
@@ -60,7 +60,7 @@ def _read_on_demand(tensor: ir.ExternalTensor) -> ir.LazyTensor:
 
 
 def save_graph(model: ir.Model, path: Path, *, steps: Steps | None = None) -> None:
-    """Write a graph, ``keyed.safetensors`` beside it, and ``<name>.data`` where the weights are large.
+    """Write a graph, ``keyed.safetensors`` next to it, and ``<name>.data`` if the weights are large.
 
     Args:
         model: its keyed tensors are named as in ``KEYED_TENSORS``.

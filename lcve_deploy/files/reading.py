@@ -2,7 +2,7 @@
 
 A pipe or a device could keep a reader waiting for ever, so only regular files are opened. A few bytes
 can claim sizes that no memory holds, so what a header says is compared with the file and with the
-limits that are named here. They leave room above every model that is known.
+limits that are named here. They are well above every model that is known.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def check_safetensors(path: Path, what: str, error: type[LcveError], *, hint: st
     Args:
         path: of the file.
         what: expected there, such as "an encrypted clip".
-        error: raised for what does not hold.
+        error: raised if the file is invalid.
         hint: of that error.
 
     Raises:
@@ -178,7 +178,7 @@ def _check_tensors(header: Any) -> None:
 
 
 def _is_shape(shape: Collection[Any]) -> bool:
-    """Whether an array can have this shape; sizes beside a zero count, as NumPy counts them."""
+    """Whether an array can have this shape; sizes next to a zero count, as NumPy counts them."""
     whole = len(shape) <= MAX_AXES and all(type(size) is int and size >= 0 for size in shape)
     return whole and math.prod(size for size in shape if size) * _LENGTH_BYTES <= MAX_INT
 

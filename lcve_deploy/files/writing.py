@@ -55,16 +55,16 @@ def new_file(path: str | os.PathLike[str], *, private: bool = False) -> Iterator
 
 
 @contextlib.contextmanager
-def new_folder(path: str | os.PathLike[str], *, beside: Path | None = None) -> Iterator[Path]:
+def new_folder(path: str | os.PathLike[str], *, stage_in: Path | None = None) -> Iterator[Path]:
     """A folder to fill; it is renamed to ``path`` once the block ends without an error.
 
     Args:
         path: to make.
-        beside: folder for what is half-written, on the same disk; by default that of the path.
+        stage_in: folder for what is half-written, on the same disk; by default that of the path.
     """
     target = require_absent(path)
     with _as_write_error(target):
-        stage = Path(tempfile.mkdtemp(dir=beside or target.parent, prefix=f".{target.name}.", suffix=".part"))
+        stage = Path(tempfile.mkdtemp(dir=stage_in or target.parent, prefix=f".{target.name}.", suffix=".part"))
     try:
         with _as_write_error(target):
             yield stage
@@ -77,7 +77,7 @@ def new_folder(path: str | os.PathLike[str], *, beside: Path | None = None) -> I
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder; whoever looks sees all of it or nothing.
+    """Remove a folder; others see all of it or nothing.
 
     Raises:
         WriteError: it cannot be removed.
@@ -90,19 +90,19 @@ def remove_folder(path: Path) -> None:
             shutil.rmtree(away, ignore_errors=True)
 
 
-def replace_file(path: Path, data: bytes, *, beside: Path | None = None) -> None:
+def replace_file(path: Path, data: bytes, *, stage_in: Path | None = None) -> None:
     """Write a cache or a record: files that may take the place of an older one, and do so in one step.
 
     Args:
         path: to write.
         data: its content.
-        beside: folder for what is half-written, on the same disk; by default that of the file.
+        stage_in: folder for what is half-written, on the same disk; by default that of the file.
 
     Raises:
         WriteError: it cannot be written; the older one is still there.
     """
     with _as_write_error(path):
-        descriptor, name = tempfile.mkstemp(dir=beside or path.parent, prefix=f".{path.name}.", suffix=".part")
+        descriptor, name = tempfile.mkstemp(dir=stage_in or path.parent, prefix=f".{path.name}.", suffix=".part")
         part = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -116,11 +116,11 @@ def replace_file(path: Path, data: bytes, *, beside: Path | None = None) -> None
 
 
 def _link_new(part: Path, target: Path) -> None:
-    """Give a finished file its name, unless the name has been taken meanwhile."""
+    """Give a finished file its name, unless the name has been taken by now."""
     try:
         os.link(part, target)
     except FileExistsError:
-        raise ExistsError(f"{target} appeared meanwhile, and nothing is overwritten") from None
+        raise ExistsError(f"{target} appeared in the meantime, and nothing is overwritten") from None
     except OSError:  # a file system without hard links
         require_absent(target)
         part.rename(target)
@@ -139,7 +139,7 @@ def _as_write_error(target: Path) -> Iterator[None]:
 
 
 def _umask() -> int:
-    """The umask can only be read by setting it; what other threads make meanwhile is private, never open to all."""
+    """The umask can only be read by setting it; what other threads make at that time is private, never open to all."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

@@ -241,7 +241,7 @@ BOUNDS: Final = (
         "geometry gave the whole order, and with it every value of another clip. Another one has cubes that are equal, "
         "and gave 99.6 % of the order of cubes and all else. One clip of moving digits gave the whole order of every "
         "method but LE, and of that 99.6 % of the half bytes on average; four clips gave all. In the worst case 98.1 % "
-        "of the values of other clips were right. Clips with large equal parts give less; more clips tell more apart.",
+        "of the values of other clips were right. Clips with large equal parts give less; more clips distinguish more.",
         figures={"clips": 1, "K1": 1.0, "K2": 1.0, "film_cubes": 0.996, "digits_half_bytes": 0.996, "values": 0.981},
     ),
     Bound(
@@ -255,8 +255,8 @@ BOUNDS: Final = (
     Bound(
         name="public_weights",
         title="Public weights",
-        text="Whoever knows the weights of the plain model matches their rows and columns with the scrambled ones, and "
-        "needs no clip. Measured: all of K1, K2 and K3 of each of two models, in less than a second. "
+        text="Anyone who knows the weights of the plain model can match their rows and columns with the scrambled "
+        "ones, and needs no clip. Measured: all of K1, K2 and K3 of each of two models, in less than a second. "
         "'lcve audit SERVER --reference CHECKPOINT' does it with your artifact.",
         figures={"clips": 0, "K1": 1.0, "K2": 1.0, "K3": 1.0},
     ),

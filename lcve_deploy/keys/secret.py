@@ -64,7 +64,7 @@ class SecurityKey:
                 f"a key file has {_FILE_BYTES} bytes, received {received}", hint="restore the file from a copy"
             )
         if _checksum(data[:40]) != data[40:]:
-            raise KeyFileError("the key file is damaged: its checksum does not hold", hint="restore it from a copy")
+            raise KeyFileError("the key file is damaged: its checksum does not match", hint="restore it from a copy")
         return cls(data[8:40])
 
     @classmethod
@@ -98,7 +98,7 @@ class SecurityKey:
         return self.kdf("lcve-1/key-id", 16).hex()
 
     def derive(self, name: str) -> SecurityKey:
-        """The key of one camera or client; whoever holds it cannot find this one.
+        """The key of one camera or client; it does not reveal this one.
 
         Args:
             name: 1 to 64 of ``a-z 0-9 . _ -``.

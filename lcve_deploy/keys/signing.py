@@ -66,7 +66,7 @@ class SigningKey:
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
         if b"BEGIN PUBLIC KEY" in data:
-            raise KeyFileError(f"{_EXPECTED}, received a public key", hint="pass the .pem file beside it")
+            raise KeyFileError(f"{_EXPECTED}, received a public key", hint="pass the .pem file next to it")
         try:
             key = load_pem_private_key(data, password=None)
         except TypeError:
@@ -94,7 +94,7 @@ class SigningKey:
         return self._private().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the private key with mode 0600, and the public one beside it; both appear, or neither does.
+        """Write the private key with mode 0600, and the public one next to it; both appear, or neither does.
 
         Args:
             path: of the private key; the public one has the ending ``.pub`` in place of its own.

@@ -38,7 +38,7 @@ class Gpu:
 
 
 def find_gpu() -> Gpu | None:
-    """The first GPU; None where there is no driver, or where the driver finds none.
+    """The first GPU; None if there is no driver, or if the driver finds none.
 
     Source: CUDA driver API, sections "Initialization" and "Device Management".
     """

@@ -138,7 +138,7 @@ def numeric_version(version: str) -> tuple[int, ...]:
 
 
 def parser_errors(parser: Any) -> str:
-    """Everything that a parser, or a parser that refits, found wrong; empty where nothing is."""
+    """Everything that a parser, or a parser that refits, found wrong; empty if nothing is."""
     errors = [parser.get_error(i) for i in range(parser.num_errors)]
     lines = list(dict.fromkeys(_line(error) for error in errors))
     more = f"; and {len(lines) - _SHOWN_ERRORS} more" if len(lines) > _SHOWN_ERRORS else ""
@@ -151,7 +151,7 @@ def refit_engine(library: TensorRT, engine: Any, model: Path) -> str:
     Written by the documentation of both libraries; no refit has run on hardware yet.
 
     Returns:
-        What went wrong; empty where nothing did. After a failure the engine is of no use.
+        What went wrong; empty if nothing did. After a failure the engine is of no use.
 
     Source: documentation of TensorRT, "Refitting an Engine"; of TensorRT-RTX, "CPU-Only AOT and
     TensorRT-RTX Engines", refitting directly with ONNX models.

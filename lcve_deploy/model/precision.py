@@ -12,7 +12,7 @@ class Precision(StrEnum):
     """Number format of the blocks' matrix products.
 
     LayerNorm, softmax, the residual stream and the keyed tensors are float32 in the graph of every precision.
-    OpenVINO, which is told bf16 or fp16 beside a float32 graph, may take that type for them as well.
+    OpenVINO, which is told bf16 or fp16 for a float32 graph, may take that type for them as well.
     """
 
     FP32 = "fp32"

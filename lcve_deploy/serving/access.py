@@ -71,7 +71,7 @@ class Access:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def admit(self, authorization: str | None, address: str) -> str:
-        """The name of who asks: of his token, or his address where there are no tokens.
+        """The name of a client: that of its token, or its address if there are no tokens.
 
         Raises:
             DeniedError: no token, or a wrong one.

@@ -173,7 +173,7 @@ def _require_size(tensor: Tensor, size: int) -> None:
 
 
 def _from_json(data: list[Any]) -> npt.NDArray[np.uint8]:
-    """Numbers 0..255, in lists of any depth. NumPy would make room for the longest text of a list in all its places."""
+    """Numbers 0..255, in lists of any depth. NumPy would reserve the longest text's size for all texts."""
     while data and isinstance(data[0], list):
         if not all(isinstance(part, list) and len(part) == len(data[0]) for part in data):
             raise RequestError("the lists of a tensor have different lengths")

@@ -32,7 +32,7 @@ def http_context(files: TlsFiles) -> ssl.SSLContext:
             context.load_verify_locations(files.client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
     except ssl.SSLError as error:
-        raise RequestError(f"the TLS files do not hold: {error.reason or error}", hint=_HINT) from None
+        raise RequestError(f"the TLS files are invalid: {error.reason or error}", hint=_HINT) from None
     return context
 
 

@@ -1,1 +1,1 @@
-"""The verbs, which join the rooms from top to bottom; each is one module."""
+"""The verbs, which join all layers; each is one module."""

@@ -1,8 +1,8 @@
 """Apply a key rotation to a server folder: the operator's verb. No key, no torch.
 
 Nothing but the old and the new keyed tensors is needed to carry the probe over: equal rows show which
-went where. So whoever kept an old artifact can read what the new one reads: a rotation gives no
-forward secrecy against him.
+went where. So anyone who kept an old artifact can read what the new one reads: a rotation gives no
+forward secrecy against them.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def apply_delta(
         progress: told of every step.
 
     Raises:
-        ArtifactError: the server folder or the delta does not hold.
+        ArtifactError: the server folder or the delta is invalid.
         SignatureError: a key is pinned, and has not signed one of the manifests; nothing is written.
         MismatchError: the delta was made for another artifact.
         ParityError: the rotated model answers the probe wrongly; nothing is written.

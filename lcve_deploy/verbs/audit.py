@@ -42,7 +42,7 @@ StrPath = str | os.PathLike[str]
 
 @dataclass(frozen=True, kw_only=True)
 class AuditInputs:
-    """What the attacker is taken to have beside the artifact, and what scores him.
+    """What the attacker is assumed to have in addition to the artifact, and what scores the attacks.
 
     Args:
         reference: official checkpoint or Hugging Face folder that the artifact may come from.
@@ -72,7 +72,7 @@ def audit(server: StrPath, inputs: AuditInputs | None = None, *, progress: Progr
         progress: told of every attack.
 
     Raises:
-        ArtifactError: the server folder does not hold, or has no keyed file.
+        ArtifactError: the server folder is invalid, or has no keyed file.
         CheckpointError, EncryptedClipError, VideoError: an input that cannot be read.
         MismatchError: a key, clip or artifact that does not belong to this artifact.
         SignatureError: a key is pinned, and has not signed an artifact.
@@ -92,7 +92,7 @@ def orders_of_strangers(manifest: Manifest) -> tuple[Estimate, ...]:
 
 
 class _Victim:
-    """Whoever holds the key: knows the truth, and encrypts."""
+    """The holder of the key: knows the truth, and encrypts."""
 
     def __init__(self, manifest: Manifest, key: SecurityKey, *, foreign: bool = False) -> None:
         binding = manifest.binding
@@ -148,7 +148,7 @@ def _case(
         ),
         truth=truth,
         relation=relation,
-        strangers=orders_of_strangers(manifest) if victim else (),
+        independent=orders_of_strangers(manifest) if victim else (),
         victim=shown,
     )
 
@@ -201,7 +201,7 @@ def _known(
     if unknown := [str(path) for path, clip in zip(paths, cipher, strict=True) if clip is None]:
         raise MismatchError(
             f"no encrypted clip has the cubes of {', '.join(unknown)}",
-            hint="pass its encryption with --ciphertexts and the very frames as .npy, or the key, to have it encrypted",
+            hint="pass its encryption with --ciphertext and the very frames as .npy, or the key, to have it encrypted",
         )
     return plain, np.stack([clip for clip in cipher if clip is not None])
 

@@ -178,7 +178,7 @@ def _ranges(
     if clips is None:
         raise BuildError(
             "an int8 engine is calibrated on encrypted clips, received none",
-            hint="pass some, such as those that clients send: --clips a.lcve --clips b.lcve",
+            hint="pass some, such as those that clients send: --clip a.lcve --clip b.lcve",
         )
     stage = "calibrating on encrypted clips"
     progress(stage, 0, len(clips.values))
@@ -244,7 +244,7 @@ def _make_plan(
     refit: Path | None,
     progress: Progress,
 ) -> EngineRecord:
-    """A TensorRT engine, from the artifact's graph or a typed one, which only a stripped plan keeps beside it."""
+    """A TensorRT engine, from the artifact's graph or a typed one, which only a stripped plan keeps with it."""
     library, graph = find_tensorrt(options.kind), server / MODEL
     if _needs_graph(options):
         graph = stage / _TYPED / MODEL if not options.plan.stripped else stage / MODEL
@@ -300,7 +300,7 @@ def _prove(
 
 
 def _agreement(server: Path, session: Session, clips: EncryptedClip, budget: float, progress: Progress) -> Agreement:
-    """The engine's answers to encrypted clips beside those of the artifact's own graph.
+    """The engine's answers to encrypted clips, compared with those of the artifact's own graph.
 
     Raises:
         ParityError: they are further apart than the budget.

@@ -105,8 +105,8 @@ class ExportResult:
         folder: the artifact.
         manifest: of its server side.
         assumptions: facts that the export assumed; the owner should check them.
-        selection: engines that were tried; None where none was asked for.
-        engine_parity: of the engine that is kept; None where there is none, or it cannot run here.
+        selection: engines that were tried; None if none was asked for.
+        engine_parity: of the engine that is kept; None if there is none, or it cannot run here.
     """
 
     folder: Path
@@ -184,7 +184,7 @@ def export(
 
 
 def _write_signed(server: Path, manifest: Manifest, signing_key: SigningKey | None) -> None:
-    """Write the manifest, and its signature where there is a key for it."""
+    """Write the manifest, and its signature if there is a key for it."""
     write_manifest(server, manifest)
     write_signature(server, signing_key.sign(manifest_data(server)) if signing_key else None)
 
@@ -302,7 +302,7 @@ def _resizing_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assum
 
 
 def _sampling_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
-    """How frames are chosen, where nothing says it."""
+    """How frames are chosen by default."""
     said = loaded.preprocessing
     sampling, stride = options.sampling or said.sampling, options.stride or said.stride
     if sampling is Sampling.UNIFORM or (sampling and stride):

@@ -116,7 +116,7 @@ def rotate(
         progress: told of every step.
 
     Raises:
-        ArtifactError: the artifact does not hold, or has no keyed file.
+        ArtifactError: the artifact is invalid, or has no keyed file.
         MismatchError: another key than the artifact's, sides that do not belong together, or the old salt again.
         ExistsError, WriteError: the output is there already, or cannot be written.
     """
@@ -148,8 +148,8 @@ def rotate_delta(
 ) -> RotateResult:
     """Write what a rotation changes, and no more: ``rotation.safetensors`` and ``client/``.
 
-    The operator applies the first to the server folder that he has. Of files that stay as they are, only the
-    size is checked here; he checks their digests.
+    The operator applies the first to the old server folder. Of files that stay as they are, only the
+    size is checked here; the operator checks their digests.
 
     Args:
         artifact: folder with ``server/`` and ``client/``; stays as it is.
@@ -189,7 +189,7 @@ def _rotated(
     signing_key: SigningKey | None,
     progress: Progress,
 ) -> _Rotated:
-    """All that changes. Digests are taken beside the work with keys and tensors, which takes as long."""
+    """All that changes. Digests are computed in parallel with the work on keys and tensors, which takes as long."""
     server = root / "server"
     with ThreadPoolExecutor(max_workers=1) as beside:
         with step(progress, "reading the artifact"):
@@ -232,7 +232,7 @@ def _rotated_manifest(manifest: Manifest, binding: Binding, records: Mapping[str
 
 
 def _check_changing_files(server: Path) -> None:
-    """The digests of what changes, and the sizes of all: what stays is checked by whoever copies it."""
+    """The digests of what changes, and the sizes of all: what stays is checked when it is copied."""
     verify_files(server, read_manifest(server).files, read=(KEYED, PROBE))
 
 
@@ -272,7 +272,7 @@ def _copy_unchanged(source: Path, target: Path, rotated: _Rotated, progress: Pro
 
 
 def _carried_over(old: Path, new: Path, progress: Progress) -> tuple[CarriedEngine, ...]:
-    """The engines under the new key. What builds them is loaded only where there are any."""
+    """The engines under the new key. What builds them is loaded only if there are any."""
     if not list_engines(old):
         return ()
     from lcve_deploy.verbs._carry_over import carry_over_engines

@@ -25,7 +25,7 @@ def sign(server: str | os.PathLike[str], *, signing_key: SigningKey) -> Path:
         The path of the signature; one by the same key over the same manifest stays as it is.
 
     Raises:
-        ArtifactError: a manifest that does not hold, or files that are not its own.
+        ArtifactError: an invalid manifest, or files that are not its own.
         ExistsError: there is another signature.
         WriteError: the signature could not be written.
     """

@@ -106,7 +106,7 @@ class Input:
 
 def file_input(path: Path) -> Input:
     """A video file or an image, by a path that FFmpeg cannot take for an address."""
-    return Input(name=str(path), address=str(path.resolve()), format=_format(path))
+    return Input(name=str(path), address=str(path.absolute()), format=_format(path))
 
 
 def _format(path: Path) -> str | None:
@@ -252,7 +252,7 @@ def pixel_note(ratio: Any) -> list[str]:
     """The note if pixels are not square.
 
     Args:
-        ratio: width to height of a pixel; None or 0 where it is not known.
+        ratio: width to height of a pixel; None or 0 if it is not known.
     """
     if not ratio or ratio == 1:
         return []
@@ -260,7 +260,7 @@ def pixel_note(ratio: Any) -> list[str]:
 
 
 def _moving(streams: Any, av: Any) -> Any:
-    """The first stream that is no cover, and no single picture beside a stream that moves; None where there is none."""
+    """The first stream that is no cover, and no single picture next to a moving stream; None if there is none."""
     shown = [stream for stream in streams if not _is_cover(stream, av)]
     return next((stream for stream in shown if stream.frames != 1), next(iter(shown), None))
 

@@ -97,13 +97,13 @@ def chunks_of_webp(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _of_tiff(data: bytes) -> int:
-    """The orientation in the first directory; 0 where there is none."""
+    """The orientation in the first directory; 0 if there is none."""
     number = _short(data, _ORIENTATION)
     return number if 1 <= number <= 8 else 0
 
 
 def _short(data: bytes, tag: int) -> int:
-    """A tag's short number in the first directory of a TIFF; 0 where there is none."""
+    """A tag's short number in the first directory of a TIFF; 0 if there is none."""
     order = _byte_order(data)
     if not order:
         return 0

@@ -199,7 +199,7 @@ class LiveSource:
         return f"{self.name}: {f'nothing came for {silent:.1f} s' if silent >= self._options.timeout else reason}"
 
     def _open_again(self, reason: str, stop: Callable[[], bool]) -> None:
-        """Go on where there is more; otherwise leave it closed."""
+        """Continue if there is more; otherwise leave it closed."""
         if self._kind is not SourceKind.FILE:
             self._reconnect(reason, stop)
             return

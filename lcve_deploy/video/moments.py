@@ -38,7 +38,7 @@ class Moment:
 
 
 class MediaClock:
-    """Positions that go on where a stream starts anew, with whatever times it has then."""
+    """Positions that continue when a stream restarts, with any times that it has then."""
 
     def __init__(self) -> None:
         self._last = self._expected = 0.0

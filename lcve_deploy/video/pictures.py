@@ -171,7 +171,7 @@ def _decoded(path: Path, data: bytes) -> tuple[Any, Orientation, list[str]]:
         raise VideoError(f"{path} is a TIFF that is compressed as JPEG, which cannot be read", hint=_CONVERT)
     codec = av.CodecContext.create(name, "r")
     codec.options = {**OF_CODECS, **_STRICT.get(name, {})}
-    packet = av.Packet(len(data))  # with the room behind it that decoders need
+    packet = av.Packet(len(data))  # with the padding behind it that decoders need
     packet.update(data)
     try:
         frame = next(iter([*codec.decode(packet), *codec.decode(None)]), None)

@@ -36,7 +36,7 @@ class RtspTransport(StrEnum):
     TCP = "tcp"
     """Inside the connection: none is lost, and firewalls let them through."""
     UDP = "udp"
-    """Beside it: packets may be lost, and their frames are damaged."""
+    """Separate from it: packets may be lost, and their frames are damaged."""
 
 
 _PROTOCOLS: Final = {RtspTransport.TCP: "tcp", RtspTransport.UDP: "tcp,udp,rtp"}

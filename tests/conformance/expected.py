@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from .servers import LCVE
+from tests.conformance.servers import LCVE
 
 __all__ = ["CRASHES_TRITON", "GRPC_CODES", "HTTP_STATUS", "Difference", "expected_code", "expected_status"]
 

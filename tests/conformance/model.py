@@ -9,8 +9,7 @@ import numpy as np
 from lcve_deploy.clips import Binding, Layout
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.protocol.binding import binding_to_parameters
-
-from ..conftest import GEOMETRY, SALT, SECRET
+from tests.conftest import GEOMETRY, SALT, SECRET
 
 __all__ = ["BATCH", "BINDING", "CLASSES", "CLIP", "MAX_BATCH", "MODEL", "SHAPE"]
 

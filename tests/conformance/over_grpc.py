@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from lcve_deploy.protocol.stubs import messages, services
-
-from .model import BATCH, BINDING, CLASSES, CLIP, MAX_BATCH, MODEL, SHAPE
+from tests.conformance.model import BATCH, BINDING, CLASSES, CLIP, MAX_BATCH, MODEL, SHAPE
 
 __all__ = ["GRPC_CASES", "GrpcAnswer", "GrpcCase", "ask_grpc"]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from .model import BATCH, BINDING, CLIP, MAX_BATCH, MODEL, SHAPE
+from tests.conformance.model import BATCH, BINDING, CLIP, MAX_BATCH, MODEL, SHAPE
 
 __all__ = ["HTTP_CASES", "HttpAnswer", "HttpCase", "ask_http"]
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ..conftest import run_ok
-from ..triton.server import start_triton
-from .model import MAX_BATCH, MODEL
+from tests.conformance.model import MAX_BATCH, MODEL
+from tests.conftest import run_ok
+from tests.triton.server import start_triton
 
 __all__ = ["LCVE", "SERVERS", "TRITON", "Server", "start"]
 

@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from .podman import said_by
+from tests.images.podman import said_by
 
 _RELEASE = "bookworm"
 _UNWANTED = (

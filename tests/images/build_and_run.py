@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import contents, pip_settings
-from .base import base_archive
-from .network import Cable, cable
-from .podman import HARDENED, LIMITS, CommandError, Podman
+from tests.images import contents, pip_settings
+from tests.images.base import base_archive
+from tests.images.network import Cable, cable
+from tests.images.podman import HARDENED, LIMITS, CommandError, Podman
 
 REPOSITORY = Path(__file__).parents[2]
 TARGETS = ("client", "server", "export")

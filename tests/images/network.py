@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from .podman import said_by
+from tests.images.podman import said_by
 
 # Addresses for documentation (RFC 5737): no other network has them.
 _SERVER, _CLIENT = "192.0.2.1", "192.0.2.2"

@@ -39,7 +39,7 @@ _COMMON: Final = {"--help", "--version", "--quiet", "--verbose"}
 
 def render() -> str:
     """The whole page, as Markdown."""
-    context = click.Context(lcve, info_name="lcve")
+    context = click.Context(lcve, info_name="lcve", help_option_names=["-h", "--help"])  # click keeps the first
     commands = {name: lcve.get_command(context, name) for name in lcve.list_commands(context)}
     shown = {name: command for name, command in commands.items() if command is not None and not command.hidden}
     sections = [part for name, command in shown.items() for part in _section(name, command, context)]

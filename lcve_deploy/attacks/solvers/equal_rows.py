@@ -21,7 +21,7 @@ def row_classes(plain: npt.NDArray[Any], cipher: npt.NDArray[Any]) -> tuple[Orde
 
 
 def paired(plain: Order, cipher: Order) -> Order:
-    """For each row of the cipher side one of the plain side, equal where there is one: in order of their classes."""
+    """For each row of the cipher side one of the plain side, equal if there is one: in order of their classes."""
     partner = np.empty(len(cipher), dtype=np.int64)
     partner[np.argsort(cipher, kind="stable")] = np.argsort(plain, kind="stable")
     return partner

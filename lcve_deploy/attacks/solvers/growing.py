@@ -1,7 +1,7 @@
 """Laying rows out on a grid, one by one from a seed, like a puzzle: for rows that resemble only their neighbours.
 
 Greedy, free to grow in any direction until the grid is full along an axis. Each step puts the row and the
-cell together that fit best to what is laid already: likeness to the cells beside it counts for it,
+cell together that fit best to what is laid already: likeness to the cells next to it counts for it,
 likeness to the cells across a corner a little against it.
 """
 
@@ -145,7 +145,7 @@ def _beside(along: npt.NDArray[np.float32], step: Cell) -> npt.NDArray[np.float3
 
 
 def _weights(grid: tuple[int, ...], corner: float) -> list[tuple[Cell, float]]:
-    """Steps to the cells beside and across a corner, and what likeness there counts."""
+    """Steps to the cells next to it and across a corner, and what likeness there counts."""
     steps = itertools.product(*((-1, 0, 1) if size > 1 else (0,) for size in grid))
     by_length = {1: 1.0, 2: corner}
     return [(step, by_length[length]) for step in steps if (length := sum(map(abs, step))) in by_length]

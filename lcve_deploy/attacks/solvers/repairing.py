@@ -1,4 +1,4 @@
-"""Repairing a layout: rows that do not touch each other are put anew, all at once, where they fit best.
+"""Repairing a layout: rows that do not touch each other are placed again, all at once, where they fit best.
 
 The cells of a coarse lattice have no neighbours among themselves, so that the fit of a row to a cell depends
 on the others alone, and the best assignment of their rows never makes the whole worse.
@@ -40,7 +40,7 @@ def repair_layout(similarity: Floats, layout: Order, grid: tuple[int, ...], *, r
         similarity: ``[rows, rows]``, or how well row j follows row i along each axis, ``[axes, rows, rows]``.
         layout: row at each cell, row-major.
         grid: its size is the number of rows.
-        rounds: at most; fewer where nothing changes any more.
+        rounds: at most; fewer if nothing changes any more.
     """
     along, layout = directed(similarity, grid), layout.copy()
     for _ in range(rounds):
@@ -63,7 +63,7 @@ def _lattices(grid: tuple[int, ...]) -> Iterator[Order]:
 
 
 def _fit(along: Floats, layout: Order, cells: Order, grid: tuple[int, ...]) -> Floats:
-    """How well every row fits each of the cells ``[cells, rows]``, by what lies beside them."""
+    """How well every row fits each of the cells ``[cells, rows]``, by what is next to them."""
     places = np.stack(np.unravel_index(cells, grid))
     fit = np.zeros((len(cells), along.shape[1]))
     for axis, size in enumerate(grid):

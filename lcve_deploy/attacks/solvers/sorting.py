@@ -1,7 +1,7 @@
 """Laying rows out on a grid all at once: for rows that change smoothly over the whole of it.
 
 First a map: distances along the graph of nearest rows, or the slowest waves on that graph, give every row
-a place. Then linear assignment sorting: blur the rows as they lie, assign every row anew to the cell whose
+a place. Then linear assignment sorting: blur the rows as they lie, assign every row again to the cell whose
 blurred row it resembles most, blur less, and so on.
 
 Source: Isomap (Tenenbaum and others, Science 2000), Laplacian eigenmaps (Belkin and Niyogi, 2003), linear
@@ -106,7 +106,7 @@ def _waves(distances: Floats, nearest: int, axes: int) -> Floats:
 
 
 def _nearest_graph(distances: Floats, nearest: int) -> Floats:
-    """Distances to the nearest rows, in both directions; 0 where there is no edge."""
+    """Distances to the nearest rows, in both directions; 0 if there is no edge."""
     order = np.argsort(distances, axis=1)[:, 1 : nearest + 1]
     graph = np.zeros_like(distances)
     np.put_along_axis(graph, order, np.maximum(np.take_along_axis(distances, order, axis=1), 1e-9), axis=1)

@@ -30,7 +30,7 @@ def export_kubernetes(
         The paths of the manifests within the folder.
 
     Raises:
-        ArtifactError, SignatureError: a server folder that does not hold.
+        ArtifactError, SignatureError: an invalid server folder.
         RequestError: a name that no model can have.
         ExistsError, WriteError: the output is there already, or cannot be written.
     """

@@ -40,7 +40,7 @@ class KubernetesOptions:
         name: of all objects.
         image: with ``lcve`` as its entry point and the extra ``serve``.
         claim: PersistentVolumeClaim with a server folder for each model, under the model's name.
-        token_secret: Secret with ``tokens``, as ``lcve serve --token-file`` reads it; None for no tokens.
+        token_secret: Secret with ``tokens``, as ``lcve serve --tokens`` reads it; None for no tokens.
         tls_secret: Secret of type ``kubernetes.io/tls``; None for plain connections.
         cpus: for one pod.
         memory: of one pod, MiB.
@@ -199,7 +199,7 @@ def _probe(what: str) -> Value:
 
 
 def _arguments(models: Mapping[str, str], options: KubernetesOptions) -> list[str]:
-    token = ["--token-file", f"{_TOKEN}/tokens"] if options.token_secret else []
+    token = ["--tokens", f"{_TOKEN}/tokens"] if options.token_secret else []
     tls = ["--tls-cert", f"{_TLS}/tls.crt", "--tls-key", f"{_TLS}/tls.key"] if options.tls_secret else []
     pin = ["--signed-by", f"{_PIN}/signing.pub"] if options.signed_by else []
     provider = ["--provider", "cuda"] if options.gpus else []

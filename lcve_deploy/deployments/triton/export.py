@@ -39,7 +39,7 @@ def export_triton(
         servers: server folders by the names of their models.
         output: folder to make; must not exist.
         options: how each is to be served.
-        signed_by: the owner's public key, where it is pinned; an engine is outside his signature.
+        signed_by: the owner's public key, if it is pinned; the signature does not cover an engine.
 
     Raises:
         ArtifactError, SignatureError, SessionError, MissingDependencyError: as of
@@ -66,7 +66,7 @@ def add_to_triton(
 ) -> tuple[TritonModel, ...]:
     """Add models to a repository that exists, or a version to a model of it; nothing of it changes.
 
-    Each new folder appears whole. A half-written one stands beside the repository, where Triton does not look.
+    Each new folder appears whole. A half-written one is next to the repository, where Triton does not look.
 
     Raises:
         MismatchError: a version that does not fit the configuration that its model has.
@@ -82,7 +82,7 @@ def add_to_triton(
     for model in models:
         folder = root / model.config.name
         new, write = (folder / str(model.version), write_version) if folder.is_dir() else (folder, write_model)
-        with new_folder(new, beside=root.parent) as stage:
+        with new_folder(new, stage_in=root.parent) as stage:
             write(stage, model)
     return models
 
@@ -102,7 +102,9 @@ def _check_addition(folder: Path, model: TritonModel) -> None:
         return
     version = folder / str(model.version)
     if os.path.lexists(version):
-        raise ExistsError(f"{version} exists, and nothing is overwritten", hint="choose another number: --version N")
+        raise ExistsError(
+            f"{version} exists, and nothing is overwritten", hint="choose another number: --model-version N"
+        )
     there = read_config(folder)
     if differing := [field for field in _MUST_AGREE if not _agrees(there, model.config, field)]:
         raise MismatchError(

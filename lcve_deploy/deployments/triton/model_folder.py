@@ -101,7 +101,7 @@ def read_model(name: str, server: Path, options: TritonOptions, *, signed_by: Pu
     Digests of the other files than the probe are checked as they are copied.
 
     Raises:
-        ArtifactError: a manifest or engine that does not hold, or an engine or option that Triton cannot serve.
+        ArtifactError: an invalid manifest or engine, or an engine or option that Triton cannot serve.
         SignatureError: a key is pinned, and has not signed the manifest.
         SessionError: the engine was built from another model.
         MissingDependencyError: tritonclient is not installed.

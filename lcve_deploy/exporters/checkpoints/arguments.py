@@ -60,7 +60,7 @@ _MODELS: Final = {
 
 
 def training_arguments(content: Any, place: str = "") -> Arguments:
-    """The arguments beside the weights, or beside the nearest wrapper around them; none where there are none.
+    """The arguments next to the weights, or next to the nearest wrapper around them; empty if there are none.
 
     Args:
         content: of the file, a dictionary.
@@ -92,7 +92,7 @@ def is_detector(arguments: Arguments) -> bool:
 
 
 def named_model(arguments: Arguments) -> NamedModel | None:
-    """The model of the argument ``model``; None where it is not one that the codebases register."""
+    """The model of the argument ``model``; None if it is not one that the codebases register."""
     match = _NAME.fullmatch(str(arguments.get("model")))
     return NamedModel(*_MODELS[match[1]], int(match[2]), int(match[3])) if match else None
 

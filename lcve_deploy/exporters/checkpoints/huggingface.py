@@ -1,4 +1,4 @@
-"""Hugging Face folders: ``config.json``, weights, and the processor's file where there is one.
+"""Hugging Face folders: ``config.json``, weights, and the processor's file if there is one.
 
 Source: Hugging Face transformers, ``configuration_*.py``, ``modeling_*.py``, ``image_processing_*.py``.
 """

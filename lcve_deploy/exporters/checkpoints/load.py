@@ -23,7 +23,7 @@ _RGB: Final = 3
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Checkpoint:
-    """A plain model, and what its checkpoint says beside the weights.
+    """A plain model, and what its checkpoint says in addition to the weights.
 
     Args:
         path: where it was read from.

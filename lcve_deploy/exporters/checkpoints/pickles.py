@@ -60,7 +60,7 @@ _GLOBALS: Final = frozenset(
         "torch._utils._rebuild_tensor_v2",
     }
 )
-"""What a checkpoint may name, besides torch's dtypes and storages."""
+"""What a checkpoint may name, in addition to torch's dtypes and storages."""
 _PATHS: Final = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
 _PATH_MODULES: Final = ("pathlib", "pathlib._local")
 _DTYPES: Final = ("float", "bfloat", "int", "uint", "bool", "complex")
@@ -202,7 +202,7 @@ def _is_plain(name: str) -> bool:
 
 
 def inert_classes() -> list[Any]:
-    """What training scripts save beside weights, under the names by which pickles ask for it.
+    """What training scripts save along with weights, under the names by which pickles ask for it.
 
     NumPy's own would make a value of any size, or one that is not what its bytes are.
     """

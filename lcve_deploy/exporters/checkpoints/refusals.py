@@ -125,7 +125,7 @@ def refuse_model_type(model_type: str, supported: Iterable[str]) -> UnsupportedM
 
 
 def refuse_weights(names: Iterable[str]) -> None:
-    """Refuse weights whose names give away an architecture that cannot be exact.
+    """Refuse weights whose names reveal an architecture that cannot be exact.
 
     Raises:
         UnsupportedModelError: says which weight, and why.

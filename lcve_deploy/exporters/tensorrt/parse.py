@@ -34,7 +34,7 @@ def check_graph(model: Path, *, clips: TensorSpec, logits: TensorSpec, library: 
     """Whether the library would build an engine from this graph. Nothing is built.
 
     Args:
-        model: an ONNX file, its external data beside it.
+        model: an ONNX file, its external data next to it.
         clips: the input, as the manifest says.
         logits: the output, as the manifest says.
         library: whose parser to ask.

@@ -22,7 +22,7 @@ def refit_plan(plan: Path, model: Path, target: Path, *, library: TensorRT) -> N
     Args:
         plan: built with ``refittable``, for any weights, or with ``stripped`` alone, for those of the
             graph that it was built from.
-        model: the ONNX file with the weights, its external data beside it.
+        model: the ONNX file with the weights, its external data next to it.
         target: file to write, in a folder that is being staged.
         library: of the version that built the plan.
 

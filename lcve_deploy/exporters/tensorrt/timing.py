@@ -13,7 +13,7 @@ __all__ = ["read_timing_cache", "write_timing_cache"]
 
 
 def read_timing_cache(config: Any, path: Path | None, library: TensorRT) -> Any | None:
-    """Give a builder's configuration the cache of a file, or an empty one where there is no file yet.
+    """Give a builder's configuration the cache of a file, or an empty one if there is no file yet.
 
     Returns:
         The library's cache, which the build fills; None without a path.

@@ -240,7 +240,7 @@ def _open(plan: Path, runtime: Any, library: TensorRT) -> Any:
 
 def _rebuild(plan: Path, library: TensorRT) -> str:
     """Return a hint to rebuild the plan at ``SERVER/engines/NAME/``."""
-    return f"rebuild the engine here: lcve build {plan.parent.parent.parent} --engine {library.kind}"
+    return f"rebuild the engine here: lcve build {plan.parent.parent.parent} --runtime {library.kind}"
 
 
 def _check_validity(plan: Path, content: bytes, runtime: Any, library: TensorRT) -> None:
@@ -266,7 +266,7 @@ def _what_helps(plan: Path, library: TensorRT) -> str:
         return _rebuild(plan, library)
     return (
         f"{library} has no kernels for {gpu}; it builds for {', '.join(known)}. Use TensorRT, or ONNX Runtime: "
-        f"lcve build {plan.parent.parent.parent} --engine onnxruntime --provider cuda"
+        f"lcve build {plan.parent.parent.parent} --runtime onnxruntime --provider cuda"
     )
 
 

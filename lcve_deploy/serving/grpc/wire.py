@@ -56,7 +56,7 @@ def reader() -> Callable[[bytes], Received]:
             raise DecodeError("the message is not whole")
         rest, raw = parts
         if sum(map(len, rest)) > _MAX_REST:
-            raise TooLargeError(f"at most {_MAX_REST} bytes are taken beside raw_input_contents")
+            raise TooLargeError(f"at most {_MAX_REST} bytes are accepted in addition to raw_input_contents")
         return Received(message=kind.FromString(b"".join(rest)), raw=raw)
 
     return read

@@ -74,7 +74,7 @@ def from_body(fields: Mapping[str, Any], raw: memoryview, model: str, version: s
         model, version: of the path.
 
     Returns:
-        The request, and whether outputs go back as binary data where none is named.
+        The request, and whether outputs go back as binary data if none is named.
 
     Raises:
         RequestError: parts that are missing, of another kind, or contradict each other.
@@ -143,7 +143,7 @@ def _plain_value(value: Any, field: Any) -> Any:
 
 
 def object_in(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The object of that name; an empty one where there is none.
+    """The object of that name; an empty one if there is none.
 
     Raises:
         RequestError: something else than an object.

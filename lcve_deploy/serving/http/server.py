@@ -59,7 +59,7 @@ class HttpServer:
         return bound
 
     def stop_listening(self) -> None:
-        """Take no more connections; those that are there go on."""
+        """Accept no more connections; existing ones continue."""
         self._listening.close()
 
     async def close(self) -> None:

@@ -1,6 +1,6 @@
 """The models of a server: which versions are served, and how a folder's change gets there.
 
-A new version is opened and asked the probe beside those that are served. Only then does it take over, and what
+A new version is opened and asked the probe while the others are served. Only then does it take over, and what
 it replaces answers all that it has accepted. A version that cannot be loaded changes nothing.
 """
 
@@ -79,7 +79,7 @@ class Registry:
         return {number: failure.reason for (model, number), failure in self._failed.items() if model == name}
 
     def get(self, name: str, version: str = "") -> ServedModel:
-        """A model by its name; the highest version where none is asked for.
+        """A model by its name; the highest version if none is asked for.
 
         Raises:
             UnknownModelError: no such model or version.

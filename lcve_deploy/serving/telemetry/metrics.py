@@ -57,7 +57,7 @@ class Metrics:
         )
 
     def request(self, model: str, protocol: str, code: str, seconds: float) -> None:
-        """Count a request; ``model`` is empty where there is no such model, so that clients cannot invent labels."""
+        """Count a request; ``model`` is empty if there is no such model, so that clients cannot invent labels."""
         self._requests.labels(model, protocol, code).inc()
         self._latency.labels(model, protocol).observe(seconds)
 

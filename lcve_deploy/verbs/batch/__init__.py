@@ -1,4 +1,4 @@
-"""Many videos to one table, or to encrypted clips, on Ray Data. Killed at any time, it goes on where it was.
+"""Many videos to one table, or to encrypted clips, on Ray Data. If it is killed, it resumes where it stopped.
 
 A worker is told where the key file is, and reads it itself: no key, no order and no plain frame is handed to Ray,
 which copies what it is handed into its store, to disk and to other machines.

@@ -29,7 +29,7 @@ class Job:
 
     Args:
         key_file: path of the key; every worker reads it.
-        artifact: folder with ``server/`` and ``client/``; None where there is ``client`` alone.
+        artifact: folder with ``server/`` and ``client/``; None if there is only ``client``.
         client: folder with ``client.json``, in place of an artifact.
         encrypt_only: write encrypted clips, and run nothing.
         server: address of the model at a server, which answers in place of an engine; with ``client``.
@@ -61,15 +61,15 @@ class Job:
         if (self.artifact is None) == (self.client is None):
             raise ValueError("expected an artifact or a client folder, and not both")
         if self.client is not None and not self.encrypt_only and self.server is None:
-            raise ValueError("expected a server beside a client folder, or encrypt_only")
+            raise ValueError("expected a server with a client folder, or encrypt_only")
         if self.server is not None and (self.encrypt_only or self.client is None):
-            raise ValueError("expected a client folder beside a server, and not encrypt_only")
+            raise ValueError("expected a client folder with a server, and not encrypt_only")
 
     def open_client(self) -> Client:
         """The key holder's side, with the key of the key file.
 
         Raises:
-            KeyFileError, ArtifactError, MismatchError, SignatureError: what does not hold, or not together.
+            KeyFileError, ArtifactError, MismatchError, SignatureError: what is invalid, or does not belong together.
         """
         key = SecurityKey.read(self.key_file)
         if self.artifact is not None:
@@ -92,7 +92,7 @@ class Job:
         return settings.preprocess.sampled(self.sampling, self.stride)
 
     def identity(self, settings: ClientSettings, videos: Sequence[Video]) -> dict[str, Any]:
-        """What must be the same for a batch to go on where it was; how many work on it, and where, may change."""
+        """What must be the same for a batch to resume where it stopped; how many work on it, and where, may change."""
         preprocess, paths = self.preprocess(settings), "\0".join(video.path for video in videos)
         return {
             "work": "encrypt" if self.encrypt_only else "predict",
@@ -112,7 +112,7 @@ class Job:
         return self.client if self.client is not None else Path(str(self.artifact)) / "client"
 
     def _answers(self) -> dict[str, Any]:
-        """What the rows of a table hang on, beside the artifact."""
+        """What the rows of a table depend on, in addition to the artifact."""
         return {
             "top": self.top,
             "logits": self.logits,

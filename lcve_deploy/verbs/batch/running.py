@@ -80,7 +80,7 @@ def run_batch(
     *,
     progress: Callable[[Tally], None] = lambda tally: None,
 ) -> BatchResult:
-    """Make one row a video; begun before with the same settings, it goes on where it was.
+    """Make one row a video; begun before with the same settings, it resumes where it stopped.
 
     Args:
         videos: in order.
@@ -91,7 +91,7 @@ def run_batch(
 
     Raises:
         ExistsError: the output is there, or another command is at work on it.
-        KeyFileError, ArtifactError, MismatchError, SignatureError: key and artifact do not hold, or an earlier run
+        KeyFileError, ArtifactError, MismatchError, SignatureError: key or artifact is invalid, or an earlier run
             had other settings.
         MissingDependencyError: Ray is not installed.
         SessionError: no engine can be opened, or Ray fails; rows that are done are kept.
@@ -132,7 +132,7 @@ def _worked(ray: Any, share: Share, missing: Sequence[Video], job: Job, stage: S
     """Whether each row has an error, as they are done.
 
     A block of Ray Data is one row and a worker has one in hand, so a lost worker costs one attempt at one row. Ray
-    starts it anew and gives it the row again, for ever; the attempts are counted in the stage, which ends that.
+    restarts it and gives it the row again, for ever; the attempts are counted in the stage, which ends that.
 
     Raises:
         SessionError: what befalls every row.

@@ -1,8 +1,8 @@
 """The stage of a batch: rows that are done, until there is a whole table. It outlives the process that fills it.
 
-It is the hidden folder ``.OUTPUT.part`` beside the output, for its owner alone:
+It is the hidden folder ``.OUTPUT.part`` next to the output, for its owner alone:
 
-    settings.json    what the batch is; another batch does not go on with it
+    settings.json    what the batch is; another batch does not continue it
     lock             held by the command that is at work
     rows/N.json      the result of row N; appears whole, and only once
     tried/N.K        attempt K at row N has begun, in this run of the command; what it failed with, if it could say
@@ -76,7 +76,7 @@ class Stage:
         return fields
 
     def write(self, row: int, fields: Mapping[str, Any]) -> None:
-        """Keep the result of a row; where there is one already, that stays.
+        """Keep the result of a row; if there is one already, that stays.
 
         Raises:
             WriteError: it cannot be written.
@@ -101,7 +101,7 @@ class Stage:
 
     @contextlib.contextmanager
     def remembering(self, row: int) -> Iterator[None]:
-        """Keep what an attempt fails with, whatever it is; the error goes on."""
+        """Keep what an attempt fails with, whatever it is; the error is raised again."""
         try:
             yield
         except BaseException as error:
@@ -195,7 +195,7 @@ def _check_identity(path: Path, identity: Mapping[str, Any]) -> None:
     try:
         begun = parse_json(read_bounded(path, "settings of a batch", MismatchError))
     except ValueError as reason:
-        raise MismatchError(f"{path} does not hold the settings of a batch: {reason}", hint=hint) from None
+        raise MismatchError(f"{path} does not contain the settings of a batch: {reason}", hint=hint) from None
     before = begun if isinstance(begun, dict) else {}
     differing = [
         f"{name} {before.get(name)} there, {identity.get(name)} here"

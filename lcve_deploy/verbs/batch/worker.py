@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Worker"]
 
 _OF_EVERY_ROW: Final = (WriteError, MismatchError, DeniedError, UnavailableError, DeadlineError, RequestError)
-"""Errors that are not of one video: the output's disk, or the server. The batch stops, and can go on later."""
+"""Errors that are not of one video: the output's disk, or the server. The batch stops, and can resume later."""
 
 _LOST_IN_OPENING: Final = (
     f"{MAX_ATTEMPTS} workers in a row were lost while they opened the engine: killed, perhaps because memory ran out, "
@@ -56,7 +56,7 @@ class Worker:
             self._refusal = _LOST_IN_OPENING
             return
         with stage.openings.under_way(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", KeyFileWarning)  # whoever gave the command has been warned
+            warnings.simplefilter("ignore", KeyFileWarning)  # the user has been warned by the command
             self._open(threads)
 
     def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:

@@ -165,7 +165,7 @@ class Watch:
         waiting = [item.dropped() for item in self._encrypted.clear()]
         waiting += [item.dropped() for item in self._plain.clear()]
         for result in waiting:
-            self._results.put(result, patient=False)  # whoever stops may be the one who takes results
+            self._results.put(result, patient=False)  # the caller that stops may be the one that takes results
 
     def _has_ended(self) -> bool:
         # A reader that waits for a dead camera is not waited for.

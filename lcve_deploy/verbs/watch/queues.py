@@ -67,7 +67,7 @@ class Ordered:
     """Results that come in any order, and leave in the order of their windows.
 
     While ``places`` are held, only the result that leaves next is let in, so memory is bounded even where nobody
-    takes results. Whoever holds that one is never kept waiting, so the others cannot wait for ever.
+    takes results. The thread that holds that one is never kept waiting, so the others cannot wait for ever.
 
     Args:
         places: at least 1.

@@ -101,7 +101,7 @@ class WindowResult:
     counts: Counts = Counts()
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values; ``predictions`` or ``error`` only where there are any."""
+        """As plain values; ``predictions`` or ``error`` only if there are any."""
         told: dict[str, Any] = {
             "window": self.number,
             "outcome": self.outcome.value,

@@ -27,7 +27,7 @@ class BackgroundThread:
         self._thread.start()
 
     def is_running(self) -> bool:
-        """Whether it goes on."""
+        """Whether it continues."""
         return self._thread.is_alive()
 
     def join(self, timeout: float) -> None:

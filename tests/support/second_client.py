@@ -2,7 +2,7 @@
 
 Nothing of ``lcve_deploy`` is imported here, so that the package is compared with the page and not with itself.
 
-    python -m tests.second_client docs/reference/vectors.json
+    python -m tests.support.second_client docs/reference/vectors.json
 """
 
 from __future__ import annotations
@@ -292,7 +292,7 @@ def vectors() -> dict[str, Any]:
     k3, received = label_order(5), [[0.5, -1.0, 2.0, 0.0, 1.5], [1.0, 1.0, -2.0, 3.0, 0.25]]
     _, rejected = order(f"lcve-1/label-order/{REJECTING}", REJECTING)
     return {
-        "about": "Vectors of docs/reference/format.md, in its notation. Written by tests/second_client.py.",
+        "about": "Vectors of docs/reference/format.md, in its notation. Written by tests/support/second_client.py.",
         "scheme": "lcve-1",
         "secret": SECRET.hex(),
         "salt": SALT.hex(),

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import av
 
-from .test_video import counting_frames
+from tests.test_video import counting_frames
 
 SDP = """v=0
 o=- 0 0 IN IP4 127.0.0.1

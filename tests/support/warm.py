@@ -4,8 +4,8 @@ A forked process is one of its own: the same code runs with the same arguments, 
 signal, as if Python had been started. What depends on how Python starts needs a true start: variables that libraries
 read when they are loaded, limits set before, code that must run before any import.
 
-``python -m tests.warm LIBRARY...`` is the server: an order as JSON on each message of its socket, with the descriptors
-of the process.
+``python -m tests.support.warm LIBRARY...`` is the server: an order as JSON on each message of its socket, with
+the descriptors of the process.
 """
 
 from __future__ import annotations
@@ -97,9 +97,9 @@ class Warm:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.warm", *self._libraries],
+                [sys.executable, "-m", "tests.support.warm", *self._libraries],
                 stdin=theirs.fileno(),
-                cwd=Path(__file__).parents[1],
+                cwd=Path(__file__).parents[2],
                 env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             )
         atexit.register(_end, ours, process)

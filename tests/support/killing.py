@@ -4,7 +4,8 @@ A server process has every library loaded, and forks a child for each run. The c
 that change files, and kills itself at the n-th, before it happens. What compiled libraries write by themselves has
 no event; a limit on the size of files kills the child within a write, whoever writes.
 
-``python -m tests.killing`` is the server: a run as JSON on each line of its input, what became of it on its output.
+``python -m tests.support.killing`` is the server: a run as JSON on each line of its input, what became of it
+on its output.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Killer:
 def killer() -> Iterator[Killer]:
     """A server for as long as the block runs."""
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.killing"],
+        [sys.executable, "-m", "tests.support.killing"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

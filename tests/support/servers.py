@@ -28,8 +28,7 @@ import numpy as np
 
 from lcve_deploy import EncryptedClip, SessionOptions, open_session
 from lcve_deploy.protocol.binding import binding_to_parameters
-
-from .warm import Warm, WarmProcess
+from tests.support.warm import Warm, WarmProcess
 
 START_SECONDS = 60.0
 NAME = "model"

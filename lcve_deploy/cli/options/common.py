@@ -1,0 +1,42 @@
+"""Options of many commands that are values by themselves."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import cloup
+
+from lcve_deploy.cli.options.types import ABOVE_ZERO, PATH, POSITIVE, SaltBytes
+
+__all__ = [
+    "as_json",
+    "client_option",
+    "key_option",
+    "salt_option",
+    "tolerance_option",
+    "top_option",
+    "verify_clip_option",
+]
+
+key_option: Final = cloup.option("--key", "key_file", type=PATH, required=True, metavar="FILE", help="Key file.")
+client_option: Final = cloup.option(
+    "--client", "client_folder", type=PATH, required=True, metavar="DIR", help="client/ of the artifact."
+)
+as_json: Final = cloup.option("--json", "as_json", is_flag=True, help="Print JSON.")
+top_option: Final = cloup.option(
+    "--top", type=POSITIVE, default=5, show_default=True, metavar="N", help="Number of classes to show."
+)
+salt_option: Final = cloup.option(
+    "--salt", type=SaltBytes(), help="Salt, 16 bytes: to reproduce an artifact, or to let two share their clips."
+)
+tolerance_option: Final = cloup.option(
+    "--tolerance", type=ABOVE_ZERO, metavar="FLOAT", help="Largest |Δlogit| of the graph that counts as equal."
+)
+verify_clip_option: Final = cloup.option(
+    "--verify-clip",
+    "verify_clips",
+    type=PATH,
+    multiple=True,
+    metavar="FILE",
+    help="Video to compare on; may be repeated.",
+)

@@ -1,0 +1,56 @@
+"""Options of what is taken of a video: ``--views``, ``--sampling`` and ``--stride``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import cloup
+
+from lcve_deploy.cli.options.groups import hands_over
+from lcve_deploy.cli.options.types import POSITIVE, EnumChoice, ViewCounts
+from lcve_deploy.clips import Views
+from lcve_deploy.model.preprocess import Preprocess, Sampling
+
+__all__ = ["FrameOptions", "clip_options", "sampling_options"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameOptions:
+    """Which frames of a video become clips.
+
+    Args:
+        views: temporal and spatial views.
+        sampling: how frames are chosen; None for the artifact's own way.
+        stride: distance between frames; None for the artifact's own.
+    """
+
+    views: Views = Views()  # noqa: RUF009 (frozen)
+    sampling: Sampling | None = None
+    stride: int | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether anything is asked for."""
+        return self != FrameOptions()
+
+    def preprocess(self, own: Preprocess) -> Preprocess:
+        """Return the artifact's own preprocessing, with what is asked for instead."""
+        return own.sampled(self.sampling, self.stride)
+
+
+_VIEWS: Final = cloup.option(
+    "--views",
+    type=ViewCounts(),
+    default="1x1",
+    show_default=True,
+    metavar="TxS",
+    help="Temporal x spatial views, such as 5x3.",
+)
+_SAMPLING: Final = (
+    cloup.option("--sampling", type=EnumChoice(Sampling), help="How the frames of a clip are chosen."),
+    cloup.option("--stride", type=POSITIVE, metavar="N", help="Distance between the frames of a clip."),
+)
+
+clip_options: Final = hands_over("frames", FrameOptions, cloup.option_group("Clip", _VIEWS, *_SAMPLING))
+sampling_options: Final = hands_over("frames", FrameOptions, cloup.option_group("Clip", *_SAMPLING))

@@ -1,0 +1,77 @@
+"""Options of how a server is asked."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import cloup
+
+from lcve_deploy.cli.options.groups import Decorator, as_usage_error, hands_over
+from lcve_deploy.cli.options.types import ABOVE_ZERO, COUNT, PATH
+
+if TYPE_CHECKING:
+    from lcve_deploy.remote import RemoteOptions
+
+__all__ = ["REMOTE", "RemoteRequest", "remote_options", "server_option"]
+
+REMOTE: Final = ("deadline", "retries", "token_file", "tls_ca", "tls_cert", "tls_key", "shared_memory")
+"""Names of these options."""
+
+
+def server_option(*, required: bool) -> Decorator[Any]:
+    """``--server``, the address of a model."""
+    return cloup.option(
+        "--server",
+        required=required,
+        metavar="ADDRESS",
+        help="Model at a server: grpc://host:port/model, or grpcs, http, https.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteRequest:
+    """How a server is asked; None for the default of ``lcve_deploy.remote.RemoteOptions``."""
+
+    deadline: float | None
+    retries: int | None
+    token_file: Path | None
+    tls_ca: Path | None
+    tls_cert: Path | None
+    tls_key: Path | None
+    shared_memory: bool
+
+    def options(self) -> RemoteOptions:
+        """Return the options of a remote session, which is only imported if a server is asked."""
+        from lcve_deploy.remote import RemoteOptions
+
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it would print lines of its own before our one error
+        with as_usage_error():
+            return RemoteOptions(**{name: value for name, value in vars(self).items() if value is not None})
+
+
+_OPTIONS: Final = (
+    cloup.option(
+        "--deadline",
+        type=ABOVE_ZERO,
+        metavar="SECONDS",
+        help="Seconds for a request, retries included.  [default: 60]",
+    ),
+    cloup.option(
+        "--retries",
+        type=COUNT,
+        metavar="N",
+        help="Times to ask again, at another endpoint if there is one.  [default: 4]",
+    ),
+    cloup.option(
+        "--token-file", type=PATH, metavar="FILE", help="File with this client's token.  [env var: LCVE_TOKEN]"
+    ),
+    cloup.option("--tls-ca", type=PATH, metavar="PEM", help="Root certificates.  [default: public ones]"),
+    cloup.option("--tls-cert", type=PATH, metavar="PEM", help="Certificate of this client, with --tls-key."),
+    cloup.option("--tls-key", type=PATH, metavar="PEM", help="Private key of that certificate."),
+    cloup.option("--shared-memory", is_flag=True, help="Pass clips in shared memory: gRPC on this machine."),
+)
+
+remote_options: Final = hands_over("remote", RemoteRequest, cloup.option_group("Server", *_OPTIONS))

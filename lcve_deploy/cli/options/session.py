@@ -1,0 +1,78 @@
+"""Options of how an artifact is opened on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import cloup
+
+from lcve_deploy.artifact import PublicKey
+from lcve_deploy.cli.options.groups import hands_over
+from lcve_deploy.cli.options.signing import signed_by_option
+from lcve_deploy.cli.options.types import POSITIVE, Setting
+
+if TYPE_CHECKING:
+    from lcve_deploy.runtime import SessionOptions
+
+__all__ = ["PROVIDER_OPTIONS", "SESSION", "SessionRequest", "session_options"]
+
+SESSION: Final = ("engine", "provider", "provider_option", "threads", "signed_by")
+"""Names of these options."""
+
+_PROVIDERS: Final = ("cpu", "cuda", "tensorrt", "tensorrt-rtx")
+
+PROVIDER_OPTIONS: Final = (
+    cloup.option(
+        "--provider",
+        type=cloup.Choice(_PROVIDERS),
+        default="cpu",
+        show_default=True,
+        help="Execution provider of ONNX Runtime.",
+    ),
+    cloup.option("--provider-option", type=Setting(), multiple=True, help="Option of that provider; may be repeated."),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionRequest:
+    """How an artifact is opened; see ``lcve_deploy.runtime.SessionOptions``."""
+
+    engine: str | None
+    provider: str
+    provider_option: tuple[tuple[str, str], ...]
+    threads: int | None
+    signed_by: PublicKey | None
+
+    def __post_init__(self) -> None:
+        if self.engine and (self.provider != "cpu" or self.provider_option):
+            raise ValueError("an engine was built for its provider; --provider is for the graph itself")
+
+    def options(self) -> SessionOptions:
+        """Return the options of a session; the client of a server never imports the runtime."""
+        from lcve_deploy.runtime import Provider, SessionOptions
+
+        return SessionOptions(
+            engine=self.engine,
+            provider=Provider(self.provider),
+            provider_options=dict(self.provider_option),
+            threads=self.threads,
+            signed_by=self.signed_by,
+        )
+
+
+session_options: Final = hands_over(
+    "session",
+    SessionRequest,
+    cloup.option_group(
+        "Session",
+        cloup.option(
+            "--engine",
+            metavar="NAME",
+            help="Engine of lcve build, or fastest.  [default: the graph, in ONNX Runtime]",
+        ),
+        *PROVIDER_OPTIONS,
+        cloup.option("--threads", type=POSITIVE, metavar="N", help="Threads of one inference on a CPU."),
+        signed_by_option,
+    ),
+)

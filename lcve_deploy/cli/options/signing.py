@@ -1,0 +1,36 @@
+"""Options of signatures: ``--signed-by`` and ``--signing-key``."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import click
+import cloup
+
+from lcve_deploy.cli.options.types import PublicKeyFile, SigningKeyFile
+
+__all__ = ["signed_by_option", "signing_key_option"]
+
+_PIN_VARIABLE: Final = "LCVE_SIGNED_BY"
+
+
+class _Pin(cloup.Option):
+    """An option whose variable counts if it is set and empty: a pin must not be lost silently."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Return what the variable says; None only if there is no such variable."""
+        return os.environ.get(_PIN_VARIABLE)
+
+
+signed_by_option: Final = cloup.option(
+    "--signed-by",
+    cls=_Pin,
+    type=PublicKeyFile(),
+    envvar=_PIN_VARIABLE,
+    show_envvar=True,
+    help="Public key of the owner; refuse what it has not signed.",
+)
+signing_key_option: Final = cloup.option(
+    "--signing-key", type=SigningKeyFile(), help="Sign the manifest with this key of lcve keygen --signing."
+)

@@ -1,0 +1,113 @@
+"""``-``: standard input in place of a file to read, and standard output in place of one to write."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Final
+
+import click
+
+from lcve_deploy.errors import LcveError
+from lcve_deploy.files.writing import new_file, require_absent
+
+__all__ = ["MAX_INPUT", "is_standard", "readable", "require_writable", "write_to"]
+
+MAX_INPUT: Final = 4 * 2**30
+"""Bytes of standard input, which is held in memory."""
+
+_CHUNK: Final = 2**20
+_NPY: Final = b"\x93NUMPY"
+_SAFETENSORS_JSON: Final = 8
+"""Where the JSON of an encrypted clip begins."""
+
+
+def is_standard(path: Path) -> bool:
+    """Return whether a path is ``-``."""
+    return str(path) == "-"
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[Path]:
+    """Yield the path of a file to read: the given one, or for ``-`` one with all of standard input.
+
+    It is kept in memory where the system can do that, and otherwise in a private folder until the block ends. Its
+    suffix is that of its content: ``.npy``, ``.lcve``, ``.json``, or none for anything else.
+
+    Raises:
+        click.UsageError: standard input is a terminal.
+        LcveError: nothing on standard input, or more than ``MAX_INPUT`` bytes.
+    """
+    if not is_standard(path):
+        yield path
+        return
+    if sys.stdin.isatty():
+        raise click.UsageError("- reads standard input, which is a terminal here: name a file, or pipe one in")
+    with tempfile.TemporaryDirectory(prefix="lcve-") as folder, _unnamed_file(folder) as (file, place):
+        head = _copy(sys.stdin.buffer, file)
+        link = Path(folder) / f"standard-input{_suffix(head)}"
+        link.symlink_to(place)
+        yield link
+
+
+@contextlib.contextmanager
+def _unnamed_file(folder: str) -> Iterator[tuple[IO[bytes], str]]:
+    """Open a file in memory, or in the folder, and yield it with a path that opens it again."""
+    if hasattr(os, "memfd_create"):
+        with open(os.memfd_create("lcve"), "wb") as file:
+            yield file, f"/proc/self/fd/{file.fileno()}"
+    else:
+        with tempfile.NamedTemporaryFile(dir=folder) as named:
+            yield named.file, named.name
+
+
+def _copy(source: IO[bytes], target: IO[bytes]) -> bytes:
+    """Copy all of a stream, and return how it begins."""
+    head, size = b"", 0
+    while chunk := source.read(_CHUNK):
+        head, size = head or chunk[:16], size + len(chunk)
+        if size > MAX_INPUT:
+            raise LcveError(f"expected at most {MAX_INPUT} bytes on standard input, received more", hint="name a file")
+        target.write(chunk)
+    target.flush()
+    if not size:
+        raise LcveError("expected a file on standard input, received nothing")
+    return head
+
+
+def _suffix(head: bytes) -> str:
+    if head.startswith(_NPY):
+        return ".npy"
+    if head[_SAFETENSORS_JSON:].startswith(b"{"):
+        return ".lcve"
+    return ".json" if head.lstrip()[:1] in (b"{", b"[") else ""
+
+
+def require_writable(path: Path, *, as_json: bool) -> None:
+    """Check, before any work, that an output can be written.
+
+    Raises:
+        click.UsageError: ``-`` and standard output is a terminal, or also takes ``--json``.
+        ExistsError, WriteError: as of ``require_absent``.
+    """
+    if not is_standard(path):
+        require_absent(path)
+    elif as_json:
+        raise click.UsageError("- and --json both write to standard output")
+    elif sys.stdout.isatty():
+        raise click.UsageError("- writes binary data to standard output, which is a terminal here: redirect or pipe it")
+
+
+def write_to(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a new file, or for ``-`` standard output."""
+    if is_standard(path):
+        stream = sys.stdout.buffer
+        write(stream)
+        stream.flush()
+        return
+    with new_file(path) as file:
+        write(file)
