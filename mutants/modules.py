@@ -64,11 +64,16 @@ class Module:
     tests: tuple[str, ...]
 
 
+def _tests(name: str) -> str:
+    """A folder of tests, or a file."""
+    return f"tests/{name}" if (_ROOT / "tests" / name).is_dir() else f"tests/test_{name}.py"
+
+
 def _modules(tests_of: dict[str, tuple[str, ...]]) -> Iterator[Module]:
     for name, tests in tests_of.items():
         place = _ROOT / "lcve_deploy" / name
         paths = sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
-        named = tuple(f"tests/test_{test}.py" for test in (*tests, _ALWAYS))
+        named = tuple(_tests(test) for test in (*tests, _ALWAYS))
         yield from (Module(path=path.relative_to(_ROOT).as_posix(), tests=named) for path in paths)
 
 

@@ -60,7 +60,8 @@ class Drop:
 def logits_of(values: np.ndarray) -> np.ndarray:
     """What the model answers: anything that depends on the clip."""
     means = values.reshape(len(values), -1).mean(axis=1, dtype=np.float64)
-    return (means[:, None] * np.arange(1, CLASSES + 1)).astype(np.float32)
+    logits: np.ndarray = (means[:, None] * np.arange(1, CLASSES + 1)).astype(np.float32)
+    return logits
 
 
 @dataclass
@@ -303,7 +304,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refusal(self) -> Refusal | None:
         headers = {key.lower(): value for key, value in self.headers.items()}
-        return self.server.model.refusal(headers, self.path.split("/")[3])
+        refusal: Refusal | None = self.server.model.refusal(headers, self.path.split("/")[3])
+        return refusal
 
     def _refuse(self, refusal: Refusal) -> None:
         self._send(refusal.http, json.dumps({"error": refusal.words}).encode())
