@@ -114,10 +114,12 @@ def test_without_room_for_shared_memory_clips_go_as_bytes(monkeypatch: pytest.Mo
 
 LEFT_OPEN = """
 import sys
-from tests import test_remote as tests
-session = tests.RemoteSession(sys.argv[1], tests.BINDING, tests.SHARING)
-session.run(tests.clips())
-assert len(tests._regions()) == 1
+from lcve_deploy import RemoteSession
+from tests.remote.helpers import BINDING, clips
+from tests.remote.test_shared_memory import SHARING, _regions
+session = RemoteSession(sys.argv[1], BINDING, SHARING)
+session.run(clips())
+assert len(_regions()) == 1
 """
 
 
