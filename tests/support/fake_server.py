@@ -23,6 +23,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from lcve_deploy import Binding
 from lcve_deploy.protocol.binding import binding_to_parameters
+from tests.support.tls import Pem
 
 CLASSES = 5
 SHARED = Path("/dev/shm")  # noqa: S108
@@ -188,15 +189,6 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
     def SystemSharedMemoryUnregister(self, request: Any, context: Any) -> Any:  # noqa: N802
         self.model.regions.pop(request.name, None)
         return service_pb2.SystemSharedMemoryUnregisterResponse()
-
-
-@dataclass(frozen=True)
-class Pem:
-    """Files for TLS; with ``ca``, clients must have a certificate of it."""
-
-    cert: Path
-    key: Path
-    ca: Path | None = None
 
 
 class GrpcServer:

@@ -8,7 +8,14 @@ import ipaddress
 from pathlib import Path
 from typing import Any
 
-from tests.support.fake_server import Pem
+
+@dataclasses.dataclass(frozen=True)
+class Pem:
+    """Files for TLS; with ``ca``, clients must have a certificate of it."""
+
+    cert: Path
+    key: Path
+    ca: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)
