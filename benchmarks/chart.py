@@ -17,10 +17,16 @@ _AXES = {"batch": "clips in a batch", "frames": "frames of a clip", "model": "mo
 
 
 def write_chart(results: dict[str, Any], path: Path) -> None:
-    settings = {"svg.hashsalt": "lcve", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    settings: dict[Any, Any] = {
+        "svg.hashsalt": "lcve",
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
     with mpl.rc_context(settings):
         figure = plt.figure(figsize=(9, 6.4), layout="constrained")
-        top, bottom = figure.subfigures(2, 1, height_ratios=(3, 2))
+        halves: Any = figure.subfigures(2, 1, height_ratios=(3, 2))
+        top, bottom = halves
         _peers(top.subplots(), results["peers"]["figures"])
         panels = bottom.subplots(1, len(_AXES))
         for panel, (axis, title) in zip(panels, _AXES.items(), strict=True):

@@ -43,7 +43,8 @@ def main() -> None:
     def custom_mutator(data: bytes, max_size: int, seed: int) -> bytes:
         chance = random.Random(seed)
         if chance.random() < 0.2:
-            return atheris.Mutate(data, max_size)
+            mutated: bytes = atheris.Mutate(data, max_size)
+            return mutated
         for _ in range(chance.choice((1, 1, 1, 2, 4))):
             data = mutate(data, chance)
         return data[:max_size]

@@ -99,7 +99,7 @@ def mutate_bytes(data: bytes, chance: random.Random) -> bytes:
     if step == 0:
         return data[:at] + bytes([data[at] ^ 1 << chance.randrange(8)]) + data[at + 1 :]
     if step == 1:
-        number = chance.choice(INTEGERS) % 2 ** (8 * size)
+        number: int = chance.choice(INTEGERS) % 2 ** (8 * size)
         return data[:at] + number.to_bytes(size, chance.choice(("little", "big"))) + data[at + size :]
     if step == 2:
         return data[:at]

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
@@ -23,8 +24,8 @@ from safetensors.torch import save
 
 from fuzz.targets import BINDING, CORPUS, GEOMETRY, OPTIONS, SALT, SECRET
 from lcve_deploy import ClipFile, PlainClip, SecurityKey, Views, derive_orders, encrypt, export, rotate_delta
-from lcve_deploy.artifact import read_manifest
-from lcve_deploy.artifact.engines import Agreement, EngineKind, EngineRecord, Profile, Proof
+from lcve_deploy.artifact import Profile, read_manifest
+from lcve_deploy.artifact.engines import Agreement, EngineKind, EngineRecord, Proof
 from lcve_deploy.artifact.manifest import manifest_digest
 from lcve_deploy.cipher.clips import binding_of
 from lcve_deploy.clipfile import write_clip_file
@@ -162,7 +163,7 @@ def videos() -> Iterator[tuple[str, bytes]]:
     ):
         memory = io.BytesIO()
         with av.open(memory, "w", format=container) as target:
-            stream = target.add_stream(codec, rate=25)
+            stream = cast(av.VideoStream, target.add_stream(codec, rate=25))
             stream.width, stream.height, stream.pix_fmt = 24, 16, pixels
             for image in frames:
                 target.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
@@ -181,7 +182,7 @@ def pictures(image: np.ndarray) -> Iterator[tuple[str, bytes]]:
         ("bmp", "bmp", "bgr24"),
         ("ppm", "ppm", "rgb24"),
     ):
-        encoder = av.CodecContext.create(codec, "w")
+        encoder = cast(av.VideoCodecContext, av.CodecContext.create(codec, "w"))
         encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = 24, 16, pixels, Fraction(1)
         frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pixels)
         data = b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
@@ -306,14 +307,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         made = artifact(Path(place), key)
         made |= signed(made["manifest"])
-        seeds = {
+        seeds: dict[str, list[tuple[str, bytes]]] = {
             "key": [("seed-key", key.to_bytes())],
-            "checkpoint": checkpoints(),
-            "reference": checkpoints(),
-            "folder": folders(),
-            "video": videos(),
+            "checkpoint": list(checkpoints()),
+            "reference": list(checkpoints()),
+            "folder": list(folders()),
+            "video": list(videos()),
             **{name: [(f"seed-{name}", data)] for name, data in arrays()},
-            "clip": clips(Path(place), key),
+            "clip": list(clips(Path(place), key)),
             **{name: [(f"seed-{name}", data)] for name, data in made.items()},
             "request": [(f"seed-{name}", data) for target, name, data in requests() if target == "request"],
             "message": [(f"seed-{name}", data) for target, name, data in requests() if target == "message"],

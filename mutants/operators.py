@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import cosmic_ray.plugins
@@ -45,14 +45,18 @@ _COMPARISONS: Final = {
     "NotIn": ("In",),
 }
 _UNARY: Final = {"USub": ("UAdd",), "Delete": ("Not", "Invert")}
-_REPLACEMENTS: Final = {"BinaryOperator": _BINARY, "ComparisonOperator": _COMPARISONS, "UnaryOperator": _UNARY}
+_REPLACEMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    "BinaryOperator": _BINARY,
+    "ComparisonOperator": _COMPARISONS,
+    "UnaryOperator": _UNARY,
+}
 _NAME: Final = re.compile(r"core/Replace(BinaryOperator|ComparisonOperator|UnaryOperator)_([A-Za-z]+)_([A-Za-z]+)")
 _PROVIDER: Final = "lcve"
 
 Span = tuple[tuple[int, int], tuple[int, int]]
 
 
-class RemoveCall(Operator):
+class RemoveCall(Operator):  # type: ignore[misc]  # Cosmic Ray is not typed
     """Puts ``pass`` in place of a statement that is nothing but a call: what only checks or only writes."""
 
     def mutation_positions(self, node: Any) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:

@@ -191,7 +191,7 @@ def _standing_in(tree: Path) -> Iterator[None]:
     os.environ["PYTHONPATH"] = str(tree)
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     sys.dont_write_bytecode = True
-    sys.path.insert(0, str(tree))
+    sys.path.insert(0, str(tree))  # pytest imports the package before it adds the root of the tests
     try:
         yield
     finally:

@@ -21,6 +21,7 @@ def emulated(path: Path) -> onnxruntime.InferenceSession:
     model = ir.load(path)
     low = {value: value.dtype for value in model.graph.initializers.values() if value.dtype in LOW}
     for value in low:
+        assert value.const_value is not None
         value.const_value = ir.tensor(value.const_value.numpy().astype(np.float32), name=value.name)
         value.type = ir.TensorType(ir.DataType.FLOAT)
     for node in tuple(model.graph):

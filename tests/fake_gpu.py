@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import enum
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -100,7 +100,8 @@ class CUDARuntimeError(RuntimeError):
 
 def fake_cupy() -> dict[str, types.ModuleType]:
     """Modules ``cupy`` and ``cupyx``, for ``sys.modules``."""
-    cupy, cupyx = types.ModuleType("cupy"), types.ModuleType("cupyx")
+    cupy: Any = types.ModuleType("cupy")
+    cupyx: Any = types.ModuleType("cupyx")
     cupy.ndarray = Array
     cupy.empty = lambda shape, dtype: Array(np.full(shape, 77, dtype))
     cupy.ascontiguousarray = lambda a: a if a.memory.flags.c_contiguous else Array(np.ascontiguousarray(a.memory))
@@ -130,21 +131,23 @@ class DataType(enum.Enum):
 
 
 class ILogger:
+    Severity = Severity
+
     def __init__(self) -> None:
         pass
 
-
-ILogger.Severity = Severity
 
 _DTYPES = {"FLOAT": DataType.FLOAT, "FLOAT16": DataType.HALF, "UINT8": DataType.UINT8}
 
 
 def _tensor(value: onnx_ir.Value) -> types.SimpleNamespace:
+    assert value.shape is not None
+    assert value.dtype is not None
     shape = tuple(size if isinstance(size, int) else -1 for size in value.shape)
     return types.SimpleNamespace(name=value.name, dtype=_DTYPES[value.dtype.name], shape=shape)
 
 
-def plan_of(model: Path, batches: tuple[int, int, int] = (1, 2, 3)) -> bytes:
+def plan_of(model: Path, batches: Sequence[int] = (1, 2, 3)) -> bytes:
     """A "plan" that says which graph computes it."""
     return PLAN + f"{model}|{','.join(map(str, batches))}".encode()
 
@@ -158,17 +161,19 @@ class Engine:
         path, batches = plan.removeprefix(PLAN).decode().split("|")
         self.model, self.batches = Path(path), [int(size) for size in batches.split(",")]
         graph = onnx_ir.load(path).graph
-        self.tensors = {value.name: _tensor(value) for value in (*graph.inputs, *graph.outputs)}
+        self.tensors = {str(value.name): _tensor(value) for value in (*graph.inputs, *graph.outputs)}
         self.num_io_tensors = len(self.tensors)
 
     def get_tensor_name(self, i: int) -> str:
         return list(self.tensors)[i]
 
     def get_tensor_dtype(self, name: str) -> DataType:
-        return self.tensors[name].dtype
+        dtype: DataType = self.tensors[name].dtype
+        return dtype
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return self.tensors[name].shape
+        shape: tuple[int, ...] = self.tensors[name].shape
+        return shape
 
     def get_tensor_profile_shape(self, name: str, index: int) -> list[tuple[int, ...]]:
         assert index == 0
@@ -182,7 +187,7 @@ class Engine:
 
     def serialize_with_config(self, config: Config) -> bytes:
         self.serialized_with = config
-        return plan_of(self.model, tuple(self.batches))
+        return plan_of(self.model, self.batches)
 
 
 class Context:
@@ -213,7 +218,9 @@ class Context:
 
 def _at(address: int, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    return np.frombuffer((ctypes.c_byte * size).from_address(address), dtype).reshape(shape)
+    memory = memoryview((ctypes.c_byte * size).from_address(address))
+    values: np.ndarray = np.frombuffer(memory, np.dtype(dtype)).reshape(shape)
+    return values
 
 
 class Config:
@@ -335,7 +342,7 @@ def fake_tensorrt(version: str = "11.4.0.106") -> types.ModuleType:
 
     Its classes are its own, so that a test can change them.
     """
-    module = types.ModuleType("tensorrt")
+    module: Any = types.ModuleType("tensorrt")
     module.__version__, module.ILogger, module.DataType, module.built = version, ILogger, DataType, []
     for name, members in _ENUMS.items():
         setattr(module, name, enum.Enum(name, members) if name in _PLAIN else enum.IntEnum(name, members, start=0))

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -132,7 +131,7 @@ def chosen(model: Model) -> Any:
     return model.next.popleft() if model.next else None
 
 
-class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):
+class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]  # generated, not typed
     def __init__(self, model: Model) -> None:
         self.model = model
 
@@ -286,7 +285,8 @@ class _Handler(BaseHTTPRequestHandler):
         if step is not None:
             step(response)
         raw = b"".join(response.raw_output_contents)
-        pairs = zip_longest(response.outputs, response.raw_output_contents, fillvalue=b"")
+        described: list[Any] = list(response.outputs)
+        contents = [*response.raw_output_contents, *([b""] * len(described))]
         outputs = [
             {
                 "name": output.name,
@@ -294,8 +294,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "shape": list(output.shape),
                 "parameters": {"binary_data_size": len(content)},
             }
-            for output, content in pairs
-            if output
+            for output, content in zip(described, contents, strict=False)
         ]
         head = json.dumps(
             {"model_name": response.model_name, "model_version": response.model_version, "outputs": outputs}

@@ -21,6 +21,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 WRITING = os.O_WRONLY | os.O_RDWR
 CHANGES = (
@@ -159,11 +160,11 @@ def _count(report: int, last: int | None) -> None:
         elif event.startswith(CHANGES):
             step(f"{event} {arguments[0] if arguments else ''}")
 
-    def counted_fsync(descriptor: int) -> None:
+    def counted_fsync(descriptor: Any) -> None:
         step("fsync")
         fsync(descriptor)
 
-    os.fsync = counted_fsync
+    mock.patch("os.fsync", counted_fsync).start()
     sys.addaudithook(hook)
 
 

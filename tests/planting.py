@@ -44,6 +44,7 @@ class Planted:
         for info in (f"cube-order/{self.geometry}", f"pixel-order/{self.geometry}", f"label-order/{self.classes}"):
             self._add_bytes(f"{info} {salt.hex()}", self.key.kdf(f"lcve-1/{info}", 32, salt))
         orders = derive_orders(self.key, salt=salt, geometry=self.geometry, classes=self.classes)
+        assert orders.label_order is not None
         named = {"K1": orders.cube_order, "K2": orders.pixel_order, "K3": orders.label_order}
         for name, order in named.items():
             self._add_order(f"{name} {salt.hex()}", order)

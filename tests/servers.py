@@ -213,8 +213,8 @@ class Example:
 def make_example(server_folder: Path, clips: int = 1, seed: int = 0) -> Example:
     """Random ciphertext for an artifact."""
     session = open_session(server_folder, SessionOptions(threads=1))
-    shape = (clips, *session.model.input.shape[1:])
-    values = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+    shape = (clips, *(size or 0 for size in session.model.input.shape[1:]))
+    values = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
     clip = EncryptedClip(values=values, binding=session.model.binding)
     return Example(clip=clip, logits=session.run(clip))
 

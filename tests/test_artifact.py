@@ -209,7 +209,7 @@ def test_a_wrong_key_is_refused_before_anything_runs(exported: Path) -> None:
     [("key_id", "0" * 32), ("salt", "1" * 32), ("scheme", "lcve-2"), ("layout", Layout.VIDEO), ("geometry", None)],
 )
 def test_a_clip_of_another_artifact_is_refused_before_anything_runs(
-    exported: Path, key: SecurityKey, clip: np.ndarray, field: str, value: object, monkeypatch: pytest.MonkeyPatch
+    exported: Path, key: SecurityKey, clip: np.ndarray, field: str, value: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = open_session(exported / "server")
     encrypted = Client.open(exported / "client", key).encrypt(PlainClip(values=clip[None]))

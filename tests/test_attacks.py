@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from random import Random
 
 import numpy as np
 import pytest
@@ -86,7 +87,9 @@ GRIDS = st.sampled_from([((2, 3, 3), 3), ((1, 4, 4), 1), ((2, 2, 2), 2), ((3, 2,
 
 @settings(max_examples=40, deadline=None)
 @given(GRIDS, st.randoms(use_true_random=False))
-def test_every_symmetry_of_the_truth_scores_in_full_and_is_turned_back(shape: tuple, random) -> None:  # type: ignore[no-untyped-def]
+def test_every_symmetry_of_the_truth_scores_in_full_and_is_turned_back(
+    shape: tuple[tuple[int, int, int], int], random: Random
+) -> None:
     grid, channels = shape
     space = Space(grid=grid, channels=channels, symmetric=True)
     truth = np.random.default_rng(random.randrange(2**32)).permutation(space.size)

@@ -94,29 +94,39 @@ def test_jigsaw_takes_what_is_known_of_the_values() -> None:
     planted = plant_jigsaw(np.random.default_rng(0))
     found = solve_jigsaw(dataclasses.replace(planted.holdings, found=Estimate(values=planted.truth.values)))
     upright = Space(grid=GEOMETRY.grid)
+    assert found.cubes is not None
+    assert planted.truth.cubes is not None
     assert score_order(found.cubes, planted.truth.cubes, upright).exact >= CASES["jigsaw"].threshold
 
 
 def test_thumbnail_shows_the_clip_in_the_right_order_alone() -> None:
     planted = plant_thumbnail(np.random.default_rng(0))
-    truth, cipher = planted.truth, planted.holdings.ciphertexts[0]
+    truth, ciphertexts = planted.truth, planted.holdings.ciphertexts
+    right, plain = truth.cubes, truth.clip
+    assert right is not None
+    assert plain is not None
+    assert ciphertexts is not None
+    cipher = ciphertexts[0]
 
     def light(cubes: np.ndarray) -> float:
-        return compare_clips(thumbnail(cipher, GEOMETRY, cubes), truth.clip, GEOMETRY).light
+        return compare_clips(thumbnail(cipher, GEOMETRY, cubes), plain, GEOMETRY).light
 
-    assert light(truth.cubes) >= THUMBNAIL_LIKENESS
+    assert light(right) >= THUMBNAIL_LIKENESS
     assert abs(light(np.random.default_rng(1).permutation(GEOMETRY.cubes))) < THUMBNAIL_LIKENESS / 4
-    grey, coloured = (thumbnail(cipher, GEOMETRY, truth.cubes, values) for values in (None, truth.values))
-    assert ((coloured - truth.clip) ** 2).mean() < ((grey - truth.clip) ** 2).mean()
+    grey, coloured = (thumbnail(cipher, GEOMETRY, right, values) for values in (None, truth.values))
+    assert ((coloured - plain) ** 2).mean() < ((grey - plain) ** 2).mean()
     assert show_thumbnail(Holdings(geometry=GEOMETRY)).clip is None
 
 
 def test_unknown_cubes_stay_even() -> None:
     planted = plant_thumbnail(np.random.default_rng(0))
-    cubes = planted.truth.cubes.copy()
+    right, ciphertexts = planted.truth.cubes, planted.holdings.ciphertexts
+    assert right is not None
+    assert ciphertexts is not None
+    cubes = right.copy()
     cubes[:10] = -1
-    shown = thumbnail(planted.holdings.ciphertexts[0], GEOMETRY, cubes)
-    lacking = shown[planted.truth.cubes[:10]]
+    shown = thumbnail(ciphertexts[0], GEOMETRY, cubes)
+    lacking = shown[right[:10]]
     np.testing.assert_allclose(lacking, lacking[0, 0])
 
 
@@ -132,6 +142,7 @@ def test_one_channel_and_one_frame_a_cube() -> None:
     clips = geometry.to_cubes(footage(geometry, 6, np.random.default_rng(0)), np)
     order = np.random.default_rng(1).permutation(geometry.values)
     found = lay_out_texture(Holdings(geometry=geometry, ciphertexts=clips[:, :, order])).values
+    assert found is not None
     assert score_order(found, order, Space(grid=geometry.cube, symmetric=True)).exact >= 0.9
 
 

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import batching
+from benchmarks.common.processes import LCVE
 from lcve_deploy import Client, RemoteOptions, SecurityKey, SessionOptions, read_clip_file
 from lcve_deploy.clips import Binding, Views
 from lcve_deploy.errors import MismatchError, SessionError, VideoError, WriteError
@@ -328,9 +329,10 @@ def test_encrypted_clips_come_with_their_table(studio: Studio) -> None:
 
 
 def test_workers_give_their_threads_to_the_engine(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lcve_deploy.runtime import open_session as opened
     from lcve_deploy.verbs import classify
 
-    seen, opened = [], classify.open_session
+    seen = []
 
     def open_session(server: Path, options: SessionOptions) -> Any:
         seen.append(options.threads)
@@ -364,9 +366,7 @@ def server(studio: Studio) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """``lcve serve`` with the artifact, and the address of its model."""
     ports = [word for name in ("http", "grpc", "metrics") for word in (f"--{name}-port", "0")]
     command = ["serve", f"model={studio.service / 'server'}", *ports, "--json"]
-    with subprocess.Popen(
-        [*batching.LCVE, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
+    with subprocess.Popen([*LCVE, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         yield f"grpc://127.0.0.1:{json.loads(process.stdout.readline())['grpc']}/model", process
         process.terminate()

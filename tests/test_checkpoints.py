@@ -42,7 +42,7 @@ def saved(tmp_path: Path, content: object) -> Path:
     return path
 
 
-def folder(tmp_path: Path, name: str, **changes: object) -> Path:
+def folder(tmp_path: Path, name: str, **changes: Any) -> Path:
     """A copy of a Hugging Face folder with changes to its configuration; None takes an entry away."""
     copy = Path(shutil.copytree(ORACLE / name, tmp_path / name))
     settings = {**json.loads((copy / "config.json").read_text()), **changes}
@@ -238,7 +238,7 @@ def test_models_of_other_than_three_channels_are_refused(tmp_path: Path) -> None
 
 
 def test_only_what_nothing_says_is_called_assumed(tmp_path: Path) -> None:
-    known = {"family": Family.VIDEOMAE_V2, "frames": 8, "size": 32}
+    known: dict[str, Any] = {"family": Family.VIDEOMAE_V2, "frames": 8, "size": 32}
     (note,) = load_checkpoint(ORACLES["v2_cos"].path, CheckpointOptions(**known)).notes
     assert note == "normalisation: ImageNet mean and std (--mean and --std)"
     content = {"model": official(), "args": argparse.Namespace(num_frames=8, input_size=32)}

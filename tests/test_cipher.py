@@ -48,10 +48,10 @@ def test_the_encrypted_clip_is_that_of_the_format(key: SecurityKey, layout: str,
     seed=st.integers(0, 2**32 - 1),
 )
 def test_decrypting_gives_the_clip_back(
-    geometry: ClipGeometry, lead: list[int], layout: Layout, dtype: type, seed: int
+    geometry: ClipGeometry, lead: list[int], layout: Layout, dtype: type[np.generic], seed: int
 ) -> None:
     orders = derive_orders(SecurityKey.create(), salt=SALT, geometry=geometry)
-    clip = np.random.default_rng(seed).integers(0, 255, (*lead, *geometry.clip_shape)).astype(dtype)
+    clip: np.ndarray = np.random.default_rng(seed).integers(0, 255, (*lead, *geometry.clip_shape)).astype(dtype)
     encrypted = encrypt(PlainClip(values=clip), orders, layout=layout)
     assert encrypted.values.shape == (*lead, *layout.shape(geometry))
     assert encrypted.values.dtype == dtype

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -16,6 +17,7 @@ from lcve_deploy import (
     Classification,
     Classifier,
     Client,
+    EncryptedClip,
     PlainClip,
     ProblemType,
     PublicKey,
@@ -218,7 +220,7 @@ class Echo:
     def __init__(self) -> None:
         self.batches: list[int] = []
 
-    def run(self, clip: object) -> np.ndarray:
+    def run(self, clip: EncryptedClip) -> npt.NDArray[np.float32]:
         self.batches.append(len(clip.values))
         return clip.values.reshape(len(clip.values), -1)[:, :1].astype(np.float32)
 
@@ -242,7 +244,7 @@ def test_views_are_answered_one_at_a_time_in_their_order(client: Client, in_flig
 def test_clips_are_not_taken_far_ahead_of_their_answers(client: Client) -> None:
     taken = []
 
-    def clips() -> object:
+    def clips() -> Iterator[EncryptedClip]:
         for number in range(6):
             taken.append(number)
             yield client.encrypt(PlainClip(values=np.zeros((1, *client.orders.geometry.clip_shape), np.uint8)))

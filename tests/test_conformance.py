@@ -218,7 +218,7 @@ def test_model_config(server: Server, exported: Path) -> None:
     }
     said = {name: value.string_value for name, value in over_grpc.parameters.items()}
     assert said.items() >= binding_to_parameters(manifest.binding).items()
-    ours = model_config(manifest, name=MODEL, largest_batch=MAX_BATCH, delay=0)
+    ours = model_config(manifest.model, name=MODEL, largest_batch=MAX_BATCH, delay=0)
     for field in ("name", "platform", "backend", "max_batch_size", "input", "output", "default_model_filename"):
         assert getattr(over_grpc, field) == getattr(ours, field), field
     for field in ("name", "platform", "backend", "max_batch_size", "default_model_filename"):

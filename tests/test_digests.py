@@ -71,7 +71,7 @@ def _link(name: str, target: str) -> Callable[[Path], None]:
     return change
 
 
-CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
+CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "content of the same size": (_put("a.bin", b"fIrst"), "a.bin has another SHA-256"),
     "last byte of a long file": (_put("sub/b.bin", bytes(3 * 2**20 + 6) + b"x"), "b.bin has another SHA-256"),
     "shorter": (_put("a.bin", b"firs"), "a.bin has 4 bytes, expected 5"),

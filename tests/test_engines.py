@@ -33,6 +33,7 @@ from lcve_deploy.model.precision import BUDGETS, Precision
 from lcve_deploy.runtime import ProbeReport, verify_engine
 from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 from lcve_deploy.runtime.backends.openvino import OpenVinoSession
+from lcve_deploy.runtime.probe import prove_engine
 from lcve_deploy.runtime.session import Provider, run_within
 from lcve_deploy.verbs.build import BuildOptions, build
 from lcve_deploy.verbs.fastest import EngineChoice, build_fastest
@@ -195,7 +196,7 @@ def test_a_provider_that_leaves_the_work_to_the_cpu_is_an_error(server: Path, mo
         pytest.skip("this ONNX Runtime has no provider that takes no node")
     monkeypatch.setitem(room._NAMES, Provider.CUDA, "AzureExecutionProvider")
     with pytest.raises(SessionError, match=r"left .* of its matrix products to others"):
-        open_session(server, SessionOptions(provider="cuda"))
+        open_session(server, SessionOptions(provider=Provider.CUDA))
 
 
 @pytest.fixture
@@ -260,9 +261,9 @@ def test_threads_that_share_a_session_get_their_own_answers(
 def test_an_interrupted_choice_leaves_nothing(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lcve_deploy.verbs import fastest
 
-    real = fastest.build
+    real = build
 
-    def interrupted(folder: Path, options: BuildOptions, **more: object) -> EngineRecord:
+    def interrupted(folder: Path, options: BuildOptions, **more: Any) -> EngineRecord:
         if options.kind is EngineKind.OPENVINO:
             raise KeyboardInterrupt
         build(folder, BuildOptions(name="another-run"))  # what another process builds meanwhile stays
@@ -338,7 +339,7 @@ def test_a_provider_that_is_not_there_is_an_error_and_no_fallback(
     server: Path, exported: Path, tmp_path: Path, provider: str
 ) -> None:
     with pytest.raises(SessionError, match="ExecutionProvider"):
-        open_session(server, SessionOptions(provider=provider))
+        open_session(server, SessionOptions(provider=provider))  # type: ignore[arg-type]  # text is accepted too
     with pytest.raises(SessionError, match="ExecutionProvider"):
         build(server, BuildOptions(provider=Provider(provider)))
     assert not (server / "engines").exists()
@@ -354,13 +355,13 @@ def test_a_provider_that_does_not_start_is_an_error(server: Path, monkeypatch: p
         onnxruntime, "InferenceSession", lambda path, options, providers: real(path, options, ["CPUExecutionProvider"])
     )
     with pytest.raises(SessionError, match=r"expected CUDAExecutionProvider, .* took CPUExecutionProvider"):
-        open_session(server, SessionOptions(provider="cuda"))
+        open_session(server, SessionOptions(provider=Provider.CUDA))
 
 
 @pytest.mark.parametrize(
     "work",
     [
-        lambda server: open_session(server, SessionOptions(provider="cpu", provider_options={"use_arena": "0"})),
+        lambda server: open_session(server, SessionOptions(provider=Provider.CPU, provider_options={"use_arena": "0"})),
         lambda server: build(server, BuildOptions(budget=0.01, provider_options={"use_arena": "0"})),
     ],
     ids=["graph", "engine"],
@@ -472,9 +473,9 @@ def test_the_fastest_within_the_budget_is_kept(
     times = {"onnxruntime-fp32": 9.0, "openvino-fp32": 5.0}
     from lcve_deploy.verbs import build as verb
 
-    real = verb.prove_engine
+    real = prove_engine
 
-    def timed(session: object, probe: object, parity: object, record: EngineRecord) -> object:
+    def timed(session: Any, probe: Any, parity: Any, record: EngineRecord) -> object:
         report, proof = real(session, probe, parity, record)
         return report, dataclasses.replace(proof, milliseconds=times.get(record.name, 1.0))
 

@@ -110,7 +110,7 @@ def test_a_class_token_and_the_norm_say_the_readout(name: str, readout: Readout)
 def test_a_file_without_arguments_is_an_assumption_that_can_be_told(tmp_path: Path) -> None:
     content = content_of("mvd_plain")
     path = saved(tmp_path, {"model": content["model"]})
-    options = {"heads": 2, "frames": 8, "size": 32}
+    options: dict[str, Any] = {"heads": 2, "frames": 8, "size": 32}
     assumed = load_checkpoint(path, CheckpointOptions(**options))
     assert {Fact.FAMILY, Fact.POSITIONS, Fact.READOUT} <= {a.fact for a in assumed.assumptions}
     told = load_checkpoint(path, CheckpointOptions(**options, family=Family.MVD))

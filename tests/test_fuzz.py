@@ -242,7 +242,7 @@ def test_json_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
 
 
 def test_many_problems_are_counted() -> None:
-    names = {f"{i}": {} for i in range(10_000)}
+    names: dict[str, dict[str, Any]] = {f"{i}": {} for i in range(10_000)}
     message = refusal("manifest", manifest(files=names))
     assert "and 19" in message
     assert len(message) < 10_000
@@ -535,7 +535,7 @@ ASKING = {
 @pytest.mark.parametrize("code", ASKING.values(), ids=ASKING)
 def test_a_pickle_that_asks_for_too_much_is_refused(code: bytes, legacy: bool) -> None:
     """A hundred bytes took gigabytes, or for ever."""
-    before = b"".join(pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {}))
+    before = b"".join(pickle.dumps(part, 2) for part in tuple[Any, ...]((0x1950A86A20F9469CFC6C, 1001, {})))
     data = before + b"\x80\x02" + code + b"." + pickle.dumps([], 2) if legacy else archive(code)
     refusal("checkpoint", data)
     refusal("folder", b"b" + data)
@@ -567,7 +567,7 @@ def test_an_archive_with_bytes_around_it_is_refused() -> None:
 
 def test_a_pickle_does_not_escape_the_check_behind_the_end_of_an_archive() -> None:
     """torch tells an archive by its first bytes, Python by its last."""
-    before = b"".join(pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {}))
+    before = b"".join(pickle.dumps(part, 2) for part in tuple[Any, ...]((0x1950A86A20F9469CFC6C, 1001, {})))
     code = before + b"\x80\x02" + ASKING["bytes without end"] + b"." + pickle.dumps([], 2)
     refusal("checkpoint", code + archive(b"N"))
 

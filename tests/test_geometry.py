@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -38,7 +40,7 @@ def test_clips_have_three_channels_unless_said() -> None:
 
 @pytest.mark.parametrize("name", ["frames", "height", "width", "channels", "cube"])
 def test_no_size_is_below_one(name: str) -> None:
-    sizes = {"frames": 2, "height": 8, "width": 8, "channels": 3, "cube": (1, 4, 4)}
+    sizes: dict[str, Any] = {"frames": 2, "height": 8, "width": 8, "channels": 3, "cube": (1, 4, 4)}
     for wrong in (0, -2):
         with pytest.raises(ValueError, match="at least 1"):
             ClipGeometry(**sizes | {name: (1, wrong, 4) if name == "cube" else wrong})

@@ -64,7 +64,7 @@ def test_encrypt_and_run_work_with_only_the_cpu_and_video_extras(
     write_video(tmp_path / "video.mp4", np.random.default_rng(0).integers(0, 256, (12, 48, 64, 3), dtype=np.uint8))
 
     def run(*arguments: object) -> str:
-        command = [slim / "lcve", *map(str, arguments)]
+        command = [str(slim / "lcve"), *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=WITHOUT_SOURCES)
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -59,12 +60,13 @@ def test_write_makes_a_private_file_that_reads_back(
 @pytest.mark.parametrize("kind", ["file", "link to a file", "dangling link", "folder"])
 def test_write_never_overwrites(key: SecurityKey, tmp_path: Path, kind: str) -> None:
     path, other = tmp_path / "key.bin", tmp_path / "other"
-    {
+    makers: dict[str, Callable[[], object]] = {
         "file": lambda: path.write_bytes(b"precious"),
         "link to a file": lambda: (other.write_bytes(b"precious"), path.symlink_to(other)),
         "dangling link": lambda: path.symlink_to(other),
         "folder": path.mkdir,
-    }[kind]()
+    }
+    makers[kind]()
     before = sorted(tmp_path.iterdir())
     with pytest.raises(ExistsError, match="nothing is overwritten"):
         key.write(path)

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ def test_sizes_are_those_of_exact_integers(geometry: ClipGeometry) -> None:
         one_frame = space.level is Level.FRAME or t == 1
         halves = (h, w) if one_frame else (t, h, w)
         if space.method == "Qi et al." and any(side % 2 for side in halves):
-            assert space.size is space.chosen_clips is space.key_file_bits is None
+            assert (space.size, space.chosen_clips, space.key_file_bits) == (None, None, None)
             assert "x".join(map(str, halves)) in space.remark
             continue
         assert_exact(space)
@@ -182,7 +183,8 @@ def test_a_key_file_has_as_many_bits_as_the_bound_says() -> None:
 
 @pytest.mark.parametrize("geometry", ["8x32x32x3/2x8x8", "4x8x8x3/2x4x4", "2x32x64x1/2x2x2", "4x4x4x1/2x2x2"])
 def test_as_many_chosen_clips_as_the_table_says_are_enough(geometry: str, key: SecurityKey) -> None:
-    parsed, asked = ClipGeometry.parse(geometry), []
+    parsed = ClipGeometry.parse(geometry)
+    asked: list[Any] = []
     orders = derive_orders(key, salt=SALT, geometry=parsed)
 
     def oracle(cubes: Cubes) -> Cubes:
@@ -237,7 +239,7 @@ def test_the_bounds_say_what_was_measured() -> None:
         assert row(geometry, "LCVE").chosen_clips == bounds["chosen_clips"]["clips"]
 
 
-def known_rows(subject: str, known: int) -> tuple[list[dict], list[dict]]:
+def known_rows(subject: str, known: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows of LE, and of all other methods; all methods are there at both levels."""
     rows = [row for row in KNOWN_CLIPS if (row["subject"], row["known"]) == (subject, known)]
     names = [f"{name}-{level.value}" for name in ("pixel", "cube", "le", "qi", "lcve") for level in Level]
@@ -247,13 +249,13 @@ def known_rows(subject: str, known: int) -> tuple[list[dict], list[dict]]:
     ]
 
 
-def least(rows: list[dict], order: str, measure: str = "least") -> float:
+def least(rows: list[dict[str, Any]], order: str, measure: str = "least") -> float:
     """Rounded down to tenths of a per cent, as the texts are."""
     share = min(row["found"][order][measure] for row in rows if order in row["found"])
     return math.floor(1000 * share) / 1000
 
 
-def all_exact(rows: list[dict]) -> bool:
+def all_exact(rows: list[dict[str, Any]]) -> bool:
     return all(row["exact"] == row["trials"] for row in rows) and {
         share["least"] for row in rows for share in row["found"].values()
     } == {1.0}

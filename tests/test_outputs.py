@@ -63,13 +63,14 @@ def test_files_and_folders_follow_the_umask(tmp_path: Path, mask: int) -> None:
 @pytest.fixture
 def synced(monkeypatch: pytest.MonkeyPatch) -> dict[int, bytes]:
     """Content of every file when it was brought to the disk, by the file's number."""
-    found, fsync = {}, os.fsync
+    found: dict[int, bytes] = {}
+    fsync = os.fsync
 
     def remembered(descriptor: int) -> None:
         fsync(descriptor)
         found[os.fstat(descriptor).st_ino] = Path(f"/proc/self/fd/{descriptor}").read_bytes()
 
-    monkeypatch.setattr(outputs.os, "fsync", remembered)
+    monkeypatch.setattr("lcve_deploy.files.writing.os.fsync", remembered)
     return found
 
 
@@ -155,7 +156,7 @@ def test_a_folder_is_removed_in_one_step(tmp_path: Path, monkeypatch: pytest.Mon
     (folder / "inner/file").touch()
     rmtree = shutil.rmtree
 
-    def watched(path: Path, **more: bool) -> None:
+    def watched(path: Path, **more: Any) -> None:
         assert not folder.exists()
         rmtree(path, **more)
 

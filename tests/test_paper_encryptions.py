@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from paper.methods.downsampling import downsample
 from paper.methods.encryption import at_level
 from paper.methods.learnable_encryption import LearnableEncryption, learnable_encryption
 from paper.methods.shuffles import Shuffle, qi, sub_cube_order
-from paper.methods.table import DOWNSAMPLINGS, ENCRYPTIONS, METHODS, Method, experiment_key
+from paper.methods.table import DOWNSAMPLINGS, ENCRYPTIONS, Method, encryption, experiment_key
 
 PAPERS = ClipGeometry.parse("16x224x224x3/2x16x16")
 SMALL = ClipGeometry.parse("4x8x12x3/2x4x4")
@@ -145,7 +146,7 @@ def test_every_order_comes_from_the_key(method: Method) -> None:
     drawn = [
         {"order": one.order, "reversed": one.reversed_halves}
         if isinstance(one, LearnableEncryption)
-        else {"cubes": one.orders.cube_order, "values": one.orders.pixel_order}
+        else {"cubes": cast(Shuffle, one).orders.cube_order, "values": cast(Shuffle, one).orders.pixel_order}
         for one in keyed
     ]
     stay = {"pixel": {"cubes"}, "cube": {"values"}}.get(method.name.split("-")[0], set())
@@ -162,10 +163,16 @@ def test_levels_have_orders_of_their_own() -> None:
 # What each one does, against references written from the paper's words.
 
 
+def shuffle(name: str, number: int, geometry: ClipGeometry) -> Shuffle:
+    keyed = encryption(name).keyed(experiment_key(number), geometry)
+    assert isinstance(keyed, Shuffle)
+    return keyed
+
+
 @pytest.mark.parametrize("level", Level)
 def test_pixel_shuffle_moves_values_inside_of_blocks_alike(level: Level) -> None:
     clip = noise(SMALL)
-    keyed = METHODS[f"pixel-{level}"].keyed(experiment_key(4), SMALL)
+    keyed = shuffle(f"pixel-{level}", 4, SMALL)
     order = keyed.orders.pixel_order
     pairs = zip(blocks_of(keyed.encrypt(clip)[0], SMALL, level), blocks_of(clip[0], SMALL, level), strict=True)
     for encrypted, plain in pairs:
@@ -176,7 +183,7 @@ def test_pixel_shuffle_moves_values_inside_of_blocks_alike(level: Level) -> None
 @pytest.mark.parametrize("level", Level)
 def test_cube_shuffle_moves_whole_blocks(level: Level) -> None:
     clip = noise(SMALL)
-    keyed = METHODS[f"cube-{level}"].keyed(experiment_key(4), SMALL)
+    keyed = shuffle(f"cube-{level}", 4, SMALL)
     plain = [block.tobytes() for block in blocks_of(clip[0], SMALL, level)]
     encrypted = [block.tobytes() for block in blocks_of(keyed.encrypt(clip)[0], SMALL, level)]
     assert sorted(plain) == sorted(encrypted)
@@ -190,7 +197,7 @@ def test_cube_shuffle_moves_whole_blocks(level: Level) -> None:
 @pytest.mark.parametrize("level", Level)
 def test_lcve_is_both_of_them(level: Level) -> None:
     clip, key = noise(SMALL), experiment_key(4)
-    pixel, cube, both = (METHODS[f"{name}-{level}"].keyed(key, SMALL) for name in ("pixel", "cube", "lcve"))
+    pixel, cube, both = (encryption(f"{name}-{level}").keyed(key, SMALL) for name in ("pixel", "cube", "lcve"))
     assert np.array_equal(both.encrypt(clip), pixel.encrypt(cube.encrypt(clip)))
 
 
@@ -201,7 +208,7 @@ def test_lcve_is_the_packages_own(level: Level) -> None:
     orders = derive_orders(key, salt=bytes(16), geometry=geometry)
     parts = clips[0].reshape(-1, *geometry.clip_shape)
     expected = [encrypt(PlainClip(values=part), orders, layout=Layout.VIDEO).values for part in parts]
-    assert np.array_equal(METHODS[f"lcve-{level}"].keyed(key, PAPERS).encrypt(clips)[0], np.concatenate(expected))
+    assert np.array_equal(encryption(f"lcve-{level}").keyed(key, PAPERS).encrypt(clips)[0], np.concatenate(expected))
 
 
 @pytest.mark.parametrize("level", Level)
@@ -239,7 +246,7 @@ def test_le_gives_six_channels_of_four_bits_too() -> None:
 
 @pytest.mark.parametrize("level", Level)
 def test_qi_moves_whole_pixels_inside_of_sub_cubes_alike_and_then_cubes(level: Level) -> None:
-    keyed = METHODS[f"qi-{level}"].keyed(experiment_key(7), PAPERS)
+    keyed = shuffle(f"qi-{level}", 7, PAPERS)
     orders, blocks = keyed.orders, at_level(level, PAPERS)
     t, h, w = blocks.cube
     sub = (max(t // 2, 1), h // 2, w // 2)
@@ -269,9 +276,11 @@ def test_qi_seen_from_outside(level: Level, text: str) -> None:
     t, h, w = geometry.cube
     t = 1 if level is Level.FRAME else t
     sub = (max(t // 2, 1), h // 2, w // 2)
-    places = {(f, y, x): (f, y, x) for f, y, x in np.ndindex(geometry.clip_shape[:3])}
+    places: dict[tuple[int, ...], tuple[int, ...]] = {
+        (f, y, x): (f, y, x) for f, y, x in np.ndindex(geometry.clip_shape[:3])
+    }
     clip = np.array(list(places), np.uint8).reshape(geometry.clip_shape)
-    encrypted = METHODS[f"qi-{level}"].keyed(experiment_key(7), geometry).encrypt(clip[None])[0]
+    encrypted = encryption(f"qi-{level}").keyed(experiment_key(7), geometry).encrypt(clip[None])[0]
     cubes: dict[tuple[int, ...], set[tuple[int, ...]]] = {}
     inside: dict[tuple[int, ...], set[tuple[int, ...]]] = {}
     for to in places:
@@ -359,7 +368,7 @@ def counted(method: Method, geometry: ClipGeometry) -> str:
 def test_a_cube_that_cannot_be_halved_has_no_sub_cubes() -> None:
     for text in ("4x9x8x3/2x3x4", "3x8x8x3/3x4x4", "4x8x8x3/2x1x4"):
         with pytest.raises(ValueError, match="sub-cubes halve the sides of a cube"):
-            METHODS["qi-video"].keyed(experiment_key(0), ClipGeometry.parse(text))
+            encryption("qi-video").keyed(experiment_key(0), ClipGeometry.parse(text))
 
 
 def test_keys_of_experiments_can_be_made_again() -> None:

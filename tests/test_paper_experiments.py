@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from paper.experiments.running import Experiments
 from paper.experiments.training import Schedule, logits, train
 from paper.findings.seeds import SEEDS
 from paper.methods.shuffles import lcve
-from paper.methods.table import METHODS, experiment_key
+from paper.methods.table import METHODS, encryption, experiment_key
 
 ACTION = Row(task=Task.ACTION, method=PLAIN, way=Way.TRAINED)
 
@@ -138,15 +139,19 @@ def test_training_on_encrypted_clips_is_training_on_plain_ones_from_other_random
     monkeypatch.setattr(training, "_BATCH", 8)
     torch.manual_seed(0)
     key, clips = experiment_key(5), few_clips(16)
-    encryption = lcve(key, GEOMETRY, METHODS["lcve-video"].level)
+    made = lcve(key, GEOMETRY, encryption("lcve-video").level)
     plain = Network(Task.IDENTITY, free_positions=True)
-    twin = permuted(plain, encryption.orders)
+    twin = permuted(plain, made.orders)
     labels, schedule = torch.from_numpy(clips.labels[Task.IDENTITY]), Schedule(steps=4, rate=1e-3, full=1.0)
     outcomes = []
-    for network, change in ((plain, unchanged), (twin, encryption.encrypt)):
+
+    def noted(losses: list[float], step: int, loss: float) -> None:
+        losses.append(loss)
+
+    for network, change in ((plain, unchanged), (twin, made.encrypt)):
         torch.manual_seed(1)
         losses: list[float] = []
-        train(network, clips.cubes(change), labels, schedule, lambda _, loss, losses=losses: losses.append(loss))
+        train(network, clips.cubes(change), labels, schedule, partial(noted, losses))
         outcomes.append((losses, logits(network, clips.cubes(change))))
     (plain_losses, plain_logits), (twin_losses, twin_logits) = outcomes
     assert plain_losses[0] != plain_losses[-1]
@@ -207,7 +212,7 @@ def test_the_command_goes_on_where_it_stopped(
     monkeypatch.setattr(command, "_WORK", miniature / "work")
     monkeypatch.setattr(command, "write_page", lambda: pages.append(1))
     monkeypatch.setattr(command, "read_records", lambda seed: read_records(seed, results))
-    monkeypatch.setattr(command, "add_record", lambda *record: add_record(*record, results))
+    monkeypatch.setattr(command, "add_record", lambda seed, row, record: add_record(seed, row, record, results))
 
     def ran(*arguments: str) -> list[str]:
         monkeypatch.setattr("sys.argv", ["paper", "--threads", "1", "--seed", "0", *arguments])

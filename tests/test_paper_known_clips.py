@@ -16,7 +16,7 @@ from paper.experiments.known_clips.measuring import DIGITS, FILM, Subject, Trial
 from paper.findings.seeds import NOT_RUN, Findings
 from paper.methods.encryption import at_level
 from paper.methods.learnable_encryption import learnable_encryption
-from paper.methods.table import ENCRYPTIONS, METHODS, Method, experiment_key
+from paper.methods.table import ENCRYPTIONS, Method, encryption, experiment_key
 from paper.page.sections import known_clips as known_clips_section
 
 GEOMETRY = ClipGeometry.parse("4x32x32x3/2x8x8")
@@ -76,7 +76,7 @@ def test_what_is_equal_is_not_told_apart_and_the_known_clip_still_opens(method: 
 
 @pytest.mark.parametrize("name", ["pixel-frame", "pixel-video", "lcve-frame", "lcve-video"])
 def test_two_values_that_are_equal_everywhere_leave_the_rest_right(name: str) -> None:
-    method = METHODS[name]
+    method = encryption(name)
     parts = at_level(method.level, GEOMETRY)
     cubes = parts.to_cubes(noise(2).reshape(-1, *parts.clip_shape), np)
     half = len(cubes) // 2
@@ -91,7 +91,7 @@ def test_two_values_that_are_equal_everywhere_leave_the_rest_right(name: str) ->
 
 
 def test_more_known_clips_tell_more_apart() -> None:
-    method, dark = METHODS["le-frame"], noise(1, most=16)  # no upper half says anything
+    method, dark = encryption("le-frame"), noise(1, most=16)  # no upper half says anything
     key = method.keyed(experiment_key(0), GEOMETRY)
     alone, with_another = (
         found_shares(break_known(method, known, key.encrypt(known), GEOMETRY), key)["halves"]
@@ -111,16 +111,16 @@ def test_the_attack_takes_whole_numbers_beyond_a_byte() -> None:
 
 
 def test_shares_are_of_one_kind_alone() -> None:
-    le = learnable_encryption(experiment_key(0), GEOMETRY, METHODS["le-video"].level)
+    le = learnable_encryption(experiment_key(0), GEOMETRY, encryption("le-video").level)
     with pytest.raises(TypeError):
-        found_shares(le, METHODS["lcve-video"].keyed(experiment_key(0), GEOMETRY))
+        found_shares(le, encryption("lcve-video").keyed(experiment_key(0), GEOMETRY))
 
 
 def test_all_methods_and_subjects_are_recorded() -> None:
     rows = [(row["subject"], row["known"], row["method"]) for row in RECORDED["rows"]]
     assert rows == [(*subject, m.name) for subject in ((FILM, 1), (DIGITS, 1), (DIGITS, 4)) for m in ENCRYPTIONS]
     for row in RECORDED["rows"]:
-        assert set(row["found"]) == moved(METHODS[row["method"]])
+        assert set(row["found"]) == moved(encryption(row["method"]))
         assert row["control"]["values"]["mean"] < 0.05
         assert row["control"]["psnr"] < 18
 

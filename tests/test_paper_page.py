@@ -22,7 +22,7 @@ from paper.findings.claims import CLAIMS, Claim, Verdict, judge
 from paper.findings.compared import COMPARED, best_for_owner
 from paper.findings.keyspaces import THE_PAPERS, key_space_sizes
 from paper.findings.seeds import NOT_RUN, SEEDS, Findings, Found, percent, spread
-from paper.methods.table import DOWNSAMPLINGS, ENCRYPTIONS
+from paper.methods.table import METHODS
 from paper.page import writing as page
 from paper.page.keys_chart import KEYED, WRONG_FED, write_keys_chart
 from paper.page.tradeoff_chart import write_tradeoff_chart
@@ -365,7 +365,7 @@ def test_tables_of_the_paper_agree_with_one_another() -> None:
 
 
 def test_published_rows_name_methods_that_exist() -> None:
-    methods = {"plain", *(method.name for method in (*DOWNSAMPLINGS, *ENCRYPTIONS))}
+    methods = {"plain", *METHODS}
     for name in (*published.COMPARISON, *published.LARGE):
         method, way = name.split("/")
         assert method in methods

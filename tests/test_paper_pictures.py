@@ -11,7 +11,7 @@ from PIL import Image
 
 from paper.findings.compared import PLAIN
 from paper.methods.downsampling import downsample
-from paper.methods.table import DOWNSAMPLINGS, ENCRYPTIONS, experiment_key
+from paper.methods.table import DOWNSAMPLINGS, ENCRYPTIONS, METHODS, experiment_key
 from paper.page import pictures
 from paper.page.pictures import FRAMES, SHOWN, SIDE, Subject, frames, places, subjects, write_frames
 
@@ -53,7 +53,7 @@ def test_the_picture_beside_the_page_is_this_one(written: Path) -> None:
 
 
 def test_every_method_has_a_place_of_its_own() -> None:
-    assert [name for name, _, _ in places()] == [PLAIN, *(method.name for method in (*DOWNSAMPLINGS, *ENCRYPTIONS))]
+    assert [name for name, _, _ in places()] == [PLAIN, *METHODS]
     assert len({(top, left) for _, top, left in places()}) == len(SHOWN)
 
 

@@ -17,7 +17,7 @@ from lcve_deploy import (
     encrypt,
     verify,
 )
-from lcve_deploy.artifact import read_manifest
+from lcve_deploy.artifact import EngineRecord, ModelSpec, read_manifest
 from lcve_deploy.errors import LcveError, MismatchError, ParityError
 from lcve_deploy.model.parity import (
     BUDGET_MARGIN,
@@ -169,6 +169,9 @@ class Recorder:
     """A session and a reference that keep what they are asked, and answer with zeros."""
 
     name = "recorder"
+    device = "a test"
+    engine: EngineRecord | None = None
+    model: ModelSpec
 
     def __init__(self) -> None:
         self.encrypted: list[np.ndarray] = []

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -56,7 +57,13 @@ class Scrambled:
 
 
 def scrambled(
-    model: VideoTransformer, folder: Path, plain: np.ndarray, *, secret: bytes = SECRET, salt: bytes = SALT, **options
+    model: VideoTransformer,
+    folder: Path,
+    plain: np.ndarray,
+    *,
+    secret: bytes = SECRET,
+    salt: bytes = SALT,
+    **options: Any,
 ) -> Scrambled:
     folder.mkdir()
     key, geometry = SecurityKey(secret), model.config.geometry
@@ -104,10 +111,8 @@ RUNTIMES = {
 }
 
 
-@pytest.fixture(scope="module", params=ORACLES.values(), ids=ORACLES)
-def oracle(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, clip: np.ndarray
-) -> Iterator[Scrambled]:
+@pytest.fixture(scope="module", params=list(ORACLES.values()), ids=list(ORACLES))
+def oracle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, clip: np.ndarray) -> Scrambled:
     said: Oracle = request.param
     model = load_checkpoint(said.path, said.options).model
     return scrambled(model, tmp_path_factory.mktemp(said.name) / "server", plain_clips(clip))
@@ -194,6 +199,7 @@ def test_the_trained_example_keeps_its_predictions(
     np.testing.assert_array_equal(received.argmax(axis=1), example.logits.argmax(axis=1))
     assert np.abs(received - example.logits).max() <= BUDGETS[precision] * example.allowance
     orders = derive_orders(SecurityKey(SECRET), salt=SALT, geometry=GEOMETRY, classes=example.logits.shape[1])
+    assert orders.label_order is not None
     assert (orders.label_order[received.argmax(axis=1)] == actions).mean() >= 0.95
 
 

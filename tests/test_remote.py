@@ -538,7 +538,7 @@ _LOGITS = {"name": "logits", "datatype": "FP32", "shape": [1, 5]}
             _http_infer_answer(
                 {"model_name": "digits", "outputs": [{**_LOGITS, "parameters": {"binary_data_size": size}}]}, bytes(20)
             )
-            for size in (0, -1, 19, "20", None, [], 20.5)
+            for size in tuple[Any, ...]((0, -1, 19, "20", None, [], 20.5))
         ),
         _http_infer_answer({"model_name": "digits", "outputs": []}, b"", "999999"),
         _http_infer_answer({"model_name": "digits", "outputs": []}, b"", "-1"),
@@ -710,7 +710,7 @@ def test_a_server_that_comes_back_with_another_model_gets_no_clip(start: Callabl
         assert again.model.infers == []
 
 
-def _but(session: RemoteSession, **options: float) -> RemoteSession:
+def _but(session: RemoteSession, **options: Any) -> RemoteSession:
     """The same session, less patient."""
     changed = copy.copy(session)
     changed._options = dataclasses.replace(session._options, **options)
@@ -951,15 +951,15 @@ def test_endpoints_are_tried_in_turn_and_a_pause_comes_only_before_one_that_was_
 
 def test_the_preferred_endpoint_is_asked_again_once_it_has_rested() -> None:
     clock, members = Clock(), [Member(), Member()]
-    endpoints = Endpoints(members, rest=10, clock=clock)  # type: ignore[arg-type]
-    endpoints.failed(members[0], UnavailableError("x"))  # type: ignore[arg-type]
+    endpoints: Any = Endpoints(members, rest=10, clock=clock)  # type: ignore[arg-type]
+    endpoints.failed(members[0], UnavailableError("x"))
     assert endpoints.choose() is members[1]
     assert members[0].forgotten == 1
     clock.now += 10
     assert endpoints.choose() is members[0]
-    endpoints.failed(members[0], RateError("x"))  # type: ignore[arg-type]
+    endpoints.failed(members[0], RateError("x"))
     assert members[0].forgotten == 1  # it is still what it was: to ask it again would count as one more request
-    endpoints.answered(members[0])  # type: ignore[arg-type]
+    endpoints.answered(members[0])
     assert endpoints.choose() is members[0]
 
 
@@ -1175,11 +1175,12 @@ def test_files_that_are_no_certificates_are_refused_at_once(
 ) -> None:
     scheme = _secure(start()).partition(":")[0]
     (tmp_path / "rubbish.pem").write_text("rubbish")
-    for changes in (
+    every: list[dict[str, Any]] = [
         {"tls_ca": tmp_path / "rubbish.pem"},
         {"tls_cert": authority.client.cert, "tls_key": authority.server.key},
         {"tls_cert": authority.client.cert, "tls_key": tmp_path / "rubbish.pem"},
-    ):
+    ]
+    for changes in every:
         with pytest.raises(DeniedError):
             RemoteSession(f"{scheme}://localhost:1/m", BINDING, dataclasses.replace(QUICK, **changes))
     with pytest.raises(FileNotFoundError):

@@ -267,6 +267,7 @@ def test_whoever_has_both_artifacts_has_their_relation(key: SecurityKey, tmp_pat
     after = derive_orders(NEW_KEY, salt=NEW_SALT, geometry=GEOMETRY, classes=5)
     np.testing.assert_array_equal(before.cube_order[relation.cubes], after.cube_order)
     np.testing.assert_array_equal(before.pixel_order[relation.values], after.pixel_order)
+    assert before.label_order is not None
     np.testing.assert_array_equal(before.label_order[relation.labels], after.label_order)
 
 
@@ -346,8 +347,9 @@ def test_engines_are_built_again_and_answer_the_new_probe(
         assert became["broken"].record is None
         assert "engine.json does not hold" in became["broken"].reason
         assert [path.name for path in (server / "engines").iterdir()] == ["onnxruntime-fp32"]
-        proof = became["onnxruntime-fp32"].record.proof
-        assert proof is not None
+        kept = became["onnxruntime-fp32"].record
+        assert kept is not None
+        assert kept.proof is not None
         assert open_session(server, SessionOptions(engine="onnxruntime-fp32")).model == result.manifest.model
     assert run_ok("apply", artifact / "server", delta, "-o", tmp_path / "b").count("\nengine ") == 3
 

@@ -390,7 +390,7 @@ def test_nothing_of_it_is_on_disk_while_an_artifact_is_made(
     seen, salt = set(), secrets.token_bytes(16)
     house.planted.add_salt(salt)
 
-    def look(*_: object) -> None:
+    def look(stage: str, done: int, total: int) -> None:
         for path in files_under(tmp_path):
             seen.add(path.name)
             assert not house.planted.in_bytes(path.read_bytes()), path

@@ -207,9 +207,10 @@ def test_a_thousand_malformed_requests_are_refused_and_leave_nothing(exported: P
                     channel.unary_unary(call)(malformed_grpc(draw, example), timeout=30)
                 told[refused.value.code().name] += 1
             after = (server.descriptors, server.threads, server.peak)
-        for ask, well in ((ask_http, 200), (ask_grpc, "OK")):
-            status, logits = ask(server, example.clip)
-            assert (status, is_right(logits, example)) == (well, True)
+        every: list[tuple[Callable[..., tuple[Any, Any]], Any]] = [(ask_http, 200), (ask_grpc, "OK")]
+        for ask, well in every:
+            outcome, logits = ask(server, example.clip)
+            assert (outcome, is_right(logits, example)) == (well, True)
         assert [line for line in server.log() if line["event"] != "raw"] == []  # nothing failed within
     assert set(told) <= {400, 413, "INVALID_ARGUMENT", "NOT_FOUND"}, told
     assert sum(told.values()) == 1000

@@ -126,7 +126,7 @@ def test_a_token_file_that_everyone_can_read_is_warned_of(token_file: Path) -> N
 
 def test_a_rate_holds_for_each_client_and_recovers(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(access_room.time, "monotonic", lambda: now)
+    monkeypatch.setattr("lcve_deploy.serving.access.time.monotonic", lambda: now)
     gate = Access(None, 2.0)
 
     def granted(client: str) -> int:
@@ -363,7 +363,8 @@ def test_numbers_of_json_become_bytes_or_are_refused() -> None:
     from lcve_deploy.serving.inference import _from_json
 
     assert _from_json([[0, 255], [1, 2]]).tolist() == [0, 255, 1, 2]
-    for wrong in ([256], [-1], [1.0], [True], ["1"], [None], [[1], [2, 3]], [{}], [2**80]):
+    every: list[Any] = [[256], [-1], [1.0], [True], ["1"], [None], [[1], [2, 3]], [{}], [2**80]]
+    for wrong in every:
         with pytest.raises(RequestError):
             _from_json(wrong)
     assert _from_json(np.arange(256).tolist()).dtype == np.uint8

@@ -46,7 +46,8 @@ from lcve_deploy.artifact import manifest_data, read_manifest, record_files
 from lcve_deploy.artifact.delta import DELTA, read_delta
 from lcve_deploy.artifact.digests import MANIFEST, SIGNATURE
 from lcve_deploy.artifact.engines import write_engine
-from lcve_deploy.clipfile import ClipFile, Views, write_clip_file
+from lcve_deploy.clipfile import ClipFile, write_clip_file
+from lcve_deploy.clips import Views
 from lcve_deploy.errors import ArtifactError, BuildError, ExistsError, KeyFileError, SignatureError, WriteError
 from lcve_deploy.keys.secret import KeyFileWarning
 from lcve_deploy.model.precision import Precision
@@ -214,7 +215,7 @@ def foreign_keys() -> dict[str, tuple[bytes, bytes]]:
     from cryptography.hazmat.primitives import serialization as s
     from cryptography.hazmat.primitives.asymmetric import ec, ed448, x25519
 
-    made = {
+    made: dict[str, Any] = {
         "ed448": ed448.Ed448PrivateKey.generate(),
         "x25519": x25519.X25519PrivateKey.generate(),
         "p256": ec.generate_private_key(ec.SECP256R1()),
@@ -556,13 +557,14 @@ def test_what_is_parsed_is_what_was_checked(
         edit(server / MANIFEST, lambda m: m.update(made_by={"lcve-deploy": "evil"}))
 
     monkeypatch.setattr(manifest_room, "check_signature", replacing)
-    for work in (
+    works: tuple[Callable[[], Manifest], ...] = (
         lambda: read_manifest(server, PIN),
         lambda: checked_manifest(server, PIN),
         lambda: dataclasses.replace(said, model=open_session(server, SessionOptions(signed_by=PIN)).model),
         lambda: (paired_client(signed, key, PIN), said)[1],
         lambda: apply_delta(server, tmp_path / "delta" / DELTA, tmp_path / "out", signed_by=PIN) and said,
-    ):
+    )
+    for work in works:
         (server / MANIFEST).write_bytes(good)
         assert work() == said
         assert b"evil" in (server / MANIFEST).read_bytes()

@@ -5,14 +5,15 @@ encryption with CuPy has passed.
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import platform
 import sys
 import threading
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -76,7 +77,7 @@ class Graph:
     logits: TensorSpec
 
     @property
-    def specs(self) -> dict[str, TensorSpec]:
+    def specs(self) -> dict[str, Any]:
         return {"clips": self.clips, "logits": self.logits}
 
 
@@ -93,7 +94,7 @@ def write_graph(
     return Graph(path, clips, TensorSpec(name="logits", dtype="float32", shape=(None, config.classes)))
 
 
-def oracle_graph(oracle: Oracle, folder: Path, **options: object) -> Graph:
+def oracle_graph(oracle: Oracle, folder: Path, **options: Any) -> Graph:
     return write_graph(load_checkpoint(oracle.path, oracle.options).model, folder / "model.onnx", **options)
 
 
@@ -136,7 +137,8 @@ def test_every_exported_graph_passes_the_gate(
     check_graph(graph.model, library=rtx, **graph.specs)
 
 
-def as_double(tensor: onnx_ir.TensorProtocol) -> onnx_ir.Tensor:
+def as_double(tensor: onnx_ir.TensorProtocol | None) -> onnx_ir.TensorProtocol:
+    assert tensor is not None
     return onnx_ir.tensor(tensor.numpy().astype(np.float64), name=tensor.name)
 
 
@@ -169,7 +171,7 @@ def double_in_a_branch(model: onnx_ir.Model) -> None:
         model.graph.insert_before(model.graph[0], node)
 
 
-DOUBLES = {
+DOUBLES: dict[Callable[[onnx_ir.Model], None], str] = {
     double_initializer: "initializer norm.weight",
     double_cast: "Cast Cast_1 (to)",
     double_constant: "Constant one (value)",
@@ -208,7 +210,7 @@ def test_the_parser_alone_takes_float64(changed: Callable[..., Graph], rtx: Tens
     ],
 )
 def test_the_gate_refuses_other_names_types_and_shapes(
-    which: str, change: dict[str, object], says: str, tiny: Graph, rtx: TensorRT
+    which: str, change: dict[str, Any], says: str, tiny: Graph, rtx: TensorRT
 ) -> None:
     specs = {**tiny.specs, which: dataclasses.replace(tiny.specs[which], **change)}
     with pytest.raises(BuildError) as caught:
@@ -249,8 +251,12 @@ def test_the_gate_refuses_a_graph_whose_keyed_tensors_are_gone(tiny: Graph, rtx:
 
 def test_external_data_in_two_files_is_read(tiny: Graph, rtx: TensorRT, tmp_path: Path) -> None:
     model = onnx_ir.load(tiny.model)
-    others = [v for name, v in model.graph.initializers.items() if name not in KEYED_TENSORS and v.const_value.size > 8]
-    tensors = [value.const_value for value in others]
+    others = [
+        value
+        for name, value in model.graph.initializers.items()
+        if name not in KEYED_TENSORS and value.const_value is not None and value.const_value.size > 8
+    ]
+    tensors = [value.const_value for value in others if value.const_value is not None]
     moved = onnx_ir.external_data.convert_tensors_to_external(tensors, tmp_path, "two.onnx.data")
     for value, tensor in zip(others, moved, strict=True):
         value.const_value = tensor
@@ -304,7 +310,7 @@ def test_plans_of_the_default_target_and_of_one_gpu_differ(tiny: Graph, rtx: Ten
     ],
 )
 def test_an_option_that_the_library_lacks_is_an_error(
-    options: dict[str, object], says: str, tiny: Graph, rtx: TensorRT, tmp_path: Path
+    options: dict[str, Any], says: str, tiny: Graph, rtx: TensorRT, tmp_path: Path
 ) -> None:
     with pytest.raises(BuildError) as caught:
         build_plan(tiny.model, tmp_path / "plan", library=rtx, options=PlanOptions(**options), **tiny.specs)
@@ -324,8 +330,9 @@ def test_refittable_and_stripped_engines_need_a_gpu_to_be_built(
     option: str, tiny: Graph, rtx: TensorRT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan_module, "find_gpu", lambda: None)
+    options = PlanOptions(refittable=option == "refittable", stripped=option == "stripped")
     with pytest.raises(BuildError, match=r"not engines that are refittable or stripped, and no NVIDIA GPU"):
-        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=PlanOptions(**{option: True}), **tiny.specs)
+        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=options, **tiny.specs)
     assert not (tmp_path / "plan").exists()
 
 
@@ -338,8 +345,9 @@ def test_a_gpu_without_kernels_in_the_library_is_told_before_the_build(
 ) -> None:
     """On an H200 the build of TensorRT-RTX 1.6.1 failed with "CUDA error 222 loading a module"."""
     monkeypatch.setattr(plan_module, "find_gpu", lambda: H200)
+    options = PlanOptions(refittable=option == "refittable", stripped=option == "stripped")
     with pytest.raises(BuildError, match=r"expected one of compute capability 7\.5, 8\.0, .*, found NVIDIA H200"):
-        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=PlanOptions(**{option: True}), **tiny.specs)
+        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=options, **tiny.specs)
     assert not (tmp_path / "plan").exists()
 
 
@@ -361,7 +369,7 @@ def test_out_of_memory_in_a_build_is_one_clear_error(
 ) -> None:
     module = fake_gpu.fake_tensorrt()
 
-    def fail(builder: object, network: object, config: object) -> None:
+    def fail(builder: Any, network: object, config: object) -> None:
         builder.logger.log(fake_gpu.Severity.ERROR, "Requested amount of GPU memory\n could not be allocated")
         if outcome is not None:
             raise outcome
@@ -463,7 +471,7 @@ def test_a_failed_build_leaves_nothing(artifact: Path) -> None:
 # Building with ``tensorrt``, of which only a stand-in runs here.
 
 
-def library(module: object, kind: str = TENSORRT) -> TensorRT:
+def library(module: types.ModuleType, kind: str = TENSORRT) -> TensorRT:
     return TensorRT(kind=kind, name="TensorRT", version=module.__version__, module=module)
 
 
@@ -520,7 +528,7 @@ def test_a_library_without_weak_typing_needs_no_flag(
 )
 def test_an_older_tensorrt_says_what_it_lacks(
     enum: str,
-    options: dict[str, object],
+    options: dict[str, Any],
     says: str,
     tiny: Graph,
     tmp_path: Path,
@@ -576,7 +584,7 @@ def test_tensorrt_without_a_gpu_does_not_begin(tiny: Graph, tmp_path: Path, monk
 def test_a_library_that_cannot_start_is_one_clear_error(tiny: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     module = fake_gpu.fake_tensorrt()
 
-    def refuse(builder: object, logger: object) -> None:
+    def refuse(builder: object, logger: Any) -> None:
         logger.log(fake_gpu.Severity.WARNING, "CUDA initialization failure with error: 35")
         raise TypeError("pybind11::init(): factory function returned nullptr")
 
@@ -628,18 +636,18 @@ class Driver:
     def cuInit(self, flags: int) -> int:  # noqa: N802
         return self.initialised
 
-    def cuDeviceGetCount(self, count: object) -> int:  # noqa: N802
+    def cuDeviceGetCount(self, count: Any) -> int:  # noqa: N802
         count._obj.value = self.count
         return 0
 
     def cuDeviceGet(self, device: object, number: int) -> int:  # noqa: N802
         return 0
 
-    def cuDeviceGetName(self, name: ctypes.Array, size: int, device: object) -> int:  # noqa: N802
+    def cuDeviceGetName(self, name: Any, size: int, device: object) -> int:  # noqa: N802
         name.value = b"NVIDIA Nonesuch"
         return 0
 
-    def cuDeviceGetAttribute(self, value: object, number: int, device: object) -> int:  # noqa: N802
+    def cuDeviceGetAttribute(self, value: Any, number: int, device: object) -> int:  # noqa: N802
         value._obj.value = {75: 8, 76: 6}[number]
         return 0
 
@@ -664,16 +672,19 @@ class Machine:
 
     plan: Path
     manifest: Manifest
-    module: object
+    module: types.ModuleType
 
-    def open(self, **changes: object) -> TensorRTSession:
+    def open(self, **changes: Any) -> TensorRTSession:
         weights = changes.pop("weights", None)
-        fields = {"builder": {TENSORRT: self.module.__version__}, "profile": Profile(minimum=1, optimum=2, maximum=3)}
+        fields: dict[str, Any] = {
+            "builder": {TENSORRT: self.module.__version__},
+            "profile": Profile(minimum=1, optimum=2, maximum=3),
+        }
         engine = engine_record(**{**fields, **changes})
         return TensorRTSession(self.plan, self.manifest.model, engine, weights=weights)
 
 
-def engine_record(*, kind: EngineKind = EngineKind.TENSORRT, **fields: object) -> EngineRecord:
+def engine_record(*, kind: EngineKind = EngineKind.TENSORRT, **fields: Any) -> EngineRecord:
     """A record in which only what a session reads is worth anything."""
     return EngineRecord(name="x", kind=kind, precision=Precision.FP32, target="", manifest_sha256="0" * 64, **fields)
 
@@ -896,7 +907,7 @@ def test_a_stripped_plan_gets_its_weights_when_it_is_opened(
     ],
 )
 def test_an_engine_that_is_not_what_the_manifest_says_is_refused(
-    change: dict[str, TensorSpec], says: str, machine: Machine
+    change: dict[str, Any], says: str, machine: Machine
 ) -> None:
     other = dataclasses.replace(
         machine,
@@ -1115,4 +1126,4 @@ def test_a_variable_turns_skipping_without_a_gpu_into_failure(
     monkeypatch.setattr(conftest, "find_gpu", lambda: None)
     monkeypatch.setenv("LCVE_REQUIRE_GPU", required)
     with pytest.raises(outcome, match="no NVIDIA GPU"):
-        conftest.pytest_runtest_setup(MarkedItem())
+        conftest.pytest_runtest_setup(cast(pytest.Item, MarkedItem()))

@@ -39,7 +39,9 @@ def digest(order: np.ndarray) -> dict[str, Any]:
 
 def label_order(key: SecurityKey, classes: int) -> np.ndarray:
     geometry = ClipGeometry.parse(VECTORS["orders"]["geometry"])
-    return derive_orders(key, salt=SALT, geometry=geometry, classes=classes).label_order
+    order = derive_orders(key, salt=SALT, geometry=geometry, classes=classes).label_order
+    assert order is not None
+    return order
 
 
 def small_clip(key: SecurityKey) -> tuple[ClipFile, np.ndarray]:
@@ -73,6 +75,7 @@ def test_orders(key: SecurityKey) -> None:
     orders = derive_orders(key, salt=SALT, geometry=geometry, classes=said["classes"])
     assert digest(orders.cube_order) == said["K1"]
     assert digest(orders.pixel_order) == said["K2"]
+    assert orders.label_order is not None
     assert digest(orders.label_order) == said["K3"]
 
 
@@ -107,7 +110,7 @@ def test_labels(key: SecurityKey) -> None:
     names = tuple(map(str, range(said["classes"])))
     found = predictions(plain, names, ProblemType.SINGLE_LABEL, top=said["classes"])
     np.testing.assert_allclose(
-        [p.probability for p in sorted(found, key=lambda p: p.index)], said["probabilities"], rtol=1e-12
+        [p.probability or 0.0 for p in sorted(found, key=lambda p: p.index)], said["probabilities"], rtol=1e-12
     )
 
 

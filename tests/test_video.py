@@ -3,6 +3,7 @@ from __future__ import annotations
 import struct
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
@@ -27,7 +28,7 @@ def counting_frames(count: int, height: int = 48, width: int = 64) -> np.ndarray
 
 def make_video(path: Path, frames: np.ndarray, *, times: list[int] | None = None, codec: str = "mpeg4") -> Path:
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=24, options={"qscale": "1"})
+        stream = cast(av.VideoStream, container.add_stream(codec, rate=24, options={"qscale": "1"}))
         stream.height, stream.width = frames.shape[1], frames.shape[2]
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000)
@@ -170,7 +171,7 @@ def damaged_video(path: Path, packets: range) -> Path:
     """An mp4 whose packets of some frames are nothing but zeros."""
     make_video(path, counting_frames(30), codec="mpeg4")
     with av.open(str(path)) as container:
-        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+        places = [(packet.pos or 0, packet.size) for packet in container.demux(video=0) if packet.size]
     data = bytearray(path.read_bytes())
     for index in packets:
         start, size = places[index]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -36,11 +37,11 @@ def _warnings_are_notes() -> Iterator[None]:
         yield
 
 
-def preprocess(**changes: object) -> Preprocess:
+def preprocess(**changes: Any) -> Preprocess:
     return Preprocess(**{"frames": 8, "stride": 1, "short_side": 32, "crop": (32, 32), **changes})
 
 
-def read(path: Path, views: str = "1x1", **changes: object) -> VideoClips:
+def read(path: Path, views: str = "1x1", **changes: Any) -> VideoClips:
     return read_clips(path, preprocess(**changes), GEOMETRY, Views.parse(views))
 
 
@@ -65,7 +66,7 @@ def make(
     **options: str,
 ) -> Path:
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25, options=options)
+        stream = cast(av.VideoStream, container.add_stream(codec, rate=25, options=options))
         stream.height, stream.width = size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.max_b_frames, stream.codec_context.gop_size = b_frames, gop
@@ -91,7 +92,7 @@ def remuxed(source: Path, target: Path, *, left_out: frozenset[int] = frozenset(
 def damaged(path: Path, packets: range) -> Path:
     """The file with zeros in place of some packets."""
     with av.open(str(path)) as container:
-        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+        places = [(packet.pos or 0, packet.size) for packet in container.demux(video=0) if packet.size]
     data = bytearray(path.read_bytes())
     for start, size in places[packets.start : packets.stop]:
         data[start : start + size] = bytes(size)
@@ -156,7 +157,7 @@ def test_frames_that_a_decoder_filled_in_are_noted(tmp_path: Path, codec: str) -
     )
     assert read(path, views="3x1").notes == ()
     with av.open(str(path)) as container:
-        places = [packet.pos for packet in container.demux(video=0) if packet.size]
+        places = [packet.pos or 0 for packet in container.demux(video=0) if packet.size]
     data = bytearray(path.read_bytes())
     middle = (places[6] + places[7]) // 2
     data[middle : middle + 100] = bytes(b ^ 0x5A for b in data[middle : middle + 100])
@@ -174,7 +175,7 @@ def test_a_stream_of_jpegs_is_a_video(tmp_path: Path) -> None:
         assert video.notes == ()
 
 
-def jpegs(count: int) -> Iterator[av.Packet]:
+def jpegs(count: int) -> Iterator[av.Packet[Any]]:
     codec = av.CodecContext.create("mjpeg", "w")
     codec.height, codec.width, codec.pix_fmt, codec.time_base = 48, 64, "yuvj420p", Fraction(1, 25)
     for i in range(count):
@@ -229,6 +230,7 @@ def test_frames_that_an_edit_list_leaves_out_do_not_count(tmp_path: Path) -> Non
     assert struct.unpack_from(">II", data, place) == (0, 1)
     with av.open(str(path)) as container:
         base = container.streams.video[0].time_base
+    assert base is not None
     struct.pack_into(">i", data, place + 12, int(Fraction(5, 25) / base))  # five frames in
     path.write_bytes(data)
     video = read(path, views="2x1")
@@ -312,7 +314,7 @@ def test_places_of_frames(times: list[int | None], shown: list[int], failed: set
         (15, {"stride": 2}, None),
     ],
 )
-def test_repeated_frames_are_noted(tmp_path: Path, count: int, changes: dict[str, object], said: str | None) -> None:
+def test_repeated_frames_are_noted(tmp_path: Path, count: int, changes: dict[str, Any], said: str | None) -> None:
     path = make(tmp_path / "a.mp4", codec="mpeg4", b_frames=0, count=count)
     assert read(path, **changes).notes == ((said,) if said else ())
 
@@ -347,7 +349,7 @@ def corners(index: int = 0) -> np.ndarray:
 def filtered(image: np.ndarray, filters: tuple[str, ...]) -> np.ndarray:
     graph = av.filter.Graph()
     height, width = image.shape[:2]
-    last = graph.add_buffer(width=width, height=height, format="rgb24", time_base=Fraction(1, 25))
+    last = graph.add_buffer(width=width, height=height, format=av.VideoFormat("rgb24"), time_base=Fraction(1, 25))
     for spec in filters:
         node = graph.add(*spec.split("="))
         last.link_to(node)
@@ -357,7 +359,7 @@ def filtered(image: np.ndarray, filters: tuple[str, ...]) -> np.ndarray:
     frame = av.VideoFrame.from_ndarray(image, format="rgb24")
     frame.pts = 0
     graph.push(frame)
-    return graph.pull().to_ndarray(format="rgb24")
+    return cast(av.VideoFrame, graph.pull()).to_ndarray(format="rgb24")
 
 
 def with_matrix(path: Path, a: float, b: float, c: float, d: float) -> Path:

@@ -29,6 +29,7 @@ from lcve_deploy.model.preprocess import Preprocess, Sampling
 from lcve_deploy.verbs.watch import Counts, Outcome, Watch, WatchOptions, WindowResult
 from lcve_deploy.verbs.watch.queues import Ordered, Waiting
 from lcve_deploy.video import live, read_clips
+from lcve_deploy.video.decode import Opened
 from lcve_deploy.video.live import MAX_DAMAGED, LiveOptions, LiveSource
 from lcve_deploy.video.moments import MediaClock, Moment
 from lcve_deploy.video.sources import RtspTransport, SourceKind, recognised
@@ -324,7 +325,7 @@ class Streams:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *streams: Path | None) -> None:
         self.left, self.pauses, self.told = list(streams), list[float](), list[str]()
-        self._opened = live.Opened
+        self._opened = Opened
         monkeypatch.setattr(live, "Opened", self._open)
         monkeypatch.setattr(live, "pause", lambda seconds, stop: self.pauses.append(seconds))
 
@@ -344,7 +345,7 @@ def test_a_camera_is_opened_again_with_longer_and_longer_pauses(
     path = make_video(tmp_path / "video.mp4", counting_frames(18))
     streams = Streams(monkeypatch, path, None, None, None, path, path)
     source = streams.source(reconnects=5, longest_pause=3)
-    frames = []
+    frames: list[Any] = []
     with pytest.raises(VideoError, match=r"it is away\); given up after 5 attempts") as caught:
         frames.extend(source.frames(never))
     assert source.reconnects == 2
@@ -429,7 +430,7 @@ def test_results_leave_in_order_and_few_are_held() -> None:
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:
         thread.start()
-    seen = []
+    seen: list[Any] = []
     while len(seen) < 200:
         held.append(len(ordered._held))
         taken = ordered.take(5)

@@ -131,7 +131,8 @@ def _in_torch(module: Any, clip: Any) -> Run:
 
     def run() -> Logits:
         with torch.inference_mode():
-            return module(clip).float().numpy()
+            logits: Logits = module(clip).float().numpy()
+        return logits
 
     return run
 

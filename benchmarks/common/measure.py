@@ -56,7 +56,8 @@ def take_turns(
         for work in works.values():
             work()
             afterwards()
-    names, times = list(works), {name: [] for name in works}
+    names = list(works)
+    times: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(rounds):
         first = turn % len(names)
         for name in names[first:] + names[:first]:

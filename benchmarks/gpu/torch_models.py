@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -19,7 +20,8 @@ def plain_in_bf16(size: Size, batches: tuple[int, ...], device: str) -> dict[str
     """Clips a second of the plain model, all of it in bf16, clips on the card: what there is without this package."""
     model = videomae(size).to(device, torch.bfloat16)
     found: dict[str, dict[str, float]] = {}
-    for mode, run in {"eager": model, "torch.compile": torch.compile(model)}.items():
+    runs: dict[str, Callable[..., Tensor]] = {"eager": model, "torch.compile": torch.compile(model)}
+    for mode, run in runs.items():
         found[mode] = {}
         for batch in batches:
             shape = (batch, 3, size.frames, size.pixels, size.pixels)
@@ -31,6 +33,10 @@ def plain_in_bf16(size: Size, batches: tuple[int, ...], device: str) -> dict[str
 
 class CubeModel(nn.Module):
     """uint8 ``[batch, N, L]`` to logits; the embedding in float32, the rest as autocast has it."""
+
+    cube_embedding_weight: Tensor
+    cube_embedding_bias: Tensor
+    positional_encoding: Tensor
 
     def __init__(self, model: ScrambledTransformer, size: Size, precision: Precision, device: str) -> None:
         super().__init__()
@@ -45,4 +51,5 @@ class CubeModel(nn.Module):
         with torch.autocast(self._device, dtype=self._dtype, enabled=self._dtype != torch.float32):
             for block in self._rest.blocks:
                 x = block(x)
-        return self._rest.head(self._rest.fc_norm(x.float().mean(1)))
+        logits: Tensor = self._rest.head(self._rest.fc_norm(x.float().mean(1)))
+        return logits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def measure(bench: Bench) -> dict[str, Any]:
     plain, target = PlainClip(values=clip), np.empty_like(bench.clip)
     ratios = {
         f"{layout}_over_copy": interleaved(
-            clip.copy, lambda layout=layout: encrypt(plain, orders, layout=layout), pairs=pairs, warm_up=5
+            clip.copy, partial(encrypt, plain, orders, layout=layout), pairs=pairs, warm_up=5
         )
         for layout in Layout
     }

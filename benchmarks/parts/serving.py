@@ -324,7 +324,12 @@ def write_chart(figures: dict[str, Any], path: Path) -> None:
 
     curve = figures["light"]["curve"]
     shares = [100 * row["share"] for row in curve]
-    settings = {"svg.hashsalt": "lcve", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    settings: dict[Any, Any] = {
+        "svg.hashsalt": "lcve",
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
     with mpl.rc_context(settings):
         figure, panels = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained", width_ratios=(3, 2))
         for name, colour in (("lcve serve", "#0072B2"), ("Triton", "#E69F00")):

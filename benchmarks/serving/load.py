@@ -24,7 +24,7 @@ _PATIENCE = 20.0
 
 
 def main() -> None:
-    loops = {"closed": closed, "open": open_loop}
+    loops: dict[str, Callable[..., dict[str, Any]]] = {"closed": closed, "open": open_loop}
     for line in sys.stdin:
         task = json.loads(line)
         loop = loops[task.pop("loop")]
@@ -106,7 +106,8 @@ async def _open_loop(
         else:
             latencies.append(time.perf_counter() - meant)
 
-    tasks, started, late = [], time.perf_counter(), 0.0
+    tasks: list[asyncio.Task[None]] = []
+    started, late = time.perf_counter(), 0.0
     meant = started
     while (meant := meant + draw.expovariate(rate)) < started + seconds:
         await asyncio.sleep(max(0.0, meant - time.perf_counter()))

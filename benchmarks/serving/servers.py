@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from benchmarks.common.files import ROOT
 from benchmarks.common.processes import LCVE, module
@@ -113,19 +113,20 @@ class Clients:
         self._process = subprocess.Popen(
             module("serving.load"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
         )
+        self._input, self._output = cast(IO[str], self._process.stdin), cast(IO[str], self._process.stdout)
 
     def __enter__(self) -> Clients:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.stdin.close()
+        self._input.close()
         self._process.wait()
 
     def run(self, loop: str, **task: Any) -> dict[str, Any]:
         """Figures of one task of ``load.py``."""
-        self._process.stdin.write(json.dumps({"loop": loop, **task}) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
+        self._input.write(json.dumps({"loop": loop, **task}) + "\n")
+        self._input.flush()
+        line = self._output.readline()
         if not line:
             raise RuntimeError("the clients' process ended")
         figures: dict[str, Any] = json.loads(line)

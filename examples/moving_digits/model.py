@@ -91,6 +91,7 @@ class SmallVideoMAE(nn.Module):
         super().__init__()
         tokens = math.prod(n // c for n, c in zip((frames, size, size), cube, strict=True))
         self.patch_embed = PatchEmbed(width, cube)
+        self.positions: Tensor
         self.register_buffer("positions", sinusoid(tokens, width), persistent=False)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.fc_norm = nn.LayerNorm(width, eps=1e-6)

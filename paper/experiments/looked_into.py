@@ -24,7 +24,7 @@ from paper.experiments.running import Experiments
 from paper.experiments.scrambled import logits_of_exported
 from paper.experiments.training import logits
 from paper.methods.encryption import Clips
-from paper.methods.table import METHODS, experiment_key
+from paper.methods.table import encryption, experiment_key
 
 __all__ = ["ASKED", "NO_POSITIONS", "PATH", "by_action", "measure", "read", "turned_round", "write"]
 
@@ -96,7 +96,7 @@ def measure(seed: int, work: Path) -> dict[str, Any]:
     network, blind = (load_network(checkpoint, Task.ACTION) for _ in range(2))
     blind.positions.copy_(blind.positions.mean(dim=1, keepdim=True).expand_as(blind.positions))
     clips, keys = held_out(), range(1000 * seed, 1000 * seed + _KEYS)
-    shuffles = [METHODS["pixel-video"].keyed(experiment_key(number), GEOMETRY).encrypt for number in keys]
+    shuffles = [encryption("pixel-video").keyed(experiment_key(number), GEOMETRY).encrypt for number in keys]
     plain = clips.clips[:_CLIPS]
     answers = {
         "plain model, pixels shuffled": [_answers(network, clips, change) for change in shuffles],

@@ -109,12 +109,12 @@ def read_records(seed: int, folder: Path = RESULTS) -> Records:
     if not path.exists():
         return {}
     rows: dict[str, dict[str, Any]] = json.loads(path.read_text())
-    return {
-        Row.parse(name): Record(
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
-        )
-        for name, row in rows.items()
-    }
+    return {Row.parse(name): _record(row) for name, row in rows.items()}
+
+
+def _record(row: dict[str, Any]) -> Record:
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    return Record(**fields)
 
 
 def add_record(seed: int, row: Row, record: Record, folder: Path = RESULTS) -> None:

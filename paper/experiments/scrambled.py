@@ -68,4 +68,5 @@ def _exported(checkpoint: Path, number: int) -> tuple[Client, Any]:
 
 def _without(orders: Orders, left_out: tuple[str, ...]) -> Orders:
     """Orders of which some are the identity."""
-    return dataclasses.replace(orders, **{name: np.arange(len(getattr(orders, name))) for name in left_out})
+    identities: dict[str, Any] = {name: np.arange(len(getattr(orders, name))) for name in left_out}
+    return dataclasses.replace(orders, **identities)

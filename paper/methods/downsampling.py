@@ -28,5 +28,5 @@ def downsample(clips: Clips, factor: int) -> Clips:
             f"expected a factor of at least 1 that divides the sides of frames, received {factor} for {height}x{width}"
         )
     squares = clips.reshape(*lead, height // factor, factor, width // factor, factor, channels)
-    small = np.rint(squares.mean(axis=(-4, -2))).astype(np.uint8)
+    small: Clips = np.rint(squares.mean(axis=(-4, -2))).astype(np.uint8)
     return small.repeat(factor, axis=-3).repeat(factor, axis=-2)

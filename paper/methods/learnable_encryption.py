@@ -67,8 +67,7 @@ def split(blocks: Clips) -> Clips:
 def joined(halves: Clips) -> Clips:
     """The inverse of :func:`split`."""
     upper, lower = np.split(halves, 2, axis=-1)
-    bytes_: Clips = (upper << 4) | lower
-    return bytes_
+    return np.bitwise_or(np.left_shift(upper, 4), lower)
 
 
 def learnable_encryption(key: SecurityKey, geometry: ClipGeometry, level: Level) -> LearnableEncryption:

@@ -16,7 +16,7 @@ from paper.methods.encryption import Clips, Encryption
 from paper.methods.learnable_encryption import learnable_encryption
 from paper.methods.shuffles import cube_shuffle, lcve, pixel_shuffle, qi
 
-__all__ = ["DOWNSAMPLINGS", "ENCRYPTIONS", "METHODS", "Downsampling", "Method", "experiment_key"]
+__all__ = ["DOWNSAMPLINGS", "ENCRYPTIONS", "METHODS", "Downsampling", "Method", "encryption", "experiment_key"]
 
 Make = Callable[[SecurityKey, ClipGeometry, Level], Encryption]
 
@@ -71,7 +71,13 @@ ENCRYPTIONS: Final = tuple(
 DOWNSAMPLINGS: Final = tuple(
     Downsampling(name=f"down-{factor}", title=f"Downsampling {factor}×", factor=factor) for factor in (2, 4, 8, 32)
 )
-METHODS: Final[dict[str, Method | Downsampling]] = {method.name: method for method in (*DOWNSAMPLINGS, *ENCRYPTIONS)}
+_EVERY: Final[tuple[Method | Downsampling, ...]] = (*DOWNSAMPLINGS, *ENCRYPTIONS)
+METHODS: Final = {method.name: method for method in _EVERY}
+
+
+def encryption(name: str) -> Method:
+    """Return the encryption of a name; KeyError if there is none."""
+    return {method.name: method for method in ENCRYPTIONS}[name]
 
 
 @functools.cache

@@ -21,7 +21,12 @@ COLOURS: Final = {
 }
 """Of Okabe and Ito's palette, told apart by all eyes; by the first word of a method's name."""
 
-_SETTINGS: Final = {"svg.hashsalt": "lcve", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+_SETTINGS: Final[dict[Any, Any]] = {
+    "svg.hashsalt": "lcve",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 
 
 def family(method: str) -> str:
