@@ -27,6 +27,13 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # some tests load ONNX Runt
 # cores, threads that spin while they wait for one another take most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+LONGEST = (
+    *("test_pages", "test_serving_load", "test_batch", "test_killed", "test_serving_faults", "test_serving"),
+    *("test_export", "test_secrets", "test_paper_experiments", "test_precisions", "test_tensorrt", "test_conformance"),
+    *("test_engines", "test_install", "test_paper_page", "test_attacks", "test_audit", "test_watch", "test_fuzz"),
+)
+"""Files of the suite by how long they take."""
+
 ORACLE = Path(__file__).parent / "data/oracle"
 GEOMETRY = ClipGeometry.parse("8x32x32x3/2x8x8")
 SECRET = bytes(range(32))
@@ -87,7 +94,11 @@ def missing_for_gpu_tests() -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where workers share the tests, those of a file stay together: each worker would make its fixtures again."""
+    """Where workers share the tests, those of a file stay together: each worker would make its fixtures again.
+
+    The longest files come first, so that no worker waits for one at the end.
+    """
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))

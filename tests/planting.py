@@ -54,6 +54,10 @@ class Planted:
         """Names of all that shows in a file or the memory of a process; as text, too."""
         return [name for name, piece in self.data.items() if piece in data]
 
+    def is_in(self, data: bytes) -> bool:
+        """Whether anything shows; of much data that holds it, quicker than all names."""
+        return any(piece in data for piece in self.data.values())
+
     def in_text(self, text: str) -> list[str]:
         """Names of all that shows in what is printed; numbers with anything between them, such as commas."""
         numbers = f" {re.sub(r'[^0-9]+', ' ', text)} "

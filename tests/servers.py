@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import json
 import os
 import signal
@@ -28,11 +29,16 @@ import numpy as np
 from lcve_deploy import EncryptedClip, SessionOptions, open_session
 from lcve_deploy.protocol.binding import binding_to_parameters
 
+from .warm import Warm, WarmProcess
+
 START_SECONDS = 60.0
 NAME = "model"
 LENGTH = "Inference-Header-Content-Length"
 PORTS = ("--http-port", 0, "--grpc-port", 0, "--metrics-port", 0)
 
+_WARM = Warm(
+    "onnxruntime", "grpc", "lcve_deploy.serving", "lcve_deploy.runtime", "lcve_deploy.protocol", "lcve_deploy.cli.serve"
+)
 _RUN = "import sys; from lcve_deploy.cli import lcve; lcve(sys.argv[1:])"
 
 
@@ -50,7 +56,7 @@ OnnxRuntimeSession.run = lambda self, clip: time.sleep({seconds}) or run(self, c
 class Server:
     """A server process, from the outside. Ports are None where it does not listen."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | WarmProcess
     host: str
     http: int | None
     grpc: int | None
@@ -133,6 +139,7 @@ def serving(
     stderr: Any = None,
     environment: dict[str, str] | None = None,
     prefix: tuple[str, ...] = (),
+    fresh: bool = False,
 ) -> Iterator[Server]:
     """A server for as long as the block runs; then it is killed, if it is still there.
 
@@ -145,32 +152,46 @@ def serving(
         stderr: where the log goes in place of a file: anything that ``subprocess`` takes.
         environment: more of it.
         prefix: a command that runs the command.
+        fresh: whether Python is started for it; else, and without ``prefix``, it is forked from a process that has the
+            libraries loaded.
     """
     with tempfile.TemporaryDirectory(prefix="lcve-serving-") as place:
         log_file = Path(place) / "log"
-        command = [*prefix, sys.executable, "-c", f"{before}\n{_RUN}", "serve", "--json", f"{name}={folder}"]
+        code, arguments = f"{before}\n{_RUN}", ["serve", "--json", f"{name}={folder}", *map(str, ports), "--poll", "0"]
+        arguments += map(str, options)
+        variables = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **(environment or {})}
+        process: subprocess.Popen[str] | WarmProcess
         with contextlib.ExitStack() as stack:
             log = stack.enter_context(log_file.open("w")) if stderr is None else stderr
-            process = stack.enter_context(
-                subprocess.Popen(
-                    [*command, *map(str, ports), "--poll", "0", *map(str, options)],
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    text=True,
-                    env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **(environment or {})},
+            if fresh or prefix or not isinstance(log, io.TextIOBase):
+                command = [*prefix, sys.executable, "-c", code, *arguments]
+                process = stack.enter_context(
+                    subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=variables)
                 )
-            )
+            else:
+                process = stack.enter_context(_WARM.start(code, arguments, stderr=log.fileno(), environment=variables))
             stack.callback(_kill, process)
             yield _started(process, log_file if stderr is None else None)
 
 
-def _kill(process: subprocess.Popen[str]) -> None:
+def refused(*arguments: str) -> tuple[int, str, str]:
+    """``lcve serve`` that does not start: exit status, output and errors."""
+    with tempfile.TemporaryFile("w+") as errors:
+        process = _WARM.start(_RUN, ["serve", *arguments], stderr=errors.fileno(), environment=os.environ)
+        with process:
+            output = process.stdout.read()
+            status = process.wait(START_SECONDS)
+        errors.seek(0)
+        return status, output, errors.read()
+
+
+def _kill(process: subprocess.Popen[str] | WarmProcess) -> None:
     if process.poll() is None:
         process.kill()
         process.wait()
 
 
-def _started(process: subprocess.Popen[str], log_file: Path | None) -> Server:
+def _started(process: subprocess.Popen[str] | WarmProcess, log_file: Path | None) -> Server:
     """Read the ports: they are printed once all models are loaded and all ports listen."""
     assert process.stdout is not None
     line = process.stdout.readline()

@@ -25,7 +25,7 @@ import pytest
 
 from benchmarks import batching
 from benchmarks.common.processes import LCVE
-from lcve_deploy import Client, RemoteOptions, SecurityKey, SessionOptions, read_clip_file
+from lcve_deploy import Client, RemoteOptions, SecurityKey, SessionOptions, open_session, read_clip_file
 from lcve_deploy.clips import Binding, Views
 from lcve_deploy.errors import MismatchError, SessionError, VideoError, WriteError
 from lcve_deploy.model.preprocess import Sampling
@@ -329,16 +329,15 @@ def test_encrypted_clips_come_with_their_table(studio: Studio) -> None:
 
 
 def test_workers_give_their_threads_to_the_engine(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lcve_deploy.runtime import open_session as opened
     from lcve_deploy.verbs import classify
 
     seen = []
 
-    def open_session(server: Path, options: SessionOptions) -> Any:
+    def opened(server: Path, options: SessionOptions) -> Any:
         seen.append(options.threads)
-        return opened(server, options)
+        return open_session(server, options)
 
-    monkeypatch.setattr(classify, "open_session", open_session)
+    monkeypatch.setattr(classify, "open_session", opened)
     studio.run()
     assert seen == [1]
     assert ClusterOptions(threads=3).share(12) == Share(workers=4, threads=3, gpus=0)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import resource
 import shutil
 import signal
@@ -48,7 +49,8 @@ from lcve_deploy.verbs._comparing import measure_parity
 from lcve_deploy.verbs.build import BuildOptions
 from lcve_deploy.verbs.fastest import EngineChoice
 
-from .conftest import GEOMETRY, ORACLE, ORACLES, SALT, SECRET, Oracle, heed_interrupts, run_error, run_ok
+from .conftest import GEOMETRY, ORACLE, ORACLES, SALT, SECRET, Oracle, run_error, run_ok
+from .warm import Warm, WarmProcess
 
 TINY = ORACLES["v1_model_args"]
 
@@ -461,22 +463,21 @@ def test_a_read_only_target_is_one_clear_error(key_file: Path) -> None:
     assert "cannot write /proc/out" in error
 
 
-def _start_export(output: Path, key_file: Path, *more: str, **options: Any) -> subprocess.Popen[str]:
-    command = [str(Path(sys.executable).with_name("lcve-export")), "--key", str(key_file), "--ckpt", str(TINY.path)]
-    return subprocess.Popen(
-        [*command, "-o", str(output), *TINY.flags, *more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **{"preexec_fn": heed_interrupts, **options},
-    )
+def _arguments(output: Path, key_file: Path) -> list[str]:
+    return ["--key", str(key_file), "--ckpt", str(TINY.path), "-o", str(output), *TINY.flags]
 
 
 def test_a_full_disk_leaves_nothing(key_file: Path, tmp_path: Path) -> None:
     def little_room() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
-    process = _start_export(tmp_path / "out", key_file, preexec_fn=little_room)
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("lcve-export"), *_arguments(tmp_path / "out", key_file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=little_room,
+    )
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "error: cannot write" in errors
@@ -485,27 +486,39 @@ def test_a_full_disk_leaves_nothing(key_file: Path, tmp_path: Path) -> None:
 
 
 MUCH_TO_COMPARE = ("--verify-clip", str(ORACLE / "clip_8x32x32.npy")) * 1000
+_WARM = Warm("torch", "onnx", "onnx_ir", "onnxruntime", "lcve_deploy.exporters", "lcve_deploy.verbs.export")
+_EXPORT = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which may be ignored where this was started
+from lcve_deploy.cli import export_alone
+export_alone()
+"""
+
+
+def _start_long_export(output: Path, key_file: Path) -> WarmProcess:
+    arguments = [*_arguments(output, key_file), *MUCH_TO_COMPARE]
+    with open(os.devnull, "w") as nowhere:
+        return _WARM.start(_EXPORT, arguments, stderr=nowhere.fileno(), environment=os.environ)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_export_leaves_nothing(number: signal.Signals, key_file: Path, tmp_path: Path) -> None:
-    process = _start_export(tmp_path / "out", key_file, *MUCH_TO_COMPARE)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob(".out.*/server/model.onnx")) and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(number)
-    process.communicate(timeout=60)
-    assert process.returncode != 0
+    with _start_long_export(tmp_path / "out", key_file) as process:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob(".out.*/server/model.onnx")) and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        process.send_signal(number)
+        assert process.wait(60) != 0
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_killed_export_leaves_nothing_under_the_target_name(key_file: Path, tmp_path: Path) -> None:
-    process = _start_export(tmp_path / "out", key_file, *MUCH_TO_COMPARE)
-    while not list(tmp_path.glob(".out.*")) and process.poll() is None:
-        time.sleep(0.002)
-    process.kill()
-    process.communicate()
+    with _start_long_export(tmp_path / "out", key_file) as process:
+        while not list(tmp_path.glob(".out.*")) and process.poll() is None:
+            time.sleep(0.002)
+        process.kill()
+        assert process.wait(60) == -signal.SIGKILL
     assert not (tmp_path / "out").exists()
 
 

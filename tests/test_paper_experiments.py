@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from examples.moving_digits.model import SmallVideoMAE
 from examples.moving_digits.train import normalise
 from lcve_deploy.keys.orders import Orders
 from paper import __main__ as command
-from paper.experiments import dataset, looked_into, training
+from paper.experiments import dataset, looked_into, scrambled, training
 from paper.experiments import network as network_module
 from paper.experiments import running as experiments
 from paper.experiments.dataset import GEOMETRY, Dataset
@@ -41,11 +41,17 @@ def miniature(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(training, "_BATCH", 8)
     schedules = dict.fromkeys(experiments._SCHEDULES, Schedule(steps=2, rate=1e-3))
     monkeypatch.setattr(experiments, "_SCHEDULES", schedules)
+    monkeypatch.setattr(dataset, "_drawn", kept_clips)
     return tmp_path
 
 
+draw_clips = dataset._drawn
+kept_clips = functools.cache(draw_clips)
+"""Tests ask for the same clips many times."""
+
+
 def few_clips(count: int = 8) -> Dataset:
-    return dataset._drawn(count, held_out=True, seed=3)
+    return kept_clips(count, held_out=True, seed=3)
 
 
 def unchanged(clips: np.ndarray) -> np.ndarray:
@@ -89,7 +95,8 @@ def test_labels_are_those_of_the_images() -> None:
         assert [known[image.tobytes()] for image in images] == list(labels)
 
 
-def test_seeds_train_on_other_clips_and_test_on_the_same(miniature: Path) -> None:
+def test_seeds_train_on_other_clips_and_test_on_the_same(miniature: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "_drawn", draw_clips)
     one, two = dataset.training(0), dataset.training(1)
     assert not np.array_equal(one.clips, two.clips)
     assert np.array_equal(dataset.held_out().clips, dataset.held_out().clips)
@@ -151,7 +158,7 @@ def test_training_on_encrypted_clips_is_training_on_plain_ones_from_other_random
     for network, change in ((plain, unchanged), (twin, made.encrypt)):
         torch.manual_seed(1)
         losses: list[float] = []
-        train(network, clips.cubes(change), labels, schedule, partial(noted, losses))
+        train(network, clips.cubes(change), labels, schedule, functools.partial(noted, losses))
         outcomes.append((losses, logits(network, clips.cubes(change))))
     (plain_losses, plain_logits), (twin_losses, twin_logits) = outcomes
     assert plain_losses[0] != plain_losses[-1]
@@ -161,7 +168,7 @@ def test_training_on_encrypted_clips_is_training_on_plain_ones_from_other_random
 
 def test_training_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr(training, "_BATCH", 16)
+    monkeypatch.setattr(training, "_BATCH", 8)
     clips, network = few_clips(8), Network(Task.ACTION)
     cubes, labels = clips.cubes(unchanged), torch.from_numpy(clips.labels[Task.ACTION])
     assert len(set(labels.tolist())) == len(labels) == 8
@@ -169,7 +176,10 @@ def test_training_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (logits(network, cubes).argmax(1) == labels).float().mean() > 0.6
 
 
-def test_scrambled_rows_agree_with_the_plain_model_and_others_do_not(miniature: Path) -> None:
+def test_scrambled_rows_agree_with_the_plain_model_and_others_do_not(
+    miniature: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scrambled, "_exported", functools.cache(scrambled._exported))  # one artifact a key
     run = Experiments(seed=4, work=miniature, say=lambda text: None).run
     found = {
         fed: run(Row(task=Task.ACTION, method=fed, way=Way.SCRAMBLED))

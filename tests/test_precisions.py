@@ -132,7 +132,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, clip: np.ndarray) -> Scramble
 
 @pytest.fixture(scope="module")
 def held_out() -> tuple[np.ndarray, np.ndarray]:
-    return held_out_clips(64)
+    return held_out_clips(32)
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def example(tmp_path_factory: pytest.TempPathFactory, held_out: tuple[np.ndarray
     orders = derive_orders(SecurityKey(SECRET), salt=SALT, geometry=model.config.geometry)
     clips = encrypt(PlainClip(values=held_out[0]), orders, layout=Layout.CUBES).values
     answer = on_onnxruntime(source.path)
-    return Scrambled(source.path, clips, np.concatenate([answer(part) for part in np.array_split(clips, 8)]))
+    return Scrambled(source.path, clips, np.concatenate([answer(part) for part in np.array_split(clips, 4)]))
 
 
 def load_tiny() -> VideoTransformer:
@@ -195,7 +195,7 @@ def test_the_trained_example_keeps_its_predictions(
 ) -> None:
     few = Scrambled(example.path, example.clips[:8], example.logits[:8])  # of which int8 takes its ranges
     answer = RUNTIMES[precision][-1](reduced(few, tmp_path / "engine", precision))
-    received = np.concatenate([answer(part) for part in np.array_split(example.clips, 8)])
+    received = np.concatenate([answer(part) for part in np.array_split(example.clips, 4)])
     np.testing.assert_array_equal(received.argmax(axis=1), example.logits.argmax(axis=1))
     assert np.abs(received - example.logits).max() <= BUDGETS[precision] * example.allowance
     orders = derive_orders(SecurityKey(SECRET), salt=SALT, geometry=GEOMETRY, classes=example.logits.shape[1])

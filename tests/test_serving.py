@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +16,7 @@ from lcve_deploy.errors import MismatchError
 from lcve_deploy.remote import RemoteSession
 
 from .conftest import ORACLES, run_error, run_ok
-from .servers import NAME, Example, Server, ask_grpc, ask_http, make_example, serving
+from .servers import NAME, Example, Server, ask_grpc, ask_http, make_example, refused, serving
 from .test_boundaries import key_rooms_in
 
 SAY_MODULES = """
@@ -73,7 +71,7 @@ def test_the_running_server_has_loaded_no_key_room_and_no_heavy_library(
     exported: Path, example: Example, tmp_path: Path
 ) -> None:
     place = tmp_path / "modules"
-    with serving(exported / "server", before=SAY_MODULES.format(place=str(place))) as server:
+    with serving(exported / "server", before=SAY_MODULES.format(place=str(place)), fresh=True) as server:
         assert answers_like(server, example)
         assert ask_http(server, example.clip)[0] == 200
         assert server.end() == 0
@@ -221,13 +219,11 @@ def test_what_cannot_be_served_is_one_clear_error(
     monkeypatch.chdir(tmp_path)
     filled = [argument.replace("{server}", str(exported / "server")) for argument in arguments]
     ports = [f"--{name}-port=0" for name in ("http", "grpc", "metrics")]
-    command = [sys.executable, "-m", "lcve_deploy.cli", "serve", *filled, *ports]
-    code = "import sys; from lcve_deploy.cli import lcve; lcve(sys.argv[1:])"
-    done = subprocess.run([sys.executable, "-c", code, *command[3:]], capture_output=True, text=True, timeout=60)
-    assert done.returncode in (1, 2)
-    assert "Traceback" not in done.stderr
-    assert words in done.stderr
-    assert done.stdout == ""
+    status, output, errors = refused(*filled, *ports)
+    assert status in (1, 2)
+    assert "Traceback" not in errors
+    assert words in errors
+    assert output == ""
 
 
 def test_a_server_open_to_others_without_tls_and_tokens_is_warned_of(exported: Path) -> None:

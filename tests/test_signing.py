@@ -49,7 +49,7 @@ from lcve_deploy.artifact.engines import write_engine
 from lcve_deploy.clipfile import ClipFile, write_clip_file
 from lcve_deploy.clips import Views
 from lcve_deploy.errors import ArtifactError, BuildError, ExistsError, KeyFileError, SignatureError, WriteError
-from lcve_deploy.keys.secret import KeyFileWarning
+from lcve_deploy.keys.reading import KeyFileWarning
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.runtime.opening import checked_manifest
 from lcve_deploy.verbs.fastest import EngineChoice
@@ -557,14 +557,14 @@ def test_what_is_parsed_is_what_was_checked(
         edit(server / MANIFEST, lambda m: m.update(made_by={"lcve-deploy": "evil"}))
 
     monkeypatch.setattr(manifest_room, "check_signature", replacing)
-    works: tuple[Callable[[], Manifest], ...] = (
+    readers: tuple[Callable[[], object], ...] = (
         lambda: read_manifest(server, PIN),
         lambda: checked_manifest(server, PIN),
         lambda: dataclasses.replace(said, model=open_session(server, SessionOptions(signed_by=PIN)).model),
         lambda: (paired_client(signed, key, PIN), said)[1],
         lambda: apply_delta(server, tmp_path / "delta" / DELTA, tmp_path / "out", signed_by=PIN) and said,
     )
-    for work in works:
+    for work in readers:
         (server / MANIFEST).write_bytes(good)
         assert work() == said
         assert b"evil" in (server / MANIFEST).read_bytes()

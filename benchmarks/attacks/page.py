@@ -31,10 +31,10 @@ def render(figures: dict[str, Any]) -> str:
     parts = [
         table(["attack", "needs", *(SUBJECTS[name] for name in there), "controls"], lines),
         paragraph(
-            "Shares of the entries of an order that are exactly right, and the seconds that the attack took; * counts",
-            "up to flips, exchanges of equal axes and the order of channels, and the share of neighbours that are",
-            "neighbours follows; light is the correlation of the means of cubes with the true ones. The controls are",
-            "the least score of a planted case, and the largest mean score against independent keys.",
+            "Shares of the entries of an order that are exactly right, and the time of the attack in seconds. *",
+            "means up to flips, exchanges of equal axes and the order of channels, followed by the share of",
+            "neighbours that are neighbours. Light is the correlation of the means of cubes with the true ones. The",
+            "controls are the lowest score of a planted case, and the largest mean score against independent keys.",
         ),
         *(_curves(name, figures[name]) for name in there),
         *([_fine_tuned(figures["digits"]["fine_tuned"])] if "fine_tuned" in figures.get("digits", {}) else []),
@@ -97,9 +97,9 @@ def _videos(videos: dict[str, Any]) -> str:
         cells = {row["name"]: row for row in report["attacks"]}
         rows.append([name, _cell(cells["texture"]), _cell(cells["jigsaw"])])
     text = paragraph(
-        "**One encrypted clip of real video and nothing else**, 16×224×224 in cubes of 2×16×16: K2 from its texture,",
-        "then K1 as a puzzle. Cubes of a still scene can change places in time without a trace, so a clip may be seen",
-        "where entries are not exact.",
+        "**One encrypted clip of real video and nothing else**, 16×224×224 in cubes of 2×16×16: K2 from its",
+        "texture, then K1 as a puzzle. Cubes of a still scene are interchangeable in time, so a clip may be",
+        "recognisable even if entries are not exact.",
     )
     return f"{text}\n\n" + table(["clip of", "K2 from texture", "K1 by puzzle, with that K2"], rows)
 

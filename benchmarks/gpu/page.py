@@ -12,12 +12,12 @@ _INTRODUCTION = """# On a GPU
 python -m benchmarks.gpu
 ```
 
-asks a GPU everything that this project wants to know of one, for VideoMAE-B, -L and -H with random weights, and writes
-this page: whether engines build and run, how far their logits are from float64 PyTorch, what the key costs, how much of
-the card's matrix products the inference gets, the time of encrypting on the card, and of a refit against a rebuild. It
-takes what is installed (TensorRT, TensorRT-RTX, ONNX Runtime's CUDA provider, torch.compile) and says why the others do
-not run. `--sizes B --batches 1,8 --precisions fp16` asks less; figures of earlier runs are kept. `--device cpu --sizes
-tiny --output FOLDER` goes the same way on a CPU, to try the script."""
+measures VideoMAE-B, -L and -H with random weights on a GPU and writes this page: whether engines build and run, how far
+their logits are from float64 PyTorch, what the key costs, which share of the card's matrix products the inference
+reaches, and the times of encryption on the card and of a refit compared with a rebuild. It uses what is installed
+(TensorRT, TensorRT-RTX, ONNX Runtime's CUDA provider, torch.compile) and gives the reason if an engine does not run.
+`--sizes B --batches 1,8 --precisions fp16` measures less; figures of earlier runs are kept. `--device cpu --sizes tiny
+--output FOLDER` tries the script on a CPU."""
 
 _NEVER = "**It has not been run on a GPU yet**, so there are no figures here."
 
@@ -38,7 +38,7 @@ def _copies(copies: dict[str, Any]) -> str:
         return ""
     on_card, pageable, pinned = (copies[name] / 1e9 for name in ("on_card", "from_pageable", "from_pinned"))
     return paragraph(
-        f"Copies on the card move {on_card:.0f} GB/s, counting what is read and written; from the host's memory to the",
+        f"Copies on the card move {on_card:.0f} GB/s, counting reads and writes; from the host's memory to the",
         f"card {pageable:.0f} GB/s, from pinned memory {pinned:.0f} GB/s.",
     )
 
@@ -88,9 +88,9 @@ def _engines(size: dict[str, Any]) -> str:
     ]
     peaks = ", ".join(f"{precision} {_peak(peak)}" for precision, peak in size["peaks"].items())
     text = paragraph(
-        f"One clip is {size['gflop']:.0f} GFLOP; the peak is that of a large matrix product, in TFLOP/s:",
-        f"{peaks}. Latency is that of the scrambled engine with clips in the host's memory; clips per second are of",
-        "clips on the card where the engine takes them. Δ is to float64 PyTorch on the plain clips.",
+        f"One clip is {size['gflop']:.0f} GFLOP; the peak is that of a large matrix product, in TFLOP/s: {peaks}.",
+        "Latency is that of the scrambled engine with clips in the host's memory; clips per second are for clips on",
+        "the card, if the engine accepts them there. Δ is the difference from float64 PyTorch on the plain clips.",
     )
     return f"{text}\n\n{table(head, rows)}" if rows else text
 

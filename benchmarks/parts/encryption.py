@@ -58,7 +58,7 @@ def section(figures: dict[str, Any]) -> str:
     rows.append(("encrypting over inference", "", share, "", f"< {figures['goal_over_inference']:.1%}"))
     text = paragraph(
         f"{figures['pairs']} interleaved pairs. Encryption writes into fresh memory, and so does the copy that it is",
-        "compared with; the copy into memory that exists already is the last comparison. Copy and encryption take",
-        "turns, so neither finds the cache as it left it.",
+        "compared with; the copy into existing memory is the last comparison. Copy and encryption alternate, so",
+        "neither finds the cache in the state that it left.",
     )
     return f"{text}\n\n{table(('what', 'time', 'ratio', 'quartiles', 'goal'), rows)}"

@@ -107,9 +107,9 @@ def section(figures: dict[str, Any]) -> str:
         ("export with parity on three clips", f"{figures['with_parity_seconds']:.0f} s", ""),
     ]
     text = paragraph(
-        f"{figures['pairs']} interleaved pairs, each export in a process of its own;",
-        f"{figures['weights_bytes'] / 1e6:.0f} MB of weights. Memory is the peak of the whole process less that of one",
-        f"that only imports the libraries (the base, {figures['base_bytes'] / 1e6:.0f} MB).",
+        f"{figures['pairs']} interleaved pairs, each export in a separate process;",
+        f"{figures['weights_bytes'] / 1e6:.0f} MB of weights. Memory is the peak of the whole process minus that of",
+        f"a process that only imports the libraries (the base, {figures['base_bytes'] / 1e6:.0f} MB).",
     )
     return f"{text}\n\n{table(('what', 'seen', 'goal'), rows)}"
 

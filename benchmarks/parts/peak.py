@@ -110,7 +110,7 @@ def section(figures: dict[str, Any]) -> str:
     text = paragraph(
         f"Float32 products in GFLOP/s, {figures['threads']} threads, medians of {figures['rounds']} rounds in which",
         f"the products, {_IN_A_ROW} of a kind in a row, and the inference take turns: a square of {_SQUARE}, and the",
-        "products of a block. All write into memory that exists already.",
+        "products of a block. All write into existing memory.",
     )
     share = paragraph(
         f"One clip is {figures['flop'] / 1e9:.0f} GFLOP of matrix products (`benchmarks/common/flops.py`) and takes",

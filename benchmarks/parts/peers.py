@@ -60,10 +60,10 @@ def section(figures: dict[str, Any]) -> str:
     ]
     missing = [(m["label"], "-", "-", "-", m["reason"]) for m in figures["missing"].values()]
     text = paragraph(
-        f"One clip, {figures['threads']} threads each, {figures['rounds']} rounds in which all take turns.",
-        "The ratio is that to this package's session in ONNX Runtime, float32, within each round.",
-        "Contestants of one precision compute the same function of the same clip, as the last column shows.",
-        "The plain models get float clips that were normalised before the clock started.",
+        f"One clip, {figures['threads']} threads each, {figures['rounds']} rounds in which all contestants take",
+        "turns. The ratio is to this package's session in ONNX Runtime, float32, within each round. Contestants of",
+        "one precision compute the same function of the same clip, as the last column shows. The plain models get",
+        "float clips that were normalised before the timing started.",
     )
     head = ("what", "latency", "ratio", "quartiles", "max |Δlogit| from this package fp32")
     return f"{text}\n\n{table(head, [*rows, *missing])}"

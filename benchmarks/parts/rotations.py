@@ -37,7 +37,7 @@ _MAX_PAIRS = 10
 """Pairs that are enough: what is compared differs many times over."""
 
 _ROWS = {
-    "rotate_delta_over_export": ("a delta over an export without parity, each a process of its own", "≤ 0.02"),
+    "rotate_delta_over_export": ("a delta over an export without parity, each in a separate process", "≤ 0.02"),
     "rotate_delta_over_export_in_one_process": ("the same within one process", ""),
     "rotate_over_copy_and_hash": ("a whole artifact over copying and hashing it", "≤ 2"),
 }
@@ -173,8 +173,8 @@ def section(figures: dict[str, Any]) -> str:
     rows = [*ratios, ("applying a delta, at the operator", f"{figures['apply_seconds']:.2f} s", "", "", "")]
     pairs = figures["rotate_delta_over_export"]["pairs"]
     text = paragraph(
-        f"{pairs} interleaved pairs. The delta has {figures['delta_bytes'] / 1e6:.1f} MB, which is the keyed tensors",
-        f"and {number(figures['delta_bytes_above_keyed'] / 1024, 1)} KiB.",
+        f"{pairs} interleaved pairs. The delta has {figures['delta_bytes'] / 1e6:.1f} MB: the keyed tensors and",
+        f"{number(figures['delta_bytes_above_keyed'] / 1024, 1)} KiB.",
     )
     return f"{text}\n\n{table(('what', 'time', 'ratio', 'quartiles', 'goal'), rows)}"
 

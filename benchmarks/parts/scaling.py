@@ -109,8 +109,8 @@ def section(figures: dict[str, Any]) -> str:
     head = ("what varies", "GFLOP a clip", "this package, a clip", "torch.onnx.export, a clip", "ratio", "quartiles")
     text = paragraph(
         "The scrambled graph and a plain torch.onnx.export of the same model, both in ONNX Runtime in float32 with",
-        f"{figures['threads']} threads; {figures['pairs']} interleaved pairs.",
-        "What does not vary is as in VideoMAE-B: one clip of 16×224×224.",
+        f"{figures['threads']} threads; {figures['pairs']} interleaved pairs. Otherwise the model is VideoMAE-B with",
+        "one clip of 16×224×224.",
     )
     return f"{text}\n\n{table(head, rows)}"
 

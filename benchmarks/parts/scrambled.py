@@ -60,8 +60,9 @@ def section(figures: dict[str, Any]) -> str:
     ]
     missing = [(name, "-", "-", reason) for name, reason in figures["missing"].items()]
     text = paragraph(
-        "Each engine of the scrambled model over the same engine built from an export of the same model without a key:",
-        f"{figures['pairs']} interleaved pairs, {figures['threads']} threads. Goal: at most {figures['goal']}.",
+        "Each engine of the scrambled model, compared with the same engine built from an export of the same model",
+        f"without a key: {figures['pairs']} interleaved pairs, {figures['threads']} threads. Goal: at most",
+        f"{figures['goal']}.",
     )
     head = ("engine", "latency, scrambled", "scrambled over plain", "quartiles")
     return f"{text}\n\n{table(head, [*rows, *missing])}"

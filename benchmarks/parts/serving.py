@@ -210,17 +210,17 @@ def section(figures: dict[str, Any]) -> str:
             paragraph(
                 f"**A heavy model.** {heavy['model']}, float32, {THREADS} threads, {2 * heavy['batch']} clients,",
                 f"batches of at most {heavy['batch']} (formed: {heavy['formed_batch']:.1f}): clips a second behind",
-                "`lcve serve` over those of the bare",
-                f"session in batches of {heavy['batch']}, {figures['rounds']} rounds in turn.",
+                f"`lcve serve`, compared with the bare session in batches of {heavy['batch']}, in",
+                f"{figures['rounds']} alternating rounds.",
             ),
             table(("protocol", "ratio to the bare session", "lowest to highest"), _heavy_rows(heavy)),
             paragraph(
                 "**A light model.** Two blocks of width 48, one thread, so that the protocol is much of the work:",
-                "with clips of 2.4 MB (light) and of 25 kB (tiny). Closed loops of tritonclient in a process; requests",
-                "a second of `lcve serve` over those of Triton, which is 2.51 with a Python backend that runs the same",
-                "graph in the same ONNX Runtime, in a process of its own; its C++ backend, which was not had, may be",
-                "faster. Milliseconds of a request:",
-                "processor time of the server, and within the server the wait in the queue and the run.",
+                "with clips of 2.4 MB (light) and of 25 kB (tiny). tritonclient runs closed loops in one process.",
+                "Requests a second of `lcve serve` are compared with those of Triton 2.51, with a Python backend",
+                "that runs the same graph in the same ONNX Runtime in a separate process; its C++ backend, which",
+                "was not available, may be faster. Milliseconds per request: processor time of the server, and",
+                "within the server the wait in the queue and the run.",
             ),
             table(
                 (
@@ -273,7 +273,7 @@ def _light_row(cell: dict[str, Any]) -> tuple[str, ...]:
 def _where(light: dict[str, Any]) -> str:
     """What a request costs each server, where both were measured."""
     if not all("ratio" in cell for cell in light["cells"]):
-        return "Triton was not there, so nothing is compared with it."
+        return "Triton was not installed, so there is no comparison."
     parts = []
     for model in ("light", "tiny"):
         cell = next(c for c in light["cells"] if (c["model"], c["protocol"], c["clients"]) == (model, "grpc", 16))
@@ -281,20 +281,19 @@ def _where(light: dict[str, Any]) -> str:
         parts.append(f"{ours:.2f} ms of processor time against {theirs:.2f} ms ({model}, gRPC, 16 clients)")
     alone = next(c for c in light["cells"] if (c["model"], c["protocol"], c["clients"]) == ("light", "grpc", 1))
     return paragraph(
-        f"Where the rest goes: a request costs `lcve serve` {' and '.join(parts)}. At 25 kB that is Python:",
-        "grpc.aio and the path through admission, checks, queue and log, where Triton is C++ until its backend.",
-        f"At 2.4 MB the run itself is {1e3 * alone['run']['lcve serve']:.1f} of",
-        f"{1e3 * alone['server_cpu']['lcve serve']:.1f} ms with one client;",
-        "the rest is mostly receiving bytes, by our reading.",
+        f"Cost of a request: `lcve serve` takes {' and '.join(parts)}. At 25 kB the difference is Python: grpc.aio",
+        "and the path through admission, checks, queue and log, where Triton is C++ up to its backend. At 2.4 MB",
+        f"the run itself is {1e3 * alone['run']['lcve serve']:.1f} of {1e3 * alone['server_cpu']['lcve serve']:.1f}",
+        "ms with one client; the rest is probably mostly receiving bytes.",
     )
 
 
 def _load_text(light: dict[str, Any]) -> str:
     return paragraph(
         "**Latency against offered load** (light model, gRPC, arrivals of a Poisson process, latency from the time",
-        f"a request was meant to be sent, {_OPEN_SECONDS:.0f} s a point). Capacity is the",
-        f"{light['capacity']:.0f} requests a second of 16",
-        "closed loops. `lcve serve` refuses what its bounded queue has no room for; this Triton's queue has no bound.",
+        f"a request was due to be sent, {_OPEN_SECONDS:.0f} s for each point). Capacity is the",
+        f"{light['capacity']:.0f} requests a second of 16 closed loops. `lcve serve` refuses requests that do not",
+        "fit into its bounded queue; this Triton's queue has no bound.",
     )
 
 

@@ -146,10 +146,9 @@ def section(figures: dict[str, Any]) -> str:
     rows += [(name, row["reason"]) for name, row in figures["sizes"].items() if "reason" in row]
     text = paragraph(
         "`lcve-export` of official checkpoints with random weights (VideoMAEv2-g in shape: patch 14, 2048 tokens),",
-        "parity on one clip against the float64 reference included, which is most of the time.",
-        f"Peak memory is that of the whole process; at most {figures['limit_bytes'] / 2**30:.0f} GiB is the goal.",
-        "The last columns are the stages of the export.",
-        figures.get("note", ""),
+        "including parity on one clip against the float64 reference, which takes most of the time. Peak memory is",
+        f"that of the whole process; the goal is at most {figures['limit_bytes'] / 2**30:.0f} GiB. The last columns",
+        f"are the stages of the export. {figures.get('note', '')}",
     )
     return f"{text}\n\n{table(head, rows)}"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS, keyed_places, write_keyed
-from lcve_deploy.errors import MissingDependencyError
+from lcve_deploy.libraries.requiring import require
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -28,12 +28,8 @@ def require_onnx_ir() -> None:
     Raises:
         MissingDependencyError: onnx-ir is not installed.
     """
-    try:
+    with require("changing a graph needs onnx-ir", extra="build"):
         import onnx_ir  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(
-            "changing a graph needs onnx-ir", hint="pip install 'lcve-deploy[build]'"
-        ) from error
 
 
 def load_graph(path: Path) -> ir.Model:

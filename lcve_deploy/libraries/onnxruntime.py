@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from lcve_deploy.errors import MissingDependencyError
+from lcve_deploy.libraries.requiring import require
 
 __all__ = ["load_onnxruntime"]
 
@@ -25,8 +25,6 @@ def load_onnxruntime(purpose: str) -> Any:
         MissingDependencyError: ONNX Runtime is not installed.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it looks once, when it is loaded
-    try:
+    with require(f"{purpose} needs ONNX Runtime", extra="cpu"):
         import onnxruntime
-    except ImportError as error:
-        raise MissingDependencyError(f"{purpose} needs ONNX Runtime", hint="pip install 'lcve-deploy[cpu]'") from error
     return onnxruntime

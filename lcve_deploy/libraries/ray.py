@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
-from lcve_deploy.errors import MissingDependencyError
+from lcve_deploy.libraries.requiring import require
 
 __all__ = ["load_ray"]
 
@@ -32,9 +32,7 @@ def load_ray(purpose: str) -> Any:
     """
     for name, value in _QUIET.items():  # it looks when it is loaded, and what it starts looks again
         os.environ.setdefault(name, value)
-    try:
+    with require(f"{purpose} needs Ray", extra="batch"):
         import ray
         import ray.data
-    except ImportError as error:
-        raise MissingDependencyError(f"{purpose} needs Ray", hint="pip install 'lcve-deploy[batch]'") from error
     return ray

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from lcve_deploy.artifact.names import INPUT, OUTPUT
-from lcve_deploy.errors import LcveError, MissingDependencyError, RequestError, SessionError
+from lcve_deploy.errors import LcveError, RequestError, SessionError
 from lcve_deploy.files.reading import read_bounded
+from lcve_deploy.libraries.requiring import require
 from lcve_deploy.protocol.binding import binding_to_parameters
 from lcve_deploy.remote.address import Address, is_local
 from lcve_deploy.remote.faults import grpc_fault
@@ -196,10 +197,6 @@ def _credentials(options: RemoteOptions) -> Any:
 
 
 def _library() -> Any:
-    try:
+    with require("speaking to a server over gRPC needs tritonclient", extra="remote"):
         import tritonclient.grpc
-    except ImportError as error:
-        raise MissingDependencyError(
-            "speaking to a server over gRPC needs tritonclient", hint="pip install 'lcve-deploy[remote]'"
-        ) from error
     return tritonclient.grpc

@@ -17,11 +17,11 @@ from lcve_deploy.errors import (
     DeadlineError,
     DeniedError,
     LcveError,
-    MissingDependencyError,
     SessionError,
     UnavailableError,
 )
 from lcve_deploy.files.reading import MAX_JSON_BYTES
+from lcve_deploy.libraries.requiring import require
 from lcve_deploy.protocol.binding import binding_to_parameters
 from lcve_deploy.protocol.stubs import config_messages, messages
 from lcve_deploy.remote.address import Address
@@ -150,10 +150,6 @@ class HttpTransport:
 
 
 def _library() -> Any:
-    try:
+    with require("speaking to a server over HTTP needs tritonclient", extra="remote"):
         import tritonclient.http
-    except ImportError as error:
-        raise MissingDependencyError(
-            "speaking to a server over HTTP needs tritonclient", hint="pip install 'lcve-deploy[remote]'"
-        ) from error
     return tritonclient.http

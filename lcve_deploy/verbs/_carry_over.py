@@ -31,8 +31,8 @@ class CarriedEngine:
 
     Args:
         name: of the engine.
-        record: of the new one; None where there is none.
-        reason: why there is none; empty where there is.
+        record: of the new one; None if there is none.
+        reason: why there is none; empty if there is one.
     """
 
     name: str
@@ -62,7 +62,7 @@ def options_of(record: EngineRecord) -> BuildOptions:
     try:
         return _options_of(record)
     except ValueError as error:
-        raise ArtifactError(f"the options in the record of the engine {record.name} do not hold: {error}") from None
+        raise ArtifactError(f"the options in the record of the engine {record.name} are invalid: {error}") from None
 
 
 def _options_of(record: EngineRecord) -> BuildOptions:

@@ -65,17 +65,17 @@ def measure_parity(
     return report
 
 
-def _controls(session: EncryptedModel, reference: Reference, client: Client, floor: float) -> dict[str, float]:
+def _controls(session: EncryptedModel, reference: Reference, client: Client, minimum: float) -> dict[str, float]:
     """Largest ``|Δlogit|`` of each wrong way to run textured clips.
 
-    One clip is enough, if every control exceeds the floor on it. A control that only comes close to the reference by
+    One clip is enough, if every control exceeds the minimum on it. A control that comes close to the reference by
     chance, as happens with few logits, exceeds it on another clip; one that makes no difference does so on none.
     """
     gaps: dict[str, float] = {}
     for clip in textured_clips(client.orders.geometry):
         for name, gap in _controls_of(clip, session, reference, client).items():
             gaps[name] = max(gap, gaps.get(name, 0.0))
-        if min(gaps.values()) > floor:
+        if min(gaps.values()) > minimum:
             break
     return gaps
 

@@ -249,8 +249,8 @@ def classify(
         key: of the artifact.
         client: folder with ``client.json``; for anything but a whole artifact, which has one.
         views: temporal and spatial views of a video; by default one.
-        sampling: of a video, in place of the artifact's own.
-        stride: between frames of a video, in place of the artifact's own.
+        sampling: of a video, instead of the artifact's own.
+        stride: between frames of a video, instead of the artifact's own.
         top: how many classes.
         session: how an artifact on this machine is opened: engine, provider, threads, pinned key.
         remote: how a server is asked: deadline, retries, token, TLS.

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.errors import MissingDependencyError, VideoError
+from lcve_deploy.errors import VideoError
+from lcve_deploy.libraries.requiring import require
 from lcve_deploy.model.preprocess import Preprocess, Resample
 from lcve_deploy.video.orientation import Orientation, frame_orientation
 
@@ -77,10 +78,8 @@ def load_av() -> Any:
     Raises:
         MissingDependencyError: it is not installed.
     """
-    try:
+    with require("reading video needs PyAV", extra="video"):
         import av
-    except ImportError as error:
-        raise MissingDependencyError("reading video needs PyAV", hint="pip install 'lcve-deploy[video]'") from error
     return av
 
 

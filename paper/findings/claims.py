@@ -136,7 +136,7 @@ CLAIMS: Final = (
         check=rules.key_spaces,
     ),
     Claim(
-        text="LCVE + ViT Scrambling answers as the plain model does on plain clips",
+        text="LCVE + ViT Scrambling gives the predictions of the plain model on plain clips",
         paper=f"Tables 3, 4: {_given(published.COMPARISON, 'lcve-video/scrambled', 'plain/trained')}; "
         f"{_given(published.LARGE, 'lcve-video/scrambled', 'plain/trained')}",
         rule="every prediction is the same under every key: the least agreement is 1",
@@ -152,7 +152,7 @@ CLAIMS: Final = (
         check=rules.at_chance,
     ),
     Claim(
-        text="The scrambled model alone is of no use on plain clips",
+        text="The scrambled model alone is useless on plain clips",
         paper="Table 6: " + _figures(published.ABLATION["S"]),
         rule=_CHANCE_RULE,
         rows=("action/plain/scrambled",),

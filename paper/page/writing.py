@@ -50,25 +50,26 @@ _SECTIONS: Final = (
 """In the order of the page."""
 
 _WHAT_IT_IS: Final = paragraph(
-    "These are the tables of *Learnable Cube-based Video Encryption for Privacy-Preserving Action Recognition*",
-    "(Ishikawa, Kondo, Kataoka) in small, by code that anyone can run: `make paper`. Table 1 is computed. Tables 3, 5",
-    f"and 6 are measured on moving digits: a clip of {GEOMETRY.frames} frames of {GEOMETRY.height}×{GEOMETRY.width}",
-    f"shows a handwritten digit that moves in one of {CLASSES[Task.ACTION]} ways. The motion is the action; the digit,",
-    f"one of {CLASSES[Task.IDENTITY]}, is the private identity. Cubes are those of the paper, 2×16×16. Every row is",
-    f"meant to run with {len(SEEDS)} seeds; rows without training are tried with many keys a seed, as the tables say.",
+    "This page repeats the tables of *Learnable Cube-based Video Encryption for Privacy-Preserving Action",
+    "Recognition* (Ishikawa, Kondo, Kataoka) on a small scale, with code that anyone can run: `make paper`. Table 1",
+    f"is computed. Tables 3, 5 and 6 are measured on moving digits: a clip of {GEOMETRY.frames} frames of",
+    f"{GEOMETRY.height}×{GEOMETRY.width} shows a handwritten digit that moves in one of {CLASSES[Task.ACTION]} ways.",
+    f"The motion is the action; the digit, one of {CLASSES[Task.IDENTITY]}, is the private identity. Cubes are those",
+    f"of the paper, 2×16×16. Every row is planned for {len(SEEDS)} seeds; rows without training are tried with many",
+    "keys for each seed, as the tables say.",
 )
 _WHAT_IT_IS_NOT: Final = paragraph(
-    "It is not a rerun of the paper. The data are synthetic, the model is a small VideoMAE that was not",
-    "pre-trained on anything, and clips are small. So our percents must not be compared with the paper's; what can",
-    "be compared is which row is above which, what is at chance, and what is exact. Real clips have more to lose",
-    "and more to read.",
+    "It does not reproduce the paper. The data are synthetic, the model is a small VideoMAE without any",
+    "pre-training, and clips are small. So percentages must not be compared with the paper's. What can be compared",
+    "is which row is above which, what is at chance, and what is exact. Real clips have more to lose, and more to",
+    "recognise.",
 )
 
 
 def render(findings: Findings) -> str:
     """The page; what is missing shows as not run."""
     parts = [
-        "# The paper in small",
+        "# The paper on a small scale",
         "<!-- made by make paper; remarks are written by hand in paper/remarks.md -->",
         _WHAT_IT_IS,
         _WHAT_IT_IS_NOT,

@@ -13,7 +13,7 @@ from typing import Final
 
 import click
 
-from lcve_deploy.cli import lcve
+from lcve_deploy.cli import lcve, main
 
 __all__ = ["PAGE", "render"]
 
@@ -21,7 +21,7 @@ PAGE: Final = Path(__file__).parents[2] / "docs/reference/cli.md"
 _INTRODUCTION: Final = """<!-- made by python -m tests.pages.cli_page; do not edit -->
 # Command line
 
-`lcve COMMAND --help` prints the same as this page. `lcve-export` is the same as `lcve export`.
+`lcve --help` and `lcve COMMAND --help` print what this page has. `lcve-export` is the same as `lcve export`.
 
 - A command that fails prints one error and often a hint, exits with a status other than 0, and leaves no output behind.
 - Existing outputs are never overwritten.
@@ -33,16 +33,38 @@ _BRACKET: Final = r"\["
 """Click puts defaults and ranges in brackets, which would be a link."""
 _LONG_SUMMARY: Final = 1000
 """Characters that no summary of a command has, so that none is cut off."""
+_COMMON: Final = {"--help", "--version", "--quiet", "--verbose"}
+"""Options that every command has."""
 
 
 def render() -> str:
     """The whole page, as Markdown."""
     context = click.Context(lcve, info_name="lcve")
-    commands = [(name, lcve.get_command(context, name)) for name in lcve.list_commands(context)]
-    found = [(name, command) for name, command in commands if command is not None and not command.hidden]
-    overview = [f"| [`lcve {name}`](#lcve-{name}) | {_summary(command)} |" for name, command in found]
-    sections = [part for name, command in found for part in _section(name, command, context)]
-    return "\n\n".join([_INTRODUCTION, "\n".join(["| command | does |", "|---|---|", *overview]), *sections]) + "\n"
+    commands = {name: lcve.get_command(context, name) for name in lcve.list_commands(context)}
+    shown = {name: command for name, command in commands.items() if command is not None and not command.hidden}
+    sections = [part for name, command in shown.items() for part in _section(name, command, context)]
+    introduction = "\n".join([_INTRODUCTION, *_common(next(iter(shown.values())), context)])
+    return "\n\n".join([introduction, *_overview(shown), *sections]) + "\n"
+
+
+def _common(command: click.Command, parent: click.Context) -> Iterator[str]:
+    """A line for each option that every command has."""
+    context = click.Context(command, parent=parent)
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record is not None and _COMMON & set(parameter.opts) and "--help" not in parameter.opts:
+            yield f"- `{_cell(record[0])}`, for every command: {_cell(record[1])}"
+
+
+def _overview(commands: dict[str, click.Command]) -> Iterator[str]:
+    """A table of commands for each section of the first screen, or one of all."""
+    sections: dict[str, dict[str, str]] = getattr(main, "SECTIONS", {"": dict.fromkeys(commands, "")})
+    for heading, summaries in sections.items():
+        rows = [
+            f"| [`lcve {name}`](#lcve-{name}) | {_cell(text) or _summary(commands[name])} |"
+            for name, text in summaries.items()
+        ]
+        yield "\n".join([f"| {heading or 'command'} | |", "|---|---|", *rows])
 
 
 def _summary(command: click.Command) -> str:
@@ -54,10 +76,22 @@ def _section(name: str, command: click.Command, parent: click.Context) -> Iterat
     yield f"## lcve {name}"
     yield f"`lcve {name} {' '.join(command.collect_usage_pieces(context))}`"
     yield from _paragraphs(command.help or "")
-    rows = [_row(parameter, context) for parameter in command.get_params(context)]
-    options = [row for row in rows if row]
-    if options:
-        yield "\n".join(["| option | meaning |", "|---|---|", *options])
+    if examples := getattr(command, "examples", ()):
+        yield "<!-- test: skip, an example of the help -->\n```bash\n" + "\n".join(examples) + "\n```"
+    groups: dict[str, list[str]] = {}
+    for parameter in command.get_params(context):
+        if row := _row(parameter, context):
+            groups.setdefault(_group(parameter), []).append(row)
+    for title, rows in groups.items():
+        yield "\n".join([f"| {title} | |", "|---|---|", *rows])
+
+
+def _group(parameter: click.Parameter) -> str:
+    """The section of the help that a parameter is in."""
+    if isinstance(parameter, click.Argument):
+        return "argument"
+    title = getattr(getattr(parameter, "group", None), "title", None) or "option"
+    return "option" if title in {"Options", "Other options"} else _cell(title)
 
 
 def _paragraphs(text: str) -> Iterator[str]:
@@ -71,15 +105,17 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 
 def _row(parameter: click.Parameter, context: click.Context) -> str:
-    """A row for an option; empty for arguments, which the usage shows, for ``--help``, and for what is hidden."""
+    """A row of a table; empty for what is hidden, common to all commands, or has no help."""
     record = parameter.get_help_record(context)
-    if record is None or not isinstance(parameter, click.Option) or "--help" in parameter.opts:
+    if record is None or not record[1].strip() or _COMMON & set(parameter.opts):
         return ""
-    return f"| `{_cell(record[0]).replace('&lt;', '<')}` | {_cell(record[1]).replace('[', _BRACKET)} |"
+    names = _cell(record[0]).replace("&lt;", "<")
+    meaning = _cell(record[1]).replace("[", r"\[")  # not a link
+    return f"| `{names}` | {meaning} |"
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", r"\|").replace("<", "&lt;")
+    return " ".join(text.replace(r"\[", "[").split()).replace("|", r"\|").replace("<", "&lt;")
 
 
 if __name__ == "__main__":

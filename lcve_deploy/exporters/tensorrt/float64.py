@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lcve_deploy.errors import BuildError, MissingDependencyError
+from lcve_deploy.errors import BuildError
+from lcve_deploy.libraries.requiring import require
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -38,13 +39,9 @@ def refuse_double(model: Path, *, extra: str) -> None:
 
 
 def _read(model: Path, extra: str) -> ir.Model:
-    try:
+    with require("checking a graph needs onnx-ir", extra=extra):
         import onnx_ir as ir
         from google.protobuf.message import DecodeError  # onnx, and so onnx-ir, brings it
-    except ImportError as error:
-        raise MissingDependencyError(
-            "checking a graph needs onnx-ir", hint=f"pip install 'lcve-deploy[{extra}]'"
-        ) from error
     try:
         return ir.load(model)
     except (OSError, DecodeError) as error:

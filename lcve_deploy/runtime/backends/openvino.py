@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from lcve_deploy.artifact import EngineRecord, ModelSpec
 from lcve_deploy.clips import EncryptedClip
-from lcve_deploy.errors import MissingDependencyError, SessionError
+from lcve_deploy.errors import SessionError
+from lcve_deploy.libraries.requiring import require
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.runtime.cpu import cpu_name
 from lcve_deploy.runtime.session import check_clip
@@ -55,12 +56,8 @@ class OpenVinoSession:
     """
 
     def __init__(self, graph: Path, model: ModelSpec, engine: EngineRecord, *, threads: int | None = None) -> None:
-        try:
+        with require("running this engine needs OpenVINO", extra="openvino"):
             import openvino
-        except ImportError as error:
-            raise MissingDependencyError(
-                "running this engine needs OpenVINO", hint="pip install 'lcve-deploy[openvino]'"
-            ) from error
         self._model, self._engine, self._version = model, engine, openvino.__version__.partition("-")[0]
         wanted = {"INFERENCE_PRECISION_HINT": _TYPES[engine.precision], "PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:

@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from lcve_deploy.artifact import EngineRecord, ModelSpec, Profile, TensorSpec
 from lcve_deploy.clips import EncryptedClip
-from lcve_deploy.errors import DeviceError, MissingDependencyError, SessionError
+from lcve_deploy.errors import DeviceError, SessionError
 from lcve_deploy.libraries.cuda import Gpu, find_gpu
+from lcve_deploy.libraries.requiring import require
 from lcve_deploy.libraries.tensorrt import (
     TensorRT,
     buildable_capabilities,
@@ -218,13 +219,9 @@ def _require_gpu(library: TensorRT) -> Gpu:
 
 
 def _import_cupy(extra: str) -> Any:
-    try:
+    with require("running a TensorRT engine needs CuPy", extra=extra):
         import cupy
         import cupyx  # noqa: F401  # pinned memory, wanted later
-    except ImportError as error:
-        raise MissingDependencyError(
-            "running a TensorRT engine needs CuPy", hint=f"pip install 'lcve-deploy[{extra}]'"
-        ) from error
     return cupy
 
 

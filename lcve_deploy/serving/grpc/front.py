@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext
 from typing import Any, Final
 
-from lcve_deploy.errors import DeadlineError, LcveError, MissingDependencyError, RequestError, TooLargeError
+from lcve_deploy.errors import DeadlineError, LcveError, RequestError, TooLargeError
+from lcve_deploy.libraries.requiring import require
 from lcve_deploy.protocol.stubs import messages
 from lcve_deploy.serving.calls import CALLS, answer_call
 from lcve_deploy.serving.codes import code_of, text_of
@@ -46,12 +47,8 @@ async def start_grpc(service: Service, host: str, port: int, credentials: Any) -
         RequestError: the port cannot be had.
         MissingDependencyError: grpcio is not installed.
     """
-    try:
+    with require("serving gRPC needs grpcio", extra="serve,cpu"):
         import grpc
-    except ImportError as error:
-        raise MissingDependencyError(
-            "serving gRPC needs grpcio", hint="pip install 'lcve-deploy[serve,cpu]'"
-        ) from error
     options = {
         "grpc.max_receive_message_length": service.limits.request_bytes,
         "grpc.max_send_message_length": -1,

@@ -10,11 +10,11 @@ from typing import Any, Final
 from lcve_deploy.errors import (
     DeadlineError,
     LcveError,
-    MissingDependencyError,
     RequestError,
     TooLargeError,
     UnavailableError,
 )
+from lcve_deploy.libraries.requiring import require
 from lcve_deploy.protocol.stubs import messages
 from lcve_deploy.serving.calls import CALLS, answer_call
 from lcve_deploy.serving.codes import code_of, text_of
@@ -125,12 +125,8 @@ def metrics_app(service: Service) -> Any:
 
 
 def _aiohttp() -> Any:
-    try:
+    with require("serving HTTP needs aiohttp", extra="serve,cpu"):
         from aiohttp import web
-    except ImportError as error:
-        raise MissingDependencyError(
-            "serving HTTP needs aiohttp", hint="pip install 'lcve-deploy[serve,cpu]'"
-        ) from error
     return web
 
 

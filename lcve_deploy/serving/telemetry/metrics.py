@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from lcve_deploy.errors import MissingDependencyError
+from lcve_deploy.libraries.requiring import require
 from lcve_deploy.serving.models.batching import BatchResult, Run
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
@@ -25,12 +25,8 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        try:
+        with require("serving needs prometheus-client", extra="serve,cpu"):
             import prometheus_client as prometheus
-        except ImportError as error:
-            raise MissingDependencyError(
-                "serving needs prometheus-client", hint="pip install 'lcve-deploy[serve,cpu]'"
-            ) from error
         self._registry = registry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=registry)
         self._write = prometheus.generate_latest

@@ -13,7 +13,7 @@ from paper.page.markdown import paragraph, table
 
 __all__ = ["TITLE", "section"]
 
-TITLE: Final = "Table 6 in small: what each operation does"
+TITLE: Final = "Table 6 on a small scale: what each operation does"
 
 _METHODS: Final = {"": PLAIN, "P": "pixel-video", "C": "cube-video", "PC": LCVE}
 """What clips are fed, by the operations on clips."""
@@ -25,11 +25,11 @@ def section(findings: Findings) -> str:
     rows = [_row(findings, "".join(on)) for count in range(4) for on in itertools.combinations("PCS", count)]
     head = ("pixels", "cubes", "scrambling", "as it is, %", "above chance?", "fine-tuned, %", "above chance?")
     text = paragraph(
-        "Actions, top-1, mean and range over seeds and keys. *As it is*: the plain model, or, with scrambling, the",
-        "model exported with the key, fed with clips of which values, cubes, both or nothing moved under the same",
-        "key. *Above chance?* says in how many of the keys and seeds the accuracy is above chance, as",
+        "Actions, top-1, mean and range over seeds and keys. *As it is*: the plain model, or with scrambling the",
+        "model exported with the key, on clips in which values, cubes, both or nothing were moved under the same",
+        "key. *Above chance?*: for how many keys and seeds the accuracy is above chance, as",
         "[below](#without-the-key). The last columns are the paper's; its rows with a shuffle and without",
-        "scrambling are fine-tuned ones. The paper's two rows with scrambling and one shuffle do not exist.",
+        "scrambling are fine-tuned. The paper has no rows with scrambling and only one shuffle.",
     )
     return f"{text}\n\n{table((*head, *published.ABLATION_DATASETS), rows)}"
 

@@ -21,7 +21,7 @@ def section(findings: Findings) -> str:
     rows = [(row.claim.text, row.claim.paper, row.here, row.claim.rule, f"**{row.verdict}**") for row in judged]
     text = paragraph(
         "Verdicts are computed from the records by the rule in the table. Accuracies are top-1 in percent, means",
-        "over seeds and keys. A *no* says that the claim does not hold on these data with this model, and not that",
+        "over seeds and keys. A *no* means that the claim is not confirmed on these data with this model, not that",
         "the paper's figures are wrong.",
     )
     return f"{text}\n\n{table(('claim', 'paper', 'here', 'rule for yes', 'carries over?'), rows)}"

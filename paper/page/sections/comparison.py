@@ -12,7 +12,7 @@ from paper.page.markdown import bullets, paragraph, table
 
 __all__ = ["TITLE", "section"]
 
-TITLE: Final = "Table 3 in small: actions"
+TITLE: Final = "Table 3 on a small scale: actions"
 
 _LCVE_ROWS: Final = {
     Way.UNTRAINED: "LCVE, plain model without the key",
@@ -37,8 +37,9 @@ def section(findings: Findings) -> str:
             paragraph(
                 "Top-1 in percent. Ours: mean and range over seeds and keys. A fine-tuned model is the plain one,",
                 "trained further on clips of the method under one key, and tested on held-out clips under the same",
-                "key. On plain clips it is trained for as many steps more: with that the other fine-tuned rows are to",
-                "be compared. The last three columns are the paper's; pixel and cube shuffling stand in its Table 6.",
+                "key. The fine-tuned row of plain clips has the same number of additional steps: compare the other",
+                "fine-tuned rows with this one. The last three columns are the paper's; pixel and cube shuffling",
+                "are in its Table 6.",
             ),
             table(head, rows),
             bullets(_exactness(task, findings.get(task, LCVE, Way.SCRAMBLED)) for task in Task),

@@ -10,12 +10,12 @@ from paper.page.markdown import paragraph, table
 
 __all__ = ["TITLE", "section"]
 
-TITLE: Final = "Cost, and how to repeat it"
+TITLE: Final = "Cost and commands"
 
 _STEPS_HEAD: Final = ("rows", "held-out clips", "steps of training")
 _COMMANDS: Final = """```bash
-make paper                                     # rows that are missing, then this page
-.venv/bin/python -m paper --page               # this page and its charts alone
+make paper                                     # missing rows, then this page
+.venv/bin/python -m paper --page               # only this page and its charts
 .venv/bin/python -m paper --seed 0 --only lcve-video --again
 ```"""
 
@@ -25,9 +25,9 @@ def section(findings: Findings) -> str:
     rows = [(str(seed), *_times(findings.by_seed.get(seed, {}))) for seed in sorted({*SEEDS, *findings.by_seed})]
     head = ("seed", "rows", *(f"{way}, min" for way in Way), "all, min")
     text = paragraph(
-        "Minutes of processor time, all threads together. A row is kept as soon as it is done, in",
-        "`paper/results/`, and work that was cut off goes on there. Every measured figure of this page comes from",
-        "these files; key spaces are computed, and the paper's own figures stand in `paper/findings/published.py`.",
+        "Minutes of processor time, all threads together. A row is saved in `paper/results/` as soon as it is done,",
+        "and an interrupted run resumes there. Every measured figure of this page comes from these files; key",
+        "spaces are computed, and the paper's own figures are in `paper/findings/published.py`.",
     )
     steps = _steps(findings)
     parts = [_COMMANDS, text, table(head, rows), *([table(_STEPS_HEAD, steps)] if steps else [])]

@@ -1,4 +1,4 @@
-"""How many encrypted clips who adapts needs."""
+"""How many encrypted clips an adaptive attacker needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from paper.page.markdown import paragraph, table
 
 __all__ = ["TITLE", "section"]
 
-TITLE: Final = "How many clips it takes to adapt to LCVE"
+TITLE: Final = "How many clips are needed to adapt to LCVE"
 
 _WAYS: Final = {Way.FINE_TUNED_256: 256, Way.FINE_TUNED_1024: 1024, Way.FINE_TUNED: TRAINING_CLIPS}
 """Labelled encrypted clips that the model is fine-tuned on."""
@@ -21,8 +21,8 @@ _WAYS: Final = {Way.FINE_TUNED_256: 256, Way.FINE_TUNED_1024: 1024, Way.FINE_TUN
 def section(findings: Findings) -> str:
     """Both tasks by the number of clips."""
     text = paragraph(
-        "The plain model, fine-tuned on so many labelled LCVE clips under one key, and tested on held-out clips under",
-        "the same key; top-1 in percent. *Above chance* counts seeds.",
+        "The plain model, fine-tuned on this many labelled LCVE clips under one key, and tested on held-out clips",
+        "under the same key; top-1 in percent. *Above chance* counts seeds.",
     )
     head = ("labelled LCVE clips", *(f"{task}{part}" for task in Task for part in ("", ", above chance")))
     rows = [

@@ -8,7 +8,7 @@ from paper.findings.seeds import Findings
 
 __all__ = ["TITLE", "section"]
 
-TITLE: Final = "What is seen"
+TITLE: Final = "What encrypted clips look like"
 
 _TEXT: Final = """![Frames of moving digits and of a film, plain and under every method of this page](paper-frames.png)
 

@@ -31,10 +31,10 @@ def section(_: Findings) -> str:
         for row in published.KEY_SPACES
     ]
     text = paragraph(
-        "`lcve keyspace` computes them for any geometry; here for the paper's, 16×224×224 in cubes of 2×16×16, and for",
-        f"the clips of this page, {GEOMETRY.frames}×{GEOMETRY.height}×{GEOMETRY.width} in the same cubes",
-        f"(N = {GEOMETRY.cubes}, L = {GEOMETRY.values}). The size of a key space says nothing of what an attack costs:",
-        "see [security.md](security.md).",
+        "`lcve keyspace` computes them for any geometry; here for the paper's, 16×224×224 in cubes of 2×16×16, and",
+        f"for the clips of this page, {GEOMETRY.frames}×{GEOMETRY.height}×{GEOMETRY.width} in the same cubes (N =",
+        f"{GEOMETRY.cubes}, L = {GEOMETRY.values}). The size of a key space does not show what an attack costs: see",
+        "[security](security.md).",
     )
     head = ("method", "level", "orders", "paper", "computed", "same", "clips of this page")
     return f"{text}\n\n{table(head, rows)}"

@@ -1,4 +1,4 @@
-"""What known clips give of every compared encryption."""
+"""What known clips reveal of every compared encryption."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from paper.page.markdown import paragraph, table
 
 __all__ = ["TITLE", "section"]
 
-TITLE: Final = "What one known clip gives"
+TITLE: Final = "What one known clip reveals"
 _COLUMNS: Final = (
     (FILM, 1, "film, 1 known"),
     (DIGITS, 1, "digits, 1 known"),
@@ -60,22 +60,22 @@ def _percent(share: float, rounded: Callable[[float], int] = math.floor) -> str:
 def _before(rows: list[Row]) -> str:
     film, digits = (next(row for row in rows if row["subject"] == name) for name in (FILM, DIGITS))
     return paragraph(
-        "An attacker has plain clips and their ciphertexts, knows the method and the geometry, and has no key. He",
-        "finds the order of what is moved by what it holds in all blocks, and decrypts other clips that were",
-        f"encrypted under the same key. Film: two clips of the built-in film at {film['geometry']}, each in turn is",
-        "known, and the other one is decrypted; the film is small and stretched.",
-        f"Digits: held-out clips at {digits['geometry']}, {digits['trials']} trials with other known clips and",
-        f"{digits['others']} clips to decrypt in each. Figures are means of one key, rounded down.",
+        "An attacker has plain clips and their ciphertexts, knows the method and the geometry, and has no key. The",
+        "attacker matches what was moved by its content in all blocks, and decrypts other clips under the same key.",
+        f"Film: two clips of the built-in film at {film['geometry']}; each in turn is known, and the other one is",
+        f"decrypted; the film is small and stretched. Digits: held-out clips at {digits['geometry']},",
+        f"{digits['trials']} trials with other known clips and {digits['others']} clips to decrypt in each. Figures",
+        "are means for one key, rounded down.",
     )
 
 
 def _after(rows: list[Row]) -> str:
     unread = [row["unread"] for row in rows]
     return paragraph(
-        "K1 is the order of cubes (of patches, on frames), K2 that of values, and of pixels with Qi et al. Halves are",
-        "the order of the half bytes of LE, and reversed says which of them are. Exact: every value of the other clips",
-        "is right. The control decrypts the same clips under another key with the same estimates, and counts values",
-        "that are right, rounded up. They are so by luck, as backgrounds are alike wherever they go: in the ciphertext",
-        f"as it is, {_percent(min(unread))} to {_percent(max(unread), math.ceil)} are. What is the same in all known",
-        "clips cannot be told apart, and is assigned in its order.",
+        "K1 is the order of cubes (of patches, on frames), K2 that of values (of pixels, with Qi et al.). Halves",
+        "are the order of the half bytes of LE; reversed shows which of them are inverted. Exact: every value of",
+        "the other clips is correct. The control decrypts the same clips under another key with the same estimates,",
+        "and counts correct values, rounded up. They are correct by luck, because backgrounds are the same",
+        f"everywhere: in the unchanged ciphertext, {_percent(min(unread))} to {_percent(max(unread), math.ceil)}",
+        "are. Values that are equal in all known clips cannot be distinguished, and are assigned in their order.",
     )

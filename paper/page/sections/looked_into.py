@@ -1,4 +1,4 @@
-"""What lies behind rows against expectation."""
+"""Explanations of unexpected rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from paper.page.markdown import paragraph, table
 
 __all__ = ["TITLE", "section"]
 
-TITLE: Final = "What lies behind it"
+TITLE: Final = "Explanations"
 
 
 def section(findings: Findings) -> str:
@@ -24,14 +24,14 @@ def section(findings: Findings) -> str:
     return "\n\n".join(
         [
             paragraph(
-                "**Why cubes may stand anywhere.** The plain model sees plain held-out clips, changed as the table",
-                "says; shares in percent, means over seeds. *Opposite*: taken for the opposite action, such as right",
-                "for left.",
+                "**Why cubes may be anywhere.** The plain model classifies plain held-out clips, changed as the",
+                "table says; shares in percent, means over seeds. *Opposite*: classified as the opposite action,",
+                "such as right for left.",
             ),
             table(("plain clips", "right", "opposite"), [_asked(seeds, name) for name in (*ASKED, NO_POSITIONS)]),
             paragraph(
-                "**Where rows without the key have their hits.** Share of the clips of each action that are",
-                "recognised, in percent, means over seeds and some of their keys; luck is 12.5.",
+                "**Which clips are hit without the key.** Share of the clips of each action that are recognised, in",
+                "percent, means over seeds and some of their keys; luck is 12.5.",
             ),
             table(("row", *found["actions"]), [_hits(seeds, name) for name in seeds[0]["by_action"]]),
         ]

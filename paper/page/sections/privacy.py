@@ -23,41 +23,41 @@ from paper.page.tradeoff_chart import has_points
 
 __all__ = ["TITLE", "section"]
 
-TITLE: Final = "Table 5 in small: action up, identity down"
+TITLE: Final = "Table 5 on a small scale: action up, identity down"
 
 _REPORTED: Final = "down-"
 _PICTURE: Final = (
-    "![Accuracy of actions against accuracy of identities for every method, with the paper's attacker and with one who "
-    "adapts](paper.svg)"
+    "![Accuracy of actions against accuracy of identities for every method, with the paper's attacker and with an "
+    "adaptive one](paper.svg)"
 )
 
 
 def section(findings: Findings) -> str:
-    """The table, the chart, and the attacker who starts from nothing."""
+    """The table, the chart, and the attacker who starts from random weights."""
     head = (
         "method",
         "level",
         "action ↑ (how)",
         "identity ↓, the paper's attacker",
-        "identity ↓, who adapts",
+        "identity ↓, adaptive attacker",
         *published.PRIVACY_COLUMNS,
     )
     parts = [
         paragraph(
-            "Top-1 in percent, mean and range over seeds and keys. Action: how the owner of the model does best on",
-            "clips of the method, as far as was tried. Identity: the digit. **The paper's attacker** has a model",
-            "trained on plain clips and has never seen an encrypted one. **The attacker who adapts** has labelled",
-            "clips under the key that he attacks, not the key, and trains his model further on them.",
+            "Top-1 in percent, mean and range over seeds and keys. Action: the best that the owner of the model",
+            "achieves on clips of the method, as far as was tried. Identity: the digit. **The paper's attacker**",
+            "has a model trained on plain clips and has never seen an encrypted one. **The adaptive attacker** has",
+            "labelled clips under the attacked key, but not the key, and continues to train the model on them.",
         ),
         table(head, [_row(findings, method) for method in COMPARED]),
         _chance(findings),
         paragraph(
-            "Rows of the paper with * are not its own: it took them from the BDQ paper, and does not say how attackers",
-            "were trained there. Its own row was measured with an attacker who never saw an encrypted clip; one who",
-            "trains on encrypted clips is not in its tables.",
+            "Rows of the paper with * were taken from the BDQ paper, which does not describe how its attackers were",
+            "trained. The paper's own row was measured with an attacker who never saw an encrypted clip; it has no",
+            "attacker who trains on encrypted clips.",
         ),
         *([_PICTURE] if has_points(findings) else []),
-        "### An attacker who starts from nothing",
+        "### An attacker who starts from random weights",
         _free(findings),
     ]
     return "\n\n".join(parts)
@@ -82,14 +82,14 @@ def _chance(findings: Findings) -> str:
     rows = {
         "of actions": best_for_owner(findings, PLAIN),
         "for the paper's attacker": (PAPERS_ATTACKER, findings.get(Task.IDENTITY, LCVE, PAPERS_ATTACKER)),
-        "for who adapts": (ADAPTIVE, findings.get(Task.IDENTITY, LCVE, ADAPTIVE)),
+        "for the adaptive attacker": (ADAPTIVE, findings.get(Task.IDENTITY, LCVE, ADAPTIVE)),
     }
     texts = [
         f"{NOT_RUN if row is None or row[1] is None else percent(row[1].chance)} {name}" for name, row in rows.items()
     ]
     return paragraph(
-        f"Chance, which is to name the most frequent class always, in percent: {', '.join(texts)}.",
-        "Rows may be tested on different numbers of held-out clips, so it differs.",
+        f"Chance (always naming the most frequent class), in percent: {', '.join(texts)}. It differs, because rows",
+        "may be tested on different numbers of held-out clips.",
     )
 
 
@@ -97,11 +97,11 @@ def _free(findings: Findings) -> str:
     plain = findings.get(Task.IDENTITY, PLAIN, Way.FREE)
     encrypted = findings.get(Task.IDENTITY, LCVE, Way.FREE)
     return paragraph(
-        "Under one key, LCVE is a fixed permutation of tokens and of the values inside of tokens, and both are",
-        "absorbed by weights that are drawn alike at random: positional encodings that are learned, and columns of",
-        "the embedding. So whoever trains from random weights on labelled encrypted clips has the same chances, in",
-        "distribution, as on plain ones, and LCVE costs him nothing. Measured, identity, same budget: plain",
-        f"{cell(plain)}, LCVE {cell(encrypted)}{_gap(plain, encrypted)}.",
+        "Under one key, LCVE is a fixed permutation of tokens and of the values inside tokens. Learned positional",
+        "encodings and columns of the embedding absorb both, and at random initialisation all of them have the same",
+        "distribution. So an attacker who trains from random weights on labelled encrypted clips has the same",
+        "chances, in distribution, as on plain ones, and LCVE costs this attacker nothing. Measured, identity, same",
+        f"budget: plain {cell(plain)}, LCVE {cell(encrypted)}{_gap(plain, encrypted)}.",
     )
 
 

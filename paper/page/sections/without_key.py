@@ -29,11 +29,10 @@ def section(findings: Findings) -> str:
     text = paragraph(
         "The plain model on encrypted clips, and the scrambled model on clips that are not fully encrypted: one",
         "accuracy for each key of each seed. Chance is the share of the most frequent class among the held-out",
-        "clips. An accuracy lies above chance if it exceeds the 97.5 % point of the binomial distribution with",
-        "that share (exact sum). *above* counts these; *luck* is the 97.5 % point of how many there are if all",
-        "keys only guess. A row is above chance if *above* exceeds *luck*. The test is mild on encryption where a",
-        "model spreads its guesses over the classes, since the most frequent class is more frequent than the mean",
-        "one.",
+        "clips. An accuracy is above chance if it exceeds the 97.5 % point of the binomial distribution with that",
+        "share (exact sum). *above* counts these; *luck* is the 97.5 % point of their number if all keys only",
+        "guess. A row is above chance if *above* exceeds *luck*. The test favours encryption if a model spreads its",
+        "guesses over the classes, because the most frequent class is more frequent than the average one.",
     )
     head = (
         "task",
