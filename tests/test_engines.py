@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lcve_deploy import Client, EncryptedClip, PlainClip, SecurityKey, SessionOptions, open_session
+from lcve_deploy import Client, EncryptedClip, PlainClip, SecurityKey, SessionOptions, open_session, refit
 from lcve_deploy.artifact import EngineKind, EngineRecord, Profile, list_engines, read_engine, read_manifest
 from lcve_deploy.artifact.engines import engine_folder, write_engine
 from lcve_deploy.errors import (
@@ -686,6 +686,15 @@ def test_build_tries_several_engines(server: Path) -> None:
 )
 def test_options_without_effect_are_refused(server: Path, arguments: tuple[str, ...], message: str) -> None:
     assert message in run_error("build", server, *arguments)
+
+
+def test_only_a_tensorrt_engine_is_refitted(server: Path) -> None:
+    name = build(server, BuildOptions()).name
+    message = f"only TensorRT engines can be refitted, and {name} is one of onnxruntime"
+    with pytest.raises(BuildError, match=message):
+        refit(server, name)
+    assert message in run_error("build", server, "--refit", name)
+    assert list_engines(server) == (name,)
 
 
 def test_auto_needs_a_budget(server: Path) -> None:

@@ -60,6 +60,7 @@ from lcve_deploy.libraries.tensorrt import (
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.model.transformer import IMAGENET, TransformerConfig, VideoTransformer, weight_shapes
 from lcve_deploy.runtime.backends.tensorrt import TensorRTSession
+from lcve_deploy.runtime.session import run_within
 
 from . import conftest, fake_gpu
 from .conftest import GEOMETRY, ORACLES, SALT, SECRET, Oracle, run_error, run_ok
@@ -787,6 +788,22 @@ def test_any_number_of_clips_is_answered_by_an_engine_of_some_batch_sizes(
     values = fake_gpu.Array(stack.values) if on_device else stack.values
     logits = session.run(EncryptedClip(values=values, binding=stack.binding))
     np.testing.assert_allclose(logits, open_session(exported / "server").run(stack), atol=1e-6)
+
+
+@pytest.mark.gpu
+def test_gpu_few_clips_on_the_device_fill_a_batch() -> None:
+    import cupy
+
+    seen: list[list[int]] = []
+
+    def run(values: Any) -> np.ndarray:
+        seen.append(cupy.asnumpy(values[:, 0]).tolist())
+        return cupy.asnumpy(values).astype(np.float32)
+
+    clips = cupy.arange(3, dtype=np.uint8)[:, None]
+    logits = run_within(clips, Profile(minimum=2, optimum=2, maximum=2), run)
+    assert seen == [[0, 1], [2, 2]]
+    np.testing.assert_array_equal(logits[:, 0], [0, 1, 2])
 
 
 def test_no_clip_is_refused_before_anything_runs(machine: Machine, clip: np.ndarray) -> None:
