@@ -342,7 +342,7 @@ def sampling_options(command: _Command) -> _Command:
 
 def to_preprocess(preprocess: Preprocess, sampling: str | None, stride: int | None) -> Preprocess:
     """The artifact's own preprocessing, with what the user asked for instead."""
-    return preprocess.sampled(Sampling(sampling) if sampling else None, stride)
+    return preprocess.with_sampling(Sampling(sampling) if sampling else None, stride)
 
 
 def checkpoint_options(command: _Command) -> _Command:
