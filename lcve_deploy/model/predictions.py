@@ -119,7 +119,7 @@ def scores(logits: npt.NDArray[np.floating], problem_type: ProblemType) -> Float
 def predictions(
     logits: npt.NDArray[np.floating], names: Sequence[str], problem_type: ProblemType, *, top: int
 ) -> list[Prediction]:
-    """Return the ``top`` most probable classes of a video, or all outputs of a regression in the order of the logits."""
+    """Return the ``top`` most probable classes of a video, or all outputs of a regression, unsorted."""
     means = scores(logits, problem_type)
     if problem_type is ProblemType.REGRESSION:
         return [Prediction(index=i, name=names[i], value=float(mean)) for i, mean in enumerate(means)]
