@@ -10,7 +10,7 @@ import pytest
 
 from lcve_deploy import SecurityKey
 from lcve_deploy.errors import ExistsError, KeyFileError, WriteError
-from lcve_deploy.keys.secret import KeyFileWarning
+from lcve_deploy.keys.reading import KeyFileWarning
 
 from .conftest import GEOMETRY, SECRET, run_error, run_ok
 

@@ -49,7 +49,7 @@ from lcve_deploy.artifact.engines import write_engine
 from lcve_deploy.clipfile import ClipFile, write_clip_file
 from lcve_deploy.clips import Views
 from lcve_deploy.errors import ArtifactError, BuildError, ExistsError, KeyFileError, SignatureError, WriteError
-from lcve_deploy.keys.secret import KeyFileWarning
+from lcve_deploy.keys.reading import KeyFileWarning
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.runtime.opening import checked_manifest
 from lcve_deploy.verbs.fastest import EngineChoice

@@ -12,24 +12,18 @@ import hashlib
 import os
 import re
 import secrets
-import stat
-import warnings
 from typing import Final, Self, final
 
 from lcve_deploy.errors import KeyFileError
-from lcve_deploy.files.reading import require_file
 from lcve_deploy.files.writing import new_file
+from lcve_deploy.keys.reading import read_secret
 
-__all__ = ["KeyFileWarning", "SecurityKey", "warn_if_readable_by_others"]
+__all__ = ["SecurityKey"]
 
 _MAGIC: Final = b"LCVEKEY1"
 _SECRET_BYTES: Final = 32
 _FILE_BYTES: Final = 48
 _NAME: Final = re.compile(r"[a-z0-9._-]{1,64}")
-
-
-class KeyFileWarning(UserWarning):
-    """A key file that people other than its owner can read."""
 
 
 @final
@@ -81,15 +75,7 @@ class SecurityKey:
             KeyFileError: not a key file, a damaged one, or no regular file.
             FileNotFoundError: there is no such file.
         """
-        require_file(path, "a key file", KeyFileError)
-        try:
-            with open(path, "rb") as file:
-                mode = os.fstat(file.fileno()).st_mode
-                key = cls.from_bytes(file.read(_FILE_BYTES + 1))  # no local holds them: some tracebacks show locals
-        except KeyFileError as error:
-            raise KeyFileError(f"{error}: {path}", hint=error.hint) from None
-        warn_if_readable_by_others(path, mode)
-        return key
+        return read_secret(path, "a key file", limit=_FILE_BYTES + 1, parse=cls.from_bytes)
 
     def to_bytes(self) -> bytes:
         """The 48 bytes of the key file."""
@@ -139,16 +125,6 @@ class SecurityKey:
 
     def __reduce__(self) -> str:
         raise TypeError("a security key cannot be pickled; write it to a key file instead")
-
-
-def warn_if_readable_by_others(path: str | os.PathLike[str], mode: int) -> None:
-    """Warn where a file with this mode can be read by others; to be called by what reads a key for its caller."""
-    if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
-        warnings.warn(
-            f"{path} can be read by others (mode {stat.S_IMODE(mode):04o}); do: chmod 600 {path}",
-            KeyFileWarning,
-            stacklevel=3,
-        )
 
 
 def _checksum(data: bytes) -> bytes:

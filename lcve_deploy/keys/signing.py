@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Final, Self, final
 from lcve_deploy.artifact import PublicKey, parse_manifest
 from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.errors import KeyFileError
-from lcve_deploy.files.reading import require_file
 from lcve_deploy.files.writing import new_file, require_absent
-from lcve_deploy.keys.secret import warn_if_readable_by_others
+from lcve_deploy.keys.reading import read_secret
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -86,15 +85,7 @@ class SigningKey:
             KeyFileError: as ``from_bytes``.
             FileNotFoundError: there is no such file.
         """
-        require_file(path, "a signing key", KeyFileError)
-        try:
-            with open(path, "rb") as file:
-                mode = os.fstat(file.fileno()).st_mode
-                key = cls.from_bytes(file.read(_MAX_PEM))
-        except KeyFileError as error:
-            raise KeyFileError(f"{error}: {path}", hint=error.hint) from None
-        warn_if_readable_by_others(path, mode)
-        return key
+        return read_secret(path, "a signing key", limit=_MAX_PEM, parse=cls.from_bytes)
 
     def to_bytes(self) -> bytes:
         """The content of the private key file: PKCS#8 in PEM, without a password."""
