@@ -200,6 +200,11 @@ class Module:
     tests: tuple[str, ...]
 
 
+def _tests(name: str) -> str:
+    """A folder of tests, or a file."""
+    return f"tests/{name}" if (_ROOT / "tests" / name).is_dir() else f"tests/test_{name}.py"
+
+
 def _modules(tests_of: dict[str, tuple[str, ...]]) -> Iterator[Module]:
     for name, tests in tests_of.items():
         place = _ROOT / "lcve_deploy" / name
@@ -209,8 +214,15 @@ def _modules(tests_of: dict[str, tuple[str, ...]]) -> Iterator[Module]:
 
 
 def _argument(test: str) -> str:
-    file, separator, name = test.partition("::")
-    return f"tests/test_{file}.py{separator}{name}"
+    """An argument of pytest for a file, a folder, or one test of either."""
+    name, _, function = test.partition("::")
+    place = _tests(name)
+    if not function:
+        return place
+    if (_ROOT / place).is_dir():
+        files = (path for path in (_ROOT / place).glob("test_*.py") if f"def {function}(" in path.read_text())
+        place = next(files).relative_to(_ROOT).as_posix()
+    return f"{place}::{function}"
 
 
 MODULES: Final = {part: tuple(_modules(tests_of)) for part, tests_of in _TESTS.items()}

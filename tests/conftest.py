@@ -21,6 +21,7 @@ from lcve_deploy.cli import lcve
 from lcve_deploy.exporters.checkpoints.options import ReadoutChoice
 from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.model.transformer import IMAGENET
+from tests.support.tls import Authority, make_authority
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # some tests load ONNX Runtime themselves
 # One thread a process, read when torch is loaded. The models are tiny, and where workers of pytest-xdist share the
@@ -29,10 +30,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 LONGEST = (
     *("test_pages", "test_serving_load", "test_batch", "test_killed", "test_serving_faults", "test_serving"),
-    *("test_export", "test_secrets", "test_paper_experiments", "test_precisions", "test_tensorrt", "test_conformance"),
-    *("test_engines", "test_install", "test_paper_page", "test_attacks", "test_audit", "test_watch", "test_fuzz"),
+    *("test_export", "test_secrets", "test_paper_experiments", "test_precisions", "tensorrt", "test_conformance"),
+    *("engines", "test_install", "test_paper_page", "test_attacks", "test_audit", "watch", "fuzz"),
 )
-"""Files of the suite by how long they take."""
+"""Files and folders of the suite by how long they take."""
 
 ORACLE = Path(__file__).parent / "data/oracle"
 GEOMETRY = ClipGeometry.parse("8x32x32x3/2x8x8")
@@ -94,14 +95,19 @@ def missing_for_gpu_tests() -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where workers share the tests, those of a file stay together: each worker would make its fixtures again.
+    """Where workers share the tests, those of a file or folder stay together: each would make fixtures again.
 
-    The longest files come first, so that no worker waits for one at the end.
+    The longest come first, so that no worker waits for one at the end.
     """
-    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+    items.sort(key=lambda item: LONGEST.index(_group(item)) if _group(item) in LONGEST else len(LONGEST))
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+            item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    """A file of this folder, or a folder in it."""
+    return Path(item.path.relative_to(Path(__file__).parent).parts[0]).stem
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -110,6 +116,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("LCVE_REQUIRE_GPU") == "1":
             pytest.fail(f"LCVE_REQUIRE_GPU=1, but {missing}", pytrace=False)
         pytest.skip(missing)
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return make_authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture

@@ -357,7 +357,7 @@ def test_the_tolerance_that_is_asked_for_is_the_one_that_is_published(
 ) -> None:
     parity = read_manifest(export_tiny(tmp_path / "out", key, tolerance=tolerance) / "server").parity
     assert parity.tolerance == (tolerance or 1e-4 * max(1.0, parity.logit_scale))
-    assert parity.control_floor == 100 * parity.tolerance
+    assert parity.control_minimum == 100 * parity.tolerance
 
 
 class Shifted:
@@ -402,7 +402,7 @@ def test_an_engine_is_compared_on_the_clips_of_the_graph_within_its_budget(key: 
     assert result.selection is not None
     assert result.selection.fastest.proof is not None
     assert result.engine_parity.tolerance == result.selection.fastest.proof.budget
-    assert result.engine_parity.control_floor == 3 * result.engine_parity.tolerance
+    assert result.engine_parity.control_minimum == 3 * result.engine_parity.tolerance
     assert result.engine_parity.clips == result.parity.clips == 3
 
 

@@ -21,9 +21,9 @@ from lcve_deploy.artifact import list_engines, read_engine
 from lcve_deploy.artifact.delta import DELTA, read_delta
 from lcve_deploy.deployments.triton.model_folder import read_config
 from tests.conftest import ORACLE, ORACLES, SECRET, run_ok
+from tests.rotate.helpers import NEW_KEY, contents
 from tests.support.killing import Ended, Killer, killer
 from tests.test_artifact import edit
-from tests.test_rotate import NEW_KEY, contents
 
 TINY = ORACLES["v1_model_args"]
 CAMERA = SecurityKey(SECRET).derive("camera-7")

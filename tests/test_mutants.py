@@ -24,9 +24,9 @@ def test_every_module_and_every_test_is_there() -> None:
         assert modules
         for module in modules:
             assert (ROOT / module.path).is_file()
-            assert all((ROOT / test.partition("::")[0]).is_file() for test in module.tests)
-            for file, _, name in (test.partition("::") for test in module.tests):
-                assert f"def {name}" in (ROOT / file).read_text()
+            for place, _, name in (test.partition("::") for test in module.tests):
+                assert (ROOT / place).exists()
+                assert not name or f"def {name}(" in (ROOT / place).read_text()
 
 
 @pytest.mark.parametrize("part", ["artifact", "runtime", "runtime/backends", "exporters/checkpoints"])

@@ -294,7 +294,7 @@ def test_a_difference_up_to_the_tolerance_agrees(difference: float, agrees: bool
 def test_a_control_must_exceed_its_margin(margin: float, gap: float, misses: bool) -> None:
     controls = dict.fromkeys(CONTROLS, 26.0) | {"wrong_key": gap}
     report = compare(EXPECTED, EXPECTED, reference="x", tolerance=0.25, controls=controls, margin=margin)
-    assert report.control_floor == margin * 0.25
+    assert report.control_minimum == margin * 0.25
     assert report.agreeing_controls == (() if misses else ("wrong_key",))
 
 

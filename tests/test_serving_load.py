@@ -37,7 +37,7 @@ from tests.support.servers import (
     serving,
     slow,
 )
-from tests.test_remote import Authority, authority  # noqa: F401 (a fixture)
+from tests.support.tls import Authority
 
 MEBIBYTE = 2**20
 INFER = f"/v2/models/{NAME}/infer"
@@ -308,7 +308,7 @@ def scheme(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def guarded(exported: Path, authority: Authority, tmp_path: Path) -> Iterator[Server]:  # noqa: F811
+def guarded(exported: Path, authority: Authority, tmp_path: Path) -> Iterator[Server]:
     """A server with TLS, clients' certificates and tokens."""
     tokens = tmp_path / "tokens"
     tokens.write_text("camera-7 0123456789abcdef\n")
@@ -321,7 +321,7 @@ def guarded(exported: Path, authority: Authority, tmp_path: Path) -> Iterator[Se
 def test_certificates_and_tokens_open_or_refuse(
     guarded: Server,
     scheme: str,
-    authority: Authority,  # noqa: F811
+    authority: Authority,
     example: Example,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -31,8 +31,8 @@ from lcve_deploy.exporters import storage
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.protocol.binding import binding_from_parameters
 from tests.conftest import ORACLES, run_error, run_ok
+from tests.rotate.helpers import contents
 from tests.test_artifact import flip_a_byte
-from tests.test_rotate import contents
 from tests.triton.server import Triton, start_triton
 
 TINY = ORACLES["v1_model_args"]

@@ -131,7 +131,7 @@ def _problem_type(record: Record, classes: int) -> ProblemType | None:
     problem_type = record.made("problem_type", ProblemType)
     try:
         if problem_type is not None:
-            problem_type.require_sense(classes)
+            problem_type.check_outputs(classes)
     except ValueError as error:
         record.problems.append(f"problem_type: {error}")
     return problem_type

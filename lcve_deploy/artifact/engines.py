@@ -168,7 +168,7 @@ def write_engine(folder: Path, record: EngineRecord) -> None:
         WriteError: the folder cannot be written; an older record is still there.
     """
     data = (json.dumps(record.to_json(), indent=2, allow_nan=False) + "\n").encode()
-    replace_file(folder / RECORD, data, stage_in=folder.parent)
+    replace_file(folder / RECORD, data, staging=folder.parent)
 
 
 def list_engines(server: Path) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ def print_parity(report: ParityReport) -> None:
     click.echo(f"parity: {'ok' if report.ok else 'FAILED'}")
     for name, value in rows:
         click.echo(f"  {name:<32}{printable(value)}")
-    click.echo(f"controls, which must differ by more than {report.control_floor:.2e}:")
+    click.echo(f"controls, which must differ by more than {report.control_minimum:.2e}:")
     for name, gap in report.controls.items():
         state = "AGREES" if name in report.agreeing_controls else "differs"
         click.echo(f"  {printable(CONTROLS.get(name, name)):<32}{gap:.2e}  {state}")

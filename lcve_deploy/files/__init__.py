@@ -1,1 +1,1 @@
-"""Read files from outside within limits, and write files whole or not at all."""
+"""Read untrusted files within limits, and write files completely or not at all."""

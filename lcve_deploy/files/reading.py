@@ -1,8 +1,8 @@
-"""What must hold of any file from outside before a reader looks into it, and how much of it is read.
+"""Checks that every untrusted file passes before it is parsed, and limits on how much of it is read.
 
-A pipe or a device could keep a reader waiting for ever, so only regular files are opened. A few bytes
-can claim sizes that no memory holds, so what a header says is compared with the file and with the
-limits that are named here. They are well above every model that is known.
+Only regular files are opened: reading a pipe or a device could block forever. A few bytes can claim
+sizes beyond any memory, so sizes in a header are compared with the file and with the limits below.
+All limits are well above the needs of every known model.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ __all__ = [
 ]
 
 MAX_JSON_BYTES: Final = 8 * 2**20
-"""Bytes of a JSON file."""
+"""Maximum size of a JSON file, bytes."""
 MAX_JSON_DEPTH: Final = 64
-"""Objects and lists of JSON within each other."""
+"""Maximum nesting depth of objects and lists in JSON."""
 MAX_INT: Final = 2**63 - 1
-"""Largest whole number in JSON."""
+"""Largest integer in JSON."""
 MAX_HEADER_BYTES: Final = 8 * 2**20
-"""Bytes of a safetensors header."""
+"""Maximum size of a safetensors header, bytes."""
 MAX_AXES: Final = 16
-"""Axes of a tensor or array."""
+"""Maximum number of axes of a tensor or array."""
 
 _LENGTH_BYTES: Final = 8
 _ARRAY_HEADER: Final = 1024
 _BROKEN_ARRAYS: Final = (
     *(ValueError, TypeError, OverflowError, EOFError),
-    *(SyntaxError, TokenError, RecursionError, MemoryError),  # a header that is cut off, or nested without end
+    *(SyntaxError, TokenError, RecursionError, MemoryError),  # truncated or deeply nested headers
 )
 _KINDS: Final = {
     stat.S_IFDIR: "a folder",
@@ -65,16 +65,16 @@ def require_file(path: Path, what: str, error: type[LcveError]) -> int:
     """Check that a path is a regular file, or a link to one.
 
     Args:
-        path: to be opened.
-        what: expected there, such as "a key file".
-        error: raised for anything else.
+        path: path of the file.
+        what: description of the expected file for the message, such as "a key file".
+        error: class of the error to raise.
 
     Returns:
-        Its size in bytes.
+        Size of the file in bytes.
 
     Raises:
-        LcveError: of the given class: a folder, pipe, socket or device.
-        OSError: there is nothing, or it cannot be asked.
+        LcveError: of the given class: the path is a folder, pipe, socket or device.
+        OSError: the path does not exist, or its status cannot be read.
     """
     status = os.stat(path)  # noqa: PTH116 (paths may be text)
     if not stat.S_ISREG(status.st_mode):
@@ -83,42 +83,41 @@ def require_file(path: Path, what: str, error: type[LcveError]) -> int:
     return status.st_size
 
 
-def read_bounded(path: Path, what: str, error: type[LcveError], *, largest: int = MAX_JSON_BYTES) -> bytes:
-    """The bytes of a small file.
+def read_bounded(path: Path, what: str, error: type[LcveError], *, max_bytes: int = MAX_JSON_BYTES) -> bytes:
+    """Read a small file.
 
     Raises:
-        LcveError: of the given class: no regular file, or one of more than ``largest`` bytes.
-        OSError: there is nothing, or it cannot be read.
+        LcveError: of the given class: not a regular file, or larger than ``max_bytes``.
+        OSError: the file does not exist, or cannot be read.
     """
     size = require_file(path, what, error)
     with open(path, "rb") as file:
-        data = b"" if size > largest else file.read(largest + 1)
-    if max(size, len(data)) > largest:
-        raise error(f"expected {what} of at most {largest} bytes, received {max(size, len(data))}: {path}")
+        data = b"" if size > max_bytes else file.read(max_bytes + 1)
+    if max(size, len(data)) > max_bytes:
+        raise error(f"expected {what} of at most {max_bytes} bytes, received {max(size, len(data))}: {path}")
     return data
 
 
 def parse_json(data: bytes) -> Any:
-    """A JSON value whose text can be shown and whose numbers can be worked with.
+    """Parse JSON whose text can be encoded and whose numbers fit standard types.
 
-    A whole number beyond ``MAX_INT`` becomes a float, and so no whole number, or infinity.
+    An integer beyond ``MAX_INT`` is returned as a float, which may be infinity.
 
     Raises:
-        ValueError: not JSON, nested deeper than ``MAX_JSON_DEPTH``, or text that is not Unicode (half a
-            surrogate pair).
+        ValueError: not JSON, nested deeper than ``MAX_JSON_DEPTH``, or text with a lone surrogate.
     """
     try:
-        value = json.loads(data, parse_int=_whole)
+        value = json.loads(data, parse_int=_parse_int)
     except RecursionError:
         raise ValueError(f"nested deeper than {MAX_JSON_DEPTH}") from None
-    except UnicodeDecodeError:  # which would quote a byte, and the file may be a key
-        raise ValueError("no text in UTF-8") from None
+    except UnicodeDecodeError:  # its message quotes a byte, and the file may be a key
+        raise ValueError("not UTF-8 text") from None
     _check_depth(value)
     json.dumps(value, ensure_ascii=False).encode()  # its UnicodeEncodeError is a ValueError
     return value
 
 
-def _whole(digits: str) -> int | float:
+def _parse_int(digits: str) -> int | float:
     short = len(digits) <= len(str(-MAX_INT))
     return int(digits) if short and abs(int(digits)) <= MAX_INT else float(digits)
 
@@ -137,30 +136,30 @@ def _members(outer: dict[str, Any] | list[Any]) -> Collection[Any]:
 
 
 def check_safetensors(path: Path, what: str, error: type[LcveError], *, hint: str = "") -> None:
-    """Check the header of a safetensors file as far as its library does not.
+    """Check what the safetensors library does not check in a file's header.
 
-    What remains to the library: that tensors lie in the file without gaps, and have the bytes that
-    dtype and shape say.
+    The library itself checks that tensors follow each other without gaps, and that their sizes match
+    dtype and shape.
 
     Args:
-        path: of the file.
-        what: expected there, such as "an encrypted clip".
-        error: raised if the file is invalid.
-        hint: of that error.
+        path: path of the file.
+        what: description of the expected file for the message, such as "an encrypted clip".
+        error: class of the error to raise.
+        hint: hint of that error.
 
     Raises:
-        LcveError: of the given class: no regular file, a header that is too large or no JSON, a
-            tensor that is not an object, or with a shape that no array can have.
-        OSError: there is nothing, or it cannot be read.
+        LcveError: of the given class: not a regular file, a header that is too large or not JSON, an
+            entry that is not an object, or a shape that no array can have.
+        OSError: the file does not exist, or cannot be read.
     """
     size = require_file(path, what, error)
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-        largest = min(MAX_HEADER_BYTES, max(size - _LENGTH_BYTES, 0))
-        data = file.read(length) if length <= largest else b""
+        max_length = min(MAX_HEADER_BYTES, max(size - _LENGTH_BYTES, 0))
+        data = file.read(length) if length <= max_length else b""
     try:
-        if length > largest:
-            raise ValueError(f"a header of {length} bytes, expected at most {largest}")
+        if length > max_length:
+            raise ValueError(f"a header of {length} bytes, expected at most {max_length}")
         _check_tensors(parse_json(data))
     except ValueError as reason:
         raise error(f"not {what}, or a damaged one: {path} ({reason})", hint=hint) from None
@@ -174,41 +173,41 @@ def _check_tensors(header: Any) -> None:
             continue
         shape = entry.get("shape") if isinstance(entry, dict) else None
         if not isinstance(shape, list) or not _is_shape(shape):
-            raise ValueError(f"{name[:80]!r} has no shape of up to {MAX_AXES} sizes that an array can have")
+            raise ValueError(f"{name[:80]!r} has no valid shape of up to {MAX_AXES} axes")
 
 
 def _is_shape(shape: Collection[Any]) -> bool:
-    """Whether an array can have this shape; sizes next to a zero count, as NumPy counts them."""
-    whole = len(shape) <= MAX_AXES and all(type(size) is int and size >= 0 for size in shape)
-    return whole and math.prod(size for size in shape if size) * _LENGTH_BYTES <= MAX_INT
+    """Check whether an array can have this shape; like NumPy, skip zero sizes in the product."""
+    valid = len(shape) <= MAX_AXES and all(type(size) is int and size >= 0 for size in shape)
+    return valid and math.prod(size for size in shape if size) * _LENGTH_BYTES <= MAX_INT
 
 
 def map_array(path: Path, what: str, error: type[LcveError]) -> npt.NDArray[Any]:
-    """The array of a ``.npy`` file, read-only and not copied: its bytes are read when they are used.
+    """Memory-map the array of a ``.npy`` file, read-only.
 
     Raises:
-        LcveError: of the given class: no regular file, no array of numbers, an empty one, or one
-            that claims more values than the file has.
-        OSError: there is nothing, or it cannot be read.
+        LcveError: of the given class: not a regular file, not a numeric array, an empty array, or one
+            that claims more values than the file contains.
+        OSError: the file does not exist, or cannot be read.
     """
     size = require_file(path, what, error)
     try:
         with open(path, "rb") as file:
-            shape, by_columns, dtype = _array_header(file)
+            shape, fortran_order, dtype = _array_header(file)
             start = file.tell()
         if dtype.kind not in "biuf" or not _is_shape(shape):
-            raise ValueError(f"{dtype} of shape {str(shape)[:80]} is no array of numbers")
+            raise ValueError(f"{dtype} of shape {str(shape)[:80]} is not a numeric array")
         needed = math.prod(shape) * dtype.itemsize
         if not 0 < needed <= size - start:
-            raise ValueError(f"expected 1 to {size - start} bytes of values, as the file has, received {needed}")
+            raise ValueError(f"the header claims {needed} bytes of values, expected 1 to {size - start} (file size)")
     except _BROKEN_ARRAYS as reason:
-        said = next(iter(str(reason).splitlines()), "damaged")[:200]
-        raise error(f"{path} cannot be read as a NumPy array: {said}") from None
-    return np.memmap(path, dtype, "r", start, shape, "F" if by_columns else "C")
+        first_line = next(iter(str(reason).splitlines()), "damaged")[:200]
+        raise error(f"{path} cannot be read as a NumPy array: {first_line}") from None
+    return np.memmap(path, dtype, "r", start, shape, "F" if fortran_order else "C")
 
 
 def _array_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, order and dtype, as NumPy reads them."""
+    """Read shape, order and dtype with NumPy's own readers."""
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(file, max_header_size=_ARRAY_HEADER)

@@ -1,4 +1,4 @@
-"""Output files and folders that appear whole or not at all, and never over something else."""
+"""Write files and folders completely or not at all, without overwriting anything."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ __all__ = ["new_file", "new_folder", "remove_folder", "replace_file", "require_a
 
 
 def require_absent(path: str | os.PathLike[str]) -> Path:
-    """The path, once it is certain that nothing is there.
+    """Check that nothing exists at a path, and return it as a ``Path``.
 
     Raises:
-        ExistsError: something is there, a dangling link too.
-        WriteError: the folder that would hold it is not there.
+        ExistsError: the path exists, even as a dangling link.
+        WriteError: its parent folder does not exist.
     """
     path = Path(path)
     if os.path.lexists(path):
         raise ExistsError(f"{path} exists, and nothing is overwritten", hint="choose another path, or move it away")
     if not path.parent.is_dir():
-        raise WriteError(f"the folder {path.parent} does not exist", hint=f"do: mkdir -p {path.parent}")
+        raise WriteError(f"the folder {path.parent} does not exist", hint=f"run: mkdir -p {path.parent}")
     return path
 
 
 @contextlib.contextmanager
 def new_file(path: str | os.PathLike[str], *, private: bool = False) -> Iterator[IO[bytes]]:
-    """A file to write; it appears under ``path`` once the block ends without an error.
+    """Open a new file for writing; it appears at ``path`` when the block ends without an error.
 
     Args:
-        path: to write.
-        private: mode 0600 under any umask, for what is secret; otherwise the umask decides.
+        path: file to create.
+        private: use mode 0600 under any umask, for secrets; otherwise the umask applies.
     """
     target = require_absent(path)
     with _as_write_error(target):
@@ -55,21 +55,21 @@ def new_file(path: str | os.PathLike[str], *, private: bool = False) -> Iterator
 
 
 @contextlib.contextmanager
-def new_folder(path: str | os.PathLike[str], *, stage_in: Path | None = None) -> Iterator[Path]:
-    """A folder to fill; it is renamed to ``path`` once the block ends without an error.
+def new_folder(path: str | os.PathLike[str], *, staging: Path | None = None) -> Iterator[Path]:
+    """Create a folder to fill; it is renamed to ``path`` when the block ends without an error.
 
     Args:
-        path: to make.
-        stage_in: folder for what is half-written, on the same disk; by default that of the path.
+        path: folder to create.
+        staging: folder for partial output, on the same disk; by default the parent of the path.
     """
     target = require_absent(path)
     with _as_write_error(target):
-        stage = Path(tempfile.mkdtemp(dir=stage_in or target.parent, prefix=f".{target.name}.", suffix=".part"))
+        stage = Path(tempfile.mkdtemp(dir=staging or target.parent, prefix=f".{target.name}.", suffix=".part"))
     try:
         with _as_write_error(target):
             yield stage
             stage.chmod(0o777 & ~_umask())
-            _settle(stage)
+            _sync_files(stage)
             require_absent(target)
             stage.rename(target)
     finally:
@@ -77,7 +77,7 @@ def new_folder(path: str | os.PathLike[str], *, stage_in: Path | None = None) ->
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder; others see all of it or nothing.
+    """Remove a folder atomically: readers see all of it or nothing.
 
     Raises:
         WriteError: it cannot be removed.
@@ -90,19 +90,19 @@ def remove_folder(path: Path) -> None:
             shutil.rmtree(away, ignore_errors=True)
 
 
-def replace_file(path: Path, data: bytes, *, stage_in: Path | None = None) -> None:
-    """Write a cache or a record: files that may take the place of an older one, and do so in one step.
+def replace_file(path: Path, data: bytes, *, staging: Path | None = None) -> None:
+    """Write a cache or a record, atomically replacing an older one.
 
     Args:
-        path: to write.
+        path: file to write.
         data: its content.
-        stage_in: folder for what is half-written, on the same disk; by default that of the file.
+        staging: folder for partial output, on the same disk; by default the parent of the file.
 
     Raises:
-        WriteError: it cannot be written; the older one is still there.
+        WriteError: it cannot be written; the older file is unchanged.
     """
     with _as_write_error(path):
-        descriptor, name = tempfile.mkstemp(dir=stage_in or path.parent, prefix=f".{path.name}.", suffix=".part")
+        descriptor, name = tempfile.mkstemp(dir=staging or path.parent, prefix=f".{path.name}.", suffix=".part")
         part = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -116,11 +116,11 @@ def replace_file(path: Path, data: bytes, *, stage_in: Path | None = None) -> No
 
 
 def _link_new(part: Path, target: Path) -> None:
-    """Give a finished file its name, unless the name has been taken by now."""
+    """Move a finished file to its path, unless the path has been taken in the meantime."""
     try:
         os.link(part, target)
     except FileExistsError:
-        raise ExistsError(f"{target} appeared in the meantime, and nothing is overwritten") from None
+        raise ExistsError(f"{target} appeared while it was being written, and nothing is overwritten") from None
     except OSError:  # a file system without hard links
         require_absent(target)
         part.rename(target)
@@ -139,14 +139,14 @@ def _as_write_error(target: Path) -> Iterator[None]:
 
 
 def _umask() -> int:
-    """The umask can only be read by setting it; what other threads make at that time is private, never open to all."""
+    """Return the umask, which can only be read by setting it; other threads' files are private for that moment."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
 
 
-def _settle(folder: Path) -> None:
-    """Give every file the usual mode, whichever library wrote it, and bring it to the disk."""
+def _sync_files(folder: Path) -> None:
+    """Apply the umask to every file, whichever library wrote it, and sync it to disk."""
     for path in folder.rglob("*"):
         if path.is_file():
             path.chmod(0o666 & ~_umask())

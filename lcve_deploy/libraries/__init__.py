@@ -1,1 +1,1 @@
-"""Find ONNX Runtime, TensorRT, Ray and CUDA, and turn off what they report to their makers."""
+"""Load ONNX Runtime, TensorRT, Ray and CUDA with their telemetry turned off."""

@@ -1,7 +1,7 @@
-"""Whether this machine has an NVIDIA GPU and a driver that works, asked of the driver itself.
+"""Detect an NVIDIA GPU and a working driver through the driver itself.
 
-No Python package is needed for the question, so that an error can answer it before a library
-fails in its own words.
+No Python package is needed, so the result can be part of a clear error before a library fails with
+its own message.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _CAPABILITY_MINOR: Final = 76
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """The GPU that CUDA counts as number 0.
+    """CUDA device 0.
 
     Args:
-        name: as the driver gives it.
+        name: name reported by the driver.
         capability: compute capability, for example ``8.6``.
     """
 
@@ -38,7 +38,7 @@ class Gpu:
 
 
 def find_gpu() -> Gpu | None:
-    """The first GPU; None if there is no driver, or if the driver finds none.
+    """Return the first GPU, or None if there is no driver or no GPU.
 
     Source: CUDA driver API, sections "Initialization" and "Device Management".
     """

@@ -1,8 +1,8 @@
-"""Finding ONNX Runtime, which is told to report nothing.
+"""Load ONNX Runtime with its telemetry turned off.
 
-Its official builds (seen with 1.32 on Linux) tell their maker about every process and session unless they are told
-not to: the path of the program, an identity of the device, the names of the graph and of its software, errors,
-times. Neither the holder of a key nor an operator has agreed to that.
+By default its official builds (observed with 1.32 on Linux) send data about every process and session to their
+vendor: the path of the program, a device id, names of the graph and of its producer, errors, times. Neither owners
+nor operators have agreed to that.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ __all__ = ["load_onnxruntime"]
 
 
 def load_onnxruntime(purpose: str) -> Any:
-    """The module. Its telemetry is off, unless the environment says ``ORT_DISABLE_TELEMETRY=0``.
+    """Return the module, with telemetry off unless the environment sets ``ORT_DISABLE_TELEMETRY=0``.
 
     Args:
-        purpose: what needs it, for the error.
+        purpose: what needs the module, for the error.
 
     Raises:
         MissingDependencyError: ONNX Runtime is not installed.
     """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it looks once, when it is loaded
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read once, at load time
     with require(f"{purpose} needs ONNX Runtime", extra="cpu"):
         import onnxruntime
     return onnxruntime

@@ -1,7 +1,7 @@
-"""Finding Ray, which is told to report nothing and to send no files.
+"""Load Ray with its usage statistics and file uploads turned off.
 
-Its usage statistics go to its maker unless they are turned off. Under ``uv run`` it would pack the working folder,
-and whatever key file lies there, and hand it to all workers.
+By default it sends usage statistics to its vendor. Under ``uv run`` it would pack the working folder, including any
+key file in it, and send it to all workers.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _QUIET: Final = {
 
 
 def load_ray(purpose: str) -> Any:
-    """The module, with ``ray.data``. A variable of the environment that says otherwise is heeded.
+    """Return the module, with ``ray.data`` loaded. Environment variables that are already set take precedence.
 
     Args:
-        purpose: what needs it, for the error.
+        purpose: what needs the module, for the error.
 
     Raises:
-        MissingDependencyError: Ray is not installed, or without its part for data.
+        MissingDependencyError: Ray or ``ray.data`` is not installed.
     """
-    for name, value in _QUIET.items():  # it looks when it is loaded, and what it starts looks again
+    for name, value in _QUIET.items():  # read at load time, and again by the processes that Ray starts
         os.environ.setdefault(name, value)
     with require(f"{purpose} needs Ray", extra="batch"):
         import ray

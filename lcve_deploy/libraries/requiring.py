@@ -1,4 +1,4 @@
-"""The error for an optional package that is not installed."""
+"""Report an optional package that is not installed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["require"]
 
 @contextmanager
 def require(need: str, *, extra: str) -> Iterator[None]:
-    """Import optional packages in a block; if one is missing, the error says what to install.
+    """Wrap imports of optional packages; if one is missing, the error says what to install.
 
     Args:
-        need: what needs which package, such as "reading video needs PyAV".
-        extra: of this package, which brings it.
+        need: message, such as "reading video needs PyAV".
+        extra: extra of lcve-deploy that installs the package.
 
     Raises:
         MissingDependencyError: an import in the block failed.

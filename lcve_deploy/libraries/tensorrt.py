@@ -1,7 +1,7 @@
-"""Finding TensorRT: the library ``tensorrt`` (10 and 11) or ``tensorrt_rtx`` (1.x), for one code path over both.
+"""Load ``tensorrt`` (10 and 11) or ``tensorrt_rtx`` (1.x) behind one interface.
 
-What they have in common is used as it is. What one of them lacks is looked for in the library
-itself, by the name of an attribute or of an enum's member, and not told from its version.
+Features that only one of them has are detected by the name of an attribute or enum member, not by
+version.
 """
 
 from __future__ import annotations
@@ -34,42 +34,42 @@ TENSORRT_RTX: Final = "tensorrt-rtx"
 _NAMES: Final = {TENSORRT: "TensorRT", TENSORRT_RTX: "TensorRT-RTX"}
 _DTYPES: Final = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
 _CAPABILITY: Final = re.compile(r"SM(\d+)")
-_KEPT_MESSAGES: Final = 64
+_MAX_MESSAGES: Final = 64
 _QUOTE_LENGTH: Final = 300
 _SHOWN_ERRORS: Final = 5
 
 
 class Log:
-    """What a library said at WARNING and above; nothing of it goes to the terminal.
+    """Messages of a library at WARNING and above, collected instead of printed to the terminal.
 
     Args:
         module: the library.
     """
 
     def __init__(self, module: Any) -> None:
-        self._errors: deque[str] = deque(maxlen=_KEPT_MESSAGES)
-        self._warnings: deque[str] = deque(maxlen=_KEPT_MESSAGES)
+        self._errors: deque[str] = deque(maxlen=_MAX_MESSAGES)
+        self._warnings: deque[str] = deque(maxlen=_MAX_MESSAGES)
         self.logger = _logger(module, self._errors, self._warnings)
 
     def clear(self) -> None:
-        """Forget what was said, before a step that may fail."""
+        """Discard all messages, before a step that may fail."""
         self._errors.clear()
         self._warnings.clear()
 
     def quote(self) -> str:
-        """The first error since ``clear``, which names the cause; else the last warning."""
-        said = self._errors[0] if self._errors else self._warnings[-1] if self._warnings else "it gave no reason"
-        line = " ".join(said.split())
+        """Return the first error since ``clear``, which names the cause, or else the last warning."""
+        message = self._errors[0] if self._errors else self._warnings[-1] if self._warnings else "it gave no reason"
+        line = " ".join(message.split())
         return line if len(line) <= _QUOTE_LENGTH else f"{line[:_QUOTE_LENGTH]}..."
 
 
 @dataclass(frozen=True, kw_only=True)
 class TensorRT:
-    """An installed library.
+    """An installed library, TensorRT or TensorRT-RTX.
 
     Args:
         kind: ``tensorrt`` or ``tensorrt-rtx``; also the name of the extra that installs it.
-        name: as its maker writes it.
+        name: product name, for messages.
         version: of the library, for example ``11.4.0.106``.
         module: the Python module.
     """
@@ -84,16 +84,16 @@ class TensorRT:
 
     @property
     def log(self) -> Log:
-        """The library's one log: it keeps the first logger that it is given, and ignores others."""
+        """The only log of the library, which uses the first logger that it receives and ignores all others."""
         return _log_of(self.module)
 
     def member(self, enum: str, name: str) -> Any | None:
-        """A member of one of the library's enums; None where it has no such member or enum."""
+        """Return a member of one of the library's enums, or None if it has no such member or enum."""
         return getattr(getattr(self.module, enum, None), name, None)
 
 
 def find_tensorrt(kind: str) -> TensorRT:
-    """Load the library of a kind.
+    """Load TensorRT or TensorRT-RTX.
 
     Args:
         kind: ``tensorrt`` or ``tensorrt-rtx``.
@@ -115,9 +115,9 @@ def find_tensorrt(kind: str) -> TensorRT:
 
 
 def buildable_capabilities(library: TensorRT) -> tuple[str, ...]:
-    """Compute capabilities that a library can build for, such as ``("7.5", "8.0")``; empty if it does not say.
+    """Return the compute capabilities that a library can build for, such as ``("7.5", "8.0")``; empty if unknown.
 
-    TensorRT-RTX lists them and leaves out data-centre GPUs: 1.6.1 and 1.7.1 know 7.5 to 8.9, 12.0 and 12.1, but not
+    TensorRT-RTX lists them and omits data-centre GPUs: 1.6.1 and 1.7.1 support 7.5 to 8.9, 12.0 and 12.1, but not
     9.0 (H100, H200). TensorRT builds for the GPU of the machine and has no such list.
     """
     members = getattr(getattr(library.module, "ComputeCapability", None), "__members__", {})
@@ -126,19 +126,19 @@ def buildable_capabilities(library: TensorRT) -> tuple[str, ...]:
 
 
 def dtype_name(dtype: Any) -> str:
-    """NumPy's name of a library's ``DataType``, for example ``float32``."""
+    """Return NumPy's name for a ``DataType``, for example ``float32``."""
     name = str(dtype.name)
     return _DTYPES.get(name, name.lower())
 
 
 def numeric_version(version: str) -> tuple[int, ...]:
-    """The numbers of a version, for comparing: ``10.14.1.48.post1`` is (10, 14, 1, 48)."""
+    """Return the numbers of a version for comparison: ``10.14.1.48.post1`` is (10, 14, 1, 48)."""
     match = re.match(r"\d+(?:\.\d+)*", version)
     return tuple(map(int, match[0].split("."))) if match else ()
 
 
 def parser_errors(parser: Any) -> str:
-    """Everything that a parser, or a parser that refits, found wrong; empty if nothing is."""
+    """Return the errors of a parser or refit parser as one line; empty if there are none."""
     errors = [parser.get_error(i) for i in range(parser.num_errors)]
     lines = list(dict.fromkeys(_line(error) for error in errors))
     more = f"; and {len(lines) - _SHOWN_ERRORS} more" if len(lines) > _SHOWN_ERRORS else ""
@@ -146,12 +146,12 @@ def parser_errors(parser: Any) -> str:
 
 
 def refit_engine(library: TensorRT, engine: Any, model: Path) -> str:
-    """Put the weights of an ONNX file into an engine that was built refittable or stripped.
+    """Refit a refittable or stripped engine with the weights of an ONNX file.
 
-    Written by the documentation of both libraries; no refit has run on hardware yet.
+    Follows the documentation of both libraries; no refit has run on hardware yet.
 
     Returns:
-        What went wrong; empty if nothing did. After a failure the engine is of no use.
+        The error; empty on success. After a failure the engine is unusable.
 
     Source: documentation of TensorRT, "Refitting an Engine"; of TensorRT-RTX, "CPU-Only AOT and
     TensorRT-RTX Engines", refitting directly with ONNX models.
@@ -168,8 +168,8 @@ def refit_engine(library: TensorRT, engine: Any, model: Path) -> str:
 
 
 def _line(error: Any) -> str:
-    where = " ".join(part for part in (error.node_operator(), error.node_name()) if part)
-    return f"{where}: {error.desc()}" if where else str(error.desc())
+    node = " ".join(part for part in (error.node_operator(), error.node_name()) if part)
+    return f"{node}: {error.desc()}" if node else str(error.desc())
 
 
 def _load(kind: str) -> Any:
@@ -188,11 +188,11 @@ def _log_of(module: Any) -> Log:
 
 
 def _logger(module: Any, errors: deque[str], warnings: deque[str]) -> Any:
-    """An ``ILogger`` of the library that appends to lists."""
+    """Create an ``ILogger`` of the library that appends to the given lists."""
     severity = module.ILogger.Severity
     lists = {severity.INTERNAL_ERROR: errors, severity.ERROR: errors, severity.WARNING: warnings}
 
-    class Collector(module.ILogger):  # type: ignore[misc]  # a class of a library without types
+    class Collector(module.ILogger):  # type: ignore[misc]  # the library is untyped
         def __init__(self) -> None:
             module.ILogger.__init__(self)
 

@@ -1,6 +1,6 @@
-"""Do encrypted and plain logits agree, and do wrong ones disagree? NumPy only.
+"""Compare encrypted with plain logits, and check that negative controls disagree. NumPy only.
 
-Source: equality is LCVE paper section 3.3; the controls keep a comparison from passing when the key
+Source: equality is LCVE paper section 3.3; the controls prevent a comparison from passing if the key
 makes no difference.
 """
 
@@ -26,13 +26,13 @@ __all__ = [
 ]
 
 RELATIVE_TOLERANCE: Final = 1e-4
-"""Tolerance by default, times max(1, logit scale)."""
+"""Default tolerance, relative to max(1, logit scale)."""
 
 CONTROL_MARGIN: Final = 100.0
-"""Tolerances by which every control must miss the reference."""
+"""Multiple of the tolerance that the difference of every control must exceed."""
 
 BUDGET_MARGIN: Final = 3.0
-"""The same for an engine in a lower precision, whose tolerance is a budget and not rounding noise."""
+"""``CONTROL_MARGIN`` of an engine in a lower precision, whose tolerance is a budget and not rounding noise."""
 
 CONTROLS: Final = {
     "wrong_key": "wrong key",
@@ -46,19 +46,19 @@ Logits = npt.NDArray[np.floating]
 
 @dataclass(frozen=True, kw_only=True)
 class ParityReport:
-    """Figures of one comparison; what the manifest publishes.
+    """Figures of one comparison, as published in the manifest.
 
     Args:
-        reference: what the plain logits came from.
+        reference: origin of the plain logits.
         clips: number of clips compared.
         tolerance: largest ``|Δlogit|`` that counts as equal.
         max_difference: largest ``|Δlogit|`` seen.
         mean_difference: mean ``|Δlogit|``.
         logit_scale: largest ``|logit|`` of the reference.
-        top1_agreement: share of clips with the same first class, 0..1.
-        top5_agreement: share of clips with the same set of five first classes (or of all, if fewer).
+        top1_agreement: share of clips with the same top class, 0..1.
+        top5_agreement: share of clips with the same set of top five classes (or of all, if fewer).
         controls: largest ``|Δlogit|`` of each negative control, by the names of ``CONTROLS``.
-        margin: tolerances by which every control must miss the reference.
+        margin: multiple of the tolerance that the difference of every control must exceed.
     """
 
     reference: str
@@ -73,8 +73,8 @@ class ParityReport:
     margin: float = CONTROL_MARGIN
 
     @property
-    def control_floor(self) -> float:
-        """What every control must exceed."""
+    def control_minimum(self) -> float:
+        """The difference that every control must exceed."""
         return self.margin * self.tolerance
 
     @property
@@ -84,24 +84,24 @@ class ParityReport:
 
     @property
     def agreeing_controls(self) -> tuple[str, ...]:
-        """Controls that do not miss the reference by the margin, though they must."""
-        return tuple(name for name, gap in self.controls.items() if not gap > self.control_floor)
+        """Controls whose difference from the reference is too small."""
+        return tuple(name for name, gap in self.controls.items() if not gap > self.control_minimum)
 
     @property
     def missing_controls(self) -> tuple[str, ...]:
-        """Controls that have not been measured, though all must be."""
+        """Controls that have not been measured."""
         return tuple(name for name in CONTROLS if name not in self.controls)
 
     @property
     def ok(self) -> bool:
-        """Agreement, with every control in disagreement."""
+        """Whether the logits agree and every control disagrees."""
         return self.agrees and not self.agreeing_controls and not self.missing_controls
 
     def require(self) -> None:
-        """Raise where the report is not ok.
+        """Require agreement, with every control in disagreement.
 
         Raises:
-            ParityError: says which figure missed which bound.
+            ParityError: names the figure and the bound that it missed.
         """
         self.require_agreement()
         if self.missing_controls:
@@ -110,15 +110,15 @@ class ParityReport:
             gaps = ", ".join(f"{CONTROLS[name]} {self.controls[name]:.3g}" for name in self.agreeing_controls)
             raise ParityError(
                 f"a control agrees, so parity proves nothing: {gaps}; each must exceed "
-                f"{self.control_floor:.3g} ({self.margin:g} tolerances)",
+                f"{self.control_minimum:.3g} ({self.margin:g} tolerances)",
                 hint="the logits of this model hardly depend on its input; if it is right, lower --tolerance",
             )
 
     def require_agreement(self) -> None:
-        """Raise where the logits differ, whatever the controls say.
+        """Require that the logits agree, whatever the controls show.
 
         Raises:
-            ParityError: says by how much.
+            ParityError: the logits differ; states by how much.
         """
         if not self.agrees:
             raise ParityError(
@@ -128,7 +128,7 @@ class ParityReport:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as plain values."""
+        """Return the figures as plain values."""
         return {
             "reference": self.reference,
             "clips": self.clips,
@@ -156,10 +156,10 @@ def compare(
     Args:
         expected: the plain model's logits, ``[clips, classes]``.
         received: logits on the encrypted clips, labels in the plain order, ``[clips, classes]``.
-        reference: name of what made ``expected``.
+        reference: origin of ``expected``.
         tolerance: largest ``|Δlogit|`` to accept; by default 1e-4 · max(1, logit scale).
         controls: largest ``|Δlogit|`` of the negative controls.
-        margin: tolerances by which every control must miss the reference.
+        margin: multiple of the tolerance that the difference of every control must exceed.
 
     Raises:
         ValueError: different or empty shapes.
@@ -183,7 +183,7 @@ def compare(
 
 
 def max_difference(expected: Logits, received: Logits) -> float:
-    """Largest ``|Δlogit|``; infinity where a logit is not a number."""
+    """Return the largest ``|Δlogit|``; infinity if a logit is NaN."""
     return _worst(np.abs(expected.astype(np.float64) - received.astype(np.float64)))
 
 

@@ -1,4 +1,4 @@
-"""Precisions of an engine, and how far each may be from the plain model."""
+"""Precisions of an engine, and the largest deviation from the plain model that each may have."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Precision(StrEnum):
     """Number format of the blocks' matrix products.
 
     LayerNorm, softmax, the residual stream and the keyed tensors are float32 in the graph of every precision.
-    OpenVINO, which is told bf16 or fp16 for a float32 graph, may take that type for them as well.
+    OpenVINO gets bf16 or fp16 as a hint with a float32 graph, and may use that type for them as well.
     """
 
     FP32 = "fp32"
@@ -27,4 +27,4 @@ BUDGETS: Final[dict[Precision, float]] = {
     Precision.BF16: 2e-2,
     Precision.INT8: 5e-2,
 }
-"""Largest ``|Δlogit|`` from the float64 reference, for a logit scale of 1; larger logits scale it up."""
+"""Largest ``|Δlogit|`` from the float64 reference for a logit scale of 1; it grows with a larger scale."""

@@ -1,4 +1,4 @@
-"""What logits mean: probabilities of classes that exclude each other, of classes that do not, or plain values."""
+"""Interpret logits as probabilities of exclusive classes, of independent classes, or as plain values."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ Floats = npt.NDArray[np.float64]
 
 
 class ProblemType(StrEnum):
-    """What the logits of a model are. The names are those of ``problem_type`` in Hugging Face transformers."""
+    """Meaning of a model's logits; names as of ``problem_type`` in Hugging Face transformers."""
 
     SINGLE_LABEL = "single_label_classification"
-    """One class a clip: the softmax of the logits."""
+    """One class per clip: softmax of the logits."""
     MULTI_LABEL = "multi_label_classification"
-    """Any number of classes a clip: the sigmoid of each logit."""
+    """Any number of classes per clip: sigmoid of each logit."""
     REGRESSION = "regression"
     """No classes: the logits themselves."""
 
     @classmethod
-    def unsaid(cls, outputs: int) -> ProblemType:
-        """The problem type to assume: a single output is a value."""
+    def default_for(cls, outputs: int) -> ProblemType:
+        """Return the problem type to assume if none is stated: regression for a single output."""
         return cls.REGRESSION if outputs == 1 else cls.SINGLE_LABEL
 
-    def require_sense(self, outputs: int) -> None:
-        """Refuse the softmax of one number, which is 1 whatever the number.
+    def check_outputs(self, outputs: int) -> None:
+        """Reject the softmax of one number, which is always 1.
 
         Raises:
             ValueError: single-label classification with fewer than two classes.
@@ -45,13 +45,13 @@ class ProblemType(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """One class or output of a clip. It has either a probability or a value.
+    """One class or output of a clip, with either a probability or a value.
 
     Args:
-        index: in the plain order of the logits.
-        name: of the class.
-        probability: 0..1, mean of the views; None for a regression.
-        value: of a regression, mean of the views; None otherwise.
+        index: place in the plain order of the logits.
+        name: name of the class.
+        probability: 0..1, mean over the views; None for a regression.
+        value: output of a regression, mean over the views; None otherwise.
     """
 
     index: int
@@ -60,13 +60,13 @@ class Prediction:
     value: float | None = None
 
     def text(self, decimals: int) -> str:
-        """The probability in percent, with so many decimals, or the value with two more."""
+        """Format the probability in percent with this many decimals, or the value with two more."""
         if self.probability is not None:
             return f"{self.probability:.{decimals}%}"
         return f"{self.value:.{decimals + 2}f}"
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values; ``probability`` or ``value``, whichever there is."""
+        """Return the fields as plain values, with the one of ``probability`` and ``value`` that is set."""
         score = {"probability": self.probability, "value": self.value}
         return {
             "index": self.index,
@@ -76,7 +76,7 @@ class Prediction:
 
 
 def softmax(logits: npt.NDArray[np.floating]) -> Floats:
-    """Softmax over the last axis, in float64."""
+    """Compute the softmax over the last axis, in float64."""
     exact = logits.astype(np.float64)
     powers = np.exp(exact - exact.max(axis=-1, keepdims=True))
     result: Floats = powers / powers.sum(axis=-1, keepdims=True)
@@ -84,7 +84,7 @@ def softmax(logits: npt.NDArray[np.floating]) -> Floats:
 
 
 def sigmoid(logits: npt.NDArray[np.floating]) -> Floats:
-    """The logistic function of each logit, in float64; no logit is too large for it."""
+    """Compute the logistic function of each logit, in float64, without overflow for large logits."""
     exact = logits.astype(np.float64)
     small = np.exp(-np.abs(exact))
     result: Floats = np.where(exact >= 0, 1.0, small) / (1.0 + small)
@@ -103,14 +103,14 @@ _SCORES: Final[Mapping[ProblemType, Callable[[npt.NDArray[np.floating]], Floats]
 
 
 def scores(logits: npt.NDArray[np.floating], problem_type: ProblemType) -> Floats:
-    """Probabilities or values of one video: those of each view, and then their mean.
+    """Compute the probabilities or values of one video: the mean over its views.
 
     Args:
-        logits: of its views, ``[views, outputs]``, in the plain order.
-        problem_type: what they are.
+        logits: logits of the views, ``[views, outputs]``, in the plain order.
+        problem_type: meaning of the logits.
 
     Returns:
-        ``[outputs]``.
+        Probabilities or values, float64 ``[outputs]``.
     """
     mean: Floats = _SCORES[problem_type](logits).mean(axis=0)
     return mean
@@ -119,7 +119,7 @@ def scores(logits: npt.NDArray[np.floating], problem_type: ProblemType) -> Float
 def predictions(
     logits: npt.NDArray[np.floating], names: Sequence[str], problem_type: ProblemType, *, top: int
 ) -> list[Prediction]:
-    """The ``top`` most probable classes of a video; of a regression every output, in the order of the logits."""
+    """Return the ``top`` most probable classes of a video, or all outputs of a regression, unsorted."""
     means = scores(logits, problem_type)
     if problem_type is ProblemType.REGRESSION:
         return [Prediction(index=i, name=names[i], value=float(mean)) for i, mean in enumerate(means)]

@@ -1,4 +1,4 @@
-"""What makes a clip out of a video, as written in ``client.json``."""
+"""Preprocessing of a video into clips, as recorded in ``client.json``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, Self
 __all__ = ["MAX_SHORT_SIDE", "Preprocess", "Resample", "Rounding", "Sampling"]
 
 MAX_SHORT_SIDE: Final = 2**13
-"""Largest short side, and largest side of a fixed size, pixels."""
+"""Maximum short side, and maximum side of a fixed size, pixels."""
 
 
 class Sampling(StrEnum):
@@ -22,7 +22,7 @@ class Sampling(StrEnum):
 
 
 class Resample(StrEnum):
-    """How pixels are made when a frame is resized. All but the nearest widen their filter when they make it smaller."""
+    """Interpolation of a resized frame. All but ``NEAREST`` widen their filter when downscaling."""
 
     NEAREST = "nearest"
     BILINEAR = "bilinear"
@@ -31,34 +31,34 @@ class Resample(StrEnum):
 
 
 class Rounding(StrEnum):
-    """Which pixel a crop starts at, where its place falls between two."""
+    """First pixel of a crop whose position falls between two pixels."""
 
     NEAREST = "nearest"
-    """The nearest one, half to even, as in the official code of VideoMAE."""
+    """The nearest, half to even, as in the official code of VideoMAE."""
     DOWN = "down"
-    """The one before, as in transformers."""
+    """The lower, as in transformers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """From a video to clips of the model's geometry.
+    """Settings that turn a video into clips of the model's geometry.
 
-    Frames are resized to ``short_side`` or to ``size``, or not at all where both are None.
+    Frames are resized to ``short_side`` or to ``size``, or not at all if both are None.
 
     Args:
         frames: frames of a clip.
-        stride: distance between them, in frames of the video; for Kinetics sampling.
+        stride: distance between the frames of a clip, in frames of the video; for Kinetics sampling.
         sampling: how frames are chosen.
         short_side: the frame's shorter side after resizing, pixels; its aspect is kept.
         size: (height, width) of every frame after resizing, pixels; its aspect is not kept.
-        resample: how it is resized.
+        resample: interpolation of resized frames.
         crop: (height, width) of the clip, pixels.
-        crop_rounding: which pixel the crop starts at.
+        crop_rounding: rounding of the crop's position.
         channel_order: always ``rgb``.
 
     Raises:
-        ValueError: a size below one or beyond its limit, both ways to resize, or a crop that does not fit the resized
-            frame.
+        ValueError: a size below one or beyond its limit, both ``short_side`` and ``size``, or a crop that does not fit
+            the resized frame.
     """
 
     frames: int
@@ -86,20 +86,20 @@ class Preprocess:
 
     @property
     def resizing(self) -> str:
-        """How frames are resized, for people to read."""
+        """Description of the resizing, for messages."""
         if self.size is not None:
             return f"{self.size[0]} x {self.size[1]} (height x width), {self.resample}"
         return "their own size" if self.short_side is None else f"a short side of {self.short_side}, {self.resample}"
 
-    def sampled(self, sampling: Sampling | None, stride: int | None) -> Self:
-        """The same with another sampling or stride; None keeps its own."""
+    def with_sampling(self, sampling: Sampling | None, stride: int | None) -> Self:
+        """Return a copy with another sampling or stride; None keeps the current one."""
         return replace(self, sampling=sampling or self.sampling, stride=stride or self.stride)
 
     def resized_size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of a frame after resizing; a long side is rounded down.
+        """Return (height, width) of a frame after resizing, with the long side rounded down.
 
         Args:
-            height, width: of the frame as it is shown.
+            height, width: size of the frame as displayed.
         """
         if self.size is not None:
             return self.size

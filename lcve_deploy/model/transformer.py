@@ -1,8 +1,7 @@
-"""A video transformer as named arrays, before it is an exporter's business.
+"""A video transformer as named arrays, the common form of checkpoints of every family.
 
-Checkpoints of every family are read into this one form. Its weight names are ours; linear weights
-are ``[out, in]`` as in PyTorch, and the cube embedding is flattened to ``[D, L]``, its columns in
-the order of the values of a cube.
+Weight names are those of ``weight_shapes``. Linear weights are ``[out, in]`` as in PyTorch, and the
+cube embedding is flattened to ``[D, L]``, with columns in the order of the values of a cube.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ _LOGIT_SCALE_CAP: Final = 4.6052  # ln 100, as VideoMAEv2 writes it
 
 
 class Attention(StrEnum):
-    """How queries meet keys."""
+    """Similarity of queries and keys."""
 
     DOT = "dot"
     COSINE = "cosine"
@@ -59,18 +58,18 @@ class Activation(StrEnum):
 
 
 class Readout(StrEnum):
-    """What the classifier reads of the last block's tokens."""
+    """Input of the classifier, from the tokens of the last block."""
 
     MEAN = "mean"
     CLASS_TOKEN = "class_token"
     FIRST_CUBE = "first_cube"
     CUBES_MEAN = "cubes_mean"
-    """The mean of the cubes, without the class token that is there too."""
+    """The mean of the cubes, in a model that also has a class token."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Normalisation:
-    """A value x (0..255) of channel c enters the model as (x/255 - mean[c]) / std[c].
+    """Normalisation of a value x (0..255) of channel c: (x/255 - mean[c]) / std[c].
 
     Raises:
         CheckpointError: a mean and std of different lengths, not finite, or a std not above zero.
@@ -91,25 +90,25 @@ IMAGENET: Final = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
-    """Shape and flavour of a video transformer.
+    """Configuration of a video transformer.
 
     Args:
         geometry: clip and cube; the cube is the model's tubelet.
-        width: D, of tokens.
+        width: D, width of a token.
         depth: number of blocks.
         heads: attention heads; must divide the width.
         hidden: width of the MLP.
         classes: length of the logits.
         attention: scaled dot product, or cosine with a learned scale per head.
-        activation: of the MLP.
-        block_eps: of the LayerNorms in the blocks.
-        final_eps: of the LayerNorm after the readout.
-        readout: what the classifier reads.
+        activation: activation of the MLP.
+        block_eps: epsilon of the LayerNorms in the blocks.
+        final_eps: epsilon of the LayerNorm after the readout.
+        readout: input of the classifier.
         qkv_bias: whether queries, keys and values have a bias.
         layer_scale: whether each branch is scaled per channel.
 
     Raises:
-        CheckpointError: heads that do not divide the width, a size of zero, or more blocks than any real model has.
+        CheckpointError: the number of heads does not divide the width, a size is zero, or there are too many blocks.
     """
 
     geometry: ClipGeometry
@@ -155,7 +154,7 @@ class TransformerConfig:
 
 
 def weight_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every weight that a model of this configuration has."""
+    """Return the shape of every weight of this configuration, by name."""
     width, hidden = config.width, config.hidden
     shapes: dict[str, tuple[int, ...]] = {
         "cube_embedding.weight": (width, config.geometry.values),
@@ -191,13 +190,13 @@ def weight_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
 
 
 def logit_scale(log_scale: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """Factor on the cosines of each head: the exponential of the learned value, capped at 100."""
+    """Return the factor on the cosines of each head: the exponential of the learned value, capped at 100."""
     scale: npt.NDArray[np.float64] = np.exp(np.minimum(np.asarray(log_scale, dtype=np.float64), _LOGIT_SCALE_CAP))
     return scale
 
 
 def sinusoid_table(positions: int, width: int) -> npt.NDArray[np.float32]:
-    """The position table that VideoMAE computes and does not save, ``[positions, width]``.
+    """Compute the position table that VideoMAE does not save in checkpoints, ``[positions, width]``.
 
     One-dimensional over the flattened (t, h, w) index: the angle is position / 10000^(2·(j//2)/D),
     its sine in even columns j and its cosine in odd ones.
@@ -206,7 +205,7 @@ def sinusoid_table(positions: int, width: int) -> npt.NDArray[np.float32]:
     """
     column = np.arange(width)
     table = np.empty((positions, width), np.float32)
-    for first in range(0, positions, _BLOCK_ROWS):  # what is made on the way takes no memory to speak of
+    for first in range(0, positions, _BLOCK_ROWS):  # in blocks, to keep temporary arrays small
         rows = np.arange(first, min(first + _BLOCK_ROWS, positions))
         angle = rows[:, None] / np.power(10000.0, 2 * (column // 2) / width)
         table[rows] = np.where(column % 2 == 0, np.sin(angle), np.cos(angle))
@@ -215,12 +214,12 @@ def sinusoid_table(positions: int, width: int) -> npt.NDArray[np.float32]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VideoTransformer:
-    """A plain model: what the owner has, and the operator must not see.
+    """A plain model, which the owner has and the operator must not see.
 
     Args:
-        config: shape and flavour.
+        config: configuration.
         weights: float arrays by the names of ``weight_shapes``.
-        normalisation: what the model expects to be done to a clip's values.
+        normalisation: normalisation of a clip's values before the embedding.
 
     Raises:
         CheckpointError: names every missing, unexpected, misshapen or non-finite weight.
@@ -239,17 +238,17 @@ class VideoTransformer:
             )
         problems = _weight_problems(self.weights, weight_shapes(self.config))
         if problems:
-            raise CheckpointError("the weights do not make this model: " + "; ".join(problems))
+            raise CheckpointError("the weights do not match the configuration: " + "; ".join(problems))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScrambledTransformer:
-    """A model that reads encrypted uint8 clips; what exporters are handed.
+    """A model that reads encrypted uint8 clips, the input of exporters.
 
     Args:
-        config: shape and flavour, as of the plain model.
-        weights: names of the plain model; the embedding takes raw values 0..255.
-        readout_index: token that the classifier reads; None where it reads the mean.
+        config: configuration of the plain model.
+        weights: by the names of the plain model; the embedding takes raw values 0..255.
+        readout_index: token that the classifier reads; None if it reads the mean.
     """
 
     config: TransformerConfig

@@ -52,7 +52,7 @@ class Token:
         path = options.token_file
         if path is None:
             return cls(os.environ.get(TOKEN_VARIABLE, "").strip(), source=TOKEN_VARIABLE)
-        data = read_bounded(path, "a file with a token", DeniedError, largest=_MAX_BYTES)
+        data = read_bounded(path, "a file with a token", DeniedError, max_bytes=_MAX_BYTES)
         text = data.decode("ascii", errors="replace").strip()
         if not text:
             raise DeniedError(f"expected a token, received an empty file: {path}")

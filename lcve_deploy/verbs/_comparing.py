@@ -60,7 +60,7 @@ def measure_parity(
     report = compare(
         np.stack(expected), np.stack(received), reference=reference.name, tolerance=tolerance, margin=margin
     )
-    report = dataclasses.replace(report, controls=_controls(session, reference, client, report.control_floor))
+    report = dataclasses.replace(report, controls=_controls(session, reference, client, report.control_minimum))
     progress(stage, steps, steps)
     return report
 

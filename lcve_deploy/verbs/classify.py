@@ -213,7 +213,7 @@ class Classifier:
                     f"an encrypted clip has its views already; views, sampling and stride are for videos: {path}"
                 )
             return read_clip_file(path), ()
-        preprocess = self.client.settings.preprocess.sampled(sampling, stride)
+        preprocess = self.client.settings.preprocess.with_sampling(sampling, stride)
         clips = self.client.read_video(path, views=views, preprocess=preprocess)
         return self.client.encrypt_video(clips), clips.notes
 

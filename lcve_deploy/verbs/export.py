@@ -253,9 +253,9 @@ def _problem_type(loaded: Checkpoint, options: ExportOptions) -> ProblemType:
     if options.problem_type is None:
         said = loaded.problem_type
         alone = outputs == 1 and said is ProblemType.SINGLE_LABEL
-        return said if said and not alone else ProblemType.unsaid(outputs)
+        return said if said and not alone else ProblemType.default_for(outputs)
     try:
-        options.problem_type.require_sense(outputs)
+        options.problem_type.check_outputs(outputs)
     except ValueError as error:
         raise CheckpointError(str(error), hint="leave --problem-type out, or pass another one") from None
     return options.problem_type

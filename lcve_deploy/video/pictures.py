@@ -88,7 +88,7 @@ class Pictures:
         first: tuple[Path, tuple[int, int]] | None = None
         for index in sorted(wanted):
             path = self._files[index]
-            data = read_bounded(path, "an image", VideoError, largest=MAX_PICTURE_BYTES)
+            data = read_bounded(path, "an image", VideoError, max_bytes=MAX_PICTURE_BYTES)
             decoded, turned, said = _decoded(path, data)
             size = turned.size(decoded.width, decoded.height)
             first = first or (path, size)
@@ -145,7 +145,7 @@ def is_picture(path: Path) -> bool:
     decoder = _decoder(start)
     if decoder != "png":
         return decoder is not None
-    return not _moves(read_bounded(path, "an image", VideoError, largest=MAX_PICTURE_BYTES))
+    return not _moves(read_bounded(path, "an image", VideoError, max_bytes=MAX_PICTURE_BYTES))
 
 
 def _natural(path: Path) -> tuple[list[str | int], str]:

@@ -342,12 +342,13 @@ def fake_tensorrt(version: str = "11.4.0.106") -> types.ModuleType:
 
     Its classes are its own, so that a test can change them.
     """
-    module: Any = types.ModuleType("tensorrt")
-    module.__version__, module.ILogger, module.DataType, module.built = version, ILogger, DataType, []
+    module = types.ModuleType("tensorrt")
+    content: Any = module
+    content.__version__, content.ILogger, content.DataType, content.built = version, ILogger, DataType, []
     for name, members in _ENUMS.items():
         setattr(module, name, enum.Enum(name, members) if name in _PLAIN else enum.IntEnum(name, members, start=0))
     for kind in (Runtime, Builder, OnnxParser, Refitter, OnnxParserRefitter):
-        setattr(module, kind.__name__, type(kind.__name__, (kind,), {"built": module.built}))
+        setattr(module, kind.__name__, type(kind.__name__, (kind,), {"built": content.built}))
     return module
 
 

@@ -23,6 +23,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from lcve_deploy import Binding
 from lcve_deploy.protocol.binding import binding_to_parameters
+from tests.support.tls import Pem
 
 CLASSES = 5
 SHARED = Path("/dev/shm")  # noqa: S108
@@ -60,7 +61,8 @@ class Drop:
 def logits_of(values: np.ndarray) -> np.ndarray:
     """What the model answers: anything that depends on the clip."""
     means = values.reshape(len(values), -1).mean(axis=1, dtype=np.float64)
-    return (means[:, None] * np.arange(1, CLASSES + 1)).astype(np.float32)
+    logits: np.ndarray = (means[:, None] * np.arange(1, CLASSES + 1)).astype(np.float32)
+    return logits
 
 
 @dataclass
@@ -189,15 +191,6 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
         return service_pb2.SystemSharedMemoryUnregisterResponse()
 
 
-@dataclass(frozen=True)
-class Pem:
-    """Files for TLS; with ``ca``, clients must have a certificate of it."""
-
-    cert: Path
-    key: Path
-    ca: Path | None = None
-
-
 class GrpcServer:
     """The model over gRPC; as a context manager it ends."""
 
@@ -303,7 +296,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refusal(self) -> Refusal | None:
         headers = {key.lower(): value for key, value in self.headers.items()}
-        return self.server.model.refusal(headers, self.path.split("/")[3])
+        refusal: Refusal | None = self.server.model.refusal(headers, self.path.split("/")[3])
+        return refusal
 
     def _refuse(self, refusal: Refusal) -> None:
         self._send(refusal.http, json.dumps({"error": refusal.words}).encode())

@@ -36,7 +36,7 @@ class FrameOptions:
 
     def preprocess(self, own: Preprocess) -> Preprocess:
         """Return the artifact's own preprocessing, with what is asked for instead."""
-        return own.sampled(self.sampling, self.stride)
+        return own.with_sampling(self.sampling, self.stride)
 
 
 _VIEWS: Final = cloup.option(

@@ -82,7 +82,7 @@ def add_to_triton(
     for model in models:
         folder = root / model.config.name
         new, write = (folder / str(model.version), write_version) if folder.is_dir() else (folder, write_model)
-        with new_folder(new, stage_in=root.parent) as stage:
+        with new_folder(new, staging=root.parent) as stage:
             write(stage, model)
     return models
 

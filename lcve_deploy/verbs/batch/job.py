@@ -89,7 +89,7 @@ class Job:
 
     def preprocess(self, settings: ClientSettings) -> Preprocess:
         """The artifact's own preprocessing, with what was asked for instead."""
-        return settings.preprocess.sampled(self.sampling, self.stride)
+        return settings.preprocess.with_sampling(self.sampling, self.stride)
 
     def identity(self, settings: ClientSettings, videos: Sequence[Video]) -> dict[str, Any]:
         """What must be the same for a batch to resume where it stopped; how many work on it, and where, may change."""

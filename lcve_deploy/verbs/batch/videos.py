@@ -70,7 +70,7 @@ def find_videos(names: Sequence[str]) -> tuple[Video, ...]:
 def _named(names: Iterable[str]) -> Iterator[str]:
     for name in names:
         if name.startswith("@"):
-            lines = read_bounded(name[1:], "a list of videos", VideoError, largest=MAX_LIST_BYTES).splitlines()
+            lines = read_bounded(name[1:], "a list of videos", VideoError, max_bytes=MAX_LIST_BYTES).splitlines()
             yield from (os.fsdecode(line) for line in lines if line.strip())
         elif os.path.isdir(name):  # noqa: PTH112 (a name that is too long is no folder)
             yield from _inside(Path(name))

@@ -1,0 +1,1 @@
+"""Engines of a server folder: built, proven, opened, refused."""

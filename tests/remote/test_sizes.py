@@ -1,0 +1,83 @@
+"""Sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lcve_deploy import Binding, RemoteSession
+from lcve_deploy.errors import (
+    LcveError,
+    RateError,
+    SessionError,
+    TooLargeError,
+)
+from lcve_deploy.remote.faults import grpc_fault, http_fault
+from lcve_deploy.remote.token import Token
+from tests.conftest import ORACLE, run_lcve
+from tests.remote.helpers import BINDING, QUICK, STATUSES, Server, clips, set_to
+from tests.support import fake_server as fake
+from tests.support.fake_server import GrpcServer, Model
+
+pytestmark = pytest.mark.xdist_group("shared memory")  # every process sees the regions of all
+
+
+def test_too_many_bytes_for_the_server_are_said_to_be() -> None:
+    server = GrpcServer(Model(BINDING), largest=1000)
+    with server, RemoteSession(server.address, BINDING, QUICK) as session, pytest.raises(TooLargeError) as caught:
+        session.run(clips())
+    assert "limit" in caught.value.hint
+
+
+def test_an_answer_without_end_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for room in ("over_grpc", "over_http"):
+        monkeypatch.setattr(f"lcve_deploy.remote.{room}.MAX_RESPONSE_BYTES", 2000)
+    server.model.next.append(set_to("raw_output_contents.0", bytes(5000)))
+    with (
+        RemoteSession(server.address, BINDING, QUICK) as session,
+        pytest.raises(SessionError, match=r"more than 2000 bytes|message larger than max \(\d+ vs\. 2000\)"),
+    ):
+        session.run(clips())
+    assert len(server.model.infers) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("SERVER: Received message larger than max (5000000 vs. 4194304)", TooLargeError),
+        ("CLIENT: Received message larger than max (5 vs. 4)", SessionError),
+        ("expected at most 1000 bytes", TooLargeError),
+        ("at most 5 requests a second", RateError),
+    ],
+)
+def test_one_status_of_grpc_has_two_meanings(words: str, kind: type[LcveError]) -> None:
+    assert grpc_fault("RESOURCE_EXHAUSTED", words, "x").kind is kind
+
+
+MOVES = "\x1b[2J\x9b31m\r\n\t\x07\x7f\u202e\u2028all is well"
+"""What moves a terminal's cursor, rings its bell, ends a line, or turns the direction of writing."""
+
+
+@pytest.mark.parametrize("status", sorted(STATUSES))
+def test_a_servers_words_move_no_cursor(status: str) -> None:
+    for fault in (grpc_fault(status, MOVES, "server:1"), http_fault(500, MOVES, "server:1")):
+        said = str(fault.error(Token()))
+        assert said.isprintable()
+        assert "[2J" in said
+        assert said.endswith("all is well")
+
+
+def test_what_a_server_says_moves_no_cursor(
+    start: Callable[..., Server], served: Binding, exported: Path, key_file: Path
+) -> None:
+    server = start(Model(served))
+    sides = ("--key", key_file, "--client", exported / "client")
+    server.model.next.append(fake.Refusal("INTERNAL", 500, MOVES))
+    server.model.describes.append(fake.Refusal("NOT_FOUND", 404, MOVES))
+    for _ in range(2):  # the description is refused, then the clip
+        result = run_lcve("run", server.address, ORACLE / "clip_8x32x32.npy", *sides)
+        assert result.exit_code == 1
+        assert result.output.replace("\n", "").isprintable()
+        assert "all is well" in result.output

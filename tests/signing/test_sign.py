@@ -1,0 +1,58 @@
+"""Signing what exists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lcve_deploy import (
+    sign,
+)
+from lcve_deploy.artifact.digests import MANIFEST, SIGNATURE
+from lcve_deploy.errors import ExistsError
+from tests.conftest import run_error, run_lcve, run_ok
+from tests.rotate.helpers import contents
+from tests.signing.helpers import FINGERPRINT, OWNER, Breakage
+from tests.test_artifact import edit, flip_a_byte
+
+
+def test_sign_writes_the_same_signature_once(artifact: Path, signing_file: Path, pin_file: Path) -> None:
+    server = artifact / "server"
+    assert FINGERPRINT in run_ok("sign", server, "--signing-key", signing_file)
+    before = contents(artifact)
+    assert before["server/manifest.sig"] == OWNER.sign((server / MANIFEST).read_bytes())
+    run_ok("sign", server, "--signing-key", signing_file)
+    assert contents(artifact) == before
+    run_ok("verify", server, "--signed-by", pin_file)
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        lambda path: path.write_bytes(bytes(64)),
+        lambda path: path.touch(),
+        lambda path: path.write_bytes(bytes(65)),
+        lambda path: path.symlink_to("nowhere"),
+    ],
+    ids=["another", "empty", "longer", "dangling link"],
+)
+def test_sign_overwrites_no_other_signature(artifact: Path, signing_file: Path, there: Breakage) -> None:
+    path = artifact / "server" / SIGNATURE
+    there(path)
+    result = run_lcve("sign", artifact / "server", "--signing-key", signing_file)
+    assert result.exit_code == 1
+    assert "nothing is overwritten" in result.stderr
+    assert f"rm {path}" in result.stderr
+    with pytest.raises(ExistsError):
+        sign(artifact / "server", signing_key=OWNER)
+
+
+def test_what_does_not_hold_is_not_signed(artifact: Path, signing_file: Path) -> None:
+    flip_a_byte(artifact / "server/model.onnx")
+    assert "another SHA-256" in run_error("sign", artifact / "server", "--signing-key", signing_file)
+    edit(artifact / "server/manifest.json", lambda m: m.pop("salt"))
+    assert "salt: missing" in run_error("sign", artifact / "server", "--signing-key", signing_file)
+    assert f"pass {artifact / 'server'}" in run_lcve("sign", artifact, "--signing-key", signing_file).stderr
+    assert "signing-key" in run_error("sign", artifact / "server")
+    assert not (artifact / "server" / SIGNATURE).exists()

@@ -1,0 +1,108 @@
+"""What the tests in this folder share."""
+
+from __future__ import annotations
+
+import types
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lcve_deploy import (
+    EncryptedClip,
+    Layout,
+    PlainClip,
+    SecurityKey,
+    derive_orders,
+    encrypt,
+)
+from lcve_deploy.artifact import EngineKind, EngineRecord, Manifest, Profile, TensorSpec
+from lcve_deploy.cipher.weights import scramble
+from lcve_deploy.exporters.checkpoints import load_checkpoint
+from lcve_deploy.exporters.onnx import write_onnx
+from lcve_deploy.libraries.cuda import Gpu
+from lcve_deploy.libraries.tensorrt import (
+    TENSORRT,
+    TensorRT,
+)
+from lcve_deploy.model.precision import Precision
+from lcve_deploy.model.transformer import VideoTransformer
+from lcve_deploy.runtime.backends.tensorrt import TensorRTSession
+from tests.conftest import ORACLES, SALT, SECRET, Oracle
+
+TINY = ORACLES["v1_model_args"]
+GPU = Gpu(name="NVIDIA Nonesuch", capability="8.6")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A scrambled model on disk, and what its manifest would say of it."""
+
+    model: Path
+    clips: TensorSpec
+    logits: TensorSpec
+
+    @property
+    def specs(self) -> dict[str, Any]:
+        return {"clips": self.clips, "logits": self.logits}
+
+
+def write_graph(
+    model: VideoTransformer, path: Path, *, layout: Layout = Layout.CUBES, opset: int = 20, salt: bytes = SALT
+) -> Graph:
+    config, key = model.config, SecurityKey(SECRET)
+    scrambled = scramble(
+        model,
+        derive_orders(key, salt=salt, geometry=config.geometry, classes=config.classes),
+    )
+    write_onnx(scrambled, path, layout=layout, opset=opset)
+    clips = TensorSpec(name="clips", dtype="uint8", shape=(None, *layout.shape(config.geometry)))
+    return Graph(path, clips, TensorSpec(name="logits", dtype="float32", shape=(None, config.classes)))
+
+
+def oracle_graph(oracle: Oracle, folder: Path, **options: Any) -> Graph:
+    return write_graph(load_checkpoint(oracle.path, oracle.options).model, folder / "model.onnx", **options)
+
+
+H200 = Gpu(name="NVIDIA H200", capability="9.0")
+
+
+def library(module: types.ModuleType, kind: str = TENSORRT) -> TensorRT:
+    return TensorRT(kind=kind, name="TensorRT", version=module.__version__, module=module)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A server folder with a "plan", on a machine that seems to have a GPU."""
+
+    plan: Path
+    manifest: Manifest
+    module: types.ModuleType
+
+    def open(self, **changes: Any) -> TensorRTSession:
+        weights = changes.pop("weights", None)
+        fields: dict[str, Any] = {
+            "builder": {TENSORRT: self.module.__version__},
+            "profile": Profile(minimum=1, optimum=2, maximum=3),
+        }
+        engine = engine_record(**{**fields, **changes})
+        return TensorRTSession(self.plan, self.manifest.model, engine, weights=weights)
+
+
+def engine_record(*, kind: EngineKind = EngineKind.TENSORRT, **fields: Any) -> EngineRecord:
+    """A record in which only what a session reads is worth anything."""
+    return EngineRecord(name="x", kind=kind, precision=Precision.FP32, target="", manifest_sha256="0" * 64, **fields)
+
+
+def encrypted(manifest: Manifest, clip: np.ndarray, batch: int) -> EncryptedClip:
+    shifted = np.stack([np.roll(clip, i, axis=1) for i in range(batch)])
+    orders = derive_orders(
+        SecurityKey(SECRET), salt=bytes.fromhex(manifest.binding.salt), geometry=manifest.binding.geometry
+    )
+    return encrypt(PlainClip(values=shifted), orders)
+
+
+def open_real(plan: Path, manifest: Manifest, real: TensorRT, profile: Profile) -> TensorRTSession:
+    engine = engine_record(kind=EngineKind(real.kind), builder={real.kind: real.version}, profile=profile)
+    return TensorRTSession(plan, manifest.model, engine)

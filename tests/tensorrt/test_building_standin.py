@@ -1,0 +1,142 @@
+"""Building with ``tensorrt``, of which only a stand-in runs here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lcve_deploy.artifact import Profile
+from lcve_deploy.errors import BuildError
+from lcve_deploy.exporters.tensorrt import (
+    HardwareCompatibility,
+    PlanOptions,
+    build_plan,
+    check_graph,
+)
+from lcve_deploy.exporters.tensorrt import plan as plan_module
+from tests.support import fake_gpu
+from tests.tensorrt.helpers import (
+    GPU,
+    Graph,
+    library,
+)
+
+
+def test_tensorrt_gets_a_strongly_typed_network_and_all_options(
+    tiny: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "find_gpu", lambda: GPU)
+    module = fake_gpu.fake_tensorrt()
+    options = PlanOptions(
+        profile=Profile(minimum=2, optimum=3, maximum=5),
+        version_compatible=True,
+        hardware=HardwareCompatibility.AMPERE_PLUS,
+        refittable=True,
+        stripped=True,
+        workspace=2**20,
+    )
+    built = build_plan(tiny.model, tmp_path / "plan", library=library(module), options=options, **tiny.specs)
+    ((flags, config),) = module.built
+    assert flags == 1 << module.NetworkDefinitionCreationFlag.STRONGLY_TYPED
+    assert config.flags == {"VERSION_COMPATIBLE", "REFIT", "STRIP_PLAN"}
+    assert "TF32" in config.cleared
+    assert config.hardware_compatibility_level is module.HardwareCompatibilityLevel.AMPERE_PLUS
+    assert config.pools == {"WORKSPACE": 2**20}
+    assert config.profiles[0].name == "clips"
+    assert config.profiles[0].shapes == ((2, 64, 384), (3, 64, 384), (5, 64, 384))
+    assert built.target == str(GPU)
+    assert built.options == {
+        **dict.fromkeys(("version_compatible", "refittable", "stripped"), "true"),
+        **{"hardware": "ampere-plus", "workspace": str(2**20)},
+    }
+
+
+def test_a_library_without_weak_typing_needs_no_flag(
+    tiny: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "find_gpu", lambda: GPU)
+    module = fake_gpu.fake_tensorrt()
+    del module.NetworkDefinitionCreationFlag
+    build_plan(tiny.model, tmp_path / "plan", library=library(module), **tiny.specs)
+    assert module.built[0][0] == 0
+
+
+@pytest.mark.parametrize(
+    ("enum", "options", "says"),
+    [
+        ("BuilderFlag", {"stripped": True}, "stripped is unknown to it"),
+        (
+            "HardwareCompatibilityLevel",
+            {"hardware": HardwareCompatibility.SAME_COMPUTE_CAPABILITY},
+            "hardware is unknown",
+        ),
+        ("", {"compute_capabilities": ("8.6",)}, "builds for the GPU of the machine alone"),
+    ],
+)
+def test_an_older_tensorrt_says_what_it_lacks(
+    enum: str,
+    options: dict[str, Any],
+    says: str,
+    tiny: Graph,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plan_module, "find_gpu", lambda: GPU)
+    module = fake_gpu.fake_tensorrt("10.0.1")
+    if enum:
+        delattr(module, enum)
+    with pytest.raises(BuildError, match=r"TensorRT 10\.0\.1 cannot do what was asked") as caught:
+        build_plan(tiny.model, tmp_path / "plan", library=library(module), options=PlanOptions(**options), **tiny.specs)
+    assert says in str(caught.value)
+    assert module.built == []
+
+
+def test_the_timing_cache_is_read_and_written_back(
+    tiny: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "find_gpu", lambda: GPU)
+    module, path = fake_gpu.fake_tensorrt(), tmp_path / "cache"
+    for i in (1, 2):
+        options = PlanOptions(timing_cache=path)
+        build_plan(tiny.model, tmp_path / f"plan{i}", library=library(module), options=options, **tiny.specs)
+        assert path.read_bytes() == b"times" * i
+    assert [found.name for found in tmp_path.glob(".cache*")] == []
+
+
+def test_a_foreign_timing_cache_is_refused_and_left_as_it_is(
+    tiny: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "find_gpu", lambda: GPU)
+    module, path = fake_gpu.fake_tensorrt(), tmp_path / "cache"
+    path.write_bytes(b"something else")
+    with pytest.raises(BuildError, match="is not a timing cache of TensorRT"):
+        build_plan(
+            tiny.model,
+            tmp_path / "plan",
+            library=library(module),
+            options=PlanOptions(timing_cache=path),
+            **tiny.specs,
+        )
+    assert path.read_bytes() == b"something else"
+    assert module.built == []
+
+
+def test_tensorrt_without_a_gpu_does_not_begin(tiny: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module, "find_gpu", lambda: None)
+    with pytest.raises(BuildError, match="no NVIDIA GPU with its driver was found here") as caught:
+        build_plan(tiny.model, tmp_path / "plan", library=library(fake_gpu.fake_tensorrt()), **tiny.specs)
+    assert "tensorrt-rtx" in caught.value.hint
+
+
+def test_a_library_that_cannot_start_is_one_clear_error(tiny: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = fake_gpu.fake_tensorrt()
+
+    def refuse(builder: object, logger: Any) -> None:
+        logger.log(fake_gpu.Severity.WARNING, "CUDA initialization failure with error: 35")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(module.Builder, "__init__", refuse)
+    with pytest.raises(BuildError, match="cannot start here: CUDA initialization failure"):
+        check_graph(tiny.model, library=library(module), **tiny.specs)

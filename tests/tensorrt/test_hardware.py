@@ -1,0 +1,120 @@
+"""On hardware. On an H200 the test of encryption passed; TensorRT-RTX refused the card, TensorRT was not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from lcve_deploy import (
+    EncryptedClip,
+    PlainClip,
+    SecurityKey,
+    derive_orders,
+    encrypt,
+    open_session,
+)
+from lcve_deploy.artifact import Profile, read_manifest
+from lcve_deploy.exporters.tensorrt import (
+    PlanOptions,
+    build_plan,
+    refit_plan,
+)
+from lcve_deploy.libraries.tensorrt import (
+    TensorRT,
+)
+from lcve_deploy.runtime.session import run_within
+from tests import conftest
+from tests.conftest import GEOMETRY, SALT
+from tests.tensorrt.helpers import (
+    TINY,
+    encrypted,
+    open_real,
+    oracle_graph,
+)
+
+
+@pytest.mark.gpu
+def test_gpu_an_engine_answers_as_onnx_runtime_does(
+    real: TensorRT, exported: Path, clip: np.ndarray, tmp_path: Path
+) -> None:
+    import cupy
+
+    server, profile = exported / "server", Profile(minimum=1, optimum=2, maximum=4)
+    manifest, reference = read_manifest(server), open_session(server)
+    build_plan(
+        server / "model.onnx",
+        tmp_path / "plan",
+        clips=manifest.input,
+        logits=manifest.output,
+        library=real,
+        options=PlanOptions(profile=profile),
+    )
+    session = open_real(tmp_path / "plan", manifest, real, profile)
+    for batch in (1, 4, 2):
+        clips = encrypted(manifest, clip, batch)
+        expected = reference.run(clips)
+        np.testing.assert_allclose(session.run(clips), expected, atol=1e-4)
+        on_device = EncryptedClip(values=cupy.asarray(clips.values), binding=clips.binding)
+        np.testing.assert_allclose(session.run(on_device), expected, atol=1e-4)
+
+
+@pytest.mark.gpu
+def test_gpu_encryption_on_the_device_gives_the_same_bytes(key: SecurityKey, clip: np.ndarray) -> None:
+    import cupy
+
+    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
+    on_device = encrypt(PlainClip(values=cupy.asarray(clip[None])), orders)
+    np.testing.assert_array_equal(on_device.values.get(), encrypt(PlainClip(values=clip[None]), orders).values)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("stripped", [False, True])
+def test_gpu_a_refitted_engine_answers_with_the_new_weights(
+    stripped: bool, real: TensorRT, exported: Path, clip: np.ndarray, tmp_path: Path
+) -> None:
+    manifest = read_manifest(exported / "server")
+    rotated = oracle_graph(TINY, tmp_path, salt=bytes(16))
+    options = PlanOptions(profile=Profile(), refittable=True, stripped=stripped)
+    build_plan(exported / "server/model.onnx", tmp_path / "plan", library=real, options=options, **rotated.specs)
+    refit_plan(tmp_path / "plan", rotated.model, tmp_path / "refitted", library=real)
+    clips = encrypted(manifest, clip, 2)
+    logits = open_real(tmp_path / "refitted", manifest, real, Profile()).run(clips)
+    (expected,) = onnxruntime.InferenceSession(rotated.model).run(["logits"], {"clips": clips.values})
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
+
+
+class MarkedItem:
+    """A test with the marker ``gpu``, as pytest hands it to hooks."""
+
+    def get_closest_marker(self, name: str) -> bool:
+        return name == "gpu"
+
+
+@pytest.mark.parametrize(("required", "outcome"), [("0", pytest.skip.Exception), ("1", pytest.fail.Exception)])
+def test_a_variable_turns_skipping_without_a_gpu_into_failure(
+    required: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conftest, "find_gpu", lambda: None)
+    monkeypatch.setenv("LCVE_REQUIRE_GPU", required)
+    with pytest.raises(outcome, match="no NVIDIA GPU"):
+        conftest.pytest_runtest_setup(cast(pytest.Item, MarkedItem()))
+
+
+@pytest.mark.gpu
+def test_gpu_few_clips_on_the_device_fill_a_batch() -> None:
+    import cupy
+
+    seen: list[list[int]] = []
+
+    def run(values: Any) -> np.ndarray:
+        seen.append(cupy.asnumpy(values[:, 0]).tolist())
+        return cupy.asnumpy(values).astype(np.float32)
+
+    clips = cupy.arange(3, dtype=np.uint8)[:, None]
+    logits = run_within(clips, Profile(minimum=2, optimum=2, maximum=2), run)
+    assert seen == [[0, 1], [2, 2]]
+    np.testing.assert_array_equal(logits[:, 0], [0, 1, 2])

@@ -1,0 +1,1 @@
+"""Live sources, windows, the pipeline of ``lcve watch``, and the command."""
