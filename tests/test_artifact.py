@@ -241,7 +241,7 @@ def test_the_probe_finds_an_engine_that_answers_wrongly(exported: Path, monkeypa
     monkeypatch.setattr(backend.OnnxRuntimeSession, "run", lambda self, clip: run(self, clip) + 0.01)
     report = verify_server(exported / "server")
     assert not report.ok
-    with pytest.raises(LcveError, match="wrongly"):
+    with pytest.raises(LcveError, match="fails the probe"):
         report.require()
 
 

@@ -57,7 +57,7 @@ __all__ = ["command"]
         metavar="DIR",
         help="server/ of another artifact of the model.  [with --key: this one rotated]",
     ),
-    help="What the attacker has, besides the server folder.",
+    help="What the attacker has, in addition to the server folder.",
 )
 @cloup.option_group(
     "Scoring",

@@ -127,7 +127,7 @@ def signature_state(server: Path, signed_by: PublicKey | None) -> str:
 
 
 def print_signature(state: str) -> None:
-    """A line on the signature, where there is one."""
+    """Return a line on the signature, if there is one."""
     if state != "none":
         more = ", though there is one; --signed-by checks it" if state == _UNCHECKED else ""
         click.echo(f"signature: {state}{more}")

@@ -163,7 +163,7 @@ def command(
 
 
 def _show(watch: Watch, display: Display) -> None:
-    """Print results up to the end, a signal, or the loss of whoever reads them."""
+    """Print results up to the end, a signal, or until nobody reads them."""
     from lcve_deploy.cli.watching import StopRequest
 
     with StopRequest() as stop:

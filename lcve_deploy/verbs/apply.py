@@ -86,7 +86,7 @@ def apply_delta(
         ArtifactError: the server folder or the delta is invalid.
         SignatureError: a key is pinned, and has not signed one of the manifests; nothing is written.
         MismatchError: the delta was made for another artifact.
-        ParityError: the rotated model answers the probe wrongly; nothing is written.
+        ParityError: the rotated model fails the probe; nothing is written.
         SessionError, MissingDependencyError: the rotated model cannot be opened; nothing is written.
         ExistsError, WriteError: the output is there already, or cannot be written.
     """
