@@ -157,7 +157,7 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "artifact/tensorfile": ("tensorfile", "rotate::test_an_applied_delta_is_the_rotated_artifact_byte_for_byte"),
     },
     "runtime": {
-        "runtime/cpu": ("engines",),
+        "runtime/cpu": ("cpu",),
         "runtime/backends/onnxruntime": ("artifact", *_ENGINES, *_PROVIDERS),
         "runtime/opening": ("artifact", "engines"),
         "runtime/backends/openvino": ("engines",),
