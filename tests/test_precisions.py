@@ -131,7 +131,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, clip: np.ndarray) -> Scramble
 
 @pytest.fixture(scope="module")
 def held_out() -> tuple[np.ndarray, np.ndarray]:
-    return held_out_clips(32)
+    return held_out_clips(64)
 
 
 @pytest.fixture(scope="module")
