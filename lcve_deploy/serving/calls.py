@@ -16,7 +16,7 @@ from lcve_deploy import __version__
 from lcve_deploy.errors import RequestError, UnknownModelError
 from lcve_deploy.protocol.stubs import messages
 from lcve_deploy.serving.models.served import ServedModel
-from lcve_deploy.serving.service import Service
+from lcve_deploy.serving.state import Service
 
 __all__ = ["CALLS", "Call", "answer_call"]
 

@@ -13,13 +13,13 @@ from typing import Any, Final
 
 from lcve_deploy.errors import ArtifactError, SessionError
 from lcve_deploy.serving.access import Access, read_tokens
-from lcve_deploy.serving.grpc.front import start_grpc
-from lcve_deploy.serving.http.front import http_app, metrics_app
+from lcve_deploy.serving.grpc.handlers import start_grpc
+from lcve_deploy.serving.http.app import http_app, metrics_app
 from lcve_deploy.serving.http.server import HttpServer
 from lcve_deploy.serving.models.registry import Registry
-from lcve_deploy.serving.service import Service
 from lcve_deploy.serving.settings import ServerSettings
 from lcve_deploy.serving.shared_memory import Regions
+from lcve_deploy.serving.state import Service
 from lcve_deploy.serving.telemetry.metrics import Metrics
 from lcve_deploy.serving.tls import grpc_credentials, http_context
 

@@ -20,7 +20,7 @@ from lcve_deploy.serving.calls import CALLS, answer_call
 from lcve_deploy.serving.codes import code_of, text_of
 from lcve_deploy.serving.http.messages import LENGTH, from_body, object_in, parse_object, plain, split_body, to_body
 from lcve_deploy.serving.inference import infer
-from lcve_deploy.serving.service import Exchange, Service
+from lcve_deploy.serving.state import Exchange, Service
 from lcve_deploy.serving.telemetry.metrics import CONTENT_TYPE
 
 __all__ = ["http_app", "metrics_app"]

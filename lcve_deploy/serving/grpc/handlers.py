@@ -20,7 +20,7 @@ from lcve_deploy.serving.codes import code_of, text_of
 from lcve_deploy.serving.grpc.messages import from_message, to_message
 from lcve_deploy.serving.grpc.wire import Received, reader
 from lcve_deploy.serving.inference import infer
-from lcve_deploy.serving.service import Exchange, Service
+from lcve_deploy.serving.state import Exchange, Service
 
 __all__ = ["start_grpc"]
 
