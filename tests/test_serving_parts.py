@@ -29,9 +29,9 @@ from lcve_deploy.errors import (
 )
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.protocol.binding import binding_from_parameters, binding_to_parameters
-from lcve_deploy.serving import access as access_room
+from lcve_deploy.serving import access as access_module
 from lcve_deploy.serving.access import Access, TokenFileWarning, read_tokens
-from lcve_deploy.serving.codes import code_of, text_of
+from lcve_deploy.serving.codes import client_message, code_of
 from lcve_deploy.serving.http.messages import from_body, parse_object, split_body
 from lcve_deploy.serving.models.versions import find_versions, parse_source, require_distinct
 from lcve_deploy.serving.shared_memory import Regions, Slice
@@ -67,8 +67,8 @@ def test_an_error_has_one_name_on_both_protocols(error: Exception, grpc: str, ht
 
 
 def test_an_unforeseen_error_tells_a_client_nothing() -> None:
-    assert "secret" not in text_of(KeyError("secret"))
-    assert text_of(LcveError("what", hint="how")) == "what (how)"
+    assert "secret" not in client_message(KeyError("secret"))
+    assert client_message(LcveError("what", hint="how")) == "what (how)"
 
 
 def test_a_binding_travels_as_parameters() -> None:
@@ -97,13 +97,13 @@ def token_file(tmp_path: Path) -> Path:
 
 def test_a_token_names_its_client(token_file: Path) -> None:
     gate = Access(read_tokens(token_file), 0)
-    assert gate.admit("Bearer 0123456789abcdef", "1.2.3.4") == "camera-7"
-    assert gate.admit("bearer fedcba9876543210", "1.2.3.4") == "room@home"
+    assert gate.authenticate("Bearer 0123456789abcdef", "1.2.3.4") == "camera-7"
+    assert gate.authenticate("bearer fedcba9876543210", "1.2.3.4") == "room@home"
     for wrong in (None, "", "0123456789abcdef", "Basic 0123456789abcdef", "Bearer ", "Bearer 0123456789abcdeF"):
         with pytest.raises(DeniedError) as denied:
-            gate.admit(wrong, "1.2.3.4")
+            gate.authenticate(wrong, "1.2.3.4")
         assert "0123456789abcde" not in str(denied.value)
-    assert Access(None, 0).admit(None, "1.2.3.4") == "1.2.3.4"
+    assert Access(None, 0).authenticate(None, "1.2.3.4") == "1.2.3.4"
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_rate_holds_for_each_client_and_recovers(monkeypatch: pytest.MonkeyPat
         count = 0
         try:
             while count < 10:
-                gate.spend(client)
+                gate.count_request(client)
                 count += 1
         except RateError:
             pass
@@ -149,10 +149,10 @@ def test_a_rate_holds_for_each_client_and_recovers(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_gate_forgets_clients_rather_than_grow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_room, "_MAX_CLIENTS", 5)
+    monkeypatch.setattr(access_module, "_MAX_CLIENTS", 5)
     gate = Access(None, 1.0)
     for i in range(20):
-        gate.spend(str(i))
+        gate.count_request(str(i))
     assert len(gate._buckets) == 5
 
 
@@ -293,7 +293,7 @@ def test_a_body_is_json_and_then_the_bytes_of_its_tensors() -> None:
     )
     assert [bytes(tensor.data) for tensor in request.inputs] == [b"abc", b"def"]
     assert (request.id, request.timeout, request.binding, binary) == ("7", 1.5, BINDING, False)
-    assert request.wishes[0].binary
+    assert request.outputs[0].binary
 
 
 TENSOR = {"name": "clips", "datatype": "UINT8", "shape": [1, 3]}
@@ -360,11 +360,11 @@ def test_any_bytes_are_read_or_refused(data: bytes, length: str) -> None:
 
 
 def test_numbers_of_json_become_bytes_or_are_refused() -> None:
-    from lcve_deploy.serving.inference import _from_json
+    from lcve_deploy.serving.inference import _json_values
 
-    assert _from_json([[0, 255], [1, 2]]).tolist() == [0, 255, 1, 2]
+    assert _json_values([[0, 255], [1, 2]]).tolist() == [0, 255, 1, 2]
     every: list[Any] = [[256], [-1], [1.0], [True], ["1"], [None], [[1], [2, 3]], [{}], [2**80]]
     for wrong in every:
         with pytest.raises(RequestError):
-            _from_json(wrong)
-    assert _from_json(np.arange(256).tolist()).dtype == np.uint8
+            _json_values(wrong)
+    assert _json_values(np.arange(256).tolist()).dtype == np.uint8

@@ -70,7 +70,7 @@ class Access:
         self.tokens, self._rate = tokens, rate
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def admit(self, authorization: str | None, address: str) -> str:
+    def authenticate(self, authorization: str | None, address: str) -> str:
         """The name of a client: that of its token, or its address if there are no tokens.
 
         Raises:
@@ -86,7 +86,7 @@ class Access:
                 return name
         raise DeniedError("the token is not known here", hint="ask the operator for one")
 
-    def spend(self, client: str) -> None:
+    def count_request(self, client: str) -> None:
         """Count a request of a client.
 
         Raises:
@@ -95,12 +95,12 @@ class Access:
         if not self._rate:
             return
         burst, now = max(1.0, self._rate), time.monotonic()
-        left, then = self._buckets.pop(client, (burst, now))
-        left = min(burst, left + (now - then) * self._rate)
-        self._buckets[client] = (left - 1.0 if left >= 1.0 else left, now)
+        remaining, updated = self._buckets.pop(client, (burst, now))
+        remaining = min(burst, remaining + (now - updated) * self._rate)
+        self._buckets[client] = (remaining - 1.0 if remaining >= 1.0 else remaining, now)
         while len(self._buckets) > _MAX_CLIENTS:
             self._buckets.popitem(last=False)
-        if left < 1.0:
+        if remaining < 1.0:
             raise RateError(f"more than {self._rate:g} requests a second", hint="send fewer, or ask the operator")
 
 

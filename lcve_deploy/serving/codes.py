@@ -17,7 +17,7 @@ from lcve_deploy.errors import (
     UnknownModelError,
 )
 
-__all__ = ["Code", "code_of", "text_of"]
+__all__ = ["Code", "client_message", "code_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ def code_of(error: BaseException) -> Code:
     return next((code for kind, code in _CODES if isinstance(error, kind)), _INTERNAL)
 
 
-def text_of(error: BaseException) -> str:
+def client_message(error: BaseException) -> str:
     """What a client is told; an unforeseen error shows nothing of the inside."""
     if not isinstance(error, LcveError):
         return "the server failed; its log says more"

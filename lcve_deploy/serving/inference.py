@@ -19,10 +19,10 @@ from lcve_deploy.serving.models.registry import Registry
 from lcve_deploy.serving.models.served import ServedModel
 from lcve_deploy.serving.shared_memory import Regions, Slice
 
-__all__ = ["Answer", "InferRequest", "RequestedOutput", "Tensor", "clips_from", "infer", "require_int"]
+__all__ = ["InferRequest", "InferResponse", "RequestedOutput", "Tensor", "clips_from", "infer"]
 
 _UINT8: Final = "UINT8"
-_SHOWN: Final = 8
+_MAX_SHOWN: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,7 +40,7 @@ class RequestedOutput:
     """An output that is asked for, and where it goes: a part of shared memory, raw bytes, or JSON."""
 
     name: str
-    place: Slice | None = None
+    destination: Slice | None = None
     binary: bool = True
 
 
@@ -53,7 +53,7 @@ class InferRequest:
         version: as text; empty for the highest.
         id: the client's own, given back with the answer.
         inputs: tensors.
-        wishes: outputs; none for all of them.
+        outputs: outputs; none for all of them.
         binding: what the clips were encrypted for; None where the client does not say.
         timeout: seconds that it may take; None for any time.
     """
@@ -62,26 +62,26 @@ class InferRequest:
     version: str
     id: str
     inputs: Sequence[Tensor]
-    wishes: Sequence[RequestedOutput]
+    outputs: Sequence[RequestedOutput]
     binding: Binding | None
     timeout: float | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answer:
+class InferResponse:
     """Logits ``[clips, classes]`` (float32) of a request, by whom, and where they go."""
 
     model: ServedModel
-    outcome: BatchResult
-    wish: RequestedOutput
+    result: BatchResult
+    output: RequestedOutput
 
     @property
     def logits(self) -> npt.NDArray[np.float32]:
         """Of the request's clips."""
-        return self.outcome.logits
+        return self.result.logits
 
 
-async def infer(request: InferRequest, registry: Registry, regions: Regions, *, binary: bool = True) -> Answer:
+async def infer(request: InferRequest, registry: Registry, regions: Regions, *, binary: bool = True) -> InferResponse:
     """Answer a request.
 
     Args:
@@ -99,43 +99,34 @@ async def infer(request: InferRequest, registry: Registry, regions: Regions, *, 
         SessionError: the engine failed.
     """
     model = registry.get(request.model, request.version)
-    wish = _wish(request.wishes, model, binary)
+    output = _requested_output(request.outputs, model, binary)
     if request.binding is not None:
         model.spec.binding.require(request.binding, here="artifact", there="encrypted clip")
-    outcome = await model.answer(clips_from(request.inputs, model.spec, model.largest, regions), request.timeout)
-    if wish.place is not None:
-        regions.write(wish.place, np.ascontiguousarray(outcome.logits, dtype="<f4").tobytes())
-    return Answer(model=model, outcome=outcome, wish=wish)
+    result = await model.answer(clips_from(request.inputs, model.spec, model.max_batch, regions), request.timeout)
+    if output.destination is not None:
+        regions.write(output.destination, np.ascontiguousarray(result.logits, dtype="<f4").tobytes())
+    return InferResponse(model=model, result=result, output=output)
 
 
-def require_int(value: Any, what: str) -> int:
-    """A number of JSON or of a parameter that must be whole and not negative.
-
-    Raises:
-        RequestError: it is not.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
-        raise RequestError(f"expected a whole number as {what}, received {str(value)[:50]!r}")
-    return value
-
-
-def _wish(wishes: Sequence[RequestedOutput], model: ServedModel, binary: bool) -> RequestedOutput:
-    output = model.spec.output.name
-    for wish in wishes:
-        if wish.name != output:
-            raise RequestError(f"unexpected inference output {wish.name[:200]!r} for model {model.name}, not {output}")
-    if len(wishes) > 1:
-        raise RequestError(f"the output {output} is asked for {len(wishes)} times")
-    return wishes[0] if wishes else RequestedOutput(name=output, binary=binary)
+def _requested_output(outputs: Sequence[RequestedOutput], model: ServedModel, binary: bool) -> RequestedOutput:
+    expected = model.spec.output.name
+    for output in outputs:
+        if output.name != expected:
+            raise RequestError(
+                f"unexpected inference output {output.name[:200]!r} for model {model.name}, not {expected}"
+            )
+    if len(outputs) > 1:
+        raise RequestError(f"the output {expected} is asked for {len(outputs)} times")
+    return outputs[0] if outputs else RequestedOutput(name=expected, binary=binary)
 
 
-def clips_from(inputs: Sequence[Tensor], model: ModelSpec, largest: int, regions: Regions) -> npt.NDArray[np.uint8]:
+def clips_from(inputs: Sequence[Tensor], model: ModelSpec, max_batch: int, regions: Regions) -> npt.NDArray[np.uint8]:
     """The clips of a request, uint8 ``[batch, ...]`` of the model's shape.
 
     Args:
         inputs: as they came.
         model: what it takes.
-        largest: clips of one request.
+        max_batch: clips of one request.
         regions: of shared memory.
 
     Raises:
@@ -144,21 +135,21 @@ def clips_from(inputs: Sequence[Tensor], model: ModelSpec, largest: int, regions
     spec = model.input
     names = [tensor.name[:200] for tensor in inputs]
     if names != [spec.name]:
-        raise RequestError(f"expected one input, {spec.name}, received {names[:_SHOWN]}")
+        raise RequestError(f"expected one input, {spec.name}, received {names[:_MAX_SHOWN]}")
     (tensor,) = inputs
     if tensor.datatype != _UINT8:
         raise RequestError(f"input {spec.name} is {_UINT8}, received {tensor.datatype[:20]!r}")
     expected = [size or -1 for size in spec.shape]
     if len(tensor.shape) != len(expected) or list(tensor.shape[1:]) != expected[1:]:
-        raise RequestError(f"input {spec.name} has shape {expected}, received {list(tensor.shape[:_SHOWN])}")
-    if not 1 <= tensor.shape[0] <= largest:
-        raise RequestError(f"expected 1 to {largest} clips, received {tensor.shape[0]}", hint="divide the batch")
+        raise RequestError(f"input {spec.name} has shape {expected}, received {list(tensor.shape[:_MAX_SHOWN])}")
+    if not 1 <= tensor.shape[0] <= max_batch:
+        raise RequestError(f"expected 1 to {max_batch} clips, received {tensor.shape[0]}", hint="divide the batch")
     return _values(tensor, regions).reshape(tensor.shape)
 
 
 def _values(tensor: Tensor, regions: Regions) -> npt.NDArray[np.uint8]:
     if isinstance(tensor.data, list):
-        values = _from_json(tensor.data)
+        values = _json_values(tensor.data)
         _require_size(tensor, values.size)
         return values
     _require_size(tensor, tensor.data.size if isinstance(tensor.data, Slice) else len(tensor.data))
@@ -172,7 +163,7 @@ def _require_size(tensor: Tensor, size: int) -> None:
         )
 
 
-def _from_json(data: list[Any]) -> npt.NDArray[np.uint8]:
+def _json_values(data: list[Any]) -> npt.NDArray[np.uint8]:
     """Numbers 0..255, in lists of any depth. NumPy would reserve the longest text's size for all texts."""
     while data and isinstance(data[0], list):
         if not all(isinstance(part, list) and len(part) == len(data[0]) for part in data):

@@ -19,7 +19,7 @@ from lcve_deploy.serving.http.server import HttpServer
 from lcve_deploy.serving.models.registry import Registry
 from lcve_deploy.serving.settings import ServerSettings
 from lcve_deploy.serving.shared_memory import Regions
-from lcve_deploy.serving.state import Service
+from lcve_deploy.serving.state import ServerState
 from lcve_deploy.serving.telemetry.metrics import Metrics
 from lcve_deploy.serving.tls import grpc_credentials, http_context
 
@@ -27,7 +27,7 @@ __all__ = ["Ports", "serve"]
 
 _LOG = logging.getLogger(__name__)
 
-_STOPS: Final = (signal.SIGTERM, signal.SIGINT)
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +55,13 @@ def serve(settings: ServerSettings, started: Callable[[Ports], None]) -> None:
 
 
 async def _serve(settings: ServerSettings, started: Callable[[Ports], None]) -> None:
-    asyncio.get_running_loop().set_exception_handler(_note_unforeseen)
+    asyncio.get_running_loop().set_exception_handler(_log_unhandled)
     access = Access(read_tokens(settings.token_file) if settings.token_file else None, settings.limits.rate)
     metrics = Metrics()
     workers = settings.batching.instances * len(settings.sources) * (settings.versions + 1)
     with ThreadPoolExecutor(workers, thread_name_prefix="lcve-run") as threads:
         registry = Registry(settings, threads, metrics)
-        service = Service(
+        state = ServerState(
             registry=registry,
             regions=Regions(allowed=settings.limits.shared_memory),
             access=access,
@@ -72,17 +72,17 @@ async def _serve(settings: ServerSettings, started: Callable[[Ports], None]) -> 
         try:
             await registry.refresh()
             _require_loaded(registry)
-            async with _listening(settings, service) as ports:
+            async with _listening(settings, state) as ports:
                 started(ports)
-                async with _polling(settings, service):
+                async with _polling(settings, state):
                     await stop.wait()
-                await _finish(settings, service)
+                await _drain(settings, state)
         finally:
             await registry.close()
-            service.regions.unregister()
+            state.regions.unregister()
 
 
-def _note_unforeseen(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def _log_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """What goes wrong outside any request goes to the log."""
     _LOG.error(context["message"], extra={"error": str(context.get("exception"))}, exc_info=context.get("exception"))
 
@@ -92,18 +92,18 @@ def _stop_event(registry: Registry) -> asyncio.Event:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     reloads = set[asyncio.Task[None]]()
 
-    def ask() -> None:
+    def request_stop() -> None:
         if stop.is_set():
             signal.raise_signal(signal.SIGKILL)
         stop.set()
 
     def reload() -> None:
-        task = loop.create_task(_logged(registry, force=True))
+        task = loop.create_task(_refresh_and_log(registry, force=True))
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
-    for number in _STOPS:
-        loop.add_signal_handler(number, ask)
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, request_stop)
     loop.add_signal_handler(signal.SIGHUP, reload)
     return stop
 
@@ -124,7 +124,7 @@ def _require_loaded(registry: Registry) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _listening(settings: ServerSettings, service: Service) -> AsyncIterator[Ports]:
+async def _listening(settings: ServerSettings, state: ServerState) -> AsyncIterator[Ports]:
     """All ports, for as long as the block runs; then the connections are closed."""
     context = http_context(settings.tls) if settings.tls else None
     credentials = grpc_credentials(settings.tls) if settings.tls else None
@@ -134,18 +134,18 @@ async def _listening(settings: ServerSettings, service: Service) -> AsyncIterato
         async def listen(app: Any, port: int | None, tls: Any) -> int | None:
             if port is None:
                 return None
-            server = HttpServer(app, connections=limits.connections, first_seconds=limits.read_seconds)
+            server = HttpServer(app, connections=limits.connections, first_request_seconds=limits.read_seconds)
             bound = await server.start(host, port, tls)
             stack.push_async_callback(server.close)
             stoppers.append(server.stop_listening)
             return bound
 
         stoppers: list[Callable[[], None]] = []
-        http = await listen(http_app(service), settings.http_port, context)
-        metrics = await listen(metrics_app(service), settings.metrics_port, None)
+        http = await listen(http_app(state), settings.http_port, context)
+        metrics = await listen(metrics_app(state), settings.metrics_port, None)
         grpc = None
         if settings.grpc_port is not None:
-            server, grpc = await start_grpc(service, host, settings.grpc_port, credentials)
+            server, grpc = await start_grpc(state, host, settings.grpc_port, credentials)
             stack.push_async_callback(server.stop, settings.grace)
         yield Ports(http=http, grpc=grpc, metrics=metrics)
         for stop_listening in stoppers:
@@ -153,9 +153,9 @@ async def _listening(settings: ServerSettings, service: Service) -> AsyncIterato
 
 
 @contextlib.asynccontextmanager
-async def _polling(settings: ServerSettings, service: Service) -> AsyncIterator[None]:
+async def _polling(settings: ServerSettings, state: ServerState) -> AsyncIterator[None]:
     """Looks at the folders from time to time while the block runs."""
-    task = asyncio.create_task(_poll(settings, service)) if settings.poll else None
+    task = asyncio.create_task(_poll(settings, state)) if settings.poll else None
     try:
         yield
     finally:
@@ -164,13 +164,13 @@ async def _polling(settings: ServerSettings, service: Service) -> AsyncIterator[
             await asyncio.wait([task])
 
 
-async def _poll(settings: ServerSettings, service: Service) -> None:
+async def _poll(settings: ServerSettings, state: ServerState) -> None:
     while True:
         await asyncio.sleep(settings.poll)
-        await _logged(service.registry)
+        await _refresh_and_log(state.registry)
 
 
-async def _logged(registry: Registry, *, force: bool = False) -> None:
+async def _refresh_and_log(registry: Registry, *, force: bool = False) -> None:
     """Refresh; whatever goes wrong is logged, and what is served stays."""
     task = asyncio.ensure_future(registry.refresh(force=force))
     try:
@@ -181,11 +181,11 @@ async def _logged(registry: Registry, *, force: bool = False) -> None:
         _LOG.error("folders not looked at", extra={"error": str(error)}, exc_info=error)
 
 
-async def _finish(settings: ServerSettings, service: Service) -> None:
+async def _drain(settings: ServerSettings, state: ServerState) -> None:
     """Not ready from now on; what was accepted is answered, for as long as the grace lasts."""
-    service.stopping = True
-    _LOG.info("stopping", extra={"pending": service.pending, "grace_seconds": settings.grace})
-    until = asyncio.get_running_loop().time() + settings.grace
-    while service.pending and asyncio.get_running_loop().time() < until:
+    state.stopping = True
+    _LOG.info("stopping", extra={"pending": state.pending, "grace_seconds": settings.grace})
+    deadline = asyncio.get_running_loop().time() + settings.grace
+    while state.pending and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(0.02)
-    _LOG.info("stopped", extra={"unanswered": service.pending})
+    _LOG.info("stopped", extra={"unanswered": state.pending})

@@ -27,22 +27,22 @@ class Batching:
     """How requests share runs.
 
     Args:
-        largest: clips of one run, and of one request; an engine's profile may allow fewer.
+        max_batch: clips of one run, and of one request; an engine's profile may allow fewer.
         delay: seconds that a clip may wait for others, while an instance is free.
-        most_waiting: clips of a model that may wait for an instance; beyond, requests are refused.
+        max_waiting: clips of a model that may wait for an instance; beyond, requests are refused.
         instances: runs of a model at the same time.
 
     Raises:
         ValueError: a queue that the largest request does not fit into.
     """
 
-    largest: int = 8
+    max_batch: int = 8
     delay: float = 0.0
-    most_waiting: int = 64
+    max_waiting: int = 64
     instances: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.largest, self.instances) < 1 or self.delay < 0 or self.most_waiting < self.largest:
+        if min(self.max_batch, self.instances) < 1 or self.delay < 0 or self.max_waiting < self.max_batch:
             raise ValueError(f"expected a queue of at least one batch of at least one clip, received {self}")
 
 

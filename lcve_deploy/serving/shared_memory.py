@@ -17,7 +17,7 @@ from lcve_deploy.errors import RequestError, UnknownModelError
 
 __all__ = ["Regions", "Slice"]
 
-_PLACE: Final = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory lives on Linux)
+_ROOT: Final = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory lives on Linux)
 _KEY: Final = re.compile(r"/?[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _MAX_REGIONS: Final = 256
 _HINT: Final = "the server must be started with --shared-memory, and the client run on the same machine"
@@ -127,7 +127,7 @@ class Regions:
 
 
 def _open(key: str) -> int:
-    path = _PLACE / key.removeprefix("/")
+    path = _ROOT / key.removeprefix("/")
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -138,6 +138,6 @@ def _open(key: str) -> int:
     return descriptor
 
 
-def _require_within(offset: int, size: int, whole: int, what: str) -> None:
-    if offset < 0 or size < 0 or offset + size > whole:
-        raise RequestError(f"bytes {offset} to {offset + size} are not within {what}, which has {whole}")
+def _require_within(offset: int, size: int, total: int, what: str) -> None:
+    if offset < 0 or size < 0 or offset + size > total:
+        raise RequestError(f"bytes {offset} to {offset + size} are not within {what}, which has {total}")

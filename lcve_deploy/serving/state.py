@@ -10,13 +10,13 @@ from contextlib import contextmanager
 
 from lcve_deploy.errors import UnavailableError
 from lcve_deploy.serving.access import Access
-from lcve_deploy.serving.codes import code_of, text_of
+from lcve_deploy.serving.codes import client_message, code_of
 from lcve_deploy.serving.models.registry import Registry
 from lcve_deploy.serving.settings import Limits
 from lcve_deploy.serving.shared_memory import Regions
 from lcve_deploy.serving.telemetry.metrics import Metrics
 
-__all__ = ["Exchange", "Service"]
+__all__ = ["Exchange", "ServerState"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Exchange:
         self.started = time.monotonic()
 
 
-class Service:
+class ServerState:
     """Used on one event loop.
 
     Args:
@@ -80,12 +80,12 @@ class Service:
         finally:
             self._pending -= 1
 
-    def finished(self, exchange: Exchange, error: BaseException | None = None, code: str = "OK") -> None:
+    def finish(self, exchange: Exchange, error: BaseException | None = None, code: str = "OK") -> None:
         """Count a request, and log it: names and numbers, no tensors."""
         seconds = time.monotonic() - exchange.started
         code = code_of(error).grpc if error is not None else code
-        known = exchange.model if exchange.model in self.registry.names else ""
-        self.metrics.request(known, exchange.protocol, code, seconds)
+        model = exchange.model if exchange.model in self.registry.names else ""
+        self.metrics.record_request(model, exchange.protocol, code, seconds)
         fields = {
             "protocol": exchange.protocol,
             "call": exchange.call,
@@ -102,4 +102,4 @@ class Service:
         elif code == "INTERNAL":
             _LOG.error("failed", extra={**fields, "error": str(error)}, exc_info=error)
         else:
-            _LOG.warning("refused", extra={**fields, "error": text_of(error)[:500]})
+            _LOG.warning("refused", extra={**fields, "error": client_message(error)[:500]})

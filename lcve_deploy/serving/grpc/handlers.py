@@ -16,26 +16,26 @@ from lcve_deploy.errors import DeadlineError, LcveError, RequestError, TooLargeE
 from lcve_deploy.libraries.requiring import require
 from lcve_deploy.protocol.stubs import messages
 from lcve_deploy.serving.calls import CALLS, answer_call
-from lcve_deploy.serving.codes import code_of, text_of
+from lcve_deploy.serving.codes import client_message, code_of
 from lcve_deploy.serving.grpc.messages import from_message, to_message
-from lcve_deploy.serving.grpc.wire import Received, reader
+from lcve_deploy.serving.grpc.wire import RawRequest, message_reader
 from lcve_deploy.serving.inference import infer
-from lcve_deploy.serving.state import Exchange, Service
+from lcve_deploy.serving.state import Exchange, ServerState
 
 __all__ = ["start_grpc"]
 
 _SERVICE: Final = "inference.GRPCInferenceService"
-_FINAL: Final = "triton_final_response"
-_SMALL_CALL: Final = 1 << 16
-_STREAMED: Final = 8
+_FINAL_RESPONSE: Final = "triton_final_response"
+_MAX_CALL_BYTES: Final = 1 << 16
+_MAX_STREAM_REQUESTS: Final = 8
 """Requests of one stream that are in work at the same time."""
 
 
-async def start_grpc(service: Service, host: str, port: int, credentials: Any) -> tuple[Any, int]:
+async def start_grpc(state: ServerState, host: str, port: int, credentials: Any) -> tuple[Any, int]:
     """Start the front.
 
     Args:
-        service: what it speaks for.
+        state: what it speaks for.
         host: address to listen on.
         port: 0 lets the system choose.
         credentials: of TLS; None for plain connections.
@@ -50,14 +50,14 @@ async def start_grpc(service: Service, host: str, port: int, credentials: Any) -
     with require("serving gRPC needs grpcio", extra="serve,cpu"):
         import grpc
     options = {
-        "grpc.max_receive_message_length": service.limits.request_bytes,
+        "grpc.max_receive_message_length": state.limits.request_bytes,
         "grpc.max_send_message_length": -1,
         "grpc.so_reuseport": 0,
-        "grpc.max_concurrent_streams": service.limits.requests,
+        "grpc.max_concurrent_streams": state.limits.requests,
         "grpc.http2.min_ping_interval_without_data_ms": 10_000,
     }
     server = grpc.aio.server(options=list(options.items()))
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, _handlers(service)),))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, _handlers(state)),))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         bound = (
@@ -71,50 +71,50 @@ async def start_grpc(service: Service, host: str, port: int, credentials: Any) -
     return server, bound
 
 
-def _handlers(service: Service) -> dict[str, Any]:
+def _handlers(state: ServerState) -> dict[str, Any]:
     import grpc
 
     pb = messages()
 
-    read_infer = reader()
+    read_infer = message_reader()
 
     def handler(name: str, answer: Callable[[bytes, Exchange], Awaitable[Any]]) -> Any:
-        async def behave(stream: Any, context: Any) -> Any:
-            return await _unary(service, name, answer, context)
+        async def handle(stream: Any, context: Any) -> Any:
+            return await _unary(state, name, answer, context)
 
         serializer = getattr(pb, f"{name}Response").SerializeToString
-        return grpc.stream_unary_rpc_method_handler(behave, response_serializer=serializer)
+        return grpc.stream_unary_rpc_method_handler(handle, response_serializer=serializer)
 
     def call(name: str) -> Callable[[bytes, Exchange], Awaitable[Any]]:
-        return lambda data, exchange: answer_call(name, service, _parsed(_small(getattr(pb, f"{name}Request")), data))
+        return lambda data, exchange: answer_call(
+            name, state, _parse(_small_message_reader(getattr(pb, f"{name}Request")), data)
+        )
 
     async def stream(requests: Any, context: Any) -> AsyncIterator[Any]:
-        async for response in _stream(service, read_infer, context):
+        async for response in _stream(state, read_infer, context):
             yield response
 
     return {
         **{name: handler(name, call(name)) for name in CALLS},
-        "ModelInfer": handler(
-            "ModelInfer", lambda data, exchange: _infer(service, _parsed(read_infer, data), exchange)
-        ),
+        "ModelInfer": handler("ModelInfer", lambda data, exchange: _infer(state, _parse(read_infer, data), exchange)),
         "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(
             stream, response_serializer=pb.ModelStreamInferResponse.SerializeToString
         ),
     }
 
 
-def _small(kind: Any) -> Callable[[bytes], Any]:
+def _small_message_reader(kind: Any) -> Callable[[bytes], Any]:
     """What reads a message of a call that carries no tensors."""
 
     def read(data: bytes) -> Any:
-        if len(data) > _SMALL_CALL:
-            raise TooLargeError(f"at most {_SMALL_CALL} bytes are taken by this call, received {len(data)}")
+        if len(data) > _MAX_CALL_BYTES:
+            raise TooLargeError(f"at most {_MAX_CALL_BYTES} bytes are taken by this call, received {len(data)}")
         return kind.FromString(data)
 
     return read
 
 
-def _parsed(read: Callable[[bytes], Any], data: bytes) -> Any:
+def _parse(read: Callable[[bytes], Any], data: bytes) -> Any:
     """A message of its bytes. gRPC itself would call what is none a failure of the server."""
     from google.protobuf.message import DecodeError
 
@@ -124,84 +124,86 @@ def _parsed(read: Callable[[bytes], Any], data: bytes) -> Any:
         raise RequestError("the bytes are no message of this call") from None
 
 
-async def _unary(service: Service, name: str, answer: Callable[[bytes, Exchange], Awaitable[Any]], context: Any) -> Any:
+async def _unary(
+    state: ServerState, name: str, answer: Callable[[bytes, Exchange], Awaitable[Any]], context: Any
+) -> Any:
     """Answer one call, or end it with the status of what went wrong."""
     import grpc
 
     exchange = Exchange("grpc", name, context.peer())
     try:
-        _admit(service, exchange, context)
-        with nullcontext() if _is_open(name) else service.pending_request():
-            message = await _read(service, context)
+        _authorize(state, exchange, context)
+        with nullcontext() if _is_public(name) else state.pending_request():
+            message = await _read(state, context)
             response = await answer(message, exchange)
     except asyncio.CancelledError:
-        service.finished(exchange, code="CANCELLED")
+        state.finish(exchange, code="CANCELLED")
         raise
     except grpc.aio.AbortError:
         raise
     except Exception as error:  # the last place where it can be answered
-        service.finished(exchange, error)
-        await context.abort(grpc.StatusCode[code_of(error).grpc], text_of(error))
-    service.finished(exchange)
+        state.finish(exchange, error)
+        await context.abort(grpc.StatusCode[code_of(error).grpc], client_message(error))
+    state.finish(exchange)
     return response
 
 
-def _admit(service: Service, exchange: Exchange, context: Any) -> None:
+def _authorize(state: ServerState, exchange: Exchange, context: Any) -> None:
     """Token and rate, before anything is read."""
-    if _is_open(exchange.call):
+    if _is_public(exchange.call):
         return
     metadata = dict(context.invocation_metadata() or ())
     address = exchange.client.rpartition(":")[0]
-    exchange.client = service.access.admit(metadata.get("authorization"), address)
-    service.access.spend(exchange.client)
+    exchange.client = state.access.authenticate(metadata.get("authorization"), address)
+    state.access.count_request(exchange.client)
 
 
-def _is_open(name: str) -> bool:
+def _is_public(name: str) -> bool:
     """Whether a call is answered by a server that is full or about to end, too, and without a token."""
-    return name in CALLS and CALLS[name].is_open
+    return name in CALLS and CALLS[name].is_public
 
 
-async def _read(service: Service, context: Any) -> Any:
+async def _read(state: ServerState, context: Any) -> Any:
     import grpc
 
     try:
-        async with asyncio.timeout(service.limits.read_seconds):
+        async with asyncio.timeout(state.limits.read_seconds):
             message = await context.read()
     except TimeoutError:
-        raise DeadlineError(f"the request did not arrive within {service.limits.read_seconds:g} s") from None
+        raise DeadlineError(f"the request did not arrive within {state.limits.read_seconds:g} s") from None
     if message is grpc.aio.EOF:
         raise RequestError("the call ended without a request")
     return message
 
 
-async def _infer(service: Service, received: Received, exchange: Exchange) -> Any:
+async def _infer(state: ServerState, received: RawRequest, exchange: Exchange) -> Any:
     """Answer one ``ModelInferRequest``."""
     message = received.message
     exchange.model, exchange.id = message.model_name, message.id
-    answer = await infer(from_message(message, received.raw), service.registry, service.regions)
-    exchange.version, exchange.batch = answer.model.version, len(answer.logits)
-    return to_message(answer, message.id)
+    response = await infer(from_message(message, received.raw), state.registry, state.regions)
+    exchange.version, exchange.batch = response.model.version, len(response.logits)
+    return to_message(response, message.id)
 
 
-async def _stream(service: Service, read: Callable[[bytes], Received], context: Any) -> AsyncIterator[Any]:
+async def _stream(state: ServerState, read: Callable[[bytes], RawRequest], context: Any) -> AsyncIterator[Any]:
     """Answer the requests of a stream in their order; several are in work at the same time."""
     import grpc
 
-    opened = Exchange("grpc", "ModelStreamInfer", context.peer())
+    exchange = Exchange("grpc", "ModelStreamInfer", context.peer())
     try:
-        _admit(service, opened, context)
+        _authorize(state, exchange, context)
     except LcveError as error:
-        service.finished(opened, error)
-        await context.abort(grpc.StatusCode[code_of(error).grpc], text_of(error))
+        state.finish(exchange, error)
+        await context.abort(grpc.StatusCode[code_of(error).grpc], client_message(error))
     work: deque[asyncio.Task[Any]] = deque()
     try:
         message = await context.read()
         while message is not grpc.aio.EOF:
-            work.append(asyncio.create_task(_streamed(service, read, message, opened.client)))
+            work.append(asyncio.create_task(_stream_response(state, read, message, exchange.client)))
             reading = asyncio.ensure_future(context.read())
-            while work and (len(work) >= _STREAMED or not reading.done()):
+            while work and (len(work) >= _MAX_STREAM_REQUESTS or not reading.done()):
                 await asyncio.wait(
-                    [work[0], *([reading] if len(work) < _STREAMED else [])], return_when="FIRST_COMPLETED"
+                    [work[0], *([reading] if len(work) < _MAX_STREAM_REQUESTS else [])], return_when="FIRST_COMPLETED"
                 )
                 while work and work[0].done():
                     yield work.popleft().result()
@@ -213,18 +215,18 @@ async def _stream(service: Service, read: Callable[[bytes], Received], context: 
             task.cancel()
 
 
-async def _streamed(service: Service, read: Callable[[bytes], Received], data: bytes, client: str) -> Any:
+async def _stream_response(state: ServerState, read: Callable[[bytes], RawRequest], data: bytes, client: str) -> Any:
     """One answer of a stream: a response, or the text of an error."""
     pb = messages()
     exchange = Exchange("grpc", "ModelStreamInfer", client)
     try:
-        service.access.spend(client)
-        with service.pending_request():
-            response = await _infer(service, _parsed(read, data), exchange)
+        state.access.count_request(client)
+        with state.pending_request():
+            response = await _infer(state, _parse(read, data), exchange)
     except Exception as error:  # the last place where it can be answered
-        service.finished(exchange, error)
+        state.finish(exchange, error)
         failed = pb.ModelInferResponse(model_name=exchange.model, id=exchange.id)
-        return pb.ModelStreamInferResponse(error_message=text_of(error), infer_response=failed)
-    service.finished(exchange)
-    response.parameters[_FINAL].bool_param = True
+        return pb.ModelStreamInferResponse(error_message=client_message(error), infer_response=failed)
+    state.finish(exchange)
+    response.parameters[_FINAL_RESPONSE].bool_param = True
     return pb.ModelStreamInferResponse(infer_response=response)

@@ -14,22 +14,30 @@ import numpy as np
 
 from lcve_deploy.errors import RequestError, TooLargeError
 from lcve_deploy.protocol.binding import binding_from_parameters
-from lcve_deploy.serving.grpc.messages import output_from, slice_from, timeout_from
-from lcve_deploy.serving.inference import Answer, InferRequest, RequestedOutput, Tensor, require_int
+from lcve_deploy.serving.inference import InferRequest, InferResponse, RequestedOutput, Tensor
+from lcve_deploy.serving.parameters import (
+    BYTE_SIZE,
+    OFFSET,
+    REGION,
+    output_from,
+    require_int,
+    slice_from,
+    timeout_from,
+)
 
-__all__ = ["LENGTH", "from_body", "object_in", "parse_object", "plain", "split_body", "to_body"]
+__all__ = ["LENGTH_HEADER", "from_body", "object_in", "parse_object", "plain_message", "split_body", "to_body"]
 
-LENGTH: Final = "Inference-Header-Content-Length"
+LENGTH_HEADER: Final = "Inference-Header-Content-Length"
 _BINARY: Final = "binary_data_size"
 
 
-def split_body(body: memoryview, length: str | None, largest: int) -> tuple[memoryview, memoryview]:
+def split_body(body: memoryview, length: str | None, max_json_bytes: int) -> tuple[memoryview, memoryview]:
     """JSON and raw bytes of a body.
 
     Args:
         body: whole.
         length: of the JSON, as the header gives it; None where it is all of the body.
-        largest: bytes that the JSON may have.
+        max_json_bytes: bytes that the JSON may have.
 
     Raises:
         RequestError: a length that is none, or beyond the body.
@@ -40,10 +48,10 @@ def split_body(body: memoryview, length: str | None, largest: int) -> tuple[memo
     elif length.isascii() and length.isdecimal() and len(length) < 16 and int(length) <= len(body):
         size = int(length)
     else:
-        raise RequestError(f"{LENGTH} is {length[:20]!r}, but the body has {len(body)} bytes")
-    if size > largest:
+        raise RequestError(f"{LENGTH_HEADER} is {length[:20]!r}, but the body has {len(body)} bytes")
+    if size > max_json_bytes:
         raise TooLargeError(
-            f"at most {largest} bytes of JSON are taken, received {size}", hint="send tensors as binary data"
+            f"at most {max_json_bytes} bytes of JSON are taken, received {size}", hint="send tensors as binary data"
         )
     return body[:size], body[size:]
 
@@ -58,7 +66,7 @@ def parse_object(text: bytes | memoryview) -> dict[str, Any]:
         value = json.loads(bytes(text) or b"{}")
     except (ValueError, RecursionError):
         raise RequestError(
-            "the body is not JSON", hint=f"where binary data follows, give its length: {LENGTH}"
+            "the body is not JSON", hint=f"where binary data follows, give its length: {LENGTH_HEADER}"
         ) from None
     if not isinstance(value, dict):
         raise RequestError(f"expected a JSON object, received {type(value).__name__}")
@@ -88,36 +96,36 @@ def from_body(fields: Mapping[str, Any], raw: memoryview, model: str, version: s
         version=version,
         id=request_id,
         inputs=_inputs(_objects(fields, "inputs"), raw),
-        wishes=[_wish(output, binary) for output in _objects(fields, "outputs")],
+        outputs=[_requested_output(output, binary) for output in _objects(fields, "outputs")],
         binding=binding_from_parameters(parameters),
         timeout=timeout_from(parameters),
     )
     return request, binary
 
 
-def to_body(answer: Answer, request_id: str) -> tuple[bytes, bytes]:
-    """JSON of an answer, and the raw bytes that follow it."""
-    logits = np.ascontiguousarray(answer.logits, dtype="<f4")
-    output: dict[str, Any] = {"name": answer.wish.name, "datatype": "FP32", "shape": list(logits.shape)}
-    raw, place = b"", answer.wish.place
-    if place is not None:
+def to_body(response: InferResponse, request_id: str) -> tuple[bytes, bytes]:
+    """JSON of a response, and the raw bytes that follow it."""
+    logits = np.ascontiguousarray(response.logits, dtype="<f4")
+    output: dict[str, Any] = {"name": response.output.name, "datatype": "FP32", "shape": list(logits.shape)}
+    raw, destination = b"", response.output.destination
+    if destination is not None:
         output["parameters"] = {
-            "shared_memory_region": place.region,
-            "shared_memory_byte_size": logits.nbytes,
-            "shared_memory_offset": place.offset,
+            REGION: destination.region,
+            BYTE_SIZE: logits.nbytes,
+            OFFSET: destination.offset,
         }
-    elif answer.wish.binary:
+    elif response.output.binary:
         raw = logits.tobytes()
         output["parameters"] = {_BINARY: len(raw)}
     else:
         output["data"] = logits.reshape(-1).tolist()
-    fields = {"model_name": answer.model.name, "model_version": answer.model.version, "outputs": [output]}
+    fields = {"model_name": response.model.name, "model_version": response.model.version, "outputs": [output]}
     if request_id:
         fields["id"] = request_id
     return json.dumps(fields).encode(), raw
 
 
-def plain(message: Any) -> dict[str, Any]:
+def plain_message(message: Any) -> dict[str, Any]:
     """A protobuf message as plain values, with numbers as numbers; what is not set and can be told so is left out."""
     return {field.name: _plain_field(message, field) for field in message.DESCRIPTOR.fields if _is_set(message, field)}
 
@@ -130,7 +138,7 @@ def _plain_field(message: Any, field: Any) -> Any:
     value = getattr(message, field.name)
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         of_messages = field.message_type.fields_by_name["value"].message_type is not None
-        return {key: plain(value[key]) if of_messages else value[key] for key in value}
+        return {key: plain_message(value[key]) if of_messages else value[key] for key in value}
     if field.is_repeated:
         return [_plain_value(item, field) for item in value]
     return _plain_value(value, field)
@@ -138,7 +146,7 @@ def _plain_field(message: Any, field: Any) -> Any:
 
 def _plain_value(value: Any, field: Any) -> Any:
     if field.message_type is not None:
-        return plain(value)
+        return plain_message(value)
     return field.enum_type.values_by_number[value].name if field.enum_type is not None else value
 
 
@@ -161,8 +169,8 @@ def _parameters(fields: Mapping[str, Any]) -> dict[str, Any]:
         RequestError: something else than an object of texts, numbers and truth values.
     """
     parameters = object_in(fields, "parameters")
-    if odd := [name for name, value in parameters.items() if not isinstance(value, str | int | float)]:
-        raise RequestError(f"a parameter is a text, a number or a truth value; not so {odd[0][:200]!r}")
+    if invalid := [name for name, value in parameters.items() if not isinstance(value, str | int | float)]:
+        raise RequestError(f"a parameter is a text, a number or a truth value; not so {invalid[0][:200]!r}")
     return parameters
 
 
@@ -180,7 +188,7 @@ def _name(fields: Mapping[str, Any]) -> str:
     return name
 
 
-def _wish(fields: dict[str, Any], binary: bool) -> RequestedOutput:
+def _requested_output(fields: dict[str, Any], binary: bool) -> RequestedOutput:
     parameters = _parameters(fields)
     return output_from(_name(fields), parameters, binary=parameters.get("binary_data", binary) is True)
 

@@ -10,7 +10,7 @@ from lcve_deploy.errors import RequestError
 
 __all__ = ["HttpServer"]
 
-_IDLE_SECONDS: Final = 75.0
+_KEEPALIVE_SECONDS: Final = 75.0
 
 
 class HttpServer:
@@ -19,17 +19,17 @@ class HttpServer:
     Args:
         app: of aiohttp.
         connections: at the same time; more are closed at once.
-        first_seconds: for the head of the first request of a connection to arrive.
+        first_request_seconds: for the head of the first request of a connection to arrive.
     """
 
-    def __init__(self, app: Any, *, connections: int, first_seconds: float) -> None:
+    def __init__(self, app: Any, *, connections: int, first_request_seconds: float) -> None:
         from aiohttp import web
 
-        self._most, self._first_seconds = connections, first_seconds
-        self._silent: set[Any] = set()
-        app.middlewares.append(self._noting(web))
+        self._max_connections, self._first_request_seconds = connections, first_request_seconds
+        self._unused: set[Any] = set()
+        app.middlewares.append(self._tracking_middleware(web))
         self._runner = web.AppRunner(
-            app, access_log=None, keepalive_timeout=_IDLE_SECONDS, handler_cancellation=True, shutdown_timeout=0
+            app, access_log=None, keepalive_timeout=_KEEPALIVE_SECONDS, handler_cancellation=True, shutdown_timeout=0
         )
 
     async def start(self, host: str, port: int, context: ssl.SSLContext | None = None) -> int:
@@ -66,36 +66,36 @@ class HttpServer:
         """Close all connections."""
         await self._runner.cleanup()
 
-    def _noting(self, web: Any) -> Any:
+    def _tracking_middleware(self, web: Any) -> Any:
         """Note which connections have asked something."""
 
-        async def note(request: Any, handler: Any) -> Any:
-            self._silent.discard(request.protocol)
+        async def track(request: Any, handler: Any) -> Any:
+            self._unused.discard(request.protocol)
             response = await handler(request)
             response.headers["Server"] = "lcve-deploy"
             if not self._listening.is_serving():
                 response.force_close()
             return response
 
-        return web.middleware(note)
+        return web.middleware(track)
 
     def _connect(self) -> asyncio.BaseProtocol:
         """The protocol of a new connection."""
         server = self._runner.server
-        if server is None or len(server.connections) >= self._most:
-            return _Refused()
+        if server is None or len(server.connections) >= self._max_connections:
+            return _RefusedConnection()
         protocol = server()
-        self._silent.add(protocol)
-        asyncio.get_running_loop().call_later(self._first_seconds, self._close_silent, protocol)
+        self._unused.add(protocol)
+        asyncio.get_running_loop().call_later(self._first_request_seconds, self._close_unused, protocol)
         return protocol
 
-    def _close_silent(self, protocol: Any) -> None:
-        if protocol in self._silent:
-            self._silent.discard(protocol)
+    def _close_unused(self, protocol: Any) -> None:
+        if protocol in self._unused:
+            self._unused.discard(protocol)
             protocol.force_close()
 
 
-class _Refused(asyncio.Protocol):
+class _RefusedConnection(asyncio.Protocol):
     """A connection too many."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -36,14 +36,14 @@ class BatchResult:
     """Logits ``[clips, classes]`` of a request, seconds that it waited, and the run that it shared."""
 
     logits: Logits
-    waited: float
+    queue_seconds: float
     run: Run
 
 
 @dataclass(kw_only=True, eq=False)
-class _Waiting:
+class _QueuedRequest:
     values: Values
-    since: float
+    arrived: float
     future: asyncio.Future[BatchResult] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -65,8 +65,8 @@ class Batcher:
         observe: Callable[[Run], None],
     ) -> None:
         self._engine, self._options, self._threads, self._observe = engine, options, threads, observe
-        self._waiting: deque[_Waiting] = deque()
-        self._clips, self._closing = 0, False
+        self._waiting: deque[_QueuedRequest] = deque()
+        self._waiting_clips, self._closing = 0, False
         self._changed, self._free = asyncio.Event(), asyncio.Semaphore(options.instances)
         self._runs: set[asyncio.Task[None]] = set()
         self._dispatcher = asyncio.create_task(self._dispatch())
@@ -74,7 +74,7 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """Clips that wait for an instance."""
-        return self._clips
+        return self._waiting_clips
 
     async def submit(self, values: Values, *, timeout: float | None = None) -> BatchResult:
         """Wait for a run and its answer.
@@ -90,14 +90,14 @@ class Batcher:
         """
         if self._closing:
             raise UnavailableError("the model is being closed", hint="try again, or another server")
-        if self._clips + len(values) > self._options.most_waiting:
+        if self._waiting_clips + len(values) > self._options.max_waiting:
             raise UnavailableError(
-                f"the queue is full: {self._clips} clips wait, and at most {self._options.most_waiting} may",
+                f"the queue is full: {self._waiting_clips} clips wait, and at most {self._options.max_waiting} may",
                 hint="try again later, or another server",
             )
-        item = _Waiting(values=values, since=time.monotonic())
+        item = _QueuedRequest(values=values, arrived=time.monotonic())
         self._waiting.append(item)
-        self._clips += len(values)
+        self._waiting_clips += len(values)
         self._changed.set()
         try:
             async with asyncio.timeout(timeout):
@@ -105,7 +105,7 @@ class Batcher:
         except TimeoutError:
             raise DeadlineError(f"not answered in {timeout} s") from None
         finally:
-            self._forget(item)
+            self._discard(item)
 
     async def close(self) -> None:
         """Refuse what is new, and return once all that was accepted is answered."""
@@ -115,24 +115,24 @@ class Batcher:
         while self._runs:
             await asyncio.wait(self._runs)
 
-    def _forget(self, item: _Waiting) -> None:
+    def _discard(self, item: _QueuedRequest) -> None:
         """Take out what is given up before it ran."""
         if item in self._waiting:
             self._waiting.remove(item)
-            self._clips -= len(item.values)
+            self._waiting_clips -= len(item.values)
             self._changed.set()
 
     async def _dispatch(self) -> None:
         while True:
             await self._free.acquire()
-            batch = await self._gather()
+            batch = await self._next_batch()
             if not batch:
                 return
             task = asyncio.create_task(self._run(batch))
             self._runs.add(task)
             task.add_done_callback(self._runs.discard)
 
-    async def _gather(self) -> list[_Waiting]:
+    async def _next_batch(self) -> list[_QueuedRequest]:
         """The next batch; nothing once the queue is closed and empty."""
         while True:
             while not self._waiting:
@@ -140,28 +140,30 @@ class Batcher:
                     return []
                 self._changed.clear()
                 await self._changed.wait()
-            left = self._waiting[0].since + self._options.delay - time.monotonic()
-            if left <= 0 or self._closing or self._clips >= self._options.largest:
-                return self._take()
+            remaining = self._waiting[0].arrived + self._options.delay - time.monotonic()
+            if remaining <= 0 or self._closing or self._waiting_clips >= self._options.max_batch:
+                return self._take_batch()
             self._changed.clear()
             try:
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(remaining):
                     await self._changed.wait()
             except TimeoutError:
                 continue
 
-    def _take(self) -> list[_Waiting]:
+    def _take_batch(self) -> list[_QueuedRequest]:
         """From the front, as many requests as fit into one run."""
-        batch, room = [], self._options.largest
-        while self._waiting and len(self._waiting[0].values) <= room:
+        batch, space = [], self._options.max_batch
+        while self._waiting and len(self._waiting[0].values) <= space:
             batch.append(item := self._waiting.popleft())
-            room -= len(item.values)
-            self._clips -= len(item.values)
+            space -= len(item.values)
+            self._waiting_clips -= len(item.values)
         return batch
 
-    async def _run(self, batch: Sequence[_Waiting]) -> None:
+    async def _run(self, batch: Sequence[_QueuedRequest]) -> None:
         started = time.monotonic()
-        work = asyncio.get_running_loop().run_in_executor(self._threads, self._answer, [item.values for item in batch])
+        work = asyncio.get_running_loop().run_in_executor(
+            self._threads, self._run_engine, [item.values for item in batch]
+        )
         await asyncio.wait([work])
         self._free.release()
         error = work.exception()
@@ -177,8 +179,8 @@ class Batcher:
                 item.future.set_exception(error)
             else:
                 logits = work.result()[first:last]
-                item.future.set_result(BatchResult(logits=logits, waited=started - item.since, run=run))
+                item.future.set_result(BatchResult(logits=logits, queue_seconds=started - item.arrived, run=run))
             first = last
 
-    def _answer(self, parts: list[Values]) -> Logits:
+    def _run_engine(self, parts: list[Values]) -> Logits:
         return self._engine(parts[0] if len(parts) == 1 else np.concatenate(parts))

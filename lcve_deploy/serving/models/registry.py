@@ -23,8 +23,8 @@ __all__ = ["Failure", "Registry"]
 
 _LOG = logging.getLogger(__name__)
 
-_FIRST_WAIT = 1.0
-_MAX_WAIT = 60.0
+_MIN_BACKOFF = 1.0
+_MAX_BACKOFF = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,8 @@ class Failure:
 
     digest: str
     reason: str
-    wait: float
-    again: float
+    backoff: float
+    retry_at: float
 
 
 class Registry:
@@ -45,7 +45,7 @@ class Registry:
         self._sources = {source.name: source for source in settings.sources}
         self._served: dict[str, dict[int, ServedModel]] = {name: {} for name in self._sources}
         self._failed: dict[tuple[str, int], Failure] = {}
-        self._busy = asyncio.Lock()
+        self._refresh_lock = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
         for name in self._sources:
             metrics.watch_queue(name, lambda name=name: self.waiting(name))  # type: ignore[misc]
@@ -109,13 +109,13 @@ class Registry:
         """
         if name is not None:
             self.versions(name)
-        async with self._busy:
+        async with self._refresh_lock:
             for source in self._sources.values() if name is None else (self._sources[name],):
                 await self._refresh(source, force)
 
     async def close(self) -> None:
         """Answer all that was accepted, and end."""
-        async with self._busy:
+        async with self._refresh_lock:
             models = [model for served in self._served.values() for model in served.values()]
             await asyncio.gather(*(model.close() for model in models), *self._retiring)
 
@@ -133,47 +133,51 @@ class Registry:
             for number in [number for number in served if number not in wanted]:
                 self._retire(served.pop(number), "another version has taken its place")
         if served:
-            self._metrics.serves(source.name, max(served))
+            self._metrics.set_version(source.name, max(served))
 
-    def _is_due(self, name: str, place: FolderVersion) -> bool:
-        served = self._served[name].get(place.number)
-        if served and served.place.digest == place.digest:
+    def _is_due(self, name: str, version: FolderVersion) -> bool:
+        served = self._served[name].get(version.number)
+        if served and served.folder_version.digest == version.digest:
             return False
-        failure = self._failed.get((name, place.number))
-        return failure is None or failure.digest != place.digest or time.monotonic() >= failure.again
+        failure = self._failed.get((name, version.number))
+        return failure is None or failure.digest != version.digest or time.monotonic() >= failure.retry_at
 
-    async def _load(self, name: str, place: FolderVersion) -> None:
+    async def _load(self, name: str, version: FolderVersion) -> None:
         started = time.monotonic()
         try:
-            session = await asyncio.to_thread(load_model, place.folder, self._settings.session)
+            session = await asyncio.to_thread(load_model, version.folder, self._settings.session)
         except (LcveError, OSError) as error:
-            self._note(name, place, error)
+            self._record_failure(name, version, error)
             return
         model = ServedModel(
             name,
-            place,
+            version,
             session,
             batching=self._settings.batching,
             threads=self._threads,
             metrics=self._metrics,
         )
-        replaced = self._served[name].get(place.number)
-        self._served[name][place.number] = model
-        self._failed.pop((name, place.number), None)
-        self._metrics.loaded(name, ok=True)
+        replaced = self._served[name].get(version.number)
+        self._served[name][version.number] = model
+        self._failed.pop((name, version.number), None)
+        self._metrics.record_load(name, ok=True)
         seconds = round(time.monotonic() - started, 3)
-        _LOG.info("model loaded", extra={"model": name, "version": place.number, "seconds": seconds})
+        _LOG.info("model loaded", extra={"model": name, "version": version.number, "seconds": seconds})
         if replaced:
             self._retire(replaced, "its folder has changed")
 
-    def _note(self, name: str, place: FolderVersion, error: Exception) -> None:
+    def _record_failure(self, name: str, version: FolderVersion, error: Exception) -> None:
         """Remember a failure; the same content is tried again after longer and longer times."""
-        before = self._failed.get((name, place.number))
-        wait = min(before.wait * 2, _MAX_WAIT) if before and before.digest == place.digest else _FIRST_WAIT
-        failure = Failure(digest=place.digest, reason=str(error), wait=wait, again=time.monotonic() + wait)
-        self._failed[name, place.number] = failure
-        self._metrics.loaded(name, ok=False)
-        more = {"model": name, "version": place.number, "error": str(error), "still_served": [*self._served[name]]}
+        previous = self._failed.get((name, version.number))
+        backoff = (
+            min(previous.backoff * 2, _MAX_BACKOFF) if previous and previous.digest == version.digest else _MIN_BACKOFF
+        )
+        failure = Failure(
+            digest=version.digest, reason=str(error), backoff=backoff, retry_at=time.monotonic() + backoff
+        )
+        self._failed[name, version.number] = failure
+        self._metrics.record_load(name, ok=False)
+        more = {"model": name, "version": version.number, "error": str(error), "still_served": [*self._served[name]]}
         _LOG.error("model not loaded", extra=more)
 
     def _retire(self, model: ServedModel, reason: str) -> None:

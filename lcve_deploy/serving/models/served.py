@@ -36,7 +36,7 @@ class ServedModel:
 
     Args:
         name: of the model.
-        place: where it was loaded from.
+        folder_version: where it was loaded from.
         session: the engine, which has answered the probe.
         batching: sizes, delay and instances.
         threads: where the engine runs.
@@ -46,27 +46,27 @@ class ServedModel:
     def __init__(
         self,
         name: str,
-        place: FolderVersion,
+        folder_version: FolderVersion,
         session: Session,
         *,
         batching: Batching,
         threads: Executor,
         metrics: Metrics,
     ) -> None:
-        self.name, self.place, self._metrics = name, place, metrics
+        self.name, self.folder_version, self._metrics = name, folder_version, metrics
         self.spec, self.statistics, engine = session.model, Statistics(), session.engine
         self.platform = _PLATFORMS[engine.kind] if engine else ONNX
-        largest = engine.profile.maximum if engine and engine.profile else batching.largest
-        self.largest, self._session = min(batching.largest, largest), session
-        self._batcher = Batcher(self._run, replace(batching, largest=self.largest), threads, self._ran)
+        max_batch = engine.profile.maximum if engine and engine.profile else batching.max_batch
+        self.max_batch, self._session = min(batching.max_batch, max_batch), session
+        self._batcher = Batcher(self._run, replace(batching, max_batch=self.max_batch), threads, self._record_run)
         self.config = model_config(
-            self.spec, name=name, platform=self.platform, largest_batch=self.largest, delay=batching.delay
+            self.spec, name=name, platform=self.platform, largest_batch=self.max_batch, delay=batching.delay
         )
 
     @property
     def version(self) -> str:
         """As the protocol writes it."""
-        return str(self.place.number)
+        return str(self.folder_version.number)
 
     @property
     def waiting(self) -> int:
@@ -81,15 +81,15 @@ class ServedModel:
         """
         started, answered = time.monotonic(), False
         try:
-            outcome = await self._batcher.submit(values, timeout=timeout)
+            result = await self._batcher.submit(values, timeout=timeout)
             answered = True
         finally:
             seconds = time.monotonic() - started
             if not answered:
-                self.statistics.failed(seconds)
-        self.statistics.answered(outcome, seconds)
-        self._metrics.answered(self.name, self.version, outcome)
-        return outcome
+                self.statistics.record_failure(seconds)
+        self.statistics.record_success(result, seconds)
+        self._metrics.record_inference(self.name, self.version, result)
+        return result
 
     async def close(self) -> None:
         """Answer what was accepted, and end."""
@@ -107,6 +107,6 @@ class ServedModel:
     def _run(self, values: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         return self._session.run(EncryptedClip(values=values, binding=self.spec.binding))
 
-    def _ran(self, run: Run) -> None:
-        self.statistics.ran(run)
-        self._metrics.ran(self.name, self.version, run)
+    def _record_run(self, run: Run) -> None:
+        self.statistics.record_run(run)
+        self._metrics.record_run(self.name, self.version, run)

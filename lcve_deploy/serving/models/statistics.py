@@ -34,30 +34,30 @@ class Statistics:
     """Of one model version, from its start."""
 
     success: Duration = field(default_factory=Duration)
-    fail: Duration = field(default_factory=Duration)
+    failure: Duration = field(default_factory=Duration)
     queue: Duration = field(default_factory=Duration)
     compute: Duration = field(default_factory=Duration)
     batches: defaultdict[int, Duration] = field(default_factory=lambda: defaultdict(Duration))
     clips: int = 0
     executions: int = 0
-    last: float = 0.0
+    last_inference: float = 0.0
 
-    def ran(self, run: Run) -> None:
+    def record_run(self, run: Run) -> None:
         """Count a run."""
         self.executions += 1
         self.batches[run.clips].add(run.seconds)
 
-    def answered(self, outcome: BatchResult, seconds: float) -> None:
+    def record_success(self, result: BatchResult, seconds: float) -> None:
         """Count a request that was answered after so many seconds in all."""
-        self.clips += len(outcome.logits)
-        self.last = time.time()
+        self.clips += len(result.logits)
+        self.last_inference = time.time()
         self.success.add(seconds)
-        self.queue.add(outcome.waited)
-        self.compute.add(outcome.run.seconds)
+        self.queue.add(result.queue_seconds)
+        self.compute.add(result.run.seconds)
 
-    def failed(self, seconds: float) -> None:
+    def record_failure(self, seconds: float) -> None:
         """Count a request that was not answered."""
-        self.fail.add(seconds)
+        self.failure.add(seconds)
 
     def to_json(self, name: str, version: str) -> dict[str, Any]:
         """The fields of ``ModelStatistics``; what comes before and after the engine is counted, and not measured."""
@@ -65,12 +65,12 @@ class Statistics:
         return {
             "name": name,
             "version": version,
-            "last_inference": round(self.last * 1e3),
+            "last_inference": round(self.last_inference * 1e3),
             "inference_count": self.clips,
             "execution_count": self.executions,
             "inference_stats": {
                 "success": self.success.to_json(),
-                "fail": self.fail.to_json(),
+                "fail": self.failure.to_json(),
                 "queue": self.queue.to_json(),
                 "compute_input": unmeasured,
                 "compute_infer": self.compute.to_json(),

@@ -17,7 +17,7 @@ __all__ = ["FolderVersion", "find_versions", "parse_source", "require_distinct",
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,8}")
-_SERVER: Final = "server"
+_SERVER_FOLDER: Final = "server"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +35,21 @@ def find_versions(folder: Path) -> dict[int, FolderVersion]:
     A folder without a manifest, or one that goes away while it is looked at, is passed over.
     """
     if (folder / MANIFEST).is_file():
-        places = {1: folder}
+        folders = {1: folder}
     elif folder.is_dir():
-        places = {int(place.name): place for place in folder.iterdir() if _VERSION.fullmatch(place.name)}
+        folders = {
+            int(version_folder.name): version_folder
+            for version_folder in folder.iterdir()
+            if _VERSION.fullmatch(version_folder.name)
+        }
     else:
-        places = {}
+        folders = {}
     found = {}
-    for number, place in places.items():
-        if not (place / MANIFEST).is_file():  # a pipe would keep us waiting
+    for number, version_folder in folders.items():
+        if not (version_folder / MANIFEST).is_file():  # a pipe would keep us waiting
             continue
         try:
-            found[number] = FolderVersion(number=number, folder=place, digest=manifest_digest(place))
+            found[number] = FolderVersion(number=number, folder=version_folder, digest=manifest_digest(version_folder))
         except OSError:
             continue
     return found
@@ -57,11 +61,11 @@ def parse_source(text: str) -> ModelSource:
     Raises:
         RequestError: a name that cannot stand in an address.
     """
-    name, equals, place = text.partition("=")
-    folder = Path(place if equals else text)
+    name, equals, version_folder = text.partition("=")
+    folder = Path(version_folder if equals else text)
     if not equals:
         shown = folder.resolve()
-        name = shown.parent.name if shown.name == _SERVER else shown.name
+        name = shown.parent.name if shown.name == _SERVER_FOLDER else shown.name
     return ModelSource(name=require_model_name(name, folder), folder=folder)
 
 

@@ -22,17 +22,17 @@ from typing import Final
 __all__ = ["logging_to_stderr"]
 
 _ROOT: Final = "lcve_deploy.serving"
-_MAX_WAITING: Final = 10_000
-_PATIENCE: Final = 2.0
+_MAX_QUEUED: Final = 10_000
+_MAX_STOP_SECONDS: Final = 2.0
 """Seconds that the end of a log may take: nobody may be reading, and a server must end all the same."""
-_PAUSE: Final = 0.05
-_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_STOP_RETRY_SECONDS: Final = 0.05
+_STANDARD_ATTRIBUTES: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-class _Json(logging.Formatter):
+class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Time, level and event first, then what the call names."""
-        fields = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        fields = {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -44,7 +44,7 @@ class _Json(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-class _Dropping(QueueHandler):
+class _DroppingQueueHandler(QueueHandler):
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         """Leave the record as it is: it stays in this process."""
         if record.exc_info:
@@ -55,7 +55,7 @@ class _Dropping(QueueHandler):
         """A full queue: the line is left out."""
 
 
-class _Writing(logging.Handler):
+class _DescriptorHandler(logging.Handler):
     """Writes to a descriptor, from one thread, without locks or buffers that the end of the process would wait for."""
 
     def __init__(self, descriptor: int) -> None:
@@ -82,10 +82,10 @@ def logging_to_stderr(level: str) -> Iterator[None]:
         level: ``debug``, ``info``, ``warning`` or ``error``.
     """
     logger = logging.getLogger(_ROOT)
-    writer = _Writing(sys.stderr.fileno())
-    writer.setFormatter(_Json())
-    waiting: queue.Queue[logging.LogRecord] = queue.Queue(_MAX_WAITING)
-    listener, handler = QueueListener(waiting, writer), _Dropping(waiting)
+    writer = _DescriptorHandler(sys.stderr.fileno())
+    writer.setFormatter(_JsonFormatter())
+    records: queue.Queue[logging.LogRecord] = queue.Queue(_MAX_QUEUED)
+    listener, handler = QueueListener(records, writer), _DroppingQueueHandler(records)
     logger.addHandler(handler)
     logger.setLevel(level.upper())
     logger.propagate = False
@@ -96,7 +96,7 @@ def logging_to_stderr(level: str) -> Iterator[None]:
         logger.removeHandler(handler)
         stopping = threading.Thread(target=_stop, args=(listener,), daemon=True)
         stopping.start()
-        stopping.join(_PATIENCE)
+        stopping.join(_MAX_STOP_SECONDS)
 
 
 def _stop(listener: QueueListener) -> None:
@@ -105,6 +105,6 @@ def _stop(listener: QueueListener) -> None:
         try:
             listener.stop()
         except queue.Full:
-            time.sleep(_PAUSE)
+            time.sleep(_STOP_RETRY_SECONDS)
         else:
             return

@@ -29,7 +29,7 @@ class Metrics:
             import prometheus_client as prometheus
         self._registry = registry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=registry)
-        self._write = prometheus.generate_latest
+        self._generate = prometheus.generate_latest
 
         def counter(name: str, text: str, labels: Iterable[str]) -> prometheus.Counter:
             return prometheus.Counter(f"lcve_{name}", text, tuple(labels), registry=registry)
@@ -56,26 +56,26 @@ class Metrics:
             "lcve_model_version", "Version that is served, the highest one", ("model",), registry=registry
         )
 
-    def request(self, model: str, protocol: str, code: str, seconds: float) -> None:
+    def record_request(self, model: str, protocol: str, code: str, seconds: float) -> None:
         """Count a request; ``model`` is empty if there is no such model, so that clients cannot invent labels."""
         self._requests.labels(model, protocol, code).inc()
         self._latency.labels(model, protocol).observe(seconds)
 
-    def answered(self, model: str, version: str, outcome: BatchResult) -> None:
+    def record_inference(self, model: str, version: str, result: BatchResult) -> None:
         """Count a request's clips and its time in the queue."""
-        self._clips.labels(model, version).inc(len(outcome.logits))
-        self._queue.labels(model, version).observe(outcome.waited)
+        self._clips.labels(model, version).inc(len(result.logits))
+        self._queue.labels(model, version).observe(result.queue_seconds)
 
-    def ran(self, model: str, version: str, run: Run) -> None:
+    def record_run(self, model: str, version: str, run: Run) -> None:
         """Count a run."""
         self._run.labels(model, version).observe(run.seconds)
         self._batch.labels(model, version).observe(run.clips)
 
-    def loaded(self, model: str, *, ok: bool) -> None:
+    def record_load(self, model: str, *, ok: bool) -> None:
         """Count an attempt to load a version."""
         self._loads.labels(model, "ok" if ok else "failed").inc()
 
-    def serves(self, model: str, version: int) -> None:
+    def set_version(self, model: str, version: int) -> None:
         """Say which version is the highest that is served."""
         self._version.labels(model).set(version)
 
@@ -87,7 +87,7 @@ class Metrics:
         """Ask for the number of requests in work whenever metrics are read."""
         self._pending.set_function(count)
 
-    def text(self) -> bytes:
+    def render(self) -> bytes:
         """The metrics in Prometheus' text format."""
-        written: bytes = self._write(self._registry)
+        written: bytes = self._generate(self._registry)
         return written
