@@ -1,4 +1,4 @@
-"""Parts of the server by themselves: the gate, shared memory, versions on disk, bodies of HTTP."""
+"""Parts of the server on their own: access control, shared memory, versions on disk, HTTP bodies."""
 
 from __future__ import annotations
 
@@ -96,12 +96,12 @@ def token_file(tmp_path: Path) -> Path:
 
 
 def test_a_token_names_its_client(token_file: Path) -> None:
-    gate = Access(read_tokens(token_file), 0)
-    assert gate.authenticate("Bearer 0123456789abcdef", "1.2.3.4") == "camera-7"
-    assert gate.authenticate("bearer fedcba9876543210", "1.2.3.4") == "room@home"
+    access = Access(read_tokens(token_file), 0)
+    assert access.authenticate("Bearer 0123456789abcdef", "1.2.3.4") == "camera-7"
+    assert access.authenticate("bearer fedcba9876543210", "1.2.3.4") == "room@home"
     for wrong in (None, "", "0123456789abcdef", "Basic 0123456789abcdef", "Bearer ", "Bearer 0123456789abcdeF"):
         with pytest.raises(DeniedError) as denied:
-            gate.authenticate(wrong, "1.2.3.4")
+            access.authenticate(wrong, "1.2.3.4")
         assert "0123456789abcde" not in str(denied.value)
     assert Access(None, 0).authenticate(None, "1.2.3.4") == "1.2.3.4"
 
@@ -110,7 +110,7 @@ def test_a_token_names_its_client(token_file: Path) -> None:
     "text",
     ["", "# none\n", "camera-7\n", "camera-7 short\n", "a b c\n", TOKENS + "other 0123456789abcdef\n", "\xff\xfe\x00"],
 )
-def test_a_token_file_that_does_not_hold_is_refused_without_showing_it(token_file: Path, text: str) -> None:
+def test_an_invalid_token_file_is_refused_without_showing_it(token_file: Path, text: str) -> None:
     token_file.write_text(text)
     with pytest.raises(RequestError) as refused:
         read_tokens(token_file)
@@ -127,13 +127,13 @@ def test_a_token_file_that_everyone_can_read_is_warned_of(token_file: Path) -> N
 def test_a_rate_holds_for_each_client_and_recovers(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("lcve_deploy.serving.access.time.monotonic", lambda: now)
-    gate = Access(None, 2.0)
+    access = Access(None, 2.0)
 
     def granted(client: str) -> int:
         count = 0
         try:
             while count < 10:
-                gate.count_request(client)
+                access.count_request(client)
                 count += 1
         except RateError:
             pass
@@ -148,12 +148,12 @@ def test_a_rate_holds_for_each_client_and_recovers(monkeypatch: pytest.MonkeyPat
     assert granted("a") == 2
 
 
-def test_the_gate_forgets_clients_rather_than_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_access_control_forgets_clients_instead_of_growing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access_module, "_MAX_CLIENTS", 5)
-    gate = Access(None, 1.0)
+    access = Access(None, 1.0)
     for i in range(20):
-        gate.count_request(str(i))
-    assert len(gate._buckets) == 5
+        access.count_request(str(i))
+    assert len(access._buckets) == 5
 
 
 @pytest.fixture
@@ -197,9 +197,9 @@ def test_a_region_is_read_and_written_within_its_bounds(regions: Regions, shared
 def test_a_region_that_is_cut_short_is_an_error_and_never_grows(regions: Regions, shared: Path) -> None:
     regions.register("r", shared.name, 0, 100)
     os.truncate(shared, 10)
-    with pytest.raises(RequestError, match="cut short"):
+    with pytest.raises(RequestError, match="was truncated"):
         regions.read(Slice(region="r", offset=0, size=100))
-    with pytest.raises(RequestError, match="what is left"):
+    with pytest.raises(RequestError, match="truncated object"):
         regions.write(Slice(region="r", offset=50, size=2), b"ab")
     assert shared.stat().st_size == 10
 
@@ -222,9 +222,9 @@ def test_what_is_no_shared_memory_is_not_opened(regions: Regions, shared: Path, 
         regions.register("r", shared.name, 50, 51)
     assert regions.status() == {}
     regions.register("r", shared.name, 0, 100)
-    with pytest.raises(RequestError, match="registered already"):
+    with pytest.raises(RequestError, match="already registered"):
         regions.register("r", shared.name, 0, 100)
-    with pytest.raises(RequestError, match="takes no shared memory"):
+    with pytest.raises(RequestError, match="does not accept shared memory"):
         Regions(allowed=False).register("r", shared.name, 0, 100)
 
 
@@ -334,7 +334,7 @@ BINARY = {**TENSOR, "parameters": {"binary_data_size": 3}}
         ({"inputs": [{**TENSOR, "parameters": {"shared_memory_region": "r"}}]}, b""),
     ],
 )
-def test_a_body_that_does_not_hold_is_refused(header: Any, raw: bytes) -> None:
+def test_an_invalid_body_is_refused(header: Any, raw: bytes) -> None:
     with pytest.raises(RequestError):
         body(header, raw)
 

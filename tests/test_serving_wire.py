@@ -92,7 +92,7 @@ def test_the_bytes_beside_tensors_are_bounded() -> None:
     largest = 8 * 2**20
     (raw,) = message_reader()(_beside(largest)).raw
     assert len(raw) == 2 * largest
-    with pytest.raises(TooLargeError, match="at most 8388608 bytes are accepted in addition"):
+    with pytest.raises(TooLargeError, match="at most 8388608 bytes in addition"):
         message_reader()(_beside(largest + 1))
 
 

@@ -1,6 +1,6 @@
-"""Every call of the protocol but inference, in one table from which both fronts answer.
+"""Calls of the protocol other than inference, in one table that gRPC and HTTP share.
 
-A call takes its request as a protobuf message and gives the fields of its response as plain values, or a message.
+A call takes its request as a protobuf message and returns the fields of its response as plain values.
 
 Source: Open Inference Protocol v2, and its extensions for model configuration, model repository, statistics and
 system shared memory.
@@ -33,11 +33,11 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One call.
+    """One call of the protocol.
 
     Args:
-        answer: gives the response's fields; a coroutine.
-        is_public: whether it is answered without a token: what probes of orchestrators ask.
+        answer: coroutine function that returns the fields of the response.
+        is_public: whether the call needs no token. True only for the health checks of orchestrators.
     """
 
     answer: Callable[[ServerState, Any], Coroutine[Any, Any, Fields]]
@@ -45,10 +45,17 @@ class Call:
 
 
 async def answer_call(name: str, state: ServerState, request: Any) -> Any:
-    """Answer a call of the table with a protobuf message.
+    """Run the named call of ``CALLS`` and return its response as a protobuf message.
+
+    Args:
+        name: name of the call, such as ``ModelReady``.
+        state: server that answers.
+        request: protobuf message ``{name}Request``.
 
     Raises:
-        RequestError, UnknownModelError, UnavailableError: what the call raises.
+        RequestError: the request is invalid or not supported.
+        UnknownModelError: no such model, version or shared memory region.
+        UnavailableError: the model has no loaded version.
     """
     from google.protobuf import json_format
 
@@ -97,13 +104,13 @@ async def _model_statistics(state: ServerState, request: Any) -> Fields:
 
 async def _repository_index(state: ServerState, request: Any) -> Fields:
     if request.repository_name:
-        raise RequestError("the models here are not in repositories with names")
+        raise RequestError("expected an empty repository name: this server has no named repositories")
     rows = [row for name in state.registry.names for row in _version_rows(state, name)]
     return {"models": [row for row in rows if not request.ready or row["state"] == "READY"]}
 
 
 def _version_rows(state: ServerState, name: str) -> list[Fields]:
-    """A row a version: those that are served, and those that could not be loaded, with the reason."""
+    """Return one row for each version: served versions, and versions that failed to load with the reason."""
     served: dict[int, ServedModel] = state.registry.versions(name)
     statuses = dict.fromkeys(served, ("READY", ""))
     for number, reason in state.registry.failures(name).items():
@@ -115,9 +122,9 @@ def _version_rows(state: ServerState, name: str) -> list[Fields]:
 
 
 async def _repository_load(state: ServerState, request: Any) -> Fields:
-    """Look at the model's folder now; what is served already stays where that fails."""
+    """Check the model's folder now. If loading fails, the versions that are served stay."""
     if request.parameters:
-        raise RequestError("a model's configuration is the operator's, and not loaded by request")
+        raise RequestError("load requests with parameters are not supported: the operator configures the models")
     await state.registry.refresh(request.model_name)
     failures = state.registry.failures(request.model_name)
     if failures:
@@ -129,7 +136,7 @@ async def _repository_load(state: ServerState, request: Any) -> Fields:
 async def _repository_unload(state: ServerState, request: Any) -> Fields:
     state.registry.versions(request.model_name)
     raise RequestError(
-        f"{request.model_name} is not unloaded by request",
+        f"unloading {request.model_name} on request is not supported",
         hint="the operator chooses which models are served, by the folders passed to lcve serve",
     )
 
@@ -149,7 +156,10 @@ async def _memory_unregister(state: ServerState, request: Any) -> Fields:
 
 
 async def _refuse_cuda(state: ServerState, request: Any) -> Fields:
-    raise RequestError("this server takes no CUDA shared memory", hint="use system shared memory, or send the clips")
+    raise RequestError(
+        "this server does not support CUDA shared memory",
+        hint="use system shared memory, or send clips in the request",
+    )
 
 
 async def _cuda_status(state: ServerState, request: Any) -> Fields:
@@ -163,7 +173,10 @@ async def _cuda_unregister(state: ServerState, request: Any) -> Fields:
 
 
 async def _refuse_settings(state: ServerState, request: Any) -> Fields:
-    raise RequestError("log and trace settings are not for clients here", hint="they are options of lcve serve")
+    raise RequestError(
+        "clients cannot read or change log and trace settings",
+        hint="the operator sets the log level with lcve serve --log-level",
+    )
 
 
 CALLS: Final = {

@@ -1,4 +1,4 @@
-"""An inference request, whatever protocol it came by: checked, answered, its logits packed."""
+"""Inference requests, independent of the protocol: validate the request, run the model, return the logits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,12 @@ _MAX_SHOWN: Final = 8
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tensor:
-    """An input as it came: raw bytes, a list of JSON numbers, or a part of shared memory."""
+    """An input as received, before validation.
+
+    Args:
+        name, datatype, shape: as the client sent them.
+        data: raw bytes, a list of JSON numbers, or a slice of shared memory.
+    """
 
     name: str
     datatype: str
@@ -37,7 +42,13 @@ class Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class RequestedOutput:
-    """An output that is asked for, and where it goes: a part of shared memory, raw bytes, or JSON."""
+    """An output that a client requests, and how to return it.
+
+    Args:
+        name: as the client sent it.
+        destination: slice of shared memory to write into; None to return the output in the response.
+        binary: whether to return raw bytes rather than JSON. HTTP only.
+    """
 
     name: str
     destination: Slice | None = None
@@ -46,16 +57,16 @@ class RequestedOutput:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class InferRequest:
-    """One request.
+    """An inference request.
 
     Args:
-        model: name.
-        version: as text; empty for the highest.
-        id: the client's own, given back with the answer.
-        inputs: tensors.
-        outputs: outputs; none for all of them.
-        binding: what the clips were encrypted for; None where the client does not say.
-        timeout: seconds that it may take; None for any time.
+        model: model name.
+        version: version number as text; empty for the highest served version.
+        id: request id of the client, returned in the response.
+        inputs: input tensors.
+        outputs: requested outputs; empty for all outputs of the model.
+        binding: what the clips were encrypted for; None if the client does not send it.
+        timeout: seconds until the request fails; None for no limit.
     """
 
     model: str
@@ -69,7 +80,7 @@ class InferRequest:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class InferResponse:
-    """Logits ``[clips, classes]`` (float32) of a request, by whom, and where they go."""
+    """Result of a request: the model version that answered, logits with timings, and how to return them."""
 
     model: ServedModel
     result: BatchResult
@@ -77,25 +88,25 @@ class InferResponse:
 
     @property
     def logits(self) -> npt.NDArray[np.float32]:
-        """Of the request's clips."""
+        """Logits of the request's clips, float32 ``[clips, classes]``."""
         return self.result.logits
 
 
 async def infer(request: InferRequest, registry: Registry, regions: Regions, *, binary: bool = True) -> InferResponse:
-    """Answer a request.
+    """Validate a request, run the model, and write the logits to shared memory if the client requests it.
 
     Args:
-        request: as it came.
-        registry: of the models.
-        regions: of shared memory.
-        binary: how the output goes back where the request names none.
+        request: request as received.
+        registry: models of the server.
+        regions: shared memory regions of the server.
+        binary: whether to return raw bytes if the request names no output. HTTP only.
 
     Raises:
-        UnknownModelError: no such model or version.
-        RequestError: not the model's inputs or outputs.
+        UnknownModelError: no such model, version or shared memory region.
+        RequestError: the inputs or outputs are not those of the model.
         MismatchError: the clips were encrypted for another artifact.
         UnavailableError: no version is loaded, or the queue is full.
-        DeadlineError: not answered in time.
+        DeadlineError: the request timed out.
         SessionError: the engine failed.
     """
     model = registry.get(request.model, request.version)
@@ -112,25 +123,24 @@ def _requested_output(outputs: Sequence[RequestedOutput], model: ServedModel, bi
     expected = model.spec.output.name
     for output in outputs:
         if output.name != expected:
-            raise RequestError(
-                f"unexpected inference output {output.name[:200]!r} for model {model.name}, not {expected}"
-            )
+            raise RequestError(f"model {model.name} has no output {output.name[:200]!r}; its output is {expected}")
     if len(outputs) > 1:
-        raise RequestError(f"the output {expected} is asked for {len(outputs)} times")
+        raise RequestError(f"expected the output {expected} once, received it {len(outputs)} times")
     return outputs[0] if outputs else RequestedOutput(name=expected, binary=binary)
 
 
 def clips_from(inputs: Sequence[Tensor], model: ModelSpec, max_batch: int, regions: Regions) -> npt.NDArray[np.uint8]:
-    """The clips of a request, uint8 ``[batch, ...]`` of the model's shape.
+    """Return the clips of a request, uint8 ``[batch, ...]`` in the model's input shape.
 
     Args:
-        inputs: as they came.
-        model: what it takes.
-        max_batch: clips of one request.
-        regions: of shared memory.
+        inputs: tensors as received.
+        model: specification of the model's input.
+        max_batch: maximum clips of one request.
+        regions: shared memory regions of the server.
 
     Raises:
-        RequestError: not one input of that name, dtype and shape, or not as many values.
+        RequestError: the input's name, dtype, shape or number of values is invalid.
+        UnknownModelError: no such shared memory region.
     """
     spec = model.input
     names = [tensor.name[:200] for tensor in inputs]
@@ -138,12 +148,14 @@ def clips_from(inputs: Sequence[Tensor], model: ModelSpec, max_batch: int, regio
         raise RequestError(f"expected one input, {spec.name}, received {names[:_MAX_SHOWN]}")
     (tensor,) = inputs
     if tensor.datatype != _UINT8:
-        raise RequestError(f"input {spec.name} is {_UINT8}, received {tensor.datatype[:20]!r}")
+        raise RequestError(f"expected datatype {_UINT8} for input {spec.name}, received {tensor.datatype[:20]!r}")
     expected = [size or -1 for size in spec.shape]
     if len(tensor.shape) != len(expected) or list(tensor.shape[1:]) != expected[1:]:
-        raise RequestError(f"input {spec.name} has shape {expected}, received {list(tensor.shape[:_MAX_SHOWN])}")
+        raise RequestError(
+            f"expected input {spec.name} of shape {expected}, received {list(tensor.shape[:_MAX_SHOWN])}"
+        )
     if not 1 <= tensor.shape[0] <= max_batch:
-        raise RequestError(f"expected 1 to {max_batch} clips, received {tensor.shape[0]}", hint="divide the batch")
+        raise RequestError(f"expected 1 to {max_batch} clips, received {tensor.shape[0]}", hint="split the batch")
     return _values(tensor, regions).reshape(tensor.shape)
 
 
@@ -159,19 +171,26 @@ def _values(tensor: Tensor, regions: Regions) -> npt.NDArray[np.uint8]:
 def _require_size(tensor: Tensor, size: int) -> None:
     if size != prod(tensor.shape):
         raise RequestError(
-            f"input {tensor.name} of shape {list(tensor.shape)} has {prod(tensor.shape)} values, received {size}"
+            f"expected {prod(tensor.shape)} values for the shape {list(tensor.shape)} of input {tensor.name}, "
+            f"received {size}"
         )
 
 
 def _json_values(data: list[Any]) -> npt.NDArray[np.uint8]:
-    """Numbers 0..255, in lists of any depth. NumPy would reserve the longest text's size for all texts."""
+    """Return nested lists of integers as a flat uint8 array.
+
+    Does not use ``np.array``, which would reserve the size of the longest string for every string in the lists.
+
+    Raises:
+        RequestError: the lists are ragged, or a value is not an integer from 0 to 255.
+    """
     while data and isinstance(data[0], list):
         if not all(isinstance(part, list) and len(part) == len(data[0]) for part in data):
-            raise RequestError("the lists of a tensor have different lengths")
+            raise RequestError("expected lists of equal lengths in a JSON tensor")
         data = list(chain.from_iterable(data))
     try:
         if set(map(type, data)) <= {int}:
             return np.frombuffer(bytes(data), np.uint8)
-    except ValueError:  # outside 0..255
+    except ValueError:  # a value is outside 0 to 255
         pass
-    raise RequestError("a UINT8 tensor has whole numbers from 0 to 255")
+    raise RequestError("expected integers from 0 to 255 in a UINT8 tensor")

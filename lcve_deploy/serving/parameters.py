@@ -21,10 +21,10 @@ _CLASSES: Final = "classification"
 
 
 def slice_from(parameters: Mapping[str, Any]) -> Slice | None:
-    """The part of shared memory that parameters name; None where they name none.
+    """Return the slice of shared memory that the parameters of a tensor name; None if they name none.
 
     Raises:
-        RequestError: no size, or numbers that are none.
+        RequestError: the size is missing, or the size or offset is not a non-negative integer.
     """
     if REGION not in parameters:
         return None
@@ -36,31 +36,45 @@ def slice_from(parameters: Mapping[str, Any]) -> Slice | None:
 
 
 def timeout_from(parameters: Mapping[str, Any]) -> float | None:
-    """Seconds of the parameter ``timeout``, which is in microseconds; None for any time."""
+    """Return the parameter ``timeout`` (microseconds) in seconds; None if it is 0 or missing: no limit.
+
+    Raises:
+        RequestError: the timeout is not a non-negative integer.
+    """
     microseconds = require_int(parameters.get("timeout", 0), "timeout")
     return microseconds / 1e6 or None
 
 
 def output_from(name: str, parameters: Mapping[str, Any], *, binary: bool) -> RequestedOutput:
-    """An output by its parameters.
+    """Return a requested output with its parameters.
+
+    Args:
+        name: output name.
+        parameters: parameters of the output.
+        binary: whether to return raw bytes rather than JSON. HTTP only.
 
     Raises:
-        RequestError: classes, which only the holder of the key can read, or a part of shared memory that is none.
+        RequestError: the client requests classification, which only the key holder can do, or the shared memory
+            slice is invalid.
     """
     if parameters.get(_CLASSES):
         raise RequestError(
-            "classes cannot be had here: the order of the logits is the key holder's secret",
-            hint="ask for the logits, and read them with: lcve read",
+            "classification is not supported: the order of the logits is the key holder's secret",
+            hint="request the logits, and read them with: lcve read",
         )
     return RequestedOutput(name=name, destination=slice_from(parameters), binary=binary)
 
 
 def require_int(value: Any, what: str) -> int:
-    """A number of JSON or of a parameter that must be whole and not negative.
+    """Return a value of JSON or of a parameter that must be an integer from 0 to 2**63 - 1.
+
+    Args:
+        value: value as received.
+        what: name of the value, for the error.
 
     Raises:
-        RequestError: it is not.
+        RequestError: the value is not such an integer.
     """
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
-        raise RequestError(f"expected a whole number as {what}, received {str(value)[:50]!r}")
+        raise RequestError(f"expected a non-negative integer for {what}, received {str(value)[:50]!r}")
     return value

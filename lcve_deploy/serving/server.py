@@ -1,4 +1,4 @@
-"""The server as a whole: it loads its models, listens, looks at its folders, and ends when it has answered."""
+"""The server process: load the models, listen, poll the model folders, and shut down gracefully."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    """Where a server listens; None where it does not."""
+    """Ports on which a server listens; None for a protocol that is off."""
 
     http: int | None
     grpc: int | None
@@ -40,16 +40,18 @@ class Ports:
 
 
 def serve(settings: ServerSettings, started: Callable[[Ports], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then answer what was accepted, and return. SIGHUP loads all models again.
+    """Serve until SIGTERM or SIGINT, then answer the accepted requests and return. SIGHUP reloads all models.
 
     Args:
-        settings: all of it.
-        started: told once, when every model is loaded and every port listens.
+        settings: configuration of the server.
+        started: called once, when every model is loaded and every port is open.
 
     Raises:
-        ArtifactError, SignatureError, SessionError, ParityError: a model cannot be loaded at the start.
-        RequestError: a port, token file or TLS file that cannot be used.
-        MissingDependencyError: something of the extra ``serve`` is not installed.
+        ArtifactError: a model folder contains no model.
+        SessionError: a model failed to load.
+        RequestError: a port, token file or TLS file is unusable.
+        OSError: a token file or TLS file cannot be read.
+        MissingDependencyError: a package of the extra ``serve`` is not installed.
     """
     asyncio.run(_serve(settings, started))
 
@@ -83,12 +85,15 @@ async def _serve(settings: ServerSettings, started: Callable[[Ports], None]) -> 
 
 
 def _log_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What goes wrong outside any request goes to the log."""
+    """Log an exception that occurred outside any request."""
     _LOG.error(context["message"], extra={"error": str(context.get("exception"))}, exc_info=context.get("exception"))
 
 
 def _stop_event(registry: Registry) -> asyncio.Event:
-    """Set by SIGTERM and SIGINT; a second one ends the process at once."""
+    """Install the signal handlers; return the event that SIGTERM and SIGINT set.
+
+    A second SIGTERM or SIGINT kills the process at once. SIGHUP reloads all models.
+    """
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     reloads = set[asyncio.Task[None]]()
 
@@ -109,7 +114,7 @@ def _stop_event(registry: Registry) -> asyncio.Event:
 
 
 def _require_loaded(registry: Registry) -> None:
-    """A server starts with all of its models, or not at all."""
+    """Raise an error unless every model has a served version: a server starts with all of its models or not at all."""
     for name in registry.names:
         if registry.versions(name):
             continue
@@ -117,7 +122,7 @@ def _require_loaded(registry: Registry) -> None:
         if not failures:
             raise ArtifactError(
                 f"the folder of the model {name} has neither a manifest.json nor a folder named by a version number",
-                hint="give the server/ of an artifact",
+                hint="pass the server/ folder of an artifact",
             )
         number = max(failures)
         raise SessionError(f"the model {name}, version {number}, cannot be served: {failures[number]}")
@@ -125,7 +130,7 @@ def _require_loaded(registry: Registry) -> None:
 
 @contextlib.asynccontextmanager
 async def _listening(settings: ServerSettings, state: ServerState) -> AsyncIterator[Ports]:
-    """All ports, for as long as the block runs; then the connections are closed."""
+    """Listen on all ports while the block runs, then close the connections."""
     context = http_context(settings.tls) if settings.tls else None
     credentials = grpc_credentials(settings.tls) if settings.tls else None
     limits, host = settings.limits, settings.host
@@ -154,7 +159,7 @@ async def _listening(settings: ServerSettings, state: ServerState) -> AsyncItera
 
 @contextlib.asynccontextmanager
 async def _polling(settings: ServerSettings, state: ServerState) -> AsyncIterator[None]:
-    """Looks at the folders from time to time while the block runs."""
+    """Poll the model folders while the block runs, unless polling is off."""
     task = asyncio.create_task(_poll(settings, state)) if settings.poll else None
     try:
         yield
@@ -171,18 +176,18 @@ async def _poll(settings: ServerSettings, state: ServerState) -> None:
 
 
 async def _refresh_and_log(registry: Registry, *, force: bool = False) -> None:
-    """Refresh; whatever goes wrong is logged, and what is served stays."""
+    """Refresh the models. On any error, log it and keep what is served."""
     task = asyncio.ensure_future(registry.refresh(force=force))
     try:
         await asyncio.wait([task])
     finally:
         task.cancel()
     if not task.cancelled() and (error := task.exception()):
-        _LOG.error("folders not looked at", extra={"error": str(error)}, exc_info=error)
+        _LOG.error("refreshing the models failed", extra={"error": str(error)}, exc_info=error)
 
 
 async def _drain(settings: ServerSettings, state: ServerState) -> None:
-    """Not ready from now on; what was accepted is answered, for as long as the grace lasts."""
+    """Report not ready from now on, and wait up to ``settings.grace`` seconds until accepted requests are answered."""
     state.stopping = True
     _LOG.info("stopping", extra={"pending": state.pending, "grace_seconds": settings.grace})
     deadline = asyncio.get_running_loop().time() + settings.grace

@@ -1,7 +1,7 @@
-"""The gRPC front: ``inference.GRPCInferenceService``.
+"""gRPC server: the handlers of ``inference.GRPCInferenceService``.
 
-Unary calls are handled as if their request were a stream, which looks the same on the wire. So token, rate and a free
-place are asked for before a message is read into memory, and the reading itself has a limit of time.
+Unary calls are handled as streaming requests, which look the same on the wire. So the token, the rate and the number
+of requests in progress are checked before a message is read into memory, and reading has a timeout.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ _SERVICE: Final = "inference.GRPCInferenceService"
 _FINAL_RESPONSE: Final = "triton_final_response"
 _MAX_CALL_BYTES: Final = 1 << 16
 _MAX_STREAM_REQUESTS: Final = 8
-"""Requests of one stream that are in work at the same time."""
+"""Maximum requests of one stream in progress."""
 
 
 async def start_grpc(state: ServerState, host: str, port: int, credentials: Any) -> tuple[Any, int]:
-    """Start the front.
+    """Start the gRPC server.
 
     Args:
-        state: what it speaks for.
+        state: state of the server.
         host: address to listen on.
-        port: 0 lets the system choose.
-        credentials: of TLS; None for plain connections.
+        port: port to listen on; 0 lets the system choose.
+        credentials: TLS credentials; None for plain connections.
 
     Returns:
-        The server and its port.
+        The gRPC server and its port.
 
     Raises:
-        RequestError: the port cannot be had.
+        RequestError: the port is unavailable.
         MissingDependencyError: grpcio is not installed.
     """
     with require("serving gRPC needs grpcio", extra="serve,cpu"):
@@ -65,7 +65,8 @@ async def start_grpc(state: ServerState, host: str, port: int, credentials: Any)
         )
     except RuntimeError:
         raise RequestError(
-            f"gRPC cannot listen on {address}", hint="is the port in use? --grpc-port 0 chooses"
+            f"gRPC cannot listen on {address}",
+            hint="if the port is in use, choose another, or any free one with --grpc-port 0",
         ) from None
     await server.start()
     return server, bound
@@ -75,7 +76,6 @@ def _handlers(state: ServerState) -> dict[str, Any]:
     import grpc
 
     pb = messages()
-
     read_infer = message_reader()
 
     def handler(name: str, answer: Callable[[bytes, Exchange], Awaitable[Any]]) -> Any:
@@ -104,30 +104,37 @@ def _handlers(state: ServerState) -> dict[str, Any]:
 
 
 def _small_message_reader(kind: Any) -> Callable[[bytes], Any]:
-    """What reads a message of a call that carries no tensors."""
+    """Return a function that parses a message without tensors, of at most ``_MAX_CALL_BYTES`` bytes."""
 
     def read(data: bytes) -> Any:
         if len(data) > _MAX_CALL_BYTES:
-            raise TooLargeError(f"at most {_MAX_CALL_BYTES} bytes are taken by this call, received {len(data)}")
+            raise TooLargeError(f"this call accepts at most {_MAX_CALL_BYTES} bytes, received {len(data)}")
         return kind.FromString(data)
 
     return read
 
 
 def _parse(read: Callable[[bytes], Any], data: bytes) -> Any:
-    """A message of its bytes. gRPC itself would call what is none a failure of the server."""
+    """Parse a message.
+
+    If gRPC parsed it, invalid bytes would be reported as an error of the server.
+
+    Raises:
+        RequestError: the bytes are not a valid message.
+        TooLargeError: the message is too large.
+    """
     from google.protobuf.message import DecodeError
 
     try:
         return read(data)
     except DecodeError:
-        raise RequestError("the bytes are no message of this call") from None
+        raise RequestError("the bytes are not a valid message of this call") from None
 
 
 async def _unary(
     state: ServerState, name: str, answer: Callable[[bytes, Exchange], Awaitable[Any]], context: Any
 ) -> Any:
-    """Answer one call, or end it with the status of what went wrong."""
+    """Answer one call, or abort it with the status of the error."""
     import grpc
 
     exchange = Exchange("grpc", name, context.peer())
@@ -141,7 +148,7 @@ async def _unary(
         raise
     except grpc.aio.AbortError:
         raise
-    except Exception as error:  # the last place where it can be answered
+    except Exception as error:  # last chance to send an error to the client
         state.finish(exchange, error)
         await context.abort(grpc.StatusCode[code_of(error).grpc], client_message(error))
     state.finish(exchange)
@@ -149,7 +156,12 @@ async def _unary(
 
 
 def _authorize(state: ServerState, exchange: Exchange, context: Any) -> None:
-    """Token and rate, before anything is read."""
+    """Check the token and the rate limit, before anything is read. Sets the client of the exchange.
+
+    Raises:
+        DeniedError: the token is missing or unknown.
+        RateError: the client exceeded its rate.
+    """
     if _is_public(exchange.call):
         return
     metadata = dict(context.invocation_metadata() or ())
@@ -159,7 +171,7 @@ def _authorize(state: ServerState, exchange: Exchange, context: Any) -> None:
 
 
 def _is_public(name: str) -> bool:
-    """Whether a call is answered by a server that is full or about to end, too, and without a token."""
+    """Whether a call needs no token, and is answered even if the server is full or shutting down."""
     return name in CALLS and CALLS[name].is_public
 
 
@@ -172,21 +184,21 @@ async def _read(state: ServerState, context: Any) -> Any:
     except TimeoutError:
         raise DeadlineError(f"the request did not arrive within {state.limits.read_seconds:g} s") from None
     if message is grpc.aio.EOF:
-        raise RequestError("the call ended without a request")
+        raise RequestError("the call ended before it sent a request")
     return message
 
 
-async def _infer(state: ServerState, received: RawRequest, exchange: Exchange) -> Any:
+async def _infer(state: ServerState, request: RawRequest, exchange: Exchange) -> Any:
     """Answer one ``ModelInferRequest``."""
-    message = received.message
+    message = request.message
     exchange.model, exchange.id = message.model_name, message.id
-    response = await infer(from_message(message, received.raw), state.registry, state.regions)
+    response = await infer(from_message(message, request.raw), state.registry, state.regions)
     exchange.version, exchange.batch = response.model.version, len(response.logits)
     return to_message(response, message.id)
 
 
 async def _stream(state: ServerState, read: Callable[[bytes], RawRequest], context: Any) -> AsyncIterator[Any]:
-    """Answer the requests of a stream in their order; several are in work at the same time."""
+    """Answer the requests of a stream in order; up to ``_MAX_STREAM_REQUESTS`` are in progress."""
     import grpc
 
     exchange = Exchange("grpc", "ModelStreamInfer", context.peer())
@@ -216,14 +228,14 @@ async def _stream(state: ServerState, read: Callable[[bytes], RawRequest], conte
 
 
 async def _stream_response(state: ServerState, read: Callable[[bytes], RawRequest], data: bytes, client: str) -> Any:
-    """One answer of a stream: a response, or the text of an error."""
+    """Return one message of a stream: a response, or an error message."""
     pb = messages()
     exchange = Exchange("grpc", "ModelStreamInfer", client)
     try:
         state.access.count_request(client)
         with state.pending_request():
             response = await _infer(state, _parse(read, data), exchange)
-    except Exception as error:  # the last place where it can be answered
+    except Exception as error:  # last chance to send an error to the client
         state.finish(exchange, error)
         failed = pb.ModelInferResponse(model_name=exchange.model, id=exchange.id)
         return pb.ModelStreamInferResponse(error_message=client_message(error), infer_response=failed)

@@ -1,4 +1,4 @@
-"""Inference messages of gRPC to requests, and answers to messages."""
+"""Convert gRPC messages to inference requests, and responses to messages."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["from_message", "plain_parameters", "to_message"]
 
 
 def from_message(message: Any, raw: Sequence[bytes | memoryview]) -> InferRequest:
-    """Read a ``ModelInferRequest``.
+    """Convert a ``ModelInferRequest`` to an inference request.
 
     Args:
-        message: itself, with or without its raw tensors.
-        raw: its ``raw_input_contents``.
+        message: protobuf message, with or without its raw tensors.
+        raw: ``raw_input_contents`` of the message.
 
     Raises:
-        RequestError: parts that contradict each other.
+        RequestError: fields are invalid or contradict each other.
     """
     parameters = plain_parameters(message.parameters)
     return InferRequest(
@@ -39,7 +39,7 @@ def from_message(message: Any, raw: Sequence[bytes | memoryview]) -> InferReques
 
 
 def to_message(response: InferResponse, request_id: str) -> Any:
-    """Write a ``ModelInferResponse``; logits that went into shared memory are not in it."""
+    """Convert a response to a ``ModelInferResponse``; logits in shared memory are not repeated in it."""
     message = messages().ModelInferResponse(
         model_name=response.model.name, model_version=response.model.version, id=request_id
     )
@@ -55,7 +55,7 @@ def to_message(response: InferResponse, request_id: str) -> Any:
 
 
 def plain_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters of protobuf as plain values."""
+    """Convert protobuf parameters to plain values; parameters without a value are left out."""
     chosen = {name: value.WhichOneof("parameter_choice") for name, value in parameters.items()}
     return {name: getattr(parameters[name], field) for name, field in chosen.items() if field}
 
@@ -65,14 +65,18 @@ def _requested_output(name: str, parameters: Mapping[str, Any]) -> RequestedOutp
 
 
 def _inputs(message: Any, contents: Sequence[bytes | memoryview]) -> list[Tensor]:
-    """Inputs with their data: of shared memory, of ``raw_input_contents``, or of the typed contents."""
+    """Return the inputs with their data, from shared memory, ``raw_input_contents`` or typed contents.
+
+    Raises:
+        RequestError: the data of an input is missing, or is in more than one place.
+    """
     raw, inputs = iter(contents), []
     for tensor in message.inputs:
         if contents and tensor.HasField("contents"):
-            raise RequestError("contents and raw_input_contents are given at the same time")
-        destination = slice_from(plain_parameters(tensor.parameters))
-        if destination is not None:
-            data: Any = destination
+            raise RequestError("received both contents and raw_input_contents, expected one of them")
+        source = slice_from(plain_parameters(tensor.parameters))
+        if source is not None:
+            data: Any = source
         elif contents:
             data = next(raw, None)
         else:

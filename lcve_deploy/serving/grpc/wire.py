@@ -1,8 +1,8 @@
-"""Reading ``ModelInferRequest`` without copying its tensors: raw bytes stay where gRPC has put them.
+"""Parse ``ModelInferRequest`` without copying its tensors: raw bytes stay in the buffer that gRPC received.
 
-protobuf copies a message of clips once as it parses it and again whenever its bytes are asked for. So the raw tensors
-are cut out first, and protobuf reads the few bytes that are left. Those are bounded: a message of two bytes becomes an
-object of hundreds.
+protobuf copies the tensors once when it parses a message, and again on every access to them. So the raw tensors are
+cut out first, and protobuf parses only the remaining bytes. Their number is limited, because a field of two bytes can
+become an object of hundreds of bytes.
 
 Source: Protocol Buffers, encoding: https://protobuf.dev/programming-guides/encoding/
 """
@@ -21,26 +21,31 @@ __all__ = ["RawRequest", "message_reader"]
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
 _MAX_VARINT_BYTES: Final = 10
 _MIN_CUT_BYTES: Final = 1 << 14
-"""Bytes of a message below which cutting costs more than copying."""
+"""Size in bytes below which cutting a message costs more than copying it."""
 _MAX_FIELDS: Final = 4096
-"""Fields of a message, on its highest level."""
+"""Maximum top-level fields of a message."""
 _MAX_OTHER_BYTES: Final = 8 * 2**20
-"""Bytes of a message without its raw tensors; typed contents are among them."""
+"""Maximum bytes of a message without its raw tensors; typed contents count."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RawRequest:
-    """A message without its raw tensors, and these."""
+    """A parsed ``ModelInferRequest``.
+
+    Args:
+        message: protobuf message; without its raw tensors if they were cut out.
+        raw: raw tensors (``raw_input_contents``).
+    """
 
     message: Any
     raw: Sequence[bytes | memoryview]
 
 
 def message_reader() -> Callable[[bytes], RawRequest]:
-    """What reads a ``ModelInferRequest``.
+    """Return a function that parses a ``ModelInferRequest`` from bytes.
 
-    It raises protobuf's ``DecodeError`` for what is no message, and ``RequestError`` or ``TooLargeError`` for more
-    fields or bytes than a request has.
+    The function raises protobuf's ``DecodeError`` if the bytes are not a valid message, ``RequestError`` if it has too
+    many fields, and ``TooLargeError`` if it has too many bytes in addition to raw tensors.
     """
     from google.protobuf.message import DecodeError
 
@@ -53,17 +58,24 @@ def message_reader() -> Callable[[bytes], RawRequest]:
             return RawRequest(message=message, raw=message.raw_input_contents)
         parts = _cut_tensors(data, tag)
         if parts is None:
-            raise DecodeError("the message is not whole")
+            raise DecodeError("the message is truncated")
         rest, raw = parts
         if sum(map(len, rest)) > _MAX_OTHER_BYTES:
-            raise TooLargeError(f"at most {_MAX_OTHER_BYTES} bytes are accepted in addition to raw_input_contents")
+            raise TooLargeError(f"expected at most {_MAX_OTHER_BYTES} bytes in addition to raw_input_contents")
         return RawRequest(message=kind.FromString(b"".join(rest)), raw=raw)
 
     return read
 
 
 def _cut_tensors(data: bytes, tag: int) -> tuple[list[memoryview], list[memoryview]] | None:
-    """What is not of the tag, and the contents of what is; None where the message is not whole."""
+    """Split a message into all other fields, and the contents of the fields with the tag.
+
+    Returns:
+        Views of the other fields (with their tags) and of the contents; None if the message is truncated.
+
+    Raises:
+        RequestError: the message has more than ``_MAX_FIELDS`` fields.
+    """
     view, rest, cut, position = memoryview(data), list[memoryview](), list[memoryview](), 0
     while position < len(data):
         found_tag, first = _varint(data, position)
@@ -75,13 +87,13 @@ def _cut_tensors(data: bytes, tag: int) -> tuple[list[memoryview], list[memoryvi
         else:
             rest.append(view[position:last])
         if len(rest) + len(cut) > _MAX_FIELDS:
-            raise RequestError(f"a request has at most {_MAX_FIELDS} fields")
+            raise RequestError(f"expected a request of at most {_MAX_FIELDS} fields")
         position = last
     return rest, cut
 
 
 def _value_end(data: bytes, first: int, kind: int) -> int | None:
-    """Where a field's value ends; None beyond the message, or for groups, which this message has none of."""
+    """Return the position after a field's value; None if it is beyond the message, or for groups, which are invalid."""
     if kind == _LENGTH_DELIMITED:
         size, start = _varint(data, first)
         last = start + size
@@ -95,7 +107,7 @@ def _value_end(data: bytes, first: int, kind: int) -> int | None:
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """A number and where it ends; it ends beyond the message where that breaks off."""
+    """Return a varint and the position after it, which is beyond the message if the varint is truncated."""
     value = 0
     for index, byte in enumerate(data[position : position + _MAX_VARINT_BYTES]):
         value |= (byte & 0x7F) << 7 * index

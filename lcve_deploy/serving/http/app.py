@@ -1,4 +1,4 @@
-"""The HTTP front: the paths of the protocol, and a page of metrics."""
+"""HTTP applications: the paths of the protocol, and the metrics page."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ _ENCODINGS: Final = ("identity", "gzip", "deflate")
 
 @dataclass(frozen=True, kw_only=True)
 class _Route:
-    """A path that stands for a call.
+    """An HTTP path of a call.
 
     Args:
-        method, path: of HTTP; names in braces are fields of the message.
-        call: of the table.
-        bool_field: field that says yes or no, by the status of the answer.
-        body_field: field that is the whole body; otherwise the message is.
-        names: fields of the message by the names of the path.
+        method, path: HTTP method and path, with parameters in braces.
+        call: name of the call in ``CALLS``.
+        bool_field: boolean field of the response that the HTTP status reports; empty for a JSON body.
+        body_field: field of the response that is the whole body; empty for the whole response.
+        names: pairs of a path parameter and the field of the request that it sets.
     """
 
     method: str
@@ -70,9 +70,9 @@ _ROUTES: Final = (
     _Route(method="GET", path="/v2", call="ServerMetadata"),
     _Route(method="GET", path="/v2/models/stats", call="ModelStatistics"),
     *(
-        _Route(method="GET", path=f"{place}{end}", call=call, bool_field=bool_field, body_field=body_field)
-        for place in (_MODEL, _VERSION)
-        for end, call, bool_field, body_field in (
+        _Route(method="GET", path=f"{prefix}{suffix}", call=call, bool_field=bool_field, body_field=body_field)
+        for prefix in (_MODEL, _VERSION)
+        for suffix, call, bool_field, body_field in (
             ("", "ModelMetadata", "", ""),
             ("/ready", "ModelReady", "ready", ""),
             ("/config", "ModelConfig", "", "config"),
@@ -83,9 +83,9 @@ _ROUTES: Final = (
     _Route(method="POST", path="/v2/repository/models/{model}/load", call="RepositoryModelLoad", names=_LOAD_NAMES),
     _Route(method="POST", path="/v2/repository/models/{model}/unload", call="RepositoryModelUnload", names=_LOAD_NAMES),
     *(
-        _Route(method=method, path=f"/v2/{kind}sharedmemory{end}", call=f"{call}{name}", body_field=body_field)
+        _Route(method=method, path=f"/v2/{kind}sharedmemory{suffix}", call=f"{call}{name}", body_field=body_field)
         for kind, call in _MEMORY
-        for method, end, name, body_field in (
+        for method, suffix, name, body_field in (
             ("GET", "/status", "Status", "regions"),
             ("GET", "/region/{region}/status", "Status", "regions"),
             ("POST", "/region/{region}/register", "Register", ""),
@@ -103,7 +103,7 @@ _Handler = Callable[[Any, Exchange], Awaitable[Any]]
 
 
 def http_app(state: ServerState) -> Any:
-    """The application of the protocol.
+    """Return the aiohttp application of the protocol.
 
     Raises:
         MissingDependencyError: aiohttp is not installed.
@@ -112,13 +112,17 @@ def http_app(state: ServerState) -> Any:
     app = web.Application(middlewares=[_json_errors(web)])
     for route in _ROUTES:
         app.router.add_route(route.method, route.path, _guard(state, route.call, _call_handler(state, route)))
-    for place in (_MODEL, _VERSION):
-        app.router.add_post(f"{place}/infer", _guard(state, "ModelInfer", _infer_handler(state)))
+    for prefix in (_MODEL, _VERSION):
+        app.router.add_post(f"{prefix}/infer", _guard(state, "ModelInfer", _infer_handler(state)))
     return app
 
 
 def metrics_app(state: ServerState) -> Any:
-    """The application for the operator's own machines: health and metrics, without tokens and TLS."""
+    """Return the aiohttp application for the operator's network: health and metrics, without tokens and TLS.
+
+    Raises:
+        MissingDependencyError: aiohttp is not installed.
+    """
     web = _aiohttp()
 
     async def metrics(request: Any) -> Any:
@@ -139,14 +143,17 @@ def _aiohttp() -> Any:
 
 
 def _guard(state: ServerState, call: str, answer: _Handler) -> Callable[[Any], Awaitable[Any]]:
-    """Token, rate and a free place first; then the answer, or the status of what went wrong."""
+    """Return an aiohttp handler that authorizes a request, runs ``answer``, and records the result.
+
+    Token, rate and the number of requests in progress are checked before the body is read. Errors become responses.
+    """
     web = _aiohttp()
 
     async def handle(request: Any) -> Any:
         exchange = Exchange("http", call, request.remote or "")
         try:
             if call in CALLS and CALLS[call].is_public:
-                response = await answer(request, exchange)  # also of a server that is full or about to end
+                response = await answer(request, exchange)  # even if the server is full or shutting down
             else:
                 exchange.client = state.access.authenticate(request.headers.get("Authorization"), exchange.client)
                 state.access.count_request(exchange.client)
@@ -155,7 +162,7 @@ def _guard(state: ServerState, call: str, answer: _Handler) -> Callable[[Any], A
         except (asyncio.CancelledError, ConnectionResetError):
             state.finish(exchange, code="CANCELLED")
             raise
-        except Exception as error:  # the last place where it can be answered
+        except Exception as error:  # last chance to send an error to the client
             state.finish(exchange, error)
             return _error_response(web, error)
         state.finish(exchange)
@@ -165,7 +172,7 @@ def _guard(state: ServerState, call: str, answer: _Handler) -> Callable[[Any], A
 
 
 def _error_response(web: Any, error: Exception) -> Any:
-    """An error as the protocol writes it."""
+    """Return the response for an error, in the format of the protocol."""
     headers = {}
     if isinstance(error, UnavailableError):
         headers["Retry-After"] = _RETRY_AFTER
@@ -176,7 +183,7 @@ def _error_response(web: Any, error: Exception) -> Any:
 
 
 def _json_errors(web: Any) -> Any:
-    """Paths and methods that are not there, as the protocol writes errors."""
+    """Return a middleware that reports unknown paths and methods in the format of the protocol."""
 
     async def answer(request: Any, handler: Any) -> Any:
         try:
@@ -189,7 +196,7 @@ def _json_errors(web: Any) -> Any:
 
 
 def _call_handler(state: ServerState, route: _Route) -> _Handler:
-    """The answer to a path that stands for a call."""
+    """Return the handler of a route."""
     web = _aiohttp()
     names = dict(route.names)
 
@@ -206,7 +213,7 @@ def _call_handler(state: ServerState, route: _Route) -> _Handler:
                 fields, getattr(messages(), f"{route.call}Request")(), ignore_unknown_fields=True
             )
         except json_format.ParseError as error:
-            raise RequestError(f"the body does not fit this call: {str(error)[:200]}") from None
+            raise RequestError(f"the body is invalid for this call: {str(error)[:200]}") from None
         response = await answer_call(route.call, state, message)
         if route.bool_field:
             return _health_response(web, getattr(response, route.bool_field))
@@ -221,20 +228,24 @@ def _call_handler(state: ServerState, route: _Route) -> _Handler:
 
 
 def _parameter_fields(value: Any) -> dict[str, Any]:
-    """A parameter of JSON as a ``ModelRepositoryParameter``."""
+    """Convert a JSON value to the fields of a ``ModelRepositoryParameter``.
+
+    Raises:
+        RequestError: the value is not a boolean, integer or string.
+    """
     kinds = {bool: "bool_param", int: "int64_param", str: "string_param"}
     if type(value) not in kinds:
-        raise RequestError("a parameter is a truth value, a whole number or a text")
+        raise RequestError(f"expected a boolean, integer or string as a parameter, received {type(value).__name__}")
     return {kinds[type(value)]: value}
 
 
 def _health_response(web: Any, answer: bool) -> Any:
-    """As Triton says it, which is what its clients look for."""
+    """Return status 200 or 400, as Triton does and its clients expect."""
     return web.Response() if answer else web.json_response({"error": "not ready"}, status=400)
 
 
 def _infer_handler(state: ServerState) -> _Handler:
-    """The answer to an inference request."""
+    """Return the handler of inference requests."""
     web = _aiohttp()
 
     async def answer(request: Any, exchange: Exchange) -> Any:
@@ -256,7 +267,7 @@ def _infer_handler(state: ServerState) -> _Handler:
 
 
 async def _parse_json(state: ServerState, text: memoryview) -> dict[str, Any]:
-    """The JSON of a body; a long one in a thread, and one at a time, as its values take many times its memory."""
+    """Parse the JSON of a body. Long JSON is parsed in a thread, one body at a time: it uses many times its size."""
     if len(text) <= _MAX_INLINE_JSON:
         return parse_object(text)
     async with state.parsing:
@@ -264,12 +275,17 @@ async def _parse_json(state: ServerState, text: memoryview) -> dict[str, Any]:
 
 
 async def _read_body(request: Any, max_bytes: int, seconds: float) -> memoryview:
-    """The body of a request, decompressed.
+    """Return the decompressed body of a request.
+
+    Args:
+        request: aiohttp request.
+        max_bytes: maximum size, both as sent and decompressed.
+        seconds: seconds until the body must have arrived.
 
     Raises:
-        TooLargeError: more bytes than allowed.
-        DeadlineError: it did not arrive in time.
-        RequestError: it cannot be decompressed.
+        TooLargeError: the body is larger than ``max_bytes``.
+        DeadlineError: the body did not arrive in time.
+        RequestError: the encoding is not supported, or the body cannot be decompressed.
     """
     from aiohttp import ClientPayloadError
     from aiohttp.http_exceptions import HttpProcessingError
@@ -277,15 +293,15 @@ async def _read_body(request: Any, max_bytes: int, seconds: float) -> memoryview
 
     body, encoding = bytearray(), request.headers.get("Content-Encoding", "identity")
     if encoding.lower() not in _ENCODINGS:
-        raise RequestError(f"a body in {' or '.join(_ENCODINGS)} is taken, received {encoding[:40]!r}")
+        raise RequestError(f"expected Content-Encoding {' or '.join(_ENCODINGS)}, received {encoding[:40]!r}")
     try:
         async with asyncio.timeout(seconds):
             if (request.content_length or 0) > max_bytes:
-                raise TooLargeError(f"at most {max_bytes} bytes are taken, received {request.content_length}")
+                raise TooLargeError(f"expected at most {max_bytes} bytes, received {request.content_length}")
             async for chunk in request.content.iter_any():
                 body += chunk
                 if len(body) > max_bytes:
-                    raise TooLargeError(f"at most {max_bytes} bytes are taken, received more")
+                    raise TooLargeError(f"expected at most {max_bytes} bytes, received more")
     except LcveError:
         raise
     except TimeoutError:

@@ -1,7 +1,7 @@
-"""Inference requests of HTTP to requests, answers to bodies, and protobuf messages as JSON.
+"""Convert HTTP bodies to inference requests, responses to bodies, and protobuf messages to JSON values.
 
-Source: Open Inference Protocol v2 over HTTP, with the binary tensor data extension: a body is JSON, of the length that
-the header ``Inference-Header-Content-Length`` gives, and then the raw bytes of tensors, one after another.
+Source: Open Inference Protocol v2 over HTTP, with the binary tensor data extension. A body is JSON of the length that
+the header ``Inference-Header-Content-Length`` states, followed by the raw bytes of the tensors.
 """
 
 from __future__ import annotations
@@ -32,41 +32,44 @@ _BINARY: Final = "binary_data_size"
 
 
 def split_body(body: memoryview, length: str | None, max_json_bytes: int) -> tuple[memoryview, memoryview]:
-    """JSON and raw bytes of a body.
+    """Split a body into JSON and raw bytes.
 
     Args:
-        body: whole.
-        length: of the JSON, as the header gives it; None where it is all of the body.
-        max_json_bytes: bytes that the JSON may have.
+        body: complete body.
+        length: length of the JSON as the header states it; None if the whole body is JSON.
+        max_json_bytes: maximum bytes of JSON.
 
     Raises:
-        RequestError: a length that is none, or beyond the body.
-        TooLargeError: longer JSON.
+        RequestError: the length is not an integer, or exceeds the body.
+        TooLargeError: the JSON is longer than ``max_json_bytes``.
     """
     if length is None:
         size = len(body)
     elif length.isascii() and length.isdecimal() and len(length) < 16 and int(length) <= len(body):
         size = int(length)
     else:
-        raise RequestError(f"{LENGTH_HEADER} is {length[:20]!r}, but the body has {len(body)} bytes")
+        raise RequestError(
+            f"expected {LENGTH_HEADER} from 0 to {len(body)}, the bytes of the body, received {length[:20]!r}"
+        )
     if size > max_json_bytes:
         raise TooLargeError(
-            f"at most {max_json_bytes} bytes of JSON are taken, received {size}", hint="send tensors as binary data"
+            f"expected at most {max_json_bytes} bytes of JSON, received {size}", hint="send tensors as binary data"
         )
     return body[:size], body[size:]
 
 
 def parse_object(text: bytes | memoryview) -> dict[str, Any]:
-    """A JSON object.
+    """Parse a JSON object; empty text is an empty object.
 
     Raises:
-        RequestError: no JSON, or no object.
+        RequestError: the text is not JSON, or not an object.
     """
     try:
         value = json.loads(bytes(text) or b"{}")
     except (ValueError, RecursionError):
         raise RequestError(
-            "the body is not JSON", hint=f"where binary data follows, give its length: {LENGTH_HEADER}"
+            "the body is not JSON",
+            hint=f"if binary data follows the JSON, send the length of the JSON in the header {LENGTH_HEADER}",
         ) from None
     if not isinstance(value, dict):
         raise RequestError(f"expected a JSON object, received {type(value).__name__}")
@@ -74,22 +77,22 @@ def parse_object(text: bytes | memoryview) -> dict[str, Any]:
 
 
 def from_body(fields: Mapping[str, Any], raw: memoryview, model: str, version: str) -> tuple[InferRequest, bool]:
-    """Read an inference request.
+    """Convert the body of an inference request.
 
     Args:
-        fields: of the JSON.
-        raw: bytes after it.
-        model, version: of the path.
+        fields: JSON of the body.
+        raw: raw bytes after the JSON.
+        model, version: model name and version of the path.
 
     Returns:
-        The request, and whether outputs go back as binary data if none is named.
+        The request, and whether to return the outputs as binary data if the request names no output.
 
     Raises:
-        RequestError: parts that are missing, of another kind, or contradict each other.
+        RequestError: fields are missing, invalid or contradict each other.
     """
     parameters, request_id = _parameters(fields), fields.get("id", "")
     if not isinstance(request_id, str):
-        raise RequestError("the id of a request is text")
+        raise RequestError(f"expected a string as the id of the request, received {type(request_id).__name__}")
     binary = parameters.get("binary_data_output") is True
     request = InferRequest(
         model=model,
@@ -104,7 +107,7 @@ def from_body(fields: Mapping[str, Any], raw: memoryview, model: str, version: s
 
 
 def to_body(response: InferResponse, request_id: str) -> tuple[bytes, bytes]:
-    """JSON of a response, and the raw bytes that follow it."""
+    """Convert a response to JSON, and the raw bytes that follow it; logits in shared memory are in neither."""
     logits = np.ascontiguousarray(response.logits, dtype="<f4")
     output: dict[str, Any] = {"name": response.output.name, "datatype": "FP32", "shape": list(logits.shape)}
     raw, destination = b"", response.output.destination
@@ -126,7 +129,10 @@ def to_body(response: InferResponse, request_id: str) -> tuple[bytes, bytes]:
 
 
 def plain_message(message: Any) -> dict[str, Any]:
-    """A protobuf message as plain values, with numbers as numbers; what is not set and can be told so is left out."""
+    """Convert a protobuf message to plain values for JSON. Fields with presence that are not set are left out.
+
+    Unlike protobuf's own JSON, 64-bit integers are numbers, and names are those of the proto file.
+    """
     return {field.name: _plain_field(message, field) for field in message.DESCRIPTOR.fields if _is_set(message, field)}
 
 
@@ -151,26 +157,26 @@ def _plain_value(value: Any, field: Any) -> Any:
 
 
 def object_in(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The object of that name; an empty one if there is none.
+    """Return the named JSON object; an empty one if it is missing.
 
     Raises:
-        RequestError: something else than an object.
+        RequestError: the value is not an object.
     """
     value = fields.get(name, {})
     if not isinstance(value, dict):
-        raise RequestError(f"{name}: expected an object")
+        raise RequestError(f"{name}: expected an object, received {type(value).__name__}")
     return value
 
 
 def _parameters(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a request or tensor.
+    """Return the parameters of a request or tensor.
 
     Raises:
-        RequestError: something else than an object of texts, numbers and truth values.
+        RequestError: the parameters are not an object of strings, numbers and booleans.
     """
     parameters = object_in(fields, "parameters")
     if invalid := [name for name, value in parameters.items() if not isinstance(value, str | int | float)]:
-        raise RequestError(f"a parameter is a text, a number or a truth value; not so {invalid[0][:200]!r}")
+        raise RequestError(f"expected a string, number or boolean as parameter {invalid[0][:200]!r}")
     return parameters
 
 
@@ -184,7 +190,7 @@ def _objects(fields: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 def _name(fields: Mapping[str, Any]) -> str:
     name = fields.get("name")
     if not isinstance(name, str):
-        raise RequestError("a tensor needs a name")
+        raise RequestError("expected a name for each tensor")
     return name
 
 
@@ -198,22 +204,24 @@ def _inputs(tensors: list[dict[str, Any]], raw: memoryview) -> list[Tensor]:
     for fields in tensors:
         name, shape = _name(fields), fields.get("shape")
         if not isinstance(shape, list):
-            raise RequestError(f"input {name[:200]!r} needs a shape")
+            raise RequestError(f"expected a list of sizes as the shape of input {name[:200]!r}")
         parameters = _parameters(fields)
         data: Any = slice_from(parameters)
         if [data is not None, _BINARY in parameters, "data" in fields].count(True) > 1:
-            raise RequestError(f"input {name[:200]!r} has its values in more than one place")
+            raise RequestError(
+                f"input {name[:200]!r} has several sources of data; expected one of data, {_BINARY} and {REGION}"
+            )
         if data is None and _BINARY in parameters:
             last = first + require_int(parameters[_BINARY], _BINARY)
             if last > len(raw):
-                raise RequestError(f"the body ends before byte {last} of its binary data; it has {len(raw)}")
+                raise RequestError(f"the inputs need at least {last} bytes of binary data, received {len(raw)}")
             data, first = raw[first:last], last
         elif data is None:
             data = fields.get("data")
             if not isinstance(data, list):
-                raise RequestError(f"input {name[:200]!r} has no data")
-        sizes = tuple(require_int(size, "a size of a shape") for size in shape)
+                raise RequestError(f"expected a list as the data of input {name[:200]!r}, or {_BINARY}, or {REGION}")
+        sizes = tuple(require_int(size, "the sizes of a shape") for size in shape)
         inputs.append(Tensor(name=name, datatype=str(fields.get("datatype", "")), shape=sizes, data=data))
     if first != len(raw):
-        raise RequestError(f"{len(raw) - first} bytes of binary data belong to no input")
+        raise RequestError(f"received {len(raw) - first} bytes of binary data that belong to no input")
     return inputs

@@ -1,4 +1,4 @@
-"""Dynamic batching: clips that wait at the same time share a run, in a queue of bounded length."""
+"""Dynamic batching: requests that wait at the same time share a run. The queue has a maximum length."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ Logits = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run of the engine: clips, requests that share it, and seconds."""
+    """One run of an engine.
+
+    Args:
+        clips: clips in the batch.
+        requests: requests that share the run.
+        seconds: duration.
+        failed: whether the engine raised an error.
+    """
 
     clips: int
     requests: int
@@ -33,7 +40,13 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BatchResult:
-    """Logits ``[clips, classes]`` of a request, seconds that it waited, and the run that it shared."""
+    """Result of one request.
+
+    Args:
+        logits: float32 ``[clips, classes]``.
+        queue_seconds: seconds from the request's arrival to its run.
+        run: run that the request shared.
+    """
 
     logits: Logits
     queue_seconds: float
@@ -48,13 +61,13 @@ class _QueuedRequest:
 
 
 class Batcher:
-    """The queue of one model. Made, used and closed on one event loop.
+    """Queue of one model. Create, use and close it on one event loop.
 
     Args:
-        engine: takes uint8 clips ``[batch, ...]`` and gives float32 logits ``[batch, classes]``; called in threads.
-        options: sizes, delay and instances.
-        threads: where the engine runs.
-        observe: told of every run.
+        engine: maps uint8 clips ``[batch, ...]`` to float32 logits ``[batch, classes]``; called in threads.
+        options: batch size, delay, queue length and instances.
+        threads: executor that runs the engine.
+        observe: called after every run.
     """
 
     def __init__(
@@ -73,27 +86,27 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Clips that wait for an instance."""
+        """Number of clips that wait for an instance."""
         return self._waiting_clips
 
     async def submit(self, values: Values, *, timeout: float | None = None) -> BatchResult:
-        """Wait for a run and its answer.
+        """Queue the clips of one request, and return their logits after the run.
 
         Args:
-            values: of one request, at most ``largest`` clips.
-            timeout: seconds; None for any time.
+            values: uint8 ``[clips, ...]``, 1 to ``max_batch`` clips.
+            timeout: seconds until the request fails; None for no limit.
 
         Raises:
-            UnavailableError: the queue is full, or closes.
-            DeadlineError: not answered in time.
-            LcveError: whatever the engine raised.
+            UnavailableError: the queue is full, or the batcher is closing.
+            DeadlineError: the request timed out.
+            LcveError: the engine failed.
         """
         if self._closing:
-            raise UnavailableError("the model is being closed", hint="try again, or another server")
+            raise UnavailableError("the model is being closed", hint="try again, or use another server")
         if self._waiting_clips + len(values) > self._options.max_waiting:
             raise UnavailableError(
-                f"the queue is full: {self._waiting_clips} clips wait, and at most {self._options.max_waiting} may",
-                hint="try again later, or another server",
+                f"the queue is full: {self._waiting_clips} clips wait, the maximum is {self._options.max_waiting}",
+                hint="try again later, or use another server",
             )
         item = _QueuedRequest(values=values, arrived=time.monotonic())
         self._waiting.append(item)
@@ -103,12 +116,12 @@ class Batcher:
             async with asyncio.timeout(timeout):
                 return await item.future
         except TimeoutError:
-            raise DeadlineError(f"not answered in {timeout} s") from None
+            raise DeadlineError(f"the request timed out after {timeout} s") from None
         finally:
             self._discard(item)
 
     async def close(self) -> None:
-        """Refuse what is new, and return once all that was accepted is answered."""
+        """Refuse new requests, and return once every accepted request is answered."""
         self._closing = True
         self._changed.set()
         await self._dispatcher
@@ -116,7 +129,7 @@ class Batcher:
             await asyncio.wait(self._runs)
 
     def _discard(self, item: _QueuedRequest) -> None:
-        """Take out what is given up before it ran."""
+        """Remove a request from the queue if it was cancelled or timed out before its run."""
         if item in self._waiting:
             self._waiting.remove(item)
             self._waiting_clips -= len(item.values)
@@ -133,7 +146,7 @@ class Batcher:
             task.add_done_callback(self._runs.discard)
 
     async def _next_batch(self) -> list[_QueuedRequest]:
-        """The next batch; nothing once the queue is closed and empty."""
+        """Wait for the next batch; return an empty list once the queue is closed and empty."""
         while True:
             while not self._waiting:
                 if self._closing:
@@ -151,7 +164,7 @@ class Batcher:
                 continue
 
     def _take_batch(self) -> list[_QueuedRequest]:
-        """From the front, as many requests as fit into one run."""
+        """Remove as many requests from the head of the queue as fit into one run."""
         batch, space = [], self._options.max_batch
         while self._waiting and len(self._waiting[0].values) <= space:
             batch.append(item := self._waiting.popleft())
@@ -174,7 +187,7 @@ class Batcher:
         for item in batch:
             last = first + len(item.values)
             if item.future.done():
-                pass  # given up while it ran
+                pass  # cancelled or timed out during the run
             elif error is not None:
                 item.future.set_exception(error)
             else:

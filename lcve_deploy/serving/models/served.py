@@ -1,4 +1,4 @@
-"""A model version that is being served: its engine behind a queue, and what is said of it."""
+"""A served model version: its engine, queue, statistics, metadata and configuration."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _PLATFORMS: Final = {
     EngineKind.TENSORRT: PLAN,
     EngineKind.TENSORRT_RTX: PLAN,
 }
-"""What runs an engine, in the words of Triton where it has some."""
+"""Platform that metadata and configuration report; Triton's name if Triton has one."""
 
 
 class ServedModel:
-    """Made, used and closed on one event loop.
+    """A served model version. Create, use and close it on one event loop.
 
     Args:
-        name: of the model.
-        folder_version: where it was loaded from.
-        session: the engine, which has answered the probe.
-        batching: sizes, delay and instances.
-        threads: where the engine runs.
-        metrics: told of every run.
+        name: model name.
+        folder_version: version and folder that the session was opened from.
+        session: session that has passed the probe.
+        batching: batch size, delay, queue length and instances.
+        threads: executor that runs the engine.
+        metrics: metrics, updated with every run and request.
     """
 
     def __init__(
@@ -65,19 +65,23 @@ class ServedModel:
 
     @property
     def version(self) -> str:
-        """As the protocol writes it."""
+        """Version number as text, as the protocol reports it."""
         return str(self.folder_version.number)
 
     @property
     def waiting(self) -> int:
-        """Clips in the queue."""
+        """Number of clips in the queue."""
         return self._batcher.waiting
 
     async def answer(self, values: npt.NDArray[np.uint8], timeout: float | None) -> BatchResult:
-        """Logits of one request's clips; counted either way.
+        """Run the clips of one request, and count the request whether it succeeds or fails.
+
+        Args:
+            values: uint8 ``[clips, ...]``, 1 to ``max_batch`` clips.
+            timeout: seconds until the request fails; None for no limit.
 
         Raises:
-            UnavailableError, DeadlineError, LcveError: as of ``Batcher.submit``.
+            UnavailableError, DeadlineError, LcveError: see ``Batcher.submit``.
         """
         started, answered = time.monotonic(), False
         try:
@@ -92,11 +96,15 @@ class ServedModel:
         return result
 
     async def close(self) -> None:
-        """Answer what was accepted, and end."""
+        """Answer the accepted requests, and close the queue."""
         await self._batcher.close()
 
     def metadata(self, versions: list[str]) -> dict[str, Any]:
-        """The fields of ``ModelMetadataResponse``."""
+        """Return the fields of ``ModelMetadataResponse``.
+
+        Args:
+            versions: served versions of the model, as text.
+        """
         datatypes = {"uint8": "UINT8", "float32": "FP32"}
         tensors = {
             kind: [{"name": spec.name, "datatype": datatypes[spec.dtype], "shape": [size or -1 for size in spec.shape]}]

@@ -1,4 +1,4 @@
-"""Counts of one model version, as the statistics extension of the protocol reports them."""
+"""Statistics of one model version, as the statistics extension of the protocol reports them."""
 
 from __future__ import annotations
 
@@ -14,24 +14,33 @@ __all__ = ["Duration", "Statistics"]
 
 @dataclass(kw_only=True)
 class Duration:
-    """How often, and how many seconds in all."""
+    """A count, and a total of seconds."""
 
     count: int = 0
     seconds: float = 0.0
 
     def add(self, seconds: float, count: int = 1) -> None:
-        """Count one more."""
+        """Add to the count and the total."""
         self.count += count
         self.seconds += seconds
 
     def to_json(self) -> dict[str, int]:
-        """In nanoseconds."""
+        """Return the fields of ``StatisticDuration``, with the total in nanoseconds."""
         return {"count": self.count, "ns": round(self.seconds * 1e9)}
 
 
 @dataclass(kw_only=True)
 class Statistics:
-    """Of one model version, from its start."""
+    """Statistics of one model version since it was loaded.
+
+    Args:
+        success, failure: answered and failed requests, with their total durations.
+        queue, compute: answered requests, with their time in the queue and in runs.
+        batches: runs by batch size.
+        clips: clips of answered requests.
+        executions: runs.
+        last_inference: time of the last answer, in seconds since the epoch; 0 if there is none.
+    """
 
     success: Duration = field(default_factory=Duration)
     failure: Duration = field(default_factory=Duration)
@@ -43,12 +52,12 @@ class Statistics:
     last_inference: float = 0.0
 
     def record_run(self, run: Run) -> None:
-        """Count a run."""
+        """Count one run."""
         self.executions += 1
         self.batches[run.clips].add(run.seconds)
 
     def record_success(self, result: BatchResult, seconds: float) -> None:
-        """Count a request that was answered after so many seconds in all."""
+        """Count one answered request, with its total duration in seconds."""
         self.clips += len(result.logits)
         self.last_inference = time.time()
         self.success.add(seconds)
@@ -56,11 +65,11 @@ class Statistics:
         self.compute.add(result.run.seconds)
 
     def record_failure(self, seconds: float) -> None:
-        """Count a request that was not answered."""
+        """Count one failed request, with its total duration in seconds."""
         self.failure.add(seconds)
 
     def to_json(self, name: str, version: str) -> dict[str, Any]:
-        """The fields of ``ModelStatistics``; what comes before and after the engine is counted, and not measured."""
+        """Return the fields of ``ModelStatistics``. Input and output processing is counted, but not timed."""
         none, unmeasured = Duration().to_json(), Duration(count=self.success.count).to_json()
         return {
             "name": name,
