@@ -143,7 +143,7 @@ def test_two_artifacts_under_two_keys_are_linked(
         *("audit", exported / "server", "--other", tmp_path / "other/server", "--key", key_file),
         *("-o", tmp_path / "audit.html"),
     )
-    assert "key is not the artifact's" in error
+    assert "the key does not belong to the artifact" in error
     assert not (tmp_path / "audit.html").exists()
 
 
@@ -176,7 +176,7 @@ def test_what_does_not_belong_is_one_clear_error_and_leaves_no_page(
     SecurityKey.create().write(tmp_path / "wrong.bin")
     np.save(tmp_path / "noise.npy", np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8))
     for arguments, message in (
-        (("--key", tmp_path / "wrong.bin"), "not the artifact's"),
+        (("--key", tmp_path / "wrong.bin"), "does not belong to the artifact"),
         (("--known-clip", tmp_path / "noise.npy", "--ciphertext", ciphertext), "no encrypted clip has the cubes"),
         (("--known-clip", tmp_path / "nothing.mp4"), "no video"),
         (("--ciphertext", key_file), "not an encrypted clip"),

@@ -168,7 +168,7 @@ def _show(watch: Watch, display: Display) -> None:
 
     with StopRequest() as stop:
         try:
-            for result in watch.results(patience=0.2):
+            for result in watch.results(timeout=0.2):
                 if stop.requested:
                     watch.stop()
                 if result:
