@@ -54,12 +54,12 @@ WRONG_ARTIFACTS: dict[str, tuple[Breakage, type[LcveError], str]] = {
     "other classes": (
         lambda a: edit(a / "client/client.json", lambda c: c["classes"].append("more")),
         MismatchError,
-        "5 classes, hidden, the client 6",
+        "5 classes with hidden labels, the client folder 6",
     ),
     "other labels": (
         lambda a: edit(a / "client/client.json", lambda c: c.update(labels="shown")),
         MismatchError,
-        "5 classes, hidden, the client 5, shown",
+        "5 classes with hidden labels, the client folder 5 with shown labels",
     ),
     "other salt": (
         lambda a: edit(a / "client/client.json", lambda c: c.update(salt="0" * 32)),
