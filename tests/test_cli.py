@@ -412,7 +412,7 @@ def test_logits_that_cannot_be_read_are_one_clear_error(
 
 @pytest.mark.parametrize("option", [("--views", "5x3"), ("--sampling", "uniform"), ("--stride", "2")])
 def test_an_encrypted_clip_is_not_sampled_again(exported: Path, encrypted: Path, option: tuple[str, str]) -> None:
-    assert "is already sampled" in run_error("run", exported / "server", encrypted, *option)
+    assert "has its views already" in run_error("run", exported / "server", encrypted, *option)
 
 
 def test_outputs_are_never_overwritten(exported: Path, key_file: Path, encrypted: Path, clip_file: Path) -> None:

@@ -58,7 +58,7 @@ __all__ = ["RotateResult", "rotate", "rotate_delta"]
 
 _MADE_BY: Final = "lcve-deploy/rotate"
 _MIB: Final = 2**20
-_UNSIGNED_NOTE: Final = "the artifact was signed, the rotated one is not: no signing key was passed (--signing-key)"
+_UNSIGNED_NOTE: Final = "the artifact was signed, and the rotated one is not: pass --signing-key to sign it"
 _PARITY_NOTE: Final = "the parity figures are those of the export; a rotation reorders weights and changes none"
 
 

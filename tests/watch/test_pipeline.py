@@ -200,7 +200,7 @@ def test_a_camera_that_is_gone_is_an_error_after_all_results(
     streams = Streams(monkeypatch, film, None, film)
     with Watch(streams.source(reconnects=3), client, Answers(), WatchOptions(waiting=40)) as watch:
         results = watch.results(timeout=0.02)
-        with pytest.raises(VideoError, match="given up after 3 attempts"):
+        with pytest.raises(VideoError, match="gave up after 3 attempts"):
             list(results)
     assert watch.counts == Counts(answered=20, reconnects=1)
 
