@@ -1,8 +1,8 @@
-"""Which encrypted values of a cube are of one channel, from ciphertexts alone.
+"""Find the channel of each encrypted value of a cube, from ciphertexts alone.
 
-Two signs are tried. Where colours are strong, the values of one channel have the same level all over a cube.
-Where light is strong, what a value differs by from those that resemble it most (of all channels, at and around
-its pixel) is its colour, and colours change slowly from pixel to pixel.
+Two cues are used. With strong colours, the values of a channel have the same level in the whole cube. With strong
+luminance, the difference between a value and its nearest neighbours (of all channels, at and around its pixel) is
+colour, which varies slowly over the cube.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.attacks.holdings import Order
-from lcve_deploy.attacks.solvers.assignment import assign, unit_rows
+from lcve_deploy.attacks.solvers.assignment import assign, normalise_rows
 
 __all__ = ["channel_splits"]
 
@@ -28,12 +28,12 @@ _SEED: Final = 0
 
 
 def channel_splits(levels: Rows, waves: Rows, channels: int) -> Iterator[Order]:
-    """Channel of each value, int64 ``[L]``, as each sign has it.
+    """Yield an estimate from each cue: the channel of each value, int64 ``[L]``.
 
     Args:
-        levels: mean of each value over all cubes and clips, and whatever else says its level, ``[L, features]``.
-        waves: of each value in all cubes, principal components ``[L, components]``, the smallest first.
-        channels: of a clip.
+        levels: mean levels of each value, ``[L, features]``.
+        waves: principal components of each value over all cubes, ``[L, components]``, in ascending order of variance.
+        channels: number of channels.
     """
     if channels == 1:
         yield np.zeros(len(waves), dtype=np.int64)
@@ -44,9 +44,9 @@ def channel_splits(levels: Rows, waves: Rows, channels: int) -> Iterator[Order]:
 
 
 def _colours(waves: Rows) -> Rows:
-    """What every value differs by from those that resemble it most; its strongest components."""
+    """Return the strongest components of the difference between every value and its nearest neighbours."""
     length = np.sqrt((waves**2).sum(axis=0))
-    sharp = unit_rows(waves / np.maximum(length, 1e-9) ** _SHARP)
+    sharp = normalise_rows(waves / np.maximum(length, 1e-9) ** _SHARP)
     nearest = np.argsort(-(sharp @ sharp.T), axis=1)[:, :_AROUND]
     apart = waves - waves[nearest].mean(axis=1)
     _, vectors = np.linalg.eigh(apart.T @ apart)
@@ -55,7 +55,7 @@ def _colours(waves: Rows) -> Rows:
 
 
 def _balanced(rows: Rows, count: int) -> Order:
-    """Clusters of equal size: the best of several k-means, evened out."""
+    """Return clusters of equal size: the best of several k-means, balanced by assignment."""
     from scipy.cluster.vq import kmeans2
 
     size, best = len(rows) // count, (np.inf, np.zeros(len(rows), dtype=np.int64))
