@@ -20,10 +20,10 @@ __all__ = ["channel_splits"]
 
 Rows = npt.NDArray[Any]
 
-_SHARP: Final = 0.5
+_WHITENING_POWER: Final = 0.5
 _COLOURS: Final = (2, 4)
-_AROUND: Final = 6
-_TRIES: Final = 6
+_NEIGHBOURS: Final = 6
+_ATTEMPTS: Final = 6
 _SEED: Final = 0
 
 
@@ -46,8 +46,8 @@ def channel_splits(levels: Rows, waves: Rows, channels: int) -> Iterator[Order]:
 def _colours(waves: Rows) -> Rows:
     """Return the strongest components of the difference between every value and its nearest neighbours."""
     length = np.sqrt((waves**2).sum(axis=0))
-    sharp = normalise_rows(waves / np.maximum(length, 1e-9) ** _SHARP)
-    nearest = np.argsort(-(sharp @ sharp.T), axis=1)[:, :_AROUND]
+    sharp = normalise_rows(waves / np.maximum(length, 1e-9) ** _WHITENING_POWER)
+    nearest = np.argsort(-(sharp @ sharp.T), axis=1)[:, :_NEIGHBOURS]
     apart = waves - waves[nearest].mean(axis=1)
     _, vectors = np.linalg.eigh(apart.T @ apart)
     colours: Rows = apart @ vectors[:, -_COLOURS[1] :]
@@ -60,7 +60,7 @@ def _balanced(rows: Rows, count: int) -> Order:
 
     size, best = len(rows) // count, (np.inf, np.zeros(len(rows), dtype=np.int64))
     rng = np.random.default_rng(_SEED)
-    for _ in range(_TRIES):
+    for _ in range(_ATTEMPTS):
         centres, _ = kmeans2(rows + 0.0, count, minit="++", rng=rng)
         squares = ((rows[:, None] - centres) ** 2).sum(axis=-1)
         cluster = assign(-np.repeat(squares, size, axis=1)) // size

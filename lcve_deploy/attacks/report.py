@@ -16,8 +16,8 @@ from lcve_deploy.attacks.score import chance_level
 
 __all__ = ["ATTACKERS", "AuditReport", "Verdict", "judge"]
 
-_OPEN: Final = 0.99
-_PARTLY: Final = 0.05
+_MIN_OPEN_SHARE: Final = 0.99
+_MIN_PARTIAL_SHARE: Final = 0.05
 """Minimum share of an order for which clips count as read in part, unless chance reaches more."""
 
 ATTACKERS: Final[Mapping[str, frozenset[str]]] = {
@@ -53,7 +53,7 @@ class Verdict:
     @property
     def opens(self) -> bool:
         """Whether this attacker can read every clip."""
-        return all(self.recovered.get(name, 0.0) >= _OPEN for name in ("cubes", "values"))
+        return all(self.recovered.get(name, 0.0) >= _MIN_OPEN_SHARE for name in ("cubes", "values"))
 
     @property
     def opens_partly(self) -> bool:
@@ -165,7 +165,7 @@ def _verdict(attacker: str, holds: frozenset[str], case: Case, results: Sequence
 def _is_above_chance(name: str, result: AttackResult, case: Case) -> bool:
     classes = 1 if case.truth is None or case.truth.labels is None else len(case.truth.labels)
     space = spaces(case.holdings.geometry, result.attack, classes)[name]
-    return result.recovered[name].exact > max(_PARTLY, chance_level("exact", space))
+    return result.recovered[name].exact > max(_MIN_PARTIAL_SHARE, chance_level("exact", space))
 
 
 def _pixels(clip: npt.NDArray[Any]) -> Cubes:

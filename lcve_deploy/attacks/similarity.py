@@ -16,7 +16,7 @@ __all__ = ["Similarity", "chance_similarity", "compare_clips"]
 
 _RANGE: Final = 255.0
 _WINDOW: Final = 7
-_UNLIKE: Final = 0.25
+_MIN_CHANCE_SIMILARITY: Final = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ def chance_similarity(space: Space) -> float:
     similarity that flat parts of a clip cause.
     """
     symmetries = sum(1 for _ in space.symmetries())
-    return max(_UNLIKE, 2 * math.sqrt(2 * math.log(symmetries) / space.size))
+    return max(_MIN_CHANCE_SIMILARITY, 2 * math.sqrt(2 * math.log(symmetries) / space.size))
 
 
 def _light(found: npt.NDArray[Any], true: npt.NDArray[Any], space: Space) -> float:

@@ -34,14 +34,14 @@ Rows = npt.NDArray[Any]
 _MAX_CUBES: Final = 20000
 _FEW_CLIPS: Final = 16
 """The attack also runs on this many clips alone: more clips are not always better."""
-_QUIET: Final = 2.0
-_FLAT: Final = (0.2, 0.3)
+_MIN_DEVIATION: Final = 2.0
+_FLAT_SHARES: Final = (0.2, 0.3)
 """Cubes whose deviation is below these shares of a textured cube's are mostly noise."""
-_STRONG: Final = 0.9
+_TEXTURED_QUANTILE: Final = 0.9
 _POWERS: Final = (0.5, 0.25, 0.125)
 """Powers of eigenvalues: 1/2 gives the original similarity; smaller powers a more local one with more noise."""
 _MATCHES: Final = (0.5, 0.25)
-_JUDGE: Final = 0.25
+_JUDGING_POWER: Final = 0.25
 _SEED: Final = 0
 
 
@@ -67,9 +67,9 @@ def _layouts(
     samples = _samples(clips)
     waves = _waves(_even(samples), _POWERS[0])
     splits = _distinct(channel_splits(_levels(clips), waves, geometry.channels))
-    first = [_Light.of(samples, split, geometry, _FLAT[0]).layout(_POWERS[0], _POWERS[0]) for split in splits]
+    first = [_Light.of(samples, split, geometry, _FLAT_SHARES[0]).layout(_POWERS[0], _POWERS[0]) for split in splits]
     best = int(np.argmax([smoothness(layout) for layout in first]))
-    lights = [_Light.of(samples, splits[best], geometry, flat) for flat in _FLAT]
+    lights = [_Light.of(samples, splits[best], geometry, flat) for flat in _FLAT_SHARES]
     others = [light.layout(match, lay) for light, match, lay in itertools.product(lights, _MATCHES, _POWERS)]
     yield _polished(closeness, first[best], geometry)
     yield _polished(closeness, max([first[best], *others], key=smoothness), geometry)
@@ -97,13 +97,17 @@ def _samples(clips: Cubes) -> Rows:
     drawn = np.random.default_rng(_SEED).permutation(len(cubes))[:_MAX_CUBES]
     samples = cubes[drawn].astype(np.float32)
     samples -= samples.mean(axis=1, keepdims=True)
-    return samples[_textured(samples, _FLAT[0])]
+    return samples[_textured(samples, _FLAT_SHARES[0])]
 
 
 def _textured(samples: Rows, flat: float) -> Order:
     """Return the indices of samples that are not flat compared with the others."""
     deviation = samples.std(axis=1)
-    least = max(flat * float(np.quantile(deviation, _STRONG)), _QUIET) if len(deviation) else _QUIET
+    least = (
+        max(flat * float(np.quantile(deviation, _TEXTURED_QUANTILE)), _MIN_DEVIATION)
+        if len(deviation)
+        else _MIN_DEVIATION
+    )
     return np.flatnonzero(deviation > least)
 
 
@@ -118,7 +122,7 @@ def _levels(clips: Cubes) -> Rows:
 
 def _even(samples: Rows) -> Rows:
     """Scale cubes to about the same deviation; cubes that are mostly noise stay weak."""
-    even: Rows = samples / (samples.std(axis=1, keepdims=True) + _QUIET)
+    even: Rows = samples / (samples.std(axis=1, keepdims=True) + _MIN_DEVIATION)
     return even
 
 
@@ -157,7 +161,7 @@ class _Light:
     def layout(self, match: float, lay: float) -> Order:
         """Return the value at each position, ``[pixels, channels]``, with these powers for matching and layout."""
         pixels = _pixels(self._rows(match), self.split, self.geometry.channels)
-        judged = normalise_rows(self._rows(_JUDGE)[pixels].sum(axis=1))
+        judged = normalise_rows(self._rows(_JUDGING_POWER)[pixels].sum(axis=1))
         rows = normalise_rows(self._rows(lay)[pixels].sum(axis=1))
         cube, similarity = self.geometry.cube, cosine_similarity(judged, judged)
         layout = repair_layout(similarity, sort_layout(rows, cube), cube)
@@ -182,7 +186,7 @@ def _polished(closeness: Rows, layout: Order, geometry: ClipGeometry) -> Order:
 
 def _closeness(samples: Rows) -> Rows:
     """Return the local similarity of all values, regardless of channels, ``[L, L]``."""
-    rows = normalise_rows(_waves(_even(samples), _JUDGE))
+    rows = normalise_rows(_waves(_even(samples), _JUDGING_POWER))
     closeness: Rows = rows @ rows.T
     return closeness
 

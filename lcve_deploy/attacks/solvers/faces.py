@@ -19,7 +19,7 @@ __all__ = ["face_similarity"]
 Floats = npt.NDArray[Any]
 
 _NOISE: Final = 2.0
-_RIVAL: Final = 3
+_RIVAL_RANK: Final = 3
 """Rank of the partner whose distance is the scale for the others."""
 
 
@@ -66,7 +66,7 @@ def _against_rivals(distance: Floats) -> Floats:
     """Convert distances to scores 0..1, relative to the distances of the best partners of either side."""
     others = distance.copy()
     np.fill_diagonal(others, np.inf)
-    rank = min(_RIVAL, len(others) - 1) - 1
+    rank = min(_RIVAL_RANK, len(others) - 1) - 1
     following, leading = (np.partition(others, rank, axis=axis).take(rank, axis=axis) for axis in (1, 0))
     similarity: Floats = np.exp(-others / (following[:, None] + 1e-3)) * np.exp(-others / (leading + 1e-3))
     return np.sqrt(similarity)

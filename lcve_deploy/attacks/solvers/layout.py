@@ -15,7 +15,7 @@ from lcve_deploy.attacks.solvers.sorting import sort_layout
 
 __all__ = ["invert_layout", "lay_out", "neighbour_similarity"]
 
-_SMOOTH: Final = 0.5
+_MIN_SMOOTHNESS: Final = 0.5
 _CELLS_TO_GROW: Final = 8000
 _MAX_SEEDS: Final = 40
 
@@ -33,7 +33,7 @@ def lay_out(rows: npt.NDArray[Any], grid: tuple[int, ...]) -> Order:
     centred = rows - rows.mean(axis=0)
     similarity = cosine_similarity(centred, centred)
     smooth = sort_layout(rows, grid)
-    if neighbour_similarity(similarity, smooth, grid) > _SMOOTH:
+    if neighbour_similarity(similarity, smooth, grid) > _MIN_SMOOTHNESS:
         return smooth
     np.fill_diagonal(similarity, 0)
     grown = _grown_layouts(similarity, grid)

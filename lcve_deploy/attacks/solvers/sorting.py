@@ -27,7 +27,7 @@ Floats = npt.NDArray[Any]
 _COARSE: Final = 32
 _FINE: Final = 128
 _NEAREST: Final = (8, 16)
-_TURNS: Final = 4
+_ROTATIONS: Final = 4
 _STEPS: Final = 20
 _LAST_BLUR: Final = 0.6
 _FINE_BLURS: Final = (1.0, 0.8, 0.7, 0.6, 0.6, 0.6)
@@ -126,7 +126,7 @@ def _turns(grid: tuple[int, ...]) -> Iterator[Floats]:
     yield np.eye(len(grid))
     for a, b in itertools.combinations(range(len(grid)), 2):
         if grid[a] == grid[b] > 1:
-            for angle in np.linspace(0, np.pi / 2, _TURNS, endpoint=False)[1:]:
+            for angle in np.linspace(0, np.pi / 2, _ROTATIONS, endpoint=False)[1:]:
                 turn = np.eye(len(grid))
                 turn[[a, b], [a, b]], turn[a, b], turn[b, a] = np.cos(angle), -np.sin(angle), np.sin(angle)
                 yield turn
