@@ -1,4 +1,4 @@
-"""``lcve decrypt``: encrypted clip back to something to look at."""
+"""``lcve decrypt``: decrypt a clip to an array, a video or a picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``lcve encrypt``: video to encrypted clip."""
+"""``lcve encrypt``: encrypt a video."""
 
 from __future__ import annotations
 

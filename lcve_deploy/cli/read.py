@@ -1,4 +1,4 @@
-"""``lcve read``: the operator's logits to predictions."""
+"""``lcve read``: turn the operator's logits into predictions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["command"]
     "lcve read logits.npy --key key.bin --client client",
     "lcve run server clip.lcve --json | lcve read - --key key.bin --client client",
 )
-@cloup.argument("logits", type=PATH, help="Logits that the operator sent back. - for standard input.")
+@cloup.argument("logits", type=PATH, help="Logits from the operator. - for standard input.")
 @key_option
 @client_option
 @top_option

@@ -148,7 +148,7 @@ def test_a_camera_that_is_gone_ends_the_command_with_its_counts(watching: Comman
 
 
 def test_a_signal_ends_the_command_while_its_camera_is_silent(watching: Command) -> None:
-    with FakeCamera(silent_after=100) as camera, watching.start(camera.address(), "--silence", 300) as process:
+    with FakeCamera(silent_after=100) as camera, watching.start(camera.address(), "--camera-timeout", 300) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
         assert camera.silent.wait(60)
@@ -164,7 +164,7 @@ def test_a_signal_ends_the_command_while_its_camera_is_silent(watching: Command)
 def test_a_signal_ends_the_command_while_it_opens_a_dead_camera(watching: Command) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"rtsp://127.0.0.1:{mute.getsockname()[1]}/x"
-        with watching.start(address, "--silence", 300) as process:
+        with watching.start(address, "--camera-timeout", 300) as process:
             connection, _ = mute.accept()
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=30)
