@@ -49,7 +49,7 @@ def _make_options(
         memory=memory,
         gpus=gpus,
         replicas=(min_replicas, max_replicas),
-        queue=target_delay / 1000,
+        target_delay=target_delay / 1000,
         signed_by=signed_by,
     )
 
