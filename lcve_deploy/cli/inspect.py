@@ -22,7 +22,8 @@ from lcve_deploy.artifact.delta import is_delta, read_delta
 from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.common import as_json
 from lcve_deploy.cli.options.signing import signed_by_option
-from lcve_deploy.cli.options.types import PATH
+from lcve_deploy.cli.options.types import PATH_OR_PIPE
+from lcve_deploy.cli.pipes import readable
 from lcve_deploy.cli.show import print_json, printable
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import LcveError
@@ -33,8 +34,16 @@ __all__ = ["command"]
 Lines = dict[str, object]
 
 
-@lcve_command("lcve inspect service", "lcve inspect clip.lcve --json")
-@cloup.argument("path", type=PATH, help="Key file, artifact or one of its sides, key rotation, or encrypted clip.")
+@lcve_command(
+    "lcve inspect service",
+    "lcve inspect clip.lcve --json",
+    "ssh camera cat clip.lcve | lcve inspect -",
+)
+@cloup.argument(
+    "path",
+    type=PATH_OR_PIPE,
+    help="Key file, artifact or one of its sides, key rotation, or encrypted clip. - for a file on standard input.",
+)
 @signed_by_option
 @as_json
 def command(path: Path, signed_by: PublicKey | None, as_json: bool) -> None:
@@ -42,7 +51,8 @@ def command(path: Path, signed_by: PublicKey | None, as_json: bool) -> None:
 
     If a key is pinned, an artifact or key rotation that it has not signed is refused.
     """
-    lines = _describe(path, signed_by)
+    with readable(path) as readable_path:
+        lines = _describe(readable_path, signed_by)
     if as_json:
         print_json(lines)
         return

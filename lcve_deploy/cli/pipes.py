@@ -15,7 +15,7 @@ import click
 from lcve_deploy.errors import LcveError
 from lcve_deploy.files.writing import new_file, require_absent
 
-__all__ = ["MAX_INPUT", "is_standard", "readable", "require_writable", "write_to"]
+__all__ = ["MAX_INPUT", "is_standard", "readable", "require_piped_input", "require_writable", "write_to"]
 
 MAX_INPUT: Final = 4 * 2**30
 """Maximum size of standard input, bytes; a copy is held in memory."""
@@ -26,9 +26,19 @@ _SAFETENSORS_JSON: Final = 8
 """Offset of the JSON header in a safetensors file."""
 
 
-def is_standard(path: Path) -> bool:
+def is_standard(path: Path | str) -> bool:
     """Return whether a path is ``-``."""
     return str(path) == "-"
+
+
+def require_piped_input(path: Path | str) -> None:
+    """Check that standard input is not a terminal, if the path is ``-``.
+
+    Raises:
+        click.UsageError: it is a terminal.
+    """
+    if is_standard(path) and sys.stdin.isatty():
+        raise click.UsageError("- reads standard input, which is a terminal here: name a file, or pipe one in")
 
 
 @contextlib.contextmanager
@@ -45,8 +55,7 @@ def readable(path: Path) -> Iterator[Path]:
     if not is_standard(path):
         yield path
         return
-    if sys.stdin.isatty():
-        raise click.UsageError("- reads standard input, which is a terminal here: name a file, or pipe one in")
+    require_piped_input(path)
     with tempfile.TemporaryDirectory(prefix="lcve-") as folder, _unnamed_file(folder) as (file, location):
         head = _copy(sys.stdin.buffer, file)
         link = Path(folder) / f"standard-input{_suffix(head)}"
@@ -59,6 +68,7 @@ def _unnamed_file(folder: str) -> Iterator[tuple[IO[bytes], str]]:
     """Open a temporary file in memory, or else in the folder; yield it and a path that opens it again."""
     if hasattr(os, "memfd_create"):
         with open(os.memfd_create("lcve"), "wb") as file:
+            os.fchmod(file.fileno(), 0o600)  # it may be a key
             yield file, f"/proc/self/fd/{file.fileno()}"
     else:
         with tempfile.NamedTemporaryFile(dir=folder) as named:

@@ -14,7 +14,7 @@ from lcve_deploy.cli.options.frames import FrameOptions, clip_options
 from lcve_deploy.cli.options.groups import require_unused
 from lcve_deploy.cli.options.remote import REMOTE, RemoteRequest, remote_options
 from lcve_deploy.cli.options.session import SESSION, SessionRequest, session_options
-from lcve_deploy.cli.options.types import PATH, PathOrAddress
+from lcve_deploy.cli.options.types import PATH, PATH_OR_PIPE, PathOrAddress
 from lcve_deploy.cli.pipes import is_standard, readable, require_writable, write_to
 from lcve_deploy.cli.progress import StageProgress
 from lcve_deploy.cli.show import print_classification, print_logits
@@ -46,7 +46,9 @@ _REQUESTS: Final = 4
     help="Artifact (with --key), its server/ (without), or the address of a model.",
 )
 @cloup.argument(
-    "clip", type=PATH, help="Encrypted clip; with --key, also a video, folder of frames, or .npy. - for standard input."
+    "clip",
+    type=PATH_OR_PIPE,
+    help="Encrypted clip; with --key, also a video, folder of frames, or .npy. - for standard input.",
 )
 @cloup.option("--key", "key_file", type=PATH, metavar="FILE", help="Key file; without it, CLIP must be encrypted.")
 @cloup.option(
@@ -58,7 +60,7 @@ _REQUESTS: Final = 4
 )
 @top_option
 @cloup.option(
-    "--logits-out", type=PATH, metavar="FILE", help="Write the logits, float32, as .npy. - for standard output."
+    "--logits-out", type=PATH_OR_PIPE, metavar="FILE", help="Write the logits, float32, as .npy. - for standard output."
 )
 @as_json
 @clip_options

@@ -15,6 +15,7 @@ from lcve_deploy.cli.options.frames import FrameOptions, sampling_options
 from lcve_deploy.cli.options.groups import value_from_options
 from lcve_deploy.cli.options.remote import RemoteRequest, remote_options, server_option
 from lcve_deploy.cli.options.types import ABOVE_ZERO, COUNT, POSITIVE
+from lcve_deploy.cli.pipes import require_piped_input
 
 if TYPE_CHECKING:
     from lcve_deploy.cli.watching import Display
@@ -132,8 +133,13 @@ _CAMERA: Final = cloup.option_group(
 @lcve_command(
     "lcve watch rtsp://camera/stream --server grpc://host:8001/actions \\\n    --key key.bin --client client",
     "lcve watch video.mp4 --realtime --server grpc://host:8001/actions \\\n    --key key.bin --client client --json",
+    "ffmpeg -i URL -c copy -f matroska - | \\\n    lcve watch - --server grpc://host:8001/actions \\\n    --key key.bin --client client",
 )
-@cloup.argument("source", envvar="LCVE_SOURCE", help="rtsp://..., a V4L2 camera /dev/videoN, or a video file.")
+@cloup.argument(
+    "source",
+    envvar="LCVE_SOURCE",
+    help="rtsp://..., a V4L2 camera /dev/videoN, or a video file. - for a video on standard input.",
+)
 @server_option(required=True)
 @key_option
 @client_option
@@ -171,6 +177,7 @@ def command(
     from lcve_deploy.verbs.watch import Watch
     from lcve_deploy.video.live import LiveSource
 
+    require_piped_input(source)
     display = Display(as_json=as_json)
     client = Client.open(client_folder, SecurityKey.read(key_file))
     frame_source = LiveSource(source, live, told=display.warn)

@@ -34,6 +34,7 @@ __all__ = [
     "pixel_note",
     "require_one_size",
     "resized",
+    "standard_input",
 ]
 
 MAX_FRAME_PIXELS: Final = 2**26
@@ -107,6 +108,11 @@ class Input:
 def file_input(path: Path) -> Input:
     """A video file or an image, by a path that FFmpeg cannot take for an address."""
     return Input(name=str(path), address=str(path.absolute()), format=_format(path))
+
+
+def standard_input() -> Input:
+    """Return a video on standard input, which is decoded while it arrives."""
+    return Input(name="standard input", address="pipe:0", options={**_OPTIONS, "protocol_whitelist": "pipe"})
 
 
 def _format(path: Path) -> str | None:

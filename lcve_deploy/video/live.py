@@ -11,7 +11,7 @@ from typing import Any, Final
 from lcve_deploy.errors import VideoError
 from lcve_deploy.video.decode import Opened, decoded, load_av
 from lcve_deploy.video.moments import MediaClock, Moment, pause
-from lcve_deploy.video.sources import RtspTransport, SourceKind, recognised
+from lcve_deploy.video.sources import STANDARD_INPUT, RtspTransport, SourceKind, recognised
 
 __all__ = ["MAX_DAMAGED", "LiveFrame", "LiveOptions", "LiveSource"]
 
@@ -77,7 +77,7 @@ class LiveSource:
     The counts are written by the thread that takes the frames, and may be read by others.
 
     Args:
-        source: ``rtsp://...``, ``/dev/videoN``, or a video file.
+        source: ``rtsp://...``, ``/dev/videoN``, a video file, or ``-`` for standard input.
         options: how it is read.
         told: hears why a stream is opened again; never of a password.
 
@@ -97,6 +97,8 @@ class LiveSource:
         self._kind, self._input = recognised(source, transport=self._options.transport, timeout=self._options.timeout)
         if self._kind is not SourceKind.FILE and (self._options.loop or self._options.realtime):
             raise VideoError(f"{self.name} has its own pace and end", hint="looping and real time are for video files")
+        if source == STANDARD_INPUT and self._options.loop:
+            raise VideoError("standard input cannot be read again", hint="looping is for video files")
         self.frames_seen = self.damaged = self.reconnects = 0
         self._clock, self._resources = MediaClock(), ExitStack()
         self._opened: tuple[Any, Any] | None = None

@@ -9,9 +9,9 @@ from typing import Final
 
 from lcve_deploy.errors import VideoError
 from lcve_deploy.files.reading import require_file
-from lcve_deploy.video.decode import OF_CODECS, Input, file_input
+from lcve_deploy.video.decode import OF_CODECS, Input, file_input, standard_input
 
-__all__ = ["RtspTransport", "SourceKind", "recognised"]
+__all__ = ["STANDARD_INPUT", "RtspTransport", "SourceKind", "recognised"]
 
 # What stands before the host and its @ is user and password. An @ further on may belong to a password with a slash,
 # of which half would be shown as a host.
@@ -19,6 +19,8 @@ _RTSP: Final = re.compile(
     r"rtsp://(?:[^/?#]*@)?(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?P<port>:\d{1,5})?(?:[/?][^@]*)?"
 )
 _CAMERA: Final = re.compile(r"/dev/video\d+")
+STANDARD_INPUT: Final = "-"
+"""Source that reads a video from standard input while it arrives."""
 _UNOPENED: Final = "cannot be opened"
 
 
@@ -46,13 +48,15 @@ def recognised(source: str, *, transport: RtspTransport, timeout: float) -> tupl
     """Kind and input of a source.
 
     Args:
-        source: ``rtsp://...``, ``/dev/videoN``, or the path of a video file.
+        source: ``rtsp://...``, ``/dev/videoN``, the path of a video file, or ``-`` for standard input.
         transport: of RTSP.
         timeout: of cameras, seconds.
 
     Raises:
         VideoError: none of these.
     """
+    if source == STANDARD_INPUT:
+        return SourceKind.FILE, standard_input()
     if _CAMERA.fullmatch(source):
         options = {"protocol_whitelist": "file", "format_whitelist": "video4linux2,v4l2", **OF_CODECS}
         camera = Input(name=source, address=source, format="v4l2", options=options, timeout=timeout, failure=_UNOPENED)

@@ -66,7 +66,7 @@ def test_errors_of_run_with_an_address(
         error = run_error("run", server.address, clip, *arguments, "--logits-out", tmp_path / "out.npy")
         assert words in error
     for option in (("--deadline", "3"), ("--shared-memory",), ("--token-file", "t"), ("--client", "c")):
-        assert f"{option[0]}: only for a server" in run_error("run", exported, clip, "--key", key_file, *option)
+        assert f"{option[0]}: only for" in run_error("run", exported, clip, "--key", key_file, *option)
     assert "expected the address" in run_error("run", "grpc://localhost:1", clip, *sides)
     away = run_error("run", f"grpc://127.0.0.1:{free_port()}/m", clip, *sides, "--retries", "0")
     assert "not available" in away

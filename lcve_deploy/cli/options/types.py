@@ -18,6 +18,7 @@ __all__ = [
     "ABOVE_ZERO",
     "COUNT",
     "PATH",
+    "PATH_OR_PIPE",
     "POSITIVE",
     "BatchSizes",
     "ChannelValues",
@@ -30,7 +31,22 @@ __all__ = [
     "ViewCounts",
 ]
 
-PATH: Final = click.Path(path_type=Path)
+_NO_PIPE: Final = "- is standard input or output, which cannot be used here; for a file of this name, write ./-"
+
+
+class _NamedPath(click.Path):
+    """The path of a file or folder, but not ``-``, which stands for standard input or output."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check the path."""
+        if value == "-":
+            self.fail(_NO_PIPE, param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH: Final = _NamedPath(path_type=Path)
+PATH_OR_PIPE: Final = click.Path(path_type=Path)
+"""A path, or ``-``; see ``lcve_deploy.cli.pipes``."""
 POSITIVE: Final = click.IntRange(min=1)
 COUNT: Final = click.IntRange(min=0)
 ABOVE_ZERO: Final = click.FloatRange(min=0, min_open=True)
@@ -134,6 +150,8 @@ class PathOrAddress(click.ParamType[Path | str]):
 
         if isinstance(value, Path):
             return value
+        if value == "-":
+            self.fail(_NO_PIPE, param, ctx)
         return str(value) if is_address(value) else Path(value)
 
 

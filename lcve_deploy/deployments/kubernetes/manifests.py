@@ -67,9 +67,7 @@ class KubernetesOptions:
 
     def __post_init__(self) -> None:
         if not _LABEL.fullmatch(self.name):
-            raise ArtifactError(
-                f"expected a name of 1 to 42 characters from a-z 0-9 -, received {self.name!r}"
-            )
+            raise ArtifactError(f"expected a name of 1 to 42 characters from a-z 0-9 -, received {self.name!r}")
         if not 1 <= self.replicas[0] <= self.replicas[1]:
             raise ArtifactError(
                 f"expected at least 1 pod, and a maximum not below the minimum, received {self.replicas}"

@@ -104,7 +104,9 @@ def _check_addition(folder: Path, model: TritonModel) -> None:
         return
     version = folder / str(model.version)
     if os.path.lexists(version):
-        raise ExistsError(f"{version} exists, and nothing is overwritten", hint="choose another number: --model-version N")
+        raise ExistsError(
+            f"{version} exists, and nothing is overwritten", hint="choose another number: --model-version N"
+        )
     existing = read_config(folder)
     if differing := [field for field in _MUST_AGREE if not _agrees(existing, model.config, field)]:
         raise MismatchError(

@@ -205,9 +205,7 @@ def _batch_sizes(options: TritonOptions, engine: EngineRecord | None) -> tuple[i
         profile = engine.profile or Profile()
         max_batch = options.max_batch or profile.maximum
         if profile.minimum > 1 or max_batch > profile.maximum:
-            raise ArtifactError(
-                f"expected batches of 1 to {max_batch}, but the engine {engine.name} is for {profile}"
-            )
+            raise ArtifactError(f"expected batches of 1 to {max_batch}, but the engine {engine.name} is for {profile}")
         preferred = options.preferred_batches or ((profile.optimum,) if 1 < profile.optimum <= max_batch else ())
     if too_large := [size for size in preferred if size > max_batch]:
         raise ArtifactError(f"preferred batch sizes {too_large} exceed the maximum, {max_batch}")
