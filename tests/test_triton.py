@@ -189,7 +189,7 @@ def test_models_and_versions_are_added_whole(exported: Path, repository: Path) -
 def test_a_version_must_fit_the_configuration_of_its_model(exported: Path, repository: Path, key_file: Path) -> None:
     server, rotated = exported / "server", repository.parent / "rotated"
     run_ok("rotate", exported, "--key", key_file, "-o", rotated)
-    with pytest.raises(MismatchError, match="differs .* in parameters"):
+    with pytest.raises(MismatchError, match=r"differs .* in parameters"):
         add_to_triton({"actions": rotated / "server"}, repository, TritonOptions(version=2))
     with pytest.raises(MismatchError, match="max_batch_size"):
         add_to_triton({"actions": server}, repository, TritonOptions(version=2, max_batch=2))

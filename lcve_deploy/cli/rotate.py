@@ -53,15 +53,15 @@ def command(
     """
     from lcve_deploy.artifact.delta import DELTA
     from lcve_deploy.keys.secret import SecurityKey
-    from lcve_deploy.verbs.rotate import rotate, rotate_delta
+    from lcve_deploy.verbs.rotate import RotateOptions, rotate, rotate_delta
 
     key = SecurityKey.read(key_file)
-    new_key = SecurityKey.read(new_key_file) if new_key_file else None
-    work, suffix = (rotate_delta, "delta") if delta else (rotate, "rotated")
-    folder = output or Path(f"{os.path.abspath(artifact)}-{suffix}")  # noqa: PTH100 (keeps links)
-    result = work(
-        artifact, folder, key=key, new_key=new_key, salt=salt, signing_key=signing_key, progress=StageProgress()
+    options = RotateOptions(
+        new_key=SecurityKey.read(new_key_file) if new_key_file else None, salt=salt, signing_key=signing_key
     )
+    write, suffix = (rotate_delta, "delta") if delta else (rotate, "rotated")
+    folder = output or Path(f"{os.path.abspath(artifact)}-{suffix}")  # noqa: PTH100 (keeps links)
+    result = write(artifact, folder, key=key, options=options, progress=StageProgress())
     binding = result.manifest.binding
     if as_json:
         kind, engines = "delta" if delta else "artifact", carried_engines_json(result.engines)

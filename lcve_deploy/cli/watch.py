@@ -133,7 +133,8 @@ _CAMERA: Final = cloup.option_group(
 @lcve_command(
     "lcve watch rtsp://camera/stream --server grpc://host:8001/actions \\\n    --key key.bin --client client",
     "lcve watch video.mp4 --realtime --server grpc://host:8001/actions \\\n    --key key.bin --client client --json",
-    "ffmpeg -i URL -c copy -f matroska - | \\\n    lcve watch - --server grpc://host:8001/actions \\\n    --key key.bin --client client",
+    "ffmpeg -i URL -c copy -f matroska - | \\\n    lcve watch - --server grpc://host:8001/actions \\\n"
+    "    --key key.bin --client client",
 )
 @cloup.argument(
     "source",

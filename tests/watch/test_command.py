@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -51,7 +52,7 @@ def test_the_command_prints_a_line_for_every_window(client: Client, film: Path, 
 def test_a_video_on_standard_input_is_watched_while_it_arrives(tmp_path: Path, watching: Command) -> None:
     video = make_video(tmp_path / "film.mkv", noisy_frames(80)).read_bytes()
     with watching.start("-", stdin=subprocess.PIPE) as process:
-        assert process.stdin is not None
+        assert isinstance(process.stdin, io.TextIOWrapper)
         assert process.stdout is not None
         process.stdin.buffer.write(video[: len(video) // 2])
         process.stdin.flush()
