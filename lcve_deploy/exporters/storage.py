@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS, keyed_places, write_keyed
+from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS, keyed_ranges, write_keyed
 from lcve_deploy.libraries.requiring import require
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _move_keyed(model: ir.Model, folder: Path) -> None:
 
     values = {name: model.graph.initializers[name] for name in KEYED_TENSORS if name in model.graph.initializers}
     tensors = {name: value.const_value for name, value in values.items() if value.const_value is not None}
-    places = keyed_places(write_keyed(folder, {name: tensor.numpy() for name, tensor in tensors.items()}))
+    places = keyed_ranges(write_keyed(folder, {name: tensor.numpy() for name, tensor in tensors.items()}))
     for name, tensor in tensors.items():
         offset, length = places[name]
         values[name].const_value = ir.ExternalTensor(
