@@ -126,7 +126,7 @@ def test_a_family_that_the_arguments_contradict_is_told(tmp_path: Path) -> None:
 
 def test_arguments_of_two_families_are_those_of_none(tmp_path: Path) -> None:
     path = with_arguments(tmp_path, use_cls_token=False, delete_head=False)
-    assert facts(path)[Fact.FAMILY] == "VideoMAE, by its weights, because the training arguments fit MVD and UMT"
+    assert facts(path)[Fact.FAMILY] == "VideoMAE, by its weights, because the training arguments match MVD and UMT"
 
 
 def test_the_arguments_of_videomae_are_those_of_many(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def unpooled() -> Weights:
 
 def test_norm_without_fc_norm_is_refused_unless_told(tmp_path: Path) -> None:
     path = ORACLES["v1_first_token"].path
-    with pytest.raises(CheckpointError, match="norm and no fc_norm") as caught:
+    with pytest.raises(CheckpointError, match="norm but no fc_norm") as caught:
         load_checkpoint(path, OPTIONS)
     assert "--readout first-token" in caught.value.hint
     said = {"model": unpooled(), "args": argparse.Namespace(use_mean_pooling=False)}
@@ -230,7 +230,7 @@ def test_norm_without_fc_norm_is_refused_unless_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [True, None, 0, "no"])
 def test_other_values_do_not_say_that_a_token_is_read(tmp_path: Path, value: object) -> None:
     content = {"model": unpooled(), "args": argparse.Namespace(use_mean_pooling=value)}
-    with pytest.raises(CheckpointError, match="norm and no fc_norm"):
+    with pytest.raises(CheckpointError, match="norm but no fc_norm"):
         load_checkpoint(saved(tmp_path, content), OPTIONS)
 
 
@@ -438,7 +438,7 @@ def test_an_average_that_only_a_prefix_names_is_named(tmp_path: Path) -> None:
 
 def test_weights_of_one_name_within_a_prefix_and_beside_it_are_refused(tmp_path: Path) -> None:
     state = {f"vit.{name}": tensor for name, tensor in weights().items()} | {"head.bias": torch.zeros(5)}
-    with pytest.raises(CheckpointError, match="two weights of one name"):
+    with pytest.raises(CheckpointError, match="two weights of the same name"):
         load_checkpoint(saved(tmp_path, state), OPTIONS)
 
 
@@ -557,7 +557,7 @@ def test_arguments_that_are_not_understood_are_an_assumption_that_says_so(key: S
     result = export(path, tmp_path / "out", key=key, options=ExportOptions(checkpoint=OPTIONS))
     (sampling,) = (a for a in result.assumptions if a.fact is Fact.SAMPLING)
     assert sampling.value == (
-        "kinetics, stride 4; sparse_sample=True is not for the data set Kinetics-600 of VideoMAEv2"
+        "kinetics, stride 4; sparse_sample=True does not apply to the data set Kinetics-600 of VideoMAEv2"
     )
 
 
