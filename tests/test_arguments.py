@@ -170,13 +170,19 @@ def test_sampling_that_is_said(arguments: dict[str, Any], sampling: Sampling | N
         ({"data_set": "SSV2", "num_segments": 2}, "num_segments=2 is not 1"),
         ({"data_set": "SSV2", "num_segments": "1"}, "num_segments='1' is not 1"),
         ({"data_set": "SSV2", "num_segments": "x" * 300}, f"num_segments='{'x' * 79} is not 1"),
-        ({"data_set": "Kinetics-400", "sparse_sample": 1}, "sparse_sample=1 does not apply to the data set Kinetics-400 of a"),
+        (
+            {"data_set": "Kinetics-400", "sparse_sample": 1},
+            "sparse_sample=1 does not apply to the data set Kinetics-400 of a",
+        ),
         ({"data_set": "Kinetics-400", "sparse_sample": "x" * 300}, f"sparse_sample='{'x' * 79} does not apply to"),
         (
             V2 | {"data_set": "UCF101", "sparse_sample": True},
             "sparse_sample=True does not apply to the data set UCF101 of Vid",
         ),
-        (UMT | {"data_set": "Kinetics", "sparse_sample": True}, "sparse_sample=True does not apply to the data set Kinetics"),
+        (
+            UMT | {"data_set": "Kinetics", "sparse_sample": True},
+            "sparse_sample=True does not apply to the data set Kinetics",
+        ),
     ],
 )
 def test_sampling_that_is_not_understood(arguments: dict[str, Any], doubt: str) -> None:

@@ -503,7 +503,7 @@ def test_a_transformers_that_cannot_load_a_folder_is_not_the_reference(tmp_path:
     path = folder(tmp_path, "hf_videomae")
     settings = {**json.loads((path / "config.json").read_text()), "attention_probs_dropout_prob": None}
     (path / "config.json").write_text(json.dumps(settings))
-    with pytest.warns(ReferenceWarning, match="transformers is not the reference"):
+    with pytest.warns(ReferenceWarning, match="instead of transformers"):
         assert isinstance(reference_for(load_checkpoint(path)), BuiltinReference)
 
 
