@@ -266,7 +266,7 @@ def test_detectors_are_known_by_their_regions(tmp_path: Path) -> None:
 # Heads
 
 
-def of_width(width: int, depth: int = 1, patch: int = 16) -> Weights:
+def of_width(width: int, depth: int = 1, patch: tuple[int, int] = (16, 16)) -> Weights:
     """An official file of any width, its MLP one wide; values do not matter here."""
     block = {
         "norm1.weight": (width,), "norm1.bias": (width,), "norm2.weight": (width,), "norm2.bias": (width,),
@@ -275,7 +275,7 @@ def of_width(width: int, depth: int = 1, patch: int = 16) -> Weights:
         "mlp.fc1.bias": (1,), "mlp.fc2.weight": (width, 1), "mlp.fc2.bias": (width,),
     }  # fmt: skip
     outer = {
-        "patch_embed.proj.weight": (width, 3, 2, patch, patch), "patch_embed.proj.bias": (width,),
+        "patch_embed.proj.weight": (width, 3, 2, *patch), "patch_embed.proj.bias": (width,),
         "fc_norm.weight": (width,), "fc_norm.bias": (width,), "head.weight": (2, width), "head.bias": (2,),
     }  # fmt: skip
     shapes = {**outer, **{f"blocks.{i}.{name}": shape for i in range(depth) for name, shape in block.items()}}
@@ -301,6 +301,28 @@ def test_a_registered_name_says_heads_and_size(tmp_path: Path) -> None:
 def test_a_name_of_another_model_says_nothing(tmp_path: Path, model: object) -> None:
     content = {"model": of_width(384), "args": argparse.Namespace(model=model)}
     assert {Fact.HEADS, Fact.SIZE} <= set(facts(saved(tmp_path, content), CheckpointOptions(frames=2)))
+
+
+@pytest.mark.parametrize("patch", [(16, 8), (8, 16)])
+def test_a_registered_name_is_of_square_cubes(tmp_path: Path, patch: tuple[int, int]) -> None:
+    model = argparse.Namespace(model="vit_small_patch16_384")
+    content = {"model": of_width(384, depth=12, patch=patch), "args": model}
+    assert Fact.HEADS in facts(saved(tmp_path, content), CheckpointOptions(frames=2, size=16))
+
+
+@pytest.mark.parametrize("patch", [(8, 16), (16, 8), (8, 4)])
+def test_learned_positions_say_the_frames_for_cubes_of_any_sides(tmp_path: Path, patch: tuple[int, int]) -> None:
+    per_frame = 16 // patch[0] * (16 // patch[1])
+    content = of_width(384, patch=patch) | {"pos_embed": torch.zeros(1, 3 * per_frame, 384)}
+    loaded = load_checkpoint(saved(tmp_path, content), CheckpointOptions(size=16))
+    assert str(loaded.model.config.geometry) == f"6x16x16x3/2x{patch[0]}x{patch[1]}"
+
+
+@pytest.mark.parametrize(("shape", "message"), [((1, 5, 384), "has 5 learned positions, but a clip of 16x16x16x3/2x8x16 has"), ((384,), "received pos_emb")])
+def test_learned_positions_that_fit_no_clip_are_refused(tmp_path: Path, shape: tuple[int, ...], message: str) -> None:
+    content = of_width(384, patch=(8, 16)) | {"pos_embed": torch.zeros(shape)}
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(saved(tmp_path, content), CheckpointOptions(size=16))
 
 
 # Wrappers
