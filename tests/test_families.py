@@ -318,7 +318,13 @@ def test_learned_positions_say_the_frames_for_cubes_of_any_sides(tmp_path: Path,
     assert str(loaded.model.config.geometry) == f"6x16x16x3/2x{patch[0]}x{patch[1]}"
 
 
-@pytest.mark.parametrize(("shape", "message"), [((1, 5, 384), "has 5 learned positions, but a clip of 16x16x16x3/2x8x16 has"), ((384,), "received pos_emb")])
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((1, 5, 384), "has 5 learned positions, but a clip of 16x16x16x3/2x8x16 has"),
+        ((384,), "received pos_emb"),
+    ],
+)
 def test_learned_positions_that_fit_no_clip_are_refused(tmp_path: Path, shape: tuple[int, ...], message: str) -> None:
     content = of_width(384, patch=(8, 16)) | {"pos_embed": torch.zeros(shape)}
     with pytest.raises(CheckpointError, match=message):

@@ -41,7 +41,7 @@ def test_tensors_are_at_most_twice_as_large_as_their_file() -> None:
     ids=["int64", "sparse", "meta", "number", "none"],
 )
 def test_other_values_are_named(value: object) -> None:
-    with pytest.raises(CheckpointError, match="expected floating-point tensors, received something else for: b$"):
+    with pytest.raises(CheckpointError, match=r"expected floating-point tensors, received something else for: b$"):
         to_arrays({"a": torch.ones(2), "b": value}, stored=1000)
 
 
