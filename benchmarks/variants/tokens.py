@@ -16,7 +16,7 @@ from scipy.linalg import eigh
 
 from lcve_deploy.attacks.holdings import Order
 from lcve_deploy.attacks.solvers.assignment import assign
-from lcve_deploy.attacks.solvers.layout import lay_out, placed
+from lcve_deploy.attacks.solvers.layout import invert_layout, lay_out
 
 Array = npt.NDArray[np.float64]
 
@@ -82,7 +82,7 @@ def sorted_right(classes: Order, orders: Order) -> float:
 
 def lay_out_tokens(found: Sorted, grid: tuple[int, ...]) -> Order:
     """Return the cell of each position if positions were learned, up to the symmetries of the grid; int64 ``[N]``."""
-    return placed(lay_out(found.positions, grid))
+    return invert_layout(lay_out(found.positions, grid))
 
 
 def match_table(found: Sorted, table: Array) -> Order:
@@ -93,7 +93,7 @@ def match_table(found: Sorted, table: Array) -> Order:
     """
     means = found.tokens.mean(axis=0)
     rows, known = means - means.mean(axis=0), table - table.mean(axis=0)
-    line = placed(lay_out(rows, (len(rows),)))
+    line = invert_layout(lay_out(rows, (len(rows),)))
     return min((_turned_onto(rows, known, order) for order in (line, len(rows) - 1 - line)), key=lambda end: end[0])[1]
 
 

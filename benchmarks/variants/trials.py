@@ -12,7 +12,14 @@ import numpy.typing as npt
 from benchmarks.variants.bases import agreement, find_basis
 from benchmarks.variants.basis import rebased, run_blocks, secret_basis
 from benchmarks.variants.subjects import Subject
-from benchmarks.variants.tokens import invert_tokens, lay_out_tokens, match_table, slow_components, sort_tokens, sorted_right
+from benchmarks.variants.tokens import (
+    invert_tokens,
+    lay_out_tokens,
+    match_table,
+    slow_components,
+    sort_tokens,
+    sorted_right,
+)
 from benchmarks.variants.weaker import hide_in_kernel, remove_noise, rotate_values, undo_rotation
 from lcve_deploy.attacks.clips import match_known
 from lcve_deploy.attacks.embedding import lay_out_filters

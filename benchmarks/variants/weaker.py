@@ -59,4 +59,5 @@ def remove_noise(seen: Array, width: int) -> Array:
     _, strengths, axes = np.linalg.svd(seen - mean, full_matrices=False)
     spread = [strengths[first] / strengths[first + count - 1] for first in range(len(strengths) - count)]
     noise = axes[(first := int(np.argmin(spread))) : first + count]
-    return seen - (seen - mean) @ noise.T @ noise
+    cleaned: Array = seen - (seen - mean) @ noise.T @ noise
+    return cleaned
