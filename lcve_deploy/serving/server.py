@@ -65,7 +65,7 @@ async def _serve(settings: ServerSettings, started: Callable[[Ports], None]) -> 
         registry = Registry(settings, threads, metrics)
         state = ServerState(
             registry=registry,
-            regions=Regions(allowed=settings.limits.shared_memory),
+            regions=Regions(settings.limits.shared_memory),
             access=access,
             metrics=metrics,
             limits=settings.limits,
@@ -81,7 +81,7 @@ async def _serve(settings: ServerSettings, started: Callable[[Ports], None]) -> 
                 await _drain(settings, state)
         finally:
             await registry.close()
-            state.regions.unregister()
+            state.regions.close()
 
 
 def _log_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from lcve_deploy.runtime import SessionOptions
+from lcve_deploy.serving.hosts import is_loopback
 
-__all__ = ["Batching", "Limits", "ModelSource", "ServerSettings", "TlsFiles"]
+__all__ = ["Batching", "Limits", "ModelSource", "ServerSettings", "SharedMemory", "TlsFiles"]
 
 _MEBIBYTE: Final = 2**20
 
@@ -55,6 +55,19 @@ class Batching:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SharedMemory:
+    """Which shared memory objects clients may register.
+
+    Args:
+        prefix: start of the names of these objects; that of ``RemoteSession`` by default.
+        users: user ids that may own an object, in addition to the server's own.
+    """
+
+    prefix: str = "lcve_"
+    users: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     """Limits on the memory and time that clients can use.
 
@@ -65,7 +78,7 @@ class Limits:
         connections: maximum concurrent HTTP connections.
         read_seconds: seconds until a request must have arrived completely.
         rate: maximum requests per second and client (name of a token, or address); 0 for no limit.
-        shared_memory: whether clients on this machine may register shared memory regions.
+        shared_memory: shared memory objects that clients on this machine may register; None for none.
     """
 
     request_bytes: int = 64 * _MEBIBYTE
@@ -74,7 +87,7 @@ class Limits:
     connections: int = 512
     read_seconds: float = 30.0
     rate: float = 0.0
-    shared_memory: bool = False
+    shared_memory: SharedMemory | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,9 +140,4 @@ class ServerSettings:
     @property
     def is_local(self) -> bool:
         """Whether the host is a loopback address, so that only this machine can connect."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)

@@ -214,7 +214,7 @@ def _call_handler(state: ServerState, route: _Route) -> _Handler:
             )
         except json_format.ParseError as error:
             raise RequestError(f"the body is invalid for this call: {str(error)[:200]}") from None
-        response = await answer_call(route.call, state, message)
+        response = await answer_call(route.call, state, message, exchange)
         if route.bool_field:
             return _health_response(web, getattr(response, route.bool_field))
         body: Any = plain_message(response)
@@ -255,7 +255,7 @@ def _infer_handler(state: ServerState) -> _Handler:
         fields = await _parse_json(state, text)
         infer_request, binary = from_body(fields, raw, exchange.model, request.match_info.get("version", ""))
         exchange.id = infer_request.id
-        infer_response = await infer(infer_request, state.registry, state.regions, binary=binary)
+        infer_response = await infer(infer_request, state.registry, state.regions_of(exchange), binary=binary)
         exchange.version, exchange.batch = infer_response.model.version, len(infer_response.logits)
         header, data = to_body(infer_response, infer_request.id)
         if not data:
