@@ -19,6 +19,7 @@
     │   ├── UnknownModelError          a model or version that the server does not have
     │   └── TooLargeError              more bytes than the server takes
     ├── DeniedError                    also PermissionError: no token, a wrong one, or no certificate
+    │   └── ForbiddenError             a web page, or a name of the server, that the server does not accept
     ├── UnavailableError               also ConnectionError: the server is away, full or not ready; try again
     │   └── RateError                  more requests than the server grants
     ├── DeadlineError                  also TimeoutError: no answer in the time that was given
@@ -40,6 +41,7 @@ __all__ = [
     "DeviceError",
     "EncryptedClipError",
     "ExistsError",
+    "ForbiddenError",
     "KeyFileError",
     "LcveError",
     "MismatchError",
@@ -143,6 +145,10 @@ class TooLargeError(RequestError):
 
 class DeniedError(LcveError, PermissionError):
     """No token, a wrong one, or a certificate that is not accepted."""
+
+
+class ForbiddenError(DeniedError):
+    """A request of a web page from an origin that the server does not accept, or under a name that is not its own."""
 
 
 class UnavailableError(LcveError, ConnectionError):

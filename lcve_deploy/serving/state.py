@@ -16,6 +16,7 @@ from lcve_deploy.serving.models.registry import Registry
 from lcve_deploy.serving.settings import Limits
 from lcve_deploy.serving.shared_memory import ClientRegions, Regions
 from lcve_deploy.serving.telemetry.metrics import Metrics
+from lcve_deploy.serving.web import WebPolicy
 
 __all__ = ["Exchange", "ServerState"]
 
@@ -45,14 +46,22 @@ class ServerState:
         registry: models.
         regions: shared memory regions.
         access: authentication and rate limits.
+        web: web pages and names of the server that are accepted.
         metrics: metrics, updated with every request.
         limits: limits on requests.
     """
 
     def __init__(
-        self, *, registry: Registry, regions: Regions, access: Access, metrics: Metrics, limits: Limits
+        self,
+        *,
+        registry: Registry,
+        regions: Regions,
+        access: Access,
+        web: WebPolicy,
+        metrics: Metrics,
+        limits: Limits,
     ) -> None:
-        self.registry, self.regions, self.access = registry, regions, access
+        self.registry, self.regions, self.access, self.web = registry, regions, access, web
         self.metrics, self.limits = metrics, limits
         self.stopping, self.parsing = False, asyncio.Lock()
         self._pending = 0
