@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -29,7 +30,7 @@ from tests.conftest import ORACLE, run_error, run_lcve
 from tests.remote.helpers import BINDING, QUICK, Server, clips
 from tests.support import fake_server as fake
 from tests.support.fake_server import Model
-from tests.support.lying_server import LyingGrpc, LyingHttp, http_answer
+from tests.support.lying_server import LyingGrpc, LyingHttp, LyingHttp2, frame, http_answer
 from tests.support.tls import make_authority
 from tests.test_video import make_video
 from tests.watch.helpers import noisy_frames
@@ -142,6 +143,68 @@ def test_a_compressed_answer_is_refused_before_it_is_large() -> None:
     with LyingGrpc(Model(BINDING), {"infer": _field(6, bytes(_SIZE))}, compression=grpc.Compression.Gzip) as server:
         mebibytes, error = _measured(server.address)
     assert (error, mebibytes < 32) == ("SessionError", True)
+
+
+def _header(name: bytes, value: bytes) -> bytes:
+    """A header of HTTP/2 without compression."""
+    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+_HEAD = _header(b":status", b"200") + _header(b"content-type", b"application/grpc")
+_OPENED = frame(1, 4, 1, _HEAD)
+FRAMES: dict[str, tuple[bytes, bytes]] = {
+    "headers without end": (
+        frame(1, 0, 1, _HEAD),
+        frame(9, 0, 1, b"".join(_header(b"x", b"a" * 100) for _ in range(99))),
+    ),
+    "a message of 4 GiB": (_OPENED + frame(0, 0, 1, b"\0\xff\xff\xff\xff"), frame(0, 0, 1, bytes(16384))),
+    "empty data without end": (_OPENED, frame(0, 0, 1, b"") * 1000),
+    "heads without end": (_OPENED, _OPENED * 100),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(("first", "again"), FRAMES.values(), ids=FRAMES)
+def test_frames_without_end_take_little_memory(first: bytes, again: bytes) -> None:
+    with LyingHttp2(Model(BINDING), first, again) as server:
+        mebibytes, error = _measured(server.address)
+    assert (error, mebibytes < 32) == ("SessionError", True)
+
+
+def test_a_message_that_drips_ends_at_the_deadline() -> None:
+    options = dataclasses.replace(QUICK, deadline=0.5)
+    with (
+        LyingHttp2(
+            Model(BINDING), _OPENED + frame(0, 0, 1, b"\0\0\0\x40\0"), frame(0, 0, 1, b"\0"), pause=0.05
+        ) as server,
+        RemoteSession(server.address, BINDING, options) as session,
+        pytest.raises(DeadlineError),
+    ):
+        session.run(clips())
+
+
+def test_a_handshake_that_drips_ends_at_the_deadline() -> None:
+    ended = threading.Event()
+
+    def drip() -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"\x16\x03\x03\x40\0\x02\0\x3f\xfc")
+            while not ended.wait(0.05):
+                connection.sendall(b"\x03")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip)
+        thread.start()
+        address = f"https://127.0.0.1:{listener.getsockname()[1]}/digits"
+        options = dataclasses.replace(QUICK, deadline=0.5)
+        try:
+            with RemoteSession(address, BINDING, options) as session, pytest.raises(LcveError) as caught:
+                session.run(clips())
+        finally:
+            ended.set()
+            thread.join()
+    assert type(caught.value) is DeadlineError
 
 
 DRIPPING = {
