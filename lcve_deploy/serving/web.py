@@ -21,7 +21,7 @@ from lcve_deploy.serving.settings import ServerSettings
 __all__ = ["WebPolicy"]
 
 _HOST: Final = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s:\[\]]*)(?::\d*)?")
-_ACROSS: Final = ("cross-site", "same-site")
+_CROSS_SITE: Final = ("cross-site", "same-site")
 """``Sec-Fetch-Site`` of requests that a page of another origin makes. Images and scripts have no ``Origin``."""
 _MAX_SHOWN: Final = 100
 
@@ -56,14 +56,14 @@ class WebPolicy:
         Raises:
             ForbiddenError: a page of another origin sent the request, or it names another server.
         """
-        if not self.allows(origin) or (origin is None and fetch_site in _ACROSS):
+        if not self.allows(origin) or (origin is None and fetch_site in _CROSS_SITE):
             raise ForbiddenError(
                 f"this server does not accept requests of web pages from {(origin or 'another origin')[:_MAX_SHOWN]!r}",
                 hint="the operator can allow an origin with lcve serve --allow-origin",
             )
         if len(hosts) > 1 or not all(map(self._is_own, hosts)):
             raise ForbiddenError(
-                f"this server is not called {', '.join(hosts)[:_MAX_SHOWN]!r}",
+                f"this server does not accept the host name {', '.join(hosts)[:_MAX_SHOWN]!r}",
                 hint="use its loopback address; the operator can allow a name with lcve serve --allow-host",
             )
 

@@ -20,6 +20,7 @@ _PREFLIGHT: Final = {
     "Access-Control-Max-Age": "600",
 }
 _EXPOSED: Final = f"{LENGTH_HEADER}, Retry-After, WWW-Authenticate"
+_MAX_SHOWN: Final = 100
 _PRIVATE: Final = "Access-Control-{}-Private-Network"
 
 
@@ -40,7 +41,7 @@ def web_page_middleware(state: ServerState) -> Any:
                 hosts=request.headers.getall("Host", []),
             )
         except ForbiddenError as error:
-            state.finish(Exchange("http", "refused", request.remote or ""), error)
+            state.finish(Exchange("http", request.path[:_MAX_SHOWN], request.remote or ""), error)
             return web.json_response({"error": client_message(error)}, status=code_of(error).http)
         is_preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
         if origin is not None and is_preflight:
