@@ -12,8 +12,8 @@ from typing import Any, Final
 from fuzz import mutators
 from lcve_deploy import CheckpointOptions, SecurityKey
 from lcve_deploy.artifact import PublicKey, read_engine, read_keyed, read_manifest, read_probe
-from lcve_deploy.artifact.engine_secret import read_secret
 from lcve_deploy.artifact.delta import is_delta, read_delta
+from lcve_deploy.artifact.engine_secret import read_secret
 from lcve_deploy.client import Client
 from lcve_deploy.clipfile import read_clip_file
 from lcve_deploy.clips import Binding, Layout
