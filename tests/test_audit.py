@@ -185,7 +185,7 @@ def test_what_does_not_belong_is_one_clear_error_and_leaves_no_page(
     ):
         assert message in run_error("audit", server, *arguments, "-o", page)
         assert not page.exists()
-    assert "scores only with --key" in run_error("audit", server, "--other-key", key_file, "-o", page)
+    assert "needs --other and --key" in run_error("audit", server, "--other-key", key_file, "-o", page)
     page.write_text("mine")
     assert "exists" in run_error("audit", server, "-o", page)
     assert page.read_text() == "mine"

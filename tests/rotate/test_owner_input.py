@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from lcve_deploy import (
+    RotateOptions,
     SecurityKey,
     rotate,
     rotate_delta,
@@ -102,9 +103,9 @@ def test_a_wrong_key_the_old_salt_and_an_output_that_exists(
         work(exported, tmp_path / "out", key=NEW_KEY)
     salt = bytes.fromhex(read_manifest(exported / "server").binding.salt)
     with pytest.raises(MismatchError, match="expected a new salt"):
-        work(exported, tmp_path / "out", key=key, new_key=NEW_KEY, salt=salt)
+        work(exported, tmp_path / "out", key=key, options=RotateOptions(new_key=NEW_KEY, salt=salt))
     with pytest.raises(ValueError, match="16 bytes"):
-        work(exported, tmp_path / "out", key=key, salt=b"short")
+        work(exported, tmp_path / "out", key=key, options=RotateOptions(salt=b"short"))
     with pytest.raises(WriteError, match="does not exist"):
         work(exported, tmp_path / "a/b", key=key)
     assert list(tmp_path.iterdir()) == []
