@@ -35,8 +35,8 @@ def render(figures: dict[str, Any]) -> str:
             table(["attacker", *head], rows),
             table(["step on the way", *(subject["title"] for subject in there)], weak),
             paragraph(
-                "Controls of the attacks on variants: what each reaches of a planted case, and where there is nothing",
-                "to find. Shares, or decibels where the name says so.",
+                "Controls of the attacks on variants: what each reaches of a planted case, and of data with nothing",
+                "to find. Shares, or decibels if the name says so.",
             ),
             table(["attack", "planted case", "nothing to find"], controls),
             f"<sub>{stamps}</sub>",
