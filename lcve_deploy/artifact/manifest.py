@@ -69,7 +69,10 @@ class ModelSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Content of ``manifest.json``: what the model takes and gives, and the other fields as in the format."""
+    """Content of ``manifest.json``: what the model takes and gives, and the other fields as in the format.
+
+    ``digest`` is the SHA-256 of the bytes that it was read from, 64 hex digits; empty if it was not read.
+    """
 
     model: ModelSpec
     precision: str
@@ -78,6 +81,7 @@ class Manifest:
     files: Mapping[str, FileRecord]
     parity: ParityReport
     made_by: Mapping[str, str]
+    digest: str = dataclasses.field(default="", compare=False)
 
     @property
     def binding(self) -> Binding:
@@ -165,7 +169,8 @@ def parse_manifest(data: bytes, path: Path) -> Manifest:
     Raises:
         ArtifactError: an invalid manifest; names every problem.
     """
-    return _checked(path, parse_json(data, path))
+    manifest = _checked(path, parse_json(data, path))
+    return dataclasses.replace(manifest, digest=hashlib.sha256(data).hexdigest())
 
 
 def _checked(path: Path, record: Record) -> Manifest:

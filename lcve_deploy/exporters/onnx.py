@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy import __version__
+from lcve_deploy.artifact.graph_files import GraphSource, read_graph
 from lcve_deploy.artifact.names import INPUT, OUTPUT
 from lcve_deploy.clips import Layout
-from lcve_deploy.exporters.storage import Steps, save_graph
+from lcve_deploy.exporters.storage import Steps, parse_model, save_graph
 from lcve_deploy.model.transformer import Activation, Attention, ScrambledTransformer, logit_scale
 
 if TYPE_CHECKING:
@@ -74,14 +75,12 @@ def write_onnx(
     save_graph(exported, path, steps=steps)
 
 
-def read_heads(path: Path) -> int | None:
+def read_heads(source: GraphSource) -> int | None:
     """Attention heads of an exported graph; None where it does not say.
 
     An official checkpoint does not say them, so the graph does.
     """
-    import onnx_ir as ir
-
-    text = ir.load(path).metadata_props.get(_HEADS, "")
+    text = parse_model(read_graph(source)).metadata_props.get(_HEADS, "")
     return int(text) if text.isdecimal() else None
 
 

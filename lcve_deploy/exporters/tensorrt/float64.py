@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lcve_deploy.artifact.graph_files import GraphFiles
 from lcve_deploy.errors import BuildError
+from lcve_deploy.exporters.storage import parse_model
 from lcve_deploy.libraries.requiring import require
 
 if TYPE_CHECKING:
@@ -18,34 +19,30 @@ _DTYPE_ATTRIBUTES: Final = ("to", "dtype", "output_dtype", "stash_type")
 _SHOWN: Final = 5
 
 
-def refuse_double(model: Path, *, extra: str) -> None:
+def refuse_double(graph: GraphFiles, *, extra: str) -> None:
     """Look for float64 in every initializer, value, constant, and attribute that names a type.
 
     Args:
-        model: an ONNX file; its external data is not read.
+        graph: a graph that has been read; its external data is not looked at.
         extra: of this package, which installs what reads the file.
 
     Raises:
         BuildError: the file cannot be read, or something in it is float64; names where.
         MissingDependencyError: onnx-ir is not installed.
     """
-    places = list(dict.fromkeys(_doubles(_read(model, extra))))
+    places = list(dict.fromkeys(_doubles(_read(graph, extra))))
     if places:
         more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
         raise BuildError(
-            f"{model} has float64, which TensorRT does not compute with: {', '.join(places[:_SHOWN])}{more}",
+            f"{graph.path} has float64, which TensorRT does not compute with: {', '.join(places[:_SHOWN])}{more}",
             hint="write the graph with float32 or a smaller type in these places",
         )
 
 
-def _read(model: Path, extra: str) -> ir.Model:
+def _read(graph: GraphFiles, extra: str) -> ir.Model:
     with require("checking a graph needs onnx-ir", extra=extra):
-        import onnx_ir as ir
-        from google.protobuf.message import DecodeError  # onnx, and so onnx-ir, brings it
-    try:
-        return ir.load(model)
-    except (OSError, DecodeError) as error:
-        raise BuildError(f"{model} cannot be read as an ONNX graph: {error}") from None
+        import onnx_ir  # noqa: F401
+    return parse_model(graph)
 
 
 def _doubles(model: ir.Model) -> Iterator[str]:

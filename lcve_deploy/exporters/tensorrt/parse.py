@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lcve_deploy.artifact import TensorSpec
+from lcve_deploy.artifact.graph_files import GraphSource, read_graph
 from lcve_deploy.errors import BuildError
 from lcve_deploy.exporters.tensorrt.float64 import refuse_double
 from lcve_deploy.libraries.tensorrt import TensorRT, dtype_name, parser_errors
@@ -30,11 +31,11 @@ class ParsedGraph:
     parser: Any
 
 
-def check_graph(model: Path, *, clips: TensorSpec, logits: TensorSpec, library: TensorRT) -> None:
+def check_graph(model: GraphSource, *, clips: TensorSpec, logits: TensorSpec, library: TensorRT) -> None:
     """Whether the library would build an engine from this graph. Nothing is built.
 
     Args:
-        model: an ONNX file, its external data next to it.
+        model: a graph that has been read, or an ONNX file with its external data next to it.
         clips: the input, as the manifest says.
         logits: the output, as the manifest says.
         library: whose parser to ask.
@@ -47,17 +48,20 @@ def check_graph(model: Path, *, clips: TensorSpec, logits: TensorSpec, library: 
     parse_graph(model, clips=clips, logits=logits, library=library)
 
 
-def parse_graph(model: Path, *, clips: TensorSpec, logits: TensorSpec, library: TensorRT) -> ParsedGraph:
+def parse_graph(model: GraphSource, *, clips: TensorSpec, logits: TensorSpec, library: TensorRT) -> ParsedGraph:
     """The network of a graph that has passed the gate; arguments and errors as of ``check_graph``."""
-    refuse_double(model, extra=library.kind)
+    files = read_graph(model)
+    refuse_double(files, extra=library.kind)
     library.log.clear()
     builder = _new_builder(library)
     network = builder.create_network(_creation_flags(library))
     parser = library.module.OnnxParser(network, library.log.logger)
-    if not parser.parse_from_file(str(model)):
-        raise BuildError(f"{library} cannot parse {model}: {parser_errors(parser) or library.log.quote()}")
-    _require(model, "inputs", [clips], [network.get_input(i) for i in range(network.num_inputs)])
-    _require(model, "outputs", [logits], [network.get_output(i) for i in range(network.num_outputs)])
+    with files.on_disk() as path:
+        parsed = parser.parse_from_file(str(path))
+    if not parsed:
+        raise BuildError(f"{library} cannot parse {files.path}: {parser_errors(parser) or library.log.quote()}")
+    _require(files.path, "inputs", [clips], [network.get_input(i) for i in range(network.num_inputs)])
+    _require(files.path, "outputs", [logits], [network.get_output(i) for i in range(network.num_outputs)])
     return ParsedGraph(builder=builder, network=network, parser=parser)
 
 

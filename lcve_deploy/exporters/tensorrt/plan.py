@@ -37,7 +37,7 @@ class BuiltPlan:
 
 
 def build_plan(
-    model: Path,
+    model: GraphSource,
     target: Path,
     *,
     clips: TensorSpec,
@@ -52,7 +52,8 @@ def build_plan(
     unless the engine is to be refittable or stripped.
 
     Args:
-        model: an ONNX file, its external data next to it; its types are the precision.
+        model: a graph that has been read, or an ONNX file with its external data next to it; its types are the
+            precision.
         target: file to write, in a folder that is being staged.
         clips: the graph's input, as the manifest says.
         logits: the graph's output, as the manifest says.
