@@ -14,6 +14,7 @@
     ├── BuildError                     also RuntimeError: an engine cannot be built from a graph
     ├── SessionError                   also RuntimeError: an engine cannot be opened or run
     │   ├── DeviceError                an engine that this machine has no device for
+    │   ├── ForeignEngineError         an engine that this machine has not made
     │   └── UnprovenError              an engine that has not answered the probe on this machine
     ├── RequestError                   also ValueError: a request that a server cannot take
     │   ├── UnknownModelError          a model or version that the server does not have
@@ -40,6 +41,7 @@ __all__ = [
     "DeviceError",
     "EncryptedClipError",
     "ExistsError",
+    "ForeignEngineError",
     "KeyFileError",
     "LcveError",
     "MismatchError",
@@ -123,6 +125,10 @@ class SessionError(LcveError, RuntimeError):
 
 class DeviceError(SessionError):
     """An engine that this machine has no device for; it may run on another."""
+
+
+class ForeignEngineError(SessionError):
+    """An engine that this machine has not made, or that was changed since; it has not been opened."""
 
 
 class UnprovenError(SessionError):

@@ -12,7 +12,7 @@ import cloup
 
 from lcve_deploy.artifact import Profile
 from lcve_deploy.cli.command import command as lcve_command
-from lcve_deploy.cli.options.common import as_json
+from lcve_deploy.cli.options.common import as_json, engine_secret_option
 from lcve_deploy.cli.options.engine import AUTO, EngineRequest, engine_options
 from lcve_deploy.cli.options.groups import as_usage_error, hands_over, named_options
 from lcve_deploy.cli.options.session import PROVIDER_OPTIONS
@@ -119,6 +119,7 @@ _PLAN: Final = cloup.option_group(
 @cloup.option("--name", metavar="NAME", help="Name of the engine.  [default: runtime and precision]")
 @cloup.option("--refit", metavar="NAME", help="TensorRT engine whose plan gets the weights of the graph; no build.")
 @signed_by_option
+@engine_secret_option
 @as_json
 @engine_options
 @hands_over("provider", _make_provider, cloup.option_group("ONNX Runtime", *PROVIDER_OPTIONS))
@@ -129,6 +130,7 @@ def command(
     name: str | None,
     refit: str | None,
     signed_by: PublicKey | None,
+    engine_secret: Path | None,
     engine: EngineRequest,
     provider: _Provider,
     plan: PlanOptions,
@@ -138,23 +140,27 @@ def command(
 
     An engine whose logits are over the budget is not kept. One that cannot run on this machine is kept as
     unproven: it opens only after lcve verify has run it. Of several, the fastest is kept.
+
+    Engines open only on machines with the secret of the one that built them.
     """
     from lcve_deploy.verbs.fastest import Selection, build_fastest
     from lcve_deploy.verbs.refit import refit as refit_engine
 
     _refuse_what_has_no_effect(engine, refit)
     if refit:
-        refitted = refit_engine(server, refit, name=name, signed_by=signed_by, progress=StageProgress())
+        refitted = refit_engine(
+            server, refit, name=name, signed_by=signed_by, engine_secret=engine_secret, progress=StageProgress()
+        )
         _show(Selection.of(refitted), as_json=as_json)
         return
-    choice = _choice(engine, name=name, provider=provider, plan=plan, signed_by=signed_by)
+    choice = _choice(engine, name=name, provider=provider, plan=plan, signed_by=signed_by, engine_secret=engine_secret)
     _show(build_fastest(server, choice, clips=_read_clips(clips), progress=StageProgress()), as_json=as_json)
 
 
 def _refuse_what_has_no_effect(engine: EngineRequest, refit: str | None) -> None:
     """Refuse options of another runtime than the chosen one, and with --refit all that the engine itself says."""
     named, runtime = named_options(), engine.runtime or AUTO
-    kept = ("refit", "name", "signed_by", "server", "as_json")
+    kept = ("refit", "name", "signed_by", "engine_secret", "server", "as_json")
     useless = {
         "--refit": [name for name in named if name not in kept] if refit else [],
         f"--runtime {runtime}": [
@@ -174,6 +180,7 @@ def _choice(
     provider: _Provider,
     plan: PlanOptions,
     signed_by: PublicKey | None,
+    engine_secret: Path | None,
 ) -> EngineChoice:
     from lcve_deploy.runtime.session import Provider
     from lcve_deploy.verbs.build import BuildOptions
@@ -186,6 +193,7 @@ def _choice(
             provider_options=provider.options,
             plan=plan,
             signed_by=signed_by,
+            engine_secret=engine_secret,
         )
         return engine.choice(options)
 

@@ -29,6 +29,9 @@ from lcve_deploy.artifact import (
     record_files,
 )
 from lcve_deploy.artifact.digests import ENGINES
+from lcve_deploy.artifact.engine_mac import authenticate
+from lcve_deploy.artifact.engine_options import BUDGET, PROVIDER
+from lcve_deploy.artifact.engine_secret import make_secret
 from lcve_deploy.artifact.engines import Agreement, engine_folder, write_engine
 from lcve_deploy.artifact.names import MODEL, PLAN
 from lcve_deploy.clips import EncryptedClip
@@ -44,8 +47,8 @@ from lcve_deploy.model.precision import Precision
 from lcve_deploy.progress import Progress, silent, step
 from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 from lcve_deploy.runtime.opening import checked_manifest, open_engine
-from lcve_deploy.runtime.probe import budget_of, prove_engine
-from lcve_deploy.runtime.session import Provider, Session
+from lcve_deploy.runtime.probe import engine_budget, prove_engine
+from lcve_deploy.runtime.session import Provider, Session, require_provider_options
 from lcve_deploy.verbs._versions import installed_versions
 
 __all__ = ["BuildOptions", "build"]
@@ -65,12 +68,15 @@ class BuildOptions:
         name: of the engine; by default kind and precision.
         budget: largest ``|Δlogit|`` from the float64 reference; by default the precision's.
         provider: execution provider, for ONNX Runtime.
-        provider_options: as ONNX Runtime documents them.
+        provider_options: as ONNX Runtime documents them, of those that are allowed.
         plan: how a TensorRT engine is built.
         signed_by: the public key of the artifact's owner, where it is pinned; it is no part of the engine.
+        engine_secret: file with the secret by which this machine knows its own engines; by default the file that
+            ``LCVE_ENGINE_SECRET`` names, or one in the user's state folder. Made if there is none.
 
     Raises:
-        ValueError: a budget that is not finite and above zero, or provider options with names of our own.
+        ValueError: a budget that is not finite and above zero.
+        SessionError: provider options that are not allowed.
     """
 
     kind: EngineKind = EngineKind.ONNXRUNTIME
@@ -81,13 +87,12 @@ class BuildOptions:
     provider_options: Mapping[str, str] = field(default_factory=dict)
     plan: PlanOptions = field(default_factory=PlanOptions)
     signed_by: PublicKey | None = None
+    engine_secret: Path | None = None
 
     def __post_init__(self) -> None:
         if self.budget is not None and not (math.isfinite(self.budget) and self.budget > 0):
             raise ValueError(f"expected a finite budget above zero, received {self.budget}")
-        taken = sorted({"budget", "provider"} & set(self.provider_options))
-        if taken:
-            raise ValueError(f"an execution provider has no option {', '.join(taken)}")
+        require_provider_options(self.provider, self.provider_options)
 
     @property
     def engine_name(self) -> str:
@@ -128,6 +133,7 @@ def build(
     """
     folder = Path(server)
     manifest = checked_manifest(folder, options.signed_by)
+    secret = make_secret(folder, options.engine_secret)
     if clips is not None:
         manifest.binding.require(clips.binding, here="artifact", there="encrypted clip")
     _refuse_emulation(options)
@@ -138,6 +144,7 @@ def build(
             ranges = _ranges(folder, options, clips, ranges, progress)
             record = _make(folder, stage, manifest, options, ranges, refit, progress)
             record = _prove(folder, stage, manifest, record, clips, progress)
+            record = authenticate(record, secret)
             write_engine(stage, record)
     return record
 
@@ -205,6 +212,7 @@ def _make(
         options=_options_to_text(options),
         ranges=ranges,
     )
+    engine_budget(record, manifest.parity)  # one that accepts anything is refused before the work
     if options.kind in _TENSORRT:
         record = _make_plan(server, stage, manifest, options, record, refit, progress)
     elif _needs_graph(options):
@@ -213,10 +221,10 @@ def _make(
 
 
 def _options_to_text(options: BuildOptions) -> dict[str, str]:
-    budget = {} if options.budget is None else {"budget": repr(options.budget)}
+    budget = {} if options.budget is None else {BUDGET: repr(options.budget)}
     if options.kind is not EngineKind.ONNXRUNTIME:
         return budget
-    return {**options.provider_options, **budget, "provider": str(options.provider)}
+    return {**options.provider_options, **budget, PROVIDER: str(options.provider)}
 
 
 def _needs_graph(options: BuildOptions) -> bool:
@@ -294,7 +302,7 @@ def _prove(
     report, proof = prove_engine(session, read_probe(server, manifest), manifest.parity, record)
     report.require()
     progress("asking the probe", 1, 1)
-    budget = float(record.options.get("budget", budget_of(record.precision, manifest.parity)))
+    budget = engine_budget(record, manifest.parity)
     agreement = _agreement(server, session, clips, budget, progress) if clips is not None else None
     return dataclasses.replace(record, proof=proof, agreement=agreement)
 

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from lcve_deploy.artifact import EngineKind, EngineRecord
-from lcve_deploy.artifact.engines import engine_folder, list_engines, read_engine, write_engine
+from lcve_deploy.artifact.engine_mac import authenticate
+from lcve_deploy.artifact.engine_secret import make_secret
+from lcve_deploy.artifact.engines import engine_folder, list_engines, write_engine
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import BuildError, LcveError
 from lcve_deploy.files.writing import remove_folder
 from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.progress import Progress, silent
-from lcve_deploy.runtime.opening import checked_manifest
+from lcve_deploy.runtime.opening import checked_manifest, read_own_engine
 from lcve_deploy.runtime.probe import ProbeReport, reprove
 from lcve_deploy.verbs.build import BuildOptions, build
 
@@ -103,7 +105,7 @@ def build_fastest(
 ) -> Selection:
     """Build every engine of a choice that this machine's libraries can build, and keep the fastest.
 
-    An engine that was there before takes part and stays, fastest or not.
+    An engine of this machine that was there before takes part and stays, fastest or not.
 
     Args:
         server: the folder with ``manifest.json``.
@@ -161,19 +163,22 @@ def _fastest(tried: Sequence[Candidate]) -> EngineRecord:
 def _existing(server: Path, options: BuildOptions) -> Candidate:
     """An engine from before, which answers the probe again."""
     name = options.engine_name
-    report, record = reprove(server, name, budget=options.budget, signed_by=options.signed_by)
+    report, record = reprove(
+        server, name, budget=options.budget, signed_by=options.signed_by, engine_secret=options.engine_secret
+    )
     if not report.ok:
-        _withdraw(server, name, report)
+        _withdraw(server, options, report)
         reason = f"was there before, and is over the budget: max |Δlogit| {report.max_difference:.2e}"
         return Candidate(name=name, record=None, reason=reason)
     return Candidate(name=name, record=record)
 
 
-def _withdraw(server: Path, name: str, report: ProbeReport) -> None:
+def _withdraw(server: Path, options: BuildOptions, report: ProbeReport) -> None:
     """Take the proof from an engine that is over the budget of its own proof, and not of this choice alone."""
-    known = read_engine(server, name)
+    known = read_own_engine(server, options.engine_name, options.engine_secret)
     if known.proof is not None and not report.max_difference <= known.proof.budget:
-        write_engine(engine_folder(server, name), dataclasses.replace(known, proof=None))
+        unproven = authenticate(dataclasses.replace(known, proof=None), make_secret(server, options.engine_secret))
+        write_engine(engine_folder(server, known.name), unproven)
 
 
 def _try(server: Path, options: BuildOptions, clips: EncryptedClip | None, progress: Progress) -> Candidate:

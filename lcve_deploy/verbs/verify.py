@@ -36,6 +36,7 @@ def verify(
     tolerance: float | None = None,
     engine: str | None = None,
     signed_by: PublicKey | None = None,
+    engine_secret: Path | None = None,
     progress: Progress = silent,
 ) -> ParityReport:
     """Compare an artifact's logits on encrypted clips with the plain model's, controls included.
@@ -50,6 +51,7 @@ def verify(
             engine's budget.
         engine: to compare in place of the graph; its controls must miss by three budgets.
         signed_by: the owner's public key, where it is pinned.
+        engine_secret: file with this machine's secret, as of ``SessionOptions``.
         progress: told of every step.
 
     Raises:
@@ -60,7 +62,7 @@ def verify(
     root, path = Path(artifact), Path(checkpoint)
     client = paired_client(root, key, signed_by)
     manifest = checked_manifest(root / "server", signed_by)
-    session = open_checked(root / "server", manifest, SessionOptions(engine=engine))
+    session = open_checked(root / "server", manifest, SessionOptions(engine=engine, engine_secret=engine_secret))
     loaded = _matching_checkpoint(path, options, root / "server", client)
     proof = session.engine.proof if session.engine else None
     return measure_parity(
