@@ -134,8 +134,12 @@ def manifest_bytes(manifest: Manifest) -> bytes:
 
 
 def manifest_digest(server: Path) -> str:
-    """SHA-256 of ``manifest.json``, 64 hex digits."""
-    return hashlib.sha256((server / MANIFEST).read_bytes()).hexdigest()
+    """SHA-256 of ``manifest.json``, 64 hex digits.
+
+    Raises:
+        ArtifactError: no manifest, or one that is too large.
+    """
+    return hashlib.sha256(read_data(server / MANIFEST)).hexdigest()
 
 
 def manifest_data(server: Path, signed_by: PublicKey | None = None) -> bytes:

@@ -157,11 +157,10 @@ def _answer(
         with RemoteSession(model, clip.binding, remote.options()) as at_server:
             at_server.connect()
             return run_views(at_server, clip, in_flight=_REQUESTS, progress=StageProgress()), None
-    from lcve_deploy.runtime.opening import checked_manifest, open_checked
+    from lcve_deploy.runtime.opening import open_server
 
     options = session.options()
-    manifest = checked_manifest(model, options.signed_by)
-    opened = open_checked(model, manifest, options)
+    manifest, opened = open_server(model, options)
     return run_views(opened, clip, progress=StageProgress()), manifest.labels
 
 

@@ -38,9 +38,7 @@ digits in a low type, so those are not here. An ``Add`` of two computed values i
 """
 
 
-def write_low_precision(
-    source: GraphSource, target: Path, precision: Precision, *, steps: Steps | None = None
-) -> None:
+def write_low_precision(source: GraphSource, target: Path, precision: Precision, *, steps: Steps | None = None) -> None:
     """Write a strongly typed graph, its data and its keyed tensors.
 
     Args:

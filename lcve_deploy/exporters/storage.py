@@ -64,9 +64,11 @@ def parse_model(files: GraphFiles) -> ir.Model:
     from google.protobuf.message import DecodeError  # onnx, and so onnx-ir, brings it
 
     try:
-        return ir.from_proto(onnx.ModelProto.FromString(bytes(files.graph.data)))
+        proto = onnx.ModelProto.FromString(bytes(files.graph.data))
     except DecodeError as error:
         raise ArtifactError(f"{files.path} cannot be read as an ONNX graph: {error}") from None
+    model: ir.Model = ir.from_proto(proto)
+    return model
 
 
 def _read_on_demand(files: GraphFiles, tensor: ExternalTensor) -> ir.LazyTensor:

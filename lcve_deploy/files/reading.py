@@ -169,9 +169,7 @@ def check_safetensors_bytes(data: bytes, path: Path, what: str, error: type[Lcve
     _check_header(length, max_length, header, f"not {what}, or a damaged one: {path}", error, hint)
 
 
-def _check_header(
-    length: int, max_length: int, data: bytes, message: str, error: type[LcveError], hint: str
-) -> None:
+def _check_header(length: int, max_length: int, data: bytes, message: str, error: type[LcveError], hint: str) -> None:
     try:
         if length > max_length:
             raise ValueError(f"a header of {length} bytes, expected at most {max_length}")

@@ -24,7 +24,6 @@ from lcve_deploy.artifact import (
     EngineRecord,
     Manifest,
     PublicKey,
-    manifest_digest,
     read_probe,
     record_files,
 )
@@ -33,6 +32,7 @@ from lcve_deploy.artifact.engine_mac import authenticate
 from lcve_deploy.artifact.engine_options import BUDGET, PROVIDER
 from lcve_deploy.artifact.engine_secret import make_secret
 from lcve_deploy.artifact.engines import Agreement, engine_folder, write_engine
+from lcve_deploy.artifact.graph_files import GraphFiles, GraphSource, read_graph
 from lcve_deploy.artifact.names import MODEL, PLAN
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import BuildError, DeviceError
@@ -133,6 +133,7 @@ def build(
     """
     folder = Path(server)
     manifest = checked_manifest(folder, options.signed_by)
+    graph = read_graph(folder / MODEL, manifest.files)
     secret = make_secret(folder, options.engine_secret)
     if clips is not None:
         manifest.binding.require(clips.binding, here="artifact", there="encrypted clip")
@@ -141,8 +142,8 @@ def build(
     with _engines_folder(folder):
         require_absent(target)
         with new_folder(target) as stage:
-            ranges = _ranges(folder, options, clips, ranges, progress)
-            record = _make(folder, stage, manifest, options, ranges, refit, progress)
+            ranges = _ranges(graph, options, clips, ranges, progress)
+            record = _make(graph, stage, manifest, options, ranges, refit, progress)
             record = _prove(folder, stage, manifest, record, clips, progress)
             record = authenticate(record, secret)
             write_engine(stage, record)
@@ -173,7 +174,7 @@ def _engines_folder(server: Path) -> Iterator[None]:
 
 
 def _ranges(
-    server: Path,
+    graph: GraphFiles,
     options: BuildOptions,
     clips: EncryptedClip | None,
     ranges: Mapping[str, float] | None,
@@ -189,11 +190,11 @@ def _ranges(
         )
     stage = "calibrating on encrypted clips"
     progress(stage, 0, len(clips.values))
-    return calibrate(server / MODEL, clips.values, steps=lambda done, total: progress(stage, done, total))
+    return calibrate(graph, clips.values, steps=lambda done, total: progress(stage, done, total))
 
 
 def _make(
-    server: Path,
+    graph: GraphFiles,
     stage: Path,
     manifest: Manifest,
     options: BuildOptions,
@@ -208,15 +209,15 @@ def _make(
         precision=options.precision,
         builder=installed_versions(_PACKAGES),
         target="this machine",
-        manifest_sha256=manifest_digest(server),
+        manifest_sha256=manifest.digest,
         options=_options_to_text(options),
         ranges=ranges,
     )
     engine_budget(record, manifest.parity)  # one that accepts anything is refused before the work
     if options.kind in _TENSORRT:
-        record = _make_plan(server, stage, manifest, options, record, refit, progress)
+        record = _make_plan(graph, stage, manifest, options, record, refit, progress)
     elif _needs_graph(options):
-        _write_graph(server / MODEL, stage / MODEL, options.precision, ranges, progress)
+        _write_graph(graph, stage / MODEL, options.precision, ranges, progress)
     return dataclasses.replace(record, files=record_files(stage))
 
 
@@ -234,7 +235,7 @@ def _needs_graph(options: BuildOptions) -> bool:
 
 
 def _write_graph(
-    source: Path, target: Path, precision: Precision, ranges: Mapping[str, float], progress: Progress
+    source: GraphFiles, target: Path, precision: Precision, ranges: Mapping[str, float], progress: Progress
 ) -> None:
     with step(progress, f"writing the {precision} graph") as steps:
         if precision is Precision.INT8:
@@ -244,7 +245,7 @@ def _write_graph(
 
 
 def _make_plan(
-    server: Path,
+    source: GraphFiles,
     stage: Path,
     manifest: Manifest,
     options: BuildOptions,
@@ -253,11 +254,12 @@ def _make_plan(
     progress: Progress,
 ) -> EngineRecord:
     """A TensorRT engine, from the artifact's graph or a typed one, which only a stripped plan keeps with it."""
-    library, graph = find_tensorrt(options.kind), server / MODEL
+    library = find_tensorrt(options.kind)
+    graph: GraphSource = source
     if _needs_graph(options):
         graph = stage / _TYPED / MODEL if not options.plan.stripped else stage / MODEL
         graph.parent.mkdir(exist_ok=True)
-        _write_graph(server / MODEL, graph, options.precision, record.ranges, progress)
+        _write_graph(source, graph, options.precision, record.ranges, progress)
     if refit:
         with step(progress, "refitting the engine"):
             refit_plan(refit, graph, stage / PLAN, library=library)
@@ -294,7 +296,7 @@ def _prove(
     """The record with a proof, where this machine can run the engine and its answers are right."""
     progress("asking the probe", 0, 1)
     try:
-        session = open_engine(stage, manifest.model, record, server=server)
+        session = open_engine(stage, manifest, record, server=server)
     except DeviceError:
         if record.kind not in _TENSORRT:
             raise
@@ -303,17 +305,20 @@ def _prove(
     report.require()
     progress("asking the probe", 1, 1)
     budget = engine_budget(record, manifest.parity)
-    agreement = _agreement(server, session, clips, budget, progress) if clips is not None else None
+    graph = read_graph(server / MODEL, manifest.files) if clips is not None else None
+    agreement = _agreement(graph, session, clips, budget, progress) if graph and clips is not None else None
     return dataclasses.replace(record, proof=proof, agreement=agreement)
 
 
-def _agreement(server: Path, session: Session, clips: EncryptedClip, budget: float, progress: Progress) -> Agreement:
+def _agreement(
+    source: GraphFiles, session: Session, clips: EncryptedClip, budget: float, progress: Progress
+) -> Agreement:
     """The engine's answers to encrypted clips, compared with those of the artifact's own graph.
 
     Raises:
         ParityError: they are further apart than the budget.
     """
-    graph = OnnxRuntimeSession(server / MODEL, session.model)  # whose digests, and signature, have been checked
+    graph = OnnxRuntimeSession(source, session.model)  # whose digests, and signature, have been checked
     stage, total = "comparing with the artifact's graph", len(clips.values)
     expected, received = [], []
     for done in range(total):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lcve_deploy.artifact import TensorSpec
+from lcve_deploy.artifact.graph_files import GraphSource
 from lcve_deploy.errors import BuildError
 from lcve_deploy.exporters.tensorrt.options import PlanOptions, set_options
 from lcve_deploy.exporters.tensorrt.parse import ParsedGraph, parse_graph

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.artifact import EngineRecord, ModelSpec, Profile, TensorSpec
+from lcve_deploy.artifact import EngineRecord, FileRecord, ModelSpec, Profile, TensorSpec
 from lcve_deploy.artifact.digests import hold_checked
 from lcve_deploy.artifact.graph_files import GraphSource, read_graph
 from lcve_deploy.clips import EncryptedClip
@@ -94,7 +94,7 @@ class TensorRTSession:
             self._runtime = self._library.module.Runtime(self._library.log.logger)
             if version_compatible:
                 self._runtime.engine_host_code_allowed = True
-            self._engine = _open(plan, engine, self._runtime, self._library)
+            self._engine = _open(plan, self._runtime, self._library, engine.files)
             if weights is not None:
                 _give_weights(self._engine, plan, weights, self._library)
             _check_engine(self._engine, model, self._profile)
@@ -229,16 +229,16 @@ def _import_cupy(extra: str) -> Any:
     return cupy
 
 
-def _open(plan: Path, engine: EngineRecord, runtime: Any, library: TensorRT) -> Any:
-    content = bytes(hold_checked(plan.parent, plan.name, engine.files or None, mapped=False).data)
+def _open(plan: Path, runtime: Any, library: TensorRT, files: Mapping[str, FileRecord] | None = None) -> Any:
+    content = bytes(hold_checked(plan.parent, plan.name, files or None, mapped=False).data)
     _check_validity(plan, content, runtime, library)
     library.log.clear()
-    opened = runtime.deserialize_cuda_engine(content)
-    if opened is None:
+    engine = runtime.deserialize_cuda_engine(content)
+    if engine is None:
         raise SessionError(
             f"{plan} is damaged or not an engine of {library}: {library.log.quote()}", hint=_rebuild(plan, library)
         )
-    return opened
+    return engine
 
 
 def _rebuild(plan: Path, library: TensorRT) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 
 from lcve_deploy.artifact import read_probe
 from lcve_deploy.runtime import Session, SessionOptions
-from lcve_deploy.runtime.opening import checked_manifest, open_checked
+from lcve_deploy.runtime.opening import open_server
 from lcve_deploy.runtime.probe import probe_session, prove_engine
 
 __all__ = ["load_model"]
@@ -28,8 +28,7 @@ def load_model(folder: Path, options: SessionOptions) -> Session:
         ArtifactError, SignatureError, SessionError, MissingDependencyError: as of ``open_session``.
         ParityError: the probe was answered wrongly.
     """
-    manifest = checked_manifest(folder, options.signed_by)
-    session = open_checked(folder, manifest, dataclasses.replace(options, mapped=False), passed_over=_log)
+    manifest, session = open_server(folder, dataclasses.replace(options, mapped=False), passed_over=_log)
     probe = read_probe(folder, manifest)
     if session.engine is None:
         report = probe_session(session, probe, manifest.parity)
