@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from fuzz import mutators
 from lcve_deploy import CheckpointOptions, SecurityKey
-from lcve_deploy.artifact import PublicKey, read_engine, read_keyed, read_manifest, read_probe
+from lcve_deploy.artifact import PublicKey, read_engine, read_keyed, read_manifest
 from lcve_deploy.artifact.delta import is_delta, read_delta
+from lcve_deploy.artifact.probe import parse_probe
 from lcve_deploy.client import Client
 from lcve_deploy.clipfile import read_clip_file
 from lcve_deploy.clips import Binding, Layout
@@ -109,7 +110,7 @@ def _delta(place: Path, data: bytes) -> object:
 
 def _probe(place: Path, data: bytes) -> object:
     _written(place / "manifest.json", _seed("manifest"))
-    return read_probe(_written(place / "probe.safetensors", data).parent, read_manifest(place))
+    return parse_probe(data, place / "probe.safetensors", read_manifest(place))
 
 
 def _keyed(place: Path, data: bytes) -> object:

@@ -22,7 +22,7 @@ from lcve_deploy.clips import Binding, Layout
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.files.reading import check_safetensors_bytes
 
-__all__ = ["Probe", "carry_probe", "read_probe", "write_probe"]
+__all__ = ["Probe", "carry_probe", "parse_probe", "read_probe", "write_probe"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,17 +68,26 @@ def read_probe(server: Path, manifest: Manifest) -> Probe:
     Raises:
         ArtifactError: no probe, one with another digest, or one that does not fit the manifest.
     """
+    data = bytes(hold_checked(server, PROBE, manifest.files, mapped=False).data)
+    return parse_probe(data, server / PROBE, manifest)
+
+
+def parse_probe(data: bytes, path: Path, manifest: Manifest) -> Probe:
+    """Read the content of a probe; ``path`` is where it came from.
+
+    Raises:
+        ArtifactError: not a probe, one without clips, or one that does not fit the manifest.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    data = bytes(hold_checked(server, PROBE, manifest.files, mapped=False).data)
     try:
-        check_safetensors_bytes(data, server / PROBE, "a probe", ArtifactError)
+        check_safetensors_bytes(data, path, "a probe", ArtifactError)
         tensors = load(data)
         clip, logits = tensors["clip"], tensors["logits"]
     except (SafetensorError, KeyError, OSError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"the probe of {server} cannot be read: {error}") from None
+        raise ArtifactError(f"the probe of {path.parent} cannot be read: {error}") from None
     fits = clip.dtype == np.uint8 and clip.ndim and len(clip) and clip.shape[1:] == manifest.input.shape[1:]
     if not fits or logits.dtype != np.float64 or logits.shape != (len(clip), manifest.classes):
-        raise ArtifactError(f"the probe of {server} does not fit the manifest: {clip.shape} and {logits.shape}")
+        raise ArtifactError(f"the probe of {path.parent} does not fit the manifest: {clip.shape} and {logits.shape}")
     return Probe(clip=clip, logits=logits)

@@ -53,12 +53,12 @@ def open_inside(root: Path, name: str) -> io.FileIO:
 
 
 def reason_not_opened(root: Path, name: str) -> str:
-    """Say why ``open_inside`` failed: the file is a link or below one, or it is missing."""
+    """Say why ``open_inside`` failed: the file is a link or below one, no regular file, or missing."""
     path = root / name
     above = [path, *(parent for parent in path.parents if parent != root and parent.is_relative_to(root))]
     linked = next((place for place in reversed(above) if place.is_symlink()), None)
     if linked is None:
-        return f"{name} is missing"
+        return f"{name} is not a regular file" if path.exists() else f"{name} is missing"
     return f"{linked.relative_to(root).as_posix()} is a link, and an artifact has none"
 
 

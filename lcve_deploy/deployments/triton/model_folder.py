@@ -31,6 +31,8 @@ from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.artifact.engine_mac import require_own
 from lcve_deploy.artifact.engine_secret import read_secret
 from lcve_deploy.artifact.engines import check_engine, engine_folder, write_engine
+from lcve_deploy.artifact.graph_files import read_graph
+from lcve_deploy.artifact.names import MODEL
 from lcve_deploy.artifact.names import PLAN as PLAN_FILE
 from lcve_deploy.artifact.names import PROBE
 from lcve_deploy.errors import ArtifactError
@@ -162,6 +164,7 @@ def write_version(folder: Path, model: TritonModel) -> None:
     write_signature(folder, read_signature(model.server))
     if model.engine is None:
         copy_files(model.server, folder, model.manifest.files)
+        read_graph(folder / MODEL, model.manifest.files)  # Triton itself opens the files that the graph names
         return
     copy_files(engine_folder(model.server, model.engine.name), folder, model.engine.files)
     (folder / PLAN_FILE).rename(folder / FILES[PLAN])
