@@ -197,13 +197,13 @@ def _message(place: Path, data: bytes) -> object:
     from google.protobuf.message import DecodeError
 
     from lcve_deploy.serving.grpc.messages import from_message
-    from lcve_deploy.serving.grpc.wire import reader
+    from lcve_deploy.serving.grpc.wire import message_reader
 
     try:
-        received = reader()(data)
+        request = message_reader()(data)
     except DecodeError:  # gRPC itself answers these
         return None
-    return _clips_of(place, from_message(received.message, received.raw))
+    return _clips_of(place, from_message(request.message, request.raw))
 
 
 def _clips_of(place: Path, request: Any) -> object:
@@ -217,7 +217,7 @@ def _clips_of(place: Path, request: Any) -> object:
 def _tokens(place: Path, data: bytes) -> object:
     from lcve_deploy.serving.access import Access, read_tokens
 
-    return Access(read_tokens(_written(place / "tokens", data)), 0).admit("Bearer 0123456789abcdef", "client")
+    return Access(read_tokens(_written(place / "tokens", data)), 0).authenticate("Bearer 0123456789abcdef", "client")
 
 
 def _array(place: Path, data: bytes) -> object:

@@ -65,7 +65,7 @@ def _make_batching(*, max_batch: int, queue_delay: float, max_queue: int, instan
 
     if max_queue < max_batch:
         raise ValueError("--max-queue must be at least --max-batch")
-    return Batching(largest=max_batch, delay=queue_delay / 1e3, most_waiting=max_queue, instances=instances)
+    return Batching(max_batch=max_batch, delay=queue_delay / 1e3, max_waiting=max_queue, instances=instances)
 
 
 def _make_limits(

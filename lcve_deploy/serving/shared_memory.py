@@ -1,7 +1,7 @@
-"""System shared memory: regions that clients on this machine register, to send clips and get logits without a copy.
+"""System shared memory: regions that clients on this machine register to pass clips and logits.
 
-A region is read and written through its file descriptor and never mapped: a client that cuts it short would otherwise
-kill the server. What is read is copied before it is looked at, so a client cannot change it afterwards.
+A region is read and written through its file descriptor and never mapped: a client that truncates a mapped region
+would crash the server. Data is copied before it is validated, so a client cannot change it afterwards.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from lcve_deploy.errors import RequestError, UnknownModelError
 
 __all__ = ["Regions", "Slice"]
 
-_PLACE: Final = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory lives on Linux)
+_ROOT: Final = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory lives on Linux)
 _KEY: Final = re.compile(r"/?[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _MAX_REGIONS: Final = 256
-_HINT: Final = "the server must be started with --shared-memory, and the client run on the same machine"
+_HINT: Final = "start the server with --shared-memory, and run the client on the same machine"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:
-    """A part of a region: its name, and where in it, in bytes."""
+    """A slice of a region: name of the region, offset and size in bytes."""
 
     region: str
     offset: int
@@ -41,31 +41,37 @@ class _Region:
 
 
 class Regions:
-    """The regions of one server.
+    """Registered shared memory regions of one server.
 
     Args:
-        allowed: whether any may be registered.
+        allowed: whether clients may register regions.
     """
 
     def __init__(self, *, allowed: bool) -> None:
         self._allowed, self._regions = allowed, dict[str, _Region]()
 
     def register(self, name: str, key: str, offset: int, size: int) -> None:
-        """Open a region.
+        """Register a region and open its shared memory object.
+
+        Args:
+            name: name of the region, chosen by the client.
+            key: name of the POSIX shared memory object, with or without a leading slash.
+            offset, size: position of the region in the object, in bytes.
 
         Raises:
-            RequestError: not allowed, a name in use, a key that is no region here, or a size beyond its end.
+            RequestError: shared memory is off, the name is in use, the key is invalid, the region exceeds the object,
+                or too many regions are registered.
         """
         if not self._allowed:
-            raise RequestError("this server takes no shared memory", hint=_HINT)
+            raise RequestError("this server does not accept shared memory", hint=_HINT)
         if name in self._regions:
-            raise RequestError(f"shared memory region {name[:200]!r} is registered already")
+            raise RequestError(f"shared memory region {name[:200]!r} is already registered")
         if len(self._regions) >= _MAX_REGIONS:
             raise RequestError(f"at most {_MAX_REGIONS} shared memory regions may be registered")
         if not _KEY.fullmatch(key):
-            raise RequestError("the key of a shared memory region is one name, such as /clips")
+            raise RequestError("expected one name, such as /clips, as the key of a shared memory region")
         if not size:
-            raise RequestError("a shared memory region has at least one byte")
+            raise RequestError("expected at least one byte as the size of a shared memory region")
         descriptor = _open(key)
         try:
             _require_within(offset, size, os.fstat(descriptor).st_size, "the shared memory object")
@@ -75,14 +81,14 @@ class Regions:
         self._regions[name] = _Region(key=key, offset=offset, size=size, descriptor=descriptor)
 
     def unregister(self, name: str = "") -> None:
-        """Close a region, or all of them; one that is not there is no error."""
+        """Unregister a region, or all regions if the name is empty. Unknown names are ignored."""
         for known in [name] if name else list(self._regions):
             region = self._regions.pop(known, None)
             if region is not None:
                 os.close(region.descriptor)
 
     def status(self, name: str = "") -> dict[str, dict[str, Any]]:
-        """The regions by name.
+        """Return the fields of one region, or of all regions if the name is empty, by region name.
 
         Raises:
             UnknownModelError: no such region.
@@ -95,29 +101,35 @@ class Regions:
         }
 
     def read(self, part: Slice) -> bytes:
-        """A copy of a part of a region.
+        """Return a copy of a slice of a region.
 
         Raises:
-            RequestError: no such region, or a part beyond its end.
+            UnknownModelError: no such region.
+            RequestError: the slice exceeds the region, or the region was truncated.
         """
         region = self._get(part.region)
         _require_within(part.offset, part.size, region.size, f"shared memory region {part.region}")
         data = os.pread(region.descriptor, part.size, region.offset + part.offset)
         if len(data) != part.size:
-            raise RequestError(f"shared memory region {part.region} has been cut short")
+            raise RequestError(f"shared memory region {part.region} was truncated")
         return data
 
     def write(self, part: Slice, data: bytes) -> None:
-        """Write into a part of a region.
+        """Write data to the beginning of a slice of a region.
 
         Raises:
-            RequestError: no such region, a part beyond its end, or one that is too small.
+            UnknownModelError: no such region.
+            RequestError: the slice exceeds the region, is smaller than the data, or the region was truncated.
         """
         region = self._get(part.region)
         _require_within(part.offset, part.size, region.size, f"shared memory region {part.region}")
         if len(data) > part.size:
-            raise RequestError(f"the output has {len(data)} bytes, its part of region {part.region} {part.size}")
-        _require_within(region.offset + part.offset, len(data), os.fstat(region.descriptor).st_size, "what is left")
+            raise RequestError(
+                f"the output has {len(data)} bytes, but its slice of region {part.region} has {part.size}"
+            )
+        _require_within(
+            region.offset + part.offset, len(data), os.fstat(region.descriptor).st_size, "the truncated object"
+        )
         os.pwrite(region.descriptor, data, region.offset + part.offset)
 
     def _get(self, name: str) -> _Region:
@@ -127,17 +139,17 @@ class Regions:
 
 
 def _open(key: str) -> int:
-    path = _PLACE / key.removeprefix("/")
+    path = _ROOT / key.removeprefix("/")
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise RequestError(f"the shared memory object {key} cannot be opened: {error.strerror}", hint=_HINT) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise RequestError(f"{key} is no shared memory object")
+        raise RequestError(f"{key} is not a shared memory object")
     return descriptor
 
 
-def _require_within(offset: int, size: int, whole: int, what: str) -> None:
-    if offset < 0 or size < 0 or offset + size > whole:
-        raise RequestError(f"bytes {offset} to {offset + size} are not within {what}, which has {whole}")
+def _require_within(offset: int, size: int, total: int, what: str) -> None:
+    if offset < 0 or size < 0 or offset + size > total:
+        raise RequestError(f"bytes {offset} to {offset + size} are not within {what}, which has {total} bytes")

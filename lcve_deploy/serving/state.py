@@ -1,4 +1,4 @@
-"""What a server knows: its models, shared memory, gate and counts. Both fronts speak for one of these."""
+"""State of a server, shared by gRPC and HTTP: models, shared memory, access control, limits and metrics."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from contextlib import contextmanager
 
 from lcve_deploy.errors import UnavailableError
 from lcve_deploy.serving.access import Access
-from lcve_deploy.serving.codes import code_of, text_of
+from lcve_deploy.serving.codes import client_message, code_of
 from lcve_deploy.serving.models.registry import Registry
 from lcve_deploy.serving.settings import Limits
 from lcve_deploy.serving.shared_memory import Regions
 from lcve_deploy.serving.telemetry.metrics import Metrics
 
-__all__ = ["Exchange", "Service"]
+__all__ = ["Exchange", "ServerState"]
 
 _LOG = logging.getLogger(__name__)
 
 
 class Exchange:
-    """One request from its arrival to its answer, for the log and the metrics."""
+    """One request from arrival to response, for the log and the metrics."""
 
     def __init__(self, protocol: str, call: str, client: str) -> None:
         self.protocol, self.call, self.client = protocol, call, client
@@ -30,15 +30,15 @@ class Exchange:
         self.started = time.monotonic()
 
 
-class Service:
-    """Used on one event loop.
+class ServerState:
+    """State of one server. Use it on one event loop only.
 
     Args:
-        registry: of the models.
-        regions: of shared memory.
-        access: tokens and rates.
-        metrics: told of every request.
-        limits: of requests.
+        registry: models.
+        regions: shared memory regions.
+        access: authentication and rate limits.
+        metrics: metrics, updated with every request.
+        limits: limits on requests.
     """
 
     def __init__(
@@ -52,27 +52,27 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether every model is served, and the server is not about to end."""
+        """Whether every model is served and the server is not shutting down."""
         return self.registry.ready and not self.stopping
 
     @property
     def pending(self) -> int:
-        """Requests that are in work."""
+        """Number of requests in progress."""
         return self._pending
 
     @contextmanager
     def pending_request(self) -> Iterator[None]:
-        """A request's place among those in work, taken before its body is read.
+        """Count a request as in progress while the block runs. Enter before reading the request's body.
 
         Raises:
-            UnavailableError: all places are taken, or the server is about to end.
+            UnavailableError: the maximum number of requests is in progress, or the server is shutting down.
         """
         if self.stopping:
-            raise UnavailableError("the server is about to end", hint="ask another server")
+            raise UnavailableError("the server is shutting down", hint="use another server")
         if self._pending >= self.limits.requests:
             raise UnavailableError(
-                f"{self._pending} requests are in work, and at most {self.limits.requests} may be",
-                hint="try again later, or another server",
+                f"the server is full: {self._pending} requests are in progress, the maximum is {self.limits.requests}",
+                hint="try again later, or use another server",
             )
         self._pending += 1
         try:
@@ -80,12 +80,18 @@ class Service:
         finally:
             self._pending -= 1
 
-    def finished(self, exchange: Exchange, error: BaseException | None = None, code: str = "OK") -> None:
-        """Count a request, and log it: names and numbers, no tensors."""
+    def finish(self, exchange: Exchange, error: BaseException | None = None, code: str = "OK") -> None:
+        """Count and log a finished request. The log contains names and numbers, no tensors.
+
+        Args:
+            exchange: the request.
+            error: reason of a failure; None if the request succeeded or ``code`` says otherwise.
+            code: name of the gRPC status, if there is no error.
+        """
         seconds = time.monotonic() - exchange.started
         code = code_of(error).grpc if error is not None else code
-        known = exchange.model if exchange.model in self.registry.names else ""
-        self.metrics.request(known, exchange.protocol, code, seconds)
+        model = exchange.model if exchange.model in self.registry.names else ""
+        self.metrics.record_request(model, exchange.protocol, code, seconds)
         fields = {
             "protocol": exchange.protocol,
             "call": exchange.call,
@@ -98,8 +104,8 @@ class Service:
             "ms": round(1e3 * seconds, 3),
         }
         if error is None:
-            _LOG.info("answered", extra=fields)
+            _LOG.info("request answered", extra=fields)
         elif code == "INTERNAL":
-            _LOG.error("failed", extra={**fields, "error": str(error)}, exc_info=error)
+            _LOG.error("request failed", extra={**fields, "error": str(error)}, exc_info=error)
         else:
-            _LOG.warning("refused", extra={**fields, "error": text_of(error)[:500]})
+            _LOG.warning("request refused", extra={**fields, "error": client_message(error)[:500]})
