@@ -107,7 +107,7 @@ class Case:
         return named.replace("TINY", f"{TINY.path} {' '.join(TINY.flags)}").split()
 
 
-BUILD = "build in/service/server --runtime onnxruntime --clip in/clip.lcve --budget 10 --precision"
+BUILD = "build in/service/server --runtime onnxruntime --clip in/clip.lcve --budget 1 --precision"
 CASES = {
     "keygen": Case(command="keygen -o out/key.bin", target="out/key.bin", holds=partial(_is_key, key=None)),
     "derived key": Case(

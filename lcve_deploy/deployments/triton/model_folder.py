@@ -32,9 +32,8 @@ from lcve_deploy.artifact.engine_mac import require_own
 from lcve_deploy.artifact.engine_secret import read_secret
 from lcve_deploy.artifact.engines import check_engine, engine_folder, write_engine
 from lcve_deploy.artifact.graph_files import read_graph
-from lcve_deploy.artifact.names import MODEL
+from lcve_deploy.artifact.names import MODEL, PROBE
 from lcve_deploy.artifact.names import PLAN as PLAN_FILE
-from lcve_deploy.artifact.names import PROBE
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.files.reading import read_bounded
 from lcve_deploy.protocol.config import FILES, ONNX, PLAN, model_config
