@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import io
@@ -199,10 +200,10 @@ def hold_checked(root: Path, name: str, files: Mapping[str, FileRecord] | None, 
         _require_none(root, [f"{name} is not listed"])
     with _opened(root, name) as file:
         held = hold_file(file, mapped=mapped)
+    held = dataclasses.replace(held, sha256=hashlib.sha256(held.data).hexdigest())
     if files is not None:
-        problem = _size_problem(name, files[name], len(held.data)) or _digest_problem(
-            name, files[name], hashlib.sha256(held.data).hexdigest()
-        )
+        size, record = len(held.data), files[name]
+        problem = _size_problem(name, record, size) or _digest_problem(name, record, held.sha256)
         _require_none(root, [problem] if problem else [])
     return held
 

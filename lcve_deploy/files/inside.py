@@ -7,6 +7,7 @@ none: neither the file nor a folder above it.
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import mmap
 import os
@@ -70,19 +71,26 @@ class HeldFile:
         data: its bytes; writable memory of this process. Writing to it does not change the file.
         file: the file, if ``data`` is a private mapping of it, which may show later writes to it.
         status: of the file when it was opened.
+        sha256: of ``data``, 64 hex digits, once it was checked.
     """
 
     data: Buffer
     file: io.FileIO | None
     status: os.stat_result
+    sha256: str = ""
 
     @property
     def changed(self) -> bool:
-        """Whether a mapped file was written to since it was opened."""
+        """Whether a mapped file was written to since it was opened.
+
+        Its times change, too, if it is replaced by another; then the digest of the mapping tells.
+        """
         if self.file is None:
             return False
         now = os.fstat(self.file.fileno())
-        return any(getattr(now, name) != getattr(self.status, name) for name in _WRITTEN)
+        if all(getattr(now, name) == getattr(self.status, name) for name in _WRITTEN):
+            return False
+        return hashlib.sha256(self.data).hexdigest() != self.sha256
 
 
 def hold_file(file: io.FileIO, *, mapped: bool) -> HeldFile:
