@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from lcve_deploy.artifact.engine_options import option_problems, provider_option_problems
@@ -125,3 +127,11 @@ def test_all_that_a_plan_is_built_with_is_allowed(kind: EngineKind) -> None:
 @pytest.mark.parametrize("provider", Provider)
 def test_every_provider_has_a_list(provider: Provider) -> None:
     assert provider_option_problems(provider, {}) == []
+
+
+def test_the_page_lists_what_is_allowed() -> None:
+    page = (Path(__file__).parent.parent / "docs/guides/engines.md").read_text()
+    for provider in Provider:
+        (problem,) = provider_option_problems(provider, {"?": ""})
+        allowed = problem.partition("allowed are: ")[2].split(", ")
+        assert f"| `{provider}` | {', '.join(f'`{name}`' for name in allowed)} |\n" in page

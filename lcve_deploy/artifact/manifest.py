@@ -18,6 +18,8 @@ from lcve_deploy.artifact.names import MODEL, PROBE
 from lcve_deploy.artifact.record import Record, parse_json, read_data
 from lcve_deploy.artifact.signature import PublicKey, check_signature, read_signature
 from lcve_deploy.clips import SCHEME, Binding, Layout
+from lcve_deploy.errors import ArtifactError
+from lcve_deploy.files.reading import read_bounded
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.model.parity import ParityReport
 
@@ -137,9 +139,10 @@ def manifest_digest(server: Path) -> str:
     """SHA-256 of ``manifest.json``, 64 hex digits.
 
     Raises:
-        ArtifactError: no manifest, or one that is too large.
+        ArtifactError: it is too large, or not a regular file.
+        OSError: there is none, or it cannot be read.
     """
-    return hashlib.sha256(read_data(server / MANIFEST)).hexdigest()
+    return hashlib.sha256(read_bounded(server / MANIFEST, "a manifest", ArtifactError)).hexdigest()
 
 
 def manifest_data(server: Path, signed_by: PublicKey | None = None) -> bytes:
