@@ -62,6 +62,48 @@ REFUSED = [
 ]
 
 
+RANGES = [
+    ("cuda", "device_id", 0, 1023),
+    ("cuda", "gpu_mem_limit", 1, 2**48),
+    ("cuda", "sdpa_kernel", 0, 1023),
+    ("cuda", "tunable_op_max_tuning_duration_ms", 0, 2**31 - 1),
+    ("tensorrt", "device_id", 0, 1023),
+    ("tensorrt", "trt_auxiliary_streams", -1, 64),
+    ("tensorrt", "trt_builder_optimization_level", 0, 5),
+    ("tensorrt", "trt_max_partition_iterations", 1, 2**31 - 1),
+    ("tensorrt", "trt_max_workspace_size", 1, 2**48),
+    ("tensorrt", "trt_min_subgraph_size", 1, 2**31 - 1),
+    ("tensorrt-rtx", "device_id", 0, 1023),
+    ("tensorrt-rtx", "nv_max_shared_mem_size", 1, 2**48),
+    ("tensorrt-rtx", "nv_max_workspace_size", 1, 2**48),
+]
+
+
+@pytest.mark.parametrize(("provider", "name", "minimum", "maximum"), RANGES)
+def test_numbers_have_bounds(provider: str, name: str, minimum: int, maximum: int) -> None:
+    for value in (minimum, minimum + 1, maximum - 1, maximum):
+        assert provider_option_problems(provider, {name: str(value)}) == []
+    for value in (minimum - 1, maximum + 1, -(2**60), 2**59):
+        assert provider_option_problems(provider, {name: str(value)}) == [
+            f"{name}: expected a whole number from {minimum} to {maximum}, received '{value}'"
+        ]
+
+
+def test_texts_have_a_length() -> None:
+    for length, ok in ((511, True), (512, True), (513, False)):
+        shapes = "a:" + "1" * (length - 2)
+        assert (provider_option_problems("tensorrt", {"trt_profile_min_shapes": shapes}) == []) is ok
+        assert (option_problems("openvino", {"budget": "0." + "1" * (length - 2)}) == []) is ok
+
+
+def test_what_was_received_is_shown_in_part() -> None:
+    (problem,) = provider_option_problems("cuda", {"device_id": "x" * 100})
+    assert problem.endswith(f"received '{'x' * 80}'")
+    for length in (80, 81):
+        (problem,) = provider_option_problems("cuda", {"y" * length: ""})
+        assert problem.startswith("y" * 80 + ": " if length == 80 else f"'{'y' * 80}': ")
+
+
 @pytest.mark.parametrize(("provider", "name", "value"), ALLOWED)
 def test_an_option_on_the_list_is_allowed(provider: str, name: str, value: str) -> None:
     assert provider_option_problems(provider, {name: value}) == []

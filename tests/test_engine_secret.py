@@ -81,7 +81,7 @@ def test_without_a_home_folder_a_file_must_be_named(place: Path, monkeypatch: py
     assert "LCVE_ENGINE_SECRET=FILE" in caught.value.hint
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o602, 0o610])
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o602, 0o610, 0o601, 0o620])
 def test_a_file_that_others_can_use_is_refused(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "secret"
     make_secret(tmp_path / "server", path)

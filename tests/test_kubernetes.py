@@ -188,8 +188,8 @@ def test_selectors_find_the_pods(plain: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--name", "Not A Name"), "a name in Kubernetes"),
-        (("--min-replicas", 5), "expected at least one pod"),
+        (("--name", "Not A Name"), "expected a name of 1 to 42"),
+        (("--min-replicas", 5), "expected at least 1 pod"),
         (("--target-delay", 0), "target-delay"),
         (("--memory", 0), "memory"),
     ],

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lcve_deploy import (
+    RotateOptions,
     SecurityKey,
     rotate_delta,
     sign,
@@ -23,7 +24,7 @@ from tests.test_boundaries import OPERATOR, key_rooms_in, loaded_after
 def test_the_operators_commands_load_no_cryptography_without_a_pin_and_no_private_key_with_one(
     signed: Path, key: SecurityKey, encrypted: Path, pin_file: Path, tmp_path: Path
 ) -> None:
-    rotate_delta(signed, tmp_path / "delta", key=key, signing_key=OWNER)
+    rotate_delta(signed, tmp_path / "delta", key=key, options=RotateOptions(signing_key=OWNER))
     server = signed / "server"
     for arguments in (
         ("run", server, encrypted),

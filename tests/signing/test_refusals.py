@@ -15,6 +15,7 @@ from lcve_deploy import (
     BuildOptions,
     EngineKind,
     ExportOptions,
+    RotateOptions,
     SecurityKey,
     SessionOptions,
     apply_delta,
@@ -100,7 +101,7 @@ def test_what_the_pinned_key_has_not_signed_is_refused_everywhere(
 ) -> None:
     server = signed / "server"
     build(server, BuildOptions(signed_by=PIN))
-    rotate_delta(signed, tmp_path / "delta", key=key, signing_key=OWNER)
+    rotate_delta(signed, tmp_path / "delta", key=key, options=RotateOptions(signing_key=OWNER))
     shutil.move(server / "engines", tmp_path / "engines")
     breakage(server)
     shutil.move(tmp_path / "engines", server / "engines")
@@ -180,7 +181,7 @@ def test_what_is_parsed_is_what_was_checked(
 ) -> None:
     """A manifest that is put in the place of the signed one right after the check is not read any more."""
     server = signed / "server"
-    rotate_delta(signed, tmp_path / "delta", key=key, signing_key=OWNER)
+    rotate_delta(signed, tmp_path / "delta", key=key, options=RotateOptions(signing_key=OWNER))
     good, said = (server / MANIFEST).read_bytes(), read_manifest(server)
 
     def replacing(*arguments: Any, **more: Any) -> None:

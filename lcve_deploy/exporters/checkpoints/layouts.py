@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["HF_VIDEOMAE", "HF_VIVIT", "OFFICIAL", "ZEROS", "Rule"]
+__all__ = ["ALL_LAYOUTS", "HF_VIDEOMAE", "HF_VIVIT", "OFFICIAL", "ZEROS", "Rule"]
 
 ZEROS: Final = "<zeros>"
 
@@ -124,3 +124,6 @@ HF_VIVIT: Final = _hugging_face(
     ("norm.weight", "vivit.layernorm.weight"),
     ("norm.bias", "vivit.layernorm.bias"),
 )
+
+ALL_LAYOUTS: Final = (OFFICIAL, HF_VIDEOMAE, HF_VIVIT)
+"""The rules of every family, for code that does not know which one it reads."""

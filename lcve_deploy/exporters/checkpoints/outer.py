@@ -18,7 +18,7 @@ from lcve_deploy.exporters.checkpoints.arguments import said_families, training_
 from lcve_deploy.exporters.checkpoints.assemble import require_finite
 from lcve_deploy.exporters.checkpoints.families import FAMILIES
 from lcve_deploy.exporters.checkpoints.hub import require_own_files, snapshot
-from lcve_deploy.exporters.checkpoints.layouts import HF_VIDEOMAE, HF_VIVIT, OFFICIAL
+from lcve_deploy.exporters.checkpoints.layouts import ALL_LAYOUTS
 from lcve_deploy.exporters.checkpoints.positions import MakeTable, videomae_table
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights, read_pickled, to_arrays
 from lcve_deploy.exporters.checkpoints.wrappers import find_weights
@@ -89,7 +89,7 @@ def _rows(matrix: Floats, width: int) -> Floats:
 
 def _source(target: str, source: Mapping[str, Any]) -> str | None:
     """The name under which a checkpoint of any family has one of our weights."""
-    rules = (rule for rule in (*OFFICIAL, *HF_VIDEOMAE, *HF_VIVIT) if rule.target == target)
+    rules = (rule for layout in ALL_LAYOUTS for rule in layout if rule.target == target)
     return next((names[0] for rule in rules for names in rule.sources if names[0] in source), None)
 
 
