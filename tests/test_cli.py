@@ -276,7 +276,7 @@ def test_verify_is_the_owners_and_the_operators(exported: Path, artifact: Path, 
     assert "probe: ok" in run_ok("verify", exported / "server")
     assert json.loads(run_ok("verify", exported / "server", "--json"))["ok"] is True
     (artifact / "server/model.onnx").write_bytes(b"changed")
-    assert "not those of its manifest" in run_error("verify", artifact / "server")
+    assert "do not match its manifest" in run_error("verify", artifact / "server")
 
 
 def test_inspect_says_what_things_are_and_no_secret(exported: Path, key_file: Path, encrypted: Path) -> None:

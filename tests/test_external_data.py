@@ -209,7 +209,7 @@ def test_a_file_that_the_manifest_does_not_list_is_not_read(tmp_path: Path) -> N
     assert read_graph(path, records).names == {"model.onnx", "w"}
     with pytest.raises(ArtifactError, match="w is not listed"):
         read_graph(path, {"model.onnx": records["model.onnx"]})
-    with pytest.raises(ArtifactError, match="w has another SHA-256"):
+    with pytest.raises(ArtifactError, match="w has a different SHA-256"):
         read_graph(path, {**records, "w": FileRecord(bytes=16, sha256="0" * 64)})
 
 

@@ -114,7 +114,7 @@ def test_the_manifest_that_was_read_and_not_the_one_that_is_there_now_is_checked
 ) -> None:
     manifest = read_manifest(folder)
     replace_all(folder, two[1])
-    with pytest.raises(ArtifactError, match=r"keyed\.safetensors has another SHA-256"):
+    with pytest.raises(ArtifactError, match=r"keyed\.safetensors has a different SHA-256"):
         read_graph(folder / "model.onnx", manifest.files)
 
 

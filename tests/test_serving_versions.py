@@ -89,7 +89,7 @@ def raising(error: str) -> Damage:
 
 
 DAMAGES: dict[str, tuple[Damage, str]] = {
-    "probe of no clips": (ask_nothing, "does not fit the manifest"),
+    "probe of no clips": (ask_nothing, "does not match the manifest"),
     "probe cut": (cut("probe.safetensors", recorded=True), "cannot be read"),
     "manifest no JSON": (write("manifest.json", b"{"), "is not JSON"),
     "manifest empty": (write("manifest.json", b""), "is not JSON"),

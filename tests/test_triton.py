@@ -146,7 +146,7 @@ def test_a_damaged_artifact_leaves_nothing(artifact: Path, exported: Path, tmp_p
     flip_a_byte(artifact / "server" / name)
     before = sorted(tmp_path.rglob("*"))
     servers = (f"a={exported / 'server'}", f"b={artifact / 'server'}")
-    assert "another SHA-256" in run_error("triton", *servers, "-o", tmp_path / "models")
+    assert "a different SHA-256" in run_error("triton", *servers, "-o", tmp_path / "models")
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -272,7 +272,7 @@ def test_a_proven_plan_says_where(artifact: Path, tmp_path: Path, plan: Plan) ->
         ({"profile": Profile(minimum=2, optimum=4, maximum=16)}, {}, "is for 2:4:16"),
         ({}, {"max_batch": 17}, "expected batches of 1 to 17"),
         ({"manifest_sha256": "0" * 64}, {}, "was built from another model"),
-        ({"files": {}}, {}, "not those of its engine.json"),
+        ({"files": {}}, {}, "do not match its engine.json"),
     ],
 )
 def test_an_engine_that_triton_cannot_serve_is_refused(

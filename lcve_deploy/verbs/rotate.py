@@ -37,7 +37,7 @@ from lcve_deploy.artifact.delta import Delta, write_delta
 from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.artifact.keyed import KEYED
 from lcve_deploy.artifact.names import PROBE
-from lcve_deploy.artifact.tensorfile import rewritten, write_parts
+from lcve_deploy.artifact.tensorfile import replace_tensors, write_parts
 from lcve_deploy.cipher.clips import binding_of
 from lcve_deploy.cipher.rotation import rotate_tensors
 from lcve_deploy.client import Client
@@ -202,11 +202,11 @@ def _rotate(root: Path, key: SecurityKey, options: RotateOptions, progress: Prog
             check_keyed(tensors, manifest.binding.geometry, manifest.classes)
         with step(progress, "reordering the keyed tensors"):
             moved = rotate_tensors(tensors, client.orders, new)
-            keyed = rewritten(server / KEYED, moved)
+            keyed = replace_tensors(server / KEYED, moved)
             keyed_record = executor.submit(record_of, keyed)
             binding = binding_of(new, manifest.binding.layout)
             new_probe = carry_probe(probe, match_rows(tensors, moved, cubes=binding.geometry.cubes), binding)
-            probe_file = rewritten(server / PROBE, {"clip": new_probe.clip, "logits": new_probe.logits})
+            probe_file = replace_tensors(server / PROBE, {"clip": new_probe.clip, "logits": new_probe.logits})
         records = {KEYED: keyed_record.result(), PROBE: record_of(probe_file)}
     manifest = _rotated_manifest(manifest, binding, records)
     data = manifest_bytes(manifest)

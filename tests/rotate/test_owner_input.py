@@ -41,8 +41,8 @@ def _without_keyed(artifact: Path) -> None:
 WRONG_ARTIFACTS: dict[str, tuple[Breakage, type[LcveError], str]] = {
     "no keyed file": (_without_keyed, ArtifactError, "no keyed.safetensors, so there is nothing to rotate"),
     "keyed file gone": (lambda a: (a / "server" / KEYED).unlink(), ArtifactError, "keyed.safetensors is missing"),
-    "keyed file damaged": (lambda a: flip_a_byte(a / "server" / KEYED), ArtifactError, "another SHA-256"),
-    "probe damaged": (lambda a: flip_a_byte(a / "server/probe.safetensors"), ArtifactError, "another SHA-256"),
+    "keyed file damaged": (lambda a: flip_a_byte(a / "server" / KEYED), ArtifactError, "a different SHA-256"),
+    "probe damaged": (lambda a: flip_a_byte(a / "server/probe.safetensors"), ArtifactError, "a different SHA-256"),
     "model truncated": (lambda a: os.truncate(a / "server/model.onnx", 99), ArtifactError, "has 99 bytes"),
     "a file too many": (lambda a: (a / "server/x").touch(), ArtifactError, "x is not listed"),
     "no server": (lambda a: shutil.rmtree(a / "server"), ArtifactError, "expected manifest.json"),
@@ -67,7 +67,7 @@ WRONG_ARTIFACTS: dict[str, tuple[Breakage, type[LcveError], str]] = {
         MismatchError,
         "does not belong",
     ),
-    "short table": (change_keyed("positional_encoding", lambda t: t[1:]), ArtifactError, "do not fit the manifest"),
+    "short table": (change_keyed("positional_encoding", lambda t: t[1:]), ArtifactError, "do not match the manifest"),
     "other dtype": (
         change_keyed("head.bias", lambda t: t.astype(np.float64)),
         ArtifactError,

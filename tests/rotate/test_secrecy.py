@@ -15,7 +15,7 @@ from lcve_deploy import (
     rotate,
 )
 from lcve_deploy.artifact import match_rows, read_manifest
-from lcve_deploy.artifact.keyed import KEYED, keyed_places, read_keyed
+from lcve_deploy.artifact.keyed import KEYED, keyed_ranges, read_keyed
 from tests.conftest import GEOMETRY, ORACLES, SALT, SECRET
 from tests.rotate.helpers import (
     NEW_KEY,
@@ -32,7 +32,7 @@ def test_nothing_of_the_old_order_is_left(name: str, key: SecurityKey, tmp_path:
     old_folder = export_tiny(tmp_path / "old", key, ORACLES[name], salt=SALT)
     rotate(old_folder, tmp_path / "new", key=key, options=RotateOptions(new_key=NEW_KEY, salt=NEW_SALT))
     delta = delta_of(old_folder, tmp_path / "delta", key, new_key=NEW_KEY, salt=NEW_SALT)
-    old, places = read_keyed(old_folder / "server"), keyed_places(old_folder / "server" / KEYED)
+    old, places = read_keyed(old_folder / "server"), keyed_ranges(old_folder / "server" / KEYED)
     before = derive_orders(key, salt=SALT, geometry=GEOMETRY)
     after = derive_orders(NEW_KEY, salt=NEW_SALT, geometry=GEOMETRY)
     prefix = len(old["positional_encoding"]) - GEOMETRY.cubes
@@ -58,7 +58,7 @@ def test_nothing_of_the_old_order_is_left(name: str, key: SecurityKey, tmp_path:
         assert probe["clip"].tobytes() not in data
         assert probe["logits"].tobytes() not in data
     assert old_folder.is_dir()
-    assert set(places) == set(keyed_places(delta))
+    assert set(places) == set(keyed_ranges(delta))
 
 
 def test_only_keyed_file_probe_and_manifest_change(exported: Path, key: SecurityKey, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_the_operators_commands_load_no_cryptography_without_a_pin_and_no_privat
 
 
 def test_the_light_client_can_check_a_signature_without_an_engine() -> None:
-    code = "from lcve_deploy import PublicKey, check_signature; PublicKey(raw=bytes(32)).holds(b'', bytes(64))"
+    code = "from lcve_deploy import PublicKey, check_signature; PublicKey(raw=bytes(32)).verifies(b'', bytes(64))"
     modules = loaded_after(code)
     assert "cryptography" in modules
     assert not key_rooms_in(modules)

@@ -154,6 +154,6 @@ def test_under_a_pin_the_tensors_of_a_delta_are_those_of_the_signed_manifest(
     delta.unlink()
     save_file(tensors, delta, metadata)
     assert read_delta(delta, PIN).manifest_data == whole.manifest_data
-    with pytest.raises(ArtifactError, match="another SHA-256"):
+    with pytest.raises(ArtifactError, match="a different SHA-256"):
         apply_delta(signed / "server", delta, tmp_path / "out", signed_by=PIN)
     assert not (tmp_path / "out").exists()
