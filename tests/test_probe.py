@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from lcve_deploy import Client, EncryptedClip, Layout, SecurityKey
 from lcve_deploy.artifact import EngineKind, EngineRecord, Probe, Profile, read_manifest, read_probe

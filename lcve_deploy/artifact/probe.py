@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy.artifact.digests import hold_checked
 from lcve_deploy.artifact.manifest import Manifest
 from lcve_deploy.artifact.matching import Relation
 from lcve_deploy.artifact.names import PROBE
