@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from lcve_deploy.artifact.digests import path_problem
@@ -126,14 +126,13 @@ def find_external(graph: Buffer) -> tuple[ExternalTensor, ...]:
     return tuple(walk.found)
 
 
-@dataclass
 class _Walk:
     """One pass over all messages that can contain a tensor."""
 
-    data: memoryview
-    budget: Budget = field(default_factory=Budget)
-    found: list[ExternalTensor] = field(default_factory=list)
-    graphs: int = 0
+    def __init__(self, data: memoryview) -> None:
+        self.data, self.budget = data, Budget()
+        self.found: list[ExternalTensor] = []
+        self.graphs = 0
 
     def message(self, kind: str, start: int, end: int, above: tuple[str, ...]) -> None:
         if len(above) > _MAX_DEPTH:

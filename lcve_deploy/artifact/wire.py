@@ -8,8 +8,7 @@ Source: Protocol Buffers, encoding: https://protobuf.dev/programming-guides/enco
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = [
     "BYTES",
@@ -33,11 +32,11 @@ _MAX_VARINT_BYTES: Final = 10
 _MAX_TAG: Final = 2**32 - 1
 
 
-@dataclass(kw_only=True)
 class Budget:
     """How many more fields may be read."""
 
-    fields: int = MAX_FIELDS
+    def __init__(self, fields: int = MAX_FIELDS) -> None:
+        self.fields = fields
 
     def spend(self) -> None:
         """Count one field.
@@ -50,8 +49,7 @@ class Budget:
             raise ValueError(f"more than {MAX_FIELDS} fields")
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """A field of a message: its number, its wire type, its value if it is a varint, and where its content is."""
 
     number: int
