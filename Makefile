@@ -21,7 +21,7 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 TRITON := .venv-triton
 FUZZ_SECONDS ?= 60
 FLOORS := .venv-floors
-FLOOR_EXTRAS := video cpu openvino build hub serve remote batch audit
+FLOOR_EXTRAS := video cpu openvino build export hub serve remote batch audit
 FLOOR_TESTS := tests/test_artifact.py tests/test_external_data.py tests/test_loaded_bytes.py tests/test_serving_versions.py \
 	tests/test_digests.py tests/test_precisions.py tests/test_triton.py tests/engines tests/remote/test_exchange.py \
 	tests/test_video.py tests/rotate/test_answers.py tests/signing/test_artifacts.py

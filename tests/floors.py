@@ -1,6 +1,7 @@
 """The lower bounds of ``pyproject.toml`` as constraints: ``python tests/floors.py EXTRA...``; ``make test-floors``.
 
-Prints ``name==version`` for every requirement with a lower bound, of the package and of the extras that are named.
+Prints ``name==version`` for every requirement with a lower bound, of the package and of the extras that are named. That
+of torch is left out: ``constraints.txt`` pins torch, as other releases can mean gigabytes of CUDA packages.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 
 _FLOOR = re.compile(r"([A-Za-z0-9._-]+)(?:\[[a-z,]*\])?>=([0-9.]+)")
 
+_PINNED = ("torch",)
+
 
 def floors(project: dict[str, object], extras: Iterable[str]) -> Iterator[str]:
     """Lower bounds as constraints, in the order of the file."""
@@ -21,7 +24,8 @@ def floors(project: dict[str, object], extras: Iterable[str]) -> Iterator[str]:
     assert isinstance(optional, dict)
     assert isinstance(required, list)
     for requirement in [*required, *(line for extra in extras for line in optional[extra])]:
-        if found := _FLOOR.match(requirement):
+        found = _FLOOR.match(requirement)
+        if found and found[1] not in _PINNED:
             yield f"{found[1]}=={found[2]}"
 
 
