@@ -2,7 +2,7 @@
 
 Every engine is a folder with its files and ``engine.json``. Engines are built on the operator's machine, so the
 manifest does not list them. Instead, ``engine.json`` has the digests of the engine's files and of the manifest of the
-model that it was built from. The record is authenticated with the secret of the machine that made it, see
+model that it was built from. The record is authenticated with the secret of the machine that built it; see
 ``engine_mac``.
 
 Source: format of scheme ``lcve-1``, section "Artifact folder".
@@ -111,8 +111,7 @@ class EngineRecord:
         manifest_sha256: SHA-256 of the manifest of the model that it was built from.
         proof: result of the probe; None until it has passed.
         agreement: comparison with the artifact's graph on encrypted clips; None if none were given.
-        mac: HMAC-SHA256 of all other fields with the secret of the machine that made it, 64 hex digits; empty if there
-            is none.
+        mac: HMAC-SHA256 of all other fields with the secret of the machine that built it, 64 hex digits; empty if none.
     """
 
     name: str

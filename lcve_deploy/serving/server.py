@@ -22,6 +22,7 @@ from lcve_deploy.serving.shared_memory import Regions
 from lcve_deploy.serving.state import ServerState
 from lcve_deploy.serving.telemetry.metrics import Metrics
 from lcve_deploy.serving.tls import grpc_credentials, http_context
+from lcve_deploy.serving.web import WebPolicy
 
 __all__ = ["Ports", "serve"]
 
@@ -65,8 +66,9 @@ async def _serve(settings: ServerSettings, started: Callable[[Ports], None]) -> 
         registry = Registry(settings, threads, metrics)
         state = ServerState(
             registry=registry,
-            regions=Regions(allowed=settings.limits.shared_memory),
+            regions=Regions(settings.limits.shared_memory),
             access=access,
+            web=WebPolicy.of(settings),
             metrics=metrics,
             limits=settings.limits,
         )
@@ -81,7 +83,7 @@ async def _serve(settings: ServerSettings, started: Callable[[Ports], None]) -> 
                 await _drain(settings, state)
         finally:
             await registry.close()
-            state.regions.unregister()
+            state.regions.close()
 
 
 def _log_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

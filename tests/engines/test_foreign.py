@@ -305,11 +305,11 @@ def test_a_mac_of_an_older_build_is_not_one_of_the_newer(
     with pytest.raises(ForeignEngineError):
         open_session(server, SessionOptions(engine=old.name))
     write_engine(folder, old)  # the older record with its MAC, and the newer files
-    with pytest.raises(ArtifactError, match=r"another SHA-256|bytes, expected"):
+    with pytest.raises(ArtifactError, match=r"SHA-256|bytes, expected"):
         open_session(server, SessionOptions(engine=old.name))
     write_engine(folder, new)  # the newer record, and the older graph
     shutil.copy(tmp_path / "old/model.onnx", folder)
-    with pytest.raises(ArtifactError, match=r"another SHA-256|bytes, expected"):
+    with pytest.raises(ArtifactError, match=r"SHA-256|bytes, expected"):
         open_session(server, SessionOptions(engine=old.name))
     assert opened == []
 
