@@ -150,10 +150,10 @@ export class Fields {
 }
 
 /**
- * Whether a parsed JSON value was written as an integer.
+ * Whether a parsed JSON value was written as an integer that a `number` can hold exactly.
  *
  * @param {unknown} value
  */
 export function isInteger(value) {
-  return typeof value === "number";
+  return Number.isSafeInteger(value);
 }
