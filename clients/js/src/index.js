@@ -7,4 +7,5 @@ export { EncryptedClip, readClipFile, writeClipFile } from "./clip.js";
 export * from "./errors.js";
 export { Geometry } from "./geometry.js";
 export { SecurityKey } from "./key.js";
+export { RemoteModel } from "./remote.js";
 export { readClientSettings } from "./settings.js";

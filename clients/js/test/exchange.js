@@ -5,7 +5,7 @@
 
 import { createInterface } from "node:readline";
 
-import { Client, LcveError, readClientSettings, readClipFile, SecurityKey, Views, writeClipFile } from "../src/index.js";
+import { Client, LcveError, readClientSettings, readClipFile, RemoteModel, SecurityKey, Views, writeClipFile } from "../src/index.js";
 
 /** @param {string} text */
 const bytes = (text) => Uint8Array.from(Buffer.from(text, "base64"));
@@ -31,6 +31,11 @@ const CALLS = {
   read: async (request) => {
     const logits = new Float32Array(bytes(request.logits).buffer);
     return (await open(request)).read(logits, { top: request.top });
+  },
+  run: async (request) => {
+    const { binding, classes } = await readClientSettings(bytes(request.settings));
+    const model = new RemoteModel(request.address, { binding, classes: classes.length, token: request.token });
+    return [...(await model.run(await readClipFile(bytes(request.file))))];
   },
 };
 
