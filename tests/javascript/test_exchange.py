@@ -187,8 +187,6 @@ def test_another_key_and_the_clip_of_another_artifact_are_refused(javascript: Ja
     assert refused.value.kind == "MismatchError"
     for theirs in (made(other, SALT), made(key, bytes(16))):
         with pytest.raises(JavaScriptError, match="does not belong") as refused:
-            javascript.call(
-                "decrypt", key=key.to_bytes(), settings=settings, file=python_file(theirs, clips, Views())
-            )
+            javascript.call("decrypt", key=key.to_bytes(), settings=settings, file=python_file(theirs, clips, Views()))
         assert refused.value.kind == "MismatchError"
     assert python_file(mine, clips, Views()) != python_file(made(key, bytes(16)), clips, Views())

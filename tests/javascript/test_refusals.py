@@ -232,4 +232,3 @@ def test_key_files(javascript: JavaScriptClient, place: int, byte: int, length: 
             assert (javascript.call("key", key=candidate), True) == (message, expected)
         except JavaScriptError as error:
             assert (str(error), False) == (message, expected)
-

@@ -60,9 +60,7 @@ def test_a_wrong_token_and_a_clip_of_another_artifact(
         if of is settings:
             file = file.replace(client.settings.binding.salt.encode(), b"0" * 32)
         with pytest.raises(JavaScriptError) as refused:
-            javascript.call(
-                "run", address=server.address("http"), token=token, settings=client_json(theirs), file=file
-            )
+            javascript.call("run", address=server.address("http"), token=token, settings=client_json(theirs), file=file)
         assert refused.value.kind == kind
         assert TOKEN not in str(refused.value)
 
