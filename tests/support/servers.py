@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,13 @@ class Server:
                     return line
             time.sleep(0.02)
         raise AssertionError(f"no {event} {fields} in the log: {self.log()[-20:]}")
+
+    def wait_until(self, seen: Callable[[list[dict[str, Any]]], bool], seconds: float = START_SECONDS) -> None:
+        """Wait until the log is as the function says."""
+        end = time.monotonic() + seconds
+        while not seen(self.log()):
+            assert time.monotonic() < end, self.log()[-20:]
+            time.sleep(0.02)
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)

@@ -164,10 +164,19 @@ def _authorize(state: ServerState, exchange: Exchange, context: Any) -> None:
     """
     if _is_public(exchange.call):
         return
-    metadata = dict(context.invocation_metadata() or ())
-    address = exchange.client.rpartition(":")[0]
-    exchange.client = state.access.authenticate(metadata.get("authorization"), address)
+    _authenticate(state, exchange, context)
     state.access.count_request(exchange.client)
+
+
+def _authenticate(state: ServerState, exchange: Exchange, context: Any) -> None:
+    """Check the token. Sets the client of the exchange.
+
+    Raises:
+        DeniedError: the token is missing or unknown.
+    """
+    metadata = dict(context.invocation_metadata() or ())
+    address = context.peer().rpartition(":")[0]
+    exchange.client = state.access.authenticate(metadata.get("authorization"), address)
 
 
 def _is_public(name: str) -> bool:
@@ -198,19 +207,19 @@ async def _infer(state: ServerState, request: RawRequest, exchange: Exchange) ->
 
 
 async def _stream(state: ServerState, read: Callable[[bytes], RawRequest], context: Any) -> AsyncIterator[Any]:
-    """Answer the requests of a stream in order; up to ``_MAX_STREAM_REQUESTS`` are in progress."""
+    """Answer the requests of a stream in order; up to ``_MAX_STREAM_REQUESTS`` are in progress.
+
+    The token is checked for each of them: it may have been removed since the stream began.
+    """
     import grpc
 
     exchange = Exchange("grpc", "ModelStreamInfer", context.peer())
-    try:
-        _authorize(state, exchange, context)
-    except LcveError as error:
-        state.finish(exchange, error)
-        await context.abort(grpc.StatusCode[code_of(error).grpc], client_message(error))
+    await _checked_stream(_authorize, state, exchange, context)
     work: deque[asyncio.Task[Any]] = deque()
     try:
         message = await context.read()
         while message is not grpc.aio.EOF:
+            await _checked_stream(_authenticate, state, exchange, context)
             work.append(asyncio.create_task(_stream_response(state, read, message, exchange.client)))
             reading = asyncio.ensure_future(context.read())
             while work and (len(work) >= _MAX_STREAM_REQUESTS or not reading.done()):
@@ -225,6 +234,19 @@ async def _stream(state: ServerState, read: Callable[[bytes], RawRequest], conte
     finally:
         for task in work:
             task.cancel()
+
+
+async def _checked_stream(
+    check: Callable[[ServerState, Exchange, Any], None], state: ServerState, exchange: Exchange, context: Any
+) -> None:
+    """Run a check, and abort the stream with the status of its error."""
+    import grpc
+
+    try:
+        check(state, exchange, context)
+    except LcveError as error:
+        state.finish(exchange, error)
+        await context.abort(grpc.StatusCode[code_of(error).grpc], client_message(error))
 
 
 async def _stream_response(state: ServerState, read: Callable[[bytes], RawRequest], data: bytes, client: str) -> Any:
