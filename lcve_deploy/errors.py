@@ -14,11 +14,13 @@
     ├── BuildError                     also RuntimeError: an engine cannot be built
     ├── SessionError                   also RuntimeError: an engine cannot be opened or run
     │   ├── DeviceError                this machine has no device for the engine
+    │   ├── ForeignEngineError         this machine has not made the engine
     │   └── UnprovenError              the engine has not passed the probe on this machine
     ├── RequestError                   also ValueError: a server refuses a request
     │   ├── UnknownModelError          the server does not have the model or version
     │   └── TooLargeError              the request exceeds a limit of the server
     ├── DeniedError                    also PermissionError: a token or certificate is missing or invalid
+    │   └── ForbiddenError             the server does not accept a web page's origin, or the host name
     ├── UnavailableError               also ConnectionError: a server is unreachable, overloaded or not ready
     │   └── RateError                  the client has exceeded its rate limit
     ├── DeadlineError                  also TimeoutError: there was no response in time
@@ -40,6 +42,8 @@ __all__ = [
     "DeviceError",
     "EncryptedClipError",
     "ExistsError",
+    "ForbiddenError",
+    "ForeignEngineError",
     "KeyFileError",
     "LcveError",
     "MismatchError",
@@ -125,6 +129,10 @@ class DeviceError(SessionError):
     """This machine does not have the device that an engine needs."""
 
 
+class ForeignEngineError(SessionError):
+    """An engine that this machine has not made, or that was changed since; it has not been opened."""
+
+
 class UnprovenError(SessionError):
     """An engine has not passed the probe on this machine."""
 
@@ -143,6 +151,10 @@ class TooLargeError(RequestError):
 
 class DeniedError(LcveError, PermissionError):
     """A token or client certificate is missing or invalid."""
+
+
+class ForbiddenError(DeniedError):
+    """The server does not accept the origin of a web page, or the host name in a request."""
 
 
 class UnavailableError(LcveError, ConnectionError):

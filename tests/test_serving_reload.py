@@ -8,7 +8,7 @@ import signal
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -121,7 +121,7 @@ def test_a_session_of_a_removed_authority_is_not_resumed(
             socket.create_connection((server.host, server.http or 0), timeout=20) as plain,
             context.wrap_socket(plain, server_hostname=server.host, session=session) as secure,
         ):
-            secure.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            secure.sendall(f"GET /v2/health/live HTTP/1.1\r\nHost: {server.host}\r\nConnection: close\r\n\r\n".encode())
             assert secure.recv(12) == b"HTTP/1.1 200"
             return secure.session
 
@@ -177,10 +177,11 @@ def test_a_removed_token_ends_the_requests_of_open_connections(
         files.use_token(NEW)
         reload(server)
         step.set()
-        for ask_again in (
+        again: tuple[Callable[[], object], ...] = (
             lambda: next(stream),
             lambda: stub.ModelInfer(grpc_message(example.clip), metadata=metadata, timeout=20),
-        ):
+        )
+        for ask_again in again:
             with pytest.raises(grpc.RpcError) as caught:
                 ask_again()
             assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED

@@ -20,7 +20,7 @@ from lcve_deploy.cli.verbosity import VERBOSITY, Verbosity
 
 if TYPE_CHECKING:
     from lcve_deploy.serving.server import Ports
-    from lcve_deploy.serving.settings import Batching, Limits, ServerSettings, TlsFiles
+    from lcve_deploy.serving.settings import Batching, Limits, ServerSettings, TlsFiles, WebAccess
     from lcve_deploy.serving.signals import Signals
 
 __all__ = ["command"]
@@ -53,6 +53,7 @@ class _Access:
     """Tokens and TLS files; None for open access and plain connections."""
 
     tokens: Path | None
+    web: WebAccess
     tls: TlsFiles | None
 
 
@@ -77,8 +78,14 @@ def _make_limits(
     read_timeout: float,
     rate: float,
     shared_memory: bool,
+    shared_memory_prefix: str | None,
+    shared_memory_user: tuple[int, ...],
 ) -> Limits:
-    from lcve_deploy.serving.settings import Limits
+    from lcve_deploy.serving.settings import Limits, SharedMemory
+
+    if not shared_memory and (shared_memory_prefix is not None or shared_memory_user):
+        raise ValueError("--shared-memory-prefix and --shared-memory-user need --shared-memory")
+    prefix = SharedMemory().prefix if shared_memory_prefix is None else shared_memory_prefix
 
     return Limits(
         request_bytes=max_request_mib * _MEBIBYTE,
@@ -86,20 +93,28 @@ def _make_limits(
         connections=max_connections,
         read_seconds=read_timeout,
         rate=rate,
-        shared_memory=shared_memory,
+        shared_memory=SharedMemory(prefix=prefix, users=shared_memory_user) if shared_memory else None,
     )
 
 
 def _make_access(
-    *, tokens: Path | None, tls_cert: Path | None, tls_key: Path | None, tls_client_ca: Path | None
+    *,
+    tokens: Path | None,
+    allow_origin: tuple[str, ...],
+    allow_host: tuple[str, ...],
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
 ) -> _Access:
-    from lcve_deploy.serving.settings import TlsFiles
+    from lcve_deploy.serving.settings import TlsFiles, WebAccess
 
     if (tls_cert is None) != (tls_key is None) or (tls_client_ca is not None and tls_cert is None):
         raise ValueError("--tls-cert and --tls-key must be used together, and --tls-client-ca needs both")
+    web = WebAccess(origins=allow_origin, hosts=allow_host)
     if tls_cert is None or tls_key is None:
-        return _Access(tokens=tokens, tls=None)
-    return _Access(tokens=tokens, tls=TlsFiles(certificate=tls_cert, private_key=tls_key, client_ca=tls_client_ca))
+        return _Access(tokens=tokens, web=web, tls=None)
+    tls = TlsFiles(certificate=tls_cert, private_key=tls_key, client_ca=tls_client_ca)
+    return _Access(tokens=tokens, web=web, tls=tls)
 
 
 def _remembered_signals() -> Signals:
@@ -133,6 +148,18 @@ _LISTENING: Final = cloup.option_group(
 _ACCESS: Final = cloup.option_group(
     "Access",
     cloup.option("--tokens", type=PATH, metavar="FILE", help="Names and tokens of clients, one pair on each line."),
+    cloup.option(
+        "--allow-origin",
+        multiple=True,
+        metavar="ORIGIN",
+        help="Origin of web pages that may send requests; repeatable.  [default: none]",
+    ),
+    cloup.option(
+        "--allow-host",
+        multiple=True,
+        metavar="NAME",
+        help="Name of this server in requests, in addition to loopback ones; repeatable.",
+    ),
     cloup.option("--tls-cert", type=PATH, metavar="PEM", help="Certificate of the server."),
     cloup.option("--tls-key", type=PATH, metavar="PEM", help="Private key of the certificate."),
     cloup.option("--tls-client-ca", type=PATH, metavar="PEM", help="Certificate authority of clients, for mutual TLS."),
@@ -204,6 +231,16 @@ _LIMITS: Final = cloup.option_group(
         help="Maximum requests per second of one client.  [default: unlimited]",
     ),
     cloup.option("--shared-memory", is_flag=True, help="Let clients on this machine register shared memory."),
+    cloup.option(
+        "--shared-memory-prefix", metavar="TEXT", help="Start of the names of shared memory objects.  [default: lcve_]"
+    ),
+    cloup.option(
+        "--shared-memory-user",
+        type=click.IntRange(min=0),
+        multiple=True,
+        metavar="UID",
+        help="User that may own shared memory objects, in addition to the server's own; repeatable.",
+    ),
 )
 _LOADING: Final = cloup.option_group(
     "Models",
@@ -291,6 +328,7 @@ def command(
         poll=loading.poll,
         grace=loading.grace,
         token_file=access.tokens,
+        web=access.web,
         tls=access.tls,
     )
     _warn_if_unprotected(settings)
@@ -304,6 +342,8 @@ def _warn_if_unprotected(settings: ServerSettings) -> None:
     missing = " and ".join(name for name, value in options if value is None)
     if missing and not settings.is_local:
         warn(f"other machines can connect to {settings.host}, without {missing}")
+    if settings.limits.shared_memory is not None and settings.token_file is None:
+        warn("without --tokens, all clients of this machine share their shared memory regions")
 
 
 def _show_addresses(settings: ServerSettings, ports: Ports, *, as_json: bool) -> None:

@@ -17,7 +17,7 @@ from lcve_deploy.errors import RequestError
 from lcve_deploy.serving.models.batching import BatchResult
 from lcve_deploy.serving.models.registry import Registry
 from lcve_deploy.serving.models.served import ServedModel
-from lcve_deploy.serving.shared_memory import Regions, Slice
+from lcve_deploy.serving.shared_memory import ClientRegions, Slice
 
 __all__ = ["InferRequest", "InferResponse", "RequestedOutput", "Tensor", "clips_from", "infer"]
 
@@ -92,13 +92,15 @@ class InferResponse:
         return self.result.logits
 
 
-async def infer(request: InferRequest, registry: Registry, regions: Regions, *, binary: bool = True) -> InferResponse:
+async def infer(
+    request: InferRequest, registry: Registry, regions: ClientRegions, *, binary: bool = True
+) -> InferResponse:
     """Validate a request, run the model, and write the logits to shared memory if the client requests it.
 
     Args:
         request: request as received.
         registry: models of the server.
-        regions: shared memory regions of the server.
+        regions: shared memory regions of the client.
         binary: whether to return raw bytes if the request names no output. HTTP only.
 
     Raises:
@@ -129,14 +131,16 @@ def _requested_output(outputs: Sequence[RequestedOutput], model: ServedModel, bi
     return outputs[0] if outputs else RequestedOutput(name=expected, binary=binary)
 
 
-def clips_from(inputs: Sequence[Tensor], model: ModelSpec, max_batch: int, regions: Regions) -> npt.NDArray[np.uint8]:
+def clips_from(
+    inputs: Sequence[Tensor], model: ModelSpec, max_batch: int, regions: ClientRegions
+) -> npt.NDArray[np.uint8]:
     """Return the clips of a request, uint8 ``[batch, ...]`` in the model's input shape.
 
     Args:
         inputs: tensors as received.
         model: specification of the model's input.
         max_batch: maximum clips of one request.
-        regions: shared memory regions of the server.
+        regions: shared memory regions of the client.
 
     Raises:
         RequestError: the input's name, dtype, shape or number of values is invalid.
@@ -159,7 +163,7 @@ def clips_from(inputs: Sequence[Tensor], model: ModelSpec, max_batch: int, regio
     return _values(tensor, regions).reshape(tensor.shape)
 
 
-def _values(tensor: Tensor, regions: Regions) -> npt.NDArray[np.uint8]:
+def _values(tensor: Tensor, regions: ClientRegions) -> npt.NDArray[np.uint8]:
     if isinstance(tensor.data, list):
         values = _json_values(tensor.data)
         _require_size(tensor, values.size)

@@ -23,6 +23,7 @@ from lcve_deploy.serving.signals import Signals, early_signals
 from lcve_deploy.serving.state import ServerState
 from lcve_deploy.serving.telemetry.metrics import Metrics
 from lcve_deploy.serving.tls import ServerTls
+from lcve_deploy.serving.web import WebPolicy
 
 __all__ = ["Ports", "serve"]
 
@@ -72,8 +73,9 @@ async def _serve(settings: ServerSettings, started: Callable[[Ports], None], sig
         registry = Registry(settings, threads, metrics)
         state = ServerState(
             registry=registry,
-            regions=Regions(allowed=settings.limits.shared_memory),
+            regions=Regions(settings.limits.shared_memory),
             access=access,
+            web=WebPolicy.of(settings),
             metrics=metrics,
             limits=settings.limits,
         )
@@ -90,7 +92,7 @@ async def _serve(settings: ServerSettings, started: Callable[[Ports], None], sig
                 await _drain(settings, state)
         finally:
             await registry.close()
-            state.regions.unregister()
+            state.regions.close()
 
 
 def _log_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

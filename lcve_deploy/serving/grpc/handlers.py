@@ -87,7 +87,7 @@ def _handlers(state: ServerState) -> dict[str, Any]:
 
     def call(name: str) -> Callable[[bytes, Exchange], Awaitable[Any]]:
         return lambda data, exchange: answer_call(
-            name, state, _parse(_small_message_reader(getattr(pb, f"{name}Request")), data)
+            name, state, _parse(_small_message_reader(getattr(pb, f"{name}Request")), data), exchange
         )
 
     async def stream(requests: Any, context: Any) -> AsyncIterator[Any]:
@@ -156,12 +156,15 @@ async def _unary(
 
 
 def _authorize(state: ServerState, exchange: Exchange, context: Any) -> None:
-    """Check the token and the rate limit, before anything is read. Sets the client of the exchange.
+    """Check the origin, the token and the rate limit, before anything is read. Sets the client of the exchange.
 
     Raises:
+        ForbiddenError: a proxy for gRPC-Web passes on a request of a web page whose origin is not accepted.
         DeniedError: the token is missing or unknown.
         RateError: the client exceeded its rate.
     """
+    metadata = dict(context.invocation_metadata() or ())
+    state.web.require(origin=metadata.get("origin"))
     if _is_public(exchange.call):
         return
     _authenticate(state, exchange, context)
@@ -201,7 +204,7 @@ async def _infer(state: ServerState, request: RawRequest, exchange: Exchange) ->
     """Answer one ``ModelInferRequest``."""
     message = request.message
     exchange.model, exchange.id = message.model_name, message.id
-    response = await infer(from_message(message, request.raw), state.registry, state.regions)
+    response = await infer(from_message(message, request.raw), state.registry, state.regions_of(exchange))
     exchange.version, exchange.batch = response.model.version, len(response.logits)
     return to_message(response, message.id)
 
@@ -220,7 +223,7 @@ async def _stream(state: ServerState, read: Callable[[bytes], RawRequest], conte
         message = await context.read()
         while message is not grpc.aio.EOF:
             await _checked_stream(_authenticate, state, exchange, context)
-            work.append(asyncio.create_task(_stream_response(state, read, message, exchange.client)))
+            work.append(asyncio.create_task(_stream_response(state, read, message, exchange)))
             reading = asyncio.ensure_future(context.read())
             while work and (len(work) >= _MAX_STREAM_REQUESTS or not reading.done()):
                 await asyncio.wait(
@@ -249,12 +252,15 @@ async def _checked_stream(
         await context.abort(grpc.StatusCode[code_of(error).grpc], client_message(error))
 
 
-async def _stream_response(state: ServerState, read: Callable[[bytes], RawRequest], data: bytes, client: str) -> Any:
+async def _stream_response(
+    state: ServerState, read: Callable[[bytes], RawRequest], data: bytes, stream: Exchange
+) -> Any:
     """Return one message of a stream: a response, or an error message."""
     pb = messages()
-    exchange = Exchange("grpc", "ModelStreamInfer", client)
+    exchange = Exchange("grpc", "ModelStreamInfer", stream.address)
+    exchange.client = stream.client
     try:
-        state.access.count_request(client)
+        state.access.count_request(exchange.client)
         with state.pending_request():
             response = await _infer(state, _parse(read, data), exchange)
     except Exception as error:  # last chance to send an error to the client
