@@ -11,6 +11,7 @@
 # make check  the checks alone: format, lint, types, import contracts, the documentation site, words of the prose
 # make docs   builds the documentation as a site, build/site/index.html
 # make triton  sets up .venv-triton, the Triton server that tests start; make test does it too
+# make kserve  sets up .venv-kserve, KServe's clients that tests run; make test does it too
 
 PYTHON ?= python3
 VENV := .venv
@@ -18,14 +19,15 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 TRITON := .venv-triton
+KSERVE := .venv-kserve
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test check docs bench bench-sizes bench-serving attacks paper fuzz mutants images triton clean
+.PHONY: demo test check docs bench bench-sizes bench-serving attacks paper fuzz mutants images triton kserve clean
 
 demo: $(READY)
 	@$(BIN)/python -m examples.moving_digits.demo
 
-test: check $(TRITON)/ready  # one thread a worker: two of each would wait for one another on two cores
+test: check $(TRITON)/ready $(KSERVE)/ready  # one thread a worker: two of each would wait for one another on two cores
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 check: $(READY)
@@ -79,5 +81,12 @@ $(TRITON)/ready: tests/triton/requirements.txt
 	$(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/triton/requirements.txt
 	touch $@
 
+kserve: $(KSERVE)/ready
+
+$(KSERVE)/ready: tests/kserve/requirements.txt
+	$(PYTHON) -m venv --clear $(KSERVE)
+	$(KSERVE)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/kserve/requirements.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(TRITON) demo
+	rm -rf $(VENV) $(TRITON) $(KSERVE) demo
