@@ -41,7 +41,14 @@ def said(server: Server, example: Example, tmp_path_factory: pytest.TempPathFact
     clips = tmp_path_factory.mktemp("kserve") / "clips.npy"
     np.save(clips, example.clip.values)
     addresses = (f"{server.host}:{server.http}", f"{server.host}:{server.grpc}")
-    command: list[str | Path] = [ENVIRONMENT / "bin/python", Path(__file__).parent / "kserve/ask.py", *addresses, NAME, clips]
+    program = ENVIRONMENT / "bin/python"
+    command: list[str | Path] = [program, Path(__file__).parent / "kserve/ask.py", *addresses, NAME, clips]
+        ENVIRONMENT / "bin/python",
+        Path(__file__).parent / "kserve/ask.py",
+        *addresses,
+        NAME,
+        clips,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))

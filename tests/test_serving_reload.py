@@ -72,9 +72,8 @@ def server(exported: Path, files: Files) -> Iterator[Server]:
 def reload(server: Server) -> list[dict[str, str]]:
     """Reload and return the new lines of the log."""
     before = len(server.log())
-    done = sum(line["event"] == "reload complete" for line in server.log())
     server.signal(signal.SIGHUP)
-    server.wait_until(lambda log: sum(line["event"] == "reload complete" for line in log) > done)
+    server.wait_for_more("reload complete", before)
     return server.log()[before:]
 
 
