@@ -43,12 +43,6 @@ def said(server: Server, example: Example, tmp_path_factory: pytest.TempPathFact
     addresses = (f"{server.host}:{server.http}", f"{server.host}:{server.grpc}")
     program = ENVIRONMENT / "bin/python"
     command: list[str | Path] = [program, Path(__file__).parent / "kserve/ask.py", *addresses, NAME, clips]
-        ENVIRONMENT / "bin/python",
-        Path(__file__).parent / "kserve/ask.py",
-        *addresses,
-        NAME,
-        clips,
-    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
