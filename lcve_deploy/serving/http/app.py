@@ -26,7 +26,12 @@ from lcve_deploy.serving.http.messages import (
     split_body,
     to_body,
 )
-from lcve_deploy.serving.http.responses import error_response, health_response, json_response
+from lcve_deploy.serving.http.responses import (
+    error_response,
+    health_response,
+    hide_library_version,
+    json_response,
+)
 from lcve_deploy.serving.inference import infer
 from lcve_deploy.serving.state import Exchange, ServerState
 from lcve_deploy.serving.telemetry.metrics import CONTENT_TYPE
@@ -108,6 +113,7 @@ def http_app(state: ServerState) -> Any:
         MissingDependencyError: aiohttp is not installed.
     """
     web = _aiohttp()
+    hide_library_version()
     app = web.Application(middlewares=[web_page_middleware(state), _json_errors(web)])
     for route in _ROUTES:
         app.router.add_route(route.method, route.path, _guard(state, route.call, _call_handler(state, route)))
@@ -127,6 +133,7 @@ def metrics_app(state: ServerState) -> Any:
     async def metrics(request: Any) -> Any:
         return web.Response(body=state.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
+    hide_library_version()
     app = web.Application(middlewares=[web_page_middleware(state), _json_errors(web)])
     for route in _ROUTES:
         if CALLS[route.call].is_public:

@@ -9,9 +9,20 @@ from typing import Any, Final
 from lcve_deploy.errors import UnavailableError
 from lcve_deploy.serving.codes import client_message, code_of
 
-__all__ = ["error_response", "health_response", "json_response"]
+__all__ = ["error_response", "health_response", "hide_library_version", "json_response"]
 
 _RETRY_AFTER: Final = "1"
+_SERVER: Final = "lcve-deploy"
+
+
+def hide_library_version() -> None:
+    """Name no library and no version in the header ``Server``.
+
+    Handlers cannot do this: aiohttp answers malformed requests itself.
+    """
+    from aiohttp import web_response
+
+    web_response.SERVER_SOFTWARE = _SERVER
 
 
 def json_response(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Any:
