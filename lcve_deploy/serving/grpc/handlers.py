@@ -7,6 +7,7 @@ of requests in progress are checked before a message is read into memory, and re
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext
@@ -125,6 +126,8 @@ async def _unary(
     import grpc
 
     exchange = Exchange("grpc", name, context.peer())
+    remaining = context.time_remaining()
+    exchange.deadline = None if remaining is None else exchange.started + remaining
     try:
         is_public = name in CALLS and CALLS[name].is_public  # answered even if the server is full or shutting down
         if is_public:
@@ -150,7 +153,9 @@ async def _infer(state: ServerState, request: RawRequest, exchange: Exchange) ->
     """Answer one ``ModelInferRequest``."""
     message = request.message
     exchange.model, exchange.id = message.model_name, message.id
-    response = await infer(from_message(message, request.raw), state.registry, state.regions_of(exchange))
+    infer_request = from_message(message, request.raw)
+    infer_request = dataclasses.replace(infer_request, timeout=exchange.timeout(infer_request.timeout))
+    response = await infer(infer_request, state.registry, state.regions_of(exchange))
     exchange.version, exchange.batch = response.model.version, len(response.logits)
     return to_message(response, message.id)
 
