@@ -127,7 +127,7 @@ async def _unary(
 
     exchange = Exchange("grpc", name, context.peer())
     remaining = context.time_remaining()
-    exchange.deadline = None if remaining is None else exchange.started + remaining
+    exchange.deadline = exchange.started + remaining if remaining else None  # gRPC itself ends a call that is late
     try:
         is_public = name in CALLS and CALLS[name].is_public  # answered even if the server is full or shutting down
         if is_public:
