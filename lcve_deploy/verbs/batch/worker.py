@@ -20,7 +20,7 @@ from lcve_deploy.errors import (
     UnavailableError,
     WriteError,
 )
-from lcve_deploy.keys.reading import KeyFileWarning
+from lcve_deploy.files.secrets import KeyFileWarning
 from lcve_deploy.model.predictions import Prediction
 from lcve_deploy.process import disable_core_dumps
 from lcve_deploy.verbs.batch.job import Job
