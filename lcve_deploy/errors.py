@@ -7,6 +7,7 @@
     ├── ArtifactError                  also ValueError: an invalid folder, manifest or digest
     ├── SignatureError                 also ValueError: not signed, not by the pinned key, or not a key to pin
     ├── EncryptedClipError             also ValueError: not an encrypted clip, or a damaged one
+    ├── SealingError                   also ValueError: sealed data that cannot be opened here
     ├── MismatchError                  also ValueError: key, clip and artifact do not belong together
     ├── VideoError                     also ValueError: not a video, or not one that can be sampled
     ├── ParityError                    also ArithmeticError: encrypted and plain logits differ
@@ -48,6 +49,7 @@ __all__ = [
     "PrecisionError",
     "RateError",
     "RequestError",
+    "SealingError",
     "SessionError",
     "SignatureError",
     "TooLargeError",
@@ -95,6 +97,10 @@ class SignatureError(LcveError, ValueError):
 
 class EncryptedClipError(LcveError, ValueError):
     """Not an encrypted clip file, or a damaged one."""
+
+
+class SealingError(LcveError, ValueError):
+    """Sealed data that cannot be opened: changed, replayed, or not for this key, model or purpose."""
 
 
 class MismatchError(LcveError, ValueError):

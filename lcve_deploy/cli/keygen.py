@@ -19,6 +19,7 @@ __all__ = ["command"]
     "lcve keygen -o key.bin",
     "lcve keygen --from key.bin --name camera-7 -o camera-7.bin",
     "lcve keygen --signing -o signing.pem",
+    "lcve keygen --sealing -o serve.key",
 )
 @cloup.option("-o", "--output", type=PATH, required=True, metavar="FILE", help="Key file to make.")
 @cloup.option_group(
@@ -30,18 +31,33 @@ __all__ = ["command"]
     "Signing",
     cloup.option("--signing", is_flag=True, help="Make a key pair for signing: FILE, and FILE.pub next to it."),
 )
+@cloup.option_group(
+    "Sealing",
+    cloup.option("--sealing", is_flag=True, help="Make a key pair for sealing: FILE, and FILE.pub next to it."),
+    cloup.option("--hybrid", is_flag=True, help="With --sealing: ML-KEM-768 and X25519 instead of X25519 alone."),
+)
 @as_json
-def command(output: Path, master: Path | None, name: str | None, signing: bool, as_json: bool) -> None:
-    """Make a key file, derive one for a camera or client, or make a key pair for signing artifacts.
+def command(
+    output: Path, master: Path | None, name: str | None, signing: bool, sealing: bool, hybrid: bool, as_json: bool
+) -> None:
+    """Make a key file, derive one for a camera or client, or make a key pair for signing artifacts or for sealing.
 
-    An existing file is never overwritten.
+    What is sealed to a public key can be read by the holder of the private one, and by nobody else. An existing file
+    is never overwritten.
     """
-    if signing and (master or name):
-        raise click.UsageError("--signing makes a new key pair, which goes neither with --from nor with --name")
+    if signing and sealing:
+        raise click.UsageError("--signing and --sealing make different key pairs: give one of them")
+    if (signing or sealing) and (master or name):
+        pair = "--signing" if signing else "--sealing"
+        raise click.UsageError(f"{pair} makes a new key pair, which goes neither with --from nor with --name")
+    if hybrid and not sealing:
+        raise click.UsageError("--hybrid is a suite of --sealing")
     if (master is None) != (name is None):
         raise click.UsageError("--from and --name are given together, or not at all")
     if signing:
         _make_signing_key(output, as_json=as_json)
+    elif sealing:
+        _make_sealing_key(output, hybrid=hybrid, as_json=as_json)
     else:
         _make_key(output, master, name or "", as_json=as_json)
 
@@ -68,3 +84,17 @@ def _make_signing_key(output: Path, *, as_json: bool) -> None:
         return
     say(f"{output}: private, stays with the owner")
     say(f"{public}: public, for everyone who pins it; SHA-256 {fingerprint}")
+
+
+def _make_sealing_key(output: Path, *, hybrid: bool, as_json: bool) -> None:
+    from lcve_deploy.sealing import SealingKey, Suite
+
+    key = SealingKey.create(Suite.HYBRID if hybrid else Suite.X25519)
+    key.write(output)
+    public, fingerprint = output.with_suffix(".pub"), key.public_key.fingerprint
+    if as_json:
+        fields = {"output": str(output), "public_key": str(public), "suite": key.suite.value, "sha256": fingerprint}
+        print_json(fields)
+        return
+    say(f"{output}: private, opens what is sealed; suite {key.suite}")
+    say(f"{public}: public, to seal to; SHA-256 {fingerprint}")

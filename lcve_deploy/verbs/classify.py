@@ -24,6 +24,7 @@ from lcve_deploy.model.preprocess import Sampling
 from lcve_deploy.progress import Progress, silent
 from lcve_deploy.remote import RemoteOptions, RemoteSession, is_address
 from lcve_deploy.runtime import SessionOptions, open_session
+from lcve_deploy.sealing import SealingKey
 from lcve_deploy.verbs.pairs import paired_client, read_sides
 
 __all__ = ["Classification", "Classifier", "classify"]
@@ -177,10 +178,11 @@ class Classifier:
         sampling: Sampling | None = None,
         stride: int | None = None,
         top: int = 5,
+        open_with: SealingKey | None = None,
         progress: Progress = silent,
     ) -> Classification:
         """Encrypt a video, run it, and read the answer; see ``classify``."""
-        content, notes = self._encrypted(video, views, sampling, stride)
+        content, notes = self._encrypted(video, views, sampling, stride, open_with)
         logits = run_views(self.model, content.clip, in_flight=self._in_flight, progress=progress)
         return Classification.of(self.client, logits, views=content.views, top=top, notes=notes)
 
@@ -198,7 +200,12 @@ class Classifier:
         self.close()
 
     def _encrypted(
-        self, video: Input, views: Views | None, sampling: Sampling | None, stride: int | None
+        self,
+        video: Input,
+        views: Views | None,
+        sampling: Sampling | None,
+        stride: int | None,
+        open_with: SealingKey | None,
     ) -> tuple[ClipFile, tuple[str, ...]]:
         """The clips of a video, encrypted, and the notes on it."""
         own = views is None and sampling is None and stride is None
@@ -212,7 +219,7 @@ class Classifier:
                 raise EncryptedClipError(
                     f"an encrypted clip has its views already; views, sampling and stride are for videos: {path}"
                 )
-            return read_clip_file(path), ()
+            return read_clip_file(path, open_with=open_with), ()
         preprocess = self.client.settings.preprocess.with_sampling(sampling, stride)
         clips = self.client.read_video(path, views=views, preprocess=preprocess)
         return self.client.encrypt_video(clips), clips.notes
@@ -234,6 +241,7 @@ def classify(
     sampling: Sampling | None = None,
     stride: int | None = None,
     top: int = 5,
+    open_with: SealingKey | None = None,
     session: SessionOptions | None = None,
     remote: RemoteOptions | None = None,
     progress: Progress = silent,
@@ -252,14 +260,17 @@ def classify(
         sampling: of a video, instead of the artifact's own.
         stride: between frames of a video, instead of the artifact's own.
         top: how many classes.
+        open_with: private key for an encrypted clip that is sealed.
         session: how an artifact on this machine is opened: engine, provider, threads, pinned key.
         remote: how a server is asked: deadline, retries, token, TLS.
         progress: told of every view, if there are several.
 
     Raises:
-        VideoError, EncryptedClipError: the video or clip cannot be read.
+        VideoError, EncryptedClipError, SealingError: the video or clip cannot be read.
         LcveError: as of ``Classifier.open``, or the model failed.
         ValueError: as of ``Classifier.open``; or clips of another shape or dtype, or with options for videos.
     """
     with Classifier.open(at, key=key, client=client, session=session, remote=remote) as classifier:
-        return classifier.classify(video, views=views, sampling=sampling, stride=stride, top=top, progress=progress)
+        return classifier.classify(
+            video, views=views, sampling=sampling, stride=stride, top=top, open_with=open_with, progress=progress
+        )

@@ -1,0 +1,63 @@
+"""The private keys that a reader has: one, or two while one takes over from the other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+from lcve_deploy.errors import KeyFileError, SealingError
+from lcve_deploy.sealing.header import Header
+from lcve_deploy.sealing.keys import SealingKey
+
+__all__ = ["MAX_KEYS", "Keyring"]
+
+MAX_KEYS: Final = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keyring:
+    """Private keys by the fingerprint of their public half.
+
+    Args:
+        keys: one or two, of different pairs.
+
+    Raises:
+        KeyFileError: none, more, or the same key twice.
+    """
+
+    keys: Sequence[SealingKey]
+
+    def __post_init__(self) -> None:
+        known = {key.public_key.fingerprint for key in self.keys}
+        if not 1 <= len(self.keys) <= MAX_KEYS or len(known) != len(self.keys):
+            raise KeyFileError(
+                f"expected one sealing key, or two while they change over, received {len(self.keys)}, of these "
+                f"{len(known)} different"
+            )
+
+    @classmethod
+    def read(cls, paths: Iterable[str | os.PathLike[str]]) -> Self:
+        """Read private key files; warns of files that others can read.
+
+        Raises:
+            KeyFileError: a file is no private sealing key; or as above.
+            OSError: a file cannot be read.
+        """
+        return cls(keys=tuple(SealingKey.read(path) for path in paths))
+
+    def key_of(self, header: Header) -> SealingKey:
+        """The key that something is sealed to.
+
+        Raises:
+            SealingError: none of these.
+        """
+        for key in self.keys:
+            if key.public_key.fingerprint == header.recipient:
+                return key
+        here = " and ".join(f"{key.public_key.fingerprint[:16]}..." for key in self.keys)
+        raise SealingError(
+            f"sealed to the key {header.recipient[:16]}..., and here is {here}",
+            hint="seal to the public key of the server that is asked, or open with the private key of that pair",
+        )

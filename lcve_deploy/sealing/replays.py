@@ -1,0 +1,89 @@
+"""Refuse sealed requests that were seen before, in bounded memory.
+
+Every request has an id of its own and the time at which it was sealed. Ids are remembered for as long as that time is
+within the window; an older request is refused unseen. If the memory is full, the oldest ids are forgotten, and requests
+that are as old as those are refused from then on. So no request is ever taken twice by one server process.
+
+A process knows nothing of requests before its start, so it refuses those that were sealed before it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable
+from typing import Final
+
+from lcve_deploy.errors import SealingError
+
+__all__ = ["MAX_REMEMBERED", "WINDOW", "Replays"]
+
+WINDOW: Final = 300.0
+"""Seconds that the clocks of client and server may differ by, travel included."""
+MAX_REMEMBERED: Final = 2**17
+"""Ids of one server."""
+
+
+class Replays:
+    """The requests that one server process has taken. For one thread, or one event loop.
+
+    Args:
+        window: seconds before or after now at which a request may have been sealed.
+        capacity: ids to remember.
+        clock: seconds since 1970-01-01 UTC.
+    """
+
+    def __init__(
+        self, *, window: float = WINDOW, capacity: int = MAX_REMEMBERED, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._window, self._capacity, self._clock = round(window * 1000), capacity, clock
+        self._ids, self._by_age = set[str](), list[tuple[int, str]]()
+        self._started = self._oldest = self._now()
+
+    def require_new(self, request_id: str, sealed_at: int) -> None:
+        """Check that a request is recent and was not seen before. It is not remembered.
+
+        Args:
+            request_id: of its header.
+            sealed_at: milliseconds, of its header.
+
+        Raises:
+            SealingError: too old, too far ahead, or seen before.
+        """
+        ahead = sealed_at - self._now()
+        if abs(ahead) > self._window:
+            raise SealingError(
+                f"the request was sealed {abs(ahead) / 1000:.0f} s {'after' if ahead > 0 else 'before'} this server's "
+                f"time, and {self._window / 1000:g} s are allowed",
+                hint="set the clocks of client and server; send a request soon after it is sealed",
+            )
+        if sealed_at < self._oldest:
+            since = "it started" if self._oldest == self._started else "the oldest request that it remembers"
+            raise SealingError(
+                f"the request was sealed before {since}, so the server cannot know whether it has taken it already",
+                hint="seal it again; if this lasts, set the client's clock",
+            )
+        if request_id in self._ids:
+            raise SealingError("this very request was taken before, and none is taken twice", hint="seal a new one")
+
+    def remember(self, request_id: str, sealed_at: int) -> None:
+        """Check a request that was opened, and take it: never again.
+
+        Raises:
+            SealingError: as of ``require_new``.
+        """
+        self.require_new(request_id, sealed_at)
+        horizon = self._now() - self._window
+        while self._by_age and (self._by_age[0][0] < horizon or len(self._by_age) >= self._capacity):
+            age, forgotten = heapq.heappop(self._by_age)
+            self._ids.discard(forgotten)
+            if age >= horizon:
+                self._oldest = max(self._oldest, age + 1)
+        self._ids.add(request_id)
+        heapq.heappush(self._by_age, (sealed_at, request_id))
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def _now(self) -> int:
+        return round(self._clock() * 1000)
