@@ -23,7 +23,7 @@ __all__ = ["command"]
 
 @lcve_command(
     "lcve encrypt video.mp4 --key key.bin --client client -o clip.lcve",
-    "lcve encrypt video.mp4 --key key.bin --client client --seal-to serve.pub -o clip.lcve",
+    "lcve encrypt video.mp4 --key key.bin --client client \\\n    --seal-to serve.pub -o clip.lcve",
     "ffmpeg -i URL -f matroska - | \\\n    lcve encrypt - --key key.bin --client client -o clip.lcve",
 )
 @cloup.argument(

@@ -21,7 +21,7 @@ from lcve_deploy.errors import KeyFileError, SealingError
 from lcve_deploy.files.reading import read_bounded
 from lcve_deploy.files.secrets import read_secret
 from lcve_deploy.files.writing import new_file, require_absent
-from lcve_deploy.sealing.suites import Suite
+from lcve_deploy.sealing.suites import Suite, supported
 
 __all__ = ["SealingKey", "SealingPublicKey", "is_sealing_key"]
 
@@ -53,6 +53,8 @@ class SealingPublicKey:
             )
         try:
             self.suite.public_key(self.raw)
+        except SealingError:
+            raise
         except ValueError:
             raise SealingError(f"the bytes are not a public key of the suite {self.suite}", hint=_HINT) from None
 
@@ -236,16 +238,17 @@ def _parse(
     Raises:
         SealingError: anything but the blocks of one suite, without a password.
     """
-    from cryptography.exceptions import UnsupportedAlgorithm
-
     expected = _EXPECTED.format(half=half)
     data = data.replace(b"\r\n", b"\n")
     blocks = [match[0] for match in _BLOCK.finditer(data)]
     if not blocks or b"".join(blocks) != data:
         raise SealingError(f"{expected}, without a password, received something else", hint=_HINT)
     try:
-        keys = [load(block) for block in blocks[:3]]
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+        with supported():
+            keys = [load(block) for block in blocks[:3]]
+    except SealingError:
+        raise
+    except (ValueError, TypeError):
         raise SealingError(f"{expected}, received something else", hint=_HINT) from None
     for kinds, suite in halves.items():
         if len(keys) == len(kinds) and all(map(isinstance, keys, kinds)):

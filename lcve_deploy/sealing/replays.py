@@ -86,4 +86,4 @@ class Replays:
         return len(self._ids)
 
     def _now(self) -> int:
-        return round(self._clock() * 1000)
+        return int(self._clock() * 1000)  # rounded down, as the time in a header is

@@ -5,11 +5,15 @@ Source: RFC 9180; for the hybrid, draft-ietf-hpke-pq (KEM MLKEM768-X25519, 0x647
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-__all__ = ["TAG_BYTES", "Suite"]
+from lcve_deploy.errors import SealingError
+
+__all__ = ["TAG_BYTES", "Suite", "supported"]
 
 TAG_BYTES: Final = 16
 """Bytes that AES-256-GCM adds to what it encrypts."""
@@ -58,6 +62,7 @@ class Suite(StrEnum):
 
         Raises:
             ValueError: not an ML-KEM key.
+            SealingError: the library was built without ML-KEM.
         """
         from cryptography.hazmat.primitives import hpke
         from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
@@ -66,18 +71,24 @@ class Suite(StrEnum):
         classical = X25519PublicKey.from_public_bytes(raw[-_X25519_BYTES:])
         if self is Suite.X25519:
             return classical
-        lattice = MLKEM768PublicKey.from_public_bytes(raw[:_ENCAPSULATION_BYTES])
+        with supported():
+            lattice = MLKEM768PublicKey.from_public_bytes(raw[:_ENCAPSULATION_BYTES])
         return hpke.MLKEM768X25519PublicKey(lattice, classical)
 
     def public_of(self, secret: bytes) -> bytes:
-        """The raw public key of a raw private one."""
+        """The raw public key of a raw private one.
+
+        Raises:
+            SealingError: the library was built without ML-KEM.
+        """
         from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
         from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
         classical = X25519PrivateKey.from_private_bytes(secret[-_X25519_BYTES:]).public_key().public_bytes_raw()
         if self is Suite.X25519:
             return classical
-        lattice = MLKEM768PrivateKey.from_seed_bytes(secret[:_SEED_BYTES]).public_key()
+        with supported():
+            lattice = MLKEM768PrivateKey.from_seed_bytes(secret[:_SEED_BYTES]).public_key()
         return lattice.public_bytes_raw() + classical
 
     def encrypt(self, plaintext: bytes, raw: bytes, info: bytes) -> bytes:
@@ -103,6 +114,24 @@ class Suite(StrEnum):
 
         kem = hpke.KEM.X25519 if self is Suite.X25519 else hpke.KEM.MLKEM768_X25519
         return hpke.Suite(kem, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
+
+
+@contextlib.contextmanager
+def supported() -> Iterator[None]:
+    """Say what is missing if the library cannot do what the block asks of it.
+
+    Raises:
+        SealingError: it was built against an OpenSSL without ML-KEM.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    try:
+        yield
+    except UnsupportedAlgorithm:
+        raise SealingError(
+            "the installed cryptography does not support the algorithm of this sealing key",
+            hint="ML-KEM is in the wheels since 48: pip install -U 'cryptography>=48'; or use a key of X25519",
+        ) from None
 
 
 @dataclass(frozen=True, kw_only=True)
