@@ -165,3 +165,11 @@ def test_it_opens_for_its_model_alone(tmp_path: Path) -> None:
 def test_any_bytes_are_read_or_refused(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     refusal(tmp_path_factory.mktemp("any"), data)
     refusal(tmp_path_factory.mktemp("any"), b"LCVESEAL" + data)
+
+
+def test_the_page_of_the_format_has_the_vectors() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/format.md").read_text()
+    for suite, vector in vectors().items():
+        assert f"| `{suite}` | `{vector['fingerprint']}` |" in page
+        for kind in Kind:
+            assert f"| `{suite}`, {kind} | `{vector[kind]['info_hex']}` |" in page

@@ -20,6 +20,7 @@ from lcve_deploy.sealing import (
     open_request,
     seal,
 )
+from lcve_deploy.sealing.envelope import info_of
 from tests.sealing.helpers import BINDING, CLASSES, KEYS, OTHER, SIZE, SUITES, request, ring, vectors
 from tests.support import second_sealer
 
@@ -185,3 +186,13 @@ def test_headers_have_room_for_long_names_and_no_more() -> None:
     with pytest.raises(SealingError, match="at most 256 characters"):
         opened(request(KEY, model="m" * 257).data, model="m" * 257)
     assert Header.parse(request(KEY).header.to_bytes()).kind is Kind.REQUEST
+
+
+@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize("kind", Kind)
+def test_info_is_that_of_the_format(suite: Suite, kind: Kind) -> None:
+    vector = vectors()[suite][kind]
+    head = vector["header"].encode()
+    assert Header.parse(head).to_bytes() == head
+    assert info_of(BINDING, kind, head).hex() == vector["info_hex"]
+    assert len(info_of(BINDING, kind, head)) == 76
