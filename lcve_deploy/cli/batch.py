@@ -55,7 +55,8 @@ class _Target:
     def refuse_what_has_no_effect(self) -> None:
         """Refuse options that mean nothing for this target."""
         if self.server is None:
-            require_unused(REMOTE, "for --server")
+            sealed = {"seal_to"} if self.encrypt_only else set[str]()
+            require_unused(set(REMOTE) - sealed, "for --server")
         else:
             require_unused(SESSION, "for an artifact on this machine, and --server is given")
         if self.encrypt_only:
@@ -167,6 +168,8 @@ def command(
     If it is killed, the same command resumes; rows that are done wait in .OUTPUT.part until the output appears,
     whole. On a cluster (--ray-address) all machines need the videos, the artifact, the key file and the output at
     the same paths. Ray never receives the key itself, nor a token (LCVE_TOKEN): on a cluster, use --token-file.
+
+    With --seal-to, the clips of --encrypt-only are sealed before they are written, or the requests to --server.
     """
     from lcve_deploy.verbs.batch import Job, find_videos, run_batch
 

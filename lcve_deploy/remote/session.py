@@ -164,6 +164,8 @@ class RemoteSession:
 
 
 def _check_options(address: Address, options: RemoteOptions) -> None:
+    if options.seal_to is not None:
+        raise RequestError("requests cannot be sealed yet", hint="leave out the key to seal to")
     if options.tls_files and not address.scheme.encrypted:
         raise RequestError(
             f"certificates need TLS, but {address.scheme}:// does not use it", hint="write grpcs:// or https://"

@@ -21,7 +21,7 @@ from lcve_deploy.attacks.pictures import put_in_order
 from lcve_deploy.attacks.report import AuditReport, judge
 from lcve_deploy.attacks.running import Case, run_attacks
 from lcve_deploy.cipher.rotation import rotate_tensors
-from lcve_deploy.clipfile import read_clip_file
+from lcve_deploy.clipfile import is_sealed_clip, read_clip_file, read_sealed_header
 from lcve_deploy.clips import SALT_BYTES, Layout
 from lcve_deploy.errors import ArtifactError, MismatchError
 from lcve_deploy.geometry import ClipGeometry
@@ -46,7 +46,7 @@ class AuditInputs:
 
     Args:
         reference: official checkpoint or Hugging Face folder that the artifact may come from.
-        ciphertexts: encrypted clip files.
+        ciphertexts: encrypted clip files. Of sealed ones the report says that there is nothing to run an attack on.
         known_clips: plain clips that the attacker knows: videos, or ``.npy`` of the geometry.
         other: server folder of another artifact of the same model; with the key, by default this one rotated.
         key: of the artifact; scores, and plays the victim.
@@ -73,7 +73,7 @@ def audit(server: StrPath, inputs: AuditInputs | None = None, *, progress: Progr
 
     Raises:
         ArtifactError: the server folder is invalid, or has no keyed file.
-        CheckpointError, EncryptedClipError, VideoError: an input that cannot be read.
+        CheckpointError, EncryptedClipError, SealingError, VideoError: an input that cannot be read.
         MismatchError: a key, clip or artifact that does not belong to this artifact.
         SignatureError: a key is pinned, and has not signed an artifact.
     """
@@ -81,9 +81,10 @@ def audit(server: StrPath, inputs: AuditInputs | None = None, *, progress: Progr
     with step(progress, "reading"):
         manifest, tensors = _read_artifact(folder, inputs.signed_by)
         victim = _Victim(manifest, inputs.key) if inputs.key else None
-        ciphertexts = _read_ciphertexts(inputs.ciphertexts, manifest)
+        sealed = [path for path in inputs.ciphertexts if is_sealed_clip(path)]
+        ciphertexts = _read_ciphertexts([path for path in inputs.ciphertexts if path not in sealed], manifest)
         case = _case(manifest, tensors, inputs, ciphertexts, victim)
-    return judge(case, run_attacks(case, progress=progress), _subject(manifest))
+    return judge(case, run_attacks(case, progress=progress), {**_subject(manifest), **_of_sealed(sealed)})
 
 
 def orders_of_strangers(manifest: Manifest) -> tuple[Estimate, ...]:
@@ -162,6 +163,20 @@ def _read_ciphertexts(paths: Sequence[StrPath], manifest: Manifest) -> Cubes | N
         as_video = clip.binding.layout is Layout.VIDEO
         clips.append(geometry.to_cubes(clip.values, np) if as_video else clip.values)
     return np.concatenate(clips) if clips else None
+
+
+def _of_sealed(paths: Sequence[StrPath]) -> dict[str, str]:
+    """What an attacker has of sealed clips: a header, and bytes that no attack runs on.
+
+    Raises:
+        SealingError: a sealed clip without a whole header.
+    """
+    headers = [read_sealed_header(path) for path in paths]
+    if not headers:
+        return {}
+    keys = ", ".join(sorted({f"{header.recipient[:16]}..." for header in headers}))
+    nothing = "without the private key there is nothing to run an attack on"
+    return {"sealed clips": f"{len(headers)}, sealed to {keys}: {nothing}"}
 
 
 def _read_reference(path: StrPath | None, tensors: Tensors, geometry: ClipGeometry) -> Tensors | None:

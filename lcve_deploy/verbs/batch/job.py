@@ -33,7 +33,7 @@ class Job:
         client: folder with ``client.json``, in place of an artifact.
         encrypt_only: write encrypted clips, and run nothing.
         server: address of the model at a server, which answers in place of an engine; with ``client``.
-        remote: how it is asked.
+        remote: how it is asked. With ``encrypt_only``, only its ``seal_to`` counts: the key that clips are sealed to.
         views: of every video.
         sampling, stride: in place of the artifact's own.
         top: classes of every row.
@@ -102,7 +102,7 @@ class Job:
             "views": str(self.views),
             "sampling": str(preprocess.sampling),
             "stride": preprocess.stride,
-            **({} if self.encrypt_only else self._answers()),
+            **(self._sealing() if self.encrypt_only else self._answers()),
             "videos": len(videos),
             "list of videos": hashlib.sha256(paths.encode(errors="surrogateescape")).hexdigest(),
         }
@@ -110,6 +110,11 @@ class Job:
     @property
     def _client_folder(self) -> Path:
         return self.client if self.client is not None else Path(str(self.artifact)) / "client"
+
+    def _sealing(self) -> dict[str, Any]:
+        """To whom encrypted clips are sealed; nothing if they are not."""
+        key = self.remote.seal_to
+        return {} if key is None else {"sealed to": key.fingerprint}
 
     def _answers(self) -> dict[str, Any]:
         """What the rows of a table depend on, in addition to the artifact."""

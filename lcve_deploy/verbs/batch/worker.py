@@ -116,7 +116,7 @@ class Worker:
         target.unlink(missing_ok=True)
         preprocess = self._job.preprocess(self._client.settings)
         video = self._client.read_video(path, views=self._job.views, preprocess=preprocess)
-        write_clip_file(target, self._client.encrypt_video(video))
+        write_clip_file(target, self._client.encrypt_video(video), seal_to=self._job.remote.seal_to)
         with target.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"clip": clip, "digest": digest, "notes": list(video.notes)}
