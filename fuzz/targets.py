@@ -212,13 +212,13 @@ def _message(place: Path, data: bytes) -> object:
     from google.protobuf.message import DecodeError
 
     from lcve_deploy.serving.grpc.messages import from_message
-    from lcve_deploy.serving.grpc.wire import reader
+    from lcve_deploy.serving.grpc.wire import message_reader
 
     try:
-        received = reader()(data)
+        request = message_reader()(data)
     except DecodeError:  # gRPC itself answers these
         return None
-    return _clips_of(place, from_message(received.message, received.raw))
+    return _clips_of(place, from_message(request.message, request.raw))
 
 
 def _clips_of(place: Path, request: Any) -> object:
@@ -226,13 +226,13 @@ def _clips_of(place: Path, request: Any) -> object:
     from lcve_deploy.serving.shared_memory import Regions
 
     _written(place / "manifest.json", _seed("manifest"))
-    return clips_from(request.inputs, read_manifest(place).model, 8, Regions(allowed=False)).sum()
+    return clips_from(request.inputs, read_manifest(place).model, 8, Regions(None).of("", is_local=True)).sum()
 
 
 def _tokens(place: Path, data: bytes) -> object:
     from lcve_deploy.serving.access import Access, read_tokens
 
-    return Access(read_tokens(_written(place / "tokens", data)), 0).admit("Bearer 0123456789abcdef", "client")
+    return Access(read_tokens(_written(place / "tokens", data)), 0).authenticate("Bearer 0123456789abcdef", "client")
 
 
 def _array(place: Path, data: bytes) -> object:

@@ -38,6 +38,8 @@ from lcve_deploy.verbs.batch.worker import Worker
 from lcve_deploy.video import write_video
 from tests.conftest import GEOMETRY, ORACLES, run_error, run_lcve, run_ok
 from tests.support import fake_server as fake
+from tests.support.fake_server import Model
+from tests.support.lying_server import LyingHttp, http_answer
 from tests.support.planting import Planted, files_under
 
 TINY = ORACLES["v1_model_args"]
@@ -664,6 +666,21 @@ def test_attempts_that_failed_and_attempts_that_were_lost_are_told_apart(studio:
         error = stage.read(0)["error"]
     assert error.startswith("1 of 3 attempts failed; in 2 others the worker was lost; the last failure: ZeroDivisionEr")
     assert len(error) < 500
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[" * 100_000, b'{"outputs":[' + b"{}," * 1_000_000 + b"{}]}", b'{"model_name":"digits","outputs":[]}'],
+    ids=["deep", "huge", "no output"],
+)
+def test_a_server_that_lies_is_the_error_of_each_video(studio: Studio, body: bytes) -> None:
+    client = studio.service / "client"
+    binding = studio.job().open_client().settings.binding
+    with LyingHttp(Model(binding), {"infer": http_answer(body)}) as server:
+        studio.run("table.parquet", artifact=None, client=client, server=server.address)
+    errors = pq.read_table(studio.folder / "table.parquet").column("error").to_pylist()
+    assert sum("127.0.0.1" in error for error in errors) == 2  # two other files are no videos
+    assert all(len(error) < 500 for error in errors)
 
 
 def test_a_cluster_that_is_not_there_is_one_error(exported: Path, key_file: Path, tmp_path: Path) -> None:

@@ -64,12 +64,12 @@ async def until_started(engine: Engine) -> None:
 @settings(max_examples=50, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 4), min_size=1, max_size=30),
-    largest=st.integers(4, 8),
+    max_batch=st.integers(4, 8),
     delay=st.sampled_from([0.0, 0.002]),
     instances=st.integers(1, 3),
 )
 def test_every_request_gets_its_own_answer_and_no_run_is_too_large(
-    sizes: list[int], largest: int, delay: float, instances: int
+    sizes: list[int], max_batch: int, delay: float, instances: int
 ) -> None:
     engine = Engine()
     requests = [clips(*((i + j) % 256 for j in range(size))) for i, size in enumerate(sizes)]
@@ -77,11 +77,11 @@ def test_every_request_gets_its_own_answer_and_no_run_is_too_large(
     async def work(batcher: Batcher) -> list[BatchResult]:
         return await asyncio.gather(*(batcher.submit(values) for values in requests))
 
-    options = Batching(largest=largest, delay=delay, most_waiting=200, instances=instances)
+    options = Batching(max_batch=max_batch, delay=delay, max_waiting=200, instances=instances)
     outcomes, runs = run(engine, options, work)
     for values, outcome in zip(requests, outcomes, strict=True):
         assert outcome.logits.tolist() == [[float(v), 2.0 * v] for v in values[:, 0]]
-    assert max(engine.sizes) <= largest
+    assert max(engine.sizes) <= max_batch
     assert sum(engine.sizes) == sum(sizes) == sum(r.clips for r in runs)
     assert sum(r.requests for r in runs) == len(sizes)
 
@@ -99,7 +99,7 @@ def test_requests_that_wait_share_a_run() -> None:
         engine.open.set()
         return await asyncio.gather(first, *rest)
 
-    outcomes, _ = run(engine, Batching(largest=4, most_waiting=8), work)
+    outcomes, _ = run(engine, Batching(max_batch=4, max_waiting=8), work)
     assert engine.sizes == [1, 4, 1]
     assert [outcome.run.clips for outcome in outcomes] == [1, 4, 4, 4, 4, 1]
 
@@ -110,7 +110,7 @@ def test_a_delay_lets_a_free_engine_wait_for_a_full_batch() -> None:
     async def work(batcher: Batcher) -> None:
         await asyncio.gather(*(batcher.submit(clips(i)) for i in range(3)))
 
-    run(engine, Batching(largest=3, delay=60.0, most_waiting=8), work)
+    run(engine, Batching(max_batch=3, delay=60.0, max_waiting=8), work)
     assert engine.sizes == [3]
 
 
@@ -129,7 +129,7 @@ def test_a_full_queue_refuses_and_then_takes_again() -> None:
         await asyncio.gather(running, *waiting)
         assert (await batcher.submit(clips(9))).logits.tolist() == [[9.0, 18.0]]
 
-    run(engine, Batching(largest=2, most_waiting=4), work)
+    run(engine, Batching(max_batch=2, max_waiting=4), work)
 
 
 def test_what_is_given_up_makes_room_and_is_not_run() -> None:
@@ -149,7 +149,7 @@ def test_what_is_given_up_makes_room_and_is_not_run() -> None:
         engine.open.set()
         await running
 
-    run(engine, Batching(largest=2, most_waiting=2), work)
+    run(engine, Batching(max_batch=2, max_waiting=2), work)
     assert engine.sizes == [1]
 
 
@@ -163,7 +163,7 @@ def test_a_failure_reaches_all_who_share_the_run_and_nobody_else() -> None:
         engine.fails = False
         assert (await batcher.submit(clips(3))).logits[0, 0] == 3
 
-    _, runs = run(engine, Batching(largest=2, most_waiting=2), work)
+    _, runs = run(engine, Batching(max_batch=2, max_waiting=2), work)
     assert [r.failed for r in runs] == [True, False]
 
 
@@ -182,10 +182,10 @@ def test_closing_answers_what_was_accepted_and_refuses_the_rest() -> None:
         await closing
         return await asyncio.gather(*accepted)
 
-    outcomes, _ = run(engine, Batching(largest=2, most_waiting=8), work)
+    outcomes, _ = run(engine, Batching(max_batch=2, max_waiting=8), work)
     assert [outcome.logits[0, 0] for outcome in outcomes] == [0, 1, 2, 3, 4]
 
 
 def test_a_queue_holds_at_least_one_batch() -> None:
     with pytest.raises(ValueError, match="queue of at least one batch"):
-        Batching(largest=8, most_waiting=7)
+        Batching(max_batch=8, max_waiting=7)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from benchmarks.common.processes import module
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import page as gpu_page
 from benchmarks.parts import peak, peers, sizes
+from benchmarks.serving import load
+from benchmarks.serving.servers import Clients
 from lcve_deploy import ClipGeometry, verify_server
 from lcve_deploy.model.transformer import TransformerConfig
 
@@ -161,3 +165,44 @@ def test_the_table_of_attacks_is_made_of_the_figures_beside_it() -> None:
     assert all(subject["controls_hold"] for subject in figures.values())
     videomae = {row["name"]: row for row in figures["videomae"]["attacks"]}
     assert all(found["exact"] == 1.0 for found in videomae["reference"]["recovered"].values())
+
+
+def sender(refuse: Callable[[int], bool]) -> type[Any]:
+    """A stand-in for a client's connection: the server refuses the requests with these numbers."""
+    sent = itertools.count()
+
+    class Sender:
+        def __init__(self, *_: object) -> None:
+            """Take the arguments of a connection."""
+
+        def __enter__(self) -> Callable[[], None]:
+            return self.send
+
+        def __exit__(self, *_: object) -> None:
+            """Close nothing."""
+
+        def send(self) -> None:
+            if refuse(next(sent)):
+                raise ConnectionError("the queue is full")
+
+    return Sender
+
+
+@pytest.mark.parametrize("number", [0, 3, 4, 9], ids=["first warm-up", "last warm-up", "first", "later"])
+def test_a_refused_request_ends_a_closed_loop_with_an_error(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr(load, "_sync_sender", sender(lambda sent: sent == number))
+    with pytest.raises(load.ClientsFailedError, match=r"1 of 4 clients .* the queue is full"):
+        load.closed(protocol="grpc", address="", model="", shape=[1], clients=4, seconds=60, count=1000)
+
+
+def test_a_closed_loop_counts_the_answers_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "_sync_sender", sender(lambda sent: False))
+    figures = load.closed(protocol="grpc", address="", model="", shape=[1], clients=4, seconds=60, count=100)
+    assert figures["answers"] == len(figures["latencies"])
+    assert 100 <= figures["answers"] < 104
+
+
+def test_the_error_of_the_clients_process_reaches_the_benchmark() -> None:
+    closed = {"protocol": "grpc", "address": "127.0.0.1:9", "model": "model", "shape": [1], "seconds": 60.0}
+    with Clients() as clients, pytest.raises(RuntimeError, match="2 of 2 clients"):
+        clients.run("closed", **closed, clients=2)

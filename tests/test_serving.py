@@ -163,7 +163,7 @@ def test_health_is_open_and_everything_else_wants_a_token(exported: Path, exampl
         body, headers = http_body(example.clip)
         headers["Authorization"] = "Bearer 0123456789abcdef"
         assert request(server.host, server.http, "POST", f"/v2/models/{NAME}/infer", body, headers)[0] == 200
-        assert server.wait_for("answered", call="ModelInfer")["client"] == "camera-7"
+        assert server.wait_for("request answered", call="ModelInfer")["client"] == "camera-7"
         assert "0123456789abcdef" not in json.dumps(server.log())
 
 
@@ -181,7 +181,7 @@ def test_metrics_and_log_say_what_happened_and_hold_no_tensor(exported: Path, ex
         assert server.value("lcve_queue_clips") == server.value("lcve_pending_requests") == 0
         _, text = server.get("/metrics", port=server.metrics)
         assert b"made-up" not in text
-        line = server.wait_for("answered", call="ModelInfer", protocol="grpc")
+        line = server.wait_for("request answered", call="ModelInfer", protocol="grpc")
         assert {"time", "level", "client", "model", "version", "clips", "code", "ms"} <= set(line)
         assert all(len(json.dumps(line)) < 1000 for line in server.log())
 

@@ -113,18 +113,21 @@ def test_bytes_that_are_no_message_are_the_clients_fault(shared: Server, example
         assert raw_call(shared, name, data)[0] == "INVALID_ARGUMENT"
     status, answers = raw_call(shared, "ModelStreamInfer", data)
     assert status == "OK"
-    assert "no message" in messages().ModelStreamInferResponse.FromString(answers[0]).error_message
+    assert "not a valid message" in messages().ModelStreamInferResponse.FromString(answers[0]).error_message
     require_well(shared, example)
 
 
 def test_more_json_than_a_request_has_is_refused_unread(shared: Server, example: Example) -> None:
     """Tensors in JSON take many times the memory of binary ones."""
     largest = 16 * 2**20
-    for size, status, words in ((largest + 1, 413, "at most 16777216 bytes of JSON"), (largest, 400, "needs")):
+    for size, status, words in (
+        (largest + 1, 413, "at most 16777216 bytes of JSON"),
+        (largest, 400, "expected one input"),
+    ):
         body = b"{}" + b" " * (size - 2)
         answered, text = request(shared.host, shared.http, "POST", INFER, body)
         assert answered == status
-        assert (words in text.decode()) == (status == 413)
+        assert words in text.decode()
     require_well(shared, example)
 
 

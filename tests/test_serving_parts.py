@@ -1,11 +1,9 @@
-"""Parts of the server by themselves: the gate, shared memory, versions on disk, bodies of HTTP."""
+"""Parts of the server on their own: access control, versions on disk, HTTP bodies."""
 
 from __future__ import annotations
 
 import json
 import os
-import secrets
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +27,11 @@ from lcve_deploy.errors import (
 )
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.protocol.binding import binding_from_parameters, binding_to_parameters
-from lcve_deploy.serving import access as access_room
+from lcve_deploy.serving import access as access_module
 from lcve_deploy.serving.access import Access, TokenFileWarning, read_tokens
-from lcve_deploy.serving.codes import code_of, text_of
+from lcve_deploy.serving.codes import client_message, code_of
 from lcve_deploy.serving.http.messages import from_body, parse_object, split_body
 from lcve_deploy.serving.models.versions import find_versions, parse_source, require_distinct
-from lcve_deploy.serving.shared_memory import Regions, Slice
-
-SHARED = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory lives on Linux)
 
 BINDING = Binding(
     scheme="lcve-1",
@@ -67,8 +62,8 @@ def test_an_error_has_one_name_on_both_protocols(error: Exception, grpc: str, ht
 
 
 def test_an_unforeseen_error_tells_a_client_nothing() -> None:
-    assert "secret" not in text_of(KeyError("secret"))
-    assert text_of(LcveError("what", hint="how")) == "what (how)"
+    assert "secret" not in client_message(KeyError("secret"))
+    assert client_message(LcveError("what", hint="how")) == "what (how)"
 
 
 def test_a_binding_travels_as_parameters() -> None:
@@ -96,21 +91,21 @@ def token_file(tmp_path: Path) -> Path:
 
 
 def test_a_token_names_its_client(token_file: Path) -> None:
-    gate = Access(read_tokens(token_file), 0)
-    assert gate.admit("Bearer 0123456789abcdef", "1.2.3.4") == "camera-7"
-    assert gate.admit("bearer fedcba9876543210", "1.2.3.4") == "room@home"
+    access = Access(read_tokens(token_file), 0)
+    assert access.authenticate("Bearer 0123456789abcdef", "1.2.3.4") == "camera-7"
+    assert access.authenticate("bearer fedcba9876543210", "1.2.3.4") == "room@home"
     for wrong in (None, "", "0123456789abcdef", "Basic 0123456789abcdef", "Bearer ", "Bearer 0123456789abcdeF"):
         with pytest.raises(DeniedError) as denied:
-            gate.admit(wrong, "1.2.3.4")
+            access.authenticate(wrong, "1.2.3.4")
         assert "0123456789abcde" not in str(denied.value)
-    assert Access(None, 0).admit(None, "1.2.3.4") == "1.2.3.4"
+    assert Access(None, 0).authenticate(None, "1.2.3.4") == "1.2.3.4"
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "# none\n", "camera-7\n", "camera-7 short\n", "a b c\n", TOKENS + "other 0123456789abcdef\n", "\xff\xfe\x00"],
 )
-def test_a_token_file_that_does_not_hold_is_refused_without_showing_it(token_file: Path, text: str) -> None:
+def test_an_invalid_token_file_is_refused_without_showing_it(token_file: Path, text: str) -> None:
     token_file.write_text(text)
     with pytest.raises(RequestError) as refused:
         read_tokens(token_file)
@@ -127,13 +122,13 @@ def test_a_token_file_that_everyone_can_read_is_warned_of(token_file: Path) -> N
 def test_a_rate_holds_for_each_client_and_recovers(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("lcve_deploy.serving.access.time.monotonic", lambda: now)
-    gate = Access(None, 2.0)
+    access = Access(None, 2.0)
 
     def granted(client: str) -> int:
         count = 0
         try:
             while count < 10:
-                gate.spend(client)
+                access.count_request(client)
                 count += 1
         except RateError:
             pass
@@ -148,97 +143,12 @@ def test_a_rate_holds_for_each_client_and_recovers(monkeypatch: pytest.MonkeyPat
     assert granted("a") == 2
 
 
-def test_the_gate_forgets_clients_rather_than_grow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_room, "_MAX_CLIENTS", 5)
-    gate = Access(None, 1.0)
+def test_access_control_forgets_clients_instead_of_growing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_module, "_MAX_CLIENTS", 5)
+    access = Access(None, 1.0)
     for i in range(20):
-        gate.spend(str(i))
-    assert len(gate._buckets) == 5
-
-
-@pytest.fixture
-def shared() -> Iterator[Path]:
-    path = SHARED / f"lcve-test-{secrets.token_hex(8)}"
-    path.write_bytes(bytes(range(100)))
-    yield path
-    path.unlink(missing_ok=True)
-
-
-@pytest.fixture
-def regions() -> Iterator[Regions]:
-    regions = Regions(allowed=True)
-    yield regions
-    regions.unregister()
-
-
-needs_shared_memory = pytest.mark.skipif(not SHARED.is_dir(), reason="no /dev/shm here")
-
-
-@needs_shared_memory
-def test_a_region_is_read_and_written_within_its_bounds(regions: Regions, shared: Path) -> None:
-    regions.register("r", f"/{shared.name}", 10, 50)
-    assert regions.read(Slice(region="r", offset=5, size=3)) == bytes([15, 16, 17])
-    regions.write(Slice(region="r", offset=48, size=2), b"ab")
-    assert shared.read_bytes()[58:61] == b"ab" + bytes([60])
-    for part in (Slice(region="r", offset=48, size=3), Slice(region="r", offset=51, size=0)):
-        with pytest.raises(RequestError, match="not within"):
-            regions.read(part)
-        with pytest.raises(RequestError, match="not within"):
-            regions.write(part, b"")
-    with pytest.raises(RequestError, match="2 bytes"):
-        regions.write(Slice(region="r", offset=0, size=1), b"ab")
-    assert regions.status() == {"r": {"name": "r", "key": f"/{shared.name}", "offset": 10, "byte_size": 50}}
-    regions.unregister("r")
-    with pytest.raises(UnknownModelError):
-        regions.read(Slice(region="r", offset=0, size=1))
-
-
-@needs_shared_memory
-def test_a_region_that_is_cut_short_is_an_error_and_never_grows(regions: Regions, shared: Path) -> None:
-    regions.register("r", shared.name, 0, 100)
-    os.truncate(shared, 10)
-    with pytest.raises(RequestError, match="cut short"):
-        regions.read(Slice(region="r", offset=0, size=100))
-    with pytest.raises(RequestError, match="what is left"):
-        regions.write(Slice(region="r", offset=50, size=2), b"ab")
-    assert shared.stat().st_size == 10
-
-
-@needs_shared_memory
-def test_what_is_no_shared_memory_is_not_opened(regions: Regions, shared: Path, tmp_path: Path) -> None:
-    secret = tmp_path / "secret"
-    secret.write_text("secret")
-    link, pipe = shared.with_name(f"{shared.name}-link"), shared.with_name(f"{shared.name}-pipe")
-    link.symlink_to(secret)
-    os.mkfifo(pipe)
-    try:
-        for key in (f"../..{secret}", str(secret), link.name, pipe.name, "", ".", "..", "a/b", "none-such", "x" * 300):
-            with pytest.raises(RequestError):
-                regions.register("r", key, 0, 6)
-    finally:
-        link.unlink()
-        pipe.unlink()
-    with pytest.raises(RequestError, match="not within"):
-        regions.register("r", shared.name, 50, 51)
-    assert regions.status() == {}
-    regions.register("r", shared.name, 0, 100)
-    with pytest.raises(RequestError, match="registered already"):
-        regions.register("r", shared.name, 0, 100)
-    with pytest.raises(RequestError, match="takes no shared memory"):
-        Regions(allowed=False).register("r", shared.name, 0, 100)
-
-
-@needs_shared_memory
-def test_regions_have_a_number_and_leave_no_descriptor_open(shared: Path) -> None:
-    before, regions = len(list(Path("/proc/self/fd").iterdir())), Regions(allowed=True)
-    for i in range(256):
-        regions.register(str(i), shared.name, 0, 10)
-    with pytest.raises(RequestError, match="at most 256"):
-        regions.register("more", shared.name, 0, 10)
-    with pytest.raises(RequestError):
-        regions.register("beyond", shared.name, 0, 1000)
-    regions.unregister()
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+        access.count_request(str(i))
+    assert len(access._buckets) == 5
 
 
 def manifest_in(folder: Path, text: str = "{}") -> Path:
@@ -293,7 +203,7 @@ def test_a_body_is_json_and_then_the_bytes_of_its_tensors() -> None:
     )
     assert [bytes(tensor.data) for tensor in request.inputs] == [b"abc", b"def"]
     assert (request.id, request.timeout, request.binding, binary) == ("7", 1.5, BINDING, False)
-    assert request.wishes[0].binary
+    assert request.outputs[0].binary
 
 
 TENSOR = {"name": "clips", "datatype": "UINT8", "shape": [1, 3]}
@@ -334,7 +244,7 @@ BINARY = {**TENSOR, "parameters": {"binary_data_size": 3}}
         ({"inputs": [{**TENSOR, "parameters": {"shared_memory_region": "r"}}]}, b""),
     ],
 )
-def test_a_body_that_does_not_hold_is_refused(header: Any, raw: bytes) -> None:
+def test_an_invalid_body_is_refused(header: Any, raw: bytes) -> None:
     with pytest.raises(RequestError):
         body(header, raw)
 
@@ -360,11 +270,11 @@ def test_any_bytes_are_read_or_refused(data: bytes, length: str) -> None:
 
 
 def test_numbers_of_json_become_bytes_or_are_refused() -> None:
-    from lcve_deploy.serving.inference import _from_json
+    from lcve_deploy.serving.inference import _json_values
 
-    assert _from_json([[0, 255], [1, 2]]).tolist() == [0, 255, 1, 2]
+    assert _json_values([[0, 255], [1, 2]]).tolist() == [0, 255, 1, 2]
     every: list[Any] = [[256], [-1], [1.0], [True], ["1"], [None], [[1], [2, 3]], [{}], [2**80]]
     for wrong in every:
         with pytest.raises(RequestError):
-            _from_json(wrong)
-    assert _from_json(np.arange(256).tolist()).dtype == np.uint8
+            _json_values(wrong)
+    assert _json_values(np.arange(256).tolist()).dtype == np.uint8

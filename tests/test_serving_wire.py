@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from lcve_deploy.errors import RequestError, TooLargeError
 from lcve_deploy.protocol.stubs import messages
-from lcve_deploy.serving.grpc.wire import _SMALL, reader
+from lcve_deploy.serving.grpc.wire import _MIN_CUT_BYTES, message_reader
 
 
 def _message(draw: random.Random) -> bytes:
@@ -45,12 +45,12 @@ def _by_protobuf(data: bytes) -> tuple[Any, list[bytes]] | None:
 
 def _by_us(data: bytes) -> tuple[Any, list[bytes]] | None:
     try:
-        received = reader()(data)
+        request = message_reader()(data)
     except DecodeError:
         return None
-    raw = [bytes(part) for part in received.raw]
-    received.message.ClearField("raw_input_contents")
-    return received.message, raw
+    raw = [bytes(part) for part in request.raw]
+    request.message.ClearField("raw_input_contents")
+    return request.message, raw
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -66,7 +66,7 @@ def test_messages_are_read_as_protobuf_reads_them(seed: int) -> None:
 def _wide(fields: int) -> bytes:
     """A message with one tensor, and so many fields in all."""
     message = messages().ModelInferRequest(model_name="m")
-    message.raw_input_contents.append(bytes(_SMALL))
+    message.raw_input_contents.append(bytes(_MIN_CUT_BYTES))
     for _ in range(fields - 2):
         message.outputs.add(name="a")
     return bytes(message.SerializeToString())
@@ -80,26 +80,26 @@ def _beside(size: int) -> bytes:
 
 def test_the_number_of_fields_is_bounded() -> None:
     """A message of two bytes becomes an object of hundreds."""
-    assert len(reader()(_wide(4096)).message.outputs) == 4094
+    assert len(message_reader()(_wide(4096)).message.outputs) == 4094
     with pytest.raises(RequestError, match="at most 4096 fields"):
-        reader()(_wide(4097))
+        message_reader()(_wide(4097))
     many = messages().ModelInferRequest(raw_input_contents=[b"1234"] * 4097)
     with pytest.raises(RequestError, match="at most 4096 fields"):
-        reader()(many.SerializeToString())
+        message_reader()(many.SerializeToString())
 
 
 def test_the_bytes_beside_tensors_are_bounded() -> None:
     largest = 8 * 2**20
-    (raw,) = reader()(_beside(largest)).raw
+    (raw,) = message_reader()(_beside(largest)).raw
     assert len(raw) == 2 * largest
-    with pytest.raises(TooLargeError, match="at most 8388608 bytes are accepted in addition"):
-        reader()(_beside(largest + 1))
+    with pytest.raises(TooLargeError, match="at most 8388608 bytes in addition"):
+        message_reader()(_beside(largest + 1))
 
 
 def test_tensors_stay_where_they_are() -> None:
     message = messages().ModelInferRequest(model_name="actions")
     message.raw_input_contents.append(bytes(1 << 16))
     data = message.SerializeToString()
-    (raw,) = reader()(data).raw
+    (raw,) = message_reader()(data).raw
     assert isinstance(raw, memoryview)
     assert raw.obj is data

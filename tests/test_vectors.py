@@ -198,7 +198,7 @@ def test_a_server_reads_the_http_request(key: SecurityKey) -> None:
     assert (tensor.name, tensor.datatype, tensor.shape) == ("clips", "UINT8", content.clip.values.shape)
     assert bytes(tensor.data) == content.clip.values.tobytes()
     assert request.binding == content.clip.binding
-    assert [(wish.name, wish.binary) for wish in request.wishes] == [("logits", True)]
+    assert [(output.name, output.binary) for output in request.outputs] == [("logits", True)]
     assert binary is False
 
 

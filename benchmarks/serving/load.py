@@ -3,18 +3,22 @@
 A closed loop has clients that each send the next request once the last is answered. An open loop sends at times that
 do not depend on the answers, and counts latency from the time that was meant: a server that falls behind cannot
 hide it (coordinated omission).
+
+If a request of a warm-up or of a closed loop fails, the line of output is ``{"error": REASON}`` instead of figures.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -29,8 +33,15 @@ def main() -> None:
         task = json.loads(line)
         loop = loops[task.pop("loop")]
         spent = time.process_time()
-        figures = loop(**task)
-        print(json.dumps({**figures, "client_cpu": time.process_time() - spent}), flush=True)
+        try:
+            figures = {**loop(**task), "client_cpu": time.process_time() - spent}
+        except ClientsFailedError as error:
+            figures = {"error": str(error)}
+        print(json.dumps(figures), flush=True)
+
+
+class ClientsFailedError(RuntimeError):
+    """A request failed that must succeed for the figures to be valid."""
 
 
 def closed(
@@ -46,37 +57,60 @@ def closed(
         clients: threads, each with a connection of its own.
         seconds: to go on.
         count: answers of all clients to stop at, if it is not zero.
+
+    Raises:
+        ClientsFailedError: a request was refused or failed.
     """
     answers: list[tuple[float, float]] = []
     ready, end = threading.Barrier(clients + 1), [0.0]
 
     def work() -> None:
-        with _sync_sender(protocol, address, model, shape) as send:
-            send()
-            ready.wait()
-            now = time.perf_counter()
-            while now < end[0] and not (count and len(answers) >= count):
+        try:
+            with _sync_sender(protocol, address, model, shape) as send:
                 send()
-                then, now = now, time.perf_counter()
-                answers.append((now, now - then))
+                ready.wait()
+                loop(send)
+        except BaseException:
+            ready.abort()  # the other clients must not wait for this one
+            raise
 
-    threads = [threading.Thread(target=work) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    end[0] = time.perf_counter() + seconds + _PATIENCE
-    ready.wait()
-    started = time.perf_counter()
-    end[0] = started + seconds
-    for thread in threads:
-        thread.join()
+    def loop(send: Callable[[], Any]) -> None:
+        now = time.perf_counter()
+        while now < end[0] and not ready.broken and not (count and len(answers) >= count):
+            send()
+            then, now = now, time.perf_counter()
+            answers.append((now, now - then))
+
+    with ThreadPoolExecutor(clients) as threads:
+        work_done = [threads.submit(work) for _ in range(clients)]
+        end[0] = time.perf_counter() + seconds + _PATIENCE
+        with contextlib.suppress(threading.BrokenBarrierError):
+            ready.wait()
+        started = time.perf_counter()
+        end[0] = started + seconds
+    _require_success(work_done)
     last = max(when for when, _ in answers)
     return {"answers": len(answers), "seconds": last - started, "latencies": [round(took, 6) for _, took in answers]}
+
+
+def _require_success(clients: Sequence[Future[None]]) -> None:
+    errors = [error for client in clients if (error := client.exception())]
+    causes = [error for error in errors if not isinstance(error, threading.BrokenBarrierError)]
+    if causes:
+        raise ClientsFailedError(
+            f"{len(causes)} of {len(clients)} clients of a closed loop had a request refused or failed, "
+            f"so there are no figures: {causes[0]}"
+        ) from causes[0]
 
 
 def open_loop(
     *, address: str, model: str, shape: list[int], rate: float, seconds: float, seed: int, connections: int = 4
 ) -> dict[str, Any]:
-    """Latencies over gRPC at arrivals of a Poisson process, from the time at which a request was meant to be sent."""
+    """Latencies over gRPC at arrivals of a Poisson process, from the time at which a request was meant to be sent.
+
+    Raises:
+        ClientsFailedError: a warm-up request was refused or failed.
+    """
     return asyncio.run(_open_loop(address, model, shape, rate, seconds, random.Random(seed), connections))
 
 
@@ -92,7 +126,12 @@ async def _open_loop(
     channels = [grpc.aio.insecure_channel(address, options=separate) for _ in range(connections)]
     calls = [channel.unary_unary("/inference.GRPCInferenceService/ModelInfer") for channel in channels]
     for call in calls:
-        await call(message)
+        try:
+            await call(message)
+        except grpc.aio.AioRpcError as error:
+            raise ClientsFailedError(
+                f"a warm-up request of an open loop was refused or failed: {error.details()}"
+            ) from None
 
     async def send(call: Any, meant: float) -> None:
         nonlocal refused, failed

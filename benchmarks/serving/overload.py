@@ -14,14 +14,16 @@ from benchmarks.common.bench import THREADS, Bench
 from benchmarks.serving.servers import Clients, lcve_serve
 
 _TIMES = 10
-_OPTIONS = ("--threads", str(THREADS), "--max-batch", "4", "--max-queue", "4", "--max-requests", "32")
+_CLIENTS = 8
+_OPTIONS = ("--threads", str(THREADS), "--max-batch", "4", "--max-queue", str(_CLIENTS), "--max-requests", "32")
+"""The queue holds the clients of the calm load, none of which may be refused."""
 
 
 def measure(bench: Bench, seconds: float) -> dict[str, Any]:
     shape = [1, *bench.encrypted.values.shape[1:]]
     with lcve_serve({"model": bench.server}, bench.work, *_OPTIONS) as server, Clients() as clients:
         closed = {"protocol": "grpc", "address": server.grpc, "model": "model", "shape": shape, "seconds": 60.0}
-        calm = clients.run("closed", **closed, clients=8, count=16)
+        calm = clients.run("closed", **closed, clients=_CLIENTS, count=2 * _CLIENTS)
         alone = clients.run("closed", **closed, clients=1, count=4)
         capacity, before = calm["answers"] / calm["seconds"], server.memory["most"]
         rate = _TIMES * capacity

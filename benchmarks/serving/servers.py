@@ -123,13 +123,19 @@ class Clients:
         self._process.wait()
 
     def run(self, loop: str, **task: Any) -> dict[str, Any]:
-        """Figures of one task of ``load.py``."""
+        """Figures of one task of ``load.py``.
+
+        Raises:
+            RuntimeError: a request failed that must succeed, or the process ended.
+        """
         self._input.write(json.dumps({"loop": loop, **task}) + "\n")
         self._input.flush()
         line = self._output.readline()
         if not line:
             raise RuntimeError("the clients' process ended")
         figures: dict[str, Any] = json.loads(line)
+        if "error" in figures:
+            raise RuntimeError(figures["error"])
         return figures
 
 

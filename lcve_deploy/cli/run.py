@@ -20,6 +20,7 @@ from lcve_deploy.cli.pipes import is_standard, readable, require_writable, write
 from lcve_deploy.cli.progress import StageProgress
 from lcve_deploy.cli.show import print_classification, print_logits
 from lcve_deploy.clipfile import read_clip_file
+from lcve_deploy.errors import SessionError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -164,13 +165,23 @@ def _answer(
 
         with RemoteSession(model, clip.binding, remote.options()) as at_server:
             at_server.connect()
-            return run_views(at_server, clip, in_flight=_REQUESTS, progress=StageProgress()), None
+            logits = run_views(at_server, clip, in_flight=_REQUESTS, progress=StageProgress())
+        _require_finite(logits, model)
+        return logits, None
     from lcve_deploy.runtime.opening import checked_manifest, open_checked
 
     options = session.options()
     manifest = checked_manifest(model, options.signed_by)
     opened = open_checked(model, manifest, options)
     return run_views(opened, clip, progress=StageProgress()), manifest.labels
+
+
+def _require_finite(logits: npt.NDArray[np.float32], server: str) -> None:
+    """Refuse what could be neither read nor printed as JSON."""
+    import numpy as np
+
+    if not np.isfinite(logits).all():
+        raise SessionError(f"expected finite logits, received NaN or infinity from {server}")
 
 
 def _write_logits(path: Path | None, logits: npt.NDArray[np.floating]) -> None:

@@ -65,7 +65,7 @@ def _make_batching(*, max_batch: int, queue_delay: float, max_queue: int, instan
 
     if max_queue < max_batch:
         raise ValueError("--max-queue must be at least --max-batch")
-    return Batching(largest=max_batch, delay=queue_delay / 1e3, most_waiting=max_queue, instances=instances)
+    return Batching(max_batch=max_batch, delay=queue_delay / 1e3, max_waiting=max_queue, instances=instances)
 
 
 def _make_limits(
@@ -76,8 +76,14 @@ def _make_limits(
     read_timeout: float,
     rate: float,
     shared_memory: bool,
+    shared_memory_prefix: str | None,
+    shared_memory_user: tuple[int, ...],
 ) -> Limits:
-    from lcve_deploy.serving.settings import Limits
+    from lcve_deploy.serving.settings import Limits, SharedMemory
+
+    if not shared_memory and (shared_memory_prefix is not None or shared_memory_user):
+        raise ValueError("--shared-memory-prefix and --shared-memory-user need --shared-memory")
+    prefix = SharedMemory().prefix if shared_memory_prefix is None else shared_memory_prefix
 
     return Limits(
         request_bytes=max_request_mib * _MEBIBYTE,
@@ -85,7 +91,7 @@ def _make_limits(
         connections=max_connections,
         read_seconds=read_timeout,
         rate=rate,
-        shared_memory=shared_memory,
+        shared_memory=SharedMemory(prefix=prefix, users=shared_memory_user) if shared_memory else None,
     )
 
 
@@ -183,6 +189,16 @@ _LIMITS: Final = cloup.option_group(
         help="Requests a second of one client.  [default: any number]",
     ),
     cloup.option("--shared-memory", is_flag=True, help="Let clients on this machine register shared memory."),
+    cloup.option(
+        "--shared-memory-prefix", metavar="TEXT", help="Start of the names of shared memory objects.  [default: lcve_]"
+    ),
+    cloup.option(
+        "--shared-memory-user",
+        type=click.IntRange(min=0),
+        multiple=True,
+        metavar="UID",
+        help="User that may own shared memory objects, in addition to the server's own; repeatable.",
+    ),
 )
 _LOADING: Final = cloup.option_group(
     "Models",
@@ -276,6 +292,8 @@ def _warn_if_open(settings: ServerSettings) -> None:
     missing = " and ".join(name for name, value in options if value is None)
     if missing and not settings.is_local:
         warn(f"other machines can connect to {settings.host}, without {missing}")
+    if settings.limits.shared_memory is not None and settings.token_file is None:
+        warn("without --tokens, all clients of this machine share their shared memory regions")
 
 
 def _started(settings: ServerSettings, ports: Ports, *, as_json: bool) -> None:

@@ -1,1 +1,1 @@
-"""The embedded server: Open Inference Protocol over gRPC and HTTP. It never holds a key."""
+"""Embedded server: the Open Inference Protocol over gRPC and HTTP. It never holds a key."""

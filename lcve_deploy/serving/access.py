@@ -1,4 +1,4 @@
-"""Who may ask, and how often: bearer tokens, and a rate for each client."""
+"""Access control: bearer tokens, and a rate limit for each client."""
 
 from __future__ import annotations
 
@@ -25,22 +25,27 @@ _MAX_CLIENTS: Final = 10_000
 
 
 class TokenFileWarning(UserWarning):
-    """A token file that other users of the machine can read."""
+    """A token file is readable by every user of the machine."""
 
 
 def read_tokens(path: Path) -> dict[bytes, str]:
-    """Names of clients by the SHA-256 of their tokens; the tokens themselves are not kept.
+    """Read a token file and return client names by the SHA-256 digest of their tokens.
+
+    Tokens are not kept. Warns with ``TokenFileWarning`` if every user of the machine can read the file.
 
     Args:
-        path: a client's name and its token on each line, with white space between; lines that begin with # are not.
+        path: file with one client a line: name, white space, token. Empty lines and lines that begin with # are
+            ignored.
 
     Raises:
-        RequestError: no token, a line that is not so, or a token that two clients have.
+        RequestError: the file contains no token, an invalid line, or the same token twice.
         OSError: the file cannot be read.
     """
     text = read_bounded(path, "a token file", RequestError).decode(errors="replace")
     if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & stat.S_IROTH:
-        warnings.warn(f"every user of this machine can read {path}; do: chmod 600", TokenFileWarning, stacklevel=2)
+        warnings.warn(
+            f"{path} is readable by every user of this machine; run: chmod 600 {path}", TokenFileWarning, stacklevel=2
+        )
     tokens = dict[bytes, str]()
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
@@ -49,59 +54,67 @@ def read_tokens(path: Path) -> dict[bytes, str]:
         digest = _digest(match[2]) if match else b""
         if match is None or digest in tokens:
             raise RequestError(
-                f"line {number} of {path} is not a name and a token of at least 16 characters, or repeats a token",
-                hint="make one with: echo camera-7 $(openssl rand -hex 32)",
+                f"line {number} of {path} is invalid: expected a name and a token of at least 16 characters that no "
+                "other client has",
+                hint="create a line with: echo camera-7 $(openssl rand -hex 32)",
             )
         tokens[digest] = match[1]
     if not tokens:
-        raise RequestError(f"{path} has no token", hint="write a name and a token on each line")
+        raise RequestError(f"{path} contains no token", hint="write one client a line: its name and its token")
     return tokens
 
 
 class Access:
-    """The gate of a server.
+    """Authenticate clients and limit their request rates.
 
     Args:
-        tokens: as of ``read_tokens``; None lets in everyone who can connect.
-        rate: requests a second of one client, with bursts of a second's worth; 0 for any number.
+        tokens: client names by token digest, from ``read_tokens``; None accepts every client that can connect.
+        rate: maximum requests per second and client, with bursts of up to one second's requests; 0 for no limit.
     """
 
     def __init__(self, tokens: Mapping[bytes, str] | None, rate: float) -> None:
         self.tokens, self._rate = tokens, rate
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def admit(self, authorization: str | None, address: str) -> str:
-        """The name of a client: that of its token, or its address if there are no tokens.
+    def authenticate(self, authorization: str | None, address: str) -> str:
+        """Return the client's name: the one its token belongs to, or its address if the server uses no tokens.
+
+        Args:
+            authorization: value of the ``authorization`` header; None if the header is missing.
+            address: network address of the client.
 
         Raises:
-            DeniedError: no token, or a wrong one.
+            DeniedError: the token is missing or unknown.
         """
         if self.tokens is None:
             return address
         if authorization is None or not authorization.lower().startswith(_SCHEME):
-            raise DeniedError("this server wants a token", hint="send the header authorization: Bearer TOKEN")
+            raise DeniedError("this server requires a token", hint="send the header authorization: Bearer TOKEN")
         digest = _digest(authorization[len(_SCHEME) :].strip())
         for known, name in self.tokens.items():
             if hmac.compare_digest(known, digest):
                 return name
-        raise DeniedError("the token is not known here", hint="ask the operator for one")
+        raise DeniedError("the token is unknown to this server", hint="ask the operator for a token")
 
-    def spend(self, client: str) -> None:
-        """Count a request of a client.
+    def count_request(self, client: str) -> None:
+        """Count one request of a client against its rate limit (a token bucket).
 
         Raises:
-            RateError: more than the rate.
+            RateError: the client exceeded its rate.
         """
         if not self._rate:
             return
         burst, now = max(1.0, self._rate), time.monotonic()
-        left, then = self._buckets.pop(client, (burst, now))
-        left = min(burst, left + (now - then) * self._rate)
-        self._buckets[client] = (left - 1.0 if left >= 1.0 else left, now)
+        remaining, updated = self._buckets.pop(client, (burst, now))
+        remaining = min(burst, remaining + (now - updated) * self._rate)
+        self._buckets[client] = (remaining - 1.0 if remaining >= 1.0 else remaining, now)
         while len(self._buckets) > _MAX_CLIENTS:
             self._buckets.popitem(last=False)
-        if left < 1.0:
-            raise RateError(f"more than {self._rate:g} requests a second", hint="send fewer, or ask the operator")
+        if remaining < 1.0:
+            raise RateError(
+                f"the rate limit of {self._rate:g} requests per second is exceeded",
+                hint="send fewer requests, or ask the operator for a higher limit",
+            )
 
 
 def _digest(token: str) -> bytes:

@@ -1,6 +1,6 @@
-"""Every call of the protocol but inference, in one table from which both fronts answer.
+"""Calls of the protocol other than inference, in one table that gRPC and HTTP share.
 
-A call takes its request as a protobuf message and gives the fields of its response as plain values, or a message.
+A call takes its request as a protobuf message and returns the fields of its response as plain values.
 
 Source: Open Inference Protocol v2, and its extensions for model configuration, model repository, statistics and
 system shared memory.
@@ -16,7 +16,8 @@ from lcve_deploy import __version__
 from lcve_deploy.errors import RequestError, UnknownModelError
 from lcve_deploy.protocol.stubs import messages
 from lcve_deploy.serving.models.served import ServedModel
-from lcve_deploy.serving.service import Service
+from lcve_deploy.serving.shared_memory import ClientRegions
+from lcve_deploy.serving.state import Exchange, ServerState
 
 __all__ = ["CALLS", "Call", "answer_call"]
 
@@ -33,60 +34,74 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One call.
+    """One call of the protocol.
 
     Args:
-        answer: gives the response's fields; a coroutine.
-        is_open: whether it is answered without a token: what probes of orchestrators ask.
+        answer: coroutine function that returns the fields of the response, given the server and the request.
+        memory: function that returns them given the client's shared memory regions; in place of ``answer``.
+        is_public: whether the call needs no token. True only for the health checks of orchestrators.
     """
 
-    answer: Callable[[Service, Any], Coroutine[Any, Any, Fields]]
-    is_open: bool = False
+    answer: Callable[[ServerState, Any], Coroutine[Any, Any, Fields]] | None = None
+    memory: Callable[[ClientRegions, Any], Fields] | None = None
+    is_public: bool = False
 
 
-async def answer_call(name: str, service: Service, request: Any) -> Any:
-    """Answer a call of the table with a protobuf message.
+async def answer_call(name: str, state: ServerState, request: Any, exchange: Exchange) -> Any:
+    """Run the named call of ``CALLS`` and return its response as a protobuf message.
+
+    Args:
+        name: name of the call, such as ``ModelReady``.
+        state: server that answers.
+        request: protobuf message ``{name}Request``.
+        exchange: the request's client.
 
     Raises:
-        RequestError, UnknownModelError, UnavailableError: what the call raises.
+        RequestError: the request is invalid or not supported.
+        UnknownModelError: no such model, version or shared memory region.
+        UnavailableError: the model has no loaded version.
     """
     from google.protobuf import json_format
 
-    fields = await CALLS[name].answer(service, request)
+    call, fields = CALLS[name], Fields()
+    if call.memory is not None:
+        fields = call.memory(state.regions_of(exchange), request)
+    elif call.answer is not None:
+        fields = await call.answer(state, request)
     return json_format.ParseDict(fields, getattr(messages(), f"{name}Response")())
 
 
-async def _live(service: Service, request: Any) -> Fields:
+async def _server_live(state: ServerState, request: Any) -> Fields:
     return {"live": True}
 
 
-async def _ready(service: Service, request: Any) -> Fields:
-    return {"ready": service.ready}
+async def _server_ready(state: ServerState, request: Any) -> Fields:
+    return {"ready": state.ready}
 
 
-async def _model_ready(service: Service, request: Any) -> Fields:
-    served = service.registry.versions(request.name) if request.name in service.registry.names else {}
+async def _model_ready(state: ServerState, request: Any) -> Fields:
+    served = state.registry.versions(request.name) if request.name in state.registry.names else {}
     return {"ready": bool(served) and (not request.version or request.version in map(str, served))}
 
 
-async def _server_metadata(service: Service, request: Any) -> Fields:
+async def _server_metadata(state: ServerState, request: Any) -> Fields:
     return {"name": "lcve-deploy", "version": __version__, "extensions": list(_EXTENSIONS)}
 
 
-async def _model_metadata(service: Service, request: Any) -> Fields:
-    model = service.registry.get(request.name, request.version)
-    return model.metadata([str(number) for number in service.registry.versions(request.name)])
+async def _model_metadata(state: ServerState, request: Any) -> Fields:
+    model = state.registry.get(request.name, request.version)
+    return model.metadata([str(number) for number in state.registry.versions(request.name)])
 
 
-async def _model_config(service: Service, request: Any) -> Fields:
+async def _model_config(state: ServerState, request: Any) -> Fields:
     from google.protobuf import json_format
 
-    config = service.registry.get(request.name, request.version).config
+    config = state.registry.get(request.name, request.version).config
     return {"config": json_format.MessageToDict(config, preserving_proto_field_name=True)}
 
 
-async def _statistics(service: Service, request: Any) -> Fields:
-    registry = service.registry
+async def _model_statistics(state: ServerState, request: Any) -> Fields:
+    registry = state.registry
     if request.name:
         only = [registry.get(request.name, request.version)] if request.version else None
         models = only or list(registry.versions(request.name).values())
@@ -95,94 +110,100 @@ async def _statistics(service: Service, request: Any) -> Fields:
     return {"model_stats": [model.statistics.to_json(model.name, model.version) for model in models]}
 
 
-async def _index(service: Service, request: Any) -> Fields:
+async def _repository_index(state: ServerState, request: Any) -> Fields:
     if request.repository_name:
-        raise RequestError("the models here are not in repositories with names")
-    rows = [row for name in service.registry.names for row in _states(service, name)]
+        raise RequestError("expected an empty repository name: this server has no named repositories")
+    rows = [row for name in state.registry.names for row in _version_rows(state, name)]
     return {"models": [row for row in rows if not request.ready or row["state"] == "READY"]}
 
 
-def _states(service: Service, name: str) -> list[Fields]:
-    """A row a version: those that are served, and those that could not be loaded, with the reason."""
-    served: dict[int, ServedModel] = service.registry.versions(name)
-    states = dict.fromkeys(served, ("READY", ""))
-    for number, reason in service.registry.failures(name).items():
-        states.setdefault(number, ("UNAVAILABLE", reason))
+def _version_rows(state: ServerState, name: str) -> list[Fields]:
+    """Return one row for each version: served versions, and versions that failed to load with the reason."""
+    served: dict[int, ServedModel] = state.registry.versions(name)
+    statuses = dict.fromkeys(served, ("READY", ""))
+    for number, reason in state.registry.failures(name).items():
+        statuses.setdefault(number, ("UNAVAILABLE", reason))
     return [
-        {"name": name, "version": str(number), "state": state, "reason": reason}
-        for number, (state, reason) in sorted(states.items())
+        {"name": name, "version": str(number), "state": status, "reason": reason}
+        for number, (status, reason) in sorted(statuses.items())
     ]
 
 
-async def _load(service: Service, request: Any) -> Fields:
-    """Look at the model's folder now; what is served already stays where that fails."""
+async def _repository_load(state: ServerState, request: Any) -> Fields:
+    """Check the model's folder now. If loading fails, the versions that are served stay."""
     if request.parameters:
-        raise RequestError("a model's configuration is the operator's, and not loaded by request")
-    await service.registry.refresh(request.model_name)
-    failures = service.registry.failures(request.model_name)
+        raise RequestError("load requests with parameters are not supported: the operator configures the models")
+    await state.registry.refresh(request.model_name)
+    failures = state.registry.failures(request.model_name)
     if failures:
         number = max(failures)
         raise RequestError(f"failed to load {request.model_name!r} version {number}: {failures[number]}")
     return {}
 
 
-async def _unload(service: Service, request: Any) -> Fields:
-    service.registry.versions(request.model_name)
+async def _repository_unload(state: ServerState, request: Any) -> Fields:
+    state.registry.versions(request.model_name)
     raise RequestError(
-        f"{request.model_name} is not unloaded by request",
+        f"unloading {request.model_name} on request is not supported",
         hint="the operator chooses which models are served, by the folders passed to lcve serve",
     )
 
 
-async def _memory_status(service: Service, request: Any) -> Fields:
-    return {"regions": service.regions.status(request.name)}
+def _memory_status(regions: ClientRegions, request: Any) -> Fields:
+    return {"regions": regions.status(request.name)}
 
 
-async def _memory_register(service: Service, request: Any) -> Fields:
-    service.regions.register(request.name, request.key, request.offset, request.byte_size)
+def _memory_register(regions: ClientRegions, request: Any) -> Fields:
+    regions.register(request.name, request.key, request.offset, request.byte_size)
     return {}
 
 
-async def _memory_unregister(service: Service, request: Any) -> Fields:
-    service.regions.unregister(request.name)
+def _memory_unregister(regions: ClientRegions, request: Any) -> Fields:
+    regions.unregister(request.name)
     return {}
 
 
-async def _no_cuda(service: Service, request: Any) -> Fields:
-    raise RequestError("this server takes no CUDA shared memory", hint="use system shared memory, or send the clips")
+async def _refuse_cuda(state: ServerState, request: Any) -> Fields:
+    raise RequestError(
+        "this server does not support CUDA shared memory",
+        hint="use system shared memory, or send clips in the request",
+    )
 
 
-async def _no_cuda_status(service: Service, request: Any) -> Fields:
+async def _cuda_status(state: ServerState, request: Any) -> Fields:
     if request.name:
         raise UnknownModelError(f"there is no CUDA shared memory region {request.name[:200]!r}")
     return {"regions": {}}
 
 
-async def _no_cuda_unregister(service: Service, request: Any) -> Fields:
+async def _cuda_unregister(state: ServerState, request: Any) -> Fields:
     return {}
 
 
-async def _no_settings(service: Service, request: Any) -> Fields:
-    raise RequestError("log and trace settings are not for clients here", hint="they are options of lcve serve")
+async def _refuse_settings(state: ServerState, request: Any) -> Fields:
+    raise RequestError(
+        "clients cannot read or change log and trace settings",
+        hint="the operator sets the log level with lcve serve --log-level",
+    )
 
 
 CALLS: Final = {
-    "ServerLive": Call(answer=_live, is_open=True),
-    "ServerReady": Call(answer=_ready, is_open=True),
+    "ServerLive": Call(answer=_server_live, is_public=True),
+    "ServerReady": Call(answer=_server_ready, is_public=True),
     "ModelReady": Call(answer=_model_ready),
     "ServerMetadata": Call(answer=_server_metadata),
     "ModelMetadata": Call(answer=_model_metadata),
     "ModelConfig": Call(answer=_model_config),
-    "ModelStatistics": Call(answer=_statistics),
-    "RepositoryIndex": Call(answer=_index),
-    "RepositoryModelLoad": Call(answer=_load),
-    "RepositoryModelUnload": Call(answer=_unload),
-    "SystemSharedMemoryStatus": Call(answer=_memory_status),
-    "SystemSharedMemoryRegister": Call(answer=_memory_register),
-    "SystemSharedMemoryUnregister": Call(answer=_memory_unregister),
-    "CudaSharedMemoryStatus": Call(answer=_no_cuda_status),
-    "CudaSharedMemoryRegister": Call(answer=_no_cuda),
-    "CudaSharedMemoryUnregister": Call(answer=_no_cuda_unregister),
-    "TraceSetting": Call(answer=_no_settings),
-    "LogSettings": Call(answer=_no_settings),
+    "ModelStatistics": Call(answer=_model_statistics),
+    "RepositoryIndex": Call(answer=_repository_index),
+    "RepositoryModelLoad": Call(answer=_repository_load),
+    "RepositoryModelUnload": Call(answer=_repository_unload),
+    "SystemSharedMemoryStatus": Call(memory=_memory_status),
+    "SystemSharedMemoryRegister": Call(memory=_memory_register),
+    "SystemSharedMemoryUnregister": Call(memory=_memory_unregister),
+    "CudaSharedMemoryStatus": Call(answer=_cuda_status),
+    "CudaSharedMemoryRegister": Call(answer=_refuse_cuda),
+    "CudaSharedMemoryUnregister": Call(answer=_cuda_unregister),
+    "TraceSetting": Call(answer=_refuse_settings),
+    "LogSettings": Call(answer=_refuse_settings),
 }

@@ -1,4 +1,4 @@
-"""What an error is called on the wire: one table for gRPC and HTTP."""
+"""Status codes of errors on the wire: one table for gRPC and HTTP."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from lcve_deploy.errors import (
     UnknownModelError,
 )
 
-__all__ = ["Code", "code_of", "text_of"]
+__all__ = ["Code", "client_message", "code_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Code:
-    """Name of a gRPC status, and an HTTP status."""
+    """A status on both protocols: the name of a gRPC status code, and an HTTP status."""
 
     grpc: str
     http: int
@@ -30,7 +30,7 @@ class Code:
 
 _INTERNAL: Final = Code(grpc="INTERNAL", http=500)
 
-# The first class that fits counts, so that subclasses stand before their bases.
+# The first matching class counts, so subclasses precede their base classes.
 _CODES: Final[tuple[tuple[type[LcveError], Code], ...]] = (
     (UnknownModelError, Code(grpc="NOT_FOUND", http=404)),
     (TooLargeError, Code(grpc="RESOURCE_EXHAUSTED", http=413)),
@@ -44,12 +44,12 @@ _CODES: Final[tuple[tuple[type[LcveError], Code], ...]] = (
 
 
 def code_of(error: BaseException) -> Code:
-    """The code of an error; what is not the client's doing is internal."""
+    """Return the status of an error; internal unless the table lists its class."""
     return next((code for kind, code in _CODES if isinstance(error, kind)), _INTERNAL)
 
 
-def text_of(error: BaseException) -> str:
-    """What a client is told; an unforeseen error shows nothing of the inside."""
+def client_message(error: BaseException) -> str:
+    """Return the error message for a client; unexpected errors reveal no details of the server."""
     if not isinstance(error, LcveError):
-        return "the server failed; its log says more"
+        return "internal server error; the server's log has the details"
     return f"{error} ({error.hint})" if error.hint else str(error)

@@ -1,4 +1,4 @@
-"""An inference request, whatever protocol it came by: checked, answered, its logits packed."""
+"""Inference requests, independent of the protocol: validate the request, run the model, return the logits."""
 
 from __future__ import annotations
 
@@ -17,17 +17,22 @@ from lcve_deploy.errors import RequestError
 from lcve_deploy.serving.models.batching import BatchResult
 from lcve_deploy.serving.models.registry import Registry
 from lcve_deploy.serving.models.served import ServedModel
-from lcve_deploy.serving.shared_memory import Regions, Slice
+from lcve_deploy.serving.shared_memory import ClientRegions, Slice
 
-__all__ = ["Answer", "InferRequest", "RequestedOutput", "Tensor", "clips_from", "infer", "require_int"]
+__all__ = ["InferRequest", "InferResponse", "RequestedOutput", "Tensor", "clips_from", "infer"]
 
 _UINT8: Final = "UINT8"
-_SHOWN: Final = 8
+_MAX_SHOWN: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tensor:
-    """An input as it came: raw bytes, a list of JSON numbers, or a part of shared memory."""
+    """An input as received, before validation.
+
+    Args:
+        name, datatype, shape: as the client sent them.
+        data: raw bytes, a list of JSON numbers, or a slice of shared memory.
+    """
 
     name: str
     datatype: str
@@ -37,128 +42,130 @@ class Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class RequestedOutput:
-    """An output that is asked for, and where it goes: a part of shared memory, raw bytes, or JSON."""
+    """An output that a client requests, and how to return it.
+
+    Args:
+        name: as the client sent it.
+        destination: slice of shared memory to write into; None to return the output in the response.
+        binary: whether to return raw bytes rather than JSON. HTTP only.
+    """
 
     name: str
-    place: Slice | None = None
+    destination: Slice | None = None
     binary: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class InferRequest:
-    """One request.
+    """An inference request.
 
     Args:
-        model: name.
-        version: as text; empty for the highest.
-        id: the client's own, given back with the answer.
-        inputs: tensors.
-        wishes: outputs; none for all of them.
-        binding: what the clips were encrypted for; None where the client does not say.
-        timeout: seconds that it may take; None for any time.
+        model: model name.
+        version: version number as text; empty for the highest served version.
+        id: request id of the client, returned in the response.
+        inputs: input tensors.
+        outputs: requested outputs; empty for all outputs of the model.
+        binding: what the clips were encrypted for; None if the client does not send it.
+        timeout: seconds until the request fails; None for no limit.
     """
 
     model: str
     version: str
     id: str
     inputs: Sequence[Tensor]
-    wishes: Sequence[RequestedOutput]
+    outputs: Sequence[RequestedOutput]
     binding: Binding | None
     timeout: float | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answer:
-    """Logits ``[clips, classes]`` (float32) of a request, by whom, and where they go."""
+class InferResponse:
+    """Result of a request: the model version that answered, logits with timings, and how to return them."""
 
     model: ServedModel
-    outcome: BatchResult
-    wish: RequestedOutput
+    result: BatchResult
+    output: RequestedOutput
 
     @property
     def logits(self) -> npt.NDArray[np.float32]:
-        """Of the request's clips."""
-        return self.outcome.logits
+        """Logits of the request's clips, float32 ``[clips, classes]``."""
+        return self.result.logits
 
 
-async def infer(request: InferRequest, registry: Registry, regions: Regions, *, binary: bool = True) -> Answer:
-    """Answer a request.
+async def infer(
+    request: InferRequest, registry: Registry, regions: ClientRegions, *, binary: bool = True
+) -> InferResponse:
+    """Validate a request, run the model, and write the logits to shared memory if the client requests it.
 
     Args:
-        request: as it came.
-        registry: of the models.
-        regions: of shared memory.
-        binary: how the output goes back where the request names none.
+        request: request as received.
+        registry: models of the server.
+        regions: shared memory regions of the client.
+        binary: whether to return raw bytes if the request names no output. HTTP only.
 
     Raises:
-        UnknownModelError: no such model or version.
-        RequestError: not the model's inputs or outputs.
+        UnknownModelError: no such model, version or shared memory region.
+        RequestError: the inputs or outputs are not those of the model.
         MismatchError: the clips were encrypted for another artifact.
         UnavailableError: no version is loaded, or the queue is full.
-        DeadlineError: not answered in time.
+        DeadlineError: the request timed out.
         SessionError: the engine failed.
     """
     model = registry.get(request.model, request.version)
-    wish = _wish(request.wishes, model, binary)
+    output = _requested_output(request.outputs, model, binary)
     if request.binding is not None:
         model.spec.binding.require(request.binding, here="artifact", there="encrypted clip")
-    outcome = await model.answer(clips_from(request.inputs, model.spec, model.largest, regions), request.timeout)
-    if wish.place is not None:
-        regions.write(wish.place, np.ascontiguousarray(outcome.logits, dtype="<f4").tobytes())
-    return Answer(model=model, outcome=outcome, wish=wish)
+    result = await model.answer(clips_from(request.inputs, model.spec, model.max_batch, regions), request.timeout)
+    if output.destination is not None:
+        regions.write(output.destination, np.ascontiguousarray(result.logits, dtype="<f4").tobytes())
+    return InferResponse(model=model, result=result, output=output)
 
 
-def require_int(value: Any, what: str) -> int:
-    """A number of JSON or of a parameter that must be whole and not negative.
-
-    Raises:
-        RequestError: it is not.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
-        raise RequestError(f"expected a whole number as {what}, received {str(value)[:50]!r}")
-    return value
-
-
-def _wish(wishes: Sequence[RequestedOutput], model: ServedModel, binary: bool) -> RequestedOutput:
-    output = model.spec.output.name
-    for wish in wishes:
-        if wish.name != output:
-            raise RequestError(f"unexpected inference output {wish.name[:200]!r} for model {model.name}, not {output}")
-    if len(wishes) > 1:
-        raise RequestError(f"the output {output} is asked for {len(wishes)} times")
-    return wishes[0] if wishes else RequestedOutput(name=output, binary=binary)
+def _requested_output(outputs: Sequence[RequestedOutput], model: ServedModel, binary: bool) -> RequestedOutput:
+    expected = model.spec.output.name
+    for output in outputs:
+        if output.name != expected:
+            raise RequestError(f"model {model.name} has no output {output.name[:200]!r}; its output is {expected}")
+    if len(outputs) > 1:
+        raise RequestError(f"expected the output {expected} once, received it {len(outputs)} times")
+    return outputs[0] if outputs else RequestedOutput(name=expected, binary=binary)
 
 
-def clips_from(inputs: Sequence[Tensor], model: ModelSpec, largest: int, regions: Regions) -> npt.NDArray[np.uint8]:
-    """The clips of a request, uint8 ``[batch, ...]`` of the model's shape.
+def clips_from(
+    inputs: Sequence[Tensor], model: ModelSpec, max_batch: int, regions: ClientRegions
+) -> npt.NDArray[np.uint8]:
+    """Return the clips of a request, uint8 ``[batch, ...]`` in the model's input shape.
 
     Args:
-        inputs: as they came.
-        model: what it takes.
-        largest: clips of one request.
-        regions: of shared memory.
+        inputs: tensors as received.
+        model: specification of the model's input.
+        max_batch: maximum clips of one request.
+        regions: shared memory regions of the client.
 
     Raises:
-        RequestError: not one input of that name, dtype and shape, or not as many values.
+        RequestError: the input's name, dtype, shape or number of values is invalid.
+        UnknownModelError: no such shared memory region.
     """
     spec = model.input
     names = [tensor.name[:200] for tensor in inputs]
     if names != [spec.name]:
-        raise RequestError(f"expected one input, {spec.name}, received {names[:_SHOWN]}")
+        raise RequestError(f"expected one input, {spec.name}, received {names[:_MAX_SHOWN]}")
     (tensor,) = inputs
     if tensor.datatype != _UINT8:
-        raise RequestError(f"input {spec.name} is {_UINT8}, received {tensor.datatype[:20]!r}")
+        raise RequestError(f"expected datatype {_UINT8} for input {spec.name}, received {tensor.datatype[:20]!r}")
     expected = [size or -1 for size in spec.shape]
     if len(tensor.shape) != len(expected) or list(tensor.shape[1:]) != expected[1:]:
-        raise RequestError(f"input {spec.name} has shape {expected}, received {list(tensor.shape[:_SHOWN])}")
-    if not 1 <= tensor.shape[0] <= largest:
-        raise RequestError(f"expected 1 to {largest} clips, received {tensor.shape[0]}", hint="divide the batch")
+        raise RequestError(
+            f"expected input {spec.name} of shape {expected}, received {list(tensor.shape[:_MAX_SHOWN])}"
+        )
+    if not 1 <= tensor.shape[0] <= max_batch:
+        raise RequestError(f"expected 1 to {max_batch} clips, received {tensor.shape[0]}", hint="split the batch")
     return _values(tensor, regions).reshape(tensor.shape)
 
 
-def _values(tensor: Tensor, regions: Regions) -> npt.NDArray[np.uint8]:
+def _values(tensor: Tensor, regions: ClientRegions) -> npt.NDArray[np.uint8]:
     if isinstance(tensor.data, list):
-        values = _from_json(tensor.data)
+        values = _json_values(tensor.data)
         _require_size(tensor, values.size)
         return values
     _require_size(tensor, tensor.data.size if isinstance(tensor.data, Slice) else len(tensor.data))
@@ -168,19 +175,26 @@ def _values(tensor: Tensor, regions: Regions) -> npt.NDArray[np.uint8]:
 def _require_size(tensor: Tensor, size: int) -> None:
     if size != prod(tensor.shape):
         raise RequestError(
-            f"input {tensor.name} of shape {list(tensor.shape)} has {prod(tensor.shape)} values, received {size}"
+            f"expected {prod(tensor.shape)} values for the shape {list(tensor.shape)} of input {tensor.name}, "
+            f"received {size}"
         )
 
 
-def _from_json(data: list[Any]) -> npt.NDArray[np.uint8]:
-    """Numbers 0..255, in lists of any depth. NumPy would reserve the longest text's size for all texts."""
+def _json_values(data: list[Any]) -> npt.NDArray[np.uint8]:
+    """Return nested lists of integers as a flat uint8 array.
+
+    Does not use ``np.array``, which would reserve the size of the longest string for every string in the lists.
+
+    Raises:
+        RequestError: the lists are ragged, or a value is not an integer from 0 to 255.
+    """
     while data and isinstance(data[0], list):
         if not all(isinstance(part, list) and len(part) == len(data[0]) for part in data):
-            raise RequestError("the lists of a tensor have different lengths")
+            raise RequestError("expected lists of equal lengths in a JSON tensor")
         data = list(chain.from_iterable(data))
     try:
         if set(map(type, data)) <= {int}:
             return np.frombuffer(bytes(data), np.uint8)
-    except ValueError:  # outside 0..255
+    except ValueError:  # a value is outside 0 to 255
         pass
-    raise RequestError("a UINT8 tensor has whole numbers from 0 to 255")
+    raise RequestError("expected integers from 0 to 255 in a UINT8 tensor")

@@ -1,4 +1,4 @@
-"""The server as a whole: it loads its models, listens, looks at its folders, and ends when it has answered."""
+"""The server process: load the models, listen, poll the model folders, and shut down gracefully."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any, Final
 
 from lcve_deploy.errors import ArtifactError, SessionError
 from lcve_deploy.serving.access import Access, read_tokens
-from lcve_deploy.serving.grpc.front import start_grpc
-from lcve_deploy.serving.http.front import http_app, metrics_app
+from lcve_deploy.serving.grpc.handlers import start_grpc
+from lcve_deploy.serving.http.app import http_app, metrics_app
 from lcve_deploy.serving.http.server import HttpServer
 from lcve_deploy.serving.models.registry import Registry
-from lcve_deploy.serving.service import Service
 from lcve_deploy.serving.settings import ServerSettings
 from lcve_deploy.serving.shared_memory import Regions
+from lcve_deploy.serving.state import ServerState
 from lcve_deploy.serving.telemetry.metrics import Metrics
 from lcve_deploy.serving.tls import grpc_credentials, http_context
 
@@ -27,12 +27,12 @@ __all__ = ["Ports", "serve"]
 
 _LOG = logging.getLogger(__name__)
 
-_STOPS: Final = (signal.SIGTERM, signal.SIGINT)
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    """Where a server listens; None where it does not."""
+    """Ports on which a server listens; None for a protocol that is off."""
 
     http: int | None
     grpc: int | None
@@ -40,30 +40,32 @@ class Ports:
 
 
 def serve(settings: ServerSettings, started: Callable[[Ports], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then answer what was accepted, and return. SIGHUP loads all models again.
+    """Serve until SIGTERM or SIGINT, then answer the accepted requests and return. SIGHUP reloads all models.
 
     Args:
-        settings: all of it.
-        started: told once, when every model is loaded and every port listens.
+        settings: configuration of the server.
+        started: called once, when every model is loaded and every port is open.
 
     Raises:
-        ArtifactError, SignatureError, SessionError, ParityError: a model cannot be loaded at the start.
-        RequestError: a port, token file or TLS file that cannot be used.
-        MissingDependencyError: something of the extra ``serve`` is not installed.
+        ArtifactError: a model folder contains no model.
+        SessionError: a model failed to load.
+        RequestError: a port, token file or TLS file is unusable.
+        OSError: a token file or TLS file cannot be read.
+        MissingDependencyError: a package of the extra ``serve`` is not installed.
     """
     asyncio.run(_serve(settings, started))
 
 
 async def _serve(settings: ServerSettings, started: Callable[[Ports], None]) -> None:
-    asyncio.get_running_loop().set_exception_handler(_note_unforeseen)
+    asyncio.get_running_loop().set_exception_handler(_log_unhandled)
     access = Access(read_tokens(settings.token_file) if settings.token_file else None, settings.limits.rate)
     metrics = Metrics()
     workers = settings.batching.instances * len(settings.sources) * (settings.versions + 1)
     with ThreadPoolExecutor(workers, thread_name_prefix="lcve-run") as threads:
         registry = Registry(settings, threads, metrics)
-        service = Service(
+        state = ServerState(
             registry=registry,
-            regions=Regions(allowed=settings.limits.shared_memory),
+            regions=Regions(settings.limits.shared_memory),
             access=access,
             metrics=metrics,
             limits=settings.limits,
@@ -72,44 +74,47 @@ async def _serve(settings: ServerSettings, started: Callable[[Ports], None]) -> 
         try:
             await registry.refresh()
             _require_loaded(registry)
-            async with _listening(settings, service) as ports:
+            async with _listening(settings, state) as ports:
                 started(ports)
-                async with _polling(settings, service):
+                async with _polling(settings, state):
                     await stop.wait()
-                await _finish(settings, service)
+                await _drain(settings, state)
         finally:
             await registry.close()
-            service.regions.unregister()
+            state.regions.close()
 
 
-def _note_unforeseen(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What goes wrong outside any request goes to the log."""
+def _log_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an exception that occurred outside any request."""
     _LOG.error(context["message"], extra={"error": str(context.get("exception"))}, exc_info=context.get("exception"))
 
 
 def _stop_event(registry: Registry) -> asyncio.Event:
-    """Set by SIGTERM and SIGINT; a second one ends the process at once."""
+    """Install the signal handlers; return the event that SIGTERM and SIGINT set.
+
+    A second SIGTERM or SIGINT kills the process at once. SIGHUP reloads all models.
+    """
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     reloads = set[asyncio.Task[None]]()
 
-    def ask() -> None:
+    def request_stop() -> None:
         if stop.is_set():
             signal.raise_signal(signal.SIGKILL)
         stop.set()
 
     def reload() -> None:
-        task = loop.create_task(_logged(registry, force=True))
+        task = loop.create_task(_refresh_and_log(registry, force=True))
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
-    for number in _STOPS:
-        loop.add_signal_handler(number, ask)
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, request_stop)
     loop.add_signal_handler(signal.SIGHUP, reload)
     return stop
 
 
 def _require_loaded(registry: Registry) -> None:
-    """A server starts with all of its models, or not at all."""
+    """Raise an error unless every model has a served version: a server starts with all of its models or not at all."""
     for name in registry.names:
         if registry.versions(name):
             continue
@@ -117,15 +122,15 @@ def _require_loaded(registry: Registry) -> None:
         if not failures:
             raise ArtifactError(
                 f"the folder of the model {name} has neither a manifest.json nor a folder named by a version number",
-                hint="give the server/ of an artifact",
+                hint="pass the server/ folder of an artifact",
             )
         number = max(failures)
         raise SessionError(f"the model {name}, version {number}, cannot be served: {failures[number]}")
 
 
 @contextlib.asynccontextmanager
-async def _listening(settings: ServerSettings, service: Service) -> AsyncIterator[Ports]:
-    """All ports, for as long as the block runs; then the connections are closed."""
+async def _listening(settings: ServerSettings, state: ServerState) -> AsyncIterator[Ports]:
+    """Listen on all ports while the block runs, then close the connections."""
     context = http_context(settings.tls) if settings.tls else None
     credentials = grpc_credentials(settings.tls) if settings.tls else None
     limits, host = settings.limits, settings.host
@@ -134,18 +139,18 @@ async def _listening(settings: ServerSettings, service: Service) -> AsyncIterato
         async def listen(app: Any, port: int | None, tls: Any) -> int | None:
             if port is None:
                 return None
-            server = HttpServer(app, connections=limits.connections, first_seconds=limits.read_seconds)
+            server = HttpServer(app, connections=limits.connections, first_request_seconds=limits.read_seconds)
             bound = await server.start(host, port, tls)
             stack.push_async_callback(server.close)
             stoppers.append(server.stop_listening)
             return bound
 
         stoppers: list[Callable[[], None]] = []
-        http = await listen(http_app(service), settings.http_port, context)
-        metrics = await listen(metrics_app(service), settings.metrics_port, None)
+        http = await listen(http_app(state), settings.http_port, context)
+        metrics = await listen(metrics_app(state), settings.metrics_port, None)
         grpc = None
         if settings.grpc_port is not None:
-            server, grpc = await start_grpc(service, host, settings.grpc_port, credentials)
+            server, grpc = await start_grpc(state, host, settings.grpc_port, credentials)
             stack.push_async_callback(server.stop, settings.grace)
         yield Ports(http=http, grpc=grpc, metrics=metrics)
         for stop_listening in stoppers:
@@ -153,9 +158,9 @@ async def _listening(settings: ServerSettings, service: Service) -> AsyncIterato
 
 
 @contextlib.asynccontextmanager
-async def _polling(settings: ServerSettings, service: Service) -> AsyncIterator[None]:
-    """Looks at the folders from time to time while the block runs."""
-    task = asyncio.create_task(_poll(settings, service)) if settings.poll else None
+async def _polling(settings: ServerSettings, state: ServerState) -> AsyncIterator[None]:
+    """Poll the model folders while the block runs, unless polling is off."""
+    task = asyncio.create_task(_poll(settings, state)) if settings.poll else None
     try:
         yield
     finally:
@@ -164,28 +169,28 @@ async def _polling(settings: ServerSettings, service: Service) -> AsyncIterator[
             await asyncio.wait([task])
 
 
-async def _poll(settings: ServerSettings, service: Service) -> None:
+async def _poll(settings: ServerSettings, state: ServerState) -> None:
     while True:
         await asyncio.sleep(settings.poll)
-        await _logged(service.registry)
+        await _refresh_and_log(state.registry)
 
 
-async def _logged(registry: Registry, *, force: bool = False) -> None:
-    """Refresh; whatever goes wrong is logged, and what is served stays."""
+async def _refresh_and_log(registry: Registry, *, force: bool = False) -> None:
+    """Refresh the models. On any error, log it and keep what is served."""
     task = asyncio.ensure_future(registry.refresh(force=force))
     try:
         await asyncio.wait([task])
     finally:
         task.cancel()
     if not task.cancelled() and (error := task.exception()):
-        _LOG.error("folders not looked at", extra={"error": str(error)}, exc_info=error)
+        _LOG.error("refreshing the models failed", extra={"error": str(error)}, exc_info=error)
 
 
-async def _finish(settings: ServerSettings, service: Service) -> None:
-    """Not ready from now on; what was accepted is answered, for as long as the grace lasts."""
-    service.stopping = True
-    _LOG.info("stopping", extra={"pending": service.pending, "grace_seconds": settings.grace})
-    until = asyncio.get_running_loop().time() + settings.grace
-    while service.pending and asyncio.get_running_loop().time() < until:
+async def _drain(settings: ServerSettings, state: ServerState) -> None:
+    """Report not ready from now on, and wait up to ``settings.grace`` seconds until accepted requests are answered."""
+    state.stopping = True
+    _LOG.info("stopping", extra={"pending": state.pending, "grace_seconds": settings.grace})
+    deadline = asyncio.get_running_loop().time() + settings.grace
+    while state.pending and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(0.02)
-    _LOG.info("stopped", extra={"unanswered": service.pending})
+    _LOG.info("stopped", extra={"unanswered": state.pending})

@@ -1,22 +1,27 @@
-"""What an operator decides about a server."""
+"""Settings of a server, chosen by its operator."""
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from lcve_deploy.runtime import SessionOptions
+from lcve_deploy.serving.hosts import is_loopback
 
-__all__ = ["Batching", "Limits", "ModelSource", "ServerSettings", "TlsFiles"]
+__all__ = ["Batching", "Limits", "ModelSource", "ServerSettings", "SharedMemory", "TlsFiles"]
 
 _MEBIBYTE: Final = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:
-    """A model by its name: a server folder, or a folder of server folders that are named by version numbers."""
+    """A model to serve.
+
+    Args:
+        name: model name, as clients see it.
+        folder: server folder, or folder of server folders that are named by version numbers.
+    """
 
     name: str
     folder: Path
@@ -24,40 +29,56 @@ class ModelSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Batching:
-    """How requests share runs.
+    """Dynamic batching of requests.
 
     Args:
-        largest: clips of one run, and of one request; an engine's profile may allow fewer.
-        delay: seconds that a clip may wait for others, while an instance is free.
-        most_waiting: clips of a model that may wait for an instance; beyond, requests are refused.
-        instances: runs of a model at the same time.
+        max_batch: maximum clips of one run, and of one request; an engine's profile may allow fewer.
+        delay: seconds that a clip may wait for others to share its run, even if an instance is free.
+        max_waiting: maximum clips of a model that wait for an instance; further requests are refused.
+        instances: concurrent runs of a model.
 
     Raises:
-        ValueError: a queue that the largest request does not fit into.
+        ValueError: a value is out of range, or the queue is shorter than one batch.
     """
 
-    largest: int = 8
+    max_batch: int = 8
     delay: float = 0.0
-    most_waiting: int = 64
+    max_waiting: int = 64
     instances: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.largest, self.instances) < 1 or self.delay < 0 or self.most_waiting < self.largest:
-            raise ValueError(f"expected a queue of at least one batch of at least one clip, received {self}")
+        if min(self.max_batch, self.instances) < 1 or self.delay < 0 or self.max_waiting < self.max_batch:
+            raise ValueError(
+                "expected a queue of at least one batch, at least one clip and instance, and a delay of 0 or more, "
+                f"received {self}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedMemory:
+    """Which shared memory objects clients may register.
+
+    Args:
+        prefix: start of the names of these objects; that of ``RemoteSession`` by default.
+        users: user ids that may own an object, in addition to the server's own.
+    """
+
+    prefix: str = "lcve_"
+    users: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What bounds the memory and time that clients can take.
+    """Limits on the memory and time that clients can use.
 
     Args:
-        request_bytes: of one request, as it is after decompression.
-        json_bytes: of the JSON of a request; tensors in JSON take many times the memory of binary ones.
-        requests: that are being received, wait or are being answered at the same time, over all models.
-        connections: over HTTP at the same time.
-        read_seconds: for a request to arrive as a whole.
-        rate: requests a second of one client (a token's name, or an address); 0 for any number.
-        shared_memory: whether clients on this machine may register regions.
+        request_bytes: maximum bytes of one request, after decompression.
+        json_bytes: maximum bytes of JSON in a request; JSON tensors use many times the memory of binary ones.
+        requests: maximum requests that are received, queued or answered at the same time, over all models.
+        connections: maximum concurrent HTTP connections.
+        read_seconds: seconds until a request must have arrived completely.
+        rate: maximum requests per second and client (name of a token, or address); 0 for no limit.
+        shared_memory: shared memory objects that clients on this machine may register; None for none.
     """
 
     request_bytes: int = 64 * _MEBIBYTE
@@ -66,12 +87,18 @@ class Limits:
     connections: int = 512
     read_seconds: float = 30.0
     rate: float = 0.0
-    shared_memory: bool = False
+    shared_memory: SharedMemory | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class TlsFiles:
-    """PEM files of a server: its certificate and private key, and the authority of clients' certificates."""
+    """PEM files for TLS.
+
+    Args:
+        certificate: certificate of the server.
+        private_key: private key of the certificate, not encrypted.
+        client_ca: authority that must have issued the certificates of clients; None for no client certificates.
+    """
 
     certificate: Path
     private_key: Path
@@ -80,18 +107,20 @@ class TlsFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """All of it.
+    """Configuration of a server.
 
     Args:
-        sources: the models.
+        sources: models to serve.
         host: address to listen on.
-        http_port, grpc_port, metrics_port: 0 lets the system choose; None does not listen.
-        session: how every model is opened: engine, provider, threads, pin. No file is ever mapped.
-        versions: how many of a model's versions are served, the highest ones.
-        poll: seconds between looks at the folders; 0 never looks.
-        grace: seconds for accepted requests to be answered once the server is told to stop.
-        token_file: names and tokens of clients; None lets in everyone who can connect.
-        tls: None for plain connections.
+        http_port, grpc_port, metrics_port: ports; 0 lets the system choose, None turns the protocol off.
+        session: options for every model: engine, provider, threads, pinned signing key. Files are never mapped.
+        batching: dynamic batching, for each model.
+        limits: limits on the resources that clients can use.
+        versions: number of versions of a model to serve, the highest ones.
+        poll: seconds between checks of the model folders; 0 turns polling off.
+        grace: seconds to answer accepted requests after the server is told to stop.
+        token_file: names and tokens of clients; None accepts every client that can connect.
+        tls: PEM files; None for plain connections.
     """
 
     sources: tuple[ModelSource, ...]
@@ -110,10 +139,5 @@ class ServerSettings:
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can connect."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        """Whether the host is a loopback address, so that only this machine can connect."""
+        return is_loopback(self.host)

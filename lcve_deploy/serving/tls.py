@@ -1,4 +1,4 @@
-"""TLS of both fronts, from the same PEM files."""
+"""TLS for gRPC and HTTP, from the same PEM files."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lcve_deploy.serving.settings import TlsFiles
 
 __all__ = ["grpc_credentials", "http_context"]
 
-_HINT: Final = "give PEM files: --tls-cert with --tls-key, and --tls-client-ca for mutual TLS"
+_HINT: Final = "pass PEM files: --tls-cert with --tls-key, and --tls-client-ca for mutual TLS"
 
 
 def http_context(files: TlsFiles) -> ssl.SSLContext:
-    """For the HTTP front; a client without a certificate is refused where an authority is named.
+    """Return the TLS context of the HTTP server. If ``files.client_ca`` is set, clients need a certificate.
 
     Raises:
-        RequestError: files that are not a certificate, its key and an authority.
+        RequestError: the files are not a certificate, its private key and an authority, or the key is encrypted.
         OSError: a file cannot be read.
     """
     for path in (files.certificate, files.private_key, files.client_ca):
@@ -37,7 +37,10 @@ def http_context(files: TlsFiles) -> ssl.SSLContext:
 
 
 def grpc_credentials(files: TlsFiles) -> Any:
-    """For the gRPC front; the files must have passed ``http_context``, as gRPC says little of what is wrong."""
+    """Return the TLS credentials of the gRPC server.
+
+    Call ``http_context`` with the same files first: it validates them, and gRPC reports errors poorly.
+    """
     import grpc
 
     pair = (_read(files.private_key), _read(files.certificate))
@@ -50,4 +53,4 @@ def _read(path: Path) -> bytes:
 
 
 def _no_password() -> str:
-    raise RequestError("the private key of TLS is encrypted, and a server cannot ask for its password", hint=_HINT)
+    raise RequestError("the TLS private key is encrypted, and the server cannot ask for a password", hint=_HINT)

@@ -1,1 +1,1 @@
-"""The gRPC side of the server: calls, and messages as bytes."""
+"""gRPC: call handlers and messages."""

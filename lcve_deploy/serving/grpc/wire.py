@@ -1,8 +1,8 @@
-"""Reading ``ModelInferRequest`` without copying its tensors: raw bytes stay where gRPC has put them.
+"""Parse ``ModelInferRequest`` without copying its tensors: raw bytes stay in the buffer that gRPC received.
 
-protobuf copies a message of clips once as it parses it and again whenever its bytes are asked for. So the raw tensors
-are cut out first, and protobuf reads the few bytes that are left. Those are bounded: a message of two bytes becomes an
-object of hundreds.
+protobuf copies the tensors once when it parses a message, and again on every access to them. So the raw tensors are
+cut out first, and protobuf parses only the remaining bytes. Their number is limited, because a field of two bytes can
+become an object of hundreds of bytes.
 
 Source: Protocol Buffers, encoding: https://protobuf.dev/programming-guides/encoding/
 """
@@ -16,89 +16,101 @@ from typing import Any, Final
 from lcve_deploy.errors import RequestError, TooLargeError
 from lcve_deploy.protocol.stubs import messages
 
-__all__ = ["Received", "reader"]
+__all__ = ["RawRequest", "message_reader"]
 
-_VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
-_MAX_VARINT: Final = 10
-_SMALL: Final = 1 << 14
-"""Bytes of a message below which cutting costs more than copying."""
+_VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
+_MAX_VARINT_BYTES: Final = 10
+_MIN_CUT_BYTES: Final = 1 << 14
+"""Size in bytes below which cutting a message costs more than copying it."""
 _MAX_FIELDS: Final = 4096
-"""Fields of a message, on its highest level."""
-_MAX_REST: Final = 8 * 2**20
-"""Bytes of a message without its raw tensors; typed contents are among them."""
+"""Maximum top-level fields of a message."""
+_MAX_OTHER_BYTES: Final = 8 * 2**20
+"""Maximum bytes of a message without its raw tensors; typed contents count."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Received:
-    """A message without its raw tensors, and these."""
+class RawRequest:
+    """A parsed ``ModelInferRequest``.
+
+    Args:
+        message: protobuf message; without its raw tensors if they were cut out.
+        raw: raw tensors (``raw_input_contents``).
+    """
 
     message: Any
     raw: Sequence[bytes | memoryview]
 
 
-def reader() -> Callable[[bytes], Received]:
-    """What reads a ``ModelInferRequest``.
+def message_reader() -> Callable[[bytes], RawRequest]:
+    """Return a function that parses a ``ModelInferRequest`` from bytes.
 
-    It raises protobuf's ``DecodeError`` for what is no message, and ``RequestError`` or ``TooLargeError`` for more
-    fields or bytes than a request has.
+    The function raises protobuf's ``DecodeError`` if the bytes are not a valid message, ``RequestError`` if it has too
+    many fields, and ``TooLargeError`` if it has too many bytes in addition to raw tensors.
     """
     from google.protobuf.message import DecodeError
 
     kind = messages().ModelInferRequest
-    tag = kind.DESCRIPTOR.fields_by_name["raw_input_contents"].number << 3 | _BYTES
+    tag = kind.DESCRIPTOR.fields_by_name["raw_input_contents"].number << 3 | _LENGTH_DELIMITED
 
-    def read(data: bytes) -> Received:
-        if len(data) < _SMALL:
+    def read(data: bytes) -> RawRequest:
+        if len(data) < _MIN_CUT_BYTES:
             message = kind.FromString(data)
-            return Received(message=message, raw=message.raw_input_contents)
-        parts = _cut(data, tag)
+            return RawRequest(message=message, raw=message.raw_input_contents)
+        parts = _cut_tensors(data, tag)
         if parts is None:
-            raise DecodeError("the message is not whole")
+            raise DecodeError("the message is truncated")
         rest, raw = parts
-        if sum(map(len, rest)) > _MAX_REST:
-            raise TooLargeError(f"at most {_MAX_REST} bytes are accepted in addition to raw_input_contents")
-        return Received(message=kind.FromString(b"".join(rest)), raw=raw)
+        if sum(map(len, rest)) > _MAX_OTHER_BYTES:
+            raise TooLargeError(f"expected at most {_MAX_OTHER_BYTES} bytes in addition to raw_input_contents")
+        return RawRequest(message=kind.FromString(b"".join(rest)), raw=raw)
 
     return read
 
 
-def _cut(data: bytes, tag: int) -> tuple[list[memoryview], list[memoryview]] | None:
-    """What is not of the tag, and the contents of what is; None where the message is not whole."""
-    view, rest, cut, at = memoryview(data), list[memoryview](), list[memoryview](), 0
-    while at < len(data):
-        found, first = _varint(data, at)
-        last = _end(data, first, found & 7)
+def _cut_tensors(data: bytes, tag: int) -> tuple[list[memoryview], list[memoryview]] | None:
+    """Split a message into all other fields, and the contents of the fields with the tag.
+
+    Returns:
+        Views of the other fields (with their tags) and of the contents; None if the message is truncated.
+
+    Raises:
+        RequestError: the message has more than ``_MAX_FIELDS`` fields.
+    """
+    view, rest, cut, position = memoryview(data), list[memoryview](), list[memoryview](), 0
+    while position < len(data):
+        found_tag, first = _varint(data, position)
+        last = _value_end(data, first, found_tag & 7)
         if last is None:
             return None
-        if found == tag:
+        if found_tag == tag:
             cut.append(view[_varint(data, first)[1] : last])
         else:
-            rest.append(view[at:last])
+            rest.append(view[position:last])
         if len(rest) + len(cut) > _MAX_FIELDS:
-            raise RequestError(f"a request has at most {_MAX_FIELDS} fields")
-        at = last
+            raise RequestError(f"expected a request of at most {_MAX_FIELDS} fields")
+        position = last
     return rest, cut
 
 
-def _end(data: bytes, first: int, kind: int) -> int | None:
-    """Where a field's value ends; None beyond the message, or for groups, which this message has none of."""
-    if kind == _BYTES:
+def _value_end(data: bytes, first: int, kind: int) -> int | None:
+    """Return the position after a field's value; None if it is beyond the message, or for groups, which are invalid."""
+    if kind == _LENGTH_DELIMITED:
         size, start = _varint(data, first)
         last = start + size
     elif kind == _VARINT:
         last = _varint(data, first)[1]
-    elif kind in (_EIGHT, _FOUR):
-        last = first + (8 if kind == _EIGHT else 4)
+    elif kind in (_FIXED64, _FIXED32):
+        last = first + (8 if kind == _FIXED64 else 4)
     else:
         return None
     return last if last <= len(data) else None
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number and where it ends; it ends beyond the message where that breaks off."""
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    """Return a varint and the position after it, which is beyond the message if the varint is truncated."""
     value = 0
-    for place, byte in enumerate(data[at : at + _MAX_VARINT]):
-        value |= (byte & 0x7F) << 7 * place
+    for index, byte in enumerate(data[position : position + _MAX_VARINT_BYTES]):
+        value |= (byte & 0x7F) << 7 * index
         if byte < 0x80:
-            return value, at + place + 1
+            return value, position + index + 1
     return value, len(data) + 1

@@ -1,1 +1,1 @@
-"""The HTTP side of the server: connections, requests and their bodies."""
+"""HTTP: routes, connections and bodies."""

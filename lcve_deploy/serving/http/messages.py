@@ -1,7 +1,7 @@
-"""Inference requests of HTTP to requests, answers to bodies, and protobuf messages as JSON.
+"""Convert HTTP bodies to inference requests, responses to bodies, and protobuf messages to JSON values.
 
-Source: Open Inference Protocol v2 over HTTP, with the binary tensor data extension: a body is JSON, of the length that
-the header ``Inference-Header-Content-Length`` gives, and then the raw bytes of tensors, one after another.
+Source: Open Inference Protocol v2 over HTTP, with the binary tensor data extension. A body is JSON of the length that
+the header ``Inference-Header-Content-Length`` states, followed by the raw bytes of the tensors.
 """
 
 from __future__ import annotations
@@ -14,51 +14,62 @@ import numpy as np
 
 from lcve_deploy.errors import RequestError, TooLargeError
 from lcve_deploy.protocol.binding import binding_from_parameters
-from lcve_deploy.serving.grpc.messages import output_from, slice_from, timeout_from
-from lcve_deploy.serving.inference import Answer, InferRequest, RequestedOutput, Tensor, require_int
+from lcve_deploy.serving.inference import InferRequest, InferResponse, RequestedOutput, Tensor
+from lcve_deploy.serving.parameters import (
+    BYTE_SIZE,
+    OFFSET,
+    REGION,
+    output_from,
+    require_int,
+    slice_from,
+    timeout_from,
+)
 
-__all__ = ["LENGTH", "from_body", "object_in", "parse_object", "plain", "split_body", "to_body"]
+__all__ = ["LENGTH_HEADER", "from_body", "object_in", "parse_object", "plain_message", "split_body", "to_body"]
 
-LENGTH: Final = "Inference-Header-Content-Length"
+LENGTH_HEADER: Final = "Inference-Header-Content-Length"
 _BINARY: Final = "binary_data_size"
 
 
-def split_body(body: memoryview, length: str | None, largest: int) -> tuple[memoryview, memoryview]:
-    """JSON and raw bytes of a body.
+def split_body(body: memoryview, length: str | None, max_json_bytes: int) -> tuple[memoryview, memoryview]:
+    """Split a body into JSON and raw bytes.
 
     Args:
-        body: whole.
-        length: of the JSON, as the header gives it; None where it is all of the body.
-        largest: bytes that the JSON may have.
+        body: complete body.
+        length: length of the JSON as the header states it; None if the whole body is JSON.
+        max_json_bytes: maximum bytes of JSON.
 
     Raises:
-        RequestError: a length that is none, or beyond the body.
-        TooLargeError: longer JSON.
+        RequestError: the length is not an integer, or exceeds the body.
+        TooLargeError: the JSON is longer than ``max_json_bytes``.
     """
     if length is None:
         size = len(body)
     elif length.isascii() and length.isdecimal() and len(length) < 16 and int(length) <= len(body):
         size = int(length)
     else:
-        raise RequestError(f"{LENGTH} is {length[:20]!r}, but the body has {len(body)} bytes")
-    if size > largest:
+        raise RequestError(
+            f"expected {LENGTH_HEADER} from 0 to {len(body)}, the bytes of the body, received {length[:20]!r}"
+        )
+    if size > max_json_bytes:
         raise TooLargeError(
-            f"at most {largest} bytes of JSON are taken, received {size}", hint="send tensors as binary data"
+            f"expected at most {max_json_bytes} bytes of JSON, received {size}", hint="send tensors as binary data"
         )
     return body[:size], body[size:]
 
 
 def parse_object(text: bytes | memoryview) -> dict[str, Any]:
-    """A JSON object.
+    """Parse a JSON object; empty text is an empty object.
 
     Raises:
-        RequestError: no JSON, or no object.
+        RequestError: the text is not JSON, or not an object.
     """
     try:
         value = json.loads(bytes(text) or b"{}")
     except (ValueError, RecursionError):
         raise RequestError(
-            "the body is not JSON", hint=f"where binary data follows, give its length: {LENGTH}"
+            "the body is not JSON",
+            hint=f"if binary data follows the JSON, send the length of the JSON in the header {LENGTH_HEADER}",
         ) from None
     if not isinstance(value, dict):
         raise RequestError(f"expected a JSON object, received {type(value).__name__}")
@@ -66,59 +77,62 @@ def parse_object(text: bytes | memoryview) -> dict[str, Any]:
 
 
 def from_body(fields: Mapping[str, Any], raw: memoryview, model: str, version: str) -> tuple[InferRequest, bool]:
-    """Read an inference request.
+    """Convert the body of an inference request.
 
     Args:
-        fields: of the JSON.
-        raw: bytes after it.
-        model, version: of the path.
+        fields: JSON of the body.
+        raw: raw bytes after the JSON.
+        model, version: model name and version of the path.
 
     Returns:
-        The request, and whether outputs go back as binary data if none is named.
+        The request, and whether to return the outputs as binary data if the request names no output.
 
     Raises:
-        RequestError: parts that are missing, of another kind, or contradict each other.
+        RequestError: fields are missing, invalid or contradict each other.
     """
     parameters, request_id = _parameters(fields), fields.get("id", "")
     if not isinstance(request_id, str):
-        raise RequestError("the id of a request is text")
+        raise RequestError(f"expected a string as the id of the request, received {type(request_id).__name__}")
     binary = parameters.get("binary_data_output") is True
     request = InferRequest(
         model=model,
         version=version,
         id=request_id,
         inputs=_inputs(_objects(fields, "inputs"), raw),
-        wishes=[_wish(output, binary) for output in _objects(fields, "outputs")],
+        outputs=[_requested_output(output, binary) for output in _objects(fields, "outputs")],
         binding=binding_from_parameters(parameters),
         timeout=timeout_from(parameters),
     )
     return request, binary
 
 
-def to_body(answer: Answer, request_id: str) -> tuple[bytes, bytes]:
-    """JSON of an answer, and the raw bytes that follow it."""
-    logits = np.ascontiguousarray(answer.logits, dtype="<f4")
-    output: dict[str, Any] = {"name": answer.wish.name, "datatype": "FP32", "shape": list(logits.shape)}
-    raw, place = b"", answer.wish.place
-    if place is not None:
+def to_body(response: InferResponse, request_id: str) -> tuple[bytes, bytes]:
+    """Convert a response to JSON, and the raw bytes that follow it; logits in shared memory are in neither."""
+    logits = np.ascontiguousarray(response.logits, dtype="<f4")
+    output: dict[str, Any] = {"name": response.output.name, "datatype": "FP32", "shape": list(logits.shape)}
+    raw, destination = b"", response.output.destination
+    if destination is not None:
         output["parameters"] = {
-            "shared_memory_region": place.region,
-            "shared_memory_byte_size": logits.nbytes,
-            "shared_memory_offset": place.offset,
+            REGION: destination.region,
+            BYTE_SIZE: logits.nbytes,
+            OFFSET: destination.offset,
         }
-    elif answer.wish.binary:
+    elif response.output.binary:
         raw = logits.tobytes()
         output["parameters"] = {_BINARY: len(raw)}
     else:
         output["data"] = logits.reshape(-1).tolist()
-    fields = {"model_name": answer.model.name, "model_version": answer.model.version, "outputs": [output]}
+    fields = {"model_name": response.model.name, "model_version": response.model.version, "outputs": [output]}
     if request_id:
         fields["id"] = request_id
     return json.dumps(fields).encode(), raw
 
 
-def plain(message: Any) -> dict[str, Any]:
-    """A protobuf message as plain values, with numbers as numbers; what is not set and can be told so is left out."""
+def plain_message(message: Any) -> dict[str, Any]:
+    """Convert a protobuf message to plain values for JSON. Fields with presence that are not set are left out.
+
+    Unlike protobuf's own JSON, 64-bit integers are numbers, and names are those of the proto file.
+    """
     return {field.name: _plain_field(message, field) for field in message.DESCRIPTOR.fields if _is_set(message, field)}
 
 
@@ -130,7 +144,7 @@ def _plain_field(message: Any, field: Any) -> Any:
     value = getattr(message, field.name)
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         of_messages = field.message_type.fields_by_name["value"].message_type is not None
-        return {key: plain(value[key]) if of_messages else value[key] for key in value}
+        return {key: plain_message(value[key]) if of_messages else value[key] for key in value}
     if field.is_repeated:
         return [_plain_value(item, field) for item in value]
     return _plain_value(value, field)
@@ -138,31 +152,31 @@ def _plain_field(message: Any, field: Any) -> Any:
 
 def _plain_value(value: Any, field: Any) -> Any:
     if field.message_type is not None:
-        return plain(value)
+        return plain_message(value)
     return field.enum_type.values_by_number[value].name if field.enum_type is not None else value
 
 
 def object_in(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The object of that name; an empty one if there is none.
+    """Return the named JSON object; an empty one if it is missing.
 
     Raises:
-        RequestError: something else than an object.
+        RequestError: the value is not an object.
     """
     value = fields.get(name, {})
     if not isinstance(value, dict):
-        raise RequestError(f"{name}: expected an object")
+        raise RequestError(f"{name}: expected an object, received {type(value).__name__}")
     return value
 
 
 def _parameters(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a request or tensor.
+    """Return the parameters of a request or tensor.
 
     Raises:
-        RequestError: something else than an object of texts, numbers and truth values.
+        RequestError: the parameters are not an object of strings, numbers and booleans.
     """
     parameters = object_in(fields, "parameters")
-    if odd := [name for name, value in parameters.items() if not isinstance(value, str | int | float)]:
-        raise RequestError(f"a parameter is a text, a number or a truth value; not so {odd[0][:200]!r}")
+    if invalid := [name for name, value in parameters.items() if not isinstance(value, str | int | float)]:
+        raise RequestError(f"expected a string, number or boolean as parameter {invalid[0][:200]!r}")
     return parameters
 
 
@@ -176,11 +190,11 @@ def _objects(fields: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 def _name(fields: Mapping[str, Any]) -> str:
     name = fields.get("name")
     if not isinstance(name, str):
-        raise RequestError("a tensor needs a name")
+        raise RequestError("expected a name for each tensor")
     return name
 
 
-def _wish(fields: dict[str, Any], binary: bool) -> RequestedOutput:
+def _requested_output(fields: dict[str, Any], binary: bool) -> RequestedOutput:
     parameters = _parameters(fields)
     return output_from(_name(fields), parameters, binary=parameters.get("binary_data", binary) is True)
 
@@ -190,22 +204,24 @@ def _inputs(tensors: list[dict[str, Any]], raw: memoryview) -> list[Tensor]:
     for fields in tensors:
         name, shape = _name(fields), fields.get("shape")
         if not isinstance(shape, list):
-            raise RequestError(f"input {name[:200]!r} needs a shape")
+            raise RequestError(f"expected a list of sizes as the shape of input {name[:200]!r}")
         parameters = _parameters(fields)
         data: Any = slice_from(parameters)
         if [data is not None, _BINARY in parameters, "data" in fields].count(True) > 1:
-            raise RequestError(f"input {name[:200]!r} has its values in more than one place")
+            raise RequestError(
+                f"input {name[:200]!r} has several sources of data; expected one of data, {_BINARY} and {REGION}"
+            )
         if data is None and _BINARY in parameters:
             last = first + require_int(parameters[_BINARY], _BINARY)
             if last > len(raw):
-                raise RequestError(f"the body ends before byte {last} of its binary data; it has {len(raw)}")
+                raise RequestError(f"the inputs need at least {last} bytes of binary data, received {len(raw)}")
             data, first = raw[first:last], last
         elif data is None:
             data = fields.get("data")
             if not isinstance(data, list):
-                raise RequestError(f"input {name[:200]!r} has no data")
-        sizes = tuple(require_int(size, "a size of a shape") for size in shape)
+                raise RequestError(f"expected a list as the data of input {name[:200]!r}, or {_BINARY}, or {REGION}")
+        sizes = tuple(require_int(size, "the sizes of a shape") for size in shape)
         inputs.append(Tensor(name=name, datatype=str(fields.get("datatype", "")), shape=sizes, data=data))
     if first != len(raw):
-        raise RequestError(f"{len(raw) - first} bytes of binary data belong to no input")
+        raise RequestError(f"received {len(raw) - first} bytes of binary data that belong to no input")
     return inputs

@@ -1,4 +1,4 @@
-"""Applications on ports, with bounds that aiohttp leaves to others: connections, and the time to the first request."""
+"""HTTP server for aiohttp applications, with limits that aiohttp lacks: connections, and time to the first request."""
 
 from __future__ import annotations
 
@@ -10,41 +10,38 @@ from lcve_deploy.errors import RequestError
 
 __all__ = ["HttpServer"]
 
-_IDLE_SECONDS: Final = 75.0
+_KEEPALIVE_SECONDS: Final = 75.0
 
 
 class HttpServer:
-    """One application on one port.
+    """Serve one application on one port.
 
     Args:
-        app: of aiohttp.
-        connections: at the same time; more are closed at once.
-        first_seconds: for the head of the first request of a connection to arrive.
+        app: aiohttp application.
+        connections: maximum concurrent connections; further ones are closed at once.
+        first_request_seconds: seconds until the headers of a connection's first request must have arrived.
     """
 
-    def __init__(self, app: Any, *, connections: int, first_seconds: float) -> None:
+    def __init__(self, app: Any, *, connections: int, first_request_seconds: float) -> None:
         from aiohttp import web
 
-        self._most, self._first_seconds = connections, first_seconds
-        self._silent: set[Any] = set()
-        app.middlewares.append(self._noting(web))
+        self._max_connections, self._first_request_seconds = connections, first_request_seconds
+        self._unused: set[Any] = set()
+        app.middlewares.append(self._tracking_middleware(web))
         self._runner = web.AppRunner(
-            app, access_log=None, keepalive_timeout=_IDLE_SECONDS, handler_cancellation=True, shutdown_timeout=0
+            app, access_log=None, keepalive_timeout=_KEEPALIVE_SECONDS, handler_cancellation=True, shutdown_timeout=0
         )
 
     async def start(self, host: str, port: int, context: ssl.SSLContext | None = None) -> int:
-        """Listen.
+        """Start to listen, and return the port.
 
         Args:
-            host: address.
-            port: 0 lets the system choose.
-            context: of TLS; None for plain connections.
-
-        Returns:
-            The port.
+            host: address to listen on.
+            port: port to listen on; 0 lets the system choose.
+            context: TLS context; None for plain connections.
 
         Raises:
-            RequestError: the port cannot be had.
+            RequestError: the port is unavailable.
         """
         await self._runner.setup()
         try:
@@ -53,7 +50,7 @@ class HttpServer:
             await self._runner.cleanup()
             raise RequestError(
                 f"HTTP cannot listen on {host}:{port}: {error.strerror}",
-                hint="is the port in use? --http-port 0 chooses",
+                hint="if the port is in use, choose another, or any free one with --http-port 0 (or --metrics-port 0)",
             ) from None
         bound: int = self._listening.sockets[0].getsockname()[1]
         return bound
@@ -66,38 +63,38 @@ class HttpServer:
         """Close all connections."""
         await self._runner.cleanup()
 
-    def _noting(self, web: Any) -> Any:
-        """Note which connections have asked something."""
+    def _tracking_middleware(self, web: Any) -> Any:
+        """Return a middleware that records which connections have sent a request, and sets common headers."""
 
-        async def note(request: Any, handler: Any) -> Any:
-            self._silent.discard(request.protocol)
+        async def track(request: Any, handler: Any) -> Any:
+            self._unused.discard(request.protocol)
             response = await handler(request)
             response.headers["Server"] = "lcve-deploy"
             if not self._listening.is_serving():
                 response.force_close()
             return response
 
-        return web.middleware(note)
+        return web.middleware(track)
 
     def _connect(self) -> asyncio.BaseProtocol:
-        """The protocol of a new connection."""
+        """Return the protocol of a new connection; one that closes it if there are too many."""
         server = self._runner.server
-        if server is None or len(server.connections) >= self._most:
-            return _Refused()
+        if server is None or len(server.connections) >= self._max_connections:
+            return _RefusedConnection()
         protocol = server()
-        self._silent.add(protocol)
-        asyncio.get_running_loop().call_later(self._first_seconds, self._close_silent, protocol)
+        self._unused.add(protocol)
+        asyncio.get_running_loop().call_later(self._first_request_seconds, self._close_unused, protocol)
         return protocol
 
-    def _close_silent(self, protocol: Any) -> None:
-        if protocol in self._silent:
-            self._silent.discard(protocol)
+    def _close_unused(self, protocol: Any) -> None:
+        if protocol in self._unused:
+            self._unused.discard(protocol)
             protocol.force_close()
 
 
-class _Refused(asyncio.Protocol):
-    """A connection too many."""
+class _RefusedConnection(asyncio.Protocol):
+    """Protocol of a connection above the limit."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Close it."""
+        """Close the connection at once."""
         transport.close()

@@ -1,1 +1,1 @@
-"""The models that are served: versions found, loaded, proven, batched and counted."""
+"""Served models: find versions, load and probe them, batch requests, count runs."""

@@ -1,4 +1,4 @@
-"""Dynamic batching: clips that wait at the same time share a run, in a queue of bounded length."""
+"""Dynamic batching: requests that wait at the same time share a run. The queue has a maximum length."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ Logits = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run of the engine: clips, requests that share it, and seconds."""
+    """One run of an engine.
+
+    Args:
+        clips: clips in the batch.
+        requests: requests that share the run.
+        seconds: duration.
+        failed: whether the engine raised an error.
+    """
 
     clips: int
     requests: int
@@ -33,28 +40,34 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BatchResult:
-    """Logits ``[clips, classes]`` of a request, seconds that it waited, and the run that it shared."""
+    """Result of one request.
+
+    Args:
+        logits: float32 ``[clips, classes]``.
+        queue_seconds: seconds from the request's arrival to its run.
+        run: run that the request shared.
+    """
 
     logits: Logits
-    waited: float
+    queue_seconds: float
     run: Run
 
 
 @dataclass(kw_only=True, eq=False)
-class _Waiting:
+class _QueuedRequest:
     values: Values
-    since: float
+    arrived: float
     future: asyncio.Future[BatchResult] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class Batcher:
-    """The queue of one model. Made, used and closed on one event loop.
+    """Queue of one model. Create, use and close it on one event loop.
 
     Args:
-        engine: takes uint8 clips ``[batch, ...]`` and gives float32 logits ``[batch, classes]``; called in threads.
-        options: sizes, delay and instances.
-        threads: where the engine runs.
-        observe: told of every run.
+        engine: maps uint8 clips ``[batch, ...]`` to float32 logits ``[batch, classes]``; called in threads.
+        options: batch size, delay, queue length and instances.
+        threads: executor that runs the engine.
+        observe: called after every run.
     """
 
     def __init__(
@@ -65,103 +78,105 @@ class Batcher:
         observe: Callable[[Run], None],
     ) -> None:
         self._engine, self._options, self._threads, self._observe = engine, options, threads, observe
-        self._waiting: deque[_Waiting] = deque()
-        self._clips, self._closing = 0, False
+        self._waiting: deque[_QueuedRequest] = deque()
+        self._waiting_clips, self._closing = 0, False
         self._changed, self._free = asyncio.Event(), asyncio.Semaphore(options.instances)
         self._runs: set[asyncio.Task[None]] = set()
         self._dispatcher = asyncio.create_task(self._dispatch())
 
     @property
     def waiting(self) -> int:
-        """Clips that wait for an instance."""
-        return self._clips
+        """Number of clips that wait for an instance."""
+        return self._waiting_clips
 
     async def submit(self, values: Values, *, timeout: float | None = None) -> BatchResult:
-        """Wait for a run and its answer.
+        """Queue the clips of one request, and return their logits after the run.
 
         Args:
-            values: of one request, at most ``largest`` clips.
-            timeout: seconds; None for any time.
+            values: uint8 ``[clips, ...]``, 1 to ``max_batch`` clips.
+            timeout: seconds until the request fails; None for no limit.
 
         Raises:
-            UnavailableError: the queue is full, or closes.
-            DeadlineError: not answered in time.
-            LcveError: whatever the engine raised.
+            UnavailableError: the queue is full, or the batcher is closing.
+            DeadlineError: the request timed out.
+            LcveError: the engine failed.
         """
         if self._closing:
-            raise UnavailableError("the model is being closed", hint="try again, or another server")
-        if self._clips + len(values) > self._options.most_waiting:
+            raise UnavailableError("the model is being closed", hint="try again, or use another server")
+        if self._waiting_clips + len(values) > self._options.max_waiting:
             raise UnavailableError(
-                f"the queue is full: {self._clips} clips wait, and at most {self._options.most_waiting} may",
-                hint="try again later, or another server",
+                f"the queue is full: {self._waiting_clips} clips wait, the maximum is {self._options.max_waiting}",
+                hint="try again later, or use another server",
             )
-        item = _Waiting(values=values, since=time.monotonic())
+        item = _QueuedRequest(values=values, arrived=time.monotonic())
         self._waiting.append(item)
-        self._clips += len(values)
+        self._waiting_clips += len(values)
         self._changed.set()
         try:
             async with asyncio.timeout(timeout):
                 return await item.future
         except TimeoutError:
-            raise DeadlineError(f"not answered in {timeout} s") from None
+            raise DeadlineError(f"the request timed out after {timeout} s") from None
         finally:
-            self._forget(item)
+            self._discard(item)
 
     async def close(self) -> None:
-        """Refuse what is new, and return once all that was accepted is answered."""
+        """Refuse new requests, and return once every accepted request is answered."""
         self._closing = True
         self._changed.set()
         await self._dispatcher
         while self._runs:
             await asyncio.wait(self._runs)
 
-    def _forget(self, item: _Waiting) -> None:
-        """Take out what is given up before it ran."""
+    def _discard(self, item: _QueuedRequest) -> None:
+        """Remove a request from the queue if it was cancelled or timed out before its run."""
         if item in self._waiting:
             self._waiting.remove(item)
-            self._clips -= len(item.values)
+            self._waiting_clips -= len(item.values)
             self._changed.set()
 
     async def _dispatch(self) -> None:
         while True:
             await self._free.acquire()
-            batch = await self._gather()
+            batch = await self._next_batch()
             if not batch:
                 return
             task = asyncio.create_task(self._run(batch))
             self._runs.add(task)
             task.add_done_callback(self._runs.discard)
 
-    async def _gather(self) -> list[_Waiting]:
-        """The next batch; nothing once the queue is closed and empty."""
+    async def _next_batch(self) -> list[_QueuedRequest]:
+        """Wait for the next batch; return an empty list once the queue is closed and empty."""
         while True:
             while not self._waiting:
                 if self._closing:
                     return []
                 self._changed.clear()
                 await self._changed.wait()
-            left = self._waiting[0].since + self._options.delay - time.monotonic()
-            if left <= 0 or self._closing or self._clips >= self._options.largest:
-                return self._take()
+            remaining = self._waiting[0].arrived + self._options.delay - time.monotonic()
+            if remaining <= 0 or self._closing or self._waiting_clips >= self._options.max_batch:
+                return self._take_batch()
             self._changed.clear()
             try:
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(remaining):
                     await self._changed.wait()
             except TimeoutError:
                 continue
 
-    def _take(self) -> list[_Waiting]:
-        """From the front, as many requests as fit into one run."""
-        batch, room = [], self._options.largest
-        while self._waiting and len(self._waiting[0].values) <= room:
+    def _take_batch(self) -> list[_QueuedRequest]:
+        """Remove as many requests from the head of the queue as fit into one run."""
+        batch, space = [], self._options.max_batch
+        while self._waiting and len(self._waiting[0].values) <= space:
             batch.append(item := self._waiting.popleft())
-            room -= len(item.values)
-            self._clips -= len(item.values)
+            space -= len(item.values)
+            self._waiting_clips -= len(item.values)
         return batch
 
-    async def _run(self, batch: Sequence[_Waiting]) -> None:
+    async def _run(self, batch: Sequence[_QueuedRequest]) -> None:
         started = time.monotonic()
-        work = asyncio.get_running_loop().run_in_executor(self._threads, self._answer, [item.values for item in batch])
+        work = asyncio.get_running_loop().run_in_executor(
+            self._threads, self._run_engine, [item.values for item in batch]
+        )
         await asyncio.wait([work])
         self._free.release()
         error = work.exception()
@@ -172,13 +187,13 @@ class Batcher:
         for item in batch:
             last = first + len(item.values)
             if item.future.done():
-                pass  # given up while it ran
+                pass  # cancelled or timed out during the run
             elif error is not None:
                 item.future.set_exception(error)
             else:
                 logits = work.result()[first:last]
-                item.future.set_result(BatchResult(logits=logits, waited=started - item.since, run=run))
+                item.future.set_result(BatchResult(logits=logits, queue_seconds=started - item.arrived, run=run))
             first = last
 
-    def _answer(self, parts: list[Values]) -> Logits:
+    def _run_engine(self, parts: list[Values]) -> Logits:
         return self._engine(parts[0] if len(parts) == 1 else np.concatenate(parts))

@@ -1,4 +1,4 @@
-"""A server folder to a model that can be served: checked, opened, and asked the probe."""
+"""Load a server folder as a model to serve: check, open and probe it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ __all__ = ["load_model"]
 
 
 def load_model(folder: Path, options: SessionOptions) -> Session:
-    """Open a server folder and ask it the probe.
+    """Check a server folder, open it and run its probe.
 
     Args:
-        folder: with ``manifest.json``.
-        options: of the session, which maps no file, as files may change under a server.
+        folder: server folder with ``manifest.json``.
+        options: session options. Files are never mapped, because they may change under a running server.
+
+    Returns:
+        A session that has passed the probe.
 
     Raises:
-        ArtifactError, SignatureError, SessionError, MissingDependencyError: as of ``open_session``.
-        ParityError: the probe was answered wrongly.
+        ArtifactError, SignatureError, SessionError, MissingDependencyError: see ``open_session``.
+        ParityError: the answer to the probe is wrong.
     """
     manifest = checked_manifest(folder, options.signed_by)
     session = open_checked(folder, manifest, dataclasses.replace(options, mapped=False))

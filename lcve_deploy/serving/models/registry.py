@@ -1,7 +1,7 @@
-"""The models of a server: which versions are served, and how a folder's change gets there.
+"""Models of a server: which versions are served, and how changes of their folders take effect.
 
-A new version is opened and asked the probe while the others are served. Only then does it take over, and what
-it replaces answers all that it has accepted. A version that cannot be loaded changes nothing.
+A new version is opened and probed while the others are served. It replaces an older one only if it passes; the older
+version still answers the requests that it has accepted. A version that fails to load does not affect the others.
 """
 
 from __future__ import annotations
@@ -23,71 +23,88 @@ __all__ = ["Failure", "Registry"]
 
 _LOG = logging.getLogger(__name__)
 
-_FIRST_WAIT = 1.0
-_MAX_WAIT = 60.0
+_MIN_BACKOFF = 1.0
+_MAX_BACKOFF = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A version that could not be loaded: why, and when it may be tried again (monotonic seconds)."""
+    """A version that failed to load.
+
+    Args:
+        digest: digest of its manifest.
+        reason: error message.
+        backoff: seconds until the next attempt.
+        retry_at: time of the next attempt, in monotonic seconds.
+    """
 
     digest: str
     reason: str
-    wait: float
-    again: float
+    backoff: float
+    retry_at: float
 
 
 class Registry:
-    """All models of a server. Used on one event loop."""
+    """All models of a server. Use it on one event loop only.
+
+    Args:
+        settings: configuration of the server.
+        threads: executor that runs the engines.
+        metrics: metrics, updated with every load and run.
+    """
 
     def __init__(self, settings: ServerSettings, threads: Executor, metrics: Metrics) -> None:
         self._settings, self._threads, self._metrics = settings, threads, metrics
         self._sources = {source.name: source for source in settings.sources}
         self._served: dict[str, dict[int, ServedModel]] = {name: {} for name in self._sources}
         self._failed: dict[tuple[str, int], Failure] = {}
-        self._busy = asyncio.Lock()
+        self._refresh_lock = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
         for name in self._sources:
             metrics.watch_queue(name, lambda name=name: self.waiting(name))  # type: ignore[misc]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the models, served or not."""
+        """Names of all models, served or not."""
         return tuple(self._sources)
 
     @property
     def ready(self) -> bool:
-        """Whether every model has a version that is served."""
+        """Whether every model has a served version."""
         return all(self._served.values())
 
     def waiting(self, name: str) -> int:
-        """Clips that wait for a model."""
+        """Return the number of queued clips of a model, over all of its served versions."""
         return sum(model.waiting for model in self._served[name].values())
 
     def versions(self, name: str) -> dict[int, ServedModel]:
-        """The versions that are served.
+        """Return the served versions of a model by version number, in ascending order.
 
         Raises:
             UnknownModelError: no such model.
         """
         if name not in self._sources:
-            raise UnknownModelError(f"there is no model {name[:200]!r}; there are: {', '.join(self._sources)}")
+            raise UnknownModelError(f"no model {name[:200]!r}; the server has: {', '.join(self._sources)}")
         return dict(sorted(self._served[name].items()))
 
     def failures(self, name: str) -> dict[int, str]:
-        """Why versions of a model could not be loaded."""
+        """Return the error messages of a model's versions that failed to load, by version number."""
         return {number: failure.reason for (model, number), failure in self._failed.items() if model == name}
 
     def get(self, name: str, version: str = "") -> ServedModel:
-        """A model by its name; the highest version if none is asked for.
+        """Return a served version of a model.
+
+        Args:
+            name: model name.
+            version: version number as text; empty for the highest served version.
 
         Raises:
             UnknownModelError: no such model or version.
-            UnavailableError: the model has no version that is served.
+            UnavailableError: the model has no served version.
         """
         served = self.versions(name)
         if not served:
-            raise UnavailableError(f"the model {name} is not loaded", hint="the server's log says why")
+            raise UnavailableError(f"the model {name} is not loaded", hint="see the server's log for the reason")
         if not version:
             return served[max(served)]
         for number, model in served.items():
@@ -98,24 +115,24 @@ class Registry:
         )
 
     async def refresh(self, name: str | None = None, *, force: bool = False) -> None:
-        """Look at the folders, and serve what is there.
+        """Check the model folders, load new versions, and retire replaced ones. Failures to load are logged.
 
         Args:
-            name: of one model; None for all.
-            force: load again what has not changed or has just failed.
+            name: model to check; None for all models.
+            force: whether to reload versions that have not changed, and retry failed ones without waiting.
 
         Raises:
             UnknownModelError: no such model.
         """
         if name is not None:
             self.versions(name)
-        async with self._busy:
+        async with self._refresh_lock:
             for source in self._sources.values() if name is None else (self._sources[name],):
                 await self._refresh(source, force)
 
     async def close(self) -> None:
-        """Answer all that was accepted, and end."""
-        async with self._busy:
+        """Answer the accepted requests, and close all models."""
+        async with self._refresh_lock:
             models = [model for served in self._served.values() for model in served.values()]
             await asyncio.gather(*(model.close() for model in models), *self._retiring)
 
@@ -131,50 +148,54 @@ class Registry:
         }
         if wanted and all(number in served for number in wanted):
             for number in [number for number in served if number not in wanted]:
-                self._retire(served.pop(number), "another version has taken its place")
+                self._retire(served.pop(number), "replaced by another version")
         if served:
-            self._metrics.serves(source.name, max(served))
+            self._metrics.set_version(source.name, max(served))
 
-    def _is_due(self, name: str, place: FolderVersion) -> bool:
-        served = self._served[name].get(place.number)
-        if served and served.place.digest == place.digest:
+    def _is_due(self, name: str, version: FolderVersion) -> bool:
+        served = self._served[name].get(version.number)
+        if served and served.folder_version.digest == version.digest:
             return False
-        failure = self._failed.get((name, place.number))
-        return failure is None or failure.digest != place.digest or time.monotonic() >= failure.again
+        failure = self._failed.get((name, version.number))
+        return failure is None or failure.digest != version.digest or time.monotonic() >= failure.retry_at
 
-    async def _load(self, name: str, place: FolderVersion) -> None:
+    async def _load(self, name: str, version: FolderVersion) -> None:
         started = time.monotonic()
         try:
-            session = await asyncio.to_thread(load_model, place.folder, self._settings.session)
+            session = await asyncio.to_thread(load_model, version.folder, self._settings.session)
         except (LcveError, OSError) as error:
-            self._note(name, place, error)
+            self._record_failure(name, version, error)
             return
         model = ServedModel(
             name,
-            place,
+            version,
             session,
             batching=self._settings.batching,
             threads=self._threads,
             metrics=self._metrics,
         )
-        replaced = self._served[name].get(place.number)
-        self._served[name][place.number] = model
-        self._failed.pop((name, place.number), None)
-        self._metrics.loaded(name, ok=True)
+        replaced = self._served[name].get(version.number)
+        self._served[name][version.number] = model
+        self._failed.pop((name, version.number), None)
+        self._metrics.record_load(name, ok=True)
         seconds = round(time.monotonic() - started, 3)
-        _LOG.info("model loaded", extra={"model": name, "version": place.number, "seconds": seconds})
+        _LOG.info("model loaded", extra={"model": name, "version": version.number, "seconds": seconds})
         if replaced:
-            self._retire(replaced, "its folder has changed")
+            self._retire(replaced, "its folder changed")
 
-    def _note(self, name: str, place: FolderVersion, error: Exception) -> None:
-        """Remember a failure; the same content is tried again after longer and longer times."""
-        before = self._failed.get((name, place.number))
-        wait = min(before.wait * 2, _MAX_WAIT) if before and before.digest == place.digest else _FIRST_WAIT
-        failure = Failure(digest=place.digest, reason=str(error), wait=wait, again=time.monotonic() + wait)
-        self._failed[name, place.number] = failure
-        self._metrics.loaded(name, ok=False)
-        more = {"model": name, "version": place.number, "error": str(error), "still_served": [*self._served[name]]}
-        _LOG.error("model not loaded", extra=more)
+    def _record_failure(self, name: str, version: FolderVersion, error: Exception) -> None:
+        """Record and log a failure. Unchanged content is retried with exponential backoff."""
+        previous = self._failed.get((name, version.number))
+        backoff = (
+            min(previous.backoff * 2, _MAX_BACKOFF) if previous and previous.digest == version.digest else _MIN_BACKOFF
+        )
+        failure = Failure(
+            digest=version.digest, reason=str(error), backoff=backoff, retry_at=time.monotonic() + backoff
+        )
+        self._failed[name, version.number] = failure
+        self._metrics.record_load(name, ok=False)
+        fields = {"model": name, "version": version.number, "error": str(error), "still_served": [*self._served[name]]}
+        _LOG.error("model not loaded", extra=fields)
 
     def _retire(self, model: ServedModel, reason: str) -> None:
         _LOG.info("model retired", extra={"model": model.name, "version": model.version, "reason": reason})

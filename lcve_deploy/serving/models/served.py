@@ -1,4 +1,4 @@
-"""A model version that is being served: its engine behind a queue, and what is said of it."""
+"""A served model version: its engine, queue, statistics, metadata and configuration."""
 
 from __future__ import annotations
 
@@ -28,75 +28,83 @@ _PLATFORMS: Final = {
     EngineKind.TENSORRT: PLAN,
     EngineKind.TENSORRT_RTX: PLAN,
 }
-"""What runs an engine, in the words of Triton where it has some."""
+"""Platform that metadata and configuration report; Triton's name if Triton has one."""
 
 
 class ServedModel:
-    """Made, used and closed on one event loop.
+    """A served model version. Create, use and close it on one event loop.
 
     Args:
-        name: of the model.
-        place: where it was loaded from.
-        session: the engine, which has answered the probe.
-        batching: sizes, delay and instances.
-        threads: where the engine runs.
-        metrics: told of every run.
+        name: model name.
+        folder_version: version and folder that the session was opened from.
+        session: session that has passed the probe.
+        batching: batch size, delay, queue length and instances.
+        threads: executor that runs the engine.
+        metrics: metrics, updated with every run and request.
     """
 
     def __init__(
         self,
         name: str,
-        place: FolderVersion,
+        folder_version: FolderVersion,
         session: Session,
         *,
         batching: Batching,
         threads: Executor,
         metrics: Metrics,
     ) -> None:
-        self.name, self.place, self._metrics = name, place, metrics
+        self.name, self.folder_version, self._metrics = name, folder_version, metrics
         self.spec, self.statistics, engine = session.model, Statistics(), session.engine
         self.platform = _PLATFORMS[engine.kind] if engine else ONNX
-        largest = engine.profile.maximum if engine and engine.profile else batching.largest
-        self.largest, self._session = min(batching.largest, largest), session
-        self._batcher = Batcher(self._run, replace(batching, largest=self.largest), threads, self._ran)
+        max_batch = engine.profile.maximum if engine and engine.profile else batching.max_batch
+        self.max_batch, self._session = min(batching.max_batch, max_batch), session
+        self._batcher = Batcher(self._run, replace(batching, max_batch=self.max_batch), threads, self._record_run)
         self.config = model_config(
-            self.spec, name=name, platform=self.platform, largest_batch=self.largest, delay=batching.delay
+            self.spec, name=name, platform=self.platform, largest_batch=self.max_batch, delay=batching.delay
         )
 
     @property
     def version(self) -> str:
-        """As the protocol writes it."""
-        return str(self.place.number)
+        """Version number as text, as the protocol reports it."""
+        return str(self.folder_version.number)
 
     @property
     def waiting(self) -> int:
-        """Clips in the queue."""
+        """Number of clips in the queue."""
         return self._batcher.waiting
 
     async def answer(self, values: npt.NDArray[np.uint8], timeout: float | None) -> BatchResult:
-        """Logits of one request's clips; counted either way.
+        """Run the clips of one request, and count the request whether it succeeds or fails.
+
+        Args:
+            values: uint8 ``[clips, ...]``, 1 to ``max_batch`` clips.
+            timeout: seconds until the request fails; None for no limit.
 
         Raises:
-            UnavailableError, DeadlineError, LcveError: as of ``Batcher.submit``.
+            UnavailableError, DeadlineError, LcveError: see ``Batcher.submit``.
         """
         started, answered = time.monotonic(), False
         try:
-            outcome = await self._batcher.submit(values, timeout=timeout)
+            result = await self._batcher.submit(values, timeout=timeout)
             answered = True
         finally:
             seconds = time.monotonic() - started
             if not answered:
-                self.statistics.failed(seconds)
-        self.statistics.answered(outcome, seconds)
-        self._metrics.answered(self.name, self.version, outcome)
-        return outcome
+                self.statistics.record_failure(seconds)
+        self.statistics.record_success(result, seconds)
+        self._metrics.record_inference(self.name, self.version, result)
+        return result
 
     async def close(self) -> None:
-        """Answer what was accepted, and end."""
+        """Answer the accepted requests, and close the queue."""
         await self._batcher.close()
 
     def metadata(self, versions: list[str]) -> dict[str, Any]:
-        """The fields of ``ModelMetadataResponse``."""
+        """Return the fields of ``ModelMetadataResponse``.
+
+        Args:
+            versions: served versions of the model, as text.
+        """
         datatypes = {"uint8": "UINT8", "float32": "FP32"}
         tensors = {
             kind: [{"name": spec.name, "datatype": datatypes[spec.dtype], "shape": [size or -1 for size in spec.shape]}]
@@ -107,6 +115,6 @@ class ServedModel:
     def _run(self, values: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         return self._session.run(EncryptedClip(values=values, binding=self.spec.binding))
 
-    def _ran(self, run: Run) -> None:
-        self.statistics.ran(run)
-        self._metrics.ran(self.name, self.version, run)
+    def _record_run(self, run: Run) -> None:
+        self.statistics.record_run(run)
+        self._metrics.record_run(self.name, self.version, run)

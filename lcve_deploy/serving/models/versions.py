@@ -1,4 +1,4 @@
-"""The versions of a model on disk."""
+"""Find the versions of a model on disk, and parse the models of a command line."""
 
 from __future__ import annotations
 
@@ -17,12 +17,18 @@ __all__ = ["FolderVersion", "find_versions", "parse_source", "require_distinct",
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,8}")
-_SERVER: Final = "server"
+_SERVER_FOLDER: Final = "server"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderVersion:
-    """A server folder, and the digest of the manifest that was seen in it."""
+    """One version of a model on disk.
+
+    Args:
+        number: version number.
+        folder: server folder.
+        digest: digest of the manifest when the folder was checked.
+    """
 
     number: int
     folder: Path
@@ -30,64 +36,77 @@ class FolderVersion:
 
 
 def find_versions(folder: Path) -> dict[int, FolderVersion]:
-    """The versions of a model: 1 for a server folder, otherwise the folders in it that are named by numbers.
+    """Return the versions of a model by number.
 
-    A folder without a manifest, or one that goes away while it is looked at, is passed over.
+    A server folder is version 1. Otherwise each server folder in ``folder`` whose name is a number is a version.
+    Folders without a manifest, and folders that are removed while they are checked, are ignored.
     """
     if (folder / MANIFEST).is_file():
-        places = {1: folder}
+        folders = {1: folder}
     elif folder.is_dir():
-        places = {int(place.name): place for place in folder.iterdir() if _VERSION.fullmatch(place.name)}
+        folders = {
+            int(version_folder.name): version_folder
+            for version_folder in folder.iterdir()
+            if _VERSION.fullmatch(version_folder.name)
+        }
     else:
-        places = {}
+        folders = {}
     found = {}
-    for number, place in places.items():
-        if not (place / MANIFEST).is_file():  # a pipe would keep us waiting
+    for number, version_folder in folders.items():
+        if not (version_folder / MANIFEST).is_file():  # reading a pipe would block
             continue
         try:
-            found[number] = FolderVersion(number=number, folder=place, digest=manifest_digest(place))
+            found[number] = FolderVersion(number=number, folder=version_folder, digest=manifest_digest(version_folder))
         except OSError:
             continue
     return found
 
 
 def parse_source(text: str) -> ModelSource:
-    """Read ``NAME=DIR`` or ``DIR``; the name is then the folder's, or its parent's where that is called ``server``.
+    """Parse ``NAME=DIR`` or ``DIR``.
+
+    Without NAME, the name is that of the folder, or of its parent if the folder is called ``server``.
 
     Raises:
-        RequestError: a name that cannot stand in an address.
+        RequestError: the name is invalid as a part of an address.
     """
-    name, equals, place = text.partition("=")
-    folder = Path(place if equals else text)
+    name, equals, directory = text.partition("=")
+    folder = Path(directory if equals else text)
     if not equals:
         shown = folder.resolve()
-        name = shown.parent.name if shown.name == _SERVER else shown.name
+        name = shown.parent.name if shown.name == _SERVER_FOLDER else shown.name
     return ModelSource(name=require_model_name(name, folder), folder=folder)
 
 
 def require_model_name(name: str, folder: Path) -> str:
-    """The name, once it is certain that it can stand in an address and be a folder; ``folder`` is for the hint.
+    """Return the name if it is valid as a part of an address and as a folder name.
+
+    Args:
+        name: model name.
+        folder: folder of the model, for the hint of the error.
 
     Raises:
-        RequestError: it cannot.
+        RequestError: the name is invalid.
     """
     if not _NAME.fullmatch(name):
         raise RequestError(
-            f"a model's name has letters, digits, dots, dashes and underscores, received {name!r}",
-            hint=f"name it: NAME={folder}",
+            f"expected a model's name of letters, digits, dots, dashes and underscores, received {name!r}",
+            hint=f"choose a name: NAME={folder}",
         )
     return name
 
 
 def require_distinct(sources: Iterable[ModelSource]) -> tuple[ModelSource, ...]:
-    """The models, once it is certain that no two have one name.
+    """Return the models if their names are distinct.
 
     Raises:
-        RequestError: two have.
+        RequestError: two models have the same name.
     """
     sources, names = tuple(sources), set[str]()
     for source in sources:
         if source.name in names:
-            raise RequestError(f"two models are called {source.name}", hint=f"name one: NAME={source.folder}")
+            raise RequestError(
+                f"two models are called {source.name}", hint=f"choose another name: NAME={source.folder}"
+            )
         names.add(source.name)
     return sources

@@ -1,1 +1,1 @@
-"""What the server reports: metrics and logs."""
+"""Metrics and logs of the server."""

@@ -1,7 +1,7 @@
-"""Structured logs: one JSON object a line. They hold names and numbers, never tensors or tokens.
+"""Structured logs: one JSON object per line, with names and numbers, never tensors or tokens.
 
-A thread of its own writes them. So a slow or full place to write to never holds up a request; what does not fit
-into the queue is left out.
+A separate thread writes the log, so a slow reader or a full disk never delays a request. Lines that do not fit into
+the queue are dropped.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from typing import Final
 __all__ = ["logging_to_stderr"]
 
 _ROOT: Final = "lcve_deploy.serving"
-_MAX_WAITING: Final = 10_000
-_PATIENCE: Final = 2.0
-"""Seconds that the end of a log may take: nobody may be reading, and a server must end all the same."""
-_PAUSE: Final = 0.05
-_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_MAX_QUEUED: Final = 10_000
+_MAX_STOP_SECONDS: Final = 2.0
+"""Seconds to wait for queued lines at the end. Limited, because the server must exit even if nothing reads its log."""
+_STOP_RETRY_SECONDS: Final = 0.05
+_STANDARD_ATTRIBUTES: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-class _Json(logging.Formatter):
+class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """Time, level and event first, then what the call names."""
-        fields = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        """Return a JSON object: time, level and event first, then the extra fields of the record."""
+        fields = {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -44,30 +44,30 @@ class _Json(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-class _Dropping(QueueHandler):
+class _DroppingQueueHandler(QueueHandler):
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Leave the record as it is: it stays in this process."""
+        """Format only the traceback; the record stays in this process, so it need not be pickled."""
         if record.exc_info:
             record.exc_text = logging.Formatter().formatException(record.exc_info)
         return record
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
-        """A full queue: the line is left out."""
+        """Drop the line: the queue is full."""
 
 
-class _Writing(logging.Handler):
-    """Writes to a descriptor, from one thread, without locks or buffers that the end of the process would wait for."""
+class _DescriptorHandler(logging.Handler):
+    """Write to a file descriptor from one thread, without locks and buffers that could block the end of the process."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
         self._descriptor = descriptor
 
     def createLock(self) -> None:  # noqa: N802 (logging's name)
-        """None: one thread writes."""
+        """Create no lock: only one thread writes."""
         self.lock = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line; on a full disk or a closed pipe it is left out."""
+        """Write one line; drop it if the disk is full or the pipe is closed."""
         line = f"{self.format(record)}\n".encode()
         with contextlib.suppress(OSError):
             while line:
@@ -82,10 +82,10 @@ def logging_to_stderr(level: str) -> Iterator[None]:
         level: ``debug``, ``info``, ``warning`` or ``error``.
     """
     logger = logging.getLogger(_ROOT)
-    writer = _Writing(sys.stderr.fileno())
-    writer.setFormatter(_Json())
-    waiting: queue.Queue[logging.LogRecord] = queue.Queue(_MAX_WAITING)
-    listener, handler = QueueListener(waiting, writer), _Dropping(waiting)
+    writer = _DescriptorHandler(sys.stderr.fileno())
+    writer.setFormatter(_JsonFormatter())
+    records: queue.Queue[logging.LogRecord] = queue.Queue(_MAX_QUEUED)
+    listener, handler = QueueListener(records, writer), _DroppingQueueHandler(records)
     logger.addHandler(handler)
     logger.setLevel(level.upper())
     logger.propagate = False
@@ -96,15 +96,15 @@ def logging_to_stderr(level: str) -> Iterator[None]:
         logger.removeHandler(handler)
         stopping = threading.Thread(target=_stop, args=(listener,), daemon=True)
         stopping.start()
-        stopping.join(_PATIENCE)
+        stopping.join(_MAX_STOP_SECONDS)
 
 
 def _stop(listener: QueueListener) -> None:
-    """Write what waits, and end; where nobody takes it, this never returns."""
+    """Write the queued lines and stop the thread; never returns if the log cannot be written."""
     while True:
         try:
             listener.stop()
         except queue.Full:
-            time.sleep(_PAUSE)
+            time.sleep(_STOP_RETRY_SECONDS)
         else:
             return

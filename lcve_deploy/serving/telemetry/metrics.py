@@ -18,7 +18,7 @@ _CLIPS: Final = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
-    """All metrics of one server, in a registry of its own.
+    """Metrics of one server, in a Prometheus registry of its own.
 
     Raises:
         MissingDependencyError: prometheus-client is not installed.
@@ -29,7 +29,7 @@ class Metrics:
             import prometheus_client as prometheus
         self._registry = registry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=registry)
-        self._write = prometheus.generate_latest
+        self._generate = prometheus.generate_latest
 
         def counter(name: str, text: str, labels: Iterable[str]) -> prometheus.Counter:
             return prometheus.Counter(f"lcve_{name}", text, tuple(labels), registry=registry)
@@ -37,57 +37,58 @@ class Metrics:
         def histogram(name: str, text: str, buckets: tuple[float, ...]) -> prometheus.Histogram:
             return prometheus.Histogram(f"lcve_{name}", text, _MODEL, buckets=buckets, registry=registry)
 
-        self._requests = counter("requests", "Requests by how they ended", ("model", "protocol", "code"))
+        self._requests = counter("requests", "Requests by status code", ("model", "protocol", "code"))
         self._loads = counter("model_loads", "Attempts to load a model version", ("model", "result"))
-        self._clips = counter("clips", "Clips that were answered", _MODEL)
+        self._clips = counter("clips", "Clips of answered requests", _MODEL)
         self._latency = prometheus.Histogram(
             "lcve_request_seconds",
-            "From the first byte of a request to its answer",
+            "Time from the arrival of a request to its response",
             ("model", "protocol"),
             buckets=_SECONDS,
             registry=registry,
         )
-        self._queue = histogram("queue_seconds", "From a request's arrival to the run that it shares", _SECONDS)
-        self._run = histogram("run_seconds", "A run of the engine", _SECONDS)
-        self._batch = histogram("batch_clips", "Clips of a run", _CLIPS)
-        self._waiting = prometheus.Gauge("lcve_queue_clips", "Clips that wait", ("model",), registry=registry)
-        self._pending = prometheus.Gauge("lcve_pending_requests", "Requests that are in work", registry=registry)
-        self._version = prometheus.Gauge(
-            "lcve_model_version", "Version that is served, the highest one", ("model",), registry=registry
-        )
+        self._queue = histogram("queue_seconds", "Time that a request waits for its run", _SECONDS)
+        self._run = histogram("run_seconds", "Duration of a run of the engine", _SECONDS)
+        self._batch = histogram("batch_clips", "Clips in a run", _CLIPS)
+        self._waiting = prometheus.Gauge("lcve_queue_clips", "Clips in the queue", ("model",), registry=registry)
+        self._pending = prometheus.Gauge("lcve_pending_requests", "Requests in progress", registry=registry)
+        self._version = prometheus.Gauge("lcve_model_version", "Highest served version", ("model",), registry=registry)
 
-    def request(self, model: str, protocol: str, code: str, seconds: float) -> None:
-        """Count a request; ``model`` is empty if there is no such model, so that clients cannot invent labels."""
+    def record_request(self, model: str, protocol: str, code: str, seconds: float) -> None:
+        """Count a request and its duration in seconds.
+
+        ``model`` must be empty for an unknown model, so that clients cannot create labels.
+        """
         self._requests.labels(model, protocol, code).inc()
         self._latency.labels(model, protocol).observe(seconds)
 
-    def answered(self, model: str, version: str, outcome: BatchResult) -> None:
-        """Count a request's clips and its time in the queue."""
-        self._clips.labels(model, version).inc(len(outcome.logits))
-        self._queue.labels(model, version).observe(outcome.waited)
+    def record_inference(self, model: str, version: str, result: BatchResult) -> None:
+        """Count the clips of an answered request and its time in the queue."""
+        self._clips.labels(model, version).inc(len(result.logits))
+        self._queue.labels(model, version).observe(result.queue_seconds)
 
-    def ran(self, model: str, version: str, run: Run) -> None:
-        """Count a run."""
+    def record_run(self, model: str, version: str, run: Run) -> None:
+        """Count a run: its clips and duration."""
         self._run.labels(model, version).observe(run.seconds)
         self._batch.labels(model, version).observe(run.clips)
 
-    def loaded(self, model: str, *, ok: bool) -> None:
+    def record_load(self, model: str, *, ok: bool) -> None:
         """Count an attempt to load a version."""
         self._loads.labels(model, "ok" if ok else "failed").inc()
 
-    def serves(self, model: str, version: int) -> None:
-        """Say which version is the highest that is served."""
+    def set_version(self, model: str, version: int) -> None:
+        """Set the highest served version of a model."""
         self._version.labels(model).set(version)
 
     def watch_queue(self, model: str, length: Callable[[], float]) -> None:
-        """Ask for the length of a queue whenever metrics are read."""
+        """Call ``length`` for the number of queued clips of a model whenever metrics are read."""
         self._waiting.labels(model).set_function(length)
 
     def watch_pending(self, count: Callable[[], float]) -> None:
-        """Ask for the number of requests in work whenever metrics are read."""
+        """Call ``count`` for the number of requests in progress whenever metrics are read."""
         self._pending.set_function(count)
 
-    def text(self) -> bytes:
-        """The metrics in Prometheus' text format."""
-        written: bytes = self._write(self._registry)
+    def render(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        written: bytes = self._generate(self._registry)
         return written

@@ -1,0 +1,311 @@
+"""HTTP applications: the paths of the protocol, and the metrics page."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from lcve_deploy.errors import (
+    DeadlineError,
+    LcveError,
+    RequestError,
+    TooLargeError,
+    UnavailableError,
+)
+from lcve_deploy.libraries.requiring import require
+from lcve_deploy.protocol.stubs import messages
+from lcve_deploy.serving.calls import CALLS, answer_call
+from lcve_deploy.serving.codes import client_message, code_of
+from lcve_deploy.serving.http.messages import (
+    LENGTH_HEADER,
+    from_body,
+    object_in,
+    parse_object,
+    plain_message,
+    split_body,
+    to_body,
+)
+from lcve_deploy.serving.inference import infer
+from lcve_deploy.serving.state import Exchange, ServerState
+from lcve_deploy.serving.telemetry.metrics import CONTENT_TYPE
+
+__all__ = ["http_app", "metrics_app"]
+
+_MAX_CALL_BYTES: Final = 1 << 16
+_MAX_INLINE_JSON: Final = 1 << 16
+_RETRY_AFTER: Final = "1"
+_ENCODINGS: Final = ("identity", "gzip", "deflate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Route:
+    """An HTTP path of a call.
+
+    Args:
+        method, path: HTTP method and path, with parameters in braces.
+        call: name of the call in ``CALLS``.
+        bool_field: boolean field of the response that the HTTP status reports; empty for a JSON body.
+        body_field: field of the response that is the whole body; empty for the whole response.
+        names: pairs of a path parameter and the field of the request that it sets.
+    """
+
+    method: str
+    path: str
+    call: str
+    bool_field: str = ""
+    body_field: str = ""
+    names: tuple[tuple[str, str], ...] = field(default=(("model", "name"), ("version", "version"), ("region", "name")))
+
+
+_LOAD_NAMES: Final = (("model", "model_name"),)
+_MODEL: Final = "/v2/models/{model}"
+_VERSION: Final = "/v2/models/{model}/versions/{version}"
+_MEMORY: Final = (("system", "SystemSharedMemory"), ("cuda", "CudaSharedMemory"))
+
+_ROUTES: Final = (
+    _Route(method="GET", path="/v2/health/live", call="ServerLive", bool_field="live"),
+    _Route(method="GET", path="/v2/health/ready", call="ServerReady", bool_field="ready"),
+    _Route(method="GET", path="/v2", call="ServerMetadata"),
+    _Route(method="GET", path="/v2/models/stats", call="ModelStatistics"),
+    *(
+        _Route(method="GET", path=f"{prefix}{suffix}", call=call, bool_field=bool_field, body_field=body_field)
+        for prefix in (_MODEL, _VERSION)
+        for suffix, call, bool_field, body_field in (
+            ("", "ModelMetadata", "", ""),
+            ("/ready", "ModelReady", "ready", ""),
+            ("/config", "ModelConfig", "", "config"),
+            ("/stats", "ModelStatistics", "", ""),
+        )
+    ),
+    _Route(method="POST", path="/v2/repository/index", call="RepositoryIndex", body_field="models"),
+    _Route(method="POST", path="/v2/repository/models/{model}/load", call="RepositoryModelLoad", names=_LOAD_NAMES),
+    _Route(method="POST", path="/v2/repository/models/{model}/unload", call="RepositoryModelUnload", names=_LOAD_NAMES),
+    *(
+        _Route(method=method, path=f"/v2/{kind}sharedmemory{suffix}", call=f"{call}{name}", body_field=body_field)
+        for kind, call in _MEMORY
+        for method, suffix, name, body_field in (
+            ("GET", "/status", "Status", "regions"),
+            ("GET", "/region/{region}/status", "Status", "regions"),
+            ("POST", "/region/{region}/register", "Register", ""),
+            ("POST", "/region/{region}/unregister", "Unregister", ""),
+            ("POST", "/unregister", "Unregister", ""),
+        )
+    ),
+    _Route(method="GET", path="/v2/logging", call="LogSettings"),
+    _Route(method="POST", path="/v2/logging", call="LogSettings"),
+    _Route(method="GET", path="/v2/trace/setting", call="TraceSetting"),
+    _Route(method="POST", path="/v2/trace/setting", call="TraceSetting"),
+)
+
+_Handler = Callable[[Any, Exchange], Awaitable[Any]]
+
+
+def http_app(state: ServerState) -> Any:
+    """Return the aiohttp application of the protocol.
+
+    Raises:
+        MissingDependencyError: aiohttp is not installed.
+    """
+    web = _aiohttp()
+    app = web.Application(middlewares=[_json_errors(web)])
+    for route in _ROUTES:
+        app.router.add_route(route.method, route.path, _guard(state, route.call, _call_handler(state, route)))
+    for prefix in (_MODEL, _VERSION):
+        app.router.add_post(f"{prefix}/infer", _guard(state, "ModelInfer", _infer_handler(state)))
+    return app
+
+
+def metrics_app(state: ServerState) -> Any:
+    """Return the aiohttp application for the operator's network: health and metrics, without tokens and TLS.
+
+    Raises:
+        MissingDependencyError: aiohttp is not installed.
+    """
+    web = _aiohttp()
+
+    async def metrics(request: Any) -> Any:
+        return web.Response(body=state.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+
+    app = web.Application(middlewares=[_json_errors(web)])
+    for route in _ROUTES:
+        if CALLS[route.call].is_public:
+            app.router.add_route(route.method, route.path, _guard(state, route.call, _call_handler(state, route)))
+    app.router.add_get("/metrics", metrics)
+    return app
+
+
+def _aiohttp() -> Any:
+    with require("serving HTTP needs aiohttp", extra="serve,cpu"):
+        from aiohttp import web
+    return web
+
+
+def _guard(state: ServerState, call: str, answer: _Handler) -> Callable[[Any], Awaitable[Any]]:
+    """Return an aiohttp handler that authorizes a request, runs ``answer``, and records the result.
+
+    Token, rate and the number of requests in progress are checked before the body is read. Errors become responses.
+    """
+    web = _aiohttp()
+
+    async def handle(request: Any) -> Any:
+        exchange = Exchange("http", call, request.remote or "")
+        try:
+            if call in CALLS and CALLS[call].is_public:
+                response = await answer(request, exchange)  # even if the server is full or shutting down
+            else:
+                exchange.client = state.access.authenticate(request.headers.get("Authorization"), exchange.client)
+                state.access.count_request(exchange.client)
+                with state.pending_request():
+                    response = await answer(request, exchange)
+        except (asyncio.CancelledError, ConnectionResetError):
+            state.finish(exchange, code="CANCELLED")
+            raise
+        except Exception as error:  # last chance to send an error to the client
+            state.finish(exchange, error)
+            return _error_response(web, error)
+        state.finish(exchange)
+        return response
+
+    return handle
+
+
+def _error_response(web: Any, error: Exception) -> Any:
+    """Return the response for an error, in the format of the protocol."""
+    headers = {}
+    if isinstance(error, UnavailableError):
+        headers["Retry-After"] = _RETRY_AFTER
+    status = code_of(error).http
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return web.json_response({"error": client_message(error)}, status=status, headers=headers)
+
+
+def _json_errors(web: Any) -> Any:
+    """Return a middleware that reports unknown paths and methods in the format of the protocol."""
+
+    async def answer(request: Any, handler: Any) -> Any:
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            text = f"{error.reason}: {request.method} {request.path[:200]}"
+            return web.json_response({"error": text}, status=error.status)
+
+    return web.middleware(answer)
+
+
+def _call_handler(state: ServerState, route: _Route) -> _Handler:
+    """Return the handler of a route."""
+    web = _aiohttp()
+    names = dict(route.names)
+
+    async def answer(request: Any, exchange: Exchange) -> Any:
+        from google.protobuf import json_format
+
+        fields = parse_object(await _read_body(request, _MAX_CALL_BYTES, state.limits.read_seconds))
+        fields["parameters"] = {
+            name: _parameter_fields(value) for name, value in object_in(fields, "parameters").items()
+        }
+        fields.update({names[name]: value for name, value in request.match_info.items()})
+        try:
+            message = json_format.ParseDict(
+                fields, getattr(messages(), f"{route.call}Request")(), ignore_unknown_fields=True
+            )
+        except json_format.ParseError as error:
+            raise RequestError(f"the body is invalid for this call: {str(error)[:200]}") from None
+        response = await answer_call(route.call, state, message, exchange)
+        if route.bool_field:
+            return _health_response(web, getattr(response, route.bool_field))
+        body: Any = plain_message(response)
+        if route.body_field:
+            body = body[route.body_field]
+        if route.body_field == "regions":
+            body = list(body.values())
+        return web.json_response(body) if body or route.method == "GET" or route.body_field else web.Response()
+
+    return answer
+
+
+def _parameter_fields(value: Any) -> dict[str, Any]:
+    """Convert a JSON value to the fields of a ``ModelRepositoryParameter``.
+
+    Raises:
+        RequestError: the value is not a boolean, integer or string.
+    """
+    kinds = {bool: "bool_param", int: "int64_param", str: "string_param"}
+    if type(value) not in kinds:
+        raise RequestError(f"expected a boolean, integer or string as a parameter, received {type(value).__name__}")
+    return {kinds[type(value)]: value}
+
+
+def _health_response(web: Any, answer: bool) -> Any:
+    """Return status 200 or 400, as Triton does and its clients expect."""
+    return web.Response() if answer else web.json_response({"error": "not ready"}, status=400)
+
+
+def _infer_handler(state: ServerState) -> _Handler:
+    """Return the handler of inference requests."""
+    web = _aiohttp()
+
+    async def answer(request: Any, exchange: Exchange) -> Any:
+        exchange.model = request.match_info["model"]
+        body = await _read_body(request, state.limits.request_bytes, state.limits.read_seconds)
+        text, raw = split_body(body, request.headers.get(LENGTH_HEADER), state.limits.json_bytes)
+        fields = await _parse_json(state, text)
+        infer_request, binary = from_body(fields, raw, exchange.model, request.match_info.get("version", ""))
+        exchange.id = infer_request.id
+        infer_response = await infer(infer_request, state.registry, state.regions_of(exchange), binary=binary)
+        exchange.version, exchange.batch = infer_response.model.version, len(infer_response.logits)
+        header, data = to_body(infer_response, infer_request.id)
+        if not data:
+            return web.Response(body=header, content_type="application/json")
+        headers = {LENGTH_HEADER: str(len(header)), "Content-Type": "application/octet-stream"}
+        return web.Response(body=header + data, headers=headers)
+
+    return answer
+
+
+async def _parse_json(state: ServerState, text: memoryview) -> dict[str, Any]:
+    """Parse the JSON of a body. Long JSON is parsed in a thread, one body at a time: it uses many times its size."""
+    if len(text) <= _MAX_INLINE_JSON:
+        return parse_object(text)
+    async with state.parsing:
+        return await asyncio.to_thread(parse_object, text)
+
+
+async def _read_body(request: Any, max_bytes: int, seconds: float) -> memoryview:
+    """Return the decompressed body of a request.
+
+    Args:
+        request: aiohttp request.
+        max_bytes: maximum size, both as sent and decompressed.
+        seconds: seconds until the body must have arrived.
+
+    Raises:
+        TooLargeError: the body is larger than ``max_bytes``.
+        DeadlineError: the body did not arrive in time.
+        RequestError: the encoding is not supported, or the body cannot be decompressed.
+    """
+    from aiohttp import ClientPayloadError
+    from aiohttp.http_exceptions import HttpProcessingError
+    from aiohttp.web import RequestPayloadError
+
+    body, encoding = bytearray(), request.headers.get("Content-Encoding", "identity")
+    if encoding.lower() not in _ENCODINGS:
+        raise RequestError(f"expected Content-Encoding {' or '.join(_ENCODINGS)}, received {encoding[:40]!r}")
+    try:
+        async with asyncio.timeout(seconds):
+            if (request.content_length or 0) > max_bytes:
+                raise TooLargeError(f"expected at most {max_bytes} bytes, received {request.content_length}")
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > max_bytes:
+                    raise TooLargeError(f"expected at most {max_bytes} bytes, received more")
+    except LcveError:
+        raise
+    except TimeoutError:
+        raise DeadlineError(f"the request did not arrive within {seconds:g} s") from None
+    except (ClientPayloadError, RequestPayloadError, HttpProcessingError, ValueError) as error:
+        raise RequestError(f"the body cannot be read: {str(error)[:200]}") from None
+    return memoryview(body)

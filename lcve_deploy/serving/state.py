@@ -1,0 +1,124 @@
+"""State of a server, shared by gRPC and HTTP: models, shared memory, access control, limits and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lcve_deploy.errors import UnavailableError
+from lcve_deploy.serving.access import Access
+from lcve_deploy.serving.codes import client_message, code_of
+from lcve_deploy.serving.hosts import is_loopback, peer_host
+from lcve_deploy.serving.models.registry import Registry
+from lcve_deploy.serving.settings import Limits
+from lcve_deploy.serving.shared_memory import ClientRegions, Regions
+from lcve_deploy.serving.telemetry.metrics import Metrics
+
+__all__ = ["Exchange", "ServerState"]
+
+_LOG = logging.getLogger(__name__)
+
+
+class Exchange:
+    """One request from arrival to response, for the log, the metrics, and its client's shared memory.
+
+    Args:
+        protocol: ``http`` or ``grpc``.
+        call: name of the call.
+        address: network address of the client, as the library names it.
+    """
+
+    def __init__(self, protocol: str, call: str, address: str) -> None:
+        self.protocol, self.call, self.address = protocol, call, address
+        self.client = address
+        self.model, self.version, self.id, self.batch = "", "", "", 0
+        self.started = time.monotonic()
+
+
+class ServerState:
+    """State of one server. Use it on one event loop only.
+
+    Args:
+        registry: models.
+        regions: shared memory regions.
+        access: authentication and rate limits.
+        metrics: metrics, updated with every request.
+        limits: limits on requests.
+    """
+
+    def __init__(
+        self, *, registry: Registry, regions: Regions, access: Access, metrics: Metrics, limits: Limits
+    ) -> None:
+        self.registry, self.regions, self.access = registry, regions, access
+        self.metrics, self.limits = metrics, limits
+        self.stopping, self.parsing = False, asyncio.Lock()
+        self._pending = 0
+        metrics.watch_pending(lambda: self._pending)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model is served and the server is not shutting down."""
+        return self.registry.ready and not self.stopping
+
+    @property
+    def pending(self) -> int:
+        """Number of requests in progress."""
+        return self._pending
+
+    def regions_of(self, exchange: Exchange) -> ClientRegions:
+        """Return the shared memory regions of a request's client. Without tokens, all clients are one."""
+        client = exchange.client if self.access.tokens is not None else ""
+        return self.regions.of(client, is_local=is_loopback(peer_host(exchange.address)))
+
+    @contextmanager
+    def pending_request(self) -> Iterator[None]:
+        """Count a request as in progress while the block runs. Enter before reading the request's body.
+
+        Raises:
+            UnavailableError: the maximum number of requests is in progress, or the server is shutting down.
+        """
+        if self.stopping:
+            raise UnavailableError("the server is shutting down", hint="use another server")
+        if self._pending >= self.limits.requests:
+            raise UnavailableError(
+                f"the server is full: {self._pending} requests are in progress, the maximum is {self.limits.requests}",
+                hint="try again later, or use another server",
+            )
+        self._pending += 1
+        try:
+            yield
+        finally:
+            self._pending -= 1
+
+    def finish(self, exchange: Exchange, error: BaseException | None = None, code: str = "OK") -> None:
+        """Count and log a finished request. The log contains names and numbers, no tensors.
+
+        Args:
+            exchange: the request.
+            error: reason of a failure; None if the request succeeded or ``code`` says otherwise.
+            code: name of the gRPC status, if there is no error.
+        """
+        seconds = time.monotonic() - exchange.started
+        code = code_of(error).grpc if error is not None else code
+        model = exchange.model if exchange.model in self.registry.names else ""
+        self.metrics.record_request(model, exchange.protocol, code, seconds)
+        fields = {
+            "protocol": exchange.protocol,
+            "call": exchange.call,
+            "client": exchange.client,
+            "model": exchange.model[:100],
+            "version": exchange.version,
+            "id": exchange.id[:100],
+            "clips": exchange.batch,
+            "code": code,
+            "ms": round(1e3 * seconds, 3),
+        }
+        if error is None:
+            _LOG.info("request answered", extra=fields)
+        elif code == "INTERNAL":
+            _LOG.error("request failed", extra={**fields, "error": str(error)}, exc_info=error)
+        else:
+            _LOG.warning("request refused", extra={**fields, "error": client_message(error)[:500]})
