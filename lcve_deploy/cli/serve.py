@@ -20,7 +20,7 @@ from lcve_deploy.cli.verbosity import VERBOSITY, Verbosity
 
 if TYPE_CHECKING:
     from lcve_deploy.serving.server import Ports
-    from lcve_deploy.serving.settings import Batching, Limits, ServerSettings, TlsFiles
+    from lcve_deploy.serving.settings import Batching, Limits, SealingSettings, ServerSettings, TlsFiles
 
 __all__ = ["command"]
 
@@ -45,6 +45,27 @@ class _Loading:
     versions: int
     poll: float
     grace: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sealing:
+    """What opens sealed requests, and whether all must be sealed."""
+
+    open_with: tuple[Path, ...]
+    sealed_only: bool
+    seal_window: float
+
+    def __post_init__(self) -> None:
+        if self.sealed_only and not self.open_with:
+            raise ValueError("--sealed-only needs --open-with, or nothing could be answered")
+
+    def settings(self) -> SealingSettings | None:
+        """Return the settings of sealing; None opens nothing."""
+        from lcve_deploy.serving.settings import SealingSettings
+
+        if not self.open_with:
+            return None
+        return SealingSettings(key_files=self.open_with, required=self.sealed_only, window=self.seal_window)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +151,25 @@ _ACCESS: Final = cloup.option_group(
     cloup.option("--tls-key", type=PATH, metavar="PEM", help="Private key of the certificate."),
     cloup.option(
         "--tls-client-ca", type=PATH, metavar="PEM", help="Mutual TLS: the authority of clients' certificates."
+    ),
+)
+_SEALING: Final = cloup.option_group(
+    "Sealing",
+    cloup.option(
+        "--open-with",
+        type=PATH,
+        multiple=True,
+        metavar="FILE",
+        help="Private sealing key, or a folder with one or two *.key; may be repeated.",
+    ),
+    cloup.option("--sealed-only", is_flag=True, help="Refuse requests that are not sealed."),
+    cloup.option(
+        "--seal-window",
+        type=ABOVE_ZERO,
+        default=300.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Age of a sealed request at most; clocks may differ by as much.",
     ),
 )
 _BATCHING: Final = cloup.option_group(
@@ -238,6 +278,7 @@ _LOADING: Final = cloup.option_group(
 @as_json
 @hands_over("listening", _make_listening, _LISTENING)
 @hands_over("access", _make_access, _ACCESS)
+@hands_over("sealing", _Sealing, _SEALING)
 @hands_over("batching", _make_batching, _BATCHING)
 @hands_over("limits", _make_limits, _LIMITS)
 @hands_over("loading", _Loading, _LOADING)
@@ -247,6 +288,7 @@ def command(
     log_level: str | None,
     listening: _Listening,
     access: _Access,
+    sealing: _Sealing,
     batching: Batching,
     limits: Limits,
     loading: _Loading,
@@ -259,7 +301,10 @@ def command(
     replaces the old one only after it passes its probe.
 
     The log, one JSON object a line, goes to standard error. SIGTERM ends the server once it has answered what it
-    accepted; SIGHUP loads all models again.
+    accepted; SIGHUP loads all models and sealing keys again.
+
+    With --open-with, it also answers requests that are sealed to the public half of that key. Sealing protects clips
+    from everyone between the client and this process, and not from the holder of the private key.
     """
     from lcve_deploy.serving.models.versions import parse_source, require_distinct
     from lcve_deploy.serving.server import serve
@@ -280,6 +325,7 @@ def command(
         grace=loading.grace,
         token_file=access.tokens,
         tls=access.tls,
+        sealing=sealing.settings(),
     )
     _warn_if_open(settings)
     with logging_to_stderr(log_level or _LOG_LEVELS[VERBOSITY.get()]):

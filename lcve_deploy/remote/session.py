@@ -64,7 +64,14 @@ class RemoteSession:
         _warn_of_plain(self._address, token)
         count = ClassCount(classes)
         members = [
-            Endpoint(name, self._address, binding, _transport(self._address, name, options, token), classes=count)
+            Endpoint(
+                name,
+                self._address,
+                binding,
+                _transport(self._address, name, options, token),
+                classes=count,
+                sealed=options.seal_to is not None,
+            )
             for name in self._address.endpoints
         ]
         self._endpoints = Endpoints(members, rest=options.rest)
@@ -105,6 +112,8 @@ class RemoteSession:
             DeadlineError: no endpoint answered in time.
             DeniedError: the server refused the token or certificate, or its own certificate is not trusted.
             RequestError: the server refused the request.
+            SealingError: the answer was changed, belongs to another request, or was not made by the holder of the key
+                that requests are sealed to.
             SessionError: the server failed or did not return the logits of these clips, or this session is closed.
             ValueError: the clip is not a non-empty batch of uint8 values.
         """
@@ -165,8 +174,6 @@ class RemoteSession:
 
 
 def _check_options(address: Address, options: RemoteOptions) -> None:
-    if options.seal_to is not None:
-        raise RequestError("requests cannot be sealed yet", hint="leave out the key to seal to")
     if options.tls_files and not address.scheme.encrypted:
         raise RequestError(
             f"certificates need TLS, but {address.scheme}:// does not use it", hint="write grpcs:// or https://"

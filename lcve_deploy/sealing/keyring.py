@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Self
 
 from lcve_deploy.errors import KeyFileError, SealingError
@@ -41,11 +42,17 @@ class Keyring:
     def read(cls, paths: Iterable[str | os.PathLike[str]]) -> Self:
         """Read private key files; warns of files that others can read.
 
+        Args:
+            paths: files, or folders with files that end in ``.key``.
+
         Raises:
             KeyFileError: a file is no private sealing key; or as above.
             OSError: a file cannot be read.
         """
-        return cls(keys=tuple(SealingKey.read(path) for path in paths))
+        files = [
+            file for path in map(Path, paths) for file in (sorted(path.glob("*.key")) if path.is_dir() else [path])
+        ]
+        return cls(keys=tuple(SealingKey.read(file) for file in files[: MAX_KEYS + 1]))
 
     def key_of(self, header: Header) -> SealingKey:
         """The key that something is sealed to.

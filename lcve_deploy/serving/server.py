@@ -17,6 +17,7 @@ from lcve_deploy.serving.grpc.handlers import start_grpc
 from lcve_deploy.serving.http.app import http_app, metrics_app
 from lcve_deploy.serving.http.server import HttpServer
 from lcve_deploy.serving.models.registry import Registry
+from lcve_deploy.serving.sealing import ServerSealing
 from lcve_deploy.serving.settings import ServerSettings
 from lcve_deploy.serving.shared_memory import Regions
 from lcve_deploy.serving.state import ServerState
@@ -40,7 +41,8 @@ class Ports:
 
 
 def serve(settings: ServerSettings, started: Callable[[Ports], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then answer the accepted requests and return. SIGHUP reloads all models.
+    """Serve until SIGTERM or SIGINT, then answer the accepted requests and return. SIGHUP reloads all models and
+    sealing keys.
 
     Args:
         settings: configuration of the server.
@@ -50,6 +52,7 @@ def serve(settings: ServerSettings, started: Callable[[Ports], None]) -> None:
         ArtifactError: a model folder contains no model.
         SessionError: a model failed to load.
         RequestError: a port, token file or TLS file is unusable.
+        KeyFileError: a file is not a private sealing key.
         OSError: a token file or TLS file cannot be read.
         MissingDependencyError: a package of the extra ``serve`` is not installed.
     """
@@ -59,6 +62,7 @@ def serve(settings: ServerSettings, started: Callable[[Ports], None]) -> None:
 async def _serve(settings: ServerSettings, started: Callable[[Ports], None]) -> None:
     asyncio.get_running_loop().set_exception_handler(_log_unhandled)
     access = Access(read_tokens(settings.token_file) if settings.token_file else None, settings.limits.rate)
+    sealing = ServerSealing(settings.sealing) if settings.sealing else None
     metrics = Metrics()
     workers = settings.batching.instances * len(settings.sources) * (settings.versions + 1)
     with ThreadPoolExecutor(workers, thread_name_prefix="lcve-run") as threads:
@@ -69,8 +73,9 @@ async def _serve(settings: ServerSettings, started: Callable[[Ports], None]) -> 
             access=access,
             metrics=metrics,
             limits=settings.limits,
+            sealing=sealing,
         )
-        stop = _stop_event(registry)
+        stop = _stop_event(registry, sealing)
         try:
             await registry.refresh()
             _require_loaded(registry)
@@ -89,10 +94,10 @@ def _log_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
     _LOG.error(context["message"], extra={"error": str(context.get("exception"))}, exc_info=context.get("exception"))
 
 
-def _stop_event(registry: Registry) -> asyncio.Event:
+def _stop_event(registry: Registry, sealing: ServerSealing | None) -> asyncio.Event:
     """Install the signal handlers; return the event that SIGTERM and SIGINT set.
 
-    A second SIGTERM or SIGINT kills the process at once. SIGHUP reloads all models.
+    A second SIGTERM or SIGINT kills the process at once. SIGHUP reloads all models and sealing keys.
     """
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     reloads = set[asyncio.Task[None]]()
@@ -103,6 +108,8 @@ def _stop_event(registry: Registry) -> asyncio.Event:
         stop.set()
 
     def reload() -> None:
+        if sealing is not None:
+            sealing.reload()
         task = loop.create_task(_refresh_and_log(registry, force=True))
         reloads.add(task)
         task.add_done_callback(reloads.discard)

@@ -9,7 +9,7 @@ from typing import Final
 from lcve_deploy.runtime import SessionOptions
 from lcve_deploy.serving.hosts import is_loopback
 
-__all__ = ["Batching", "Limits", "ModelSource", "ServerSettings", "SharedMemory", "TlsFiles"]
+__all__ = ["Batching", "Limits", "ModelSource", "SealingSettings", "ServerSettings", "SharedMemory", "TlsFiles"]
 
 _MEBIBYTE: Final = 2**20
 
@@ -106,6 +106,22 @@ class TlsFiles:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SealingSettings:
+    """How sealed requests are opened.
+
+    Args:
+        key_files: private sealing keys: files, or folders with files that end in ``.key``; one key, or two while one
+            takes over from the other.
+        required: whether requests that are not sealed are refused.
+        window: seconds before or after now at which a request may have been sealed.
+    """
+
+    key_files: tuple[Path, ...]
+    required: bool = False
+    window: float = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServerSettings:
     """Configuration of a server.
 
@@ -121,6 +137,7 @@ class ServerSettings:
         grace: seconds to answer accepted requests after the server is told to stop.
         token_file: names and tokens of clients; None accepts every client that can connect.
         tls: PEM files; None for plain connections.
+        sealing: keys for sealed requests; None opens none.
     """
 
     sources: tuple[ModelSource, ...]
@@ -136,6 +153,7 @@ class ServerSettings:
     grace: float = 30.0
     token_file: Path | None = None
     tls: TlsFiles | None = None
+    sealing: SealingSettings | None = None
 
     @property
     def is_local(self) -> bool:

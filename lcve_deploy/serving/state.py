@@ -13,6 +13,7 @@ from lcve_deploy.serving.access import Access
 from lcve_deploy.serving.codes import client_message, code_of
 from lcve_deploy.serving.hosts import is_loopback, peer_host
 from lcve_deploy.serving.models.registry import Registry
+from lcve_deploy.serving.sealing import ServerSealing
 from lcve_deploy.serving.settings import Limits
 from lcve_deploy.serving.shared_memory import ClientRegions, Regions
 from lcve_deploy.serving.telemetry.metrics import Metrics
@@ -47,12 +48,20 @@ class ServerState:
         access: authentication and rate limits.
         metrics: metrics, updated with every request.
         limits: limits on requests.
+        sealing: keys for sealed requests; None opens none.
     """
 
     def __init__(
-        self, *, registry: Registry, regions: Regions, access: Access, metrics: Metrics, limits: Limits
+        self,
+        *,
+        registry: Registry,
+        regions: Regions,
+        access: Access,
+        metrics: Metrics,
+        limits: Limits,
+        sealing: ServerSealing | None = None,
     ) -> None:
-        self.registry, self.regions, self.access = registry, regions, access
+        self.registry, self.regions, self.access, self.sealing = registry, regions, access, sealing
         self.metrics, self.limits = metrics, limits
         self.stopping, self.parsing = False, asyncio.Lock()
         self._pending = 0

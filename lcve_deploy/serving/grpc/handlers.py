@@ -19,7 +19,7 @@ from lcve_deploy.serving.calls import CALLS, answer_call
 from lcve_deploy.serving.codes import client_message, code_of
 from lcve_deploy.serving.grpc.messages import from_message, to_message
 from lcve_deploy.serving.grpc.wire import RawRequest, message_reader
-from lcve_deploy.serving.inference import infer
+from lcve_deploy.serving.sealing import infer_any
 from lcve_deploy.serving.state import Exchange, ServerState
 
 __all__ = ["start_grpc"]
@@ -192,7 +192,9 @@ async def _infer(state: ServerState, request: RawRequest, exchange: Exchange) ->
     """Answer one ``ModelInferRequest``."""
     message = request.message
     exchange.model, exchange.id = message.model_name, message.id
-    response = await infer(from_message(message, request.raw), state.registry, state.regions_of(exchange))
+    response = await infer_any(
+        from_message(message, request.raw), state.registry, state.regions_of(exchange), state.sealing
+    )
     exchange.version, exchange.batch = response.model.version, len(response.logits)
     return to_message(response, message.id)
 
