@@ -109,10 +109,10 @@ def test_weights_beside_the_graph_come_along(key_file: Path, tmp_path: Path, mon
     [
         (("a={}", "a={}"), "two models are called a"),
         (("{}", "service={}"), "two models are called service"),
-        (("../a={}",), "a model's name has"),
-        (("a b={}",), "a model's name has"),
-        ((".a={}",), "a model's name has"),
-        (("={}",), "a model's name has"),
+        (("../a={}",), "a model's name of"),
+        (("a b={}",), "a model's name of"),
+        ((".a={}",), "a model's name of"),
+        (("={}",), "a model's name of"),
         (("a=/none",), "expected manifest.json"),
     ],
 )
