@@ -5,7 +5,7 @@ owner makes one for an archive. A sealed clip gives a thief nothing to attack. I
 sealed to.
 """
 
-from lcve_deploy.sealing.attestation import EvidenceVerifier
+from lcve_deploy.sealing.attestation import EvidenceVerifier, attested_key
 from lcve_deploy.sealing.envelope import MAGIC, Sealed, is_sealed, open_sealed, read_envelope, seal
 from lcve_deploy.sealing.header import Header, Kind
 from lcve_deploy.sealing.keyring import Keyring
@@ -27,6 +27,7 @@ __all__ = [
     "SealingKey",
     "SealingPublicKey",
     "Suite",
+    "attested_key",
     "is_sealed",
     "open_request",
     "open_sealed",

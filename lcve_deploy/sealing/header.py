@@ -33,6 +33,7 @@ _MAX_TIME: Final = 2**53
 _MAX_NAME: Final = 256
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
 _ID: Final = re.compile(r"[0-9a-f]{32}")
+_SCHEME: Final = re.compile(r"[a-z0-9.-]{1,32}")
 _BINDING: Final = ("scheme", "key_id", "salt", "geometry", "layout")
 _COMMON: Final = ("format", "kind", "suite", "recipient", *_BINDING)
 _NOT_A_HEADER: Final = "the header of the sealed data is invalid"
@@ -134,7 +135,7 @@ class Header:
             suite=Suite(_text(fields, "suite")),
             recipient=_matching(fields, "recipient", _HEX),
             binding=Binding(
-                scheme=_text(fields, "scheme"),
+                scheme=_matching(fields, "scheme", _SCHEME),
                 key_id=_text(fields, "key_id"),
                 salt=_text(fields, "salt"),
                 geometry=ClipGeometry.parse(_text(fields, "geometry")),
@@ -167,5 +168,5 @@ def _text(fields: dict[str, Any], name: str) -> str:
 def _matching(fields: dict[str, Any], name: str, pattern: re.Pattern[str]) -> str:
     value = _text(fields, name)
     if not pattern.fullmatch(value):
-        raise ValueError(f"{name}: expected lower-case hex digits")
+        raise ValueError(f"{name}: expected text that matches {pattern.pattern}")
     return value

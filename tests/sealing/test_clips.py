@@ -103,6 +103,7 @@ def test_a_header_in_another_form_is_refused(tmp_path: Path) -> None:
         lambda: json.dumps({**head, "more": 1}, sort_keys=True, separators=(",", ":")).encode(),
         lambda: json.dumps({**head, "views": 1}, sort_keys=True, separators=(",", ":")).encode(),
         lambda: b"[]",
+        lambda: json.dumps({**head, "scheme": "\ufffd"}, sort_keys=True, separators=(",", ":")).encode(),
         lambda: b"\xff" * 20,
         lambda: json.dumps({**head, "format": "lcve-seal-2"}, sort_keys=True, separators=(",", ":")).encode(),
         lambda: data[12 : 12 + length].replace(b'"views"', b'"views":"1x1","views"'),

@@ -450,3 +450,19 @@ def test_errors_of_sealing_are_errors_of_requests(server: Server, example: Examp
         ):
             session.run(example.clip)
     assert issubclass(SealingError, LcveError)
+
+
+def test_a_server_that_opens_sealed_requests_loads_nothing_that_handles_the_key(
+    exported: Path, example: Example, keys: Path, tmp_path: Path
+) -> None:
+    from tests.test_boundaries import key_rooms_in
+    from tests.test_serving import SAY_MODULES
+
+    place = tmp_path / "modules"
+    before = SAY_MODULES.format(place=str(place))
+    with serving(exported / "server", "--open-with", keys / "old.key", before=before, fresh=True) as server:
+        assert post_grpc(server, sealed(example, public(keys)).data)[0] == "OK"
+        assert server.end() == 0
+    modules = set(place.read_text().split())
+    assert {"lcve_deploy.serving.sealing", "lcve_deploy.sealing.keyring", "cryptography"} <= modules
+    assert not key_rooms_in(modules)
