@@ -1,6 +1,6 @@
-"""The encrypted clip file, ``.lcve``: a safetensors file with one tensor, ``clip``; or the same clips, sealed to a key.
+"""Read and write encrypted clip files, ``.lcve``: safetensors files with one tensor, ``clip``; or sealed ones.
 
-It is written here byte for byte: the library puts the metadata in another order every time.
+The file is written without the safetensors library, which does not keep the order of the metadata.
 
 Source: format of scheme ``lcve-1``, section "Encrypted clip file"; format ``lcve-seal-1``, section "Clip".
 """
@@ -46,8 +46,8 @@ class ClipFile:
     """Content of an encrypted clip file.
 
     Args:
-        clip: uint8 NumPy values ``[views, N, L]`` or ``[views, T, H, W, C]``.
-        views: how the stack samples the video.
+        clip: encrypted clips, uint8 NumPy ``[views, N, L]`` or ``[views, T, H, W, C]``.
+        views: temporal and spatial views of the video.
     """
 
     clip: EncryptedClip
@@ -60,15 +60,15 @@ def write_clip_file(
     """Write an encrypted clip file.
 
     Args:
-        path: to write.
-        content: of the file.
-        seal_to: key that it is sealed to; by default it is not sealed.
+        path: path of the new file.
+        content: content of the file.
+        seal_to: public key to seal the file to; by default it is not sealed.
 
     Raises:
-        EncryptedClipError: values that are not uint8.
-        SealingError: nothing can be sealed to the key.
+        EncryptedClipError: the values are not uint8.
+        SealingError: the key is not a key to seal to.
         ExistsError: the path exists.
-        WriteError: the file could not be written; nothing of it is left.
+        WriteError: the file could not be written; nothing is left.
     """
     with new_file(path) as file:
         dump_clip(content, file, seal_to=seal_to)
@@ -78,8 +78,8 @@ def dump_clip(content: ClipFile, file: IO[bytes], *, seal_to: SealingPublicKey |
     """Write the bytes of an encrypted clip file to an open file or stream.
 
     Raises:
-        EncryptedClipError: values that are not uint8; nothing is written.
-        SealingError: nothing can be sealed to the key; nothing is written.
+        EncryptedClipError: the values are not uint8; nothing is written.
+        SealingError: the key is not a key to seal to; nothing is written.
     """
     if content.clip.values.dtype != np.uint8:
         raise EncryptedClipError(f"expected a clip of dtype uint8, received {content.clip.values.dtype}")
@@ -102,7 +102,7 @@ def dump_clip(content: ClipFile, file: IO[bytes], *, seal_to: SealingPublicKey |
 
 
 def _header(values: npt.NDArray[np.uint8], metadata: dict[str, str]) -> bytes:
-    """The JSON of a safetensors file with one tensor; spaces fill it up to a multiple of 8 bytes."""
+    """Return the JSON header of a safetensors file with one tensor, padded with spaces to a multiple of 8 bytes."""
     clip = {"dtype": "U8", "shape": list(values.shape), "data_offsets": [0, values.size]}
     text = json.dumps({"__metadata__": metadata, "clip": clip}, separators=(",", ":")).encode()
     return text + b" " * (-len(text) % 8)
@@ -112,13 +112,14 @@ def read_clip_file(path: str | os.PathLike[str], *, open_with: SealingKey | None
     """Read and check an encrypted clip file.
 
     Args:
-        path: of the file.
-        open_with: private key for one that is sealed; one that is not sealed is read without it.
+        path: path of the file.
+        open_with: private key for a file that is sealed; others are read without it.
 
     Raises:
-        EncryptedClipError: not such a file, one whose parts contradict each other, or a sealed one and no key.
-        SealingError: a sealed file that this key does not open.
-        FileNotFoundError: there is no such file.
+        EncryptedClipError: the file is not an encrypted clip file, its parts contradict each other, or it is sealed and
+            no key is given.
+        SealingError: the file is sealed, and was changed or is sealed to another key.
+        FileNotFoundError: the file does not exist.
     """
     if is_sealed_clip(path):
         return _opened(path, open_with)
@@ -126,11 +127,11 @@ def read_clip_file(path: str | os.PathLike[str], *, open_with: SealingKey | None
 
 
 def is_sealed_clip(path: str | os.PathLike[str]) -> bool:
-    """Whether a file begins as sealed data does.
+    """Return whether a file begins as sealed data does.
 
     Raises:
-        EncryptedClipError: no regular file.
-        FileNotFoundError: there is no such file.
+        EncryptedClipError: the path is not a regular file.
+        FileNotFoundError: the file does not exist.
     """
     require_file(path, "an encrypted clip file", EncryptedClipError)
     with open(path, "rb") as file:
@@ -138,11 +139,11 @@ def is_sealed_clip(path: str | os.PathLike[str]) -> bool:
 
 
 def read_sealed_header(path: str | os.PathLike[str]) -> Header:
-    """The header of a sealed clip file, which stands in the clear. Nobody vouches for it until the file is opened.
+    """Return the header of a sealed clip file, which is not encrypted. Only opening the file verifies it.
 
     Raises:
-        SealingError: not a sealed clip, or one without a whole header.
-        FileNotFoundError: there is no such file.
+        SealingError: the file is not a sealed clip, or its header is invalid.
+        FileNotFoundError: the file does not exist.
     """
     return _envelope(path).header
 
@@ -198,7 +199,7 @@ def _read_plain(path: str | os.PathLike[str]) -> ClipFile:
 
 
 def _values(file: Any, path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
-    """The tensor of an open file; NumPy does not know every dtype that a file can name."""
+    """Read the tensor of an open file. Check its dtype first: NumPy does not support all of them."""
     dtype = file.get_slice("clip").get_dtype()
     if dtype != "U8":
         raise EncryptedClipError(f"expected a clip of dtype U8, received {dtype}: {path}")

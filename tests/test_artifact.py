@@ -194,7 +194,7 @@ def test_a_link_that_leaves_the_folder_is_refused(artifact: Path, tmp_path: Path
 
 def test_server_and_client_of_different_exports_are_refused(artifact: Path, key: SecurityKey) -> None:
     edit(artifact / "server/manifest.json", lambda m: m.update(made_by={}))
-    with pytest.raises(MismatchError, match="not the one"):
+    with pytest.raises(MismatchError, match="was not made with the manifest of"):
         paired_client(artifact, key)
 
 

@@ -32,7 +32,7 @@ from lcve_deploy.model.preprocess import Sampling
 from lcve_deploy.verbs.batch import ClusterOptions, Job, find_videos, run_batch
 from lcve_deploy.verbs.batch import cluster as cluster_module
 from lcve_deploy.verbs.batch import running as running_module
-from lcve_deploy.verbs.batch.cluster import Share
+from lcve_deploy.verbs.batch.cluster import Allocation
 from lcve_deploy.verbs.batch.stage import MAX_ATTEMPTS, open_stage
 from lcve_deploy.verbs.batch.worker import Worker
 from lcve_deploy.video import write_video
@@ -271,7 +271,7 @@ def test_every_process_of_ray_listens_on_loopback_alone(killed: Killed) -> None:
 def test_nothing_is_left_behind_and_the_stage_takes_no_other_batch(killed: Killed) -> None:
     assert not [path for path in killed.folder.iterdir() if path.name.startswith(".")]
     assert not killed.session.exists()
-    assert "a batch with other settings is half done" in killed.refused
+    assert "an unfinished batch with other settings" in killed.refused
     assert "views 1x1 there, 2x1 here" in killed.refused
     assert "nothing is overwritten" in run_error(
         *("batch", killed.folder / "videos", "--artifact", killed.folder / "service"),
@@ -298,16 +298,16 @@ class Studio:
 def studio(exported: Path, key_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
     from contextlib import nullcontext
 
-    def worked(ray: Any, share: Share, missing: Any, job: Job, stage: Any) -> Iterator[bool]:
-        worker = Worker(job, stage, share.threads)
+    def process(ray: Any, allocation: Allocation, missing: Any, job: Job, stage: Any) -> Iterator[bool]:
+        worker = Worker(job, stage, allocation.threads)
         for video in missing:
             fields = {"row": video.row, "path": os.fsencode(video.path), "clip": video.clip}
             (answer,) = worker(pa.Table.from_pylist([fields])).to_pylist()
             yield running_module._failed(answer)
 
-    monkeypatch.setattr(running_module, "_worked", worked)
-    share = Share(workers=1, threads=1, gpus=0)
-    monkeypatch.setattr(running_module, "connected", lambda *about: nullcontext((None, share)))
+    monkeypatch.setattr(running_module, "_process", process)
+    allocation = Allocation(workers=1, threads=1, gpus=0)
+    monkeypatch.setattr(running_module, "connect", lambda *about: nullcontext((None, allocation)))
     return Studio(tmp_path, exported, key_file)
 
 
@@ -341,7 +341,7 @@ def test_workers_give_their_threads_to_the_engine(studio: Studio, monkeypatch: p
     monkeypatch.setattr(classify, "open_session", opened)
     studio.run()
     assert seen == [1]
-    assert ClusterOptions(threads=3).share(12) == Share(workers=4, threads=3, gpus=0)
+    assert ClusterOptions(threads=3).allocate(12) == Allocation(workers=4, threads=3, gpus=0)
 
 
 def test_a_client_folder_is_enough_to_encrypt(studio: Studio) -> None:
@@ -386,7 +386,7 @@ def test_a_server_answers_as_an_engine_does(
         if row["error"] is None:
             np.testing.assert_allclose(row["logits"], other["logits"], atol=1e-5)
 
-    answer = Worker._classified
+    answer = Worker._classify
 
     def ends_after_one(worker: Worker, path: Path) -> dict[str, Any]:
         if path.name != "00.mp4":
@@ -395,7 +395,7 @@ def test_a_server_answers_as_an_engine_does(
         return answer(worker, path)
 
     about = {"artifact": None, "client": client, "server": address, "remote": RemoteOptions(deadline=3, retries=0)}
-    monkeypatch.setattr(Worker, "_classified", ends_after_one)
+    monkeypatch.setattr(Worker, "_classify", ends_after_one)
     with pytest.raises(SessionError):
         studio.run("lost.parquet", **about)
     assert [path.name for path in (studio.folder / ".lost.parquet.part/rows").iterdir()] == ["0.json"]
@@ -441,7 +441,7 @@ def test_two_commands_do_not_share_a_stage(studio: Studio) -> None:
     job = studio.job()
     with (
         open_stage(studio.folder / "table.parquet", job.identity(job.open_client().settings, studio.videos)),
-        pytest.raises(FileExistsError, match="another lcve batch is at work"),
+        pytest.raises(FileExistsError, match="another lcve batch is working"),
     ):
         studio.run()
 
@@ -579,7 +579,7 @@ def connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeRa
 
     def connecting(ray: FakeRay) -> None:
         monkeypatch.setattr(cluster_module, "load_ray", lambda purpose: ray)
-        with cluster_module.connected(ClusterOptions(), tmp_path / "session", tmp_path / "log"):
+        with cluster_module.connect(ClusterOptions(), tmp_path / "session", tmp_path / "log"):
             assert os.environ["RAY_AUTH_TOKEN"] != "as it was"
         assert not (tmp_path / "session").exists()
 
@@ -611,7 +611,7 @@ def test_ray_that_would_listen_on_all_interfaces_is_not_started(connect: Callabl
     connect(ray := FakeRay())
     assert (ray.started["address"], ray.started["_node_ip_address"]) == ("local", "127.0.0.1")
     ray = FakeRay("192.0.2.1")
-    with pytest.raises(SessionError, match=r"192\.0\.2\.1, and not on loopback alone"):
+    with pytest.raises(SessionError, match=r"192\.0\.2\.1, .*instead of loopback only"):
         connect(ray)
     assert not ray.started
 
@@ -625,7 +625,7 @@ def test_ray_that_would_listen_on_all_interfaces_is_not_started(connect: Callabl
     ],
 )
 def test_errors_of_ray_are_one_line(text: str, said: str) -> None:
-    assert cluster_module._said(ValueError(text)) == said
+    assert cluster_module._error_line(ValueError(text)) == said
 
 
 def test_workers_that_are_lost_while_they_open_end_the_batch(studio: Studio) -> None:
@@ -657,7 +657,7 @@ def test_attempts_that_failed_and_attempts_that_were_lost_are_told_apart(studio:
     with open_stage(studio.folder / "table.parquet", identity) as stage:
         for _ in range(MAX_ATTEMPTS - 1):
             assert stage.begin(0)
-        with pytest.raises(ZeroDivisionError), stage.remembering(0):
+        with pytest.raises(ZeroDivisionError), stage.record_failure(0):
             raise ZeroDivisionError("a\nb" * 1000)
         assert stage.begin(0)
         assert not stage.begin(0)

@@ -154,7 +154,7 @@ def command(
 
     display = Display(as_json=as_json)
     client = Client.open(client_folder, SecurityKey.read(key_file))
-    pictures = LiveSource(source, live, told=display.warn)
+    pictures = LiveSource(source, live, on_reconnect=display.warn)
     classes = len(client.settings.classes)
     with RemoteSession(server, client.settings.binding, remote.options(), classes=classes) as session:
         session.connect()
@@ -168,7 +168,7 @@ def _show(watch: Watch, display: Display) -> None:
 
     with StopRequest() as stop:
         try:
-            for result in watch.results(patience=0.2):
+            for result in watch.results(timeout=0.2):
                 if stop.requested:
                     watch.stop()
                 if result:

@@ -1,4 +1,4 @@
-"""Refit: a new engine from the plan of another, with the weights of the artifact; no build. No key is needed."""
+"""Refit a TensorRT engine: put the artifact's weights into an existing plan, without a build. Needs no key."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ def refit(
     signed_by: PublicKey | None = None,
     progress: Progress = silent,
 ) -> EngineRecord:
-    """Put the weights of the artifact into the plan of an engine, as a new engine.
+    """Create an engine from the plan of another one and the weights of the artifact.
 
     Args:
         server: the folder with ``manifest.json``.
-        engine: name of a TensorRT engine, which stays as it is.
-        name: of the new engine; by default the old name with ``-refitted``.
-        signed_by: the owner's public key, where it is pinned.
-        progress: told of every step.
+        engine: name of a TensorRT engine; not changed.
+        name: name of the new engine; by default the old name with ``-refitted``.
+        signed_by: pinned public key of the owner.
+        progress: receives every step.
 
     Raises:
-        BuildError: the engine is not one of TensorRT, or its plan takes no new weights.
-        ArtifactError, SignatureError, ParityError, SessionError, ExistsError: as of ``build``.
+        BuildError: the engine is not a TensorRT engine, or its plan cannot be refitted.
+        ArtifactError, SignatureError, ParityError, SessionError, ExistsError: as for ``build``.
     """
     folder = Path(server)
     record = read_engine(folder, engine)
     if record.kind not in (EngineKind.TENSORRT, EngineKind.TENSORRT_RTX):
-        raise BuildError(f"only TensorRT engines can be refitted, and {engine} is one of {record.kind}")
+        raise BuildError(f"only TensorRT engines can be refitted; {engine} is an engine of {record.kind}")
     check_engine(folder, record)
     options = options_of(record)
     options = dataclasses.replace(
         options,
         name=name or f"{engine}-refitted",
-        plan=dataclasses.replace(options.plan, stripped=False),  # its weights are in the plan from now on
+        plan=dataclasses.replace(options.plan, stripped=False),  # a refitted plan contains its weights
         signed_by=signed_by,
     )
     plan = engine_folder(folder, engine) / PLAN

@@ -81,7 +81,7 @@ def test_an_engine_from_before_is_held_to_the_budget(server: Path, encrypted: En
     )
     selection = build_fastest(server, choice, clips=encrypted)
     assert selection.fastest.name == "onnxruntime-fp32"
-    assert "over the budget" in {c.name: c.reason for c in selection.candidates}["onnxruntime-int8"]
+    assert "exceeds the budget" in {c.name: c.reason for c in selection.candidates}["onnxruntime-int8"]
     assert set(list_engines(server)) == {"onnxruntime-fp32", "onnxruntime-int8"}
     assert read_engine(server, record.name).proof is not None  # it is within the budget that it was proven for
 

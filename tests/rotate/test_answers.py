@@ -143,7 +143,7 @@ def test_old_clips_old_clients_and_old_keys_are_refused(
         Client.open(tmp_path / "out/client", key)
     shutil.copytree(exported / "client", tmp_path / "mixed/client")
     shutil.copytree(tmp_path / "out/server", tmp_path / "mixed/server")
-    with pytest.raises(MismatchError, match="not the one"):
+    with pytest.raises(MismatchError, match="was not made with the manifest of"):
         rotate(tmp_path / "mixed", tmp_path / "again", key=key)
 
 

@@ -49,17 +49,17 @@ WRONG_ARTIFACTS: dict[str, tuple[Breakage, type[LcveError], str]] = {
     "another manifest": (
         lambda a: edit(a / "server/manifest.json", lambda m: m.update(made_by={})),
         MismatchError,
-        "not the one",
+        "was not made with the manifest of",
     ),
     "other classes": (
         lambda a: edit(a / "client/client.json", lambda c: c["classes"].append("more")),
         MismatchError,
-        "5 classes, hidden, the client 6",
+        "5 classes with hidden labels, the client folder 6",
     ),
     "other labels": (
         lambda a: edit(a / "client/client.json", lambda c: c.update(labels="shown")),
         MismatchError,
-        "5 classes, hidden, the client 5, shown",
+        "5 classes with hidden labels, the client folder 5 with shown labels",
     ),
     "other salt": (
         lambda a: edit(a / "client/client.json", lambda c: c.update(salt="0" * 32)),
@@ -101,7 +101,7 @@ def test_a_wrong_key_the_old_salt_and_an_output_that_exists(
     with pytest.raises(MismatchError, match="key id"):
         work(exported, tmp_path / "out", key=NEW_KEY)
     salt = bytes.fromhex(read_manifest(exported / "server").binding.salt)
-    with pytest.raises(MismatchError, match="takes a new salt"):
+    with pytest.raises(MismatchError, match="expected a new salt"):
         work(exported, tmp_path / "out", key=key, new_key=NEW_KEY, salt=salt)
     with pytest.raises(ValueError, match="16 bytes"):
         work(exported, tmp_path / "out", key=key, salt=b"short")

@@ -113,7 +113,7 @@ def test_a_batch_writes_nothing_that_is_not_sealed(
     part = cipher.clip.values.tobytes()[1000:1064]
     with open_stage(tmp_path / "clips", identity) as stage, warnings.catch_warnings():
         worker = Worker(job, stage, None)
-        answer = worker._answer(0, str(CLIP).encode(), "a.lcve")
+        answer = worker._process(0, str(CLIP).encode(), "a.lcve")
         assert answer == {"row": 0, "failed": False, "problem": None}, stage.read(0)
         assert is_sealed_clip(stage.clips / "a.lcve")
         written = [path for path in stage.folder.rglob("*") if path.is_file()]

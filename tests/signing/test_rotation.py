@@ -29,7 +29,7 @@ def test_a_rotated_artifact_and_an_applied_delta_are_signed(
     signed: Path, key_file: Path, signing_file: Path, pin_file: Path, tmp_path: Path
 ) -> None:
     rotation = ("rotate", signed, "--key", key_file, "--salt", "0f" * 16, "--signing-key", signing_file)
-    assert "not: no signing key" not in run_ok(*rotation, "-o", tmp_path / "whole")
+    assert "not: pass --signing-key" not in run_ok(*rotation, "-o", tmp_path / "whole")
     run_ok(*rotation, "--delta", "-o", tmp_path / "delta")
     delta = tmp_path / "delta" / DELTA
     shown = json.loads(

@@ -42,7 +42,7 @@ def test_sign_overwrites_no_other_signature(artifact: Path, signing_file: Path, 
     there(path)
     result = run_lcve("sign", artifact / "server", "--signing-key", signing_file)
     assert result.exit_code == 1
-    assert "nothing is overwritten" in result.stderr
+    assert "already exists: a signature by another key" in result.stderr
     assert f"rm {path}" in result.stderr
     with pytest.raises(ExistsError):
         sign(artifact / "server", signing_key=OWNER)

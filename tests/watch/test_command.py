@@ -144,7 +144,7 @@ def test_a_camera_that_is_gone_ends_the_command_with_its_counts(watching: Comman
     assert process.returncode == 1
     assert [json.loads(line).get("window") for line in output.splitlines()] == [0, 1, None]
     assert json.loads(output.splitlines()[-1])["summary"]["answered"] == 2
-    assert errors.startswith(f"error: rtsp://127.0.0.1:{camera.port}: the stream ended; given up after 0 attempts")
+    assert errors.startswith(f"error: rtsp://127.0.0.1:{camera.port}: the stream ended; gave up after 0 attempts")
 
 
 def test_a_signal_ends_the_command_while_its_camera_is_silent(watching: Command) -> None:

@@ -92,5 +92,5 @@ def test_a_camera_that_goes_and_comes_back_is_watched_on(watching: Command) -> N
     positions = [line["first"]["position"] for line in lines]
     assert positions == sorted(positions)
     assert f"warning: rtsp://127.0.0.1:{camera.port}: " in errors
-    assert "opening it again in 0.5 s" in errors
+    assert "reconnecting in 0.5 s" in errors
     assert SECRET not in output + errors
