@@ -23,7 +23,17 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from safetensors.torch import save
 
 from fuzz.targets import ASKED, BINDING, CORPUS, GEOMETRY, OPTIONS, SALT, SEALING_KEYS, SECRET
-from lcve_deploy import ClipFile, PlainClip, SecurityKey, Views, derive_orders, encrypt, export, rotate_delta
+from lcve_deploy import (
+    ClipFile,
+    PlainClip,
+    RotateOptions,
+    SecurityKey,
+    Views,
+    derive_orders,
+    encrypt,
+    export,
+    rotate_delta,
+)
 from lcve_deploy.artifact import Profile, read_manifest
 from lcve_deploy.artifact.engines import Agreement, EngineKind, EngineRecord, Proof
 from lcve_deploy.artifact.manifest import manifest_digest
@@ -218,7 +228,7 @@ def artifact(place: Path, key: SecurityKey) -> dict[str, bytes]:
     """The files of an artifact of the little model, and of a rotation of it."""
     (place / "model.pth").write_bytes(saved(weights()))
     export(place / "model.pth", place / "service", key=key, options=ExportOptions(checkpoint=OPTIONS, salt=SALT))
-    rotate_delta(place / "service", place / "rotation", key=key, salt=bytes(16))
+    rotate_delta(place / "service", place / "rotation", key=key, options=RotateOptions(salt=bytes(16)))
     server = place / "service/server"
     return {
         "manifest": (server / "manifest.json").read_bytes(),

@@ -78,6 +78,7 @@ from lcve_deploy.verbs.fastest import EngineChoice as EngineChoice
 from lcve_deploy.verbs.fastest import Selection as Selection
 from lcve_deploy.verbs.fastest import build_fastest as build_fastest
 from lcve_deploy.verbs.refit import refit as refit
+from lcve_deploy.verbs.rotate import RotateOptions as RotateOptions
 from lcve_deploy.verbs.rotate import RotateResult as RotateResult
 from lcve_deploy.verbs.rotate import rotate as rotate
 from lcve_deploy.verbs.rotate import rotate_delta as rotate_delta

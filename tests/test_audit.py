@@ -180,12 +180,12 @@ def test_what_does_not_belong_is_one_clear_error_and_leaves_no_page(
         (("--known-clip", tmp_path / "noise.npy", "--ciphertext", ciphertext), "no encrypted clip has the cubes"),
         (("--known-clip", tmp_path / "nothing.mp4"), "no video"),
         (("--ciphertext", key_file), "not an encrypted clip"),
-        (("--reference", key_file), "cannot be read as a PyTorch checkpoint"),
+        (("--reference", key_file), "is damaged, or not a PyTorch checkpoint"),
         (("--reference", tmp_path / "nothing.pth"), "no checkpoint"),
     ):
         assert message in run_error("audit", server, *arguments, "-o", page)
         assert not page.exists()
-    assert "scores only with --key" in run_error("audit", server, "--other-key", key_file, "-o", page)
+    assert "needs --other and --key" in run_error("audit", server, "--other-key", key_file, "-o", page)
     page.write_text("mine")
     assert "exists" in run_error("audit", server, "-o", page)
     assert page.read_text() == "mine"
@@ -196,7 +196,7 @@ def test_a_reference_of_another_width_or_cube_is_refused(exported: Path, tmp_pat
 
     for shape, message in (
         ((32, 3, 2, 8, 8), "width 48 of the artifact, received 32"),
-        ((48, 3, 2, 4, 4), "embeds cubes"),
+        ((48, 3, 2, 4, 4), "reference with cubes"),
     ):
         path = tmp_path / f"{shape[0]}-{shape[-1]}.pth"
         torch.save({"patch_embed.proj.weight": torch.zeros(shape)}, path)

@@ -494,14 +494,14 @@ def test_videos_are_files_folders_and_lists(tmp_path: Path, monkeypatch: pytest.
 def test_options_that_mean_nothing_are_refused(exported: Path, key_file: Path, tmp_path: Path) -> None:
     client, server = ("--client", exported / "client"), ("--server", "grpc://localhost:1/model")
     cases: dict[tuple[object, ...], str] = {
-        (): "one of --artifact and --client is needed",
-        ("--artifact", exported, *client): "one of --artifact and --client is needed",
-        client: "one of --server and --encrypt-only",
-        (*client, *server, "--encrypt-only"): "one of --server and --encrypt-only",
+        (): "pass either --artifact or --client",
+        ("--artifact", exported, *client): "pass either --artifact or --client",
+        client: "--client needs either --server or --encrypt-only",
+        (*client, *server, "--encrypt-only"): "--client needs either --server or --encrypt-only",
         ("--artifact", exported, *server): "--server needs --client",
-        (*client, *server, "--threads", 1): "--threads: for an artifact on this machine",
-        ("--artifact", exported, "--deadline", 1): "--deadline: for --server",
-        ("--artifact", exported, "--encrypt-only", "--top", 3): "--top: nothing runs with --encrypt-only",
+        (*client, *server, "--threads", 1): "--threads: only for an artifact on this machine",
+        ("--artifact", exported, "--deadline", 1): "--deadline: only with --server",
+        ("--artifact", exported, "--encrypt-only", "--top", 3): "--top: no model runs with --encrypt-only",
         ("--artifact", tmp_path): "",
     }
     for given, said in cases.items():
@@ -524,7 +524,7 @@ def test_a_batch_whose_rows_all_fail_exits_with_1(studio: Studio) -> None:
 
 
 def test_the_videos_that_are_named_at_the_end_move_no_cursor(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lcve_deploy.cli.batch._MAX_NAMED", 2)
+    monkeypatch.setattr("lcve_deploy.cli.batch._MAX_LISTED", 2)
     videos = [studio.folder / f"\x9b2J\x07{number}.mp4" for number in range(5)]
     ran = run_lcve(
         *("batch", *videos, "--artifact", studio.service, "--key", studio.key_file),

@@ -254,5 +254,5 @@ def test_clips_are_not_taken_far_ahead_of_their_answers(client: Client) -> None:
 
 def test_the_commands_keep_what_they_refused(exported: Path, key_file: Path) -> None:
     sides = ("--key", key_file, "--client", exported / "client")
-    assert "--client: for the address of a server, or for server/ alone" in run_error("run", exported, CLIP, *sides)
-    assert "--client: for the address" in run_error("run", exported / "server", CLIP, *sides[2:])
+    assert "--client: only for the address of a model, or for server/" in run_error("run", exported, CLIP, *sides)
+    assert "--client: only for the address" in run_error("run", exported / "server", CLIP, *sides[2:])

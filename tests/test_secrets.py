@@ -31,6 +31,7 @@ from lcve_deploy import (
     EncryptedClip,
     ExportOptions,
     PlainClip,
+    RotateOptions,
     SecurityKey,
     decrypt,
     export,
@@ -265,7 +266,7 @@ LOCALS: dict[str, Callable[[House, Path], object]] = {
     ),
     "checkpoint": lambda house, _: verify(house / "service", key=house.planted.key, checkpoint=house / "key.bin"),
     "salt of before": lambda house, path: rotate_delta(
-        house / "service", path / "x", key=house.planted.key, salt=_client(house).orders.salt
+        house / "service", path / "x", key=house.planted.key, options=RotateOptions(salt=_client(house).orders.salt)
     ),
 }
 

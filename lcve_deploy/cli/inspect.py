@@ -1,4 +1,4 @@
-"""``lcve inspect``: what a file or folder is, in a few lines."""
+"""``lcve inspect``: describe a file or folder in a few lines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from lcve_deploy.artifact.delta import is_delta, read_delta
 from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.common import as_json
 from lcve_deploy.cli.options.signing import signed_by_option
-from lcve_deploy.cli.options.types import PATH
+from lcve_deploy.cli.options.types import PATH_OR_PIPE
+from lcve_deploy.cli.pipes import readable
 from lcve_deploy.cli.show import print_json, printable
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import LcveError
@@ -36,16 +37,25 @@ __all__ = ["command"]
 Lines = dict[str, object]
 
 
-@lcve_command("lcve inspect service", "lcve inspect clip.lcve --json")
-@cloup.argument("path", type=PATH, help="Key file, artifact or one of its sides, key rotation, or encrypted clip.")
+@lcve_command(
+    "lcve inspect service",
+    "lcve inspect clip.lcve --json",
+    "ssh camera cat clip.lcve | lcve inspect -",
+)
+@cloup.argument(
+    "path",
+    type=PATH_OR_PIPE,
+    help="Key file, artifact or one of its sides, key rotation, or encrypted clip. - for a file on standard input.",
+)
 @signed_by_option
 @as_json
 def command(path: Path, signed_by: PublicKey | None, as_json: bool) -> None:
-    """Describe a file or folder of this package; the secret of a key file is never shown.
+    """Describe a file or folder of this package. The secret in a key file is never shown.
 
     If a key is pinned, an artifact or key rotation that it has not signed is refused.
     """
-    lines = _describe(path, signed_by)
+    with readable(path) as readable_path:
+        lines = _describe(readable_path, signed_by)
     if as_json:
         print_json(lines)
         return
@@ -55,7 +65,7 @@ def command(path: Path, signed_by: PublicKey | None, as_json: bool) -> None:
 
 
 def _texts(value: object) -> list[str]:
-    """What is printed of a value: a line for each assumption, and one for anything else."""
+    """Return the lines to print for a value: one for each assumption, or one for any other value."""
     if not isinstance(value, list):
         return [str(value)]
     return ["{fact}: {value} ({option})".format(**entry) for entry in value] or ["nothing"]
@@ -72,9 +82,11 @@ def _describe(path: Path, signed_by: PublicKey | None) -> Lines:
     if (path / "client.json").is_file():
         return _client(path)
     if path.is_dir():
-        raise LcveError(f"{path} is no artifact: it has neither server/ nor client/, nor is it one of them")
+        raise LcveError(
+            f"{path} is not an artifact: expected a folder with server/ or client/, or one of these two folders"
+        )
     if not path.exists():
-        raise LcveError(f"there is nothing at {path}")
+        raise LcveError(f"{path} does not exist")
     require_file(path, "a file or folder of this package", LcveError)
     with path.open("rb") as file:
         head = file.read(10)
@@ -104,10 +116,10 @@ def _server(path: Path, signed_by: PublicKey | None) -> Lines:
     }
 
 
-def _signed(there: bool, signed_by: PublicKey | None) -> str:
+def _signed(is_signed: bool, signed_by: PublicKey | None) -> str:
     if signed_by is not None:
         return f"yes, by the pinned key, SHA-256 {signed_by.fingerprint}"
-    return "yes, not checked" if there else "no"
+    return "yes, not checked" if is_signed else "no"
 
 
 def _engine(record: EngineRecord) -> str:
@@ -142,7 +154,7 @@ def _key(path: Path) -> Lines:
 
 
 def _key_pair(path: Path) -> Lines:
-    """Of either half of a pair, the fingerprint of the public one."""
+    """Describe either half of a key pair by the fingerprint of the public key."""
     data = read_bounded(path, "a key in PEM", LcveError)
     is_private = b"PRIVATE KEY" in data
     if is_sealing_key(data):
@@ -162,7 +174,7 @@ def _delta(path: Path, signed_by: PublicKey | None) -> Lines:
     return {
         "kind": "key rotation",
         **_binding(delta.manifest.binding),
-        "goes with": f"manifest {delta.base}",
+        "applies to": f"manifest {delta.base}",
         "signed": signed,
     }
 

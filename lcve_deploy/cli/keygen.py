@@ -1,4 +1,4 @@
-"""``lcve keygen``: make a key file."""
+"""``lcve keygen``: create a key file or a key pair for signing."""
 
 from __future__ import annotations
 
@@ -21,48 +21,52 @@ __all__ = ["command"]
     "lcve keygen --signing -o signing.pem",
     "lcve keygen --sealing -o serve.key",
 )
-@cloup.option("-o", "--output", type=PATH, required=True, metavar="FILE", help="Key file to make.")
+@cloup.option("-o", "--output", type=PATH, required=True, metavar="FILE", help="Key file to create.")
 @cloup.option_group(
     "Derived key",
-    cloup.option("--from", "master", type=PATH, metavar="FILE", help="Derive the key from this one."),
+    cloup.option("--from", "master", type=PATH, metavar="FILE", help="Key file to derive the new key from."),
     cloup.option("--name", metavar="NAME", help="Name of the derived key, such as camera-7."),
 )
 @cloup.option_group(
     "Signing",
-    cloup.option("--signing", is_flag=True, help="Make a key pair for signing: FILE, and FILE.pub next to it."),
+    cloup.option(
+        "--signing", is_flag=True, help="Create a key pair for signing: FILE, and the public key next to it, as .pub."
+    ),
 )
 @cloup.option_group(
     "Sealing",
-    cloup.option("--sealing", is_flag=True, help="Make a key pair for sealing: FILE, and FILE.pub next to it."),
+    cloup.option(
+        "--sealing", is_flag=True, help="Create a key pair for sealing: FILE, and the public key next to it, as .pub."
+    ),
     cloup.option("--hybrid", is_flag=True, help="With --sealing: ML-KEM-768 and X25519 instead of X25519 alone."),
 )
 @as_json
 def command(
     output: Path, master: Path | None, name: str | None, signing: bool, sealing: bool, hybrid: bool, as_json: bool
 ) -> None:
-    """Make a key file, derive one for a camera or client, or make a key pair for signing artifacts or for sealing.
+    """Create a key file, derive one for a camera or client, or create a key pair for signing artifacts or for sealing.
 
-    What is sealed to a public key can be read by the holder of the private one, and by nobody else. An existing file
-    is never overwritten.
+    Only the holder of a private sealing key can read what is sealed to the public one. An existing file is never
+    overwritten.
     """
     if signing and sealing:
-        raise click.UsageError("--signing and --sealing make different key pairs: give one of them")
+        raise click.UsageError("--signing and --sealing create different key pairs: pass one of them")
     if (signing or sealing) and (master or name):
         pair = "--signing" if signing else "--sealing"
-        raise click.UsageError(f"{pair} makes a new key pair, which goes neither with --from nor with --name")
+        raise click.UsageError(f"{pair} creates a new key pair and cannot be used with --from or --name")
     if hybrid and not sealing:
-        raise click.UsageError("--hybrid is a suite of --sealing")
+        raise click.UsageError("--hybrid is only for --sealing")
     if (master is None) != (name is None):
-        raise click.UsageError("--from and --name are given together, or not at all")
+        raise click.UsageError("--from and --name must be used together")
     if signing:
-        _make_signing_key(output, as_json=as_json)
+        _create_signing_key(output, as_json=as_json)
     elif sealing:
-        _make_sealing_key(output, hybrid=hybrid, as_json=as_json)
+        _create_sealing_key(output, hybrid=hybrid, as_json=as_json)
     else:
-        _make_key(output, master, name or "", as_json=as_json)
+        _create_key(output, master, name or "", as_json=as_json)
 
 
-def _make_key(output: Path, master: Path | None, name: str, *, as_json: bool) -> None:
+def _create_key(output: Path, master: Path | None, name: str, *, as_json: bool) -> None:
     from lcve_deploy.keys.secret import SecurityKey
 
     key = SecurityKey.create() if master is None else SecurityKey.read(master).derive(name)
@@ -73,7 +77,7 @@ def _make_key(output: Path, master: Path | None, name: str, *, as_json: bool) ->
     say(f"{output}: key id {key.key_id}")
 
 
-def _make_signing_key(output: Path, *, as_json: bool) -> None:
+def _create_signing_key(output: Path, *, as_json: bool) -> None:
     from lcve_deploy.keys.signing import SigningKey, public_path
 
     key = SigningKey.create()
@@ -86,7 +90,7 @@ def _make_signing_key(output: Path, *, as_json: bool) -> None:
     say(f"{public}: public, for everyone who pins it; SHA-256 {fingerprint}")
 
 
-def _make_sealing_key(output: Path, *, hybrid: bool, as_json: bool) -> None:
+def _create_sealing_key(output: Path, *, hybrid: bool, as_json: bool) -> None:
     from lcve_deploy.sealing import SealingKey, Suite
 
     key = SealingKey.create(Suite.HYBRID if hybrid else Suite.X25519)

@@ -1,4 +1,4 @@
-"""``lcve serve``: the embedded server, on the operator's side."""
+"""``lcve serve``: run the embedded server, without a key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import cloup
 
 from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.common import as_json
-from lcve_deploy.cli.options.groups import hands_over
+from lcve_deploy.cli.options.groups import value_from_options
 from lcve_deploy.cli.options.models import models_argument
 from lcve_deploy.cli.options.session import SessionRequest, session_options
 from lcve_deploy.cli.options.types import ABOVE_ZERO, PATH, POSITIVE
@@ -30,7 +30,7 @@ _LOG_LEVELS: Final = {Verbosity.QUIET: "error", Verbosity.NORMAL: "info", Verbos
 
 @dataclass(frozen=True, kw_only=True)
 class _Listening:
-    """Where the server listens; a port of None does not."""
+    """Address and ports of the server; None for a port that is not opened."""
 
     host: str
     http_port: int | None
@@ -40,7 +40,7 @@ class _Listening:
 
 @dataclass(frozen=True, kw_only=True)
 class _Loading:
-    """Which versions of models are served, and when they are looked for."""
+    """Versions to serve, the time between checks for new ones, and the time to shut down."""
 
     versions: int
     poll: float
@@ -70,7 +70,7 @@ class _Sealing:
 
 @dataclass(frozen=True, kw_only=True)
 class _Access:
-    """Who is let in; None for everyone, and for plain connections."""
+    """Tokens and TLS files; None for open access and plain connections."""
 
     tokens: Path | None
     tls: TlsFiles | None
@@ -122,7 +122,7 @@ def _make_access(
     from lcve_deploy.serving.settings import TlsFiles
 
     if (tls_cert is None) != (tls_key is None) or (tls_client_ca is not None and tls_cert is None):
-        raise ValueError("--tls-cert and --tls-key are given together, and --tls-client-ca only with them")
+        raise ValueError("--tls-cert and --tls-key must be used together, and --tls-client-ca needs both")
     if tls_cert is None or tls_key is None:
         return _Access(tokens=tokens, tls=None)
     return _Access(tokens=tokens, tls=TlsFiles(certificate=tls_cert, private_key=tls_key, client_ca=tls_client_ca))
@@ -133,25 +133,27 @@ _PORT: Final = click.IntRange(-1, 65535)
 _LISTENING: Final = cloup.option_group(
     "Listening",
     cloup.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on."),
-    cloup.option("--http-port", type=_PORT, default=8000, show_default=True, metavar="N", help="0: any; -1: none."),
-    cloup.option("--grpc-port", type=_PORT, default=8001, show_default=True, metavar="N", help="0: any; -1: none."),
+    cloup.option(
+        "--http-port", type=_PORT, default=8000, show_default=True, metavar="N", help="0: any free port; -1: none."
+    ),
+    cloup.option(
+        "--grpc-port", type=_PORT, default=8001, show_default=True, metavar="N", help="0: any free port; -1: none."
+    ),
     cloup.option(
         "--metrics-port",
         type=_PORT,
         default=8002,
         show_default=True,
         metavar="N",
-        help="Health and Prometheus metrics, always plain HTTP. 0: any; -1: none.",
+        help="Health and Prometheus metrics, always plain HTTP. 0: any free port; -1: none.",
     ),
 )
 _ACCESS: Final = cloup.option_group(
     "Access",
-    cloup.option("--tokens", type=PATH, metavar="FILE", help="Names and tokens of clients, one pair a line."),
+    cloup.option("--tokens", type=PATH, metavar="FILE", help="Names and tokens of clients, one pair on each line."),
     cloup.option("--tls-cert", type=PATH, metavar="PEM", help="Certificate of the server."),
     cloup.option("--tls-key", type=PATH, metavar="PEM", help="Private key of the certificate."),
-    cloup.option(
-        "--tls-client-ca", type=PATH, metavar="PEM", help="Mutual TLS: the authority of clients' certificates."
-    ),
+    cloup.option("--tls-client-ca", type=PATH, metavar="PEM", help="Certificate authority of clients, for mutual TLS."),
 )
 _SEALING: Final = cloup.option_group(
     "Sealing",
@@ -175,7 +177,7 @@ _SEALING: Final = cloup.option_group(
 _BATCHING: Final = cloup.option_group(
     "Batching",
     cloup.option(
-        "--max-batch", type=POSITIVE, default=8, show_default=True, metavar="N", help="Maximum of clips in one run."
+        "--max-batch", type=POSITIVE, default=8, show_default=True, metavar="N", help="Maximum clips per batch."
     ),
     cloup.option(
         "--queue-delay",
@@ -183,19 +185,29 @@ _BATCHING: Final = cloup.option_group(
         default=0.0,
         show_default=True,
         metavar="MS",
-        help="How long a clip may wait for others.",
+        help="Maximum time that a clip waits for others to fill a batch.",
     ),
     cloup.option(
-        "--max-queue", type=POSITIVE, default=64, show_default=True, metavar="N", help="Clips of a model that may wait."
+        "--max-queue",
+        type=POSITIVE,
+        default=64,
+        show_default=True,
+        metavar="N",
+        help="Maximum waiting clips of a model.",
     ),
     cloup.option(
-        "--instances", type=POSITIVE, default=1, show_default=True, metavar="N", help="Runs of a model at a time."
+        "--instances", type=POSITIVE, default=1, show_default=True, metavar="N", help="Concurrent runs of a model."
     ),
 )
 _LIMITS: Final = cloup.option_group(
     "Limits",
     cloup.option(
-        "--max-requests", type=POSITIVE, default=128, show_default=True, metavar="N", help="Requests at a time."
+        "--max-requests",
+        type=POSITIVE,
+        default=128,
+        show_default=True,
+        metavar="N",
+        help="Maximum concurrent requests.",
     ),
     cloup.option(
         "--max-connections",
@@ -203,7 +215,7 @@ _LIMITS: Final = cloup.option_group(
         default=512,
         show_default=True,
         metavar="N",
-        help="HTTP connections at a time.",
+        help="Maximum concurrent HTTP connections.",
     ),
     cloup.option(
         "--max-request-mib",
@@ -219,14 +231,14 @@ _LIMITS: Final = cloup.option_group(
         default=30.0,
         show_default=True,
         metavar="SECONDS",
-        help="Time for a request to arrive.",
+        help="Maximum time to receive a request.",
     ),
     cloup.option(
         "--rate",
         type=click.FloatRange(min=0),
         default=0.0,
         metavar="N",
-        help="Requests a second of one client.  [default: any number]",
+        help="Maximum requests per second of one client.  [default: unlimited]",
     ),
     cloup.option("--shared-memory", is_flag=True, help="Let clients on this machine register shared memory."),
     cloup.option(
@@ -243,7 +255,12 @@ _LIMITS: Final = cloup.option_group(
 _LOADING: Final = cloup.option_group(
     "Models",
     cloup.option(
-        "--versions", type=POSITIVE, default=1, show_default=True, metavar="N", help="Newest versions to serve."
+        "--versions",
+        type=POSITIVE,
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Number of newest versions to serve.",
     ),
     cloup.option(
         "--poll",
@@ -251,7 +268,7 @@ _LOADING: Final = cloup.option_group(
         default=5.0,
         show_default=True,
         metavar="SECONDS",
-        help="Time between looks at the folders; 0: never.",
+        help="Time between checks for new versions; 0: never check.",
     ),
     cloup.option(
         "--grace",
@@ -259,7 +276,7 @@ _LOADING: Final = cloup.option_group(
         default=30.0,
         show_default=True,
         metavar="SECONDS",
-        help="Time to finish accepted requests at the end.",
+        help="Maximum time to answer accepted requests on shutdown.",
     ),
 )
 
@@ -276,12 +293,12 @@ _LOADING: Final = cloup.option_group(
     help="Level of the log on standard error.  [default: info; -q: error; -v: debug]",
 )
 @as_json
-@hands_over("listening", _make_listening, _LISTENING)
-@hands_over("access", _make_access, _ACCESS)
-@hands_over("sealing", _Sealing, _SEALING)
-@hands_over("batching", _make_batching, _BATCHING)
-@hands_over("limits", _make_limits, _LIMITS)
-@hands_over("loading", _Loading, _LOADING)
+@value_from_options("listening", _make_listening, _LISTENING)
+@value_from_options("access", _make_access, _ACCESS)
+@value_from_options("sealing", _Sealing, _SEALING)
+@value_from_options("batching", _make_batching, _BATCHING)
+@value_from_options("limits", _make_limits, _LIMITS)
+@value_from_options("loading", _Loading, _LOADING)
 @session_options
 def command(
     models: tuple[str, ...],
@@ -295,16 +312,16 @@ def command(
     session: SessionRequest,
     as_json: bool,
 ) -> None:
-    """Serve artifacts over the Open Inference Protocol (v2), by HTTP and gRPC. Needs no key and takes none.
+    """Serve artifacts over the Open Inference Protocol (v2), over HTTP and gRPC. Needs and accepts no key.
 
     DIR may also be a folder of server folders that are named by version numbers. The folders are polled: a new version
     replaces the old one only after it passes its probe.
 
-    The log, one JSON object a line, goes to standard error. SIGTERM ends the server once it has answered what it
-    accepted; SIGHUP loads all models and sealing keys again.
+    The log goes to standard error, with one JSON object on each line. On SIGTERM, the server answers the requests that
+    it has accepted, and exits. On SIGHUP, it reloads all models and sealing keys.
 
     With --open-with, it also answers requests that are sealed to the public half of that key. Sealing protects clips
-    from everyone between the client and this process, and not from the holder of the private key.
+    from everyone between the client and this process, but not from the holder of the private key.
     """
     from lcve_deploy.serving.models.versions import parse_source, require_distinct
     from lcve_deploy.serving.server import serve
@@ -327,13 +344,13 @@ def command(
         tls=access.tls,
         sealing=sealing.settings(),
     )
-    _warn_if_open(settings)
+    _warn_if_unprotected(settings)
     with logging_to_stderr(log_level or _LOG_LEVELS[VERBOSITY.get()]):
-        serve(settings, lambda ports: _started(settings, ports, as_json=as_json))
+        serve(settings, lambda ports: _show_addresses(settings, ports, as_json=as_json))
 
 
-def _warn_if_open(settings: ServerSettings) -> None:
-    """Name what is missing, if other machines can connect."""
+def _warn_if_unprotected(settings: ServerSettings) -> None:
+    """Warn if other machines can connect without TLS or tokens."""
     options = (("--tls-cert", settings.tls), ("--tokens", settings.token_file))
     missing = " and ".join(name for name, value in options if value is None)
     if missing and not settings.is_local:
@@ -342,8 +359,8 @@ def _warn_if_open(settings: ServerSettings) -> None:
         warn("without --tokens, all clients of this machine share their shared memory regions")
 
 
-def _started(settings: ServerSettings, ports: Ports, *, as_json: bool) -> None:
-    """Say where the server listens: one line a port, or one JSON object."""
+def _show_addresses(settings: ServerSettings, ports: Ports, *, as_json: bool) -> None:
+    """Print the addresses of all models and of the metrics, or one JSON object."""
     import dataclasses
     import json
 
@@ -360,5 +377,5 @@ def _started(settings: ServerSettings, ports: Ports, *, as_json: bool) -> None:
         if port is None:
             continue
         address = f"{schemes[name]}://{settings.host}:{port}"
-        for end in ["/metrics"] if name == "metrics" else [f"/{source.name}" for source in settings.sources]:
-            click.echo(f"{address}{end}")
+        for path in ["/metrics"] if name == "metrics" else [f"/{source.name}" for source in settings.sources]:
+            click.echo(f"{address}{path}")

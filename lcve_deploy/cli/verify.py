@@ -1,4 +1,4 @@
-"""``lcve verify``: parity for the owner, digests and probe for the operator."""
+"""``lcve verify``: check parity (for the owner), or digests and probe (for the operator)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = ["command"]
 )
 @cloup.argument("artifact", type=PATH, help="server/ alone, or with --key the folder with server/ and client/.")
 @cloup.option(
-    "--engine", metavar="NAME", help="Only this engine.  [default: the graph, and without a key every engine]"
+    "--engine", metavar="NAME", help="Verify only this engine.  [default: the graph and, without --key, every engine]"
 )
 @signed_by_option
 @as_json
@@ -63,14 +63,14 @@ def command(
     checkpoint: CheckpointFacts,
     as_json: bool,
 ) -> None:
-    """Verify an artifact; exits with 1 if the check fails.
+    """Verify an artifact. Exits with 1 if a check fails.
 
-    With --key and --ckpt, the owner's check: parity with the plain model, controls included. Without them,
-    the operator's: digests, and the answers of the graph and the engines to the probe. An engine that passes
-    is proven for this machine.
+    With --key and --ckpt, this is the owner's check: parity with the plain model, including the controls. Without
+    them, it is the operator's check: digests, and the logits of the graph and of every engine for the probe. An
+    engine that passes is proven for this machine.
     """
     if (key_file is None) != (ckpt is None):
-        raise click.UsageError("--key and --ckpt are given together, or not at all")
+        raise click.UsageError("--key and --ckpt must be used together")
     if key_file is not None and ckpt is not None:
         from lcve_deploy.keys.secret import SecurityKey
         from lcve_deploy.verbs.verify import verify
@@ -112,8 +112,8 @@ def _verify_server(server: Path, signed_by: PublicKey | None, as_json: bool) -> 
     from lcve_deploy.runtime import verify_engine, verify_server
 
     names = list_engines(server)
-    ask_graph = partial(verify_server, server, signed_by=signed_by)
-    graph = _row(ask_graph) if names else ask_graph().to_json()
+    check_graph = partial(verify_server, server, signed_by=signed_by)
+    graph = _row(check_graph) if names else check_graph().to_json()
     engines = {name: _row(partial(verify_engine, server, name, signed_by=signed_by)) for name in names}
     states = [graph["ok"], *(row["ok"] for row in engines.values())]
     ok = True in states and False not in states
@@ -122,7 +122,7 @@ def _verify_server(server: Path, signed_by: PublicKey | None, as_json: bool) -> 
         print_json({**graph, "ok": ok, "signature": signature, "engines": engines})
         return ok
     print_signature(signature)
-    if "reason" not in graph:  # it was opened, and so its files have their digests
+    if "reason" not in graph:  # the graph was opened, so all digests match
         click.echo("digests: ok")
     click.echo(_line("probe", graph))
     for name, row in engines.items():
@@ -131,7 +131,7 @@ def _verify_server(server: Path, signed_by: PublicKey | None, as_json: bool) -> 
 
 
 def _row(check: Callable[[], ProbeReport]) -> dict[str, Any]:
-    """The row of a check; what has no place here is neither right nor wrong. A signature holds for all rows or none."""
+    """Run a check and return its row. If it cannot run here, ``ok`` is None. An invalid signature fails all checks."""
     try:
         return check().to_json()
     except SignatureError:

@@ -31,7 +31,7 @@ from lcve_deploy.artifact.delta import Delta, read_delta
 from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.artifact.keyed import KEYED
 from lcve_deploy.artifact.names import PROBE
-from lcve_deploy.artifact.tensorfile import rewritten, write_parts
+from lcve_deploy.artifact.tensorfile import replace_tensors, write_parts
 from lcve_deploy.errors import ArtifactError, MismatchError
 from lcve_deploy.files.writing import new_folder, require_absent
 from lcve_deploy.progress import Progress, silent, step
@@ -139,8 +139,8 @@ def _write_changed(root: Path, stage: Path, manifest: Manifest, delta: Delta) ->
     probe = carry_probe(
         read_probe(root, manifest), match_rows(old, delta.tensors, cubes=binding.geometry.cubes), binding
     )
-    write_parts(stage / KEYED, rewritten(root / KEYED, delta.tensors))
-    write_parts(stage / PROBE, rewritten(root / PROBE, {"clip": probe.clip, "logits": probe.logits}))
+    write_parts(stage / KEYED, replace_tensors(root / KEYED, delta.tensors))
+    write_parts(stage / PROBE, replace_tensors(root / PROBE, {"clip": probe.clip, "logits": probe.logits}))
     (stage / MANIFEST).write_bytes(delta.manifest_data)
     write_signature(stage, delta.signature)
 

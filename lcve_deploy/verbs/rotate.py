@@ -37,7 +37,7 @@ from lcve_deploy.artifact.delta import Delta, write_delta
 from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.artifact.keyed import KEYED
 from lcve_deploy.artifact.names import PROBE
-from lcve_deploy.artifact.tensorfile import rewritten, write_parts
+from lcve_deploy.artifact.tensorfile import replace_tensors, write_parts
 from lcve_deploy.cipher.clips import binding_of
 from lcve_deploy.cipher.rotation import rotate_tensors
 from lcve_deploy.client import Client
@@ -54,12 +54,27 @@ from lcve_deploy.verbs.pairs import read_pair
 if TYPE_CHECKING:
     from lcve_deploy.verbs._carry_over import CarriedEngine
 
-__all__ = ["RotateResult", "rotate", "rotate_delta"]
+__all__ = ["RotateOptions", "RotateResult", "rotate", "rotate_delta"]
 
 _MADE_BY: Final = "lcve-deploy/rotate"
 _MIB: Final = 2**20
 _UNSIGNED_NOTE: Final = "the artifact was signed, and the rotated one is not: pass --signing-key to sign it"
 _PARITY_NOTE: Final = "the parity figures are those of the export; a rotation reorders weights and changes none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RotateOptions:
+    """The new key, the new salt and the signature of a rotation.
+
+    Args:
+        new_key: key of the rotated artifact; by default the same key, with a new salt.
+        salt: 16 public bytes that differ from the artifact's salt; random by default.
+        signing_key: key to sign the new manifest; without it, the manifest is not signed, even if the old one was.
+    """
+
+    new_key: SecurityKey | None = None
+    salt: bytes | None = None
+    signing_key: SigningKey | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +112,7 @@ def rotate(
     output: str | os.PathLike[str],
     *,
     key: SecurityKey,
-    new_key: SecurityKey | None = None,
-    salt: bytes | None = None,
-    signing_key: SigningKey | None = None,
+    options: RotateOptions = RotateOptions(),
     progress: Progress = silent,
 ) -> RotateResult:
     """Write an artifact under another key or salt. The folder appears complete or not at all.
@@ -110,9 +123,7 @@ def rotate(
         artifact: folder with ``server/`` and ``client/``; not changed.
         output: folder to create; must not exist.
         key: key of the artifact.
-        new_key: key of the rotated artifact; by default the same key, with a new salt.
-        salt: 16 public bytes, different from the artifact's; random by default.
-        signing_key: signs the new manifest; without it, the new manifest is not signed, even if the old one was.
+        options: new key, salt and signing key.
         progress: receives every step.
 
     Raises:
@@ -122,7 +133,7 @@ def rotate(
     """
     require_absent(output)
     root = Path(artifact)
-    rotated = _rotate(root, key, new_key or key, salt, signing_key, progress)
+    rotated = _rotate(root, key, options, progress)
     with new_folder(output) as stage:
         server = stage / "server"
         server.mkdir()
@@ -141,9 +152,7 @@ def rotate_delta(
     output: str | os.PathLike[str],
     *,
     key: SecurityKey,
-    new_key: SecurityKey | None = None,
-    salt: bytes | None = None,
-    signing_key: SigningKey | None = None,
+    options: RotateOptions = RotateOptions(),
     progress: Progress = silent,
 ) -> RotateResult:
     """Write only what a rotation changes: ``rotation.safetensors`` for the operator, and a new ``client/``.
@@ -155,9 +164,7 @@ def rotate_delta(
         artifact: folder with ``server/`` and ``client/``; not changed.
         output: folder to create; must not exist.
         key: key of the artifact.
-        new_key: key of the rotated artifact; by default the same key, with a new salt.
-        salt: 16 public bytes, different from the artifact's; random by default.
-        signing_key: signs the new manifest; without it, the new manifest is not signed, even if the old one was.
+        options: new key, salt and signing key.
         progress: receives every step.
 
     Raises:
@@ -165,7 +172,7 @@ def rotate_delta(
     """
     require_absent(output)
     root = Path(artifact)
-    rotated = _rotate(root, key, new_key or key, salt, signing_key, progress)
+    rotated = _rotate(root, key, options, progress)
     with new_folder(output) as stage, step(progress, "writing the delta"):
         write_delta(
             stage,
@@ -181,14 +188,7 @@ def rotate_delta(
     return _result(root, output, rotated)
 
 
-def _rotate(
-    root: Path,
-    key: SecurityKey,
-    new_key: SecurityKey,
-    salt: bytes | None,
-    signing_key: SigningKey | None,
-    progress: Progress,
-) -> _Rotated:
+def _rotate(root: Path, key: SecurityKey, options: RotateOptions, progress: Progress) -> _Rotated:
     """Compute everything that changes. Digests are computed in a second thread; both parts take about as long."""
     server = root / "server"
     with ThreadPoolExecutor(max_workers=1) as executor:
@@ -196,17 +196,17 @@ def _rotate(
             digests = executor.submit(_check_changing_files, server)
             manifest, client = read_pair(root, key)
             _check_sides(root, manifest, client)
-            new = _new_orders(client, new_key, salt)
+            new = _new_orders(client, options.new_key or key, options.salt)
             digests.result()
             tensors, probe = read_keyed(server), read_probe(server, manifest)
             check_keyed(tensors, manifest.binding.geometry, manifest.classes)
         with step(progress, "reordering the keyed tensors"):
             moved = rotate_tensors(tensors, client.orders, new)
-            keyed = rewritten(server / KEYED, moved)
+            keyed = replace_tensors(server / KEYED, moved)
             keyed_record = executor.submit(record_of, keyed)
             binding = binding_of(new, manifest.binding.layout)
             new_probe = carry_probe(probe, match_rows(tensors, moved, cubes=binding.geometry.cubes), binding)
-            probe_file = rewritten(server / PROBE, {"clip": new_probe.clip, "logits": new_probe.logits})
+            probe_file = replace_tensors(server / PROBE, {"clip": new_probe.clip, "logits": new_probe.logits})
         records = {KEYED: keyed_record.result(), PROBE: record_of(probe_file)}
     manifest = _rotated_manifest(manifest, binding, records)
     data = manifest_bytes(manifest)
@@ -215,7 +215,7 @@ def _rotate(
         base=manifest_digest(server),
         manifest=manifest,
         manifest_data=data,
-        signature=signing_key.sign(data) if signing_key else None,
+        signature=options.signing_key.sign(data) if options.signing_key else None,
         client=ClientFile(settings=dataclasses.replace(client.settings, binding=binding), manifest_sha256=digest),
         tensors=moved,
         files={KEYED: keyed, PROBE: probe_file},

@@ -33,6 +33,7 @@ __all__ = [
     "load_av",
     "pixel_note",
     "require_one_size",
+    "standard_input",
     "to_rgb",
 ]
 
@@ -106,6 +107,11 @@ class Input:
 def file_input(path: Path) -> Input:
     """Return the input for a video file or an image, with a path that FFmpeg cannot mistake for an address."""
     return Input(name=str(path), address=str(path.absolute()), format=_format(path))
+
+
+def standard_input() -> Input:
+    """Return a video on standard input, which is decoded while it arrives."""
+    return Input(name="standard input", address="pipe:0", options={**_OPTIONS, "protocol_whitelist": "pipe"})
 
 
 def _format(path: Path) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from lcve_deploy.errors import VideoError
 from lcve_deploy.video.decode import OpenInput, decoded, load_av
 from lcve_deploy.video.moments import MediaClock, Moment, pause
-from lcve_deploy.video.sources import RtspTransport, SourceKind, parse_source
+from lcve_deploy.video.sources import STANDARD_INPUT, RtspTransport, SourceKind, parse_source
 
 __all__ = ["MAX_DAMAGED", "LiveFrame", "LiveOptions", "LiveSource"]
 
@@ -75,7 +75,7 @@ class LiveSource:
     The counts are written by the thread that takes the frames; other threads may read them.
 
     Args:
-        source: ``rtsp://...``, ``/dev/videoN``, or the path of a video file.
+        source: ``rtsp://...``, ``/dev/videoN``, the path of a video file, or ``-`` for standard input.
         options: how to read it.
         on_reconnect: called with the reason when a stream is opened again; the message contains no password.
 
@@ -95,6 +95,8 @@ class LiveSource:
         self._kind, self._input = parse_source(source, transport=self._options.transport, timeout=self._options.timeout)
         if self._kind is not SourceKind.FILE and (self._options.loop or self._options.realtime):
             raise VideoError(f"{self.name} is a camera; loop and real time apply only to video files")
+        if source == STANDARD_INPUT and self._options.loop:
+            raise VideoError("standard input cannot be read again; loop applies only to video files")
         self.frames_seen = self.damaged = self.reconnects = 0
         self._clock, self._resources = MediaClock(), ExitStack()
         self._opened: tuple[Any, Any] | None = None

@@ -9,9 +9,9 @@ from typing import Final
 
 from lcve_deploy.errors import VideoError
 from lcve_deploy.files.reading import require_file
-from lcve_deploy.video.decode import CODEC_OPTIONS, Input, file_input
+from lcve_deploy.video.decode import CODEC_OPTIONS, Input, file_input, standard_input
 
-__all__ = ["RtspTransport", "SourceKind", "parse_source"]
+__all__ = ["STANDARD_INPUT", "RtspTransport", "SourceKind", "parse_source"]
 
 # User and password come before the host. An @ after the host is refused: it may belong to a password with a slash,
 # and the first part of the password would be shown as the host.
@@ -20,6 +20,8 @@ _RTSP: Final = re.compile(
 )
 _CAMERA: Final = re.compile(r"/dev/video\d+")
 _FAILURE: Final = "cannot be opened"
+STANDARD_INPUT: Final = "-"
+"""Source that reads a video from standard input while it arrives."""
 
 
 class SourceKind(StrEnum):
@@ -46,13 +48,15 @@ def parse_source(source: str, *, transport: RtspTransport, timeout: float) -> tu
     """Return kind and input of a source.
 
     Args:
-        source: ``rtsp://...``, ``/dev/videoN``, or the path of a video file.
+        source: ``rtsp://...``, ``/dev/videoN``, the path of a video file, or ``-`` for standard input.
         transport: transport of RTSP.
         timeout: maximum seconds to wait for a camera.
 
     Raises:
         VideoError: the source is none of these, or the file does not exist or is empty.
     """
+    if source == STANDARD_INPUT:
+        return SourceKind.FILE, standard_input()
     if _CAMERA.fullmatch(source):
         options = {"protocol_whitelist": "file", "format_whitelist": "video4linux2,v4l2", **CODEC_OPTIONS}
         camera = Input(name=source, address=source, format="v4l2", options=options, timeout=timeout, failure=_FAILURE)

@@ -34,7 +34,7 @@ def test_build_run_and_inspect(artifact: Path, server: Path, key_file: Path, cli
     np.testing.assert_allclose(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"), atol=1e-5)
     assert "ms a clip, max |Δlogit|" in run_ok("inspect", server)
     assert (
-        "is for the graph itself"
+        "is for the graph, not for an engine"
         in run_lcve("run", server, tmp_path / "c.lcve", "--engine", "fastest", "--provider", "cuda").output
     )
 

@@ -69,9 +69,9 @@ def test_the_delta_leaves_large_unchanged_files_to_the_operator(
 ) -> None:
     flip_a_byte(artifact / "server/model.onnx")
     delta = delta_of(artifact, tmp_path / "delta", key)
-    with pytest.raises(ArtifactError, match=r"model\.onnx has another SHA-256"):
+    with pytest.raises(ArtifactError, match=r"model\.onnx has a different SHA-256"):
         apply_delta(artifact / "server", delta, tmp_path / "out")
-    with pytest.raises(ArtifactError, match=r"model\.onnx has another SHA-256"):
+    with pytest.raises(ArtifactError, match=r"model\.onnx has a different SHA-256"):
         rotate(artifact, tmp_path / "out", key=key)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["delta", "service"]
 

@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from lcve_deploy import (
+    RotateOptions,
     SecurityKey,
     rotate,
     rotate_delta,
@@ -40,8 +41,8 @@ def _without_keyed(artifact: Path) -> None:
 WRONG_ARTIFACTS: dict[str, tuple[Breakage, type[LcveError], str]] = {
     "no keyed file": (_without_keyed, ArtifactError, "no keyed.safetensors, so there is nothing to rotate"),
     "keyed file gone": (lambda a: (a / "server" / KEYED).unlink(), ArtifactError, "keyed.safetensors is missing"),
-    "keyed file damaged": (lambda a: flip_a_byte(a / "server" / KEYED), ArtifactError, "another SHA-256"),
-    "probe damaged": (lambda a: flip_a_byte(a / "server/probe.safetensors"), ArtifactError, "another SHA-256"),
+    "keyed file damaged": (lambda a: flip_a_byte(a / "server" / KEYED), ArtifactError, "a different SHA-256"),
+    "probe damaged": (lambda a: flip_a_byte(a / "server/probe.safetensors"), ArtifactError, "a different SHA-256"),
     "model truncated": (lambda a: os.truncate(a / "server/model.onnx", 99), ArtifactError, "has 99 bytes"),
     "a file too many": (lambda a: (a / "server/x").touch(), ArtifactError, "x is not listed"),
     "no server": (lambda a: shutil.rmtree(a / "server"), ArtifactError, "expected manifest.json"),
@@ -66,7 +67,7 @@ WRONG_ARTIFACTS: dict[str, tuple[Breakage, type[LcveError], str]] = {
         MismatchError,
         "does not belong",
     ),
-    "short table": (change_keyed("positional_encoding", lambda t: t[1:]), ArtifactError, "do not fit the manifest"),
+    "short table": (change_keyed("positional_encoding", lambda t: t[1:]), ArtifactError, "do not match the manifest"),
     "other dtype": (
         change_keyed("head.bias", lambda t: t.astype(np.float64)),
         ArtifactError,
@@ -102,9 +103,9 @@ def test_a_wrong_key_the_old_salt_and_an_output_that_exists(
         work(exported, tmp_path / "out", key=NEW_KEY)
     salt = bytes.fromhex(read_manifest(exported / "server").binding.salt)
     with pytest.raises(MismatchError, match="expected a new salt"):
-        work(exported, tmp_path / "out", key=key, new_key=NEW_KEY, salt=salt)
+        work(exported, tmp_path / "out", key=key, options=RotateOptions(new_key=NEW_KEY, salt=salt))
     with pytest.raises(ValueError, match="16 bytes"):
-        work(exported, tmp_path / "out", key=key, salt=b"short")
+        work(exported, tmp_path / "out", key=key, options=RotateOptions(salt=b"short"))
     with pytest.raises(WriteError, match="does not exist"):
         work(exported, tmp_path / "a/b", key=key)
     assert list(tmp_path.iterdir()) == []

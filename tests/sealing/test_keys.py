@@ -54,9 +54,11 @@ def test_keygen_makes_a_private_and_a_public_file(options: tuple[str, ...], suit
 
 
 def test_keygen_makes_one_kind_of_pair() -> None:
-    assert "give one of them" in run_error("keygen", "--sealing", "--signing", "-o", "a.key")
-    assert "--sealing makes a new key pair" in run_error("keygen", "--sealing", "--name", "a", "--from", "b", "-o", "c")
-    assert "--hybrid is a suite" in run_error("keygen", "--hybrid", "-o", "a.key")
+    assert "pass one of them" in run_error("keygen", "--sealing", "--signing", "-o", "a.key")
+    assert "--sealing creates a new key pair" in run_error(
+        "keygen", "--sealing", "--name", "a", "--from", "b", "-o", "c"
+    )
+    assert "--hybrid is only for --sealing" in run_error("keygen", "--hybrid", "-o", "a.key")
     assert "name of a public key" in run_error("keygen", "--sealing", "-o", "serve.pub")
 
 

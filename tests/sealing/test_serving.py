@@ -419,9 +419,7 @@ def test_run_seals_what_it_sends(
     run_ok("run", address, clip, *sides, "--seal-to", keys / "old.pub", "--logits-out", tmp_path / "there.npy")
     np.testing.assert_allclose(np.load(tmp_path / "there.npy"), np.load(tmp_path / "here.npy"), atol=1e-5)
     assert "accepts only sealed requests" in run_error("run", address, clip, *sides)
-    assert "--seal-to: for the address of a server" in run_error(
-        "run", exported, clip, *sides[:2], "--seal-to", keys / "old.pub"
-    )
+    assert "--seal-to: only for a server" in run_error("run", exported, clip, *sides[:2], "--seal-to", keys / "old.pub")
     shared = ("--shared-memory", "--seal-to", keys / "old.pub")
     assert "shared memory or a key" in run_error("run", strict.address("grpc"), clip, *sides, *shared)
 

@@ -1,4 +1,4 @@
-"""Options of many commands that are values by themselves."""
+"""Single options shared by several commands."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ top_option: Final = cloup.option(
     "--top", type=POSITIVE, default=5, show_default=True, metavar="N", help="Number of classes to show."
 )
 salt_option: Final = cloup.option(
-    "--salt", type=SaltBytes(), help="Salt, 16 bytes: to reproduce an artifact, or to let two share their clips."
+    "--salt", type=SaltBytes(), help="Salt of 16 bytes, to reproduce an artifact, or to let two artifacts share clips."
 )
 tolerance_option: Final = cloup.option(
-    "--tolerance", type=ABOVE_ZERO, metavar="FLOAT", help="Largest |Δlogit| of the graph that counts as equal."
+    "--tolerance", type=ABOVE_ZERO, metavar="FLOAT", help="Maximum |Δlogit| of the graph to accept as equal."
 )
 verify_clip_option: Final = cloup.option(
     "--verify-clip",
@@ -38,5 +38,5 @@ verify_clip_option: Final = cloup.option(
     type=PATH,
     multiple=True,
     metavar="FILE",
-    help="Video to compare on; may be repeated.",
+    help="Video for the comparison; may be repeated.",
 )

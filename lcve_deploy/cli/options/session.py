@@ -1,4 +1,4 @@
-"""Options of how an artifact is opened on this machine."""
+"""Options of a session on this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import cloup
 
 from lcve_deploy.artifact import PublicKey
-from lcve_deploy.cli.options.groups import hands_over
+from lcve_deploy.cli.options.groups import value_from_options
 from lcve_deploy.cli.options.signing import signed_by_option
 from lcve_deploy.cli.options.types import POSITIVE, Setting
 
@@ -30,13 +30,13 @@ PROVIDER_OPTIONS: Final = (
         show_default=True,
         help="Execution provider of ONNX Runtime.",
     ),
-    cloup.option("--provider-option", type=Setting(), multiple=True, help="Option of that provider; may be repeated."),
+    cloup.option("--provider-option", type=Setting(), multiple=True, help="Option of the provider; may be repeated."),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SessionRequest:
-    """How an artifact is opened; see ``lcve_deploy.runtime.SessionOptions``."""
+    """Options of a session; see ``lcve_deploy.runtime.SessionOptions``."""
 
     engine: str | None
     provider: str
@@ -46,10 +46,10 @@ class SessionRequest:
 
     def __post_init__(self) -> None:
         if self.engine and (self.provider != "cpu" or self.provider_option):
-            raise ValueError("an engine was built for its provider; --provider is for the graph itself")
+            raise ValueError("--provider is for the graph, not for an engine, which was built for one provider")
 
     def options(self) -> SessionOptions:
-        """Return the options of a session; the client of a server never imports the runtime."""
+        """Return the options; the client of a server never imports the runtime."""
         from lcve_deploy.runtime import Provider, SessionOptions
 
         return SessionOptions(
@@ -61,7 +61,7 @@ class SessionRequest:
         )
 
 
-session_options: Final = hands_over(
+session_options: Final = value_from_options(
     "session",
     SessionRequest,
     cloup.option_group(
@@ -69,10 +69,10 @@ session_options: Final = hands_over(
         cloup.option(
             "--engine",
             metavar="NAME",
-            help="Engine of lcve build, or fastest.  [default: the graph, in ONNX Runtime]",
+            help="Engine built by lcve build, or fastest.  [default: the graph, in ONNX Runtime]",
         ),
         *PROVIDER_OPTIONS,
-        cloup.option("--threads", type=POSITIVE, metavar="N", help="Threads of one inference on a CPU."),
+        cloup.option("--threads", type=POSITIVE, metavar="N", help="Threads per inference on a CPU."),
         signed_by_option,
     ),
 )
