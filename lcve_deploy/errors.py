@@ -20,6 +20,7 @@
     │   ├── UnknownModelError          the server does not have the model or version
     │   └── TooLargeError              the request exceeds a limit of the server
     ├── DeniedError                    also PermissionError: a token or certificate is missing or invalid
+    │   └── ForbiddenError             the server does not accept a web page's origin, or the host name
     ├── UnavailableError               also ConnectionError: a server is unreachable, overloaded or not ready
     │   └── RateError                  the client has exceeded its rate limit
     ├── DeadlineError                  also TimeoutError: there was no response in time
@@ -41,6 +42,7 @@ __all__ = [
     "DeviceError",
     "EncryptedClipError",
     "ExistsError",
+    "ForbiddenError",
     "KeyFileError",
     "LcveError",
     "MismatchError",
@@ -149,6 +151,10 @@ class TooLargeError(RequestError):
 
 class DeniedError(LcveError, PermissionError):
     """A token or client certificate is missing or invalid."""
+
+
+class ForbiddenError(DeniedError):
+    """The server does not accept the origin of a web page, or the host name in a request."""
 
 
 class UnavailableError(LcveError, ConnectionError):

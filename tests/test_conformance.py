@@ -418,7 +418,7 @@ def test_a_stream_says_that_an_answer_is_the_last(server: Server) -> None:
 @pytest.fixture
 def regions(server: Server, module: ModuleType) -> Iterator[tuple[Any, str, Any]]:
     """A region with all clips, and one for their logits, both known to the server; the client, too."""
-    name = f"lcve_{uuid.uuid4().hex}"
+    name = f"lcve-{uuid.uuid4().hex}"
     clips = shared_memory.create_shared_memory_region("clips", f"/{name}-in", CLIP.nbytes)
     logits = shared_memory.create_shared_memory_region("logits", f"/{name}-out", MAX_BATCH * CLASSES * 4)
     try:

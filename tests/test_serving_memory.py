@@ -200,7 +200,7 @@ def test_regions_have_a_number_and_leave_no_descriptor_open(shared: Path) -> Non
         own.unlink()
     with pytest.raises(RequestError, match="at most 256"):
         server.of("fifth", is_local=True).register("more", shared.name, 0, 10)
-    server.of("0", is_local=True).register("more", shared.name, 0, 10)  # those whose object was removed make place
+    server.of("0", is_local=True).register("more", shared.name, 0, 10)  # objects that were removed no longer count
     with pytest.raises(RequestError):
         server.of("0", is_local=True).register("beyond", shared.name, 0, 1000)
     server.close()
@@ -347,6 +347,7 @@ def test_a_real_truncation_is_an_error_and_the_server_goes_on(
     assert server.process.poll() is None
 
 
+@pytest.mark.xdist_group("shared memory")  # every process sees the regions of all
 def test_our_own_client_shares_memory_with_the_default_prefix(exported: Path, example: Example) -> None:
     with serving(exported / "server", "--shared-memory") as server:
         options = RemoteOptions(shared_memory=True, deadline=30)

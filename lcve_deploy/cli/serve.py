@@ -20,7 +20,7 @@ from lcve_deploy.cli.verbosity import VERBOSITY, Verbosity
 
 if TYPE_CHECKING:
     from lcve_deploy.serving.server import Ports
-    from lcve_deploy.serving.settings import Batching, Limits, SealingSettings, ServerSettings, TlsFiles
+    from lcve_deploy.serving.settings import Batching, Limits, SealingSettings, ServerSettings, TlsFiles, WebAccess
 
 __all__ = ["command"]
 
@@ -73,6 +73,7 @@ class _Access:
     """Tokens and TLS files; None for open access and plain connections."""
 
     tokens: Path | None
+    web: WebAccess
     tls: TlsFiles | None
 
 
@@ -117,15 +118,23 @@ def _make_limits(
 
 
 def _make_access(
-    *, tokens: Path | None, tls_cert: Path | None, tls_key: Path | None, tls_client_ca: Path | None
+    *,
+    tokens: Path | None,
+    allow_origin: tuple[str, ...],
+    allow_host: tuple[str, ...],
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
 ) -> _Access:
-    from lcve_deploy.serving.settings import TlsFiles
+    from lcve_deploy.serving.settings import TlsFiles, WebAccess
 
     if (tls_cert is None) != (tls_key is None) or (tls_client_ca is not None and tls_cert is None):
         raise ValueError("--tls-cert and --tls-key must be used together, and --tls-client-ca needs both")
+    web = WebAccess(origins=allow_origin, hosts=allow_host)
     if tls_cert is None or tls_key is None:
-        return _Access(tokens=tokens, tls=None)
-    return _Access(tokens=tokens, tls=TlsFiles(certificate=tls_cert, private_key=tls_key, client_ca=tls_client_ca))
+        return _Access(tokens=tokens, web=web, tls=None)
+    tls = TlsFiles(certificate=tls_cert, private_key=tls_key, client_ca=tls_client_ca)
+    return _Access(tokens=tokens, web=web, tls=tls)
 
 
 _PORT: Final = click.IntRange(-1, 65535)
@@ -151,6 +160,18 @@ _LISTENING: Final = cloup.option_group(
 _ACCESS: Final = cloup.option_group(
     "Access",
     cloup.option("--tokens", type=PATH, metavar="FILE", help="Names and tokens of clients, one pair on each line."),
+    cloup.option(
+        "--allow-origin",
+        multiple=True,
+        metavar="ORIGIN",
+        help="Origin of web pages that may send requests; repeatable.  [default: none]",
+    ),
+    cloup.option(
+        "--allow-host",
+        multiple=True,
+        metavar="NAME",
+        help="Name of this server in requests, in addition to loopback ones; repeatable.",
+    ),
     cloup.option("--tls-cert", type=PATH, metavar="PEM", help="Certificate of the server."),
     cloup.option("--tls-key", type=PATH, metavar="PEM", help="Private key of the certificate."),
     cloup.option("--tls-client-ca", type=PATH, metavar="PEM", help="Certificate authority of clients, for mutual TLS."),
@@ -341,6 +362,7 @@ def command(
         poll=loading.poll,
         grace=loading.grace,
         token_file=access.tokens,
+        web=access.web,
         tls=access.tls,
         sealing=sealing.settings(),
     )

@@ -151,7 +151,7 @@ class Connection:
         """Count bytes of a response. Headers, chunk sizes and trailers could otherwise continue without end."""
         self._budget -= count
         if self._budget < 0:
-            raise SessionError("the response has more bytes than the expected one")
+            raise SessionError("the response has more bytes than expected")
 
 
 class _Bounded(io.RawIOBase):

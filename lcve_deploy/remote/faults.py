@@ -69,7 +69,9 @@ _SERVER_FAILED: Final = 500
 
 _SIZES: Final = re.compile(r"larger than|too large|bytes", re.IGNORECASE)
 """gRPC has one status for too many bytes and for too many requests; only the message distinguishes them."""
-_OWN_LIMIT: Final = re.compile(r"CLIENT: Received message larger|Decompressed message larger", re.IGNORECASE)
+_OWN_LIMIT: Final = re.compile(
+    r"CLIENT: Received message larger|Decompressed message larger|metadata size exceeds", re.IGNORECASE
+)
 _HANDSHAKE: Final = re.compile(r"CERTIFICATE|handshake failed|SSL_ERROR|alert", re.IGNORECASE)
 """gRPC reports UNAVAILABLE if either side rejects the other's certificate; only the message shows it."""
 
@@ -103,8 +105,10 @@ def shown(words: str, max_characters: int = _MAX_CHARACTERS) -> str:
 def grpc_fault(status: str, words: str, endpoint: str) -> Fault:
     """Return the fault for a gRPC status such as ``UNAVAILABLE``."""
     kind = _GRPC.get(status, SessionError)
+    if kind is RateError and _OWN_LIMIT.search(words):
+        kind = SessionError
     if kind is RateError and _SIZES.search(words):
-        kind = SessionError if _OWN_LIMIT.search(words) else TooLargeError
+        kind = TooLargeError
     if kind is UnavailableError and _HANDSHAKE.search(words):
         kind = DeniedError
     return Fault(kind=kind, endpoint=endpoint, words=words)

@@ -23,6 +23,7 @@ from lcve_deploy.serving.shared_memory import Regions
 from lcve_deploy.serving.state import ServerState
 from lcve_deploy.serving.telemetry.metrics import Metrics
 from lcve_deploy.serving.tls import grpc_credentials, http_context
+from lcve_deploy.serving.web import WebPolicy
 
 __all__ = ["Ports", "serve"]
 
@@ -71,6 +72,7 @@ async def _serve(settings: ServerSettings, started: Callable[[Ports], None]) -> 
             registry=registry,
             regions=Regions(settings.limits.shared_memory),
             access=access,
+            web=WebPolicy.of(settings),
             metrics=metrics,
             limits=settings.limits,
             sealing=sealing,

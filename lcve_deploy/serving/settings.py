@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -9,9 +10,22 @@ from typing import Final
 from lcve_deploy.runtime import SessionOptions
 from lcve_deploy.serving.hosts import is_loopback
 
-__all__ = ["Batching", "Limits", "ModelSource", "SealingSettings", "ServerSettings", "SharedMemory", "TlsFiles"]
+__all__ = [
+    "Batching",
+    "Limits",
+    "ModelSource",
+    "SealingSettings",
+    "ServerSettings",
+    "SharedMemory",
+    "TlsFiles",
+    "WebAccess",
+]
 
 _MEBIBYTE: Final = 2**20
+_HOST_TEXT: Final = r"(?:\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?)"
+_HOST_NAME: Final = re.compile(_HOST_TEXT)
+_ORIGIN: Final = re.compile(rf"(?P<scheme>[a-z][a-z0-9+.-]*)://{_HOST_TEXT}(?::(?P<port>\d{{1,5}}))?")
+_DEFAULT_PORTS: Final = (("http", "80"), ("https", "443"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +105,34 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WebAccess:
+    """Web pages and names of the server that requests may come from and go to.
+
+    Args:
+        origins: origins of web pages, as browsers write them: ``https://app.example`` or ``http://localhost:3000``.
+        hosts: names of the server, without a port, in addition to loopback ones.
+
+    Raises:
+        ValueError: not an origin, or not a name.
+    """
+
+    origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for origin in self.origins:
+            match = _ORIGIN.fullmatch(origin)
+            if match is None or (match["scheme"], match["port"]) in _DEFAULT_PORTS:
+                raise ValueError(
+                    "expected an origin as browsers write it, such as https://app.example or http://localhost:3000, in "
+                    f"lower case, without a default port and a slash at the end, received {origin!r}"
+                )
+        for host in self.hosts:
+            if not _HOST_NAME.fullmatch(host):
+                raise ValueError(f"expected a host name in lower case without a port, received {host!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TlsFiles:
     """PEM files for TLS.
 
@@ -136,6 +178,7 @@ class ServerSettings:
         poll: seconds between checks of the model folders; 0 turns polling off.
         grace: seconds to answer accepted requests after the server is told to stop.
         token_file: names and tokens of clients; None accepts every client that can connect.
+        web: web pages that may send requests, and names of the server.
         tls: PEM files; None for plain connections.
         sealing: keys for sealed requests; None opens none.
     """
@@ -152,6 +195,7 @@ class ServerSettings:
     poll: float = 5.0
     grace: float = 30.0
     token_file: Path | None = None
+    web: WebAccess = field(default_factory=WebAccess)
     tls: TlsFiles | None = None
     sealing: SealingSettings | None = None
 

@@ -76,7 +76,7 @@ class Regions:
         """Number of regions of all clients."""
         return sum(map(len, self._clients.values()))
 
-    def is_others(self, file: tuple[int, int], regions: dict[str, _Region]) -> bool:
+    def is_registered_by_others(self, file: tuple[int, int], regions: dict[str, _Region]) -> bool:
         """Return whether a file is registered by any client but the one with these regions."""
         return any(
             region.file == file
@@ -124,14 +124,14 @@ class ClientRegions:
             )
         if name in self._regions:
             raise RequestError(f"shared memory region {name[:200]!r} is already registered")
-        self._require_place()
+        self._require_capacity()
         if not size:
             raise RequestError("expected at least one byte as the size of a shared memory region")
         descriptor = _open(key, allowed)
         try:
             status = os.fstat(descriptor)
             file = (status.st_dev, status.st_ino)
-            if self._server.is_others(file, self._regions):
+            if self._server.is_registered_by_others(file, self._regions):
                 raise _refusal(key)
             _require_within(offset, size, status.st_size, "the shared memory object")
         except RequestError:
@@ -197,7 +197,7 @@ class ClientRegions:
         if written != len(data):
             raise RequestError(f"shared memory region {part.region} took {written} of {len(data)} bytes")
 
-    def _require_place(self) -> None:
+    def _require_capacity(self) -> None:
         """Check how many regions there are. If they are too many, those whose object was removed are unregistered."""
         if len(self._regions) >= _MAX_CLIENT_REGIONS:
             for name, region in list(self._regions.items()):

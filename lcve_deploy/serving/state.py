@@ -17,6 +17,7 @@ from lcve_deploy.serving.sealing import ServerSealing
 from lcve_deploy.serving.settings import Limits
 from lcve_deploy.serving.shared_memory import ClientRegions, Regions
 from lcve_deploy.serving.telemetry.metrics import Metrics
+from lcve_deploy.serving.web import WebPolicy
 
 __all__ = ["Exchange", "ServerState"]
 
@@ -46,6 +47,7 @@ class ServerState:
         registry: models.
         regions: shared memory regions.
         access: authentication and rate limits.
+        web: web pages and names of the server that are accepted.
         metrics: metrics, updated with every request.
         limits: limits on requests.
         sealing: keys for sealed requests; None opens none.
@@ -57,11 +59,13 @@ class ServerState:
         registry: Registry,
         regions: Regions,
         access: Access,
+        web: WebPolicy,
         metrics: Metrics,
         limits: Limits,
         sealing: ServerSealing | None = None,
     ) -> None:
-        self.registry, self.regions, self.access, self.sealing = registry, regions, access, sealing
+        self.sealing = sealing
+        self.registry, self.regions, self.access, self.web = registry, regions, access, web
         self.metrics, self.limits = metrics, limits
         self.stopping, self.parsing = False, asyncio.Lock()
         self._pending = 0

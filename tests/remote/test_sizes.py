@@ -36,6 +36,8 @@ def test_too_many_bytes_for_the_server_are_said_to_be() -> None:
     [
         ("SERVER: Received message larger than max (5000000 vs. 4194304)", TooLargeError),
         ("CLIENT: Received message larger than max (5 vs. 4)", SessionError),
+        ("CLIENT: Decompressed message larger than max (5 vs. 4)", SessionError),
+        ("received metadata size exceeds hard limit (20000 vs. 16384)", SessionError),
         ("expected at most 1000 bytes", TooLargeError),
         ("at most 5 requests a second", RateError),
     ],

@@ -18,7 +18,7 @@ from tritonclient.grpc import service_pb2
 
 from tests.support.fake_server import Model
 
-__all__ = ["Lie", "LyingGrpc", "LyingHttp", "http_answer"]
+__all__ = ["Lie", "LyingGrpc", "LyingHttp", "LyingHttp2", "frame", "http_answer"]
 
 METADATA, CONFIG, INFER = "metadata", "config", "infer"
 
@@ -137,3 +137,59 @@ class LyingGrpc:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.stop(0).wait()
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """A frame of HTTP/2."""
+    return len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload
+
+
+class LyingHttp2:
+    """A listener that answers the first call of every connection with frames of HTTP/2, over and over.
+
+    Args:
+        model: its name is part of the address.
+        first: frames that are sent once.
+        again: frames that are sent until the client closes.
+        pause: seconds between them.
+    """
+
+    def __init__(self, model: Model, first: bytes, again: bytes, pause: float = 0.0) -> None:
+        self._first, self._again, self._pause = first, again, pause
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"grpc://127.0.0.1:{self._listener.getsockname()[1]}/{model.name}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        ended = threading.Event()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(frame(4, 0, 0, b"") + frame(4, 1, 0, b""))
+            received = b""
+            while b"\0\0\0\x01" not in received[24:]:  # until a frame of the first call
+                received += connection.recv(65536)
+            threading.Thread(target=_drain, args=(connection, ended), daemon=True).start()
+            connection.sendall(self._first)
+            while not ended.wait(self._pause):
+                connection.sendall(self._again)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+def _drain(connection: socket.socket, ended: threading.Event) -> None:
+    with contextlib.suppress(OSError):
+        while connection.recv(65536):
+            pass
+    ended.set()

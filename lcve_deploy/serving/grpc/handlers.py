@@ -156,15 +156,17 @@ async def _unary(
 
 
 def _authorize(state: ServerState, exchange: Exchange, context: Any) -> None:
-    """Check the token and the rate limit, before anything is read. Sets the client of the exchange.
+    """Check the origin, the token and the rate limit, before anything is read. Sets the client of the exchange.
 
     Raises:
+        ForbiddenError: a proxy for gRPC-Web passes on a request of a web page whose origin is not accepted.
         DeniedError: the token is missing or unknown.
         RateError: the client exceeded its rate.
     """
+    metadata = dict(context.invocation_metadata() or ())
+    state.web.require(origin=metadata.get("origin"))
     if _is_public(exchange.call):
         return
-    metadata = dict(context.invocation_metadata() or ())
     address = exchange.client.rpartition(":")[0]
     exchange.client = state.access.authenticate(metadata.get("authorization"), address)
     state.access.count_request(exchange.client)

@@ -18,6 +18,7 @@ from lcve_deploy.libraries.requiring import require
 from lcve_deploy.protocol.stubs import messages
 from lcve_deploy.serving.calls import CALLS, answer_call
 from lcve_deploy.serving.codes import client_message, code_of
+from lcve_deploy.serving.http.cors import web_page_middleware
 from lcve_deploy.serving.http.messages import (
     LENGTH_HEADER,
     from_body,
@@ -109,7 +110,7 @@ def http_app(state: ServerState) -> Any:
         MissingDependencyError: aiohttp is not installed.
     """
     web = _aiohttp()
-    app = web.Application(middlewares=[_json_errors(web)])
+    app = web.Application(middlewares=[web_page_middleware(state), _json_errors(web)])
     for route in _ROUTES:
         app.router.add_route(route.method, route.path, _guard(state, route.call, _call_handler(state, route)))
     for prefix in (_MODEL, _VERSION):
@@ -128,7 +129,7 @@ def metrics_app(state: ServerState) -> Any:
     async def metrics(request: Any) -> Any:
         return web.Response(body=state.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
-    app = web.Application(middlewares=[_json_errors(web)])
+    app = web.Application(middlewares=[web_page_middleware(state), _json_errors(web)])
     for route in _ROUTES:
         if CALLS[route.call].is_public:
             app.router.add_route(route.method, route.path, _guard(state, route.call, _call_handler(state, route)))

@@ -27,7 +27,7 @@ class HttpServer:
 
         self._max_connections, self._first_request_seconds = connections, first_request_seconds
         self._unused: set[Any] = set()
-        app.middlewares.append(self._tracking_middleware(web))
+        app.middlewares.insert(0, self._tracking_middleware(web))
         self._runner = web.AppRunner(
             app, access_log=None, keepalive_timeout=_KEEPALIVE_SECONDS, handler_cancellation=True, shutdown_timeout=0
         )
