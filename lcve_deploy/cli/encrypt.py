@@ -41,7 +41,7 @@ __all__ = ["command"]
     metavar="FILE",
     help="Encrypted clip to write, .lcve. - for standard output.",
 )
-@seal_to_option("the encrypted clip")
+@seal_to_option("clip")
 @as_json
 @clip_options
 def command(
@@ -55,8 +55,8 @@ def command(
 ) -> None:
     """Encrypt a video for the server of an artifact.
 
-    With --seal-to, the encrypted clip is also sealed, to the operator's key or, for an archive, to the owner's own. A
-    thief of the file then has nothing to attack; the holder of the private key has what the clip alone gives.
+    With --seal-to, the encrypted clip is also sealed, to the operator's key or, for an archive, to your own. A thief of
+    the file then has nothing to attack. This does not protect from the holder of the private key.
     """
     from lcve_deploy.client import Client
     from lcve_deploy.clipfile import dump_clip

@@ -180,7 +180,7 @@ def _delta(path: Path, signed_by: PublicKey | None) -> Lines:
 
 
 def _sealed(path: Path) -> Lines:
-    """What the header says, which stands in the clear; nothing is opened."""
+    """Describe a sealed clip by its header, which is not encrypted; nothing is opened."""
     from lcve_deploy.clipfile import read_sealed_header
 
     header = read_sealed_header(path)
@@ -191,7 +191,7 @@ def _sealed(path: Path) -> Lines:
         "sealed to": header.recipient,
         **_binding(header.binding),
         "views": str(header.views),
-        "header": "as it stands in the clear; opening the clip checks it",
+        "header": "not encrypted; only opening the clip verifies it",
     }
 
 

@@ -49,7 +49,7 @@ class _Loading:
 
 @dataclass(frozen=True, kw_only=True)
 class _Sealing:
-    """What opens sealed requests, and whether all must be sealed."""
+    """Keys that open sealed requests, and whether all requests must be sealed."""
 
     open_with: tuple[Path, ...]
     sealed_only: bool
@@ -57,7 +57,7 @@ class _Sealing:
 
     def __post_init__(self) -> None:
         if self.sealed_only and not self.open_with:
-            raise ValueError("--sealed-only needs --open-with, or nothing could be answered")
+            raise ValueError("--sealed-only needs --open-with")
 
     def settings(self) -> SealingSettings | None:
         """Return the settings of sealing; None opens nothing."""
@@ -192,7 +192,7 @@ _SEALING: Final = cloup.option_group(
         default=300.0,
         show_default=True,
         metavar="SECONDS",
-        help="Age of a sealed request at most; clocks may differ by as much.",
+        help="Maximum age of a sealed request, and difference of clocks.",
     ),
 )
 _BATCHING: Final = cloup.option_group(

@@ -1,4 +1,4 @@
-"""How sealed requests and answers travel: as one tensor of bytes; and how a server states that it opens them."""
+"""Name the tensor of sealed requests and answers, and the parameter by which a server offers to open them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sealed requests of a client: what is sent in place of clips, and what opens the answer."""
+"""Seal requests of a client, and open their answers."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _JSON_BYTES: Final = 2**16
 
 
 class SealedQuestion:
-    """Clips sealed for one attempt at one server. A retry needs another one, as none is taken twice.
+    """Clips sealed for one attempt. A retry needs a new one: a server accepts each only once.
 
     Args:
         request: clips.
-        to: key of the server.
-        address: of the model.
-        classes: logits of a clip.
+        to: public key of the server.
+        address: address of the model.
+        classes: logits per clip.
 
     Raises:
         SealingError: nothing can be sealed to the key.
@@ -47,17 +47,17 @@ class SealedQuestion:
 
     @property
     def values(self) -> Values:
-        """Bytes of the request, uint8 ``[bytes]``."""
+        """Return the bytes of the request, uint8 ``[bytes]``."""
         return np.frombuffer(self._sealed.data, np.uint8)
 
     @property
     def limits(self) -> BodyLimits:
-        """Maximum bytes of the answer's HTTP body."""
+        """Return the maximum bytes of the answer's HTTP body."""
         return BodyLimits(json=_JSON_BYTES, binary=answer_size(*self._shape))
 
     @property
     def max_message_bytes(self) -> int:
-        """Maximum bytes of the answer's gRPC message."""
+        """Return the maximum bytes of the answer's gRPC message."""
         return _JSON_BYTES + answer_size(*self._shape)
 
     def read(self, outputs: Sequence[tuple[object, object, object]], data: bytes, endpoint: str) -> LogitsReply:
@@ -70,7 +70,7 @@ class SealedQuestion:
 
         Raises:
             SessionError: the answer is not sealed.
-            SealingError: it does not belong to this request, was changed, or was made by anyone but the server.
+            SealingError: the answer belongs to another request, was changed, or was not made by the server.
         """
         if list(outputs) != [(SEALED, "UINT8", [len(data)])]:
             raise SessionError(f"{endpoint} did not seal its answer: it returned {shown(str(outputs))}")
@@ -91,7 +91,7 @@ def require_offer(config: Any, endpoint: str, *, sealed: bool) -> None:
         sealed: whether requests are sealed.
 
     Raises:
-        MismatchError: the server opens nothing, or accepts only what is sealed.
+        MismatchError: the server does not open sealed requests, or accepts no others.
     """
     offer = config.parameters[SEALING].string_value if SEALING in config.parameters else ""
     if sealed and offer not in list(Offer):

@@ -1,8 +1,8 @@
 """Sealing: encrypt clips, requests and answers to the holder of a key, with HPKE (RFC 9180). Format ``lcve-seal-1``.
 
 Sealing keys have nothing to do with the security key of an artifact: the operator makes one for a server, or an
-owner makes one for an archive. A sealed clip gives a thief nothing to attack. It does not protect from whom it is
-sealed to.
+owner makes one for an archive. A sealed clip gives a thief nothing to attack. Sealing does not protect from the holder
+of the private key.
 """
 
 from lcve_deploy.sealing.attestation import EvidenceVerifier, attested_key

@@ -1,4 +1,4 @@
-"""A place for attestation: evidence of what machine and software hold a sealing key, verified into the key.
+"""Define an interface for attestation: a verifier turns evidence about a machine into its sealing key.
 
 Nothing here verifies evidence. A sealing key protects from everybody but those who hold its private half, and a file
 ``serve.pub`` says nothing of who that is. On a confidential machine, the private half can be made inside and the public
@@ -16,31 +16,31 @@ __all__ = ["EvidenceVerifier", "attested_key"]
 
 
 class EvidenceVerifier(Protocol):
-    """Verifies evidence of one kind of machine."""
+    """Verifier of the evidence of one kind of machine."""
 
     def verify(self, evidence: bytes) -> SealingPublicKey:
-        """The public key to which the evidence is bound.
+        """Return the public key that the evidence is bound to.
 
         Args:
-            evidence: as the machine gave it; untrusted.
+            evidence: evidence of a machine; untrusted.
 
         Raises:
-            SealingError: the evidence is invalid, or of another machine or software than expected.
+            SealingError: the evidence is invalid, or describes another machine or software than expected.
         """
 
 
 def attested_key(
     evidence: bytes, verifier: EvidenceVerifier, *, pinned: SealingPublicKey | None = None
 ) -> SealingPublicKey:
-    """The key to seal to, as evidence vouches for it.
+    """Return the key to seal to, as verified from evidence.
 
     Args:
-        evidence: as the machine gave it.
-        verifier: of this kind of machine.
-        pinned: key that is expected; by default any that the evidence is bound to.
+        evidence: evidence of a machine.
+        verifier: verifier for this kind of machine.
+        pinned: expected key; by default, any key that the evidence is bound to is accepted.
 
     Raises:
-        SealingError: as of the verifier, or another key than the pinned one.
+        SealingError: the evidence is refused, or is bound to another key than the pinned one.
     """
     key = verifier.verify(evidence)
     if pinned is not None and key != pinned:

@@ -1,11 +1,11 @@
-"""Sealed data as bytes: a magic, the header in the clear, and what HPKE made of the content.
+"""Seal and open data: magic, header, and the content encrypted with HPKE.
 
     8 bytes    LCVESEAL
     4 bytes    length of the header, little-endian
     header     JSON
     rest       encapsulated key, ciphertext and tag
 
-What binds the header and the purpose is ``info``:
+``info`` binds the header, the model and the kind:
 ``lcve/seal/1`` ‖ SHA-256(binding of the model) ‖ kind (1 byte) ‖ SHA-256(header).
 
 Source: format ``lcve-seal-1``; RFC 9180, sections 5 and 6.
@@ -40,11 +40,11 @@ Buffer = bytes | bytearray | memoryview
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sealed:
-    """Sealed data, divided.
+    """Parts of sealed data.
 
     Args:
-        header: parsed.
-        head: its bytes, as they stand in the data.
+        header: parsed header.
+        head: bytes of the header.
         body: encapsulated key, ciphertext and tag; a view of the data.
     """
 
@@ -54,7 +54,7 @@ class Sealed:
 
 
 def is_sealed(head: Buffer) -> bool:
-    """Whether data begins as sealed data does."""
+    """Return whether data begins with the magic of sealed data."""
     return bytes(head[: len(MAGIC)]) == MAGIC
 
 
@@ -62,12 +62,12 @@ def seal(header: Header, content: Buffer, to: SealingPublicKey) -> bytes:
     """Seal content to a key.
 
     Args:
-        header: describes it; names the key.
-        content: what nobody else may read.
-        to: the key.
+        header: header, with the kind and the recipient.
+        content: plaintext.
+        to: public key of the recipient.
 
     Raises:
-        SealingError: a header that is too long, or a key that nothing can be sealed to.
+        SealingError: the header is too long, or nothing can be sealed to the key.
     """
     head = header.to_bytes()
     if len(head) > MAX_HEADER_BYTES:
@@ -80,16 +80,16 @@ def seal(header: Header, content: Buffer, to: SealingPublicKey) -> bytes:
 
 
 def read_envelope(data: Buffer, *, kind: Kind) -> Sealed:
-    """Divide sealed data and check its header; nothing is opened.
+    """Divide sealed data into its parts and check the header, without opening it.
 
     Raises:
-        SealingError: not sealed data of this kind, or a header that is cut off or invalid.
+        SealingError: the data is not sealed data of this kind, or its header is truncated or invalid.
     """
     if not is_sealed(data):
         raise SealingError(f"expected {_WORDS[kind]}, received other data: it does not begin with LCVESEAL")
     length = int.from_bytes(data[len(MAGIC) : PREFIX_BYTES], "little")
     if len(data) < PREFIX_BYTES or length > MAX_HEADER_BYTES or PREFIX_BYTES + length > len(data):
-        raise SealingError("the sealed data is cut off or damaged: it ends before its header does")
+        raise SealingError("the sealed data is truncated or damaged: it ends before its header does")
     head = bytes(data[PREFIX_BYTES : PREFIX_BYTES + length])
     header = Header.parse(head)
     if header.kind is not kind:
@@ -101,14 +101,14 @@ def open_sealed(sealed: Sealed, key: SealingKey, *, binding: Binding, size: int)
     """Open sealed data.
 
     Args:
-        sealed: as of ``read_envelope``.
-        key: of the recipient.
-        binding: of the model that the opener has.
-        size: bytes that the content must have, as the header describes it.
+        sealed: result of ``read_envelope``.
+        key: private key of the recipient.
+        binding: binding of the reader's own model.
+        size: expected bytes of the content, as the header describes it.
 
     Raises:
-        SealingError: sealed to another key; cut off, extended or changed.
-        MismatchError: sealed for another model.
+        SealingError: the data is sealed to another key, or was truncated, extended or changed.
+        MismatchError: the data is sealed for another model.
     """
     header = sealed.header
     if header.recipient != key.public_key.fingerprint:
@@ -122,7 +122,7 @@ def open_sealed(sealed: Sealed, key: SealingKey, *, binding: Binding, size: int)
     expected = size + key.suite.overhead
     if len(sealed.body) != expected:
         raise SealingError(
-            f"the sealed data was cut off or extended: expected {expected} bytes after its header, received "
+            f"the sealed data was truncated or extended: expected {expected} bytes after its header, received "
             f"{len(sealed.body)}"
         )
     try:
@@ -132,7 +132,7 @@ def open_sealed(sealed: Sealed, key: SealingKey, *, binding: Binding, size: int)
 
 
 def info_of(binding: Binding, kind: Kind, head: bytes) -> bytes:
-    """HPKE's ``info``, 76 bytes: for which model, for what, and with which header."""
+    """Return HPKE's ``info``, 76 bytes: label, model, kind and header."""
     fields = (binding.scheme, binding.key_id, binding.salt, str(binding.geometry), str(binding.layout))
     model = hashlib.sha256("\n".join(fields).encode("ascii")).digest()
     return _LABEL + model + bytes([kind.number]) + hashlib.sha256(head).digest()

@@ -1,7 +1,7 @@
-"""The header of sealed data: what it is, to whom and for which model it was sealed. It stands in the clear.
+"""Write and parse the header of sealed data, which says what it is, and for which key and model. It is not encrypted.
 
-It is JSON in one form only, so that there is one sequence of bytes for one content. Sealing binds those bytes: data
-whose header was changed cannot be opened.
+It is JSON in a single form, so that one content has one sequence of bytes. Sealing binds these bytes: data whose
+header was changed cannot be opened.
 
 Source: format ``lcve-seal-1``, section "Header".
 """
@@ -40,18 +40,18 @@ _NOT_A_HEADER: Final = "the header of the sealed data is invalid"
 
 
 class Kind(StrEnum):
-    """What is sealed. Data of one kind is never opened as another."""
+    """Purpose of sealed data. Data of one kind is never opened as another."""
 
     CLIP = "clip"
     """Clips at rest."""
     REQUEST = "request"
-    """Clips on the way to a server, with a public key for the answer."""
+    """Clips for a server, with a public key for the answer."""
     ANSWER = "answer"
-    """Logits on the way back."""
+    """Logits for the client."""
 
     @property
     def number(self) -> int:
-        """The byte that stands for it in ``info``."""
+        """Return the number of the kind in ``info``, one byte."""
         return list(Kind).index(self) + 1
 
 
@@ -65,20 +65,20 @@ _LIMITS: Final = {"clips": (1, MAX_CLIPS), "classes": (1, MAX_CLASSES), "time": 
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """Content of a header; all of it is public.
+    """Content of a header; it is public.
 
     Args:
-        kind: what is sealed.
-        suite: how.
-        recipient: fingerprint of the public key that it is sealed to, 64 hex digits.
-        binding: what the clips were encrypted for.
-        views: of a clip: how the stack samples the video.
-        id: of a request and its answer: 32 hex digits, new for every request.
-        model: of a request and its answer: name at the server.
-        version: of a request: asked for, empty for any; of an answer: that answered.
-        clips: of a request and its answer: how many.
-        classes: of an answer: logits of a clip.
-        time: of a request: when it was sealed, milliseconds since 1970-01-01 UTC.
+        kind: purpose.
+        suite: suite of the recipient's key.
+        recipient: fingerprint of the public key that the data is sealed to, 64 hex digits.
+        binding: artifact that the clips were encrypted for.
+        views: clip: temporal and spatial views.
+        id: request and answer: 32 hex digits, new for every request.
+        model: request and answer: name of the model on the server.
+        version: request: requested version, empty for any; answer: version that ran.
+        clips: request and answer: number of clips.
+        classes: answer: logits per clip.
+        time: request: time of sealing, milliseconds since 1970-01-01 UTC.
     """
 
     kind: Kind
@@ -94,7 +94,7 @@ class Header:
     time: int = 0
 
     def to_bytes(self) -> bytes:
-        """The one form: JSON in ASCII, sorted by name, without spaces."""
+        """Return the header as JSON in ASCII, sorted by name, without spaces."""
         fields: dict[str, Any] = {
             "format": FORMAT,
             "kind": self.kind.value,
@@ -109,17 +109,17 @@ class Header:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read a header.
+        """Parse a header.
 
         Raises:
-            SealingError: not a header of this format, or not in its one form.
+            SealingError: the header is invalid, or not in its single form.
         """
         try:
             header = cls._of(parse_json(data))
         except (ValueError, KeyError, TypeError) as error:
             raise SealingError(f"{_NOT_A_HEADER}: {str(error)[:300]}") from None
         if header.to_bytes() != data:
-            raise SealingError(f"{_NOT_A_HEADER}: it is not in the one form that it may have")
+            raise SealingError(f"{_NOT_A_HEADER}: it is not in canonical form")
         return header
 
     @classmethod
@@ -146,7 +146,7 @@ class Header:
 
 
 def _read(fields: dict[str, Any], name: str) -> Any:
-    """A field of a kind, checked."""
+    """Return a checked field."""
     if name in _LIMITS:
         low, high = _LIMITS[name]
         value = fields[name]

@@ -1,4 +1,4 @@
-"""The private keys that a reader has: one, or two while one takes over from the other."""
+"""Hold the private keys of a reader: one, or two while one replaces the other."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ MAX_KEYS: Final = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Keyring:
-    """Private keys by the fingerprint of their public half.
+    """Private keys of a reader.
 
     Args:
-        keys: one or two, of different pairs.
+        keys: one key or two, of different pairs.
 
     Raises:
-        KeyFileError: none, more, or the same key twice.
+        KeyFileError: there are none or more, or the same key twice.
     """
 
     keys: Sequence[SealingKey]
@@ -46,7 +46,7 @@ class Keyring:
             paths: files, or folders with files that end in ``.key``.
 
         Raises:
-            KeyFileError: a file is no private sealing key; or as above.
+            KeyFileError: a file is not a private sealing key, or there are none, more than two, or one twice.
             OSError: a file cannot be read.
         """
         files = [
@@ -55,10 +55,10 @@ class Keyring:
         return cls(keys=tuple(SealingKey.read(file) for file in files[: MAX_KEYS + 1]))
 
     def key_of(self, header: Header) -> SealingKey:
-        """The key that something is sealed to.
+        """Return the key that data is sealed to.
 
         Raises:
-            SealingError: none of these.
+            SealingError: the data is sealed to none of these keys.
         """
         for key in self.keys:
             if key.public_key.fingerprint == header.recipient:

@@ -1,4 +1,4 @@
-"""Key pairs for sealing: create, read, write.
+"""Create, read and write key pairs for sealing.
 
 A private file is PKCS#8 in PEM, a public one SubjectPublicKeyInfo in PEM, so that other software reads both. A pair of
 the hybrid suite has two blocks in each: ML-KEM-768, then X25519.
@@ -33,14 +33,14 @@ _EXPECTED: Final = "expected a {half} sealing key in PEM"
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class SealingPublicKey:
-    """The public half of a pair: what clips and requests are sealed to.
+    """Public key of a pair, which clips and requests are sealed to.
 
     Args:
-        suite: of the pair.
-        raw: the public key; of the hybrid, ML-KEM-768 and then X25519.
+        suite: suite of the pair.
+        raw: raw public key; of the hybrid suite, ML-KEM-768 and then X25519.
 
     Raises:
-        SealingError: bytes that are no public key of the suite.
+        SealingError: the bytes are not a public key of the suite.
     """
 
     suite: Suite
@@ -63,7 +63,7 @@ class SealingPublicKey:
         """Read the content of a public key file.
 
         Raises:
-            SealingError: a private key, which is not shown, or no public sealing key.
+            SealingError: the content is not a public sealing key. A private key is not shown.
         """
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -90,7 +90,7 @@ class SealingPublicKey:
             raise SealingError(f"{error}: {path}", hint=error.hint) from None
 
     def to_bytes(self) -> bytes:
-        """The content of a public key file."""
+        """Return the content of a public key file."""
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
         key = self.suite.public_key(self.raw)
@@ -99,7 +99,7 @@ class SealingPublicKey:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the suite's name and the raw key, 64 hex digits: what people compare, and what headers name."""
+        """Return the SHA-256 of the suite's name and the raw key, 64 hex digits; people and headers name keys by it."""
         return hashlib.sha256(self.suite.encode() + b"\0" + self.raw).hexdigest()
 
     def __repr__(self) -> str:
@@ -108,11 +108,11 @@ class SealingPublicKey:
 
 @final
 class SealingKey:
-    """The private half of a pair: it opens what was sealed to the public half.
+    """Private key of a pair, which opens what was sealed to the public key.
 
     Args:
-        suite: of the pair.
-        secret: the private key; of the hybrid, the seed of ML-KEM-768 and then the key of X25519.
+        suite: suite of the pair.
+        secret: raw private key; of the hybrid suite, the seed of ML-KEM-768 and then the key of X25519.
 
     Raises:
         KeyFileError: the secret has another length.
@@ -130,7 +130,7 @@ class SealingKey:
 
     @classmethod
     def create(cls, suite: Suite = Suite.X25519) -> Self:
-        """A new pair, from the operating system's random source."""
+        """Create a pair from the operating system's random source."""
         import secrets
 
         return cls(suite, secrets.token_bytes(suite.secret_bytes))
@@ -140,7 +140,7 @@ class SealingKey:
         """Read the content of a private key file.
 
         Raises:
-            KeyFileError: a public key, one with a password, or no private sealing key.
+            KeyFileError: the content is not a private sealing key without a password.
         """
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -165,7 +165,7 @@ class SealingKey:
         return read_secret(path, "a sealing key", limit=_MAX_PEM, parse=cls.from_bytes)
 
     def to_bytes(self) -> bytes:
-        """The content of the private key file, without a password."""
+        """Return the content of the private key file, without a password."""
         from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
         from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
         from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -179,12 +179,12 @@ class SealingKey:
         """Write the private key with mode 0600, and the public one next to it; both appear, or neither does.
 
         Args:
-            path: of the private key; the public one has the ending ``.pub`` in place of its own.
+            path: path of the private key; the public key gets the suffix ``.pub`` instead.
 
         Raises:
             ExistsError: one of them exists; existing files are never touched.
             WriteError: one of them could not be written; nothing of either is left.
-            KeyFileError: a private key with the name of a public one.
+            KeyFileError: the path has the suffix of a public key.
         """
         path = Path(path)
         if path.suffix == ".pub":
@@ -199,10 +199,10 @@ class SealingKey:
             undo.pop_all()
 
     def decrypt(self, ciphertext: memoryview, info: bytes) -> bytes:
-        """What was encrypted to the public half under ``info``.
+        """Decrypt what was encrypted to the public key under ``info``.
 
         Raises:
-            SealingError: anything differs from what was sealed, or how.
+            SealingError: the ciphertext was changed, or was sealed under another ``info``.
         """
         from cryptography.exceptions import InvalidTag
 
@@ -221,7 +221,7 @@ class SealingKey:
 
 
 def is_sealing_key(data: bytes) -> bool:
-    """Whether the content of a PEM file is a sealing key, private or public."""
+    """Return whether the content of a PEM file is a sealing key, private or public."""
     read = SealingKey.from_bytes if b"PRIVATE KEY" in data else SealingPublicKey.from_bytes
     try:
         read(data)
@@ -233,10 +233,10 @@ def is_sealing_key(data: bytes) -> bool:
 def _parse(
     data: bytes, load: Callable[[bytes], Any], halves: dict[tuple[type, ...], Suite], half: str
 ) -> tuple[Suite, bytes]:
-    """The suite and the raw key of a PEM file.
+    """Return the suite and the raw key of a PEM file.
 
     Raises:
-        SealingError: anything but the blocks of one suite, without a password.
+        SealingError: the content is not the blocks of one suite, without a password.
     """
     expected = _EXPECTED.format(half=half)
     data = data.replace(b"\r\n", b"\n")
@@ -272,7 +272,7 @@ def _public_halves() -> dict[tuple[type, ...], Suite]:
 
 
 def _split(raw: bytes) -> list[Any]:
-    """The two keys of a raw hybrid key."""
+    """Return the two keys of a raw hybrid public key."""
     from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 

@@ -1,8 +1,7 @@
-"""Sealed requests and answers: both ends of one exchange.
+"""Seal and open requests and their answers.
 
-A request carries a public key that is made for it alone, and that only the answer uses. It travels inside what is
-sealed, not in the header. So nobody but the server that opened the request can make an answer that the client opens:
-an answer belongs to its question, and to the server.
+A request contains a public key that is created for its answer only. The key is part of the encrypted content, not of
+the header, so only the server that opened the request can make an answer that the client opens.
 
 Source: format ``lcve-seal-1``, sections "Request" and "Answer".
 """
@@ -27,16 +26,17 @@ __all__ = ["OpenedAnswer", "OpenedRequest", "SealedRequest", "answer_size", "ope
 _ID_BYTES: Final = 16
 _FLOAT_BYTES: Final = 4
 _MAX_OVERHEAD: Final = 8192
-"""Bytes that sealing adds to an answer at most: header, encapsulated key, tag."""
+"""Maximum bytes that sealing adds to an answer: header, encapsulated key, tag."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OpenedAnswer:
-    """Logits, and by whom.
+    """Content of an answer.
 
     Args:
         logits: float32, little-endian, ``[clips, classes]``.
-        model, version: that answered.
+        model: name of the model that ran.
+        version: version that ran.
     """
 
     logits: bytes
@@ -46,12 +46,12 @@ class OpenedAnswer:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SealedRequest:
-    """A request that was sealed, and what opens its answer.
+    """Sealed request, and the key that opens its answer.
 
     Args:
         data: bytes to send.
-        header: of them.
-        key: private half of the key for the answer; it lives as long as the request.
+        header: header of the request.
+        key: private key for the answer.
     """
 
     data: bytes
@@ -62,11 +62,12 @@ class SealedRequest:
         """Open the answer.
 
         Args:
-            data: as received.
-            classes: logits of a clip.
+            data: received bytes.
+            classes: expected logits per clip.
 
         Raises:
-            SealingError: anything but the answer of this server to this request.
+            SealingError: the data is not the answer of this server to this request.
+            MismatchError: the answer is for clips of another artifact.
         """
         sealed = read_envelope(data, kind=Kind.ANSWER)
         asked, header = self.header, sealed.header
@@ -84,12 +85,12 @@ class SealedRequest:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OpenedRequest:
-    """A request that was opened.
+    """Content of a request.
 
     Args:
-        header: of it.
-        values: uint8 of the clips, in order.
-        reply_to: key for the answer.
+        header: header of the request.
+        values: uint8 values of all clips.
+        reply_to: public key for the answer.
     """
 
     header: Header
@@ -101,8 +102,11 @@ class OpenedRequest:
 
         Args:
             logits: float32, little-endian, ``[clips, classes]``.
-            classes: logits of a clip.
-            version: of the model that answered.
+            classes: logits per clip.
+            version: version of the model that ran.
+
+        Raises:
+            SealingError: the client sent a key that nothing can be sealed to.
         """
         asked = self.header
         header = Header(
@@ -122,18 +126,18 @@ class OpenedRequest:
 def seal_request(
     values: Buffer, *, clips: int, binding: Binding, to: SealingPublicKey, model: str, version: str = ""
 ) -> SealedRequest:
-    """Seal clips as a request. It is taken once, within minutes; to send the clips again, seal them again.
+    """Seal clips as a request. A server accepts it once, within minutes; to send the clips again, seal them again.
 
     Args:
-        values: uint8 of the clips, in order.
-        clips: how many.
-        binding: of them.
-        to: the server's key.
-        model: name at the server.
-        version: asked for; empty for any.
+        values: uint8 values of all clips.
+        clips: number of clips.
+        binding: binding of the clips.
+        to: public key of the server.
+        model: name of the model on the server.
+        version: requested version; empty for any.
 
     Raises:
-        SealingError: nothing can be sealed to this key.
+        SealingError: nothing can be sealed to the key.
     """
     reply = SealingKey.create(to.suite)
     header = Header(
@@ -154,18 +158,19 @@ def seal_request(
 def open_request(
     data: Buffer, keys: Keyring, replays: Replays | None, *, binding: Binding, model: str, version: str
 ) -> OpenedRequest:
-    """Open a request. What was taken before is refused; ``Replays.remember`` takes it.
+    """Open a request. The caller must then pass its id and time to ``Replays.remember``.
 
     Args:
-        data: as received.
-        keys: of the server.
-        replays: requests that it has taken; None does not look.
-        binding: of the model that is asked.
-        model, version: that are asked, as the protocol says it.
+        data: received bytes.
+        keys: private keys of the server.
+        replays: accepted requests, to refuse a replay before it is opened; None skips this check.
+        binding: binding of the requested model.
+        model: requested model, as the protocol states it.
+        version: requested version, as the protocol states it.
 
     Raises:
-        SealingError: sealed to another key, for another model or version; changed; too old; seen before.
-        MismatchError: clips that were encrypted for another artifact.
+        SealingError: the request is sealed to another key, was changed or replayed, or is too old.
+        MismatchError: the request is sealed for another model or version, or for another artifact.
     """
     sealed = read_envelope(data, kind=Kind.REQUEST)
     header = sealed.header
@@ -185,5 +190,5 @@ def open_request(
 
 
 def answer_size(clips: int, classes: int) -> int:
-    """Maximum bytes of a sealed answer."""
+    """Return the maximum bytes of a sealed answer."""
     return clips * classes * _FLOAT_BYTES + _MAX_OVERHEAD

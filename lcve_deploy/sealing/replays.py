@@ -1,10 +1,10 @@
 """Refuse sealed requests that were seen before, in bounded memory.
 
-Every request has an id of its own and the time at which it was sealed. Ids are remembered for as long as that time is
-within the window; an older request is refused unseen. If the memory is full, the oldest ids are forgotten, and requests
-that are as old as those are refused from then on. So no request is ever taken twice by one server process.
+Every request has its own id and the time at which it was sealed. Ids are remembered as long as that time is within the
+window; older requests are refused. If the memory is full, the oldest ids are forgotten, and requests that are not newer
+are refused from then on. So one server process never accepts a request twice.
 
-A process knows nothing of requests before its start, so it refuses those that were sealed before it.
+A process cannot know the requests before its start, so it refuses those that were sealed earlier.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from lcve_deploy.errors import SealingError
 __all__ = ["MAX_REMEMBERED", "WINDOW", "Replays"]
 
 WINDOW: Final = 300.0
-"""Seconds that the clocks of client and server may differ by, travel included."""
+"""Maximum seconds between sealing and arrival, by the clocks of client and server."""
 MAX_REMEMBERED: Final = 2**17
-"""Ids of one server."""
+"""Maximum number of ids that a server process remembers."""
 
 
 class Replays:
-    """The requests that one server process has taken. For one thread, or one event loop.
+    """Accepted requests of one server process. Use it on one event loop or thread only.
 
     Args:
         window: seconds before or after now at which a request may have been sealed.
-        capacity: ids to remember.
-        clock: seconds since 1970-01-01 UTC.
+        capacity: maximum number of ids to remember.
+        clock: returns seconds since 1970-01-01 UTC.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class Replays:
         self._started = self._oldest = self._now()
 
     def require_new(self, request_id: str, sealed_at: int) -> None:
-        """Check that a request is recent and was not seen before. It is not remembered.
+        """Check that a request is recent and new, without remembering it.
 
         Args:
-            request_id: of its header.
-            sealed_at: milliseconds, of its header.
+            request_id: id in its header.
+            sealed_at: time in its header, milliseconds.
 
         Raises:
-            SealingError: too old, too far ahead, or seen before.
+            SealingError: the request is too old, too far ahead, or was accepted before.
         """
         ahead = sealed_at - self._now()
         if abs(ahead) > self._window:
@@ -60,17 +60,17 @@ class Replays:
         if sealed_at < self._oldest:
             since = "it started" if self._oldest == self._started else "the oldest request that it remembers"
             raise SealingError(
-                f"the request was sealed before {since}, so the server cannot know whether it has taken it already",
+                f"the request was sealed before {since}, so the server cannot know whether it has accepted it already",
                 hint="seal it again; if this lasts, set the client's clock",
             )
         if request_id in self._ids:
-            raise SealingError("this very request was taken before, and none is taken twice", hint="seal a new one")
+            raise SealingError("this request was accepted before, and none is accepted twice", hint="seal a new one")
 
     def remember(self, request_id: str, sealed_at: int) -> None:
-        """Check a request that was opened, and take it: never again.
+        """Check a request that was opened, and accept it.
 
         Raises:
-            SealingError: as of ``require_new``.
+            SealingError: as for ``require_new``.
         """
         self.require_new(request_id, sealed_at)
         horizon = self._now() - self._window

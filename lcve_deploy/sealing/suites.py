@@ -1,4 +1,4 @@
-"""The two suites of HPKE, and the keys of each as raw bytes.
+"""Define the two suites of HPKE, and their keys as raw bytes.
 
 Source: RFC 9180; for the hybrid, draft-ietf-hpke-pq (KEM MLKEM768-X25519, 0x647a).
 """
@@ -25,29 +25,29 @@ _ENCAPSULATED_BYTES: Final = 1088
 
 
 class Suite(StrEnum):
-    """A key encapsulation; both go with HKDF-SHA256 and AES-256-GCM."""
+    """Key encapsulation; both are used with HKDF-SHA256 and AES-256-GCM."""
 
     X25519 = "x25519"
     HYBRID = "mlkem768-x25519"
-    """ML-KEM-768 and X25519 together: it holds while either of them does."""
+    """ML-KEM-768 and X25519 combined: secure as long as one of them is."""
 
     @property
     def secret_bytes(self) -> int:
-        """Bytes of a raw private key: of ML-KEM the seed, then of X25519."""
+        """Return the bytes of a raw private key: the seed of ML-KEM, then X25519."""
         return _SIZES[self].secret
 
     @property
     def public_bytes(self) -> int:
-        """Bytes of a raw public key: of ML-KEM, then of X25519."""
+        """Return the bytes of a raw public key: ML-KEM, then X25519."""
         return _SIZES[self].public
 
     @property
     def overhead(self) -> int:
-        """Bytes that sealing adds to a plaintext: the encapsulated key, and the tag."""
+        """Return the bytes that encryption adds to a plaintext: the encapsulated key and the tag."""
         return _SIZES[self].encapsulated + TAG_BYTES
 
     def private_key(self, secret: bytes) -> Any:
-        """The library's key object of a raw private key."""
+        """Return the library's object for a raw private key."""
         from cryptography.hazmat.primitives import hpke
         from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
         from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -58,10 +58,10 @@ class Suite(StrEnum):
         return hpke.MLKEM768X25519PrivateKey(MLKEM768PrivateKey.from_seed_bytes(secret[:_SEED_BYTES]), classical)
 
     def public_key(self, raw: bytes) -> Any:
-        """The library's key object of a raw public key.
+        """Return the library's object for a raw public key.
 
         Raises:
-            ValueError: not an ML-KEM key.
+            ValueError: the bytes are not an ML-KEM key.
             SealingError: the library was built without ML-KEM.
         """
         from cryptography.hazmat.primitives import hpke
@@ -76,7 +76,7 @@ class Suite(StrEnum):
         return hpke.MLKEM768X25519PublicKey(lattice, classical)
 
     def public_of(self, secret: bytes) -> bytes:
-        """The raw public key of a raw private one.
+        """Return the raw public key of a raw private key.
 
         Raises:
             SealingError: the library was built without ML-KEM.
@@ -92,19 +92,19 @@ class Suite(StrEnum):
         return lattice.public_bytes_raw() + classical
 
     def encrypt(self, plaintext: bytes, raw: bytes, info: bytes) -> bytes:
-        """Encrypt to a raw public key: the encapsulated key, then ciphertext and tag.
+        """Encrypt to a raw public key, and return the encapsulated key, ciphertext and tag.
 
         Raises:
-            ValueError: a public key that gives no shared secret.
+            ValueError: the public key gives no shared secret.
         """
         sealed: bytes = self._hpke().encrypt(plaintext, self.public_key(raw), info=info)
         return sealed
 
     def decrypt(self, ciphertext: memoryview, secret: bytes, info: bytes) -> bytes:
-        """The inverse of ``encrypt``.
+        """Invert ``encrypt``.
 
         Raises:
-            cryptography.exceptions.InvalidTag: anything differs from what was encrypted, and how.
+            cryptography.exceptions.InvalidTag: ciphertext, key or ``info`` is not that of the encryption.
         """
         opened: bytes = self._hpke().decrypt(ciphertext, self.private_key(secret), info=info)
         return opened
@@ -118,10 +118,10 @@ class Suite(StrEnum):
 
 @contextlib.contextmanager
 def supported() -> Iterator[None]:
-    """Say what is missing if the library cannot do what the block asks of it.
+    """Raise a clear error if the library does not support an algorithm that the block uses.
 
     Raises:
-        SealingError: it was built against an OpenSSL without ML-KEM.
+        SealingError: the library was built without ML-KEM.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
 
@@ -136,7 +136,7 @@ def supported() -> Iterator[None]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Sizes:
-    """Bytes of a suite's raw keys and of its encapsulated key."""
+    """Sizes of a suite's raw keys and encapsulated key, in bytes."""
 
     secret: int
     public: int

@@ -1,7 +1,7 @@
-"""Sealed requests: open them, run the model, and seal the answer. Plain requests pass, unless sealing is required.
+"""Open sealed requests, run the model, and seal the answers. Plain requests pass, unless sealing is required.
 
 The private key is the operator's own. It opens what is sealed to the server, and has nothing to do with the security
-key that clips are encrypted with. What was opened goes to the engine and nowhere else.
+key that clips are encrypted with. Opened clips go to the engine and nowhere else.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _UINT8: Final = "UINT8"
 
 
 class ServerSealing:
-    """Private keys of a server, and the sealed requests that it has taken. Use it on one event loop only.
+    """Private keys of a server, and the sealed requests that it has accepted. Use it on one event loop only.
 
     Args:
-        settings: where the keys are, and whether sealing is required.
+        settings: key files, and whether sealing is required.
 
     Raises:
         KeyFileError: a file is not a private sealing key, or there are more than two keys.
@@ -45,11 +45,11 @@ class ServerSealing:
 
     @property
     def offer(self) -> Offer:
-        """What the server does with sealed requests."""
+        """Return what the server does with sealed requests."""
         return Offer.REQUIRED if self._settings.required else Offer.ACCEPTED
 
     def reload(self) -> None:
-        """Read the keys again. On any error, log it and keep those that are there."""
+        """Read the keys again. On any error, log it and keep the present keys."""
         try:
             self.keys = Keyring.read(self._settings.key_files)
         except (LcveError, OSError) as error:
@@ -73,14 +73,15 @@ async def infer_any(
         request: request as received.
         registry: models of the server.
         regions: shared memory regions of the client.
-        sealing: of the server; None opens nothing.
+        sealing: keys of the server; None opens nothing.
         binary: whether to return raw bytes if the request names no output. HTTP only.
 
     Raises:
-        RequestError: sealed, and the server opens nothing; not sealed, and it must be; or as of ``infer``.
-        SealingError: what is sealed cannot be opened, or was taken before.
-        MismatchError: sealed for another model, or encrypted for another artifact.
-        LcveError: as of ``infer``.
+        RequestError: the request is sealed and the server opens nothing, or is not sealed and must be; or as for
+            ``infer``.
+        SealingError: the request cannot be opened, or was accepted before.
+        MismatchError: the request is sealed for another model, or its clips are encrypted for another artifact.
+        LcveError: as for ``infer``.
     """
     if not any(tensor.name == SEALED for tensor in request.inputs):
         if sealing is not None and sealing.offer is Offer.REQUIRED:
@@ -129,7 +130,7 @@ def _requested_output(request: InferRequest, binary: bool) -> RequestedOutput:
 
 
 def _sealed_bytes(request: InferRequest, regions: ClientRegions) -> memoryview:
-    """The bytes of the only input."""
+    """Return the bytes of the only input."""
     tensor = request.inputs[0]
     if len(request.inputs) != 1 or tensor.datatype != _UINT8 or len(tensor.shape) != 1:
         raise RequestError(f"the only input of a sealed request is {SEALED}, {_UINT8}, of shape [bytes]")
@@ -139,7 +140,7 @@ def _sealed_bytes(request: InferRequest, regions: ClientRegions) -> memoryview:
 
 
 def _plain(request: InferRequest, opened: OpenedRequest, model: ServedModel) -> InferRequest:
-    """The request as if it had not been sealed. Its binding is compared: the model may have been reloaded."""
+    """Return the opened request. ``infer`` compares its binding, as the model may have been reloaded."""
     header, spec = opened.header, model.spec
     shape = (header.clips, *header.binding.layout.shape(header.binding.geometry))
     clips = Tensor(name=spec.input.name, datatype=_UINT8, shape=shape, data=opened.values)

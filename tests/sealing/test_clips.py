@@ -75,8 +75,8 @@ def test_a_file_that_was_cut_or_extended_is_refused(tmp_path: Path) -> None:
     data = sealed_bytes(tmp_path)
     for length in range(len(data)):
         refusal(tmp_path, data[:length])
-    assert "cut off or extended" in str(refusal(tmp_path, data[:-1]))
-    assert "cut off or extended" in str(refusal(tmp_path, data + b"\0"))
+    assert "truncated or extended" in str(refusal(tmp_path, data[:-1]))
+    assert "truncated or extended" in str(refusal(tmp_path, data + b"\0"))
     assert "ends before its header" in str(refusal(tmp_path, data[:50]))
 
 
@@ -120,7 +120,7 @@ def test_a_header_that_says_more_than_there_is_costs_nothing(tmp_path: Path) -> 
     data = sealed_bytes(tmp_path)
     huge = data.replace(b"2x4x4x3/2x2x2", b"64x512x512x3/2x16x16")
     length = int.from_bytes(data[8:12], "little") + 7
-    assert "cut off or extended" in str(refusal(tmp_path, huge[:8] + length.to_bytes(4, "little") + huge[12:]))
+    assert "truncated or extended" in str(refusal(tmp_path, huge[:8] + length.to_bytes(4, "little") + huge[12:]))
 
 
 def test_another_key_does_not_open_it(tmp_path: Path) -> None:

@@ -159,3 +159,14 @@ def test_a_keyring_holds_one_key_or_two_different_ones() -> None:
     for keys in ((), (CLASSICAL, CLASSICAL), (CLASSICAL, HYBRID, SealingKey.create())):
         with pytest.raises(KeyFileError, match="one sealing key, or two"):
             Keyring(keys=keys)
+
+
+def test_a_pair_that_openssl_has_made_is_read(tmp_path: Path) -> None:
+    private, public = tmp_path / "serve.key", tmp_path / "serve.pub"
+    for command in (
+        ("genpkey", "-algorithm", "X25519", "-out", private),
+        ("pkey", "-in", private, "-pubout", "-out", public),
+    ):
+        subprocess.run(["openssl", *command], check=True, capture_output=True)
+    private.chmod(0o600)
+    assert SealingKey.read(private).public_key == SealingPublicKey.read(public)

@@ -177,7 +177,7 @@ def test_a_replay_is_refused() -> None:
     question = request(KEY)
     at_server = opened(question.data, replays=replays)
     replays.remember(at_server.header.id, at_server.header.time)
-    with pytest.raises(SealingError, match="taken before"):
+    with pytest.raises(SealingError, match="accepted before"):
         opened(question.data, replays=replays)
 
 

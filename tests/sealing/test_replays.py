@@ -28,7 +28,7 @@ def test_a_request_is_taken_once() -> None:
     replays.remember("a", clock.milliseconds)
     replays.remember("b", clock.milliseconds)
     for again in ("a", "b"):
-        with pytest.raises(SealingError, match="none is taken twice"):
+        with pytest.raises(SealingError, match="none is accepted twice"):
             replays.remember(again, clock.milliseconds)
 
 

@@ -20,6 +20,8 @@ from lcve_deploy.sealing import Header, Kind, SealedRequest, Suite, seal, seal_r
 from tests.conftest import ORACLE, run_error, run_ok
 from tests.support import servers
 from tests.support.servers import LENGTH, NAME, Example, Server, grpc_stub, make_example, serving
+from tests.test_video import make_video
+from tests.watch.helpers import noisy_frames
 
 PROTOCOLS = ("http", "grpc")
 Post = Callable[[Server, bytes], tuple[str, Any]]
@@ -133,7 +135,7 @@ def test_a_replay_is_refused(server: Server, example: Example, keys: Path, post:
     assert post(server, data)[0] == "OK"
     for again in (post_http, post_grpc):
         code, words = again(server, data)
-        assert (code, "taken before" in words) == ("INVALID_ARGUMENT", True), words
+        assert (code, "accepted before" in words) == ("INVALID_ARGUMENT", True), words
 
 
 def changed(data: bytes, at: int) -> bytes:
@@ -464,3 +466,41 @@ def test_a_server_that_opens_sealed_requests_loads_nothing_that_handles_the_key(
     modules = set(place.read_text().split())
     assert {"lcve_deploy.serving.sealing", "lcve_deploy.sealing.keyring", "cryptography"} <= modules
     assert not key_rooms_in(modules)
+
+
+def test_a_stream_answers_sealed_requests_and_refuses_others(strict: Server, example: Example, keys: Path) -> None:
+    from lcve_deploy.protocol.stubs import messages
+
+    question = sealed(example, public(keys))
+    message = messages().ModelInferRequest(model_name=NAME, raw_input_contents=[question.data])
+    message.inputs.add(name="sealed", datatype="UINT8", shape=[len(question.data)])
+    with grpc_stub(strict) as stub:
+        answered, replayed, plain = stub.ModelStreamInfer(
+            iter([message, message, servers.grpc_message(example.clip)]), timeout=30
+        )
+    data = answered.infer_response.raw_output_contents[0]
+    logits = question.open_answer(data, classes=example.logits.shape[1]).logits
+    np.testing.assert_allclose(np.frombuffer(logits, "<f4").reshape(2, -1), example.logits, atol=1e-5)
+    assert "accepted before" in replayed.error_message
+    assert "accepts only sealed requests" in plain.error_message
+
+
+def test_watch_seals_what_it_sends(strict: Server, exported: Path, key_file: Path, keys: Path, tmp_path: Path) -> None:
+    video = make_video(tmp_path / "film.mp4", noisy_frames(40))
+    arguments = ("watch", video, "--server", strict.address(), "--key", key_file, "--client", exported / "client")
+    lines = run_ok(*arguments, "--json", "--windows", 2, "--seal-to", keys / "old.pub").splitlines()
+    assert json.loads(lines[-1])["summary"]["answered"] == 2
+    assert "accepts only sealed requests" in run_error(*arguments, "--windows", 2)
+
+
+def test_a_worker_of_a_batch_seals_what_it_sends(
+    strict: Server, exported: Path, key_file: Path, keys: Path, tmp_path: Path
+) -> None:
+    from lcve_deploy.verbs.batch.job import Job
+
+    how: dict[str, Any] = {"key_file": key_file, "client": exported / "client", "server": strict.address()}
+    video = make_video(tmp_path / "film.mp4", noisy_frames(20))
+    with Job(**how, remote=RemoteOptions(seal_to=public(keys))).open_classifier(None) as classifier:
+        assert classifier.classify(video).predictions
+    with pytest.raises(MismatchError, match="accepts only sealed requests"):
+        Job(**how).open_classifier(None)

@@ -1,4 +1,4 @@
-"""Options of sealing: to whom, and with what."""
+"""Options for sealing and opening."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["open_with_option", "seal_to_option"]
 
 
 def seal_to_option(what: str) -> Decorator[Any]:
-    """``--seal-to``.
+    """Return the option ``--seal-to``.
 
     Args:
-        what: is sealed, such as "the clip".
+        what: what is sealed, such as "requests".
     """
     return cloup.option(
         "--seal-to",
         type=SealingPublicKeyFile(),
         metavar="FILE",
-        help=f"Seal {what} to this public key; only the holder of the private one can read it.",
+        help=f"Public sealing key; only the holder of the private key can read the {what}.",
     )
 
 
 open_with_option: Final = cloup.option(
-    "--open-with", type=SealingKeyFile(), metavar="FILE", help="Private sealing key, for a clip that is sealed."
+    "--open-with", type=SealingKeyFile(), metavar="FILE", help="Private sealing key, if the clip is sealed."
 )
