@@ -15,6 +15,7 @@ from fuzz import mutators
 from lcve_deploy import CheckpointOptions, SecurityKey
 from lcve_deploy.artifact import PublicKey, read_engine, read_keyed, read_manifest, read_probe
 from lcve_deploy.artifact.delta import is_delta, read_delta
+from lcve_deploy.artifact.engine_secret import read_secret
 from lcve_deploy.client import Client
 from lcve_deploy.clipfile import read_clip_file
 from lcve_deploy.clips import Binding, Layout
@@ -116,6 +117,12 @@ def _client(place: Path, data: bytes) -> object:
 def _engine(place: Path, data: bytes) -> object:
     _written(place / "engines/fast/engine.json", data)
     return read_engine(place, "fast")
+
+
+def _secret(place: Path, data: bytes) -> object:
+    path = _written(place / "engine-secret", data)
+    path.chmod(0o600)
+    return read_secret(path)
 
 
 def _delta(place: Path, data: bytes) -> object:
@@ -316,6 +323,7 @@ TARGETS: Final[dict[str, Target]] = {
     "manifest": Target(read=_manifest, mutate=mutators.mutate_json),
     "client": Target(read=_client, mutate=mutators.mutate_json),
     "engine": Target(read=_engine, mutate=mutators.mutate_json),
+    "secret": Target(read=_secret, mutate=mutators.mutate_bytes),
     "delta": Target(read=_delta, mutate=mutators.mutate_safetensors),
     "probe": Target(read=_probe, mutate=mutators.mutate_safetensors),
     "keyed": Target(read=_keyed, mutate=mutators.mutate_safetensors),

@@ -15,6 +15,7 @@
     ├── BuildError                     also RuntimeError: an engine cannot be built
     ├── SessionError                   also RuntimeError: an engine cannot be opened or run
     │   ├── DeviceError                this machine has no device for the engine
+    │   ├── ForeignEngineError         this machine has not made the engine
     │   └── UnprovenError              the engine has not passed the probe on this machine
     ├── RequestError                   also ValueError: a server refuses a request
     │   ├── UnknownModelError          the server does not have the model or version
@@ -43,6 +44,7 @@ __all__ = [
     "EncryptedClipError",
     "ExistsError",
     "ForbiddenError",
+    "ForeignEngineError",
     "KeyFileError",
     "LcveError",
     "MismatchError",
@@ -131,6 +133,10 @@ class SessionError(LcveError, RuntimeError):
 
 class DeviceError(SessionError):
     """This machine does not have the device that an engine needs."""
+
+
+class ForeignEngineError(SessionError):
+    """An engine that this machine has not made, or that was changed since; it has not been opened."""
 
 
 class UnprovenError(SessionError):

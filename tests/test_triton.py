@@ -24,7 +24,7 @@ from lcve_deploy.artifact import (
     read_probe,
     record_files,
 )
-from lcve_deploy.artifact.engines import engine_folder, write_engine
+from lcve_deploy.artifact.engines import engine_folder
 from lcve_deploy.deployments.triton.model_folder import read_config
 from lcve_deploy.errors import ArtifactError, ExistsError, MismatchError, SignatureError
 from lcve_deploy.exporters import storage
@@ -32,6 +32,7 @@ from lcve_deploy.model.precision import Precision
 from lcve_deploy.protocol.binding import binding_from_parameters
 from tests.conftest import ORACLES, run_error, run_ok
 from tests.rotate.helpers import contents
+from tests.support.engines import write_own_engine
 from tests.test_artifact import flip_a_byte
 from tests.triton.server import Triton, start_triton
 
@@ -227,7 +228,7 @@ def plan(artifact: Path) -> Plan:
             manifest_sha256=manifest_digest(server),
         )
         record = dataclasses.replace(record, **changes)
-        write_engine(folder, record)
+        write_own_engine(folder, record)
         return record
 
     return write

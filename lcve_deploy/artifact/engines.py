@@ -2,7 +2,8 @@
 
 Every engine is a folder with its files and ``engine.json``. Engines are built on the operator's machine, so the
 manifest does not list them. Instead, ``engine.json`` has the digests of the engine's files and of the manifest of the
-model that it was built from.
+model that it was built from. The record is authenticated with the secret of the machine that built it; see
+``engine_mac``.
 
 Source: format of scheme ``lcve-1``, section "Artifact folder".
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lcve_deploy.artifact.digests import ENGINES, FileRecord, verify_files
+from lcve_deploy.artifact.engine_options import option_problems
 from lcve_deploy.artifact.manifest import FORMAT, manifest_digest, read_files
 from lcve_deploy.artifact.profile import Profile
 from lcve_deploy.artifact.record import Record, read_json
@@ -109,6 +110,7 @@ class EngineRecord:
         manifest_sha256: SHA-256 of the manifest of the model that it was built from.
         proof: result of the probe; None until it has passed.
         agreement: comparison with the artifact's graph on encrypted clips; None if none were given.
+        mac: HMAC-SHA256 of all other fields with the secret of the machine that built it, 64 hex digits; empty if none.
     """
 
     name: str
@@ -123,6 +125,7 @@ class EngineRecord:
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     proof: Proof | None = None
     agreement: Agreement | None = None
+    mac: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain values, in the order of the format."""
@@ -140,6 +143,7 @@ class EngineRecord:
             "manifest_sha256": self.manifest_sha256,
             "proof": dataclasses.asdict(self.proof) if self.proof else None,
             "agreement": dataclasses.asdict(self.agreement) if self.agreement else None,
+            "mac": self.mac or None,
         }
 
 
@@ -212,8 +216,11 @@ def read_engine(server: Path, name: str) -> EngineRecord:
         manifest_sha256=record.text("manifest_sha256", "[0-9a-f]{64}"),
         proof=_proof(record.record("proof")) if record.has("proof") else None,
         agreement=_agreement(record.record("agreement")) if record.has("agreement") else None,
+        mac=record.text("mac", "[0-9a-f]{64}") if record.has("mac") else "",
     )
-    _check_budget(record, engine.options)
+    if kind is not None:
+        record.problems.extend(f"options.{problem}" for problem in option_problems(kind, engine.options))
+    record.problems.extend(f"files: {file!r} is not directly in the folder" for file in engine.files if "/" in file)
     record.finish(path, hint=f"build it again: lcve build {server}")
     return engine
 
@@ -230,7 +237,26 @@ def check_engine(server: Path, record: EngineRecord) -> None:
             f"the engine {record.name} was built from another model, not the one in {server}",
             hint=f"remove it and build it again: lcve build {server} --runtime {record.kind}",
         )
-    verify_files(engine_folder(server, record.name), record.files, listing=RECORD)
+    folder = engine_folder(server, record.name)
+    _require_plain_files(folder)
+    verify_files(folder, record.files, listing=RECORD)
+
+
+def _require_plain_files(folder: Path) -> None:
+    """Refuse links and folders: a link can point elsewhere by the time that a runtime follows it.
+
+    Raises:
+        ArtifactError: names all of them.
+    """
+    problems = [f"{folder.name} is a link"] if folder.is_symlink() else []
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink() or not path.is_file():
+            problems.append(f"{path.name} is a {'link' if path.is_symlink() else 'folder or special file'}")
+    if problems:
+        raise ArtifactError(
+            f"an engine has only plain files in its folder: {'; '.join(problems)}: {folder}",
+            hint="remove the folder and build the engine again",
+        )
 
 
 def _profile(record: Record) -> Profile | None:
@@ -243,15 +269,6 @@ def _profile(record: Record) -> Profile | None:
     except ValueError as error:
         record.problems.append(f"profile: {error}")
         return None
-
-
-def _check_budget(record: Record, options: Mapping[str, str]) -> None:
-    try:
-        valid = "budget" not in options or 0 < float(options["budget"]) < math.inf
-    except ValueError:
-        valid = False
-    if not valid:
-        record.problems.append(f"options.budget: expected a finite number above 0, received {options['budget']!r}")
 
 
 def _proof(record: Record) -> Proof:

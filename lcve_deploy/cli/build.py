@@ -12,7 +12,7 @@ import cloup
 
 from lcve_deploy.artifact import Profile
 from lcve_deploy.cli.command import command as lcve_command
-from lcve_deploy.cli.options.common import as_json
+from lcve_deploy.cli.options.common import as_json, engine_secret_option
 from lcve_deploy.cli.options.engine import AUTO, EngineRequest, engine_options
 from lcve_deploy.cli.options.groups import as_usage_error, named_options, value_from_options
 from lcve_deploy.cli.options.session import PROVIDER_OPTIONS
@@ -131,6 +131,7 @@ _PLAN: Final = cloup.option_group(
     "--refit", metavar="NAME", help="Instead of building, refit this TensorRT engine with the weights of the graph."
 )
 @signed_by_option
+@engine_secret_option
 @as_json
 @engine_options
 @value_from_options("provider", _make_provider, cloup.option_group("ONNX Runtime", *PROVIDER_OPTIONS))
@@ -141,6 +142,7 @@ def command(
     name: str | None,
     refit: str | None,
     signed_by: PublicKey | None,
+    engine_secret: Path | None,
     engine: EngineRequest,
     provider: _Provider,
     plan: PlanOptions,
@@ -150,23 +152,27 @@ def command(
 
     An engine that exceeds its budget is not kept. An engine that cannot run on this machine is kept as unproven: it
     does not open until lcve verify has run it. Of several engines, the fastest is kept.
+
+    Engines open only on machines that have the secret of the machine that built them.
     """
     from lcve_deploy.verbs.fastest import Selection, build_fastest
     from lcve_deploy.verbs.refit import refit as refit_engine
 
     _refuse_unused_options(engine, refit)
     if refit:
-        refitted = refit_engine(server, refit, name=name, signed_by=signed_by, progress=StageProgress())
+        refitted = refit_engine(
+            server, refit, name=name, signed_by=signed_by, engine_secret=engine_secret, progress=StageProgress()
+        )
         _show(Selection.of(refitted), as_json=as_json)
         return
-    choice = _choice(engine, name=name, provider=provider, plan=plan, signed_by=signed_by)
+    choice = _choice(engine, name=name, provider=provider, plan=plan, signed_by=signed_by, engine_secret=engine_secret)
     _show(build_fastest(server, choice, clips=_read_clips(clips), progress=StageProgress()), as_json=as_json)
 
 
 def _refuse_unused_options(engine: EngineRequest, refit: str | None) -> None:
     """Refuse options of other runtimes and, with --refit, options that the engine's record already determines."""
     named, runtime = named_options(), engine.runtime or AUTO
-    allowed = ("refit", "name", "signed_by", "server", "as_json")
+    allowed = ("refit", "name", "signed_by", "engine_secret", "server", "as_json")
     without_effect = {
         "--refit": [name for name in named if name not in allowed] if refit else [],
         f"--runtime {runtime}": [
@@ -186,6 +192,7 @@ def _choice(
     provider: _Provider,
     plan: PlanOptions,
     signed_by: PublicKey | None,
+    engine_secret: Path | None,
 ) -> EngineChoice:
     from lcve_deploy.runtime.session import Provider
     from lcve_deploy.verbs.build import BuildOptions
@@ -198,6 +205,7 @@ def _choice(
             provider_options=provider.options,
             plan=plan,
             signed_by=signed_by,
+            engine_secret=engine_secret,
         )
         return engine.choice(options)
 

@@ -9,7 +9,6 @@ import click
 import cloup
 
 from lcve_deploy.artifact import (
-    EngineRecord,
     PublicKey,
     is_signed,
     list_engines,
@@ -19,6 +18,8 @@ from lcve_deploy.artifact import (
     verify_files,
 )
 from lcve_deploy.artifact.delta import is_delta, read_delta
+from lcve_deploy.artifact.engine_mac import is_own
+from lcve_deploy.artifact.engine_secret import read_secret
 from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.common import as_json
 from lcve_deploy.cli.options.signing import signed_by_option
@@ -112,7 +113,7 @@ def _server(path: Path, signed_by: PublicKey | None) -> Lines:
         "labels": manifest.labels,
         "parity": f"max |Δlogit| {manifest.parity.max_difference:.2e}, tolerance {manifest.parity.tolerance:.2e}",
         "made by": ", ".join(f"{name} {version}" for name, version in manifest.made_by.items()),
-        **{f"engine {name}": _engine(read_engine(path, name)) for name in list_engines(path)},
+        **{f"engine {name}": _engine(path, name) for name in list_engines(path)},
     }
 
 
@@ -122,7 +123,14 @@ def _signed(is_signed: bool, signed_by: PublicKey | None) -> str:
     return "yes, not checked" if is_signed else "no"
 
 
-def _engine(record: EngineRecord) -> str:
+def _engine(server: Path, name: str) -> str:
+    """State of an engine. What the record of another machine says is no more than a claim, and not shown."""
+    try:
+        record, secret = read_engine(server, name), read_secret()
+    except LcveError as error:
+        return f"never opened: {error}"
+    if not is_own(record, secret):
+        return f"{record.kind} in {record.precision}, not made on this machine or changed since: never opened"
     builder = ", ".join(f"{name} {version}" for name, version in record.builder.items())
     if record.proof is None:
         return f"unproven, built for {record.target} by {builder}"

@@ -10,19 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lcve_deploy.artifact import EngineKind, EngineRecord, Profile, list_engines, read_engine
-from lcve_deploy.artifact.engines import check_engine, engine_folder
+from lcve_deploy.artifact import EngineKind, EngineRecord, Profile, list_engines
+from lcve_deploy.artifact.engine_options import BUDGET, PROVIDER
+from lcve_deploy.artifact.engines import engine_folder
 from lcve_deploy.artifact.names import PLAN
 from lcve_deploy.errors import ArtifactError, BuildError, LcveError, ParityError
 from lcve_deploy.exporters.tensorrt import PlanOptions
 from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.progress import Progress, silent
+from lcve_deploy.runtime.opening import read_own_engine
 from lcve_deploy.runtime.session import Provider
 from lcve_deploy.verbs.build import BuildOptions, build
 
 __all__ = ["CarriedEngine", "carry_over_engines", "options_of"]
 
-_OWN_OPTIONS: Final = ("budget", "provider")
+_OWN_OPTIONS: Final = (BUDGET, PROVIDER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,8 @@ class CarriedEngine:
 def carry_over_engines(old: Path, new: Path, *, progress: Progress = silent) -> tuple[CarriedEngine, ...]:
     """Refit or rebuild all engines of a server folder for another one with the same model and other keyed tensors.
 
-    An engine that fails is left out and reported with a reason; it can be built later.
+    An engine that fails is left out and reported with a reason; it can be built later. So is an engine that this
+    machine has not made: neither its files nor what its record says are used.
 
     Args:
         old: server folder with the engines.
@@ -73,8 +76,8 @@ def _options_of(record: EngineRecord) -> BuildOptions:
         kind=record.kind,
         precision=record.precision,
         name=record.name,
-        budget=float(options["budget"]) if "budget" in options else None,
-        provider=Provider(options.get("provider", "cpu")),
+        budget=float(options[BUDGET]) if BUDGET in options else None,
+        provider=Provider(options.get(PROVIDER, "cpu")),
         provider_options={} if plan else provider,
         plan=PlanOptions.from_text(options, record.profile or Profile()) if plan else PlanOptions(),
     )
@@ -85,8 +88,7 @@ def _carry_over(old: Path, new: Path, name: str, progress: Progress) -> CarriedE
         progress(f"{name}: {stage}", done, total)
 
     try:
-        record = read_engine(old, name)
-        check_engine(old, record)
+        record = read_own_engine(old, name)
         return CarriedEngine(name=name, record=_refit(old, new, record, prefixed) or _rebuild(new, record, prefixed))
     except LcveError as error:
         return CarriedEngine(name=name, record=None, reason=str(error))

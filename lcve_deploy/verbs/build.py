@@ -30,6 +30,9 @@ from lcve_deploy.artifact import (
     record_files,
 )
 from lcve_deploy.artifact.digests import ENGINES
+from lcve_deploy.artifact.engine_mac import authenticate
+from lcve_deploy.artifact.engine_options import BUDGET, PROVIDER
+from lcve_deploy.artifact.engine_secret import make_secret
 from lcve_deploy.artifact.engines import Agreement, engine_folder, write_engine
 from lcve_deploy.artifact.names import MODEL, PLAN
 from lcve_deploy.clips import EncryptedClip
@@ -45,8 +48,8 @@ from lcve_deploy.model.precision import Precision
 from lcve_deploy.progress import Progress, silent, step
 from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 from lcve_deploy.runtime.opening import checked_manifest, open_engine
-from lcve_deploy.runtime.probe import budget_of, prove_engine
-from lcve_deploy.runtime.session import Provider, Session
+from lcve_deploy.runtime.probe import engine_budget, prove_engine
+from lcve_deploy.runtime.session import Provider, Session, require_provider_options
 from lcve_deploy.verbs._versions import installed_versions
 
 __all__ = ["BuildOptions", "build"]
@@ -66,12 +69,15 @@ class BuildOptions:
         name: engine name; by default kind and precision.
         budget: largest ``|Δlogit|`` from the float64 reference; by default that of the precision.
         provider: execution provider; ONNX Runtime only.
-        provider_options: options of the execution provider, as ONNX Runtime documents them.
+        provider_options: options of the execution provider, as ONNX Runtime documents them; only some are allowed.
         plan: how to build the plan; TensorRT only.
         signed_by: pinned public key of the artifact's owner; not recorded in the engine.
+        engine_secret: file with the secret by which this machine knows its own engines; by default the file that
+            ``LCVE_ENGINE_SECRET`` names, or one in the user's state folder. Created if it does not exist.
 
     Raises:
-        ValueError: the budget is not finite and above zero, or a provider option is named ``budget`` or ``provider``.
+        ValueError: the budget is not finite and above zero.
+        SessionError: a provider option is not allowed.
     """
 
     kind: EngineKind = EngineKind.ONNXRUNTIME
@@ -82,13 +88,12 @@ class BuildOptions:
     provider_options: Mapping[str, str] = field(default_factory=dict)
     plan: PlanOptions = field(default_factory=PlanOptions)
     signed_by: PublicKey | None = None
+    engine_secret: Path | None = None
 
     def __post_init__(self) -> None:
         if self.budget is not None and not (math.isfinite(self.budget) and self.budget > 0):
             raise ValueError(f"expected a finite budget above zero, received {self.budget}")
-        reserved = sorted({"budget", "provider"} & set(self.provider_options))
-        if reserved:
-            raise ValueError(f"an execution provider has no option {', '.join(reserved)}")
+        require_provider_options(self.provider, self.provider_options)
 
     @property
     def engine_name(self) -> str:
@@ -129,6 +134,7 @@ def build(
     """
     folder = Path(server)
     manifest = checked_manifest(folder, options.signed_by)
+    secret = make_secret(folder, options.engine_secret)
     if clips is not None:
         manifest.binding.require(clips.binding, here="artifact", there="encrypted clip")
     _refuse_emulation(options)
@@ -145,7 +151,7 @@ def build(
                 refit=refit,
                 progress=progress,
             )
-            record = _prove(job, _build_engine(job, _ranges(job, ranges)))
+            record = authenticate(_prove(job, _build_engine(job, _ranges(job, ranges))), secret)
             write_engine(stage, record)
     return record
 
@@ -228,6 +234,7 @@ def _build_engine(job: _Build, ranges: Mapping[str, float]) -> EngineRecord:
         options=_options_to_text(options),
         ranges=ranges,
     )
+    engine_budget(record, job.manifest.parity)  # one that accepts anything is refused before the work
     if options.kind in _TENSORRT:
         record = _build_plan(job, record)
     elif _needs_graph(options):
@@ -236,10 +243,10 @@ def _build_engine(job: _Build, ranges: Mapping[str, float]) -> EngineRecord:
 
 
 def _options_to_text(options: BuildOptions) -> dict[str, str]:
-    budget = {} if options.budget is None else {"budget": repr(options.budget)}
+    budget = {} if options.budget is None else {BUDGET: repr(options.budget)}
     if options.kind is not EngineKind.ONNXRUNTIME:
         return budget
-    return {**options.provider_options, **budget, "provider": str(options.provider)}
+    return {**options.provider_options, **budget, PROVIDER: str(options.provider)}
 
 
 def _needs_graph(options: BuildOptions) -> bool:
@@ -311,7 +318,7 @@ def _prove(job: _Build, record: EngineRecord) -> EngineRecord:
     report, proof = prove_engine(session, read_probe(job.server, job.manifest), parity, record)
     report.require()
     job.progress("running the probe", 1, 1)
-    budget = float(record.options.get("budget", budget_of(record.precision, parity)))
+    budget = engine_budget(record, parity)
     agreement = _agreement(job, session, job.clips, budget) if job.clips is not None else None
     return dataclasses.replace(record, proof=proof, agreement=agreement)
 

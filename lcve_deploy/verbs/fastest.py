@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from lcve_deploy.artifact import EngineKind, EngineRecord
-from lcve_deploy.artifact.engines import engine_folder, list_engines, read_engine, write_engine
+from lcve_deploy.artifact.engine_mac import authenticate
+from lcve_deploy.artifact.engine_secret import make_secret
+from lcve_deploy.artifact.engines import engine_folder, list_engines, write_engine
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import BuildError, LcveError
 from lcve_deploy.files.writing import remove_folder
 from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.progress import Progress, silent
-from lcve_deploy.runtime.opening import checked_manifest
+from lcve_deploy.runtime.opening import checked_manifest, read_own_engine
 from lcve_deploy.runtime.probe import ProbeReport, reprove
 from lcve_deploy.verbs.build import BuildOptions, build
 
@@ -111,7 +113,7 @@ def build_fastest(
 ) -> Selection:
     """Build every engine of a choice that this machine can run, and keep the fastest.
 
-    Engines that already exist take part, and are never removed.
+    Engines of this machine that already exist take part, and are never removed.
 
     Args:
         server: the folder with ``manifest.json``.
@@ -168,19 +170,22 @@ def _fastest(tried: Sequence[Candidate]) -> EngineRecord:
 def _existing(server: Path, options: BuildOptions) -> Candidate:
     """Run the probe again on an engine that already exists."""
     name = options.engine_name
-    report, record = reprove(server, name, budget=options.budget, signed_by=options.signed_by)
+    report, record = reprove(
+        server, name, budget=options.budget, signed_by=options.signed_by, engine_secret=options.engine_secret
+    )
     if not report.ok:
-        _withdraw_proof(server, name, report)
+        _withdraw_proof(server, options, report)
         reason = f"already exists, and exceeds the budget: max |Δlogit| {report.max_difference:.2e}"
         return Candidate(name=name, record=None, reason=reason)
     return Candidate(name=name, record=record)
 
 
-def _withdraw_proof(server: Path, name: str, report: ProbeReport) -> None:
+def _withdraw_proof(server: Path, options: BuildOptions, report: ProbeReport) -> None:
     """Remove the proof of an engine that exceeds the budget in its own proof, not only the budget of this choice."""
-    record = read_engine(server, name)
+    record = read_own_engine(server, options.engine_name, options.engine_secret)
     if record.proof is not None and not report.max_difference <= record.proof.budget:
-        write_engine(engine_folder(server, name), dataclasses.replace(record, proof=None))
+        unproven = authenticate(dataclasses.replace(record, proof=None), make_secret(server, options.engine_secret))
+        write_engine(engine_folder(server, record.name), unproven)
 
 
 def _try(server: Path, options: BuildOptions, clips: EncryptedClip | None, progress: Progress) -> Candidate:

@@ -36,6 +36,7 @@ def verify(
     tolerance: float | None = None,
     engine: str | None = None,
     signed_by: PublicKey | None = None,
+    engine_secret: Path | None = None,
     progress: Progress = silent,
 ) -> ParityReport:
     """Compare an artifact's logits on encrypted clips with the plain model's, and run the negative controls.
@@ -49,6 +50,7 @@ def verify(
         tolerance: largest ``|Δlogit|`` that counts as equal; by default that of the export, or the engine's budget.
         engine: name of an engine to compare instead of the graph; its controls must differ by three budgets.
         signed_by: pinned public key of the owner.
+        engine_secret: file with this machine's secret, as for ``SessionOptions``.
         progress: receives every step.
 
     Returns:
@@ -67,7 +69,7 @@ def verify(
     root, path = Path(artifact), Path(checkpoint)
     client = paired_client(root, key, signed_by)
     manifest = checked_manifest(root / "server", signed_by)
-    session = open_checked(root / "server", manifest, SessionOptions(engine=engine))
+    session = open_checked(root / "server", manifest, SessionOptions(engine=engine, engine_secret=engine_secret))
     loaded = _matching_checkpoint(path, options, root / "server", client)
     proof = session.engine.proof if session.engine else None
     return measure_parity(

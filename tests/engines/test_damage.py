@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,13 @@ def with_budget(path: Path, budget: str) -> None:
     path.write_text(json.dumps(content))
 
 
+def linked(path: Path) -> None:
+    """Put a link to the very same content in its place."""
+    away = path.parents[2 if path.is_dir() else 3] / f"{path.name}-moved"  # outside of the server folder
+    path.rename(away)
+    path.symlink_to(away)
+
+
 @pytest.mark.parametrize(
     ("breakage", "message"),
     [
@@ -54,8 +62,17 @@ def with_budget(path: Path, budget: str) -> None:
         (lambda f: (f / "engine.json").write_text("{}"), "name: missing"),
         (lambda f: with_budget(f / "engine.json", "abc"), "options.budget: expected a finite number"),
         (lambda f: with_budget(f / "engine.json", "inf"), "options.budget: expected a finite number"),
+        (lambda f: (f / "model.onnx.data").symlink_to(f / "model.onnx"), "model.onnx.data is a link"),
+        (lambda f: linked(f / "keyed.safetensors"), "keyed.safetensors is a link"),
+        (lambda f: linked(f / "engine.json"), "engine.json is a link"),
+        (lambda f: linked(f), "onnxruntime-int8 is a link"),
+        (lambda f: (f / "more").mkdir(), "more is a folder or special file"),
+        (lambda f: os.mkfifo(f / "pipe"), "pipe is a folder or special file"),
     ],
-    ids=["flipped", "empty", "missing", "unlisted", "cut", "no fields", "no number", "no bound"],
+    ids=[
+        *("flipped", "empty", "missing", "unlisted", "cut", "no fields", "no number", "no bound"),
+        *("a link more", "a link instead", "a linked record", "a linked folder", "a folder", "a pipe"),
+    ],
 )
 def test_an_engine_that_does_not_hold_is_refused(
     server: Path, encrypted: EncryptedClip, breakage: Callable[[Path], None], message: str

@@ -33,7 +33,6 @@ from lcve_deploy.artifact import manifest as manifest_room
 from lcve_deploy.artifact import manifest_data, read_manifest
 from lcve_deploy.artifact.delta import DELTA
 from lcve_deploy.artifact.digests import MANIFEST, SIGNATURE
-from lcve_deploy.artifact.engines import write_engine
 from lcve_deploy.errors import ArtifactError, BuildError, SignatureError
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.runtime.opening import checked_manifest
@@ -41,6 +40,7 @@ from lcve_deploy.verbs.fastest import EngineChoice
 from lcve_deploy.verbs.pairs import paired_client
 from tests.conftest import ORACLE, run_error, run_ok
 from tests.signing.helpers import OWNER, PIN, STRANGER, TINY, Breakage
+from tests.support.engines import write_own_engine
 from tests.test_artifact import edit, flip_a_byte
 
 
@@ -157,7 +157,7 @@ def test_every_command_refuses_with_one_clear_error(
 def test_refitting_is_pinned_too(signed: Path, pin_file: Path) -> None:
     server = signed / "server"
     record = build(server, BuildOptions(name="plan"))
-    write_engine(server / "engines/plan", dataclasses.replace(record, kind=EngineKind.TENSORRT, options={}))
+    write_own_engine(server / "engines/plan", dataclasses.replace(record, kind=EngineKind.TENSORRT, options={}))
     (server / SIGNATURE).unlink()
     assert "is not signed" in run_error("build", server, "--refit", "plan", "--signed-by", pin_file)
 

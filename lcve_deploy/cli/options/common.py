@@ -11,6 +11,7 @@ from lcve_deploy.cli.options.types import ABOVE_ZERO, PATH, POSITIVE, SaltBytes
 __all__ = [
     "as_json",
     "client_option",
+    "engine_secret_option",
     "key_option",
     "salt_option",
     "tolerance_option",
@@ -21,6 +22,14 @@ __all__ = [
 key_option: Final = cloup.option("--key", "key_file", type=PATH, required=True, metavar="FILE", help="Key file.")
 client_option: Final = cloup.option(
     "--client", "client_folder", type=PATH, required=True, metavar="DIR", help="client/ of the artifact."
+)
+engine_secret_option: Final = cloup.option(
+    "--engine-secret",
+    type=PATH,
+    envvar="LCVE_ENGINE_SECRET",
+    show_envvar=True,
+    metavar="FILE",
+    help="Secret by which this machine knows its own engines.  [default: in the user's state folder]",
 )
 as_json: Final = cloup.option("--json", "as_json", is_flag=True, help="Print JSON.")
 top_option: Final = cloup.option(

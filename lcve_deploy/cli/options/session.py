@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import cloup
 
 from lcve_deploy.artifact import PublicKey
+from lcve_deploy.cli.options.common import engine_secret_option
 from lcve_deploy.cli.options.groups import value_from_options
 from lcve_deploy.cli.options.signing import signed_by_option
 from lcve_deploy.cli.options.types import POSITIVE, Setting
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PROVIDER_OPTIONS", "SESSION", "SessionRequest", "session_options"]
 
-SESSION: Final = ("engine", "provider", "provider_option", "threads", "signed_by")
+SESSION: Final = ("engine", "provider", "provider_option", "threads", "signed_by", "engine_secret")
 """Names of these options."""
 
 _PROVIDERS: Final = ("cpu", "cuda", "tensorrt", "tensorrt-rtx")
@@ -43,6 +45,7 @@ class SessionRequest:
     provider_option: tuple[tuple[str, str], ...]
     threads: int | None
     signed_by: PublicKey | None
+    engine_secret: Path | None
 
     def __post_init__(self) -> None:
         if self.engine and (self.provider != "cpu" or self.provider_option):
@@ -58,6 +61,7 @@ class SessionRequest:
             provider_options=dict(self.provider_option),
             threads=self.threads,
             signed_by=self.signed_by,
+            engine_secret=self.engine_secret and self.engine_secret.absolute(),  # workers may run in another folder
         )
 
 
@@ -74,5 +78,6 @@ session_options: Final = value_from_options(
         *PROVIDER_OPTIONS,
         cloup.option("--threads", type=POSITIVE, metavar="N", help="Threads per inference on a CPU."),
         signed_by_option,
+        engine_secret_option,
     ),
 )

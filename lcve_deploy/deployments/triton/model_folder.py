@@ -28,6 +28,8 @@ from lcve_deploy.artifact import (
     write_signature,
 )
 from lcve_deploy.artifact.digests import MANIFEST
+from lcve_deploy.artifact.engine_mac import require_own
+from lcve_deploy.artifact.engine_secret import read_secret
 from lcve_deploy.artifact.engines import check_engine, engine_folder, write_engine
 from lcve_deploy.artifact.names import PLAN as PLAN_FILE
 from lcve_deploy.artifact.names import PROBE
@@ -103,7 +105,7 @@ def read_model(name: str, server: Path, options: TritonOptions, *, signed_by: Pu
     Raises:
         ArtifactError: an invalid manifest or engine, or an engine or option that Triton cannot serve.
         SignatureError: the manifest is not signed by the pinned key.
-        SessionError: the engine was built from another model.
+        SessionError: the engine was built from another model, or was not made on this machine.
         MissingDependencyError: tritonclient is not installed.
     """
     data = manifest_data(server, signed_by)
@@ -193,6 +195,7 @@ def _read_engine(server: Path, name: str | None) -> EngineRecord | None:
             f"the plan of {name} contains no weights, and Triton does not restore them",
             hint=f"create a plan with weights: lcve build {server} --refit {name}",
         )
+    require_own(server, record, read_secret())
     check_engine(server, record)
     return record
 
