@@ -126,10 +126,10 @@ def section(figures: dict[str, Any]) -> str:
     ]
     head = (
         "suite",
-        "bytes over the values",
+        "sealed file, bytes over the values",
         "plain file",
         "plain ms",
-        "seal ms",
+        "sealed ms",
         "ratio",
         "copy ms",
         "open ms",
