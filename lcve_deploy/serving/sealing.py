@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from lcve_deploy.errors import LcveError, RequestError
+from lcve_deploy.errors import RequestError
 from lcve_deploy.protocol.sealing import SEALED, Offer
 from lcve_deploy.sealing import Keyring, OpenedRequest, Replays, open_request
 from lcve_deploy.serving.inference import InferRequest, InferResponse, RequestedOutput, Tensor, infer, values_of
@@ -49,12 +49,13 @@ class ServerSealing:
         return Offer.REQUIRED if self._settings.required else Offer.ACCEPTED
 
     def reload(self) -> None:
-        """Read the keys again. On any error, log it and keep the present keys."""
-        try:
-            self.keys = Keyring.read(self._settings.key_files)
-        except (LcveError, OSError) as error:
-            _LOG.error("sealing keys not reloaded", extra={"error": str(error)})
-            return
+        """Read the keys again. If that fails, the present keys stay.
+
+        Raises:
+            KeyFileError: a file is not a private sealing key, or there are more than two keys, or none.
+            OSError: a file cannot be read.
+        """
+        self.keys = Keyring.read(self._settings.key_files)
         known = [key.public_key.fingerprint for key in self.keys.keys]
         _LOG.info("sealing keys reloaded", extra={"keys": known})
 

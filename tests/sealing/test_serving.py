@@ -358,7 +358,7 @@ def test_keys_change_over_without_a_restart(exported: Path, example: Example, tm
         (tmp_path / "b.key").write_bytes(b"damaged")
         (tmp_path / "b.key").chmod(0o600)
         server.signal(signal.SIGHUP)
-        server.wait_for("sealing keys not reloaded")
+        server.wait_for("files not reloaded; those read before stay in use", files="sealing keys")
         assert answers(second) == "OK"
 
 
