@@ -31,7 +31,7 @@ from lcve_deploy.serving.grpc.receiving import (
 )
 from lcve_deploy.serving.grpc.reflection import reflection_service
 from lcve_deploy.serving.grpc.wire import RawRequest, message_reader
-from lcve_deploy.serving.inference import infer
+from lcve_deploy.serving.sealing import infer_any
 from lcve_deploy.serving.state import Exchange, ServerState
 
 __all__ = ["start_grpc"]
@@ -155,7 +155,7 @@ async def _infer(state: ServerState, request: RawRequest, exchange: Exchange) ->
     exchange.model, exchange.id = message.model_name, message.id
     infer_request = from_message(message, request.raw)
     infer_request = dataclasses.replace(infer_request, timeout=exchange.timeout(infer_request.timeout))
-    response = await infer(infer_request, state.registry, state.regions_of(exchange))
+    response = await infer_any(infer_request, state.registry, state.regions_of(exchange), state.sealing)
     exchange.version, exchange.batch = response.model.version, len(response.logits)
     return to_message(response, message.id)
 

@@ -32,7 +32,7 @@ from lcve_deploy.serving.http.responses import (
     hide_library_version,
     json_response,
 )
-from lcve_deploy.serving.inference import infer
+from lcve_deploy.serving.sealing import infer_any
 from lcve_deploy.serving.state import Exchange, ServerState
 from lcve_deploy.serving.telemetry.metrics import CONTENT_TYPE
 
@@ -245,7 +245,9 @@ def _infer_handler(state: ServerState) -> _Handler:
         fields = await _parse_json(state, text)
         infer_request, binary = from_body(fields, raw, exchange.model, request.match_info.get("version", ""))
         exchange.id = infer_request.id
-        infer_response = await infer(infer_request, state.registry, state.regions_of(exchange), binary=binary)
+        infer_response = await infer_any(
+            infer_request, state.registry, state.regions_of(exchange), state.sealing, binary=binary
+        )
         exchange.version, exchange.batch = infer_response.model.version, len(infer_response.logits)
         header, data = to_body(infer_response, infer_request.id)
         if not data:
