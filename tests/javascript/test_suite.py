@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 
 import pytest
@@ -32,8 +33,5 @@ def test_it_has_no_dependencies_at_run_time_and_is_not_published() -> None:
     assert package["private"] is True
     assert not {"dependencies", "optionalDependencies", "peerDependencies"} & set(package)
     for module in (CLIENT / "src").glob("*.js"):
-        lines = module.read_text(encoding="utf-8").splitlines()
-        sources = [
-            line.rsplit('"', 2)[1] for line in lines if line.startswith(("import ", "export ")) and " from " in line
-        ]
+        sources = re.findall(r'\b(?:from|import)\b[ (]*"([^"]+)"', module.read_text(encoding="utf-8"))
         assert all(source.startswith("./") for source in sources), module
