@@ -177,12 +177,33 @@ def test_the_changes_are_of_both_kinds(javascript: JavaScriptClient, folder: Pat
         clip_file(json.dumps(HEADER).encode().replace(b"lcve-1", b"lcve-\xff")),
         clip_file(json.dumps(HEADER).encode().replace(b"lcve-1", b"\\ud800")),
         clip_file(json.dumps({**HEADER, "more": HEADER["clip"]}).encode()),
+        clip_file(json.dumps(HEADER).encode().replace(b'"dtype"', b'"dtype": "F32", "dtype"')),
+        clip_file(json.dumps(HEADER).encode().replace(b'"__metadata__"', b'"__metadata__": {}, "__metadata__"')),
+        clip_file(json.dumps(HEADER).encode().replace(b'"dtype"', b'"more": 1e400, "dtype"')),
+        clip_file(json.dumps(HEADER).encode().replace(b'"dtype"', b'"more": NaN, "dtype"')),
+        clip_file(json.dumps(HEADER).encode().replace(b"[0, 144]", b"[-0, 144]")),
+        clip_file(b"\xef\xbb\xbf" + json.dumps(HEADER).encode()),
         clip_file(b'{"clip": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}}', b""),
     ],
     ids=lambda data: repr(data[:16]) + str(len(data)),
 )
 def test_other_files_are_refused_as_clips(javascript: JavaScriptClient, folder: Path, data: bytes) -> None:
     assert not agree_on_clip(javascript, folder, data)
+
+
+@pytest.mark.parametrize(
+    ("function", "data"),
+    [
+        ("settings", json.dumps(SETTINGS).encode("utf-16")),
+        ("settings", json.dumps({**SETTINGS, "more": float("nan")}).encode()),
+        ("clip", clip_file(json.dumps(HEADER).encode().replace(b'"clip"', b'"clip": {"dtype": "U8"}, "clip"'))),
+        ("clip", clip_file(json.dumps(HEADER).encode().replace(b'"scheme"', b'"scheme": "x", "scheme"'))),
+    ],
+)
+def test_what_only_javascript_refuses(javascript: JavaScriptClient, function: str, data: bytes) -> None:
+    """As its README says."""
+    with pytest.raises(JavaScriptError, match="not UTF-8|JSON|twice"):
+        javascript.call(function, **{"settings" if function == "settings" else "file": data})
 
 
 def deep(levels: int) -> bytes:

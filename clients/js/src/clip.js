@@ -124,7 +124,7 @@ function readMetadata(value) {
 /** @param {Uint8Array} bytes */
 function parsed(bytes) {
   try {
-    return parseJson(bytes);
+    return parseJson(bytes, { strict: true });
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
     throw damaged(error.message);

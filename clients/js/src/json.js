@@ -39,29 +39,35 @@ export function toNumber(number) {
 }
 
 /**
- * Parse JSON. Objects have no prototype. Of several members of one name, the last counts.
+ * Parse JSON. Objects have no prototype.
  *
  * @param {Uint8Array} bytes UTF-8, without a byte order mark
+ * @param {{strict?: boolean}} [options] strict: refuse a name that is there twice, and numbers beyond binary64; else,
+ *   the last member of a name counts
  * @returns {unknown} numbers are `number` if they are written as integers, else `Real`
  * @throws {SyntaxError} not JSON, not UTF-8, a lone surrogate, or nested too deep; it quotes nothing of the bytes
  */
-export function parseJson(bytes) {
+export function parseJson(bytes, { strict = false } = {}) {
   let text;
   try {
     text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
     throw new SyntaxError("not UTF-8 text");
   }
-  const parser = new Parser(text);
+  const parser = new Parser(text, strict);
   const value = parser.value(0);
   parser.finish();
   return value;
 }
 
 class Parser {
-  /** @param {string} text */
-  constructor(text) {
+  /**
+   * @param {string} text
+   * @param {boolean} strict
+   */
+  constructor(text, strict) {
     this.text = text;
+    this.strict = strict;
     this.place = 0;
     this.skipSpace();
   }
@@ -88,6 +94,7 @@ class Parser {
     const members = Object.create(null);
     this.members("}", () => {
       const name = this.string();
+      if (this.strict && name in members) throw new SyntaxError("a name that is there twice");
       this.expect(":");
       members[name] = this.value(depth + 1);
     });
@@ -127,7 +134,10 @@ class Parser {
 
   number() {
     const [text, fraction, exponent] = this.match(NUMBER);
-    return fraction === undefined && exponent === undefined ? Number(text) : new Real(Number(text));
+    const value = Number(text);
+    if (this.strict && !Number.isFinite(value)) throw new SyntaxError("a number beyond binary64");
+    const isInteger = fraction === undefined && exponent === undefined && !Object.is(value, -0);
+    return isInteger ? value : new Real(value);
   }
 
   /** @param {RegExp} pattern sticky */
