@@ -1,25 +1,27 @@
 """gRPC server: the handlers of ``inference.GRPCInferenceService``.
 
 Unary calls are handled as streaming requests, which look the same on the wire. So the token, the rate and the number
-of requests in progress are checked before a message is read into memory, and reading has a timeout.
+of requests in progress are checked before a message is read into memory, and reading has a timeout. An open stream
+counts against a maximum of its own, because it may hold a message that has not arrived completely.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import nullcontext
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, nullcontext
 from typing import Any, Final
 
-from lcve_deploy.errors import DeadlineError, LcveError, RequestError, TooLargeError
+from lcve_deploy.errors import DeadlineError, LcveError, RequestError, TooLargeError, UnavailableError
 from lcve_deploy.libraries.requiring import require
 from lcve_deploy.protocol.stubs import messages
 from lcve_deploy.serving.calls import CALLS, answer_call
 from lcve_deploy.serving.codes import client_message, code_of
 from lcve_deploy.serving.grpc.messages import from_message, to_message
 from lcve_deploy.serving.grpc.wire import RawRequest, message_reader
-from lcve_deploy.serving.inference import infer
+from lcve_deploy.serving.inference import PreparedRequest, infer, prepare
+from lcve_deploy.serving.sizes import max_message_bytes
 from lcve_deploy.serving.state import Exchange, ServerState
 
 __all__ = ["start_grpc"]
@@ -27,6 +29,10 @@ __all__ = ["start_grpc"]
 _SERVICE: Final = "inference.GRPCInferenceService"
 _FINAL_RESPONSE: Final = "triton_final_response"
 _MAX_CALL_BYTES: Final = 1 << 16
+_IDLE_MS: Final = 300_000
+_PING_MS: Final = 60_000
+_WINDOW_BYTES: Final = 1 << 16
+"""Bytes that a client may send of a message that nothing reads yet."""
 _MAX_STREAM_REQUESTS: Final = 8
 """Maximum requests of one stream in progress."""
 
@@ -49,14 +55,7 @@ async def start_grpc(state: ServerState, host: str, port: int, credentials: Any)
     """
     with require("serving gRPC needs grpcio", extra="serve,cpu"):
         import grpc
-    options = {
-        "grpc.max_receive_message_length": state.limits.request_bytes,
-        "grpc.max_send_message_length": -1,
-        "grpc.so_reuseport": 0,
-        "grpc.max_concurrent_streams": state.limits.requests,
-        "grpc.http2.min_ping_interval_without_data_ms": 10_000,
-    }
-    server = grpc.aio.server(options=list(options.items()))
+    server = grpc.aio.server(options=list(_options(state).items()))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, _handlers(state)),))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
@@ -70,6 +69,24 @@ async def start_grpc(state: ServerState, host: str, port: int, credentials: Any)
         ) from None
     await server.start()
     return server, bound
+
+
+def _options(state: ServerState) -> dict[str, int]:
+    """Return options of gRPC that bound what connections hold before a handler knows of them."""
+    limits = state.limits
+    return {
+        "grpc.max_receive_message_length": max_message_bytes(state.registry, limits),
+        "grpc.max_send_message_length": -1,
+        "grpc.so_reuseport": 0,
+        "grpc.max_concurrent_streams": limits.requests,
+        "grpc.max_allowed_incoming_connections": limits.connections,
+        "grpc.server_handshake_timeout_ms": round(1e3 * limits.read_seconds),
+        "grpc.max_connection_idle_ms": _IDLE_MS,
+        "grpc.keepalive_time_ms": _PING_MS,
+        "grpc.http2.min_ping_interval_without_data_ms": 10_000,
+        "grpc.http2.bdp_probe": 0,
+        "grpc.http2.lookahead_bytes": _WINDOW_BYTES,
+    }
 
 
 def _handlers(state: ServerState) -> dict[str, Any]:
@@ -90,13 +107,12 @@ def _handlers(state: ServerState) -> dict[str, Any]:
             name, state, _parse(_small_message_reader(getattr(pb, f"{name}Request")), data)
         )
 
-    async def stream(requests: Any, context: Any) -> AsyncIterator[Any]:
-        async for response in _stream(state, read_infer, context):
-            yield response
+    async def stream(requests: Any, context: Any) -> None:
+        await _stream(state, read_infer, context)
 
     return {
         **{name: handler(name, call(name)) for name in CALLS},
-        "ModelInfer": handler("ModelInfer", lambda data, exchange: _infer(state, _parse(read_infer, data), exchange)),
+        "ModelInfer": handler("ModelInfer", lambda data, exchange: _infer(state, read_infer, data, exchange)),
         "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(
             stream, response_serializer=pb.ModelStreamInferResponse.SerializeToString
         ),
@@ -188,42 +204,89 @@ async def _read(state: ServerState, context: Any) -> Any:
     return message
 
 
-async def _infer(state: ServerState, request: RawRequest, exchange: Exchange) -> Any:
+async def _infer(
+    state: ServerState, read: Callable[[bytes], RawRequest], data: bytes, exchange: Exchange
+) -> Any:
     """Answer one ``ModelInferRequest``."""
+    prepared = _prepare(state, _parse(read, data), exchange)
+    response = await infer(prepared, state.regions)
+    exchange.version, exchange.batch = response.model.version, len(response.logits)
+    return to_message(response, prepared.id)
+
+
+def _prepare(state: ServerState, request: RawRequest, exchange: Exchange) -> PreparedRequest:
+    """Validate a request. Sets the model and id of the exchange. The message is released with this function."""
     message = request.message
     exchange.model, exchange.id = message.model_name, message.id
-    response = await infer(from_message(message, request.raw), state.registry, state.regions)
-    exchange.version, exchange.batch = response.model.version, len(response.logits)
-    return to_message(response, message.id)
+    return prepare(from_message(message, request.raw), state.registry, state.regions)
 
 
-async def _stream(state: ServerState, read: Callable[[bytes], RawRequest], context: Any) -> AsyncIterator[Any]:
+async def _stream(state: ServerState, read: Callable[[bytes], RawRequest], context: Any) -> None:
     """Answer the requests of a stream in order; up to ``_MAX_STREAM_REQUESTS`` are in progress."""
     import grpc
 
     exchange = Exchange("grpc", "ModelStreamInfer", context.peer())
     try:
         _authorize(state, exchange, context)
+        with state.open_stream():
+            async with aclosing(_stream_responses(state, read, context, exchange.client)) as responses:
+                async for response in responses:
+                    await _write(state, context, response)
     except LcveError as error:
         state.finish(exchange, error)
         await context.abort(grpc.StatusCode[code_of(error).grpc], client_message(error))
-    work: deque[asyncio.Task[Any]] = deque()
+
+
+async def _write(state: ServerState, context: Any, response: Any) -> None:
+    """Send one response of a stream.
+
+    Raises:
+        DeadlineError: the client did not take it in time.
+    """
     try:
-        message = await context.read()
-        while message is not grpc.aio.EOF:
-            work.append(asyncio.create_task(_stream_response(state, read, message, exchange.client)))
-            reading = asyncio.ensure_future(context.read())
-            while work and (len(work) >= _MAX_STREAM_REQUESTS or not reading.done()):
-                await asyncio.wait(
-                    [work[0], *([reading] if len(work) < _MAX_STREAM_REQUESTS else [])], return_when="FIRST_COMPLETED"
-                )
-                while work and work[0].done():
-                    yield work.popleft().result()
-            message = await reading
+        async with asyncio.timeout(state.limits.read_seconds):
+            await context.write(response)
+    except TimeoutError:
+        raise DeadlineError(f"a response was not taken within {state.limits.read_seconds:g} s") from None
+
+
+async def _stream_responses(
+    state: ServerState, read: Callable[[bytes], RawRequest], context: Any, client: str
+) -> AsyncGenerator[Any, None]:
+    """Yield the responses to the requests of a stream, until the client or the server ends it.
+
+    Raises:
+        UnavailableError: the server is shutting down.
+        DeadlineError: no request arrived in time.
+    """
+    import grpc
+
+    work: deque[asyncio.Task[Any]] = deque()
+    reading, stopped = asyncio.ensure_future(context.read()), asyncio.ensure_future(state.stopped.wait())
+    try:
+        while True:
+            has_space = len(work) < _MAX_STREAM_REQUESTS
+            waiting = [work[0]] if work else [stopped]
+            limit = None if work else state.limits.read_seconds
+            await asyncio.wait(
+                [*waiting, *([reading] if has_space else [])], timeout=limit, return_when="FIRST_COMPLETED"
+            )
+            if work and work[0].done():
+                yield work.popleft().result()
+            elif has_space and reading.done():
+                message = reading.result()
+                if message is grpc.aio.EOF:
+                    break
+                work.append(asyncio.create_task(_stream_response(state, read, message, client)))
+                reading = asyncio.ensure_future(context.read())
+            elif stopped.done():
+                raise UnavailableError("the server is shutting down", hint="use another server")
+            else:
+                raise DeadlineError(f"no request of the stream arrived within {state.limits.read_seconds:g} s")
         while work:
             yield await work.popleft()
     finally:
-        for task in work:
+        for task in (*work, reading, stopped):
             task.cancel()
 
 
@@ -234,7 +297,10 @@ async def _stream_response(state: ServerState, read: Callable[[bytes], RawReques
     try:
         state.access.count_request(client)
         with state.pending_request():
-            response = await _infer(state, _parse(read, data), exchange)
+            response = await _infer(state, read, data, exchange)
+    except asyncio.CancelledError:
+        state.finish(exchange, code="CANCELLED")
+        raise
     except Exception as error:  # last chance to send an error to the client
         state.finish(exchange, error)
         failed = pb.ModelInferResponse(model_name=exchange.model, id=exchange.id)
