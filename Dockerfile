@@ -50,6 +50,8 @@ USER 10001:10001
 FROM role AS server
 COPY --from=build-server /opt/lcve /opt/lcve
 USER 10001:10001
+# Engines open only with the secret that they were built with: a folder is mounted at /state to keep it.
+ENV LCVE_ENGINE_SECRET=/state/engine-secret
 EXPOSE 8000 8001 8002
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-c", "import http.client as h, sys; \

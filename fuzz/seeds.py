@@ -23,8 +23,20 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from safetensors.torch import save
 
 from fuzz.targets import BINDING, CORPUS, GEOMETRY, OPTIONS, SALT, SECRET
-from lcve_deploy import ClipFile, PlainClip, SecurityKey, Views, derive_orders, encrypt, export, rotate_delta
+from lcve_deploy import (
+    ClipFile,
+    PlainClip,
+    RotateOptions,
+    SecurityKey,
+    Views,
+    derive_orders,
+    encrypt,
+    export,
+    rotate_delta,
+)
 from lcve_deploy.artifact import Profile, read_manifest
+from lcve_deploy.artifact.engine_mac import authenticate
+from lcve_deploy.artifact.engine_secret import EngineSecret
 from lcve_deploy.artifact.engines import Agreement, EngineKind, EngineRecord, Proof
 from lcve_deploy.artifact.manifest import manifest_digest
 from lcve_deploy.cipher.clips import binding_of
@@ -217,7 +229,7 @@ def artifact(place: Path, key: SecurityKey) -> dict[str, bytes]:
     """The files of an artifact of the little model, and of a rotation of it."""
     (place / "model.pth").write_bytes(saved(weights()))
     export(place / "model.pth", place / "service", key=key, options=ExportOptions(checkpoint=OPTIONS, salt=SALT))
-    rotate_delta(place / "service", place / "rotation", key=key, salt=bytes(16))
+    rotate_delta(place / "service", place / "rotation", key=key, options=RotateOptions(salt=bytes(16)))
     server = place / "service/server"
     return {
         "manifest": (server / "manifest.json").read_bytes(),
@@ -266,7 +278,8 @@ def engine(digest: str, clips: int) -> bytes:
         proof=Proof(device="a CPU", clips=clips, max_difference=0.01, budget=0.05, milliseconds=1.5),
         agreement=Agreement(clips=4, max_difference=0.01, top1=1.0),
     )
-    return json.dumps(record.to_json()).encode()
+    secret = EngineSecret(raw=SECRET, path=Path("engine-secret"))
+    return json.dumps(authenticate(record, secret).to_json()).encode()
 
 
 def answers() -> Iterator[tuple[str, str, bytes]]:
@@ -320,6 +333,7 @@ def main() -> None:
             **{name: [(f"seed-{name}", data)] for name, data in made.items()},
             "request": [(f"seed-{name}", data) for target, name, data in requests() if target == "request"],
             "message": [(f"seed-{name}", data) for target, name, data in requests() if target == "message"],
+            "secret": [("seed-secret", f"lcve-engine-secret-1 {SECRET.hex()}\n".encode())],
             "tokens": [("seed-tokens", b"# clients\ncamera-7 0123456789abcdef\nroom@home\tfedcba9876543210\n")],
         }
         for target, name, data in answers():

@@ -13,6 +13,7 @@ from fuzz import mutators
 from lcve_deploy import CheckpointOptions, SecurityKey
 from lcve_deploy.artifact import PublicKey, read_engine, read_keyed, read_manifest, read_probe
 from lcve_deploy.artifact.delta import is_delta, read_delta
+from lcve_deploy.artifact.engine_secret import read_secret
 from lcve_deploy.client import Client
 from lcve_deploy.clipfile import read_clip_file
 from lcve_deploy.clips import Binding, Layout
@@ -100,6 +101,12 @@ def _client(place: Path, data: bytes) -> object:
 def _engine(place: Path, data: bytes) -> object:
     _written(place / "engines/fast/engine.json", data)
     return read_engine(place, "fast")
+
+
+def _secret(place: Path, data: bytes) -> object:
+    path = _written(place / "engine-secret", data)
+    path.chmod(0o600)
+    return read_secret(path)
 
 
 def _delta(place: Path, data: bytes) -> object:
@@ -210,7 +217,7 @@ def _clips_of(place: Path, request: Any) -> object:
     from lcve_deploy.serving.shared_memory import Regions
 
     _written(place / "manifest.json", _seed("manifest"))
-    return clips_from(request.inputs, read_manifest(place).model, 8, Regions(allowed=False)).sum()
+    return clips_from(request.inputs, read_manifest(place).model, 8, Regions(None).of("", is_local=True)).sum()
 
 
 def _tokens(place: Path, data: bytes) -> object:
@@ -262,6 +269,7 @@ TARGETS: Final[dict[str, Target]] = {
     "manifest": Target(read=_manifest, mutate=mutators.mutate_json),
     "client": Target(read=_client, mutate=mutators.mutate_json),
     "engine": Target(read=_engine, mutate=mutators.mutate_json),
+    "secret": Target(read=_secret, mutate=mutators.mutate_bytes),
     "delta": Target(read=_delta, mutate=mutators.mutate_safetensors),
     "probe": Target(read=_probe, mutate=mutators.mutate_safetensors),
     "keyed": Target(read=_keyed, mutate=mutators.mutate_safetensors),

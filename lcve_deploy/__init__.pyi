@@ -7,8 +7,13 @@ from lcve_deploy.artifact import ClientSettings as ClientSettings
 from lcve_deploy.artifact import EngineKind as EngineKind
 from lcve_deploy.artifact import EngineRecord as EngineRecord
 from lcve_deploy.artifact import Manifest as Manifest
+from lcve_deploy.artifact import Profile as Profile
 from lcve_deploy.artifact import PublicKey as PublicKey
 from lcve_deploy.artifact import check_signature as check_signature
+from lcve_deploy.assumptions import Assumption as Assumption
+from lcve_deploy.attacks.report import AuditReport as AuditReport
+from lcve_deploy.attacks.report import Verdict as Verdict
+from lcve_deploy.attacks.running import AttackResult as AttackResult
 from lcve_deploy.cipher.clips import decrypt as decrypt
 from lcve_deploy.cipher.clips import encrypt as encrypt
 from lcve_deploy.client import Client as Client
@@ -28,6 +33,8 @@ from lcve_deploy.deployments.triton.export import export_triton as export_triton
 from lcve_deploy.deployments.triton.model_folder import TritonOptions as TritonOptions
 from lcve_deploy.errors import LcveError as LcveError
 from lcve_deploy.exporters.checkpoints import CheckpointOptions as CheckpointOptions
+from lcve_deploy.exporters.tensorrt import HardwareCompatibility as HardwareCompatibility
+from lcve_deploy.exporters.tensorrt import PlanOptions as PlanOptions
 from lcve_deploy.geometry import ClipGeometry as ClipGeometry
 from lcve_deploy.keys.keyspace import KeySpace as KeySpace
 from lcve_deploy.keys.keyspace import key_spaces as key_spaces
@@ -38,6 +45,8 @@ from lcve_deploy.keys.signing import SigningKey as SigningKey
 from lcve_deploy.model.parity import ParityReport as ParityReport
 from lcve_deploy.model.precision import Precision as Precision
 from lcve_deploy.model.predictions import ProblemType as ProblemType
+from lcve_deploy.model.preprocess import Preprocess as Preprocess
+from lcve_deploy.model.preprocess import Sampling as Sampling
 from lcve_deploy.model.transformer import Normalisation as Normalisation
 from lcve_deploy.remote import RemoteModel as RemoteModel
 from lcve_deploy.remote import RemoteOptions as RemoteOptions
@@ -49,6 +58,7 @@ from lcve_deploy.runtime import SessionOptions as SessionOptions
 from lcve_deploy.runtime import open_session as open_session
 from lcve_deploy.runtime import verify_engine as verify_engine
 from lcve_deploy.runtime import verify_server as verify_server
+from lcve_deploy.verbs._carry_over import CarriedEngine as CarriedEngine
 from lcve_deploy.verbs.apply import ApplyResult as ApplyResult
 from lcve_deploy.verbs.apply import apply_delta as apply_delta
 from lcve_deploy.verbs.audit import AuditInputs as AuditInputs
@@ -61,13 +71,17 @@ from lcve_deploy.verbs.classify import classify as classify
 from lcve_deploy.verbs.export import ExportOptions as ExportOptions
 from lcve_deploy.verbs.export import ExportResult as ExportResult
 from lcve_deploy.verbs.export import export as export
+from lcve_deploy.verbs.fastest import Candidate as Candidate
 from lcve_deploy.verbs.fastest import EngineChoice as EngineChoice
+from lcve_deploy.verbs.fastest import Selection as Selection
 from lcve_deploy.verbs.fastest import build_fastest as build_fastest
 from lcve_deploy.verbs.refit import refit as refit
+from lcve_deploy.verbs.rotate import RotateOptions as RotateOptions
 from lcve_deploy.verbs.rotate import RotateResult as RotateResult
 from lcve_deploy.verbs.rotate import rotate as rotate
 from lcve_deploy.verbs.rotate import rotate_delta as rotate_delta
 from lcve_deploy.verbs.sign import sign as sign
 from lcve_deploy.verbs.verify import verify as verify
+from lcve_deploy.video import VideoClips as VideoClips
 
 __version__: str

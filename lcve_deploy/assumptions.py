@@ -1,4 +1,4 @@
-"""Facts that a checkpoint does not contain and that the export assumed, as written in ``client.json``."""
+"""Facts that an export assumed because the checkpoint does not contain them, as written to ``client.json``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Assumption", "Fact"]
 
 
 class Fact(StrEnum):
-    """What was assumed."""
+    """Kind of an assumed fact."""
 
     FAMILY = "family"
     WEIGHTS = "weights"
@@ -27,11 +27,11 @@ class Fact(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Assumption:
-    """One fact that neither the checkpoint nor an option gave, and the value that was assumed.
+    """A fact that neither the checkpoint nor an option stated, and the value that the export assumed.
 
     Args:
-        fact: what was assumed.
-        value: what it was taken to be, and why, for people to read.
+        fact: the assumed fact.
+        value: the assumed value and the reason, as text.
         option: the option of ``lcve export`` that sets it.
     """
 

@@ -1,6 +1,6 @@
-"""The key holder's side: a video in, encrypted clips out; logits in, predictions out.
+"""The key holder's side: encrypt clips of a video, and read predictions from logits.
 
-Needs a key and ``client/``; no torch, no engine.
+Needs a key and ``client/``, but no torch and no engine.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lcve_deploy.video import VideoClips, read_clips
 __all__ = ["MAX_LOGITS", "Client", "Prediction", "softmax"]
 
 MAX_LOGITS: Final = 2**26
-"""Logits of one file: those of 150 thousand views with 400 classes."""
+"""Maximum logits of one file: enough for 150 thousand views with 400 classes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,20 +45,24 @@ class Client:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str], key: SecurityKey) -> Self:
-        """Read ``client/`` of an artifact.
+        """Open the ``client/`` folder of an artifact.
+
+        Args:
+            folder: folder with ``client.json``.
+            key: key of the artifact.
 
         Raises:
-            ArtifactError: invalid settings.
-            MismatchError: another key than the artifact's.
+            ArtifactError: the settings are invalid.
+            MismatchError: the key does not belong to the artifact.
         """
         return cls.of(read_client(Path(folder)).settings, key)
 
     @classmethod
     def of(cls, settings: ClientSettings, key: SecurityKey) -> Self:
-        """Make the orders of an artifact whose settings are read.
+        """Derive the orders of an artifact from its settings and its key.
 
         Raises:
-            MismatchError: another key than the artifact's.
+            MismatchError: the key does not belong to the artifact.
         """
         binding = settings.binding
         classes = len(settings.classes) if settings.labels == "hidden" else None
@@ -69,30 +73,48 @@ class Client:
     def read_video(
         self, path: str | os.PathLike[str], *, views: Views | None = None, preprocess: Preprocess | None = None
     ) -> VideoClips:
-        """Clips of a video, a folder of frames or an array, as the artifact's model wants them."""
+        """Read the clips of a video, a picture, a folder of frames or an array.
+
+        Args:
+            path: video, picture, folder of pictures, or ``.npy`` array (uint8 ``[T, H, W, 3]`` of the model's
+                geometry, which is not sampled or resized).
+            views: temporal and spatial views; by default one.
+            preprocess: sampling, resizing and cropping; by default those of the artifact.
+
+        Raises:
+            VideoError: the path does not exist, is not a video, or is an array of another shape or dtype.
+            MissingDependencyError: PyAV is not installed.
+        """
         return read_clips(Path(path), preprocess or self.settings.preprocess, self.settings.binding.geometry, views)
 
     def encrypt(self, clip: PlainClip) -> EncryptedClip:
-        """Encrypt clips ``[..., T, H, W, C]`` for this artifact."""
+        """Encrypt clips ``[..., T, H, W, C]`` (uint8) for this artifact."""
         return encrypt(clip, self.orders, layout=self.settings.binding.layout)
 
     def decrypt(self, clip: EncryptedClip) -> PlainClip:
-        """The inverse of ``encrypt``."""
+        """Decrypt clips; the inverse of ``encrypt``.
+
+        Raises:
+            MismatchError: the clips were encrypted for another artifact.
+        """
         return decrypt(clip, self.orders)
 
     def encrypt_video(self, video: VideoClips) -> ClipFile:
-        """Encrypt the clips of a video, ready to be written as a file."""
+        """Encrypt the clips of a video as the content of an encrypted clip file."""
         return ClipFile(clip=self.encrypt(video.clip), views=video.views)
 
     def read_logits(self, path: str | os.PathLike[str]) -> npt.NDArray[np.floating]:
-        """Logits that the operator sent back, in the artifact's label order; ``[views, classes]``.
+        """Read a file of logits from the operator.
 
         Args:
-            path: ``.npy``; or ``.json``, as ``lcve run --json`` prints it, or one list of logits on each line.
+            path: ``.npy`` file; or ``.json`` file, as printed by ``lcve run --json`` or with a list of logits per line.
+
+        Returns:
+            Float ``[views, classes]``, in the artifact's own label order.
 
         Raises:
-            SessionError: not an array, or not one of float logits of this artifact's classes.
-            FileNotFoundError: there is no such file.
+            SessionError: the file does not contain float logits of this artifact's classes.
+            FileNotFoundError: the file does not exist.
         """
         classes = len(self.settings.classes)
         is_json = Path(path).suffix.lower() == ".json"
@@ -106,15 +128,15 @@ class Client:
         return np.array(received)
 
     def plain_order(self, logits: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-        """Logits ``[..., classes]`` of the server, put into the plain label order.
+        """Reorder logits ``[..., classes]`` from the artifact's own label order to the plain order.
 
         Raises:
-            MismatchError: another number of classes than the artifact's.
+            MismatchError: the number of classes is not the artifact's.
         """
         if logits.shape[-1] != len(self.settings.classes):
             raise MismatchError(
                 f"expected the logits of {len(self.settings.classes)} classes, received {list(logits.shape)}",
-                hint="check that the server has the server/ of this client/",
+                hint="check that the server serves the server/ folder that belongs to this client/ folder",
             )
         if self.orders.label_order is None:
             return logits
@@ -123,27 +145,27 @@ class Client:
         return plain
 
     def read(self, logits: npt.NDArray[np.floating], *, top: int = 5) -> list[Prediction]:
-        """What the answer of a model says of one video.
+        """Convert the logits of one video, as returned by a session, to predictions.
 
         Args:
-            logits: of its views, ``[views, classes]``, in the artifact's own label order, as a session gives them.
-            top: how many classes; of a regression, every output is returned.
+            logits: float ``[views, classes]``, in the artifact's own label order.
+            top: number of classes to return; a regression returns every output.
 
         Raises:
-            MismatchError: another number of classes than the artifact's.
-            SessionError: no view, or logits that are not numbers.
+            MismatchError: the number of classes is not the artifact's.
+            SessionError: there is no view, or a logit is NaN or infinity.
         """
         return self.predict(self.plain_order(logits), top=top)
 
     def predict(self, logits: npt.NDArray[np.floating], *, top: int = 5) -> list[Prediction]:
-        """What the logits of one video say, as the artifact's problem type has it.
+        """Convert the logits of one video in the plain order to predictions, by the artifact's problem type.
 
         Args:
-            logits: of its views, ``[views, classes]``, in the plain order.
-            top: how many classes; of a regression, every output is returned.
+            logits: float ``[views, classes]``, in the plain order.
+            top: number of classes to return; a regression returns every output.
 
         Raises:
-            SessionError: no view, or logits that are not numbers.
+            SessionError: there is no view, or a logit is NaN or infinity.
         """
         if not len(logits) or not np.isfinite(logits).all():
             raise SessionError("expected finite logits of at least one view, received none or NaN or infinity")
@@ -151,11 +173,11 @@ class Client:
 
 
 def _read_json(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
-    """Logits in JSON: one value, or one on each line; each is a list, or an object with ``logits``."""
+    """Read logits from JSON: one value, or one per line; each is a list, or an object with ``logits``."""
     data = read_bounded(path, "logits (JSON)", SessionError)
     try:
         rows = [row for value in _json_values(data) for row in _rows(value)]
-        with np.errstate(over="ignore"):  # infinities are refused with the prediction
+        with np.errstate(over="ignore"):  # ``predict`` refuses infinity
             return np.array(rows, dtype=np.float32)
     except ValueError as error:
         raise SessionError(f"expected logits in JSON: {error}: {path}", hint="lcve run --json prints them") from None

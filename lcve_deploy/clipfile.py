@@ -1,6 +1,6 @@
-"""The encrypted clip file, ``.lcve``: a safetensors file with one tensor, ``clip``.
+"""Read and write encrypted clip files, ``.lcve``: safetensors files with one tensor, ``clip``.
 
-It is written here byte for byte: the library puts the metadata in another order every time.
+The file is written without the safetensors library, which does not keep the order of the metadata.
 
 Source: format of scheme ``lcve-1``, section "Encrypted clip file".
 """
@@ -31,8 +31,8 @@ class ClipFile:
     """Content of an encrypted clip file.
 
     Args:
-        clip: uint8 NumPy values ``[views, N, L]`` or ``[views, T, H, W, C]``.
-        views: how the stack samples the video.
+        clip: encrypted clips, uint8 NumPy ``[views, N, L]`` or ``[views, T, H, W, C]``.
+        views: temporal and spatial views of the video.
     """
 
     clip: EncryptedClip
@@ -43,9 +43,9 @@ def write_clip_file(path: str | os.PathLike[str], content: ClipFile) -> None:
     """Write an encrypted clip file.
 
     Raises:
-        EncryptedClipError: values that are not uint8.
+        EncryptedClipError: the values are not uint8.
         ExistsError: the path exists.
-        WriteError: the file could not be written; nothing of it is left.
+        WriteError: the file could not be written; nothing is left.
     """
     with new_file(path) as file:
         dump_clip(content, file)
@@ -55,7 +55,7 @@ def dump_clip(content: ClipFile, file: IO[bytes]) -> None:
     """Write the bytes of an encrypted clip file to an open file or stream.
 
     Raises:
-        EncryptedClipError: values that are not uint8; nothing is written.
+        EncryptedClipError: the values are not uint8; nothing is written.
     """
     if content.clip.values.dtype != np.uint8:
         raise EncryptedClipError(f"expected a clip of dtype uint8, received {content.clip.values.dtype}")
@@ -75,7 +75,7 @@ def dump_clip(content: ClipFile, file: IO[bytes]) -> None:
 
 
 def _header(values: npt.NDArray[np.uint8], metadata: dict[str, str]) -> bytes:
-    """The JSON of a safetensors file with one tensor; spaces fill it up to a multiple of 8 bytes."""
+    """Return the JSON header of a safetensors file with one tensor, padded with spaces to a multiple of 8 bytes."""
     clip = {"dtype": "U8", "shape": list(values.shape), "data_offsets": [0, values.size]}
     text = json.dumps({"__metadata__": metadata, "clip": clip}, separators=(",", ":")).encode()
     return text + b" " * (-len(text) % 8)
@@ -85,8 +85,8 @@ def read_clip_file(path: str | os.PathLike[str]) -> ClipFile:
     """Read and check an encrypted clip file.
 
     Raises:
-        EncryptedClipError: not such a file, or one whose parts contradict each other.
-        FileNotFoundError: there is no such file.
+        EncryptedClipError: the file is not an encrypted clip file, or its parts contradict each other.
+        FileNotFoundError: the file does not exist.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -105,7 +105,7 @@ def read_clip_file(path: str | os.PathLike[str]) -> ClipFile:
 
 
 def _values(file: Any, path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
-    """The tensor of an open file; NumPy does not know every dtype that a file can name."""
+    """Read the tensor of an open file. Check its dtype first: NumPy does not support all of them."""
     dtype = file.get_slice("clip").get_dtype()
     if dtype != "U8":
         raise EncryptedClipError(f"expected a clip of dtype U8, received {dtype}: {path}")

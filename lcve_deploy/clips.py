@@ -1,7 +1,6 @@
-"""Plain and encrypted clips: two types, so that a type checker refuses the wrong one.
+"""Plain and encrypted clips, as two types that a type checker distinguishes.
 
-``Binding`` is the public label that artifacts and encrypted clips carry: what must agree before
-anything runs.
+``Binding`` is the public label of artifacts and encrypted clips; it must agree before anything runs.
 """
 
 from __future__ import annotations
@@ -23,21 +22,31 @@ _HEX: Final = re.compile(r"[0-9a-f]{32}")
 
 
 class Layout(StrEnum):
-    """How the values of an encrypted clip travel."""
+    """Layout of the values of an encrypted clip."""
 
     CUBES = "cubes"
-    """``[N, L]``: the shuffled cubes as they are; encryption replaces the model's patchify step."""
+    """``[N, L]``: shuffled cubes; encryption replaces the model's patchify step."""
     VIDEO = "video"
-    """``[T, H, W, C]``: put together again as a clip (the paper's step 7)."""
+    """``[T, H, W, C]``: shuffled cubes, reassembled as a clip (step 7 of the paper)."""
 
     def shape(self, geometry: ClipGeometry) -> tuple[int, ...]:
-        """Shape of one encrypted clip."""
+        """Return the shape of one encrypted clip."""
         return (geometry.cubes, geometry.values) if self is Layout.CUBES else geometry.clip_shape
 
 
 @dataclass(frozen=True, kw_only=True)
 class Views:
-    """How a stack of clips samples one video: view index = temporal · S + spatial."""
+    """Numbers of temporal and spatial views of a video.
+
+    Clips are ordered by view index: temporal index · ``spatial`` + spatial index.
+
+    Args:
+        temporal: number of temporal views, at least 1.
+        spatial: number of spatial views, at least 1.
+
+    Raises:
+        ValueError: a number is below 1.
+    """
 
     temporal: int = 1
     spatial: int = 1
@@ -48,7 +57,11 @@ class Views:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``TxS``, for example ``5x3``."""
+        """Parse ``TxS``, for example ``5x3``.
+
+        Raises:
+            ValueError: the text has another form.
+        """
         match = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text, re.ASCII)
         if match is None:
             raise ValueError(f"expected views such as 5x3 (temporal x spatial), received {text!r}")
@@ -56,7 +69,7 @@ class Views:
 
     @property
     def count(self) -> int:
-        """Clips in the stack."""
+        """Number of all views."""
         return self.temporal * self.spatial
 
     def __str__(self) -> str:
@@ -65,17 +78,17 @@ class Views:
 
 @dataclass(frozen=True, kw_only=True)
 class Binding:
-    """What ties a key, an artifact and its encrypted clips together; all of it is public.
+    """Public facts that key, artifact and encrypted clips must share.
 
     Args:
-        scheme: id of the format, ``lcve-1``.
-        key_id: 32 hex digits.
-        salt: 32 hex digits.
+        scheme: id of the encryption scheme, ``lcve-1``.
+        key_id: id of the key, 32 lower-case hex digits.
+        salt: salt of the artifact, 32 lower-case hex digits.
         geometry: clip and cube size.
-        layout: how encrypted clips travel.
+        layout: layout of encrypted clips.
 
     Raises:
-        ValueError: a key id or salt that is not 32 lower-case hex digits.
+        ValueError: the key id or the salt is not 32 lower-case hex digits.
     """
 
     scheme: str
@@ -87,13 +100,18 @@ class Binding:
     def __post_init__(self) -> None:
         for name, value in (("key id", self.key_id), ("salt", self.salt)):
             if not _HEX.fullmatch(value):
-                raise ValueError(f"a {name} is 32 lower-case hex digits, received {value!r}")
+                raise ValueError(f"expected a {name} of 32 lower-case hex digits, received {value!r}")
 
     def require(self, other: Binding, *, here: str, there: str) -> None:
         """Check that two bindings agree.
 
+        Args:
+            other: the other binding.
+            here: what has this binding, for the message.
+            there: what has the other binding, for the message.
+
         Raises:
-            MismatchError: names everything that differs, in the words of ``here`` and ``there``.
+            MismatchError: the bindings differ; the message lists all differences.
         """
         differing = [
             f"{name.replace('_', ' ')} {getattr(self, name)} in the {here}, {getattr(other, name)} in the {there}"
@@ -109,10 +127,10 @@ class Binding:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PlainClip:
-    """Clips as a camera sees them.
+    """Clips that are not encrypted.
 
     Args:
-        values: ``[..., T, H, W, C]``, RGB; uint8 0..255 (what artifacts take) or any float.
+        values: RGB ``[..., T, H, W, C]``; uint8 0..255 as artifacts require, or any float.
     """
 
     values: Any
@@ -124,10 +142,10 @@ class EncryptedClip:
 
     Args:
         values: ``[..., N, L]`` (layout ``cubes``) or ``[..., T, H, W, C]`` (layout ``video``).
-        binding: what they were encrypted for.
+        binding: binding of the artifact that they were encrypted for.
 
     Raises:
-        ValueError: the trailing axes are not those of the binding's geometry and layout.
+        ValueError: the trailing axes do not match the binding's geometry and layout.
     """
 
     values: Any

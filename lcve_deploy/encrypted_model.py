@@ -1,4 +1,4 @@
-"""A model that answers encrypted clips, wherever it runs: an engine on this machine, or a server."""
+"""Run encrypted clips on a model, on this machine or on a server."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ _STAGE: Final = "running the views"
 
 
 class EncryptedModel(Protocol):
-    """What answers encrypted clips: a session on this machine, or one with a server. Threads may share it."""
+    """A model that takes encrypted clips: a local or a remote session. Thread-safe."""
 
     def run(self, clip: EncryptedClip) -> Logits:
-        """Logits of encrypted clips ``[clips, ...]``, at least one, in the artifact's own label order.
+        """Run encrypted clips ``[clips, ...]``, at least one.
 
         Returns:
-            float32 ``[clips, classes]``.
+            float32 ``[clips, classes]``, in the artifact's own label order.
 
         Raises:
-            LcveError: there is no answer.
+            LcveError: the model failed.
         """
 
 
 def run_each(model: EncryptedModel, clips: Iterable[EncryptedClip], *, in_flight: int = 1) -> Iterator[Logits]:
-    """Logits of each of many clips, in their order.
+    """Run many clips, and yield their logits in order.
 
     Args:
-        model: answers them.
-        clips: taken one by one, never more than ``in_flight`` ahead of the logits.
-        in_flight: calls at once, at least 1; each but a single one is in a thread of its own.
+        model: model to run.
+        clips: clips; consumed at most ``in_flight`` ahead of the logits.
+        in_flight: number of concurrent calls, at least 1; more than one use threads.
 
     Raises:
-        LcveError: as of the model; calls under way are waited for, and no more are made.
+        LcveError: a call failed; current calls are completed, and no more are started.
     """
     if in_flight == 1:
         yield from map(model.run, clips)
@@ -63,28 +63,29 @@ def run_each(model: EncryptedModel, clips: Iterable[EncryptedClip], *, in_flight
 
 
 def run_views(model: EncryptedModel, clip: EncryptedClip, *, in_flight: int = 1, progress: Progress = silent) -> Logits:
-    """Logits ``[views, classes]`` of the views of a video, one view at a time.
-
-    Many views of a large model at once would fill the memory.
+    """Run the views of a video, one view per call: all views of a large model at once could exhaust the memory.
 
     Args:
-        model: answers them.
-        clip: values ``[views, ...]``, at least one.
-        in_flight: views at once.
-        progress: told of every view, if there are several.
+        model: model to run.
+        clip: encrypted views, values ``[views, ...]``, at least one.
+        in_flight: number of concurrent calls.
+        progress: receives every view, if there are several.
+
+    Returns:
+        float32 ``[views, classes]``, in the artifact's own label order.
 
     Raises:
-        ValueError: no view.
-        LcveError: as of the model.
+        ValueError: there is no view.
+        LcveError: the model failed.
     """
     views, logits = len(clip.values), []
     if not views:
         raise ValueError("expected at least one clip, received none")
-    told = progress if views > 1 else silent
-    told(_STAGE, 0, views)
-    for answer in run_each(model, _single_views(clip), in_flight=in_flight):
-        logits.append(answer)
-        told(_STAGE, len(logits), views)
+    report = progress if views > 1 else silent
+    report(_STAGE, 0, views)
+    for row in run_each(model, _single_views(clip), in_flight=in_flight):
+        logits.append(row)
+        report(_STAGE, len(logits), views)
     return np.concatenate(logits)
 
 

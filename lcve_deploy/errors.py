@@ -1,32 +1,34 @@
-"""Every error that the package raises on purpose.
+"""All errors of this package.
 
-    LcveError                          anything below
-    ├── KeyFileError                   also ValueError: not a key file, or a damaged one
-    ├── CheckpointError                also ValueError: weights missing, unexpected, not finite, ...
-    │   └── UnsupportedModelError      a model that cannot be exact, or that nobody has described yet
-    ├── ArtifactError                  also ValueError: an invalid folder, manifest or digest
-    ├── SignatureError                 also ValueError: not signed, not by the pinned key, or not a key to pin
-    ├── EncryptedClipError             also ValueError: not an encrypted clip, or a damaged one
+    LcveError                          base of all errors below
+    ├── KeyFileError                   also ValueError: a key file is invalid
+    ├── CheckpointError                also ValueError: weights are missing, unexpected, not finite, ...
+    │   └── UnsupportedModelError      the model is not known, or cannot be exported exactly
+    ├── ArtifactError                  also ValueError: a folder, manifest or digest is invalid
+    ├── SignatureError                 also ValueError: a manifest is not signed by the pinned key
+    ├── EncryptedClipError             also ValueError: an encrypted clip is invalid
     ├── MismatchError                  also ValueError: key, clip and artifact do not belong together
-    ├── VideoError                     also ValueError: not a video, or not one that can be sampled
+    ├── VideoError                     also ValueError: a video cannot be read or sampled
     ├── ParityError                    also ArithmeticError: encrypted and plain logits differ
-    ├── PrecisionError                 also ValueError: a model that a precision cannot hold
-    ├── BuildError                     also RuntimeError: an engine cannot be built from a graph
+    ├── PrecisionError                 also ValueError: a model does not fit a precision
+    ├── BuildError                     also RuntimeError: an engine cannot be built
     ├── SessionError                   also RuntimeError: an engine cannot be opened or run
-    │   ├── DeviceError                an engine that this machine has no device for
-    │   └── UnprovenError              an engine that has not answered the probe on this machine
-    ├── RequestError                   also ValueError: a request that a server cannot take
-    │   ├── UnknownModelError          a model or version that the server does not have
-    │   └── TooLargeError              more bytes than the server takes
-    ├── DeniedError                    also PermissionError: no token, a wrong one, or no certificate
-    ├── UnavailableError               also ConnectionError: the server is away, full or not ready; try again
-    │   └── RateError                  more requests than the server grants
-    ├── DeadlineError                  also TimeoutError: no answer in the time that was given
-    ├── ExistsError                    also FileExistsError: the output is there already
+    │   ├── DeviceError                this machine has no device for the engine
+    │   ├── ForeignEngineError         this machine has not made the engine
+    │   └── UnprovenError              the engine has not passed the probe on this machine
+    ├── RequestError                   also ValueError: a server refuses a request
+    │   ├── UnknownModelError          the server does not have the model or version
+    │   └── TooLargeError              the request exceeds a limit of the server
+    ├── DeniedError                    also PermissionError: a token or certificate is missing or invalid
+    │   └── ForbiddenError             the server does not accept a web page's origin, or the host name
+    ├── UnavailableError               also ConnectionError: a server is unreachable, overloaded or not ready
+    │   └── RateError                  the client has exceeded its rate limit
+    ├── DeadlineError                  also TimeoutError: there was no response in time
+    ├── ExistsError                    also FileExistsError: the output already exists
     ├── WriteError                     also OSError: the output could not be written
     └── MissingDependencyError         also ImportError: an optional package is not installed
 
-Each carries what was expected and received in its message, and what to do in ``hint``.
+The message states what was expected and what was received; ``hint`` says what to do.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ __all__ = [
     "DeviceError",
     "EncryptedClipError",
     "ExistsError",
+    "ForbiddenError",
+    "ForeignEngineError",
     "KeyFileError",
     "LcveError",
     "MismatchError",
@@ -65,7 +69,7 @@ class LcveError(Exception):
 
     Args:
         message: what was expected and what was received, in one sentence.
-        hint: what to do about it; empty if there is nothing to say.
+        hint: what to do; may be empty.
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
@@ -74,15 +78,15 @@ class LcveError(Exception):
 
 
 class KeyFileError(LcveError, ValueError):
-    """Not a key file, or a damaged one."""
+    """A key file is damaged, or another kind of file."""
 
 
 class CheckpointError(LcveError, ValueError):
-    """A checkpoint that cannot be read, or whose weights do not make the model they claim."""
+    """A checkpoint cannot be read, or its weights do not match its model."""
 
 
 class UnsupportedModelError(CheckpointError):
-    """A model that cannot be exported exactly, or whose layout is not known."""
+    """A model is not known, or cannot be exported exactly."""
 
 
 class ArtifactError(LcveError, ValueError):
@@ -90,80 +94,88 @@ class ArtifactError(LcveError, ValueError):
 
 
 class SignatureError(LcveError, ValueError):
-    """A manifest that the pinned key has not signed, a damaged signature, or a file that is no public key."""
+    """The pinned key has not signed a manifest, a signature is damaged, or a file is not a public key."""
 
 
 class EncryptedClipError(LcveError, ValueError):
-    """Not an encrypted clip file, or a damaged one."""
+    """An encrypted clip file is damaged, or another kind of file."""
 
 
 class MismatchError(LcveError, ValueError):
-    """Key, clip and artifact that do not belong together."""
+    """Key, clip and artifact do not belong together."""
 
 
 class VideoError(LcveError, ValueError):
-    """Not a video, or not one that can be sampled."""
+    """A video cannot be read or sampled."""
 
 
 class ParityError(LcveError, ArithmeticError):
-    """Logits on encrypted clips differ from the plain model's, or a control agrees."""
+    """Logits on encrypted clips differ from the plain model's, or a negative control agrees."""
 
 
 class PrecisionError(LcveError, ValueError):
-    """A model that a precision cannot hold, or figures for one that are not its own."""
+    """A weight is out of range for the precision, or calibration ranges belong to another model."""
 
 
 class BuildError(LcveError, RuntimeError):
-    """An engine that cannot be built from a graph, or not be refitted with one."""
+    """An engine cannot be built or refitted."""
 
 
 class SessionError(LcveError, RuntimeError):
-    """An engine that cannot be opened or run."""
+    """An engine cannot be opened or run."""
 
 
 class DeviceError(SessionError):
-    """An engine that this machine has no device for; it may run on another."""
+    """This machine does not have the device that an engine needs."""
+
+
+class ForeignEngineError(SessionError):
+    """An engine that this machine has not made, or that was changed since; it has not been opened."""
 
 
 class UnprovenError(SessionError):
-    """An engine that has not answered the probe on this machine."""
+    """An engine has not passed the probe on this machine."""
 
 
 class RequestError(LcveError, ValueError):
-    """A request that a server cannot take; sent again, it fails again."""
+    """A server refuses a request as invalid; sending it again does not help."""
 
 
 class UnknownModelError(RequestError):
-    """A model or version that the server does not have."""
+    """The server does not have the requested model or version."""
 
 
 class TooLargeError(RequestError):
-    """A request of more bytes than the server takes."""
+    """The request exceeds the size limit of the server."""
 
 
 class DeniedError(LcveError, PermissionError):
-    """No token, a wrong one, or a certificate that is not accepted."""
+    """A token or client certificate is missing or invalid."""
+
+
+class ForbiddenError(DeniedError):
+    """The server does not accept the origin of a web page, or the host name in a request."""
 
 
 class UnavailableError(LcveError, ConnectionError):
-    """A server that is away, full or not ready; the request has not been answered and may be sent again."""
+    """A server is unreachable, overloaded or not ready; the request may be sent again."""
 
 
 class RateError(UnavailableError):
-    """More requests in a short time than the server grants."""
+    """The client has exceeded its rate limit."""
 
 
 class DeadlineError(LcveError, TimeoutError):
-    """No answer in the time that was given."""
+    """There was no response in time."""
 
 
 class ExistsError(LcveError, FileExistsError):
-    """The output is there already; nothing is ever overwritten."""
+    """The output already exists; nothing is overwritten."""
 
 
 class WriteError(LcveError, OSError):
-    """The output could not be written; nothing of it is left."""
+    """The output could not be written; nothing is left."""
 
 
 class MissingDependencyError(LcveError, ImportError):
-    """An optional package that this step needs is not installed."""
+    """A required optional package is not installed."""

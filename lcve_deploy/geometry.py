@@ -1,7 +1,7 @@
-"""Clip geometry: how a clip divides into cubes.
+"""Clip geometry: the division of a clip into cubes.
 
-The only module that reshapes clips into cubes and back. Cubes are numbered row-major over the
-(time, row, column) grid; the values of a cube are flattened row-major over (t, h, w, C).
+The only module that reshapes clips into cubes and back. Cubes are numbered row-major over the (time, row, column) grid;
+the values of a cube are flattened row-major over (t, h, w, C).
 
 Source: LCVE paper, section 3.2, steps 2, 4, 6 and 7; format of scheme ``lcve-1``.
 """
@@ -20,18 +20,18 @@ import numpy.typing as npt
 __all__ = ["MAX_CLIP_VALUES", "MAX_CUBES", "MAX_CUBE_VALUES", "MAX_SIDE", "ClipGeometry"]
 
 MAX_SIDE: Final = 2**14
-"""Largest number of frames, of rows, of columns and of channels."""
+"""Maximum frames, rows, columns and channels."""
 MAX_CUBES: Final = 2**17
-"""Largest N: 64 frames of 1024 x 1024 pixels in cubes of 2x16x16 have as many."""
+"""Maximum N: that of 64 frames of 1024 x 1024 pixels in cubes of 2x16x16."""
 MAX_CUBE_VALUES: Final = 2**16
-"""Largest L; a cube of 2x16x16x3 has 1536."""
+"""Maximum L; a cube of 2x16x16x3 has 1536."""
 MAX_CLIP_VALUES: Final = 2**28
-"""Largest N·L; a clip of 64 frames of 518 x 518 pixels has 52 million."""
+"""Maximum N·L; a clip of 64 frames of 518 x 518 pixels has 52 million."""
 
 _SIZE: Final = r"([1-9]\d{0,8})"
 _PATTERN = re.compile(f"{'x'.join([_SIZE] * 4)}/{'x'.join([_SIZE] * 3)}", re.ASCII)
 
-# Arrays of NumPy, CuPy or torch: whatever has the array API's functions in a namespace.
+# Arrays of NumPy, CuPy, torch, or any library with an array API namespace.
 Array = Any
 
 
@@ -41,13 +41,13 @@ class ClipGeometry:
 
     Args:
         frames: T, frames of a clip.
-        height: H, pixels.
-        width: W, pixels.
-        channels: C, values of a pixel.
-        cube: (t, h, w), frames and pixels of a cube; T, H and W must be multiples of them.
+        height: H, height in pixels.
+        width: W, width in pixels.
+        channels: C, values per pixel.
+        cube: (t, h, w), frames, height and width of a cube; T, H and W must be multiples of them.
 
     Raises:
-        ValueError: a size below one, a clip that is not a whole number of cubes, or sizes beyond the limits above.
+        ValueError: a size is below 1 or exceeds its limit, or the clip is not a whole number of cubes.
     """
 
     frames: int
@@ -58,7 +58,7 @@ class ClipGeometry:
 
     def __post_init__(self) -> None:
         if min(self.frames, self.height, self.width, self.channels, *self.cube) < 1:
-            raise ValueError(f"every size of a geometry must be at least 1, received {self}")
+            raise ValueError(f"expected sizes of at least 1 in a geometry, received {self}")
         uneven = [
             f"{name} {size} is not a multiple of the cube's {step}"
             for name, size, step in zip(("frames", "height", "width"), self.clip_shape, self.cube, strict=False)
@@ -69,18 +69,22 @@ class ClipGeometry:
         self._require_limits()
 
     def _require_limits(self) -> None:
-        """Orders and arrays are made of a geometry, so one from outside must not ask for more than there is."""
+        """Check the limits: orders and arrays are allocated by geometry, which may come from an untrusted file."""
         if max(self.clip_shape) > MAX_SIDE:
-            raise ValueError(f"a side of a clip is at most {MAX_SIDE}, received {self}")
+            raise ValueError(f"expected sides of at most {MAX_SIDE}, received {self}")
         if self.cubes > MAX_CUBES or self.values > MAX_CUBE_VALUES or self.cubes * self.values > MAX_CLIP_VALUES:
             raise ValueError(
-                f"a clip has at most {MAX_CUBES} cubes, {MAX_CUBE_VALUES} values in a cube and {MAX_CLIP_VALUES} "
-                f"values, received {self.cubes}, {self.values} and {self.cubes * self.values} of {self}"
+                f"expected at most {MAX_CUBES} cubes, {MAX_CUBE_VALUES} values per cube and {MAX_CLIP_VALUES} values "
+                f"per clip, received {self.cubes}, {self.values} and {self.cubes * self.values} of {self}"
             )
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``TxHxWxC/txhxw``, for example ``16x224x224x3/2x16x16``."""
+        """Parse ``TxHxWxC/txhxw``, for example ``16x224x224x3/2x16x16``.
+
+        Raises:
+            ValueError: the text has another form, or its geometry is invalid.
+        """
         match = _PATTERN.fullmatch(text)
         if match is None:
             raise ValueError(f"expected a geometry such as 16x224x224x3/2x16x16, received {text[:100]!r}")
@@ -97,7 +101,7 @@ class ClipGeometry:
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """Cubes along time, rows and columns."""
+        """Numbers of cubes along time, rows and columns."""
         t, h, w = self.cube
         return self.frames // t, self.height // h, self.width // w
 
@@ -114,7 +118,7 @@ class ClipGeometry:
         return t * h * w * self.channels
 
     def to_cubes(self, clip: Array, xp: Any) -> Array:
-        """Divide clips ``[..., T, H, W, C]`` into cubes ``[..., N, L]``; ``xp`` is their namespace."""
+        """Divide clips ``[..., T, H, W, C]`` into cubes ``[..., N, L]``; ``xp`` is the array namespace."""
         lead = tuple(clip.shape[:-4])
         (nt, nh, nw), (t, h, w) = self.grid, self.cube
         apart = xp.reshape(clip, (*lead, nt, t, nh, h, nw, w, self.channels))
@@ -122,9 +126,9 @@ class ClipGeometry:
         return xp.reshape(together, (*lead, self.cubes, self.values))
 
     def to_rows(self, clip: Array, xp: Any) -> Array:
-        """Divide clips into rows of cubes ``[..., cube rows, t·h·W·C]``: long runs, quick to copy.
+        """Divide clips into rows of cubes, ``[..., cube rows, t·h·W·C]``; long contiguous runs are fast to copy.
 
-        Takes any whole number of cubes along time, so that a clip can be worked through in parts.
+        Accepts any whole number of cubes along time, so that a clip can be processed in parts.
         """
         lead, frames = tuple(clip.shape[:-4]), clip.shape[-4]
         (_, nh, _), (t, h, _) = self.grid, self.cube
@@ -133,14 +137,14 @@ class ClipGeometry:
         return xp.reshape(together, (*lead, frames // t * nh, t * h * self.width * self.channels))
 
     def row_index(self) -> npt.NDArray[np.intp]:
-        """Where the values of each cube stand in a row of cubes, ``[cubes along the width, L]``."""
+        """Return the indices of the values of each cube in a row of cubes, ``[cubes along the width, L]``."""
         t, h, _ = self.cube
         row = dataclasses.replace(self, frames=t, height=h)
         index: npt.NDArray[np.intp] = row.to_cubes(np.arange(math.prod(row.clip_shape)).reshape(row.clip_shape), np)
         return index
 
     def from_cubes(self, cubes: Array, xp: Any) -> Array:
-        """The inverse of ``to_cubes``: ``[..., N, L]`` to ``[..., T, H, W, C]``."""
+        """Reassemble cubes ``[..., N, L]`` to clips ``[..., T, H, W, C]``; the inverse of ``to_cubes``."""
         lead = tuple(cubes.shape[:-2])
         (nt, nh, nw), (t, h, w) = self.grid, self.cube
         apart = xp.reshape(cubes, (*lead, nt, nh, nw, t, h, w, self.channels))
@@ -149,5 +153,5 @@ class ClipGeometry:
 
 
 def _after(lead: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
-    """``axes`` counted from the first axis that is not a batch axis."""
+    """Return all batch axes, followed by ``axes`` counted from the first axis that is not a batch axis."""
     return (*range(len(lead)), *(len(lead) + axis for axis in axes))

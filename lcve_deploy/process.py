@@ -1,4 +1,4 @@
-"""What a crash leaves on the disk: nothing, for a process that holds a key and asks for it."""
+"""Protection of processes that hold a key."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ __all__ = ["disable_core_dumps"]
 
 
 def disable_core_dumps() -> None:
-    """A crash of this process writes no memory to disk: a core file would hold the key.
+    """Prevent a crash of this process from writing its memory, and with it the key, to disk.
 
-    The limit is for files that the kernel writes. A program that collects cores may overlook it, so on Linux it gets
-    no memory either, only registers. PR_SET_DUMPABLE would keep those too, but also debuggers, profilers and /proc
-    from the user, and also at the operator, who has no key.
+    The resource limit applies to core files that the kernel writes. Programs that collect core dumps may ignore it, so
+    on Linux memory is also excluded from dumps, which leaves only registers. ``PR_SET_DUMPABLE`` would exclude those
+    too, but it would also block debuggers, profilers and ``/proc`` for the user.
     """
     if os.name == "posix":
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    with contextlib.suppress(OSError):  # another system than Linux, or a /proc that cannot be written
+    with contextlib.suppress(OSError):  # not Linux, or /proc is not writable
         Path("/proc/self/coredump_filter").write_text("0", encoding="ascii")

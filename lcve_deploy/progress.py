@@ -1,4 +1,4 @@
-"""Progress of long work, reported to a caller that shows it."""
+"""Report the progress of long operations to the caller."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ __all__ = ["Progress", "silent", "step"]
 
 
 class Progress(Protocol):
-    """Receive every step of a stage."""
+    """Callback for progress."""
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """``done`` of ``total`` steps of ``stage`` are done; 0 announces the stage."""
+        """Receive that ``done`` of ``total`` steps of ``stage`` are done; ``done`` is 0 when a stage starts."""
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """Show nothing."""
+    """Ignore progress."""
 
 
 @contextmanager
 def step(progress: Progress, stage: str) -> Iterator[Callable[[int, int], None]]:
-    """Announce a stage, and report it as done at the end of the block, unless the block raises.
+    """Report the start of a stage, and its end after the block unless the block raises.
 
     Yields:
         A function that reports ``done`` of ``total`` parts within the stage.

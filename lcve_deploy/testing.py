@@ -1,6 +1,6 @@
-"""For your own regression suite: does the artifact still answer as the checkpoint does?
+"""Helpers for your own test suite: check that an artifact still has the logits of its checkpoint.
 
-A test of ten lines, with the key in a place that only CI can read::
+An example, with a key file that only CI can read::
 
     import os
     from lcve_deploy import SecurityKey
@@ -40,21 +40,22 @@ def assert_parity(
     clips: Sequence[str | os.PathLike[str]] = (),
     tolerance: float | None = None,
 ) -> ParityReport:
-    """Fail the test unless encrypted and plain logits agree, with every control in disagreement.
+    """Fail the test unless encrypted and plain logits agree and every negative control disagrees.
 
     Args:
         artifact: folder with ``server/`` and ``client/``.
-        key: of the artifact.
-        checkpoint: that it was exported from.
-        options: what the checkpoint does not say.
+        key: key of the artifact.
+        checkpoint: the checkpoint that it was exported from.
+        options: facts that the checkpoint does not contain.
         clips: videos to compare on; by default built-in real clips and noise.
-        tolerance: largest ``|Δlogit|``; by default the one of the export.
+        tolerance: largest ``|Δlogit|`` that counts as equal; by default that of the export.
 
     Returns:
         The figures, for further checks.
 
     Raises:
-        AssertionError: says which figure missed which bound.
+        AssertionError: a figure exceeds its bound; the message names both.
+        LcveError: as for ``verify``.
     """
     report = verify(artifact, key=key, checkpoint=checkpoint, options=options, clips=clips, tolerance=tolerance)
     try:

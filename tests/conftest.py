@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,8 @@ settings.register_profile("suite", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("suite")
 
 os.environ.pop("LCVE_SIGNED_BY", None)  # a pin of this machine is not meant for the artifacts of tests
+_STATE = tempfile.TemporaryDirectory(prefix="lcve-tests-")  # nor are its engines those of this machine
+os.environ["LCVE_ENGINE_SECRET"] = f"{_STATE.name}/engine-secret"
 
 
 @dataclass(frozen=True)

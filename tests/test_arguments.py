@@ -12,10 +12,10 @@ from lcve_deploy.exporters.checkpoints.arguments import (
     NamedModel,
     is_detector,
     named_model,
-    said_families,
-    said_frames,
-    said_preprocessing,
-    said_size,
+    stated_families,
+    stated_frames,
+    stated_preprocessing,
+    stated_size,
     training_arguments,
 )
 from lcve_deploy.exporters.checkpoints.families import Family
@@ -58,7 +58,7 @@ def test_the_nearest_arguments_are_taken(content: Any, place: str, arguments: di
     ],
 )
 def test_arguments_of_one_codebase_name_it(names: tuple[str, ...], families: list[Family]) -> None:
-    assert said_families(dict.fromkeys(names)) == families
+    assert stated_families(dict.fromkeys(names)) == families
 
 
 @pytest.mark.parametrize("data_set", ["AVA", "ava_v2.2", "my-ava", "AVA-Kinetics"])
@@ -104,7 +104,7 @@ def test_registered_models(model: object, named: NamedModel | None) -> None:
     ],
 )
 def test_frames_are_those_of_a_segment_times_the_segments(arguments: dict[str, int], frames: int | None) -> None:
-    assert said_frames(arguments) == frames
+    assert stated_frames(arguments) == frames
 
 
 @pytest.mark.parametrize(
@@ -124,14 +124,14 @@ def test_frames_are_those_of_a_segment_times_the_segments(arguments: dict[str, i
     ],
 )
 def test_whole_numbers_above_zero(value: object, size: int | None) -> None:
-    assert said_size({"input_size": value}) == size
+    assert stated_size({"input_size": value}) == size
 
 
 @pytest.mark.parametrize(("side", "taken"), [(256, 256), (MAX_SHORT_SIDE, MAX_SHORT_SIDE), (MAX_SHORT_SIDE + 1, None)])
 def test_short_side_and_stride(side: int, taken: int | None) -> None:
-    said = said_preprocessing({"short_side_size": side, "sampling_rate": 4})
+    said = stated_preprocessing({"short_side_size": side, "sampling_rate": 4})
     assert (said.short_side, said.stride, said.sampling, said.doubt) == (taken, 4, None, "")
-    assert said_preprocessing({}).short_side is None
+    assert stated_preprocessing({}).short_side is None
 
 
 V2, UMT, INTERNVIDEO = ({name: None} for name in ("start_idx", "test_best", "extra_decay"))
@@ -155,7 +155,7 @@ V2, UMT, INTERNVIDEO = ({name: None} for name in ("start_idx", "test_best", "ext
     ],
 )
 def test_sampling_that_is_said(arguments: dict[str, Any], sampling: Sampling | None) -> None:
-    said = said_preprocessing(arguments)
+    said = stated_preprocessing(arguments)
     assert (said.sampling, said.doubt) == (sampling, "")
 
 
@@ -170,16 +170,22 @@ def test_sampling_that_is_said(arguments: dict[str, Any], sampling: Sampling | N
         ({"data_set": "SSV2", "num_segments": 2}, "num_segments=2 is not 1"),
         ({"data_set": "SSV2", "num_segments": "1"}, "num_segments='1' is not 1"),
         ({"data_set": "SSV2", "num_segments": "x" * 300}, f"num_segments='{'x' * 79} is not 1"),
-        ({"data_set": "Kinetics-400", "sparse_sample": 1}, "sparse_sample=1 is not for the data set Kinetics-400 of a"),
-        ({"data_set": "Kinetics-400", "sparse_sample": "x" * 300}, f"sparse_sample='{'x' * 79} is not for"),
+        (
+            {"data_set": "Kinetics-400", "sparse_sample": 1},
+            "sparse_sample=1 does not apply to the data set Kinetics-400 of a",
+        ),
+        ({"data_set": "Kinetics-400", "sparse_sample": "x" * 300}, f"sparse_sample='{'x' * 79} does not apply to"),
         (
             V2 | {"data_set": "UCF101", "sparse_sample": True},
-            "sparse_sample=True is not for the data set UCF101 of Vid",
+            "sparse_sample=True does not apply to the data set UCF101 of Vid",
         ),
-        (UMT | {"data_set": "Kinetics", "sparse_sample": True}, "sparse_sample=True is not for the data set Kinetics"),
+        (
+            UMT | {"data_set": "Kinetics", "sparse_sample": True},
+            "sparse_sample=True does not apply to the data set Kinetics",
+        ),
     ],
 )
 def test_sampling_that_is_not_understood(arguments: dict[str, Any], doubt: str) -> None:
-    said = said_preprocessing(arguments)
+    said = stated_preprocessing(arguments)
     assert said.sampling is None
     assert said.doubt.startswith(doubt)

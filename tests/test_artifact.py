@@ -92,7 +92,7 @@ def test_client_settings_that_do_not_hold_are_refused(artifact: Path, key: Secur
 
 def test_preprocessing_must_make_the_geometry(artifact: Path, key: SecurityKey) -> None:
     edit(artifact / "client/client.json", lambda c: c["preprocess"].update(frames=16))
-    with pytest.raises(ArtifactError, match="does not make clips"):
+    with pytest.raises(ArtifactError, match="does not produce clips"):
         Client.open(artifact / "client", key)
 
 
@@ -127,8 +127,8 @@ def flip_a_byte(path: Path) -> None:
 @pytest.mark.parametrize(
     ("breakage", "message"),
     [
-        (lambda server: flip_a_byte(server / "model.onnx"), "model.onnx has another SHA-256"),
-        (lambda server: flip_a_byte(server / "probe.safetensors"), "probe.safetensors has another SHA-256"),
+        (lambda server: flip_a_byte(server / "model.onnx"), "model.onnx has a different SHA-256"),
+        (lambda server: flip_a_byte(server / "probe.safetensors"), "probe.safetensors has a different SHA-256"),
         (lambda server: (server / "model.onnx").unlink(), "model.onnx is missing"),
         (lambda server: os.truncate(server / "model.onnx", 1000), "has 1000 bytes"),
     ],
@@ -151,7 +151,7 @@ def test_external_data_that_is_not_the_manifests_is_refused(
     monkeypatch.setattr(storage, "EXTERNAL_DATA_BYTES", 100_000)
     artifact = export_tiny(tmp_path / "out", key)
     flip_a_byte(artifact / "server/model.onnx.data")
-    with pytest.raises(ArtifactError, match=r"model\.onnx\.data has another SHA-256"):
+    with pytest.raises(ArtifactError, match=r"model\.onnx\.data has a different SHA-256"):
         open_session(artifact / "server")
 
 
@@ -194,7 +194,7 @@ def test_a_link_that_leaves_the_folder_is_refused(artifact: Path, tmp_path: Path
 
 def test_server_and_client_of_different_exports_are_refused(artifact: Path, key: SecurityKey) -> None:
     edit(artifact / "server/manifest.json", lambda m: m.update(made_by={}))
-    with pytest.raises(MismatchError, match="not the one"):
+    with pytest.raises(MismatchError, match="was not made with the manifest of"):
         paired_client(artifact, key)
 
 

@@ -22,7 +22,7 @@ from lcve_deploy.attacks.report import judge
 from lcve_deploy.attacks.running import Case, State, run_attacks
 from lcve_deploy.attacks.score import Space, align_order, chance_level, score_order
 from lcve_deploy.attacks.similarity import compare_clips
-from lcve_deploy.attacks.solvers.layout import lay_out, placed
+from lcve_deploy.attacks.solvers.layout import invert_layout, lay_out
 
 BY_NAME = {attack.name: attack for attack in ATTACKS}
 STRANGERS = tuple(random_truth(np.random.default_rng(100 + i)) for i in range(16))
@@ -124,7 +124,7 @@ def test_rough_rows_are_grown_and_smooth_rows_are_sorted() -> None:
     rng, grid = np.random.default_rng(3), (6, 7)
     for lengths, noise, least in (((3, 3), 0.2, 0.95), ((0.8, 0.8), 0.02, 0.6)):
         rows, order = smooth_field(rng, grid, lengths, features=200, noise=noise), rng.permutation(42)
-        estimate = placed(lay_out(rows[order], grid))
+        estimate = invert_layout(lay_out(rows[order], grid))
         assert score_order(estimate, order, Space(grid=grid, symmetric=True)).neighbours >= least
 
 

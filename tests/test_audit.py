@@ -106,7 +106,7 @@ def test_without_the_key_nothing_is_scored_and_the_report_says_so(exported: Path
     assert {row["state"] for row in report["attacks"]} == {"not scored", "not run"}
     assert all(row["recovered"] == {} for row in report["attacks"])
     assert stat.S_IMODE(page.stat().st_mode) == 0o600
-    assert "without the key nobody can say" in page.read_text()
+    assert "Nothing was scored: this needs the key." in page.read_text()
 
 
 def test_a_known_clip_is_found_among_the_ciphertexts_without_a_key(
@@ -143,7 +143,7 @@ def test_two_artifacts_under_two_keys_are_linked(
         *("audit", exported / "server", "--other", tmp_path / "other/server", "--key", key_file),
         *("-o", tmp_path / "audit.html"),
     )
-    assert "key is not the artifact's" in error
+    assert "the key does not belong to the artifact" in error
     assert not (tmp_path / "audit.html").exists()
 
 
@@ -176,16 +176,16 @@ def test_what_does_not_belong_is_one_clear_error_and_leaves_no_page(
     SecurityKey.create().write(tmp_path / "wrong.bin")
     np.save(tmp_path / "noise.npy", np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8))
     for arguments, message in (
-        (("--key", tmp_path / "wrong.bin"), "not the artifact's"),
+        (("--key", tmp_path / "wrong.bin"), "does not belong to the artifact"),
         (("--known-clip", tmp_path / "noise.npy", "--ciphertext", ciphertext), "no encrypted clip has the cubes"),
         (("--known-clip", tmp_path / "nothing.mp4"), "no video"),
         (("--ciphertext", key_file), "not an encrypted clip"),
-        (("--reference", key_file), "cannot be read as a PyTorch checkpoint"),
+        (("--reference", key_file), "is damaged, or not a PyTorch checkpoint"),
         (("--reference", tmp_path / "nothing.pth"), "no checkpoint"),
     ):
         assert message in run_error("audit", server, *arguments, "-o", page)
         assert not page.exists()
-    assert "scores only with --key" in run_error("audit", server, "--other-key", key_file, "-o", page)
+    assert "needs --other and --key" in run_error("audit", server, "--other-key", key_file, "-o", page)
     page.write_text("mine")
     assert "exists" in run_error("audit", server, "-o", page)
     assert page.read_text() == "mine"
@@ -194,7 +194,10 @@ def test_what_does_not_belong_is_one_clear_error_and_leaves_no_page(
 def test_a_reference_of_another_width_or_cube_is_refused(exported: Path, tmp_path: Path) -> None:
     import torch
 
-    for shape, message in (((32, 3, 2, 8, 8), "32 wide, the artifact 48"), ((48, 3, 2, 4, 4), "embeds cubes")):
+    for shape, message in (
+        ((32, 3, 2, 8, 8), "width 48 of the artifact, received 32"),
+        ((48, 3, 2, 4, 4), "reference with cubes"),
+    ):
         path = tmp_path / f"{shape[0]}-{shape[-1]}.pth"
         torch.save({"patch_embed.proj.weight": torch.zeros(shape)}, path)
         assert message in run_error("audit", exported / "server", "--reference", path, "-o", tmp_path / "a.html")

@@ -32,12 +32,14 @@ from lcve_deploy.model.preprocess import Sampling
 from lcve_deploy.verbs.batch import ClusterOptions, Job, find_videos, run_batch
 from lcve_deploy.verbs.batch import cluster as cluster_module
 from lcve_deploy.verbs.batch import running as running_module
-from lcve_deploy.verbs.batch.cluster import Share
+from lcve_deploy.verbs.batch.cluster import Allocation
 from lcve_deploy.verbs.batch.stage import MAX_ATTEMPTS, open_stage
 from lcve_deploy.verbs.batch.worker import Worker
 from lcve_deploy.video import write_video
 from tests.conftest import GEOMETRY, ORACLES, run_error, run_lcve, run_ok
 from tests.support import fake_server as fake
+from tests.support.fake_server import Model
+from tests.support.lying_server import LyingHttp, http_answer
 from tests.support.planting import Planted, files_under
 
 TINY = ORACLES["v1_model_args"]
@@ -269,7 +271,7 @@ def test_every_process_of_ray_listens_on_loopback_alone(killed: Killed) -> None:
 def test_nothing_is_left_behind_and_the_stage_takes_no_other_batch(killed: Killed) -> None:
     assert not [path for path in killed.folder.iterdir() if path.name.startswith(".")]
     assert not killed.session.exists()
-    assert "a batch with other settings is half done" in killed.refused
+    assert "an unfinished batch with other settings" in killed.refused
     assert "views 1x1 there, 2x1 here" in killed.refused
     assert "nothing is overwritten" in run_error(
         *("batch", killed.folder / "videos", "--artifact", killed.folder / "service"),
@@ -296,16 +298,16 @@ class Studio:
 def studio(exported: Path, key_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
     from contextlib import nullcontext
 
-    def worked(ray: Any, share: Share, missing: Any, job: Job, stage: Any) -> Iterator[bool]:
-        worker = Worker(job, stage, share.threads)
+    def process(ray: Any, allocation: Allocation, missing: Any, job: Job, stage: Any) -> Iterator[bool]:
+        worker = Worker(job, stage, allocation.threads)
         for video in missing:
             fields = {"row": video.row, "path": os.fsencode(video.path), "clip": video.clip}
             (answer,) = worker(pa.Table.from_pylist([fields])).to_pylist()
             yield running_module._failed(answer)
 
-    monkeypatch.setattr(running_module, "_worked", worked)
-    share = Share(workers=1, threads=1, gpus=0)
-    monkeypatch.setattr(running_module, "connected", lambda *about: nullcontext((None, share)))
+    monkeypatch.setattr(running_module, "_process", process)
+    allocation = Allocation(workers=1, threads=1, gpus=0)
+    monkeypatch.setattr(running_module, "connect", lambda *about: nullcontext((None, allocation)))
     return Studio(tmp_path, exported, key_file)
 
 
@@ -339,7 +341,7 @@ def test_workers_give_their_threads_to_the_engine(studio: Studio, monkeypatch: p
     monkeypatch.setattr(classify, "open_session", opened)
     studio.run()
     assert seen == [1]
-    assert ClusterOptions(threads=3).share(12) == Share(workers=4, threads=3, gpus=0)
+    assert ClusterOptions(threads=3).allocate(12) == Allocation(workers=4, threads=3, gpus=0)
 
 
 def test_a_client_folder_is_enough_to_encrypt(studio: Studio) -> None:
@@ -384,7 +386,7 @@ def test_a_server_answers_as_an_engine_does(
         if row["error"] is None:
             np.testing.assert_allclose(row["logits"], other["logits"], atol=1e-5)
 
-    answer = Worker._classified
+    answer = Worker._classify
 
     def ends_after_one(worker: Worker, path: Path) -> dict[str, Any]:
         if path.name != "00.mp4":
@@ -393,7 +395,7 @@ def test_a_server_answers_as_an_engine_does(
         return answer(worker, path)
 
     about = {"artifact": None, "client": client, "server": address, "remote": RemoteOptions(deadline=3, retries=0)}
-    monkeypatch.setattr(Worker, "_classified", ends_after_one)
+    monkeypatch.setattr(Worker, "_classify", ends_after_one)
     with pytest.raises(SessionError):
         studio.run("lost.parquet", **about)
     assert [path.name for path in (studio.folder / ".lost.parquet.part/rows").iterdir()] == ["0.json"]
@@ -439,7 +441,7 @@ def test_two_commands_do_not_share_a_stage(studio: Studio) -> None:
     job = studio.job()
     with (
         open_stage(studio.folder / "table.parquet", job.identity(job.open_client().settings, studio.videos)),
-        pytest.raises(FileExistsError, match="another lcve batch is at work"),
+        pytest.raises(FileExistsError, match="another lcve batch is working"),
     ):
         studio.run()
 
@@ -492,14 +494,14 @@ def test_videos_are_files_folders_and_lists(tmp_path: Path, monkeypatch: pytest.
 def test_options_that_mean_nothing_are_refused(exported: Path, key_file: Path, tmp_path: Path) -> None:
     client, server = ("--client", exported / "client"), ("--server", "grpc://localhost:1/model")
     cases: dict[tuple[object, ...], str] = {
-        (): "one of --artifact and --client is needed",
-        ("--artifact", exported, *client): "one of --artifact and --client is needed",
-        client: "one of --server and --encrypt-only",
-        (*client, *server, "--encrypt-only"): "one of --server and --encrypt-only",
+        (): "pass either --artifact or --client",
+        ("--artifact", exported, *client): "pass either --artifact or --client",
+        client: "--client needs either --server or --encrypt-only",
+        (*client, *server, "--encrypt-only"): "--client needs either --server or --encrypt-only",
         ("--artifact", exported, *server): "--server needs --client",
-        (*client, *server, "--threads", 1): "--threads: for an artifact on this machine",
-        ("--artifact", exported, "--deadline", 1): "--deadline: for --server",
-        ("--artifact", exported, "--encrypt-only", "--top", 3): "--top: nothing runs with --encrypt-only",
+        (*client, *server, "--threads", 1): "--threads: only for an artifact on this machine",
+        ("--artifact", exported, "--deadline", 1): "--deadline: only with --server",
+        ("--artifact", exported, "--encrypt-only", "--top", 3): "--top: no model runs with --encrypt-only",
         ("--artifact", tmp_path): "",
     }
     for given, said in cases.items():
@@ -522,7 +524,7 @@ def test_a_batch_whose_rows_all_fail_exits_with_1(studio: Studio) -> None:
 
 
 def test_the_videos_that_are_named_at_the_end_move_no_cursor(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lcve_deploy.cli.batch._MAX_NAMED", 2)
+    monkeypatch.setattr("lcve_deploy.cli.batch._MAX_LISTED", 2)
     videos = [studio.folder / f"\x9b2J\x07{number}.mp4" for number in range(5)]
     ran = run_lcve(
         *("batch", *videos, "--artifact", studio.service, "--key", studio.key_file),
@@ -577,7 +579,7 @@ def connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeRa
 
     def connecting(ray: FakeRay) -> None:
         monkeypatch.setattr(cluster_module, "load_ray", lambda purpose: ray)
-        with cluster_module.connected(ClusterOptions(), tmp_path / "session", tmp_path / "log"):
+        with cluster_module.connect(ClusterOptions(), tmp_path / "session", tmp_path / "log"):
             assert os.environ["RAY_AUTH_TOKEN"] != "as it was"
         assert not (tmp_path / "session").exists()
 
@@ -609,7 +611,7 @@ def test_ray_that_would_listen_on_all_interfaces_is_not_started(connect: Callabl
     connect(ray := FakeRay())
     assert (ray.started["address"], ray.started["_node_ip_address"]) == ("local", "127.0.0.1")
     ray = FakeRay("192.0.2.1")
-    with pytest.raises(SessionError, match=r"192\.0\.2\.1, and not on loopback alone"):
+    with pytest.raises(SessionError, match=r"192\.0\.2\.1, .*instead of loopback only"):
         connect(ray)
     assert not ray.started
 
@@ -623,7 +625,7 @@ def test_ray_that_would_listen_on_all_interfaces_is_not_started(connect: Callabl
     ],
 )
 def test_errors_of_ray_are_one_line(text: str, said: str) -> None:
-    assert cluster_module._said(ValueError(text)) == said
+    assert cluster_module._error_line(ValueError(text)) == said
 
 
 def test_workers_that_are_lost_while_they_open_end_the_batch(studio: Studio) -> None:
@@ -655,7 +657,7 @@ def test_attempts_that_failed_and_attempts_that_were_lost_are_told_apart(studio:
     with open_stage(studio.folder / "table.parquet", identity) as stage:
         for _ in range(MAX_ATTEMPTS - 1):
             assert stage.begin(0)
-        with pytest.raises(ZeroDivisionError), stage.remembering(0):
+        with pytest.raises(ZeroDivisionError), stage.record_failure(0):
             raise ZeroDivisionError("a\nb" * 1000)
         assert stage.begin(0)
         assert not stage.begin(0)
@@ -664,6 +666,21 @@ def test_attempts_that_failed_and_attempts_that_were_lost_are_told_apart(studio:
         error = stage.read(0)["error"]
     assert error.startswith("1 of 3 attempts failed; in 2 others the worker was lost; the last failure: ZeroDivisionEr")
     assert len(error) < 500
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[" * 100_000, b'{"outputs":[' + b"{}," * 1_000_000 + b"{}]}", b'{"model_name":"digits","outputs":[]}'],
+    ids=["deep", "huge", "no output"],
+)
+def test_a_server_that_lies_is_the_error_of_each_video(studio: Studio, body: bytes) -> None:
+    client = studio.service / "client"
+    binding = studio.job().open_client().settings.binding
+    with LyingHttp(Model(binding), {"infer": http_answer(body)}) as server:
+        studio.run("table.parquet", artifact=None, client=client, server=server.address)
+    errors = pq.read_table(studio.folder / "table.parquet").column("error").to_pylist()
+    assert sum("127.0.0.1" in error for error in errors) == 2  # two other files are no videos
+    assert all(len(error) < 500 for error in errors)
 
 
 def test_a_cluster_that_is_not_there_is_one_error(exported: Path, key_file: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from lcve_deploy import SessionOptions
 from lcve_deploy.artifact import EngineKind, EngineRecord, Profile, manifest_digest, record_files
-from lcve_deploy.artifact.engines import engine_folder, write_engine
+from lcve_deploy.artifact.engines import engine_folder
 from lcve_deploy.libraries.cuda import Gpu
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.verbs.batch import Job
@@ -21,6 +21,7 @@ from lcve_deploy.verbs.batch.stage import open_stage
 from lcve_deploy.verbs.batch.worker import Worker
 from tests.conftest import ORACLE, ORACLES, run_ok
 from tests.support import fake_gpu
+from tests.support.engines import write_own_engine
 
 TINY = ORACLES["v1_model_args"]
 CLIP = ORACLE / "clip_8x32x32.npy"
@@ -51,7 +52,7 @@ def service(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         files=record_files(folder),
         manifest_sha256=manifest_digest(server),
     )
-    write_engine(folder, record)
+    write_own_engine(folder, record)
     run_ok("verify", server, "--engine", NAME)
     return service
 

@@ -276,7 +276,7 @@ def test_verify_is_the_owners_and_the_operators(exported: Path, artifact: Path, 
     assert "probe: ok" in run_ok("verify", exported / "server")
     assert json.loads(run_ok("verify", exported / "server", "--json"))["ok"] is True
     (artifact / "server/model.onnx").write_bytes(b"changed")
-    assert "not those of its manifest" in run_error("verify", artifact / "server")
+    assert "do not match its manifest" in run_error("verify", artifact / "server")
 
 
 def test_inspect_says_what_things_are_and_no_secret(exported: Path, key_file: Path, encrypted: Path) -> None:
@@ -412,7 +412,7 @@ def test_logits_that_cannot_be_read_are_one_clear_error(
 
 @pytest.mark.parametrize("option", [("--views", "5x3"), ("--sampling", "uniform"), ("--stride", "2")])
 def test_an_encrypted_clip_is_not_sampled_again(exported: Path, encrypted: Path, option: tuple[str, str]) -> None:
-    assert "has its views already" in run_error("run", exported / "server", encrypted, *option)
+    assert "clip are fixed" in run_error("run", exported / "server", encrypted, *option)
 
 
 def test_outputs_are_never_overwritten(exported: Path, key_file: Path, encrypted: Path, clip_file: Path) -> None:
@@ -428,7 +428,7 @@ def test_outputs_are_never_overwritten(exported: Path, key_file: Path, encrypted
     ("arguments", "message"),
     [
         (("--mean", "0.5,0.5,0.5"), "together"),
-        (("--mean", "a,b,c", "--std", "1,1,1"), "numbers with commas"),
+        (("--mean", "a,b,c", "--std", "1,1,1"), "numbers separated by commas"),
         (("--mean", "0.5,0.5", "--std", "1,1"), "3 channels"),
         (("--mean", "0,0,0", "--std", "1,0,1"), "above zero"),
         (("--salt", "xyz"), "32 hex digits"),
@@ -465,7 +465,7 @@ def test_an_artifact_in_place_of_its_side_is_hinted_at(exported: Path, key_file:
 
 def test_the_operators_side_needs_an_encrypted_clip(exported: Path, clip_file: Path) -> None:
     assert ".lcve" in run_error("run", exported / "server", clip_file)
-    assert "nothing" in run_error("inspect", exported / "nowhere")
+    assert "does not exist" in run_error("inspect", exported / "nowhere")
 
 
 ANY_COMMAND = "from lcve_deploy.cli.main import lcve; lcve()"

@@ -170,7 +170,7 @@ def test_verbose_adds_time_and_the_traceback_of_an_error(tmp_path: Path) -> None
 
 
 def test_quiet_and_verbose_exclude_each_other(tmp_path: Path) -> None:
-    assert "exclude each other" in run_error("keygen", "-q", "-v", "-o", f"{tmp_path}/key.bin")
+    assert "cannot be used together" in run_error("keygen", "-q", "-v", "-o", f"{tmp_path}/key.bin")
 
 
 BUG = """
@@ -178,7 +178,7 @@ import sys
 from lcve_deploy.cli import keygen, lcve
 def broken(*arguments, **more):
     raise TypeError("no such thing")
-keygen._make_key = broken
+keygen._create_key = broken
 lcve(sys.argv[1:])
 """
 

@@ -83,6 +83,40 @@ def test_decrypt_reads_and_writes_pipes(key_file: Path, sides: tuple[object, ...
     np.testing.assert_array_equal(np.load(io.BytesIO(plain)), np.load(CLIP))
 
 
+def test_inspect_reads_a_pipe(exported: Path, key_file: Path, sides: tuple[object, ...], tmp_path: Path) -> None:
+    run_ok("encrypt", CLIP, *sides, "-o", tmp_path / "clip.lcve")
+    run_ok("rotate", exported, "--key", key_file, "--delta", "-o", tmp_path / "rotation")
+    run_ok("keygen", "--signing", "-o", tmp_path / "signing.pem")
+    for file in (
+        *(tmp_path / "clip.lcve", tmp_path / "rotation/rotation.safetensors", key_file),
+        *(tmp_path / "signing.pem", tmp_path / "signing.pub"),
+    ):
+        assert ok("inspect", "-", data=file.read_bytes()).decode() == run_ok("inspect", file)
+    assert "received nothing" in error("inspect", "-")
+    assert "not an encrypted clip" in error("inspect", "-", data=b"no clip" * 99)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("verify", "-"),
+        ("verify", "x", "--key", "-", "--ckpt", "x"),
+        ("run", "-", "x"),
+        ("apply", "x", "-"),
+        ("encrypt", "x", "--key", "-", "--client", "x", "-o", "x"),
+    ],
+)
+def test_what_no_pipe_can_be_is_refused(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    assert "cannot be used here; for a file of this name, write ./-" in error(*arguments)
+
+
+def test_a_file_that_is_called_like_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ok("keygen", "-o", "./-")
+    assert [path.name for path in tmp_path.iterdir()] == ["-"]
+    ok("keygen", "--from", "./-", "--name", "camera", "-o", "derived.bin")
+
+
 def test_a_video_comes_through_a_pipe(exported: Path, key_file: Path, tmp_path: Path) -> None:
     from lcve_deploy.video import write_video
 

@@ -65,12 +65,12 @@ def test_without_the_mean_the_first_token_is_read_and_its_norm_is_that_of_the_bl
 @pytest.mark.parametrize("name", ["hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"])
 @pytest.mark.parametrize("value", [0, -1, True, 1.5, "12", None])
 def test_sizes_are_whole_numbers_above_zero(name: str, value: object) -> None:
-    assert problem(**{name: value}) == f"config.json: expected a whole number above zero for {name}, received {value!r}"
+    assert problem(**{name: value}) == f"config.json: expected a positive integer for {name}, received {value!r}"
 
 
 @pytest.mark.parametrize("name", ["num_frames", "num_channels", "num_labels"])
 def test_sizes_of_clips_and_logits_are_too(name: str) -> None:
-    assert f"above zero for {name}" in problem(**{name: 0})
+    assert problem(**{name: 0}) == f"config.json: expected a positive integer for {name}, received 0"
     configuration(**{name: 2})
 
 
@@ -138,7 +138,7 @@ def test_cubes_that_do_not_fill_the_clip_are_refused() -> None:
     ],
 )
 def test_options_that_contradict_a_folder(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(CheckpointError, match=f"contradict config.json: {message}; interpolated"):
+    with pytest.raises(CheckpointError, match=f"contradict config.json: {message}; positions are not interpolated"):
         configuration("videomae", CheckpointOptions(**options))
 
 
@@ -147,7 +147,7 @@ def test_options_that_say_the_same() -> None:
 
 
 def test_unknown_activations_are_named() -> None:
-    with pytest.raises(UnsupportedModelError, match="the activation 'mish' is not known") as caught:
+    with pytest.raises(UnsupportedModelError, match="the activation 'mish' is unknown") as caught:
         configuration(hidden_act="mish")
     assert "gelu, " in caught.value.hint
 

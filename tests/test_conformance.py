@@ -29,7 +29,7 @@ from tritonclient.utils import InferenceServerException, shared_memory
 from lcve_deploy import EncryptedClip, open_session
 from lcve_deploy.artifact import read_manifest
 from lcve_deploy.protocol.binding import binding_to_parameters
-from lcve_deploy.protocol.config import model_config
+from lcve_deploy.protocol.config import Scheduling, model_config
 from tests.conformance.expected import (
     CRASHES_TRITON,
     GRPC_CODES,
@@ -217,7 +217,7 @@ def test_model_config(server: Server, exported: Path) -> None:
     }
     said = {name: value.string_value for name, value in over_grpc.parameters.items()}
     assert said.items() >= binding_to_parameters(manifest.binding).items()
-    ours = model_config(manifest.model, name=MODEL, largest_batch=MAX_BATCH, delay=0)
+    ours = model_config(manifest.model, Scheduling(max_batch=MAX_BATCH), name=MODEL)
     for field in ("name", "platform", "backend", "max_batch_size", "input", "output", "default_model_filename"):
         assert getattr(over_grpc, field) == getattr(ours, field), field
     for field in ("name", "platform", "backend", "max_batch_size", "default_model_filename"):

@@ -72,8 +72,8 @@ def _link(name: str, target: str) -> Callable[[Path], None]:
 
 
 CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "content of the same size": (_put("a.bin", b"fIrst"), "a.bin has another SHA-256"),
-    "last byte of a long file": (_put("sub/b.bin", bytes(3 * 2**20 + 6) + b"x"), "b.bin has another SHA-256"),
+    "content of the same size": (_put("a.bin", b"fIrst"), "a.bin has a different SHA-256"),
+    "last byte of a long file": (_put("sub/b.bin", bytes(3 * 2**20 + 6) + b"x"), "b.bin has a different SHA-256"),
     "shorter": (_put("a.bin", b"firs"), "a.bin has 4 bytes, expected 5"),
     "longer": (_put("a.bin", b"first!"), "a.bin has 6 bytes, expected 5"),
     "no longer empty": (_put("empty", b"x"), "empty has 1 bytes, expected 0"),
@@ -95,7 +95,7 @@ def test_files_that_changed_are_named(
     change(folder)
     with pytest.raises(ArtifactError, match=message) as caught:
         verify_files(folder, records)
-    assert "copy it again" in caught.value.hint
+    assert "copy the folder again" in caught.value.hint
 
 
 def test_every_problem_is_named_at_once(folder: Path, records: dict[str, FileRecord]) -> None:
@@ -115,7 +115,7 @@ def test_the_signature_belongs_to_the_manifest_alone(folder: Path, records: dict
     (folder / "manifest.json").rename(folder / "engine.json")
     verify_files(folder, records, listing="engine.json")
     _put("manifest.sig", b"x")(folder)
-    with pytest.raises(ArtifactError, match=r"not those of its engine\.json: manifest\.sig is not listed"):
+    with pytest.raises(ArtifactError, match=r"do not match its engine\.json: manifest\.sig is not listed"):
         verify_files(folder, records, listing="engine.json")
 
 
@@ -124,7 +124,7 @@ def test_digests_of_the_named_files_alone_are_checked_and_all_sizes(
 ) -> None:
     (folder / "a.bin").write_bytes(b"fIrst")
     verify_files(folder, records, read=("empty",))
-    with pytest.raises(ArtifactError, match="another SHA-256"):
+    with pytest.raises(ArtifactError, match="a different SHA-256"):
         verify_files(folder, records, read=("a.bin",))
     (folder / "a.bin").write_bytes(b"longer")
     with pytest.raises(ArtifactError, match="has 6 bytes"):
@@ -140,7 +140,7 @@ def test_a_copy_is_checked_on_the_way(folder: Path, records: dict[str, FileRecor
     assert steps[-1] == sum(map(len, CONTENT.values()))
     (folder / "a.bin").write_bytes(b"fIrst")
     (folder / "sub/b.bin").write_bytes(bytes(3 * 2**20 + 8))
-    with pytest.raises(ArtifactError, match=r"a\.bin has another SHA-256; sub/b\.bin has another SHA-256"):
+    with pytest.raises(ArtifactError, match=r"a\.bin has a different SHA-256; sub/b\.bin has a different SHA-256"):
         copy_files(folder, tmp_path / "again", records)
 
 
@@ -163,7 +163,7 @@ def test_paths_inside_the_folder(path: str) -> None:
         ("..", "leaves the folder"),
         ("a/../../b", "leaves the folder"),
         ("a/..", "leaves the folder"),
-        ("a" * 256, "printable text, at most 1024 bytes"),
+        ("a" * 256, "printable text of at most 1024 bytes"),
         ("ä" * 128, "printable text"),
         ("/".join(["a" * 203] * 5) + "/abcde", "printable text"),
         ("a\nb", "printable text"),

@@ -126,7 +126,7 @@ def test_a_family_that_the_arguments_contradict_is_told(tmp_path: Path) -> None:
 
 def test_arguments_of_two_families_are_those_of_none(tmp_path: Path) -> None:
     path = with_arguments(tmp_path, use_cls_token=False, delete_head=False)
-    assert facts(path)[Fact.FAMILY] == "VideoMAE, by its weights, because the training arguments fit MVD and UMT"
+    assert facts(path)[Fact.FAMILY] == "VideoMAE, by its weights, because the training arguments match MVD and UMT"
 
 
 def test_the_arguments_of_videomae_are_those_of_many(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def unpooled() -> Weights:
 
 def test_norm_without_fc_norm_is_refused_unless_told(tmp_path: Path) -> None:
     path = ORACLES["v1_first_token"].path
-    with pytest.raises(CheckpointError, match="norm and no fc_norm") as caught:
+    with pytest.raises(CheckpointError, match="norm but no fc_norm") as caught:
         load_checkpoint(path, OPTIONS)
     assert "--readout first-token" in caught.value.hint
     said = {"model": unpooled(), "args": argparse.Namespace(use_mean_pooling=False)}
@@ -230,7 +230,7 @@ def test_norm_without_fc_norm_is_refused_unless_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [True, None, 0, "no"])
 def test_other_values_do_not_say_that_a_token_is_read(tmp_path: Path, value: object) -> None:
     content = {"model": unpooled(), "args": argparse.Namespace(use_mean_pooling=value)}
-    with pytest.raises(CheckpointError, match="norm and no fc_norm"):
+    with pytest.raises(CheckpointError, match="norm but no fc_norm"):
         load_checkpoint(saved(tmp_path, content), OPTIONS)
 
 
@@ -266,7 +266,7 @@ def test_detectors_are_known_by_their_regions(tmp_path: Path) -> None:
 # Heads
 
 
-def of_width(width: int, depth: int = 1, patch: int = 16) -> Weights:
+def of_width(width: int, depth: int = 1, patch: tuple[int, int] = (16, 16)) -> Weights:
     """An official file of any width, its MLP one wide; values do not matter here."""
     block = {
         "norm1.weight": (width,), "norm1.bias": (width,), "norm2.weight": (width,), "norm2.bias": (width,),
@@ -275,7 +275,7 @@ def of_width(width: int, depth: int = 1, patch: int = 16) -> Weights:
         "mlp.fc1.bias": (1,), "mlp.fc2.weight": (width, 1), "mlp.fc2.bias": (width,),
     }  # fmt: skip
     outer = {
-        "patch_embed.proj.weight": (width, 3, 2, patch, patch), "patch_embed.proj.bias": (width,),
+        "patch_embed.proj.weight": (width, 3, 2, *patch), "patch_embed.proj.bias": (width,),
         "fc_norm.weight": (width,), "fc_norm.bias": (width,), "head.weight": (2, width), "head.bias": (2,),
     }  # fmt: skip
     shapes = {**outer, **{f"blocks.{i}.{name}": shape for i in range(depth) for name, shape in block.items()}}
@@ -301,6 +301,34 @@ def test_a_registered_name_says_heads_and_size(tmp_path: Path) -> None:
 def test_a_name_of_another_model_says_nothing(tmp_path: Path, model: object) -> None:
     content = {"model": of_width(384), "args": argparse.Namespace(model=model)}
     assert {Fact.HEADS, Fact.SIZE} <= set(facts(saved(tmp_path, content), CheckpointOptions(frames=2)))
+
+
+@pytest.mark.parametrize("patch", [(16, 8), (8, 16)])
+def test_a_registered_name_is_of_square_cubes(tmp_path: Path, patch: tuple[int, int]) -> None:
+    model = argparse.Namespace(model="vit_small_patch16_384")
+    content = {"model": of_width(384, depth=12, patch=patch), "args": model}
+    assert Fact.HEADS in facts(saved(tmp_path, content), CheckpointOptions(frames=2, size=16))
+
+
+@pytest.mark.parametrize("patch", [(8, 16), (16, 8), (8, 4)])
+def test_learned_positions_say_the_frames_for_cubes_of_any_sides(tmp_path: Path, patch: tuple[int, int]) -> None:
+    per_frame = 16 // patch[0] * (16 // patch[1])
+    content = of_width(384, patch=patch) | {"pos_embed": torch.zeros(1, 3 * per_frame, 384)}
+    loaded = load_checkpoint(saved(tmp_path, content), CheckpointOptions(size=16))
+    assert str(loaded.model.config.geometry) == f"6x16x16x3/2x{patch[0]}x{patch[1]}"
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((1, 5, 384), "has 5 learned positions, but a clip of 16x16x16x3/2x8x16 has"),
+        ((384,), "received pos_emb"),
+    ],
+)
+def test_learned_positions_that_fit_no_clip_are_refused(tmp_path: Path, shape: tuple[int, ...], message: str) -> None:
+    content = of_width(384, patch=(8, 16)) | {"pos_embed": torch.zeros(shape)}
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(saved(tmp_path, content), CheckpointOptions(size=16))
 
 
 # Wrappers
@@ -438,7 +466,7 @@ def test_an_average_that_only_a_prefix_names_is_named(tmp_path: Path) -> None:
 
 def test_weights_of_one_name_within_a_prefix_and_beside_it_are_refused(tmp_path: Path) -> None:
     state = {f"vit.{name}": tensor for name, tensor in weights().items()} | {"head.bias": torch.zeros(5)}
-    with pytest.raises(CheckpointError, match="two weights of one name"):
+    with pytest.raises(CheckpointError, match="two weights of the same name"):
         load_checkpoint(saved(tmp_path, state), OPTIONS)
 
 
@@ -557,7 +585,7 @@ def test_arguments_that_are_not_understood_are_an_assumption_that_says_so(key: S
     result = export(path, tmp_path / "out", key=key, options=ExportOptions(checkpoint=OPTIONS))
     (sampling,) = (a for a in result.assumptions if a.fact is Fact.SAMPLING)
     assert sampling.value == (
-        "kinetics, stride 4; sparse_sample=True is not for the data set Kinetics-600 of VideoMAEv2"
+        "kinetics, stride 4; sparse_sample=True does not apply to the data set Kinetics-600 of VideoMAEv2"
     )
 
 

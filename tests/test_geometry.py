@@ -66,10 +66,10 @@ LARGEST = {
     "values of a clip": "1024x512x512x1/16x64x64",
 }
 TOO_LARGE = {
-    "frames": ("16385x1x1x1/1x1x1", "a side of a clip"),
-    "height": ("1x16385x1x1/1x1x1", "a side of a clip"),
-    "width": ("1x1x16385x1/1x1x1", "a side of a clip"),
-    "channels": ("1x1x1x16385/1x1x1", "a side of a clip"),
+    "frames": ("16385x1x1x1/1x1x1", "expected sides of at most"),
+    "height": ("1x16385x1x1/1x1x1", "expected sides of at most"),
+    "width": ("1x1x16385x1/1x1x1", "expected sides of at most"),
+    "channels": ("1x1x1x16385/1x1x1", "expected sides of at most"),
     "cubes": ("1x363x362x1/1x1x1", "received 131406, 1 and 131406"),
     "values of a cube": ("1x364x362x1/1x364x362", "received 1, 131768 and 131768"),
     "values of a clip": ("1028x512x512x1/4x64x64", "received 16448, 16384 and 269484032"),

@@ -220,7 +220,7 @@ def test_a_cache_that_is_not_complete_is_one_clear_error(tmp_path: Path) -> None
     path = cached(tmp_path, WHOLE)
     for blob in (path / "blobs").iterdir():
         blob.unlink()
-    with pytest.raises(CheckpointError, match="link to nothing"):
+    with pytest.raises(CheckpointError, match="link to a missing file"):
         load_checkpoint(path / f"snapshots/{COMMIT}")
 
 

@@ -45,7 +45,7 @@ def test_a_model_that_reads_the_mean_has_no_readout_index() -> None:
 def test_every_shape_and_type_is_checked(name: str) -> None:
     right = tensors()[name]
     for wrong in (right[None], right.astype(np.float16), np.zeros((*right.shape, 1), right.dtype)):
-        with pytest.raises(ArtifactError, match=f"do not fit the manifest: .*{name} is "):
+        with pytest.raises(ArtifactError, match=f"do not match the manifest: .*{name} is "):
             check_keyed(tensors() | {name: wrong}, GEOMETRY, CLASSES)
 
 
@@ -62,13 +62,13 @@ def test_every_shape_and_type_is_checked(name: str) -> None:
     ],
 )
 def test_a_shape_that_is_off_by_one_is_refused(name: str, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ArtifactError, match="do not fit the manifest"):
+    with pytest.raises(ArtifactError, match="do not match the manifest"):
         check_keyed(tensors() | {name: np.zeros(shape, np.float32)}, GEOMETRY, CLASSES)
 
 
 @pytest.mark.parametrize("index", [-1, 9, 1000])
 def test_a_readout_is_a_token(index: int) -> None:
-    with pytest.raises(ArtifactError, match=f"readout.index is {index}, expected a token of 9"):
+    with pytest.raises(ArtifactError, match=f"readout.index is {index}, expected a token index below 9"):
         check_keyed(tensors() | {"readout.index": np.array(index)}, GEOMETRY, CLASSES)
 
 

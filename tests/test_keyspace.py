@@ -309,7 +309,7 @@ def test_an_artifact_does_for_its_geometry(exported: Path, tmp_path: Path) -> No
     expected = run_ok("keyspace", "8x32x32x3/2x8x8")
     for folder in (exported, exported / "server", exported / "client"):
         assert run_ok("keyspace", folder) == expected
-    assert "is no artifact" in run_error("keyspace", tmp_path)
+    assert "is not an artifact" in run_error("keyspace", tmp_path)
     (tmp_path / "client.json").write_text("{}")
     assert "client.json" in run_error("keyspace", tmp_path)
 

@@ -188,8 +188,8 @@ def test_selectors_find_the_pods(plain: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--name", "Not A Name"), "a name in Kubernetes"),
-        (("--min-replicas", 5), "expected at least one pod"),
+        (("--name", "Not A Name"), "expected a name of 1 to 42"),
+        (("--min-replicas", 5), "expected at least 1 pod"),
         (("--target-delay", 0), "target-delay"),
         (("--memory", 0), "memory"),
     ],
@@ -206,7 +206,7 @@ def test_a_folder_that_does_not_hold_leaves_nothing(artifact: Path, exported: Pa
     run_ok("keygen", "--signing", "-o", tmp_path / "signing.pem")
     assert "is not signed" in run_error("kubernetes", server, "-o", tmp_path / "m", "--signed-by", key)
     flip_a_byte(server / "model.onnx")
-    assert "another SHA-256" in run_error("kubernetes", server, "-o", tmp_path / "m")
+    assert "a different SHA-256" in run_error("kubernetes", server, "-o", tmp_path / "m")
     shutil.rmtree(artifact)
     assert "expected manifest.json" in run_error("kubernetes", server, "-o", tmp_path / "m")
     assert {path.name for path in tmp_path.iterdir()} == {"signing.pem", "signing.pub"}

@@ -96,7 +96,7 @@ def test_a_size_of_zero_bytes_is_a_size_and_one_below_is_none() -> None:
         (("labels",), "other", "labels: expected text like hidden|shown"),
         (("files", "model.onnx", "sha256"), "ab" * 31, "files.model.onnx.sha256: expected text like"),
         (("parity", "clips"), 0, "parity.clips: expected at least 1"),
-        (("parity", "max_difference"), 1.0, "parity: the figures do not show agreement"),
+        (("parity", "max_difference"), 1.0, "parity: the logits do not agree"),
         (("files",), {"../secret": {"bytes": 1, "sha256": "ab" * 32}}, "files: '../secret' leaves the folder"),
         (("files",), {"/secret": {"bytes": 1, "sha256": "ab" * 32}}, "files: '/secret' is not a relative path"),
         (("files",), {}, "files: model.onnx is missing"),

@@ -158,7 +158,7 @@ def test_a_token_that_is_read_and_a_prefix_row_keep_their_places(index: int) -> 
 @pytest.mark.parametrize("name", ["head.bias", "positional_encoding"])
 def test_another_type_is_another_model(name: str) -> None:
     old = model()
-    with pytest.raises(ArtifactError, match=f"{name} missing, or of another shape"):
+    with pytest.raises(ArtifactError, match=f"{name} missing or of different shape"):
         match_rows(old, moved(old) | {name: moved(old)[name].astype(np.float64)}, cubes=CUBES)
 
 
@@ -184,5 +184,5 @@ def test_without_prefix_rows_every_row_is_a_cube() -> None:
 def test_a_tensor_that_one_side_has_alone_is_named(side: str) -> None:
     more = {"readout.index": np.array(0)}
     old, new = model(), moved(model())
-    with pytest.raises(ArtifactError, match=r"one model: readout\.index missing"):
+    with pytest.raises(ArtifactError, match=r"different models: readout\.index missing"):
         match_rows(old | more if side == "old" else old, new | more if side == "new" else new, cubes=CUBES)

@@ -141,11 +141,11 @@ def nested(depth: int) -> bytes:
 
 def test_values_within_values_have_a_limit(tmp_path: Path) -> None:
     checked(tmp_path, nested(500))
-    refused(tmp_path, nested(501), "values within values")
+    refused(tmp_path, nested(501), "nested values")
     checked(tmp_path, b")" + b"\x85" * 499)
-    refused(tmp_path, b")" + b"\x85" * 500, "values within values")
+    refused(tmp_path, b")" + b"\x85" * 500, "nested values")
     checked(tmp_path, b"(" * 499 + b"l" + b"l" * 498)
-    refused(tmp_path, b"(" * 501 + b"l" + b"l" * 500, "values within values")
+    refused(tmp_path, b"(" * 501 + b"l" + b"l" * 500, "nested values")
 
 
 def test_a_long_list_is_not_a_deep_one(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_long_list_is_not_a_deep_one(tmp_path: Path) -> None:
 )
 def test_what_is_deep_stays_deep_in_another_value(tmp_path: Path, put: str) -> None:
     checked(tmp_path, put.encode("latin1") % nested(400))
-    refused(tmp_path, put.encode("latin1") % nested(500), "values within values")
+    refused(tmp_path, put.encode("latin1") % nested(500), "nested values")
 
 
 def doubled(times: int, *, get: bytes = b"q\x00h\x00h\x00") -> bytes:
@@ -171,14 +171,14 @@ def doubled(times: int, *, get: bytes = b"q\x00h\x00h\x00") -> bytes:
 @pytest.mark.parametrize("get", [b"q\x00h\x00h\x00", b"r\x00\x01\0\0j\x00\x01\0\0j\x00\x01\0\0", b"q\xffh\xffh\xff"])
 def test_values_that_come_to_very_many_have_a_limit(tmp_path: Path, get: bytes) -> None:
     checked(tmp_path, doubled(19, get=get))
-    refused(tmp_path, doubled(20, get=get), "values within values")
+    refused(tmp_path, doubled(20, get=get), "nested values")
 
 
 def test_large_values_add_up(tmp_path: Path) -> None:
     large = doubled(18) + b"q\x00"
     checked(tmp_path, large + b"]h\x00ah\x00a")
-    refused(tmp_path, large + b"](h\x00h\x00h\x00e", "values within values")
-    refused(tmp_path, large + b"}Nh\x00sK\x01h\x00sK\x02h\x00s", "values within values")
+    refused(tmp_path, large + b"](h\x00h\x00h\x00e", "nested values")
+    refused(tmp_path, large + b"}Nh\x00sK\x01h\x00sK\x02h\x00s", "nested values")
 
 
 def test_long_pickles_may_have_more_values(tmp_path: Path) -> None:
@@ -213,16 +213,16 @@ def test_records_have_a_limit_and_a_name_of_their_own(tmp_path: Path, monkeypatc
     check_torch_file(archive(tmp_path, {PICKLE: NOTHING, "a": b"", "b": b""}))
     with pytest.raises(zipfile.BadZipFile, match="4 records, expected at most 3"):
         check_torch_file(archive(tmp_path, {PICKLE: NOTHING, "a": b"", "b": b"", "c": b""}))
-    with pytest.raises(zipfile.BadZipFile, match="2 records, expected at most 3, each with a name of its own"):
+    with pytest.raises(zipfile.BadZipFile, match="2 records, expected at most 3 with distinct names"):
         check_torch_file(archive(tmp_path, {PICKLE: NOTHING, PICKLE.upper(): b""}))
 
 
 def test_names_can_be_shown(tmp_path: Path) -> None:
-    with pytest.raises(zipfile.BadZipFile, match="names of records that cannot be shown"):
+    with pytest.raises(zipfile.BadZipFile, match="record names that are not printable"):
         check_torch_file(archive(tmp_path, {PICKLE: NOTHING, "a\x1b": b""}))
     path = archive(tmp_path, {PICKLE: NOTHING, "abc": b""})
     path.write_bytes(path.read_bytes().replace(b"abc", b"a\0c"))
-    with pytest.raises(zipfile.BadZipFile, match="names of records that cannot be shown"):
+    with pytest.raises(zipfile.BadZipFile, match="record names that are not printable"):
         check_torch_file(path)
 
 
@@ -252,7 +252,7 @@ def test_records_are_not_compressed(tmp_path: Path) -> None:
         target.writestr(PICKLE, NOTHING)
         target.writestr("archive/x", bytes(100), compress_type=zipfile.ZIP_DEFLATED)
     (tmp_path / "x.pth").write_bytes(memory.getvalue())
-    with pytest.raises(zipfile.BadZipFile, match="records that are compressed"):
+    with pytest.raises(zipfile.BadZipFile, match="compressed records"):
         check_torch_file(tmp_path / "x.pth")
 
 
@@ -283,7 +283,7 @@ def test_a_number_may_be_in_the_other_byte_order() -> None:
 
 @pytest.mark.parametrize("kind", ["O", "U4", "c8", "M8", "V1", "S4", "float64 ", "longdouble", 8, None])
 def test_other_kinds_are_no_numbers(kind: object) -> None:
-    with pytest.raises(ValueError, match="a NumPy value that is no number"):
+    with pytest.raises(ValueError, match="a NumPy value that is not a number"):
         KIND(kind)
 
 
@@ -291,14 +291,14 @@ def test_other_kinds_are_no_numbers(kind: object) -> None:
     ("kind", "data"), [("f8", bytes(7)), ("f8", bytes(9)), ("f8", b""), ("f8", "12345678"), (None, bytes(8))]
 )
 def test_a_number_is_as_long_as_its_kind(kind: str | None, data: object) -> None:
-    with pytest.raises(ValueError, match="not as long as its kind"):
+    with pytest.raises(ValueError, match="does not have the size of its dtype"):
         SCALAR(KIND(kind) if kind else np.dtype("f8"), data)
 
 
 def test_paths_are_texts() -> None:
     assert PATH("a", "b", "c") == "a/b/c"
     assert PATH() == ""
-    with pytest.raises(ValueError, match="a path that is not made of texts"):
+    with pytest.raises(ValueError, match="a part that is not a string"):
         PATH("a", 1)
 
 
@@ -318,5 +318,5 @@ def test_an_archive_is_known_by_how_it_begins(tmp_path: Path, content: bytes, zi
 
 @pytest.mark.parametrize("before", [b"N", b"NN", b"]"])
 def test_limits_hold_for_a_value_behind_others(tmp_path: Path, before: bytes) -> None:
-    refused(tmp_path, before + nested(501), "values within values")
-    refused(tmp_path, before + doubled(20), "values within values")
+    refused(tmp_path, before + nested(501), "nested values")
+    refused(tmp_path, before + doubled(20), "nested values")

@@ -170,7 +170,7 @@ def test_a_probe_that_does_not_fit_the_manifest_is_refused(
     right = asked(server)
     tensors: dict[str, np.ndarray | None] = {"clip": right.clip, "logits": right.logits, **change}
     save_file({name: values for name, values in tensors.items() if values is not None}, server / "probe.safetensors")
-    with pytest.raises(ArtifactError, match=r"does not fit the manifest|cannot be read"):
+    with pytest.raises(ArtifactError, match=r"does not match the manifest|cannot be read"):
         read_probe(server, read_manifest(server))
 
 

@@ -183,7 +183,7 @@ def test_sigmoids_of_large_logits_are_exact_and_quiet() -> None:
 
 
 def test_watch_shows_values_and_probabilities_alike() -> None:
-    from lcve_deploy.cli.watching import _readable
+    from lcve_deploy.cli.watching import _window_line
     from lcve_deploy.verbs.watch.results import Outcome, WindowResult
     from lcve_deploy.video.moments import Moment
 
@@ -198,9 +198,9 @@ def test_watch_shows_values_and_probabilities_alike() -> None:
         )
         for kind in ProblemType
     }
-    assert "0.000 class 0, 3.000 class 1" in _readable(result[ProblemType.REGRESSION])
+    assert "0.000 class 0, 3.000 class 1" in _window_line(result[ProblemType.REGRESSION])
     assert result[ProblemType.REGRESSION].to_json()["predictions"][1] == {"index": 1, "name": "class 1", "value": 3.0}
-    assert "95.3% class 1" in _readable(result[ProblemType.MULTI_LABEL])
+    assert "95.3% class 1" in _window_line(result[ProblemType.MULTI_LABEL])
 
 
 def test_a_batch_has_a_column_for_either() -> None:

@@ -91,8 +91,8 @@ def test_crops_that_are_none(size: object) -> None:
 def test_a_long_value_is_shown_in_part() -> None:
     said = ["x" * 300]
     assert f"size {str(said)[:120]} is invalid" in str(problem(size=said))
-    assert f"the processor {'x' * 80!r} is not known" in str(problem(image_processor_type="x" * 300))
-    assert f"resample {str(said)[:80]!r} is not known" in str(problem(resample=said, **UNSAID))
+    assert f"the processor {'x' * 80!r} is unknown" in str(problem(image_processor_type="x" * 300))
+    assert f"resample {str(said)[:80]!r} is unknown" in str(problem(resample=said, **UNSAID))
     assert str(problem(rescale_factor="x" * 300, **UNSAID)).endswith(f"received {'x' * 80}")
     assert str(problem(image_mean="x" * 300)).endswith(f"received {'x' * 80}")
     assert str(problem(do_resize="x" * 300, **UNSAID)).endswith(f"received {'x' * 80!r}")
@@ -135,7 +135,7 @@ def test_filters_have_pillows_numbers(number: int, kind: Resample) -> None:
 
 @pytest.mark.parametrize(
     ("number", "message"),
-    [(4, "resample 4 is the box filter"), (5, "resample 5 is the Hamming filter"), (6, "resample '6' is not known")],
+    [(4, "resample 4 is the box filter"), (5, "resample 5 is the Hamming filter"), (6, "resample '6' is unknown")],
 )
 def test_other_filters_are_refused(number: int, message: str) -> None:
     assert message in str(problem(resample=number, **UNSAID))
@@ -187,8 +187,8 @@ def test_an_offset_moves_the_mean(kind: str) -> None:
 def test_an_offset_can_be_said_where_the_class_reads_it() -> None:
     settings = {"image_mean": 0.5, "image_std": 0.5, "rescale_factor": 1 / 255}
     assert processor("VivitImageProcessor", **settings, offset=False).normalisation().mean == (0.5,) * 3
-    assert "and the processor that the file names would ignore it" in str(problem(offset=True))
-    with pytest.raises(CheckpointError, match="offset is false, and the processor"):
+    assert "but the processor that the file names ignores it" in str(problem(offset=True))
+    with pytest.raises(CheckpointError, match="offset is false, but the processor"):
         processor("VivitVideoProcessor", **UNSAID, offset=False).normalisation()
     with pytest.raises(CheckpointError, match="offset is on and do_rescale is off"):
         processor("VivitImageProcessor", **UNSAID, do_rescale=False).normalisation()

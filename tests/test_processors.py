@@ -163,8 +163,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "nothing at all": ({"do_resize": False, "do_center_crop": False}, "do_center_crop is off"),
     "another crop": ({"size": 40, "crop_size": 24}, "24 x 24, but the model takes 32 x 32"),
     "crop by its short side": ({"size": 40, "crop_size": {"shortest_edge": 32}}, "crop_size"),
-    "padding": ({"size": 24, "crop_size": 32}, "padded with black"),
-    "padding of one side": ({"size": {"height": 40, "width": 24}, "crop_size": 32}, "padded with black"),
+    "padding": ({"size": 24, "crop_size": 32}, "pad them with black"),
+    "padding of one side": ({"size": {"height": 40, "width": 24}, "crop_size": 32}, "pad them with black"),
     "box": ({"size": 40, "resample": 4}, "resample 4 is the box"),
     "hamming": ({"size": 40, "resample": 5}, "resample 5 is the Hamming"),
     "unknown filter": ({"size": 40, "resample": "bilinear"}, "resample 'bilinear'"),
@@ -241,7 +241,7 @@ def test_a_short_side_that_nothing_says_is_an_assumption(tmp_path: Path, key: Se
 def test_a_short_side_below_the_clip_is_one_clear_error(tmp_path: Path, key_file: Path) -> None:
     path = folder(tmp_path, "hf_videomae")
     arguments = ("export", "--key", key_file, "--ckpt", path, "-o", tmp_path / "service", "--short-side", 20)
-    assert "do not fit a short side of 20" in run_error(*arguments)
+    assert "expected a short side of at least" in run_error(*arguments)
 
 
 def test_frames_that_are_not_resized_must_hold_the_crop(tmp_path: Path) -> None:

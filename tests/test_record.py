@@ -39,7 +39,7 @@ READERS: dict[str, tuple[Callable[[Record], object], list[tuple[Any, Any]], list
     ),
     "list": (lambda r: r.items("x"), [([], []), ([1, None], [1, None])], [({}, "a list"), ("ab", "a list")]),
     "object": (lambda r: r.record("x").names(), [({}, ()), ({"a": 1}, ("a",))], [([], "an object"), (1, "an object")]),
-    "made": (lambda r: r.made("x", Size), [("small", Size.SMALL)], [("large", "not a valid Size"), (1, "text")]),
+    "parsed": (lambda r: r.parsed("x", Size), [("small", Size.SMALL)], [("large", "not a valid Size"), (1, "text")]),
 }
 RIGHT = [(name, value, expected) for name, (_, right, _) in READERS.items() for value, expected in right]
 WRONG = [(name, value, message) for name, (_, _, wrong) in READERS.items() for value, message in wrong]

@@ -31,6 +31,7 @@ from lcve_deploy import (
     EncryptedClip,
     ExportOptions,
     PlainClip,
+    RotateOptions,
     SecurityKey,
     decrypt,
     export,
@@ -85,7 +86,7 @@ FLOW = (
     "run service/server clip.lcve --logits-out logits.npy",
     "read logits.npy --key KEY --client service/client",
     "read logits.npy --key KEY --client service/client --json",
-    "build service/server --runtime onnxruntime --precision int8 --clip clip.lcve --budget 10",
+    "build service/server --runtime onnxruntime --precision int8 --clip clip.lcve --budget 1",
     "rotate service --key KEY -o rotated",
     "rotate service --key new.bin -o refused",
     "rotate service --key KEY --new-key new.bin -o moved --json",
@@ -265,7 +266,7 @@ LOCALS: dict[str, Callable[[House, Path], object]] = {
     ),
     "checkpoint": lambda house, _: verify(house / "service", key=house.planted.key, checkpoint=house / "key.bin"),
     "salt of before": lambda house, path: rotate_delta(
-        house / "service", path / "x", key=house.planted.key, salt=_client(house).orders.salt
+        house / "service", path / "x", key=house.planted.key, options=RotateOptions(salt=_client(house).orders.salt)
     ),
 }
 
@@ -407,7 +408,7 @@ def test_nothing_of_it_is_on_disk_while_an_artifact_is_made(
     "line",
     [
         "export --key KEY --ckpt TINY -o OUT --runtime onnxruntime",
-        "build service/server --runtime onnxruntime --precision int8 --clip clip.lcve --budget 10 --name again",
+        "build service/server --runtime onnxruntime --precision int8 --clip clip.lcve --budget 1 --name again",
         "run service clip.npy --key KEY",
         "verify service/server",
     ],

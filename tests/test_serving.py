@@ -204,7 +204,7 @@ Session.run = lambda self, clip: run(self, clip) + 1
         (("nothing-here",), "neither a manifest.json nor"),
         (("a b=x",), "a model's name"),
         (("x=a", "x=b"), "two models are called x"),
-        (("{server}", "--tls-cert", "x"), "given together"),
+        (("{server}", "--tls-cert", "x"), "used together"),
         (("{server}", "--tls-cert", "x", "--tls-key", "y"), "No such file"),
         (("{server}", "--tokens", "nothing"), "No such file"),
         (("{server}", "--max-batch", "9", "--max-queue", "8"), "--max-queue must be at least"),

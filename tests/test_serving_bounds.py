@@ -35,7 +35,7 @@ from tests.support.tls import Authority
 
 MEBIBYTE = 2**20
 INFER = f"/v2/models/{NAME}/infer"
-TOKEN = "0123456789abcdef"  # noqa: S105 (a planted one, looked for in the log)
+TOKEN = "0123456789abcdef"
 
 
 @pytest.fixture(scope="module")
@@ -390,7 +390,9 @@ def test_a_cancelled_request_is_not_called_answered(exported: Path, example: Exa
             server.wait_for("request cancelled", call="ModelStreamInfer")
         assert server.value("lcve_requests_total", code="CANCELLED") == 3
         assert server.value("lcve_request_seconds_count", model=NAME) == 0
-        assert not [line for line in server.log() if line["event"] == "request answered" and line["call"] == "ModelInfer"]
+        assert not [
+            line for line in server.log() if line["event"] == "request answered" and line["call"] == "ModelInfer"
+        ]
 
 
 def test_a_second_signal_ends_a_server_at_once(exported: Path, example: Example) -> None:

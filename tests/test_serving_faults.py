@@ -125,7 +125,9 @@ def test_more_json_than_a_request_has_is_refused_unread(shared: Server, example:
         (largest + 1, 413, f"at most {largest} bytes"),
         (largest, 400, "expected one input"),
     ):
-        body = b"{}" + b" " * (size - 2)
+        start, end = b'{"inputs": [{"name": "x", "shape": [1], "datatype": "UINT8", "data": [1', b"]}]}"
+        body = start + b",1" * ((size - len(start) - len(end)) // 2)
+        body = body.ljust(size - len(end)) + end
         answered, text = request(shared.host, shared.http, "POST", INFER, body)
         assert answered == status
         assert words in text.decode()

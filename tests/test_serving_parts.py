@@ -1,11 +1,9 @@
-"""Parts of the server on their own: access control, shared memory, versions on disk, HTTP bodies."""
+"""Parts of the server on their own: access control, versions on disk, HTTP bodies."""
 
 from __future__ import annotations
 
 import json
 import os
-import secrets
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +32,6 @@ from lcve_deploy.serving.access import Access, TokenFileWarning, read_tokens
 from lcve_deploy.serving.codes import client_message, code_of
 from lcve_deploy.serving.http.messages import from_body, parse_object, split_body
 from lcve_deploy.serving.models.versions import find_versions, parse_source, require_distinct
-from lcve_deploy.serving.shared_memory import Regions, Slice
-
-SHARED = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory lives on Linux)
 
 BINDING = Binding(
     scheme="lcve-1",
@@ -154,91 +149,6 @@ def test_access_control_forgets_clients_instead_of_growing(monkeypatch: pytest.M
     for i in range(20):
         access.count_request(str(i))
     assert len(access._buckets) == 5
-
-
-@pytest.fixture
-def shared() -> Iterator[Path]:
-    path = SHARED / f"lcve-test-{secrets.token_hex(8)}"
-    path.write_bytes(bytes(range(100)))
-    yield path
-    path.unlink(missing_ok=True)
-
-
-@pytest.fixture
-def regions() -> Iterator[Regions]:
-    regions = Regions(allowed=True)
-    yield regions
-    regions.unregister()
-
-
-needs_shared_memory = pytest.mark.skipif(not SHARED.is_dir(), reason="no /dev/shm here")
-
-
-@needs_shared_memory
-def test_a_region_is_read_and_written_within_its_bounds(regions: Regions, shared: Path) -> None:
-    regions.register("r", f"/{shared.name}", 10, 50)
-    assert regions.read(Slice(region="r", offset=5, size=3)) == bytes([15, 16, 17])
-    regions.write(Slice(region="r", offset=48, size=2), b"ab")
-    assert shared.read_bytes()[58:61] == b"ab" + bytes([60])
-    for part in (Slice(region="r", offset=48, size=3), Slice(region="r", offset=51, size=0)):
-        with pytest.raises(RequestError, match="not within"):
-            regions.read(part)
-        with pytest.raises(RequestError, match="not within"):
-            regions.write(part, b"")
-    with pytest.raises(RequestError, match="2 bytes"):
-        regions.write(Slice(region="r", offset=0, size=1), b"ab")
-    assert regions.status() == {"r": {"name": "r", "key": f"/{shared.name}", "offset": 10, "byte_size": 50}}
-    regions.unregister("r")
-    with pytest.raises(UnknownModelError):
-        regions.read(Slice(region="r", offset=0, size=1))
-
-
-@needs_shared_memory
-def test_a_region_that_is_cut_short_is_an_error_and_never_grows(regions: Regions, shared: Path) -> None:
-    regions.register("r", shared.name, 0, 100)
-    os.truncate(shared, 10)
-    with pytest.raises(RequestError, match="was truncated"):
-        regions.read(Slice(region="r", offset=0, size=100))
-    with pytest.raises(RequestError, match="truncated object"):
-        regions.write(Slice(region="r", offset=50, size=2), b"ab")
-    assert shared.stat().st_size == 10
-
-
-@needs_shared_memory
-def test_what_is_no_shared_memory_is_not_opened(regions: Regions, shared: Path, tmp_path: Path) -> None:
-    secret = tmp_path / "secret"
-    secret.write_text("secret")
-    link, pipe = shared.with_name(f"{shared.name}-link"), shared.with_name(f"{shared.name}-pipe")
-    link.symlink_to(secret)
-    os.mkfifo(pipe)
-    try:
-        for key in (f"../..{secret}", str(secret), link.name, pipe.name, "", ".", "..", "a/b", "none-such", "x" * 300):
-            with pytest.raises(RequestError):
-                regions.register("r", key, 0, 6)
-    finally:
-        link.unlink()
-        pipe.unlink()
-    with pytest.raises(RequestError, match="not within"):
-        regions.register("r", shared.name, 50, 51)
-    assert regions.status() == {}
-    regions.register("r", shared.name, 0, 100)
-    with pytest.raises(RequestError, match="already registered"):
-        regions.register("r", shared.name, 0, 100)
-    with pytest.raises(RequestError, match="does not accept shared memory"):
-        Regions(allowed=False).register("r", shared.name, 0, 100)
-
-
-@needs_shared_memory
-def test_regions_have_a_number_and_leave_no_descriptor_open(shared: Path) -> None:
-    before, regions = len(list(Path("/proc/self/fd").iterdir())), Regions(allowed=True)
-    for i in range(256):
-        regions.register(str(i), shared.name, 0, 10)
-    with pytest.raises(RequestError, match="at most 256"):
-        regions.register("more", shared.name, 0, 10)
-    with pytest.raises(RequestError):
-        regions.register("beyond", shared.name, 0, 1000)
-    regions.unregister()
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def manifest_in(folder: Path, text: str = "{}") -> Path:

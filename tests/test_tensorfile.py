@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from lcve_deploy.artifact.tensorfile import map_tensors, rewritten, tensor_places, write_parts
+from lcve_deploy.artifact.tensorfile import map_tensors, replace_tensors, tensor_ranges, write_parts
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.files.reading import MAX_HEADER_BYTES
 
@@ -23,7 +23,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_places_are_those_of_the_bytes(file: Path) -> None:
-    content, tensors, places = file.read_bytes(), load_file(file), tensor_places(file)
+    content, tensors, places = file.read_bytes(), load_file(file), tensor_ranges(file)
     assert places.keys() == tensors.keys()
     for name, (first, length) in places.items():
         assert content[first : first + length] == tensors[name].tobytes()
@@ -40,15 +40,15 @@ def test_mapped_tensors_are_those_of_the_library(file: Path) -> None:
 
 
 def test_a_file_with_its_own_tensors_is_the_same_file(file: Path, tmp_path: Path) -> None:
-    write_parts(tmp_path / "again", rewritten(file, load_file(file)))
+    write_parts(tmp_path / "again", replace_tensors(file, load_file(file)))
     assert (tmp_path / "again").read_bytes() == file.read_bytes()
 
 
 def test_other_values_take_the_same_places(file: Path, tmp_path: Path) -> None:
     others = {name: tensor + tensor.dtype.type(1) for name, tensor in load_file(file).items()}
     turned = {name: np.asfortranarray(tensor) for name, tensor in others.items()}
-    write_parts(tmp_path / "other", rewritten(file, turned))
-    assert tensor_places(tmp_path / "other") == tensor_places(file)
+    write_parts(tmp_path / "other", replace_tensors(file, turned))
+    assert tensor_ranges(tmp_path / "other") == tensor_ranges(file)
     for name, tensor in load_file(tmp_path / "other").items():
         np.testing.assert_array_equal(tensor, others[name], strict=True)
 
@@ -60,8 +60,8 @@ def test_tensors_that_do_not_fill_the_places_are_refused(file: Path, change: str
         del tensors["number"]
     else:
         tensors["number" if change == "too long" else "another"] = np.zeros(2)
-    with pytest.raises(ArtifactError, match=r"expected the tensors .*number.* as .* has them, received others"):
-        rewritten(file, tensors)
+    with pytest.raises(ArtifactError, match=r"expected the tensors .*number.* with the sizes in .*, received others"):
+        replace_tensors(file, tensors)
 
 
 def test_types_that_no_artifact_has_are_refused(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from lcve_deploy.artifact import (
     read_probe,
     record_files,
 )
-from lcve_deploy.artifact.engines import engine_folder, write_engine
+from lcve_deploy.artifact.engines import engine_folder
 from lcve_deploy.deployments.triton.model_folder import read_config
 from lcve_deploy.errors import ArtifactError, ExistsError, MismatchError, SignatureError
 from lcve_deploy.exporters import storage
@@ -32,6 +32,7 @@ from lcve_deploy.model.precision import Precision
 from lcve_deploy.protocol.binding import binding_from_parameters
 from tests.conftest import ORACLES, run_error, run_ok
 from tests.rotate.helpers import contents
+from tests.support.engines import write_own_engine
 from tests.test_artifact import flip_a_byte
 from tests.triton.server import Triton, start_triton
 
@@ -126,8 +127,8 @@ def test_a_bad_name_is_one_clear_error(exported: Path, tmp_path: Path, names: tu
     ("options", "said"),
     [
         (("--max-batch", 0), "max-batch"),
-        (("--max-batch", 4, "--preferred-batch", 8), "above the largest"),
-        (("--versions", "none"), "from 1, or all"),
+        (("--max-batch", 4, "--preferred-batch", 8), "exceed the maximum"),
+        (("--versions", "none"), "at least 1, or all"),
         (("--model-version", 0), "version"),
         (("--queue-delay", -1), "queue-delay"),
         (("--engine", "none"), "has no engine 'none'"),
@@ -145,7 +146,7 @@ def test_a_damaged_artifact_leaves_nothing(artifact: Path, exported: Path, tmp_p
     flip_a_byte(artifact / "server" / name)
     before = sorted(tmp_path.rglob("*"))
     servers = (f"a={exported / 'server'}", f"b={artifact / 'server'}")
-    assert "another SHA-256" in run_error("triton", *servers, "-o", tmp_path / "models")
+    assert "a different SHA-256" in run_error("triton", *servers, "-o", tmp_path / "models")
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -189,12 +190,12 @@ def test_models_and_versions_are_added_whole(exported: Path, repository: Path) -
 def test_a_version_must_fit_the_configuration_of_its_model(exported: Path, repository: Path, key_file: Path) -> None:
     server, rotated = exported / "server", repository.parent / "rotated"
     run_ok("rotate", exported, "--key", key_file, "-o", rotated)
-    with pytest.raises(MismatchError, match="another parameters than version 2 needs"):
+    with pytest.raises(MismatchError, match=r"differs .* in parameters"):
         add_to_triton({"actions": rotated / "server"}, repository, TritonOptions(version=2))
     with pytest.raises(MismatchError, match="max_batch_size"):
-        add_to_triton({"actions": server}, repository, TritonOptions(version=2, largest_batch=2))
+        add_to_triton({"actions": server}, repository, TritonOptions(version=2, max_batch=2))
     (repository / "actions/config.pbtxt").write_text("no { configuration")
-    with pytest.raises(ArtifactError, match="no model configuration"):
+    with pytest.raises(ArtifactError, match="not a valid model configuration"):
         add_to_triton({"actions": server}, repository, TritonOptions(version=2))
     assert not (repository / "actions/2").exists()
     with pytest.raises(ArtifactError, match="found no folder"):
@@ -227,7 +228,7 @@ def plan(artifact: Path) -> Plan:
             manifest_sha256=manifest_digest(server),
         )
         record = dataclasses.replace(record, **changes)
-        write_engine(folder, record)
+        write_own_engine(folder, record)
         return record
 
     return write
@@ -265,13 +266,13 @@ def test_a_proven_plan_says_where(artifact: Path, tmp_path: Path, plan: Plan) ->
 @pytest.mark.parametrize(
     ("changes", "options", "said"),
     [
-        ({"kind": EngineKind.TENSORRT_RTX}, {}, "Triton runs plans of TensorRT, and trt is an engine of tensorrt-rtx"),
-        ({"kind": EngineKind.OPENVINO}, {}, "an engine of openvino"),
-        ({"options": {"stripped": "true"}}, {}, "has no weights in it"),
+        ({"kind": EngineKind.TENSORRT_RTX}, {}, "Triton runs TensorRT plans, but the engine trt is for tensorrt-rtx"),
+        ({"kind": EngineKind.OPENVINO}, {}, "the engine trt is for openvino"),
+        ({"options": {"stripped": "true"}}, {}, "contains no weights"),
         ({"profile": Profile(minimum=2, optimum=4, maximum=16)}, {}, "is for 2:4:16"),
-        ({}, {"largest_batch": 17}, "expected batches of 1 to 17"),
+        ({}, {"max_batch": 17}, "expected batches of 1 to 17"),
         ({"manifest_sha256": "0" * 64}, {}, "was built from another model"),
-        ({"files": {}}, {}, "not those of its engine.json"),
+        ({"files": {}}, {}, "do not match its engine.json"),
     ],
 )
 def test_an_engine_that_triton_cannot_serve_is_refused(

@@ -16,7 +16,7 @@ from lcve_deploy.clipfile import read_clip_file, write_clip_file
 from lcve_deploy.keys.orders import derive_orders
 from lcve_deploy.model.predictions import ProblemType, predictions
 from lcve_deploy.model.preprocess import Preprocess, Sampling
-from lcve_deploy.video.decode import resized
+from lcve_deploy.video.decode import to_rgb
 from lcve_deploy.video.orientation import from_exif, from_matrix
 from lcve_deploy.video.sampling import crop_offsets, frame_indices
 from tests.support import second_client
@@ -131,7 +131,7 @@ def test_resizing(said: dict[str, Any]) -> None:
 
     preprocess = Preprocess(frames=8, short_side=said["short_side"], crop=(1, 1))
     frame = av.VideoFrame(said["width"], said["height"], "rgb24")
-    assert list(resized(frame, preprocess, 1, "a").shape[:2]) == said["resized"]
+    assert list(to_rgb(frame, preprocess, 1, "a").shape[:2]) == said["resized"]
 
 
 @pytest.mark.parametrize("said", VECTORS["crops"], ids=lambda said: f"{said['height']}x{said['width']}-{said['views']}")

@@ -293,7 +293,7 @@ def test_an_array_of_another_kind_is_refused(tmp_path: Path, array: np.ndarray) 
 
 def test_an_array_has_one_view(tmp_path: Path) -> None:
     np.save(tmp_path / "clip.npy", np.zeros(GEOMETRY.clip_shape, np.uint8))
-    with pytest.raises(VideoError, match="one view"):
+    with pytest.raises(VideoError, match="a single view"):
         read(tmp_path / "clip.npy", views="2x1")
 
 

@@ -133,7 +133,7 @@ def test_long_names_are_shown_in_part() -> None:
     )
     front = "x" * 300 + "."
     clash = weights(front) | {"head.weight": ONE}
-    assert f"the prefix {'x' * 80} is taken off" in str(refusal(clash))
+    assert f"the prefix {'x' * 80} is removed" in str(refusal(clash))
 
 
 def test_a_file_without_weights_says_what_it_has() -> None:
@@ -161,7 +161,7 @@ def test_a_name_with_those_letters_is_a_weight() -> None:
 
 def test_weights_that_are_elsewhere_are_refused() -> None:
     empty = {name: torch.ones(0) for name in weights()}
-    assert str(refusal(empty)).startswith(f"2 of 2 weights are empty (seen: {EMBEDDING}), as DeepSpeed")
+    assert str(refusal(empty)).startswith(f"2 of 2 weights are empty (seen: {EMBEDDING}), because DeepSpeed")
     assert f"1 of 2 weights are empty (seen: {EMBEDDING})" in str(refusal(weights() | {EMBEDDING: torch.ones(0)}))
     assert "x" in find_weights(weights() | {"x": torch.ones(0)}, PLACE).tensors
     assert "DeepSpeed" in str(refusal({"model": empty}, "model"))
@@ -196,4 +196,4 @@ def test_two_models_in_one_dictionary_keep_their_own_weights(inner: str, outer: 
 
 
 def test_a_long_name_of_an_empty_weight_is_shown_in_part() -> None:
-    assert f"(seen: {'x' * 80}), as DeepSpeed" in str(refusal({f"{'x' * 300}.{EMBEDDING}": torch.ones(0)}))
+    assert f"(seen: {'x' * 80}), because DeepSpeed" in str(refusal({f"{'x' * 300}.{EMBEDDING}": torch.ones(0)}))

@@ -34,7 +34,7 @@ _STAGES = {
     "scrambling the weights": "scramble",
     "writing the graph": "write",
     "comparing with the plain model": "compare",
-    "asking the probe": "probe",
+    "running the probe": "probe",
     "writing the manifest": "digests",
 }
 _LOOK = 0.05

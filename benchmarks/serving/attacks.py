@@ -30,16 +30,14 @@ from tests.support.tls import make_authority
 
 _MEBIBYTE: Final = 2**20
 _CLIPS: Final = Size(name="wide clips", width=48, depth=1, heads=3, hidden=48, classes=10)
-_TOKEN: Final = "0123456789abcdef-of-a-client"  # noqa: S105 (a planted one, looked for in the log)
+_TOKEN: Final = "0123456789abcdef-of-a-client"
 
 
 def half_messages(server_folder: Path) -> dict[str, Any]:
     """Twenty gRPC streams, each with 40 MiB of a message that never ends, at a server with two places."""
     with serving(server_folder, "--max-requests", 2) as server, contextlib.ExitStack() as stack:
         before = server.rss
-        halves = [
-            stack.enter_context(HalfMessage(server.host, server.grpc, size=60 * _MEBIBYTE)) for _ in range(20)
-        ]
+        halves = [stack.enter_context(HalfMessage(server.host, server.grpc, size=60 * _MEBIBYTE)) for _ in range(20)]
         with ThreadPoolExecutor(20) as threads:
             sent = [*threads.map(lambda half: half.send(40 * _MEBIBYTE, seconds=20), halves)]
         return {"mib_sent": sum(sent) // _MEBIBYTE, "mib_grown": (server.rss - before) // _MEBIBYTE}
@@ -226,7 +224,12 @@ _ATTACKS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     for function in (
         half_messages,
         half_valid_messages,
-        waiting_json, silent_connections, dripping_head, shutdown, tokens_in_log)
+        waiting_json,
+        silent_connections,
+        dripping_head,
+        shutdown,
+        tokens_in_log,
+    )
 }
 
 

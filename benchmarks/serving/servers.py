@@ -91,7 +91,7 @@ def triton(models: Mapping[str, Path], work: Path, *, largest: int) -> Iterator[
     folder = work / "triton"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    export_triton(models, folder / "models", TritonOptions(largest_batch=largest, delay=0.0))
+    export_triton(models, folder / "models", TritonOptions(max_batch=largest, queue_delay=0.0))
     backends = _lay_out_backends(site_packages(), folder / "backends")
     shutil.copyfile(Path(__file__).with_name("backend.py"), backends / "onnxruntime/model.py")
     with start_triton(folder / "models", folder, "--log-info=0") as server:

@@ -1,6 +1,6 @@
-"""The artifact folder: ``server/`` for the cloud operator, ``client/`` for the holder of the key.
+"""Read, write and check the artifact folder: ``server/`` for the cloud operator, ``client/`` for the key holder.
 
-Nothing in this package can reach a key.
+No module of this package can import a key.
 """
 
 from lcve_deploy.artifact.client_settings import ClientFile, ClientSettings, read_client, write_client

@@ -1,4 +1,4 @@
-"""``client/client.json``: what the holder of the key needs in addition to the key.
+"""Read and write ``client/client.json``: what the key holder needs in addition to the key.
 
 Source: format of scheme ``lcve-1``, section "Artifact folder".
 """
@@ -27,16 +27,16 @@ _SOURCE: Final = r"[\w.-]{1,96}/[\w.-]{1,96}@[0-9a-f]{40}"
 
 @dataclass(frozen=True, kw_only=True)
 class ClientSettings:
-    """What the holder of the key needs to know of an artifact.
+    """Settings that the key holder needs to encrypt clips and to read logits.
 
     Args:
-        binding: what clips are encrypted for.
-        classes: names, in the plain order of the logits.
-        problem_type: what the logits are.
-        labels: ``hidden`` or ``shown``: whether the server's logits are in another order.
-        preprocess: what makes a clip.
-        source: where the model came from, ``org/name@commit`` on a hub; None from elsewhere.
-        assumptions: facts that the export assumed.
+        binding: scheme, key, salt, geometry and layout that clips are encrypted for.
+        classes: class names in the plain order of the logits.
+        problem_type: meaning of the logits.
+        labels: ``hidden`` if the server's logits are in the secret order K3, ``shown`` if they are in the plain order.
+        preprocess: how clips are made from a video.
+        source: origin of the model as ``org/name@commit`` on a hub; None if it came from elsewhere.
+        assumptions: facts that the export assumed because the checkpoint does not state them.
     """
 
     binding: Binding
@@ -53,15 +53,15 @@ class ClientFile:
     """Content of ``client.json``.
 
     Args:
-        settings: all but the digest.
-        manifest_sha256: digest of the manifest that the settings belong to.
+        settings: all fields except the digest.
+        manifest_sha256: SHA-256 of the manifest that the settings belong to, 64 hex digits.
     """
 
     settings: ClientSettings
     manifest_sha256: str
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as plain values, in the order of the format."""
+        """Return the fields as plain values, in the order of the format."""
         settings = self.settings
         return {
             "format": FORMAT,
@@ -86,7 +86,7 @@ def read_client(folder: Path) -> ClientFile:
     """Read and check ``client.json``.
 
     Raises:
-        ArtifactError: no such file, or an invalid one; names every problem.
+        ArtifactError: the file is missing or invalid. The message lists all problems.
     """
     path = folder / _NAME
     record = read_json(path)
@@ -101,7 +101,7 @@ def read_client(folder: Path) -> ClientFile:
     source = record.text("source", _SOURCE) if record.has("source") else None
     assumptions = _assumptions(record)
     if binding and preprocess and (preprocess.frames, *preprocess.crop) != binding.geometry.clip_shape[:3]:
-        record.problems.append(f"preprocess: does not make clips of {binding.geometry}")
+        record.problems.append(f"preprocess: does not produce clips of {binding.geometry}")
     record.finish(path)
     if binding is None or preprocess is None or problem_type is None:
         raise ArtifactError(f"{path} is invalid")
@@ -118,17 +118,17 @@ def read_client(folder: Path) -> ClientFile:
 
 
 def _assumptions(record: Record) -> tuple[Assumption, ...]:
-    read = []
-    for place, value in enumerate(record.items("assumptions")):
-        entry = Record(value, f"assumptions[{place}]", record.problems)
-        fact, text, option = entry.made("fact", Fact), entry.text("value"), entry.text("option")
+    assumptions = []
+    for index, value in enumerate(record.items("assumptions")):
+        entry = Record(value, f"assumptions[{index}]", record.problems)
+        fact, text, option = entry.parsed("fact", Fact), entry.text("value"), entry.text("option")
         if fact is not None:
-            read.append(Assumption(fact=fact, value=text, option=option))
-    return tuple(read)
+            assumptions.append(Assumption(fact=fact, value=text, option=option))
+    return tuple(assumptions)
 
 
 def _problem_type(record: Record, classes: int) -> ProblemType | None:
-    problem_type = record.made("problem_type", ProblemType)
+    problem_type = record.parsed("problem_type", ProblemType)
     try:
         if problem_type is not None:
             problem_type.check_outputs(classes)
@@ -139,8 +139,8 @@ def _problem_type(record: Record, classes: int) -> ProblemType | None:
 
 def _preprocess(record: Record) -> Preprocess | None:
     frames, stride = record.integer("frames"), record.integer("stride")
-    sampling, resample = record.made("sampling", Sampling), record.made("resample", Resample)
-    rounding, order = record.made("crop_rounding", Rounding), record.text("channel_order")
+    sampling, resample = record.parsed("sampling", Sampling), record.parsed("resample", Resample)
+    rounding, order = record.parsed("crop_rounding", Rounding), record.text("channel_order")
     short_side = record.integer("short_side") if record.has("short_side") else None
     size = _sides(record, "size") if record.has("size") else None
     crop = _sides(record, "crop")

@@ -1,7 +1,7 @@
-"""The delta of a key rotation, ``rotation.safetensors``: all that an operator who has the artifact lacks.
+"""Read and write the delta of a key rotation, ``rotation.safetensors``, which updates an operator's artifact.
 
-A safetensors file with the new keyed tensors. Its metadata holds the new manifest and the digest of
-the manifest that it goes with.
+The file has the new keyed tensors. Its metadata has the new manifest and the digest of the manifest of the artifact
+that it applies to.
 
 Source: format of scheme ``lcve-1``, section "Key rotation".
 """
@@ -30,7 +30,7 @@ _KIND: Final = "rotation"
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _SIGNATURE: Final = "manifest_signature"
 _SIGNATURE_TEXT: Final = re.compile(rf"[0-9a-f]{{{2 * SIGNATURE_BYTES}}}")
-_HINT: Final = "pass the file that was made by: lcve rotate --delta"
+_HINT: Final = "pass a file that lcve rotate --delta has written"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,11 +38,11 @@ class Delta:
     """Content of a delta.
 
     Args:
-        base: SHA-256 of the manifest that it goes with, 64 hex digits.
-        manifest: of the rotated artifact.
-        manifest_data: the bytes of its ``manifest.json``.
-        tensors: the new keyed tensors.
-        signature: the owner's, over ``manifest_data``; None if it is not signed.
+        base: SHA-256 of the manifest of the artifact that it applies to, 64 hex digits.
+        manifest: manifest of the rotated artifact.
+        manifest_data: bytes of the ``manifest.json`` of the rotated artifact.
+        tensors: keyed tensors of the rotated artifact.
+        signature: the owner's signature of ``manifest_data``; None if it is not signed.
     """
 
     base: str
@@ -53,7 +53,11 @@ class Delta:
 
 
 def write_delta(folder: Path, delta: Delta) -> None:
-    """Write ``rotation.safetensors`` into a folder that is being staged."""
+    """Write ``rotation.safetensors`` into a folder that is being staged.
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
@@ -67,12 +71,12 @@ def write_delta(folder: Path, delta: Delta) -> None:
     tensors = {name: np.asarray(tensor, order="C") for name, tensor in delta.tensors.items()}
     try:
         save_file(tensors, folder / DELTA, metadata)
-    except SafetensorError as error:  # its own error even where the disk is full
+    except SafetensorError as error:  # raised instead of OSError, even if the disk is full
         raise WriteError(f"cannot write {DELTA}: {error}", hint="check free space and permissions") from None
 
 
 def is_delta(path: Path) -> bool:
-    """Whether a file says of itself that it is a delta."""
+    """Tell whether the metadata of a file says that it is a delta; False if it cannot be read."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -84,11 +88,15 @@ def is_delta(path: Path) -> bool:
 
 
 def read_delta(path: Path, signed_by: PublicKey | None = None) -> Delta:
-    """Read and check a delta, and where a key is pinned the signature of its manifest before that is used.
+    """Read and check a delta.
+
+    Args:
+        path: file to read.
+        signed_by: pinned key; the signature is checked before the manifest is parsed. None skips the check.
 
     Raises:
-        ArtifactError: no such file, not a delta, or one with invalid parts.
-        SignatureError: a key is pinned, and has not signed the manifest; or the signature is damaged.
+        ArtifactError: the file is missing, is not a delta, or has an invalid part.
+        SignatureError: the signature is damaged; or a key is pinned, and the manifest is not signed with it.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -99,7 +107,7 @@ def read_delta(path: Path, signed_by: PublicKey | None = None) -> Delta:
             _check_metadata(path, metadata)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{path} is not a key rotation, or a damaged one: {error}", hint=_HINT) from None
+        raise ArtifactError(f"{path} is not a key rotation, or is damaged: {error}", hint=_HINT) from None
     data, signature = metadata["manifest"].encode(), _signature(path, metadata)
     if signed_by is not None:
         check_signature(data, signature, signed_by, place=path)
@@ -132,4 +140,4 @@ def _check_metadata(path: Path, metadata: Mapping[str, str]) -> None:
             hint="a newer version of lcve-deploy may read this",
         )
     if not _DIGEST.fullmatch(metadata["base_manifest_sha256"]):
-        raise ArtifactError(f"{path} does not say which artifact it goes with", hint=_HINT)
+        raise ArtifactError(f"{path} does not say which artifact it applies to", hint=_HINT)

@@ -1,4 +1,4 @@
-"""Digests of an artifact's files, and paths that stay inside its folder."""
+"""Record and verify the digests of an artifact's files, and reject paths that leave its folder."""
 
 from __future__ import annotations
 
@@ -36,25 +36,30 @@ Steps = Callable[[int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class FileRecord:
-    """Size (bytes) and SHA-256 (64 hex digits) of a file."""
+    """Size and digest of a file.
+
+    Args:
+        bytes: size in bytes.
+        sha256: SHA-256, 64 hex digits.
+    """
 
     bytes: int
     sha256: str
 
 
 def path_problem(path: str) -> str:
-    """What is wrong with a path that must stay inside a folder; empty if nothing is."""
+    """Explain why a path is not allowed inside a folder; return an empty text if it is allowed."""
     parts = PurePosixPath(path).parts
     if not parts or PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive or "\\" in path:
         return f"{path!r} is not a relative path with forward slashes"
     longest = max(len(part.encode()) for part in parts)
     if not path.isprintable() or len(path.encode()) > _MAX_PATH or longest > _MAX_NAME:
-        return f"{path[:80]!r} is not a path of printable text, at most {_MAX_PATH} bytes long"
+        return f"{path[:80]!r} is not a path of printable text of at most {_MAX_PATH} bytes"
     return f"{path!r} leaves the folder" if ".." in parts else ""
 
 
 def record_files(root: Path) -> dict[str, FileRecord]:
-    """Digest every file of a folder that is being staged, by its path with forward slashes."""
+    """Record every file below ``root`` by its relative path with forward slashes."""
     return {
         path.relative_to(root).as_posix(): FileRecord(bytes=path.stat().st_size, sha256=sha256_of(path))
         for path in sorted(root.rglob("*"))
@@ -65,17 +70,17 @@ def record_files(root: Path) -> dict[str, FileRecord]:
 def verify_files(
     root: Path, files: Mapping[str, FileRecord], *, listing: str = MANIFEST, read: Container[str] | None = None
 ) -> None:
-    """Check size and digest of every recorded file.
+    """Check size and digest of every recorded file, and that no other files are present.
 
     Args:
-        root: the folder.
-        files: its records.
-        listing: name of the file that has the records, and no record of its own.
-        read: files whose digest is checked; by default all. The size is checked of all.
+        root: folder to check.
+        files: expected files, by relative path.
+        listing: name of the file that the records come from; it has no record itself.
+        read: files whose digest is checked, by default all. The size of every file is checked.
 
     Raises:
-        ArtifactError: names every file that is missing, leaves the folder, differs, or is not listed: a
-            model could load it unchecked.
+        ArtifactError: a file is missing, differs, or leaves the folder; or a file is not listed, which a model could
+            load unchecked. The message lists all of them.
     """
     problems = []
     for name, record in files.items():
@@ -88,16 +93,16 @@ def verify_files(
 
 
 def copy_files(root: Path, target: Path, files: Mapping[str, FileRecord], *, steps: Steps | None = None) -> None:
-    """Copy recorded files, and check the digest of each on the way: they are read once.
+    """Copy files and check their digests while copying, so that each is read only once.
 
     Args:
-        root: folder that they are in; their places and sizes have been checked.
-        target: folder to copy them to.
-        files: what to copy.
-        steps: called with the bytes copied so far.
+        root: source folder; paths and sizes must have been checked with ``verify_files``.
+        target: folder to copy to.
+        files: files to copy, by relative path.
+        steps: called with the number of bytes copied so far.
 
     Raises:
-        ArtifactError: names every file that differs.
+        ArtifactError: the digest of a file differs. The message lists all such files.
     """
     problems, done = [], 0
     for name, record in files.items():
@@ -115,7 +120,7 @@ def copy_files(root: Path, target: Path, files: Mapping[str, FileRecord], *, ste
 
 
 def _chunks(file: io.FileIO) -> Iterator[memoryview]:
-    """The content of a file in parts; each is gone when the next is asked for."""
+    """Yield the content of a file in chunks; each chunk is valid only until the next one is read."""
     buffer = memoryview(bytearray(_CHUNK_BYTES))
     while length := file.readinto(buffer):
         yield buffer[:length]
@@ -127,7 +132,7 @@ def _write_all(file: io.FileIO, data: memoryview) -> None:
 
 
 def _present(root: Path, listing: str) -> list[str]:
-    """Files that must be listed: all but the listing, its signature and the engines that operators build."""
+    """Return the files that must be listed: all except the listing, its signature, and engines built by operators."""
     paths = (path.relative_to(root) for path in sorted(root.rglob("*")) if not path.is_dir())
     unlisted = (listing, SIGNATURE) if listing == MANIFEST else (listing,)
     return [path.as_posix() for path in paths if path.as_posix() not in unlisted and path.parts[0] != ENGINES]
@@ -136,8 +141,8 @@ def _present(root: Path, listing: str) -> list[str]:
 def _require_none(root: Path, problems: Sequence[str], listing: str = MANIFEST) -> None:
     if problems:
         raise ArtifactError(
-            f"the files of {root} are not those of its {listing}: {'; '.join(problems)}",
-            hint="copy it again, or make it again",
+            f"the files in {root} do not match its {listing}: {'; '.join(problems)}",
+            hint="copy the folder again, or create it again",
         )
 
 
@@ -154,11 +159,11 @@ def _place_problem(root: Path, name: str, record: FileRecord) -> str:
 
 
 def _digest_problem(name: str, record: FileRecord, sha256: str) -> str:
-    return "" if sha256 == record.sha256 else f"{name} has another SHA-256"
+    return "" if sha256 == record.sha256 else f"{name} has a different SHA-256"
 
 
 def record_of(parts: Iterable[memoryview]) -> FileRecord:
-    """Size and digest of a file with this content, part after part."""
+    """Compute size and digest of a file from the parts of its content, in order."""
     size, digest = 0, hashlib.sha256()
     for part in parts:
         size += len(part)
@@ -167,6 +172,6 @@ def record_of(parts: Iterable[memoryview]) -> FileRecord:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, 64 hex digits."""
+    """Compute the SHA-256 of a file, 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,8 +1,9 @@
-"""``server/engines/``: what an operator builds from the graph of an artifact, for one machine.
+"""Read, write and check the records in ``server/engines/``: engines that an operator builds for one machine.
 
-Every engine is a folder with its files and ``engine.json``. It is made on the operator's machine, so
-the manifest does not know it; its record holds the digests instead, those of its own files and that
-of the manifest of the model that it was built from.
+Every engine is a folder with its files and ``engine.json``. Engines are built on the operator's machine, so the
+manifest does not list them. Instead, ``engine.json`` has the digests of the engine's files and of the manifest of the
+model that it was built from. The record is authenticated with the secret of the machine that built it; see
+``engine_mac``.
 
 Source: format of scheme ``lcve-1``, section "Artifact folder".
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lcve_deploy.artifact.digests import ENGINES, FileRecord, verify_files
+from lcve_deploy.artifact.engine_options import option_problems
 from lcve_deploy.artifact.manifest import FORMAT, manifest_digest, read_files
 from lcve_deploy.artifact.profile import Profile
 from lcve_deploy.artifact.record import Record, read_json
@@ -44,13 +45,13 @@ __all__ = [
 RECORD: Final = "engine.json"
 
 FASTEST: Final = "fastest"
-"""In place of an engine's name: the quickest of those that have answered the probe on this machine."""
+"""Reserved name that selects the fastest engine that has passed the probe on this machine."""
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 class EngineKind(StrEnum):
-    """The runtime that runs an engine."""
+    """Runtime that an engine is built for."""
 
     ONNXRUNTIME = "onnxruntime"
     OPENVINO = "openvino"
@@ -60,14 +61,14 @@ class EngineKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """That an engine has answered the probe, and where.
+    """Result of an engine that passed the probe.
 
     Args:
-        device: that it ran on.
-        clips: probes asked.
+        device: device that it ran on.
+        clips: number of probe clips.
         max_difference: largest ``|Δlogit|`` from the float64 reference.
-        budget: largest that counts as right.
-        milliseconds: median time of one clip, as a first impression.
+        budget: largest ``|Δlogit|`` that passes.
+        milliseconds: median time per clip, a rough figure.
     """
 
     device: str
@@ -79,12 +80,12 @@ class Proof:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """An engine's answers to encrypted clips, compared with those of the artifact's own graph.
+    """Comparison of an engine with the artifact's own graph on encrypted clips.
 
     Args:
-        clips: compared.
+        clips: number of clips compared.
         max_difference: largest ``|Δlogit|``.
-        top1: share of clips with the same first class, 0..1.
+        top1: share of clips with the same most probable class, 0..1.
     """
 
     clips: int
@@ -97,18 +98,19 @@ class EngineRecord:
     """Content of ``engine.json``.
 
     Args:
-        name: of the engine and its folder.
+        name: name of the engine and of its folder.
         kind: runtime that runs it.
-        precision: of its matrix products.
-        builder: software that made it → version.
-        target: what it was built to run on.
-        profile: batch sizes; None where any will do.
-        options: how it was built and is to be opened.
-        ranges: largest |activation| by tensor, of an int8 engine: a new key needs no new calibration.
-        files: its files, by their paths within its folder; none where it opens the graph of the artifact.
-        manifest_sha256: digest of the manifest that it was built from.
-        proof: of its answers to the probe; None until it has answered.
-        agreement: with the artifact's graph on encrypted clips; None if none were given.
+        precision: precision of its matrix products.
+        builder: versions of the software that built it, by name.
+        target: hardware that it was built for.
+        profile: batch sizes; None if any size is accepted.
+        options: options that it was built with and is opened with.
+        ranges: calibration of an int8 engine: largest |activation| by tensor. It remains valid after a key rotation.
+        files: files of the engine by path within its folder; empty if it runs the graph of the artifact.
+        manifest_sha256: SHA-256 of the manifest of the model that it was built from.
+        proof: result of the probe; None until it has passed.
+        agreement: comparison with the artifact's graph on encrypted clips; None if none were given.
+        mac: HMAC-SHA256 of all other fields with the secret of the machine that built it, 64 hex digits; empty if none.
     """
 
     name: str
@@ -123,9 +125,10 @@ class EngineRecord:
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     proof: Proof | None = None
     agreement: Agreement | None = None
+    mac: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as plain values, in the order of the format."""
+        """Return the fields as plain values, in the order of the format."""
         return {
             "format": FORMAT,
             "name": self.name,
@@ -140,39 +143,46 @@ class EngineRecord:
             "manifest_sha256": self.manifest_sha256,
             "proof": dataclasses.asdict(self.proof) if self.proof else None,
             "agreement": dataclasses.asdict(self.agreement) if self.agreement else None,
+            "mac": self.mac or None,
         }
 
 
 def require_engine_name(name: str) -> str:
-    """The name, once it is certain that it can be a folder.
+    """Check that a name can be used for an engine and its folder, and return it.
 
     Raises:
-        ArtifactError: it cannot.
+        ArtifactError: the name is invalid or reserved.
     """
     if not _NAME.fullmatch(name) or name == FASTEST:
-        raise ArtifactError(f"an engine's name is 1 to 64 of a-z 0-9 . _ -, and not {FASTEST}, received {name!r}")
+        raise ArtifactError(
+            f"expected an engine name of 1 to 64 characters from a-z 0-9 . _ - other than {FASTEST}, received {name!r}"
+        )
     return name
 
 
 def engine_folder(server: Path, name: str) -> Path:
-    """Where an engine is, or will be."""
+    """Return the folder of an engine, which need not exist.
+
+    Raises:
+        ArtifactError: the name is invalid or reserved.
+    """
     return server / ENGINES / require_engine_name(name)
 
 
 def write_engine(folder: Path, record: EngineRecord) -> None:
-    """Write ``engine.json``; one that is there already is replaced in one step.
+    """Write ``engine.json``, replacing an existing one atomically.
 
-    What is half-written is next to the folder, in which every file must be listed.
+    The temporary file is next to the folder, because every file inside must be listed.
 
     Raises:
-        WriteError: the folder cannot be written; an older record is still there.
+        WriteError: the file cannot be written; an existing record is unchanged.
     """
     data = (json.dumps(record.to_json(), indent=2, allow_nan=False) + "\n").encode()
     replace_file(folder / RECORD, data, staging=folder.parent)
 
 
 def list_engines(server: Path) -> tuple[str, ...]:
-    """Names of the engines of a server folder."""
+    """Return the sorted names of the engines in a server folder."""
     return tuple(
         sorted(path.parent.name for path in (server / ENGINES).glob(f"*/{RECORD}") if _NAME.fullmatch(path.parent.name))
     )
@@ -182,14 +192,14 @@ def read_engine(server: Path, name: str) -> EngineRecord:
     """Read and check the record of an engine.
 
     Raises:
-        ArtifactError: no such engine, or an invalid record; names every problem.
+        ArtifactError: there is no such engine, or its record is invalid. The message lists all problems.
     """
     path = engine_folder(server, name) / RECORD
     if not path.is_file():
         there = ", ".join(list_engines(server)) or "none"
         raise ArtifactError(f"{server} has no engine {name!r}; it has: {there}", hint=f"build one: lcve build {server}")
     record = read_json(path)
-    kind, precision = record.made("kind", EngineKind), record.made("precision", Precision)
+    kind, precision = record.parsed("kind", EngineKind), record.parsed("precision", Precision)
     if record.integer("format") != FORMAT:
         record.problems.append(f"format: expected {FORMAT}; a newer version of lcve-deploy may read this")
     builder, options, ranges = record.record("builder"), record.record("options"), record.record("ranges")
@@ -206,25 +216,47 @@ def read_engine(server: Path, name: str) -> EngineRecord:
         manifest_sha256=record.text("manifest_sha256", "[0-9a-f]{64}"),
         proof=_proof(record.record("proof")) if record.has("proof") else None,
         agreement=_agreement(record.record("agreement")) if record.has("agreement") else None,
+        mac=record.text("mac", "[0-9a-f]{64}") if record.has("mac") else "",
     )
-    _check_budget(record, engine.options)
+    if kind is not None:
+        record.problems.extend(f"options.{problem}" for problem in option_problems(kind, engine.options))
+    record.problems.extend(f"files: {file!r} is not directly in the folder" for file in engine.files if "/" in file)
     record.finish(path, hint=f"build it again: lcve build {server}")
     return engine
 
 
 def check_engine(server: Path, record: EngineRecord) -> None:
-    """Check that an engine was built from this server's model, and that its files are its own.
+    """Check that an engine was built from the model in this server folder, and that its files match its record.
 
     Raises:
-        ArtifactError: they are not.
-        SessionError: it was built from another model.
+        ArtifactError: a file is missing, differs, or is not listed.
+        SessionError: the engine was built from another model.
     """
     if record.manifest_sha256 != manifest_digest(server):
         raise SessionError(
-            f"the engine {record.name} was built from another model than the one in {server}",
+            f"the engine {record.name} was built from another model, not the one in {server}",
             hint=f"remove it and build it again: lcve build {server} --runtime {record.kind}",
         )
-    verify_files(engine_folder(server, record.name), record.files, listing=RECORD)
+    folder = engine_folder(server, record.name)
+    _require_plain_files(folder)
+    verify_files(folder, record.files, listing=RECORD)
+
+
+def _require_plain_files(folder: Path) -> None:
+    """Refuse links and folders: a link can point elsewhere by the time that a runtime follows it.
+
+    Raises:
+        ArtifactError: names all of them.
+    """
+    problems = [f"{folder.name} is a link"] if folder.is_symlink() else []
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink() or not path.is_file():
+            problems.append(f"{path.name} is a {'link' if path.is_symlink() else 'folder or special file'}")
+    if problems:
+        raise ArtifactError(
+            f"an engine has only plain files in its folder: {'; '.join(problems)}: {folder}",
+            hint="remove the folder and build the engine again",
+        )
 
 
 def _profile(record: Record) -> Profile | None:
@@ -237,15 +269,6 @@ def _profile(record: Record) -> Profile | None:
     except ValueError as error:
         record.problems.append(f"profile: {error}")
         return None
-
-
-def _check_budget(record: Record, options: Mapping[str, str]) -> None:
-    try:
-        holds = "budget" not in options or 0 < float(options["budget"]) < math.inf
-    except ValueError:
-        holds = False
-    if not holds:
-        record.problems.append(f"options.budget: expected a finite number above 0, received {options['budget']!r}")
 
 
 def _proof(record: Record) -> Proof:

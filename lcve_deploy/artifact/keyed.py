@@ -1,7 +1,7 @@
-"""``server/keyed.safetensors``: the only tensors of a model that depend on the key.
+"""Read, write and check ``server/keyed.safetensors``: the only tensors of a model that depend on the key.
 
-The graph names them as external data in this file, by place and length. So a key is rotated by
-replacing this one file, as long as every tensor keeps its place.
+The graph refers to them as external data, by offset and length in this file. A key is therefore rotated by replacing
+this one file, provided that every tensor keeps its offset.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.artifact.tensorfile import map_tensors, tensor_places
+from lcve_deploy.artifact.tensorfile import map_tensors, tensor_ranges
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.geometry import ClipGeometry
 
-__all__ = ["KEYED", "KEYED_TENSORS", "check_keyed", "keyed_places", "read_keyed", "write_keyed"]
+__all__ = ["KEYED", "KEYED_TENSORS", "check_keyed", "keyed_ranges", "read_keyed", "write_keyed"]
 
 KEYED: Final = "keyed.safetensors"
 
@@ -28,17 +28,20 @@ KEYED_TENSORS: Final = (
     "head.weight",
     "head.bias",
 )
-"""Names of all keyed tensors; ``readout.index`` is there only where the classifier reads one token."""
+"""Names of all keyed tensors; ``readout.index`` is present only if the classifier reads a single token."""
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
 
 def write_keyed(folder: Path, tensors: Tensors) -> Path:
-    """Write the keyed tensors into a folder that is being staged; equal shapes get equal places."""
+    """Write the keyed tensors into a folder that is being staged, and return the path of the file.
+
+    Offsets depend only on names, dtypes and shapes, not on values.
+    """
     from safetensors.numpy import save
 
     path = folder / KEYED
-    # Not ascontiguousarray: it would give a scalar, such as the readout index, an axis.
+    # Not ascontiguousarray: it would add an axis to a scalar, such as the readout index.
     path.write_bytes(save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}))
     return path
 
@@ -47,7 +50,7 @@ def read_keyed(folder: Path) -> dict[str, npt.NDArray[Any]]:
     """Read the keyed tensors of a server folder.
 
     Raises:
-        ArtifactError: no such file, or not the tensors of a model.
+        ArtifactError: the file is missing or unreadable, or does not have the tensors of a model.
     """
     path = folder / KEYED
     tensors = map_tensors(path)
@@ -56,16 +59,17 @@ def read_keyed(folder: Path) -> dict[str, npt.NDArray[Any]]:
     return tensors
 
 
-def keyed_places(path: Path) -> dict[str, tuple[int, int]]:
-    """Where every tensor of a keyed file begins, and its length; what the graph says of its external data."""
-    return tensor_places(path)
+def keyed_ranges(path: Path) -> dict[str, tuple[int, int]]:
+    """Return offset and length (bytes) of every keyed tensor, as the graph states them for its external data."""
+    return tensor_ranges(path)
 
 
 def check_keyed(tensors: Tensors, geometry: ClipGeometry, classes: int) -> None:
-    """Check that keyed tensors are those of a model with this geometry and number of classes.
+    """Check that keyed tensors match a geometry and a number of classes.
 
     Raises:
-        ArtifactError: names every tensor that has another dtype or shape.
+        ArtifactError: a tensor has another dtype or shape, or the readout index is out of range. The message lists
+            all such tensors.
     """
     table, embedding = tensors["positional_encoding"], tensors["cube_embedding.weight"]
     tokens, width = max(geometry.cubes, len(np.atleast_1d(table))), embedding.shape[-1] if embedding.ndim else 0
@@ -82,6 +86,6 @@ def check_keyed(tensors: Tensors, geometry: ClipGeometry, classes: int) -> None:
         if (str(tensor.dtype), tensor.shape) != expected[name]
     ]
     if not problems and not 0 <= int(tensors.get("readout.index", np.int64(0))) < tokens:
-        problems = [f"readout.index is {int(tensors['readout.index'])}, expected a token of {tokens}"]
+        problems = [f"readout.index is {int(tensors['readout.index'])}, expected a token index below {tokens}"]
     if problems:
-        raise ArtifactError(f"the keyed tensors do not fit the manifest: {'; '.join(problems)}")
+        raise ArtifactError(f"the keyed tensors do not match the manifest: {'; '.join(problems)}")

@@ -1,4 +1,4 @@
-"""``server/manifest.json``: what the operator's side knows about an artifact.
+"""Read and write ``server/manifest.json``: the description of an artifact on the operator's side.
 
 Source: format of scheme ``lcve-1``, section "Artifact folder".
 """
@@ -40,7 +40,13 @@ _LABELS: Final = "hidden|shown"
 
 @dataclass(frozen=True, kw_only=True)
 class TensorSpec:
-    """Name, dtype and shape of a graph's input or output; None stands for the batch."""
+    """Input or output of a graph.
+
+    Args:
+        name: name in the graph.
+        dtype: NumPy name of the dtype, such as ``uint8``.
+        shape: sizes of the axes; None stands for the batch.
+    """
 
     name: str
     dtype: str
@@ -49,11 +55,11 @@ class TensorSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """What a model takes and gives: all that a session needs to know of it.
+    """Binding, input and output of a model: all that a session needs to know about it.
 
     Args:
-        binding: of the clips that it takes.
-        input: encrypted clips, uint8.
+        binding: binding of the clips that the model accepts.
+        input: encrypted clips, uint8 ``[batch, N, L]`` or ``[batch, T, H, W, C]``.
         output: logits, float32 ``[batch, classes]``.
     """
 
@@ -69,7 +75,17 @@ class ModelSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Content of ``manifest.json``: what the model takes and gives, and the other fields as in the format."""
+    """Content of ``manifest.json``.
+
+    Args:
+        model: binding, input and output of the model.
+        precision: precision of the graph, such as ``fp32``.
+        opset: version of the ONNX operators.
+        labels: ``hidden`` if the logits are in the secret order K3, ``shown`` if they are in the plain order.
+        files: records of the files of the server folder, by relative path.
+        parity: comparison with the plain model at export.
+        made_by: versions of the software that exported the model, by name.
+    """
 
     model: ModelSpec
     precision: str
@@ -81,17 +97,17 @@ class Manifest:
 
     @property
     def binding(self) -> Binding:
-        """Of the clips that the model takes."""
+        """Binding of the clips that the model accepts."""
         return self.model.binding
 
     @property
     def input(self) -> TensorSpec:
-        """Of the model."""
+        """Input of the model."""
         return self.model.input
 
     @property
     def output(self) -> TensorSpec:
-        """Of the model."""
+        """Output of the model."""
         return self.model.output
 
     @property
@@ -100,11 +116,11 @@ class Manifest:
         return self.model.classes
 
     def with_binding(self, binding: Binding) -> Manifest:
-        """The manifest of the same model under another key or salt."""
+        """Return the manifest of the same model with another binding, such as after a key rotation."""
         return dataclasses.replace(self, model=dataclasses.replace(self.model, binding=binding))
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as plain values, in the order of the format."""
+        """Return the fields as plain values, in the order of the format."""
         return {
             "format": FORMAT,
             **binding_to_json(self.binding),
@@ -125,23 +141,27 @@ def write_manifest(server: Path, manifest: Manifest) -> None:
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
-    """``manifest.json`` as it is written."""
+    """Serialise a manifest to the bytes of ``manifest.json``."""
     return (json.dumps(manifest.to_json(), indent=2) + "\n").encode()
 
 
 def manifest_digest(server: Path) -> str:
-    """SHA-256 of ``manifest.json``, 64 hex digits."""
+    """Compute the SHA-256 of ``manifest.json``, 64 hex digits."""
     return hashlib.sha256((server / MANIFEST).read_bytes()).hexdigest()
 
 
 def manifest_data(server: Path, signed_by: PublicKey | None = None) -> bytes:
-    """The bytes of ``manifest.json``; where a key is pinned, once its signature over these bytes holds.
+    """Read the bytes of ``manifest.json``, and check their signature if a key is pinned.
 
-    They are read once. So parse these, and do not read the file again: it may have changed.
+    Parse these bytes instead of reading the file again: it may have changed since.
+
+    Args:
+        server: server folder.
+        signed_by: pinned key; None skips the check.
 
     Raises:
-        ArtifactError: no manifest.
-        SignatureError: a key is pinned, and has not signed it.
+        ArtifactError: the manifest is missing, not a regular file, or too large.
+        SignatureError: a key is pinned, and the manifest is not signed with it.
     """
     data = read_data(server / MANIFEST)
     if signed_by is not None:
@@ -150,20 +170,28 @@ def manifest_data(server: Path, signed_by: PublicKey | None = None) -> bytes:
 
 
 def read_manifest(server: Path, signed_by: PublicKey | None = None) -> Manifest:
-    """Read and check ``manifest.json``, and where a key is pinned its signature first.
+    """Read and check ``manifest.json``.
+
+    Args:
+        server: server folder.
+        signed_by: pinned key; the signature is checked before the manifest is parsed. None skips the check.
 
     Raises:
-        ArtifactError: no manifest, or an invalid one; names every problem.
-        SignatureError: a key is pinned, and has not signed it.
+        ArtifactError: the manifest is missing or invalid. The message lists all problems.
+        SignatureError: a key is pinned, and the manifest is not signed with it.
     """
     return parse_manifest(manifest_data(server, signed_by), server / MANIFEST)
 
 
 def parse_manifest(data: bytes, path: Path) -> Manifest:
-    """Check the bytes of a manifest; ``path`` is where they came from.
+    """Parse and check the bytes of a manifest.
+
+    Args:
+        data: content of ``manifest.json``.
+        path: file that it was read from, for messages.
 
     Raises:
-        ArtifactError: an invalid manifest; names every problem.
+        ArtifactError: the manifest is invalid. The message lists all problems.
     """
     return _checked(path, parse_json(data, path))
 
@@ -190,7 +218,7 @@ def _checked(path: Path, record: Record) -> Manifest:
 
 
 def binding_to_json(binding: Binding) -> dict[str, str]:
-    """The binding as the fields that manifest and client settings share."""
+    """Return the fields of a binding, as manifest and client settings store them."""
     return {
         "scheme": binding.scheme,
         "key_id": binding.key_id,
@@ -201,11 +229,11 @@ def binding_to_json(binding: Binding) -> dict[str, str]:
 
 
 def read_binding(record: Record) -> Binding | None:
-    """The binding's fields, or None with the problems noted."""
+    """Read the format version and the binding; return None if a field is invalid, with the problems recorded."""
     if record.integer("format") != FORMAT:
         record.problems.append(f"format: expected {FORMAT}; a newer version of lcve-deploy may read this")
     scheme, key_id, salt = record.text("scheme", SCHEME), record.text("key_id"), record.text("salt")
-    geometry, layout = record.made("geometry", ClipGeometry.parse), record.made("layout", Layout)
+    geometry, layout = record.parsed("geometry", ClipGeometry.parse), record.parsed("layout", Layout)
     if record.problems or geometry is None or layout is None:
         return None
     try:
@@ -229,7 +257,7 @@ def _files(record: Record) -> dict[str, FileRecord]:
 
 
 def read_files(record: Record) -> dict[str, FileRecord]:
-    """The records of files by their paths."""
+    """Read file records by relative path, and record paths that leave the folder as problems."""
     record.problems.extend(f"files: {problem}" for name in record.names() if (problem := path_problem(name)))
     entries = {name: record.record(name) for name in record.names()}
     return {
@@ -269,7 +297,7 @@ def _check_consistency(record: Record, manifest: Manifest) -> None:
     if len(shape) != 2 or shape[0] is not None or shape[1] is None:
         record.problems.append(f"output: expected [null, classes], received {list(shape)}")
     if not manifest.parity.ok:
-        record.problems.append("parity: the figures do not show agreement with every control in disagreement")
+        record.problems.append("parity: the logits do not agree, or a negative control does")
 
 
 _PLACEHOLDER: Final = Binding(

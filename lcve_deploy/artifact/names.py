@@ -1,4 +1,4 @@
-"""Names that are fixed by the format: files of a server folder, and the input and output of its model.
+"""Names fixed by the format: files of a server folder, and the input and output of its model.
 
 Source: format of scheme ``lcve-1``, sections "The scrambled model" and "Artifact folder".
 """

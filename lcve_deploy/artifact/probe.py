@@ -1,7 +1,7 @@
-"""``server/probe.safetensors``: a question and its answer, for those without a key.
+"""Read and write ``server/probe.safetensors``: a clip and its expected logits, to check an engine without a key.
 
-The clip is random bytes drawn directly as ciphertext. It is never the encryption of a clip that
-anyone could know: one known clip reveals the orders.
+The clip is random bytes, drawn directly as ciphertext. It is never the encryption of a known clip, because a single
+known clip reveals the secret orders.
 
 Source: format of scheme ``lcve-1``, section "Artifact folder".
 """
@@ -26,11 +26,11 @@ __all__ = ["Probe", "carry_probe", "read_probe", "write_probe"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Probe:
-    """A keyless check of an engine.
+    """Random ciphertext and its expected logits, to check an engine without a key.
 
     Args:
         clip: random ciphertext, uint8 ``[probes, N, L]`` or ``[probes, T, H, W, C]``.
-        logits: the reference's answer in the artifact's label order, float64 ``[probes, classes]``.
+        logits: logits of the reference in the artifact's label order, float64 ``[probes, classes]``.
     """
 
     clip: npt.NDArray[np.uint8]
@@ -38,14 +38,14 @@ class Probe:
 
 
 def carry_probe(probe: Probe, relation: Relation, binding: Binding) -> Probe:
-    """The same question and answer in the orders of a rotated artifact; no engine is needed.
+    """Convert a probe to the orders of a rotated artifact, without running an engine.
 
-    Its ciphertext decrypts to what the old one decrypted to, so the reference's answer stays exact.
+    The new ciphertext decrypts to the same clip as the old one, so the reference logits remain exact.
 
     Args:
-        probe: of the artifact before it was rotated.
-        relation: of its keyed tensors to the new ones.
-        binding: of either artifact; geometry and layout are those of both.
+        probe: probe of the artifact before the rotation.
+        relation: how the keyed tensors before and after the rotation correspond.
+        binding: binding of either artifact; only geometry and layout are used, which a rotation keeps.
     """
     geometry, as_video = binding.geometry, binding.layout is Layout.VIDEO
     cubes = geometry.to_cubes(probe.clip, np) if as_video else probe.clip
@@ -65,7 +65,7 @@ def read_probe(server: Path, manifest: Manifest) -> Probe:
     """Read the probe of an artifact.
 
     Raises:
-        ArtifactError: no probe, or one that does not fit the manifest.
+        ArtifactError: the probe is missing or unreadable, or does not match the manifest.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -78,5 +78,5 @@ def read_probe(server: Path, manifest: Manifest) -> Probe:
         raise ArtifactError(f"the probe of {server} cannot be read: {error}") from None
     fits = clip.dtype == np.uint8 and clip.ndim and clip.shape[1:] == manifest.input.shape[1:]
     if not fits or logits.dtype != np.float64 or logits.shape != (len(clip), manifest.classes):
-        raise ArtifactError(f"the probe of {server} does not fit the manifest: {clip.shape} and {logits.shape}")
+        raise ArtifactError(f"the probe of {server} does not match the manifest: {clip.shape} and {logits.shape}")
     return Probe(clip=clip, logits=logits)

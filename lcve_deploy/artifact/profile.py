@@ -1,4 +1,4 @@
-"""The batch sizes that an engine is made for."""
+"""Batch sizes that an engine is built for."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ __all__ = ["Profile"]
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """Batch sizes that a TensorRT engine is built for.
+    """Optimisation profile of a TensorRT engine: its batch sizes, in clips.
+
+    Args:
+        minimum: smallest batch that the engine accepts.
+        optimum: batch size that the engine is optimised for.
+        maximum: largest batch that the engine accepts.
 
     Raises:
-        ValueError: not 1 ≤ minimum ≤ optimum ≤ maximum.
+        ValueError: the sizes do not satisfy 1 ≤ minimum ≤ optimum ≤ maximum.
     """
 
     minimum: int = 1

@@ -1,4 +1,4 @@
-"""Reading JSON from outside: every problem is found at once, each with its place."""
+"""Read untrusted JSON and report all problems at once, each with the path of its field."""
 
 from __future__ import annotations
 
@@ -21,10 +21,15 @@ _SHOWN_CHARACTERS: Final = 300
 
 
 class Record:
-    """A JSON object that is being checked.
+    """A JSON object whose fields are checked as they are read.
 
-    Wrong fields are noted in ``problems`` (shared with the records inside), not raised; what is
-    returned in their place only keeps the reading going until ``finish`` raises.
+    An invalid field does not raise. It is added to ``problems``, which nested records share, and a placeholder
+    is returned so that the remaining fields are checked too. Call ``finish`` before using any value.
+
+    Args:
+        value: parsed JSON; anything but an object is a problem.
+        place: path of the object in its file, such as ``input`` or ``assumptions[0]``; empty at the top level.
+        problems: list to which problems are added.
     """
 
     def __init__(self, value: Any, place: str, problems: list[str]) -> None:
@@ -34,16 +39,16 @@ class Record:
             self.note("", "an object", value)
 
     def note(self, name: str, expected: str, received: Any) -> None:
-        """Add a problem."""
+        """Add a problem with the field ``name``; an empty name stands for the record itself."""
         place = ".".join(part for part in (self.place, name) if part) or "the top level"
         self.problems.append(f"{place}: expected {expected}, received {json.dumps(received)[:80]}")
 
     def names(self) -> tuple[str, ...]:
-        """Names of the fields."""
+        """Return the names of the fields."""
         return tuple(self._fields)
 
     def has(self, name: str) -> bool:
-        """Whether a field is there and not null."""
+        """Tell whether a field is present and not null."""
         return self._fields.get(name) is not None
 
     def _get(self, name: str, kinds: tuple[type, ...], expected: str, default: _Value) -> _Value:
@@ -57,21 +62,21 @@ class Record:
         return cast(_Value, value)
 
     def text(self, name: str, pattern: str = r"(?s).*") -> str:
-        """A string that matches ``pattern`` in full."""
+        """Read a string that matches the whole of ``pattern``."""
         value = self._get(name, (str,), "text", None)
         if value is not None and not re.fullmatch(pattern, value, re.ASCII):
             self.note(name, f"text like {pattern}", value)
         return value or ""
 
     def integer(self, name: str, minimum: int = 1) -> int:
-        """A whole number of at least ``minimum``."""
+        """Read an integer of at least ``minimum``."""
         value = self._get(name, (int,), "a whole number", minimum)
         if value < minimum:
             self.note(name, f"at least {minimum}", value)
         return value
 
     def number(self, name: str) -> float:
-        """A finite number of at least zero."""
+        """Read a finite number of at least 0."""
         value = self._get(name, (int, float), "a number", 0.0)
         if not 0 <= value <= sys.float_info.max:
             self.note(name, "a finite number of at least 0", value)
@@ -79,29 +84,36 @@ class Record:
         return float(value)
 
     def items(self, name: str) -> list[Any]:
-        """A list."""
+        """Read a list."""
         return self._get(name, (list,), "a list", [])
 
     def record(self, name: str) -> Record:
-        """An object within."""
+        """Read a nested object."""
         return Record(
             self._get(name, (dict,), "an object", {}), ".".join(filter(None, (self.place, name))), self.problems
         )
 
-    def made(self, name: str, make: Callable[[str], _Value]) -> _Value | None:
-        """A text that ``make`` turns into a value; its ValueError becomes a problem."""
+    def parsed(self, name: str, parse: Callable[[str], _Value]) -> _Value | None:
+        """Read a string and convert it with ``parse``; return None if it is invalid.
+
+        A ValueError of ``parse`` becomes a problem.
+        """
         value = self._get(name, (str,), "text", None)
         try:
-            return None if value is None else make(value)
+            return None if value is None else parse(value)
         except ValueError as error:
             self.problems.append(f"{'.'.join(filter(None, (self.place, name)))}: {error}")
             return None
 
     def finish(self, path: Path, *, hint: str = "export the artifact again") -> None:
-        """Raise all problems.
+        """Raise one error with all problems, if there are any.
+
+        Args:
+            path: file that the record was read from, for the message.
+            hint: what to do about it.
 
         Raises:
-            ArtifactError: there are any.
+            ArtifactError: at least one field is invalid or missing.
         """
         if self.problems:
             shown = [problem[:_SHOWN_CHARACTERS] for problem in self.problems[:_SHOWN_PROBLEMS]]
@@ -111,31 +123,35 @@ class Record:
 
 
 def read_json(path: Path) -> Record:
-    """The top object of a JSON file.
+    """Read a JSON file and return its top-level object.
 
     Raises:
-        ArtifactError: no such file, not a regular one, one that is too large, or not JSON.
+        ArtifactError: the file is missing, not a regular file, too large, or not JSON.
     """
     return parse_json(read_data(path), path)
 
 
 def read_data(path: Path) -> bytes:
-    """The bytes of a JSON file, which are read once.
+    """Read the bytes of a JSON file.
 
     Raises:
-        ArtifactError: no such file, or one that is too large.
+        ArtifactError: the file is missing, not a regular file, or too large.
     """
     try:
         return reading.read_bounded(path, "a JSON file", ArtifactError)
     except (FileNotFoundError, NotADirectoryError):
-        raise ArtifactError(f"expected {path.name} in {path.parent}, found none", hint=_where(path)) from None
+        raise ArtifactError(f"expected {path.name} in {path.parent}, found none", hint=_missing_hint(path)) from None
 
 
 def parse_json(data: bytes, path: Path) -> Record:
-    """The top object of JSON that came from ``path``.
+    """Parse JSON and return its top-level object.
+
+    Args:
+        data: content of the file.
+        path: file that it was read from, for messages.
 
     Raises:
-        ArtifactError: not JSON, or beyond its limits.
+        ArtifactError: the data is not JSON, or exceeds the limits of ``files.reading``.
     """
     try:
         return Record(reading.parse_json(data), "", [])
@@ -143,7 +159,7 @@ def parse_json(data: bytes, path: Path) -> Record:
         raise ArtifactError(f"{path} is not JSON: {error}") from None
 
 
-def _where(path: Path) -> str:
-    """Where a missing file may be meant to be: people pass the artifact for one of its sides."""
+def _missing_hint(path: Path) -> str:
+    """Return a hint for a missing file: people often pass the artifact instead of its server or client folder."""
     inside = next((side for side in ("server", "client") if (path.parent / side / path.name).is_file()), None)
-    return f"pass {path.parent / inside}" if inside else "pass a folder made by: lcve export"
+    return f"pass {path.parent / inside}" if inside else "pass a folder that lcve export has written"

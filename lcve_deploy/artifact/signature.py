@@ -1,7 +1,7 @@
-"""The owner's signature of a manifest, and the public key with which servers and clients check it.
+"""Check the owner's signature of a manifest with a public key.
 
-A reader that pins a public key accepts only what its owner has signed. The private key has a module of its own,
-``lcve_deploy.keys.signing``, which nothing of the server can reach.
+A server or client that pins a public key accepts only artifacts that its owner has signed. The private key is in
+``lcve_deploy.keys.signing``, which the server cannot import.
 
 Source: format of scheme ``lcve-1``, section "Signature"; RFC 8032.
 """
@@ -28,18 +28,18 @@ SIGNATURE_BYTES: Final = 64
 _PUBLIC_BYTES: Final = 32
 _MAX_PEM: Final = 2**16
 _EXPECTED: Final = "expected an Ed25519 public key in PEM"
-_AGAIN: Final = "ask the owner for the signed artifact, and for the public key"
+_HINT: Final = "ask the owner for the signed artifact and for the public key"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class PublicKey:
-    """The public key of an owner, as it is pinned.
+    """Public key of a model owner, to pin on servers and clients.
 
     Args:
-        raw: the 32 bytes of an Ed25519 public key.
+        raw: 32 bytes of an Ed25519 public key.
 
     Raises:
-        SignatureError: the key has another length.
+        SignatureError: ``raw`` does not have 32 bytes.
     """
 
     raw: bytes
@@ -50,10 +50,10 @@ class PublicKey:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Read the content of a public key file.
+        """Parse the content of a public key file.
 
         Raises:
-            SignatureError: a private key, which is not shown, or no Ed25519 public key.
+            SignatureError: the data is a private key (the message does not show it), or not an Ed25519 public key.
         """
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -62,14 +62,14 @@ class PublicKey:
         if b"PRIVATE KEY" in data:
             raise SignatureError(
                 f"{_EXPECTED}, received a private key",
-                hint="pass the .pub file, and keep the private key where artifacts are signed, and nowhere else",
+                hint="pass the .pub file; keep the private key only on the machine that signs artifacts",
             )
         try:
             key = load_pem_public_key(data)
         except (ValueError, UnsupportedAlgorithm):
-            raise SignatureError(f"{_EXPECTED}, received something else", hint=_AGAIN) from None
+            raise SignatureError(f"{_EXPECTED}, received something else", hint=_HINT) from None
         if not isinstance(key, Ed25519PublicKey):
-            raise SignatureError(f"{_EXPECTED}, received a key of another algorithm", hint=_AGAIN)
+            raise SignatureError(f"{_EXPECTED}, received a key of another algorithm", hint=_HINT)
         return cls(raw=key.public_bytes_raw())
 
     @classmethod
@@ -77,8 +77,8 @@ class PublicKey:
         """Read a public key file.
 
         Raises:
-            SignatureError: as ``from_bytes``.
-            FileNotFoundError: there is no such file.
+            SignatureError: as for ``from_bytes``, or the path is not a regular file.
+            FileNotFoundError: the file does not exist.
         """
         require_file(path, "a public key", SignatureError)
         try:
@@ -88,20 +88,20 @@ class PublicKey:
             raise SignatureError(f"{error}: {path}", hint=error.hint) from None
 
     def to_bytes(self) -> bytes:
-        """The content of a public key file: SubjectPublicKeyInfo in PEM."""
+        """Return the content of a public key file: SubjectPublicKeyInfo in PEM."""
         from cryptography.hazmat.primitives.serialization import Encoding
 
         return self._encoded(Encoding.PEM)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the SubjectPublicKeyInfo in DER, 64 hex digits: what people compare."""
+        """SHA-256 of the SubjectPublicKeyInfo in DER, 64 hex digits, for comparison by people."""
         from cryptography.hazmat.primitives.serialization import Encoding
 
         return hashlib.sha256(self._encoded(Encoding.DER)).hexdigest()
 
-    def holds(self, data: bytes, signature: bytes) -> bool:
-        """Whether the owner has made this signature of 64 bytes over ``data``."""
+    def verifies(self, data: bytes, signature: bytes) -> bool:
+        """Tell whether a signature of 64 bytes over ``data`` is valid under this key."""
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -125,42 +125,48 @@ class PublicKey:
 def check_signature(
     manifest: bytes, signature: bytes | None, signed_by: PublicKey, *, place: str | os.PathLike[str]
 ) -> None:
-    """Check the owner's signature over the bytes of a manifest, before anything that they say is used.
+    """Check the owner's signature over the bytes of a manifest.
 
-    A caller that gets manifest and signature in another way than as files calls this first, and then parses
-    these very bytes.
+    Call this before parsing the manifest, and then parse the same bytes. ``read_manifest`` does both; call this
+    directly if manifest and signature do not come from a server folder.
 
     Args:
-        manifest: the bytes of ``manifest.json``.
-        signature: as received; None if there was none.
+        manifest: bytes of ``manifest.json``.
+        signature: the signature as received; None if there is none.
         signed_by: the pinned key.
-        place: where both came from, for the message.
+        place: where manifest and signature came from, for the message.
 
     Raises:
-        SignatureError: no signature, a damaged one, or one that this key has not made over these bytes.
+        SignatureError: the signature is missing, damaged, or not valid for these bytes under this key.
     """
     if signature is None:
-        raise SignatureError(f"{place} is not signed, and a key is pinned", hint=_AGAIN)
+        raise SignatureError(f"{place} is not signed, and a key is pinned", hint=_HINT)
     if len(signature) != SIGNATURE_BYTES:
         received = len(signature) if len(signature) < SIGNATURE_BYTES else "more"
         raise SignatureError(
-            f"the signature of {place} is damaged: expected {SIGNATURE_BYTES} bytes, received {received}", hint=_AGAIN
+            f"the signature of {place} is damaged: expected {SIGNATURE_BYTES} bytes, received {received}", hint=_HINT
         )
-    if not signed_by.holds(manifest, signature):
+    if not signed_by.verifies(manifest, signature):
         raise SignatureError(
-            f"the signature of {place} is invalid: another key has made it, or the manifest was changed; pinned is "
-            f"the key {signed_by.fingerprint[:16]}...",
-            hint=_AGAIN,
+            f"the signature of {place} is invalid: it was made with another key, or the manifest was changed; the "
+            f"pinned key is {signed_by.fingerprint[:16]}...",
+            hint=_HINT,
         )
 
 
 def is_signed(server: Path) -> bool:
-    """Whether there is a signature; that it holds is not said."""
+    """Tell whether a server folder has a signature, without checking it."""
     return (server / SIGNATURE).is_file()
 
 
 def read_signature(server: Path) -> bytes | None:
-    """The signature of a server folder, and of a longer file the beginning; None if there is none."""
+    """Read the signature of a server folder; return None if there is none.
+
+    The length is not checked here. At most 65 bytes are read, so that ``check_signature`` notices a longer file.
+
+    Raises:
+        SignatureError: the signature is not a regular file.
+    """
     path = server / SIGNATURE
     try:
         require_file(path, "a signature", SignatureError)
@@ -171,6 +177,6 @@ def read_signature(server: Path) -> bytes | None:
 
 
 def write_signature(server: Path, signature: bytes | None) -> None:
-    """Write ``manifest.sig`` into a server folder that is being staged; nothing if there is no signature."""
+    """Write ``manifest.sig`` into a server folder that is being staged; None writes nothing."""
     if signature is not None:
         (server / SIGNATURE).write_bytes(signature)

@@ -1,4 +1,4 @@
-"""Safetensors files by their bytes: where tensors stand, and the same file with other values."""
+"""Locate tensors in safetensors files by byte range, and replace their values without moving them."""
 
 from __future__ import annotations
 
@@ -13,25 +13,28 @@ import numpy.typing as npt
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.files.reading import check_safetensors
 
-__all__ = ["map_tensors", "rewritten", "tensor_places", "write_parts"]
+__all__ = ["map_tensors", "replace_tensors", "tensor_ranges", "write_parts"]
 
 _LENGTH_BYTES: Final = 8
 _DTYPES: Final = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1"}
 
 
-def tensor_places(path: Path) -> dict[str, tuple[int, int]]:
-    """Where every tensor of a file begins, and its length; bytes from the start of the file."""
+def tensor_ranges(path: Path) -> dict[str, tuple[int, int]]:
+    """Return offset and length of every tensor, in bytes; offsets count from the start of the file.
+
+    The file must have been checked, for example by ``map_tensors``.
+    """
     header_bytes, header = _header(path)
     start = _LENGTH_BYTES + header_bytes
-    places = {name: entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"}
-    return {name: (start + first, last - first) for name, (first, last) in places.items()}
+    offsets = {name: entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"}
+    return {name: (start + first, last - first) for name, (first, last) in offsets.items()}
 
 
 def map_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The tensors of a file, read-only and not copied: their bytes are read when they are used.
+    """Map the tensors of a file into memory, read-only; their bytes are read on first use.
 
     Raises:
-        ArtifactError: no such file, not a safetensors file, or one with dtypes that no artifact has.
+        ArtifactError: the file is missing, is not a safetensors file, or has a dtype that artifacts do not use.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -42,39 +45,39 @@ def map_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
             kinds = {name: (_DTYPES[part.get_dtype()], part.get_shape()) for name, part in parts.items()}
     except (SafetensorError, OSError, KeyError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}", hint="export the artifact again") from None
-    data, places = np.memmap(path, np.uint8, "r"), tensor_places(path)
+    data, ranges = np.memmap(path, np.uint8, "r"), tensor_ranges(path)
     return {
-        name: np.asarray(data[places[name][0] :][: places[name][1]]).view(dtype).reshape(shape)
+        name: np.asarray(data[ranges[name][0] :][: ranges[name][1]]).view(dtype).reshape(shape)
         for name, (dtype, shape) in kinds.items()
     }
 
 
-def rewritten(path: Path, tensors: Mapping[str, npt.NDArray[Any]]) -> list[memoryview]:
-    """The bytes of a file with other values of the same tensors; nothing but its header is taken over.
+def replace_tensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]]) -> list[memoryview]:
+    """Build the content of a file with new values for all of its tensors; the file itself is not changed.
 
-    So every tensor keeps its place, whichever version of a library wrote the file.
+    The header is copied, so every tensor keeps its offset, whichever version of safetensors wrote the file.
 
     Args:
-        path: of a file that safetensors has read already, and so without gaps.
-        tensors: by the names in the file, with the dtypes and shapes that they have there.
+        path: file that safetensors has already read without error, and that therefore has no gaps.
+        tensors: new values by name, with the dtypes and shapes of the file.
 
     Returns:
-        The file in parts, one after the other.
+        Content of the new file in parts, in order.
 
     Raises:
-        ArtifactError: other names, or tensors that do not fill their places.
+        ArtifactError: names or sizes of the tensors differ from those in the file.
     """
-    places = tensor_places(path)
-    if {name: tensor.nbytes for name, tensor in tensors.items()} != {name: places[name][1] for name in places}:
-        raise ArtifactError(f"expected the tensors {', '.join(places)} as {path} has them, received others")
+    ranges = tensor_ranges(path)
+    if {name: tensor.nbytes for name, tensor in tensors.items()} != {name: ranges[name][1] for name in ranges}:
+        raise ArtifactError(f"expected the tensors {', '.join(ranges)} with the sizes in {path}, received others")
     with path.open("rb") as file:
-        header = file.read(min(first for first, _ in places.values()))
-    in_order = sorted(places, key=lambda name: places[name][0])
+        header = file.read(min(first for first, _ in ranges.values()))
+    in_order = sorted(ranges, key=lambda name: ranges[name][0])
     return [memoryview(header), *(_bytes(tensors[name]) for name in in_order)]
 
 
 def write_parts(path: Path, parts: Iterable[memoryview]) -> None:
-    """Write a file, part after part."""
+    """Write a file from its parts, in order."""
     with path.open("wb") as file:
         file.writelines(parts)
 

@@ -1,1 +1,1 @@
-"""Attacks that an operator or a thief could run with what they hold. No key is in reach here: it only scores."""
+"""Attacks that an operator or a thief could run. They have no access to a key, which is used only to score them."""

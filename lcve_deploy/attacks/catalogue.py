@@ -1,4 +1,4 @@
-"""All attacks as a table: what each needs, what it finds, and what it must solve before its failure means anything."""
+"""The table of all attacks: what each needs and finds, and the planted case that it must solve to be meaningful."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lcve_deploy.attacks.holdings import Estimate, Holdings, Planted
 from lcve_deploy.attacks.inversion import invert_likeliest, invert_minimum_norm, plant_tokens
 from lcve_deploy.attacks.jigsaw import plant_jigsaw, solve_jigsaw
 from lcve_deploy.attacks.positions import lay_out_positions, match_sinusoid, plant_positions, plant_sinusoid
-from lcve_deploy.attacks.reference import drifted, match_artifacts, match_reference, plant_artifacts, plant_reference
+from lcve_deploy.attacks.reference import add_drift, match_artifacts, match_reference, plant_artifacts, plant_reference
 from lcve_deploy.attacks.thumbnail import plant_thumbnail, show_thumbnail
 from lcve_deploy.attacks.value_order import ciphertexts_held, first_ciphertexts, lay_out_texture, plant_texture
 
@@ -25,19 +25,19 @@ __all__ = ["ATTACKS", "Attack", "Curve"]
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """An attack at several levels of something.
+    """A parameter at whose levels an attack is repeated.
 
     Args:
-        axis: what the levels are of.
-        levels: in their order.
-        at: the holdings at a level.
-        most: the highest level that the holdings allow.
+        axis: name of the parameter.
+        levels: levels, in order.
+        at: returns the holdings at a level.
+        maximum: returns the highest level that the holdings allow.
     """
 
     axis: str
     levels: tuple[float, ...]
     at: Callable[[Holdings, float, np.random.Generator], Holdings]
-    most: Callable[[Holdings], float] = field(default=lambda holdings: math.inf)
+    maximum: Callable[[Holdings], float] = field(default=lambda holdings: math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +45,16 @@ class Attack:
     """One attack.
 
     Args:
-        name: for machines.
-        title: for people.
-        needs: fields of ``Holdings`` that must be there.
-        finds: fields of ``Estimate`` that it fills, and the score of the planted case that each must reach.
-        measure: of the score: ``exact`` or ``neighbours`` of an order, ``ssim`` or ``light`` of a clip.
-        symmetric: whether its orders count up to the symmetries of the grid.
-        relative: whether its orders are those of the artifact relative to another artifact.
-        run: the attack.
-        plant: the planted case, from a source of randomness.
-        curve: further levels at which it is run.
+        name: identifier.
+        title: title for people.
+        needs: required fields of ``Holdings``.
+        finds: fields of ``Estimate`` that it fills, and the minimum score of each on the planted case.
+        measure: kind of score: ``exact`` or ``neighbours`` for an order, ``ssim`` or ``light`` for a clip.
+        symmetric: whether its orders are scored up to the symmetries of the grid.
+        relative: whether it finds the orders of the artifact relative to another artifact.
+        run: runs the attack.
+        plant: creates the planted case with a random generator.
+        curve: parameter at whose levels the attack is repeated.
     """
 
     name: str
@@ -68,8 +68,8 @@ class Attack:
     relative: bool = False
     curve: Curve | None = None
 
-    def lacks(self, holdings: Holdings) -> tuple[str, ...]:
-        """What it needs and is not held."""
+    def missing(self, holdings: Holdings) -> tuple[str, ...]:
+        """Return the required fields that the holdings do not have."""
         return tuple(need for need in self.needs if getattr(holdings, need) is None)
 
 
@@ -84,7 +84,7 @@ ATTACKS: Final = (
     ),
     Attack(
         name="positions",
-        title="lay learned position rows out by likeness",
+        title="arrange learned position rows by similarity",
         needs=("artifact",),
         finds={"cubes": 0.9},
         measure="neighbours",
@@ -94,7 +94,7 @@ ATTACKS: Final = (
     ),
     Attack(
         name="filters",
-        title="lay embedding columns out by likeness of filters",
+        title="arrange embedding columns by similarity of filters",
         needs=("artifact",),
         finds={"values": 0.5},
         measure="neighbours",
@@ -112,22 +112,22 @@ ATTACKS: Final = (
         curve=Curve(
             axis="drift of the reference (deviations of its weights)",
             levels=(0.1, 0.5, 1.0, 2.0, 4.0, 8.0),
-            at=drifted,
+            at=add_drift,
         ),
     ),
     Attack(
         name="texture",
-        title="lay values out by their texture over many cubes",
+        title="arrange values by texture over many cubes",
         needs=("ciphertexts",),
         finds={"values": 0.9},
         symmetric=True,
         run=lay_out_texture,
         plant=plant_texture,
-        curve=Curve(axis="encrypted clips", levels=(1, 4, 16, 64, 256), at=first_ciphertexts, most=ciphertexts_held),
+        curve=Curve(axis="encrypted clips", levels=(1, 4, 16, 64, 256), at=first_ciphertexts, maximum=ciphertexts_held),
     ),
     Attack(
         name="jigsaw",
-        title="put cubes together like a puzzle",
+        title="assemble cubes like a jigsaw puzzle",
         needs=("ciphertexts",),
         finds={"cubes": 0.9},
         symmetric=True,
@@ -136,7 +136,7 @@ ATTACKS: Final = (
     ),
     Attack(
         name="series",
-        title="lay cubes out by their statistics over many clips",
+        title="arrange cubes by statistics over many clips",
         needs=("ciphertexts",),
         finds={"cubes": 0.2},
         measure="neighbours",
@@ -170,11 +170,11 @@ ATTACKS: Final = (
         finds={"cubes": 0.99, "values": 0.99},
         run=match_known,
         plant=plant_known,
-        curve=Curve(axis="known clips", levels=(1, 2, 4, 8, 16), at=first_known, most=known_clips),
+        curve=Curve(axis="known clips", levels=(1, 2, 4, 8, 16), at=first_known, maximum=known_clips),
     ),
     Attack(
         name="chosen",
-        title="have clips encrypted that spell out every number",
+        title="encrypt chosen clips that encode every index",
         needs=("oracle",),
         finds={"cubes": 1.0, "values": 1.0},
         run=ask_chosen,
@@ -182,7 +182,7 @@ ATTACKS: Final = (
     ),
     Attack(
         name="minimum-norm",
-        title="invert tokens: the least clip that explains them",
+        title="invert tokens: minimum-norm clip",
         needs=("embedding", "tokens"),
         finds={"clip": 0.3},
         measure="ssim",
@@ -191,7 +191,7 @@ ATTACKS: Final = (
     ),
     Attack(
         name="likeliest",
-        title="invert tokens: the likeliest clip that explains them",
+        title="invert tokens: most probable clip",
         needs=("embedding", "tokens"),
         finds={"clip": 0.9},
         measure="ssim",

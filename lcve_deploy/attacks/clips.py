@@ -1,7 +1,7 @@
-"""K1 and K2 from plain clips and their encryption: known ones, and ones of the attacker's choice.
+"""Recover K1 and K2 from plain clips and their encryption, with known or chosen clips.
 
-A shuffle keeps the set of values of every cube, so equal sets show which cube went where; then a place in
-the cube is known by its values over all cubes.
+A shuffle keeps the multiset of values of every cube, so equal multisets match the cubes. Positions in a cube are then
+matched by their values over all cubes.
 
 Source: permutation-only ciphers fall to a number of known clips that grows with the logarithm of their
 size (Li and others, Signal Processing: Image Communication 23, 2008).
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Order, Planted
 from lcve_deploy.attacks.planted.cases import CONTROL_GEOMETRY, encrypted, film, random_truth
-from lcve_deploy.attacks.solvers.equal_rows import paired, row_classes
+from lcve_deploy.attacks.solvers.equal_rows import pair_equal_rows, row_classes
 
 __all__ = [
     "ask_chosen",
@@ -37,76 +37,77 @@ _SPAN: Final = 2**31
 
 
 def match_known(holdings: Holdings) -> Estimate:
-    """See ``match_pairs``."""
+    """Run ``match_pairs`` on the known clips."""
     return match_pairs(*holdings.known) if holdings.known else Estimate()
 
 
 def match_pairs(plain: Numbers, cipher: Numbers) -> Estimate:
-    """Match cubes by their sets of values, values by their series over cubes, and cubes again by their content.
+    """Match cubes by their multisets of values, positions by their values over cubes, and cubes again by content.
 
-    Cubes or values that are equal in all known clips cannot be told apart, and are assigned in their order.
+    Cubes or positions that are equal in all known clips cannot be distinguished; they are assigned in order.
 
     Args:
-        plain: known clips in cubes ``[clips, N, L]``, any whole numbers of 0 to 2^31 - 1.
-        cipher: the encryption of each.
+        plain: known clips in cubes ``[clips, N, L]``, integers 0..2^31 - 1.
+        cipher: encryption of each clip, of the same shape.
     """
     groups = row_classes(_sets_of_values(plain), _sets_of_values(cipher))
     cubes = values = None
     for _ in range(_ROUNDS):
         series = (_series(clips, group) for clips, group in zip((plain, cipher), groups, strict=True))
-        values = paired(*row_classes(*series))
+        values = pair_equal_rows(*row_classes(*series))
         contents = (_joined(plain.take(values, axis=-1)), _joined(cipher))
         groups = row_classes(*contents)
-        cubes = paired(*groups)
+        cubes = pair_equal_rows(*groups)
     return Estimate(cubes=cubes, values=values)
 
 
 def first_known(holdings: Holdings, count: float, rng: np.random.Generator) -> Holdings:
-    """What an attacker holds who knows fewer clips."""
+    """Return holdings with only the first ``count`` known clips."""
     known = holdings.known and (holdings.known[0][: int(count)], holdings.known[1][: int(count)])
     return Holdings(geometry=holdings.geometry, known=known)
 
 
 def known_clips(holdings: Holdings) -> int:
-    """How many clips are known."""
+    """Return the number of known clips."""
     return len(holdings.known[0]) if holdings.known else 0
 
 
 def ask_chosen(holdings: Holdings) -> Estimate:
-    """Have clips encrypted that spell out the number of every cube and value, in digits of base 256."""
+    """Have clips encrypted whose values encode the index of their cube and of their position, in base 256."""
     geometry, oracle = holdings.geometry, holdings.oracle
     if oracle is None:
         return Estimate()
     shape = geometry.cubes, geometry.values
     by_cube = np.stack([np.broadcast_to(digit[:, None], shape) for digit in _digits(geometry.cubes)])
     by_value = np.stack([np.broadcast_to(digit, shape) for digit in _digits(geometry.values)])
-    asked = oracle(np.concatenate([by_cube, by_value]).astype(np.uint8))
-    return Estimate(cubes=_number(asked[: len(by_cube), :, 0]), values=_number(asked[len(by_cube) :, 0, :]))
+    encrypted_digits = oracle(np.concatenate([by_cube, by_value]).astype(np.uint8))
+    cube_digits, value_digits = encrypted_digits[: len(by_cube), :, 0], encrypted_digits[len(by_cube) :, 0, :]
+    return Estimate(cubes=_number(cube_digits), values=_number(value_digits))
 
 
 def same_clip(plain: Cubes, cipher: Cubes) -> bool:
-    """Whether an encrypted clip ``[N, L]`` may be the encryption of a plain one: its cubes have the same sets."""
+    """Return whether ``cipher`` may be the encryption of ``plain``, both ``[N, L]``: whether their cubes match."""
     sets = (np.sort(_sets_of_values(clip[None]).view(f"V{clip.shape[1]}"), axis=0) for clip in (plain, cipher))
     first, second = sets
     return bool((first == second).all())
 
 
 def plant_known(rng: np.random.Generator) -> Planted:
-    """One clip of a real film, and its encryption."""
+    """Return one clip of a real film and its encryption."""
     truth, plain = random_truth(rng), film()[:1]
     holdings = Holdings(geometry=CONTROL_GEOMETRY, known=(plain, encrypted(plain, truth)))
     return Planted(holdings=holdings, truth=truth)
 
 
 def plant_chosen(rng: np.random.Generator) -> Planted:
-    """An oracle with random orders."""
+    """Return an oracle with random orders."""
     truth = random_truth(rng)
     holdings = Holdings(geometry=CONTROL_GEOMETRY, oracle=lambda cubes: encrypted(cubes, truth))
     return Planted(holdings=holdings, truth=truth)
 
 
 def _joined(clips: Numbers) -> Numbers:
-    """The content of every cube in all clips, ``[N, clips · L]``."""
+    """Return the content of every cube in all clips, ``[N, clips · L]``."""
     return np.ascontiguousarray(clips.transpose(1, 0, 2)).reshape(clips.shape[1], -1)
 
 
@@ -115,9 +116,9 @@ def _sets_of_values(clips: Numbers) -> Numbers:
 
 
 def _series(clips: Numbers, groups: Order) -> npt.NDArray[np.int64]:
-    """The values at every place of a cube, over all cubes in the order of their groups: ``[L, clips · N]``.
+    """Return the values at every position of a cube, over all cubes in the order of their groups, ``[L, clips · N]``.
 
-    Within a group nobody knows the order yet, so there values are sorted.
+    The order within a group is not known yet, so its values are sorted.
     """
     keys = clips.astype(np.int64) + _SPAN * groups[:, None]
     ordered = np.sort(keys, axis=-2)
@@ -125,7 +126,7 @@ def _series(clips: Numbers, groups: Order) -> npt.NDArray[np.int64]:
 
 
 def _digits(count: int) -> list[npt.NDArray[np.int64]]:
-    """Digits of 0..count-1 in base 256, the lowest first."""
+    """Return the digits of 0..count-1 in base 256, least significant first."""
     numbers, digits = np.arange(count), list[npt.NDArray[np.int64]]()
     while not digits or numbers.any():
         digits.append(numbers % _BASE)
@@ -134,7 +135,7 @@ def _digits(count: int) -> list[npt.NDArray[np.int64]]:
 
 
 def _number(digits: npt.NDArray[np.uint8]) -> Order:
-    """Numbers of the digits ``[digits, count]``."""
+    """Return the numbers with these digits, ``[digits, count]``."""
     weights = _BASE ** np.arange(len(digits), dtype=np.int64)
     numbers: Order = weights @ digits.astype(np.int64)
     return numbers

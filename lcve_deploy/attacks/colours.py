@@ -1,8 +1,8 @@
-"""Which encrypted values of a cube are of one channel, from ciphertexts alone.
+"""Find the channel of each encrypted value of a cube, from ciphertexts alone.
 
-Two signs are tried. Where colours are strong, the values of one channel have the same level all over a cube.
-Where light is strong, what a value differs by from those that resemble it most (of all channels, at and around
-its pixel) is its colour, and colours change slowly from pixel to pixel.
+Two cues are used. With strong colours, the values of a channel have the same level in the whole cube. With strong
+luminance, the difference between a value and its nearest neighbours (of all channels, at and around its pixel) is
+colour, which varies slowly over the cube.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.attacks.holdings import Order
-from lcve_deploy.attacks.solvers.assignment import assign, unit_rows
+from lcve_deploy.attacks.solvers.assignment import assign, normalise_rows
 
 __all__ = ["channel_splits"]
 
 Rows = npt.NDArray[Any]
 
-_SHARP: Final = 0.5
+_WHITENING_POWER: Final = 0.5
 _COLOURS: Final = (2, 4)
-_AROUND: Final = 6
-_TRIES: Final = 6
+_NEIGHBOURS: Final = 6
+_ATTEMPTS: Final = 6
 _SEED: Final = 0
 
 
 def channel_splits(levels: Rows, waves: Rows, channels: int) -> Iterator[Order]:
-    """Channel of each value, int64 ``[L]``, as each sign has it.
+    """Yield an estimate from each cue: the channel of each value, int64 ``[L]``.
 
     Args:
-        levels: mean of each value over all cubes and clips, and whatever else says its level, ``[L, features]``.
-        waves: of each value in all cubes, principal components ``[L, components]``, the smallest first.
-        channels: of a clip.
+        levels: mean levels of each value, ``[L, features]``.
+        waves: principal components of each value over all cubes, ``[L, components]``, in ascending order of variance.
+        channels: number of channels.
     """
     if channels == 1:
         yield np.zeros(len(waves), dtype=np.int64)
@@ -44,10 +44,10 @@ def channel_splits(levels: Rows, waves: Rows, channels: int) -> Iterator[Order]:
 
 
 def _colours(waves: Rows) -> Rows:
-    """What every value differs by from those that resemble it most; its strongest components."""
+    """Return the strongest components of the difference between every value and its nearest neighbours."""
     length = np.sqrt((waves**2).sum(axis=0))
-    sharp = unit_rows(waves / np.maximum(length, 1e-9) ** _SHARP)
-    nearest = np.argsort(-(sharp @ sharp.T), axis=1)[:, :_AROUND]
+    sharp = normalise_rows(waves / np.maximum(length, 1e-9) ** _WHITENING_POWER)
+    nearest = np.argsort(-(sharp @ sharp.T), axis=1)[:, :_NEIGHBOURS]
     apart = waves - waves[nearest].mean(axis=1)
     _, vectors = np.linalg.eigh(apart.T @ apart)
     colours: Rows = apart @ vectors[:, -_COLOURS[1] :]
@@ -55,12 +55,12 @@ def _colours(waves: Rows) -> Rows:
 
 
 def _balanced(rows: Rows, count: int) -> Order:
-    """Clusters of equal size: the best of several k-means, evened out."""
+    """Return clusters of equal size: the best of several k-means, balanced by assignment."""
     from scipy.cluster.vq import kmeans2
 
     size, best = len(rows) // count, (np.inf, np.zeros(len(rows), dtype=np.int64))
     rng = np.random.default_rng(_SEED)
-    for _ in range(_TRIES):
+    for _ in range(_ATTEMPTS):
         centres, _ = kmeans2(rows + 0.0, count, minit="++", rng=rng)
         squares = ((rows[:, None] - centres) ** 2).sum(axis=-1)
         cluster = assign(-np.repeat(squares, size, axis=1)) // size

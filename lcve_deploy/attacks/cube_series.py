@@ -1,7 +1,7 @@
-"""K1 from the statistics of cubes over many ciphertexts: neighbouring places see the same light and motion.
+"""Recover K1 from the statistics of cubes over many ciphertexts: neighbours have similar light and motion.
 
-A shuffle keeps the set of values of every cube. Its quantiles (and so its mean, its deviation, its contrast)
-are a series over clips at every place, and series of neighbours resemble each other. No K2 is needed.
+A shuffle keeps the quantiles of every cube, and so its mean, deviation and contrast. Over many clips they form a series
+for each cube, and the series of neighbouring cubes are similar. Needs no K2.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Planted
 from lcve_deploy.attacks.planted.cases import CONTROL_GEOMETRY
 from lcve_deploy.attacks.planted.footage import plant_footage
-from lcve_deploy.attacks.solvers.layout import lay_out, placed
+from lcve_deploy.attacks.solvers.layout import invert_layout, lay_out
 
 __all__ = ["lay_out_series", "plant_series"]
 
@@ -22,17 +22,17 @@ _QUANTILES: Final = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
 
 
 def lay_out_series(holdings: Holdings) -> Estimate:
-    """Lay the cubes out by their series; up to flips and exchanges of equal sides."""
+    """Lay out the cubes by their series, up to flips and exchanges of axes of equal size."""
     if holdings.ciphertexts is None:
         return Estimate()
     series = cube_series(holdings.ciphertexts)
     if not series.any():
         return Estimate()
-    return Estimate(cubes=placed(lay_out(series, holdings.geometry.grid)))
+    return Estimate(cubes=invert_layout(lay_out(series, holdings.geometry.grid)))
 
 
 def cube_series(clips: Cubes) -> npt.NDArray[Any]:
-    """Quantiles of every cube in every clip, less those of the clip, ``[N, clips · quantiles]``."""
+    """Return the quantiles of every cube in every clip, minus their mean over the clip, ``[N, clips · quantiles]``."""
     ordered = np.sort(clips, axis=2)
     chosen = [round(share * (clips.shape[2] - 1)) for share in _QUANTILES]
     quantiles = ordered[:, :, chosen].astype(np.float64)
@@ -41,5 +41,5 @@ def cube_series(clips: Cubes) -> npt.NDArray[Any]:
 
 
 def plant_series(rng: np.random.Generator) -> Planted:
-    """Many windows of real footage."""
+    """Return many windows of real footage."""
     return plant_footage(CONTROL_GEOMETRY, 64, rng)

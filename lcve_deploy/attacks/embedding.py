@@ -1,8 +1,8 @@
-"""K2 from the columns of the cube embedding alone: neighbouring values of a cube have similar filters.
+"""Recover K2 from the columns of the cube embedding alone: neighbouring values of a cube have similar filters.
 
-The filters of one pixel's channels resemble each other most, so values are put together into pixels first;
-where the frames of a cube have nearly the same filters, pixels are put together into columns through time.
-Then pixels are laid out, and channels put into one order.
+The filters of the channels of one pixel are the most similar, so values are first grouped into pixels. If the frames of
+a cube have nearly the same filters, values are also grouped into columns through time. Then the groups are laid out,
+and the members of all groups are brought into the same order.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from lcve_deploy.attacks.holdings import Estimate, Holdings, Order, Planted
 from lcve_deploy.attacks.planted.cases import CONTROL_GEOMETRY, random_truth, scrambled, smooth_field
-from lcve_deploy.attacks.solvers.assignment import assign, likeness, unit_rows
-from lcve_deploy.attacks.solvers.layout import lay_out, neighbour_likeness
+from lcve_deploy.attacks.solvers.assignment import assign, cosine_similarity, normalise_rows
+from lcve_deploy.attacks.solvers.layout import lay_out, neighbour_similarity
 from lcve_deploy.geometry import ClipGeometry
 
 __all__ = ["in_one_order", "lay_out_filters", "lay_out_values", "plant_filters"]
@@ -26,48 +26,48 @@ Members = npt.NDArray[np.int64]
 
 
 def lay_out_values(rows: Rows, geometry: ClipGeometry) -> Order:
-    """Put the values of a cube where their rows say that they belong.
+    """Lay out the values of a cube by the similarity of their features.
 
     Args:
-        rows: what is known of each encrypted value, float ``[L, features]``.
-        geometry: of the clip.
+        rows: features of each encrypted value, float ``[L, features]``.
+        geometry: geometry of the clip.
 
     Returns:
-        Estimate of K2, up to flips of the cube, exchanges of equal sides and the order of channels; int64 ``[L]``.
+        Estimate of K2, up to flips, exchanges of axes of equal size and the order of channels; int64 ``[L]``.
     """
-    units = unit_rows(rows)
-    layout = max(_layouts(units, geometry), key=lambda chosen: _pixel_likeness(units, chosen, geometry.cube))
+    units = normalise_rows(rows)
+    layout = max(_layouts(units, geometry), key=lambda chosen: _pixel_similarity(units, chosen, geometry.cube))
     order = np.empty(geometry.values, dtype=np.int64)
     order[layout.reshape(-1)] = np.arange(geometry.values)
     return order
 
 
 def _layouts(rows: Rows, geometry: ClipGeometry) -> Iterator[Members]:
-    """Row at each value of a cube, ``[pixels, channels]``: by pixels, and by places that are pixels of all frames."""
+    """Yield two layouts, the row at each value ``[pixels, channels]``: grouped by pixel, and by column through time."""
     (t, h, w), channels = geometry.cube, geometry.channels
-    yield _laid(rows, _together(rows, channels), (t, h, w))
+    yield _laid(rows, _group_similar(rows, channels), (t, h, w))
     if t > 1:
-        places = _laid(rows, _together(rows, t * channels), (h, w))
+        places = _laid(rows, _group_similar(rows, t * channels), (h, w))
         slots = rows[places].transpose(1, 0, 2).reshape(t * channels, -1)
-        frames = in_one_order(_together(slots, t), slots, (channels,))
+        frames = in_one_order(_group_similar(slots, t), slots, (channels,))
         yield places[:, frames.T].transpose(1, 0, 2).reshape(-1, channels)
 
 
 def _laid(rows: Rows, groups: Members, grid: tuple[int, ...]) -> Members:
-    """Groups laid out by the means of their rows, with their members in one order."""
-    return in_one_order(groups[lay_out(unit_rows(rows[groups].mean(axis=1)), grid)], rows, grid)
+    """Lay out groups by the means of their rows, and bring their members into the same order."""
+    return in_one_order(groups[lay_out(normalise_rows(rows[groups].mean(axis=1)), grid)], rows, grid)
 
 
-def _pixel_likeness(rows: Rows, layout: Members, cube: tuple[int, int, int]) -> float:
+def _pixel_similarity(rows: Rows, layout: Members, cube: tuple[int, int, int]) -> float:
     means = rows[layout].mean(axis=1)
-    return neighbour_likeness(likeness(means, means), np.arange(len(means)), cube)
+    return neighbour_similarity(cosine_similarity(means, means), np.arange(len(means)), cube)
 
 
-def _together(rows: Rows, size: int) -> Members:
-    """Groups of rows that resemble each other most, ``[groups, size]``; what is left over at last goes anywhere."""
+def _group_similar(rows: Rows, size: int) -> Members:
+    """Return groups of similar rows, ``[groups, size]``; rows that remain at the end are grouped arbitrarily."""
     if size == 1:
         return np.arange(len(rows))[:, None]
-    similarity = likeness(rows, rows)
+    similarity = cosine_similarity(rows, rows)
     first, second = np.triu_indices(len(rows), 1)
     groups = {row: [row] for row in range(len(rows))}
     for pair in np.argsort(-similarity[first, second]):
@@ -82,7 +82,7 @@ def _together(rows: Rows, size: int) -> Members:
 
 
 def in_one_order(groups: Members, rows: Rows, grid: Sequence[int]) -> Members:
-    """The members of every group in the order of those of its neighbours before it, ``[cells, size]``."""
+    """Order the members of every group like those of its preceding neighbours, ``[cells, size]``."""
     ordered = groups.copy()
     laid = np.arange(len(groups)).reshape(tuple(grid))
     for cell, place in enumerate(np.ndindex(*grid)):
@@ -91,18 +91,18 @@ def in_one_order(groups: Members, rows: Rows, grid: Sequence[int]) -> Members:
         ]
         if before:
             pattern = rows[ordered[before]].mean(axis=0)
-            ordered[cell] = groups[cell][assign(likeness(pattern, rows[groups[cell]]))]
+            ordered[cell] = groups[cell][assign(cosine_similarity(pattern, rows[groups[cell]]))]
     return ordered
 
 
 def lay_out_filters(holdings: Holdings) -> Estimate:
-    """K2 from the columns of the cube embedding."""
+    """Estimate K2 from the columns of the cube embedding."""
     columns = (holdings.artifact or {})["cube_embedding.weight"]
     return Estimate(values=lay_out_values(columns, holdings.geometry))
 
 
 def plant_filters(rng: np.random.Generator) -> Planted:
-    """Filters that are smooth over a cube and alike in all channels, with noise, shuffled."""
+    """Return shuffled filters that are smooth over a cube and similar in all channels, with noise."""
     truth, geometry = random_truth(rng), CONTROL_GEOMETRY
     field = smooth_field(rng, geometry.cube, (1, 1.2, 1.2), features=96, noise=0)
     own = smooth_field(rng, geometry.cube, (1, 1.2, 1.2), features=96 * geometry.channels, noise=0.05)

@@ -1,4 +1,4 @@
-"""What an attacker holds, and what an attack makes of it. Nothing here knows a key."""
+"""What an attacker has, and what an attack estimates. Contains no key."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ Cubes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Holdings:
-    """What an attacker holds; None for what is missing.
+    """What an attacker has; a field is None if the attacker does not have it.
 
     Args:
         geometry: clip and cube size; public.
-        artifact: keyed tensors of a server folder, by the names of ``KEYED_TENSORS``, as in the graph:
+        artifact: keyed tensors of a server folder by the names of ``KEYED_TENSORS``, as in the graph:
             ``cube_embedding.weight`` ``[L, D]``, ``positional_encoding`` ``[tokens, D]``, ``head.weight``
             ``[D, classes]``, ``head.bias`` ``[classes]``.
-        reference: the same of a plain model that the artifact may come from, in the plain order.
+        reference: the same tensors of a plain model that the artifact may come from, in the plain order.
         ciphertexts: encrypted clips, uint8 ``[clips, N, L]``.
-        known: plain clips, divided into cubes, and the encryption of each; both uint8 ``[clips, N, L]``.
-        oracle: encrypts plain clips of the attacker's choice, uint8 ``[clips, N, L]`` to the same shape.
+        known: plain clips in cubes, and their encryption; both uint8 ``[clips, N, L]``.
+        oracle: encrypts plain clips of the attacker's choice, uint8 ``[clips, N, L]``.
         other: keyed tensors of another artifact of the same model.
-        embedding: the cube embedding in the plain order, float ``[L, D]``.
-        tokens: what the server computes of one clip with it, in the plain order of cubes, float ``[N, D]``.
-        found: what earlier attacks with the same holdings found.
+        embedding: cube embedding in the plain order, float ``[L, D]``.
+        tokens: tokens of one clip under this embedding, in the plain order of cubes, float ``[N, D]``.
+        found: estimate of earlier attacks with no other holdings.
     """
 
     geometry: ClipGeometry
@@ -51,11 +51,11 @@ class Holdings:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Estimate:
-    """What an attack found, or what is true; None is what it does not say.
+    """Orders or a clip, as found by an attack or as they truly are; a field is None if it is unknown.
 
     Args:
-        cubes: K1: encrypted cube i is plain cube ``cubes[i]``; -1 where unknown. int64 ``[N]``.
-        values: K2: encrypted value j of a cube is its plain value ``values[j]``; -1 where unknown. int64 ``[L]``.
+        cubes: K1: encrypted cube i is plain cube ``cubes[i]``; -1 if unknown. int64 ``[N]``.
+        values: K2: encrypted value j of a cube is its plain value ``values[j]``; -1 if unknown. int64 ``[L]``.
         labels: K3: logit c of the artifact is plain logit ``labels[c]``. int64 ``[classes]``.
         clip: one plain clip in cubes, values 0..255, float or uint8 ``[N, L]``.
     """
@@ -66,10 +66,10 @@ class Estimate:
     clip: npt.NDArray[Any] | None = None
 
     def order(self, name: str) -> Order:
-        """An order that must be there, by its field.
+        """Return an order by the name of its field.
 
         Raises:
-            ValueError: it is not.
+            ValueError: the order is unknown.
         """
         order: Order | None = getattr(self, name)
         if order is None:
@@ -79,7 +79,7 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Planted:
-    """A case with a known answer, that an attack must solve before its failure elsewhere means anything."""
+    """A case with a known answer. The failure of an attack is meaningful only if the attack solves such a case."""
 
     holdings: Holdings
     truth: Estimate

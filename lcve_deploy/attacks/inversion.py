@@ -1,7 +1,7 @@
-"""What is left where the orders are perfect: the server sees the tokens Wx, and W is known.
+"""Invert the tokens Wx, which the server computes, if the embedding W is known in the plain order.
 
-The tokens are fewer numbers than the values of a cube, so they do not determine it; the estimates are the
-least clip that explains them, and the likeliest clip under the statistics of any natural video.
+A token has fewer numbers than a cube has values, so it does not determine the cube. The estimates are the minimum-norm
+clip with these tokens, and the most probable one under the statistics of natural video.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ Floats = npt.NDArray[np.floating]
 
 _GREY: Final = 127.5
 _MAX_VALUE: Final = 255.0
-_ALIKE: Final = {"time": 0.97, "space": 0.95, "channel": 0.9}
-"""Correlation of neighbouring values in natural video, about; for the likeliest clip."""
+_CORRELATIONS: Final = {"time": 0.97, "space": 0.95, "channel": 0.9}
+"""Approximate correlation of neighbouring values in natural video."""
 _NOISE: Final = 1e-6
 
 
 def invert_minimum_norm(holdings: Holdings) -> Estimate:
-    """The clip nearest to even grey that has these tokens."""
+    """Return the clip with these tokens that is nearest to uniform grey."""
     weight, tokens = _seen(holdings)
     return Estimate(clip=_clipped(tokens @ np.linalg.pinv(weight)))
 
 
 def invert_likeliest(holdings: Holdings) -> Estimate:
-    """The likeliest clip that has these tokens, where neighbouring values are correlated."""
+    """Return the most probable clip with these tokens if neighbouring values are correlated."""
     weight, tokens = _seen(holdings)
     prior = _correlation(holdings.geometry)
     seen = weight.T @ prior @ weight
@@ -42,7 +42,7 @@ def invert_likeliest(holdings: Holdings) -> Estimate:
 
 
 def plant_tokens(rng: np.random.Generator) -> Planted:
-    """A clip of a real film under a random embedding, as wide as three quarters of a cube."""
+    """Return the tokens of a real clip under a random embedding, three quarters as wide as a cube has values."""
     geometry, clip = CONTROL_GEOMETRY, film()[0]
     weight = rng.standard_normal((geometry.values, geometry.values * 3 // 4))
     return Planted(
@@ -51,7 +51,7 @@ def plant_tokens(rng: np.random.Generator) -> Planted:
 
 
 def _seen(holdings: Holdings) -> tuple[Floats, Floats]:
-    """The embedding ``[L, D]``, and the tokens less what even grey would give ``[N, D]``; float64."""
+    """Return the embedding ``[L, D]``, and the tokens minus those of uniform grey ``[N, D]``; float64."""
     if holdings.embedding is None or holdings.tokens is None:
         raise ValueError("expected an embedding and tokens, received none")
     weight = np.asarray(holdings.embedding, dtype=np.float64)
@@ -64,12 +64,16 @@ def _clipped(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 
 def _correlation(geometry: ClipGeometry) -> npt.NDArray[np.float64]:
-    """Correlation of the values of a cube, ``[L, L]``: falls with every step in time and space."""
+    """Return the correlation of the values of a cube, ``[L, L]``, which decays with distance in time and space."""
     (t, h, w), c = geometry.cube, geometry.channels
-    steps = ((t, _ALIKE["time"]), (h, _ALIKE["space"]), (w, _ALIKE["space"]))
+    steps = (
+        (t, _CORRELATIONS["time"]),
+        (h, _CORRELATIONS["space"]),
+        (w, _CORRELATIONS["space"]),
+    )
     correlation: npt.NDArray[np.float64] = np.eye(1)
-    for size, alike in steps:
+    for size, step_correlation in steps:
         apart = np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
-        correlation = np.kron(correlation, alike**apart).astype(np.float64)
-    channels = np.where(np.eye(c, dtype=bool), 1.0, _ALIKE["channel"])
+        correlation = np.kron(correlation, step_correlation**apart).astype(np.float64)
+    channels = np.where(np.eye(c, dtype=bool), 1.0, _CORRELATIONS["channel"])
     return np.kron(correlation, channels).astype(np.float64)

@@ -1,6 +1,6 @@
-"""K1 from ciphertexts and K2: the cubes are the pieces of a puzzle in space and time.
+"""Recover K1 from ciphertexts and K2: the cubes are the pieces of a jigsaw puzzle in space and time.
 
-Greedy growth from several seeds, then repair, then growth again from the largest part that holds together.
+Grow greedily from several seeds, repair, and grow again from the largest consistent part.
 
 Source: puzzles with square pieces (Cho and others, CVPR 2010; Pomeranz and others, CVPR 2011).
 """
@@ -16,9 +16,9 @@ import numpy.typing as npt
 from lcve_deploy.attacks.holdings import Estimate, Holdings, Order, Planted
 from lcve_deploy.attacks.planted.cases import CONTROL_GEOMETRY
 from lcve_deploy.attacks.planted.footage import plant_footage
-from lcve_deploy.attacks.solvers.faces import face_likeness
+from lcve_deploy.attacks.solvers.faces import face_similarity
 from lcve_deploy.attacks.solvers.growing import grow_layout
-from lcve_deploy.attacks.solvers.layout import placed
+from lcve_deploy.attacks.solvers.layout import invert_layout
 from lcve_deploy.attacks.solvers.repairing import neighbour_fit, repair_layout
 from lcve_deploy.attacks.value_order import lay_out_texture
 
@@ -26,12 +26,12 @@ __all__ = ["plant_jigsaw", "solve_jigsaw"]
 
 _SEEDS: Final = 3
 _SLACKS: Final = (0, 1, 0, 1, 2, 6)
-"""How many neighbours of a row may not be its best partners, in turn, for it to be kept."""
+"""Number of neighbours that need not be a row's best partners for it to be kept, in each pass."""
 _MAX_CLIPS: Final = 64
 
 
 def solve_jigsaw(holdings: Holdings) -> Estimate:
-    """Put the cubes together, by K2 as far as it has been found, and else as the ciphertexts say."""
+    """Assemble the cubes, with K2 as found by earlier attacks or else as estimated from the ciphertexts."""
     if holdings.ciphertexts is None:
         return Estimate()
     geometry = holdings.geometry
@@ -40,45 +40,45 @@ def solve_jigsaw(holdings: Holdings) -> Estimate:
         values = lay_out_texture(holdings).values
     if values is None:
         return Estimate()
-    plain = holdings.ciphertexts[:_MAX_CLIPS].take(placed(values), axis=2)
-    likeness = face_likeness(plain, geometry)
-    best = max(_layouts(likeness, geometry.grid), key=lambda layout: neighbour_fit(likeness, layout, geometry.grid))
-    return Estimate(cubes=placed(best), values=values)
+    plain = holdings.ciphertexts[:_MAX_CLIPS].take(invert_layout(values), axis=2)
+    similarity = face_similarity(plain, geometry)
+    best = max(_layouts(similarity, geometry.grid), key=lambda layout: neighbour_fit(similarity, layout, geometry.grid))
+    return Estimate(cubes=invert_layout(best), values=values)
 
 
 def plant_jigsaw(rng: np.random.Generator) -> Planted:
-    """A few clips of real footage."""
+    """Return a few clips of real footage."""
     return plant_footage(CONTROL_GEOMETRY, 8, rng)
 
 
-def _layouts(likeness: npt.NDArray[Any], grid: tuple[int, ...]) -> Iterator[Order]:
-    """Grown from several seeds; and each grown again, as often as that fits better, from what holds together."""
-    for seed in np.argsort(-likeness.max(axis=2).sum(axis=0))[:_SEEDS]:
-        layout = repair_layout(likeness, grow_layout(likeness, grid, seed=int(seed), corner=0), grid)
+def _layouts(similarity: npt.NDArray[Any], grid: tuple[int, ...]) -> Iterator[Order]:
+    """Yield layouts grown from several seeds, and layouts grown again from the largest consistent part of each."""
+    for seed in np.argsort(-similarity.max(axis=2).sum(axis=0))[:_SEEDS]:
+        layout = repair_layout(similarity, grow_layout(similarity, grid, seed=int(seed), corner=0), grid)
         yield layout
         for slack in _SLACKS:
-            held = _holding_together(likeness, layout, grid, slack)
-            layout = repair_layout(likeness, grow_layout(likeness, grid, seed=held, corner=0), grid)
-            layout = _rolled(likeness, layout, grid)
+            held = _largest_consistent_part(similarity, layout, grid, slack)
+            layout = repair_layout(similarity, grow_layout(similarity, grid, seed=held, corner=0), grid)
+            layout = _best_shift(similarity, layout, grid)
             yield layout
 
 
-def _rolled(likeness: npt.NDArray[Any], layout: Order, grid: tuple[int, ...]) -> Order:
-    """The layout moved round along each axis to where it fits best: what grew over an edge comes back."""
+def _best_shift(similarity: npt.NDArray[Any], layout: Order, grid: tuple[int, ...]) -> Order:
+    """Shift the layout cyclically along each axis to where it fits best, which undoes growth over an edge."""
     for axis, size in enumerate(grid):
         moved = [np.roll(layout.reshape(grid), step, axis).reshape(-1) for step in range(size)]
-        layout = max(moved, key=lambda tried: neighbour_fit(likeness, tried, grid))
+        layout = max(moved, key=lambda tried: neighbour_fit(similarity, tried, grid))
     return layout
 
 
-def _holding_together(
-    likeness: npt.NDArray[Any], layout: Order, grid: tuple[int, ...], slack: int
+def _largest_consistent_part(
+    similarity: npt.NDArray[Any], layout: Order, grid: tuple[int, ...], slack: int
 ) -> dict[tuple[int, ...], int]:
-    """The largest part of a layout whose neighbours are each other's best partners, all but ``slack`` of a row's."""
+    """Return the largest connected part whose neighbours are mutual best partners, up to ``slack`` for each row."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    pairs, mutual = _pairs(likeness, layout, grid)
+    pairs, mutual = _pairs(similarity, layout, grid)
     size = len(layout)
     lacking = np.bincount(pairs[:, ~mutual].ravel(), minlength=size)
     firm = pairs[:, mutual & (lacking[pairs] <= slack).all(axis=0)]
@@ -88,11 +88,11 @@ def _holding_together(
 
 
 def _pairs(
-    likeness: npt.NDArray[Any], layout: Order, grid: tuple[int, ...]
+    similarity: npt.NDArray[Any], layout: Order, grid: tuple[int, ...]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Cells side by side, ``[2, pairs]``, and whether their rows are each other's best partners."""
+    """Return neighbouring cells, ``[2, pairs]``, and whether their rows are mutual best partners."""
     cells, pairs, mutual = np.arange(len(layout)).reshape(grid), [], []
-    for axis, along in enumerate(likeness):
+    for axis, along in enumerate(similarity):
         first, second = np.delete(cells, -1, axis).ravel(), np.delete(cells, 0, axis).ravel()
         rows, after = layout[first], layout[second]
         pairs.append(np.stack([first, second]))

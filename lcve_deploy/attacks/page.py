@@ -1,4 +1,4 @@
-"""The report as one page of HTML, pictures included: nothing is fetched from elsewhere."""
+"""Render an audit report as one HTML page with embedded pictures and no external resources."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from lcve_deploy.attacks.running import ORDERS, AttackResult
 __all__ = ["CAUTION", "NEEDS", "render_page"]
 
 CAUTION: Final = (
-    "An attack that fails here shows only that this attack fails. Every attack must solve a planted case first; "
-    "one that does not is reported as not working, never as safety."
+    "If an attack fails here, this shows only that this attack fails. Every attack must first solve a planted case; "
+    "if it does not, it is reported as not working, never as safety."
 )
 
 NEEDS: Final = {
@@ -32,7 +32,7 @@ NEEDS: Final = {
 
 
 def render_page(report: AuditReport) -> str:
-    """The page; file names and other text from outside are escaped."""
+    """Render the page; file names and other external text are escaped."""
     from jinja2 import Environment
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -47,7 +47,7 @@ def _needs(result: AttackResult) -> str:
 
 
 def _points(result: AttackResult, name: str, width: int, height: int) -> list[tuple[float, float]]:
-    """Corners of a curve in a picture of this size; levels are spread evenly."""
+    """Return the points of a curve in a picture of this size, in pixels; levels are evenly spaced."""
     last = max(len(result.curve) - 1, 1)
     return [
         (round(i * width / last, 1), round((1 - scores.get(name, 0.0)) * height, 1))
@@ -56,7 +56,7 @@ def _points(result: AttackResult, name: str, width: int, height: int) -> list[tu
 
 
 def _picture(pixels: npt.NDArray[np.uint8] | None) -> Any:
-    """A picture as the source of an image."""
+    """Return a picture as a data URL; None if there is none."""
     from lcve_deploy.video import encode_png
 
     return None if pixels is None else "data:image/png;base64," + base64.b64encode(encode_png(pixels)).decode()

@@ -1,4 +1,4 @@
-"""What an attacker would see: a clip put in order as far as an estimate says."""
+"""Show what an attacker would see: a clip reordered by an estimate."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ _FRAMES: Final = 4
 
 
 def put_in_order(cipher: Cubes, estimate: Estimate) -> Cubes:
-    """An encrypted clip with cubes and values moved to where they are believed to belong.
+    """Move cubes and values of an encrypted clip to their estimated positions.
 
     Args:
-        cipher: uint8 ``[N, L]``.
-        estimate: what is not known stays where it is; what is known to be unknown becomes grey.
+        cipher: encrypted clip, uint8 ``[N, L]``.
+        estimate: estimated orders; without an order nothing moves, and positions that no entry is moved to are grey.
+            If it has a clip, that is returned instead.
 
     Returns:
         uint8 ``[N, L]``.
@@ -33,7 +34,7 @@ def put_in_order(cipher: Cubes, estimate: Estimate) -> Cubes:
 
 
 def frames_of(cubes: Cubes, geometry: ClipGeometry) -> npt.NDArray[np.uint8]:
-    """A few frames of a clip side by side, RGB ``[H, frames · W, 3]``."""
+    """Return a few frames of a clip in cubes side by side, uint8 RGB ``[H, frames · W, 3]``."""
     clip = geometry.from_cubes(cubes, np)
     wanted = np.unique(np.linspace(0, geometry.frames - 1, _FRAMES).round().astype(int))
     rgb = clip[wanted][..., np.arange(3) % geometry.channels]
@@ -41,7 +42,7 @@ def frames_of(cubes: Cubes, geometry: ClipGeometry) -> npt.NDArray[np.uint8]:
 
 
 def _moved(cubes: npt.NDArray[Any], order: Order | None, *, axis: int) -> npt.NDArray[Any]:
-    """Entry i goes to ``order[i]``."""
+    """Move entry i to ``order[i]``."""
     if order is None:
         return cubes
     moved = np.full_like(cubes, _GREY)

@@ -1,10 +1,9 @@
-"""All orders from an artifact and a model that it may come from: rows with rows, by assignment.
+"""Recover all orders from an artifact and a model that it may come from, by assigning rows to rows.
 
-A fine-tuned model keeps most of the embedding, the positions and often the classifier that it began
-with, so the reference need not be the very checkpoint that was exported.
+A fine-tuned model keeps most of the embedding, the positions and often the classifier of its origin, so the reference
+need not be the exported checkpoint itself.
 
-Source: the idea that public weights undo an obfuscation of private ones, as in ArrowMatch (USENIX
-Security 2025), here for this scheme.
+Source: public weights undo an obfuscation of private ones, as in ArrowMatch (USENIX Security 2025).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from lcve_deploy.attacks.positions import position_rows
 from lcve_deploy.attacks.solvers.assignment import match_rows
 from lcve_deploy.geometry import ClipGeometry
 
-__all__ = ["drifted", "match_artifacts", "match_reference", "plant_artifacts", "plant_reference"]
+__all__ = ["add_drift", "match_artifacts", "match_reference", "plant_artifacts", "plant_reference"]
 
 _PLANTED_DRIFT = 0.5
 
@@ -31,12 +30,12 @@ def match_reference(holdings: Holdings) -> Estimate:
 
 
 def match_artifacts(holdings: Holdings) -> Estimate:
-    """Match two artifacts of one model: where each entry of this one stands in the other."""
+    """Match two artifacts of one model: find the orders of this one relative to the other."""
     return _matched(holdings.artifact, holdings.other, holdings.geometry)
 
 
-def drifted(holdings: Holdings, drift: float, rng: np.random.Generator) -> Holdings:
-    """The reference with noise of ``drift`` times the deviation of every tensor: as if it had been trained further."""
+def add_drift(holdings: Holdings, drift: float, rng: np.random.Generator) -> Holdings:
+    """Add noise of ``drift`` standard deviations of every tensor to the reference, to simulate further training."""
     reference = {
         name: tensor + drift * np.std(tensor) * rng.standard_normal(tensor.shape)
         for name, tensor in (holdings.reference or {}).items()
@@ -45,15 +44,15 @@ def drifted(holdings: Holdings, drift: float, rng: np.random.Generator) -> Holdi
 
 
 def plant_reference(rng: np.random.Generator) -> Planted:
-    """A random model, scrambled, and the model that it was before it drifted by half its deviation."""
+    """Return a scrambled random model, and as reference the same model with half a standard deviation of noise."""
     truth, plain = random_truth(rng), random_weights(rng)
     artifact = scrambled(plain, truth)
     holdings = Holdings(geometry=CONTROL_GEOMETRY, artifact=artifact, reference=plain)
-    return Planted(holdings=drifted(holdings, _PLANTED_DRIFT, rng), truth=truth)
+    return Planted(holdings=add_drift(holdings, _PLANTED_DRIFT, rng), truth=truth)
 
 
 def plant_artifacts(rng: np.random.Generator) -> Planted:
-    """A random model under two sets of orders; the truth is how they lie to each other."""
+    """Return a random model under two sets of orders; the truth is the relative order."""
     first, truth, plain = random_truth(rng), random_truth(rng), random_weights(rng)
     other = scrambled(plain, first)
     return Planted(
@@ -71,7 +70,7 @@ def _matched(tensors: Tensors | None, known: Tensors | None, geometry: ClipGeome
 
 
 def _match(rows: npt.NDArray[Any] | None, known: npt.NDArray[Any] | None) -> Order | None:
-    """The assignment, where both sides have such rows."""
+    """Return the assignment; None unless both sides have rows of the same shape."""
     return match_rows(rows, known) if rows is not None and known is not None and rows.shape == known.shape else None
 
 
@@ -80,7 +79,7 @@ def _has_positions(tensors: Tensors, geometry: ClipGeometry) -> bool:
 
 
 def _classifier_rows(tensors: Tensors) -> npt.NDArray[Any] | None:
-    """Rows of the classifier, each with its bias; float ``[classes, D + 1]``."""
+    """Return the rows of the classifier with their biases, float ``[classes, D + 1]``; None if there are none."""
     if not {"head.weight", "head.bias"} <= set(tensors):
         return None
     return np.concatenate([tensors["head.weight"].T, tensors["head.bias"][:, None]], axis=1)

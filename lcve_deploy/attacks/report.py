@@ -1,4 +1,4 @@
-"""What all attacks say together: who opens what, and with what."""
+"""Combine the results of all attacks: what each kind of attacker recovers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from lcve_deploy.attacks.score import chance_level
 
 __all__ = ["ATTACKERS", "AuditReport", "Verdict", "judge"]
 
-_OPEN: Final = 0.99
-_PARTLY: Final = 0.05
-"""Share of an order from which clips count as read in part, where chance gives less."""
+_MIN_OPEN_SHARE: Final = 0.99
+_MIN_PARTIAL_SHARE: Final = 0.05
+"""Minimum share of an order for which clips count as read in part, unless chance reaches more."""
 
 ATTACKERS: Final[Mapping[str, frozenset[str]]] = {
     "the operator, who has the artifact": frozenset({"artifact"}),
@@ -28,55 +28,56 @@ ATTACKERS: Final[Mapping[str, frozenset[str]]] = {
     "anyone with plain clips and their encryption": frozenset({"known"}),
     "anyone who can have chosen clips encrypted": frozenset({"oracle"}),
 }
-"""Who attacks, and the fields of ``Holdings`` that this attacker has."""
+"""Kinds of attackers, and the fields of ``Holdings`` that each has."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Verdict:
-    """What one attacker gets from all attacks together.
+    """What one kind of attacker recovers with all attacks.
 
     Args:
-        attacker: a name of ``ATTACKERS``.
-        recovered: share of each order that the best attack has right, by field of the estimate.
-        telling: the orders of which more is found than chance would give.
-        up_to_symmetry: whether any of these counts up to the symmetries of the grid.
-        picture: a clip as this attacker sees it, RGB ``[H, W, 3]``; None if there is none to show.
+        attacker: kind of attacker.
+        recovered: share of each order that the best attack recovers, 0..1; by order (``cubes``, ``values``,
+            ``labels``).
+        above_chance: orders whose share exceeds chance.
+        up_to_symmetry: whether any of the shares counts up to the symmetries of the grid.
+        picture: a clip as this attacker sees it, uint8 RGB ``[H, W, 3]``; None if there is none.
     """
 
     attacker: str
     recovered: Mapping[str, float]
-    telling: tuple[str, ...]
+    above_chance: tuple[str, ...]
     up_to_symmetry: bool
     picture: npt.NDArray[np.uint8] | None
 
     @property
     def opens(self) -> bool:
-        """Whether this attacker reads every clip."""
-        return all(self.recovered.get(name, 0.0) >= _OPEN for name in ("cubes", "values"))
+        """Whether this attacker can read every clip."""
+        return all(self.recovered.get(name, 0.0) >= _MIN_OPEN_SHARE for name in ("cubes", "values"))
 
     @property
     def opens_partly(self) -> bool:
-        """Whether this attacker reads something of the clips."""
-        return any(name in self.telling for name in ("cubes", "values"))
+        """Whether this attacker can read clips in part."""
+        return any(name in self.above_chance for name in ("cubes", "values"))
 
     @property
     def state(self) -> str:
-        """The verdict in a few words; never that something is safe."""
+        """The verdict in a few words; never states that something is safe."""
         if self.opens:
             return "EVERY CLIP IS READABLE"
         return "CLIPS ARE READ IN PART" if self.opens_partly else "not opened by these attacks"
 
     @property
     def sentence(self) -> str:
-        """The verdict in a sentence."""
+        """The verdict with all shares, in one sentence."""
         shares = ", ".join(f"{ORDERS[name]} {share:.1%}" for name, share in self.recovered.items())
-        symmetry = ", up to mirror images and the like" if self.up_to_symmetry else ""
+        symmetry = ", up to mirror images and other symmetries" if self.up_to_symmetry else ""
         full = [ORDERS[name] for name in ("cubes", "values") if self.recovered.get(name) == 1.0]
         fully = f"{' and '.join(full)} recovered in full; " if full else ""
         return f"{self.state}: {fully}{shares}{symmetry}"
 
     def to_json(self) -> dict[str, Any]:
-        """All but the picture as plain values."""
+        """Return all fields except the picture as plain values."""
         return {
             "attacker": self.attacker,
             "opens": self.opens,
@@ -88,14 +89,14 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AuditReport:
-    """All results of one audit.
+    """Result of ``audit``.
 
     Args:
-        subject: facts about what was attacked, by name; all public.
-        results: of every attack, those that could not be run included.
-        verdicts: by attacker; empty if nothing was scored.
-        cipher_picture: the shown clip as it is encrypted, RGB ``[H, W, 3]``.
-        plain_picture: the same clip decrypted with the key.
+        subject: public facts on the artifact, by name.
+        results: results of all attacks, including those that were not run.
+        verdicts: one for each kind of attacker, the worst first; empty if nothing was scored.
+        cipher_picture: frames of an encrypted clip, uint8 RGB ``[H, W, 3]``; None if there is none.
+        plain_picture: the same frames, decrypted; None without the key.
     """
 
     subject: Mapping[str, str]
@@ -106,11 +107,11 @@ class AuditReport:
 
     @property
     def ok(self) -> bool:
-        """Whether the controls of all attacks that were run hold."""
+        """Whether all attacks that were run passed their controls."""
         return all(result.ok for result in self.results)
 
     def to_json(self) -> dict[str, Any]:
-        """All but pictures as plain values."""
+        """Return all fields except pictures as plain values."""
         return {
             "subject": dict(self.subject),
             "verdicts": [verdict.to_json() for verdict in self.verdicts],
@@ -120,7 +121,7 @@ class AuditReport:
 
 
 def judge(case: Case, results: Sequence[AttackResult], subject: Mapping[str, str]) -> AuditReport:
-    """Put results together, the worst verdict first."""
+    """Combine results to a report, the worst verdict first."""
     verdicts = [
         _verdict(attacker, holds, case, results)
         for attacker, holds in ATTACKERS.items()
@@ -142,7 +143,7 @@ def _harm(verdict: Verdict) -> tuple[bool, bool, float]:
 
 
 def _verdict(attacker: str, holds: frozenset[str], case: Case, results: Sequence[AttackResult]) -> Verdict:
-    """The best of each order; a real attacker sees which of the pictures is one."""
+    """Return the best result for each order; a real attacker can recognise it in the pictures."""
     best: dict[str, AttackResult] = {}
     for result in results:
         if result.state is not State.MEASURED or result.attack.relative or not set(result.attack.needs) <= holds:
@@ -155,16 +156,16 @@ def _verdict(attacker: str, holds: frozenset[str], case: Case, results: Sequence
     return Verdict(
         attacker=attacker,
         recovered={name: best[name].recovered[name].exact for name in ORDERS if name in best},
-        telling=tuple(name for name, result in best.items() if _is_telling(name, result, case)),
+        above_chance=tuple(name for name, result in best.items() if _is_above_chance(name, result, case)),
         up_to_symmetry=any(result.attack.symmetric for result in best.values()),
         picture=picture,
     )
 
 
-def _is_telling(name: str, result: AttackResult, case: Case) -> bool:
+def _is_above_chance(name: str, result: AttackResult, case: Case) -> bool:
     classes = 1 if case.truth is None or case.truth.labels is None else len(case.truth.labels)
     space = spaces(case.holdings.geometry, result.attack, classes)[name]
-    return result.recovered[name].exact > max(_PARTLY, chance_level("exact", space))
+    return result.recovered[name].exact > max(_MIN_PARTIAL_SHARE, chance_level("exact", space))
 
 
 def _pixels(clip: npt.NDArray[Any]) -> Cubes:

@@ -1,4 +1,4 @@
-"""Running attacks: each with its planted case, scored where the truth is known, and against independent keys."""
+"""Run attacks: solve the planted case, score against the truth if it is known, and compare with independent keys."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from lcve_deploy.attacks.catalogue import ATTACKS, Attack
 from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Planted
 from lcve_deploy.attacks.pictures import frames_of, put_in_order
 from lcve_deploy.attacks.score import Recovery, Space, align_order, chance_level, score_order
-from lcve_deploy.attacks.similarity import Similarity, chance_likeness, compare_clips
+from lcve_deploy.attacks.similarity import Similarity, chance_similarity, compare_clips
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.progress import Progress, silent, step
 
 __all__ = ["ORDERS", "AttackResult", "Case", "Control", "State", "run_attacks", "spaces"]
 
 ORDERS: Final = {"cubes": "K1", "values": "K2", "labels": "K3"}
-"""Fields of an estimate, and what the format calls them."""
+"""Names of the orders in the format, by field of an estimate."""
 
-_COMPARED_STRANGERS: Final = 4
+_COMPARED_KEYS: Final = 4
 _SEED: Final = 0
 
 
 class State(StrEnum):
-    """What a result is worth."""
+    """Meaning of a result."""
 
     MEASURED = "measured"
     NOT_SCORED = "not scored"
@@ -42,14 +42,14 @@ class State(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Case:
-    """What is attacked.
+    """What is attacked, and the truth.
 
     Args:
-        holdings: of the attacker.
-        truth: the orders, and the plain clip that ``victim`` is of; None where nobody holds the key.
-        relation: the orders relative to the other artifact's; None where they are not known.
+        holdings: what the attacker has.
+        truth: true orders, and the plain clip of ``victim``; None without the key.
+        relation: true orders relative to the other artifact; None if unknown.
         independent: orders of independent keys.
-        victim: an encrypted clip to show, uint8 ``[N, L]``.
+        victim: encrypted clip to show, uint8 ``[N, L]``.
     """
 
     holdings: Holdings
@@ -61,13 +61,13 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
-    """The controls of an attack.
+    """Controls of an attack; scores by field of the estimate.
 
     Args:
-        planted: score of the planted case, by field of the estimate.
-        required: what it must reach.
-        chance: mean score against independent keys; not of orders so short that chance reaches all.
-        bound: what that must not exceed.
+        planted: score on the planted case.
+        required: minimum score on the planted case.
+        chance: mean score against independent keys; without orders so short that chance can reach 1.
+        bound: maximum score against independent keys.
     """
 
     planted: Mapping[str, float]
@@ -78,30 +78,30 @@ class Control:
     @property
     def solved(self) -> bool:
         """Whether the planted case was solved."""
-        return all(self.planted.get(name, 0.0) >= least for name, least in self.required.items())
+        return all(self.planted.get(name, 0.0) >= minimum for name, minimum in self.required.items())
 
     @property
     def at_chance(self) -> bool:
-        """Whether independent keys score no better than chance."""
+        """Whether the scores against independent keys do not exceed chance."""
         return all(self.chance[name] <= self.bound[name] for name in self.chance)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AttackResult:
-    """What came of one attack.
+    """Result of one attack.
 
     Args:
         attack: the attack.
-        state: what the figures are worth.
+        state: whether it was run, works, and was scored.
         reason: why it was not run or does not work; empty otherwise.
-        seconds: that the attack took.
+        seconds: run time.
         estimate: what it found.
-        aligned: the same, put the right way up where the truth is known.
-        recovered: orders, by field of the estimate.
-        similarity: of a recovered clip to the true one.
-        curve: headline scores at the levels of the attack's curve, by field.
-        control: its controls; None where it was not run.
-        picture: frames as the attacker would see them, RGB ``[H, W, 3]``.
+        aligned: the estimate under the symmetry that fits the truth best; None if the truth is unknown.
+        recovered: scores of orders, by field of the estimate.
+        similarity: similarity of the recovered clip to the true one.
+        curve: level and scores by field, for each level of the attack's curve.
+        control: controls; None if it was not run.
+        picture: frames as the attacker would see them, uint8 RGB ``[H, W, 3]``.
     """
 
     attack: Attack
@@ -118,11 +118,11 @@ class AttackResult:
 
     @property
     def ok(self) -> bool:
-        """Whether its controls hold, where it was run."""
+        """Whether it passed its controls, or was not run."""
         return self.control is None or (self.control.solved and self.control.at_chance)
 
     def to_json(self) -> dict[str, Any]:
-        """All but estimate and picture as plain values."""
+        """Return all fields except estimates and picture as plain values."""
         control = dataclasses.asdict(self.control) if self.control else None
         return {
             "name": self.attack.name,
@@ -149,12 +149,12 @@ def run_attacks(
 
     Args:
         case: what is attacked.
-        attacks: in their order; later ones are told what earlier ones found.
-        progress: told of every attack.
+        attacks: attacks in order; later ones receive the estimates of earlier ones.
+        progress: receives every attack.
     """
     results: list[AttackResult] = []
     for attack in attacks:
-        lacking = attack.lacks(case.holdings)
+        lacking = attack.missing(case.holdings)
         if lacking:
             results.append(AttackResult(attack=attack, state=State.NOT_RUN, reason=f"needs {', '.join(lacking)}"))
             continue
@@ -165,7 +165,7 @@ def run_attacks(
 
 
 def spaces(geometry: ClipGeometry, attack: Attack, classes: int) -> dict[str, Space]:
-    """What the entries of each order are numbers of, as an attack counts them."""
+    """Return the space of each order's entries, with the symmetries that the attack's scores allow."""
     return {
         "cubes": Space(grid=geometry.grid, symmetric=attack.symmetric),
         "values": Space(grid=geometry.cube, channels=geometry.channels, symmetric=attack.symmetric),
@@ -212,11 +212,11 @@ def _run(attack: Attack, case: Case) -> AttackResult:
     )
 
 
-_NOT_SOLVED: Final = "it did not solve its planted case, so its failure says nothing"
+_NOT_SOLVED: Final = "it did not solve its planted case, so its failure is meaningless"
 
 
 def _found(before: Estimate | None, results: Sequence[AttackResult], attack: Attack) -> Estimate:
-    """What was found before, and by earlier attacks with no more than this one needs; of each order the first."""
+    """Return the first estimate of each order, from before or by attacks that need no more than this one."""
     orders: dict[str, Any] = {name: getattr(before, name, None) for name in ORDERS}
     for result in results:
         if result.estimate is not None and set(result.attack.needs) <= set(attack.needs):
@@ -235,13 +235,13 @@ def _planted_scores(attack: Attack) -> dict[str, float]:
 def _planted(
     plant: Callable[[np.random.Generator], Planted], run: Callable[[Holdings], Estimate]
 ) -> tuple[Planted, Estimate]:
-    """The planted case and what the attack makes of it: always the same, so once is enough."""
+    """Return the planted case and the attack's estimate; deterministic, so computed once."""
     planted = plant(np.random.default_rng(_SEED))
     return planted, run(planted.holdings)
 
 
 def _scores(attack: Attack, estimate: Estimate, truth: Estimate, geometry: ClipGeometry) -> dict[str, float]:
-    """Headline score of everything that an attack finds."""
+    """Return the score of everything that an attack finds, by its measure."""
     scores = {
         name: float(getattr(recovery, attack.measure))
         for name, recovery in _recovered(attack, estimate, truth, geometry).items()
@@ -268,24 +268,24 @@ def _similarity(attack: Attack, estimate: Estimate, truth: Estimate, geometry: C
 
 
 def _chance(attack: Attack, estimate: Estimate, case: Case) -> tuple[dict[str, float], dict[str, float]]:
-    """Mean scores of the same estimate against independent keys, and what they must not exceed."""
+    """Return mean scores of the same estimate against independent keys, and their bounds."""
     geometry, victim = case.holdings.geometry, case.victim
     independent = list(case.independent)
     if "clip" in attack.finds:
         if victim is None:
             return {}, {}
-        independent = [Estimate(clip=put_in_order(victim, s)) for s in independent[:_COMPARED_STRANGERS]]
-    scores = [_scores(attack, estimate, stranger, geometry) for stranger in independent]
+        independent = [Estimate(clip=put_in_order(victim, s)) for s in independent[:_COMPARED_KEYS]]
+    scores = [_scores(attack, estimate, other, geometry) for other in independent]
     names = scores[0].keys() if scores else ()
     chance = {name: math.fsum(score[name] for score in scores) / len(scores) for name in names}
     classes = next((len(s.labels) for s in independent if s.labels is not None), 1)
     known = spaces(geometry, attack, classes)
     bound = {
-        name: chance_likeness(known["cubes"]) if name == "clip" else chance_level(attack.measure, known[name])
+        name: chance_similarity(known["cubes"]) if name == "clip" else chance_level(attack.measure, known[name])
         for name in chance
     }
-    telling = [name for name in chance if bound[name] < 1]  # on a few cubes or classes chance reaches all
-    return {name: chance[name] for name in telling}, {name: bound[name] for name in telling}
+    meaningful = [name for name in chance if bound[name] < 1]  # with few cubes or classes, chance can reach 1
+    return {name: chance[name] for name in meaningful}, {name: bound[name] for name in meaningful}
 
 
 def _aligned(attack: Attack, estimate: Estimate, truth: Estimate, geometry: ClipGeometry) -> Estimate:
@@ -308,7 +308,7 @@ def _curve(attack: Attack, case: Case, truth: Estimate) -> list[tuple[float, Map
     rng, curve = np.random.default_rng(_SEED), attack.curve
     points: list[tuple[float, Mapping[str, float]]] = []
     for level in curve.levels:
-        if level <= curve.most(case.holdings):
+        if level <= curve.maximum(case.holdings):
             holdings = curve.at(case.holdings, level, rng)
             points.append((level, _scores(attack, attack.run(holdings), truth, holdings.geometry)))
     return points

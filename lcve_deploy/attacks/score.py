@@ -1,8 +1,8 @@
-"""How much of an order an attack recovered, and how much chance would.
+"""Score how much of an order an attack recovered, compared with chance.
 
-What is found from smoothness alone is found up to the symmetries of the grid: nothing tells left from
-right. Such estimates are scored under the best of them. An attacker has to try them all by eye: 16 of the
-grid of a VideoMAE times 96 of its cube.
+Smoothness alone determines an order only up to the symmetries of the grid, such as mirror images. These estimates are
+scored under the best symmetry. An attacker has to compare all of them by eye: for VideoMAE, 16 of the grid times 96 of
+the cube.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Coordinates = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """What the entries of an order are numbers of.
+    """The space in which the entries of an order are positions.
 
     Args:
-        grid: axes along which entries have neighbours.
-        channels: entries at one place of the grid, told apart by a last axis.
-        symmetric: whether an estimate counts up to flips, exchanges of equal axes, and order of channels.
+        grid: sizes of the axes along which entries have neighbours.
+        channels: entries at each position of the grid; the last axis.
+        symmetric: whether estimates count up to flips, exchanges of axes of equal size, and the order of channels.
     """
 
     grid: tuple[int, ...]
@@ -39,16 +39,16 @@ class Space:
 
     @property
     def size(self) -> int:
-        """Entries of the order."""
+        """Number of entries of an order."""
         return math.prod(self.grid) * self.channels
 
     def coordinates(self, order: Order) -> Coordinates:
-        """Place of every entry, ``[entries, axes + 1]``; unknown entries are far outside."""
+        """Return the coordinates of every entry, ``[entries, axes + 1]``; unknown entries are far outside."""
         places = np.stack(np.unravel_index(np.maximum(order, 0), (*self.grid, self.channels)), axis=1)
         return np.where(order[:, None] < 0, -self.size - 9, places).astype(np.int64)
 
     def symmetries(self) -> Iterator[_Symmetry]:
-        """All of them, the identity first."""
+        """Yield all symmetries, the identity first."""
         axes = range(len(self.grid))
         if not self.symmetric:
             yield _Symmetry(tuple(axes), (False,) * len(self.grid), tuple(range(self.channels)))
@@ -78,12 +78,12 @@ class _Symmetry:
 
 @dataclass(frozen=True, kw_only=True)
 class Recovery:
-    """How much of an order was recovered; shares 0..1.
+    """How much of an order was recovered, as shares 0..1.
 
     Args:
-        exact: entries that are right.
-        near: entries that are right or one step off along every axis of the grid.
-        neighbours: pairs that the estimate puts side by side, and that are side by side.
+        exact: share of entries that are correct.
+        near: share of entries that are at most one step off along every axis of the grid.
+        neighbours: share of neighbouring pairs in the estimate that are truly neighbours.
     """
 
     exact: float
@@ -91,17 +91,17 @@ class Recovery:
     neighbours: float
 
     def to_json(self) -> dict[str, float]:
-        """The shares as plain values."""
+        """Return the shares as plain values."""
         return {"exact": self.exact, "near": self.near, "neighbours": self.neighbours}
 
 
 def score_order(estimate: Order, truth: Order, space: Space) -> Recovery:
-    """Compare an estimate with the truth, under the best symmetry where the space has some.
+    """Compare an estimate with the truth, under the best symmetry of the space.
 
     Args:
-        estimate: int64 ``[entries]``; -1 where unknown.
+        estimate: int64 ``[entries]``; -1 if unknown.
         truth: a permutation, int64 ``[entries]``.
-        space: what the entries are numbers of.
+        space: space of the entries.
     """
     found, true = space.coordinates(estimate), space.coordinates(truth)
     exact, near = max(_agreement(s.applied(found, space.grid), true) for s in space.symmetries())
@@ -109,7 +109,7 @@ def score_order(estimate: Order, truth: Order, space: Space) -> Recovery:
 
 
 def align_order(estimate: Order, truth: Order, space: Space) -> Order:
-    """The estimate under its best symmetry, for a picture that is the right way up."""
+    """Return the estimate under its best symmetry, so that its picture is upright."""
     found, true = space.coordinates(estimate), space.coordinates(truth)
     best = max((s.applied(found, space.grid) for s in space.symmetries()), key=lambda places: _agreement(places, true))
     aligned = np.ravel_multi_index(tuple(best.T.clip(0)), (*space.grid, space.channels))
@@ -117,11 +117,11 @@ def align_order(estimate: Order, truth: Order, space: Space) -> Order:
 
 
 def chance_level(measure: str, space: Space) -> float:
-    """Largest mean over independent keys that still counts as chance: thrice what a random order would reach.
+    """Return the largest mean score over independent keys that counts as chance: three times that of random orders.
 
     Args:
         measure: ``exact`` or ``neighbours``.
-        space: of the order.
+        space: space of the order.
     """
     if measure == "neighbours":
         cells = math.prod(space.grid)
@@ -137,7 +137,7 @@ def _agreement(found: Coordinates, true: Coordinates) -> tuple[float, float]:
 
 
 def _neighbours(estimate: Order, truth: Order, space: Space) -> float:
-    """Share of the pairs side by side in the estimate that are so in truth; channels do not count."""
+    """Return the share of neighbouring pairs in the estimate that are truly neighbours; channels do not count."""
     shape = (*space.grid, space.channels)
     held: npt.NDArray[Any] = np.full(space.size, -1)
     known = np.flatnonzero(estimate >= 0)

@@ -1,4 +1,4 @@
-"""How like a recovered clip is to the true one: PSNR and SSIM, by scikit-image."""
+"""Measure the similarity of a recovered clip to the true one: PSNR, SSIM (scikit-image), and mean light."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import numpy.typing as npt
 from lcve_deploy.attacks.score import Space
 from lcve_deploy.geometry import ClipGeometry
 
-__all__ = ["Similarity", "chance_likeness", "compare_clips"]
+__all__ = ["Similarity", "chance_similarity", "compare_clips"]
 
 _RANGE: Final = 255.0
 _WINDOW: Final = 7
-_UNLIKE: Final = 0.25
+_MIN_CHANCE_SIMILARITY: Final = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
 class Similarity:
-    """Likeness of two clips.
+    """Similarity of two clips.
 
     Args:
-        psnr: peak signal-to-noise ratio, dB; infinite where they are equal.
+        psnr: peak signal-to-noise ratio, dB; infinite if they are equal.
         ssim: mean structural similarity of their frames, -1..1.
-        light: correlation of the mean values of their cubes, -1..1: what a thumbnail shows.
+        light: correlation of the mean values of their cubes, -1..1; compares what a thumbnail shows.
     """
 
     psnr: float
@@ -37,7 +37,7 @@ class Similarity:
         return f"{self.psnr:.1f} dB, SSIM {self.ssim:.2f}, light {self.light:.2f}"
 
     def to_json(self) -> dict[str, float | None]:
-        """The figures as plain values; null for an infinite one."""
+        """Return the figures as plain values; None for an infinite one."""
         return {"psnr": self.psnr if np.isfinite(self.psnr) else None, "ssim": self.ssim, "light": self.light}
 
 
@@ -47,10 +47,10 @@ def compare_clips(
     """Compare two clips in cubes ``[N, L]``, values 0..255.
 
     Args:
-        found: a recovered clip.
-        true: the clip that it should be.
-        geometry: of both.
-        symmetric: compare the light of their cubes under the best symmetry of the grid.
+        found: recovered clip.
+        true: true clip.
+        geometry: geometry of both.
+        symmetric: compare ``light`` under the best symmetry of the grid.
     """
     from skimage.metrics import structural_similarity
 
@@ -73,18 +73,18 @@ def compare_clips(
     )
 
 
-def chance_likeness(space: Space) -> float:
-    """Largest mean likeness to clips under independent keys that still counts as chance.
+def chance_similarity(space: Space) -> float:
+    """Return the largest mean similarity to clips under independent keys that counts as chance.
 
-    The best of m correlations over n cubes is about the root of 2 ln m / n; twice that, and no less than what
-    a clip's even parts give.
+    The best of m correlations over n cubes is about the root of 2 ln m / n. The bound is twice that, but at least the
+    similarity that flat parts of a clip cause.
     """
     symmetries = sum(1 for _ in space.symmetries())
-    return max(_UNLIKE, 2 * math.sqrt(2 * math.log(symmetries) / space.size))
+    return max(_MIN_CHANCE_SIMILARITY, 2 * math.sqrt(2 * math.log(symmetries) / space.size))
 
 
 def _light(found: npt.NDArray[Any], true: npt.NDArray[Any], space: Space) -> float:
-    """Correlation of two series over the cubes, under the best symmetry; 0 where one is even."""
+    """Return the correlation of two series over the cubes under the best symmetry; 0 if one is constant."""
     if not found.std() or not true.std():
         return 0.0
     places = space.coordinates(np.arange(space.size))

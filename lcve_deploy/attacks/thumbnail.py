@@ -1,7 +1,6 @@
-"""What ciphertexts show without K2: every cube keeps its set of values, so its mean is a pixel of a small film.
+"""Show ciphertexts at low resolution without K2: every cube keeps its values, so its mean is a pixel of a thumbnail.
 
-In the order of K1, where it is known from elsewhere, the means are a film of low resolution. Where the channels of K2
-are known, the film has colour.
+Needs K1 from another attack. If the channels of K2 are known, the thumbnail has colour.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def show_thumbnail(holdings: Holdings) -> Estimate:
-    """The first clip as a thumbnail, in the order of K1 that has been found, and in the colours of K2 if there are."""
+    """Return the first clip as a thumbnail, with K1 and K2 as far as earlier attacks have found them."""
     if holdings.ciphertexts is None:
         return Estimate()
     found = holdings.found or Estimate()
@@ -32,16 +31,16 @@ def show_thumbnail(holdings: Holdings) -> Estimate:
 def thumbnail(
     ciphertext: Cubes, geometry: ClipGeometry, cubes: Order | None = None, values: Order | None = None
 ) -> Floats:
-    """Every cube filled with its mean colour, grey where its channels are not known.
+    """Fill every cube with its mean colour, or with grey if its channels are unknown.
 
     Args:
-        ciphertext: one encrypted clip, ``[N, L]``.
-        geometry: of the clip.
-        cubes: K1 as far as known; the encrypted order where it is None, the clip's mean where it is -1.
-        values: K2 as far as known; only the channels of its entries count.
+        ciphertext: encrypted clip, uint8 ``[N, L]``.
+        geometry: geometry of the clip.
+        cubes: K1 as far as known; None leaves the encrypted order, -1 fills a cube with the mean of the clip.
+        values: K2 as far as known; only the channels of its entries are used.
 
     Returns:
-        The clip in cubes, 0..255, ``[N, L]``.
+        The clip in cubes, float 0..255, ``[N, L]``.
     """
     colours = _mean_colours(ciphertext, geometry.channels, values)
     shown = np.broadcast_to(colours.mean(axis=0), colours.shape).copy()
@@ -51,14 +50,14 @@ def thumbnail(
 
 
 def plant_thumbnail(rng: np.random.Generator) -> Planted:
-    """One clip of real footage, and K1."""
+    """Return one clip of real footage, and K1."""
     planted = plant_footage(CONTROL_GEOMETRY, 1, rng)
     found = Estimate(cubes=planted.truth.cubes)
     return Planted(holdings=dataclasses.replace(planted.holdings, artifact={}, found=found), truth=planted.truth)
 
 
 def _mean_colours(ciphertext: Cubes, channels: int, values: Order | None) -> Floats:
-    """Mean of every channel in every cube, ``[N, C]``; of all values where a channel is not known."""
+    """Return the mean of every channel in every cube, ``[N, C]``; that of all values if a channel is unknown."""
     grey: Floats = ciphertext.mean(axis=1)
     colours = np.repeat(grey[:, None], channels, axis=1)
     known = np.full(ciphertext.shape[1], -1) if values is None else values

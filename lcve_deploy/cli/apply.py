@@ -29,16 +29,16 @@ __all__ = ["command"]
 
 
 @lcve_command("lcve apply server rotation.safetensors -o server-rotated")
-@cloup.argument("server", type=PATH, metavar="DIR", help="server/ of the artifact; stays as it is.")
+@cloup.argument("server", type=PATH, metavar="DIR", help="server/ of the artifact; it is not changed.")
 @cloup.argument("delta", type=PATH, help="Key rotation from the owner, rotation.safetensors.")
-@cloup.option("-o", "--output", type=PATH, metavar="DIR", help="Folder to make.  [default: DIR-rotated]")
+@cloup.option("-o", "--output", type=PATH, metavar="DIR", help="Folder to create.  [default: DIR-rotated]")
 @signed_by_option
 @as_json
 def command(server: Path, delta: Path, output: Path | None, signed_by: PublicKey | None, as_json: bool) -> None:
     """Apply a key rotation to a server folder. Needs no key.
 
-    Writes a new server folder once the model passes the probe. Engines are refitted or rebuilt; one for which
-    neither works is left out and named.
+    The new server folder is written only if the model passes the probe. Engines are refitted or rebuilt; an engine
+    for which neither works is left out and listed.
     """
     from lcve_deploy.verbs.apply import apply_delta
 
@@ -47,8 +47,8 @@ def command(server: Path, delta: Path, output: Path | None, signed_by: PublicKey
     signature = signature_state(result.folder, signed_by)
     if as_json:
         engines = carried_engines_json(result.engines)
-        about = {"server": str(result.folder), "signature": signature}
-        print_json({**about, "probe": result.probe.to_json(), "engines": engines})
+        summary = {"server": str(result.folder), "signature": signature}
+        print_json({**summary, "probe": result.probe.to_json(), "engines": engines})
         return
     print_signature(signature)
     print_carried_engines(result.engines)

@@ -1,4 +1,4 @@
-"""``lcve audit``: what attacks recover from an artifact."""
+"""``lcve audit``: report what attacks recover from an artifact."""
 
 from __future__ import annotations
 
@@ -29,12 +29,14 @@ __all__ = ["command"]
     "lcve audit server --key key.bin --reference videomae.pth \\\n    --ciphertext clip.lcve",
 )
 @cloup.argument("server", type=PATH, metavar="DIR", help="server/ of the artifact.")
-@cloup.option("-o", "--output", type=PATH, metavar="FILE", help="Page to write, HTML.  [default: DIR-audit.html]")
+@cloup.option("-o", "--output", type=PATH, metavar="FILE", help="HTML page to write.  [default: DIR-audit.html]")
 @signed_by_option
 @as_json
 @cloup.option_group(
     "Attacker",
-    cloup.option("--reference", type=PATH, metavar="FILE", help="Checkpoint: public, pre-trained, or the plain one."),
+    cloup.option(
+        "--reference", type=PATH, metavar="FILE", help="Checkpoint: the public, the pre-trained or the plain model."
+    ),
     cloup.option(
         "--ciphertext",
         "ciphertexts",
@@ -49,20 +51,24 @@ __all__ = ["command"]
         type=PATH,
         multiple=True,
         metavar="FILE",
-        help="Plain clip, and the encrypted one; may be repeated.",
+        help="Plain clip whose encryption is also known; may be repeated.",
     ),
     cloup.option(
         "--other",
         type=PATH,
         metavar="DIR",
-        help="server/ of another artifact of the model.  [with --key: this one rotated]",
+        help="server/ of another artifact of the model.  [default with --key: this one, rotated]",
     ),
     help="What the attacker has, in addition to the server folder.",
 )
 @cloup.option_group(
     "Scoring",
     cloup.option(
-        "--key", "key_file", type=PATH, metavar="FILE", help="Key file: to score, and to encrypt the known clips."
+        "--key",
+        "key_file",
+        type=PATH,
+        metavar="FILE",
+        help="Key file, to score the attacks and to encrypt the known clips.",
     ),
     cloup.option(
         "--other-key",
@@ -86,7 +92,7 @@ def command(
 ) -> None:
     """Run the attacks that an operator or a thief could run, and report what they recover.
 
-    Every attack must solve a planted case first; one that does not is reported as not working, never as safety.
+    Each attack must first solve a planted case. An attack that does not is reported as not working, never as safety.
     Exits with 1 if a control fails.
     """
     from lcve_deploy.attacks.page import render_page
@@ -96,7 +102,7 @@ def command(
 
     _require_extra()
     if other_key_file and not (other and key_file):
-        raise click.UsageError("--other-key is the key of --other, and scores only with --key")
+        raise click.UsageError("--other-key needs --other and --key")
     output = output or Path(f"{os.path.abspath(server)}-audit.html")  # noqa: PTH100 (keeps links)
     require_absent(output)
     inputs = AuditInputs(
@@ -109,7 +115,7 @@ def command(
         signed_by=signed_by,
     )
     report = audit(server, inputs, progress=StageProgress())
-    with new_file(output, private=True) as file:  # it may show the clip as the key decrypts it
+    with new_file(output, private=True) as file:  # the page may show decrypted clips
         file.write(render_page(report).encode())
     if as_json:
         print_json({**report.to_json(), "page": str(output)})
@@ -121,7 +127,7 @@ def command(
 
 
 def _require_extra() -> None:
-    """Find out what is not installed before the work, which takes minutes."""
+    """Fail at once if a module is not installed, because the audit takes minutes."""
     for module in ("scipy", "skimage", "jinja2", "av"):
         importlib.import_module(module)
 
@@ -131,11 +137,11 @@ def _print(report: AuditReport) -> None:
         click.secho(f"{verdict.attacker}:", bold=True)
         click.echo(f"  {verdict.sentence}")
     if not report.verdicts:
-        click.echo("nothing was scored: without --key nobody can say how much was recovered")
+        click.echo("nothing was scored: pass --key to measure how much was recovered")
     click.echo(f"\n{'attack':<58}{'seconds':>8}{'K1':>9}{'K2':>9}{'K3':>9}  {'clip':<32}controls")
     for result in report.results:
         click.echo(_line(result))
-    click.echo("shares that are exactly right; * up to flips, exchanges of equal axes and the order of channels")
+    click.echo("shares of exactly correct positions; * up to flips, swaps of equal axes and the order of channels")
 
 
 def _line(result: AttackResult) -> str:
@@ -147,6 +153,6 @@ def _line(result: AttackResult) -> str:
         f"{result.recovered[n].exact:.1%}{mark}" if n in result.recovered else " "
         for n in ("cubes", "values", "labels")
     ]
-    likeness = str(result.similarity or "")
+    similarity = str(result.similarity or "")
     state = "hold" if result.ok else ("NOT WORKING" if not result.control.solved else "ABOVE CHANCE")
-    return f"{title}{result.seconds:>8.1f}{''.join(f'{share:>9}' for share in shares)}  {likeness:<32}{state}"
+    return f"{title}{result.seconds:>8.1f}{''.join(f'{share:>9}' for share in shares)}  {similarity:<32}{state}"

@@ -1,4 +1,4 @@
-"""``lcve batch``: many videos to one table."""
+"""``lcve batch``: classify or encrypt many videos, with one table of results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import cloup
 from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.common import as_json, key_option
 from lcve_deploy.cli.options.frames import FrameOptions, clip_options
-from lcve_deploy.cli.options.groups import hands_over, require_unused
+from lcve_deploy.cli.options.groups import require_unused, value_from_options
 from lcve_deploy.cli.options.remote import REMOTE, RemoteRequest, remote_options, server_option
 from lcve_deploy.cli.options.session import SESSION, SessionRequest, session_options
 from lcve_deploy.cli.options.types import PATH, POSITIVE
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_SECONDS_BETWEEN: Final = 10.0
-_MAX_NAMED: Final = 100
-"""Videos without a result that are named at the end; the table has them all."""
+_REPORT_SECONDS: Final = 10.0
+_MAX_LISTED: Final = 100
+"""Maximum number of videos without a result to list at the end; the table has all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Target:
-    """Where clips go to."""
+    """Where clips are run or sent."""
 
     artifact: Path | None
     client: Path | None
@@ -46,28 +46,28 @@ class _Target:
 
     def __post_init__(self) -> None:
         if (self.artifact is None) == (self.client is None):
-            raise ValueError("one of --artifact and --client is needed, and not both")
+            raise ValueError("pass either --artifact or --client")
         if self.client is not None and self.encrypt_only == (self.server is not None):
-            raise ValueError("--client is for one of --server and --encrypt-only")
+            raise ValueError("--client needs either --server or --encrypt-only")
         if self.server is not None and self.client is None:
-            raise ValueError("--server needs --client, and no --artifact")
+            raise ValueError("--server needs --client instead of --artifact")
 
-    def refuse_what_has_no_effect(self) -> None:
-        """Refuse options that mean nothing for this target."""
+    def refuse_unused_options(self) -> None:
+        """Refuse options that have no effect on this target."""
         if self.server is None:
-            require_unused(REMOTE, "for --server")
+            require_unused(REMOTE, "only with --server")
         else:
-            require_unused(SESSION, "for an artifact on this machine, and --server is given")
+            require_unused(SESSION, "only for an artifact on this machine, not with --server")
         if self.encrypt_only:
             engine = (name for name in SESSION if name != "signed_by")
-            require_unused(("top", "logits", *engine), "nothing runs with --encrypt-only")
+            require_unused(("top", "logits", *engine), "no model runs with --encrypt-only")
         if self.client is not None:
-            require_unused(("signed_by",), "checks server/ of an artifact, and --client is given")
+            require_unused(("signed_by",), "only with --artifact: it checks server/, which --client does not use")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Table:
-    """What a row holds."""
+    """Content of a row."""
 
     top: int
     logits: bool
@@ -75,7 +75,7 @@ class _Table:
 
 @dataclass(frozen=True, kw_only=True)
 class _Workers:
-    """On what the work is done."""
+    """Workers, and the Ray cluster that runs them."""
 
     workers: int | None
     gpus: float
@@ -105,21 +105,29 @@ _TARGET: Final = cloup.option_group(
         help="client/ alone, with --server or --encrypt-only.",
     ),
     server_option(required=False),
-    cloup.option("--encrypt-only", is_flag=True, help="Write an encrypted clip of every video, and run nothing."),
+    cloup.option(
+        "--encrypt-only", is_flag=True, help="Only write an encrypted clip of each video, without running a model."
+    ),
 )
 _ROWS: Final = cloup.option_group(
     "Rows",
-    cloup.option("--top", type=POSITIVE, default=5, show_default=True, metavar="N", help="Number of classes of a row."),
-    cloup.option("--logits", is_flag=True, help="Add the logits of every view, in the plain order."),
+    cloup.option(
+        "--top", type=POSITIVE, default=5, show_default=True, metavar="N", help="Number of classes in each row."
+    ),
+    cloup.option("--logits", is_flag=True, help="Add the logits of all views, in the plain class order."),
 )
 _WORKERS: Final = cloup.option_group(
     "Workers",
-    cloup.option("--workers", type=POSITIVE, metavar="N", help="Videos at a time.  [default: half of the CPUs]"),
     cloup.option(
-        "--gpus", type=click.FloatRange(min=0), default=0, metavar="N", help="GPUs of each worker, or a part of one."
+        "--workers", type=POSITIVE, metavar="N", help="Videos to process at a time.  [default: half of the CPUs]"
     ),
     cloup.option(
-        "--ray-address", metavar="ADDRESS", help="Ray cluster.  [default: one on this machine, for this command]"
+        "--gpus", type=click.FloatRange(min=0), default=0, metavar="N", help="GPUs for each worker; may be a fraction."
+    ),
+    cloup.option(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="Ray cluster to use.  [default: Ray on this machine, only for this command]",
     ),
 )
 
@@ -128,7 +136,9 @@ _WORKERS: Final = cloup.option_group(
     "lcve batch videos/ --artifact service --key key.bin -o results.parquet",
     "lcve batch @list.txt --client client --key key.bin --encrypt-only -o clips",
 )
-@cloup.argument("videos", nargs=-1, required=True, help="Files, folders with videos, or @LIST with one path a line.")
+@cloup.argument(
+    "videos", nargs=-1, required=True, help="Files, folders with videos, or @LIST, a file with one path on each line."
+)
 @key_option
 @cloup.option(
     "-o",
@@ -138,12 +148,12 @@ _WORKERS: Final = cloup.option_group(
     metavar="PATH",
     help="Table to write, .parquet; with --encrypt-only, a folder.",
 )
-@cloup.option("--strict", is_flag=True, help="Exit with 1 if any row has an error.")
+@cloup.option("--strict", is_flag=True, help="Exit with status 1 if any row has an error.")
 @as_json
-@hands_over("target", _make_target, _TARGET)
+@value_from_options("target", _make_target, _TARGET)
 @clip_options
-@hands_over("table", _Table, _ROWS)
-@hands_over("workers", _Workers, _WORKERS)
+@value_from_options("table", _Table, _ROWS)
+@value_from_options("workers", _Workers, _WORKERS)
 @session_options
 @remote_options
 def command(
@@ -161,17 +171,18 @@ def command(
 ) -> None:
     """Classify videos, or encrypt them, and write one row for each into a Parquet table.
 
-    A video that cannot be read, or that crashes its worker three times, has its row with an error. Exits with 0 if
-    some rows have errors, with 1 if all have, or with --strict if any has.
+    A video that cannot be read, or that crashes its worker three times, gets a row with an error. The exit status is
+    1 if all rows have errors or, with --strict, if any row has one. Otherwise it is 0.
 
-    If it is killed, the same command resumes; rows that are done wait in .OUTPUT.part until the output appears,
-    whole. On a cluster (--ray-address) all machines need the videos, the artifact, the key file and the output at
-    the same paths. Ray never receives the key itself, nor a token (LCVE_TOKEN): on a cluster, use --token-file.
+    If the command is killed, run it again to resume. Finished rows are kept in .OUTPUT.part until the complete output
+    appears in one step. On a cluster (--ray-address), all machines need the videos, the artifact, the key file and
+    the output at the same paths. Ray never receives the key or a token: on a cluster, use --token-file instead of
+    LCVE_TOKEN.
     """
     from lcve_deploy.verbs.batch import Job, find_videos, run_batch
 
-    target.refuse_what_has_no_effect()
-    opening = session.options()
+    target.refuse_unused_options()
+    local = session.options()
     job = Job(
         key_file=_absolute(key_file),
         artifact=_absolute(target.artifact) if target.artifact else None,
@@ -184,24 +195,24 @@ def command(
         top=table.top,
         logits=table.logits,
         remote=_with_absolute_paths(remote.options()),
-        session=opening if target.artifact else dataclasses.replace(opening, signed_by=None),
+        session=local if target.artifact else dataclasses.replace(local, signed_by=None),
     )
-    found = find_videos(videos)
-    result = run_batch(found, _absolute(output), job, workers.options(session.threads), progress=_Progress())
+    paths = find_videos(videos)
+    result = run_batch(paths, _absolute(output), job, workers.options(session.threads), progress=_Progress())
     _show(result, as_json)
     if result.tally.errors == result.tally.rows or (strict and result.tally.errors):
         raise SystemExit(1)
 
 
 def _with_absolute_paths(options: RemoteOptions) -> RemoteOptions:
-    """Workers may have another current folder."""
+    """Make paths absolute, because workers may have another current folder."""
     names = ("token_file", "tls_ca", "tls_cert", "tls_key")
     paths: dict[str, Any] = {name: _absolute(getattr(options, name)) for name in names if getattr(options, name)}
     return dataclasses.replace(options, **paths)
 
 
 def _absolute(path: Path) -> Path:
-    """Workers may have another current folder."""
+    """Make a path absolute, because workers may have another current folder."""
     return Path(os.path.abspath(path))  # noqa: PTH100 (keeps links)
 
 
@@ -210,31 +221,31 @@ def _show(result: BatchResult, as_json: bool) -> None:
     if as_json:
         counts = {name: getattr(tally, name) for name in ("rows", "kept", "errors")}
         failures = [dataclasses.asdict(failure) for failure in result.failures]
-        more = {"failures": failures, "attempts": result.attempts, "seconds": round(result.seconds, 3)}
-        print_json({"output": str(result.output), **counts, **more})
+        details = {"failures": failures, "attempts": result.attempts, "seconds": round(result.seconds, 3)}
+        print_json({"output": str(result.output), **counts, **details})
         return
-    for failure in result.failures[:_MAX_NAMED]:
+    for failure in result.failures[:_MAX_LISTED]:
         click.echo(f"no result: {printable(failure.path)}: {printable(failure.error)}", err=True)
-    if len(result.failures) > _MAX_NAMED:
-        click.echo(f"no result: {len(result.failures) - _MAX_NAMED} more; see the table", err=True)
-    kept = f", {tally.kept} of them from before" if tally.kept else ""
+    if len(result.failures) > _MAX_LISTED:
+        click.echo(f"no result: {len(result.failures) - _MAX_LISTED} more; see the table", err=True)
+    kept = f", {tally.kept} of them from an earlier run" if tally.kept else ""
     say(f"{result.output}: {tally.rows} rows{kept}, {tally.errors} with an error, {result.seconds:.1f} s")
 
 
 class _Progress:
-    """Rows on standard error: a line that counts on a terminal, else one every ten seconds."""
+    """Show the number of finished rows on standard error: live on a terminal, otherwise every ten seconds."""
 
     def __init__(self) -> None:
         self._live, self._started, self._shown = sys.stderr.isatty(), time.monotonic(), 0.0
 
     def __call__(self, tally: Tally) -> None:
-        now, whole = time.monotonic(), tally.done == tally.rows
-        if is_quiet() or not (self._live or whole or now - self._shown >= _SECONDS_BETWEEN):
+        now, is_complete = time.monotonic(), tally.done == tally.rows
+        if is_quiet() or not (self._live or is_complete or now - self._shown >= _REPORT_SECONDS):
             return
         self._shown = now
         elapsed, done = now - self._started, tally.done - tally.kept
         rate = done / max(elapsed, 1e-9)
-        line = f"rows: {tally.done} of {tally.rows}, {rate:.2f} a second, {tally.errors} with an error"
+        line = f"rows: {tally.done} of {tally.rows}, {rate:.2f} per second, {tally.errors} with an error"
         if left := remaining(done, tally.rows - tally.kept, elapsed):
             line += f", {left}"
-        click.echo(f"\r\x1b[K{line}" if self._live else line, err=True, nl=whole or not self._live)
+        click.echo(f"\r\x1b[K{line}" if self._live else line, err=True, nl=is_complete or not self._live)

@@ -1,4 +1,4 @@
-"""``lcve build``: an engine from the graph of a server folder."""
+"""``lcve build``: build an engine from the graph of a server folder."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import cloup
 
 from lcve_deploy.artifact import Profile
 from lcve_deploy.cli.command import command as lcve_command
-from lcve_deploy.cli.options.common import as_json
+from lcve_deploy.cli.options.common import as_json, engine_secret_option
 from lcve_deploy.cli.options.engine import AUTO, EngineRequest, engine_options
-from lcve_deploy.cli.options.groups import as_usage_error, hands_over, named_options
+from lcve_deploy.cli.options.groups import as_usage_error, named_options, value_from_options
 from lcve_deploy.cli.options.session import PROVIDER_OPTIONS
 from lcve_deploy.cli.options.signing import signed_by_option
 from lcve_deploy.cli.options.types import PATH, BatchSizes
@@ -69,7 +69,7 @@ def _make_plan(
     )
 
 
-_FOR_TENSORRT: Final = (
+_TENSORRT_OPTIONS: Final = (
     "batch",
     "timing_cache",
     "version_compatible",
@@ -81,15 +81,21 @@ _FOR_TENSORRT: Final = (
 )
 _PLAN: Final = cloup.option_group(
     "TensorRT",
-    cloup.option("--batch", type=BatchSizes(), default="1:1:8", show_default=True, help="Batch sizes."),
-    cloup.option("--timing-cache", type=PATH, metavar="FILE", help="Timings to read and to add to."),
-    cloup.option("--version-compatible", is_flag=True, help="Let later versions open the engine."),
+    cloup.option(
+        "--batch",
+        type=BatchSizes(),
+        default="1:1:8",
+        show_default=True,
+        help="Minimum, optimum and maximum batch size.",
+    ),
+    cloup.option("--timing-cache", type=PATH, metavar="FILE", help="Timing cache to read and to update."),
+    cloup.option("--version-compatible", is_flag=True, help="Let later TensorRT versions open the engine."),
     cloup.option(
         "--hardware",
         type=click.Choice(["none", "ampere-plus", "same-compute-capability"]),
         default="none",
         show_default=True,
-        help="Other GPUs than this one that the engine must run on.",
+        help="Other GPUs that the engine must also run on.",
     ),
     cloup.option(
         "--compute-capability",
@@ -97,9 +103,13 @@ _PLAN: Final = cloup.option_group(
         metavar="X.Y",
         help="GPU to build for, with TensorRT-RTX; may be repeated.",
     ),
-    cloup.option("--refittable", is_flag=True, help="Let a new key replace weights without a build."),
-    cloup.option("--stripped", is_flag=True, help="Leave the weights out; opening puts them back."),
-    cloup.option("--workspace", type=click.IntRange(1, 2**24), metavar="MIB", help="Maximum of scratch memory."),
+    cloup.option(
+        "--refittable", is_flag=True, help="Let the weights be replaced without a rebuild, as after a key rotation."
+    ),
+    cloup.option(
+        "--stripped", is_flag=True, help="Leave the weights out of the plan; they are restored when it is opened."
+    ),
+    cloup.option("--workspace", type=click.IntRange(1, 2**24), metavar="MIB", help="Maximum scratch memory."),
 )
 
 
@@ -114,21 +124,25 @@ _PLAN: Final = cloup.option_group(
     type=PATH,
     multiple=True,
     metavar="FILE",
-    help="Encrypted clip, for int8 and to compare on; may be repeated.",
+    help="Encrypted clip, for int8 calibration and for comparison; may be repeated.",
 )
 @cloup.option("--name", metavar="NAME", help="Name of the engine.  [default: runtime and precision]")
-@cloup.option("--refit", metavar="NAME", help="TensorRT engine whose plan gets the weights of the graph; no build.")
+@cloup.option(
+    "--refit", metavar="NAME", help="Instead of building, refit this TensorRT engine with the weights of the graph."
+)
 @signed_by_option
+@engine_secret_option
 @as_json
 @engine_options
-@hands_over("provider", _make_provider, cloup.option_group("ONNX Runtime", *PROVIDER_OPTIONS))
-@hands_over("plan", _make_plan, _PLAN)
+@value_from_options("provider", _make_provider, cloup.option_group("ONNX Runtime", *PROVIDER_OPTIONS))
+@value_from_options("plan", _make_plan, _PLAN)
 def command(
     server: Path,
     clips: tuple[Path, ...],
     name: str | None,
     refit: str | None,
     signed_by: PublicKey | None,
+    engine_secret: Path | None,
     engine: EngineRequest,
     provider: _Provider,
     plan: PlanOptions,
@@ -136,33 +150,37 @@ def command(
 ) -> None:
     """Build an engine in DIR/engines and prove it with the probe. Needs no key.
 
-    An engine whose logits are over the budget is not kept. One that cannot run on this machine is kept as
-    unproven: it opens only after lcve verify has run it. Of several, the fastest is kept.
+    An engine that exceeds its budget is not kept. An engine that cannot run on this machine is kept as unproven: it
+    does not open until lcve verify has run it. Of several engines, the fastest is kept.
+
+    Engines open only on machines that have the secret of the machine that built them.
     """
     from lcve_deploy.verbs.fastest import Selection, build_fastest
     from lcve_deploy.verbs.refit import refit as refit_engine
 
-    _refuse_what_has_no_effect(engine, refit)
+    _refuse_unused_options(engine, refit)
     if refit:
-        refitted = refit_engine(server, refit, name=name, signed_by=signed_by, progress=StageProgress())
+        refitted = refit_engine(
+            server, refit, name=name, signed_by=signed_by, engine_secret=engine_secret, progress=StageProgress()
+        )
         _show(Selection.of(refitted), as_json=as_json)
         return
-    choice = _choice(engine, name=name, provider=provider, plan=plan, signed_by=signed_by)
+    choice = _choice(engine, name=name, provider=provider, plan=plan, signed_by=signed_by, engine_secret=engine_secret)
     _show(build_fastest(server, choice, clips=_read_clips(clips), progress=StageProgress()), as_json=as_json)
 
 
-def _refuse_what_has_no_effect(engine: EngineRequest, refit: str | None) -> None:
-    """Refuse options of another runtime than the chosen one, and with --refit all that the engine itself says."""
+def _refuse_unused_options(engine: EngineRequest, refit: str | None) -> None:
+    """Refuse options of other runtimes and, with --refit, options that the engine's record already determines."""
     named, runtime = named_options(), engine.runtime or AUTO
-    kept = ("refit", "name", "signed_by", "server", "as_json")
-    useless = {
-        "--refit": [name for name in named if name not in kept] if refit else [],
+    allowed = ("refit", "name", "signed_by", "engine_secret", "server", "as_json")
+    without_effect = {
+        "--refit": [name for name in named if name not in allowed] if refit else [],
         f"--runtime {runtime}": [
-            *(name for name in named if name in _FOR_TENSORRT and runtime in ("onnxruntime", "openvino")),
+            *(name for name in named if name in _TENSORRT_OPTIONS and runtime in ("onnxruntime", "openvino")),
             *(name for name in named if name in ("provider", "provider_option") and runtime != "onnxruntime"),
         ],
     }
-    for reason, names in useless.items():
+    for reason, names in without_effect.items():
         if names:
             raise click.UsageError(f"no effect with {reason}: {', '.join(named[name] for name in names)}")
 
@@ -174,6 +192,7 @@ def _choice(
     provider: _Provider,
     plan: PlanOptions,
     signed_by: PublicKey | None,
+    engine_secret: Path | None,
 ) -> EngineChoice:
     from lcve_deploy.runtime.session import Provider
     from lcve_deploy.verbs.build import BuildOptions
@@ -186,6 +205,7 @@ def _choice(
             provider_options=provider.options,
             plan=plan,
             signed_by=signed_by,
+            engine_secret=engine_secret,
         )
         return engine.choice(options)
 
@@ -198,7 +218,7 @@ def _show(selection: Selection, *, as_json: bool) -> None:
 
 
 def _read_clips(paths: tuple[Path, ...]) -> EncryptedClip | None:
-    """All views of all files as one stack."""
+    """Read all views of all files as one stack."""
     import numpy as np
 
     from lcve_deploy.clipfile import read_clip_file

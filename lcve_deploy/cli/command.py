@@ -1,4 +1,4 @@
-"""What all commands share: options in sections, examples, ``--quiet``, ``--verbose``, ``--version`` and ``--help``."""
+"""Common parts of commands: options in sections, examples, ``--quiet``, ``--verbose``, ``--version`` and ``--help``."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Command(cloup.Command):
         examples: command lines; long ones are broken with a backslash.
     """
 
-    def __init__(self, *args: Any, examples: Sequence[str] = (), **more: Any) -> None:
-        more["params"] = [*_in_sections(more.get("params", ())), *_common_options()]
-        super().__init__(*args, **more)
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **settings: Any) -> None:
+        settings["params"] = [*_in_sections(settings.get("params", ())), *_common_options()]
+        super().__init__(*args, **settings)
         self.examples = tuple(examples)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -38,22 +38,22 @@ class Command(cloup.Command):
 
 
 def command(*examples: str) -> Callable[[Callable[..., None]], Command]:
-    """Make a function a command of ``lcve``; its docstring is the help.
+    """Turn a function into a command of ``lcve``; its docstring becomes the help.
 
     Args:
         examples: command lines to show under the help.
     """
 
     def decorate(function: Callable[..., None]) -> Command:
-        made = cloup.command(cls=Command, context_settings=HELP_NAMES, examples=examples)(function)
-        made.short_help = ""  # the first screen has a table of its own
-        return made
+        decorated = cloup.command(cls=Command, context_settings=HELP_NAMES, examples=examples)(function)
+        decorated.short_help = ""  # ``lcve --help`` has its own summaries
+        return decorated
 
     return decorate
 
 
 def version_option() -> cloup.Option:
-    """``--version``, for the group and for every command."""
+    """Return ``--version``, for the group and for every command."""
     return cloup.Option(
         ["--version"],
         is_flag=True,
@@ -65,7 +65,7 @@ def version_option() -> cloup.Option:
 
 
 def _in_sections(parameters: Sequence[click.Parameter]) -> list[click.Parameter]:
-    """Put the options of no section into one of their own, before the others; ``--json`` is shown at the end."""
+    """Put options without a section into one called ``Options``, before the others; ``--json`` comes last."""
     main = cloup.OptionGroup("Options")
     first: list[click.Parameter] = []
     later: list[click.Parameter] = []
@@ -78,14 +78,14 @@ def _in_sections(parameters: Sequence[click.Parameter]) -> list[click.Parameter]
 
 
 def _common_options() -> list[cloup.Option]:
-    """``-q`` is read before ``-v``, and both before the other options."""
+    """Return ``-q``, ``-v`` and ``--version``; ``-q`` is parsed before ``-v``, and both before other options."""
     quiet = cloup.Option(
         ["-q", "--quiet"],
         is_flag=True,
         is_eager=True,
         expose_value=False,
         callback=_set_quiet,
-        help="Show errors and results alone.",
+        help="Show only errors and results.",
     )
     verbose = cloup.Option(
         ["-v", "--verbose"],
@@ -106,14 +106,14 @@ def _set_verbose(ctx: click.Context, param: click.Parameter, value: bool) -> Non
     _set(ctx, param, Verbosity.VERBOSE if value else None)
 
 
-def _set(ctx: click.Context, param: click.Parameter, wanted: Verbosity | None) -> None:
-    """Keep what was asked for; a command starts from ``NORMAL``, whichever ran before in this process."""
-    asked = ctx.meta.setdefault(__name__, set())
-    if wanted is not None:
-        asked.add(wanted)
-    if len(asked) > 1:
-        raise click.UsageError("--quiet and --verbose exclude each other", ctx)
-    VERBOSITY.set(next(iter(asked), Verbosity.NORMAL))
+def _set(ctx: click.Context, param: click.Parameter, requested: Verbosity | None) -> None:
+    """Record the verbosity; each command starts from ``NORMAL``, even if another ran before in this process."""
+    received = ctx.meta.setdefault(__name__, set())
+    if requested is not None:
+        received.add(requested)
+    if len(received) > 1:
+        raise click.UsageError("--quiet and --verbose cannot be used together", ctx)
+    VERBOSITY.set(next(iter(received), Verbosity.NORMAL))
 
 
 def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:

@@ -1,4 +1,4 @@
-"""``lcve decrypt``: encrypted clip back to something to look at."""
+"""``lcve decrypt``: decrypt a clip to an array, a video or a picture."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cloup
 
 from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.common import as_json, key_option
-from lcve_deploy.cli.options.types import PATH
+from lcve_deploy.cli.options.types import PATH_OR_PIPE
 from lcve_deploy.cli.pipes import is_standard, readable, require_writable, write_to
 from lcve_deploy.cli.show import print_json, say
 
@@ -20,12 +20,12 @@ __all__ = ["command"]
     "lcve decrypt clip.lcve --key key.bin -o clip.mp4",
     "ssh camera cat clip.lcve | lcve decrypt - --key key.bin -o clip.png",
 )
-@cloup.argument("clip", type=PATH, help="Encrypted clip, .lcve. - for standard input.")
+@cloup.argument("clip", type=PATH_OR_PIPE, help="Encrypted clip, .lcve. - for standard input.")
 @key_option
 @cloup.option(
     "-o",
     "--output",
-    type=PATH,
+    type=PATH_OR_PIPE,
     required=True,
     metavar="FILE",
     help="File to write: .npy, .mp4, or .png (contact sheet). - for .npy on standard output.",

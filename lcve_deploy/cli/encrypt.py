@@ -1,4 +1,4 @@
-"""``lcve encrypt``: video to encrypted clip."""
+"""``lcve encrypt``: encrypt a video."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cloup
 from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.common import as_json, client_option, key_option
 from lcve_deploy.cli.options.frames import FrameOptions, clip_options
-from lcve_deploy.cli.options.types import PATH
+from lcve_deploy.cli.options.types import PATH_OR_PIPE
 from lcve_deploy.cli.pipes import is_standard, readable, require_writable, write_to
 from lcve_deploy.cli.show import print_json, say
 
@@ -22,7 +22,7 @@ __all__ = ["command"]
 )
 @cloup.argument(
     "clip",
-    type=PATH,
+    type=PATH_OR_PIPE,
     help="Video file, folder of frames, picture, or .npy of the model's geometry. - for standard input.",
 )
 @key_option
@@ -30,7 +30,7 @@ __all__ = ["command"]
 @cloup.option(
     "-o",
     "--output",
-    type=PATH,
+    type=PATH_OR_PIPE,
     required=True,
     metavar="FILE",
     help="Encrypted clip to write, .lcve. - for standard output.",

@@ -1,4 +1,4 @@
-"""``lcve export``: checkpoint to artifact."""
+"""``lcve export``: export a checkpoint as an artifact."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lcve_deploy.cli.options.checkpoint import CheckpointFacts, checkpoint_optio
 from lcve_deploy.cli.options.common import as_json, key_option, salt_option, tolerance_option, verify_clip_option
 from lcve_deploy.cli.options.engine import EngineRequest, engine_options
 from lcve_deploy.cli.options.frames import FrameOptions, sampling_options
-from lcve_deploy.cli.options.groups import as_usage_error, hands_over
+from lcve_deploy.cli.options.groups import as_usage_error, value_from_options
 from lcve_deploy.cli.options.signing import signing_key_option
 from lcve_deploy.cli.options.types import PATH, EnumChoice
 from lcve_deploy.cli.progress import StageProgress
@@ -36,7 +36,7 @@ __all__ = ["command"]
 
 @dataclass(frozen=True, kw_only=True)
 class _LabelOptions:
-    """What the logits are called, and who may know."""
+    """Class names, the meaning of the logits, and whether the operator sees the labels."""
 
     class_names: tuple[str, ...] | None
     problem_type: ProblemType | None
@@ -45,7 +45,7 @@ class _LabelOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class _GraphOptions:
-    """How the graph is written."""
+    """Options of the exported graph."""
 
     layout: Layout
     opset: int
@@ -74,15 +74,19 @@ _LABELS: Final = cloup.option_group(
         "--labels",
         type=PATH,
         metavar="FILE",
-        help=f"Class names: a file with one name a line, a JSON list, or {' or '.join(NAMED_LABELS)}.",
+        help=f"Class names: a file with one name on each line, a JSON list, or {' or '.join(NAMED_LABELS)}.",
     ),
     cloup.option(
         "--problem-type",
         type=EnumChoice(ProblemType),
         metavar="TYPE",
-        help=f"What the logits are: {', '.join(ProblemType)}.",
+        help=f"Meaning of the logits: {', '.join(ProblemType)}.",
     ),
-    cloup.option("--show-labels", is_flag=True, help="Let the operator see which logit is which class."),
+    cloup.option(
+        "--show-labels",
+        is_flag=True,
+        help="Keep the logits in the plain class order, so that the operator can read them.",
+    ),
 )
 _GRAPH: Final = cloup.option_group(
     "Graph",
@@ -91,9 +95,9 @@ _GRAPH: Final = cloup.option_group(
         type=EnumChoice(Layout),
         default=Layout.CUBES.value,
         show_default=True,
-        help="Axes of encrypted clips.",
+        help="Layout of encrypted clips.",
     ),
-    cloup.option("--opset", type=int, metavar="N", help="Version of the ONNX operators."),
+    cloup.option("--opset", type=int, metavar="N", help="Version of the ONNX operator set."),
     salt_option,
 )
 _COMPARISON: Final = cloup.option_group("Comparison", verify_clip_option, tolerance_option)
@@ -111,13 +115,13 @@ _COMPARISON: Final = cloup.option_group("Comparison", verify_clip_option, tolera
     metavar="FILE",
     help="Official .pth file, Hugging Face folder, or org/name[@revision] on the hub.",
 )
-@cloup.option("-o", "--output", type=PATH, metavar="DIR", help="Folder to make.  [default: <checkpoint stem>-lcve]")
+@cloup.option("-o", "--output", type=PATH, metavar="DIR", help="Folder to create.  [default: <checkpoint stem>-lcve]")
 @signing_key_option
 @as_json
 @checkpoint_options
-@hands_over("labels", _make_labels, _LABELS)
+@value_from_options("labels", _make_labels, _LABELS)
 @sampling_options
-@hands_over("graph", _make_graph, _GRAPH)
+@value_from_options("graph", _make_graph, _GRAPH)
 @_COMPARISON
 @engine_options
 def command(
@@ -134,9 +138,9 @@ def command(
     signing_key: SigningKey | None,
     as_json: bool,
 ) -> None:
-    """Export a checkpoint as an encrypted service, once its logits are proven equal.
+    """Export a checkpoint as an encrypted service, if its logits equal those of the plain model.
 
-    The folder gets two sides: server/ for the cloud operator, client/ for the holder of the key.
+    The new folder contains server/ for the cloud operator and client/ for the key holder.
     """
     from lcve_deploy.keys.secret import SecurityKey
     from lcve_deploy.verbs.export import ExportOptions, export
@@ -186,7 +190,7 @@ def _print(result: ExportResult) -> None:
     if result.selection:
         show_selection(result.selection)
     if result.engine_parity:
-        click.echo("the engine against the plain model:")
+        click.echo("the engine, compared with the plain model:")
         print_parity(result.engine_parity)
     say(f"artifact: {result.folder}  (server/ for the operator, client/ for the key holder)")
 
@@ -194,9 +198,9 @@ def _print(result: ExportResult) -> None:
 def _choice(engine: EngineRequest) -> EngineChoice | None:
     from lcve_deploy.verbs.build import BuildOptions
 
-    if not engine.is_given:
+    if not engine.is_requested:
         if engine.budget is not None:
-            raise click.UsageError("--budget is for an engine: give --runtime as well; the graph has --tolerance")
+            raise click.UsageError("--budget is for an engine and needs --runtime; for the graph, use --tolerance")
         return None
     with as_usage_error():
         return engine.choice(BuildOptions(budget=engine.budget))
@@ -212,14 +216,14 @@ def _stem(checkpoint: Path) -> str:
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:
-    """The names in a file, or those of a data set if there is no such file."""
+    """Read class names from a file, or take those of a data set if there is no such file."""
     if str(path) in NAMED_LABELS and not path.exists():
         return class_names(str(path))
     try:
         data = read_bounded(path, "class names", CheckpointError)
         names = parse_json(data) if path.suffix == ".json" else data.decode("utf-8-sig").rstrip().splitlines()
-    except UnicodeDecodeError:  # which would quote a byte, and the file may be a key
-        raise click.BadParameter(f"{path} is no text in UTF-8", param_hint="--labels") from None
+    except UnicodeDecodeError:  # its message would quote a byte, and the file may be a key
+        raise click.BadParameter(f"{path} is not text in UTF-8", param_hint="--labels") from None
     except (OSError, ValueError) as error:
         known = f"; built-in names: {', '.join(NAMED_LABELS)}" if isinstance(error, FileNotFoundError) else ""
         raise click.BadParameter(f"{path} cannot be read: {error}{known}", param_hint="--labels") from None

@@ -1,4 +1,4 @@
-"""``lcve inspect``: what a file or folder is, in a few lines."""
+"""``lcve inspect``: describe a file or folder in a few lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import click
 import cloup
 
 from lcve_deploy.artifact import (
-    EngineRecord,
     PublicKey,
     is_signed,
     list_engines,
@@ -19,10 +18,13 @@ from lcve_deploy.artifact import (
     verify_files,
 )
 from lcve_deploy.artifact.delta import is_delta, read_delta
+from lcve_deploy.artifact.engine_mac import is_own
+from lcve_deploy.artifact.engine_secret import read_secret
 from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.common import as_json
 from lcve_deploy.cli.options.signing import signed_by_option
-from lcve_deploy.cli.options.types import PATH
+from lcve_deploy.cli.options.types import PATH_OR_PIPE
+from lcve_deploy.cli.pipes import readable
 from lcve_deploy.cli.show import print_json, printable
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import LcveError
@@ -33,16 +35,25 @@ __all__ = ["command"]
 Lines = dict[str, object]
 
 
-@lcve_command("lcve inspect service", "lcve inspect clip.lcve --json")
-@cloup.argument("path", type=PATH, help="Key file, artifact or one of its sides, key rotation, or encrypted clip.")
+@lcve_command(
+    "lcve inspect service",
+    "lcve inspect clip.lcve --json",
+    "ssh camera cat clip.lcve | lcve inspect -",
+)
+@cloup.argument(
+    "path",
+    type=PATH_OR_PIPE,
+    help="Key file, artifact or one of its sides, key rotation, or encrypted clip. - for a file on standard input.",
+)
 @signed_by_option
 @as_json
 def command(path: Path, signed_by: PublicKey | None, as_json: bool) -> None:
-    """Describe a file or folder of this package; the secret of a key file is never shown.
+    """Describe a file or folder of this package. The secret in a key file is never shown.
 
     If a key is pinned, an artifact or key rotation that it has not signed is refused.
     """
-    lines = _describe(path, signed_by)
+    with readable(path) as readable_path:
+        lines = _describe(readable_path, signed_by)
     if as_json:
         print_json(lines)
         return
@@ -52,7 +63,7 @@ def command(path: Path, signed_by: PublicKey | None, as_json: bool) -> None:
 
 
 def _texts(value: object) -> list[str]:
-    """What is printed of a value: a line for each assumption, and one for anything else."""
+    """Return the lines to print for a value: one for each assumption, or one for any other value."""
     if not isinstance(value, list):
         return [str(value)]
     return ["{fact}: {value} ({option})".format(**entry) for entry in value] or ["nothing"]
@@ -69,9 +80,11 @@ def _describe(path: Path, signed_by: PublicKey | None) -> Lines:
     if (path / "client.json").is_file():
         return _client(path)
     if path.is_dir():
-        raise LcveError(f"{path} is no artifact: it has neither server/ nor client/, nor is it one of them")
+        raise LcveError(
+            f"{path} is not an artifact: expected a folder with server/ or client/, or one of these two folders"
+        )
     if not path.exists():
-        raise LcveError(f"there is nothing at {path}")
+        raise LcveError(f"{path} does not exist")
     require_file(path, "a file or folder of this package", LcveError)
     with path.open("rb") as file:
         head = file.read(10)
@@ -95,17 +108,24 @@ def _server(path: Path, signed_by: PublicKey | None) -> Lines:
         "labels": manifest.labels,
         "parity": f"max |Δlogit| {manifest.parity.max_difference:.2e}, tolerance {manifest.parity.tolerance:.2e}",
         "made by": ", ".join(f"{name} {version}" for name, version in manifest.made_by.items()),
-        **{f"engine {name}": _engine(read_engine(path, name)) for name in list_engines(path)},
+        **{f"engine {name}": _engine(path, name) for name in list_engines(path)},
     }
 
 
-def _signed(there: bool, signed_by: PublicKey | None) -> str:
+def _signed(is_signed: bool, signed_by: PublicKey | None) -> str:
     if signed_by is not None:
         return f"yes, by the pinned key, SHA-256 {signed_by.fingerprint}"
-    return "yes, not checked" if there else "no"
+    return "yes, not checked" if is_signed else "no"
 
 
-def _engine(record: EngineRecord) -> str:
+def _engine(server: Path, name: str) -> str:
+    """State of an engine. What the record of another machine says is no more than a claim, and not shown."""
+    try:
+        record, secret = read_engine(server, name), read_secret()
+    except LcveError as error:
+        return f"never opened: {error}"
+    if not is_own(record, secret):
+        return f"{record.kind} in {record.precision}, not made on this machine or changed since: never opened"
     builder = ", ".join(f"{name} {version}" for name, version in record.builder.items())
     if record.proof is None:
         return f"unproven, built for {record.target} by {builder}"
@@ -137,7 +157,7 @@ def _key(path: Path) -> Lines:
 
 
 def _signing_key(path: Path) -> Lines:
-    """Of either half, the fingerprint of the public one."""
+    """Describe either half of a key pair by the fingerprint of the public key."""
     if b"PRIVATE KEY" in read_bounded(path, "a signing key", LcveError):
         from lcve_deploy.keys.signing import SigningKey
 
@@ -151,7 +171,7 @@ def _delta(path: Path, signed_by: PublicKey | None) -> Lines:
     return {
         "kind": "key rotation",
         **_binding(delta.manifest.binding),
-        "goes with": f"manifest {delta.base}",
+        "applies to": f"manifest {delta.base}",
         "signed": signed,
     }
 

@@ -1,4 +1,4 @@
-"""``lcve keygen``: make a key file."""
+"""``lcve keygen``: create a key file or a key pair for signing."""
 
 from __future__ import annotations
 
@@ -20,33 +20,35 @@ __all__ = ["command"]
     "lcve keygen --from key.bin --name camera-7 -o camera-7.bin",
     "lcve keygen --signing -o signing.pem",
 )
-@cloup.option("-o", "--output", type=PATH, required=True, metavar="FILE", help="Key file to make.")
+@cloup.option("-o", "--output", type=PATH, required=True, metavar="FILE", help="Key file to create.")
 @cloup.option_group(
     "Derived key",
-    cloup.option("--from", "master", type=PATH, metavar="FILE", help="Derive the key from this one."),
+    cloup.option("--from", "master", type=PATH, metavar="FILE", help="Key file to derive the new key from."),
     cloup.option("--name", metavar="NAME", help="Name of the derived key, such as camera-7."),
 )
 @cloup.option_group(
     "Signing",
-    cloup.option("--signing", is_flag=True, help="Make a key pair for signing: FILE, and FILE.pub next to it."),
+    cloup.option(
+        "--signing", is_flag=True, help="Create a key pair for signing: FILE, and the public key next to it, as .pub."
+    ),
 )
 @as_json
 def command(output: Path, master: Path | None, name: str | None, signing: bool, as_json: bool) -> None:
-    """Make a key file, derive one for a camera or client, or make a key pair for signing artifacts.
+    """Create a key file, derive one for a camera or client, or create a key pair for signing artifacts.
 
     An existing file is never overwritten.
     """
     if signing and (master or name):
-        raise click.UsageError("--signing makes a new key pair, which goes neither with --from nor with --name")
+        raise click.UsageError("--signing creates a new key pair and cannot be used with --from or --name")
     if (master is None) != (name is None):
-        raise click.UsageError("--from and --name are given together, or not at all")
+        raise click.UsageError("--from and --name must be used together")
     if signing:
-        _make_signing_key(output, as_json=as_json)
+        _create_signing_key(output, as_json=as_json)
     else:
-        _make_key(output, master, name or "", as_json=as_json)
+        _create_key(output, master, name or "", as_json=as_json)
 
 
-def _make_key(output: Path, master: Path | None, name: str, *, as_json: bool) -> None:
+def _create_key(output: Path, master: Path | None, name: str, *, as_json: bool) -> None:
     from lcve_deploy.keys.secret import SecurityKey
 
     key = SecurityKey.create() if master is None else SecurityKey.read(master).derive(name)
@@ -57,7 +59,7 @@ def _make_key(output: Path, master: Path | None, name: str, *, as_json: bool) ->
     say(f"{output}: key id {key.key_id}")
 
 
-def _make_signing_key(output: Path, *, as_json: bool) -> None:
+def _create_signing_key(output: Path, *, as_json: bool) -> None:
     from lcve_deploy.keys.signing import SigningKey, public_path
 
     key = SigningKey.create()

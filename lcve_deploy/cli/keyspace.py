@@ -1,4 +1,4 @@
-"""``lcve keyspace``: how many orders there are at a geometry, and what bounds the worth of that."""
+"""``lcve keyspace``: count the possible orders of a geometry, and state what limits their strength."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from lcve_deploy.keys.keyspace import BOUNDS, KeySpace, key_spaces
 
 __all__ = ["command"]
 
-_PAPER: Final = "16x224x224x3/2x16x16"
+_PAPER_GEOMETRY: Final = "16x224x224x3/2x16x16"
 _WIDTH: Final = 110
 _SEE: Final = "docs/evidence/security.md"
 
 
 class _Geometry(click.ParamType[ClipGeometry]):
-    """``TxHxWxC/txhxw``, or an artifact that has one."""
+    """``TxHxWxC/txhxw``, or an artifact of that geometry."""
 
     name = "geometry"
 
@@ -37,7 +37,7 @@ class _Geometry(click.ParamType[ClipGeometry]):
         try:
             return ClipGeometry.parse(value)
         except ValueError as error:
-            self.fail(f"{error}; the folder of an artifact does as well", param, ctx)
+            self.fail(f"{error}; the folder of an artifact is accepted too", param, ctx)
 
 
 def _of_artifact(folder: Path) -> ClipGeometry:
@@ -46,18 +46,23 @@ def _of_artifact(folder: Path) -> ClipGeometry:
             return read_manifest(side).binding.geometry
         if (side / "client.json").is_file():
             return read_client(side).settings.binding.geometry
-    raise LcveError(f"{folder} is no artifact: it has neither server/ nor client/, nor is it one of them")
+    raise LcveError(
+        f"{folder} is not an artifact: expected a folder with server/ or client/, or one of these two folders"
+    )
 
 
 @lcve_command("lcve keyspace 16x224x224x3/2x16x16", "lcve keyspace service --json")
 @cloup.argument(
-    "geometry", type=_Geometry(), default=_PAPER, help=f"TxHxWxC/txhxw, or an artifact.  [default: {_PAPER}]"
+    "geometry",
+    type=_Geometry(),
+    default=_PAPER_GEOMETRY,
+    help=f"TxHxWxC/txhxw, or an artifact.  [default: {_PAPER_GEOMETRY}]",
 )
 @as_json
 def command(geometry: ClipGeometry, as_json: bool) -> None:
-    """Count the orders that LCVE and the methods it is compared with have, and say what limits their strength.
+    """Count the possible orders of LCVE and of other methods, and state what limits their strength.
 
-    The size of a key space is no measure of strength.
+    The size of a key space does not measure its strength.
     """
     spaces = key_spaces(geometry)
     if as_json:
@@ -103,7 +108,7 @@ def _print(geometry: ClipGeometry, spaces: tuple[KeySpace, ...]) -> None:
     for space in spaces:
         if space.size and space.remark:
             click.echo(f"{space.method}, {space.level}: {space.remark}")
-    click.echo("\nThe size is no measure of strength. What bounds it:\n")
+    click.echo("\nThe size of a key space does not measure its strength. What limits it:\n")
     for bound in BOUNDS:
         click.echo(click.wrap_text(f"{bound.title}. {bound.text}", _WIDTH, "- ", "  "))
     click.echo(f"\nSee {_SEE}; an attack that is not listed may do better.")
@@ -118,9 +123,9 @@ def _line(space: KeySpace) -> str:
 
 
 _WIDTHS: Final = (-15, -7, -20, -18, -15, 10, 10, 14)
-"""Of the columns; negative ones begin at the left."""
+"""Widths of the columns; a negative width means left-aligned."""
 
 
 def _columns(cells: tuple[str, ...]) -> str:
-    placed = (f"{cell:{'<' if width < 0 else '>'}{abs(width)}}" for cell, width in zip(cells, _WIDTHS, strict=False))
-    return "".join(placed).rstrip()
+    aligned = (f"{cell:{'<' if width < 0 else '>'}{abs(width)}}" for cell, width in zip(cells, _WIDTHS, strict=False))
+    return "".join(aligned).rstrip()

@@ -1,4 +1,4 @@
-"""``lcve kubernetes``: manifests for ``lcve serve``."""
+"""``lcve kubernetes``: write manifests that run ``lcve serve``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cloup
 
 from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.common import as_json
-from lcve_deploy.cli.options.groups import hands_over
+from lcve_deploy.cli.options.groups import value_from_options
 from lcve_deploy.cli.options.models import models_argument
 from lcve_deploy.cli.options.signing import signed_by_option
 from lcve_deploy.cli.options.types import COUNT, PATH, POSITIVE
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-def _make(
+def _make_options(
     *,
     name: str,
     image: str,
@@ -49,7 +49,7 @@ def _make(
         memory=memory,
         gpus=gpus,
         replicas=(min_replicas, max_replicas),
-        queue=target_delay / 1000,
+        target_delay=target_delay / 1000,
         signed_by=signed_by,
     )
 
@@ -62,7 +62,7 @@ _OBJECTS: Final = cloup.option_group(
         default="lcve-server",
         show_default=True,
         metavar="IMAGE",
-        help="Image with lcve and its extra serve.",
+        help="Container image with lcve and its extra serve.",
     ),
     cloup.option(
         "--claim",
@@ -71,38 +71,42 @@ _OBJECTS: Final = cloup.option_group(
         metavar="NAME",
         help="PersistentVolumeClaim with the models.",
     ),
-    cloup.option("--token-secret", metavar="NAME", help="Secret with tokens, as lcve serve --tokens reads it."),
+    cloup.option("--token-secret", metavar="NAME", help="Secret with tokens, in the format of lcve serve --tokens."),
     cloup.option("--tls-secret", metavar="NAME", help="Secret of type kubernetes.io/tls."),
     signed_by_option,
 )
 _PODS: Final = cloup.option_group(
     "Pods",
-    cloup.option("--cpus", type=POSITIVE, default=2, show_default=True, metavar="N", help="CPUs of a pod."),
-    cloup.option("--memory", type=POSITIVE, default=2048, show_default=True, metavar="MIB", help="Memory of a pod."),
-    cloup.option("--gpus", type=COUNT, default=0, show_default=True, metavar="N", help="GPUs of a pod."),
-    cloup.option("--min-replicas", type=POSITIVE, default=1, show_default=True, metavar="N", help="Minimum of pods."),
-    cloup.option("--max-replicas", type=POSITIVE, default=4, show_default=True, metavar="N", help="Maximum of pods."),
+    cloup.option("--cpus", type=POSITIVE, default=2, show_default=True, metavar="N", help="CPUs per pod."),
+    cloup.option("--memory", type=POSITIVE, default=2048, show_default=True, metavar="MIB", help="Memory per pod."),
+    cloup.option("--gpus", type=COUNT, default=0, show_default=True, metavar="N", help="GPUs per pod."),
+    cloup.option(
+        "--min-replicas", type=POSITIVE, default=1, show_default=True, metavar="N", help="Minimum number of pods."
+    ),
+    cloup.option(
+        "--max-replicas", type=POSITIVE, default=4, show_default=True, metavar="N", help="Maximum number of pods."
+    ),
     cloup.option(
         "--target-delay",
         type=cloup.FloatRange(min=1),
         default=100,
         show_default=True,
         metavar="MS",
-        help="Mean wait in the queue above which pods are added.",
+        help="Mean time in the queue above which pods are added.",
     ),
 )
 
 
 @lcve_command("lcve kubernetes actions=service/server -o manifests --token-secret lcve-tokens")
 @models_argument
-@cloup.option("-o", "--output", type=PATH, required=True, metavar="DIR", help="Folder to make.")
+@cloup.option("-o", "--output", type=PATH, required=True, metavar="DIR", help="Folder to create.")
 @as_json
-@hands_over("options", _make, _OBJECTS, _PODS)
+@value_from_options("options", _make_options, _OBJECTS, _PODS)
 def command(models: tuple[str, ...], output: Path, options: KubernetesOptions, as_json: bool) -> None:
     """Write manifests for Kubernetes and KServe that serve server folders with lcve serve. Needs no key.
 
-    The folders are checked, not copied: the claim has each of them under the name of its model. A pod does not run as
-    root, and writes only to /tmp. Tokens and TLS are files of existing Secrets.
+    The folders are checked but not copied: the claim must contain each of them under the name of its model. Pods do
+    not run as root and write only to /tmp. Tokens and TLS files come from existing Secrets.
     """
     from lcve_deploy.deployments.kubernetes.export import export_kubernetes
     from lcve_deploy.serving.models.versions import parse_source, require_distinct

@@ -1,4 +1,4 @@
-"""The group ``lcve``, and ``lcve-export``, which is ``lcve export`` by itself."""
+"""The command group ``lcve``, and ``lcve-export``, which runs ``lcve export`` directly."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ __all__ = ["SECTIONS", "export_alone", "lcve"]
 
 SECTIONS: Final = {
     "Model owner (has the key and the checkpoint)": {
-        "keygen": "Make a key file, derive one, or make a key pair for signing",
-        "export": "Turn a checkpoint into an encrypted service and prove parity",
+        "keygen": "Create or derive a key, or create a key pair for signing",
+        "export": "Export a checkpoint as an encrypted service and check parity",
         "rotate": "Give an artifact a new salt, and optionally a new key",
         "sign": "Sign the server folder of an artifact",
         "audit": "Run the known attacks and report what they recover",
     },
     "Edge client (has the key)": {
-        "encrypt": "Turn a video into an encrypted clip",
-        "decrypt": "Turn an encrypted clip back into frames",
+        "encrypt": "Encrypt a video for the server of an artifact",
+        "decrypt": "Decrypt a clip to an array, a video or a picture",
         "watch": "Classify a camera or video stream, window by window",
         "batch": "Classify or encrypt many videos",
         "read": "Turn the operator's logits into class names",
@@ -49,10 +49,10 @@ SECTIONS: Final = {
         "kubernetes": "Write manifests for Kubernetes and KServe",
     },
     "Anyone": {
-        "run": "Run a clip or video through a model, here or at a server",
+        "run": "Run a clip or video through a model, here or on a server",
         "verify": "Check an artifact: parity, digests, engines",
         "inspect": "Describe a key file, artifact, clip or key rotation",
-        "keyspace": "Count the possible orders and say what limits them",
+        "keyspace": "Count the possible orders and state what limits their strength",
     },
 }
 """The commands with their summaries, by the role that needs them."""
@@ -62,18 +62,18 @@ _EXTRAS: Final = {
     **dict.fromkeys(("scipy", "skimage", "jinja2", "av"), "audit"),
     **dict.fromkeys(("ray", "pyarrow"), "batch"),
 }
-"""The extras that bring a module."""
+"""Extras that install a module, by its name."""
 _BUG: Final = "this is a bug in lcve"
 _Result = TypeVar("_Result")
 _PIPE_ENDED: Final = 128 + 13
-"""Exit status of what SIGPIPE ends."""
+"""Exit status of a process that SIGPIPE ends."""
 
 
 class _Commands(cloup.Group):
-    """Loads a command's file when it is called, so that the operator's commands load no module that handles keys."""
+    """Load each command's module on demand, so that the operator's commands load no module that handles keys."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order of the first screen."""
+        """Return the names in the order of ``lcve --help``."""
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -92,7 +92,7 @@ class _Commands(cloup.Group):
     def handle_bad_command_name(
         self, bad_name: str, valid_names: list[str], error: click.UsageError
     ) -> click.UsageError:
-        """Suggest the commands that look alike."""
+        """Suggest commands with similar names."""
         return super().handle_bad_command_name(bad_name, list(_COMMANDS), error)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -102,7 +102,7 @@ class _Commands(cloup.Group):
 
 @cloup.group(cls=_Commands, context_settings=HELP_NAMES, params=[version_option()])
 def lcve() -> None:
-    """Encrypted action recognition, with the logits of the plain model.
+    """Action recognition on encrypted clips, with the logits of the plain model.
 
     The model owner exports a video transformer with a key. Edge clients encrypt clips with the key. The cloud operator
     runs the model on encrypted clips and never has the key. Each role has its commands:
@@ -110,14 +110,14 @@ def lcve() -> None:
 
 
 def export_alone() -> None:
-    """Entry point of ``lcve-export``."""
+    """Run ``lcve export`` as the program ``lcve-export``."""
     from lcve_deploy.cli.export import command
 
     guarded(lambda: command.main(prog_name="lcve-export"))
 
 
 def guarded(work: Callable[[], _Result]) -> _Result:
-    """Run a command; print what goes wrong on purpose as an error and a hint, and exit with 1."""
+    """Run a command; show an expected error with its hint, and exit with 1."""
     disable_core_dumps()
     signal.signal(signal.SIGTERM, _terminated)
     warnings.showwarning = _show_warning
@@ -133,7 +133,7 @@ def guarded(work: Callable[[], _Result]) -> _Result:
         extra = f"pip install 'lcve-deploy[{_EXTRAS[error.name]}]'"
         _fail(error, f"this needs {error.name}, which is not installed", extra)
     except OSError as error:
-        if isinstance(error, BrokenPipeError) and _nobody_reads():
+        if isinstance(error, BrokenPipeError) and _discard_closed_output():
             raise SystemExit(_PIPE_ENDED) from None
         _fail(error, f"{error.strerror}: {error.filename}" if error.filename else str(error), "")
     finally:
@@ -161,7 +161,7 @@ def _print_error(message: str, hint: str) -> None:
 
 
 def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Show an exception that nothing has caught: a bug of this package, in one line unless ``--verbose``."""
+    """Show an uncaught exception, which is a bug of this package, in one line unless ``--verbose``."""
     if is_verbose() or not issubclass(kind, Exception):
         sys.__excepthook__(kind, error, trace)
         return
@@ -169,7 +169,7 @@ def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 
 def _memory() -> str:
-    """Return the peak of this process, where the system tells it in KiB."""
+    """Describe the peak memory of this process; empty if the system does not report it in KiB."""
     if sys.platform != "linux":
         return ""
     import resource
@@ -177,8 +177,8 @@ def _memory() -> str:
     return f", {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB of memory"
 
 
-def _nobody_reads() -> bool:
-    """Whether standard output or error is a pipe that was closed, as by ``head``; what is left for it is dropped."""
+def _discard_closed_output() -> bool:
+    """Return whether standard output or error is a closed pipe, as after ``head``, and discard its buffered text."""
     closed = [stream for stream in (sys.stdout, sys.stderr) if _is_closed(stream)]
     for stream in closed:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
@@ -186,21 +186,21 @@ def _nobody_reads() -> bool:
 
 
 def _is_closed(stream: IO[str]) -> bool:
-    """Whether nobody is at the other end of a pipe; asked of the system, as a buffer may be empty."""
-    watch = select.poll()
+    """Return whether the other end of a pipe is closed, as the system reports it: the buffer may be empty."""
+    poll = select.poll()
     try:
-        watch.register(stream.fileno(), 0)
-    except io.UnsupportedOperation:  # no file
+        poll.register(stream.fileno(), 0)
+    except io.UnsupportedOperation:  # not a file
         return False
-    return any(event & select.POLLERR for _, event in watch.poll(0))
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:
-    """Unwind, so that what was half-written goes away."""
+    """Exit by an exception, so that unfinished outputs are removed."""
     raise SystemExit(128 + number)
 
 
-def _show_warning(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+def _show_warning(message: Any, category: type[Warning], *location: Any, **rest: Any) -> None:
     from lcve_deploy.cli.show import warn
 
     if category.__module__.startswith("lcve_deploy"):

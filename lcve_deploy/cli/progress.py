@@ -1,4 +1,4 @@
-"""Progress on standard error: a line that moves on a terminal, else one line a stage."""
+"""Progress on standard error: a live line on a terminal, otherwise one line for each stage."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["StageProgress", "duration", "remaining"]
 _CLEAR: Final = "\r\x1b[K"
 _PERIOD: Final = 1.0
 _MIN_SHOWN: Final = 2.0
-"""Seconds of a stage before its time is shown; short stages do not flicker."""
+"""Seconds after which the time of a stage is shown, so that short stages do not flicker."""
 
 
 class StageProgress:
-    """Shows the stages of long work; see ``lcve_deploy.progress.Progress``.
+    """Show the stages of a long operation; see ``lcve_deploy.progress.Progress``.
 
-    On a terminal the line of a stage counts steps and seconds, and estimates what is left. Elsewhere there is one line
-    for each finished stage. With ``--quiet`` there is nothing.
+    On a terminal, one line counts the steps and seconds of a stage, and estimates the time left. Elsewhere, each
+    finished stage prints one line. With ``--quiet``, nothing is shown.
 
     Args:
-        quiet: show nothing of work that is usually short, unless ``--verbose`` asks for it.
+        quiet: show nothing unless ``--verbose`` is given; for operations that are usually short.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
@@ -37,7 +37,7 @@ class StageProgress:
         self._closed: threading.Event | None = None
         context = click.get_current_context(silent=True)
         if self._live and context is not None:
-            context.call_on_close(self.close)  # an error has a line of its own
+            context.call_on_close(self.close)  # an error starts on a new line
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show a step."""
@@ -84,24 +84,24 @@ class StageProgress:
 
 
 def _line(stage: str, done: int, total: int, elapsed: float) -> str:
-    """``stage ... 3/12, 8 s, about 24 s left``, without the parts that say nothing yet."""
+    """Return ``stage ... 3/12, 8 s, about 24 s left``, without the parts that are not known yet."""
     count = f"{done}/{total}" if total > 1 else ""
     spent = duration(elapsed) if elapsed >= _MIN_SHOWN else ""
     return f"{stage} ... {', '.join(filter(None, (count, spent, remaining(done, total, elapsed))))}".rstrip()
 
 
 def remaining(done: int, total: int, elapsed: float) -> str:
-    """Estimate what is left from the mean time of a step; empty if it is too early."""
+    """Estimate the time left from the mean time of a step; empty if it is too early to tell."""
     if not 0 < done < total or elapsed < _MIN_SHOWN:
         return ""
     return f"about {duration(elapsed / done * (total - done))} left"
 
 
 def duration(seconds: float) -> str:
-    """Write a time in the two largest units."""
-    whole = max(round(seconds), 0)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    """Format a time in its two largest units."""
+    rounded = max(round(seconds), 0)
+    if rounded < 60:
+        return f"{rounded} s"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60} s"
+    return f"{rounded // 3600} h {rounded % 3600 // 60} min"

@@ -1,4 +1,4 @@
-"""``lcve read``: the operator's logits to predictions."""
+"""``lcve read``: turn the operator's logits into predictions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cloup
 
 from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.common import as_json, client_option, key_option, top_option
-from lcve_deploy.cli.options.types import PATH
+from lcve_deploy.cli.options.types import PATH_OR_PIPE
 from lcve_deploy.cli.pipes import readable
 from lcve_deploy.cli.show import print_classification
 
@@ -19,7 +19,7 @@ __all__ = ["command"]
     "lcve read logits.npy --key key.bin --client client",
     "lcve run server clip.lcve --json | lcve read - --key key.bin --client client",
 )
-@cloup.argument("logits", type=PATH, help="Logits that the operator sent back. - for standard input.")
+@cloup.argument("logits", type=PATH_OR_PIPE, help="Logits from the operator. - for standard input.")
 @key_option
 @client_option
 @top_option

@@ -1,4 +1,4 @@
-"""``lcve rotate``: the owner's key rotation."""
+"""``lcve rotate``: the owner's side of a key rotation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["command"]
 @cloup.option("--new-key", "new_key_file", type=PATH, metavar="FILE", help="New key file.  [default: the same key]")
 @cloup.option("--delta", is_flag=True, help="Write only what changes, for the operator's lcve apply.")
 @cloup.option(
-    "-o", "--output", type=PATH, metavar="DIR", help="Folder to make.  [default: ARTIFACT-rotated, or ARTIFACT-delta]"
+    "-o", "--output", type=PATH, metavar="DIR", help="Folder to create.  [default: ARTIFACT-rotated, or ARTIFACT-delta]"
 )
 @salt_option
 @signing_key_option
@@ -47,21 +47,21 @@ def command(
 ) -> None:
     """Rotate the key of an artifact: always a new salt, and with --new-key a new key.
 
-    Writes a whole new artifact; or, with --delta, a folder with rotation.safetensors for the operator
-    and a new client/. The rotated artifact refuses clips that were encrypted before. A rotation does not
-    help against an operator who kept the old artifact.
+    Writes a whole new artifact or, with --delta, a folder with rotation.safetensors for the operator and a new
+    client/. The rotated artifact refuses clips that were encrypted before. A rotation does not help against an
+    operator who kept the old artifact.
     """
     from lcve_deploy.artifact.delta import DELTA
     from lcve_deploy.keys.secret import SecurityKey
-    from lcve_deploy.verbs.rotate import rotate, rotate_delta
+    from lcve_deploy.verbs.rotate import RotateOptions, rotate, rotate_delta
 
     key = SecurityKey.read(key_file)
-    new_key = SecurityKey.read(new_key_file) if new_key_file else None
-    work, suffix = (rotate_delta, "delta") if delta else (rotate, "rotated")
-    folder = output or Path(f"{os.path.abspath(artifact)}-{suffix}")  # noqa: PTH100 (keeps links)
-    result = work(
-        artifact, folder, key=key, new_key=new_key, salt=salt, signing_key=signing_key, progress=StageProgress()
+    options = RotateOptions(
+        new_key=SecurityKey.read(new_key_file) if new_key_file else None, salt=salt, signing_key=signing_key
     )
+    write, suffix = (rotate_delta, "delta") if delta else (rotate, "rotated")
+    folder = output or Path(f"{os.path.abspath(artifact)}-{suffix}")  # noqa: PTH100 (keeps links)
+    result = write(artifact, folder, key=key, options=options, progress=StageProgress())
     binding = result.manifest.binding
     if as_json:
         kind, engines = "delta" if delta else "artifact", carried_engines_json(result.engines)

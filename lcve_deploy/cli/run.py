@@ -1,4 +1,4 @@
-"""``lcve run``: logits and predictions, on either side of the boundary."""
+"""``lcve run``: run a clip or video through a model, with the key or without."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from lcve_deploy.cli.options.frames import FrameOptions, clip_options
 from lcve_deploy.cli.options.groups import require_unused
 from lcve_deploy.cli.options.remote import REMOTE, RemoteRequest, remote_options
 from lcve_deploy.cli.options.session import SESSION, SessionRequest, session_options
-from lcve_deploy.cli.options.types import PATH, PathOrAddress
+from lcve_deploy.cli.options.types import PATH, PATH_OR_PIPE, PathOrAddress
 from lcve_deploy.cli.pipes import is_standard, readable, require_writable, write_to
 from lcve_deploy.cli.progress import StageProgress
 from lcve_deploy.cli.show import print_classification, print_logits
 from lcve_deploy.clipfile import read_clip_file
+from lcve_deploy.errors import SessionError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,16 +41,27 @@ _REQUESTS: Final = 4
     "lcve encrypt video.mp4 --key key.bin --client client -o - | lcve run server -",
 )
 @cloup.argument(
-    "model", type=PathOrAddress(), metavar="MODEL", help="Artifact with --key, server/ without, or an address."
+    "model",
+    type=PathOrAddress(),
+    metavar="MODEL",
+    help="Artifact (with --key), its server/ (without), or the address of a model.",
 )
 @cloup.argument(
-    "clip", type=PATH, help="Encrypted clip; with --key, also a video, folder of frames, or .npy. - for standard input."
+    "clip",
+    type=PATH_OR_PIPE,
+    help="Encrypted clip; with --key, also a video, folder of frames, or .npy. - for standard input.",
 )
 @cloup.option("--key", "key_file", type=PATH, metavar="FILE", help="Key file; without it, CLIP must be encrypted.")
-@cloup.option("--client", "client_folder", type=PATH, metavar="DIR", help="client/, with --key, if MODEL has none.")
+@cloup.option(
+    "--client",
+    "client_folder",
+    type=PATH,
+    metavar="DIR",
+    help="client/ of the artifact, with --key, if MODEL does not contain it.",
+)
 @top_option
 @cloup.option(
-    "--logits-out", type=PATH, metavar="FILE", help="Write the logits, float32, as .npy. - for standard output."
+    "--logits-out", type=PATH_OR_PIPE, metavar="FILE", help="Write the logits, float32, as .npy. - for standard output."
 )
 @as_json
 @clip_options
@@ -69,11 +81,13 @@ def command(
 ) -> None:
     """Run a clip or video through a model.
 
-    With --key, the whole path: decode, encrypt, run, read the answer; MODEL holds server/ and client/. Without it,
-    the operator's side: MODEL is server/, and the logits stay in the artifact's own label order.
+    With --key, this is the whole path: decode and encrypt the clip, run the model, and turn its logits into class
+    names. MODEL contains server/ and client/. Without --key, this is the operator's part: MODEL is server/, and the
+    logits stay in the artifact's own label order.
 
-    MODEL may be a model at a server: grpc://host:port/model, grpcs://, http:// or https://, with commas between
-    several hosts and a version after the model. Clips are encrypted here and sent; --key goes with --client.
+    MODEL may also be the address of a model on a server: grpc://host:port/model, grpcs://, http:// or https://.
+    Separate several hosts by commas; a version may follow the model. Clips are encrypted on this machine before they
+    are sent, and --key needs --client.
     """
     if logits_out:
         require_writable(logits_out, as_json=as_json)
@@ -82,36 +96,38 @@ def command(
     with readable(clip) as path:
         _check_clip(path, key_file, frames)
         if key_file is not None:
-            found = _classify(model, path, key_file, client_folder, frames, session, remote, top=top)
-            _write_logits(logits_out, found.logits)
+            classification = _classify(model, path, key_file, client_folder, frames, session, remote, top=top)
+            _write_logits(logits_out, classification.logits)
             if is_shown:
-                print_classification(found, as_json=as_json)
+                print_classification(classification, as_json=as_json)
             return
         content = read_clip_file(path)
-    logits, labels = _answer(model, content.clip, session, remote)
+    logits, labels = _run_model(model, content.clip, session, remote)
     _write_logits(logits_out, logits)
     if is_shown:
         print_logits(logits, views=content.views, labels=labels, top=top, as_json=as_json)
 
 
 def _check_sides(model: Path | str, key_file: Path | None, client_folder: Path | None) -> None:
-    """Refuse what has no effect, and what lacks its other half."""
+    """Refuse options without effect, and incomplete pairs of options."""
     if isinstance(model, str):
-        require_unused(SESSION, "for an artifact on this machine, and MODEL is an address")
+        require_unused(SESSION, "only for an artifact on this machine, but MODEL is an address")
         if (key_file is None) != (client_folder is None):
-            raise click.UsageError("with an address, --key and --client are given together, or not at all")
+            raise click.UsageError("with an address, --key and --client must be used together")
         return
-    require_unused(REMOTE, "for the address of a server, and MODEL is a folder")
+    require_unused(REMOTE, "only for a server, but MODEL is a folder")
     if key_file is None or not (model / "manifest.json").is_file():
-        require_unused(["client_folder"], "for the address of a server, or for server/ alone with --key")
+        require_unused(["client_folder"], "only for the address of a model, or for server/ with --key")
 
 
 def _check_clip(path: Path, key_file: Path | None, frames: FrameOptions) -> None:
     encrypted = path.suffix.lower() == _ENCRYPTED
-    if encrypted and frames.is_given:
-        raise click.UsageError("an encrypted clip has its views already; --views and sampling are for: lcve encrypt")
+    if encrypted and frames.is_set:
+        raise click.UsageError(
+            "the views of an encrypted clip are fixed; pass --views, --sampling and --stride to lcve encrypt"
+        )
     if key_file is None and not encrypted:
-        raise click.UsageError("without --key, CLIP is an encrypted clip (.lcve); make one with: lcve encrypt")
+        raise click.UsageError("without --key, CLIP must be an encrypted clip (.lcve); create one with: lcve encrypt")
 
 
 def _classify(
@@ -125,11 +141,11 @@ def _classify(
     *,
     top: int,
 ) -> Classification:
-    """The key holder's side, with a model here or at a server."""
+    """Run the key holder's side, with a model on this machine or on a server."""
     from lcve_deploy.keys.secret import SecurityKey
     from lcve_deploy.verbs.classify import classify
 
-    here = isinstance(model, Path)
+    is_local = isinstance(model, Path)
     return classify(
         clip,
         model,
@@ -139,30 +155,40 @@ def _classify(
         sampling=frames.sampling,
         stride=frames.stride,
         top=top,
-        session=session.options() if here else None,
-        remote=None if here else remote.options(),
+        session=session.options() if is_local else None,
+        remote=None if is_local else remote.options(),
         progress=StageProgress(),
     )
 
 
-def _answer(
+def _run_model(
     model: Path | str, clip: EncryptedClip, session: SessionRequest, remote: RemoteRequest
 ) -> tuple[npt.NDArray[np.float32], str | None]:
-    """The operator's side: logits in the artifact's own order, and what its labels are, which no server says."""
+    """Run the operator's side. Return logits in the artifact's own order, and ``labels``, which no server reports."""
     from lcve_deploy.encrypted_model import run_views
 
     if isinstance(model, str):
         from lcve_deploy.remote import RemoteSession
 
-        with RemoteSession(model, clip.binding, remote.options()) as at_server:
-            at_server.connect()
-            return run_views(at_server, clip, in_flight=_REQUESTS, progress=StageProgress()), None
+        with RemoteSession(model, clip.binding, remote.options()) as remote_session:
+            remote_session.connect()
+            logits = run_views(remote_session, clip, in_flight=_REQUESTS, progress=StageProgress())
+        _require_finite(logits, model)
+        return logits, None
     from lcve_deploy.runtime.opening import checked_manifest, open_checked
 
     options = session.options()
     manifest = checked_manifest(model, options.signed_by)
-    opened = open_checked(model, manifest, options)
-    return run_views(opened, clip, progress=StageProgress()), manifest.labels
+    local_session = open_checked(model, manifest, options)
+    return run_views(local_session, clip, progress=StageProgress()), manifest.labels
+
+
+def _require_finite(logits: npt.NDArray[np.float32], server: str) -> None:
+    """Refuse what could be neither read nor printed as JSON."""
+    import numpy as np
+
+    if not np.isfinite(logits).all():
+        raise SessionError(f"expected finite logits, received NaN or infinity from {server}")
 
 
 def _write_logits(path: Path | None, logits: npt.NDArray[np.floating]) -> None:

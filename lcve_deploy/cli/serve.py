@@ -1,4 +1,4 @@
-"""``lcve serve``: the embedded server, on the operator's side."""
+"""``lcve serve``: run the embedded server, without a key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import cloup
 
 from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.common import as_json
-from lcve_deploy.cli.options.groups import hands_over
+from lcve_deploy.cli.options.groups import value_from_options
 from lcve_deploy.cli.options.models import models_argument
 from lcve_deploy.cli.options.session import SessionRequest, session_options
 from lcve_deploy.cli.options.types import ABOVE_ZERO, PATH, POSITIVE
@@ -20,7 +20,7 @@ from lcve_deploy.cli.verbosity import VERBOSITY, Verbosity
 
 if TYPE_CHECKING:
     from lcve_deploy.serving.server import Ports
-    from lcve_deploy.serving.settings import Batching, Limits, ServerSettings, TlsFiles
+    from lcve_deploy.serving.settings import Batching, Limits, ServerSettings, TlsFiles, WebAccess
 
 __all__ = ["command"]
 
@@ -30,7 +30,7 @@ _LOG_LEVELS: Final = {Verbosity.QUIET: "error", Verbosity.NORMAL: "info", Verbos
 
 @dataclass(frozen=True, kw_only=True)
 class _Listening:
-    """Where the server listens; a port of None does not."""
+    """Address and ports of the server; None for a port that is not opened."""
 
     host: str
     http_port: int | None
@@ -40,7 +40,7 @@ class _Listening:
 
 @dataclass(frozen=True, kw_only=True)
 class _Loading:
-    """Which versions of models are served, and when they are looked for."""
+    """Versions to serve, the time between checks for new ones, and the time to shut down."""
 
     versions: int
     poll: float
@@ -49,9 +49,10 @@ class _Loading:
 
 @dataclass(frozen=True, kw_only=True)
 class _Access:
-    """Who is let in; None for everyone, and for plain connections."""
+    """Tokens and TLS files; None for open access and plain connections."""
 
     tokens: Path | None
+    web: WebAccess
     tls: TlsFiles | None
 
 
@@ -76,8 +77,14 @@ def _make_limits(
     read_timeout: float,
     rate: float,
     shared_memory: bool,
+    shared_memory_prefix: str | None,
+    shared_memory_user: tuple[int, ...],
 ) -> Limits:
-    from lcve_deploy.serving.settings import Limits
+    from lcve_deploy.serving.settings import Limits, SharedMemory
+
+    if not shared_memory and (shared_memory_prefix is not None or shared_memory_user):
+        raise ValueError("--shared-memory-prefix and --shared-memory-user need --shared-memory")
+    prefix = SharedMemory().prefix if shared_memory_prefix is None else shared_memory_prefix
 
     return Limits(
         request_bytes=max_request_mib * _MEBIBYTE,
@@ -85,20 +92,28 @@ def _make_limits(
         connections=max_connections,
         read_seconds=read_timeout,
         rate=rate,
-        shared_memory=shared_memory,
+        shared_memory=SharedMemory(prefix=prefix, users=shared_memory_user) if shared_memory else None,
     )
 
 
 def _make_access(
-    *, tokens: Path | None, tls_cert: Path | None, tls_key: Path | None, tls_client_ca: Path | None
+    *,
+    tokens: Path | None,
+    allow_origin: tuple[str, ...],
+    allow_host: tuple[str, ...],
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
 ) -> _Access:
-    from lcve_deploy.serving.settings import TlsFiles
+    from lcve_deploy.serving.settings import TlsFiles, WebAccess
 
     if (tls_cert is None) != (tls_key is None) or (tls_client_ca is not None and tls_cert is None):
-        raise ValueError("--tls-cert and --tls-key are given together, and --tls-client-ca only with them")
+        raise ValueError("--tls-cert and --tls-key must be used together, and --tls-client-ca needs both")
+    web = WebAccess(origins=allow_origin, hosts=allow_host)
     if tls_cert is None or tls_key is None:
-        return _Access(tokens=tokens, tls=None)
-    return _Access(tokens=tokens, tls=TlsFiles(certificate=tls_cert, private_key=tls_key, client_ca=tls_client_ca))
+        return _Access(tokens=tokens, web=web, tls=None)
+    tls = TlsFiles(certificate=tls_cert, private_key=tls_key, client_ca=tls_client_ca)
+    return _Access(tokens=tokens, web=web, tls=tls)
 
 
 _PORT: Final = click.IntRange(-1, 65535)
@@ -106,30 +121,44 @@ _PORT: Final = click.IntRange(-1, 65535)
 _LISTENING: Final = cloup.option_group(
     "Listening",
     cloup.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on."),
-    cloup.option("--http-port", type=_PORT, default=8000, show_default=True, metavar="N", help="0: any; -1: none."),
-    cloup.option("--grpc-port", type=_PORT, default=8001, show_default=True, metavar="N", help="0: any; -1: none."),
+    cloup.option(
+        "--http-port", type=_PORT, default=8000, show_default=True, metavar="N", help="0: any free port; -1: none."
+    ),
+    cloup.option(
+        "--grpc-port", type=_PORT, default=8001, show_default=True, metavar="N", help="0: any free port; -1: none."
+    ),
     cloup.option(
         "--metrics-port",
         type=_PORT,
         default=8002,
         show_default=True,
         metavar="N",
-        help="Health and Prometheus metrics, always plain HTTP. 0: any; -1: none.",
+        help="Health and Prometheus metrics, always plain HTTP. 0: any free port; -1: none.",
     ),
 )
 _ACCESS: Final = cloup.option_group(
     "Access",
-    cloup.option("--tokens", type=PATH, metavar="FILE", help="Names and tokens of clients, one pair a line."),
+    cloup.option("--tokens", type=PATH, metavar="FILE", help="Names and tokens of clients, one pair on each line."),
+    cloup.option(
+        "--allow-origin",
+        multiple=True,
+        metavar="ORIGIN",
+        help="Origin of web pages that may send requests; repeatable.  [default: none]",
+    ),
+    cloup.option(
+        "--allow-host",
+        multiple=True,
+        metavar="NAME",
+        help="Name of this server in requests, in addition to loopback ones; repeatable.",
+    ),
     cloup.option("--tls-cert", type=PATH, metavar="PEM", help="Certificate of the server."),
     cloup.option("--tls-key", type=PATH, metavar="PEM", help="Private key of the certificate."),
-    cloup.option(
-        "--tls-client-ca", type=PATH, metavar="PEM", help="Mutual TLS: the authority of clients' certificates."
-    ),
+    cloup.option("--tls-client-ca", type=PATH, metavar="PEM", help="Certificate authority of clients, for mutual TLS."),
 )
 _BATCHING: Final = cloup.option_group(
     "Batching",
     cloup.option(
-        "--max-batch", type=POSITIVE, default=8, show_default=True, metavar="N", help="Maximum of clips in one run."
+        "--max-batch", type=POSITIVE, default=8, show_default=True, metavar="N", help="Maximum clips per batch."
     ),
     cloup.option(
         "--queue-delay",
@@ -137,19 +166,29 @@ _BATCHING: Final = cloup.option_group(
         default=0.0,
         show_default=True,
         metavar="MS",
-        help="How long a clip may wait for others.",
+        help="Maximum time that a clip waits for others to fill a batch.",
     ),
     cloup.option(
-        "--max-queue", type=POSITIVE, default=64, show_default=True, metavar="N", help="Clips of a model that may wait."
+        "--max-queue",
+        type=POSITIVE,
+        default=64,
+        show_default=True,
+        metavar="N",
+        help="Maximum waiting clips of a model.",
     ),
     cloup.option(
-        "--instances", type=POSITIVE, default=1, show_default=True, metavar="N", help="Runs of a model at a time."
+        "--instances", type=POSITIVE, default=1, show_default=True, metavar="N", help="Concurrent runs of a model."
     ),
 )
 _LIMITS: Final = cloup.option_group(
     "Limits",
     cloup.option(
-        "--max-requests", type=POSITIVE, default=128, show_default=True, metavar="N", help="Requests at a time."
+        "--max-requests",
+        type=POSITIVE,
+        default=128,
+        show_default=True,
+        metavar="N",
+        help="Maximum concurrent requests.",
     ),
     cloup.option(
         "--max-connections",
@@ -157,7 +196,7 @@ _LIMITS: Final = cloup.option_group(
         default=512,
         show_default=True,
         metavar="N",
-        help="HTTP connections at a time.",
+        help="Maximum concurrent HTTP connections.",
     ),
     cloup.option(
         "--max-request-mib",
@@ -173,21 +212,36 @@ _LIMITS: Final = cloup.option_group(
         default=30.0,
         show_default=True,
         metavar="SECONDS",
-        help="Time for a request to arrive.",
+        help="Maximum time to receive a request.",
     ),
     cloup.option(
         "--rate",
         type=click.FloatRange(min=0),
         default=0.0,
         metavar="N",
-        help="Requests a second of one client.  [default: any number]",
+        help="Maximum requests per second of one client.  [default: unlimited]",
     ),
     cloup.option("--shared-memory", is_flag=True, help="Let clients on this machine register shared memory."),
+    cloup.option(
+        "--shared-memory-prefix", metavar="TEXT", help="Start of the names of shared memory objects.  [default: lcve_]"
+    ),
+    cloup.option(
+        "--shared-memory-user",
+        type=click.IntRange(min=0),
+        multiple=True,
+        metavar="UID",
+        help="User that may own shared memory objects, in addition to the server's own; repeatable.",
+    ),
 )
 _LOADING: Final = cloup.option_group(
     "Models",
     cloup.option(
-        "--versions", type=POSITIVE, default=1, show_default=True, metavar="N", help="Newest versions to serve."
+        "--versions",
+        type=POSITIVE,
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Number of newest versions to serve.",
     ),
     cloup.option(
         "--poll",
@@ -195,7 +249,7 @@ _LOADING: Final = cloup.option_group(
         default=5.0,
         show_default=True,
         metavar="SECONDS",
-        help="Time between looks at the folders; 0: never.",
+        help="Time between checks for new versions; 0: never check.",
     ),
     cloup.option(
         "--grace",
@@ -203,7 +257,7 @@ _LOADING: Final = cloup.option_group(
         default=30.0,
         show_default=True,
         metavar="SECONDS",
-        help="Time to finish accepted requests at the end.",
+        help="Maximum time to answer accepted requests on shutdown.",
     ),
 )
 
@@ -220,11 +274,11 @@ _LOADING: Final = cloup.option_group(
     help="Level of the log on standard error.  [default: info; -q: error; -v: debug]",
 )
 @as_json
-@hands_over("listening", _make_listening, _LISTENING)
-@hands_over("access", _make_access, _ACCESS)
-@hands_over("batching", _make_batching, _BATCHING)
-@hands_over("limits", _make_limits, _LIMITS)
-@hands_over("loading", _Loading, _LOADING)
+@value_from_options("listening", _make_listening, _LISTENING)
+@value_from_options("access", _make_access, _ACCESS)
+@value_from_options("batching", _make_batching, _BATCHING)
+@value_from_options("limits", _make_limits, _LIMITS)
+@value_from_options("loading", _Loading, _LOADING)
 @session_options
 def command(
     models: tuple[str, ...],
@@ -237,13 +291,13 @@ def command(
     session: SessionRequest,
     as_json: bool,
 ) -> None:
-    """Serve artifacts over the Open Inference Protocol (v2), by HTTP and gRPC. Needs no key and takes none.
+    """Serve artifacts over the Open Inference Protocol (v2), over HTTP and gRPC. Needs and accepts no key.
 
     DIR may also be a folder of server folders that are named by version numbers. The folders are polled: a new version
     replaces the old one only after it passes its probe.
 
-    The log, one JSON object a line, goes to standard error. SIGTERM ends the server once it has answered what it
-    accepted; SIGHUP loads all models again.
+    The log goes to standard error, with one JSON object on each line. On SIGTERM, the server answers the requests that
+    it has accepted, and exits. On SIGHUP, it reloads all models.
     """
     from lcve_deploy.serving.models.versions import parse_source, require_distinct
     from lcve_deploy.serving.server import serve
@@ -263,23 +317,26 @@ def command(
         poll=loading.poll,
         grace=loading.grace,
         token_file=access.tokens,
+        web=access.web,
         tls=access.tls,
     )
-    _warn_if_open(settings)
+    _warn_if_unprotected(settings)
     with logging_to_stderr(log_level or _LOG_LEVELS[VERBOSITY.get()]):
-        serve(settings, lambda ports: _started(settings, ports, as_json=as_json))
+        serve(settings, lambda ports: _show_addresses(settings, ports, as_json=as_json))
 
 
-def _warn_if_open(settings: ServerSettings) -> None:
-    """Name what is missing, if other machines can connect."""
+def _warn_if_unprotected(settings: ServerSettings) -> None:
+    """Warn if other machines can connect without TLS or tokens."""
     options = (("--tls-cert", settings.tls), ("--tokens", settings.token_file))
     missing = " and ".join(name for name, value in options if value is None)
     if missing and not settings.is_local:
         warn(f"other machines can connect to {settings.host}, without {missing}")
+    if settings.limits.shared_memory is not None and settings.token_file is None:
+        warn("without --tokens, all clients of this machine share their shared memory regions")
 
 
-def _started(settings: ServerSettings, ports: Ports, *, as_json: bool) -> None:
-    """Say where the server listens: one line a port, or one JSON object."""
+def _show_addresses(settings: ServerSettings, ports: Ports, *, as_json: bool) -> None:
+    """Print the addresses of all models and of the metrics, or one JSON object."""
     import dataclasses
     import json
 
@@ -296,5 +353,5 @@ def _started(settings: ServerSettings, ports: Ports, *, as_json: bool) -> None:
         if port is None:
             continue
         address = f"{schemes[name]}://{settings.host}:{port}"
-        for end in ["/metrics"] if name == "metrics" else [f"/{source.name}" for source in settings.sources]:
-            click.echo(f"{address}{end}")
+        for path in ["/metrics"] if name == "metrics" else [f"/{source.name}" for source in settings.sources]:
+            click.echo(f"{address}{path}")

@@ -1,4 +1,4 @@
-"""What commands share in showing: lines, notes, tables, JSON."""
+"""Output shared by commands: lines, notes, tables, JSON."""
 
 from __future__ import annotations
 
@@ -44,40 +44,40 @@ _UNCHECKED: Final = "not checked"
 
 
 def say(text: str) -> None:
-    """Print a line on what was done; with ``--quiet``, nothing."""
+    """Print a line about what was done; with ``--quiet``, print nothing."""
     if not is_quiet():
         click.echo(text)
 
 
 def print_note(note: str) -> None:
-    """Print something that the user should know of the result."""
+    """Print something that the user should know about the result."""
     say(f"note: {printable(note)}")
 
 
 def warn(message: str) -> None:
-    """Print a warning on standard error; with ``--quiet``, nothing."""
+    """Print a warning on standard error; with ``--quiet``, print nothing."""
     if not is_quiet():
         click.echo(f"warning: {printable(message)}", err=True)
 
 
 def printable(text: str) -> str:
-    """A name from outside, without characters that could move a terminal's cursor."""
+    """Replace characters of an untrusted text that could move a terminal's cursor."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on standard output."""
+    """Print a JSON value on standard output."""
     click.echo(to_json_text(value, indent=2))
 
 
 def to_json_text(value: Any, *, indent: int | None = None) -> str:
-    """JSON in which letters of any script stand as they are, and what could move a terminal's cursor is escaped."""
+    """Return JSON with letters of any script unescaped; characters that could move a terminal's cursor are escaped."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def print_parity(report: ParityReport) -> None:
-    """The figures of a comparison as a short table."""
+    """Print the figures of a comparison as a short table."""
     rows = [
         ("reference", report.reference),
         ("clips compared", str(report.clips)),
@@ -96,49 +96,49 @@ def print_parity(report: ParityReport) -> None:
         click.echo(f"  {printable(CONTROLS.get(name, name)):<32}{gap:.2e}  {state}")
 
 
-def print_classification(found: Classification, *, as_json: bool) -> None:
-    """What a video shows. Notes on it are part of the JSON alone; they have been shown as warnings."""
+def print_classification(classification: Classification, *, as_json: bool) -> None:
+    """Print the predictions for a video. Only the JSON includes its notes, which were already shown as warnings."""
     if as_json:
-        print_json(found.to_json())
+        print_json(classification.to_json())
         return
-    for prediction in found.predictions:
+    for prediction in classification.predictions:
         click.echo(f"{prediction.text(2):>7}  {printable(prediction.name)}")
 
 
 def print_logits(logits: npt.NDArray[np.float32], *, views: Views, labels: str | None, top: int, as_json: bool) -> None:
-    """Logits ``[views, classes]`` in the artifact's own label order; a server does not say what its labels are."""
+    """Print logits ``[views, classes]`` in the artifact's own label order; ``labels`` is None for a server."""
     import numpy as np
 
     if as_json:
         print_json({"views": str(views), "labels": labels, "logits": logits.tolist()})
         return
-    said = f", labels {labels}" if labels else ""
-    click.echo(f"logits of {views} views{said}; the first of their mean:")
+    suffix = f", labels {labels}" if labels else ""
+    click.echo(f"logits of {views} views{suffix}; the first of their mean:")
     mean = logits.mean(axis=0)
     for index in np.argsort(-mean, kind="stable")[:top]:
         click.echo(f"{mean[index]:10.4f}  position {index}")
 
 
 def signature_state(server: Path, signed_by: PublicKey | None) -> str:
-    """``ok``, ``not checked`` or ``none``, of a server folder whose manifest has been read under this pin."""
+    """Return ``ok``, ``not checked`` or ``none`` for a server folder whose manifest was read under this pin."""
     if signed_by is not None:
         return "ok"
     return _UNCHECKED if is_signed(server) else "none"
 
 
 def print_signature(state: str) -> None:
-    """Return a line on the signature, if there is one."""
+    """Print the state of the signature, if there is one."""
     if state != "none":
-        more = ", though there is one; --signed-by checks it" if state == _UNCHECKED else ""
-        click.echo(f"signature: {state}{more}")
+        hint = "; pass --signed-by to check it" if state == _UNCHECKED else ""
+        click.echo(f"signature: {state}{hint}")
 
 
 def show_selection(selection: Selection) -> None:
-    """The engines that were tried, a line each, and which one is kept."""
+    """Print the engines that were tried, one on each line, and which one is kept."""
     for candidate in selection.candidates:
         mark = "*" if candidate.name == selection.fastest.name else " "
-        became = _engine(candidate.record) if candidate.record else candidate.reason
-        click.echo(f"{mark} {candidate.name}: {printable(became)}")
+        result = _engine(candidate.record) if candidate.record else candidate.reason
+        click.echo(f"{mark} {candidate.name}: {printable(result)}")
     if len(selection.candidates) > 1:
         click.echo(f"kept: {selection.fastest.name}")
 
@@ -154,7 +154,7 @@ def _engine(record: EngineRecord) -> str:
 
 
 def carried_engines_json(engines: Sequence[CarriedEngine]) -> dict[str, Any]:
-    """What became of engines, by name, as plain values."""
+    """Return the state of engines after a rotation, by name, as JSON values."""
     return {
         engine.name: {"kept": engine.record is not None, "proven": _is_proven(engine), "reason": engine.reason}
         for engine in engines
@@ -162,11 +162,11 @@ def carried_engines_json(engines: Sequence[CarriedEngine]) -> dict[str, Any]:
 
 
 def print_carried_engines(engines: Sequence[CarriedEngine]) -> None:
-    """What became of engines, one a line."""
+    """Print the state of engines after a rotation, one on each line."""
     for engine in engines:
         state = "ok" if _is_proven(engine) else "unproven on this machine"
-        became = f"left out: {printable(engine.reason)}" if engine.record is None else state
-        click.echo(f"engine {engine.name}: {became}")
+        result = f"left out: {printable(engine.reason)}" if engine.record is None else state
+        click.echo(f"engine {engine.name}: {result}")
 
 
 def _is_proven(engine: CarriedEngine) -> bool:

@@ -1,4 +1,4 @@
-"""``lcve sign``: the owner's signature of an artifact that exists."""
+"""``lcve sign``: sign an existing artifact."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["command"]
 
 @lcve_command("lcve sign service/server --signing-key signing.pem")
 @cloup.argument("server", type=PATH, metavar="DIR", help="server/ of an artifact.")
-@cloup.option("--signing-key", type=SigningKeyFile(), required=True, help="Private key of lcve keygen --signing.")
+@cloup.option("--signing-key", type=SigningKeyFile(), required=True, help="Private key from lcve keygen --signing.")
 @as_json
 def command(server: Path, signing_key: SigningKey, as_json: bool) -> None:
     """Sign the manifest of a server folder.
 
-    The files are compared with their digests first. The signature is manifest.sig in the folder.
+    The files are first compared with their digests. The signature is written to manifest.sig in the folder.
     """
     from lcve_deploy.verbs.sign import sign
 
@@ -33,4 +33,4 @@ def command(server: Path, signing_key: SigningKey, as_json: bool) -> None:
     if as_json:
         print_json({"signature": str(path), "sha256": fingerprint})
         return
-    say(f"{path}: by the key with SHA-256 {fingerprint}")
+    say(f"{path}: signed by the key with SHA-256 {fingerprint}")

@@ -1,4 +1,4 @@
-"""``lcve triton``: a model repository for Triton."""
+"""``lcve triton``: write a model repository for Triton."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import cloup
 
 from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.common import as_json
-from lcve_deploy.cli.options.groups import hands_over
+from lcve_deploy.cli.options.groups import value_from_options
 from lcve_deploy.cli.options.models import models_argument
 from lcve_deploy.cli.options.signing import signed_by_option
 from lcve_deploy.cli.options.types import ABOVE_ZERO, PATH, POSITIVE
@@ -26,7 +26,7 @@ _ALL: Final = "all"
 
 
 class _Versions(click.ParamType[int]):
-    """A number from 1, or ``all``, which is 0."""
+    """A number of at least 1, or ``all``, which becomes 0."""
 
     name = "N|all"
 
@@ -37,11 +37,11 @@ class _Versions(click.ParamType[int]):
         if value == _ALL:
             return 0
         if not value.isdecimal() or int(value) < 1:
-            self.fail(f"expected a number from 1, or all, received {value!r}", param, ctx)
+            self.fail(f"expected a number of at least 1, or all, received {value!r}", param, ctx)
         return int(value)
 
 
-def _make(
+def _make_options(
     *,
     engine: str | None,
     gpu: bool,
@@ -59,11 +59,11 @@ def _make(
     return TritonOptions(
         engine=engine,
         version=model_version,
-        largest_batch=max_batch,
-        delay=queue_delay / 1000,
-        preferred=preferred_batch,
-        waiting=max_queue or 0,
-        timeout=(queue_timeout or 0) / 1000,
+        max_batch=max_batch,
+        queue_delay=queue_delay / 1000,
+        preferred_batches=preferred_batch,
+        max_queue=max_queue or 0,
+        queue_timeout=(queue_timeout or 0) / 1000,
         instances=instances,
         gpu=gpu,
         versions=versions,
@@ -73,7 +73,7 @@ def _make(
 _MODEL: Final = cloup.option_group(
     "Model",
     cloup.option(
-        "--engine", metavar="NAME", help="TensorRT engine of lcve build.  [default: the graph, in ONNX Runtime]"
+        "--engine", metavar="NAME", help="TensorRT engine built by lcve build.  [default: the graph, in ONNX Runtime]"
     ),
     cloup.option("--gpu", is_flag=True, help="Run the graph on GPUs; an engine always does."),
     cloup.option(
@@ -85,7 +85,7 @@ _MODEL: Final = cloup.option_group(
         default="1",
         show_default=True,
         metavar="N|all",
-        help="Newest versions to serve.",
+        help="Number of newest versions to serve.",
     ),
     cloup.option(
         "--instances", type=POSITIVE, default=1, show_default=True, metavar="N", help="Instances on each device."
@@ -94,10 +94,17 @@ _MODEL: Final = cloup.option_group(
 _BATCHING: Final = cloup.option_group(
     "Batching",
     cloup.option(
-        "--max-batch", type=POSITIVE, metavar="N", help="Maximum of clips in one run.  [default: 8, or the engine's]"
+        "--max-batch",
+        type=POSITIVE,
+        metavar="N",
+        help="Maximum clips per batch.  [default: 8, or the engine's maximum]",
     ),
     cloup.option(
-        "--preferred-batch", type=POSITIVE, multiple=True, metavar="N", help="Batch to run at once; may be repeated."
+        "--preferred-batch",
+        type=POSITIVE,
+        multiple=True,
+        metavar="N",
+        help="Batch size that runs without waiting; may be repeated.",
     ),
     cloup.option(
         "--queue-delay",
@@ -105,10 +112,15 @@ _BATCHING: Final = cloup.option_group(
         default=2.0,
         show_default=True,
         metavar="MS",
-        help="How long a clip may wait for others.",
+        help="Maximum time that a clip waits for others to fill a batch.",
     ),
-    cloup.option("--max-queue", type=POSITIVE, metavar="N", help="Requests that may wait.  [default: any number]"),
-    cloup.option("--queue-timeout", type=ABOVE_ZERO, metavar="MS", help="Longest wait.  [default: any time]"),
+    cloup.option("--max-queue", type=POSITIVE, metavar="N", help="Maximum waiting requests.  [default: unlimited]"),
+    cloup.option(
+        "--queue-timeout",
+        type=ABOVE_ZERO,
+        metavar="MS",
+        help="Maximum time that a request waits.  [default: unlimited]",
+    ),
 )
 
 
@@ -117,11 +129,11 @@ _BATCHING: Final = cloup.option_group(
     "lcve triton actions=service/server -o models --add --model-version 2",
 )
 @models_argument
-@cloup.option("-o", "--output", type=PATH, required=True, metavar="DIR", help="Model repository to make.")
+@cloup.option("-o", "--output", type=PATH, required=True, metavar="DIR", help="Model repository to create.")
 @cloup.option("--add", is_flag=True, help="Add a model, or a version of one, to an existing repository.")
 @signed_by_option
 @as_json
-@hands_over("options", _make, _MODEL, _BATCHING)
+@value_from_options("options", _make_options, _MODEL, _BATCHING)
 def command(
     models: tuple[str, ...],
     output: Path,
@@ -132,7 +144,7 @@ def command(
 ) -> None:
     """Write a Triton model repository with server folders as its models. Needs no key.
 
-    A model warms up with the probe of its artifact. The binding is in the parameters of config.pbtxt.
+    Each model warms up with the probe of its artifact. The binding is in the parameters of config.pbtxt.
     """
     from lcve_deploy.deployments.triton.export import add_to_triton, export_triton
     from lcve_deploy.serving.models.versions import parse_source, require_distinct
@@ -148,7 +160,7 @@ def command(
         config = model.config
         say(f"{config.name}/{model.version}: {config.platform}, batches of 1 to {config.max_batch_size}")
         if model.engine:
-            say(f"  {_about_plan(model.engine)}")
+            say(f"  {_describe_plan(model.engine)}")
     say(f"model repository: {output}")
 
 
@@ -163,9 +175,9 @@ def _json(model: TritonModel) -> dict[str, Any]:
     }
 
 
-def _about_plan(engine: EngineRecord) -> str:
-    """What Triton must be, to open the plan; nothing here can ask it."""
-    proof = f"proven on {engine.proof.device}" if engine.proof else "unproven: compare its answer to the probe"
+def _describe_plan(engine: EngineRecord) -> str:
+    """Describe the TensorRT version that Triton needs for the plan, which cannot be checked here."""
+    proof = f"proven on {engine.proof.device}" if engine.proof else "unproven: compare its logits for the probe"
     compatible = "version_compatible" in engine.options
-    more = " or later, with --backend-config=tensorrt,version-compatible=true" if compatible else ""
-    return f"plan of TensorRT {engine.builder.get(engine.kind, '?')}: needs this version{more}; {proof}"
+    later = " or later, with --backend-config=tensorrt,version-compatible=true" if compatible else ""
+    return f"plan of TensorRT {engine.builder.get(engine.kind, '?')}: needs this version{later}; {proof}"

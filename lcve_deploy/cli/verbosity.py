@@ -1,4 +1,4 @@
-"""How much a command tells: ``--quiet``, ``--verbose``, and what lies between."""
+"""How much a command prints: ``--quiet``, normal, or ``--verbose``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["VERBOSITY", "Verbosity", "is_quiet", "is_verbose"]
 
 
 class Verbosity(IntEnum):
-    """One meaning for every command."""
+    """Levels of output, with the same meaning for every command."""
 
     QUIET = 0
-    """Errors, and what was asked for on standard output."""
+    """Errors, and results on standard output."""
     NORMAL = 1
     """Also progress, notes and warnings."""
     VERBOSE = 2

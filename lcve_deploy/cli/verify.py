@@ -1,4 +1,4 @@
-"""``lcve verify``: parity for the owner, digests and probe for the operator."""
+"""``lcve verify``: check parity (for the owner), or digests and probe (for the operator)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import cloup
 from lcve_deploy.artifact import list_engines
 from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.checkpoint import CheckpointFacts, checkpoint_options
-from lcve_deploy.cli.options.common import as_json, tolerance_option, verify_clip_option
+from lcve_deploy.cli.options.common import as_json, engine_secret_option, tolerance_option, verify_clip_option
 from lcve_deploy.cli.options.signing import signed_by_option
 from lcve_deploy.cli.options.types import PATH
 from lcve_deploy.cli.progress import StageProgress
@@ -24,7 +24,7 @@ from lcve_deploy.cli.show import (
     printable,
     signature_state,
 )
-from lcve_deploy.errors import DeviceError, LcveError, MissingDependencyError, SignatureError
+from lcve_deploy.errors import DeviceError, ForeignEngineError, LcveError, MissingDependencyError, SignatureError
 
 if TYPE_CHECKING:
     from lcve_deploy.artifact import PublicKey
@@ -40,9 +40,10 @@ __all__ = ["command"]
 )
 @cloup.argument("artifact", type=PATH, help="server/ alone, or with --key the folder with server/ and client/.")
 @cloup.option(
-    "--engine", metavar="NAME", help="Only this engine.  [default: the graph, and without a key every engine]"
+    "--engine", metavar="NAME", help="Verify only this engine.  [default: the graph and, without --key, every engine]"
 )
 @signed_by_option
+@engine_secret_option
 @as_json
 @cloup.option_group(
     "Owner's check",
@@ -56,6 +57,7 @@ def command(
     artifact: Path,
     engine: str | None,
     signed_by: PublicKey | None,
+    engine_secret: Path | None,
     key_file: Path | None,
     ckpt: Path | None,
     verify_clips: tuple[Path, ...],
@@ -63,14 +65,15 @@ def command(
     checkpoint: CheckpointFacts,
     as_json: bool,
 ) -> None:
-    """Verify an artifact; exits with 1 if the check fails.
+    """Verify an artifact. Exits with 1 if a check fails.
 
-    With --key and --ckpt, the owner's check: parity with the plain model, controls included. Without them,
-    the operator's: digests, and the answers of the graph and the engines to the probe. An engine that passes
-    is proven for this machine.
+    With --key and --ckpt, this is the owner's check: parity with the plain model, including the controls. Without
+    them, it is the operator's check: digests, and the logits of the graph and of every engine for the probe. An
+    engine that passes is proven for this machine. An engine that this machine has not made fails without being
+    opened: no signature covers it.
     """
     if (key_file is None) != (ckpt is None):
-        raise click.UsageError("--key and --ckpt are given together, or not at all")
+        raise click.UsageError("--key and --ckpt must be used together")
     if key_file is not None and ckpt is not None:
         from lcve_deploy.keys.secret import SecurityKey
         from lcve_deploy.verbs.verify import verify
@@ -84,21 +87,24 @@ def command(
             tolerance=tolerance,
             engine=engine,
             signed_by=signed_by,
+            engine_secret=engine_secret,
             progress=StageProgress(),
         )
         ok = _show_parity(report, signature_state(artifact / "server", signed_by), as_json=as_json)
     elif engine:
-        ok = _verify_engine(artifact, engine, signed_by, as_json)
+        ok = _verify_engine(artifact, engine, signed_by, engine_secret, as_json=as_json)
     else:
-        ok = _verify_server(artifact, signed_by, as_json)
+        ok = _verify_server(artifact, signed_by, engine_secret, as_json=as_json)
     if not ok:
         raise SystemExit(1)
 
 
-def _verify_engine(server: Path, name: str, signed_by: PublicKey | None, as_json: bool) -> bool:
+def _verify_engine(
+    server: Path, name: str, signed_by: PublicKey | None, engine_secret: Path | None, *, as_json: bool
+) -> bool:
     from lcve_deploy.runtime import verify_engine
 
-    report = verify_engine(server, name, signed_by=signed_by)
+    report = verify_engine(server, name, signed_by=signed_by, engine_secret=engine_secret)
     signature = signature_state(server, signed_by)
     if as_json:
         print_json({**report.to_json(), "signature": signature})
@@ -108,13 +114,14 @@ def _verify_engine(server: Path, name: str, signed_by: PublicKey | None, as_json
     return report.ok
 
 
-def _verify_server(server: Path, signed_by: PublicKey | None, as_json: bool) -> bool:
+def _verify_server(server: Path, signed_by: PublicKey | None, engine_secret: Path | None, *, as_json: bool) -> bool:
     from lcve_deploy.runtime import verify_engine, verify_server
 
     names = list_engines(server)
-    ask_graph = partial(verify_server, server, signed_by=signed_by)
-    graph = _row(ask_graph) if names else ask_graph().to_json()
-    engines = {name: _row(partial(verify_engine, server, name, signed_by=signed_by)) for name in names}
+    check_graph = partial(verify_server, server, signed_by=signed_by)
+    graph = _row(check_graph) if names else check_graph().to_json()
+    check_engine = partial(verify_engine, server, signed_by=signed_by, engine_secret=engine_secret)
+    engines = {name: _row(partial(check_engine, name)) for name in names}
     states = [graph["ok"], *(row["ok"] for row in engines.values())]
     ok = True in states and False not in states
     signature = signature_state(server, signed_by)
@@ -122,7 +129,7 @@ def _verify_server(server: Path, signed_by: PublicKey | None, as_json: bool) -> 
         print_json({**graph, "ok": ok, "signature": signature, "engines": engines})
         return ok
     print_signature(signature)
-    if "reason" not in graph:  # it was opened, and so its files have their digests
+    if "reason" not in graph:  # the graph was opened, so all digests match
         click.echo("digests: ok")
     click.echo(_line("probe", graph))
     for name, row in engines.items():
@@ -131,18 +138,22 @@ def _verify_server(server: Path, signed_by: PublicKey | None, as_json: bool) -> 
 
 
 def _row(check: Callable[[], ProbeReport]) -> dict[str, Any]:
-    """The row of a check; what has no place here is neither right nor wrong. A signature holds for all rows or none."""
+    """Run a check and return its row. If it cannot run here, ``ok`` is None. An invalid signature fails all checks."""
     try:
         return check().to_json()
     except SignatureError:
         raise
     except (DeviceError, MissingDependencyError) as error:
         return {"ok": None, "reason": str(error)}
+    except ForeignEngineError as error:
+        return {"ok": False, "foreign": True, "reason": str(error), "hint": error.hint}
     except LcveError as error:
         return {"ok": False, "reason": str(error)}
 
 
 def _line(name: str, row: dict[str, Any]) -> str:
+    if "foreign" in row:
+        return f"{name}: REFUSED: {printable(row['reason'])}. To {printable(row['hint'])}"
     if "reason" in row:
         return f"{name}: {'not run here' if row['ok'] is None else 'FAILED'}: {printable(row['reason'])}"
     state = "ok" if row["ok"] else "FAILED"

@@ -1,4 +1,4 @@
-"""``lcve watch``: a live source in, a line for every window out."""
+"""``lcve watch``: classify a live source, window by window."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import cloup
 from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.common import as_json, client_option, key_option, top_option
 from lcve_deploy.cli.options.frames import FrameOptions, sampling_options
-from lcve_deploy.cli.options.groups import hands_over
+from lcve_deploy.cli.options.groups import value_from_options
 from lcve_deploy.cli.options.remote import RemoteRequest, remote_options, server_option
 from lcve_deploy.cli.options.types import ABOVE_ZERO, COUNT, POSITIVE
+from lcve_deploy.cli.pipes import require_piped_input
 
 if TYPE_CHECKING:
     from lcve_deploy.cli.watching import Display
@@ -27,16 +28,16 @@ __all__ = ["command"]
 
 @dataclass(frozen=True, kw_only=True)
 class _Windows:
-    """Which windows are made of the stream, and how many are under way."""
+    """Windows of the stream, and limits on those in progress."""
 
     hop: int | None
     windows: int | None
     seconds: float | None
     in_flight: int
-    waiting: int
+    max_queue: int
 
     def options(self, client: Client, frames: FrameOptions, top: int) -> WatchOptions:
-        """Return the options of a watch, sampled as this artifact wants it."""
+        """Return the options of a watch, with the preprocessing of this artifact."""
         from lcve_deploy.verbs.watch import WatchOptions
 
         return WatchOptions(
@@ -44,19 +45,21 @@ class _Windows:
             windows=self.windows,
             seconds=self.seconds,
             in_flight=self.in_flight,
-            waiting=self.waiting,
+            waiting=self.max_queue,
             top=top,
             preprocess=frames.preprocess(client.settings.preprocess),
         )
 
 
-def _make_live(*, loop: bool, realtime: bool, rtsp_transport: str, silence: float, reconnects: int) -> LiveOptions:
+def _make_live(
+    *, loop: bool, realtime: bool, rtsp_transport: str, camera_timeout: float, reconnects: int
+) -> LiveOptions:
     from lcve_deploy.video.live import LiveOptions
     from lcve_deploy.video.sources import RtspTransport
 
     return LiveOptions(
         transport=RtspTransport(rtsp_transport),
-        timeout=silence,
+        timeout=camera_timeout,
         reconnects=reconnects,
         loop=loop,
         realtime=realtime,
@@ -66,26 +69,38 @@ def _make_live(*, loop: bool, realtime: bool, rtsp_transport: str, silence: floa
 _WINDOWS: Final = cloup.option_group(
     "Windows",
     cloup.option(
-        "--hop", type=POSITIVE, metavar="FRAMES", help="From one window to the next.  [default: a window's length]"
+        "--hop",
+        type=POSITIVE,
+        metavar="FRAMES",
+        help="Frames from one window to the next.  [default: the length of a window]",
     ),
-    cloup.option("--windows", type=POSITIVE, metavar="N", help="Stop after so many windows."),
-    cloup.option("--seconds", type=ABOVE_ZERO, metavar="SECONDS", help="Stop after so much of the stream."),
+    cloup.option("--windows", type=POSITIVE, metavar="N", help="Stop after this many windows."),
+    cloup.option("--seconds", type=ABOVE_ZERO, metavar="SECONDS", help="Stop after this much of the stream."),
     cloup.option(
-        "--in-flight", type=click.IntRange(1, 64), default=2, show_default=True, metavar="N", help="Requests at a time."
-    ),
-    cloup.option(
-        "--waiting",
+        "--in-flight",
         type=click.IntRange(1, 64),
         default=2,
         show_default=True,
         metavar="N",
-        help="Windows that may wait; then the oldest is dropped.",
+        help="Maximum concurrent requests.",
+    ),
+    cloup.option(
+        "--max-queue",
+        type=click.IntRange(1, 64),
+        default=2,
+        show_default=True,
+        metavar="N",
+        help="Maximum waiting windows; if there are more, the oldest is dropped.",
     ),
 )
 _FILE: Final = cloup.option_group(
     "File",
-    cloup.option("--loop", is_flag=True, help="Start it again at its end."),
-    cloup.option("--realtime", is_flag=True, help="Play it at its own pace.  [default: as fast as it is answered]"),
+    cloup.option("--loop", is_flag=True, help="Restart the file when it ends."),
+    cloup.option(
+        "--realtime",
+        is_flag=True,
+        help="Play the file at its own frame rate.  [default: as fast as the server answers]",
+    ),
 )
 _CAMERA: Final = cloup.option_group(
     "Camera",
@@ -97,15 +112,20 @@ _CAMERA: Final = cloup.option_group(
         help="Transport protocol for RTSP.",
     ),
     cloup.option(
-        "--silence",
+        "--camera-timeout",
         type=ABOVE_ZERO,
         default=10.0,
         show_default=True,
         metavar="SECONDS",
-        help="Time without a frame after which the camera counts as gone.",
+        help="Time without a frame after which the camera counts as disconnected.",
     ),
     cloup.option(
-        "--reconnects", type=COUNT, default=20, show_default=True, metavar="N", help="Attempts in a row to open it."
+        "--reconnects",
+        type=COUNT,
+        default=20,
+        show_default=True,
+        metavar="N",
+        help="Maximum attempts in a row to reconnect.",
     ),
 )
 
@@ -113,16 +133,22 @@ _CAMERA: Final = cloup.option_group(
 @lcve_command(
     "lcve watch rtsp://camera/stream --server grpc://host:8001/actions \\\n    --key key.bin --client client",
     "lcve watch video.mp4 --realtime --server grpc://host:8001/actions \\\n    --key key.bin --client client --json",
+    "ffmpeg -i URL -c copy -f matroska - | \\\n    lcve watch - --server grpc://host:8001/actions \\\n"
+    "    --key key.bin --client client",
 )
-@cloup.argument("source", envvar="LCVE_SOURCE", help="rtsp://..., a V4L2 camera /dev/videoN, or a video file.")
+@cloup.argument(
+    "source",
+    envvar="LCVE_SOURCE",
+    help="rtsp://..., a V4L2 camera /dev/videoN, or a video file. - for a video on standard input.",
+)
 @server_option(required=True)
 @key_option
 @client_option
 @top_option
 @as_json
-@hands_over("windows", _Windows, _WINDOWS)
+@value_from_options("windows", _Windows, _WINDOWS)
 @sampling_options
-@hands_over("live", _make_live, _FILE, _CAMERA)
+@value_from_options("live", _make_live, _FILE, _CAMERA)
 @remote_options
 def command(
     source: str,
@@ -136,14 +162,14 @@ def command(
     remote: RemoteRequest,
     as_json: bool,
 ) -> None:
-    """Watch a camera or video: encrypt its windows, send them to a server, print what each shows.
+    """Watch a camera or video: encrypt its windows, send them to a server, and print the predictions for each.
 
-    A V4L2 camera has never been tried on hardware. Give an address with a password in the environment variable
-    LCVE_SOURCE, as others can see command lines.
+    V4L2 cameras have never been tested on hardware. Pass an address with a password in the environment variable
+    LCVE_SOURCE, because other users can see command lines.
 
-    Prints one JSON line for every window, in order, if standard output is no terminal or with --json: its frames,
-    predictions or an error, latency, and counts so far. SIGINT and SIGTERM end it once the requests under way are
-    answered; a second one ends it at once.
+    If standard output is not a terminal, or with --json, prints one JSON line for each window, in order: its frames,
+    predictions or an error, latency, and the counts so far. On SIGINT or SIGTERM, the command waits for requests in
+    progress and ends; a second signal ends it at once.
     """
     from lcve_deploy.cli.watching import Display
     from lcve_deploy.client import Client
@@ -152,23 +178,24 @@ def command(
     from lcve_deploy.verbs.watch import Watch
     from lcve_deploy.video.live import LiveSource
 
+    require_piped_input(source)
     display = Display(as_json=as_json)
     client = Client.open(client_folder, SecurityKey.read(key_file))
-    pictures = LiveSource(source, live, told=display.warn)
+    frame_source = LiveSource(source, live, on_reconnect=display.warn)
     classes = len(client.settings.classes)
     with RemoteSession(server, client.settings.binding, remote.options(), classes=classes) as session:
         session.connect()
-        with Watch(pictures, client, session, windows.options(client, frames, top)) as watch:
+        with Watch(frame_source, client, session, windows.options(client, frames, top)) as watch:
             _show(watch, display)
 
 
 def _show(watch: Watch, display: Display) -> None:
-    """Print results up to the end, a signal, or until nobody reads them."""
+    """Print results until the end, a signal, or until standard output is closed."""
     from lcve_deploy.cli.watching import StopRequest
 
     with StopRequest() as stop:
         try:
-            for result in watch.results(patience=0.2):
+            for result in watch.results(timeout=0.2):
                 if stop.requested:
                     watch.stop()
                 if result:

@@ -1,4 +1,4 @@
-"""What ``lcve watch`` shows, and how it is told to stop."""
+"""The display and the stop request of ``lcve watch``."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ if TYPE_CHECKING:
 __all__ = ["Display", "StopRequest"]
 
 _CLEAR: Final = "\r\x1b[K"
-_SHOWN: Final = 3
+_MAX_CLASSES: Final = 3
 _PERIOD: Final = 0.5
 
 
 class StopRequest:
-    """Takes the first SIGINT or SIGTERM of a ``with`` block as a request; a second one does what it did before."""
+    """Treat the first SIGINT or SIGTERM in a ``with`` block as a request to stop; a second one acts as before it."""
 
     def __init__(self) -> None:
         self.requested = False
-        self._before: dict[int, Any] = {}
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as of a job in the background
-                self._before[number] = signal.signal(number, self._request)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # ignored in background jobs
+                self._previous[number] = signal.signal(number, self._request)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
-        for each, handler in self._before.items():
-            signal.signal(each, handler)
+        for handled, handler in self._previous.items():
+            signal.signal(handled, handler)
 
 
 class Display:
-    """Lines on standard output; warnings, and on a terminal a line that counts, on standard error.
+    """Print results on standard output, and warnings on standard error; on a terminal, also a line with counts.
 
     Args:
-        as_json: JSON even on a terminal.
+        as_json: print JSON even on a terminal.
     """
 
     def __init__(self, *, as_json: bool) -> None:
@@ -62,57 +62,57 @@ class Display:
         self._live, self._status_at = sys.stderr.isatty() and not is_quiet(), 0.0
         self._lock = Lock()
         self.is_closed = False
-        """Whether nobody reads standard output any more."""
+        """Whether the reader of standard output has closed it."""
 
     def show(self, result: WindowResult) -> None:
-        """A window."""
-        self._print(to_json_text(result.to_json()) if self._json else _readable(result))
+        """Print the result of a window."""
+        self._print(to_json_text(result.to_json()) if self._json else _window_line(result))
 
     def summary(self, counts: Counts) -> None:
-        """The last line."""
-        self._print(to_json_text({"summary": counts.to_json()}) if self._json else _counted(counts))
+        """Print the final counts."""
+        self._print(to_json_text({"summary": counts.to_json()}) if self._json else _counts_line(counts))
 
     def status(self, counts: Counts) -> None:
-        """Count, on a terminal, now and then."""
+        """Update the counts on a terminal, at most twice a second."""
         now = time.monotonic()
         if self._live and now - self._status_at >= _PERIOD:
             self._status_at = now
             with self._lock:
-                click.echo(f"{_CLEAR}{_counted(counts)}", err=True, nl=False)
+                click.echo(f"{_CLEAR}{_counts_line(counts)}", err=True, nl=False)
 
     def warn(self, message: str) -> None:
-        """Something that is dealt with; any thread may call this."""
+        """Print a warning about a problem that is being handled. Thread-safe."""
         if is_quiet():
             return
         with self._lock:
-            click.echo(f"{self._lead()}warning: {printable(message)}", err=True)
+            click.echo(f"{self._line_start()}warning: {printable(message)}", err=True)
 
     def _print(self, line: str) -> None:
         if self.is_closed:
             return
         with self._lock:
-            if lead := self._lead():
-                click.echo(lead, err=True, nl=False)
+            if start := self._line_start():
+                click.echo(start, err=True, nl=False)
             try:
                 click.echo(line)
             except BrokenPipeError:
                 self.is_closed = True
-                # What is left in the buffer must not fail again at the end.
+                # The rest of the buffer must not fail again at exit.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
-    def _lead(self) -> str:
+    def _line_start(self) -> str:
         return _CLEAR if self._live else ""
 
 
-def _readable(result: WindowResult) -> str:
+def _window_line(result: WindowResult) -> str:
     time_of_day = result.last.time.astimezone().strftime("%H:%M:%S")
     milliseconds = f"  ({1000 * result.latency.total:.0f} ms)" if result.latency else ""
-    said = ", ".join(f"{p.text(1)} {printable(p.name)}" for p in result.predictions[:_SHOWN])
-    told = said or result.outcome.value + (f": {printable(result.error)}" if result.error else "")
-    return f"{time_of_day}  {result.last.position:9.2f} s  window {result.number}  {told}{milliseconds}"
+    predictions = ", ".join(f"{p.text(1)} {printable(p.name)}" for p in result.predictions[:_MAX_CLASSES])
+    description = predictions or result.outcome.value + (f": {printable(result.error)}" if result.error else "")
+    return f"{time_of_day}  {result.last.position:9.2f} s  window {result.number}  {description}{milliseconds}"
 
 
-def _counted(counts: Counts) -> str:
+def _counts_line(counts: Counts) -> str:
     return (
         f"{counts.windows} windows: {counts.answered} answered, {counts.dropped} dropped, {counts.failed} failed; "
         f"{counts.reconnects} reconnects, {counts.damaged} damaged frames"

@@ -1,1 +1,1 @@
-"""Serve an artifact with other servers: Triton model repositories and Kubernetes manifests."""
+"""Deployments of artifacts: Triton model repositories and Kubernetes manifests."""

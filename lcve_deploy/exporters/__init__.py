@@ -1,4 +1,4 @@
-"""From a checkpoint to a graph: offline, at the model owner. Needs the extra ``export``.
+"""Convert checkpoints to ONNX graphs, and graphs to TensorRT plans. Reading checkpoints needs the extra ``export``.
 
-Exporters are handed weights that are scrambled already; none of them can reach a key.
+Exporters receive weights that are already scrambled. No module of this package can import a key.
 """

@@ -1,9 +1,9 @@
-"""The canonical graph with the blocks' linear layers in int8, as QuantizeLinear and DequantizeLinear.
+"""Convert the blocks' linear layers of the canonical graph to int8, with QuantizeLinear and DequantizeLinear.
 
-Activations are quantised per tensor and weights per output channel, both symmetrically, which every
-engine takes. Weights stay small enough for CPUs that add products in 16 bits. The ranges of the
-activations come from encrypted clips: a permutation of the tokens changes no largest value, so nobody
-has to show a plain clip, and a graph with a new key keeps the ranges of the old one.
+Activations are quantised per tensor and weights per output channel, both symmetrically, which all engines support.
+Weights stay small enough for CPUs that add products in 16 bits. Activation ranges are measured on encrypted clips: a
+permutation of the tokens does not change the largest value. So no plain clips are needed, and the ranges remain valid
+after a key rotation.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["calibrate", "write_quantised"]
 
 _MAX_INT8: Final = 127
-"""Steps to either side of zero, for an activation and for a sum of two neighbouring weights of one sign.
+"""Largest quantised value of an activation, and of a sum of two neighbouring weights of the same sign.
 
-CPUs without VNNI multiply int8 as unsigned activations, up to 255, by signed weights, and add two
-neighbouring products in 16 bits, which saturate silently. A sum of weights of at most 128 keeps that
-from happening, and one of 127 steps is at most 128 once both are rounded.
+CPUs without VNNI multiply unsigned activations, up to 255, by signed weights, and add two neighbouring products in 16
+bits, which saturates silently. Sums of at most 128 avoid this: 127 before rounding is at most 128 after both weights
+are rounded.
 """
 
 _WEIGHT: Final = ".weight"
@@ -40,20 +40,20 @@ Floats = npt.NDArray[np.float32]
 
 
 def calibrate(source: Path, clips: npt.NDArray[np.uint8], *, steps: Steps | None = None) -> dict[str, float]:
-    """Largest ``|input|`` of every linear layer of the blocks, over all clips.
+    """Measure the largest ``|input|`` of every linear layer of the blocks, over all clips.
 
     Args:
         source: ``model.onnx`` of an artifact, with its data and keyed tensors next to it.
-        clips: encrypted clips, uint8 ``[clips, N, L]`` or ``[clips, T, H, W, C]``; run one at a time.
+        clips: encrypted clips, uint8 ``[clips, N, L]`` or ``[clips, T, H, W, C]``; they are run one at a time.
         steps: called with the number of clips done and their total.
 
     Returns:
-        Name of each layer (``blocks.0.mlp.fc1``) to the largest absolute value that enters it.
+        Largest absolute input by name of the layer, such as ``blocks.0.mlp.fc1``.
 
     Raises:
-        ValueError: no clip.
-        PrecisionError: a layer whose input is not finite.
-        MissingDependencyError: ONNX Runtime is not installed.
+        ValueError: there are no clips.
+        PrecisionError: the input of a layer is not finite.
+        MissingDependencyError: ONNX Runtime or onnx-ir is not installed.
     """
     if not len(clips):
         raise ValueError("expected at least one clip to calibrate on, received none")
@@ -67,24 +67,25 @@ def calibrate(source: Path, clips: npt.NDArray[np.uint8], *, steps: Steps | None
 
 
 def write_quantised(source: Path, target: Path, ranges: Mapping[str, float], *, steps: Steps | None = None) -> None:
-    """Write a graph whose linear layers take int8, its data and its keyed tensors.
+    """Write a graph with int8 linear layers, its data and its keyed tensors.
 
     Args:
         source: ``model.onnx`` of an artifact, with its data and keyed tensors next to it.
-        target: file to write, in another folder, which is being staged by the caller.
-        ranges: of this model, from ``calibrate``.
+        target: file to write, in another folder that is being staged.
+        ranges: ranges that ``calibrate`` measured on this model.
         steps: called with the number of large tensors written and their total.
 
     Raises:
-        PrecisionError: ranges of another model.
+        MissingDependencyError: onnx-ir is not installed.
+        PrecisionError: the ranges belong to another model, or are not finite.
     """
     model = load_graph(source)
     layers = dict(_linear_layers(model.graph))
     if set(layers) != set(ranges):
         raise PrecisionError(
-            f"the model has {len(layers)} linear layers, and ranges are given for {len(ranges)}, "
-            f"{len(set(layers) & set(ranges))} of them its own",
-            hint="calibrate again, on this model",
+            f"expected ranges for the {len(layers)} linear layers of the model, received {len(ranges)}, of which "
+            f"{len(set(layers) & set(ranges))} belong to it",
+            hint="calibrate again with this model",
         )
     for name, product in layers.items():
         _quantise(model.graph, name, product, _checked(dict(ranges))[name])
@@ -92,7 +93,7 @@ def write_quantised(source: Path, target: Path, ranges: Mapping[str, float], *, 
 
 
 def _linear_layers(graph: ir.Graph) -> Iterator[tuple[str, ir.Node]]:
-    """Each matrix product with a weight that no key moves, by the name of its layer."""
+    """Yield every matrix product whose weight does not depend on the key, with the name of its layer."""
     for node in graph:
         weight = node.inputs[1] if node.op_type == "MatMul" else None
         if weight is not None and weight.is_initializer() and weight.name not in KEYED_TENSORS:
@@ -103,7 +104,7 @@ def _linear_layers(graph: ir.Graph) -> Iterator[tuple[str, ir.Node]]:
 
 
 def _measuring_session(source: Path) -> tuple[list[str], Any]:
-    """Names of the layers, and a session that gives the largest ``|input|`` of each, in their order."""
+    """Return the names of the layers, and a session whose outputs are their largest ``|input|``, in the same order."""
     onnxruntime = load_onnxruntime("calibration")
     require_onnx_ir()
     import onnx_ir as ir
@@ -139,7 +140,7 @@ def _checked(ranges: dict[str, float]) -> dict[str, float]:
 
 
 def _quantise(graph: ir.Graph, name: str, product: ir.Node, largest: float) -> None:
-    """Put QuantizeLinear and DequantizeLinear before both inputs of a product."""
+    """Insert QuantizeLinear and DequantizeLinear before both inputs of a product."""
     x, weight = product.inputs
     if x is None or weight is None or weight.const_value is None:
         return
@@ -150,14 +151,17 @@ def _quantise(graph: ir.Graph, name: str, product: ir.Node, largest: float) -> N
 
 
 def _scale(largest: float | Floats) -> Any:
-    """Size of one step; 1 where everything is zero, as a step cannot be."""
+    """Return the quantisation scale: size of one step; 1 if all values are zero, because a scale must not be zero."""
     return np.where(np.asarray(largest) > 0, np.asarray(largest, np.float32) / _MAX_INT8, np.float32(1))
 
 
 def _largest_of_pairs(weight: Floats) -> Floats:
-    """For each output of ``[in, out]``: largest ``|sum|`` of two neighbouring inputs' weights of one sign.
+    """Return the largest ``|sum|`` of the weights of two neighbouring inputs with the same sign, for each output.
 
-    Never less than the largest ``|weight|``.
+    It is at least the largest ``|weight|``.
+
+    Args:
+        weight: weight ``[in, out]``.
     """
     even, odd = weight[::2], weight[1::2]
     if len(even) > len(odd):
@@ -178,7 +182,10 @@ def _through_int8(graph: ir.Graph, before: ir.Node, x: ir.Value, scale: ir.Value
 
 
 def _through_int8_weight(graph: ir.Graph, before: ir.Node, name: str, weight: ir.Value) -> ir.Value:
-    """A weight ``[in, out]`` as int8 with one scale for each output; converted again when it is written."""
+    """Quantise a weight ``[in, out]`` with one scale per output, and return the node that restores it.
+
+    Its values are converted only while they are written.
+    """
     import onnx_ir as ir
 
     original = weight.const_value
@@ -201,7 +208,7 @@ def _through_int8_weight(graph: ir.Graph, before: ir.Node, name: str, weight: ir
 
 
 def _initializer(graph: ir.Graph, name: str, array: npt.NDArray[Any]) -> ir.Value:
-    """A new initializer, or the one that has the name already."""
+    """Return the initializer with this name, and create it if it does not exist."""
     import onnx_ir as ir
 
     if name not in graph.initializers:

@@ -1,9 +1,8 @@
-"""The canonical graph with its matrix products in fp16 or bf16: a strongly typed graph.
+"""Convert the matrix products of the canonical graph to fp16 or bf16, as a strongly typed graph.
 
-Every value of the new graph has one type that the file states, so that no engine chooses a precision
-of its own. The products of the blocks run in the low type; what only hands their values on stays
-low; everything else runs in float32. The keyed tensors stay float32, so no bit of the folded
-embedding is lost.
+The file states the type of every value, so no engine chooses its own precision. The products of the blocks, and
+operators that only pass on their values, use the low type. Everything else stays float32, including the keyed tensors,
+so no bit of the folded embedding is lost.
 """
 
 from __future__ import annotations
@@ -27,28 +26,29 @@ __all__ = ["LOW_PRECISIONS", "write_low_precision"]
 LOW_PRECISIONS: Final = (Precision.FP16, Precision.BF16)
 
 _PRODUCTS: Final = frozenset({"MatMul"})
-"""These run in the low type, unless a keyed tensor takes part."""
+"""Operators that use the low type, unless an input is a keyed tensor."""
 
 _FOLLOWERS: Final = frozenset({"Add", "Gelu", "Relu", "Reshape", "Split", "Transpose"})
-"""These stay in the low type where every computed input has it, as one rounding is all they cost.
+"""Operators that keep the low type if every computed input has it, because they round only once.
 
-The sums and differences that other activations, LayerNorm and the residual stream are made of lose
-digits in a low type, so those are not here. An ``Add`` of two computed values is residual.
+Other activations, LayerNorm and the residual stream are not included: their sums and differences lose digits in a low
+type. An ``Add`` of two computed values belongs to the residual stream.
 """
 
 
 def write_low_precision(source: Path, target: Path, precision: Precision, *, steps: Steps | None = None) -> None:
-    """Write a strongly typed graph, its data and its keyed tensors.
+    """Write a strongly typed graph with its data and its keyed tensors.
 
     Args:
         source: ``model.onnx`` of an artifact, with its data and keyed tensors next to it.
-        target: file to write, in another folder, which is being staged by the caller.
+        target: file to write, in another folder that is being staged.
         precision: one of ``LOW_PRECISIONS``.
         steps: called with the number of large tensors written and their total.
 
     Raises:
-        PrecisionError: a weight that the type cannot hold.
-        ValueError: a precision that is not one of ``LOW_PRECISIONS``.
+        MissingDependencyError: onnx-ir is not installed.
+        PrecisionError: a weight is out of range for the type.
+        ValueError: the precision is not one of ``LOW_PRECISIONS``.
     """
     if precision not in LOW_PRECISIONS:
         raise ValueError(f"expected fp16 or bf16, received {precision}")
@@ -58,7 +58,7 @@ def write_low_precision(source: Path, target: Path, precision: Precision, *, ste
 
 
 class _Typing:
-    """Walks the nodes once, from the clips to the logits, and settles the type of every value."""
+    """Visits the nodes once, from the clips to the logits, and sets the type of every value."""
 
     def __init__(self, graph: ir.Graph, precision: Precision) -> None:
         import onnx_ir as ir
@@ -91,7 +91,7 @@ class _Typing:
             self._lower(value)
 
     def _cast(self, value: ir.Value, before: ir.Node, *, low: bool) -> ir.Value:
-        """The value in the other type; one cast serves all who ask."""
+        """Return the value in the other type; the same cast is used by all operators."""
         import onnx_ir as ir
 
         if value not in self._casts:
@@ -102,7 +102,7 @@ class _Typing:
         return self._casts[value]
 
     def _lower(self, weight: ir.Value) -> None:
-        """Give a weight the low type; it is converted when it is written, so that one copy at a time is in memory."""
+        """Give a weight the low type. It is converted only while it is written, so one copy at a time is in memory."""
         import onnx_ir as ir
 
         original = weight.const_value
@@ -110,7 +110,7 @@ class _Typing:
             return
         low, name = self._low_type, str(weight.name)
         array = original.numpy()
-        _require_room(array, low, name, self._precision)
+        _require_in_range(array, low, name, self._precision)
 
         def make() -> ir.TensorProtocol:
             return ir.Tensor(original.numpy().astype(low.numpy()), dtype=low, name=name)
@@ -120,13 +120,14 @@ class _Typing:
         self._low.add(weight)
 
 
-def _require_room(array: npt.NDArray[Any], low: ir.DataType, name: str, precision: Precision) -> None:
+def _require_in_range(array: npt.NDArray[Any], low: ir.DataType, name: str, precision: Precision) -> None:
     largest = np.abs(array).max()
     with np.errstate(over="ignore"):
-        held = np.isfinite(np.float32(largest.astype(low.numpy())))
-    if not held:
+        in_range = np.isfinite(np.float32(largest.astype(low.numpy())))
+    if not in_range:
         raise PrecisionError(
-            f"{precision} cannot hold {name}, whose largest value is {largest:.3g}", hint="use bf16 or fp32"
+            f"{name} is out of range for {precision}: its largest absolute value is {largest:.3g}",
+            hint="use bf16 or fp32",
         )
 
 

@@ -1,12 +1,11 @@
-"""A scrambled model as an ONNX graph, built node by node.
+"""Write a scrambled model as an ONNX graph, built node by node.
 
-The graph is built here and not traced from PyTorch, for three reasons: parity then compares two
-forward passes written apart; the file carries no trace of where it came from (no stack, path,
-doc string or source name); and every keyed tensor is an initializer of its own, in a file of its
-own, so that a key can be rotated by replacing that file alone.
+The graph is built here instead of traced from PyTorch, for three reasons. Parity compares two independently written
+forward passes. The file has no trace of its origin: no stack, path, doc string or source name. And every keyed tensor
+is a separate initializer in a separate file, so a key is rotated by replacing that file alone.
 
-In: ``clips``, uint8 ``[batch, N, L]`` or ``[batch, T, H, W, C]``. Out: ``logits``, float32
-``[batch, classes]``. Only the batch is dynamic: the key is bound to the rest.
+Input: ``clips``, uint8 ``[batch, N, L]`` or ``[batch, T, H, W, C]``. Output: ``logits``, float32 ``[batch, classes]``.
+Only the batch is dynamic, because the key is bound to the geometry.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ DEFAULT_OPSET: Final = 20
 _IR_VERSION: Final = 10
 _GELU_OPSET: Final = 20
 _HEADS: Final = "attention_heads"
-_NORM_FLOOR: Final = 1e-12
+_MIN_NORM: Final = 1e-12
 
 
 def write_onnx(
@@ -47,17 +46,17 @@ def write_onnx(
     opset: int = DEFAULT_OPSET,
     steps: Steps | None = None,
 ) -> None:
-    """Write ``model.onnx``, ``keyed.safetensors``, and ``model.onnx.data`` where the model is large.
+    """Write ``model.onnx``, ``keyed.safetensors``, and for a large model ``model.onnx.data``.
 
     Args:
-        model: weights that are scrambled already.
-        path: file to write; the folder is being staged by the caller.
-        layout: how clips travel.
+        model: scrambled model.
+        path: file to write, in a folder that is being staged.
+        layout: layout of encrypted clips.
         opset: version of the ONNX operators, one of ``OPSETS``.
         steps: called with the number of large tensors written and their total.
 
     Raises:
-        ValueError: an opset outside ``OPSETS``.
+        ValueError: the opset is not one of ``OPSETS``.
     """
     import onnx_ir as ir
 
@@ -75,9 +74,9 @@ def write_onnx(
 
 
 def read_heads(path: Path) -> int | None:
-    """Attention heads of an exported graph; None where it does not say.
+    """Return the number of attention heads of an exported graph; None if the graph does not state it.
 
-    An official checkpoint does not say them, so the graph does.
+    The graph states it because an official checkpoint does not.
     """
     import onnx_ir as ir
 
@@ -86,7 +85,7 @@ def read_heads(path: Path) -> int | None:
 
 
 class _Builder:
-    """Lays the nodes of one model onto a tape."""
+    """Builds the nodes of one model on a tape of onnx-ir."""
 
     def __init__(self, model: ScrambledTransformer, *, layout: Layout, opset: int) -> None:
         from onnx_ir import tape
@@ -123,7 +122,7 @@ class _Builder:
         )
 
     def _embed(self, clips: ir.Value) -> ir.Value:
-        values = self._op("Cast", clips, to=_float())  # first of all: TensorRT takes no other node on bytes
+        values = self._op("Cast", clips, to=_float())  # comes first: TensorRT supports no other operator on uint8
         if self._layout is Layout.VIDEO:
             values = self._patchify(values)
         x = self._linear(values, "cube_embedding")
@@ -132,15 +131,15 @@ class _Builder:
         return self._op("Add", x, self._weight("positional_encoding"))
 
     def _patchify(self, clips: ir.Value) -> ir.Value:
-        """``[batch, T, H, W, C]`` to ``[batch, N, L]``."""
+        """Reshape clips ``[batch, T, H, W, C]`` to cubes ``[batch, N, L]``."""
         geometry = self._config.geometry
         (nt, nh, nw), (t, h, w) = geometry.grid, geometry.cube
-        apart = self._reshape(clips, (0, nt, t, nh, h, nw, w, geometry.channels))
-        together = self._op("Transpose", apart, perm=[0, 1, 3, 5, 2, 4, 6, 7])
-        return self._reshape(together, (0, geometry.cubes, geometry.values))
+        split = self._reshape(clips, (0, nt, t, nh, h, nw, w, geometry.channels))
+        grouped = self._op("Transpose", split, perm=[0, 1, 3, 5, 2, 4, 6, 7])
+        return self._reshape(grouped, (0, geometry.cubes, geometry.values))
 
     def _prefix_of(self, x: ir.Value) -> ir.Value:
-        """The prefix tokens, once for every clip of the batch."""
+        """Repeat the prefix tokens for every clip of the batch."""
         batch = self._op("Shape", x, start=0, end=1)
         rest = self._ints((self._config.prefix_tokens, self._config.width))
         return self._op("Expand", self._weight("prefix_tokens"), self._op("Concat", batch, rest, axis=0))
@@ -166,19 +165,19 @@ class _Builder:
         return self._linear(joined, f"{block}attention.projection")
 
     def _scale_queries(self, array: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-        """Scale the rows that make queries by 1/√(head width), which saves a pass over the tokens."""
+        """Scale the rows of the queries by 1/√(head width); scaling weights is cheaper than scaling tokens."""
         scaled = array.astype(np.float64)
         scaled[: self._config.width] *= self._config.head_width**-0.5
         return scaled
 
     def _heads(self, x: ir.Value) -> ir.Value:
-        apart = self._reshape(x, (0, 0, self._config.heads, self._config.head_width))
-        return self._op("Transpose", apart, perm=[0, 2, 1, 3])
+        split = self._reshape(x, (0, 0, self._config.heads, self._config.head_width))
+        return self._op("Transpose", split, perm=[0, 2, 1, 3])
 
     def _unit(self, x: ir.Value) -> ir.Value:
         length = self._op("ReduceL2", x, self._ints((-1,)), keepdims=1)
-        floor = self._constant("norm_floor", np.array(_NORM_FLOOR, np.float32))
-        return self._op("Div", x, self._op("Max", length, floor))
+        minimum = self._constant("norm_floor", np.array(_MIN_NORM, np.float32))
+        return self._op("Div", x, self._op("Max", length, minimum))
 
     def _mlp(self, x: ir.Value, block: str) -> ir.Value:
         return self._linear(self._activate(self._linear(x, f"{block}mlp.fc1")), f"{block}mlp.fc2")
@@ -222,13 +221,13 @@ class _Builder:
         return self._linear(self._norm(pooled, "norm", self._config.final_eps), "head")
 
     def _cubes_of(self, x: ir.Value) -> ir.Value:
-        """The tokens of the cubes, without prefix tokens."""
+        """Return the tokens of the cubes, without prefix tokens."""
         prefix = self._config.prefix_tokens
         if not prefix:
             return x
         return self._op("Slice", x, self._ints((prefix,)), self._ints((self._config.tokens,)), self._ints((1,)))
 
-    # What follows knows ONNX and nothing of the model.
+    # Helpers that do not depend on the model's configuration
 
     def _norm(self, x: ir.Value, name: str, eps: float) -> ir.Value:
         weight, bias = self._weight(f"{name}.weight"), self._weight(f"{name}.bias")
@@ -254,7 +253,7 @@ class _Builder:
         return self._tape.op(kind, inputs, attributes, name=f"{kind}_{self._count}")
 
     def _weight(self, name: str, change: _Change | None = None, *, transpose: bool = False) -> ir.Value:
-        """A weight as float32; made only when it is written, so that one copy at a time is in memory."""
+        """Add a weight as float32. It is converted only while it is written, so one copy at a time is in memory."""
         import onnx_ir as ir
 
         array = self._model.weights[name]

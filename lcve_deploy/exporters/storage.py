@@ -1,4 +1,4 @@
-"""Graphs on disk: small weights inside the graph, large ones next to it, keyed ones in a file of their own."""
+"""Read and write graphs: small weights inside the graph, large ones next to it, keyed tensors in a separate file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS, keyed_places, write_keyed
+from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS, keyed_ranges, write_keyed
 from lcve_deploy.libraries.requiring import require
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["EXTERNAL_DATA_BYTES", "Steps", "load_graph", "require_onnx_ir", "save_graph"]
 
 EXTERNAL_DATA_BYTES: Final = 64 * 2**20
-"""Weights above this go to a file next to the graph, which engines can map instead of parse."""
+"""Total size above which weights go to a file next to the graph, which engines can map instead of parsing it."""
 
 _SMALL_BYTES: Final = 1024
 
@@ -23,7 +23,7 @@ Steps = Callable[[int, int], None]
 
 
 def require_onnx_ir() -> None:
-    """Say what to install where onnx-ir is not there.
+    """Check that onnx-ir is installed.
 
     Raises:
         MissingDependencyError: onnx-ir is not installed.
@@ -33,7 +33,7 @@ def require_onnx_ir() -> None:
 
 
 def load_graph(path: Path) -> ir.Model:
-    """Read a graph to change it; a weight in another file is read when it is asked for, and not kept.
+    """Read a graph to change it. External weights are read on each use and not kept in memory.
 
     Raises:
         MissingDependencyError: onnx-ir is not installed.
@@ -63,7 +63,7 @@ def save_graph(model: ir.Model, path: Path, *, steps: Steps | None = None) -> No
     """Write a graph, ``keyed.safetensors`` next to it, and ``<name>.data`` if the weights are large.
 
     Args:
-        model: its keyed tensors are named as in ``KEYED_TENSORS``.
+        model: model whose keyed tensors have the names in ``KEYED_TENSORS``.
         path: file to write, in a folder that is being staged.
         steps: called with the number of large tensors written and their total.
     """
@@ -84,7 +84,7 @@ def _move_keyed(model: ir.Model, folder: Path) -> None:
 
     values = {name: model.graph.initializers[name] for name in KEYED_TENSORS if name in model.graph.initializers}
     tensors = {name: value.const_value for name, value in values.items() if value.const_value is not None}
-    places = keyed_places(write_keyed(folder, {name: tensor.numpy() for name, tensor in tensors.items()}))
+    places = keyed_ranges(write_keyed(folder, {name: tensor.numpy() for name, tensor in tensors.items()}))
     for name, tensor in tensors.items():
         offset, length = places[name]
         values[name].const_value = ir.ExternalTensor(

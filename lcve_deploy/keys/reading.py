@@ -21,17 +21,19 @@ class KeyFileWarning(UserWarning):
 
 
 def read_secret(path: str | os.PathLike[str], what: str, *, limit: int, parse: Callable[[bytes], _Key]) -> _Key:
-    """Read a key from its file; warn if group or others can read it. To be called by what reads a key for its caller.
+    """Read a key from its file, and warn if group or others can read the file.
+
+    The warning points to the caller of the function that calls this one.
 
     Args:
-        path: of the file.
-        what: it should be, such as "a key file".
-        limit: largest number of bytes to read.
-        parse: makes the key from the bytes.
+        path: path of the file.
+        what: description of the expected file for messages, such as "a key file".
+        limit: maximum number of bytes to read.
+        parse: converts the bytes to a key.
 
     Raises:
-        KeyFileError: no regular file, or ``parse`` refused its content; the message names the file.
-        FileNotFoundError: there is no such file.
+        KeyFileError: the path is not a regular file, or ``parse`` rejects its content; the message has the path.
+        FileNotFoundError: the file does not exist.
     """
     require_file(path, what, KeyFileError)
     try:

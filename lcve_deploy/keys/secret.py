@@ -46,15 +46,15 @@ class SecurityKey:
 
     @classmethod
     def create(cls) -> Self:
-        """A new key from the operating system's random source."""
+        """Create a new key from the operating system's random source."""
         return cls(secrets.token_bytes(_SECRET_BYTES))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Read the content of a key file.
+        """Parse the content of a key file.
 
         Raises:
-            KeyFileError: wrong magic, length or checksum, each with its own message.
+            KeyFileError: magic bytes, length or checksum are wrong, each with a separate message.
         """
         if data[: len(_MAGIC)] != _MAGIC[: len(data)] or not data:
             raise KeyFileError("not a key file: it does not begin with LCVEKEY1", hint="make one with: lcve keygen")
@@ -69,46 +69,49 @@ class SecurityKey:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a key file; warns when group or others can read it.
+        """Read a key file, and warn if group or others can read it.
 
         Raises:
-            KeyFileError: not a key file, a damaged one, or no regular file.
-            FileNotFoundError: there is no such file.
+            KeyFileError: the file is damaged, not a key file, or not a regular file.
+            FileNotFoundError: the file does not exist.
         """
         return read_secret(path, "a key file", limit=_FILE_BYTES + 1, parse=cls.from_bytes)
 
     def to_bytes(self) -> bytes:
-        """The 48 bytes of the key file."""
+        """Return the 48 bytes of the key file."""
         head = _MAGIC + self._secret
         return head + _checksum(head)
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the key file with mode 0600; it appears whole, and an existing file is never touched.
+        """Write the key file with mode 0600, completely or not at all; an existing file is never changed.
 
         Raises:
             ExistsError: the path exists.
-            WriteError: the file could not be written; nothing of it is left.
+            WriteError: the file cannot be written.
         """
         with new_file(path, private=True) as file:
             file.write(self.to_bytes())
 
     @property
     def key_id(self) -> str:
-        """32 hex digits that name the key without giving it away."""
+        """Identifier of the key, 32 hex digits; it does not reveal the secret."""
         return self.kdf("lcve-1/key-id", 16).hex()
 
     def derive(self, name: str) -> SecurityKey:
-        """The key of one camera or client; it does not reveal this one.
+        """Derive the key of one camera or client; a derived key does not reveal this one.
 
         Args:
-            name: 1 to 64 of ``a-z 0-9 . _ -``.
+            name: 1 to 64 characters from ``a-z 0-9 . _ -``.
+
+        Raises:
+            KeyFileError: the name is invalid.
         """
         if not _NAME.fullmatch(name):
             raise KeyFileError(f"a key name is 1 to 64 of a-z 0-9 . _ -, received {name!r}")
         return SecurityKey(self.kdf(f"lcve-1/derived-key/{name}", _SECRET_BYTES))
 
     def kdf(self, info: str, length: int, salt: bytes = b"") -> bytes:
-        """HKDF-SHA256 of the secret: ``length`` bytes for the ASCII label ``info``."""
+        """Derive ``length`` bytes from the secret with HKDF-SHA256, for the ASCII label ``info``."""
         from cryptography.hazmat.primitives.hashes import SHA256
         from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 

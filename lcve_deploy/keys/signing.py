@@ -1,7 +1,7 @@
 """The owner's private key for signing artifacts: create, read, write, sign.
 
-A signing key signs manifests and nothing else, and has nothing to do with the key of an artifact. Its
-file is PKCS#8 in PEM, the public one SubjectPublicKeyInfo in PEM, so that other software reads both.
+A signing key signs only manifests, and is independent of the security key of an artifact. Its file is PKCS#8 in PEM,
+and that of the public key SubjectPublicKeyInfo in PEM, so that other software can read both.
 
 Source: format of scheme ``lcve-1``, section "Signature"; RFC 8032, RFC 8410.
 """
@@ -51,15 +51,15 @@ class SigningKey:
 
     @classmethod
     def create(cls) -> Self:
-        """A new key from the operating system's random source."""
+        """Create a new key from the operating system's random source."""
         return cls(secrets.token_bytes(_SECRET_BYTES))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Read the content of a private key file.
+        """Parse the content of a private key file.
 
         Raises:
-            KeyFileError: a public key, one with a password, or no Ed25519 private key.
+            KeyFileError: the data is a public key, has a password, or is not an Ed25519 private key.
         """
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -79,30 +79,30 @@ class SigningKey:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a private key file; warns when group or others can read it.
+        """Read a private key file, and warn if group or others can read it.
 
         Raises:
-            KeyFileError: as ``from_bytes``.
-            FileNotFoundError: there is no such file.
+            KeyFileError: as for ``from_bytes``, or the path is not a regular file.
+            FileNotFoundError: the file does not exist.
         """
         return read_secret(path, "a signing key", limit=_MAX_PEM, parse=cls.from_bytes)
 
     def to_bytes(self) -> bytes:
-        """The content of the private key file: PKCS#8 in PEM, without a password."""
+        """Return the content of the private key file: PKCS#8 in PEM, without a password."""
         from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
         return self._private().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the private key with mode 0600, and the public one next to it; both appear, or neither does.
+        """Write the private key with mode 0600 and the public key next to it; either both or none are written.
 
         Args:
-            path: of the private key; the public one has the ending ``.pub`` in place of its own.
+            path: path of the private key; the public key has the same name with the ending ``.pub``.
 
         Raises:
-            ExistsError: one of them exists; existing files are never touched.
-            WriteError: one of them could not be written; nothing of either is left.
-            KeyFileError: a private key with the name of a public one.
+            ExistsError: one of the files exists; existing files are never changed.
+            WriteError: one of the files cannot be written.
+            KeyFileError: the path of the private key ends in ``.pub``.
         """
         path = Path(path)
         public = require_absent(public_path(require_absent(path)))
@@ -116,17 +116,17 @@ class SigningKey:
 
     @property
     def public_key(self) -> PublicKey:
-        """The public half, which servers and clients pin."""
+        """Public key, which servers and clients pin."""
         return PublicKey(raw=self._private().public_key().public_bytes_raw())
 
     def sign(self, manifest: bytes) -> bytes:
-        """The signature of a manifest, 64 bytes.
+        """Sign a manifest and return the signature, 64 bytes.
 
         Args:
-            manifest: the bytes of ``manifest.json``.
+            manifest: bytes of ``manifest.json``.
 
         Raises:
-            ArtifactError: not a manifest that holds; a signing key signs nothing else.
+            ArtifactError: the bytes are not a valid manifest; a signing key signs nothing else.
         """
         parse_manifest(manifest, Path(MANIFEST))
         return self._private().sign(manifest)
@@ -144,10 +144,10 @@ class SigningKey:
 
 
 def public_path(path: Path) -> Path:
-    """Where the public key is written that belongs to the private one at ``path``.
+    """Return the path of the public key for a private key at ``path``.
 
     Raises:
-        KeyFileError: that would be the same file.
+        KeyFileError: the path already ends in ``.pub``.
     """
     if path.suffix == ".pub":
         raise KeyFileError(f"{path} is the name of a public key", hint="name the private one, such as signing.pem")

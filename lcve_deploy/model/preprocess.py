@@ -99,7 +99,8 @@ class Preprocess:
         """Return (height, width) of a frame after resizing, with the long side rounded down.
 
         Args:
-            height, width: size of the frame as displayed.
+            height: height of the frame as displayed, pixels.
+            width: width of the frame as displayed, pixels.
         """
         if self.size is not None:
             return self.size

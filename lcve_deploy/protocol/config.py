@@ -6,14 +6,14 @@ a model repository is written: ``lcve_deploy.deployments.triton.model_folder``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from lcve_deploy.artifact import ModelSpec
 from lcve_deploy.protocol.binding import binding_to_parameters
 from lcve_deploy.protocol.stubs import config_messages
 
-__all__ = ["FILES", "ONNX", "PLAN", "model_config"]
+__all__ = ["FILES", "ONNX", "PLAN", "Scheduling", "model_config"]
 
 ONNX: Final = "onnxruntime_onnx"
 """Triton platform of an ONNX graph in ONNX Runtime."""
@@ -26,34 +26,39 @@ _BACKENDS: Final = {ONNX: "onnxruntime", PLAN: "tensorrt"}
 _TYPES: Final = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
 
 
-def model_config(
-    model: ModelSpec,
-    *,
-    name: str,
-    platform: str = ONNX,
-    largest_batch: int,
-    delay: float,
-    preferred: Sequence[int] = (),
-    waiting: int = 0,
-    timeout: float = 0.0,
-    instances: int = 1,
-    gpu: bool = False,
-    versions: int = 1,
-) -> Any:
+@dataclass(frozen=True, kw_only=True)
+class Scheduling:
+    """How a server batches, queues and runs the requests of a model.
+
+    Args:
+        max_batch: maximum clips per batch.
+        queue_delay: seconds that a clip may wait for others to fill a batch.
+        preferred_batches: batch sizes that run without waiting; by default only the maximum.
+        max_queue: maximum waiting requests; further ones are refused. 0 for no limit.
+        queue_timeout: seconds that a request may wait before it is refused; a request may ask for less. 0 for no limit.
+        instances: concurrent instances on each device.
+        gpu: whether the instances run on GPUs.
+        versions: how many of the newest versions are served; 0 for all.
+    """
+
+    max_batch: int
+    queue_delay: float = 0.0
+    preferred_batches: tuple[int, ...] = ()
+    max_queue: int = 0
+    queue_timeout: float = 0.0
+    instances: int = 1
+    gpu: bool = False
+    versions: int = 1
+
+
+def model_config(model: ModelSpec, scheduling: Scheduling, *, name: str, platform: str = ONNX) -> Any:
     """Return the configuration of one model.
 
     Args:
         model: binding, input and output.
+        scheduling: batches, queue, instances and versions.
         name: model name.
         platform: ``onnxruntime_onnx``, ``tensorrt_plan``, or the name of another runtime.
-        largest_batch: maximum clips of one run.
-        delay: seconds that a clip may wait for others to share its run.
-        preferred: batch sizes that are run at once; by default only the largest.
-        waiting: maximum queued requests; further ones are refused. 0 for no limit.
-        timeout: seconds that a request may wait before it is refused; a request may ask for less. 0 for no limit.
-        instances: concurrent instances on each device.
-        gpu: whether the instances run on GPUs.
-        versions: how many of the newest versions are served; 0 for all.
 
     Returns:
         ``ModelConfig`` (protobuf). Shapes exclude the batch axis.
@@ -63,7 +68,7 @@ def model_config(
         name=name,
         platform=platform,
         backend=_BACKENDS.get(platform, platform),
-        max_batch_size=largest_batch,
+        max_batch_size=scheduling.max_batch,
         default_model_filename=FILES.get(platform, ""),
     )
     config.input.add(
@@ -76,10 +81,10 @@ def model_config(
         data_type=pb.DataType.Value(_TYPES[model.output.dtype]),
         dims=[size or -1 for size in model.output.shape[1:]],
     )
-    _set_versions(config.version_policy, versions)
-    _set_batching(config.dynamic_batching, delay, preferred, waiting, timeout)
-    kind = pb.ModelInstanceGroup.KIND_GPU if gpu else pb.ModelInstanceGroup.KIND_CPU
-    config.instance_group.add(count=instances, kind=kind)
+    _set_versions(config.version_policy, scheduling.versions)
+    _set_batching(config.dynamic_batching, scheduling)
+    kind = pb.ModelInstanceGroup.KIND_GPU if scheduling.gpu else pb.ModelInstanceGroup.KIND_CPU
+    config.instance_group.add(count=scheduling.instances, kind=kind)
     for parameter, value in binding_to_parameters(model.binding).items():
         config.parameters[parameter].string_value = value
     return config
@@ -92,11 +97,11 @@ def _set_versions(policy: Any, versions: int) -> None:
         policy.all.SetInParent()
 
 
-def _set_batching(batching: Any, delay: float, preferred: Sequence[int], waiting: int, timeout: float) -> None:
-    batching.max_queue_delay_microseconds = round(delay * 1e6)
-    batching.preferred_batch_size.extend(preferred)
-    if waiting:
-        batching.default_queue_policy.max_queue_size = waiting
-    if timeout:
-        batching.default_queue_policy.default_timeout_microseconds = round(timeout * 1e6)
+def _set_batching(batching: Any, scheduling: Scheduling) -> None:
+    batching.max_queue_delay_microseconds = round(scheduling.queue_delay * 1e6)
+    batching.preferred_batch_size.extend(scheduling.preferred_batches)
+    if scheduling.max_queue:
+        batching.default_queue_policy.max_queue_size = scheduling.max_queue
+    if scheduling.queue_timeout:
+        batching.default_queue_policy.default_timeout_microseconds = round(scheduling.queue_timeout * 1e6)
         batching.default_queue_policy.allow_timeout_override = True

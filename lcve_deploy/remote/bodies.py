@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, Final
+
+import numpy as np
 
 from lcve_deploy.errors import SessionError
 from lcve_deploy.files.reading import parse_json
-from lcve_deploy.remote.transport import LogitsReply, read_logits
+from lcve_deploy.remote.transport import Logits, LogitsReply, check_outputs, logits_from_bytes
 
 __all__ = ["read_answer", "read_description", "read_words"]
 
@@ -51,17 +54,17 @@ def read_answer(body: bytes, header_length: int | None, shape: tuple[int, int], 
     Raises:
         SessionError: the body does not contain these logits.
     """
-    from tritonclient.http import InferenceServerClient
-    from tritonclient.utils import InferenceServerException
-
+    head = body if header_length is None else body[:header_length]
     try:
-        result = InferenceServerClient.parse_response_body(body, header_length=header_length)
-        response = result.get_response()
-        outputs = [(output["name"], output["datatype"], output["shape"]) for output in response["outputs"]]
-        model, version = str(response["model_name"]), str(response.get("model_version", ""))
-    except (InferenceServerException, *_BROKEN):
+        response = parse_json(head)
+        model, version = _text(response["model_name"]), _text(response.get("model_version", ""))
+        outputs = response["outputs"]
+        described = [(output["name"], output["datatype"], output["shape"]) for output in outputs]
+        check_outputs(described, shape, endpoint)
+        logits = _logits(outputs[0], body[len(head) :], shape, endpoint)
+    except _BROKEN:
         raise SessionError(f"{endpoint} did not return logits") from None
-    return LogitsReply(logits=read_logits(result, outputs, shape, endpoint), model=model, version=version)
+    return LogitsReply(logits=logits, model=model, version=version)
 
 
 def read_words(body: bytes) -> str:
@@ -70,3 +73,39 @@ def read_words(body: bytes) -> str:
         return str(parse_json(body)["error"])
     except _BROKEN:
         return ""
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a string")
+    return value
+
+
+def _logits(output: dict[str, Any], data: bytes, shape: tuple[int, int], endpoint: str) -> Logits:
+    """Return the logits of an output.
+
+    Raises:
+        SessionError, ValueError, TypeError, AttributeError: there are none, others, or more.
+    """
+    size = output.get("parameters", {}).get("binary_data_size")
+    if (size is None) == ("data" not in output):
+        raise ValueError("neither or both of binary data and JSON data")
+    if size is None:
+        if data:
+            raise ValueError("binary data of no output")
+        return _from_json(output["data"], shape)
+    if type(size) is not int or size != len(data):
+        raise ValueError("another number of bytes than stated")
+    return logits_from_bytes(data, shape, endpoint)
+
+
+def _from_json(data: list[Any], shape: tuple[int, int]) -> Logits:
+    """Return numbers in one list, or in a list for each clip."""
+    nested = all(isinstance(row, list) for row in data)
+    if nested and any(len(row) != shape[1] for row in data):
+        raise ValueError("rows of another length")
+    numbers = [number for row in data for number in row] if nested else data
+    if len(numbers) != prod(shape) or not all(type(number) in (int, float) for number in numbers):
+        raise ValueError("not as many numbers as the shape has")
+    with np.errstate(over="ignore"):  # infinities are for the reader of the logits
+        return np.array(numbers, np.float32).reshape(shape)

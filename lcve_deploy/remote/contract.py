@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Final
 
 from lcve_deploy.artifact.names import INPUT, OUTPUT
@@ -10,10 +11,17 @@ from lcve_deploy.clips import Binding
 from lcve_deploy.errors import MismatchError, RequestError
 from lcve_deploy.protocol.binding import binding_from_parameters
 from lcve_deploy.protocol.stubs import config_messages
+from lcve_deploy.remote.faults import shown
+from lcve_deploy.remote.limits import MAX_CLASSES
 
-__all__ = ["RemoteModel", "check_model"]
+__all__ = ["ClassCount", "RemoteModel", "check_model"]
 
 _ANY: Final = -1
+_MAX_CHARACTERS: Final = 200
+"""Maximum characters of a server's field that are shown."""
+_MAX_BINDING_CHARACTERS: Final = 1000
+_MAX_TENSORS: Final = 8
+"""Tensors that are compared; a model for clips has one input and one output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +46,32 @@ class RemoteModel:
     bound: bool
 
 
+class ClassCount:
+    """Number of logits per clip, on which all servers of a session must agree. Threads may share it.
+
+    Args:
+        expected: the number in ``client.json``; None accepts that of the first server.
+    """
+
+    def __init__(self, expected: int | None) -> None:
+        self._lock, self.expected = Lock(), expected
+
+    def require(self, model: RemoteModel) -> None:
+        """Compare a server's number with the expected one, or expect it from now on.
+
+        Raises:
+            MismatchError: another server, or this one earlier, had another number.
+        """
+        with self._lock:
+            if self.expected is None:
+                self.expected = model.classes
+            if self.expected != model.classes:
+                raise MismatchError(
+                    f"the model on {model.endpoint} has {model.classes} classes, expected {self.expected} as before",
+                    hint="check that all servers serve the same artifact, and that it has not been replaced",
+                )
+
+
 def check_model(
     metadata: Any, config: Any, binding: Binding, *, name: str, endpoint: str, classes: int | None = None
 ) -> RemoteModel:
@@ -56,7 +90,7 @@ def check_model(
     """
     theirs = _binding(config, endpoint)
     if theirs is not None:
-        theirs.require(binding, here="model on the server", there="encrypted clip")
+        _require_same(theirs, binding)
     classes = _classes(metadata) if classes is None else classes
     largest = config.max_batch_size or None
     shape = list(binding.layout.shape(binding.geometry))
@@ -76,7 +110,7 @@ def check_model(
         "configured outputs": [(OUTPUT, "TYPE_FP32", [*batch, classes])],
     }
     differing = [
-        f"{what} {str(received[what])[:200]}, expected {expected[what]}"
+        f"{what} {str(received[what])[:_MAX_CHARACTERS]}, expected {expected[what]}"
         for what in received
         if received[what] != expected[what]
     ]
@@ -99,19 +133,29 @@ def _binding(config: Any, endpoint: str) -> Binding | None:
     try:
         return binding_from_parameters({name: value.string_value for name, value in config.parameters.items()})
     except RequestError as error:
-        raise MismatchError(f"{endpoint} states an invalid binding: {error}") from None
+        raise MismatchError(f"{endpoint} states an invalid binding: {shown(str(error))}") from None
+
+
+def _require_same(theirs: Binding, ours: Binding) -> None:
+    try:
+        theirs.require(ours, here="model on the server", there="encrypted clip")
+    except MismatchError as error:
+        raise MismatchError(shown(str(error), _MAX_BINDING_CHARACTERS), hint=error.hint) from None
 
 
 def _classes(metadata: Any) -> int:
-    """Return the last size of the first output, at least 1, so that a malformed one differs from what is expected."""
+    """Return the last size of the first output, within limits, so that one beyond them differs from it."""
     sizes: list[int] = [size for output in metadata.outputs[:1] for size in output.shape[-1:]]
-    return max([1, *sizes])
+    return min(max([1, *sizes]), MAX_CLASSES)
 
 
 def _tensors(tensors: Any) -> list[tuple[str, str, list[int]]]:
-    return [(tensor.name, tensor.datatype, list(tensor.shape)) for tensor in tensors]
+    return [(tensor.name, tensor.datatype, list(tensor.shape)) for tensor in tensors[:_MAX_TENSORS]]
 
 
 def _configured(tensors: Any) -> list[tuple[str, str, list[int]]]:
     kinds = config_messages().DataType
-    return [(t.name, kinds.Name(t.data_type) if t.data_type in kinds.values() else "", list(t.dims)) for t in tensors]
+    return [
+        (t.name, kinds.Name(t.data_type) if t.data_type in kinds.values() else "", list(t.dims))
+        for t in tensors[:_MAX_TENSORS]
+    ]

@@ -12,7 +12,9 @@ import numpy as np
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import DeadlineError, LcveError, RateError, SessionError, UnavailableError
 from lcve_deploy.remote.address import Address
-from lcve_deploy.remote.contract import RemoteModel, check_model
+from lcve_deploy.remote.contract import ClassCount, RemoteModel, check_model
+from lcve_deploy.remote.faults import shown
+from lcve_deploy.remote.limits import MAX_LOGITS
 from lcve_deploy.remote.transport import Logits, LogitsReply, Request, Transport, Values, countdown
 
 __all__ = ["Endpoint", "Endpoints"]
@@ -29,14 +31,15 @@ class Endpoint:
         address: address of the model.
         binding: binding of the clips.
         transport: connection to the server.
-        classes: expected logits per clip; None accepts the server's number.
+        classes: expected logits per clip, shared by all endpoints of a session.
     """
 
     def __init__(
-        self, name: str, address: Address, binding: Binding, transport: Transport, *, classes: int | None = None
+        self, name: str, address: Address, binding: Binding, transport: Transport, *, classes: ClassCount | None = None
     ) -> None:
         self.name = name
-        self._address, self._binding, self._transport, self._classes = address, binding, transport, classes
+        self._address, self._binding, self._transport = address, binding, transport
+        self._classes = ClassCount(None) if classes is None else classes
         self._model: RemoteModel | None = None
 
     def model(self, seconds: float) -> RemoteModel:
@@ -55,8 +58,9 @@ class Endpoint:
                 self._binding,
                 name=self._address.model,
                 endpoint=self.name,
-                classes=self._classes,
+                classes=self._classes.expected,
             )
+            self._classes.require(model)
             self._model = model
         return model
 
@@ -75,7 +79,7 @@ class Endpoint:
         """
         left = countdown(seconds)
         model = self._contact(min(seconds, first_contact), patient=first_contact >= seconds)
-        part = values[: model.largest_batch or max(1, _MAX_BYTES // values[0].nbytes)]
+        part = values[: _max_clips(model, values[0].nbytes)]
         request = Request(values=np.ascontiguousarray(part), binding=self._binding)
         answer = self._transport.infer(request, classes=model.classes, seconds=left())
         self._check_origin(answer, model, left)
@@ -108,8 +112,14 @@ class Endpoint:
         if pinned or answer.model != known.name or answer.version not in known.versions:
             raise SessionError(
                 f"{self.name} answered with {answer.model[:80]!r}, version {answer.version[:80]!r}; expected "
-                f"{model.name!r}, version {pinned or ' or '.join(known.versions)}"
+                f"{model.name!r}, version {pinned or shown(' or '.join(known.versions))}"
             )
+
+
+def _max_clips(model: RemoteModel, clip_bytes: int) -> int:
+    """Return the maximum clips of one request: the server's, and those whose clips and logits are small enough."""
+    stated = model.largest_batch or max(1, _MAX_BYTES // clip_bytes)
+    return min(stated, max(1, MAX_LOGITS // model.classes))
 
 
 class Endpoints:

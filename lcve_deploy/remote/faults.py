@@ -19,7 +19,7 @@ from lcve_deploy.errors import (
 )
 from lcve_deploy.remote.token import Token
 
-__all__ = ["Fault", "grpc_fault", "http_fault"]
+__all__ = ["Fault", "grpc_fault", "http_fault", "shown"]
 
 _MAX_CHARACTERS: Final = 300
 """Maximum characters of a server's message that are shown."""
@@ -69,7 +69,9 @@ _SERVER_FAILED: Final = 500
 
 _SIZES: Final = re.compile(r"larger than|too large|bytes", re.IGNORECASE)
 """gRPC has one status for too many bytes and for too many requests; only the message distinguishes them."""
-_OWN_LIMIT: Final = re.compile(r"CLIENT: Received message larger", re.IGNORECASE)
+_OWN_LIMIT: Final = re.compile(
+    r"CLIENT: Received message larger|Decompressed message larger|metadata size exceeds", re.IGNORECASE
+)
 _HANDSHAKE: Final = re.compile(r"CERTIFICATE|handshake failed|SSL_ERROR|alert", re.IGNORECASE)
 """gRPC reports UNAVAILABLE if either side rejects the other's certificate; only the message shows it."""
 
@@ -91,15 +93,22 @@ class Fault:
     def error(self, token: Token) -> LcveError:
         """Return the error to raise, without the token and without control characters."""
         summary, hint = _KINDS[self.kind]
-        words = "".join(c if c.isprintable() else " " for c in token.hide(self.words)[:_MAX_CHARACTERS]).strip()
+        words = shown(token.hide(self.words))
         return self.kind(f"{self.endpoint} {summary}{': ' if words else ''}{words}", hint=hint)
+
+
+def shown(words: str, max_characters: int = _MAX_CHARACTERS) -> str:
+    """Return the start of a server's message without control characters."""
+    return "".join(c if c.isprintable() else " " for c in words[:max_characters]).strip()
 
 
 def grpc_fault(status: str, words: str, endpoint: str) -> Fault:
     """Return the fault for a gRPC status such as ``UNAVAILABLE``."""
     kind = _GRPC.get(status, SessionError)
+    if kind is RateError and _OWN_LIMIT.search(words):
+        kind = SessionError
     if kind is RateError and _SIZES.search(words):
-        kind = SessionError if _OWN_LIMIT.search(words) else TooLargeError
+        kind = TooLargeError
     if kind is UnavailableError and _HANDSHAKE.search(words):
         kind = DeniedError
     return Fault(kind=kind, endpoint=endpoint, words=words)

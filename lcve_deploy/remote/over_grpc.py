@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from threading import Lock
 from typing import Any, Final
 
 from lcve_deploy.artifact.names import INPUT, OUTPUT
@@ -13,11 +14,12 @@ from lcve_deploy.libraries.requiring import require
 from lcve_deploy.protocol.binding import binding_to_parameters
 from lcve_deploy.remote.address import Address, is_local
 from lcve_deploy.remote.faults import grpc_fault
+from lcve_deploy.remote.limits import MAX_DESCRIPTION_BYTES, max_message_bytes
 from lcve_deploy.remote.options import RemoteOptions
 from lcve_deploy.remote.shared import Region, RegionPool
 from lcve_deploy.remote.tls import tls_context
 from lcve_deploy.remote.token import Token
-from lcve_deploy.remote.transport import MAX_RESPONSE_BYTES, LogitsReply, Request, countdown, read_logits
+from lcve_deploy.remote.transport import LogitsReply, Request, check_outputs, countdown, logits_from_bytes
 
 __all__ = ["GrpcTransport", "read_response"]
 
@@ -25,6 +27,8 @@ _ALIVE: Final = 60.0
 """Minimum seconds between keepalive pings. Servers close connections that ping more often."""
 _RECONNECT: Final = (("initial", 100), ("max", 2000))
 """Milliseconds between attempts to connect. gRPC's default maximum, two minutes, exceeds a server's restart."""
+_UNCOMPRESSED: Final = 1
+"""The only compression that is accepted: none. A compressed message is small only until it is read."""
 _FAREWELL: Final = 2.0
 """Maximum seconds to unregister a shared memory region when a session closes."""
 
@@ -45,12 +49,11 @@ class GrpcTransport:
 
     def __init__(self, address: Address, endpoint: str, options: RemoteOptions, token: Token) -> None:
         self._grpc = _library()
-        self._address, self._endpoint, self._token = address, endpoint, token
-        self._client = self._grpc.InferenceServerClient(
-            endpoint,
-            creds=_credentials(options) if address.scheme.encrypted else None,
-            channel_args=_channel_options(options),
-        )
+        self._address, self._endpoint, self._token, self._options = address, endpoint, token, options
+        self._credentials = _credentials(options) if address.scheme.encrypted else None
+        self._lock, self._former = Lock(), list[Any]()
+        self._max_bytes = MAX_DESCRIPTION_BYTES
+        self._client = self._open()
         self._shares = options.shared_memory and is_local(endpoint)
         self._regions = RegionPool()
 
@@ -63,11 +66,12 @@ class GrpcTransport:
 
     def infer(self, request: Request, *, classes: int, seconds: float) -> LogitsReply:
         """Run one batch, through shared memory if requested and accepted by the server."""
-        left = countdown(seconds)
+        left, shape = countdown(seconds), (len(request.values), classes)
+        self._allow(max_message_bytes(shape))
         result = self._shared(request, left)
         if result is None:
             result = self._ask(request, _plain_input(self._grpc, request), left())
-        return read_response(result.get_response(), (len(request.values), classes), self._endpoint)
+        return read_response(result.get_response(), shape, self._endpoint)
 
     def forget(self) -> None:
         """Drop all regions; the server may no longer know them."""
@@ -77,7 +81,23 @@ class GrpcTransport:
         """Close the channel; unregister and remove the regions."""
         self._regions.drop()
         self._unregister(_FAREWELL)
-        self._client.close()
+        for client in (*self._former, self._client):
+            client.close()
+
+    def _open(self) -> Any:
+        channel_args = _channel_options(self._options, self._max_bytes)
+        return self._grpc.InferenceServerClient(self._endpoint, creds=self._credentials, channel_args=channel_args)
+
+    def _allow(self, size: int) -> None:
+        """Accept messages of at least this size. The limit belongs to a channel, so a larger one needs another.
+
+        The former channel is kept for requests of other threads.
+        """
+        with self._lock:
+            if size > self._max_bytes:
+                self._max_bytes = 1 << size.bit_length()
+                self._former.append(self._client)
+                self._client = self._open()
 
     def _shared(self, request: Request, left: Callable[[], float]) -> Any:
         """Return the server's result, or None if the clips must be sent in the message."""
@@ -124,9 +144,10 @@ class GrpcTransport:
 
     def _unregister(self, seconds: float) -> None:
         """Unregister removed regions at the server. Errors are ignored: a restarted server does not know them."""
+        left = countdown(min(seconds, _FAREWELL))
         with contextlib.suppress(LcveError):
             for name in self._regions.take_gone():
-                self._call("unregister_system_shared_memory", min(seconds, _FAREWELL), name)
+                self._call("unregister_system_shared_memory", left(), name)
 
     def _ask(self, request: Request, data: Any, seconds: float) -> Any:
         return self._call(
@@ -162,10 +183,14 @@ def read_response(response: Any, shape: tuple[int, int], endpoint: str) -> Logit
     Raises:
         SessionError: the message does not contain these logits.
     """
-    from tritonclient.grpc import InferResult
-
-    outputs = [(output.name, output.datatype, list(output.shape)) for output in response.outputs]
-    logits = read_logits(InferResult(response), outputs, shape, endpoint)
+    if len(response.outputs) != 1 or len(response.raw_output_contents) != 1:
+        raise SessionError(
+            f"{endpoint} returned {len(response.outputs)} outputs with {len(response.raw_output_contents)} raw "
+            "contents, expected one of each"
+        )
+    (output,) = response.outputs
+    check_outputs([(output.name, output.datatype, list(output.shape))], shape, endpoint)
+    logits = logits_from_bytes(response.raw_output_contents[0], shape, endpoint)
     return LogitsReply(logits=logits, model=response.model_name, version=response.model_version)
 
 
@@ -175,10 +200,11 @@ def _plain_input(grpc: Any, request: Request) -> Any:
     return data
 
 
-def _channel_options(options: RemoteOptions) -> list[tuple[str, int]]:
+def _channel_options(options: RemoteOptions, max_bytes: int) -> list[tuple[str, int]]:
     return [
         ("grpc.max_send_message_length", -1),
-        ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
+        ("grpc.max_receive_message_length", max_bytes),
+        ("grpc.compression_enabled_algorithms_bitset", _UNCOMPRESSED),
         ("grpc.keepalive_time_ms", round(max(_ALIVE, options.deadline) * 1000)),
         ("grpc.use_local_subchannel_pool", 1),
         *((f"grpc.{which}_reconnect_backoff_ms", milliseconds) for which, milliseconds in _RECONNECT),

@@ -20,7 +20,6 @@ from lcve_deploy.errors import (
     SessionError,
     UnavailableError,
 )
-from lcve_deploy.files.reading import MAX_JSON_BYTES
 from lcve_deploy.libraries.requiring import require
 from lcve_deploy.protocol.binding import binding_to_parameters
 from lcve_deploy.protocol.stubs import config_messages, messages
@@ -28,10 +27,11 @@ from lcve_deploy.remote.address import Address
 from lcve_deploy.remote.bodies import read_answer, read_description, read_words
 from lcve_deploy.remote.connection import Connection, Reply
 from lcve_deploy.remote.faults import Fault, http_fault
+from lcve_deploy.remote.limits import BodyLimits
 from lcve_deploy.remote.options import RemoteOptions
 from lcve_deploy.remote.tls import tls_context
 from lcve_deploy.remote.token import Token
-from lcve_deploy.remote.transport import MAX_RESPONSE_BYTES, LogitsReply, Request, countdown
+from lcve_deploy.remote.transport import LogitsReply, Request, countdown
 
 __all__ = ["HttpTransport"]
 
@@ -87,8 +87,9 @@ class HttpTransport:
             parameters=binding_to_parameters(request.binding),
         )
         headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(length)}
-        reply = self._ask("POST", "/infer", body, headers, seconds, MAX_RESPONSE_BYTES)
-        return read_answer(reply.body, reply.header_length, (len(request.values), classes), self._endpoint)
+        shape = (len(request.values), classes)
+        reply = self._ask("POST", "/infer", body, headers, seconds, BodyLimits.of_logits(shape))
+        return read_answer(reply.body, reply.header_length, shape, self._endpoint)
 
     def forget(self) -> None:
         """Close idle connections."""
@@ -103,22 +104,23 @@ class HttpTransport:
         self.forget()
 
     def _description(self, message: Any, path: str, seconds: float) -> Any:
-        return read_description(self._ask("GET", path, None, {}, seconds, MAX_JSON_BYTES).body, message, self._endpoint)
+        reply = self._ask("GET", path, None, {}, seconds, BodyLimits.of_description())
+        return read_description(reply.body, message, self._endpoint)
 
     def _ask(
-        self, method: str, path: str, body: bytes | None, headers: dict[str, str], seconds: float, largest: int
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str], seconds: float, limits: BodyLimits
     ) -> Reply:
         left = countdown(seconds)
         sent = {"Accept-Encoding": "identity", **headers, **self._token.headers()}
         connection = self._take()
         try:
-            reply = connection.ask(method, self._path + path, body, sent, seconds=seconds, largest=largest)
+            reply = connection.ask(method, self._path + path, body, sent, seconds=seconds, limits=limits)
         except ConnectionError as error:
             connection.close()
             if not connection.used:
                 raise self._error(error) from None
             self.forget()  # the server closed it while idle, and so probably the others
-            return self._ask(method, path, body, headers, left(), largest)
+            return self._ask(method, path, body, headers, left(), limits)
         except (OSError, http.client.HTTPException, UnicodeError, SessionError) as error:
             connection.close()
             raise self._error(error) from None

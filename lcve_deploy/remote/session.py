@@ -15,7 +15,7 @@ from lcve_deploy.clips import Binding, EncryptedClip
 from lcve_deploy.encrypted_model import run_each
 from lcve_deploy.errors import RequestError, SessionError
 from lcve_deploy.remote.address import Address, Scheme, is_local
-from lcve_deploy.remote.contract import RemoteModel
+from lcve_deploy.remote.contract import ClassCount, RemoteModel
 from lcve_deploy.remote.endpoints import Endpoint, Endpoints
 from lcve_deploy.remote.options import RemoteOptions
 from lcve_deploy.remote.retrying import persist
@@ -41,7 +41,7 @@ class RemoteSession:
             follow the model. The first endpoint is preferred.
         binding: binding of the clips to send; clips of any other are refused before anything is sent.
         options: deadline, retries, token, TLS, shared memory.
-        classes: expected logits per clip, from ``client.json``; by default the server's number is accepted.
+        classes: expected logits per clip, from ``client.json``; by default that of the first server that answers.
 
     Raises:
         RequestError: the address is invalid, or the options do not apply to it.
@@ -62,8 +62,9 @@ class RemoteSession:
         _check_options(self._address, options)
         token = Token.read(options)
         _warn_of_plain(self._address, token)
+        count = ClassCount(classes)
         members = [
-            Endpoint(name, self._address, binding, _transport(self._address, name, options, token), classes=classes)
+            Endpoint(name, self._address, binding, _transport(self._address, name, options, token), classes=count)
             for name in self._address.endpoints
         ]
         self._endpoints = Endpoints(members, rest=options.rest)

@@ -32,7 +32,7 @@ class Region:
     def __init__(self, size: int) -> None:
         from tritonclient.utils import shared_memory
 
-        _require_room(size)
+        _require_free_space(size)
         self.name = f"lcve_{secrets.token_hex(16)}"
         self.key, self.size, self.answered = f"/{self.name}", size, False
         try:
@@ -109,7 +109,7 @@ class RegionPool:
         return gone
 
 
-def _require_room(size: int) -> None:
+def _require_free_space(size: int) -> None:
     """Check the free space. The kernel kills a process that writes beyond it, and containers often have only 64 MiB."""
     if _HOME.is_dir():
         status = os.statvfs(_HOME)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -13,11 +14,10 @@ import numpy.typing as npt
 from lcve_deploy.artifact.names import OUTPUT
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import SessionError
+from lcve_deploy.remote.limits import BYTES_PER_LOGIT
 
-__all__ = ["MAX_RESPONSE_BYTES", "LogitsReply", "Request", "Transport", "countdown", "read_logits"]
+__all__ = ["LogitsReply", "Request", "Transport", "check_outputs", "countdown", "logits_from_bytes"]
 
-MAX_RESPONSE_BYTES: Final = 2**26
-"""Maximum bytes of a response: logits of 41,000 clips with 400 classes."""
 _MIN_SECONDS: Final = 0.001
 """Minimum timeout of a call: libraries reject a timeout of 0 or take it for no timeout."""
 
@@ -78,27 +78,29 @@ def countdown(seconds: float) -> Callable[[], float]:
     return lambda: max(end - time.monotonic(), _MIN_SECONDS)
 
 
-def read_logits(
-    result: Any, outputs: list[tuple[str, str, list[int]]], shape: tuple[int, int], endpoint: str
-) -> Logits:
-    """Check a response and return its logits.
+def check_outputs(outputs: Sequence[tuple[object, object, object]], shape: tuple[int, int], endpoint: str) -> None:
+    """Check that a response describes one output: the logits.
 
     Args:
-        result: ``InferResult`` of tritonclient.
         outputs: stated name, datatype and shape of each output.
         shape: expected ``[batch, classes]``.
-        endpoint: ``host:port``.
+        endpoint: ``host:port``, for the error.
 
     Raises:
-        SessionError: the response does not contain these logits.
+        SessionError: the response describes anything else.
     """
     expected = [(OUTPUT, "FP32", list(shape))]
     if outputs != expected:
         raise SessionError(f"{endpoint} returned {str(outputs)[:200]}, expected {expected}")
-    try:
-        logits = result.as_numpy(OUTPUT)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
-        raise SessionError(f"{endpoint} returned logits that cannot be read: {str(error)[:200]}") from None
-    if not isinstance(logits, np.ndarray) or logits.dtype != np.float32 or logits.shape != shape:
-        raise SessionError(f"{endpoint} did not return float32 logits of shape {list(shape)}")
-    return logits
+
+
+def logits_from_bytes(data: bytes, shape: tuple[int, int], endpoint: str) -> Logits:
+    """Return the logits in little-endian float32.
+
+    Raises:
+        SessionError: another number of bytes than the shape has.
+    """
+    size = BYTES_PER_LOGIT * prod(shape)
+    if len(data) != size:
+        raise SessionError(f"{endpoint} returned {len(data)} bytes of logits, expected {size}")
+    return np.frombuffer(data, "<f4").astype(np.float32).reshape(shape)

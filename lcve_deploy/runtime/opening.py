@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -18,15 +19,27 @@ from lcve_deploy.artifact import (
     read_manifest,
     verify_files,
 )
+from lcve_deploy.artifact.engine_mac import require_own
+from lcve_deploy.artifact.engine_options import BUDGET, PROVIDER
+from lcve_deploy.artifact.engine_secret import EngineSecret, read_secret
 from lcve_deploy.artifact.engines import FASTEST, check_engine, engine_folder
 from lcve_deploy.artifact.names import MODEL, PLAN
 from lcve_deploy.errors import ArtifactError, MissingDependencyError, SessionError, UnprovenError
 from lcve_deploy.runtime.session import Provider, Session, SessionOptions
 
-__all__ = ["checked_manifest", "open_checked", "open_engine", "open_session"]
+__all__ = ["EngineWarning", "checked_manifest", "open_checked", "open_engine", "open_session", "read_own_engine"]
+
+PassedOver = Callable[[str, str], None]
 
 _DEFAULTS: Final = SessionOptions()
-_NO_PROVIDER_OPTIONS: Final = ("provider", "budget")
+
+
+class EngineWarning(UserWarning):
+    """An engine that was passed over in a choice of the fastest, and why."""
+
+
+def _warn(name: str, reason: str) -> None:
+    warnings.warn(f"passed over the engine {name}: {reason}", EngineWarning, stacklevel=2)
 
 
 def open_session(server: str | os.PathLike[str], options: SessionOptions = _DEFAULTS) -> Session:
@@ -39,7 +52,8 @@ def open_session(server: str | os.PathLike[str], options: SessionOptions = _DEFA
     Raises:
         ArtifactError: the manifest is invalid, files do not match it, or there is no such engine.
         SignatureError: the pinned key has not signed the manifest.
-        SessionError: the runtime cannot open it, or the engine has not answered the probe on this machine.
+        SessionError: the runtime cannot open it, or the engine has not answered the probe on this machine, or was not
+            made on it (``ForeignEngineError``).
         MissingDependencyError: the runtime is not installed.
     """
     folder = Path(server)
@@ -58,8 +72,17 @@ def checked_manifest(server: Path, signed_by: PublicKey | None = None) -> Manife
     return manifest
 
 
-def open_checked(server: Path, manifest: Manifest, options: SessionOptions = _DEFAULTS) -> Session:
+def open_checked(
+    server: Path, manifest: Manifest, options: SessionOptions = _DEFAULTS, *, passed_over: PassedOver = _warn
+) -> Session:
     """Open a server folder whose manifest came from ``checked_manifest`` with the same pinned key.
+
+    Args:
+        server: the folder with ``manifest.json``.
+        manifest: of the folder.
+        options: as for ``open_session``.
+        passed_over: called with name and reason for each engine that cannot take part in a choice of the fastest; by
+            default it warns.
 
     Raises:
         ArtifactError, SessionError, MissingDependencyError: as for ``open_session``.
@@ -69,14 +92,39 @@ def open_checked(server: Path, manifest: Manifest, options: SessionOptions = _DE
 
         return OnnxRuntimeSession(server / MODEL, manifest.model, options)
     if options.engine == FASTEST:
-        return _open_fastest(server, manifest.model, options)
-    return _open_proven(server, manifest.model, read_engine(server, options.engine), options)
+        return _open_fastest(server, manifest.model, options, passed_over)
+    record = _authenticated(server, options.engine, read_secret(options.engine_secret))
+    return _open_proven(server, manifest.model, record, options)
+
+
+def read_own_engine(server: Path, name: str, engine_secret: Path | None = None) -> EngineRecord:
+    """Read the record of an engine, and check that this machine has made it and that its files are its own.
+
+    Args:
+        server: the folder with ``manifest.json``.
+        name: engine name.
+        engine_secret: file with this machine's secret; by default as of ``SessionOptions``.
+
+    Raises:
+        ArtifactError: there is no such engine, its record is invalid, or its files differ.
+        ForeignEngineError: this machine has not made it; no runtime has read it.
+        SessionError: it was built from another model, or the secret's file is invalid.
+    """
+    record = _authenticated(server, name, read_secret(engine_secret))
+    check_engine(server, record)
+    return record
+
+
+def _authenticated(server: Path, name: str, secret: EngineSecret | None) -> EngineRecord:
+    record = read_engine(server, name)
+    require_own(server, record, secret)
+    return record
 
 
 def open_engine(
     folder: Path, model: ModelSpec, record: EngineRecord, *, server: Path, options: SessionOptions = _DEFAULTS
 ) -> Session:
-    """Open an engine whose files are checked, whether or not it is proven on this machine.
+    """Open an engine of ``read_own_engine``, or one that is being built, whether or not it is proven on this machine.
 
     Args:
         folder: folder with the engine's files; may be staged.
@@ -108,8 +156,8 @@ def open_engine(
 def _options_of(record: EngineRecord, options: SessionOptions) -> SessionOptions:
     """Return options that open an engine in ONNX Runtime with the provider it was built for."""
     return SessionOptions(
-        provider=Provider.parse(record.options.get("provider", "cpu")),
-        provider_options={name: value for name, value in record.options.items() if name not in _NO_PROVIDER_OPTIONS},
+        provider=Provider.parse(record.options.get(PROVIDER, "cpu")),
+        provider_options={name: value for name, value in record.options.items() if name not in (BUDGET, PROVIDER)},
         threads=options.threads,
         mapped=options.mapped,
     )
@@ -122,16 +170,23 @@ def _open_proven(server: Path, model: ModelSpec, record: EngineRecord, options: 
     return session
 
 
-def _open_fastest(server: Path, model: ModelSpec, options: SessionOptions) -> Session:
-    """Open the fastest engine that is proven on this machine; skip engines proven only on others."""
-    records = [read_engine(server, name) for name in list_engines(server)]
+def _open_fastest(server: Path, model: ModelSpec, options: SessionOptions, passed_over: PassedOver) -> Session:
+    """Open the fastest engine that this machine has made and proven; say which ones are passed over, and why."""
+    secret, records = read_secret(options.engine_secret), []
+    for name in list_engines(server):
+        try:
+            records.append(_authenticated(server, name, secret))
+        except (ArtifactError, SessionError) as error:
+            passed_over(name, str(error))
     proven = sorted((record.proof.milliseconds, record.name, record) for record in records if record.proof)
-    for _, _, record in proven:
-        with contextlib.suppress(ArtifactError, SessionError, MissingDependencyError):
+    for _, name, record in proven:
+        try:
             return _open_proven(server, model, record, options)
+        except (ArtifactError, SessionError, MissingDependencyError) as error:
+            passed_over(name, str(error))
     raise SessionError(
         f"no engine in {server} has passed the probe on this machine yet",
-        hint=f"build one: lcve build {server}, or prove the existing ones: lcve verify {server}",
+        hint=f"build one: lcve build {server}, or prove those of this machine: lcve verify {server}",
     )
 
 

@@ -13,18 +13,22 @@ from typing import Any, Final
 
 import numpy as np
 
-from lcve_deploy.artifact import Probe, Proof, PublicKey, read_engine, read_probe
-from lcve_deploy.artifact.engines import EngineRecord, check_engine, engine_folder, write_engine
+from lcve_deploy.artifact import Manifest, Probe, Proof, PublicKey, read_probe
+from lcve_deploy.artifact.engine_mac import authenticate
+from lcve_deploy.artifact.engine_options import BUDGET
+from lcve_deploy.artifact.engine_secret import make_secret
+from lcve_deploy.artifact.engines import EngineRecord, engine_folder, write_engine
 from lcve_deploy.clips import EncryptedClip
-from lcve_deploy.errors import ParityError
+from lcve_deploy.errors import ParityError, SessionError
 from lcve_deploy.model.parity import ParityReport, max_difference
 from lcve_deploy.model.precision import BUDGETS, Precision
-from lcve_deploy.runtime.opening import checked_manifest, open_checked, open_engine
+from lcve_deploy.runtime.opening import checked_manifest, open_checked, open_engine, read_own_engine
 from lcve_deploy.runtime.session import Session
 
 __all__ = [
     "ProbeReport",
     "budget_of",
+    "engine_budget",
     "probe_session",
     "prove_engine",
     "reprove",
@@ -88,46 +92,65 @@ def verify_server(server: str | os.PathLike[str], *, signed_by: PublicKey | None
     return probe_session(open_checked(folder, manifest), read_probe(folder, manifest), manifest.parity)
 
 
-def verify_engine(server: str | os.PathLike[str], name: str, *, signed_by: PublicKey | None = None) -> ProbeReport:
-    """Check an engine without a key, and update its record with the result on this machine.
+def verify_engine(
+    server: str | os.PathLike[str],
+    name: str,
+    *,
+    signed_by: PublicKey | None = None,
+    engine_secret: Path | None = None,
+) -> ProbeReport:
+    """Check an engine of this machine without a key, and update its record with the result.
 
     Args:
         server: the folder with ``manifest.json``.
         name: engine name. The owner's signature does not cover engines.
         signed_by: the owner's public key, if pinned.
+        engine_secret: file with this machine's secret, as of ``SessionOptions``.
 
     Raises:
         ArtifactError: there is no such engine, or files do not match its record.
         SignatureError: the pinned key has not signed the manifest.
+        ForeignEngineError: this machine has not made the engine; it has not been opened.
         SessionError, MissingDependencyError: the engine cannot run here.
         WriteError: the record must change but cannot be written.
     """
     folder = Path(server)
-    known = read_engine(folder, name)
-    report, record = reprove(folder, name, signed_by=signed_by)
+    manifest, known = checked_manifest(folder, signed_by), read_own_engine(folder, name, engine_secret)
+    report, record = _reprove(folder, manifest, known)
     same = known.proof is not None and record.proof is not None and known.proof.device == record.proof.device
     if not same:  # write only changes: the folder may be read-only
-        write_engine(engine_folder(folder, name), record)
+        write_engine(engine_folder(folder, name), authenticate(record, make_secret(folder, engine_secret)))
     return report
 
 
 def reprove(
-    server: Path, name: str, *, budget: float | None = None, signed_by: PublicKey | None = None
+    server: Path,
+    name: str,
+    *,
+    budget: float | None = None,
+    signed_by: PublicKey | None = None,
+    engine_secret: Path | None = None,
 ) -> tuple[ProbeReport, EngineRecord]:
-    """Run the probe on an engine on this machine. Return the report and the updated record, without writing it.
+    """Run the probe on an engine of this machine. Return the report and the updated record, without writing it.
 
     Args:
         server: the folder with ``manifest.json``.
         name: engine name.
         budget: maximum ``|Δlogit|``; by default the budget that the engine was built with.
         signed_by: the owner's public key, if pinned.
+        engine_secret: file with this machine's secret, as of ``SessionOptions``.
 
     Raises:
         ArtifactError, SignatureError, SessionError, MissingDependencyError: as for ``verify_engine``.
     """
-    manifest, record = checked_manifest(server, signed_by), read_engine(server, name)
-    check_engine(server, record)
-    session = open_engine(engine_folder(server, name), manifest.model, record, server=server)
+    manifest, record = checked_manifest(server, signed_by), read_own_engine(server, name, engine_secret)
+    return _reprove(server, manifest, record, budget)
+
+
+def _reprove(
+    server: Path, manifest: Manifest, record: EngineRecord, budget: float | None = None
+) -> tuple[ProbeReport, EngineRecord]:
+    session = open_engine(engine_folder(server, record.name), manifest.model, record, server=server)
     report, proof = prove_engine(session, read_probe(server, manifest), manifest.parity, record, budget=budget)
     return report, dataclasses.replace(record, proof=proof if report.ok else None)
 
@@ -143,10 +166,11 @@ def prove_engine(
         parity: parity report of the artifact.
         record: record of the engine.
         budget: maximum ``|Δlogit|``; by default the budget that the engine was built with.
+
+    Raises:
+        SessionError: the budget in the record is above every logit.
     """
-    named = record.options.get("budget")
-    budget = budget or (float(named) if named else budget_of(record.precision, parity))
-    report = probe_session(session, probe, parity, tolerance=budget)
+    report = probe_session(session, probe, parity, tolerance=budget or engine_budget(record, parity))
     proof = Proof(
         device=session.device,
         clips=report.clips,
@@ -166,6 +190,23 @@ def time_clip(session: Session, probe: Probe) -> float:
     started = time.perf_counter()
     session.run(clip)
     return (time.perf_counter() - started) / size
+
+
+def engine_budget(record: EngineRecord, parity: ParityReport) -> float:
+    """Return the maximum ``|Δlogit|`` that an engine was built with, or the default of its precision.
+
+    Raises:
+        SessionError: the budget is larger than every logit of the reference, so that zeros would be within it.
+    """
+    named = float(record.options.get(BUDGET, budget_of(record.precision, parity)))
+    highest = max(1.0, parity.logit_scale, budget_of(record.precision, parity))
+    if not 0 < named <= highest:
+        raise SessionError(
+            f"expected a budget of at most {highest:.3g}, the largest logit, for the engine {record.name}, "
+            f"received {named:.3g}",
+            hint="build the engine again with a smaller --budget",
+        )
+    return named
 
 
 def budget_of(precision: Precision, parity: ParityReport) -> float:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact import EngineRecord, ModelSpec, Profile, PublicKey
+from lcve_deploy.artifact.engine_options import provider_option_problems
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.encrypted_model import EncryptedModel
 from lcve_deploy.errors import SessionError
 
-__all__ = ["Provider", "Session", "SessionOptions", "check_clip", "run_within"]
+__all__ = ["Provider", "Session", "SessionOptions", "check_clip", "require_provider_options", "run_within"]
 
 Logits = npt.NDArray[np.float32]
 
@@ -41,6 +43,16 @@ class Provider(StrEnum):
             raise SessionError(f"expected a provider, one of {', '.join(cls)}, received {name!r}") from None
 
 
+def require_provider_options(provider: Provider, options: Mapping[str, str]) -> None:
+    """Refuse options that a provider must not have, such as those that load a library or name a file.
+
+    Raises:
+        SessionError: names every option that is not allowed, or has a value that is not.
+    """
+    if problems := provider_option_problems(str(provider), options):
+        raise SessionError("; ".join(problems))
+
+
 @dataclass(frozen=True, kw_only=True)
 class SessionOptions:
     """Options to open the server folder of an artifact.
@@ -49,13 +61,16 @@ class SessionOptions:
         engine: name of an engine in ``engines/`` that is proven on this machine, or ``fastest``; by default the
             graph itself, in ONNX Runtime.
         provider: execution provider of ONNX Runtime for the graph itself; also accepted as text.
-        provider_options: options of the provider, as ONNX Runtime documents them; for the graph itself.
+        provider_options: options of the provider, as ONNX Runtime documents them, of those that are allowed; for the
+            graph itself.
         threads: threads of one inference on a CPU; by default the runtime's own choice.
         signed_by: the owner's public key, if pinned. The owner's signature does not cover engines.
         mapped: whether ONNX Runtime may map files, which must then not change during the session.
+        engine_secret: file with the secret by which this machine knows its own engines; by default the file that
+            ``LCVE_ENGINE_SECRET`` names, or one in the user's state folder.
 
     Raises:
-        SessionError: there is no such provider.
+        SessionError: there is no such provider, or an option is not allowed.
         ValueError: both an engine and a provider are given; an engine is built for its own provider.
     """
 
@@ -65,11 +80,13 @@ class SessionOptions:
     threads: int | None = None
     signed_by: PublicKey | None = None
     mapped: bool = True
+    engine_secret: Path | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "provider", Provider.parse(self.provider))
         if self.engine is not None and (self.provider is not Provider.CPU or self.provider_options):
             raise ValueError("expected an engine or a provider, received both: an engine is built for its own provider")
+        require_provider_options(self.provider, self.provider_options)
 
 
 class Session(EncryptedModel, Protocol):

@@ -16,7 +16,8 @@ from lcve_deploy import __version__
 from lcve_deploy.errors import RequestError, UnknownModelError
 from lcve_deploy.protocol.stubs import messages
 from lcve_deploy.serving.models.served import ServedModel
-from lcve_deploy.serving.state import ServerState
+from lcve_deploy.serving.shared_memory import ClientRegions
+from lcve_deploy.serving.state import Exchange, ServerState
 
 __all__ = ["CALLS", "Call", "answer_call"]
 
@@ -36,21 +37,24 @@ class Call:
     """One call of the protocol.
 
     Args:
-        answer: coroutine function that returns the fields of the response.
+        answer: coroutine function that returns the fields of the response, given the server and the request.
+        memory: function that returns them given the client's shared memory regions; in place of ``answer``.
         is_public: whether the call needs no token. True only for the health checks of orchestrators.
     """
 
-    answer: Callable[[ServerState, Any], Coroutine[Any, Any, Fields]]
+    answer: Callable[[ServerState, Any], Coroutine[Any, Any, Fields]] | None = None
+    memory: Callable[[ClientRegions, Any], Fields] | None = None
     is_public: bool = False
 
 
-async def answer_call(name: str, state: ServerState, request: Any) -> Any:
+async def answer_call(name: str, state: ServerState, request: Any, exchange: Exchange) -> Any:
     """Run the named call of ``CALLS`` and return its response as a protobuf message.
 
     Args:
         name: name of the call, such as ``ModelReady``.
         state: server that answers.
         request: protobuf message ``{name}Request``.
+        exchange: the request's client.
 
     Raises:
         RequestError: the request is invalid or not supported.
@@ -59,7 +63,11 @@ async def answer_call(name: str, state: ServerState, request: Any) -> Any:
     """
     from google.protobuf import json_format
 
-    fields = await CALLS[name].answer(state, request)
+    call, fields = CALLS[name], Fields()
+    if call.memory is not None:
+        fields = call.memory(state.regions_of(exchange), request)
+    elif call.answer is not None:
+        fields = await call.answer(state, request)
     return json_format.ParseDict(fields, getattr(messages(), f"{name}Response")())
 
 
@@ -141,17 +149,17 @@ async def _repository_unload(state: ServerState, request: Any) -> Fields:
     )
 
 
-async def _memory_status(state: ServerState, request: Any) -> Fields:
-    return {"regions": state.regions.status(request.name)}
+def _memory_status(regions: ClientRegions, request: Any) -> Fields:
+    return {"regions": regions.status(request.name)}
 
 
-async def _memory_register(state: ServerState, request: Any) -> Fields:
-    state.regions.register(request.name, request.key, request.offset, request.byte_size)
+def _memory_register(regions: ClientRegions, request: Any) -> Fields:
+    regions.register(request.name, request.key, request.offset, request.byte_size)
     return {}
 
 
-async def _memory_unregister(state: ServerState, request: Any) -> Fields:
-    state.regions.unregister(request.name)
+def _memory_unregister(regions: ClientRegions, request: Any) -> Fields:
+    regions.unregister(request.name)
     return {}
 
 
@@ -190,9 +198,9 @@ CALLS: Final = {
     "RepositoryIndex": Call(answer=_repository_index),
     "RepositoryModelLoad": Call(answer=_repository_load),
     "RepositoryModelUnload": Call(answer=_repository_unload),
-    "SystemSharedMemoryStatus": Call(answer=_memory_status),
-    "SystemSharedMemoryRegister": Call(answer=_memory_register),
-    "SystemSharedMemoryUnregister": Call(answer=_memory_unregister),
+    "SystemSharedMemoryStatus": Call(memory=_memory_status),
+    "SystemSharedMemoryRegister": Call(memory=_memory_register),
+    "SystemSharedMemoryUnregister": Call(memory=_memory_unregister),
     "CudaSharedMemoryStatus": Call(answer=_cuda_status),
     "CudaSharedMemoryRegister": Call(answer=_refuse_cuda),
     "CudaSharedMemoryUnregister": Call(answer=_cuda_unregister),

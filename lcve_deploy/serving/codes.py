@@ -8,6 +8,7 @@ from typing import Final
 from lcve_deploy.errors import (
     DeadlineError,
     DeniedError,
+    ForbiddenError,
     LcveError,
     MismatchError,
     RateError,
@@ -36,6 +37,7 @@ _CODES: Final[tuple[tuple[type[LcveError], Code], ...]] = (
     (TooLargeError, Code(grpc="RESOURCE_EXHAUSTED", http=413)),
     (RequestError, Code(grpc="INVALID_ARGUMENT", http=400)),
     (MismatchError, Code(grpc="INVALID_ARGUMENT", http=400)),
+    (ForbiddenError, Code(grpc="PERMISSION_DENIED", http=403)),
     (DeniedError, Code(grpc="UNAUTHENTICATED", http=401)),
     (RateError, Code(grpc="RESOURCE_EXHAUSTED", http=429)),
     (UnavailableError, Code(grpc="UNAVAILABLE", http=503)),

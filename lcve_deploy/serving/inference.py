@@ -17,7 +17,7 @@ from lcve_deploy.errors import RequestError
 from lcve_deploy.serving.models.batching import BatchResult
 from lcve_deploy.serving.models.registry import Registry
 from lcve_deploy.serving.models.served import ServedModel
-from lcve_deploy.serving.shared_memory import Regions, Slice
+from lcve_deploy.serving.shared_memory import ClientRegions, Slice
 
 __all__ = [
     "InferRequest",
@@ -119,13 +119,15 @@ class PreparedRequest:
     output: RequestedOutput
 
 
-def prepare(request: InferRequest, registry: Registry, regions: Regions, *, binary: bool = True) -> PreparedRequest:
+def prepare(
+    request: InferRequest, registry: Registry, regions: ClientRegions, *, binary: bool = True
+) -> PreparedRequest:
     """Validate a request.
 
     Args:
         request: request as received.
         registry: models of the server.
-        regions: shared memory regions of the server.
+        regions: shared memory regions of the client.
         binary: whether to return raw bytes if the request names no output. HTTP only.
 
     Raises:
@@ -142,7 +144,7 @@ def prepare(request: InferRequest, registry: Registry, regions: Regions, *, bina
     return PreparedRequest(model=model, clips=clips, id=request.id, timeout=request.timeout, output=output)
 
 
-async def infer(request: PreparedRequest, regions: Regions) -> InferResponse:
+async def infer(request: PreparedRequest, regions: ClientRegions) -> InferResponse:
     """Run the model, and write the logits to shared memory if the client requests it.
 
     Args:
@@ -171,14 +173,16 @@ def _requested_output(outputs: Sequence[RequestedOutput], model: ServedModel, bi
     return outputs[0] if outputs else RequestedOutput(name=expected, binary=binary)
 
 
-def clips_from(inputs: Sequence[Tensor], model: ModelSpec, max_batch: int, regions: Regions) -> npt.NDArray[np.uint8]:
+def clips_from(
+    inputs: Sequence[Tensor], model: ModelSpec, max_batch: int, regions: ClientRegions
+) -> npt.NDArray[np.uint8]:
     """Return the clips of a request, uint8 ``[batch, ...]`` in the model's input shape.
 
     Args:
         inputs: tensors as received.
         model: specification of the model's input.
         max_batch: maximum clips of one request.
-        regions: shared memory regions of the server.
+        regions: shared memory regions of the client.
 
     Raises:
         RequestError: the input's name, dtype, shape or number of values is invalid.
@@ -201,7 +205,7 @@ def clips_from(inputs: Sequence[Tensor], model: ModelSpec, max_batch: int, regio
     return _values(tensor, regions).reshape(tensor.shape)
 
 
-def _values(tensor: Tensor, regions: Regions) -> npt.NDArray[np.uint8]:
+def _values(tensor: Tensor, regions: ClientRegions) -> npt.NDArray[np.uint8]:
     if isinstance(tensor.data, list):
         values = _json_values(tensor.data)
         _require_size(tensor, values.size)

@@ -25,6 +25,7 @@ from lcve_deploy.serving.state import ServerState
 from lcve_deploy.serving.telemetry.logs import silence_grpc
 from lcve_deploy.serving.telemetry.metrics import Metrics
 from lcve_deploy.serving.tls import grpc_credentials, http_context
+from lcve_deploy.serving.web import WebPolicy
 
 __all__ = ["Ports", "serve"]
 
@@ -74,8 +75,9 @@ async def _serve(settings: ServerSettings, started: Callable[[Ports], None], end
         registry = Registry(settings, threads, metrics)
         state = ServerState(
             registry=registry,
-            regions=Regions(allowed=settings.limits.shared_memory),
+            regions=Regions(settings.limits.shared_memory),
             access=access,
+            web=WebPolicy.of(settings),
             metrics=metrics,
             limits=settings.limits,
         )
@@ -91,7 +93,7 @@ async def _serve(settings: ServerSettings, started: Callable[[Ports], None], end
                 await _drain(state, ending)
         finally:
             await registry.close()
-            state.regions.unregister()
+            state.regions.close()
 
 
 def _log_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

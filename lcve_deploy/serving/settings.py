@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import ipaddress
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from lcve_deploy.runtime import SessionOptions
+from lcve_deploy.serving.hosts import is_loopback
 
-__all__ = ["Batching", "Limits", "ModelSource", "ServerSettings", "TlsFiles"]
+__all__ = ["Batching", "Limits", "ModelSource", "ServerSettings", "SharedMemory", "TlsFiles", "WebAccess"]
 
 _MEBIBYTE: Final = 2**20
+_HOST_TEXT: Final = r"(?:\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?)"
+_HOST_NAME: Final = re.compile(_HOST_TEXT)
+_ORIGIN: Final = re.compile(rf"(?P<scheme>[a-z][a-z0-9+.-]*)://{_HOST_TEXT}(?::(?P<port>\d{{1,5}}))?")
+_DEFAULT_PORTS: Final = (("http", "80"), ("https", "443"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +60,19 @@ class Batching:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SharedMemory:
+    """Which shared memory objects clients may register.
+
+    Args:
+        prefix: start of the names of these objects; that of ``RemoteSession`` by default.
+        users: user ids that may own an object, in addition to the server's own.
+    """
+
+    prefix: str = "lcve_"
+    users: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     """Limits on the memory and time that clients can use.
 
@@ -65,7 +83,7 @@ class Limits:
         connections: maximum concurrent HTTP connections.
         read_seconds: seconds until a request must have arrived completely.
         rate: maximum requests per second and client (name of a token, or address); 0 for no limit.
-        shared_memory: whether clients on this machine may register shared memory regions.
+        shared_memory: shared memory objects that clients on this machine may register; None for none.
     """
 
     request_bytes: int = 64 * _MEBIBYTE
@@ -74,7 +92,35 @@ class Limits:
     connections: int = 512
     read_seconds: float = 30.0
     rate: float = 0.0
-    shared_memory: bool = False
+    shared_memory: SharedMemory | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebAccess:
+    """Web pages and names of the server that requests may come from and go to.
+
+    Args:
+        origins: origins of web pages, as browsers write them: ``https://app.example`` or ``http://localhost:3000``.
+        hosts: names of the server, without a port, in addition to loopback ones.
+
+    Raises:
+        ValueError: not an origin, or not a name.
+    """
+
+    origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for origin in self.origins:
+            match = _ORIGIN.fullmatch(origin)
+            if match is None or (match["scheme"], match["port"]) in _DEFAULT_PORTS:
+                raise ValueError(
+                    "expected an origin as browsers write it, such as https://app.example or http://localhost:3000, in "
+                    f"lower case, without a default port and a slash at the end, received {origin!r}"
+                )
+        for host in self.hosts:
+            if not _HOST_NAME.fullmatch(host):
+                raise ValueError(f"expected a host name in lower case without a port, received {host!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +153,7 @@ class ServerSettings:
         poll: seconds between checks of the model folders; 0 turns polling off.
         grace: seconds to answer accepted requests after the server is told to stop.
         token_file: names and tokens of clients; None accepts every client that can connect.
+        web: web pages that may send requests, and names of the server.
         tls: PEM files; None for plain connections.
     """
 
@@ -122,14 +169,10 @@ class ServerSettings:
     poll: float = 5.0
     grace: float = 30.0
     token_file: Path | None = None
+    web: WebAccess = field(default_factory=WebAccess)
     tls: TlsFiles | None = None
 
     @property
     def is_local(self) -> bool:
         """Whether the host is a loopback address, so that only this machine can connect."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)

@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from lcve_deploy.errors import UnavailableError
 from lcve_deploy.serving.access import Access
 from lcve_deploy.serving.codes import client_message, code_of
+from lcve_deploy.serving.hosts import is_loopback, peer_host
 from lcve_deploy.serving.models.registry import Registry
 from lcve_deploy.serving.settings import Limits
-from lcve_deploy.serving.shared_memory import Regions
+from lcve_deploy.serving.shared_memory import ClientRegions, Regions
 from lcve_deploy.serving.telemetry.metrics import Metrics
 from lcve_deploy.serving.telemetry.repeated import RepeatedEvents
+from lcve_deploy.serving.web import WebPolicy
 
 __all__ = ["Exchange", "ServerState"]
 
@@ -23,10 +25,17 @@ _LOG = logging.getLogger(__name__)
 
 
 class Exchange:
-    """One request from arrival to response, for the log and the metrics."""
+    """One request from arrival to response, for the log, the metrics, and its client's shared memory.
 
-    def __init__(self, protocol: str, call: str, client: str) -> None:
-        self.protocol, self.call, self.client = protocol, call, client
+    Args:
+        protocol: ``http`` or ``grpc``.
+        call: name of the call.
+        address: network address of the client, as the library names it.
+    """
+
+    def __init__(self, protocol: str, call: str, address: str) -> None:
+        self.protocol, self.call, self.address = protocol, call, address
+        self.client = address
         self.model, self.version, self.id, self.batch = "", "", "", 0
         self.started = time.monotonic()
 
@@ -38,14 +47,22 @@ class ServerState:
         registry: models.
         regions: shared memory regions.
         access: authentication and rate limits.
+        web: web pages and names of the server that are accepted.
         metrics: metrics, updated with every request.
         limits: limits on requests.
     """
 
     def __init__(
-        self, *, registry: Registry, regions: Regions, access: Access, metrics: Metrics, limits: Limits
+        self,
+        *,
+        registry: Registry,
+        regions: Regions,
+        access: Access,
+        web: WebPolicy,
+        metrics: Metrics,
+        limits: Limits,
     ) -> None:
-        self.registry, self.regions, self.access = registry, regions, access
+        self.registry, self.regions, self.access, self.web = registry, regions, access, web
         self.metrics, self.limits = metrics, limits
         self.stopped, self.parsing = asyncio.Event(), asyncio.Lock()
         self._pending, self._streams, self._repeated = 0, 0, RepeatedEvents(_LOG)
@@ -65,6 +82,11 @@ class ServerState:
     def pending(self) -> int:
         """Number of requests in progress."""
         return self._pending
+
+    def regions_of(self, exchange: Exchange) -> ClientRegions:
+        """Return the shared memory regions of a request's client. Without tokens, all clients are one."""
+        client = exchange.client if self.access.tokens is not None else ""
+        return self.regions.of(client, is_local=is_loopback(peer_host(exchange.address)))
 
     @contextmanager
     def pending_request(self) -> Iterator[None]:

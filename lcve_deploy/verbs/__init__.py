@@ -1,1 +1,1 @@
-"""The verbs, which join all layers; each is one module."""
+"""Verbs: the operations that users call, one module each. They combine all layers below."""

@@ -1,7 +1,7 @@
-"""Carry over the engines of one model to the same model with another key. No key is needed.
+"""Carry engines over to the same model under another key. Needs no key.
 
-Refitted where the library can put new weights into a plan, otherwise built again as they were; either
-way an engine answers the new probe before it is offered.
+An engine is refitted if its library can put new weights into a plan; otherwise it is rebuilt with the same options.
+Either way it must pass the new probe.
 """
 
 from __future__ import annotations
@@ -10,29 +10,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lcve_deploy.artifact import EngineKind, EngineRecord, Profile, list_engines, read_engine
-from lcve_deploy.artifact.engines import check_engine, engine_folder
+from lcve_deploy.artifact import EngineKind, EngineRecord, Profile, list_engines
+from lcve_deploy.artifact.engine_options import BUDGET, PROVIDER
+from lcve_deploy.artifact.engines import engine_folder
 from lcve_deploy.artifact.names import PLAN
 from lcve_deploy.errors import ArtifactError, BuildError, LcveError, ParityError
 from lcve_deploy.exporters.tensorrt import PlanOptions
 from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.progress import Progress, silent
+from lcve_deploy.runtime.opening import read_own_engine
 from lcve_deploy.runtime.session import Provider
 from lcve_deploy.verbs.build import BuildOptions, build
 
 __all__ = ["CarriedEngine", "carry_over_engines", "options_of"]
 
-_OWN_OPTIONS: Final = ("budget", "provider")
+_OWN_OPTIONS: Final = (BUDGET, PROVIDER)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CarriedEngine:
-    """What became of an engine.
+    """Outcome for one engine when the key of its artifact is rotated.
 
     Args:
-        name: of the engine.
-        record: of the new one; None if there is none.
-        reason: why there is none; empty if there is one.
+        name: engine name.
+        record: record of the new engine; None if it could not be refitted or rebuilt on this machine.
+        reason: why there is no new engine; empty if there is one.
     """
 
     name: str
@@ -41,23 +43,24 @@ class CarriedEngine:
 
 
 def carry_over_engines(old: Path, new: Path, *, progress: Progress = silent) -> tuple[CarriedEngine, ...]:
-    """Carry all engines of a server folder over to another with the same model and other keyed tensors.
+    """Refit or rebuild all engines of a server folder for another one with the same model and other keyed tensors.
 
-    One that cannot be carried over here is left out with its reason; it can be built again later.
+    An engine that fails is left out and reported with a reason; it can be built later. So is an engine that this
+    machine has not made: neither its files nor what its record says are used.
 
     Args:
         old: server folder with the engines.
-        new: server folder, whole but for its engines; may be staged.
-        progress: told of every step.
+        new: server folder, complete except for its engines; may be staged.
+        progress: receives every step.
     """
     return tuple(_carry_over(old, new, name, progress) for name in list_engines(old))
 
 
 def options_of(record: EngineRecord) -> BuildOptions:
-    """The options that an engine was built with.
+    """Return the options that an engine was built with.
 
     Raises:
-        ArtifactError: a record with options that no engine has.
+        ArtifactError: the record has invalid options.
     """
     try:
         return _options_of(record)
@@ -73,35 +76,34 @@ def _options_of(record: EngineRecord) -> BuildOptions:
         kind=record.kind,
         precision=record.precision,
         name=record.name,
-        budget=float(options["budget"]) if "budget" in options else None,
-        provider=Provider(options.get("provider", "cpu")),
+        budget=float(options[BUDGET]) if BUDGET in options else None,
+        provider=Provider(options.get(PROVIDER, "cpu")),
         provider_options={} if plan else provider,
         plan=PlanOptions.from_text(options, record.profile or Profile()) if plan else PlanOptions(),
     )
 
 
 def _carry_over(old: Path, new: Path, name: str, progress: Progress) -> CarriedEngine:
-    def named(stage: str, done: int, total: int) -> None:
+    def prefixed(stage: str, done: int, total: int) -> None:
         progress(f"{name}: {stage}", done, total)
 
     try:
-        record = read_engine(old, name)
-        check_engine(old, record)
-        return CarriedEngine(name=name, record=_refitted(old, new, record, named) or _rebuilt(new, record, named))
+        record = read_own_engine(old, name)
+        return CarriedEngine(name=name, record=_refit(old, new, record, prefixed) or _rebuild(new, record, prefixed))
     except LcveError as error:
         return CarriedEngine(name=name, record=None, reason=str(error))
 
 
-def _refitted(old: Path, new: Path, record: EngineRecord, progress: Progress) -> EngineRecord | None:
-    """The engine with new weights; None where only a build can do it."""
+def _refit(old: Path, new: Path, record: EngineRecord, progress: Progress) -> EngineRecord | None:
+    """Refit a plan with the new weights; return None if the engine must be rebuilt instead."""
     if "refittable" not in record.options or find_gpu() is None:
         return None
     plan = engine_folder(old, record.name) / PLAN
     try:
         return build(new, options_of(record), ranges=record.ranges, refit=plan, progress=progress)
-    except (BuildError, ParityError):  # refitting is known to fail, or to lose weights, in some versions
+    except (BuildError, ParityError):  # in some TensorRT versions a refit fails or loses weights
         return None
 
 
-def _rebuilt(new: Path, record: EngineRecord, progress: Progress) -> EngineRecord:
+def _rebuild(new: Path, record: EngineRecord, progress: Progress) -> EngineRecord:
     return build(new, options_of(record), ranges=record.ranges, progress=progress)

@@ -1,4 +1,4 @@
-"""Compare a session on encrypted clips with a reference on the plain ones, and run the controls."""
+"""Compare logits on encrypted clips with a reference's logits on the plain clips, and run the negative controls."""
 
 from __future__ import annotations
 
@@ -31,7 +31,14 @@ Clips = npt.NDArray[np.uint8]
 
 
 def comparison_clips(client: Client, paths: Sequence[str | os.PathLike[str]]) -> Clips:
-    """Plain clips ``[clips, T, H, W, C]``: the user's own, else built-in real ones and noise."""
+    """Return plain clips to compare on: the given videos, or built-in real clips and noise.
+
+    Returns:
+        uint8 ``[clips, T, H, W, C]``.
+
+    Raises:
+        VideoError: a video cannot be read.
+    """
     geometry = client.settings.binding.geometry
     if not paths:
         return np.concatenate([real_clips(geometry), noise_clip(geometry)])
@@ -49,13 +56,23 @@ def measure_parity(
     margin: float = CONTROL_MARGIN,
     progress: Progress = silent,
 ) -> ParityReport:
-    """Run reference and session on the same plain clips, and on the four controls."""
+    """Compare a session with a reference on the same clips, and measure the four negative controls.
+
+    Args:
+        session: model that takes encrypted clips.
+        reference: plain model.
+        client: encrypts the clips and restores the order of the logits.
+        clips: plain clips, uint8 ``[clips, T, H, W, C]``.
+        tolerance: largest ``|Δlogit|`` that counts as equal; by default 1e-4 · max(1, logit scale).
+        margin: multiple of the tolerance that the difference of every control must exceed.
+        progress: receives every step.
+    """
     stage, steps = "comparing with the plain model", len(clips) + 2
     expected, received = [], []
     for done, clip in enumerate(clips):
         progress(stage, done, steps)
         expected.append(reference.logits(clip[None])[0])
-        received.append(_answer(session, client, client.encrypt(PlainClip(values=clip[None])))[0])
+        received.append(_run(session, client, client.encrypt(PlainClip(values=clip[None])))[0])
     progress(stage, len(clips), steps)
     report = compare(
         np.stack(expected), np.stack(received), reference=reference.name, tolerance=tolerance, margin=margin
@@ -66,10 +83,10 @@ def measure_parity(
 
 
 def _controls(session: EncryptedModel, reference: Reference, client: Client, minimum: float) -> dict[str, float]:
-    """Largest ``|Δlogit|`` of each wrong way to run textured clips.
+    """Measure the largest ``|Δlogit|`` of each negative control on textured clips.
 
-    One clip is enough, if every control exceeds the minimum on it. A control that comes close to the reference by
-    chance, as happens with few logits, exceeds it on another clip; one that makes no difference does so on none.
+    Stops at the first clip after which every control exceeds the minimum. With few logits, a control can agree with
+    the reference by chance on one clip, but not on all; a control that has no effect agrees on every clip.
     """
     gaps: dict[str, float] = {}
     for clip in textured_clips(client.orders.geometry):
@@ -81,33 +98,33 @@ def _controls(session: EncryptedModel, reference: Reference, client: Client, min
 
 
 def _controls_of(clip: Clips, session: EncryptedModel, reference: Reference, client: Client) -> dict[str, float]:
-    """``|Δlogit|`` of each wrong way to run one clip."""
+    """Measure ``|Δlogit|`` of each negative control on one clip."""
     binding, orders = client.settings.binding, client.orders
     plain = PlainClip(values=clip)
     expected = reference.logits(clip)
 
     def scrambled_model(wrong: Orders) -> float:
         values = encrypt(plain, wrong, layout=binding.layout).values
-        return max_difference(expected, _answer(session, client, EncryptedClip(values=values, binding=binding)))
+        return max_difference(expected, _run(session, client, EncryptedClip(values=values, binding=binding)))
 
     as_video = encrypt(plain, orders, layout=Layout.VIDEO).values
     return {
-        "wrong_key": scrambled_model(_orders_of_another_key(orders)),
-        "plain_into_scrambled": scrambled_model(_unshuffled(orders, cubes=True, values=True)),
+        "wrong_key": scrambled_model(_orders_of_random_key(orders)),
+        "plain_into_scrambled": scrambled_model(_with_identity(orders, cubes=True, values=True)),
         "encrypted_into_plain": max_difference(expected, reference.logits(as_video)),
-        "cubes_without_pixels": scrambled_model(_unshuffled(orders, values=True)),
+        "cubes_without_pixels": scrambled_model(_with_identity(orders, values=True)),
     }
 
 
-def _answer(session: EncryptedModel, client: Client, clip: EncryptedClip) -> npt.NDArray[np.floating]:
+def _run(session: EncryptedModel, client: Client, clip: EncryptedClip) -> npt.NDArray[np.floating]:
     return client.plain_order(session.run(clip))
 
 
-def _orders_of_another_key(orders: Orders) -> Orders:
+def _orders_of_random_key(orders: Orders) -> Orders:
     return derive_orders(SecurityKey.create(), salt=orders.salt, geometry=orders.geometry)
 
 
-def _unshuffled(orders: Orders, *, cubes: bool = False, values: bool = False) -> Orders:
+def _with_identity(orders: Orders, *, cubes: bool = False, values: bool = False) -> Orders:
     return dataclasses.replace(
         orders,
         cube_order=np.arange(orders.geometry.cubes) if cubes else orders.cube_order,

@@ -1,4 +1,4 @@
-"""Versions of installed software, for ``made_by`` of a manifest."""
+"""Versions of installed software, as recorded in ``made_by`` of a manifest."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ __all__ = ["installed_versions"]
 
 
 def installed_versions(names: Iterable[str]) -> dict[str, str]:
-    """Version of each named distribution that is installed."""
+    """Return the versions of those of the named distributions that are installed."""
     installed = {}
     for name in names:
         try:
             installed[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # run from a source tree
+        except importlib.metadata.PackageNotFoundError:  # not installed, or run from a source tree
             continue
     return installed

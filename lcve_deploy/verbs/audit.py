@@ -1,6 +1,6 @@
-"""Audit an artifact: run the attacks that an operator or a thief could run. The key is used only to score.
+"""Audit an artifact: run the attacks that an operator or a thief could run.
 
-With the key the audit also plays the victim: it encrypts what an attacker is said to know or to have chosen.
+Attacks never see the key. It scores them, and it encrypts the clips that the attacker is assumed to know or choose.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from lcve_deploy.runtime.opening import checked_manifest
 from lcve_deploy.samples import real_clips
 from lcve_deploy.video import read_clips
 
-__all__ = ["AuditInputs", "audit", "orders_of_strangers"]
+__all__ = ["AuditInputs", "audit", "independent_orders"]
 
-_STRANGERS: Final = 32
+_INDEPENDENT_KEYS: Final = 32
 
 StrPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuditInputs:
-    """What the attacker is assumed to have in addition to the artifact, and what scores the attacks.
+    """What the attacker is assumed to have in addition to the artifact, and the keys that score the attacks.
 
     Args:
         reference: official checkpoint or Hugging Face folder that the artifact may come from.
         ciphertexts: encrypted clip files.
-        known_clips: plain clips that the attacker knows: videos, or ``.npy`` of the geometry.
-        other: server folder of another artifact of the same model; with the key, by default this one rotated.
-        key: of the artifact; scores, and plays the victim.
-        other_key: of the other artifact; by default the same.
+        known_clips: plain clips that the attacker knows: videos, or ``.npy`` arrays of the artifact's geometry.
+        other: server folder of another artifact of the same model; with a key, the default is a rotation of this one.
+        key: key of the artifact; scores the attacks and encrypts known or chosen clips. Without it, nothing is scored.
+        other_key: key of ``other``; by default ``key``.
         signed_by: public key that must have signed both artifacts; by default signatures are not checked.
     """
 
@@ -64,18 +64,18 @@ class AuditInputs:
 
 
 def audit(server: StrPath, inputs: AuditInputs | None = None, *, progress: Progress = silent) -> AuditReport:
-    """Run all attacks on a server folder that the inputs allow.
+    """Run all attacks that the inputs allow on a server folder.
 
     Args:
         server: the folder with ``manifest.json``.
-        inputs: what else the attacker has.
-        progress: told of every attack.
+        inputs: what else the attacker has; by default nothing.
+        progress: receives every attack.
 
     Raises:
         ArtifactError: the server folder is invalid, or has no keyed file.
-        CheckpointError, EncryptedClipError, VideoError: an input that cannot be read.
-        MismatchError: a key, clip or artifact that does not belong to this artifact.
-        SignatureError: a key is pinned, and has not signed an artifact.
+        CheckpointError, EncryptedClipError, VideoError: an input cannot be read.
+        MismatchError: a key, clip or artifact does not belong to this artifact.
+        SignatureError: the pinned key has not signed an artifact.
     """
     inputs, folder = inputs or AuditInputs(), Path(server)
     with step(progress, "reading"):
@@ -86,20 +86,29 @@ def audit(server: StrPath, inputs: AuditInputs | None = None, *, progress: Progr
     return judge(case, run_attacks(case, progress=progress), _subject(manifest))
 
 
-def orders_of_strangers(manifest: Manifest) -> tuple[Estimate, ...]:
-    """Orders of independent keys for the same artifact: what chance looks like."""
-    return tuple(_Victim(manifest, SecurityKey.create(), foreign=True).truth for _ in range(_STRANGERS))
+def independent_orders(manifest: Manifest) -> tuple[Estimate, ...]:
+    """Return the orders of new random keys for the same artifact, to measure the score of chance."""
+    return tuple(_Victim(manifest, SecurityKey.create(), foreign=True).truth for _ in range(_INDEPENDENT_KEYS))
 
 
 class _Victim:
-    """The holder of the key: knows the truth, and encrypts."""
+    """The key holder: knows the true orders, and encrypts clips.
+
+    Args:
+        manifest: manifest of the artifact.
+        key: key of the artifact; with ``foreign``, any other key.
+        foreign: do not require that the key belongs to the artifact.
+
+    Raises:
+        MismatchError: the key does not belong to the artifact.
+    """
 
     def __init__(self, manifest: Manifest, key: SecurityKey, *, foreign: bool = False) -> None:
         binding = manifest.binding
         if not foreign and key.key_id != binding.key_id:
             raise MismatchError(
-                f"the key is not the artifact's: key id {key.key_id}, expected {binding.key_id}",
-                hint="pass the key that the artifact was exported with; without --key nothing is scored",
+                f"the key does not belong to the artifact: expected key id {binding.key_id}, received {key.key_id}",
+                hint="pass the key that the artifact was exported with, or none: then attacks run without scores",
             )
         classes = manifest.classes if manifest.labels == "hidden" else None
         orders = derive_orders(key, salt=bytes.fromhex(binding.salt), geometry=binding.geometry, classes=classes)
@@ -107,7 +116,7 @@ class _Victim:
         self.truth = Estimate(cubes=orders.cube_order, values=orders.pixel_order, labels=orders.label_order)
 
     def encrypt(self, cubes: Cubes) -> Cubes:
-        """Clips in cubes, ``[clips, N, L]``."""
+        """Encrypt clips in cubes, uint8 ``[clips, N, L]``."""
         shuffled: Cubes = cubes.take(self.orders.cube_order, axis=1).take(self.orders.pixel_order, axis=2)
         return shuffled
 
@@ -117,7 +126,7 @@ def _read_artifact(folder: Path, signed_by: PublicKey | None) -> tuple[Manifest,
     tensors = read_keyed(folder)
     check_keyed(tensors, manifest.binding.geometry, manifest.classes)
     if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
-        raise ArtifactError(f"the keyed tensors of {folder} have values that are not finite (NaN or infinity)")
+        raise ArtifactError(f"the keyed tensors of {folder} contain NaN or infinity")
     return manifest, tensors
 
 
@@ -126,13 +135,13 @@ def _case(
 ) -> Case:
     geometry = manifest.binding.geometry
     other, relation = _other(manifest, tensors, inputs, victim)
-    shown = ciphertexts[0] if ciphertexts is not None else None
-    if shown is None and victim:
-        shown = victim.encrypt(geometry.to_cubes(real_clips(geometry)[:1], np))[0]
+    sample = ciphertexts[0] if ciphertexts is not None else None
+    if sample is None and victim:
+        sample = victim.encrypt(geometry.to_cubes(real_clips(geometry)[:1], np))[0]
     truth = None
     holdings: dict[str, Any] = {}
-    if victim and shown is not None:
-        plain = put_in_order(shown, victim.truth)
+    if victim and sample is not None:
+        plain = put_in_order(sample, victim.truth)
         truth = Estimate(**{**vars(victim.truth), "clip": plain})
         embedding = put_in_order(tensors["cube_embedding.weight"].T, Estimate(values=victim.truth.values)).T
         holdings = {"oracle": victim.encrypt, "embedding": embedding, "tokens": plain @ embedding.astype(np.float64)}
@@ -142,19 +151,19 @@ def _case(
             artifact=tensors,
             reference=_read_reference(inputs.reference, tensors, geometry),
             ciphertexts=ciphertexts,
-            known=_known(inputs.known_clips, geometry, ciphertexts, victim),
+            known=_known_pairs(inputs.known_clips, geometry, ciphertexts, victim),
             other=other,
             **holdings,
         ),
         truth=truth,
         relation=relation,
-        independent=orders_of_strangers(manifest) if victim else (),
-        victim=shown,
+        independent=independent_orders(manifest) if victim else (),
+        victim=sample,
     )
 
 
 def _read_ciphertexts(paths: Sequence[StrPath], manifest: Manifest) -> Cubes | None:
-    """All views of all files in cubes, ``[clips, N, L]``."""
+    """Read all views of all files, in cubes; uint8 ``[clips, N, L]``."""
     geometry, clips = manifest.binding.geometry, []
     for path in paths:
         clip = read_clip_file(path).clip
@@ -178,15 +187,16 @@ def _require_same_width(other: Tensors, tensors: Tensors, what: str) -> None:
     widths = [t["cube_embedding.weight"].shape[1] for t in (other, tensors)]
     if widths[0] != widths[1]:
         raise MismatchError(
-            f"{what} is {widths[0]} wide, the artifact {widths[1]}: it is not of the same model",
+            f"expected the embedding width {widths[1]} of the artifact, received {widths[0]}: {what} is not of the "
+            "same model",
             hint="pass one of the same family and size",
         )
 
 
-def _known(
+def _known_pairs(
     paths: Sequence[StrPath], geometry: ClipGeometry, ciphertexts: Cubes | None, victim: _Victim | None
 ) -> tuple[Cubes, Cubes] | None:
-    """Known clips, each with its encryption: one of the ciphertexts, or made with the key."""
+    """Pair each known clip with its encryption: made with the key, or found among the ciphertexts."""
     if not paths:
         return None
     size = max(geometry.height, geometry.width)
@@ -201,7 +211,7 @@ def _known(
     if unknown := [str(path) for path, clip in zip(paths, cipher, strict=True) if clip is None]:
         raise MismatchError(
             f"no encrypted clip has the cubes of {', '.join(unknown)}",
-            hint="pass its encryption with --ciphertext and the very frames as .npy, or the key, to have it encrypted",
+            hint="pass the key, or the encryption with --ciphertext and exactly the same frames as .npy",
         )
     return plain, np.stack([clip for clip in cipher if clip is not None])
 
@@ -209,17 +219,17 @@ def _known(
 def _other(
     manifest: Manifest, tensors: Tensors, inputs: AuditInputs, victim: _Victim | None
 ) -> tuple[Tensors | None, Estimate | None]:
-    """Another artifact of the model, and where each entry of this one truly stands in it."""
+    """Return another artifact of the model, and the true orders of this one relative to it; None if unknown."""
     if inputs.other is None and victim is None:
         return None, None
     if inputs.other is None and victim and inputs.key:
-        stranger = _rotated_victim(manifest, inputs.key, victim)
-        return rotate_tensors(tensors, victim.orders, stranger.orders), _relation(victim.truth, stranger.truth)
+        rotated = _rotated_victim(manifest, inputs.key)
+        return rotate_tensors(tensors, victim.orders, rotated.orders), _relation(victim.truth, rotated.truth)
     other_manifest, other = _read_artifact(Path(inputs.other or ""), inputs.signed_by)
     if (other_manifest.binding.geometry, other_manifest.classes) != (manifest.binding.geometry, manifest.classes):
         raise MismatchError(
             f"{inputs.other} takes {other_manifest.binding.geometry} and has {other_manifest.classes} classes, the "
-            f"artifact {manifest.binding.geometry} and {manifest.classes}: they are not of one model"
+            f"artifact {manifest.binding.geometry} and {manifest.classes}: they are not of the same model"
         )
     _require_same_width(other, tensors, f"the artifact {inputs.other}")
     key = inputs.other_key or inputs.key
@@ -228,8 +238,8 @@ def _other(
     return other, _relation(victim.truth, _Victim(other_manifest, key).truth)
 
 
-def _rotated_victim(manifest: Manifest, key: SecurityKey, victim: _Victim) -> _Victim:
-    """The same key under a salt of its own."""
+def _rotated_victim(manifest: Manifest, key: SecurityKey) -> _Victim:
+    """Return a victim with the same key and a new salt."""
     from dataclasses import replace
 
     salt = secrets.token_bytes(SALT_BYTES).hex()
@@ -237,7 +247,7 @@ def _rotated_victim(manifest: Manifest, key: SecurityKey, victim: _Victim) -> _V
 
 
 def _relation(this: Estimate, other: Estimate) -> Estimate:
-    """Where each entry of this artifact's orders stands in the other's."""
+    """Return the orders of this artifact relative to another one of the same model."""
     hidden = this.labels is not None and other.labels is not None
     names = ("cubes", "values", *(["labels"] if hidden else []))
     return Estimate(**{name: np.argsort(other.order(name))[this.order(name)] for name in names})

@@ -1,7 +1,8 @@
-"""Build: an engine from the graph of a server folder, on the operator's machine. No key, no checkpoint.
+"""Build an engine from the graph of a server folder, on the operator's machine. Needs no key and no checkpoint.
 
-An engine appears under its name once it has answered the probe. One that this machine cannot run (built
-ahead of time, or for another GPU) is kept as unproven, and opens nowhere until it has answered there.
+An engine appears under its name only after it has passed the probe. An engine that this machine cannot run, because it
+was built ahead of time or for another GPU, is kept as unproven; a machine opens it only after it has passed the probe
+there.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from lcve_deploy.artifact import (
     record_files,
 )
 from lcve_deploy.artifact.digests import ENGINES
+from lcve_deploy.artifact.engine_mac import authenticate
+from lcve_deploy.artifact.engine_options import BUDGET, PROVIDER
+from lcve_deploy.artifact.engine_secret import make_secret
 from lcve_deploy.artifact.engines import Agreement, engine_folder, write_engine
 from lcve_deploy.artifact.names import MODEL, PLAN
 from lcve_deploy.clips import EncryptedClip
@@ -44,15 +48,15 @@ from lcve_deploy.model.precision import Precision
 from lcve_deploy.progress import Progress, silent, step
 from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 from lcve_deploy.runtime.opening import checked_manifest, open_engine
-from lcve_deploy.runtime.probe import budget_of, prove_engine
-from lcve_deploy.runtime.session import Provider, Session
+from lcve_deploy.runtime.probe import engine_budget, prove_engine
+from lcve_deploy.runtime.session import Provider, Session, require_provider_options
 from lcve_deploy.verbs._versions import installed_versions
 
 __all__ = ["BuildOptions", "build"]
 
 _TENSORRT: Final = (EngineKind.TENSORRT, EngineKind.TENSORRT_RTX)
-_TYPED: Final = "typed"
-_PACKAGES: Final = ("lcve-deploy", "onnxruntime", "onnxruntime-gpu", "openvino", "onnx-ir")
+_GRAPH_FOLDER: Final = "typed"
+_SOFTWARE: Final = ("lcve-deploy", "onnxruntime", "onnxruntime-gpu", "openvino", "onnx-ir")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,17 +64,20 @@ class BuildOptions:
     """What to build.
 
     Args:
-        kind: runtime that is to run the engine.
-        precision: of its matrix products.
-        name: of the engine; by default kind and precision.
-        budget: largest ``|Δlogit|`` from the float64 reference; by default the precision's.
-        provider: execution provider, for ONNX Runtime.
-        provider_options: as ONNX Runtime documents them.
-        plan: how a TensorRT engine is built.
-        signed_by: the public key of the artifact's owner, where it is pinned; it is no part of the engine.
+        kind: runtime of the engine.
+        precision: precision of its matrix products.
+        name: engine name; by default kind and precision.
+        budget: largest ``|Δlogit|`` from the float64 reference; by default that of the precision.
+        provider: execution provider; ONNX Runtime only.
+        provider_options: options of the execution provider, as ONNX Runtime documents them; only some are allowed.
+        plan: how to build the plan; TensorRT only.
+        signed_by: pinned public key of the artifact's owner; not recorded in the engine.
+        engine_secret: file with the secret by which this machine knows its own engines; by default the file that
+            ``LCVE_ENGINE_SECRET`` names, or one in the user's state folder. Created if it does not exist.
 
     Raises:
-        ValueError: a budget that is not finite and above zero, or provider options with names of our own.
+        ValueError: the budget is not finite and above zero.
+        SessionError: a provider option is not allowed.
     """
 
     kind: EngineKind = EngineKind.ONNXRUNTIME
@@ -81,17 +88,16 @@ class BuildOptions:
     provider_options: Mapping[str, str] = field(default_factory=dict)
     plan: PlanOptions = field(default_factory=PlanOptions)
     signed_by: PublicKey | None = None
+    engine_secret: Path | None = None
 
     def __post_init__(self) -> None:
         if self.budget is not None and not (math.isfinite(self.budget) and self.budget > 0):
             raise ValueError(f"expected a finite budget above zero, received {self.budget}")
-        taken = sorted({"budget", "provider"} & set(self.provider_options))
-        if taken:
-            raise ValueError(f"an execution provider has no option {', '.join(taken)}")
+        require_provider_options(self.provider, self.provider_options)
 
     @property
     def engine_name(self) -> str:
-        """The name, given or made."""
+        """The name of the engine, given or by default."""
         provider = "" if self.provider is Provider.CPU else f"-{self.provider}"
         return self.name or f"{self.kind}{provider}-{self.precision}"
 
@@ -105,29 +111,30 @@ def build(
     refit: Path | None = None,
     progress: Progress = silent,
 ) -> EngineRecord:
-    """Build an engine of a server folder; it appears whole and right, or not at all.
+    """Build an engine of a server folder. It appears complete and within its budget, or not at all.
 
     Args:
         server: the folder with ``manifest.json``.
         options: what to build.
-        clips: encrypted clips: int8 is calibrated on them, and the answers of every engine to them are
-            compared with the graph's own.
-        ranges: of an earlier int8 engine, in place of a calibration.
-        refit: a TensorRT plan to put this model's weights into, in place of a build.
-        progress: told of every step.
+        clips: encrypted clips that calibrate an int8 engine, and on which every engine is compared with the graph.
+        ranges: activation ranges of an earlier int8 engine, instead of a calibration.
+        refit: a TensorRT plan to refit with this model's weights, instead of a build.
+        progress: receives every step.
 
     Returns:
-        The record of the engine; without a proof where this machine cannot run it.
+        The record of the engine; without a proof if this machine cannot run it.
 
     Raises:
-        ArtifactError: files that are not the manifest's.
-        SignatureError: a key is pinned, and has not signed the manifest.
-        ParityError: the engine's logits are over its budget; nothing is kept.
-        BuildError, SessionError, MissingDependencyError: it cannot be built or opened.
+        ArtifactError: the manifest is invalid, or files do not match it.
+        SignatureError: the pinned key has not signed the manifest.
+        MismatchError: the clips do not belong to the artifact.
+        ParityError: the engine's logits exceed its budget; nothing is kept.
+        BuildError, SessionError, MissingDependencyError: the engine cannot be built or opened; nothing is kept.
         ExistsError: there is an engine of that name.
     """
     folder = Path(server)
     manifest = checked_manifest(folder, options.signed_by)
+    secret = make_secret(folder, options.engine_secret)
     if clips is not None:
         manifest.binding.require(clips.binding, here="artifact", there="encrypted clip")
     _refuse_emulation(options)
@@ -135,137 +142,156 @@ def build(
     with _engines_folder(folder):
         require_absent(target)
         with new_folder(target) as stage:
-            ranges = _ranges(folder, options, clips, ranges, progress)
-            record = _make(folder, stage, manifest, options, ranges, refit, progress)
-            record = _prove(folder, stage, manifest, record, clips, progress)
+            job = _Build(
+                server=folder,
+                stage=stage,
+                manifest=manifest,
+                options=options,
+                clips=clips,
+                refit=refit,
+                progress=progress,
+            )
+            record = authenticate(_prove(job, _build_engine(job, _ranges(job, ranges))), secret)
             write_engine(stage, record)
     return record
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Build:
+    """One engine while it is being built: the arguments of ``build``, and what they resolve to.
+
+    Args:
+        server: server folder.
+        stage: temporary folder for the engine's files.
+        manifest: checked manifest of the server folder.
+        options: what to build.
+        clips: encrypted clips of the artifact.
+        refit: plan to refit, instead of a build.
+        progress: receives every step.
+    """
+
+    server: Path
+    stage: Path
+    manifest: Manifest
+    options: BuildOptions
+    clips: EncryptedClip | None
+    refit: Path | None
+    progress: Progress
+
+    @property
+    def model_graph(self) -> Path:
+        """The graph of the artifact."""
+        return self.server / MODEL
+
+
 def _refuse_emulation(options: BuildOptions) -> None:
-    """ONNX Runtime computes such graphs in float32 on x86 CPUs, silently, or not at all."""
+    """Refuse fp16 and bf16 on x86 CPUs, where ONNX Runtime silently computes in float32, or fails."""
     low = options.precision in (Precision.FP16, Precision.BF16)
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     if options.kind is EngineKind.ONNXRUNTIME and options.provider is Provider.CPU and low and x86:
         raise BuildError(
-            f"ONNX Runtime's CPU provider has no {options.precision} products on x86, and would not be faster",
+            f"ONNX Runtime's CPU provider does not compute {options.precision} products on x86",
             hint="choose int8, or another runtime",
         )
 
 
 @contextlib.contextmanager
 def _engines_folder(server: Path) -> Iterator[None]:
-    """``engines/``, which goes again if nothing came of it."""
+    """Create ``engines/``; remove it at the end if it is empty."""
     folder = server / ENGINES
     folder.mkdir(exist_ok=True)
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # there are engines in it
+        with contextlib.suppress(OSError):  # not empty
             folder.rmdir()
 
 
-def _ranges(
-    server: Path,
-    options: BuildOptions,
-    clips: EncryptedClip | None,
-    ranges: Mapping[str, float] | None,
-    progress: Progress,
-) -> Mapping[str, float]:
-    """Largest activations, for int8."""
-    if options.precision is not Precision.INT8 or ranges:
+def _ranges(job: _Build, ranges: Mapping[str, float] | None) -> Mapping[str, float]:
+    """Return the activation ranges of an int8 engine, by calibration unless they are given; empty otherwise."""
+    if job.options.precision is not Precision.INT8 or ranges:
         return ranges or {}
-    if clips is None:
+    if job.clips is None:
         raise BuildError(
             "an int8 engine is calibrated on encrypted clips, received none",
             hint="pass some, such as those that clients send: --clip a.lcve --clip b.lcve",
         )
-    stage = "calibrating on encrypted clips"
-    progress(stage, 0, len(clips.values))
-    return calibrate(server / MODEL, clips.values, steps=lambda done, total: progress(stage, done, total))
+    stage, values = "calibrating on encrypted clips", job.clips.values
+    job.progress(stage, 0, len(values))
+    return calibrate(job.model_graph, values, steps=lambda done, total: job.progress(stage, done, total))
 
 
-def _make(
-    server: Path,
-    stage: Path,
-    manifest: Manifest,
-    options: BuildOptions,
-    ranges: Mapping[str, float],
-    refit: Path | None,
-    progress: Progress,
-) -> EngineRecord:
-    """Make the engine's files in the stage; the record that comes back has no proof yet."""
+def _build_engine(job: _Build, ranges: Mapping[str, float]) -> EngineRecord:
+    """Write the engine's files into the stage, and return its record, still without a proof."""
+    options = job.options
     record = EngineRecord(
         name=options.engine_name,
         kind=options.kind,
         precision=options.precision,
-        builder=installed_versions(_PACKAGES),
+        builder=installed_versions(_SOFTWARE),
         target="this machine",
-        manifest_sha256=manifest_digest(server),
+        manifest_sha256=manifest_digest(job.server),
         options=_options_to_text(options),
         ranges=ranges,
     )
+    engine_budget(record, job.manifest.parity)  # one that accepts anything is refused before the work
     if options.kind in _TENSORRT:
-        record = _make_plan(server, stage, manifest, options, record, refit, progress)
+        record = _build_plan(job, record)
     elif _needs_graph(options):
-        _write_graph(server / MODEL, stage / MODEL, options.precision, ranges, progress)
-    return dataclasses.replace(record, files=record_files(stage))
+        _write_graph(job, job.stage / MODEL, ranges)
+    return dataclasses.replace(record, files=record_files(job.stage))
 
 
 def _options_to_text(options: BuildOptions) -> dict[str, str]:
-    budget = {} if options.budget is None else {"budget": repr(options.budget)}
+    budget = {} if options.budget is None else {BUDGET: repr(options.budget)}
     if options.kind is not EngineKind.ONNXRUNTIME:
         return budget
-    return {**options.provider_options, **budget, "provider": str(options.provider)}
+    return {**options.provider_options, **budget, PROVIDER: str(options.provider)}
 
 
 def _needs_graph(options: BuildOptions) -> bool:
-    """OpenVINO computes the artifact's own graph in fp32, bf16 or fp16, as it is told."""
-    own = options.kind is EngineKind.OPENVINO and options.precision is not Precision.INT8
-    return not own and options.precision is not Precision.FP32
+    """Return whether an engine needs a graph other than the artifact's; OpenVINO converts that to bf16 or fp16."""
+    converts = options.kind is EngineKind.OPENVINO and options.precision is not Precision.INT8
+    return not converts and options.precision is not Precision.FP32
 
 
-def _write_graph(
-    source: Path, target: Path, precision: Precision, ranges: Mapping[str, float], progress: Progress
-) -> None:
-    with step(progress, f"writing the {precision} graph") as steps:
+def _write_graph(job: _Build, target: Path, ranges: Mapping[str, float]) -> None:
+    """Write the artifact's graph in the precision of the engine."""
+    precision = job.options.precision
+    with step(job.progress, f"writing the {precision} graph") as steps:
         if precision is Precision.INT8:
-            write_quantised(source, target, ranges, steps=steps)
+            write_quantised(job.model_graph, target, ranges, steps=steps)
         else:
-            write_low_precision(source, target, precision, steps=steps)
+            write_low_precision(job.model_graph, target, precision, steps=steps)
 
 
-def _make_plan(
-    server: Path,
-    stage: Path,
-    manifest: Manifest,
-    options: BuildOptions,
-    record: EngineRecord,
-    refit: Path | None,
-    progress: Progress,
-) -> EngineRecord:
-    """A TensorRT engine, from the artifact's graph or a typed one, which only a stripped plan keeps with it."""
-    library, graph = find_tensorrt(options.kind), server / MODEL
+def _build_plan(job: _Build, record: EngineRecord) -> EngineRecord:
+    """Build or refit a TensorRT plan, and return its record.
+
+    A reduced precision needs a graph of its own, which is kept only for a stripped plan: it contains the weights.
+    """
+    options, plan = job.options, job.stage / PLAN
+    library, graph = find_tensorrt(options.kind), job.model_graph
     if _needs_graph(options):
-        graph = stage / _TYPED / MODEL if not options.plan.stripped else stage / MODEL
+        graph = job.stage / MODEL if options.plan.stripped else job.stage / _GRAPH_FOLDER / MODEL
         graph.parent.mkdir(exist_ok=True)
-        _write_graph(server / MODEL, graph, options.precision, record.ranges, progress)
-    if refit:
-        with step(progress, "refitting the engine"):
-            refit_plan(refit, graph, stage / PLAN, library=library)
+        _write_graph(job, graph, record.ranges)
+    if job.refit:
+        with step(job.progress, "refitting the engine"):
+            refit_plan(job.refit, graph, plan, library=library)
         builder, target = {library.kind: library.version}, str(find_gpu())
     else:
         built = build_plan(
             graph,
-            stage / PLAN,
-            clips=manifest.input,
-            logits=manifest.output,
+            plan,
+            clips=job.manifest.input,
+            logits=job.manifest.output,
             library=library,
             options=options.plan,
-            progress=progress,
+            progress=job.progress,
         )
         builder, target = dict(built.builder), built.target
-    shutil.rmtree(stage / _TYPED, ignore_errors=True)
+    shutil.rmtree(job.stage / _GRAPH_FOLDER, ignore_errors=True)
     return dataclasses.replace(
         record,
         builder={**record.builder, **builder},
@@ -275,45 +301,43 @@ def _make_plan(
     )
 
 
-def _prove(
-    server: Path,
-    stage: Path,
-    manifest: Manifest,
-    record: EngineRecord,
-    clips: EncryptedClip | None,
-    progress: Progress,
-) -> EngineRecord:
-    """The record with a proof, where this machine can run the engine and its answers are right."""
-    progress("asking the probe", 0, 1)
+def _prove(job: _Build, record: EngineRecord) -> EngineRecord:
+    """Run the probe, and return the record with a proof; without one if this machine cannot run the engine.
+
+    Raises:
+        ParityError: the engine fails the probe, or differs from the graph by more than its budget.
+    """
+    job.progress("running the probe", 0, 1)
     try:
-        session = open_engine(stage, manifest.model, record, server=server)
+        session = open_engine(job.stage, job.manifest.model, record, server=job.server)
     except DeviceError:
         if record.kind not in _TENSORRT:
             raise
         return record
-    report, proof = prove_engine(session, read_probe(server, manifest), manifest.parity, record)
+    parity = job.manifest.parity
+    report, proof = prove_engine(session, read_probe(job.server, job.manifest), parity, record)
     report.require()
-    progress("asking the probe", 1, 1)
-    budget = float(record.options.get("budget", budget_of(record.precision, manifest.parity)))
-    agreement = _agreement(server, session, clips, budget, progress) if clips is not None else None
+    job.progress("running the probe", 1, 1)
+    budget = engine_budget(record, parity)
+    agreement = _agreement(job, session, job.clips, budget) if job.clips is not None else None
     return dataclasses.replace(record, proof=proof, agreement=agreement)
 
 
-def _agreement(server: Path, session: Session, clips: EncryptedClip, budget: float, progress: Progress) -> Agreement:
-    """The engine's answers to encrypted clips, compared with those of the artifact's own graph.
+def _agreement(job: _Build, session: Session, clips: EncryptedClip, budget: float) -> Agreement:
+    """Compare the engine's logits on encrypted clips with those of the artifact's graph.
 
     Raises:
-        ParityError: they are further apart than the budget.
+        ParityError: they differ by more than the budget.
     """
-    graph = OnnxRuntimeSession(server / MODEL, session.model)  # whose digests, and signature, have been checked
+    graph = OnnxRuntimeSession(job.model_graph, session.model)  # its digests and signature have been checked
     stage, total = "comparing with the artifact's graph", len(clips.values)
     expected, received = [], []
     for done in range(total):
-        progress(stage, done, total)
+        job.progress(stage, done, total)
         clip = EncryptedClip(values=clips.values[done : done + 1], binding=clips.binding)
         expected.append(graph.run(clip)[0])
         received.append(session.run(clip)[0])
-    progress(stage, total, total)
+    job.progress(stage, total, total)
     report = compare(np.stack(expected), np.stack(received), reference="the artifact's graph", tolerance=budget)
     report.require_agreement()
     return Agreement(clips=total, max_difference=report.max_difference, top1=report.top1_agreement)

@@ -1,4 +1,4 @@
-"""Classify: a video in, predictions out, with an artifact on this machine or a model at a server. With the key."""
+"""Classify a video with an artifact on this machine or a model on a server. Needs the key."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ __all__ = ["Classification", "Classifier", "classify"]
 Input = str | os.PathLike[str] | PlainClip
 
 ENCRYPTED: Final = ".lcve"
-"""Suffix of an encrypted clip."""
+"""Suffix of an encrypted clip file."""
 
 _REQUESTS: Final = 4
-"""Views that a server is asked for at once."""
+"""Concurrent requests to a server, one view each."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Classification:
-    """What a video shows.
+    """Predictions for one video.
 
     Args:
-        predictions: most probable first; of a regression, every output in the order of the logits.
-        logits: of each view, ``[views, classes]``, in the plain order of the classes.
-        views: how they sample the video.
-        problem_type: what the logits are.
-        notes: what must be said of the video, such as that it was too short and frames were repeated.
+        predictions: most probable first; for a regression, every output in the order of the logits.
+        logits: float ``[views, classes]``, in the plain order of the classes.
+        views: temporal and spatial views of the video.
+        problem_type: how the logits become predictions.
+        notes: remarks on the video, for example that it was too short and frames were repeated.
     """
 
     predictions: tuple[Prediction, ...]
@@ -65,18 +65,18 @@ class Classification:
         top: int = 5,
         notes: tuple[str, ...] = (),
     ) -> Self:
-        """Read the answer of a model.
+        """Convert the logits of a model to predictions.
 
         Args:
-            client: of the artifact.
-            logits: ``[views, classes]``, in the artifact's own label order.
-            views: how they sample the video.
-            top: how many classes.
-            notes: on the video.
+            client: client of the artifact.
+            logits: float ``[views, classes]``, in the artifact's own label order.
+            views: temporal and spatial views of the video.
+            top: number of classes to return; a regression returns every output.
+            notes: remarks on the video.
 
         Raises:
-            MismatchError: another number of classes than the artifact's.
-            SessionError: no view, or logits that are not numbers.
+            MismatchError: the number of classes is not the artifact's.
+            SessionError: there is no view, or a logit is NaN or infinity.
         """
         plain = client.plain_order(logits)
         return cls(
@@ -88,7 +88,7 @@ class Classification:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """All but the logits, as plain values."""
+        """Return all fields except the logits as plain values."""
         return {
             "views": str(self.views),
             "notes": list(self.notes),
@@ -98,12 +98,12 @@ class Classification:
 
 
 class Classifier:
-    """A key holder's client, and a model that answers its clips: for many videos. A context manager.
+    """A client and a model, opened once to classify many videos. A context manager.
 
     Args:
-        client: encrypts the clips, and reads the answers.
-        model: answers them.
-        in_flight: views of a video that the model is asked for at once.
+        client: encrypts clips and reads logits.
+        model: runs encrypted clips.
+        in_flight: views of a video that run at the same time.
         on_close: called by ``close``.
     """
 
@@ -123,30 +123,29 @@ class Classifier:
         session: SessionOptions | None = None,
         remote: RemoteOptions | None = None,
     ) -> Self:
-        """Open a model here, or make sure that there is one at a server.
+        """Open a model on this machine, or connect to one on a server and check it.
 
         Args:
-            at: artifact folder, or its ``server/``, or the address of a model, such as ``grpc://host:8001/model``.
-            key: of the artifact.
-            client: folder with ``client.json``; for anything but a whole artifact, which has one.
-            session: how an artifact on this machine is opened.
-            remote: how a server is asked.
+            at: artifact folder, its ``server/``, or the address of a model, such as ``grpc://host:8001/model``.
+            key: key of the artifact.
+            client: folder with ``client.json``; required unless ``at`` is an artifact folder, which contains it.
+            session: how to open a model on this machine.
+            remote: how to connect to a server.
 
         Raises:
-            ArtifactError, MismatchError, SignatureError: folders that are invalid, or do not belong together.
-            SessionError, MissingDependencyError: the model cannot be opened here.
-            RequestError, DeniedError, UnavailableError, DeadlineError: the server does not answer as it should.
-            ValueError: options for a server with a folder, or for a folder with an address; or no client folder
-                with an address.
+            ArtifactError, MismatchError, SignatureError: a folder is invalid, or the folders do not belong together.
+            SessionError, MissingDependencyError: the model cannot be opened on this machine.
+            RequestError, DeniedError, UnavailableError, DeadlineError: the server refuses, is unreachable or too slow.
+            ValueError: ``session`` with an address, ``remote`` with a folder, or an address without ``client``.
         """
         if isinstance(at, str) and is_address(at):
             if session is not None:
-                raise ValueError(f"session options are for an artifact on this machine, received the address {at}")
+                raise ValueError(f"session options need an artifact on this machine, received the address {at}")
             if client is None:
-                raise ValueError("with the address of a model, the client folder of its artifact is needed")
+                raise ValueError("the address of a model needs the client folder of its artifact, received none")
             return cls._open_remote(at, Client.open(client, key), remote or RemoteOptions())
         if remote is not None:
-            raise ValueError(f"remote options are for the address of a model, received the folder {at}")
+            raise ValueError(f"remote options need the address of a model, received the folder {at}")
         return cls._open_here(Path(at), key, None if client is None else Path(client), session or SessionOptions())
 
     @classmethod
@@ -156,8 +155,8 @@ class Classifier:
             return cls(client, open_session(root / "server", options))
         if (root / "server" / MANIFEST).is_file():
             raise ArtifactError(
-                f"{root} is a whole artifact, which has its own client folder, but {client_folder} is given too",
-                hint=f"leave the client folder out, or pass {root / 'server'}",
+                f"{root} is an artifact with its own client folder, but {client_folder} was passed too",
+                hint=f"omit the client folder, or pass {root / 'server'}",
             )
         _, client = read_sides(root, client_folder, key, options.signed_by)
         return cls(client, open_session(root, options))
@@ -179,13 +178,28 @@ class Classifier:
         top: int = 5,
         progress: Progress = silent,
     ) -> Classification:
-        """Encrypt a video, run it, and read the answer; see ``classify``."""
-        content, notes = self._encrypted(video, views, sampling, stride)
+        """Encrypt a video, run it, and read the predictions.
+
+        Args:
+            video: path of a video, picture, folder of frames, array (``.npy``) or encrypted clip (``.lcve``); or
+                clips, uint8 ``[T, H, W, C]`` or ``[views, T, H, W, C]`` of the model's geometry.
+            views: temporal and spatial views of a video; by default one.
+            sampling: how frames are chosen; by default as the artifact says.
+            stride: frames from one sampled frame to the next; by default as the artifact says.
+            top: number of classes to return; a regression returns every output.
+            progress: receives every view, if there are several.
+
+        Raises:
+            VideoError, EncryptedClipError: the video or clip cannot be read.
+            LcveError: the model failed.
+            ValueError: clips of another shape or dtype, or options for videos with clips.
+        """
+        content, notes = self._encrypt(video, views, sampling, stride)
         logits = run_views(self.model, content.clip, in_flight=self._in_flight, progress=progress)
         return Classification.of(self.client, logits, views=content.views, top=top, notes=notes)
 
     def close(self) -> None:
-        """End the connections to a server."""
+        """Close the connections to a server, if any."""
         if self._on_close is not None:
             self._on_close()
 
@@ -197,20 +211,20 @@ class Classifier:
     ) -> None:
         self.close()
 
-    def _encrypted(
+    def _encrypt(
         self, video: Input, views: Views | None, sampling: Sampling | None, stride: int | None
     ) -> tuple[ClipFile, tuple[str, ...]]:
-        """The clips of a video, encrypted, and the notes on it."""
-        own = views is None and sampling is None and stride is None
+        """Return the encrypted clips of a video, and the notes on it."""
+        by_default = views is None and sampling is None and stride is None
         if isinstance(video, PlainClip):
-            if not own:
-                raise ValueError("clips are sampled already; views, sampling and stride are for videos")
-            return _of_clips(self.client, video), ()
+            if not by_default:
+                raise ValueError("clips are already sampled; views, sampling and stride apply only to videos")
+            return _encrypt_clips(self.client, video), ()
         path = Path(video)
         if path.suffix.lower() == ENCRYPTED:
-            if not own:
+            if not by_default:
                 raise EncryptedClipError(
-                    f"an encrypted clip has its views already; views, sampling and stride are for videos: {path}"
+                    f"an encrypted clip is already sampled; views, sampling and stride apply only to videos: {path}"
                 )
             return read_clip_file(path), ()
         preprocess = self.client.settings.preprocess.with_sampling(sampling, stride)
@@ -218,8 +232,8 @@ class Classifier:
         return self.client.encrypt_video(clips), clips.notes
 
 
-def _of_clips(client: Client, clip: PlainClip) -> ClipFile:
-    """One clip, or several as temporal views."""
+def _encrypt_clips(client: Client, clip: PlainClip) -> ClipFile:
+    """Encrypt one clip, or several as temporal views."""
     values = clip.values[None] if clip.values.ndim == 4 else clip.values
     return ClipFile(clip=client.encrypt(PlainClip(values=values)), views=Views(temporal=max(len(values), 1)))
 
@@ -238,28 +252,28 @@ def classify(
     remote: RemoteOptions | None = None,
     progress: Progress = silent,
 ) -> Classification:
-    """Say what a video shows: read it, encrypt it, run it at a model, and read the answer.
+    """Classify one video: encrypt it, run it, and read the predictions.
 
     For many videos, open a ``Classifier`` once.
 
     Args:
         video: path of a video, picture, folder of frames, array (``.npy``) or encrypted clip (``.lcve``); or clips,
             uint8 ``[T, H, W, C]`` or ``[views, T, H, W, C]`` of the model's geometry.
-        at: artifact folder, or its ``server/``, or the address of a model, such as ``grpc://host:8001/model``.
-        key: of the artifact.
-        client: folder with ``client.json``; for anything but a whole artifact, which has one.
+        at: artifact folder, its ``server/``, or the address of a model, such as ``grpc://host:8001/model``.
+        key: key of the artifact.
+        client: folder with ``client.json``; required unless ``at`` is an artifact folder, which contains it.
         views: temporal and spatial views of a video; by default one.
-        sampling: of a video, instead of the artifact's own.
-        stride: between frames of a video, instead of the artifact's own.
-        top: how many classes.
-        session: how an artifact on this machine is opened: engine, provider, threads, pinned key.
-        remote: how a server is asked: deadline, retries, token, TLS.
-        progress: told of every view, if there are several.
+        sampling: how frames are chosen; by default as the artifact says.
+        stride: frames from one sampled frame to the next; by default as the artifact says.
+        top: number of classes to return; a regression returns every output.
+        session: how to open a model on this machine: engine, provider, threads, pinned key.
+        remote: how to connect to a server: deadline, retries, token, TLS.
+        progress: receives every view, if there are several.
 
     Raises:
         VideoError, EncryptedClipError: the video or clip cannot be read.
-        LcveError: as of ``Classifier.open``, or the model failed.
-        ValueError: as of ``Classifier.open``; or clips of another shape or dtype, or with options for videos.
+        LcveError: as for ``Classifier.open``, or the model failed.
+        ValueError: as for ``Classifier.open``; or clips of another shape or dtype, or options for videos with clips.
     """
     with Classifier.open(at, key=key, client=client, session=session, remote=remote) as classifier:
         return classifier.classify(video, views=views, sampling=sampling, stride=stride, top=top, progress=progress)

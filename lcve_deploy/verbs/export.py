@@ -1,4 +1,4 @@
-"""Export: a key and a checkpoint in, an artifact that provably agrees out."""
+"""Export a checkpoint with a key, and check that the artifact's logits equal the checkpoint's."""
 
 from __future__ import annotations
 
@@ -63,23 +63,23 @@ _SOFTWARE: Final = ("lcve-deploy", "numpy", "onnx-ir", "onnxruntime", "torch")
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """How to export; the defaults are what most people want.
+    """How to export; the defaults suit most checkpoints.
 
     Args:
-        checkpoint: facts that the checkpoint does not say.
-        class_names: in the order of the logits; by default the checkpoint's, else numbers.
-        problem_type: what the logits are. The default is that of the checkpoint, else a value for one output, and
-            one class for each clip for more.
-        show_labels: leave the classifier's rows in order, for the operator to read.
-        layout: how encrypted clips travel.
-        opset: of the ONNX graph.
+        checkpoint: facts that the checkpoint does not contain.
+        class_names: class names in the order of the logits; by default those of the checkpoint, or else numbers.
+        problem_type: how the logits become predictions. The default is that of the checkpoint, or else a regression
+            for a single output and one class per clip for several outputs.
+        show_labels: do not shuffle the classes, so that the operator can read the predictions.
+        layout: layout of encrypted clips.
+        opset: opset of the ONNX graph.
         salt: 16 public bytes; random by default.
-        sampling: how frames are chosen; by default what the checkpoint says, else Kinetics.
-        stride: between frames, for Kinetics sampling; by default what the checkpoint says, else 4.
-        verify_clips: videos to measure parity on; by default built-in ones.
-        tolerance: largest ``|Δlogit|``; by default 1e-4 · max(1, logit scale).
-        engine: to build in the artifact, calibrated and compared on the same clips as the graph.
-        signing_key: signs the manifest; by default nothing does.
+        sampling: how frames are chosen; by default as the checkpoint says, or else Kinetics sampling.
+        stride: frames from one sampled frame to the next; by default as the checkpoint says, or else 4.
+        verify_clips: videos to measure parity on; by default built-in real clips and noise.
+        tolerance: largest ``|Δlogit|`` that counts as equal; by default 1e-4 · max(1, logit scale).
+        engine: engine to build in the artifact; calibrated and compared on the same clips as the graph.
+        signing_key: signs the manifest; by default it is not signed.
     """
 
     checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
@@ -99,14 +99,14 @@ class ExportOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportResult:
-    """What came out.
+    """Result of ``export``.
 
     Args:
         folder: the artifact.
-        manifest: of its server side.
+        manifest: manifest of its server side.
         assumptions: facts that the export assumed; the owner should check them.
-        selection: engines that were tried; None if none was asked for.
-        engine_parity: of the engine that is kept; None if there is none, or it cannot run here.
+        selection: engines that were tried; None if no engine was requested.
+        engine_parity: figures of the engine that is kept; None if there is none, or if it cannot run on this machine.
     """
 
     folder: Path
@@ -117,7 +117,7 @@ class ExportResult:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The assumptions as text, one each."""
+        """The assumptions as text."""
         return tuple(map(str, self.assumptions))
 
     @property
@@ -134,19 +134,22 @@ def export(
     options: ExportOptions | None = None,
     progress: Progress = silent,
 ) -> ExportResult:
-    """Export a checkpoint as an artifact folder, which appears whole or not at all.
+    """Export a checkpoint as an artifact folder. The folder appears complete or not at all.
 
     Args:
         checkpoint: official ``.pth`` file, Hugging Face folder, or ``org/name[@revision]`` on a hub.
-        output: folder to make; must not exist.
-        key: of the artifact.
+        output: folder to create; must not exist.
+        key: key of the artifact.
         options: how to export.
-        progress: told of every step.
+        progress: receives every step.
 
     Raises:
-        CheckpointError, UnsupportedModelError: the checkpoint cannot be read, or not be exact.
+        CheckpointError: the checkpoint cannot be read.
+        UnsupportedModelError: the model is not known, or cannot be exported exactly.
+        VideoError: a video to measure parity on cannot be read.
         ParityError: encrypted and plain logits differ, or a control agrees; nothing is written.
-        ExistsError, WriteError: the output is there already, or cannot be written.
+        BuildError, SessionError, MissingDependencyError: the engine cannot be built or opened; nothing is written.
+        ExistsError, WriteError: the output already exists, or cannot be written.
     """
     options = options or ExportOptions()
     require_absent(output)
@@ -162,7 +165,7 @@ def export(
         session = OnnxRuntimeSession(server / MODEL, model)
         report = measure_parity(session, reference, client, clips, tolerance=options.tolerance, progress=progress)
         report.require()
-        with step(progress, "asking the probe"):
+        with step(progress, "running the probe"):
             probe = _probe(client, reference)
             probe_session(session, probe, report).require()
             del session
@@ -184,7 +187,7 @@ def export(
 
 
 def _write_signed(server: Path, manifest: Manifest, signing_key: SigningKey | None) -> None:
-    """Write the manifest, and its signature if there is a key for it."""
+    """Write the manifest, and its signature if there is a signing key."""
     write_manifest(server, manifest)
     write_signature(server, signing_key.sign(manifest_data(server)) if signing_key else None)
 
@@ -197,7 +200,7 @@ def _build_engine(
     reference: Reference,
     progress: Progress,
 ) -> tuple[Selection | None, ParityReport | None]:
-    """Build an engine in the stage; where it can run here, its logits are compared like those of the graph."""
+    """Build the requested engine; if this machine can run it, compare its logits with the plain model's."""
     if choice is None:
         return None, None
     selection = build_fastest(server, choice, clips=client.encrypt(PlainClip(values=clips)), progress=progress)
@@ -213,7 +216,7 @@ def _build_engine(
 
 
 def _client(loaded: Checkpoint, key: SecurityKey, options: ExportOptions) -> Client:
-    """The key holder's side of the artifact, before there is a manifest."""
+    """Return the client of the artifact; the manifest does not exist yet."""
     config = loaded.model.config
     salt = options.salt or secrets.token_bytes(SALT_BYTES)
     classes = None if options.show_labels else config.classes
@@ -227,10 +230,10 @@ def _client(loaded: Checkpoint, key: SecurityKey, options: ExportOptions) -> Cli
         source=loaded.source,
         assumptions=(
             *loaded.assumptions,
-            *_sampling_assumed(loaded, options),
-            *_resizing_assumed(loaded, options),
-            *_problem_assumed(loaded, options),
-            *_names_assumed(loaded, options),
+            *_assumed_sampling(loaded, options),
+            *_assumed_resizing(loaded, options),
+            *_assumed_problem_type(loaded, options),
+            *_assumed_class_names(loaded, options),
         ),
     )
     return Client(settings=settings, orders=orders)
@@ -241,104 +244,106 @@ def _class_names(loaded: Checkpoint, options: ExportOptions) -> tuple[str, ...]:
     names = options.class_names or loaded.classes or tuple(f"class {i}" for i in range(classes))
     if len(names) != classes:
         raise CheckpointError(
-            f"the checkpoint has {classes} classes, received {len(names)} names",
-            hint="give one name for each class, in the order of the logits",
+            f"expected {classes} class names, one for each class of the checkpoint, received {len(names)}",
+            hint="pass one name for each class, in the order of the logits",
         )
     return names
 
 
 def _problem_type(loaded: Checkpoint, options: ExportOptions) -> ProblemType:
-    """What the logits are; never a softmax for a single output."""
+    """Return the problem type; a single output is never read as one class per clip, unless the options say so."""
     outputs = loaded.model.config.classes
     if options.problem_type is None:
-        said = loaded.problem_type
-        alone = outputs == 1 and said is ProblemType.SINGLE_LABEL
-        return said if said and not alone else ProblemType.default_for(outputs)
+        stated = loaded.problem_type
+        is_trivial = outputs == 1 and stated is ProblemType.SINGLE_LABEL
+        return stated if stated and not is_trivial else ProblemType.default_for(outputs)
     try:
         options.problem_type.check_outputs(outputs)
     except ValueError as error:
-        raise CheckpointError(str(error), hint="leave --problem-type out, or pass another one") from None
+        raise CheckpointError(str(error), hint="omit --problem-type, or pass another one") from None
     return options.problem_type
 
 
 def _preprocess(loaded: Checkpoint, options: ExportOptions) -> Preprocess:
-    geometry, said = loaded.model.config.geometry, loaded.preprocessing
+    geometry, stated = loaded.model.config.geometry, loaded.preprocessing
     framing = _framing(loaded, options)
     return Preprocess(
         frames=geometry.frames,
-        stride=options.stride or said.stride or _STRIDE,
-        sampling=options.sampling or said.sampling or Sampling.KINETICS,
+        stride=options.stride or stated.stride or _STRIDE,
+        sampling=options.sampling or stated.sampling or Sampling.KINETICS,
         short_side=framing.short_side,
         size=framing.size,
         resample=framing.resample,
         crop=(geometry.height, geometry.width),
-        crop_rounding=said.crop_rounding,
+        crop_rounding=stated.crop_rounding,
     )
 
 
 def _framing(loaded: Checkpoint, options: ExportOptions) -> Framing:
-    """How frames are resized: by the options, else the checkpoint, else to the smallest short side that fits."""
-    geometry, said, asked = loaded.model.config.geometry, loaded.preprocessing, options.checkpoint.short_side
+    """Return how frames are resized: as the options or the checkpoint say, or to the smallest short side that fits."""
+    geometry, stated, requested = loaded.model.config.geometry, loaded.preprocessing, options.checkpoint.short_side
     smallest = max(geometry.height, geometry.width)
-    if asked is not None and asked < smallest:
+    if requested is not None and requested < smallest:
         raise CheckpointError(
-            f"the model takes clips of {geometry.height} x {geometry.width}, which do not fit a short side of {asked}",
+            f"expected a short side of at least {smallest}, as the model takes clips of {geometry.height} x "
+            f"{geometry.width}, received {requested}",
             hint=f"pass at least {smallest}: --short-side {smallest}",
         )
-    if asked is None and said.framing is not None:
-        return said.framing
-    return Framing(short_side=asked or max(said.short_side or 0, smallest))
+    if requested is None and stated.framing is not None:
+        return stated.framing
+    return Framing(short_side=requested or max(stated.short_side or 0, smallest))
 
 
-def _resizing_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
-    """The assumed resizing, if neither options nor checkpoint give it, or if the clip does not fit in theirs."""
-    said, short_side = loaded.preprocessing, _framing(loaded, options).short_side
-    if options.checkpoint.short_side or said.framing or said.short_side == short_side:
+def _assumed_resizing(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
+    """Return the assumed resizing, if neither options nor checkpoint state it, or if the clip does not fit theirs."""
+    stated, short_side = loaded.preprocessing, _framing(loaded, options).short_side
+    if options.checkpoint.short_side or stated.framing or stated.short_side == short_side:
         return ()
     value = f"short side {short_side} pixels, bilinear"
-    if said.short_side:
-        value += f"; the arguments say {said.short_side}, which is less than the clip has"
+    if stated.short_side:
+        value += f"; the arguments say {stated.short_side}, which is less than the clip has"
     return (Assumption(fact=Fact.RESIZING, value=value, option="--short-side"),)
 
 
-def _sampling_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
-    """How frames are chosen by default."""
-    said = loaded.preprocessing
-    sampling, stride = options.sampling or said.sampling, options.stride or said.stride
+def _assumed_sampling(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
+    """Return the assumed sampling, if neither options nor checkpoint state it."""
+    stated = loaded.preprocessing
+    sampling, stride = options.sampling or stated.sampling, options.stride or stated.stride
     if sampling is Sampling.UNIFORM or (sampling and stride):
         return ()
-    value = f"{sampling or Sampling.KINETICS}, stride {stride or _STRIDE}{f'; {said.doubt}' if said.doubt else ''}"
+    doubt = f"; {stated.doubt}" if stated.doubt else ""
+    value = f"{sampling or Sampling.KINETICS}, stride {stride or _STRIDE}{doubt}"
     return (Assumption(fact=Fact.SAMPLING, value=value, option="--sampling and --stride"),)
 
 
-def _names_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
-    """The assumed class names, if neither options nor checkpoint give them."""
+def _assumed_class_names(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
+    """Return the assumed class names, if neither options nor checkpoint state them."""
     last = loaded.model.config.classes - 1
     if options.class_names or (loaded.classes and not _are_placeholders(loaded.classes)):
         return ()
-    named = _PLACEHOLDER if loaded.classes else "class "
-    value = f"{named}0{f' to {named}{last}' * (last > 0)}"
+    prefix = _PLACEHOLDER if loaded.classes else "class "
+    value = f"{prefix}0{f' to {prefix}{last}' * (last > 0)}"
     return (Assumption(fact=Fact.CLASS_NAMES, value=value, option="--labels"),)
 
 
 def _are_placeholders(names: tuple[str, ...]) -> bool:
-    """Whether these are the placeholders that transformers writes for classes without names."""
+    """Return whether these are the placeholders that Transformers writes for classes without names."""
     return names == tuple(f"{_PLACEHOLDER}{i}" for i in range(len(names)))
 
 
-def _problem_assumed(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
-    """The assumed problem type, if neither options nor checkpoint give it."""
-    taken = _problem_type(loaded, options)
-    if taken in (options.problem_type, loaded.problem_type):
+def _assumed_problem_type(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
+    """Return the assumed problem type, if neither options nor checkpoint state it."""
+    assumed = _problem_type(loaded, options)
+    if assumed in (options.problem_type, loaded.problem_type):
         return ()
-    why = "one output, a value" if taken is ProblemType.REGRESSION else "one class for each clip, softmax"
-    return (Assumption(fact=Fact.PROBLEM_TYPE, value=f"{taken}: {why}", option="--problem-type"),)
+    why = "one output, a value" if assumed is ProblemType.REGRESSION else "one class for each clip, softmax"
+    return (Assumption(fact=Fact.PROBLEM_TYPE, value=f"{assumed}: {why}", option="--problem-type"),)
 
 
 def _write_model(
     server: Path, loaded: Checkpoint, client: Client, options: ExportOptions, progress: Progress
 ) -> ModelSpec:
-    """Scramble and write the graph."""
+    """Scramble the weights, write the graph, and return its specification."""
     binding, config = client.settings.binding, loaded.model.config
     with step(progress, "scrambling the weights"):
         scrambled = scramble(loaded.model, client.orders)
@@ -352,7 +357,7 @@ def _write_model(
 
 
 def _manifest(server: Path, model: ModelSpec, client: Client, options: ExportOptions, report: ParityReport) -> Manifest:
-    """The manifest of the files that are in the stage."""
+    """Return the manifest of the files in the staged server folder."""
     return Manifest(
         model=model,
         precision="fp32",
@@ -365,12 +370,12 @@ def _manifest(server: Path, model: ModelSpec, client: Client, options: ExportOpt
 
 
 def _probe(client: Client, reference: Reference) -> Probe:
-    """Random bytes drawn as ciphertext, and what the plain model says of what they would decrypt to."""
+    """Return random encrypted clips, and the plain model's logits of their decryption, in the artifact's order."""
     binding = client.settings.binding
     shape = (_PROBES, *binding.layout.shape(binding.geometry))
     ciphertext = np.frombuffer(secrets.token_bytes(int(np.prod(shape))), dtype=np.uint8).reshape(shape)
     plain = client.decrypt(EncryptedClip(values=ciphertext, binding=binding))
     logits = reference.logits(plain.values)
     label_order = client.orders.label_order
-    hidden = logits if label_order is None else logits[:, label_order]
-    return Probe(clip=ciphertext, logits=np.ascontiguousarray(hidden))
+    ordered = logits if label_order is None else logits[:, label_order]
+    return Probe(clip=ciphertext, logits=np.ascontiguousarray(ordered))

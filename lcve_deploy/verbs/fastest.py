@@ -1,4 +1,4 @@
-"""Build what can be built here, measure, and keep the fastest engine that is within its budget."""
+"""Build every engine that this machine can build, measure them, and keep the fastest within its budget."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from lcve_deploy.artifact import EngineKind, EngineRecord
-from lcve_deploy.artifact.engines import engine_folder, list_engines, read_engine, write_engine
+from lcve_deploy.artifact.engine_mac import authenticate
+from lcve_deploy.artifact.engine_secret import make_secret
+from lcve_deploy.artifact.engines import engine_folder, list_engines, write_engine
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import BuildError, LcveError
 from lcve_deploy.files.writing import remove_folder
 from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.progress import Progress, silent
-from lcve_deploy.runtime.opening import checked_manifest
+from lcve_deploy.runtime.opening import checked_manifest, read_own_engine
 from lcve_deploy.runtime.probe import ProbeReport, reprove
 from lcve_deploy.verbs.build import BuildOptions, build
 
@@ -34,12 +36,15 @@ _LIBRARIES: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class EngineChoice:
-    """Which engines to try; of several, the fastest within its budget is kept.
+    """Which engines to try. If there are several, the fastest within its budget is kept.
 
     Args:
-        kinds: runtimes; of several, those that are installed.
-        precisions: of the matrix products.
-        options: all else; the budget holds for every candidate.
+        kinds: runtimes to try; if there are several, those that are not installed are skipped.
+        precisions: precisions of the matrix products to try.
+        options: all other options; the budget applies to every candidate.
+
+    Raises:
+        ValueError: the options have an engine name, but there are several candidates.
     """
 
     kinds: tuple[EngineKind, ...] = tuple(EngineKind)
@@ -48,11 +53,11 @@ class EngineChoice:
 
     def __post_init__(self) -> None:
         if not self.is_single and self.options.name:
-            raise ValueError("a name is for one engine; choose its kind and precision as well")
+            raise ValueError("a name is for a single engine; expected one kind and one precision with it")
 
     @property
     def is_single(self) -> bool:
-        """Whether there is nothing to choose."""
+        """Whether there is only one candidate."""
         return len(self.kinds) == len(self.precisions) == 1
 
 
@@ -61,9 +66,9 @@ class Candidate:
     """An engine that was tried.
 
     Args:
-        name: of the engine.
-        record: None where it could not be built or was over its budget.
-        reason: why not; empty where it could.
+        name: engine name.
+        record: record of the engine; None if it could not be built or exceeded its budget.
+        reason: why it is not eligible; empty if it is.
     """
 
     name: str
@@ -73,18 +78,23 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What was tried, and which engine is kept."""
+    """Result of ``build_fastest``.
+
+    Args:
+        fastest: record of the engine that is kept.
+        candidates: all engines that were tried, in order.
+    """
 
     fastest: EngineRecord
     candidates: tuple[Candidate, ...]
 
     @classmethod
     def of(cls, record: EngineRecord) -> Self:
-        """An engine without a choice."""
+        """Return the selection of a single engine."""
         return cls(fastest=record, candidates=(Candidate(name=record.name, record=record),))
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as plain values."""
+        """Return the fields as plain values."""
         return {
             "engine": self.fastest.to_json(),
             "candidates": [
@@ -101,21 +111,21 @@ def build_fastest(
     clips: EncryptedClip | None = None,
     progress: Progress = silent,
 ) -> Selection:
-    """Build every engine of a choice that this machine's libraries can build, and keep the fastest.
+    """Build every engine of a choice that this machine can run, and keep the fastest.
 
-    An engine that was there before takes part and stays, fastest or not.
+    Engines of this machine that already exist take part, and are never removed.
 
     Args:
         server: the folder with ``manifest.json``.
-        choice: what to try. With nothing to choose this is ``lcve_deploy.verbs.build.build``, and the
-            engine may be one that this machine cannot run.
-        clips: encrypted clips, for int8 and for the agreement.
-        progress: told of every step.
+        choice: what to try. A single candidate is built as by ``build``, even if this machine cannot run it.
+        clips: encrypted clips that calibrate int8 engines, and on which every engine is compared with the graph.
+        progress: receives every step.
 
     Raises:
-        BuildError: no engine could be built and proven here.
-        ArtifactError: files that are not the manifest's.
-        SignatureError: a key is pinned, and has not signed the manifest.
+        BuildError: no engine could be built and proven on this machine.
+        ArtifactError: the manifest is invalid, or files do not match it.
+        MismatchError: the clips do not belong to the artifact.
+        SignatureError: the pinned key has not signed the manifest.
     """
     folder = Path(server)
     manifest = checked_manifest(folder, choice.options.signed_by)
@@ -128,14 +138,13 @@ def build_fastest(
     ]
     if choice.is_single:
         return Selection.of(build(folder, options[0], clips=clips, progress=progress))
-    before = list_engines(folder)
     tried: list[Candidate] = []
-    kept = list(before)
+    kept = list(list_engines(folder))
     try:
         tried.extend(_try(folder, option, clips, progress) for option in options if _can_run(option.kind))
         fastest = _fastest(tried)
         kept.append(fastest.name)
-    finally:  # what this run has made, and nothing that another has
+    finally:  # remove only engines that this call has built
         for candidate in tried:
             if candidate.record and candidate.name not in kept:
                 remove_folder(engine_folder(folder, candidate.name))
@@ -143,7 +152,7 @@ def build_fastest(
 
 
 def _can_run(kind: EngineKind) -> bool:
-    """Whether the library is installed, and the device there that it needs."""
+    """Return whether the library is installed and this machine has the device that it needs."""
     needs_gpu = kind in (EngineKind.TENSORRT, EngineKind.TENSORRT_RTX)
     return importlib.util.find_spec(_LIBRARIES[kind]) is not None and (not needs_gpu or find_gpu() is not None)
 
@@ -153,27 +162,30 @@ def _fastest(tried: Sequence[Candidate]) -> EngineRecord:
     if not proven:
         raise BuildError(
             f"no engine could be built and proven here: {'; '.join(f'{c.name}: {c.reason}' for c in tried)}",
-            hint="install a runtime, such as lcve-deploy[cpu] or lcve-deploy[openvino], or name a larger --budget",
+            hint="install a runtime, such as lcve-deploy[cpu] or lcve-deploy[openvino], or pass a larger --budget",
         )
     return min(proven)[2]
 
 
 def _existing(server: Path, options: BuildOptions) -> Candidate:
-    """An engine from before, which answers the probe again."""
+    """Run the probe again on an engine that already exists."""
     name = options.engine_name
-    report, record = reprove(server, name, budget=options.budget, signed_by=options.signed_by)
+    report, record = reprove(
+        server, name, budget=options.budget, signed_by=options.signed_by, engine_secret=options.engine_secret
+    )
     if not report.ok:
-        _withdraw(server, name, report)
-        reason = f"was there before, and is over the budget: max |Δlogit| {report.max_difference:.2e}"
+        _withdraw_proof(server, options, report)
+        reason = f"already exists, and exceeds the budget: max |Δlogit| {report.max_difference:.2e}"
         return Candidate(name=name, record=None, reason=reason)
     return Candidate(name=name, record=record)
 
 
-def _withdraw(server: Path, name: str, report: ProbeReport) -> None:
-    """Take the proof from an engine that is over the budget of its own proof, and not of this choice alone."""
-    known = read_engine(server, name)
-    if known.proof is not None and not report.max_difference <= known.proof.budget:
-        write_engine(engine_folder(server, name), dataclasses.replace(known, proof=None))
+def _withdraw_proof(server: Path, options: BuildOptions, report: ProbeReport) -> None:
+    """Remove the proof of an engine that exceeds the budget in its own proof, not only the budget of this choice."""
+    record = read_own_engine(server, options.engine_name, options.engine_secret)
+    if record.proof is not None and not report.max_difference <= record.proof.budget:
+        unproven = authenticate(dataclasses.replace(record, proof=None), make_secret(server, options.engine_secret))
+        write_engine(engine_folder(server, record.name), unproven)
 
 
 def _try(server: Path, options: BuildOptions, clips: EncryptedClip | None, progress: Progress) -> Candidate:

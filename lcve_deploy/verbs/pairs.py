@@ -1,4 +1,4 @@
-"""Both sides of an artifact, once it is certain that they belong together."""
+"""Read both sides of an artifact, and check that they belong together."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ __all__ = ["paired_client", "read_pair", "read_sides"]
 
 
 def paired_client(artifact: Path, key: SecurityKey, signed_by: PublicKey | None = None) -> Client:
-    """The client side of an artifact, once it is certain that it belongs to the server side.
+    """Open the client side of an artifact after checking that it belongs to the server side.
 
     Raises:
-        ArtifactError, MismatchError, SignatureError: as of ``read_sides``.
+        ArtifactError, MismatchError, SignatureError: as for ``read_sides``.
     """
     return read_pair(artifact, key, signed_by)[1]
 
 
 def read_pair(artifact: Path, key: SecurityKey, signed_by: PublicKey | None = None) -> tuple[Manifest, Client]:
-    """Manifest and client of an artifact folder, with ``server/`` and ``client/``.
+    """Read manifest and client of an artifact folder with ``server/`` and ``client/``.
 
     Raises:
-        ArtifactError, MismatchError, SignatureError: as of ``read_sides``.
+        ArtifactError, MismatchError, SignatureError: as for ``read_sides``.
     """
     if (artifact / MANIFEST).is_file():
         raise ArtifactError(
-            f"{artifact} is the server's side alone; with a key, both sides are needed", hint=f"pass {artifact.parent}"
+            f"expected a folder with server/ and client/, received a server folder: {artifact}",
+            hint=f"pass {artifact.parent}",
         )
     return read_sides(artifact / "server", artifact / "client", key, signed_by)
 
@@ -38,12 +39,12 @@ def read_pair(artifact: Path, key: SecurityKey, signed_by: PublicKey | None = No
 def read_sides(
     server: Path, client_folder: Path, key: SecurityKey, signed_by: PublicKey | None = None
 ) -> tuple[Manifest, Client]:
-    """Manifest and client of two folders, which may have come from different places.
+    """Read manifest and client of two folders, which need not have the same parent.
 
     Raises:
-        ArtifactError: one of them is invalid.
-        MismatchError: another key than theirs, or folders of different exports.
-        SignatureError: a key is pinned, and has not signed the manifest.
+        ArtifactError: a folder is invalid.
+        MismatchError: the key does not belong to the client folder, or the folders are of different exports.
+        SignatureError: the pinned key has not signed the manifest.
     """
     content = read_client(client_folder)
     client = Client.of(content.settings, key)
@@ -51,7 +52,7 @@ def read_sides(
     manifest = parse_manifest(data, server / MANIFEST)
     if record_of([memoryview(data)]).sha256 != content.manifest_sha256:
         raise MismatchError(
-            f"the manifest of {server} is not the one that {client_folder} was made with",
+            f"{client_folder} was not made with the manifest of {server}",
             hint="use server and client folders of the same export",
         )
     return manifest, client

@@ -1,4 +1,4 @@
-"""Refit: a new engine from the plan of another, with the weights of the artifact; no build. No key is needed."""
+"""Refit a TensorRT engine: put the artifact's weights into an existing plan, without a build. Needs no key."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import os
 from pathlib import Path
 
 from lcve_deploy.artifact import EngineKind, EngineRecord, PublicKey, read_engine
-from lcve_deploy.artifact.engines import check_engine, engine_folder
+from lcve_deploy.artifact.engines import engine_folder
 from lcve_deploy.artifact.names import PLAN
 from lcve_deploy.errors import BuildError
 from lcve_deploy.progress import Progress, silent
+from lcve_deploy.runtime.opening import read_own_engine
 from lcve_deploy.verbs._carry_over import options_of
 from lcve_deploy.verbs.build import build
 
@@ -23,32 +24,36 @@ def refit(
     *,
     name: str | None = None,
     signed_by: PublicKey | None = None,
+    engine_secret: Path | None = None,
     progress: Progress = silent,
 ) -> EngineRecord:
-    """Put the weights of the artifact into the plan of an engine, as a new engine.
+    """Create an engine from the plan of another one and the weights of the artifact.
 
     Args:
         server: the folder with ``manifest.json``.
-        engine: name of a TensorRT engine, which stays as it is.
-        name: of the new engine; by default the old name with ``-refitted``.
-        signed_by: the owner's public key, where it is pinned.
-        progress: told of every step.
+        engine: name of a TensorRT engine; not changed.
+        name: name of the new engine; by default the old name with ``-refitted``.
+        signed_by: pinned public key of the owner.
+        engine_secret: file with this machine's secret, as for ``BuildOptions``.
+        progress: receives every step.
 
     Raises:
-        BuildError: the engine is not one of TensorRT, or its plan takes no new weights.
-        ArtifactError, SignatureError, ParityError, SessionError, ExistsError: as of ``build``.
+        BuildError: the engine is not a TensorRT engine, or its plan cannot be refitted.
+        ForeignEngineError: this machine has not made the engine; its plan has not been read.
+        ArtifactError, SignatureError, ParityError, SessionError, ExistsError: as for ``build``.
     """
     folder = Path(server)
     record = read_engine(folder, engine)
     if record.kind not in (EngineKind.TENSORRT, EngineKind.TENSORRT_RTX):
-        raise BuildError(f"only TensorRT engines can be refitted, and {engine} is one of {record.kind}")
-    check_engine(folder, record)
+        raise BuildError(f"only TensorRT engines can be refitted; {engine} is an engine of {record.kind}")
+    record = read_own_engine(folder, engine, engine_secret)
     options = options_of(record)
     options = dataclasses.replace(
         options,
         name=name or f"{engine}-refitted",
-        plan=dataclasses.replace(options.plan, stripped=False),  # its weights are in the plan from now on
+        plan=dataclasses.replace(options.plan, stripped=False),  # a refitted plan contains its weights
         signed_by=signed_by,
+        engine_secret=engine_secret,
     )
     plan = engine_folder(folder, engine) / PLAN
     return build(folder, options, ranges=record.ranges, refit=plan, progress=progress)

@@ -1,4 +1,4 @@
-"""Rotate the key of an artifact: the owner's verb. No checkpoint, no torch, no engine."""
+"""Rotate the key of an artifact, as the owner. Needs no checkpoint, no torch and no engine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from lcve_deploy.artifact.delta import Delta, write_delta
 from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.artifact.keyed import KEYED
 from lcve_deploy.artifact.names import PROBE
-from lcve_deploy.artifact.tensorfile import rewritten, write_parts
+from lcve_deploy.artifact.tensorfile import replace_tensors, write_parts
 from lcve_deploy.cipher.clips import binding_of
 from lcve_deploy.cipher.rotation import rotate_tensors
 from lcve_deploy.client import Client
@@ -54,23 +54,38 @@ from lcve_deploy.verbs.pairs import read_pair
 if TYPE_CHECKING:
     from lcve_deploy.verbs._carry_over import CarriedEngine
 
-__all__ = ["RotateResult", "rotate", "rotate_delta"]
+__all__ = ["RotateOptions", "RotateResult", "rotate", "rotate_delta"]
 
 _MADE_BY: Final = "lcve-deploy/rotate"
 _MIB: Final = 2**20
-_UNSIGNED_NOTE: Final = "the artifact was signed, and the rotated one is not: no signing key was given (--signing-key)"
-_PARITY_NOTE: Final = "the parity figures are those of the export; a rotation moves numbers and changes none"
+_UNSIGNED_NOTE: Final = "the artifact was signed, and the rotated one is not: pass --signing-key to sign it"
+_PARITY_NOTE: Final = "the parity figures are those of the export; a rotation reorders weights and changes none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RotateOptions:
+    """The new key, the new salt and the signature of a rotation.
+
+    Args:
+        new_key: key of the rotated artifact; by default the same key, with a new salt.
+        salt: 16 public bytes that differ from the artifact's salt; random by default.
+        signing_key: key to sign the new manifest; without it, the manifest is not signed, even if the old one was.
+    """
+
+    new_key: SecurityKey | None = None
+    salt: bytes | None = None
+    signing_key: SigningKey | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class RotateResult:
-    """What came out.
+    """Result of ``rotate`` or ``rotate_delta``.
 
     Args:
-        folder: the artifact, or the folder with the delta and the new client side.
-        manifest: of the rotated server side.
-        notes: what the owner should know.
-        engines: of a whole artifact, what became of each engine of the old one.
+        folder: the rotated artifact; for ``rotate_delta``, the folder with the delta and the new ``client/``.
+        manifest: manifest of the rotated server side.
+        notes: remarks for the owner.
+        engines: outcome for each engine of the old artifact; empty for ``rotate_delta``.
     """
 
     folder: Path
@@ -81,7 +96,7 @@ class RotateResult:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Rotated:
-    """A rotated artifact in memory: all of its files but those that stay as they are."""
+    """A rotated artifact in memory, without the files that do not change."""
 
     base: str
     manifest: Manifest
@@ -97,32 +112,28 @@ def rotate(
     output: str | os.PathLike[str],
     *,
     key: SecurityKey,
-    new_key: SecurityKey | None = None,
-    salt: bytes | None = None,
-    signing_key: SigningKey | None = None,
+    options: RotateOptions = RotateOptions(),
     progress: Progress = silent,
 ) -> RotateResult:
-    """Write an artifact again under another key or salt; the folder appears whole or not at all.
+    """Write an artifact under another key or salt. The folder appears complete or not at all.
 
-    Engines are refitted or built again, and answer the probe; one that cannot be is left out.
+    Engines are refitted or rebuilt and must pass the probe; an engine that fails is left out.
 
     Args:
-        artifact: folder with ``server/`` and ``client/``; stays as it is.
-        output: folder to make; must not exist.
-        key: of the artifact.
-        new_key: of the rotated artifact; by default the same key, with a new salt.
-        salt: 16 public bytes, other than the artifact's; random by default.
-        signing_key: signs the new manifest; without, it is not signed, whether or not the old one was.
-        progress: told of every step.
+        artifact: folder with ``server/`` and ``client/``; not changed.
+        output: folder to create; must not exist.
+        key: key of the artifact.
+        options: new key, salt and signing key.
+        progress: receives every step.
 
     Raises:
         ArtifactError: the artifact is invalid, or has no keyed file.
-        MismatchError: another key than the artifact's, sides that do not belong together, or the old salt again.
-        ExistsError, WriteError: the output is there already, or cannot be written.
+        MismatchError: the key is not the artifact's, its two sides do not belong together, or the salt is not new.
+        ExistsError, WriteError: the output already exists, or cannot be written.
     """
     require_absent(output)
     root = Path(artifact)
-    rotated = _rotated(root, key, new_key or key, salt, signing_key, progress)
+    rotated = _rotate(root, key, options, progress)
     with new_folder(output) as stage:
         server = stage / "server"
         server.mkdir()
@@ -132,7 +143,7 @@ def rotate(
         (server / MANIFEST).write_bytes(rotated.manifest_data)
         write_signature(server, rotated.signature)
         _write_client(stage, rotated.client)
-        engines = _carried_over(root / "server", server, progress)
+        engines = _carry_over(root / "server", server, progress)
     return _result(root, output, rotated, engines)
 
 
@@ -141,31 +152,27 @@ def rotate_delta(
     output: str | os.PathLike[str],
     *,
     key: SecurityKey,
-    new_key: SecurityKey | None = None,
-    salt: bytes | None = None,
-    signing_key: SigningKey | None = None,
+    options: RotateOptions = RotateOptions(),
     progress: Progress = silent,
 ) -> RotateResult:
-    """Write what a rotation changes, and no more: ``rotation.safetensors`` and ``client/``.
+    """Write only what a rotation changes: ``rotation.safetensors`` for the operator, and a new ``client/``.
 
-    The operator applies the first to the old server folder. Of files that stay as they are, only the
-    size is checked here; the operator checks their digests.
+    The operator applies the delta to the old server folder with ``apply_delta``. Of files that do not change, only the
+    size is checked here; ``apply_delta`` checks their digests.
 
     Args:
-        artifact: folder with ``server/`` and ``client/``; stays as it is.
-        output: folder to make; must not exist.
-        key: of the artifact.
-        new_key: of the rotated artifact; by default the same key, with a new salt.
-        salt: 16 public bytes, other than the artifact's; random by default.
-        signing_key: signs the new manifest; without, it is not signed, whether or not the old one was.
-        progress: told of every step.
+        artifact: folder with ``server/`` and ``client/``; not changed.
+        output: folder to create; must not exist.
+        key: key of the artifact.
+        options: new key, salt and signing key.
+        progress: receives every step.
 
     Raises:
-        ArtifactError, MismatchError, ExistsError, WriteError: as ``rotate``.
+        ArtifactError, MismatchError, ExistsError, WriteError: as for ``rotate``.
     """
     require_absent(output)
     root = Path(artifact)
-    rotated = _rotated(root, key, new_key or key, salt, signing_key, progress)
+    rotated = _rotate(root, key, options, progress)
     with new_folder(output) as stage, step(progress, "writing the delta"):
         write_delta(
             stage,
@@ -181,33 +188,26 @@ def rotate_delta(
     return _result(root, output, rotated)
 
 
-def _rotated(
-    root: Path,
-    key: SecurityKey,
-    new_key: SecurityKey,
-    salt: bytes | None,
-    signing_key: SigningKey | None,
-    progress: Progress,
-) -> _Rotated:
-    """All that changes. Digests are computed in parallel with the work on keys and tensors, which takes as long."""
+def _rotate(root: Path, key: SecurityKey, options: RotateOptions, progress: Progress) -> _Rotated:
+    """Compute everything that changes. Digests are computed in a second thread; both parts take about as long."""
     server = root / "server"
-    with ThreadPoolExecutor(max_workers=1) as beside:
+    with ThreadPoolExecutor(max_workers=1) as executor:
         with step(progress, "reading the artifact"):
-            digests = beside.submit(_check_changing_files, server)
+            digests = executor.submit(_check_changing_files, server)
             manifest, client = read_pair(root, key)
             _check_sides(root, manifest, client)
-            new = _new_orders(client, new_key, salt)
+            new = _new_orders(client, options.new_key or key, options.salt)
             digests.result()
             tensors, probe = read_keyed(server), read_probe(server, manifest)
             check_keyed(tensors, manifest.binding.geometry, manifest.classes)
-        with step(progress, "moving the keyed tensors"):
+        with step(progress, "reordering the keyed tensors"):
             moved = rotate_tensors(tensors, client.orders, new)
-            keyed = rewritten(server / KEYED, moved)
-            keyed_record = beside.submit(record_of, keyed)
+            keyed = replace_tensors(server / KEYED, moved)
+            keyed_record = executor.submit(record_of, keyed)
             binding = binding_of(new, manifest.binding.layout)
-            asked = carry_probe(probe, match_rows(tensors, moved, cubes=binding.geometry.cubes), binding)
-            answers = rewritten(server / PROBE, {"clip": asked.clip, "logits": asked.logits})
-        records = {KEYED: keyed_record.result(), PROBE: record_of(answers)}
+            new_probe = carry_probe(probe, match_rows(tensors, moved, cubes=binding.geometry.cubes), binding)
+            probe_file = replace_tensors(server / PROBE, {"clip": new_probe.clip, "logits": new_probe.logits})
+        records = {KEYED: keyed_record.result(), PROBE: record_of(probe_file)}
     manifest = _rotated_manifest(manifest, binding, records)
     data = manifest_bytes(manifest)
     digest = record_of([memoryview(data)]).sha256
@@ -215,10 +215,10 @@ def _rotated(
         base=manifest_digest(server),
         manifest=manifest,
         manifest_data=data,
-        signature=signing_key.sign(data) if signing_key else None,
+        signature=options.signing_key.sign(data) if options.signing_key else None,
         client=ClientFile(settings=dataclasses.replace(client.settings, binding=binding), manifest_sha256=digest),
         tensors=moved,
-        files={KEYED: keyed, PROBE: answers},
+        files={KEYED: keyed, PROBE: probe_file},
     )
 
 
@@ -232,7 +232,7 @@ def _rotated_manifest(manifest: Manifest, binding: Binding, records: Mapping[str
 
 
 def _check_changing_files(server: Path) -> None:
-    """The digests of what changes, and the sizes of all: what stays is checked when it is copied."""
+    """Check the digests of the files that change, and the sizes of all; the others are checked when copied."""
     verify_files(server, read_manifest(server).files, read=(KEYED, PROBE))
 
 
@@ -241,8 +241,8 @@ def _check_sides(root: Path, manifest: Manifest, client: Client) -> None:
     manifest.binding.require(settings.binding, here="server folder", there="client folder")
     if (manifest.labels, manifest.classes) != (settings.labels, len(settings.classes)):
         raise MismatchError(
-            f"the server has {manifest.classes} classes, {manifest.labels}, the client {len(settings.classes)}, "
-            f"{settings.labels}",
+            f"the server folder has {manifest.classes} classes with {manifest.labels} labels, the client folder "
+            f"{len(settings.classes)} with {settings.labels} labels",
             hint="use server and client folders of the same export",
         )
     if KEYED not in manifest.files:
@@ -255,8 +255,8 @@ def _new_orders(client: Client, key: SecurityKey, salt: bytes | None) -> Orders:
     salt = secrets.token_bytes(SALT_BYTES) if salt is None else salt
     if salt.hex() == client.settings.binding.salt:
         raise MismatchError(
-            f"a rotation takes a new salt, received the artifact's own, {salt.hex()}",
-            hint="leave the salt out, and a random one is taken",
+            f"expected a new salt, received that of the artifact, {salt.hex()}",
+            hint="omit the salt: a random one is used",
         )
     old = client.orders
     classes = None if old.label_order is None else len(old.label_order)
@@ -265,14 +265,14 @@ def _new_orders(client: Client, key: SecurityKey, salt: bytes | None) -> Orders:
 
 def _copy_unchanged(source: Path, target: Path, rotated: _Rotated, progress: Progress) -> None:
     unchanged = {name: record for name, record in rotated.manifest.files.items() if name not in rotated.files}
-    stage, total = "copying what stays (MiB)", 1 + sum(record.bytes for record in unchanged.values()) // _MIB
+    stage, total = "copying unchanged files (MiB)", 1 + sum(record.bytes for record in unchanged.values()) // _MIB
     progress(stage, 0, total)
     copy_files(source, target, unchanged, steps=lambda done: progress(stage, min(1 + done // _MIB, total - 1), total))
     progress(stage, total, total)
 
 
-def _carried_over(old: Path, new: Path, progress: Progress) -> tuple[CarriedEngine, ...]:
-    """The engines under the new key. What builds them is loaded only if there are any."""
+def _carry_over(old: Path, new: Path, progress: Progress) -> tuple[CarriedEngine, ...]:
+    """Refit or rebuild the engines. The modules that build engines are loaded only if there are any."""
     if not list_engines(old):
         return ()
     from lcve_deploy.verbs._carry_over import carry_over_engines

@@ -1,4 +1,4 @@
-"""Sign the manifest of an artifact that exists: the owner's verb. No key of the artifact, no torch."""
+"""Sign the manifest of an existing artifact, as the owner. Needs a signing key, but no artifact key and no torch."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ __all__ = ["sign"]
 
 
 def sign(server: str | os.PathLike[str], *, signing_key: SigningKey) -> Path:
-    """Write ``manifest.sig`` into a server folder, once all files have their digests.
+    """Check the digests of all files in a server folder, then write ``manifest.sig``.
+
+    If the same key has already signed the manifest, nothing is written.
 
     Args:
         server: the folder with ``manifest.json``.
-        signing_key: the owner's.
+        signing_key: private signing key of the owner.
 
     Returns:
-        The path of the signature; one by the same key over the same manifest stays as it is.
+        Path of the signature.
 
     Raises:
-        ArtifactError: an invalid manifest, or files that are not its own.
-        ExistsError: there is another signature.
+        ArtifactError: the manifest is invalid, or files do not match it.
+        ExistsError: there is a signature by another key or of another manifest.
         WriteError: the signature could not be written.
     """
     folder = Path(server)
@@ -37,7 +39,7 @@ def sign(server: str | os.PathLike[str], *, signing_key: SigningKey) -> Path:
         return path
     if os.path.lexists(path):
         raise ExistsError(
-            f"{path} is a signature by another key or of another manifest, and nothing is overwritten",
+            f"{path} already exists: a signature by another key or of another manifest",
             hint=f"remove it and sign again: rm {path}",
         )
     with new_file(path) as file:

@@ -1,4 +1,4 @@
-"""Verify an artifact against the checkpoint it came from: the owner's check, with the key."""
+"""Verify an artifact against the checkpoint that it was exported from, as the owner. Needs the key."""
 
 from __future__ import annotations
 
@@ -36,31 +36,40 @@ def verify(
     tolerance: float | None = None,
     engine: str | None = None,
     signed_by: PublicKey | None = None,
+    engine_secret: Path | None = None,
     progress: Progress = silent,
 ) -> ParityReport:
-    """Compare an artifact's logits on encrypted clips with the plain model's, controls included.
+    """Compare an artifact's logits on encrypted clips with the plain model's, and run the negative controls.
 
     Args:
         artifact: folder with ``server/`` and ``client/``.
-        key: of the artifact.
-        checkpoint: that it was exported from.
-        options: what the checkpoint does not say; geometry and heads come from the artifact.
+        key: key of the artifact.
+        checkpoint: the checkpoint that it was exported from.
+        options: facts that the checkpoint does not contain; geometry and heads are taken from the artifact.
         clips: videos to compare on; by default built-in real clips and noise.
-        tolerance: largest ``|Δlogit|``; by default the one that the artifact was exported with, or the
-            engine's budget.
-        engine: to compare in place of the graph; its controls must miss by three budgets.
-        signed_by: the owner's public key, where it is pinned.
-        progress: told of every step.
+        tolerance: largest ``|Δlogit|`` that counts as equal; by default that of the export, or the engine's budget.
+        engine: name of an engine to compare instead of the graph; its controls must differ by three budgets.
+        signed_by: pinned public key of the owner.
+        engine_secret: file with this machine's secret, as for ``SessionOptions``.
+        progress: receives every step.
+
+    Returns:
+        The figures; ``ParityReport.require`` raises if they are not within the tolerance.
 
     Raises:
-        ArtifactError, SignatureError, CheckpointError, MismatchError, VideoError: see the parts.
+        ArtifactError: the artifact is invalid, or has no such engine.
+        SignatureError: the pinned key has not signed the manifest.
+        CheckpointError: the checkpoint cannot be read.
+        MismatchError: the key or the checkpoint does not belong to the artifact.
+        VideoError: a video cannot be read.
+        SessionError, MissingDependencyError: the model cannot be opened.
     """
     from lcve_deploy.exporters.reference.transformers import reference_for
 
     root, path = Path(artifact), Path(checkpoint)
     client = paired_client(root, key, signed_by)
     manifest = checked_manifest(root / "server", signed_by)
-    session = open_checked(root / "server", manifest, SessionOptions(engine=engine))
+    session = open_checked(root / "server", manifest, SessionOptions(engine=engine, engine_secret=engine_secret))
     loaded = _matching_checkpoint(path, options, root / "server", client)
     proof = session.engine.proof if session.engine else None
     return measure_parity(
@@ -75,7 +84,7 @@ def verify(
 
 
 def _matching_checkpoint(path: Path, options: CheckpointOptions | None, server: Path, client: Client) -> Checkpoint:
-    """The checkpoint; what an official file does not say of clip and heads is taken from the artifact.
+    """Load the checkpoint; an official file gets its missing facts on clip and heads from the artifact.
 
     Raises:
         MismatchError: it takes other clips, or has another number of classes.
@@ -83,15 +92,15 @@ def _matching_checkpoint(path: Path, options: CheckpointOptions | None, server: 
     from lcve_deploy.exporters.checkpoints import CheckpointOptions, load_checkpoint
     from lcve_deploy.exporters.onnx import read_heads
 
-    known, geometry = options or CheckpointOptions(), client.settings.binding.geometry
-    if not path.is_dir():  # a folder says all this itself
-        known = dataclasses.replace(
-            known,
-            heads=known.heads or read_heads(server / MODEL),
-            frames=known.frames or geometry.frames,
-            size=known.size or geometry.height,
+    options, geometry = options or CheckpointOptions(), client.settings.binding.geometry
+    if not path.is_dir():  # a Hugging Face folder contains all of this
+        options = dataclasses.replace(
+            options,
+            heads=options.heads or read_heads(server / MODEL),
+            frames=options.frames or geometry.frames,
+            size=options.size or geometry.height,
         )
-    loaded = load_checkpoint(path, known)
+    loaded = load_checkpoint(path, options)
     if loaded.model.config.geometry != geometry or loaded.model.config.classes != len(client.settings.classes):
         raise MismatchError(
             f"the artifact takes {geometry} and has {len(client.settings.classes)} classes, the checkpoint "

@@ -1,4 +1,4 @@
-"""From a video file, a folder of frames, an array or a live source to uint8 clips, and back to something to look at.
+"""Read uint8 clips from video files, pictures, arrays and live sources, and write clips as videos or pictures.
 
 Needs the extra ``video``, except for arrays.
 """

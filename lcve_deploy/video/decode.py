@@ -1,4 +1,4 @@
-"""Decoding with PyAV: what may be opened, how large frames may be, and how they become RGB, upright and resized."""
+"""Decode video with PyAV: restrict formats and sizes, and convert frames to upright, resized RGB."""
 
 from __future__ import annotations
 
@@ -19,44 +19,44 @@ if TYPE_CHECKING:
     import av
 
 __all__ = [
+    "CODEC_OPTIONS",
     "MAX_FRAMES",
     "MAX_FRAME_PIXELS",
     "MAX_KEPT_BYTES",
-    "OF_CODECS",
-    "STREAMS_OF_JPEG",
+    "MJPEG_SUFFIXES",
     "Frames",
     "Input",
-    "Opened",
+    "OpenInput",
     "VideoWarning",
     "decoded",
     "file_input",
     "load_av",
     "pixel_note",
     "require_one_size",
-    "resized",
+    "standard_input",
+    "to_rgb",
 ]
 
 MAX_FRAME_PIXELS: Final = 2**26
-"""Pixels of a frame before it is resized: twice those of 8K video (7680 x 4320)."""
+"""Maximum pixels of a frame before it is resized: twice 8K video (7680 x 4320)."""
 MAX_FRAMES: Final = 10_000_000
-"""Frames of a video, or images in a folder: those of 46 hours at 60 a second."""
+"""Maximum frames of a video, or images in a folder: 46 hours at 60 frames per second."""
 MAX_KEPT_BYTES: Final = 2**32
-"""Bytes of all frames that are kept of one video, after they are resized."""
+"""Maximum bytes of all resized frames of one video that are in memory at the same time."""
 
-STREAMS_OF_JPEG: Final = frozenset({".mjpg", ".mjpeg"})
-"""Suffixes of videos that begin like a JPEG: many of them, one after another."""
+MJPEG_SUFFIXES: Final = frozenset({".mjpg", ".mjpeg"})
+"""Suffixes of motion JPEG: a sequence of JPEG pictures, which starts like a single one."""
 
 Frame = npt.NDArray[np.uint8]
 
-# Containers of pictures. What is not named is not opened: FFmpeg would make "video" of text, and
-# playlists would make it open the files and addresses that they name.
+# Allowed container formats. FFmpeg would render text as video, and follow the paths and addresses in a playlist.
 _FORMATS: Final = (
     "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,ivf,flv,asf,ogg,mxf,nut,dv,gif,apng,"
     "yuv4mpegpipe,mjpeg"
 )
-OF_CODECS: Final = {"max_pixels": str(MAX_FRAME_PIXELS)}
-"""Options of every decoder, as FFmpeg takes them."""
-_OPTIONS: Final = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, **OF_CODECS}
+CODEC_OPTIONS: Final = {"max_pixels": str(MAX_FRAME_PIXELS)}
+"""FFmpeg options of every decoder."""
+_OPTIONS: Final = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, **CODEC_OPTIONS}
 
 
 _INTERPOLATIONS: Final = {
@@ -65,18 +65,18 @@ _INTERPOLATIONS: Final = {
     Resample.BICUBIC: "BICUBIC",
     Resample.LANCZOS: "LANCZOS",
 }
-"""As FFmpeg's scaler calls them."""
+"""Names of FFmpeg's scaler."""
 
 
 class VideoWarning(UserWarning):
-    """A video that is damaged or ends early, but can be read."""
+    """A remark on a video that was read, for example that it is damaged or too short."""
 
 
 def load_av() -> Any:
-    """PyAV.
+    """Import PyAV.
 
     Raises:
-        MissingDependencyError: it is not installed.
+        MissingDependencyError: PyAV is not installed.
     """
     with require("reading video needs PyAV", extra="video"):
         import av
@@ -85,15 +85,15 @@ def load_av() -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """What PyAV opens.
+    """Arguments for opening a source with PyAV.
 
     Args:
-        name: under which it is shown in errors; holds nothing secret.
-        address: as FFmpeg takes it; may hold a password.
-        format: of FFmpeg; None for what the file turns out to be.
-        options: of FFmpeg, with what may be opened at all.
-        timeout: seconds that opening, and then each packet, may take; None for no limit.
-        failure: what is said of it where it cannot be opened.
+        name: name of the source in messages; contains no secret.
+        address: path or address for FFmpeg; may contain a password.
+        format: FFmpeg's name of the container format; None to detect it.
+        options: FFmpeg options, which restrict protocols and formats.
+        timeout: maximum seconds for opening, and for each packet; None for no limit.
+        failure: message if it cannot be opened, after the name.
     """
 
     name: str
@@ -105,41 +105,46 @@ class Input:
 
 
 def file_input(path: Path) -> Input:
-    """A video file or an image, by a path that FFmpeg cannot take for an address."""
+    """Return the input for a video file or an image, with a path that FFmpeg cannot mistake for an address."""
     return Input(name=str(path), address=str(path.absolute()), format=_format(path))
 
 
+def standard_input() -> Input:
+    """Return a video on standard input, which is decoded while it arrives."""
+    return Input(name="standard input", address="pipe:0", options={**_OPTIONS, "protocol_whitelist": "pipe"})
+
+
 def _format(path: Path) -> str | None:
-    """FFmpeg takes a file of many JPEGs for one picture unless it is told; None for all other files."""
-    if path.suffix.lower() not in STREAMS_OF_JPEG:
+    """Return the format of motion JPEG, which FFmpeg would read as one picture; None for all other files."""
+    if path.suffix.lower() not in MJPEG_SUFFIXES:
         return None
     with path.open("rb") as file:
         return "mjpeg" if file.read(2) == b"\xff\xd8" else None
 
 
 class Frames(Protocol):
-    """Frames of one source: how many there are, and those that are wanted.
+    """Frames of a finite source, accessed by index.
 
     Attributes:
-        notes: what must be said of them, after frames have been taken.
+        notes: remarks on the frames; complete after ``take``.
     """
 
     notes: tuple[str, ...]
 
     def count(self) -> int:
-        """Frames that the source has, as far as it is known."""
+        """Return the number of frames, as far as it is known."""
 
     def take(self, wanted: set[int], preprocess: Preprocess) -> dict[int, Frame] | None:
-        """Decode the wanted frames, upright and resized as ``preprocess`` says.
+        """Decode frames, upright and resized according to ``preprocess``.
 
         Returns:
-            Frames ``[H, W, 3]`` (uint8 RGB) by index; None where the count has turned out to be wrong, and is
-            right now.
+            Frames (uint8 RGB, ``[H, W, 3]``) by index; None if the number of frames turned out to be wrong. ``count``
+            is correct from then on.
         """
 
 
 def decoded(packets: Iterator[Any]) -> Iterator[Any]:
-    """Decoded frames in order; None for a packet that cannot be decoded."""
+    """Yield decoded frames in order, and None for each packet that cannot be decoded."""
     av = load_av()
     for packet in packets:
         try:
@@ -149,8 +154,12 @@ def decoded(packets: Iterator[Any]) -> Iterator[Any]:
         yield from frames
 
 
-class Opened:
-    """A container and its video stream, closed at the end of a ``with`` block."""
+class OpenInput:
+    """Open a source; a context manager that returns its container and its video stream.
+
+    Raises:
+        VideoError: the source cannot be opened, or has no video stream that can be decoded within the limits.
+    """
 
     def __init__(self, source: Input) -> None:
         self._source = source
@@ -165,7 +174,7 @@ class Opened:
                 timeout=self._source.timeout,
                 metadata_errors="replace",
             )
-        except (av.error.FFmpegError, OSError) as error:  # its own text would show the address
+        except (av.error.FFmpegError, OSError) as error:  # its message would show the address
             raise VideoError(f"{self._source.name} {self._source.failure} ({error.strerror})") from None
         try:
             return self._container, self._stream(av)
@@ -174,8 +183,8 @@ class Opened:
             raise
 
     def _stream(self, av: Any) -> Any:
-        """The first video stream, with a decoder that refuses what is too large before it takes memory."""
-        stream = _moving(self._container.streams.video, av)
+        """Return the main video stream; its decoder refuses frames that are too large before it allocates them."""
+        stream = _main_stream(self._container.streams.video, av)
         if stream is None:
             covers = {"a cover picture"} if self._container.streams.video else set()
             others = {s.type for s in self._container.streams if s.type != "video"}
@@ -183,41 +192,45 @@ class Opened:
             raise VideoError(f"{self._source.name} has no video stream, only: {kinds}")
         if stream.disposition & av.stream.Disposition.dependent:
             raise VideoError(
-                f"{self._source.name} is a picture that is stored in tiles, which this version cannot read",
+                f"{self._source.name} is a picture stored in tiles, which is not supported",
                 hint="convert it to JPEG or PNG",
             )
         if stream.codec_context is None:
-            raise VideoError(f"{self._source.name} has a video stream that this FFmpeg has no decoder for")
+            raise VideoError(f"{self._source.name} has a video stream for which this FFmpeg has no decoder")
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > MAX_FRAME_PIXELS:
             raise VideoError(
-                f"frames have at most {MAX_FRAME_PIXELS} pixels, received {width} x {height}: {self._source.name}"
+                f"expected frames of at most {MAX_FRAME_PIXELS} pixels, received {width} x {height}: "
+                f"{self._source.name}"
             )
-        stream.codec_context.options = dict(OF_CODECS)
+        stream.codec_context.options = dict(CODEC_OPTIONS)
         return stream
 
     def __exit__(self, *exception: object) -> None:
         self._container.close()
 
 
-def resized(
-    frame: Any, preprocess: Preprocess, kept: int, path: Path | str, turned: Orientation | None = None
+def to_rgb(
+    frame: Any, preprocess: Preprocess, kept: int, path: Path | str, orientation: Orientation | None = None
 ) -> Frame:
-    """RGB, upright, and resized.
+    """Convert a frame to upright, resized RGB.
 
     Args:
-        frame: of PyAV.
-        preprocess: with the size to be.
-        kept: frames that are kept at the same time.
-        path: where it is from.
-        turned: how it is turned upright; by default as its display matrix says.
+        frame: frame of PyAV.
+        preprocess: determines the size.
+        kept: number of frames that the caller keeps at the same time.
+        path: source of the frame, for messages.
+        orientation: orientation of the frame; by default from its display matrix.
+
+    Returns:
+        uint8 ``[H, W, 3]``.
 
     Raises:
-        VideoError: a frame so narrow that what is kept would go beyond ``MAX_KEPT_BYTES``, or one
-            of a kind that cannot be made RGB.
+        VideoError: the frame is so narrow that the resized frames would exceed ``MAX_KEPT_BYTES``, or its pixel format
+            cannot be converted to RGB.
     """
     av = load_av()
-    upright = turned or frame_orientation(frame)
+    upright = orientation or frame_orientation(frame)
     shown_width, shown_height = upright.size(frame.width, frame.height)
     rows, columns = preprocess.resized_size(shown_height, shown_width)
     width, height = upright.size(columns, rows)
@@ -230,15 +243,15 @@ def resized(
     try:
         rgb: Frame = frame.reformat(width=width, height=height, format="rgb24", interpolation=kind).to_ndarray()
     except (av.error.FFmpegError, ValueError) as error:
-        raise VideoError(f"a frame of {path} cannot be made RGB: {error}") from None
+        raise VideoError(f"a frame of {path} cannot be converted to RGB: {error}") from None
     return upright.apply(rgb)
 
 
 def require_one_size(first: tuple[Path | str, tuple[int, int]], other: tuple[Path | str, tuple[int, int]]) -> None:
-    """Check that two frames, each with its name, have the same width and height as shown.
+    """Check that two upright frames, each with its name and (width, height), have the same size.
 
     Raises:
-        VideoError: they have not; names both.
+        VideoError: the sizes differ.
     """
     if first[1] != other[1]:
         raise VideoError(
@@ -249,20 +262,20 @@ def require_one_size(first: tuple[Path | str, tuple[int, int]], other: tuple[Pat
 
 
 def pixel_note(ratio: Any) -> list[str]:
-    """The note if pixels are not square.
+    """Return the note on pixels that are not square, if they are not.
 
     Args:
-        ratio: width to height of a pixel; None or 0 if it is not known.
+        ratio: width of a pixel divided by its height, a fraction; None or 0 if it is not known.
     """
     if not ratio or ratio == 1:
         return []
     return [f"pixels are not square ({ratio.numerator}:{ratio.denominator}); stored pixels are used, as in training"]
 
 
-def _moving(streams: Any, av: Any) -> Any:
-    """The first stream that is no cover, and no single picture next to a moving stream; None if there is none."""
-    shown = [stream for stream in streams if not _is_cover(stream, av)]
-    return next((stream for stream in shown if stream.frames != 1), next(iter(shown), None))
+def _main_stream(streams: Any, av: Any) -> Any:
+    """Return the first stream that is not a cover picture, and of several preferably one with more than one frame."""
+    candidates = [stream for stream in streams if not _is_cover(stream, av)]
+    return next((stream for stream in candidates if stream.frames != 1), next(iter(candidates), None))
 
 
 def _is_cover(stream: Any, av: Any) -> bool:

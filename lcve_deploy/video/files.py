@@ -1,6 +1,6 @@
-"""Frames of a video file, by their index, also where packets are damaged or hold no frame.
+"""Read frames of a video file by index, even if packets are damaged or contain no frame.
 
-Only the wanted frames are kept, so that memory does not grow with the length of the video.
+Only the requested frames are kept, so memory does not grow with the length of the video.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from lcve_deploy.model.preprocess import Preprocess
 from lcve_deploy.video.decode import (
     MAX_FRAMES,
     Frame,
-    Opened,
+    OpenInput,
     file_input,
     load_av,
     pixel_note,
     require_one_size,
-    resized,
+    to_rgb,
 )
 from lcve_deploy.video.orientation import frame_orientation
 from lcve_deploy.video.survey import MAX_DEPTH, Survey
@@ -30,20 +30,20 @@ from lcve_deploy.video.survey import MAX_DEPTH, Survey
 __all__ = ["VideoFile"]
 
 _SLACK_SECONDS: Final = 0.25
-"""By which a file may be shorter than it says."""
+"""A file may be this much shorter than the duration that it declares."""
 
 
 class VideoFile:
-    """A video file of any container and codec that FFmpeg reads.
+    """A video file in an allowed container, with any codec that FFmpeg decodes.
 
-    The first attempt takes packets and frames to be one to one, as they nearly always are. Where they are not, the
-    whole video is decoded once to find out which frames there are.
+    The first attempt assumes one frame per packet, which is nearly always true. If it is not, the whole video is
+    decoded once to find its frames.
 
     Attributes:
-        notes: what must be said of it, after frames have been taken.
+        notes: remarks on the video; complete after ``take``.
 
     Raises:
-        VideoError: empty, damaged, not a video, without a video stream, or with frames beyond the limit.
+        VideoError: the file is empty, damaged, or not a video; or it has no video stream, or frames that are too large.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,46 +57,50 @@ class VideoFile:
             pass
 
     def count(self) -> int:
-        """Frames of the video: packets of its stream that are shown, read without decoding, or those of the survey.
+        """Return the number of frames: from the survey if there is one, otherwise from packets, without decoding.
 
         Raises:
-            VideoError: more than ``MAX_FRAMES``.
+            VideoError: there are more than ``MAX_FRAMES``.
         """
         if self._survey is not None:
             return max(self._survey.indices(), default=-1) + 1
-        count, last = 0, Fraction(0)
+        count, end = 0, Fraction(0)
         with self._open() as (container, stream):
             for number, packet in self._numbered(container, stream):
                 if packet.pts is not None and packet.time_base is not None:
-                    last = max(last, (packet.pts + (packet.duration or 0)) * packet.time_base)
+                    end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
                 count += number is not None
-            self._length_note = _length_note(container, stream, count, last)
+            self._length_note = _length_note(container, stream, count, end)
         return count
 
     def take(self, wanted: set[int], preprocess: Preprocess) -> dict[int, Frame] | None:
-        """Decode up to the last wanted frame; the next good frame stands in for a damaged one."""
+        """Decode up to the last wanted frame; the next good frame replaces a damaged one.
+
+        Raises:
+            VideoError: frames have different sizes, or cannot be resized within the limits.
+        """
         due, taken = deque(sorted(wanted)), dict[int, Frame]()
         first: tuple[str, tuple[int, int]] | None = None
-        mended = 0
+        concealed = 0
         for index, frame in self._indexed():
-            mended += frame.is_corrupt
+            concealed += frame.is_corrupt
             while due and due[0] <= index:
-                turned = frame_orientation(frame)
-                here = f"frame {index} of {self._path}", turned.size(frame.width, frame.height)
-                first = first or here
-                picture = resized(frame, preprocess, len(wanted), self._path, turned)
+                orientation = frame_orientation(frame)
+                current = f"frame {index} of {self._path}", orientation.size(frame.width, frame.height)
+                first = first or current
+                picture = to_rgb(frame, preprocess, len(wanted), self._path, orientation)
                 if taken and picture.shape != taken[min(taken)].shape:
-                    require_one_size(first, here)
+                    require_one_size(first, current)
                 taken[due.popleft()] = picture
             if not due:
-                self.notes += _mended_note(mended)
+                self.notes += _concealment_note(concealed)
                 return taken
         if self._survey is None:
-            self._survey = self._surveyed()
+            self._survey = self._run_survey()
         return None
 
     def _indexed(self) -> Iterator[tuple[int, Any]]:
-        """Decoded frames with their indices; ends early where packets and frames turn out not to be one to one."""
+        """Yield decoded frames with their indices; end early if a packet does not have exactly one frame."""
         with self._open() as (container, stream):
             self.notes = (*pixel_note(stream.sample_aspect_ratio), *self._length_note)
             if self._survey is not None:
@@ -115,8 +119,8 @@ class VideoFile:
                     return
                 yield index, frame
 
-    def _surveyed(self) -> Survey:
-        """Decode the whole video, with no packets in flight, so that a failure is that of the packet before it."""
+    def _run_survey(self) -> Survey:
+        """Decode the whole video, one packet at a time, so that each failure belongs to the packet just sent."""
         times, shown, failed = dict[int, int | None](), list[int](), set[int]()
         with self._open() as (container, stream):
             stream.thread_type = "SLICE"
@@ -130,19 +134,19 @@ class VideoFile:
     def _decoded(
         self, container: Any, stream: Any, times: dict[int, int | None] | None = None
     ) -> Iterator[tuple[int, Any]]:
-        """Number of the packet and frame of everything that is decoded; None for what cannot be.
+        """Yield packet number and frame for each decoded frame; the frame is None if its packet cannot be decoded.
 
         Args:
-            container: opened.
-            stream: of it.
-            times: gets the presentation times of the numbered packets.
+            container: open container.
+            stream: its video stream.
+            times: receives the presentation times of the numbered packets.
         """
         av = load_av()
         for number, packet in self._numbered(container, stream):
             if number is not None:
                 if times is not None:
                     times[number] = packet.pts
-                packet.pts = number  # which decoders hand on to the frame
+                packet.pts = number  # decoders copy this to the frame
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:
@@ -152,36 +156,36 @@ class VideoFile:
             yield from ((frame.pts, frame) for frame in frames)
 
     def _numbered(self, container: Any, stream: Any) -> Iterator[tuple[int | None, Any]]:
-        """Packets in the order of the file, with numbers for those that are shown."""
-        number, hidden = 0, _HIDDEN.get(stream.codec_context.name, _is_never)
-        for packet in _until_broken(container.demux(stream)):
-            if not packet.size or packet.is_discard or hidden(packet):
+        """Yield packets in the order of the file; those with a visible frame are numbered, the others have None."""
+        number, is_hidden = 0, _HIDDEN.get(stream.codec_context.name, _never)
+        for packet in _until_error(container.demux(stream)):
+            if not packet.size or packet.is_discard or is_hidden(packet):
                 yield None, packet
                 continue
             if number >= MAX_FRAMES:
-                raise VideoError(f"{self._path} has more than {MAX_FRAMES} frames", hint="cut it into parts")
+                raise VideoError(f"{self._path} has more than {MAX_FRAMES} frames", hint="split it into parts")
             yield number, packet
             number += 1
 
-    def _open(self) -> Opened:
-        return Opened(file_input(self._path))
+    def _open(self) -> OpenInput:
+        return OpenInput(file_input(self._path))
 
 
-def _is_never(packet: Any) -> bool:
+def _never(packet: Any) -> bool:
     return False
 
 
 def _is_hidden_vp8(packet: Any) -> bool:
-    """Whether a frame of VP8 is only there for others to be made from."""
+    """Return whether a frame of VP8 is only a reference for other frames and is not shown."""
     return not memoryview(packet)[0] & 0x10
 
 
 _HIDDEN: Final[Mapping[str, Callable[[Any], bool]]] = {"vp8": _is_hidden_vp8}
-"""By codec: packets whose frame is not shown."""
+"""Tests for packets whose frame is not shown, by codec."""
 
 
-def _until_broken(packets: Iterator[Any]) -> Iterator[Any]:
-    """Packets up to the end of the file, or to where its container breaks off."""
+def _until_error(packets: Iterator[Any]) -> Iterator[Any]:
+    """Yield packets up to the end of the file, or to the first damage of its container."""
     av = load_av()
     try:
         yield from packets
@@ -189,20 +193,16 @@ def _until_broken(packets: Iterator[Any]) -> Iterator[Any]:
         return
 
 
-def _mended_note(count: int) -> tuple[str, ...]:
-    """The note on frames that the decoder only partly reconstructed. Frames predicted from them are affected too."""
+def _concealment_note(count: int) -> tuple[str, ...]:
+    """Return the note on damaged frames that the decoder filled in, which affects frames predicted from them."""
     if not count:
         return ()
-    what = (
-        "1 frame is damaged and used as the decoder filled it in"
-        if count == 1
-        else (f"{count} frames are damaged and used as the decoder filled them in")
-    )
-    return (f"{what}; later frames may be affected",)
+    damaged = "1 frame is damaged; its" if count == 1 else f"{count} frames are damaged; their"
+    return (f"{damaged} missing parts were filled in by the decoder, and later frames may be affected",)
 
 
-def _promised(container: Any, stream: Any) -> float:
-    """Seconds that a file says it lasts. FFmpeg shortens an AVI's to the bytes it has, but not its frames."""
+def _declared_seconds(container: Any, stream: Any) -> float:
+    """Return the declared duration. For a truncated AVI, FFmpeg adjusts the duration but not the number of frames."""
     seconds: float = container.duration / 1e6
     if container.format.name != "avi" or not stream.average_rate:
         return seconds
@@ -210,18 +210,18 @@ def _promised(container: Any, stream: Any) -> float:
 
 
 def _length_note(container: Any, stream: Any, count: int, last: Fraction) -> list[str]:
-    """The note on a file that seems to be cut off.
+    """Return the note on a file that seems to be truncated, if it does.
 
     Args:
-        container: of the file.
-        stream: of its pictures.
-        count: frames that it has.
-        last: seconds up to the end of the last one, by the times of the file.
+        container: open container.
+        stream: its video stream.
+        count: number of frames found.
+        last: end of the last frame in seconds, by the timestamps of the file.
     """
     missing = stream.frames > count if stream.frames else len(container.streams) == 1
     if not (missing and container.duration):
         return []
-    promised, end = _promised(container, stream), float(last) - min(container.start_time or 0, 0) / 1e6
-    if end >= promised - _SLACK_SECONDS:
+    declared, end = _declared_seconds(container, stream), float(last) - min(container.start_time or 0, 0) / 1e6
+    if end >= declared - _SLACK_SECONDS:
         return []
-    return [f"the file says that it lasts {promised:.1f} s, but has frames only up to {end:.1f} s: it may be cut off"]
+    return [f"the file declares {declared:.1f} s, but its frames end at {end:.1f} s: it may be truncated"]

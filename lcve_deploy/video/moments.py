@@ -1,4 +1,4 @@
-"""Where a frame of a stream lies: its number, its time of day, and its place in the stream."""
+"""Time of a frame of a stream: its number, its position in the stream, and when it was read."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any, Final
 
 __all__ = ["MediaClock", "Moment", "pause"]
 
-_SLICE: Final = 0.1
-_FRAME: Final = 1 / 25
-"""Seconds of a frame where the stream does not say."""
+_MAX_SLEEP: Final = 0.1
+_FRAME_SECONDS: Final = 1 / 25
+"""Duration of a frame if the stream does not declare a frame rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """When a frame was, by three clocks.
+    """Time of a frame by three clocks.
 
     Args:
-        frame: its number since the start, from 0; damaged ones count.
-        position: seconds of the stream since its first frame, by the stream's own times; never goes back.
-        time: when it was read, UTC, by the clock on the wall, which may jump.
+        frame: number since the start, from 0; damaged frames count.
+        position: seconds since the first frame, by the timestamps of the stream; never decreases.
+        time: when it was read, UTC, by the system clock, which may jump.
         read: when it was read, seconds of ``time.monotonic``.
     """
 
@@ -33,33 +33,33 @@ class Moment:
 
     @classmethod
     def now(cls, *, frame: int, position: float) -> Moment:
-        """A frame that has just been read."""
+        """Return the time of a frame that has just been read."""
         return cls(frame=frame, position=position, time=datetime.now(UTC), read=time.monotonic())
 
 
 class MediaClock:
-    """Positions that continue when a stream restarts, with any times that it has then."""
+    """Computes positions that continue when a stream restarts, whatever its timestamps are then."""
 
     def __init__(self) -> None:
         self._last = self._expected = 0.0
-        self._duration = _FRAME
+        self._duration = _FRAME_SECONDS
         self._offset: float | None = None
 
     def restart(self, rate: Any, *, gap: float = 0.0) -> None:
-        """A stream starts.
+        """Start a new stream.
 
         Args:
-            rate: its frames a second; None where it does not say.
-            gap: seconds that have gone by since the last frame of the one before.
+            rate: frames per second; None if the stream does not declare it.
+            gap: seconds since the last frame of the previous stream.
         """
-        self._duration = 1 / float(rate) if rate else _FRAME
+        self._duration = 1 / float(rate) if rate else _FRAME_SECONDS
         self._expected, self._offset = self._expected + gap, None
 
     def position(self, seconds: float | None) -> float:
-        """Of the next frame.
+        """Return the position of the next frame, in seconds.
 
         Args:
-            seconds: its time in its stream; None where it has none.
+            seconds: timestamp of the frame in its stream; None if it has none.
         """
         if seconds is None:
             position = self._expected
@@ -71,7 +71,7 @@ class MediaClock:
 
 
 def pause(seconds: float, stop: Callable[[], bool]) -> None:
-    """Wait, but no longer than until ``stop`` says so."""
+    """Sleep for this many seconds, or until ``stop`` returns True."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0 and not stop():
-        time.sleep(min(left, _SLICE))
+        time.sleep(min(left, _MAX_SLEEP))

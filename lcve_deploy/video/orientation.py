@@ -1,4 +1,4 @@
-"""Right way up: what a display matrix or an EXIF orientation asks for, as FFmpeg and Pillow read them."""
+"""Turn frames upright by their display matrix or EXIF orientation, as FFmpeg and Pillow do."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _MATRIX: Final = struct.Struct("=9i")
 
 @dataclass(frozen=True, kw_only=True)
 class Orientation:
-    """One of the eight ways to place a rectangle: exchange rows and columns, then mirror.
+    """One of eight orientations of a rectangle: transpose it, then mirror it.
 
     Args:
-        transposed: rows become columns.
-        left_right: mirrored left to right, after that.
-        top_bottom: mirrored top to bottom, after that.
+        transposed: exchange rows and columns.
+        left_right: then mirror left to right.
+        top_bottom: then mirror top to bottom.
     """
 
     transposed: bool = False
@@ -31,13 +31,13 @@ class Orientation:
     top_bottom: bool = False
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height as shown, of a picture that is stored with these."""
+        """Return width and height of the upright picture, from those of the stored one."""
         return (height, width) if self.transposed else (width, height)
 
     def apply(self, picture: Picture) -> Picture:
-        """A stored picture ``[H, W, C]`` as it is shown; a view of the same memory."""
-        placed = picture.swapaxes(0, 1) if self.transposed else picture
-        return placed[:: -1 if self.top_bottom else 1, :: -1 if self.left_right else 1]
+        """Return the upright picture of a stored picture ``[H, W, C]``; a view of the same memory."""
+        turned = picture.swapaxes(0, 1) if self.transposed else picture
+        return turned[:: -1 if self.top_bottom else 1, :: -1 if self.left_right else 1]
 
 
 AS_STORED: Final = Orientation()
@@ -55,14 +55,16 @@ _EXIF: Final = {
 
 
 def from_exif(number: int) -> Orientation:
-    """Of EXIF's tag 274; numbers outside 1 to 8 mean nothing and change nothing."""
+    """Return the orientation for a value of EXIF tag 274, 1..8; other values leave the picture as stored."""
     return _EXIF.get(number, AS_STORED)
 
 
 def from_matrix(matrix: tuple[int, ...]) -> Orientation:
-    """Of a display matrix, nine numbers row by row: (p, q) is shown at (m0 p + m3 q, m1 p + m4 q).
+    """Return the orientation for a display matrix.
 
-    A turn that is no multiple of 90 degrees becomes the nearest one.
+    Args:
+        matrix: nine numbers, row by row: the point (p, q) is shown at (m0 p + m3 q, m1 p + m4 q). Rotations are rounded
+            to multiples of 90 degrees.
     """
     if abs(matrix[0]) + abs(matrix[4]) >= abs(matrix[1]) + abs(matrix[3]):
         return Orientation(left_right=matrix[0] < 0, top_bottom=matrix[4] < 0)
@@ -70,26 +72,26 @@ def from_matrix(matrix: tuple[int, ...]) -> Orientation:
 
 
 def frame_orientation(frame: Any) -> Orientation:
-    """Of a decoded frame of a video, by its display matrix.
+    """Return the orientation of a decoded frame, from its display matrix.
 
     Args:
-        frame: of PyAV.
+        frame: frame of PyAV.
     """
     try:
-        data = frame.side_data.get(_kind())
-    except ValueError:  # PyAV cannot list kinds of side data that are newer than it; the angle is read another way
-        return _turned(frame.rotation)
+        data = frame.side_data.get(_display_matrix())
+    except ValueError:  # side data of a type that this PyAV does not know; ``rotation`` is read in another way
+        return _from_rotation(frame.rotation)
     if data is None or len(bytes(data)) < _MATRIX.size:
         return AS_STORED
     return from_matrix(_MATRIX.unpack_from(bytes(data)))
 
 
-def _kind() -> Any:
+def _display_matrix() -> Any:
     from av.sidedata.sidedata import Type
 
     return Type.DISPLAYMATRIX
 
 
-def _turned(degrees: int) -> Orientation:
-    """Turned against the clock."""
+def _from_rotation(degrees: int) -> Orientation:
+    """Return the orientation for a counterclockwise rotation."""
     return from_exif({1: 8, 2: 3, 3: 6}.get(round(degrees / 90) % 4, 1))

@@ -1,4 +1,4 @@
-"""What a source of frames is, told from its name alone, and how PyAV may open it: that way and no other."""
+"""Determine the kind of a live source from its name, and restrict how PyAV may open it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from typing import Final
 
 from lcve_deploy.errors import VideoError
 from lcve_deploy.files.reading import require_file
-from lcve_deploy.video.decode import OF_CODECS, Input, file_input
+from lcve_deploy.video.decode import CODEC_OPTIONS, Input, file_input, standard_input
 
-__all__ = ["RtspTransport", "SourceKind", "recognised"]
+__all__ = ["STANDARD_INPUT", "RtspTransport", "SourceKind", "parse_source"]
 
-# What stands before the host and its @ is user and password. An @ further on may belong to a password with a slash,
-# of which half would be shown as a host.
+# User and password come before the host. An @ after the host is refused: it may belong to a password with a slash,
+# and the first part of the password would be shown as the host.
 _RTSP: Final = re.compile(
     r"rtsp://(?:[^/?#]*@)?(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?P<port>:\d{1,5})?(?:[/?][^@]*)?"
 )
 _CAMERA: Final = re.compile(r"/dev/video\d+")
-_UNOPENED: Final = "cannot be opened"
+_FAILURE: Final = "cannot be opened"
+STANDARD_INPUT: Final = "-"
+"""Source that reads a video from standard input while it arrives."""
 
 
 class SourceKind(StrEnum):
-    """What frames come from."""
+    """Kind of a live source."""
 
     RTSP = "rtsp"
     CAMERA = "camera"
@@ -31,37 +33,39 @@ class SourceKind(StrEnum):
 
 
 class RtspTransport(StrEnum):
-    """How the packets of RTSP travel."""
+    """Transport of RTSP's video packets."""
 
     TCP = "tcp"
-    """Inside the connection: none is lost, and firewalls let them through."""
+    """In the RTSP connection: no packets are lost, and firewalls rarely block it."""
     UDP = "udp"
-    """Separate from it: packets may be lost, and their frames are damaged."""
+    """In separate datagrams: packets may be lost, which damages frames."""
 
 
 _PROTOCOLS: Final = {RtspTransport.TCP: "tcp", RtspTransport.UDP: "tcp,udp,rtp"}
 
 
-def recognised(source: str, *, transport: RtspTransport, timeout: float) -> tuple[SourceKind, Input]:
-    """Kind and input of a source.
+def parse_source(source: str, *, transport: RtspTransport, timeout: float) -> tuple[SourceKind, Input]:
+    """Return kind and input of a source.
 
     Args:
-        source: ``rtsp://...``, ``/dev/videoN``, or the path of a video file.
-        transport: of RTSP.
-        timeout: of cameras, seconds.
+        source: ``rtsp://...``, ``/dev/videoN``, the path of a video file, or ``-`` for standard input.
+        transport: transport of RTSP.
+        timeout: maximum seconds to wait for a camera.
 
     Raises:
-        VideoError: none of these.
+        VideoError: the source is none of these, or the file does not exist or is empty.
     """
+    if source == STANDARD_INPUT:
+        return SourceKind.FILE, standard_input()
     if _CAMERA.fullmatch(source):
-        options = {"protocol_whitelist": "file", "format_whitelist": "video4linux2,v4l2", **OF_CODECS}
-        camera = Input(name=source, address=source, format="v4l2", options=options, timeout=timeout, failure=_UNOPENED)
+        options = {"protocol_whitelist": "file", "format_whitelist": "video4linux2,v4l2", **CODEC_OPTIONS}
+        camera = Input(name=source, address=source, format="v4l2", options=options, timeout=timeout, failure=_FAILURE)
         return SourceKind.CAMERA, camera
     if source.lower().startswith("rtsp://"):
         return SourceKind.RTSP, _rtsp(source, transport, timeout)
     if "://" in source:
         raise VideoError(
-            f"a live source is rtsp://host/path, /dev/videoN or a video file, received {source.partition(':')[0]}://..."
+            f"expected rtsp://host/path, /dev/videoN or a video file, received {source.partition(':')[0]}://..."
         )
     if not Path(source).exists():
         raise VideoError(f"there is no video at {source}")
@@ -72,9 +76,9 @@ def recognised(source: str, *, transport: RtspTransport, timeout: float) -> tupl
 
 def _rtsp(source: str, transport: RtspTransport, timeout: float) -> Input:
     match = _RTSP.fullmatch(source)
-    if match is None:  # not shown: it may hold a password
+    if match is None:  # do not show the address: it may contain a password
         raise VideoError(
-            "not an address of RTSP",
+            "expected an RTSP address, received another text, not shown as it may contain a password",
             hint="write rtsp://host:port/path or rtsp://user:password@host/path, with %40 for @ and %2F for / in a "
             "password, and %40 for @ in a path",
         )
@@ -84,7 +88,7 @@ def _rtsp(source: str, transport: RtspTransport, timeout: float) -> Input:
         "timeout": str(round(timeout * 1e6)),
         "protocol_whitelist": _PROTOCOLS[transport],
         "format_whitelist": "rtsp",
-        **OF_CODECS,
+        **CODEC_OPTIONS,
     }
     return Input(
         name=f"rtsp://{match['host']}{match['port'] or ''}",
@@ -92,5 +96,5 @@ def _rtsp(source: str, transport: RtspTransport, timeout: float) -> Input:
         format="rtsp",
         options=options,
         timeout=timeout,
-        failure=_UNOPENED,
+        failure=_FAILURE,
     )

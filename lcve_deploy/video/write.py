@@ -1,4 +1,4 @@
-"""Clips as something to look at: a video, or one picture of its frames."""
+"""Write clips as videos or as pictures of their frames."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Clip = npt.NDArray[np.uint8]
 
 
 def write_video(path: Path, clip: Clip, *, frames_per_second: int = 8) -> None:
-    """Write a clip ``[T, H, W, 3]`` (uint8 RGB) as an H.264 mp4 of visually lossless quality.
+    """Write a clip ``[T, H, W, 3]`` (uint8 RGB) as H.264 in MP4, visually lossless; odd sizes lose one row or column.
 
     Raises:
         ExistsError: the path exists.
@@ -29,7 +29,7 @@ def write_video(path: Path, clip: Clip, *, frames_per_second: int = 8) -> None:
     av = load_av()
     memory = io.BytesIO()
     with av.open(memory, "w", format="mp4") as container:
-        height, width = (size - size % 2 for size in clip.shape[1:3])  # what 4:2:0 can hold
+        height, width = (size - size % 2 for size in clip.shape[1:3])  # 4:2:0 needs even sizes
         stream = container.add_stream("libx264", rate=frames_per_second, options={"crf": "10"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for image in clip[:, :height, :width]:
@@ -41,7 +41,7 @@ def write_video(path: Path, clip: Clip, *, frames_per_second: int = 8) -> None:
 
 
 def write_contact_sheet(path: Path, clip: Clip) -> None:
-    """Write the frames of a clip ``[T, H, W, 3]`` (uint8 RGB) side by side as a PNG.
+    """Write the frames of a clip ``[T, H, W, 3]`` (uint8 RGB) as one PNG.
 
     Raises:
         ExistsError: the path exists.
@@ -54,7 +54,7 @@ def write_contact_sheet(path: Path, clip: Clip) -> None:
 
 
 def tile(images: list[Clip], *, columns: int, gap: int = 4) -> Clip:
-    """Images ``[H, W, 3]`` of one size in rows, on white."""
+    """Arrange images ``[H, W, 3]`` (uint8 RGB) of one size in rows of ``columns``, on white with ``gap`` pixels."""
     height, width = images[0].shape[:2]
     rows = math.ceil(len(images) / columns)
     sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
@@ -65,7 +65,7 @@ def tile(images: list[Clip], *, columns: int, gap: int = 4) -> Clip:
 
 
 def encode_png(image: Clip) -> bytes:
-    """An image ``[H, W, 3]`` (uint8 RGB) as PNG."""
+    """Encode an image ``[H, W, 3]`` (uint8 RGB) as PNG."""
     av = load_av()
     codec: Any = av.CodecContext.create("png", "w")
     codec.width, codec.height, codec.pix_fmt, codec.time_base = image.shape[1], image.shape[0], "rgb24", Fraction(1)

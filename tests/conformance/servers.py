@@ -63,6 +63,8 @@ def _start_lcve(server_folder: Path, work: Path) -> Iterator[Server]:
         "--max-batch",
         str(MAX_BATCH),
         "--shared-memory",
+        "--shared-memory-prefix",
+        "lcve-",
         "--json",
     ]
     program = Path(sys.executable).with_name("lcve")

@@ -64,7 +64,7 @@ def test_a_budget_is_finite_and_above_zero(server: Path, budget: float) -> None:
 def test_provider_options_cannot_pass_for_ours(server: Path) -> None:
     for option in ("budget=1e9", "provider=cuda"):
         error = run_error("build", server, "--runtime", "onnxruntime", "--provider-option", option)
-        assert "has no option" in error
+        assert f"{option.partition('=')[0]}: not an allowed option of the provider cpu" in error
 
 
 def test_logits_that_are_no_numbers_are_within_no_tolerance() -> None:
@@ -76,7 +76,7 @@ def test_a_precision_that_onnx_runtime_would_emulate_is_refused(server: Path) ->
     if platform.machine().lower() not in ("x86_64", "amd64"):
         pytest.skip("other CPUs have such products")
     for precision in (Precision.FP16, Precision.BF16):
-        with pytest.raises(BuildError, match=f"has no {precision} products"):
+        with pytest.raises(BuildError, match=f"does not compute {precision} products"):
             build(server, BuildOptions(precision=precision))
 
 

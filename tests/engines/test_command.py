@@ -34,7 +34,7 @@ def test_build_run_and_inspect(artifact: Path, server: Path, key_file: Path, cli
     np.testing.assert_allclose(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"), atol=1e-5)
     assert "ms a clip, max |Δlogit|" in run_ok("inspect", server)
     assert (
-        "is for the graph itself"
+        "is for the graph, not for an engine"
         in run_lcve("run", server, tmp_path / "c.lcve", "--engine", "fastest", "--provider", "cuda").output
     )
 
@@ -61,7 +61,7 @@ def test_options_without_effect_are_refused(server: Path, arguments: tuple[str, 
 
 def test_auto_needs_a_budget(server: Path) -> None:
     assert "needs --budget" in run_error("build", server, "--precision", "auto")
-    assert "a name is for one engine" in run_error("build", server, "--name", "x")
+    assert "a name is for a single engine" in run_error("build", server, "--name", "x")
 
 
 def test_export_builds_an_engine_and_compares_it_with_the_checkpoint(key_file: Path, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_files_that_changed_are_not_said_to_have_their_digests(artifact: Path) -
 
 def test_only_a_tensorrt_engine_is_refitted(server: Path) -> None:
     name = build(server, BuildOptions()).name
-    message = f"only TensorRT engines can be refitted, and {name} is one of onnxruntime"
+    message = f"only TensorRT engines can be refitted; {name} is an engine of onnxruntime"
     with pytest.raises(BuildError, match=message):
         refit(server, name)
     assert message in run_error("build", server, "--refit", name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -43,10 +44,17 @@ def with_budget(path: Path, budget: str) -> None:
     path.write_text(json.dumps(content))
 
 
+def linked(path: Path) -> None:
+    """Put a link to the very same content in its place."""
+    away = path.parents[2 if path.is_dir() else 3] / f"{path.name}-moved"  # outside of the server folder
+    path.rename(away)
+    path.symlink_to(away)
+
+
 @pytest.mark.parametrize(
     ("breakage", "message"),
     [
-        (lambda f: flip_a_byte(f / "model.onnx"), "another SHA-256"),
+        (lambda f: flip_a_byte(f / "model.onnx"), "a different SHA-256"),
         (lambda f: (f / "model.onnx").write_bytes(b""), "has 0 bytes"),
         (lambda f: (f / "keyed.safetensors").unlink(), "is missing"),
         (lambda f: (f / "model.onnx.data").write_bytes(b"x"), "is not listed"),
@@ -54,8 +62,17 @@ def with_budget(path: Path, budget: str) -> None:
         (lambda f: (f / "engine.json").write_text("{}"), "name: missing"),
         (lambda f: with_budget(f / "engine.json", "abc"), "options.budget: expected a finite number"),
         (lambda f: with_budget(f / "engine.json", "inf"), "options.budget: expected a finite number"),
+        (lambda f: (f / "model.onnx.data").symlink_to(f / "model.onnx"), "model.onnx.data is a link"),
+        (lambda f: linked(f / "keyed.safetensors"), "keyed.safetensors is a link"),
+        (lambda f: linked(f / "engine.json"), "engine.json is a link"),
+        (lambda f: linked(f), "onnxruntime-int8 is a link"),
+        (lambda f: (f / "more").mkdir(), "more is a folder or special file"),
+        (lambda f: os.mkfifo(f / "pipe"), "pipe is a folder or special file"),
     ],
-    ids=["flipped", "empty", "missing", "unlisted", "cut", "no fields", "no number", "no bound"],
+    ids=[
+        *("flipped", "empty", "missing", "unlisted", "cut", "no fields", "no number", "no bound"),
+        *("a link more", "a link instead", "a linked record", "a linked folder", "a folder", "a pipe"),
+    ],
 )
 def test_an_engine_that_does_not_hold_is_refused(
     server: Path, encrypted: EncryptedClip, breakage: Callable[[Path], None], message: str
@@ -81,7 +98,7 @@ def test_an_engine_that_is_not_there(server: Path) -> None:
     build(server, BuildOptions())
     with pytest.raises(ArtifactError, match=r"has no engine 'fast'; it has: onnxruntime-fp32"):
         open_session(server, SessionOptions(engine="fast"))
-    with pytest.raises(ArtifactError, match="an engine's name is"):
+    with pytest.raises(ArtifactError, match="expected an engine name"):
         open_session(server, SessionOptions(engine="../client"))
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from lcve_deploy import EncryptedClip, SessionOptions, open_session
 from lcve_deploy.artifact import EngineKind, EngineRecord, Profile, list_engines, read_engine
-from lcve_deploy.artifact.engines import engine_folder, write_engine
+from lcve_deploy.artifact.engines import engine_folder
 from lcve_deploy.errors import (
     BuildError,
     SessionError,
@@ -23,12 +23,14 @@ from lcve_deploy.errors import (
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.runtime import verify_engine
 from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
+from lcve_deploy.runtime.opening import EngineWarning
 from lcve_deploy.runtime.probe import prove_engine
 from lcve_deploy.runtime.session import run_within
 from lcve_deploy.verbs.build import BuildOptions, build
 from lcve_deploy.verbs.fastest import EngineChoice, build_fastest
 from tests.conftest import run_lcve, run_ok
 from tests.engines.helpers import INT8, OPENVINO, cpu_has
+from tests.support.engines import write_own_engine
 
 
 def test_the_fastest_within_the_budget_is_kept(
@@ -70,7 +72,7 @@ def test_the_fastest_of_what_was_there_stays(server: Path) -> None:
 def test_an_engine_from_before_is_held_to_the_budget(server: Path, encrypted: EncryptedClip) -> None:
     record = build(server, INT8, clips=encrypted)
     assert record.proof is not None
-    write_engine(
+    write_own_engine(
         engine_folder(server, record.name),
         dataclasses.replace(record, proof=dataclasses.replace(record.proof, milliseconds=1e-3)),
     )
@@ -81,7 +83,7 @@ def test_an_engine_from_before_is_held_to_the_budget(server: Path, encrypted: En
     )
     selection = build_fastest(server, choice, clips=encrypted)
     assert selection.fastest.name == "onnxruntime-fp32"
-    assert "over the budget" in {c.name: c.reason for c in selection.candidates}["onnxruntime-int8"]
+    assert "exceeds the budget" in {c.name: c.reason for c in selection.candidates}["onnxruntime-int8"]
     assert set(list_engines(server)) == {"onnxruntime-fp32", "onnxruntime-int8"}
     assert read_engine(server, record.name).proof is not None  # it is within the budget that it was proven for
 
@@ -91,8 +93,9 @@ def test_proofs_of_other_machines_are_passed_over(server: Path) -> None:
     other = build(server, OPENVINO)
     assert other.proof is not None
     foreign = dataclasses.replace(other.proof, device="openvino on another CPU", milliseconds=1e-3)
-    write_engine(engine_folder(server, other.name), dataclasses.replace(other, proof=foreign))
-    assert open_session(server, SessionOptions(engine="fastest")).device.startswith("onnxruntime")
+    write_own_engine(engine_folder(server, other.name), dataclasses.replace(other, proof=foreign))
+    with pytest.warns(EngineWarning, match=r"passed over the engine openvino-fp32: .* but not on openvino"):
+        assert open_session(server, SessionOptions(engine="fastest")).device.startswith("onnxruntime")
 
 
 @pytest.mark.parametrize("quickest", ["openvino-fp32", "onnxruntime-fp32"])
@@ -102,7 +105,7 @@ def test_the_fastest_of_several_proven_engines_is_the_one_that_opens(server: Pat
         record = build(server, options)
         assert record.proof is not None
         proof = dataclasses.replace(record.proof, milliseconds=2.0 if record.name == quickest else 30.0)
-        write_engine(engine_folder(server, record.name), dataclasses.replace(record, proof=proof))
+        write_own_engine(engine_folder(server, record.name), dataclasses.replace(record, proof=proof))
     session = open_session(server, SessionOptions(engine="fastest"))
     assert session.engine is not None
     assert session.engine.name == quickest
@@ -148,7 +151,7 @@ def test_the_record_of_an_engine_is_replaced_in_one_step(server: Path, monkeypat
     folder = engine_folder(server, record.name)
     before = (folder / "engine.json").read_bytes()
     os.link(folder / "engine.json", server.parent / "as it was")
-    write_engine(folder, dataclasses.replace(record, proof=None))
+    write_own_engine(folder, dataclasses.replace(record, proof=None))
     assert read_engine(server, record.name).proof is None
     assert (server.parent / "as it was").read_bytes() == before
     (folder / "engine.json").write_bytes(before)
@@ -160,7 +163,7 @@ def test_the_record_of_an_engine_is_replaced_in_one_step(server: Path, monkeypat
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(WriteError, match="No space left"):
-        write_engine(folder, dataclasses.replace(record, proof=None))
+        write_own_engine(folder, dataclasses.replace(record, proof=None))
     assert (folder / "engine.json").read_bytes() == before
     assert [path.name for path in folder.parent.iterdir()] == [record.name]
 

@@ -11,7 +11,7 @@ import pytest
 
 from lcve_deploy import EncryptedClip, SecurityKey, SessionOptions, open_session
 from lcve_deploy.artifact import read_engine, read_manifest
-from lcve_deploy.artifact.engines import engine_folder, write_engine
+from lcve_deploy.artifact.engines import engine_folder
 from lcve_deploy.errors import (
     SessionError,
 )
@@ -19,6 +19,7 @@ from lcve_deploy.model.precision import Precision
 from lcve_deploy.verbs.build import BuildOptions, build
 from tests.conftest import run_ok
 from tests.engines.helpers import INT8, OPENVINO, TINY, logits_of
+from tests.support.engines import write_own_engine
 
 ENGINES = [
     (BuildOptions(), 1e-5),
@@ -67,7 +68,7 @@ def test_verify_proves_an_engine_on_another_machine(server: Path, monkeypatch: p
 
 def test_an_engine_that_is_unproven_is_not_offered(server: Path) -> None:
     record = build(server, BuildOptions())
-    write_engine(engine_folder(server, record.name), dataclasses.replace(record, proof=None))
+    write_own_engine(engine_folder(server, record.name), dataclasses.replace(record, proof=None))
     with pytest.raises(SessionError, match="is unproven"):
         open_session(server, SessionOptions(engine=record.name))
     with pytest.raises(SessionError, match=r"no engine in .* has passed the probe on this machine yet"):

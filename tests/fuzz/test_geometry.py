@@ -77,7 +77,7 @@ def test_no_reader_takes_more_values_than_a_clip_may_have(target: str) -> None:
         document = tensor_file(header, data[8 + length :])
     else:
         document = json.dumps({**json.loads(seed(target)), "geometry": text}).encode()
-    assert "values in a cube and 268435456 values" in refusal(target, document)
+    assert "values per cube and 268435456 values" in refusal(target, document)
 
 
 def test_a_short_side_has_a_limit() -> None:

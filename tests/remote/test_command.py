@@ -53,9 +53,9 @@ def test_errors_of_run_with_an_address(
     server = start(Model(served, token=TOKEN))
     clip, sides = ORACLE / "clip_8x32x32.npy", ("--key", key_file, "--client", exported / "client")
     for arguments, words in (
-        ((*sides, "--engine", "fastest"), "--engine: for an artifact"),
-        ((*sides, "--provider", "cpu"), "--provider: for an artifact"),
-        ((*sides, "--threads", "2"), "--threads: for an artifact"),
+        ((*sides, "--engine", "fastest"), "--engine: only for an artifact"),
+        ((*sides, "--provider", "cpu"), "--provider: only for an artifact"),
+        ((*sides, "--threads", "2"), "--threads: only for an artifact"),
         (sides[:2], "together"),
         ((), "encrypted clip"),
         ((*sides, "--tls-cert", "a.pem"), "only one of them"),
@@ -66,7 +66,7 @@ def test_errors_of_run_with_an_address(
         error = run_error("run", server.address, clip, *arguments, "--logits-out", tmp_path / "out.npy")
         assert words in error
     for option in (("--deadline", "3"), ("--shared-memory",), ("--token-file", "t"), ("--client", "c")):
-        assert f"{option[0]}: for the address" in run_error("run", exported, clip, "--key", key_file, *option)
+        assert f"{option[0]}: only for" in run_error("run", exported, clip, "--key", key_file, *option)
     assert "expected the address" in run_error("run", "grpc://localhost:1", clip, *sides)
     away = run_error("run", f"grpc://127.0.0.1:{free_port()}/m", clip, *sides, "--retries", "0")
     assert "not available" in away
@@ -91,7 +91,7 @@ def test_a_pin_of_the_machine_is_no_error_with_an_address(
 
         result = click.testing.CliRunner(env={"LCVE_SIGNED_BY": str(pin)}).invoke(lcve, [str(a) for a in arguments])
         assert result.exit_code == 0, result.output
-        assert "--signed-by: for an artifact" in run_error(*arguments, "--signed-by", pin)
+        assert "--signed-by: only for an artifact" in run_error(*arguments, "--signed-by", pin)
 
 
 def test_the_commands_without_a_key_load_no_key_room(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +15,7 @@ from lcve_deploy.errors import (
     RequestError,
     SessionError,
 )
+from lcve_deploy.remote.connection import Connection
 from tests.conftest import GEOMETRY
 from tests.remote.helpers import BINDING, QUICK, Server, clips, other
 from tests.support import fake_server as fake
@@ -128,8 +128,8 @@ def test_connections_are_kept(start: Callable[..., Server], monkeypatch: pytest.
     if isinstance(server, GrpcServer):
         pytest.skip("a channel of gRPC is one connection")
     opened = []
-    real = socket.create_connection
-    monkeypatch.setattr(socket, "create_connection", lambda *given, **more: opened.append(1) or real(*given, **more))
+    real = Connection._connect
+    monkeypatch.setattr(Connection, "_connect", lambda *given: opened.append(1) or real(*given))
     with RemoteSession(server.address, BINDING, QUICK) as session:
         for _ in range(5):
             session.run(clips())

@@ -106,7 +106,7 @@ def test_without_room_for_shared_memory_clips_go_as_bytes(monkeypatch: pytest.Mo
     def full(size: int) -> None:
         raise SessionError("full")
 
-    monkeypatch.setattr("lcve_deploy.remote.shared._require_room", full)
+    monkeypatch.setattr("lcve_deploy.remote.shared._require_free_space", full)
     with GrpcServer(Model(BINDING)) as server, RemoteSession(server.address, BINDING, SHARING) as session:
         session.run(clips())
         assert server.model.registered == 0

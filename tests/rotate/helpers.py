@@ -11,6 +11,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from lcve_deploy import (
+    RotateOptions,
     SecurityKey,
     rotate_delta,
 )
@@ -28,7 +29,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def delta_of(artifact: Path, output: Path, key: SecurityKey, **options: Any) -> Path:
-    return rotate_delta(artifact, output, key=key, **options).folder / DELTA
+    return rotate_delta(artifact, output, key=key, options=RotateOptions(**options)).folder / DELTA
 
 
 def record_files_but_manifest(server: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from lcve_deploy import (
     ExportOptions,
     Layout,
     PlainClip,
+    RotateOptions,
     SecurityKey,
     apply_delta,
     open_session,
@@ -59,7 +60,7 @@ def test_a_rotated_artifact_gives_the_original_implementations_logits(
     case: tuple[Oracle, Path], key: SecurityKey, clip: np.ndarray, tmp_path: Path
 ) -> None:
     oracle, artifact = case
-    rotate(artifact, tmp_path / "out", key=key, new_key=NEW_KEY)
+    rotate(artifact, tmp_path / "out", key=key, options=RotateOptions(new_key=NEW_KEY))
     np.testing.assert_allclose(answers(tmp_path / "out", NEW_KEY, clip[None])[0], oracle.logits, atol=1e-5)
     assert verify_server(tmp_path / "out/server").ok
     assert verify(tmp_path / "out", key=NEW_KEY, checkpoint=oracle.path, options=oracle.options).ok
@@ -69,7 +70,7 @@ def test_an_applied_delta_is_the_rotated_artifact_byte_for_byte(
     case: tuple[Oracle, Path], key: SecurityKey, tmp_path: Path
 ) -> None:
     _, artifact = case
-    rotate(artifact, tmp_path / "whole", key=key, new_key=NEW_KEY, salt=NEW_SALT)
+    rotate(artifact, tmp_path / "whole", key=key, options=RotateOptions(new_key=NEW_KEY, salt=NEW_SALT))
     delta = delta_of(artifact, tmp_path / "delta", key, new_key=NEW_KEY, salt=NEW_SALT)
     result = apply_delta(artifact / "server", delta, tmp_path / "server")
     assert contents(tmp_path / "server") == contents(tmp_path / "whole/server")
@@ -82,7 +83,7 @@ def test_the_rotated_probe_asks_what_the_old_one_asked(
     case: tuple[Oracle, Path], key: SecurityKey, tmp_path: Path
 ) -> None:
     _, artifact = case
-    rotate(artifact, tmp_path / "out", key=key, new_key=NEW_KEY)
+    rotate(artifact, tmp_path / "out", key=key, options=RotateOptions(new_key=NEW_KEY))
     plain = []
     for folder, owner in ((artifact, key), (tmp_path / "out", NEW_KEY)):
         client, manifest = Client.open(folder / "client", owner), read_manifest(folder / "server")
@@ -98,14 +99,14 @@ def test_a_rotation_is_the_export_under_the_new_key(key: SecurityKey, tmp_path: 
     oracle = ORACLES["v1_first_token"]
     old = export_tiny(tmp_path / "old", key, oracle, salt=SALT)
     new = export_tiny(tmp_path / "new", NEW_KEY, oracle, salt=NEW_SALT)
-    rotate(old, tmp_path / "out", key=key, new_key=NEW_KEY, salt=NEW_SALT)
+    rotate(old, tmp_path / "out", key=key, options=RotateOptions(new_key=NEW_KEY, salt=NEW_SALT))
     for name in (KEYED, "model.onnx"):
         assert (tmp_path / "out/server" / name).read_bytes() == (new / "server" / name).read_bytes()
 
 
 def test_rotating_twice(exported: Path, key: SecurityKey, clip: np.ndarray, tmp_path: Path) -> None:
-    rotate(exported, tmp_path / "once", key=key, new_key=NEW_KEY)
-    rotate(tmp_path / "once", tmp_path / "twice", key=NEW_KEY, new_key=key)
+    rotate(exported, tmp_path / "once", key=key, options=RotateOptions(new_key=NEW_KEY))
+    rotate(tmp_path / "once", tmp_path / "twice", key=NEW_KEY, options=RotateOptions(new_key=key))
     np.testing.assert_allclose(
         answers(tmp_path / "twice", key, clip[None])[0], ORACLES["v1_model_args"].logits, atol=1e-5
     )
@@ -117,7 +118,7 @@ def test_rotating_twice(exported: Path, key: SecurityKey, clip: np.ndarray, tmp_
 def test_back_to_the_first_salt_gives_the_first_keyed_tensors(exported: Path, key: SecurityKey, tmp_path: Path) -> None:
     salt = bytes.fromhex(read_manifest(exported / "server").binding.salt)
     rotate(exported, tmp_path / "there", key=key)
-    rotate(tmp_path / "there", tmp_path / "back", key=key, salt=salt)
+    rotate(tmp_path / "there", tmp_path / "back", key=key, options=RotateOptions(salt=salt))
     for name in (KEYED, "probe.safetensors", "model.onnx"):
         assert (tmp_path / "back/server" / name).read_bytes() == (exported / "server" / name).read_bytes()
 
@@ -135,7 +136,7 @@ def test_the_same_key_gets_a_new_salt(exported: Path, key: SecurityKey, clip: np
 def test_old_clips_old_clients_and_old_keys_are_refused(
     exported: Path, key: SecurityKey, clip: np.ndarray, tmp_path: Path
 ) -> None:
-    rotate(exported, tmp_path / "out", key=key, new_key=NEW_KEY)
+    rotate(exported, tmp_path / "out", key=key, options=RotateOptions(new_key=NEW_KEY))
     encrypted = Client.open(exported / "client", key).encrypt(PlainClip(values=clip[None]))
     with pytest.raises(MismatchError, match=r"key id .* salt"):
         open_session(tmp_path / "out/server").run(encrypted)
@@ -143,7 +144,7 @@ def test_old_clips_old_clients_and_old_keys_are_refused(
         Client.open(tmp_path / "out/client", key)
     shutil.copytree(exported / "client", tmp_path / "mixed/client")
     shutil.copytree(tmp_path / "out/server", tmp_path / "mixed/server")
-    with pytest.raises(MismatchError, match="not the one"):
+    with pytest.raises(MismatchError, match="was not made with the manifest of"):
         rotate(tmp_path / "mixed", tmp_path / "again", key=key)
 
 
@@ -161,7 +162,7 @@ def test_rows_that_are_equal_do_no_harm(key: SecurityKey, clip: np.ndarray, tmp_
     lcve_deploy.export(tmp_path / "equal.pth", tmp_path / "old", key=key, options=options)
     table = read_keyed(tmp_path / "old/server")["positional_encoding"]
     assert len(np.unique(table, axis=0)) == 1
-    rotate(tmp_path / "old", tmp_path / "whole", key=key, new_key=NEW_KEY, salt=NEW_SALT)
+    rotate(tmp_path / "old", tmp_path / "whole", key=key, options=RotateOptions(new_key=NEW_KEY, salt=NEW_SALT))
     delta = delta_of(tmp_path / "old", tmp_path / "delta", key, new_key=NEW_KEY, salt=NEW_SALT)
     apply_delta(tmp_path / "old/server", delta, tmp_path / "applied")
     assert contents(tmp_path / "applied") == contents(tmp_path / "whole/server")

@@ -47,7 +47,7 @@ def test_the_commands_fail_clearly(exported: Path, key_file: Path, tmp_path: Pat
     out = ("-o", tmp_path / "out")
     assert "key id" in run_error("rotate", exported, "--key", tmp_path / "new.bin", *out)
     assert "32 hex digits" in run_error("rotate", exported, "--key", key_file, "--salt", "12", *out)
-    assert "server's side alone" in run_error("rotate", exported / "server", "--key", key_file, *out)
+    assert "expected a folder with server/" in run_error("rotate", exported / "server", "--key", key_file, *out)
     run_ok("rotate", exported, "--key", key_file, "--delta", "-o", tmp_path / "delta")
     assert "exists" in run_error("rotate", exported, "--key", key_file, "-o", tmp_path / "delta")
     delta = tmp_path / "delta" / DELTA

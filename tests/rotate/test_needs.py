@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -16,12 +17,14 @@ from lcve_deploy import (
     open_session,
     rotate,
 )
+from lcve_deploy.artifact import read_engine
 from lcve_deploy.artifact.delta import DELTA, read_delta
 from lcve_deploy.errors import ArtifactError
 from tests.conftest import ORACLES, run_ok
 from tests.rotate.helpers import (
     delta_of,
 )
+from tests.support.engines import write_own_engine
 from tests.test_artifact import edit, flip_a_byte
 from tests.test_boundaries import HEAVY, KEY_ROOMS, loaded_after
 from tests.test_export import export_tiny
@@ -69,9 +72,9 @@ def test_the_delta_leaves_large_unchanged_files_to_the_operator(
 ) -> None:
     flip_a_byte(artifact / "server/model.onnx")
     delta = delta_of(artifact, tmp_path / "delta", key)
-    with pytest.raises(ArtifactError, match=r"model\.onnx has another SHA-256"):
+    with pytest.raises(ArtifactError, match=r"model\.onnx has a different SHA-256"):
         apply_delta(artifact / "server", delta, tmp_path / "out")
-    with pytest.raises(ArtifactError, match=r"model\.onnx has another SHA-256"):
+    with pytest.raises(ArtifactError, match=r"model\.onnx has a different SHA-256"):
         rotate(artifact, tmp_path / "out", key=key)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["delta", "service"]
 
@@ -84,17 +87,20 @@ def test_engines_are_built_again_and_answer_the_new_probe(
     broken.mkdir()
     (broken / "engine.json").write_text("{}")
     (broken / "old.plan").write_bytes(b"the old order")
-    for name in ("changed", "foreign"):
+    for name in ("changed", "copied", "foreign"):
         run_ok("build", artifact / "server", "--runtime", "onnxruntime", "--name", name)
     (artifact / "server/engines/changed/model.onnx").write_bytes(b"not listed")
-    edit(artifact / "server/engines/foreign/engine.json", lambda record: record.update(manifest_sha256="0" * 64))
+    foreign = read_engine(artifact / "server", "foreign")
+    write_own_engine(artifact / "server/engines/foreign", dataclasses.replace(foreign, manifest_sha256="0" * 64))
+    edit(artifact / "server/engines/copied/engine.json", lambda record: record.update(mac="0" * 64))
     whole = rotate(artifact, tmp_path / "whole", key=key)
     delta = delta_of(artifact, tmp_path / "delta", key)
     applied = apply_delta(artifact / "server", delta, tmp_path / "applied")
     for result, server in ((whole, tmp_path / "whole/server"), (applied, tmp_path / "applied")):
         became = {engine.name: engine for engine in result.engines}
-        assert set(became) == {"broken", "changed", "foreign", "onnxruntime-fp32"}
-        assert [became[name].record for name in ("changed", "foreign")] == [None, None]
+        assert set(became) == {"broken", "changed", "copied", "foreign", "onnxruntime-fp32"}
+        assert [became[name].record for name in ("changed", "copied", "foreign")] == [None, None, None]
+        assert "was not made on this machine" in became["copied"].reason
         assert "model.onnx is not listed" in became["changed"].reason
         assert "was built from another model" in became["foreign"].reason
         assert became["broken"].record is None
@@ -104,4 +110,4 @@ def test_engines_are_built_again_and_answer_the_new_probe(
         assert kept is not None
         assert kept.proof is not None
         assert open_session(server, SessionOptions(engine="onnxruntime-fp32")).model == result.manifest.model
-    assert run_ok("apply", artifact / "server", delta, "-o", tmp_path / "b").count("\nengine ") == 3
+    assert run_ok("apply", artifact / "server", delta, "-o", tmp_path / "b").count("\nengine ") == 4

@@ -82,9 +82,9 @@ def _swap_rows(tensors: dict[str, np.ndarray]) -> None:
 
 
 WRONG_DELTAS: dict[str, tuple[Breakage, type[LcveError], str]] = {
-    "truncated": (lambda d: os.truncate(d, d.stat().st_size - 100), ArtifactError, "or a damaged one"),
-    "truncated in the header": (lambda d: os.truncate(d, 100), ArtifactError, "or a damaged one"),
-    "empty": (lambda d: os.truncate(d, 0), ArtifactError, "or a damaged one"),
+    "truncated": (lambda d: os.truncate(d, d.stat().st_size - 100), ArtifactError, "damaged"),
+    "truncated in the header": (lambda d: os.truncate(d, 100), ArtifactError, "damaged"),
+    "empty": (lambda d: os.truncate(d, 0), ArtifactError, "damaged"),
     "gone": (lambda d: d.unlink(), ArtifactError, "is not a key rotation"),
     "a folder": (lambda d: (d.unlink(), d.mkdir()), ArtifactError, "is not a key rotation"),
     "no delta": (lambda d: (d.unlink(), save_file({"a": np.zeros(1)}, d)), ArtifactError, "is not a key rotation"),
@@ -110,10 +110,10 @@ WRONG_DELTAS: dict[str, tuple[Breakage, type[LcveError], str]] = {
     "another shape": (
         _of_tensors(lambda t: t.update({"head.bias": np.zeros(6, np.float32)})),
         ArtifactError,
-        "of another shape",
+        "of different shape",
     ),
     "other rows": (_of_tensors(_swap_with_a_row_of_another), ArtifactError, "rows of positional_encoding"),
-    "rows swapped": (_of_tensors(_swap_rows), ArtifactError, "another SHA-256"),
+    "rows swapped": (_of_tensors(_swap_rows), ArtifactError, "a different SHA-256"),
 }
 
 
@@ -138,7 +138,7 @@ def test_a_delta_that_does_not_hold_is_not_applied(
 @pytest.mark.parametrize(
     ("name", "wrong", "message"),
     [
-        ("readout.index", np.array(64), r"readout\.index is 64, expected a token of 64"),
+        ("readout.index", np.array(64), r"readout\.index is 64, expected a token index below 64"),
         ("readout.index", np.array(-1), r"readout\.index is -1"),
         ("head.bias", np.zeros(5), r"head\.bias is float64 \[5\], expected float32 \[5\]"),
     ],
@@ -186,7 +186,7 @@ def test_a_delta_is_for_one_artifact_and_for_once(exported: Path, key: SecurityK
 def test_a_damaged_server_folder_takes_no_delta(artifact: Path, key: SecurityKey, tmp_path: Path, name: str) -> None:
     delta = delta_of(artifact, tmp_path / "delta", key)
     flip_a_byte(artifact / "server" / name)
-    with pytest.raises(ArtifactError, match=f"{name} has another SHA-256"):
+    with pytest.raises(ArtifactError, match=f"{name} has a different SHA-256"):
         apply_delta(artifact / "server", delta, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["delta", "service"]
 

@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from lcve_deploy import (
+    RotateOptions,
     SecurityKey,
     rotate,
     rotate_delta,
@@ -40,8 +41,8 @@ def _without_keyed(artifact: Path) -> None:
 WRONG_ARTIFACTS: dict[str, tuple[Breakage, type[LcveError], str]] = {
     "no keyed file": (_without_keyed, ArtifactError, "no keyed.safetensors, so there is nothing to rotate"),
     "keyed file gone": (lambda a: (a / "server" / KEYED).unlink(), ArtifactError, "keyed.safetensors is missing"),
-    "keyed file damaged": (lambda a: flip_a_byte(a / "server" / KEYED), ArtifactError, "another SHA-256"),
-    "probe damaged": (lambda a: flip_a_byte(a / "server/probe.safetensors"), ArtifactError, "another SHA-256"),
+    "keyed file damaged": (lambda a: flip_a_byte(a / "server" / KEYED), ArtifactError, "a different SHA-256"),
+    "probe damaged": (lambda a: flip_a_byte(a / "server/probe.safetensors"), ArtifactError, "a different SHA-256"),
     "model truncated": (lambda a: os.truncate(a / "server/model.onnx", 99), ArtifactError, "has 99 bytes"),
     "a file too many": (lambda a: (a / "server/x").touch(), ArtifactError, "x is not listed"),
     "no server": (lambda a: shutil.rmtree(a / "server"), ArtifactError, "expected manifest.json"),
@@ -49,24 +50,24 @@ WRONG_ARTIFACTS: dict[str, tuple[Breakage, type[LcveError], str]] = {
     "another manifest": (
         lambda a: edit(a / "server/manifest.json", lambda m: m.update(made_by={})),
         MismatchError,
-        "not the one",
+        "was not made with the manifest of",
     ),
     "other classes": (
         lambda a: edit(a / "client/client.json", lambda c: c["classes"].append("more")),
         MismatchError,
-        "5 classes, hidden, the client 6",
+        "5 classes with hidden labels, the client folder 6",
     ),
     "other labels": (
         lambda a: edit(a / "client/client.json", lambda c: c.update(labels="shown")),
         MismatchError,
-        "5 classes, hidden, the client 5, shown",
+        "5 classes with hidden labels, the client folder 5 with shown labels",
     ),
     "other salt": (
         lambda a: edit(a / "client/client.json", lambda c: c.update(salt="0" * 32)),
         MismatchError,
         "does not belong",
     ),
-    "short table": (change_keyed("positional_encoding", lambda t: t[1:]), ArtifactError, "do not fit the manifest"),
+    "short table": (change_keyed("positional_encoding", lambda t: t[1:]), ArtifactError, "do not match the manifest"),
     "other dtype": (
         change_keyed("head.bias", lambda t: t.astype(np.float64)),
         ArtifactError,
@@ -101,10 +102,10 @@ def test_a_wrong_key_the_old_salt_and_an_output_that_exists(
     with pytest.raises(MismatchError, match="key id"):
         work(exported, tmp_path / "out", key=NEW_KEY)
     salt = bytes.fromhex(read_manifest(exported / "server").binding.salt)
-    with pytest.raises(MismatchError, match="takes a new salt"):
-        work(exported, tmp_path / "out", key=key, new_key=NEW_KEY, salt=salt)
+    with pytest.raises(MismatchError, match="expected a new salt"):
+        work(exported, tmp_path / "out", key=key, options=RotateOptions(new_key=NEW_KEY, salt=salt))
     with pytest.raises(ValueError, match="16 bytes"):
-        work(exported, tmp_path / "out", key=key, salt=b"short")
+        work(exported, tmp_path / "out", key=key, options=RotateOptions(salt=b"short"))
     with pytest.raises(WriteError, match="does not exist"):
         work(exported, tmp_path / "a/b", key=key)
     assert list(tmp_path.iterdir()) == []

@@ -9,12 +9,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from lcve_deploy import (
+    RotateOptions,
     SecurityKey,
     derive_orders,
     rotate,
 )
 from lcve_deploy.artifact import match_rows, read_manifest
-from lcve_deploy.artifact.keyed import KEYED, keyed_places, read_keyed
+from lcve_deploy.artifact.keyed import KEYED, keyed_ranges, read_keyed
 from tests.conftest import GEOMETRY, ORACLES, SALT, SECRET
 from tests.rotate.helpers import (
     NEW_KEY,
@@ -29,9 +30,9 @@ from tests.test_export import export_tiny
 @pytest.mark.parametrize("name", ["v1_module_learnable", "v1_first_token", "hf_vivit"])
 def test_nothing_of_the_old_order_is_left(name: str, key: SecurityKey, tmp_path: Path) -> None:
     old_folder = export_tiny(tmp_path / "old", key, ORACLES[name], salt=SALT)
-    rotate(old_folder, tmp_path / "new", key=key, new_key=NEW_KEY, salt=NEW_SALT)
+    rotate(old_folder, tmp_path / "new", key=key, options=RotateOptions(new_key=NEW_KEY, salt=NEW_SALT))
     delta = delta_of(old_folder, tmp_path / "delta", key, new_key=NEW_KEY, salt=NEW_SALT)
-    old, places = read_keyed(old_folder / "server"), keyed_places(old_folder / "server" / KEYED)
+    old, places = read_keyed(old_folder / "server"), keyed_ranges(old_folder / "server" / KEYED)
     before = derive_orders(key, salt=SALT, geometry=GEOMETRY)
     after = derive_orders(NEW_KEY, salt=NEW_SALT, geometry=GEOMETRY)
     prefix = len(old["positional_encoding"]) - GEOMETRY.cubes
@@ -57,12 +58,12 @@ def test_nothing_of_the_old_order_is_left(name: str, key: SecurityKey, tmp_path:
         assert probe["clip"].tobytes() not in data
         assert probe["logits"].tobytes() not in data
     assert old_folder.is_dir()
-    assert set(places) == set(keyed_places(delta))
+    assert set(places) == set(keyed_ranges(delta))
 
 
 def test_only_keyed_file_probe_and_manifest_change(exported: Path, key: SecurityKey, tmp_path: Path) -> None:
     before = contents(exported)
-    rotate(exported, tmp_path / "out", key=key, new_key=NEW_KEY)
+    rotate(exported, tmp_path / "out", key=key, options=RotateOptions(new_key=NEW_KEY))
     assert contents(exported) == before
     after = contents(tmp_path / "out")
     changed = {name for name in before if before[name] != after[name]}
@@ -84,7 +85,7 @@ def test_parity_is_carried_over_and_the_manifest_says_who_rotated(
 def test_whoever_has_both_artifacts_has_their_relation(key: SecurityKey, tmp_path: Path) -> None:
     """No forward secrecy: without a key, equal rows show how the two orders lie to each other."""
     old = export_tiny(tmp_path / "old", key, ORACLES["v1_first_token"], salt=SALT)
-    rotate(old, tmp_path / "new", key=key, new_key=NEW_KEY, salt=NEW_SALT)
+    rotate(old, tmp_path / "new", key=key, options=RotateOptions(new_key=NEW_KEY, salt=NEW_SALT))
     relation = match_rows(read_keyed(old / "server"), read_keyed(tmp_path / "new/server"), cubes=GEOMETRY.cubes)
     before = derive_orders(key, salt=SALT, geometry=GEOMETRY, classes=5)
     after = derive_orders(NEW_KEY, salt=NEW_SALT, geometry=GEOMETRY, classes=5)

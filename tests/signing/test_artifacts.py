@@ -111,7 +111,7 @@ def test_the_variable_pins_for_every_command(
 
 
 def test_without_a_pin_a_signature_is_neither_trusted_nor_checked(signed: Path, exported: Path) -> None:
-    said = "signature: not checked, though there is one"
+    said = "signature: not checked; pass --signed-by"
     assert said in run_ok("verify", signed / "server")
     flip_a_byte(signed / "server" / SIGNATURE)
     assert said in run_ok("verify", signed / "server")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lcve_deploy import (
+    RotateOptions,
     SecurityKey,
     rotate_delta,
     sign,
@@ -23,7 +24,7 @@ from tests.test_boundaries import OPERATOR, key_rooms_in, loaded_after
 def test_the_operators_commands_load_no_cryptography_without_a_pin_and_no_private_key_with_one(
     signed: Path, key: SecurityKey, encrypted: Path, pin_file: Path, tmp_path: Path
 ) -> None:
-    rotate_delta(signed, tmp_path / "delta", key=key, signing_key=OWNER)
+    rotate_delta(signed, tmp_path / "delta", key=key, options=RotateOptions(signing_key=OWNER))
     server = signed / "server"
     for arguments in (
         ("run", server, encrypted),
@@ -42,7 +43,7 @@ def test_the_operators_commands_load_no_cryptography_without_a_pin_and_no_privat
 
 
 def test_the_light_client_can_check_a_signature_without_an_engine() -> None:
-    code = "from lcve_deploy import PublicKey, check_signature; PublicKey(raw=bytes(32)).holds(b'', bytes(64))"
+    code = "from lcve_deploy import PublicKey, check_signature; PublicKey(raw=bytes(32)).verifies(b'', bytes(64))"
     modules = loaded_after(code)
     assert "cryptography" in modules
     assert not key_rooms_in(modules)

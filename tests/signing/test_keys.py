@@ -99,8 +99,8 @@ def test_a_write_that_fails_leaves_neither_file(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--from", "master.bin", "--name", "camera-7", "-o", "x.pem"), "neither with --from nor with --name"),
-        (("--name", "camera-7", "-o", "x.pem"), "neither with --from nor with --name"),
+        (("--from", "master.bin", "--name", "camera-7", "-o", "x.pem"), "cannot be used with --from or --name"),
+        (("--name", "camera-7", "-o", "x.pem"), "cannot be used with --from or --name"),
         (("-o", "x.pub"), "the name of a public key"),
         (("-o", "."), "exists"),
         (("-o", "nowhere/x.pem"), "nowhere does not exist"),

@@ -15,6 +15,7 @@ from lcve_deploy import (
     BuildOptions,
     EngineKind,
     ExportOptions,
+    RotateOptions,
     SecurityKey,
     SessionOptions,
     apply_delta,
@@ -32,7 +33,6 @@ from lcve_deploy.artifact import manifest as manifest_room
 from lcve_deploy.artifact import manifest_data, read_manifest
 from lcve_deploy.artifact.delta import DELTA
 from lcve_deploy.artifact.digests import MANIFEST, SIGNATURE
-from lcve_deploy.artifact.engines import write_engine
 from lcve_deploy.errors import ArtifactError, BuildError, SignatureError
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.runtime.opening import checked_manifest
@@ -40,6 +40,7 @@ from lcve_deploy.verbs.fastest import EngineChoice
 from lcve_deploy.verbs.pairs import paired_client
 from tests.conftest import ORACLE, run_error, run_ok
 from tests.signing.helpers import OWNER, PIN, STRANGER, TINY, Breakage
+from tests.support.engines import write_own_engine
 from tests.test_artifact import edit, flip_a_byte
 
 
@@ -100,7 +101,7 @@ def test_what_the_pinned_key_has_not_signed_is_refused_everywhere(
 ) -> None:
     server = signed / "server"
     build(server, BuildOptions(signed_by=PIN))
-    rotate_delta(signed, tmp_path / "delta", key=key, signing_key=OWNER)
+    rotate_delta(signed, tmp_path / "delta", key=key, options=RotateOptions(signing_key=OWNER))
     shutil.move(server / "engines", tmp_path / "engines")
     breakage(server)
     shutil.move(tmp_path / "engines", server / "engines")
@@ -156,7 +157,7 @@ def test_every_command_refuses_with_one_clear_error(
 def test_refitting_is_pinned_too(signed: Path, pin_file: Path) -> None:
     server = signed / "server"
     record = build(server, BuildOptions(name="plan"))
-    write_engine(server / "engines/plan", dataclasses.replace(record, kind=EngineKind.TENSORRT, options={}))
+    write_own_engine(server / "engines/plan", dataclasses.replace(record, kind=EngineKind.TENSORRT, options={}))
     (server / SIGNATURE).unlink()
     assert "is not signed" in run_error("build", server, "--refit", "plan", "--signed-by", pin_file)
 
@@ -164,14 +165,14 @@ def test_refitting_is_pinned_too(signed: Path, pin_file: Path) -> None:
 def test_a_model_replaced_with_its_manifest_is_seen_under_a_pin_alone(signed: Path) -> None:
     _another_model(signed / "server")
     assert verify_server(signed / "server").ok
-    with pytest.raises(SignatureError, match="another key has made it, or the manifest was changed"):
+    with pytest.raises(SignatureError, match="it was made with another key, or the manifest was changed"):
         verify_server(signed / "server", signed_by=PIN)
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "keyed.safetensors", "probe.safetensors"])
 def test_under_a_pin_digests_cover_all_listed_files(signed: Path, name: str) -> None:
     flip_a_byte(signed / "server" / name)
-    with pytest.raises(ArtifactError, match=f"{name} has another SHA-256"):
+    with pytest.raises(ArtifactError, match=f"{name} has a different SHA-256"):
         open_session(signed / "server", SessionOptions(signed_by=PIN))
 
 
@@ -180,7 +181,7 @@ def test_what_is_parsed_is_what_was_checked(
 ) -> None:
     """A manifest that is put in the place of the signed one right after the check is not read any more."""
     server = signed / "server"
-    rotate_delta(signed, tmp_path / "delta", key=key, signing_key=OWNER)
+    rotate_delta(signed, tmp_path / "delta", key=key, options=RotateOptions(signing_key=OWNER))
     good, said = (server / MANIFEST).read_bytes(), read_manifest(server)
 
     def replacing(*arguments: Any, **more: Any) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lcve_deploy import (
+    RotateOptions,
     SecurityKey,
     apply_delta,
     rotate,
@@ -29,7 +30,7 @@ def test_a_rotated_artifact_and_an_applied_delta_are_signed(
     signed: Path, key_file: Path, signing_file: Path, pin_file: Path, tmp_path: Path
 ) -> None:
     rotation = ("rotate", signed, "--key", key_file, "--salt", "0f" * 16, "--signing-key", signing_file)
-    assert "not: no signing key" not in run_ok(*rotation, "-o", tmp_path / "whole")
+    assert "not: pass --signing-key" not in run_ok(*rotation, "-o", tmp_path / "whole")
     run_ok(*rotation, "--delta", "-o", tmp_path / "delta")
     delta = tmp_path / "delta" / DELTA
     shown = json.loads(
@@ -57,7 +58,7 @@ def test_a_rotation_without_a_signing_key_is_unsigned_and_says_so(
 
 
 def test_without_a_pin_a_delta_brings_its_signature_along(signed: Path, key: SecurityKey, tmp_path: Path) -> None:
-    rotate_delta(signed, tmp_path / "delta", key=key, signing_key=OWNER)
+    rotate_delta(signed, tmp_path / "delta", key=key, options=RotateOptions(signing_key=OWNER))
     rotate_delta(signed, tmp_path / "unsigned", key=key)
     shown = run_ok("apply", signed / "server", tmp_path / "delta" / DELTA, "-o", tmp_path / "out")
     assert "signature: not checked" in shown
@@ -70,8 +71,8 @@ def test_without_a_pin_a_delta_brings_its_signature_along(signed: Path, key: Sec
 def test_rotating_again_and_again_stays_signed(signed: Path, key: SecurityKey, tmp_path: Path) -> None:
     server = signed / "server"
     for turn in range(2):
-        rotated = rotate(signed, tmp_path / f"whole-{turn}", key=key, signing_key=OWNER).folder
-        rotate_delta(rotated, tmp_path / f"delta-{turn}", key=key, signing_key=OWNER)
+        rotated = rotate(signed, tmp_path / f"whole-{turn}", key=key, options=RotateOptions(signing_key=OWNER)).folder
+        rotate_delta(rotated, tmp_path / f"delta-{turn}", key=key, options=RotateOptions(signing_key=OWNER))
         delta = tmp_path / f"delta-{turn}" / DELTA
         server = apply_delta(rotated / "server", delta, tmp_path / f"out-{turn}", signed_by=PIN).folder
         signed = rotated
@@ -114,7 +115,7 @@ def test_a_delta_that_the_pinned_key_has_not_signed_is_refused(
     change: Callable[[dict[str, str]], object],
     message: str,
 ) -> None:
-    rotate_delta(signed, tmp_path / "delta", key=key, signing_key=OWNER)
+    rotate_delta(signed, tmp_path / "delta", key=key, options=RotateOptions(signing_key=OWNER))
     delta = tmp_path / "delta" / DELTA
     _resave(delta, change)
     with pytest.raises(SignatureError, match=message):
@@ -127,7 +128,7 @@ def test_a_delta_that_the_pinned_key_has_not_signed_is_refused(
 
 @pytest.mark.parametrize("text", ["", "0" * 127, "0" * 130, "z" * 128, "A" * 128, " " + "0" * 127])
 def test_a_delta_with_a_damaged_signature_is_refused(signed: Path, key: SecurityKey, tmp_path: Path, text: str) -> None:
-    rotate_delta(signed, tmp_path / "delta", key=key, signing_key=OWNER)
+    rotate_delta(signed, tmp_path / "delta", key=key, options=RotateOptions(signing_key=OWNER))
     delta = tmp_path / "delta" / DELTA
     assert read_delta(delta, PIN).signature == OWNER.sign(read_delta(delta).manifest_data)
     _resave(delta, lambda m: m.update(manifest_signature=text))
@@ -143,7 +144,7 @@ def test_under_a_pin_the_tensors_of_a_delta_are_those_of_the_signed_manifest(
     """Rows in a third order fit the old ones as well, but not the digest that was signed."""
     from safetensors.numpy import load_file, save_file
 
-    rotate_delta(signed, tmp_path / "delta", key=key, signing_key=OWNER)
+    rotate_delta(signed, tmp_path / "delta", key=key, options=RotateOptions(signing_key=OWNER))
     delta = tmp_path / "delta" / DELTA
     whole = read_delta(delta)
     tensors = load_file(delta)
@@ -153,6 +154,6 @@ def test_under_a_pin_the_tensors_of_a_delta_are_those_of_the_signed_manifest(
     delta.unlink()
     save_file(tensors, delta, metadata)
     assert read_delta(delta, PIN).manifest_data == whole.manifest_data
-    with pytest.raises(ArtifactError, match="another SHA-256"):
+    with pytest.raises(ArtifactError, match="a different SHA-256"):
         apply_delta(signed / "server", delta, tmp_path / "out", signed_by=PIN)
     assert not (tmp_path / "out").exists()

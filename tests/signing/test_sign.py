@@ -42,7 +42,7 @@ def test_sign_overwrites_no_other_signature(artifact: Path, signing_file: Path, 
     there(path)
     result = run_lcve("sign", artifact / "server", "--signing-key", signing_file)
     assert result.exit_code == 1
-    assert "nothing is overwritten" in result.stderr
+    assert "already exists: a signature by another key" in result.stderr
     assert f"rm {path}" in result.stderr
     with pytest.raises(ExistsError):
         sign(artifact / "server", signing_key=OWNER)
@@ -50,7 +50,7 @@ def test_sign_overwrites_no_other_signature(artifact: Path, signing_file: Path, 
 
 def test_what_does_not_hold_is_not_signed(artifact: Path, signing_file: Path) -> None:
     flip_a_byte(artifact / "server/model.onnx")
-    assert "another SHA-256" in run_error("sign", artifact / "server", "--signing-key", signing_file)
+    assert "a different SHA-256" in run_error("sign", artifact / "server", "--signing-key", signing_file)
     edit(artifact / "server/manifest.json", lambda m: m.pop("salt"))
     assert "salt: missing" in run_error("sign", artifact / "server", "--signing-key", signing_file)
     assert f"pass {artifact / 'server'}" in run_lcve("sign", artifact, "--signing-key", signing_file).stderr

@@ -35,4 +35,6 @@ def test_a_failed_build_leaves_nothing(artifact: Path) -> None:
     error = run_error("build", server, "--runtime", "tensorrt-rtx", "--version-compatible")
     assert "version_compatible has no effect" in error
     assert not (server / "engines").exists()
-    assert "expected batch sizes" in run_error("build", server, "--runtime", "tensorrt-rtx", "--batch", "4:2:1")
+    assert "expected increasing batch sizes" in run_error(
+        "build", server, "--runtime", "tensorrt-rtx", "--batch", "4:2:1"
+    )

@@ -105,7 +105,7 @@ def test_the_gate_refuses_float64_wherever_it_is(
     edit: Callable[[onnx_ir.Model], None], changed: Callable[..., Graph], rtx: TensorRT
 ) -> None:
     graph = changed(edit)
-    with pytest.raises(BuildError, match="has float64, which TensorRT does not compute with") as caught:
+    with pytest.raises(BuildError, match="has float64, which TensorRT does not support") as caught:
         check_graph(graph.model, library=rtx, **graph.specs)
     assert DOUBLES[edit] in str(caught.value)
 
@@ -120,13 +120,13 @@ def test_the_parser_alone_takes_float64(changed: Callable[..., Graph], rtx: Tens
 @pytest.mark.parametrize(
     ("which", "change", "says"),
     [
-        ("clips", {"name": "frames"}, "should be frames uint8"),
-        ("clips", {"dtype": "float32"}, "should be clips float32"),
-        ("clips", {"shape": (None, 64, 383)}, "[batch, 64, 383]; they are clips uint8 [batch, 64, 384]"),
+        ("clips", {"name": "frames"}, "expected the inputs frames uint8 "),
+        ("clips", {"dtype": "float32"}, "expected the inputs clips float32 "),
+        ("clips", {"shape": (None, 64, 383)}, "received clips uint8 [batch, 64, 384]"),
         ("clips", {"shape": (1, 64, 384)}, "[1, 64, 384]"),
-        ("logits", {"name": "scores"}, "should be scores float32"),
-        ("logits", {"dtype": "float16"}, "should be logits float16"),
-        ("logits", {"shape": (None, 6)}, "[batch, 6]; they are logits float32 [batch, 5]"),
+        ("logits", {"name": "scores"}, "expected the outputs scores float32 "),
+        ("logits", {"dtype": "float16"}, "expected the outputs logits float16 "),
+        ("logits", {"shape": (None, 6)}, "received logits float32 [batch, 5]"),
     ],
 )
 def test_the_gate_refuses_other_names_types_and_shapes(
@@ -153,7 +153,7 @@ def test_the_gate_names_the_node_that_the_parser_refuses(changed: Callable[..., 
 @pytest.mark.parametrize("content", [b"", b"nothing of a graph" * 20])
 def test_the_gate_refuses_what_is_no_graph(content: bytes, tiny: Graph, rtx: TensorRT) -> None:
     tiny.model.write_bytes(content)
-    with pytest.raises(BuildError, match=r"cannot be read as an ONNX graph|inputs of .* they are missing"):
+    with pytest.raises(BuildError, match=r"cannot be read as an ONNX graph|inputs .* received none"):
         check_graph(tiny.model, library=rtx, **tiny.specs)
 
 

@@ -82,5 +82,5 @@ def test_refitting_refuses_a_damaged_plan_and_a_machine_without_a_gpu(
     with pytest.raises(BuildError, match="cannot open"):
         refit(tiny.model, tmp_path / "refitted.plan")
     monkeypatch.setattr("lcve_deploy.exporters.tensorrt.refit.find_gpu", lambda: None)
-    with pytest.raises(BuildError, match="refits engines on a GPU, and no NVIDIA GPU"):
+    with pytest.raises(BuildError, match="needs a GPU to refit engines, and no NVIDIA GPU"):
         refit(tiny.model, tmp_path / "refitted.plan")

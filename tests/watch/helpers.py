@@ -17,10 +17,10 @@ from lcve_deploy.errors import VideoError
 from lcve_deploy.model.preprocess import Preprocess
 from lcve_deploy.verbs.watch import Outcome, WindowResult
 from lcve_deploy.video import live
-from lcve_deploy.video.decode import Opened
+from lcve_deploy.video.decode import OpenInput
 from lcve_deploy.video.live import LiveOptions, LiveSource
 from lcve_deploy.video.moments import Moment
-from lcve_deploy.video.sources import RtspTransport, recognised
+from lcve_deploy.video.sources import RtspTransport, parse_source
 from lcve_deploy.video.windows import SlidingWindows, Window
 
 PREPROCESS = Preprocess(frames=8, stride=2, short_side=32, crop=(32, 32))
@@ -52,18 +52,18 @@ class Streams:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *streams: Path | None) -> None:
         self.left, self.pauses, self.told = list(streams), list[float](), list[str]()
-        self._opened = Opened
-        monkeypatch.setattr(live, "Opened", self._open)
+        self._opened = OpenInput
+        monkeypatch.setattr(live, "OpenInput", self._open)
         monkeypatch.setattr(live, "pause", lambda seconds, stop: self.pauses.append(seconds))
 
     def _open(self, source: Any) -> Any:
         stream = self.left.pop(0) if self.left else None
         if stream is None:
             raise VideoError(f"{source.name} cannot be opened (it is away)")
-        return self._opened(recognised(str(stream), transport=RtspTransport.TCP, timeout=1)[1])
+        return self._opened(parse_source(str(stream), transport=RtspTransport.TCP, timeout=1)[1])
 
     def source(self, **options: Any) -> LiveSource:
-        return LiveSource(ADDRESS, LiveOptions(**options), told=self.told.append)
+        return LiveSource(ADDRESS, LiveOptions(**options), on_reconnect=self.told.append)
 
 
 def result(number: int) -> WindowResult:

@@ -38,7 +38,7 @@ def test_frames_of_a_camera_are_those_that_it_sent() -> None:
 def test_a_camera_whose_stream_ends_is_opened_again() -> None:
     told: list[str] = []
     with FakeCamera(account=f"eve:{SECRET}", frames=12) as camera:
-        source = LiveSource(camera.address(f"eve:{SECRET}"), told=told.append)
+        source = LiveSource(camera.address(f"eve:{SECRET}"), on_reconnect=told.append)
         frames = take(source, 30)
         assert source.reconnects == 2
         assert camera.connections == 3
@@ -52,11 +52,11 @@ def test_a_camera_whose_stream_ends_is_opened_again() -> None:
 def test_a_camera_that_falls_silent_is_opened_again() -> None:
     told: list[str] = []
     with FakeCamera(silent_after=10) as camera:
-        source = LiveSource(camera.address(), LiveOptions(timeout=0.5), told=told.append)
+        source = LiveSource(camera.address(), LiveOptions(timeout=0.5), on_reconnect=told.append)
         frames = take(source, 15)
         assert source.reconnects >= 1  # more where the camera's own thread had to wait for half a second
     assert len(frames) == 15
-    assert "nothing came for 0." in told[0]
+    assert "received nothing for 0." in told[0]
 
 
 def test_a_camera_wants_its_password() -> None:

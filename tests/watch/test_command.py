@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
 import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -17,10 +19,12 @@ from tests.conftest import run_error
 from tests.support import fake_server as fake
 from tests.support.fake_camera import FakeCamera
 from tests.support.fake_server import GrpcServer
+from tests.test_video import make_video
 from tests.watch.helpers import (
     ADDRESS,
     SECRET,
     Command,
+    noisy_frames,
     windows_of,
 )
 
@@ -43,6 +47,31 @@ def test_the_command_prints_a_line_for_every_window(client: Client, film: Path, 
         assert set(line["latency_ms"]) == {"assembly", "waiting", "encryption", "request", "total"}
     expected_counts = {"windows": 10, "answered": 10, "dropped": 0, "failed": 0, "reconnects": 0, "damaged": 0}
     assert summary == lines[-1]["counts"] == expected_counts
+
+
+def test_a_video_on_standard_input_is_watched_while_it_arrives(tmp_path: Path, watching: Command) -> None:
+    video = make_video(tmp_path / "film.mkv", noisy_frames(80)).read_bytes()
+    with watching.start("-", stdin=subprocess.PIPE) as process:
+        assert isinstance(process.stdin, io.TextIOWrapper)
+        assert process.stdout is not None
+        process.stdin.buffer.write(video[: len(video) // 2])
+        process.stdin.flush()
+        first = json.loads(process.stdout.readline())  # before its end has come
+        process.stdin.buffer.write(video[len(video) // 2 :])
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors, first["outcome"]) == (0, "", "answered")
+    assert json.loads(output.splitlines()[-1])["summary"]["answered"] == 10
+
+
+def test_standard_input_is_not_looped_and_must_be_a_video(watching: Command) -> None:
+    for options, text, expected in (
+        (("--loop",), "", "standard input cannot be read again"),
+        ((), "#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", "standard input cannot be read as a video"),
+    ):
+        with watching.start("-", *options, stdin=subprocess.PIPE) as process:
+            output, errors = process.communicate(text, timeout=60)
+        assert (process.returncode, output) == (1, "")
+        assert expected in errors
 
 
 def test_the_command_tells_of_windows_that_fail(film: Path, server: GrpcServer, watching: Command) -> None:
@@ -144,11 +173,11 @@ def test_a_camera_that_is_gone_ends_the_command_with_its_counts(watching: Comman
     assert process.returncode == 1
     assert [json.loads(line).get("window") for line in output.splitlines()] == [0, 1, None]
     assert json.loads(output.splitlines()[-1])["summary"]["answered"] == 2
-    assert errors.startswith(f"error: rtsp://127.0.0.1:{camera.port}: the stream ended; given up after 0 attempts")
+    assert errors.startswith(f"error: rtsp://127.0.0.1:{camera.port}: the stream ended; gave up after 0 attempts")
 
 
 def test_a_signal_ends_the_command_while_its_camera_is_silent(watching: Command) -> None:
-    with FakeCamera(silent_after=100) as camera, watching.start(camera.address(), "--silence", 300) as process:
+    with FakeCamera(silent_after=100) as camera, watching.start(camera.address(), "--camera-timeout", 300) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
         assert camera.silent.wait(60)
@@ -164,7 +193,7 @@ def test_a_signal_ends_the_command_while_its_camera_is_silent(watching: Command)
 def test_a_signal_ends_the_command_while_it_opens_a_dead_camera(watching: Command) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"rtsp://127.0.0.1:{mute.getsockname()[1]}/x"
-        with watching.start(address, "--silence", 300) as process:
+        with watching.start(address, "--camera-timeout", 300) as process:
             connection, _ = mute.accept()
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=30)

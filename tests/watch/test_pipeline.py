@@ -57,7 +57,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def all_results(watch: Watch, *, each: Callable[[WindowResult | None], None] | None = None) -> list[WindowResult]:
     seen = []
-    for result in watch.results(patience=0.02):
+    for result in watch.results(timeout=0.02):
         if each:
             each(result)
         if result:
@@ -126,7 +126,7 @@ def test_a_file_waits_for_the_server_and_memory_is_bounded(client: Client, film:
 def test_where_the_server_is_slower_than_a_camera_the_oldest_windows_go(client: Client, film: Path) -> None:
     answers, source = Answers(is_open=False), LiveSource(str(film), LiveOptions(realtime=True, loop=True))
     with Watch(source, client, answers, WatchOptions(in_flight=1, waiting=2, windows=50)) as watch:
-        while watch._others[0].is_running():  # the encryption of the last window
+        while watch._workers[0].is_running():  # the encryption of the last window
             time.sleep(0.01)
         answers.gate.set()
         seen = all_results(watch)
@@ -199,8 +199,8 @@ def test_a_camera_that_is_gone_is_an_error_after_all_results(
 ) -> None:
     streams = Streams(monkeypatch, film, None, film)
     with Watch(streams.source(reconnects=3), client, Answers(), WatchOptions(waiting=40)) as watch:
-        results = watch.results(patience=0.02)
-        with pytest.raises(VideoError, match="given up after 3 attempts"):
+        results = watch.results(timeout=0.02)
+        with pytest.raises(VideoError, match="gave up after 3 attempts"):
             list(results)
     assert watch.counts == Counts(answered=20, reconnects=1)
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from lcve_deploy.verbs.watch.queues import Ordered, Waiting
+from lcve_deploy.verbs.watch.queues import BoundedQueue, OrderedResults
 from tests.watch.helpers import (
     result,
 )
 
 
 def test_where_places_are_short_the_oldest_goes() -> None:
-    queue = Waiting[int](2, dropping=True)
+    queue = BoundedQueue[int](2, drop_oldest=True)
     assert [queue.put(number) for number in range(5)] == [None, None, 0, 1, 2]
     queue.close()
     assert queue.put(9) == 9
@@ -23,7 +23,7 @@ def test_where_places_are_short_the_oldest_goes() -> None:
 
 
 def test_where_nothing_may_be_dropped_a_newcomer_waits() -> None:
-    queue, lost = Waiting[int](1, dropping=False), list[int | None]()
+    queue, lost = BoundedQueue[int](1, drop_oldest=False), list[int | None]()
     adding = threading.Thread(target=lambda: lost.extend(queue.put(number) for number in range(50)))
     adding.start()
     assert [queue.take() for _ in range(50)] == list(range(50))
@@ -38,7 +38,7 @@ def test_where_nothing_may_be_dropped_a_newcomer_waits() -> None:
 
 
 def test_results_leave_in_order_and_few_are_held() -> None:
-    ordered, rng = Ordered(4), np.random.default_rng(0)
+    ordered, rng = OrderedResults(4), np.random.default_rng(0)
     turns = iter(range(200))
     held = []
 

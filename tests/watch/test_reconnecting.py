@@ -23,9 +23,9 @@ def test_a_camera_is_opened_again_with_longer_and_longer_pauses(
 ) -> None:
     path = make_video(tmp_path / "video.mp4", counting_frames(18))
     streams = Streams(monkeypatch, path, None, None, None, path, path)
-    source = streams.source(reconnects=5, longest_pause=3)
+    source = streams.source(reconnects=5, max_pause=3)
     frames: list[Any] = []
-    with pytest.raises(VideoError, match=r"it is away\); given up after 5 attempts") as caught:
+    with pytest.raises(VideoError, match=r"it is away\); gave up after 5 attempts") as caught:
         frames.extend(source.frames(never))
     assert source.reconnects == 2
     assert [frame.index for frame in frames] == [*range(18)] * 3
@@ -34,7 +34,7 @@ def test_a_camera_is_opened_again_with_longer_and_longer_pauses(
     positions = [frame.moment.position for frame in frames]
     assert positions == sorted(positions)
     assert len(streams.told) == 10
-    assert "the stream ended; opening it again in 0.5 s (attempt 1 of 5)" in streams.told[0]
+    assert "the stream ended; reconnecting in 0.5 s (attempt 1 of 5)" in streams.told[0]
     assert SECRET not in "".join(streams.told) + str(caught.value)
 
 
@@ -45,7 +45,7 @@ def test_a_stream_without_a_good_frame_counts_as_one_attempt_of_many(
     bad = damaged_video(tmp_path / "damaged.mp4", range(0, 30))
     streams = Streams(monkeypatch, good, bad, bad, bad, bad)
     source = streams.source(reconnects=3)
-    with pytest.raises(VideoError, match="given up after 3 attempts"):
+    with pytest.raises(VideoError, match="gave up after 3 attempts"):
         list(source.frames(never))
     assert (source.reconnects, source.damaged > 0, len(streams.left)) == (3, True, 1)
 

@@ -77,7 +77,7 @@ def test_a_wrong_password_is_an_error_that_does_not_show_it(server: GrpcServer, 
 def test_a_camera_that_goes_and_comes_back_is_watched_on(watching: Command) -> None:
     camera = RtspServer("eve", SECRET)
     address = f"rtsp://eve:{SECRET}@127.0.0.1:{camera.port}/stream"
-    with watching.start(address, "--windows", 12, "--silence", 5) as process:
+    with watching.start(address, "--windows", 12, "--camera-timeout", 5) as process:
         assert process.stdout is not None
         lines = [json.loads(process.stdout.readline()) for _ in range(3)]
         camera.stop()
@@ -92,5 +92,5 @@ def test_a_camera_that_goes_and_comes_back_is_watched_on(watching: Command) -> N
     positions = [line["first"]["position"] for line in lines]
     assert positions == sorted(positions)
     assert f"warning: rtsp://127.0.0.1:{camera.port}: " in errors
-    assert "opening it again in 0.5 s" in errors
+    assert "reconnecting in 0.5 s" in errors
     assert SECRET not in output + errors

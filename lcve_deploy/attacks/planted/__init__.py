@@ -1,1 +1,1 @@
-"""Planted cases: artifacts and clips whose orders are known, to check the attacks."""
+"""Planted cases: artifacts and clips with known orders, which check that attacks work."""

@@ -1,4 +1,4 @@
-"""Parts of planted cases: random orders, smooth fields, weights and clips of a small geometry."""
+"""Building blocks of planted cases: random orders, smooth fields, weights, and clips of a small geometry."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lcve_deploy.samples import real_clips
 __all__ = ["CONTROL_GEOMETRY", "encrypted", "film", "random_truth", "random_weights", "scrambled", "smooth_field"]
 
 CONTROL_GEOMETRY: Final = ClipGeometry(frames=8, height=64, width=64, cube=(2, 8, 8))
-"""Of planted cases: 256 cubes of 384 values."""
+"""Geometry of planted cases: 256 cubes of 384 values."""
 
 _WIDTH: Final = 96
 _CLASSES: Final = 40
@@ -24,13 +24,13 @@ Generator = np.random.Generator
 
 
 def random_truth(rng: Generator, geometry: ClipGeometry = CONTROL_GEOMETRY, classes: int = _CLASSES) -> Estimate:
-    """Orders as those of an artifact, drawn at random."""
+    """Return random orders."""
     cubes, values, labels = (rng.permutation(size) for size in (geometry.cubes, geometry.values, classes))
     return Estimate(cubes=cubes, values=values, labels=labels)
 
 
 def random_weights(rng: Generator, geometry: ClipGeometry = CONTROL_GEOMETRY) -> dict[str, npt.NDArray[Any]]:
-    """Plain tensors of random numbers, by the names and shapes of keyed ones."""
+    """Return random plain tensors, with the names of keyed tensors."""
     shapes = {
         "cube_embedding.weight": (geometry.values, _WIDTH),
         "positional_encoding": (geometry.cubes, _WIDTH),
@@ -41,7 +41,7 @@ def random_weights(rng: Generator, geometry: ClipGeometry = CONTROL_GEOMETRY) ->
 
 
 def scrambled(plain: Tensors, truth: Estimate) -> dict[str, npt.NDArray[Any]]:
-    """Plain tensors in the orders of ``truth``, as an export would put them."""
+    """Reorder plain tensors by the orders of ``truth``, as an export does."""
     moves = {
         "cube_embedding.weight": ("values", 0),
         "positional_encoding": ("cubes", 0),
@@ -54,14 +54,14 @@ def scrambled(plain: Tensors, truth: Estimate) -> dict[str, npt.NDArray[Any]]:
 def smooth_field(
     rng: Generator, grid: Sequence[int], lengths: Sequence[float], features: int, noise: float
 ) -> npt.NDArray[np.float64]:
-    """A Gaussian random field: rows that resemble each other over some cells, ``[cells, features]``.
+    """Return a Gaussian random field whose rows are correlated over some cells, ``[cells, features]``.
 
     Args:
-        rng: source of the field.
-        grid: cells along every axis.
-        lengths: cells along every axis over which rows resemble each other.
-        features: of a row.
-        noise: deviation of what every row has for itself; the field's own is 1.
+        rng: random generator.
+        grid: number of cells along every axis.
+        lengths: correlation length along every axis, in cells.
+        features: number of features of a row.
+        noise: standard deviation of independent noise; that of the field is 1.
     """
     field = rng.standard_normal((*grid, features))
     for axis, (size, length) in enumerate(zip(grid, lengths, strict=True)):
@@ -72,12 +72,12 @@ def smooth_field(
 
 
 def film(geometry: ClipGeometry = CONTROL_GEOMETRY) -> Cubes:
-    """The built-in clips of a real film in cubes, uint8 ``[2, N, L]``."""
+    """Return the built-in clips of a real film in cubes, uint8 ``[2, N, L]``."""
     cubes: Cubes = geometry.to_cubes(real_clips(geometry), np)
     return cubes
 
 
 def encrypted(cubes: Cubes, truth: Estimate) -> Cubes:
-    """Clips in cubes ``[clips, N, L]``, in the orders of ``truth``."""
+    """Encrypt clips in cubes ``[clips, N, L]`` with the orders of ``truth``."""
     shuffled: Cubes = cubes.take(truth.order("cubes"), axis=-2).take(truth.order("values"), axis=-1)
     return shuffled

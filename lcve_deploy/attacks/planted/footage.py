@@ -1,4 +1,4 @@
-"""Real footage for planted cases: the built-in film in many windows, flips and colours."""
+"""Real footage for planted cases: random windows, flips and colours of the built-in film."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _MIN_GAIN, _MAX_GAIN = 0.6, 1.0
 
 
 def footage(geometry: ClipGeometry, count: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Windows of a real film, as many as wanted; each flipped, cropped and lit at random.
+    """Return windows of a real film, each with random flips, crop and channel gains.
 
     Args:
-        geometry: of the clips; at most 16 frames of 96 by 96 pixels.
-        count: of clips.
-        rng: source of the windows.
+        geometry: geometry of the clips; at most 16 frames of 96 x 96 pixels.
+        count: number of clips.
+        rng: random generator.
 
     Returns:
         Clips ``[count, T, H, W, C]``, uint8.
@@ -36,7 +36,7 @@ def footage(geometry: ClipGeometry, count: int, rng: np.random.Generator) -> npt
 
 
 def plant_footage(geometry: ClipGeometry, count: int, rng: np.random.Generator) -> Planted:
-    """Encrypted footage, with orders drawn at random; the truth also has the first clip."""
+    """Return footage encrypted with random orders; the truth includes the first clip."""
     plain: Cubes = geometry.to_cubes(footage(geometry, count, rng), np)
     cubes, values = rng.permutation(geometry.cubes), rng.permutation(geometry.values)
     holdings = Holdings(geometry=geometry, ciphertexts=plain.take(cubes, axis=1).take(values, axis=2))

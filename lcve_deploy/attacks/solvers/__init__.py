@@ -1,1 +1,1 @@
-"""Solvers that attacks share: assignment, sorting, and puzzles."""
+"""Solvers shared by attacks: assignment, layout by sorting, and jigsaw puzzles."""

@@ -1,4 +1,4 @@
-"""Matching rows with rows, one to one: the assignment of least total distance, or of most likeness."""
+"""Match rows one to one by linear assignment."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy.typing as npt
 
 from lcve_deploy.attacks.holdings import Order
 
-__all__ = ["assign", "likeness", "match_rows", "unit_rows"]
+__all__ = ["assign", "cosine_similarity", "match_rows", "normalise_rows"]
 
 Floats = npt.NDArray[np.floating]
 
 
 def assign(gain: Floats) -> Order:
-    """Column of each row in the one-to-one assignment of most total gain; int64 ``[rows]``."""
+    """Return the column of each row in the one-to-one assignment with the largest total gain; int64 ``[rows]``."""
     from scipy.optimize import linear_sum_assignment
 
     columns: Order = linear_sum_assignment(gain, maximize=True)[1]
@@ -23,21 +23,21 @@ def assign(gain: Floats) -> Order:
 
 
 def match_rows(rows: Floats, known: Floats) -> Order:
-    """Which known row each row is, by the cosine of the angle between them.
+    """Return the index of the known row that each row is matched with, by cosine similarity.
 
-    Cosines, so that another scale (a normalisation, a weight decay) does not matter.
+    Cosines do not depend on scale, which normalisation or weight decay may change.
     """
-    return assign(likeness(rows, known))
+    return assign(cosine_similarity(rows, known))
 
 
-def likeness(rows: Floats, others: Floats) -> npt.NDArray[Any]:
-    """Cosines between the rows of two matrices."""
-    cosines: npt.NDArray[Any] = unit_rows(rows) @ unit_rows(others).T
+def cosine_similarity(rows: Floats, others: Floats) -> npt.NDArray[Any]:
+    """Return the cosines between the rows of two matrices, ``[rows, others]``."""
+    cosines: npt.NDArray[Any] = normalise_rows(rows) @ normalise_rows(others).T
     return cosines
 
 
-def unit_rows(rows: Floats) -> npt.NDArray[Any]:
-    """Rows of length one; zero rows stay zero."""
+def normalise_rows(rows: Floats) -> npt.NDArray[Any]:
+    """Scale rows to unit length, in float64; zero rows stay zero."""
     exact = np.asarray(rows, dtype=np.float64)
     length = np.linalg.norm(exact, axis=1, keepdims=True)
     return exact / np.where(length > 0, length, 1)

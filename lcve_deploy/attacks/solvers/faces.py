@@ -1,8 +1,8 @@
-"""How well one cube follows another along each axis, by the faces that would touch.
+"""Score how well one cube follows another along each axis, by the faces that would touch.
 
-Each face is carried on to half a step beyond its cube, by its last two layers; where two cubes belong
-together, the two predictions agree. Disagreement is summed over clips, each by its own measure, and read
-against the best partners that either face has: flat faces agree with all flat faces, and say little.
+Each face is extrapolated by half a step from its last two layers; for true neighbours, both predictions agree. Their
+difference is normalised for each clip, summed over clips, and compared with the best partners of either face: flat
+faces agree with all flat faces, which is little evidence.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ import numpy.typing as npt
 
 from lcve_deploy.geometry import ClipGeometry
 
-__all__ = ["face_likeness"]
+__all__ = ["face_similarity"]
 
 Floats = npt.NDArray[Any]
 
 _NOISE: Final = 2.0
-_RIVAL: Final = 3
-"""The partner of this rank is the measure of what counts as near."""
+_RIVAL_RANK: Final = 3
+"""Rank of the partner whose distance is the scale for the others."""
 
 
-def face_likeness(cubes: Floats, geometry: ClipGeometry) -> Floats:
-    """How well cube j follows cube i along each axis, by all clips together.
+def face_similarity(cubes: Floats, geometry: ClipGeometry) -> Floats:
+    """Score how well cube j follows cube i along each axis, over all clips.
 
     Args:
-        cubes: with values in the plain order, ``[clips, N, L]``.
-        geometry: of the clips.
+        cubes: cubes with values in the plain order, ``[clips, N, L]``.
+        geometry: geometry of the clips.
 
     Returns:
-        0..1, ``[3, N, N]``; zero for a cube and itself.
+        Scores 0..1, ``[3, N, N]``; zero on the diagonal.
     """
     shape = (*geometry.cube, geometry.channels)
     distances = np.zeros((3, geometry.cubes, geometry.cubes), dtype=np.float32)
@@ -43,7 +43,7 @@ def face_likeness(cubes: Floats, geometry: ClipGeometry) -> Floats:
 
 
 def _disagreement(pieces: Floats, axis: int) -> Floats:
-    """Mean squared difference of the predictions on both sides of a seam, ``[N, N]``, over that of a good fit."""
+    """Return the mean squared difference of both predictions at a seam, relative to a good fit, ``[N, N]``."""
     ends, starts = _beyond(np.flip(pieces, axis), axis), _beyond(pieces, axis)
     squares = (ends**2).sum(axis=1)[:, None] + (starts**2).sum(axis=1) - 2 * ends @ starts.T
     apart: Floats = np.maximum(squares, 0) / ends.shape[1]
@@ -55,7 +55,7 @@ def _disagreement(pieces: Floats, axis: int) -> Floats:
 
 
 def _beyond(pieces: Floats, axis: int) -> Floats:
-    """The first face of every piece, carried on by half a step; flat ``[N, face]``."""
+    """Extrapolate the first face of every piece by half a step; flat ``[N, face]``."""
     first = pieces.take(0, axis=axis)
     second = pieces.take(min(1, pieces.shape[axis] - 1), axis=axis)
     beyond: Floats = (first + (first - second) / 2).reshape(len(pieces), -1)
@@ -63,10 +63,10 @@ def _beyond(pieces: Floats, axis: int) -> Floats:
 
 
 def _against_rivals(distance: Floats) -> Floats:
-    """Likeness 0..1, from how far away the best few partners of either side are."""
+    """Convert distances to scores 0..1, relative to the distances of the best partners of either side."""
     others = distance.copy()
     np.fill_diagonal(others, np.inf)
-    rank = min(_RIVAL, len(others) - 1) - 1
+    rank = min(_RIVAL_RANK, len(others) - 1) - 1
     following, leading = (np.partition(others, rank, axis=axis).take(rank, axis=axis) for axis in (1, 0))
-    likeness: Floats = np.exp(-others / (following[:, None] + 1e-3)) * np.exp(-others / (leading + 1e-3))
-    return np.sqrt(likeness)
+    similarity: Floats = np.exp(-others / (following[:, None] + 1e-3)) * np.exp(-others / (leading + 1e-3))
+    return np.sqrt(similarity)

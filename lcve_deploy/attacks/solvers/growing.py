@@ -1,8 +1,7 @@
-"""Laying rows out on a grid, one by one from a seed, like a puzzle: for rows that resemble only their neighbours.
+"""Lay out rows on a grid one by one from a seed, like a jigsaw puzzle; for rows that are similar only to neighbours.
 
-Greedy, free to grow in any direction until the grid is full along an axis. Each step puts the row and the
-cell together that fit best to what is laid already: likeness to the cells next to it counts for it,
-likeness to the cells across a corner a little against it.
+Greedy: each step places the row and the cell that fit best. Similarity to adjacent cells counts in favour, similarity
+to diagonal cells slightly against. The layout may grow in any direction until it is as large as the grid.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from lcve_deploy.attacks.holdings import Order
 __all__ = ["CORNER_WEIGHTS", "directed", "grow_layout"]
 
 CORNER_WEIGHTS: Final = (0.0, -0.3, -0.5)
-"""What likeness across a corner may count: nothing, or something against it."""
+"""Weights of similarity to diagonal cells."""
 
 Cell = tuple[int, ...]
 
@@ -27,14 +26,14 @@ Cell = tuple[int, ...]
 def grow_layout(
     similarity: npt.NDArray[Any], grid: tuple[int, ...], *, seed: int | Mapping[Cell, int], corner: float
 ) -> Order:
-    """Lay all rows out.
+    """Lay out all rows.
 
     Args:
-        similarity: of rows to rows, ``[rows, rows]``; or how well row j follows row i along each axis,
+        similarity: similarity of rows, ``[rows, rows]``; or how well row j follows row i along each axis,
             ``[axes, rows, rows]``.
-        grid: its size is the number of rows.
-        seed: row to begin with; or several, by cell: where they lie to each other is kept, and may move as a whole.
-        corner: weight of likeness across a corner; 0 where likeness has a direction.
+        grid: size of the grid; it has as many cells as there are rows.
+        seed: first row; or several rows by cell, whose relative positions are kept.
+        corner: weight of similarity to diagonal cells; 0 if similarity has a direction.
 
     Returns:
         Row at each cell, row-major; int64 ``[rows]``.
@@ -47,15 +46,15 @@ def grow_layout(
 
 
 def directed(similarity: npt.NDArray[Any], grid: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Likeness of what follows along each axis ``[axes, rows, rows]``; the same along all where it has no direction."""
+    """Return similarity along each axis, ``[axes, rows, rows]``; the same for all axes if it has no direction."""
     return similarity if similarity.ndim == 3 else np.broadcast_to(similarity, (len(grid), *similarity.shape))
 
 
 class _Board:
-    """A board without edges, and the fit of every row to every cell of it that is still within reach.
+    """An unbounded board, and the fit of every row to every cell within reach.
 
-    A cell is one number, its place on a board that is three times the grid along each axis: what is laid may begin
-    anywhere on the grid, and grow by its size to either side.
+    A cell is an index on a board of three times the grid along each axis: a layout that starts anywhere on the grid can
+    grow by its size in both directions.
     """
 
     def __init__(self, similarity: npt.NDArray[Any], grid: tuple[int, ...], corner: float) -> None:
@@ -64,27 +63,27 @@ class _Board:
         self._fit: dict[int, npt.NDArray[np.float32]] = {}
         self._choice: dict[int, tuple[float, int]] = {}
         self._held: dict[int, int] = {}
-        self._within = np.ones(self._board, dtype=bool)  # reach: neither laid nor too far from what is laid
-        self._open = self._within.data.cast("B")  # the same, quicker to look a cell up in
-        self._taken = np.zeros(similarity.shape[-1], dtype=np.float32)  # what makes a row that is laid fit nowhere
+        self._within = np.ones(self._board, dtype=bool)  # reachable cells: free, and not too far from the others
+        self._open = self._within.data.cast("B")  # the same memory, with faster access to single cells
+        self._taken = np.zeros(similarity.shape[-1], dtype=np.float32)  # -inf for rows that are placed
         self._low: Cell = ()
         self._high: Cell = ()
         self._steps = [
-            (self._number(step) - self._number((0,) * len(grid)), weight, _beside(along, step))
+            (self._number(step) - self._number((0,) * len(grid)), weight, _fit_at(along, step))
             for step, weight in _weights(grid, corner)
         ]
 
     def put(self, cell: Cell, row: int) -> None:
-        """Lay a row on a cell."""
+        """Place a row on a cell."""
         self._put(self._number(cell), row)
 
     def grow(self) -> None:
-        """Lay all other rows, each time on the cell that fits best."""
+        """Place all other rows, each on the cell that fits best."""
         while len(self._held) < len(self._taken):
             self._put(*self._best())
 
     def layout(self) -> Order:
-        """Row at each cell, once all is laid."""
+        """Return the row at each cell, after all rows are placed."""
         laid = np.empty(self._grid, dtype=np.int64)
         for cell, row in self._held.items():
             laid[tuple(np.array(self._place(cell)) - self._low)] = row
@@ -103,7 +102,7 @@ class _Board:
         self._fit.pop(cell, None)
         self._choice.pop(cell, None)
         self._choice = {c: choice for c, choice in self._choice.items() if choice[1] != row}
-        for step, weight, beside in self._steps:
+        for step, weight, fits in self._steps:
             near = cell + step
             if not self._open[near]:
                 continue
@@ -111,11 +110,11 @@ class _Board:
             if fit is None:
                 fit = self._fit[near] = np.zeros(len(self._taken), dtype=np.float32)
             if weight:
-                fit += beside[row] if weight == 1 else weight * beside[row]
+                fit += fits[row] if weight == 1 else weight * fits[row]
             self._choice.pop(near, None)
 
     def _best(self) -> tuple[int, int]:
-        """The cell and the row that fit best."""
+        """Return the cell and the row that fit best."""
         for cell, fit in self._fit.items():
             if cell not in self._choice:
                 row = int((fit + self._taken).argmax())
@@ -124,7 +123,7 @@ class _Board:
         return cell, self._choice[cell][1]
 
     def _extend(self, place: Cell) -> None:
-        """Note where what is laid begins and ends, and forget cells that no longer fit the grid."""
+        """Update the bounds of the layout, and remove cells that are no longer within reach."""
         low, high = tuple(map(min, self._low or place, place)), tuple(map(max, self._high or place, place))
         if (low, high) == (self._low, self._high):
             return
@@ -137,15 +136,15 @@ class _Board:
             self._choice.pop(cell, None)
 
 
-def _beside(along: npt.NDArray[np.float32], step: Cell) -> npt.NDArray[np.float32]:
-    """How well every row fits one step from each row."""
+def _fit_at(along: npt.NDArray[np.float32], step: Cell) -> npt.NDArray[np.float32]:
+    """Return how well every row fits one step away from each row."""
     axis = next(axis for axis, size in enumerate(step) if size)
-    beside: npt.NDArray[np.float32] = along[axis] if step[axis] > 0 else along[axis].T
-    return beside
+    fits: npt.NDArray[np.float32] = along[axis] if step[axis] > 0 else along[axis].T
+    return fits
 
 
 def _weights(grid: tuple[int, ...], corner: float) -> list[tuple[Cell, float]]:
-    """Steps to the cells next to it and across a corner, and what likeness there counts."""
+    """Return the steps to adjacent and diagonal cells, with the weights of similarity."""
     steps = itertools.product(*((-1, 0, 1) if size > 1 else (0,) for size in grid))
     by_length = {1: 1.0, 2: corner}
     return [(step, by_length[length]) for step in steps if (length := sum(map(abs, step))) in by_length]

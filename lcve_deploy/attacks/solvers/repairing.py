@@ -1,7 +1,7 @@
-"""Repairing a layout: rows that do not touch each other are placed again, all at once, where they fit best.
+"""Repair a layout: reassign rows in cells that are not adjacent, all at once, to where they fit best.
 
-The cells of a coarse lattice have no neighbours among themselves, so that the fit of a row to a cell depends
-on the others alone, and the best assignment of their rows never makes the whole worse.
+The cells of a coarse lattice are not adjacent, so the fit of their rows depends only on all other cells, and the best
+assignment never reduces the total fit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ROUNDS: Final = 12
 
 
 def neighbour_fit(similarity: Floats, layout: Order, grid: tuple[int, ...]) -> float:
-    """Sum of the likeness of all that lies side by side; see ``repair_layout``."""
+    """Return the sum of the similarity of all adjacent cells; see ``repair_layout``."""
     laid = layout.reshape(grid)
     along = directed(similarity, grid)
     return float(
@@ -34,13 +34,16 @@ def neighbour_fit(similarity: Floats, layout: Order, grid: tuple[int, ...]) -> f
 
 
 def repair_layout(similarity: Floats, layout: Order, grid: tuple[int, ...], *, rounds: int = _ROUNDS) -> Order:
-    """Raise the fit of a layout as far as it goes.
+    """Improve the fit of a layout until nothing changes.
 
     Args:
         similarity: ``[rows, rows]``, or how well row j follows row i along each axis, ``[axes, rows, rows]``.
         layout: row at each cell, row-major.
-        grid: its size is the number of rows.
-        rounds: at most; fewer if nothing changes any more.
+        grid: size of the grid; it has as many cells as there are rows.
+        rounds: maximum number of rounds.
+
+    Returns:
+        Row at each cell, row-major; int64 ``[rows]``.
     """
     along, layout = directed(similarity, grid), layout.copy()
     for _ in range(rounds):
@@ -54,7 +57,7 @@ def repair_layout(similarity: Floats, layout: Order, grid: tuple[int, ...], *, r
 
 
 def _lattices(grid: tuple[int, ...]) -> Iterator[Order]:
-    """Sets of cells without neighbours: of a checkerboard, and of planes of places across each axis."""
+    """Yield sets of cells that are not adjacent: the colours of a checkerboard, and lattices with a period of 2."""
     places = np.indices(grid).reshape(len(grid), -1)
     for parity in (0, 1):
         yield np.flatnonzero(places.sum(axis=0) % 2 == parity)
@@ -63,14 +66,14 @@ def _lattices(grid: tuple[int, ...]) -> Iterator[Order]:
 
 
 def _fit(along: Floats, layout: Order, cells: Order, grid: tuple[int, ...]) -> Floats:
-    """How well every row fits each of the cells ``[cells, rows]``, by what is next to them."""
+    """Return how well every row fits each of the cells, by their adjacent cells, ``[cells, rows]``."""
     places = np.stack(np.unravel_index(cells, grid))
     fit = np.zeros((len(cells), along.shape[1]))
     for axis, size in enumerate(grid):
         for step in (-1, 1):
-            beside = places.copy()
-            beside[axis] += step
-            inside = (beside[axis] >= 0) & (beside[axis] < size)
-            rows = layout[np.ravel_multi_index(tuple(beside[:, inside]), grid)]
+            neighbours = places.copy()
+            neighbours[axis] += step
+            inside = (neighbours[axis] >= 0) & (neighbours[axis] < size)
+            rows = layout[np.ravel_multi_index(tuple(neighbours[:, inside]), grid)]
             fit[inside] += along[axis][rows] if step < 0 else along[axis][:, rows].T
     return fit

@@ -1,8 +1,8 @@
-"""Laying rows out on a grid all at once: for rows that change smoothly over the whole of it.
+"""Lay out all rows on a grid at once; for rows that change smoothly over the whole grid.
 
-First a map: distances along the graph of nearest rows, or the slowest waves on that graph, give every row
-a place. Then linear assignment sorting: blur the rows as they lie, assign every row again to the cell whose
-blurred row it resembles most, blur less, and so on.
+First, an embedding gives every row a position: distances along the graph of nearest rows, or the lowest eigenvectors of
+that graph. Then linear assignment sorting: blur the laid-out rows, assign every row to the cell with the most similar
+blurred row, and repeat with less blur.
 
 Source: Isomap (Tenenbaum and others, Science 2000), Laplacian eigenmaps (Belkin and Niyogi, 2003), linear
 assignment sorting (Barthel and others, Computer Graphics Forum 2023).
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.attacks.holdings import Order
-from lcve_deploy.attacks.solvers.assignment import assign, unit_rows
+from lcve_deploy.attacks.solvers.assignment import assign, normalise_rows
 
 __all__ = ["principal", "sort_layout"]
 
@@ -27,18 +27,18 @@ Floats = npt.NDArray[Any]
 _COARSE: Final = 32
 _FINE: Final = 128
 _NEAREST: Final = (8, 16)
-_TURNS: Final = 4
+_ROTATIONS: Final = 4
 _STEPS: Final = 20
 _LAST_BLUR: Final = 0.6
 _FINE_BLURS: Final = (1.0, 0.8, 0.7, 0.6, 0.6, 0.6)
 
 
 def sort_layout(rows: Floats, grid: tuple[int, ...]) -> Order:
-    """Lay all rows out.
+    """Lay out all rows.
 
     Args:
-        rows: float ``[cells, features]``; their mean is taken off.
-        grid: its size is the number of rows.
+        rows: float ``[cells, features]``; their mean is subtracted.
+        grid: size of the grid; it has as many cells as there are rows.
 
     Returns:
         Row at each cell, row-major; int64 ``[cells]``.
@@ -53,7 +53,7 @@ def sort_layout(rows: Floats, grid: tuple[int, ...]) -> Order:
 
 
 def principal(rows: Floats, count: int) -> Floats:
-    """The first principal components of rows, ``[rows, at most count]``."""
+    """Return the first principal components of rows, ``[rows, at most count]``."""
     centred = np.asarray(rows, dtype=np.float64) - np.mean(rows, axis=0)
     u, s, _ = np.linalg.svd(centred, full_matrices=False)
     components: Floats = (u * s)[:, :count]
@@ -61,11 +61,11 @@ def principal(rows: Floats, count: int) -> Floats:
 
 
 def _first_layouts(rows: Floats, grid: tuple[int, ...]) -> Iterator[Order]:
-    """Layouts from several maps of the rows, in several turns: a map does not say which way is up."""
+    """Yield layouts from several embeddings of the rows, in several rotations: an embedding has no orientation."""
     cells = np.stack(np.unravel_index(np.arange(len(rows)), grid), axis=1).astype(np.float64)
     cells -= cells.mean(axis=0)
     axes = sorted((axis for axis, size in enumerate(grid) if size > 1), key=lambda axis: -grid[axis])
-    for features, nearest in itertools.product((rows, unit_rows(rows)), _NEAREST):
+    for features, nearest in itertools.product((rows, normalise_rows(rows)), _NEAREST):
         if nearest >= len(rows):
             continue
         for points in _maps(features, nearest, len(axes)):
@@ -83,12 +83,12 @@ def _maps(rows: Floats, nearest: int, axes: int) -> Iterator[Floats]:
     along = shortest_path(graph, directed=False)
     finite = np.isfinite(along)
     yield _scaled(np.where(finite, along, 1.5 * along[finite].max()), axes)
-    if axes <= 2:  # over more axes, the slowest waves are not one an axis
+    if axes <= 2:  # with more axes, the lowest eigenvectors need not be one for each axis
         yield _waves(distances, nearest, axes)
 
 
 def _scaled(distances: Floats, axes: int) -> Floats:
-    """Classical multidimensional scaling: points whose distances are about these."""
+    """Return points with approximately these distances, by classical multidimensional scaling."""
     squares = distances**2
     centred = squares - squares.mean(axis=0) - squares.mean(axis=1)[:, None] + squares.mean()
     values, vectors = _leading(-centred / 2, axes)
@@ -106,7 +106,7 @@ def _waves(distances: Floats, nearest: int, axes: int) -> Floats:
 
 
 def _nearest_graph(distances: Floats, nearest: int) -> Floats:
-    """Distances to the nearest rows, in both directions; 0 if there is no edge."""
+    """Return the symmetric graph of distances to the nearest rows; 0 if there is no edge."""
     order = np.argsort(distances, axis=1)[:, 1 : nearest + 1]
     graph = np.zeros_like(distances)
     np.put_along_axis(graph, order, np.maximum(np.take_along_axis(distances, order, axis=1), 1e-9), axis=1)
@@ -114,7 +114,7 @@ def _nearest_graph(distances: Floats, nearest: int) -> Floats:
 
 
 def _leading(matrix: Floats, count: int) -> tuple[Floats, Floats]:
-    """The largest eigenvalues, and their vectors in columns."""
+    """Return the largest eigenvalues, and their eigenvectors in columns."""
     from scipy.linalg import eigh
 
     values, vectors = eigh(matrix, subset_by_index=(len(matrix) - count, len(matrix) - 1))
@@ -122,18 +122,18 @@ def _leading(matrix: Floats, count: int) -> tuple[Floats, Floats]:
 
 
 def _turns(grid: tuple[int, ...]) -> Iterator[Floats]:
-    """Rotations in the planes of equal axes, by parts of a quarter turn."""
+    """Yield the identity, and rotations by fractions of a quarter turn in each plane of two axes of equal size."""
     yield np.eye(len(grid))
     for a, b in itertools.combinations(range(len(grid)), 2):
         if grid[a] == grid[b] > 1:
-            for angle in np.linspace(0, np.pi / 2, _TURNS, endpoint=False)[1:]:
+            for angle in np.linspace(0, np.pi / 2, _ROTATIONS, endpoint=False)[1:]:
                 turn = np.eye(len(grid))
                 turn[[a, b], [a, b]], turn[a, b], turn[b, a] = np.cos(angle), -np.sin(angle), np.sin(angle)
                 yield turn
 
 
 def _nearest(cells: Floats, rows: Floats) -> Order:
-    """Row of each cell, in the assignment of least total squared distance."""
+    """Return the row of each cell in the assignment with the smallest total squared distance."""
     return assign(-_squared_distances(cells, rows))
 
 
@@ -148,7 +148,7 @@ def _roughness(laid: Floats, grid: tuple[int, ...]) -> float:
 
 
 def _blurred(laid: Floats, grid: tuple[int, ...], blur: float) -> Floats:
-    """Gaussian means over the grid, of what lies inside it."""
+    """Return Gaussian means over the grid, normalised at its edges."""
     from scipy.ndimage import gaussian_filter1d
 
     field, inside = laid.reshape(*grid, -1), np.ones((*grid, 1))

@@ -1,1 +1,1 @@
-"""Options that several commands share: each group of them is one decorator, which hands over one value."""
+"""Options shared by several commands. Each group is one decorator, which passes one value to the command."""

@@ -1,4 +1,4 @@
-"""Options of what a checkpoint may not say itself."""
+"""Options for facts that a checkpoint may not state."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import cloup
 
-from lcve_deploy.cli.options.groups import hands_over
+from lcve_deploy.cli.options.groups import value_from_options
 from lcve_deploy.cli.options.types import POSITIVE, ChannelValues
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _READOUTS: Final = ("mean", "first-token")
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointFacts:
-    """What the user says of a checkpoint; see ``lcve_deploy.exporters.checkpoints.CheckpointOptions``."""
+    """Facts about a checkpoint, stated by the user; see ``lcve_deploy.exporters.checkpoints.CheckpointOptions``."""
 
     num_heads: int | None
     family: str | None
@@ -35,10 +35,10 @@ class CheckpointFacts:
 
     def __post_init__(self) -> None:
         if (self.mean is None) != (self.std is None):
-            raise ValueError("--mean and --std are given together, or not at all")
+            raise ValueError("--mean and --std must be used together")
 
     def options(self) -> CheckpointOptions:
-        """Return the options of the loader, which the operator's commands never import."""
+        """Return the options of the loader; the operator's commands never import it."""
         from lcve_deploy.exporters.checkpoints import CheckpointOptions
         from lcve_deploy.exporters.checkpoints.families import Family
         from lcve_deploy.exporters.checkpoints.options import ReadoutChoice
@@ -58,21 +58,23 @@ class CheckpointFacts:
 
 
 _OPTIONS: Final = (
-    cloup.option("--num-heads", type=POSITIVE, metavar="N", help="Attention heads, if they are not known."),
-    cloup.option("--family", type=cloup.Choice(_FAMILIES), help="Codebase that an official file is from."),
-    cloup.option("--readout", type=cloup.Choice(_READOUTS), help="What the classifier of an official file reads."),
+    cloup.option("--num-heads", type=POSITIVE, metavar="N", help="Number of attention heads, if unknown."),
+    cloup.option("--family", type=cloup.Choice(_FAMILIES), help="Codebase of an official file."),
+    cloup.option("--readout", type=cloup.Choice(_READOUTS), help="Input of the classifier in an official file."),
     cloup.option(
-        "--weights", metavar="NAME", help="Set of weights, if an official file has several, such as model_ema."
+        "--weights", metavar="NAME", help="Set of weights, such as model_ema, if an official file has several."
     ),
-    cloup.option("--frames", type=POSITIVE, metavar="N", help="Frames of a clip.  [official files: 16]"),
-    cloup.option("--size", type=POSITIVE, metavar="PIXELS", help="Height and width.  [official files: 224]"),
-    cloup.option("--short-side", type=POSITIVE, metavar="PIXELS", help="Shorter side of a resized frame."),
-    cloup.option("--mean", type=ChannelValues(), help="Mean of each channel, for values 0..1.  [VideoMAE: ImageNet's]"),
+    cloup.option("--frames", type=POSITIVE, metavar="N", help="Frames per clip.  [official files: 16]"),
+    cloup.option("--size", type=POSITIVE, metavar="PIXELS", help="Height and width of a frame.  [official files: 224]"),
+    cloup.option("--short-side", type=POSITIVE, metavar="PIXELS", help="Shorter side of a frame after resizing."),
+    cloup.option(
+        "--mean", type=ChannelValues(), help="Mean of each channel, for values from 0 to 1.  [VideoMAE: ImageNet's]"
+    ),
     cloup.option("--std", type=ChannelValues(), help="Standard deviation of each channel.  [VideoMAE: ImageNet's]"),
 )
 
-checkpoint_options: Final = hands_over(
+checkpoint_options: Final = value_from_options(
     "checkpoint",
     CheckpointFacts,
-    cloup.option_group("Checkpoint", *_OPTIONS, help="What the file does not say, or says wrongly."),
+    cloup.option_group("Checkpoint", *_OPTIONS, help="Facts that the file does not state, or states incorrectly."),
 )

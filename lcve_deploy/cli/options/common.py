@@ -1,4 +1,4 @@
-"""Options of many commands that are values by themselves."""
+"""Single options shared by several commands."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lcve_deploy.cli.options.types import ABOVE_ZERO, PATH, POSITIVE, SaltBytes
 __all__ = [
     "as_json",
     "client_option",
+    "engine_secret_option",
     "key_option",
     "salt_option",
     "tolerance_option",
@@ -22,15 +23,23 @@ key_option: Final = cloup.option("--key", "key_file", type=PATH, required=True, 
 client_option: Final = cloup.option(
     "--client", "client_folder", type=PATH, required=True, metavar="DIR", help="client/ of the artifact."
 )
+engine_secret_option: Final = cloup.option(
+    "--engine-secret",
+    type=PATH,
+    envvar="LCVE_ENGINE_SECRET",
+    show_envvar=True,
+    metavar="FILE",
+    help="Secret by which this machine knows its own engines.  [default: in the user's state folder]",
+)
 as_json: Final = cloup.option("--json", "as_json", is_flag=True, help="Print JSON.")
 top_option: Final = cloup.option(
     "--top", type=POSITIVE, default=5, show_default=True, metavar="N", help="Number of classes to show."
 )
 salt_option: Final = cloup.option(
-    "--salt", type=SaltBytes(), help="Salt, 16 bytes: to reproduce an artifact, or to let two share their clips."
+    "--salt", type=SaltBytes(), help="Salt of 16 bytes, to reproduce an artifact, or to let two artifacts share clips."
 )
 tolerance_option: Final = cloup.option(
-    "--tolerance", type=ABOVE_ZERO, metavar="FLOAT", help="Largest |Δlogit| of the graph that counts as equal."
+    "--tolerance", type=ABOVE_ZERO, metavar="FLOAT", help="Maximum |Δlogit| of the graph to accept as equal."
 )
 verify_clip_option: Final = cloup.option(
     "--verify-clip",
@@ -38,5 +47,5 @@ verify_clip_option: Final = cloup.option(
     type=PATH,
     multiple=True,
     metavar="FILE",
-    help="Video to compare on; may be repeated.",
+    help="Video for the comparison; may be repeated.",
 )

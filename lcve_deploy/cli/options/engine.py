@@ -1,4 +1,4 @@
-"""Options of which engines are built: ``--runtime``, ``--precision`` and ``--budget``."""
+"""Options that select the engines to build: ``--runtime``, ``--precision`` and ``--budget``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import cloup
 
 from lcve_deploy.artifact import EngineKind
-from lcve_deploy.cli.options.groups import hands_over
+from lcve_deploy.cli.options.groups import value_from_options
 from lcve_deploy.cli.options.types import ABOVE_ZERO
 from lcve_deploy.model.precision import Precision
 
@@ -23,12 +23,12 @@ AUTO: Final = "auto"
 
 @dataclass(frozen=True, kw_only=True)
 class EngineRequest:
-    """Which engines to try.
+    """Selection of the engines to build.
 
     Args:
-        runtime: one, ``auto`` for all that are installed, or None if none was named.
-        precision: one, or ``auto`` for all.
-        budget: largest ``|Δlogit|`` to accept; None for the precision's own.
+        runtime: a runtime, ``auto`` for all installed ones, or None if none is requested.
+        precision: a precision, or ``auto`` for all.
+        budget: maximum ``|Δlogit|`` to accept; None for the budget of the precision.
     """
 
     runtime: str | None
@@ -37,18 +37,18 @@ class EngineRequest:
 
     def __post_init__(self) -> None:
         if self.precision == AUTO and self.budget is None:
-            raise ValueError("--precision auto needs --budget: the largest |Δlogit| that you accept")
+            raise ValueError("--precision auto needs --budget, the maximum |Δlogit| to accept")
 
     @property
-    def is_given(self) -> bool:
-        """Whether an engine is asked for at all."""
+    def is_requested(self) -> bool:
+        """Whether an engine is requested."""
         return self.runtime is not None or self.precision != Precision.FP32
 
     def choice(self, options: BuildOptions) -> EngineChoice:
-        """Return what to build, as ``build_fastest`` takes it.
+        """Return the engines to build, for ``build_fastest``.
 
         Raises:
-            ValueError: a name for several engines.
+            ValueError: one name is given for several engines.
         """
         from lcve_deploy.verbs.fastest import EngineChoice
 
@@ -59,7 +59,7 @@ class EngineRequest:
         )
 
 
-engine_options: Final = hands_over(
+engine_options: Final = value_from_options(
     "engine",
     EngineRequest,
     cloup.option_group(
@@ -67,7 +67,7 @@ engine_options: Final = hands_over(
         cloup.option(
             "--runtime",
             type=cloup.Choice([*(kind.value for kind in EngineKind), AUTO]),
-            help="What runs the engine; auto tries all that are installed and keeps the fastest.",
+            help="Runtime of the engine; auto tries all installed ones and keeps the fastest.",
         ),
         cloup.option(
             "--precision",
@@ -76,8 +76,6 @@ engine_options: Final = hands_over(
             show_default=True,
             help="Precision of the matrix products; auto tries all of them within --budget.",
         ),
-        cloup.option(
-            "--budget", type=ABOVE_ZERO, metavar="FLOAT", help="Largest |Δlogit| of an engine that is accepted."
-        ),
+        cloup.option("--budget", type=ABOVE_ZERO, metavar="FLOAT", help="Maximum |Δlogit| of an engine to accept."),
     ),
 )

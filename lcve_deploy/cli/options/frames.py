@@ -1,4 +1,4 @@
-"""Options of what is taken of a video: ``--views``, ``--sampling`` and ``--stride``."""
+"""Options that select frames of a video: ``--views``, ``--sampling`` and ``--stride``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 import cloup
 
-from lcve_deploy.cli.options.groups import hands_over
+from lcve_deploy.cli.options.groups import value_from_options
 from lcve_deploy.cli.options.types import POSITIVE, EnumChoice, ViewCounts
 from lcve_deploy.clips import Views
 from lcve_deploy.model.preprocess import Preprocess, Sampling
@@ -17,12 +17,12 @@ __all__ = ["FrameOptions", "clip_options", "sampling_options"]
 
 @dataclass(frozen=True, kw_only=True)
 class FrameOptions:
-    """Which frames of a video become clips.
+    """Selection of the frames of a video that become clips.
 
     Args:
         views: temporal and spatial views.
-        sampling: how frames are chosen; None for the artifact's own way.
-        stride: distance between frames; None for the artifact's own.
+        sampling: how frames are chosen; None for the artifact's setting.
+        stride: distance between frames; None for the artifact's setting.
     """
 
     views: Views = Views()  # noqa: RUF009 (frozen)
@@ -30,13 +30,13 @@ class FrameOptions:
     stride: int | None = None
 
     @property
-    def is_given(self) -> bool:
-        """Whether anything is asked for."""
+    def is_set(self) -> bool:
+        """Whether any option differs from its default."""
         return self != FrameOptions()
 
-    def preprocess(self, own: Preprocess) -> Preprocess:
-        """Return the artifact's own preprocessing, with what is asked for instead."""
-        return own.with_sampling(self.sampling, self.stride)
+    def preprocess(self, settings: Preprocess) -> Preprocess:
+        """Return the artifact's preprocessing, changed by the options that are set."""
+        return settings.with_sampling(self.sampling, self.stride)
 
 
 _VIEWS: Final = cloup.option(
@@ -52,5 +52,5 @@ _SAMPLING: Final = (
     cloup.option("--stride", type=POSITIVE, metavar="N", help="Distance between the frames of a clip."),
 )
 
-clip_options: Final = hands_over("frames", FrameOptions, cloup.option_group("Clip", _VIEWS, *_SAMPLING))
-sampling_options: Final = hands_over("frames", FrameOptions, cloup.option_group("Clip", *_SAMPLING))
+clip_options: Final = value_from_options("frames", FrameOptions, cloup.option_group("Clip", _VIEWS, *_SAMPLING))
+sampling_options: Final = value_from_options("frames", FrameOptions, cloup.option_group("Clip", *_SAMPLING))

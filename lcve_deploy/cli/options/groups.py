@@ -1,4 +1,4 @@
-"""How a group of options becomes one value of a command."""
+"""Turn a group of options into one value of a command."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from click.core import ParameterSource
 
 from lcve_deploy.errors import LcveError
 
-__all__ = ["VALUES", "Decorator", "as_usage_error", "hands_over", "named_options", "require_unused"]
+__all__ = ["VALUES", "Decorator", "as_usage_error", "named_options", "require_unused", "value_from_options"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 Decorator = Callable[[_Function], _Function]
 
 VALUES: Final = "__lcve_values__"
-"""Attribute of a command's function: what makes each of its values, by parameter."""
+"""Attribute of a command's function: the factory of each value, by parameter."""
 
 
-def hands_over(parameter: str, make: Callable[..., object], *options: Decorator[Any]) -> Decorator[Any]:
-    """Add options to a command, which receives one value made from all of them.
+def value_from_options(parameter: str, make: Callable[..., object], *options: Decorator[Any]) -> Decorator[Any]:
+    """Add options to a command, which receives one value for all of them.
 
     Args:
-        parameter: of the command's function, annotated as ``make`` is.
-        make: takes the options by their names; its ValueError is an error of usage.
-        options: options, or sections of them.
+        parameter: parameter of the command's function, annotated like the result of ``make``.
+        make: takes the options by their names and returns the value; its ValueError becomes a usage error.
+        options: options, or groups of options.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        before = len(_parameters(function))
+        first = len(_parameters(function))
         for option in reversed(options):
             option(function)
-        names = [str(added.name) for added in _parameters(function)[before:]]
+        names = [str(added.name) for added in _parameters(function)[first:]]
 
         @functools.wraps(function)
-        def call(**given: Any) -> Any:
+        def call(**arguments: Any) -> Any:
             with as_usage_error():
-                value = make(**{name: given.pop(name) for name in names})
-            return function(**given, **{parameter: value})
+                value = make(**{name: arguments.pop(name) for name in names})
+            return function(**arguments, **{parameter: value})
 
         setattr(call, VALUES, {**getattr(function, VALUES, {}), parameter: make})
         return call
@@ -51,7 +51,7 @@ def hands_over(parameter: str, make: Callable[..., object], *options: Decorator[
 
 @contextlib.contextmanager
 def as_usage_error() -> Iterator[None]:
-    """Show a ValueError of options that contradict each other as an error of usage."""
+    """Report a ValueError about contradictory options as a usage error."""
     try:
         yield
     except LcveError:
@@ -66,7 +66,7 @@ def _parameters(function: Callable[..., Any]) -> list[click.Parameter]:
 
 
 def named_options() -> dict[str, str]:
-    """Return the options that the command line names, by parameter; not those that the environment sets."""
+    """Return the options on the command line, by parameter, without those from the environment."""
     ctx = click.get_current_context()
     return {
         parameter.name: parameter.opts[-1]
@@ -75,11 +75,11 @@ def named_options() -> dict[str, str]:
     }
 
 
-def require_unused(names: Iterable[str], why: str) -> None:
-    """Refuse options that the command line names and that mean nothing here.
+def require_unused(names: Iterable[str], reason: str) -> None:
+    """Refuse options on the command line that have no effect here.
 
-    One that the environment sets for all commands is ignored.
+    Options that the environment sets for all commands are ignored.
     """
-    named, wanted = named_options(), set(names)
-    if useless := [option for name, option in named.items() if name in wanted]:
-        raise click.UsageError(f"{', '.join(useless)}: {why}")
+    without_effect = set(names)
+    if used := [option for name, option in named_options().items() if name in without_effect]:
+        raise click.UsageError(f"{', '.join(used)}: {reason}")

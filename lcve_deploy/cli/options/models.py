@@ -13,5 +13,6 @@ models_argument: Final = cloup.argument(
     nargs=-1,
     required=True,
     metavar="[NAME=]DIR...",
-    help="server/ of an artifact. Without NAME, the model is named after the folder, or its parent if it is server.",
+    help="server/ of an artifact. Without NAME, the model is named after the folder, or after its parent if the folder "
+    "is called server.",
 )

@@ -1,4 +1,4 @@
-"""Options of how a server is asked."""
+"""Options of a connection to a server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import cloup
 
-from lcve_deploy.cli.options.groups import Decorator, as_usage_error, hands_over
+from lcve_deploy.cli.options.groups import Decorator, as_usage_error, value_from_options
 from lcve_deploy.cli.options.types import ABOVE_ZERO, COUNT, PATH
 
 if TYPE_CHECKING:
@@ -22,18 +22,18 @@ REMOTE: Final = ("deadline", "retries", "token_file", "tls_ca", "tls_cert", "tls
 
 
 def server_option(*, required: bool) -> Decorator[Any]:
-    """``--server``, the address of a model."""
+    """Return ``--server``, the address of a model."""
     return cloup.option(
         "--server",
         required=required,
         metavar="ADDRESS",
-        help="Model at a server: grpc://host:port/model, or grpcs, http, https.",
+        help="Model on a server: grpc://host:port/model, or grpcs, http, https.",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteRequest:
-    """How a server is asked; None for the default of ``lcve_deploy.remote.RemoteOptions``."""
+    """Options of a remote session; None for the default of ``lcve_deploy.remote.RemoteOptions``."""
 
     deadline: float | None
     retries: int | None
@@ -44,10 +44,10 @@ class RemoteRequest:
     shared_memory: bool
 
     def options(self) -> RemoteOptions:
-        """Return the options of a remote session, which is only imported if a server is asked."""
+        """Return the options; the package for remote sessions is imported only if a server is used."""
         from lcve_deploy.remote import RemoteOptions
 
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it would print lines of its own before our one error
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC would print its own lines before our error
         with as_usage_error():
             return RemoteOptions(**{name: value for name, value in vars(self).items() if value is not None})
 
@@ -57,21 +57,21 @@ _OPTIONS: Final = (
         "--deadline",
         type=ABOVE_ZERO,
         metavar="SECONDS",
-        help="Seconds for a request, retries included.  [default: 60]",
+        help="Seconds for a request, including retries.  [default: 60]",
     ),
     cloup.option(
         "--retries",
         type=COUNT,
         metavar="N",
-        help="Times to ask again, at another endpoint if there is one.  [default: 4]",
+        help="Maximum retries, on another endpoint if possible.  [default: 4]",
     ),
     cloup.option(
         "--token-file", type=PATH, metavar="FILE", help="File with this client's token.  [env var: LCVE_TOKEN]"
     ),
-    cloup.option("--tls-ca", type=PATH, metavar="PEM", help="Root certificates.  [default: public ones]"),
+    cloup.option("--tls-ca", type=PATH, metavar="PEM", help="Root certificates.  [default: public authorities]"),
     cloup.option("--tls-cert", type=PATH, metavar="PEM", help="Certificate of this client, with --tls-key."),
     cloup.option("--tls-key", type=PATH, metavar="PEM", help="Private key of that certificate."),
-    cloup.option("--shared-memory", is_flag=True, help="Pass clips in shared memory: gRPC on this machine."),
+    cloup.option("--shared-memory", is_flag=True, help="Pass clips in shared memory to a gRPC server on this machine."),
 )
 
-remote_options: Final = hands_over("remote", RemoteRequest, cloup.option_group("Server", *_OPTIONS))
+remote_options: Final = value_from_options("remote", RemoteRequest, cloup.option_group("Server", *_OPTIONS))

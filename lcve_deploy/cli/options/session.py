@@ -1,14 +1,16 @@
-"""Options of how an artifact is opened on this machine."""
+"""Options of a session on this machine."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import cloup
 
 from lcve_deploy.artifact import PublicKey
-from lcve_deploy.cli.options.groups import hands_over
+from lcve_deploy.cli.options.common import engine_secret_option
+from lcve_deploy.cli.options.groups import value_from_options
 from lcve_deploy.cli.options.signing import signed_by_option
 from lcve_deploy.cli.options.types import POSITIVE, Setting
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PROVIDER_OPTIONS", "SESSION", "SessionRequest", "session_options"]
 
-SESSION: Final = ("engine", "provider", "provider_option", "threads", "signed_by")
+SESSION: Final = ("engine", "provider", "provider_option", "threads", "signed_by", "engine_secret")
 """Names of these options."""
 
 _PROVIDERS: Final = ("cpu", "cuda", "tensorrt", "tensorrt-rtx")
@@ -30,26 +32,27 @@ PROVIDER_OPTIONS: Final = (
         show_default=True,
         help="Execution provider of ONNX Runtime.",
     ),
-    cloup.option("--provider-option", type=Setting(), multiple=True, help="Option of that provider; may be repeated."),
+    cloup.option("--provider-option", type=Setting(), multiple=True, help="Option of the provider; may be repeated."),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SessionRequest:
-    """How an artifact is opened; see ``lcve_deploy.runtime.SessionOptions``."""
+    """Options of a session; see ``lcve_deploy.runtime.SessionOptions``."""
 
     engine: str | None
     provider: str
     provider_option: tuple[tuple[str, str], ...]
     threads: int | None
     signed_by: PublicKey | None
+    engine_secret: Path | None
 
     def __post_init__(self) -> None:
         if self.engine and (self.provider != "cpu" or self.provider_option):
-            raise ValueError("an engine was built for its provider; --provider is for the graph itself")
+            raise ValueError("--provider is for the graph, not for an engine, which was built for one provider")
 
     def options(self) -> SessionOptions:
-        """Return the options of a session; the client of a server never imports the runtime."""
+        """Return the options; the client of a server never imports the runtime."""
         from lcve_deploy.runtime import Provider, SessionOptions
 
         return SessionOptions(
@@ -58,10 +61,11 @@ class SessionRequest:
             provider_options=dict(self.provider_option),
             threads=self.threads,
             signed_by=self.signed_by,
+            engine_secret=self.engine_secret and self.engine_secret.absolute(),  # workers may run in another folder
         )
 
 
-session_options: Final = hands_over(
+session_options: Final = value_from_options(
     "session",
     SessionRequest,
     cloup.option_group(
@@ -69,10 +73,11 @@ session_options: Final = hands_over(
         cloup.option(
             "--engine",
             metavar="NAME",
-            help="Engine of lcve build, or fastest.  [default: the graph, in ONNX Runtime]",
+            help="Engine built by lcve build, or fastest.  [default: the graph, in ONNX Runtime]",
         ),
         *PROVIDER_OPTIONS,
-        cloup.option("--threads", type=POSITIVE, metavar="N", help="Threads of one inference on a CPU."),
+        cloup.option("--threads", type=POSITIVE, metavar="N", help="Threads per inference on a CPU."),
         signed_by_option,
+        engine_secret_option,
     ),
 )

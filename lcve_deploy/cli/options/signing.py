@@ -16,10 +16,10 @@ _PIN_VARIABLE: Final = "LCVE_SIGNED_BY"
 
 
 class _Pin(cloup.Option):
-    """An option whose variable counts if it is set and empty: a pin must not be lost silently."""
+    """An option that also uses an empty environment variable, so that a pin is never lost silently."""
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        """Return what the variable says; None only if there is no such variable."""
+        """Return the value of the variable; None only if it is not set."""
         return os.environ.get(_PIN_VARIABLE)
 
 
@@ -29,8 +29,8 @@ signed_by_option: Final = cloup.option(
     type=PublicKeyFile(),
     envvar=_PIN_VARIABLE,
     show_envvar=True,
-    help="Public key of the owner; refuse what it has not signed.",
+    help="Owner's public key; refuse anything that it has not signed.",
 )
 signing_key_option: Final = cloup.option(
-    "--signing-key", type=SigningKeyFile(), help="Sign the manifest with this key of lcve keygen --signing."
+    "--signing-key", type=SigningKeyFile(), help="Sign the manifest with this private key from lcve keygen --signing."
 )

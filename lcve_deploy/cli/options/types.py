@@ -1,4 +1,4 @@
-"""Types of options and arguments: each reads the text of the command line, or says what it expected."""
+"""Types of options and arguments. Each parses text from the command line, or reports what it expected."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ __all__ = [
     "ABOVE_ZERO",
     "COUNT",
     "PATH",
+    "PATH_OR_PIPE",
     "POSITIVE",
     "BatchSizes",
     "ChannelValues",
@@ -30,7 +31,22 @@ __all__ = [
     "ViewCounts",
 ]
 
-PATH: Final = click.Path(path_type=Path)
+_NO_PIPE: Final = "- is standard input or output, which cannot be used here; for a file of this name, write ./-"
+
+
+class _NamedPath(click.Path):
+    """The path of a file or folder, but not ``-``, which stands for standard input or output."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check the path."""
+        if value == "-":
+            self.fail(_NO_PIPE, param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH: Final = _NamedPath(path_type=Path)
+PATH_OR_PIPE: Final = click.Path(path_type=Path)
+"""A path, or ``-``; see ``lcve_deploy.cli.pipes``."""
 POSITIVE: Final = click.IntRange(min=1)
 COUNT: Final = click.IntRange(min=0)
 ABOVE_ZERO: Final = click.FloatRange(min=0, min_open=True)
@@ -42,12 +58,12 @@ class EnumChoice(click.Choice[_Choice]):
     """Members of an enumeration, by their values."""
 
     def normalize_choice(self, choice: Any, ctx: click.Context | None) -> str:
-        """Return the value of a member, or what was typed."""
+        """Return the value of a member, or the text itself."""
         return choice.value if isinstance(choice, StrEnum) else str(choice)
 
 
 class ChannelValues(click.ParamType[tuple[float, ...]]):
-    """Numbers with commas, one a channel."""
+    """Numbers separated by commas, one for each channel."""
 
     name = "R,G,B"
 
@@ -58,7 +74,7 @@ class ChannelValues(click.ParamType[tuple[float, ...]]):
         try:
             return tuple(float(part) for part in value.split(","))
         except ValueError:
-            self.fail(f"expected numbers with commas, such as 0.5,0.5,0.5, received {value!r}", param, ctx)
+            self.fail(f"expected numbers separated by commas, such as 0.5,0.5,0.5, received {value!r}", param, ctx)
 
 
 class ViewCounts(click.ParamType[Views]):
@@ -89,7 +105,7 @@ class BatchSizes(click.ParamType[Profile]):
             minimum, optimum, maximum = map(int, value.split(":"))
             return Profile(minimum=minimum, optimum=optimum, maximum=maximum)
         except ValueError:
-            self.fail(f"expected batch sizes such as 1:4:16, rising, received {value!r}", param, ctx)
+            self.fail(f"expected increasing batch sizes, such as 1:4:16, received {value!r}", param, ctx)
 
 
 class Setting(click.ParamType[tuple[str, str]]):
@@ -124,7 +140,7 @@ class SaltBytes(click.ParamType[bytes]):
 
 
 class PathOrAddress(click.ParamType[Path | str]):
-    """A folder, as a path, or the address of a model at a server, as text."""
+    """A folder, as a path, or the address of a model on a server, as text."""
 
     name = "path or address"
 
@@ -134,11 +150,13 @@ class PathOrAddress(click.ParamType[Path | str]):
 
         if isinstance(value, Path):
             return value
+        if value == "-":
+            self.fail(_NO_PIPE, param, ctx)
         return str(value) if is_address(value) else Path(value)
 
 
 class PublicKeyFile(click.ParamType[PublicKey]):
-    """A public key file, read before any work begins."""
+    """A public key file, read while options are parsed."""
 
     name = "FILE"
 
@@ -150,7 +168,7 @@ class PublicKeyFile(click.ParamType[PublicKey]):
 
 
 class SigningKeyFile(click.ParamType["SigningKey"]):
-    """A private key file for signing, read before any work begins."""
+    """A private key file for signing, read while options are parsed."""
 
     name = "FILE"
 

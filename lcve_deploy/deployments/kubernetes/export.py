@@ -1,4 +1,4 @@
-"""Write manifests for Kubernetes: the operator's verb. No key, no torch."""
+"""Write manifests for Kubernetes, on the operator's side: without a key and without torch."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ __all__ = ["export_kubernetes"]
 def export_kubernetes(
     servers: Mapping[str, str | os.PathLike[str]], output: str | os.PathLike[str], options: KubernetesOptions
 ) -> tuple[str, ...]:
-    """Write manifests that serve artifacts with ``lcve serve``; they appear once all are there.
+    """Write manifests that serve artifacts with ``lcve serve``. They appear in one step.
 
     Args:
-        servers: server folders by the names of their models; their files are checked, and not copied.
-        output: folder to make; must not exist.
-        options: of the cluster.
+        servers: server folders by model name; their files are checked but not copied.
+        output: folder to create; must not exist.
+        options: settings of the cluster.
 
     Returns:
         The paths of the manifests within the folder.
 
     Raises:
-        ArtifactError, SignatureError: an invalid server folder.
-        RequestError: a name that no model can have.
-        ExistsError, WriteError: the output is there already, or cannot be written.
+        ArtifactError, SignatureError: a server folder is invalid.
+        RequestError: a model name is invalid.
+        ExistsError, WriteError: the output exists, or cannot be written.
     """
     require_absent(output)
     folders = {require_model_name(name, Path(server)): Path(server) for name, server in servers.items()}
     for folder in folders.values():
         checked_manifest(folder, options.signed_by)
-    made = manifests({name: manifest_digest(folder) for name, folder in folders.items()}, options)
+    objects = manifests({name: manifest_digest(folder) for name, folder in folders.items()}, options)
     with new_folder(output) as stage:
-        for path, value in made.items():
+        for path, value in objects.items():
             (stage / path).parent.mkdir(exist_ok=True)
             (stage / path).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    return tuple(made)
+    return tuple(objects)

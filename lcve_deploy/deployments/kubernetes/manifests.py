@@ -1,6 +1,6 @@
-"""Manifests for Kubernetes: ``lcve serve`` as a Deployment with Service and autoscaler, and as a KServe service.
+"""Kubernetes manifests for ``lcve serve``: a Deployment with Service and autoscaler, and a KServe service.
 
-All are plain values, to be written as JSON, which ``kubectl`` takes as it takes YAML.
+They are plain values, written as JSON, which ``kubectl`` accepts like YAML.
 
 Source: Kubernetes' API reference (apps/v1, v1, autoscaling/v2); KServe's ``InferenceService`` (v1beta1).
 """
@@ -19,7 +19,7 @@ from lcve_deploy.errors import ArtifactError
 __all__ = ["QUEUE_METRIC", "KubernetesOptions", "manifests"]
 
 QUEUE_METRIC: Final = "lcve_queue_seconds"
-"""Mean time in the queue, by pod, as an adapter makes it of Prometheus' sum and count."""
+"""Mean time in the queue of each pod, which an adapter computes from Prometheus' sum and count."""
 
 _LABEL: Final = re.compile(r"[a-z]([-a-z0-9]{0,40}[a-z0-9])?")
 _PORTS: Final = {"http": 8000, "grpc": 8001, "metrics": 8002}
@@ -34,23 +34,23 @@ Value = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class KubernetesOptions:
-    """What the operator decides about the cluster.
+    """Settings of the cluster, chosen by the operator.
 
     Args:
-        name: of all objects.
-        image: with ``lcve`` as its entry point and the extra ``serve``.
+        name: name of all objects.
+        image: container image with ``lcve`` as its entry point and the extra ``serve``.
         claim: PersistentVolumeClaim with a server folder for each model, under the model's name.
-        token_secret: Secret with ``tokens``, as ``lcve serve --tokens`` reads it; None for no tokens.
+        token_secret: Secret with the file ``tokens`` for ``lcve serve --tokens``; None for no tokens.
         tls_secret: Secret of type ``kubernetes.io/tls``; None for plain connections.
-        cpus: for one pod.
-        memory: of one pod, MiB.
-        gpus: of one pod.
-        replicas: least and most pods.
-        queue: mean time in the queue, seconds, above which pods are added.
-        signed_by: the owner's public key, where it is pinned.
+        cpus: CPUs per pod.
+        memory: memory per pod, MiB.
+        gpus: GPUs per pod.
+        replicas: minimum and maximum number of pods.
+        target_delay: mean time in the queue, seconds, above which pods are added.
+        signed_by: the owner's public key, if pinned.
 
     Raises:
-        ArtifactError: a name that no object can have, or replicas that are not rising.
+        ArtifactError: the name is invalid, or the numbers of pods are out of order.
     """
 
     name: str = "lcve"
@@ -62,26 +62,28 @@ class KubernetesOptions:
     memory: int = 2048
     gpus: int = 0
     replicas: tuple[int, int] = (1, 4)
-    queue: float = 0.1
+    target_delay: float = 0.1
     signed_by: PublicKey | None = None
 
     def __post_init__(self) -> None:
         if not _LABEL.fullmatch(self.name):
-            raise ArtifactError(f"a name in Kubernetes is 1 to 42 of a-z 0-9 -, received {self.name!r}")
+            raise ArtifactError(f"expected a name of 1 to 42 characters from a-z 0-9 -, received {self.name!r}")
         if not 1 <= self.replicas[0] <= self.replicas[1]:
-            raise ArtifactError(f"expected at least one pod, and at most no fewer, received {self.replicas}")
+            raise ArtifactError(
+                f"expected at least 1 pod, and a maximum not below the minimum, received {self.replicas}"
+            )
 
 
 def manifests(models: dict[str, str], options: KubernetesOptions) -> dict[str, Value]:
-    """The manifests by their paths.
+    """Return the manifests by path.
 
     Args:
-        models: digests of the manifests of the served artifacts by the names of their models. They are annotations of
-            the pod: other artifacts under the same names start other pods.
-        options: of the cluster.
+        models: SHA-256 of each artifact's manifest, by model name. They are annotations of the pod, so that another
+            artifact under the same name starts new pods.
+        options: settings of the cluster.
     """
     labels = {"app.kubernetes.io/name": "lcve-serve", "app.kubernetes.io/instance": options.name}
-    about = {
+    annotations = {
         "prometheus.io/scrape": "true",
         "prometheus.io/port": str(_PORTS["metrics"]),
         "prometheus.io/path": "/metrics",
@@ -89,11 +91,11 @@ def manifests(models: dict[str, str], options: KubernetesOptions) -> dict[str, V
     }
     pin = {"pin.json": _pin(options, labels)} if options.signed_by else {}
     return {
-        "deployment.json": _deployment(models, options, labels, about),
+        "deployment.json": _deployment(models, options, labels, annotations),
         "service.json": _service(options, labels),
         "autoscaler.json": _autoscaler(options, labels),
         **pin,
-        "kserve/inferenceservice.json": _inference_service(models, options, labels, about),
+        "kserve/inferenceservice.json": _inference_service(models, options, labels, annotations),
     }
 
 
@@ -101,27 +103,27 @@ def _object(version: str, kind: str, name: str, labels: Value, **fields: Any) ->
     return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "labels": labels}, **fields}
 
 
-def _deployment(models: Mapping[str, str], options: KubernetesOptions, labels: Value, about: Value) -> Value:
-    """Replicas are the autoscaler's; a new pod is ready before an old one ends."""
-    pod = {"metadata": {"labels": labels, "annotations": about}, "spec": _pod(models, options, "lcve")}
+def _deployment(models: Mapping[str, str], options: KubernetesOptions, labels: Value, annotations: Value) -> Value:
+    """Return the Deployment. The autoscaler sets its replicas; new pods are ready before old ones end."""
+    pod = {"metadata": {"labels": labels, "annotations": annotations}, "spec": _pod(models, options, "lcve")}
     rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
     spec = {"selector": {"matchLabels": labels}, "strategy": rolling, "template": pod}
     return _object("apps/v1", "Deployment", options.name, labels, spec=spec)
 
 
 def _service(options: KubernetesOptions, labels: Value) -> Value:
-    """Without the port of metrics, which answers anyone."""
+    """Return the Service, without the metrics port, which needs no token."""
     ports = [{"name": name, "port": _PORTS[name], "targetPort": name} for name in ("http", "grpc")]
     return _object("v1", "Service", options.name, labels, spec={"selector": labels, "ports": ports})
 
 
 def _autoscaler(options: KubernetesOptions, labels: Value) -> Value:
-    least, most = options.replicas
-    target = {"type": "AverageValue", "averageValue": f"{round(options.queue * 1000)}m"}
+    minimum, maximum = options.replicas
+    target = {"type": "AverageValue", "averageValue": f"{round(options.target_delay * 1000)}m"}
     spec = {
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": options.name},
-        "minReplicas": least,
-        "maxReplicas": most,
+        "minReplicas": minimum,
+        "maxReplicas": maximum,
         "metrics": [{"type": "Pods", "pods": {"metric": {"name": QUEUE_METRIC}, "target": target}}],
     }
     return _object("autoscaling/v2", "HorizontalPodAutoscaler", options.name, labels, spec=spec)
@@ -132,23 +134,25 @@ def _pin(options: KubernetesOptions, labels: Value) -> Value:
     return _object("v1", "ConfigMap", f"{options.name}-pin", labels, data={"signing.pub": key})
 
 
-def _inference_service(models: Mapping[str, str], options: KubernetesOptions, labels: Value, about: Value) -> Value:
-    """The same pod under KServe; not by way of Knative, which allows one port."""
-    least, most = options.replicas
-    predictor = {"minReplicas": least, "maxReplicas": most, "annotations": about}
-    made = _object(
+def _inference_service(
+    models: Mapping[str, str], options: KubernetesOptions, labels: Value, annotations: Value
+) -> Value:
+    """Return the same pod for KServe, in its mode without Knative, which allows only one port."""
+    minimum, maximum = options.replicas
+    predictor = {"minReplicas": minimum, "maxReplicas": maximum, "annotations": annotations}
+    service = _object(
         "serving.kserve.io/v1beta1",
         "InferenceService",
         options.name,
         labels,
         spec={"predictor": {**predictor, **_pod(models, options, "kserve-container")}},
     )
-    made["metadata"]["annotations"] = {"serving.kserve.io/deploymentMode": "RawDeployment"}
-    return made
+    service["metadata"]["annotations"] = {"serving.kserve.io/deploymentMode": "RawDeployment"}
+    return service
 
 
 def _pod(models: Mapping[str, str], options: KubernetesOptions, container: str) -> Value:
-    """A pod that may do nothing but serve: no root, no token of the cluster, nothing to write but ``/tmp``."""
+    """Return a pod with minimal permissions: no root, no service account token, and only ``/tmp`` is writable."""
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -179,7 +183,7 @@ def _container(models: Mapping[str, str], options: KubernetesOptions, name: str)
         "startupProbe": {**_probe("ready"), "failureThreshold": 60},
         "readinessProbe": _probe("ready"),
         "livenessProbe": {**_probe("live"), "periodSeconds": 10},
-        # The pod leaves the service's list while it sleeps, so that nothing new arrives once it is told to end.
+        # While the pod sleeps, it is removed from the service, so that no new requests arrive during shutdown.
         "lifecycle": {"preStop": {"sleep": {"seconds": _DRAIN}}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -194,8 +198,8 @@ def _container(models: Mapping[str, str], options: KubernetesOptions, name: str)
     }
 
 
-def _probe(what: str) -> Value:
-    return {"httpGet": {"path": f"/v2/health/{what}", "port": "metrics"}, "periodSeconds": 5, "timeoutSeconds": 3}
+def _probe(check: str) -> Value:
+    return {"httpGet": {"path": f"/v2/health/{check}", "port": "metrics"}, "periodSeconds": 5, "timeoutSeconds": 3}
 
 
 def _arguments(models: Mapping[str, str], options: KubernetesOptions) -> list[str]:
@@ -203,12 +207,12 @@ def _arguments(models: Mapping[str, str], options: KubernetesOptions) -> list[st
     tls = ["--tls-cert", f"{_TLS}/tls.crt", "--tls-key", f"{_TLS}/tls.key"] if options.tls_secret else []
     pin = ["--signed-by", f"{_PIN}/signing.pub"] if options.signed_by else []
     provider = ["--provider", "cuda"] if options.gpus else []
-    served = [f"{name}={_MODELS}/{name}" for name in models]
-    return ["serve", *served, "--host", "0.0.0.0", "--grace", str(_GRACE), *token, *tls, *pin, *provider]  # noqa: S104
+    sources = [f"{name}={_MODELS}/{name}" for name in models]
+    return ["serve", *sources, "--host", "0.0.0.0", "--grace", str(_GRACE), *token, *tls, *pin, *provider]  # noqa: S104
 
 
 def _volumes(options: KubernetesOptions) -> list[tuple[str, Value, str]]:
-    """Name, source and place of every volume. Secrets are files: variables reach logs and children."""
+    """Return name, source and mount path of every volume. Secrets are files, because variables leak into logs."""
     volumes: list[tuple[str, Value, str]] = [
         ("models", {"persistentVolumeClaim": {"claimName": options.claim, "readOnly": True}}, _MODELS),
         ("tmp", {"emptyDir": {"sizeLimit": "256Mi"}}, "/tmp"),  # noqa: S108

@@ -1,4 +1,4 @@
-"""Write a Triton model repository: the operator's verb. No key, no torch."""
+"""Write a Triton model repository, on the operator's side: without a key and without torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lcve_deploy.serving.models.versions import require_model_name
 __all__ = ["add_to_triton", "export_triton"]
 
 _MUST_AGREE: Final = ("platform", "max_batch_size", "input", "output", "parameters")
-"""Of the configuration, which holds for all versions of a model: the binding is in its parameters."""
+"""Fields of the configuration that all versions of a model share; the parameters contain the binding."""
 
 
 def export_triton(
@@ -33,19 +33,19 @@ def export_triton(
     *,
     signed_by: PublicKey | None = None,
 ) -> tuple[TritonModel, ...]:
-    """Write a model repository; it appears once every model of it is whole.
+    """Write a model repository. It appears in one step, when all of its models are complete.
 
     Args:
-        servers: server folders by the names of their models.
-        output: folder to make; must not exist.
-        options: how each is to be served.
-        signed_by: the owner's public key, if it is pinned; the signature does not cover an engine.
+        servers: server folders by model name.
+        output: folder to create; must not exist.
+        options: how each model is served.
+        signed_by: the owner's public key, if pinned; the signature does not cover an engine.
 
     Raises:
-        ArtifactError, SignatureError, SessionError, MissingDependencyError: as of
+        ArtifactError, SignatureError, SessionError, MissingDependencyError: as
             ``lcve_deploy.deployments.triton.model_folder.read_model``.
-        RequestError: a name that no model can have.
-        ExistsError, WriteError: the output is there already, or cannot be written.
+        RequestError: a model name is invalid.
+        ExistsError, WriteError: the output exists, or cannot be written.
     """
     require_absent(output)
     models = _read(servers, options, signed_by)
@@ -64,18 +64,20 @@ def add_to_triton(
     *,
     signed_by: PublicKey | None = None,
 ) -> tuple[TritonModel, ...]:
-    """Add models to a repository that exists, or a version to a model of it; nothing of it changes.
+    """Add models to an existing repository, or versions to its models. Existing files are not changed.
 
-    Each new folder appears whole. A half-written one is next to the repository, where Triton does not look.
+    Each new folder appears in one step. It is staged next to the repository, where Triton does not look.
 
     Raises:
-        MismatchError: a version that does not fit the configuration that its model has.
-        ExistsError: that version is there already.
-        ArtifactError, SignatureError, SessionError, MissingDependencyError, WriteError: as of ``export_triton``.
+        MismatchError: a version does not match the configuration of its model.
+        ExistsError: the version exists.
+        ArtifactError, SignatureError, SessionError, MissingDependencyError, WriteError: as ``export_triton``.
     """
     root = Path(os.path.abspath(repository))  # noqa: PTH100 (keeps links)
     if not root.is_dir():
-        raise ArtifactError(f"expected a model repository, found no folder {root}", hint="make one: leave out --add")
+        raise ArtifactError(
+            f"expected a model repository, found no folder {root}", hint="to create one, leave out --add"
+        )
     models = _read(servers, options, signed_by)
     for model in models:
         _check_addition(root / model.config.name, model)
@@ -105,17 +107,17 @@ def _check_addition(folder: Path, model: TritonModel) -> None:
         raise ExistsError(
             f"{version} exists, and nothing is overwritten", hint="choose another number: --model-version N"
         )
-    there = read_config(folder)
-    if differing := [field for field in _MUST_AGREE if not _agrees(there, model.config, field)]:
+    existing = read_config(folder)
+    if differing := [field for field in _MUST_AGREE if not _agrees(existing, model.config, field)]:
         raise MismatchError(
-            f"one configuration holds for all versions of a model, and that of {folder} has another "
-            f"{' and '.join(differing)} than version {model.version} needs",
-            hint="serve it under a name of its own: NAME=FOLDER",
+            f"all versions of a model share one configuration, but version {model.version} differs from that of "
+            f"{folder} in {' and '.join(differing)}",
+            hint="serve it under another name: NAME=FOLDER",
         )
 
 
-def _agrees(there: Any, new: Any, field: str) -> bool:
-    old, now = getattr(there, field), getattr(new, field)
+def _agrees(existing: Any, new: Any, field: str) -> bool:
+    old, current = getattr(existing, field), getattr(new, field)
     if field == "parameters":
-        return all(name in old and old[name] == value for name, value in now.items())
-    return bool(old <= now if field == "max_batch_size" else old == now)
+        return all(name in old and old[name] == value for name, value in current.items())
+    return bool(old <= current if field == "max_batch_size" else old == current)

@@ -1,7 +1,7 @@
-"""Checkpoints as users have them, read into one form.
+"""Read checkpoints of all supported formats into one form.
 
-``load_checkpoint`` finds out what a path is; ``layouts`` says, as data, where each family keeps which
-weight; ``refusals`` says, as data, what cannot be exported exactly, and why.
+``load_checkpoint`` detects the format of a path. ``layouts`` maps the weight names of each family, as data.
+``refusals`` lists, as data, the models that are not exported, with reasons.
 """
 
 from lcve_deploy.exporters.checkpoints.load import Checkpoint, CheckpointOptions, load_checkpoint

@@ -1,4 +1,4 @@
-"""What the pickled arguments of a training script say. Arguments that are not known are ignored."""
+"""Read the pickled arguments of a training script. Unknown arguments are ignored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from lcve_deploy.exporters.checkpoints.families import DETECTOR_ARGUMENTS, FAMILIES, Family
-from lcve_deploy.exporters.checkpoints.options import SaidPreprocessing
+from lcve_deploy.exporters.checkpoints.options import StatedPreprocessing
 from lcve_deploy.files.reading import MAX_INT
 from lcve_deploy.model.preprocess import MAX_SHORT_SIDE, Sampling
 
@@ -18,10 +18,10 @@ __all__ = [
     "NamedModel",
     "is_detector",
     "named_model",
-    "said_families",
-    "said_frames",
-    "said_preprocessing",
-    "said_size",
+    "stated_families",
+    "stated_frames",
+    "stated_preprocessing",
+    "stated_size",
     "training_arguments",
 ]
 
@@ -35,11 +35,11 @@ class NamedModel(NamedTuple):
     """A model that the codebases register by name.
 
     Args:
-        width: D.
-        depth: blocks.
-        heads: attention heads.
-        patch: of a cube, pixels.
-        size: of a clip, pixels.
+        width: embedding width D.
+        depth: number of blocks.
+        heads: number of attention heads.
+        patch: height and width of a cube, pixels.
+        size: height and width of a clip, pixels.
     """
 
     width: int
@@ -60,11 +60,11 @@ _MODELS: Final = {
 
 
 def training_arguments(content: Any, place: str = "") -> Arguments:
-    """The arguments next to the weights, or next to the nearest wrapper around them; empty if there are none.
+    """Return the arguments next to the weights, or next to the nearest wrapper around them; empty if there are none.
 
     Args:
-        content: of the file, a dictionary.
-        place: names of the wrappers that the weights are in, with dots between them.
+        content: content of the file, a dictionary.
+        place: names of the wrappers around the weights, from the outermost, joined by dots.
     """
     holders = [content]
     for name in place.split("."):
@@ -81,48 +81,48 @@ def _arguments(value: Any) -> Arguments:
     return dict(dict.items(value)) if isinstance(value, dict) else {}
 
 
-def said_families(arguments: Arguments) -> list[Family]:
-    """Codebases that these arguments can be from, by arguments that only one codebase has."""
-    return [family for family, known in FAMILIES.items() if known.marks & set(arguments)]
+def stated_families(arguments: Arguments) -> list[Family]:
+    """Return the codebases of which these arguments include a unique one."""
+    return [family for family, facts in FAMILIES.items() if facts.unique_arguments & set(arguments)]
 
 
 def is_detector(arguments: Arguments) -> bool:
-    """Whether these are the arguments of a script that trains detectors for AVA."""
+    """Tell whether these are arguments of a script that trains detectors for AVA."""
     return bool(DETECTOR_ARGUMENTS & set(arguments) or _AVA.search(str(arguments.get("data_set")).lower()))
 
 
 def named_model(arguments: Arguments) -> NamedModel | None:
-    """The model of the argument ``model``; None if it is not one that the codebases register."""
+    """Return the model that the argument ``model`` names; None if the codebases do not register it."""
     match = _NAME.fullmatch(str(arguments.get("model")))
     return NamedModel(*_MODELS[match[1]], int(match[2]), int(match[3])) if match else None
 
 
-def said_frames(arguments: Arguments) -> int | None:
-    """Frames of the model: those of a segment, times the segments."""
-    frames = _whole(arguments, "num_frames")
-    return frames * (_whole(arguments, "num_segments") or 1) if frames else None
+def stated_frames(arguments: Arguments) -> int | None:
+    """Return the number of frames of a clip: frames of a segment times the number of segments."""
+    frames = _positive(arguments, "num_frames")
+    return frames * (_positive(arguments, "num_segments") or 1) if frames else None
 
 
-def said_size(arguments: Arguments) -> int | None:
-    """Height and width of the clips."""
-    return _whole(arguments, "input_size")
+def stated_size(arguments: Arguments) -> int | None:
+    """Return height and width of a clip, pixels."""
+    return _positive(arguments, "input_size")
 
 
-def said_preprocessing(arguments: Arguments) -> SaidPreprocessing:
-    """How the codebase makes clips when it validates a model of these arguments."""
-    sampling, doubt = _said_sampling(arguments)
-    side = _whole(arguments, "short_side_size")
-    return SaidPreprocessing(
+def stated_preprocessing(arguments: Arguments) -> StatedPreprocessing:
+    """Return how the codebase makes clips when it validates a model that was trained with these arguments."""
+    sampling, doubt = _stated_sampling(arguments)
+    side = _positive(arguments, "short_side_size")
+    return StatedPreprocessing(
         sampling=sampling,
-        stride=_whole(arguments, "sampling_rate"),
+        stride=_positive(arguments, "sampling_rate"),
         short_side=side if side and side <= MAX_SHORT_SIDE else None,
         doubt=doubt,
     )
 
 
-def _said_sampling(arguments: Arguments) -> tuple[Sampling | None, str]:
-    """How frames are chosen, or why the arguments do not say it."""
-    families = said_families(arguments)
+def _stated_sampling(arguments: Arguments) -> tuple[Sampling | None, str]:
+    """Return the sampling, or None and the reason why it is unknown; the reason is empty if nothing is stated."""
+    families = stated_families(arguments)
     known = [FAMILIES[family] for family in (families if len(families) == 1 else Family)]
     sparse = arguments.get("sparse_sample", False)
     data_set = arguments.get("data_set", _SPARSE_BY_DEFAULT if sparse is True else None)
@@ -132,17 +132,17 @@ def _said_sampling(arguments: Arguments) -> tuple[Sampling | None, str]:
     sampling = next((f.sampling[data_set] for f in known if isinstance(data_set, str) and data_set in f.sampling), None)
     if sampling is None:
         return None, f"{data_set!r:.80} is not a data set {whose}"
-    if (segments := arguments.get("num_segments")) is not None and _whole(arguments, "num_segments") != 1:
+    if (segments := arguments.get("num_segments")) is not None and _positive(arguments, "num_segments") != 1:
         return None, f"num_segments={segments!r:.80} is not 1"
     if sampling is Sampling.UNIFORM or sparse is False:
         return sampling, ""
     if sparse is True and any(data_set in family.sparse for family in known):
         return Sampling.UNIFORM, ""
-    return None, f"sparse_sample={sparse!r:.80} is not for the data set {data_set} {whose}"
+    return None, f"sparse_sample={sparse!r:.80} does not apply to the data set {data_set} {whose}"
 
 
-def _whole(arguments: Arguments, name: str) -> int | None:
-    """A whole number above zero, NumPy's as well; None where it is none."""
+def _positive(arguments: Arguments, name: str) -> int | None:
+    """Return a positive integer, of Python or NumPy; None if the argument is missing or is anything else."""
     value = arguments.get(name)
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         return None

@@ -1,4 +1,4 @@
-"""From a family's weights to ours, by the rules of ``layouts``."""
+"""Convert the weights of a checkpoint family to the names and shapes of this package, by the rules of ``layouts``."""
 
 from __future__ import annotations
 
@@ -20,13 +20,21 @@ _MAX_NAMED = 12
 
 
 def assemble(source: Arrays, rules: Sequence[Rule], config: TransformerConfig) -> dict[str, npt.NDArray[np.floating]]:
-    """Our weights of a checkpoint, as views of its own arrays where that is possible.
+    """Convert the weights of a checkpoint, as views of its arrays where possible.
 
-    Weights of ours that have no rule, or whose rule finds nothing though the family computes them
-    (the sinusoid table), are left to the caller.
+    Weights without a rule are left to the caller, such as position tables that a codebase computes.
+
+    Args:
+        source: weights by their names in the checkpoint.
+        rules: rules of the checkpoint's family.
+        config: configuration of the model.
+
+    Returns:
+        Weights by their names in ``weight_shapes(config)``.
 
     Raises:
-        CheckpointError: names every source weight that is missing, unexpected or misshapen.
+        CheckpointError: a source weight is missing, is not used by any rule, or has an invalid shape. The message
+            lists up to 12 of them.
     """
     shapes = weight_shapes(config)
     weights, used, problems = {}, set[str](), []
@@ -49,34 +57,39 @@ def assemble(source: Arrays, rules: Sequence[Rule], config: TransformerConfig) -
     if problems:
         more = f"; and {len(problems) - _MAX_NAMED} more" if len(problems) > _MAX_NAMED else ""
         raise CheckpointError(
-            f"the checkpoint's weights do not make the model: {'; '.join(problems[:_MAX_NAMED])}{more}",
-            hint="a fine-tuned classifier in one of the formats of docs/reference/checkpoints.md is expected",
+            f"the checkpoint's weights do not match the model: {'; '.join(problems[:_MAX_NAMED])}{more}",
+            hint="pass a fine-tuned classifier in one of the formats of docs/reference/checkpoints.md",
         )
     return weights
 
 
 def require_finite(source: Arrays) -> None:
-    """Check every value of a checkpoint.
+    """Check that every value of a checkpoint is finite.
 
     Raises:
-        CheckpointError: names every weight that has NaN or infinite values.
+        CheckpointError: a weight has NaN or infinite values. The message lists up to 12 of them.
     """
     bad = [name for name, array in source.items() if not np.isfinite(array).all()]
     if bad:
         raise CheckpointError(
-            f"weights with values that are not finite (NaN or infinity): {', '.join(bad[:_MAX_NAMED])}",
+            f"expected finite weights, received NaN or infinity in: {', '.join(bad[:_MAX_NAMED])}",
             hint="use a checkpoint from before training diverged",
         )
 
 
 def block_count(names: Sequence[str], pattern: str) -> int:
-    """Blocks in a checkpoint; ``pattern`` has one group, the number of the block."""
+    """Return the number of blocks, one more than the highest block number.
+
+    Args:
+        names: names of the weights.
+        pattern: regular expression for the start of a name, with one group: the number of the block.
+    """
     numbers = {int(match[1]) for name in names if (match := re.match(pattern, name))}
     return max(numbers) + 1 if numbers else 0
 
 
 def _expand(rule: Rule, source: Arrays, depth: int) -> list[tuple[str, tuple[str, ...]]]:
-    """The rule for every block, each with the alternative that the checkpoint has most of."""
+    """Expand a rule to all blocks, and choose for each the alternative with the most names in the checkpoint."""
     blocks = range(depth) if "{i}" in rule.target else range(1)
     expanded = []
     for i in blocks:
@@ -91,7 +104,7 @@ def _join(
 ) -> npt.NDArray[np.floating]:
     if target == "cube_embedding.weight":
         return _flatten_kernel(parts[0], shape)
-    if zeros:  # queries and values have a bias, keys between them have none
+    if zeros:  # queries and values have a bias, keys do not
         parts = [parts[0], np.zeros_like(parts[0]), parts[1]]
     joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
     if np.squeeze(joined).shape != tuple(size for size in shape if size != 1):
@@ -100,7 +113,7 @@ def _join(
 
 
 def _flatten_kernel(kernel: npt.NDArray[np.floating], shape: tuple[int, ...]) -> npt.NDArray[np.floating]:
-    """Conv3d kernel ``[D, C, t, h, w]`` to ``[D, L]``, columns in the order of a cube's values."""
+    """Reshape a Conv3d kernel ``[D, C, t, h, w]`` to ``[D, L]``, with columns in the order of a cube's values."""
     if kernel.ndim != 5 or kernel.size != shape[0] * shape[1]:
         raise ValueError(f"shape {list(kernel.shape)}, expected [width, channels, t, h, w]")
     return kernel.transpose(0, 2, 3, 4, 1).reshape(shape)

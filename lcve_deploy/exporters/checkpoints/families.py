@@ -1,4 +1,4 @@
-"""Codebases whose ``.pth`` files have the same weight names, and how they differ: a table.
+"""Table of codebases whose ``.pth`` files share the same weight names, and how they differ.
 
 Source: the training scripts and data sets of MCG-NJU/VideoMAE, OpenGVLab/VideoMAEv2,
 ruiwang2021/mvd, OpenGVLab/unmasked_teacher (``single_modality``) and OpenGVLab/InternVideo
@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from lcve_deploy.exporters.checkpoints.positions import (
-    MakeTable,
+    TableFunction,
     internvideo_table,
     mvd_table,
     umt_table,
@@ -25,7 +25,7 @@ __all__ = ["DETECTOR_ARGUMENTS", "FAMILIES", "Family", "OfficialFamily"]
 
 
 class Family(StrEnum):
-    """A codebase that official files come from."""
+    """Codebase that wrote an official file."""
 
     VIDEOMAE = "videomae"
     VIDEOMAE_V2 = "videomae-v2"
@@ -36,25 +36,25 @@ class Family(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class OfficialFamily:
-    """Facts of a codebase that its weights do not show.
+    """Facts about a codebase that its weight names do not show.
 
     Args:
-        title: its name.
-        marks: arguments of its training script that the others' scripts do not have; one is enough.
-        positions: what its positions are where the file has none, for people to read.
-        table: makes them.
-        learned: whether positions may be in the file.
-        cosine: whether it has cosine attention.
-        class_token: whether it can have a class token.
-        frames: of a clip, by default.
-        sampling: by the argument ``data_set``.
-        sparse: values of ``data_set`` for which it looks at ``sparse_sample``.
+        title: name of the codebase.
+        unique_arguments: arguments that only its training script has; any one of them identifies the codebase.
+        positions: description of the positions that it computes if the file has none.
+        table: function that computes these positions.
+        learned: whether the file may have learned positions.
+        cosine: whether the codebase supports cosine attention.
+        class_token: whether the codebase supports a class token.
+        frames: default number of frames in a clip.
+        sampling: sampling by value of the argument ``data_set``.
+        sparse: values of ``data_set`` for which the argument ``sparse_sample`` applies.
     """
 
     title: str
-    marks: frozenset[str] = frozenset()
+    unique_arguments: frozenset[str] = frozenset()
     positions: str
-    table: MakeTable
+    table: TableFunction
     learned: bool = True
     cosine: bool = False
     class_token: bool = False
@@ -79,7 +79,7 @@ FAMILIES: Final = {
     ),
     Family.VIDEOMAE_V2: OfficialFamily(
         title="VideoMAEv2",
-        marks=frozenset({"fname_tmpl", "start_idx"}),
+        unique_arguments=frozenset({"fname_tmpl", "start_idx"}),
         positions=_SINUSOID,
         table=videomae_table,
         cosine=True,
@@ -88,7 +88,7 @@ FAMILIES: Final = {
     ),
     Family.MVD: OfficialFamily(
         title="MVD",
-        marks=frozenset({"use_cls_token", "remove_pos_emb"}),
+        unique_arguments=frozenset({"use_cls_token", "remove_pos_emb"}),
         positions="MVD's three-dimensional sines and cosines",
         table=mvd_table,
         learned=False,
@@ -97,7 +97,7 @@ FAMILIES: Final = {
     ),
     Family.UMT: OfficialFamily(
         title="UMT",
-        marks=frozenset({"checkpoint_num", "delete_head", "use_decord", "test_best"}),
+        unique_arguments=frozenset({"checkpoint_num", "delete_head", "use_decord", "test_best"}),
         positions="UMT's sinusoid (VideoMAE's for 8 frames of 14x14 cubes)",
         table=umt_table,
         frames=8,
@@ -105,7 +105,7 @@ FAMILIES: Final = {
     ),
     Family.INTERNVIDEO: OfficialFamily(
         title="InternVideo1",
-        marks=frozenset({"num_segment", "extra_decay"}),
+        unique_arguments=frozenset({"num_segment", "extra_decay"}),
         positions="InternVideo1's sinusoid (interpolated from 16 frames of 224 pixels)",
         table=internvideo_table,
         sampling=_sampling(f"{_KINETICS} MixKinetics UCF101 HMDB51 Diving48", "SSV2"),
@@ -114,4 +114,4 @@ FAMILIES: Final = {
 }
 
 DETECTOR_ARGUMENTS: Final = frozenset({"val_freq", "close_amp"})
-"""Arguments that the scripts for detection in AVA have and those for classification do not."""
+"""Arguments that only scripts for detection in AVA have, not those for classification."""

@@ -1,7 +1,7 @@
-"""Checkpoints by their id on a model hub, ``org/name`` or ``org/name@revision``, and folders of the hub's cache.
+"""Download checkpoints by their id on a model hub, and resolve folders of the hub's cache.
 
-Only what can hold no code is fetched: configuration, processors and safetensors. ``huggingface_hub`` does the
-download: ``HF_ENDPOINT``, ``HF_HOME``, ``HF_HUB_OFFLINE`` and tokens work as usual.
+Only files that cannot contain code are downloaded: configuration, processors and safetensors. ``huggingface_hub``
+does the download, so ``HF_ENDPOINT``, ``HF_HOME``, ``HF_HUB_OFFLINE`` and tokens work as usual.
 
 Source: ``huggingface_hub``, "Understand caching": ``models--org--name/`` with ``blobs/``, ``refs/`` and ``snapshots/``.
 """
@@ -36,7 +36,7 @@ _SHARD: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors")
 
 @dataclass(frozen=True, kw_only=True)
 class HubId:
-    """A model on a hub.
+    """Id of a model on a hub.
 
     Args:
         name: ``org/name``.
@@ -48,7 +48,7 @@ class HubId:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Read ``org/name[@revision]``; None for what looks like a path of a file, or like neither."""
+        """Parse ``org/name[@revision]``; return None if the text is not an id, or looks like the path of a file."""
         found = _ID.fullmatch(text)
         if found is None or found[1].lower().endswith(_FILE_ENDINGS) or "--" in found[1] or ".." in text:
             return None
@@ -59,14 +59,15 @@ class HubId:
 
 
 def fetch(hub_id: HubId) -> tuple[Path, str]:
-    """The folder of a model in the hub's cache; what is missing there is fetched.
+    """Download a model to the hub's cache, except for files that are already there.
 
     Returns:
-        The folder, and ``org/name@commit``.
+        Folder of the model in the cache, and ``org/name@commit``.
 
     Raises:
         MissingDependencyError: ``huggingface_hub`` is not installed.
-        CheckpointError: no such model or revision, no way to the hub, or a model without safe weights.
+        CheckpointError: there is no such model or revision, the hub cannot be reached, or the model has no
+            safetensors weights.
     """
     folder = _download(hub_id, hub_id.revision, _SETTINGS)
     commit = folder.name
@@ -82,7 +83,7 @@ def fetch(hub_id: HubId) -> tuple[Path, str]:
 
 
 def _weight_files(folder: Path) -> tuple[str, ...]:
-    """Names of the files with weights, whole or in shards; never a pattern that could fetch others."""
+    """Return the names of the weight files, one or several shards; never a pattern that could match other files."""
     index = folder / f"{_WEIGHTS}.index.json"
     if not index.is_file():
         return (_WEIGHTS,)
@@ -117,10 +118,10 @@ def _download(hub_id: HubId, revision: str | None, names: tuple[str, ...]) -> Pa
 
 
 def snapshot(folder: Path) -> Path:
-    """The checkpoint in a model's folder of the hub's cache, which is a level or two down; any other folder as it is.
+    """Return the snapshot inside a model's folder of the hub's cache, or any other folder unchanged.
 
     Raises:
-        CheckpointError: several snapshots, and no ``refs/main`` that says which.
+        CheckpointError: there are no snapshots, or several and ``refs/main`` selects none of them.
     """
     snapshots = folder / "snapshots"
     if (folder / "config.json").exists() or not snapshots.is_dir() or not (folder / "blobs").is_dir():
@@ -136,7 +137,7 @@ def snapshot(folder: Path) -> Path:
 
 
 def cached_source(folder: Path) -> str | None:
-    """``org/name@commit`` of a snapshot in the hub's cache; None for any other folder."""
+    """Return ``org/name@commit`` of a snapshot in the hub's cache, or None for any other folder."""
     repository = folder.resolve().parent.parent
     parts = repository.name.split("--")
     is_cached = folder.resolve().parent.name == "snapshots" and parts[0] == "models" and _COMMIT.fullmatch(folder.name)
@@ -144,24 +145,24 @@ def cached_source(folder: Path) -> str | None:
 
 
 def require_own_files(folder: Path) -> None:
-    """Check that links in a folder stay in it or, in a snapshot of the hub's cache, in the blobs of the same model.
+    """Check that links stay in their folder or, in a snapshot of the hub's cache, in the blobs of the same model.
 
     Raises:
-        CheckpointError: names a link that leads elsewhere, or to nothing.
+        CheckpointError: a link leads elsewhere, or to a missing file.
     """
     own = folder.resolve()
     cache = own.parent.parent
-    places = [own, cache / "blobs"] if own.parent.name == "snapshots" and (cache / "blobs").is_dir() else [own]
+    allowed = [own, cache / "blobs"] if own.parent.name == "snapshots" and (cache / "blobs").is_dir() else [own]
     for path in sorted(folder.iterdir()):
         if not path.is_symlink():
             continue
         target = path.resolve()
-        if not any(target.is_relative_to(place) for place in places):
+        if not any(target.is_relative_to(place) for place in allowed):
             raise CheckpointError(
                 f"{path} is a link that leaves the folder",
-                hint="pass the folder with the files themselves; only links in the hub's cache are followed",
+                hint="replace links by the files themselves; only links in the hub's cache are followed",
             )
         if not target.exists():
             raise CheckpointError(
-                f"{path} is a link to nothing: the cache is incomplete", hint="download the model again"
+                f"{path} is a link to a missing file: the cache is incomplete", hint="download the model again"
             )

@@ -1,4 +1,4 @@
-"""Hugging Face folders: ``config.json``, weights, and the processor's file if there is one.
+"""Read Hugging Face folders: ``config.json``, weights, and the processor's file if there is one.
 
 Source: Hugging Face transformers, ``configuration_*.py``, ``modeling_*.py``, ``image_processing_*.py``.
 """
@@ -14,10 +14,10 @@ from lcve_deploy.assumptions import Assumption
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.exporters.checkpoints.assemble import Arrays, assemble, require_finite
 from lcve_deploy.exporters.checkpoints.layouts import HF_VIDEOMAE, HF_VIVIT, Rule
-from lcve_deploy.exporters.checkpoints.options import IMAGENET_ASSUMED, CheckpointOptions, SaidPreprocessing
+from lcve_deploy.exporters.checkpoints.options import IMAGENET_ASSUMED, CheckpointOptions, StatedPreprocessing
 from lcve_deploy.exporters.checkpoints.processors import Processor, read_processors
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights, read_json_file
-from lcve_deploy.exporters.checkpoints.refusals import refuse_model_type
+from lcve_deploy.exporters.checkpoints.refusals import model_type_error
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.model.predictions import ProblemType
 from lcve_deploy.model.preprocess import Rounding
@@ -33,21 +33,21 @@ from lcve_deploy.model.transformer import (
 
 __all__ = ["FAMILIES", "class_names", "load_folder", "problem_type"]
 
-_Said = TypeVar("_Said")
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """What is particular to one model type.
+    """Facts about one model type.
 
     Args:
-        architecture: the class that has the classifier.
-        rules: where the weights are.
-        processor: class of a processor whose file does not name one.
-        defaults: of the configuration, for what ``config.json`` leaves out.
-        normalisation: where no processor file says it; None where it must be said.
-        class_token: whether the classifier reads one.
-        final_eps: of the final LayerNorm; None where it is the blocks'.
+        architecture: class of the model with its classifier.
+        rules: names of the weights.
+        processor: default class of the processor.
+        defaults: default configuration, for settings that ``config.json`` omits.
+        normalisation: default input normalisation; None if it must be stated.
+        class_token: whether the classifier reads a class token.
+        final_eps: epsilon of the final LayerNorm; None if it is that of the blocks.
     """
 
     architecture: str
@@ -103,7 +103,7 @@ FAMILIES: Final = {
 }
 
 _RENAMED: Final = {"qv_bias": "qkv_bias"}
-"""Names of transformers 5; where a file has the old name too, transformers follows the old one."""
+"""Old and new names of settings. If a file has both, transformers 5 reads the old one."""
 
 _ADAPTER: Final = "adapter_config.json"
 _HEAD: Final = "classifier.weight"
@@ -125,15 +125,15 @@ _ACTIVATIONS: Final = {
 
 def load_folder(
     folder: Path, options: CheckpointOptions
-) -> tuple[VideoTransformer, SaidPreprocessing, tuple[Assumption, ...]]:
+) -> tuple[VideoTransformer, StatedPreprocessing, tuple[Assumption, ...]]:
     """Read a Hugging Face folder.
 
     Returns:
-        The model, what its processor says about making clips, and what was assumed.
+        The model, the settings that its processor states for making clips, and the facts that were assumed.
 
     Raises:
-        CheckpointError: damaged, unsafe, incomplete, or silent on what must be known.
-        UnsupportedModelError: a model that cannot be exact, or that has no row in ``FAMILIES``.
+        CheckpointError: a file is damaged, unsafe or incomplete, or a required fact is not stated.
+        UnsupportedModelError: the model has no row in ``FAMILIES``, is not a classifier, or has an unknown activation.
     """
     _require_configuration(folder)
     settings = read_json_file(folder / "config.json")
@@ -154,68 +154,67 @@ def load_folder(
     weights = assemble(source, family.rules, config)
     if "positional_encoding" not in weights and not config.prefix_tokens:
         weights["positional_encoding"] = sinusoid_table(config.geometry.cubes, config.width)
-    unsaid = options.normalisation is None and not processors
-    assumptions = (IMAGENET_ASSUMED,) if unsaid else ()
-    said = SaidPreprocessing(framing=framing, crop_rounding=Rounding.DOWN)
-    return VideoTransformer(config=config, weights=weights, normalisation=normalisation), said, assumptions
+    assumptions = (IMAGENET_ASSUMED,) if options.normalisation is None and not processors else ()
+    stated = StatedPreprocessing(framing=framing, crop_rounding=Rounding.DOWN)
+    return VideoTransformer(config=config, weights=weights, normalisation=normalisation), stated, assumptions
 
 
 def _processors(folder: Path, family: Family, options: CheckpointOptions) -> tuple[Processor, ...]:
-    """The folder's processors; not read if options give everything that they could say."""
+    """Read the folder's processors, unless the options already state everything that they could."""
     if options.normalisation and options.short_side:
         return ()
     return read_processors(folder, family.processor)
 
 
-def _agreed(what: str, processors: Sequence[Processor], read: Callable[[Processor], _Said]) -> _Said | None:
-    """What all processor files of a folder say; None if there is none.
+def _agreed(what: str, processors: Sequence[Processor], read: Callable[[Processor], _Value]) -> _Value | None:
+    """Return the value on which all processor files of a folder agree; None if there are none.
 
     Raises:
-        CheckpointError: two files say different things.
+        CheckpointError: two files have different values.
     """
-    said = [(processor.path.name, read(processor)) for processor in processors]
-    for name, value in said[1:]:
-        if value != said[0][1]:
+    stated = [(processor.path.name, read(processor)) for processor in processors]
+    for name, value in stated[1:]:
+        if value != stated[0][1]:
             raise CheckpointError(
-                f"{said[0][0]} and {name} disagree about how to {what}: {said[0][1]} and {value}",
+                f"{stated[0][0]} and {name} disagree about how to {what}: {stated[0][1]} and {value}",
                 hint="remove the file that the model was not trained with",
             )
-    return said[0][1] if said else None
+    return stated[0][1] if stated else None
 
 
 def _normalisation(folder: Path, processors: Sequence[Processor], family: Family) -> Normalisation:
     normalisation = _agreed("normalise", processors, Processor.normalisation) or family.normalisation
     if normalisation is None:
         raise CheckpointError(
-            f"{folder} has no preprocessor_config.json, so the input normalisation of the model is not known",
-            hint="pass --mean a,b,c --std a,b,c, for values 0..1",
+            f"{folder} has no preprocessor_config.json, so the input normalisation of the model is unknown",
+            hint="pass --mean a,b,c --std a,b,c, for values from 0 to 1",
         )
     return normalisation
 
 
 def _require_configuration(folder: Path) -> None:
-    """People pass the folder of a training run for the file in it, and models whose adapter changes the weights."""
+    """Reject folders that are often passed by mistake: those of a training run, and those with an adapter."""
     if (folder / _ADAPTER).is_file():
         raise CheckpointError(
-            f"{folder} has an adapter ({_ADAPTER}), which changes the weights that the model has, and is not read",
-            hint="merge it into the model with PEFT's merge_and_unload() and save that; or remove its files",
+            f"{folder} has an adapter ({_ADAPTER}), which changes the weights of the model and is not supported",
+            hint="merge it with PEFT's merge_and_unload() and save the model, or remove the adapter's files",
         )
     files = sorted(path.name for pattern in ("*.pt", "*.pth") for path in folder.glob(pattern))
     if not (folder / "config.json").is_file() and files:
         raise CheckpointError(
-            f"{folder} is no Hugging Face folder: it has no config.json", hint=f"pass the file: {folder / files[0]}"
+            f"{folder} is not a Hugging Face folder: it has no config.json", hint=f"pass the file: {folder / files[0]}"
         )
 
 
 def class_names(folder: Path, classes: int) -> tuple[str, ...] | None:
-    """Class names of a folder's ``id2label``, in order.
+    """Read the class names of a folder's ``id2label``, in the order of the logits.
 
     Args:
-        folder: of the checkpoint.
-        classes: of the model.
+        folder: folder of the checkpoint.
+        classes: number of classes of the model.
 
     Returns:
-        None where it has none, or where they are not those of the classes 0, 1, ..., each named once.
+        Class names; None if there are none, or if ``id2label`` does not have exactly the classes 0, 1, ...
     """
     labels = read_json_file(folder / "config.json").get("id2label")
     named = {str(number): name for number, name in labels.items()} if isinstance(labels, dict) else {}
@@ -226,26 +225,26 @@ def class_names(folder: Path, classes: int) -> tuple[str, ...] | None:
 
 
 def problem_type(folder: Path) -> ProblemType | None:
-    """The problem type of a folder; None if it has none.
+    """Read the problem type of a folder; return None if it does not state one.
 
     Raises:
-        CheckpointError: a problem type that transformers does not have.
+        CheckpointError: the problem type is unknown.
     """
-    said = read_json_file(folder / "config.json").get("problem_type")
+    stated = read_json_file(folder / "config.json").get("problem_type")
     try:
-        return None if said is None else ProblemType(said)
+        return None if stated is None else ProblemType(stated)
     except ValueError:
         known = ", ".join(ProblemType)
         raise CheckpointError(
-            f"config.json: expected a problem_type of {known}, received {said!r:.80}",
-            hint="correct it, or remove it and say it with --problem-type",
+            f"config.json: expected one of {known} for problem_type, received {stated!r:.80}",
+            hint="correct it, or remove it and pass --problem-type",
         ) from None
 
 
 def _family(settings: Mapping[str, Any]) -> Family:
     model_type = str(settings.get("model_type"))
     if model_type not in FAMILIES:
-        raise refuse_model_type(model_type, FAMILIES)
+        raise model_type_error(model_type, FAMILIES)
     family = FAMILIES[model_type]
     architectures = settings.get("architectures") or [family.architecture]
     if not isinstance(architectures, list):
@@ -262,7 +261,7 @@ def _config(settings: Mapping[str, Any], family: Family, options: CheckpointOpti
     activation = _ACTIVATIONS.get(str(settings["hidden_act"]))
     if activation is None:
         raise UnsupportedModelError(
-            f"the activation {settings['hidden_act']!r} is not known", hint=f"known: {', '.join(_ACTIVATIONS)}"
+            f"the activation {settings['hidden_act']!r} is unknown", hint=f"known: {', '.join(_ACTIVATIONS)}"
         )
     mean_pooling = not family.class_token and _flag(settings, "use_mean_pooling")
     eps = _number(settings, "layer_norm_eps")
@@ -285,17 +284,19 @@ def _config(settings: Mapping[str, Any], family: Family, options: CheckpointOpti
 
 
 def _require_agreement(config: TransformerConfig, options: CheckpointOptions) -> None:
-    """What the owner says must not contradict what the folder says."""
+    """Check that the owner's options do not contradict the folder."""
     geometry = config.geometry
     stated = {
         "--num-heads": (options.heads, config.heads),
         "--frames": (options.frames, geometry.frames),
         "--size": (options.size, geometry.height),
     }
-    wrong = [f"{name} {said}, the folder says {is_}" for name, (said, is_) in stated.items() if said not in (None, is_)]
+    wrong = [
+        f"{name} {option}, the folder says {own}" for name, (option, own) in stated.items() if option not in (None, own)
+    ]
     if wrong:
         raise CheckpointError(
-            f"the options contradict config.json: {'; '.join(wrong)}; interpolated positions are not made",
+            f"the options contradict config.json: {'; '.join(wrong)}; positions are not interpolated",
             hint="leave these options out for a Hugging Face folder",
         )
 
@@ -311,20 +312,15 @@ def _geometry(settings: Mapping[str, Any]) -> ClipGeometry:
     else:
         known = "2 or [2, 16, 16]" if "patch_size" in settings else "[2, 16, 16]"
         raise CheckpointError(f"config.json: expected a tubelet_size like {known}, received {tubelet!r}")
+    frames, channels = _size(settings, "num_frames"), _size(settings, "num_channels")
     try:
-        return ClipGeometry(
-            frames=_size(settings, "num_frames"),
-            height=height,
-            width=width,
-            channels=_size(settings, "num_channels"),
-            cube=cube,
-        )
+        return ClipGeometry(frames=frames, height=height, width=width, channels=channels, cube=cube)
     except ValueError as error:
         raise CheckpointError(f"config.json: {error}") from None
 
 
 def _classes(settings: Mapping[str, Any], source: Arrays) -> int:
-    """As many as ``num_labels`` says, which overrules ``id2label`` as in transformers; else as the classifier has."""
+    """Return ``num_labels``, which overrides ``id2label`` as in transformers, or else the number of the head's rows."""
     head = source.get(_HEAD)
     if settings.get("num_labels") is None and head is not None and head.ndim == 2:
         return len(head)
@@ -334,7 +330,7 @@ def _classes(settings: Mapping[str, Any], source: Arrays) -> int:
 def _size(settings: Mapping[str, Any], name: str) -> int:
     value = settings[name]
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise CheckpointError(f"config.json: expected a whole number above zero for {name}, received {value!r}")
+        raise CheckpointError(f"config.json: expected a positive integer for {name}, received {value!r}")
     return value
 
 

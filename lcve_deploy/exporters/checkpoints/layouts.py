@@ -1,8 +1,8 @@
-"""Where each family of checkpoints keeps which weight: a table, read by ``assemble``.
+"""Table of the weight names of each checkpoint family, used by ``assemble``.
 
-A rule names one of our weights and, in order of preference, the source names that make it. Several
-source names are joined along the rows; ``ZEROS`` stands for a part that the family does not have
-(VideoMAE's keys have no bias, except in what transformers 5.7 to 5.17 wrote). ``{i}`` is the number of the block.
+A rule has the name of a weight in this package and, in order of preference, the source names that it is made from.
+Several source names are concatenated along the rows. ``ZEROS`` stands for a part that the family does not have:
+VideoMAE's keys have no bias, except in files written by transformers 5.7 to 5.17. ``{i}`` is the number of the block.
 
 Sources: MCG-NJU/VideoMAE and OpenGVLab/VideoMAEv2 (``modeling_finetune.py``); Hugging Face
 transformers (``modeling_videomae.py``, ``modeling_vivit.py``; names of versions 4 and 5).
@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["HF_VIDEOMAE", "HF_VIVIT", "OFFICIAL", "ZEROS", "Rule"]
+__all__ = ["ALL_LAYOUTS", "HF_VIDEOMAE", "HF_VIVIT", "OFFICIAL", "ZEROS", "Rule"]
 
 ZEROS: Final = "<zeros>"
 
@@ -22,7 +22,12 @@ Names = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Rule:
-    """One weight: our name, and the alternatives for its sources."""
+    """Names of one weight.
+
+    Args:
+        target: name in this package.
+        sources: alternatives, each a tuple of source names to concatenate.
+    """
 
     target: str
     sources: tuple[Names, ...]
@@ -66,7 +71,12 @@ _LAYER_5: Final = "{body}.layers.{{i}}."
 
 
 def _hugging_face(body: str, *own: tuple[str, *tuple[str | Names, ...]]) -> tuple[Rule, ...]:
-    """The rules that transformers' video models share; the second names are those of version 5."""
+    """Return the rules that the video models of transformers share, with the names of versions 4 and 5.
+
+    Args:
+        body: prefix of the weights of the model without its classifier, such as ``vivit``.
+        own: additional rules of one model type.
+    """
     old, new = _LAYER.format(body=body), _LAYER_5.format(body=body)
     linear = {
         "attention.projection": ("attention.output.dense", "attention.o_proj"),
@@ -124,3 +134,6 @@ HF_VIVIT: Final = _hugging_face(
     ("norm.weight", "vivit.layernorm.weight"),
     ("norm.bias", "vivit.layernorm.bias"),
 )
+
+ALL_LAYOUTS: Final = (OFFICIAL, HF_VIDEOMAE, HF_VIVIT)
+"""The rules of every family, for code that does not know which one it reads."""

@@ -1,4 +1,4 @@
-"""Find out what a checkpoint path is, and read it."""
+"""Detect the format of a checkpoint and read it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.exporters.checkpoints.hub import HubId, cached_source, fetch, require_own_files, snapshot
 from lcve_deploy.exporters.checkpoints.huggingface import class_names, load_folder, problem_type
 from lcve_deploy.exporters.checkpoints.official import load_official
-from lcve_deploy.exporters.checkpoints.options import CheckpointOptions, SaidPreprocessing
+from lcve_deploy.exporters.checkpoints.options import CheckpointOptions, StatedPreprocessing
 from lcve_deploy.files.reading import require_file
 from lcve_deploy.model.predictions import ProblemType
 from lcve_deploy.model.transformer import VideoTransformer
@@ -23,29 +23,29 @@ _RGB: Final = 3
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Checkpoint:
-    """A plain model, and what its checkpoint says in addition to the weights.
+    """A plain model and the settings that its checkpoint states.
 
     Args:
-        path: where it was read from.
+        path: file or folder that it was read from.
         model: the plain model.
-        classes: names, in the order of the logits; None where the checkpoint has none.
-        problem_type: what it says that the logits are; None where it does not.
-        preprocessing: what it says about making clips.
-        source: the model and commit on a hub, ``org/name@commit``; None where it came from elsewhere.
-        assumptions: what neither it nor the owner said.
+        classes: class names in the order of the logits; None if the checkpoint has none.
+        problem_type: meaning of the logits; None if the checkpoint does not state it.
+        preprocessing: settings that the checkpoint states for making clips.
+        assumptions: facts that neither the checkpoint nor the owner states.
+        source: model and commit on a hub, ``org/name@commit``; None if it came from elsewhere.
     """
 
     path: Path
     model: VideoTransformer
     classes: tuple[str, ...] | None
     problem_type: ProblemType | None = None
-    preprocessing: SaidPreprocessing = field(default_factory=SaidPreprocessing)
+    preprocessing: StatedPreprocessing = field(default_factory=StatedPreprocessing)
     assumptions: tuple[Assumption, ...] = ()
     source: str | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The assumptions as text, one each."""
+        """The assumptions, each as text."""
         return tuple(map(str, self.assumptions))
 
 
@@ -53,18 +53,19 @@ def load_checkpoint(path: Path, options: CheckpointOptions | None = None) -> Che
     """Read an official ``.pth`` file, a Hugging Face folder, or a model on a hub.
 
     Args:
-        path: of the file or folder; ``org/name`` or ``org/name@revision`` for a model on a hub, where no such path is.
-        options: facts that it does not say.
+        path: file or folder; if it does not exist, ``org/name`` or ``org/name@revision`` names a model on a hub.
+        options: facts that the checkpoint may not state.
 
     Raises:
-        CheckpointError: damaged, unsafe, incomplete, or silent on what must be known.
-        UnsupportedModelError: a model that cannot be exact, or that is not known.
+        CheckpointError: the checkpoint is missing, damaged, unsafe or incomplete, or a required fact is not stated.
+        MissingDependencyError: the model is on a hub, and ``huggingface_hub`` is not installed.
+        UnsupportedModelError: the model is unknown, or cannot be exported exactly.
     """
     options = options or CheckpointOptions()
     checkpoint = _load(path, options)
     channels = checkpoint.model.config.geometry.channels
     if channels != _RGB:
-        raise UnsupportedModelError(f"clips are RGB, and the model takes {channels} channels")
+        raise UnsupportedModelError(f"expected a model for RGB clips with 3 channels, received one for {channels}")
     return checkpoint
 
 
@@ -73,13 +74,13 @@ def _load(path: Path, options: CheckpointOptions) -> Checkpoint:
         _require_no_official_options(path, options)
         path = snapshot(path)
         require_own_files(path)
-        model, said, assumptions = load_folder(path, options)
+        model, stated, assumptions = load_folder(path, options)
         return Checkpoint(
             path=path,
             model=model,
             classes=class_names(path, model.config.classes),
             problem_type=problem_type(path),
-            preprocessing=said,
+            preprocessing=stated,
             assumptions=assumptions,
             source=cached_source(path),
         )
@@ -92,18 +93,18 @@ def _load(path: Path, options: CheckpointOptions) -> Checkpoint:
     require_file(path, "a checkpoint", CheckpointError)
     if path.suffix == ".safetensors" or path.name.endswith(".index.json"):
         raise CheckpointError(
-            f"{path} has weights and no configuration", hint=f"pass the Hugging Face folder: --ckpt {path.parent}"
+            f"{path} has weights but no configuration", hint=f"pass the Hugging Face folder: --ckpt {path.parent}"
         )
-    model, said, assumptions = load_official(path, options)
-    return Checkpoint(path=path, model=model, classes=None, preprocessing=said, assumptions=assumptions)
+    model, stated, assumptions = load_official(path, options)
+    return Checkpoint(path=path, model=model, classes=None, preprocessing=stated, assumptions=assumptions)
 
 
 def _require_no_official_options(path: Path, options: CheckpointOptions) -> None:
-    """Refuse options for official files: the config.json of a folder says family and readout."""
+    """Reject options for official files: the config.json of a folder already states family and readout."""
     given = {"--family": options.family, "--readout": options.readout, "--weights": options.weights}
     names = [name for name, value in given.items() if value is not None]
     if names:
         raise CheckpointError(
-            f"{', '.join(names)}: only for official files, but {path} is a folder, whose config.json says it itself",
+            f"{', '.join(names)}: only for official files, but {path} is a folder, whose config.json states them",
             hint="leave these options out for a Hugging Face folder",
         )

@@ -1,7 +1,7 @@
-"""Official fine-tuning checkpoints, ``.pth``: VideoMAE and the codebases that share its weight names.
+"""Read official fine-tuning checkpoints (``.pth``) of VideoMAE and the codebases that share its weight names.
 
-Such a file does not say which codebase it is from, the number of heads, the clip's frames and size,
-and positions that are computed. The owner says it, or its pickled arguments do, or it is assumed.
+The weights do not state the codebase, the number of heads, the frames and size of a clip, or computed positions.
+These facts are taken from the owner's options or from the pickled training arguments, or else assumed.
 
 Source: ``modeling_finetune.py`` of the codebases in ``families``.
 """
@@ -22,10 +22,10 @@ from lcve_deploy.exporters.checkpoints.arguments import (
     NamedModel,
     is_detector,
     named_model,
-    said_families,
-    said_frames,
-    said_preprocessing,
-    said_size,
+    stated_families,
+    stated_frames,
+    stated_preprocessing,
+    stated_size,
     training_arguments,
 )
 from lcve_deploy.exporters.checkpoints.assemble import (
@@ -40,10 +40,10 @@ from lcve_deploy.exporters.checkpoints.options import (
     IMAGENET_ASSUMED,
     CheckpointOptions,
     ReadoutChoice,
-    SaidPreprocessing,
+    StatedPreprocessing,
 )
 from lcve_deploy.exporters.checkpoints.reading import read_pickled, to_arrays
-from lcve_deploy.exporters.checkpoints.refusals import refuse_detector, refuse_weights
+from lcve_deploy.exporters.checkpoints.refusals import detector_error, require_supported_weights
 from lcve_deploy.exporters.checkpoints.wrappers import find_weights
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.model.transformer import (
@@ -65,14 +65,14 @@ _CLASS_TOKEN: Final = "cls_token"
 
 @dataclass(frozen=True, kw_only=True)
 class _File:
-    """What is known before a configuration is made of it.
+    """Facts from which the configuration is derived.
 
     Args:
-        source: the weights by their names in the model.
-        arguments: of the training script.
-        options: what the owner says.
-        family: codebase, as it is known or assumed.
-        family_assumed: None where it is known.
+        source: weights by their names in the model.
+        arguments: arguments of the training script.
+        options: facts stated by the owner.
+        family: codebase, stated or assumed.
+        family_assumed: the assumption; None if the codebase is stated.
     """
 
     source: Arrays
@@ -82,27 +82,27 @@ class _File:
     family_assumed: Assumption | None
 
     @property
-    def known(self) -> OfficialFamily:
-        """The codebase's row of the table."""
+    def codebase(self) -> OfficialFamily:
+        """Row of the codebase in the table."""
         return FAMILIES[self.family]
 
 
 def load_official(
     path: Path, options: CheckpointOptions
-) -> tuple[VideoTransformer, SaidPreprocessing, tuple[Assumption, ...]]:
+) -> tuple[VideoTransformer, StatedPreprocessing, tuple[Assumption, ...]]:
     """Read an official checkpoint.
 
     Returns:
-        The model, what its training arguments say about making clips, and what was assumed because
-        neither the file nor the options say it.
+        The model, the settings that its training arguments state for making clips, and the facts that were assumed
+        because neither the file nor the options state them.
 
     Raises:
-        CheckpointError: damaged, unsafe, incomplete, or silent on what must be known.
-        UnsupportedModelError: not a classifier that can be exact.
+        CheckpointError: the file is damaged, unsafe or incomplete, or a required fact is not stated.
+        UnsupportedModelError: the model is not a classifier, or cannot be exported exactly.
     """
     content = read_pickled(path)
     saved = find_weights(content, path, options.weights)
-    refuse_weights(saved.tensors)
+    require_supported_weights(saved.tensors)
     source = to_arrays(saved.tensors, stored=path.stat().st_size)
     require_finite(source)
     arguments = training_arguments(content, saved.place)
@@ -113,33 +113,35 @@ def load_official(
     model = VideoTransformer(
         config=config, weights=_weights(file, config), normalisation=options.normalisation or IMAGENET
     )
-    unsaid = () if options.normalisation else (IMAGENET_ASSUMED,)
-    return model, said_preprocessing(arguments), (*saved.assumptions, *facts, *unsaid)
+    normalisation = () if options.normalisation else (IMAGENET_ASSUMED,)
+    return model, stated_preprocessing(arguments), (*saved.assumptions, *facts, *normalisation)
 
 
 def family_of(arguments: Arguments, source: Arrays, options: CheckpointOptions) -> tuple[Family, Assumption | None]:
-    """The codebase that a file is from, and the assumption if it is one."""
-    said = said_families(arguments)
+    """Return the codebase of a file, and the assumption if it is not stated or if the options contradict the file."""
+    stated = stated_families(arguments)
     if options.family is not None:
-        return options.family, _overruled(options.family, said)
-    if len(said) == 1:
-        return said[0], None
-    likely, why = _likely(source)
-    if said:
-        why = f"by its weights, because the training arguments fit {' and '.join(FAMILIES[f].title for f in said)}"
+        return options.family, _override(options.family, stated)
+    if len(stated) == 1:
+        return stated[0], None
+    likely, why = _likely_family(source)
+    if stated:
+        titles = " and ".join(FAMILIES[family].title for family in stated)
+        why = f"by its weights, because the training arguments match {titles}"
     return likely, Assumption(fact=Fact.FAMILY, value=f"{FAMILIES[likely].title}, {why}", option="--family")
 
 
-def _overruled(family: Family, said: list[Family]) -> Assumption | None:
-    if not said or family in said:
+def _override(family: Family, stated: list[Family]) -> Assumption | None:
+    """Return an assumption if the owner's family contradicts the training arguments."""
+    if not stated or family in stated:
         return None
-    titles = " and ".join(FAMILIES[other].title for other in said)
+    titles = " and ".join(FAMILIES[other].title for other in stated)
     value = f"{FAMILIES[family].title}, although the training arguments are those of {titles}"
     return Assumption(fact=Fact.FAMILY, value=value, option="--family")
 
 
-def _likely(source: Arrays) -> tuple[Family, str]:
-    """The family to assume from the weights; all families use the same names."""
+def _likely_family(source: Arrays) -> tuple[Family, str]:
+    """Return the family to assume from the weights, and the reason; all families use the same names."""
     if _CLASS_TOKEN in source and _POSITIONS not in source:
         return Family.MVD, "because of its class token without a position"
     if any(name.endswith(".attn.scale") for name in source):
@@ -151,18 +153,18 @@ def _likely(source: Arrays) -> tuple[Family, str]:
 
 
 def _require_agreement(file: _File) -> None:
-    """Refuse weights that the codebase cannot have written."""
-    known, source = file.known, file.source
-    strange = {
-        f"learned positions ({_POSITIONS})": _POSITIONS in source and not known.learned,
-        "cosine attention (attn.scale)": any(n.endswith(".attn.scale") for n in source) and not known.cosine,
-        f"a class token ({_CLASS_TOKEN})": _CLASS_TOKEN in source and not known.class_token,
+    """Reject weights that the codebase cannot have written."""
+    codebase, source = file.codebase, file.source
+    unsupported = {
+        f"learned positions ({_POSITIONS})": _POSITIONS in source and not codebase.learned,
+        "cosine attention (attn.scale)": any(n.endswith(".attn.scale") for n in source) and not codebase.cosine,
+        f"a class token ({_CLASS_TOKEN})": _CLASS_TOKEN in source and not codebase.class_token,
     }
-    found = [text for text, there in strange.items() if there]
+    found = [text for text, present in unsupported.items() if present]
     if found:
         raise CheckpointError(
-            f"the checkpoint has {' and '.join(found)}, which {known.title} does not have",
-            hint=f"say which codebase it is from: --family {'|'.join(Family)}",
+            f"the checkpoint has {' and '.join(found)}, which {codebase.title} does not have",
+            hint=f"pass the codebase that wrote it: --family {'|'.join(Family)}",
         )
 
 
@@ -170,7 +172,7 @@ def _weights(file: _File, config: TransformerConfig) -> dict[str, npt.NDArray[np
     if _POSITIONS in file.source:
         return assemble(file.source, OFFICIAL, config)
     weights = assemble(file.source, _WITHOUT_POSITIONS, config)
-    table = file.known.table(config.geometry, config.width)
+    table = file.codebase.table(config.geometry, config.width)
     prefix = np.zeros((config.prefix_tokens, config.width), table.dtype)  # MVD's class token has no position
     return {**weights, "positional_encoding": np.concatenate([prefix, table])}
 
@@ -183,8 +185,8 @@ def _config(file: _File) -> tuple[TransformerConfig, tuple[Assumption, ...]]:
     if fc1 is None or head is None:
         absent = "blocks.0.mlp.fc1.weight" if fc1 is None else "head.weight"
         raise CheckpointError(
-            f"the checkpoint's weights do not make the model: missing {absent}",
-            hint="a fine-tuned classifier is expected, not a pre-trained encoder alone",
+            f"the checkpoint's weights do not match the model: missing {absent}",
+            hint="pass a fine-tuned classifier, not a pre-trained encoder alone",
         )
     if fc1.ndim != 2 or head.ndim != 2:
         raise CheckpointError(
@@ -214,22 +216,22 @@ def _config(file: _File) -> tuple[TransformerConfig, tuple[Assumption, ...]]:
 def _positions_assumed(file: _File) -> tuple[Assumption, ...]:
     if _POSITIONS in file.source:
         return ()
-    value = f"{file.known.positions}, because the file has none"
+    value = f"{file.codebase.positions}, because the file has none"
     return (Assumption(fact=Fact.POSITIONS, value=value, option="--family"),)
 
 
 def _readout(file: _File) -> tuple[Readout, *tuple[Assumption, ...]]:
-    """What the classifier reads, and where that is assumed, the assumption."""
-    told, pooled = file.options.readout, "fc_norm.weight" in file.source
+    """Return what the classifier reads, and the assumption if it is not stated."""
+    stated, pooled = file.options.readout, "fc_norm.weight" in file.source
     if not pooled and is_detector(file.arguments):
-        raise refuse_detector("its training arguments are those of a detector")
-    if told is not None and (told is ReadoutChoice.MEAN) != pooled:
-        there = "fc_norm, so it reads the mean" if pooled else "no fc_norm, so it does not read the mean"
-        raise CheckpointError(f"--readout {told}: the checkpoint has {there}", hint="leave --readout out")
-    if not pooled and told is None and file.arguments.get("use_mean_pooling") is not False:
+        raise detector_error("its training arguments are those of a detector")
+    if stated is not None and (stated is ReadoutChoice.MEAN) != pooled:
+        reason = "fc_norm, so it reads the mean" if pooled else "no fc_norm, so it does not read the mean"
+        raise CheckpointError(f"--readout {stated}: the checkpoint has {reason}", hint="leave --readout out")
+    if not pooled and stated is None and file.arguments.get("use_mean_pooling") is not False:
         raise CheckpointError(
-            "the checkpoint has norm and no fc_norm, so it is not known what its classifier reads. It can be token 0 "
-            "(a model trained with --use_cls), or regions (a detector for AVA, which cannot be exported)",
+            "the checkpoint has norm but no fc_norm, so it is unknown what its classifier reads: token 0 (a model "
+            "trained with --use_cls), or regions (a detector for AVA, which cannot be exported)",
             hint="if it was trained with --use_cls, pass --readout first-token",
         )
     token = _CLASS_TOKEN in file.source
@@ -237,7 +239,7 @@ def _readout(file: _File) -> tuple[Readout, *tuple[Assumption, ...]]:
         readout, text = (Readout.CUBES_MEAN if token else Readout.MEAN), "the mean of the cubes, by fc_norm"
     else:
         readout, text = (Readout.CLASS_TOKEN if token else Readout.FIRST_CUBE), "token 0, as the arguments say"
-    if told is not None or file.family_assumed is None:
+    if stated is not None or file.family_assumed is None:
         return (readout,)
     return readout, Assumption(fact=Fact.READOUT, value=text, option="--readout")
 
@@ -245,33 +247,33 @@ def _readout(file: _File) -> tuple[Readout, *tuple[Assumption, ...]]:
 def _kernel(source: Arrays) -> tuple[int, ...]:
     if "patch_embed.proj.weight" not in source:
         raise UnsupportedModelError(
-            "the checkpoint's layout is not known: an official VideoMAE file has patch_embed.proj.weight, received "
+            "the checkpoint's layout is unknown: an official VideoMAE file has patch_embed.proj.weight, received "
             f"{len(source)} weights such as {', '.join(list(source)[:3]) or 'none'}",
-            hint="see docs/reference/checkpoints.md for the formats that are read",
+            hint="see docs/reference/checkpoints.md for the supported formats",
         )
     shape = source["patch_embed.proj.weight"].shape
     if len(shape) != 5:
         raise UnsupportedModelError(
-            f"expected a cube embedding [width, channels, t, h, w], received patch_embed.proj.weight {list(shape)}: "
-            "not a video transformer with cubes"
+            "expected a video transformer with a cube embedding [width, channels, t, h, w], received "
+            f"patch_embed.proj.weight {list(shape)}"
         )
     return shape
 
 
 def _heads(file: _File, named: NamedModel | None, width: int) -> tuple[int, *tuple[Assumption, ...]]:
-    """Attention heads, and where they are assumed, the assumption."""
-    scale, told = file.source.get("blocks.0.attn.scale"), file.options.heads
-    known = scale.size if scale is not None else None
-    if known and told not in (None, known):
-        raise CheckpointError(f"the checkpoint's cosine attention has {known} heads, received {told}")
-    if said := told or known or (named.heads if named else None):
-        return (said,)
+    """Return the number of attention heads, and the assumption if it is not stated."""
+    scale, given = file.source.get("blocks.0.attn.scale"), file.options.heads
+    in_weights = scale.size if scale is not None else None
+    if in_weights and given not in (None, in_weights):
+        raise CheckpointError(f"the checkpoint's cosine attention has {in_weights} heads, received {given}")
+    if stated := given or in_weights or (named.heads if named else None):
+        return (stated,)
     heads = _HEADS_BY_WIDTH.get(width)
     if heads is None:
         raise CheckpointError(
-            f"the number of attention heads is not in an official checkpoint, and width {width} is none of the "
-            f"official ones ({', '.join(map(str, _HEADS_BY_WIDTH))})",
-            hint="pass the head count that the model was trained with: --num-heads N",
+            "an official checkpoint does not state its number of attention heads, and the width "
+            f"{width} is not that of an official model ({', '.join(map(str, _HEADS_BY_WIDTH))})",
+            hint="pass the number of heads that the model was trained with: --num-heads N",
         )
     return heads, Assumption(fact=Fact.HEADS, value=f"{heads}, by the width {width}", option="--num-heads")
 
@@ -279,14 +281,14 @@ def _heads(file: _File, named: NamedModel | None, width: int) -> tuple[int, *tup
 def _geometry(
     file: _File, named: NamedModel | None, channels: int, cube: tuple[int, int, int]
 ) -> tuple[ClipGeometry, tuple[Assumption, ...]]:
-    """The clip, and what of it is assumed."""
+    """Return the clip geometry, and assumptions for the sizes that are not stated."""
     table = file.source.get(_POSITIONS)
     if table is not None and table.ndim < 2:
         raise CheckpointError(f"expected learned positions [1, N, D], received pos_embed {list(table.shape)}")
-    said_side = file.options.size or said_size(file.arguments) or (named.size if named else None)
-    size = said_side or _SIZE
-    told = file.options.frames or said_frames(file.arguments)
-    frames = told or _frames_of(table, size, cube) or file.known.frames
+    side = file.options.size or stated_size(file.arguments) or (named.size if named else None)
+    size = side or _SIZE
+    frames_stated = file.options.frames or stated_frames(file.arguments)
+    frames = frames_stated or _frames_of(table, size, cube) or file.codebase.frames
     try:
         geometry = ClipGeometry(frames=frames, height=size, width=size, channels=channels, cube=cube)
     except ValueError as error:
@@ -295,20 +297,20 @@ def _geometry(
         ) from None
     if table is not None and table.shape[-2] != geometry.cubes:
         raise CheckpointError(
-            f"the checkpoint has {table.shape[-2]} learned positions, a clip of {geometry} has {geometry.cubes} cubes; "
-            "interpolated positions would change the model and are not made",
+            f"the checkpoint has {table.shape[-2]} learned positions, but a clip of {geometry} has {geometry.cubes} "
+            "cubes; positions are not interpolated, because that would change the model",
             hint="pass the clip that the model was trained on: --frames N --size N",
         )
     assumed = {
-        Assumption(fact=Fact.FRAMES, value=str(frames), option="--frames"): told,
-        Assumption(fact=Fact.SIZE, value=f"{size} pixels", option="--size"): said_side,
+        Assumption(fact=Fact.FRAMES, value=str(frames), option="--frames"): frames_stated,
+        Assumption(fact=Fact.SIZE, value=f"{size} pixels", option="--size"): side,
     }
-    return geometry, tuple(assumption for assumption, said in assumed.items() if not said)
+    return geometry, tuple(assumption for assumption, stated in assumed.items() if not stated)
 
 
 def _frames_of(table: npt.NDArray[np.floating] | None, size: int, cube: tuple[int, int, int]) -> int | None:
-    """Frames that learned positions are for, given the size; None where they fit none."""
-    places = (size // cube[1]) * (size // cube[2]) if min(cube) else 0
-    if table is None or not places or table.shape[-2] % places:
+    """Return the number of frames that learned positions are for, given the size; None if they fit no number."""
+    per_frame = (size // cube[1]) * (size // cube[2]) if min(cube) else 0
+    if table is None or not per_frame or table.shape[-2] % per_frame:
         return None
-    return int(table.shape[-2]) // places * cube[0]
+    return int(table.shape[-2]) // per_frame * cube[0]

@@ -1,4 +1,4 @@
-"""What the owner says about a checkpoint, and what a checkpoint says about making clips."""
+"""Facts that the owner states about a checkpoint, and settings that a checkpoint states for making clips."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from lcve_deploy.exporters.checkpoints.families import Family
 from lcve_deploy.model.preprocess import Resample, Rounding, Sampling
 from lcve_deploy.model.transformer import Normalisation
 
-__all__ = ["IMAGENET_ASSUMED", "CheckpointOptions", "ReadoutChoice", "SaidPreprocessing"]
+__all__ = ["IMAGENET_ASSUMED", "CheckpointOptions", "ReadoutChoice", "StatedPreprocessing"]
 
 IMAGENET_ASSUMED: Final = Assumption(fact=Fact.NORMALISATION, value="ImageNet mean and std", option="--mean and --std")
 
 
 class ReadoutChoice(StrEnum):
-    """What a classifier reads of the last block's tokens, as its owner says it."""
+    """Tokens of the last block that a classifier reads, as stated by the owner."""
 
     MEAN = "mean"
     FIRST_TOKEN = "first-token"
@@ -25,16 +25,16 @@ class ReadoutChoice(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointOptions:
-    """Facts that may be missing in a checkpoint; None if they are not given.
+    """Facts that a checkpoint may not state; None if the owner does not state them either.
 
     Args:
-        heads: attention heads.
-        frames: frames of a clip.
+        heads: number of attention heads.
+        frames: number of frames in a clip.
         size: height and width of a clip, pixels.
-        short_side: of a frame before the crop, pixels; overrides what the checkpoint says.
-        normalisation: overrides what the checkpoint's family or processor says.
+        short_side: short side of a frame before the crop, pixels; overrides the checkpoint.
+        normalisation: input normalisation; overrides the checkpoint's family or processor.
         family: codebase of an official file.
-        readout: what the classifier of an official file reads.
+        readout: tokens that the classifier of an official file reads.
         weights: name of the wrapper of an official file to take the weights from.
     """
 
@@ -50,12 +50,12 @@ class CheckpointOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Framing:
-    """How frames are resized; not at all if both sizes are None.
+    """How frames are resized; they are not resized if both sizes are None.
 
     Args:
-        short_side: of a frame after resizing, pixels.
+        short_side: short side of a frame after resizing, pixels.
         size: (height, width) of a frame after resizing, pixels.
-        resample: how.
+        resample: resampling filter.
     """
 
     short_side: int | None = None
@@ -64,16 +64,16 @@ class Framing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SaidPreprocessing:
-    """What a checkpoint says about making clips; None if it says nothing.
+class StatedPreprocessing:
+    """Settings that a checkpoint states for making clips; None if it does not state them.
 
     Args:
         sampling: how frames are chosen.
-        stride: between frames, for Kinetics sampling.
-        short_side: of a frame before the crop, pixels.
-        doubt: why the sampling is not known, although there are arguments about it.
+        stride: distance between frames, for Kinetics sampling.
+        short_side: short side of a frame before the crop, pixels.
+        doubt: why the sampling is unknown although the training arguments mention it; empty otherwise.
         framing: how frames are resized, instead of a short side.
-        crop_rounding: which pixel a crop starts at.
+        crop_rounding: how the first pixel of a crop is rounded.
     """
 
     sampling: Sampling | None = None

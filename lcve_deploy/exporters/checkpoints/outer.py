@@ -1,7 +1,7 @@
-"""The outer weights of any checkpoint: cube embedding, positions and classifier, as the keyed tensors are.
+"""Read the outer weights of a checkpoint: cube embedding, positions and classifier, shaped like the keyed tensors.
 
-For attacks with a reference: a pre-trained encoder without a classifier will do, and what the rest of the
-model is does not matter.
+Attacks with a reference model use them. A pre-trained encoder without a classifier is enough, and the blocks of the
+model are not read.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.errors import CheckpointError
-from lcve_deploy.exporters.checkpoints.arguments import said_families, training_arguments
+from lcve_deploy.exporters.checkpoints.arguments import stated_families, training_arguments
 from lcve_deploy.exporters.checkpoints.assemble import require_finite
 from lcve_deploy.exporters.checkpoints.families import FAMILIES
 from lcve_deploy.exporters.checkpoints.hub import require_own_files, snapshot
-from lcve_deploy.exporters.checkpoints.layouts import HF_VIDEOMAE, HF_VIVIT, OFFICIAL
-from lcve_deploy.exporters.checkpoints.positions import MakeTable, videomae_table
+from lcve_deploy.exporters.checkpoints.layouts import ALL_LAYOUTS
+from lcve_deploy.exporters.checkpoints.positions import TableFunction, videomae_table
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights, read_pickled, to_arrays
 from lcve_deploy.exporters.checkpoints.wrappers import find_weights
 from lcve_deploy.geometry import ClipGeometry
@@ -32,18 +32,20 @@ Floats = npt.NDArray[np.floating]
 
 
 def load_outer_weights(path: Path, geometry: ClipGeometry) -> dict[str, Floats]:
-    """Read what a checkpoint has of the outer weights, in the plain order.
+    """Read the outer weights of a checkpoint, in the plain order.
 
     Args:
         path: official ``.pth`` file or Hugging Face folder.
-        geometry: clip and cube; a checkpoint without positions gets the table of its family.
+        geometry: geometry of clip and cubes. If the checkpoint has no positions, the table of its family is computed.
 
     Returns:
-        ``cube_embedding.weight`` ``[L, D]``, ``positional_encoding`` ``[tokens, D]``, and where they are there
-        ``head.weight`` ``[D, classes]`` and ``head.bias`` ``[classes]``. No normalisation is folded in.
+        ``cube_embedding.weight`` ``[L, D]``, ``positional_encoding`` ``[tokens, D]``, and, if the checkpoint has a
+        classifier, ``head.weight`` ``[D, classes]`` and ``head.bias`` ``[classes]``. The input normalisation is not
+        folded in.
 
     Raises:
-        CheckpointError: damaged, unsafe, not finite, or without a cube embedding of this geometry's cubes.
+        CheckpointError: the checkpoint is damaged or unsafe, has NaN or infinite values, or has no cube embedding
+            for cubes of this geometry.
     """
     if path.is_dir():
         path = snapshot(path)
@@ -70,36 +72,36 @@ def load_outer_weights(path: Path, geometry: ClipGeometry) -> dict[str, Floats]:
     return outer
 
 
-def _read(path: Path) -> tuple[Mapping[str, Any], MakeTable]:
-    """The weights, and what makes the positions that they may lack."""
+def _read(path: Path) -> tuple[Mapping[str, Any], TableFunction]:
+    """Return the weights, and the function that computes positions if they are missing."""
     if path.is_dir():
         return read_folder_weights(path), videomae_table
     content = read_pickled(path)
     saved = find_weights(content, path)
-    said = said_families(training_arguments(content, saved.place))
-    return saved.tensors, FAMILIES[said[0]].table if len(said) == 1 else videomae_table
+    families = stated_families(training_arguments(content, saved.place))
+    return saved.tensors, FAMILIES[families[0]].table if len(families) == 1 else videomae_table
 
 
 def _rows(matrix: Floats, width: int) -> Floats:
-    """Rows of the model's width; positions have a batch axis of one before them."""
+    """Reshape a matrix to ``[rows, width]``; positions have an additional batch axis of length one."""
     if matrix.ndim < 2 or matrix.shape[-1] != width:
         raise CheckpointError(f"expected rows of the embedding's width {width}, received {list(matrix.shape)}")
     return matrix.reshape(-1, width)
 
 
 def _source(target: str, source: Mapping[str, Any]) -> str | None:
-    """The name under which a checkpoint of any family has one of our weights."""
-    rules = (rule for rule in (*OFFICIAL, *HF_VIDEOMAE, *HF_VIVIT) if rule.target == target)
+    """Return the source name of a weight in a checkpoint of any family; None if it is missing."""
+    rules = (rule for layout in ALL_LAYOUTS for rule in layout if rule.target == target)
     return next((names[0] for rule in rules for names in rule.sources if names[0] in source), None)
 
 
 def _columns(kernel: Floats, geometry: ClipGeometry) -> Floats:
-    """The kernel ``[D, C, t, h, w]`` as rows of filters in the order of the values of a cube, ``[L, D]``."""
+    """Reshape a kernel ``[D, C, t, h, w]`` to ``[L, D]``, with rows in the order of a cube's values."""
     expected = (geometry.channels, *geometry.cube)
     if kernel.shape[1:] != expected:
         raise CheckpointError(
-            f"the reference embeds cubes of [channels, t, h, w] = {list(kernel.shape[1:])}, the artifact "
-            f"{list(expected)}",
+            f"expected a reference with cubes of [channels, t, h, w] = {list(expected)} like the artifact, received "
+            f"{list(kernel.shape[1:])}",
             hint="pass a checkpoint of the same family and cube size",
         )
     return kernel.transpose(2, 3, 4, 1, 0).reshape(geometry.values, len(kernel))

@@ -1,10 +1,10 @@
-"""What a PyTorch file asks for, found out before any of it is made.
+"""Check the pickle in a PyTorch file before it is loaded.
 
-torch's restricted unpickler runs no foreign code. But it makes what a pickle asks for, and a few
-bytes can ask for gigabytes, or for a key whose hash takes for ever. So its instructions are read
-first, without following them.
+torch's restricted unpickler runs no code from the file. But it creates every value that a pickle describes, and a few
+bytes can describe gigabytes, or a dictionary key whose hash never finishes. Therefore the instructions are checked
+first, without executing them.
 
-Source: ``pickletools`` for the instructions; torch ``_weights_only_unpickler`` for those it follows.
+Source: ``pickletools`` for the instructions; torch ``_weights_only_unpickler`` for those that it executes.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ import numpy as np
 __all__ = ["MAX_INSTRUCTIONS", "MAX_PICKLE_BYTES", "MAX_RECORDS", "check_torch_file", "inert_classes", "is_archive"]
 
 MAX_PICKLE_BYTES: Final = 64 * 2**20
-"""Bytes of the instructions in a checkpoint; the values of its tensors are stored apart from them."""
+"""Maximum size of the pickle in a checkpoint, bytes; the values of tensors are stored outside of it."""
 MAX_INSTRUCTIONS: Final = 2**19
-"""Instructions of a pickle: 20 for every tensor of a model, of its average and of its optimizer, and to spare."""
+"""Maximum number of instructions in a pickle; every tensor of model, average and optimizer needs about 20."""
 MAX_RECORDS: Final = 2**17
-"""Files in the archive of a checkpoint: one a tensor, and a few more."""
+"""Maximum number of files in the archive of a checkpoint: one per tensor, and a few more."""
 
 _LEGACY_PICKLES: Final = 5  # magic number, version, system, content, names of the storages
 _END_BYTES: Final = 22
@@ -60,19 +60,19 @@ _GLOBALS: Final = frozenset(
         "torch._utils._rebuild_tensor_v2",
     }
 )
-"""What a checkpoint may name, in addition to torch's dtypes and storages."""
+"""Globals that a checkpoint may use, in addition to torch's dtypes and storages."""
 _PATHS: Final = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
 _PATH_MODULES: Final = ("pathlib", "pathlib._local")
 _DTYPES: Final = ("float", "bfloat", "int", "uint", "bool", "complex")
 
 
 def check_torch_file(path: Path) -> None:
-    """Check what is pickled in a ``torch.save`` file, of either format.
+    """Check the pickles in a ``torch.save`` file of either format, zip or legacy.
 
     Raises:
-        pickle.UnpicklingError: it asks for more than tensors and plain values.
-        ValueError: damaged, or no such file.
-        zipfile.BadZipFile: an archive that is damaged, or not as torch writes it.
+        pickle.UnpicklingError: a pickle has more than tensors and plain values, or exceeds a limit.
+        ValueError: the file is damaged, or of another format.
+        zipfile.BadZipFile: the archive is damaged, or not as torch writes it.
     """
     if not is_archive(path):
         with path.open("rb") as file:
@@ -90,13 +90,13 @@ def check_torch_file(path: Path) -> None:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether torch takes a file for a zip archive: by how it begins, and not by how it ends."""
+    """Tell whether torch reads a file as a zip archive, which depends on its first bytes and not on its last."""
     with path.open("rb") as file:
         return file.read(len(_MAGIC)) == _MAGIC
 
 
 def _check_archive(path: Path, archive: zipfile.ZipFile) -> None:
-    """Check that the archive is as torch writes it, so that no other reader finds another one in the file."""
+    """Check that the archive is as torch writes it, so that every reader finds the same records in the file."""
     records = archive.infolist()
     names = {record.filename.lower() for record in records}
     with path.open("rb") as file:
@@ -105,34 +105,34 @@ def _check_archive(path: Path, archive: zipfile.ZipFile) -> None:
     if not end.startswith(_END_MAGIC) or end[-2:] != b"\0\0":
         raise zipfile.BadZipFile("bytes after the end of the archive")
     if not records or min(record.header_offset for record in records) != 0:
-        raise zipfile.BadZipFile("bytes before the archive, or none in it")
+        raise zipfile.BadZipFile("bytes before the archive, or no records")
     if any(record.filename != record.orig_filename or not record.filename.isprintable() for record in records):
-        raise zipfile.BadZipFile("names of records that cannot be shown")
+        raise zipfile.BadZipFile("record names that are not printable")
     if len(records) > MAX_RECORDS or len(names) < len(records):
-        raise zipfile.BadZipFile(f"{len(records)} records, expected at most {MAX_RECORDS}, each with a name of its own")
+        raise zipfile.BadZipFile(f"{len(records)} records, expected at most {MAX_RECORDS} with distinct names")
     if any(record.compress_type != zipfile.ZIP_STORED for record in records):
-        raise zipfile.BadZipFile("records that are compressed; torch.save compresses none")
+        raise zipfile.BadZipFile("compressed records, which torch.save does not write")
 
 
 class _Value(NamedTuple):
-    """What is known of a value that a pickle would make.
+    """Summary of a value that a pickle would create.
 
     Args:
-        items: how many values it has within when it is written out in full.
-        depth: how many are within each other.
-        said: a text, or the name of a global; of a tuple, what is said of its last entry.
+        items: number of values inside it, with shared values counted each time.
+        depth: nesting depth.
+        text: content of a string or name of a global; for a tuple, the text of its last entry.
     """
 
     items: int = 1
     depth: int = 1
-    said: str = ""
+    text: str = ""
 
 
 def _check_pickle(file: BinaryIO) -> None:
-    """Check every name that a pickle takes, every text that it encodes, and how large its values come to be.
+    """Check the globals, the encoded strings, and the size and depth of all values of a pickle.
 
-    A value can stand in many places of another one, and so on: then a few instructions make a key
-    whose hash takes for ever. One that is nested deep enough overruns the stack of the interpreter.
+    Size counts shared values each time. A value can contain another one many times, which does so in turn: then a few
+    instructions create a dictionary key whose hash never finishes. Deep nesting overflows the interpreter's stack.
     """
     stack, marks, memo = list[_Value](), list[list[_Value]](), dict[int, _Value]()
     for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
@@ -144,17 +144,17 @@ def _check_pickle(file: BinaryIO) -> None:
         elif opcode.name in ("BINGET", "LONG_BINGET"):
             stack.append(memo.get(int(argument or 0), _Value()))
         else:
-            stack = _follow(opcode, argument, stack, marks)
+            stack = _apply(opcode, argument, stack, marks)
         if count > MAX_INSTRUCTIONS:
             raise pickle.UnpicklingError(f"more than {MAX_INSTRUCTIONS} instructions")
         if stack and (stack[-1].items > _SPARE_ITEMS + 16 * count or stack[-1].depth > _MAX_DEPTH):
-            raise pickle.UnpicklingError("values within values that come to more than any checkpoint has")
+            raise pickle.UnpicklingError("nested values that are larger or deeper than those of any checkpoint")
 
 
-def _follow(
+def _apply(
     opcode: pickletools.OpcodeInfo, argument: object, stack: list[_Value], marks: list[list[_Value]]
 ) -> list[_Value]:
-    """The stack after an instruction that takes values and leaves at most one that has them all."""
+    """Return the stack after an instruction that pops values and pushes at most one that contains them all."""
     before, taken = opcode.stack_before, list[_Value]()
     if pickletools.markobject in before:
         taken, stack = stack, marks.pop() if marks else []
@@ -164,27 +164,27 @@ def _follow(
     if opcode.name == "REDUCE":
         _check_call(taken)
     if opcode.stack_after:
-        stack.append(_made(opcode.name, argument, taken))
+        stack.append(_result(opcode.name, argument, taken))
     return stack
 
 
-def _made(name: str, argument: object, taken: Sequence[_Value]) -> _Value:
+def _result(name: str, argument: object, taken: Sequence[_Value]) -> _Value:
     if name == "GLOBAL":
-        return _Value(said=_checked_global(str(argument)))
+        return _Value(text=_checked_global(str(argument)))
     if name in ("BINPERSID", "BINUNICODE"):
-        return _Value(said=str(argument or ""))
-    said = taken[-1].said if taken and name.startswith("TUPLE") else ""
+        return _Value(text=str(argument or ""))
+    text = taken[-1].text if taken and name.startswith("TUPLE") else ""
     filled = 1 if name in _FILLING else 0
     depth = 1 + max((value.depth for value in taken[filled:]), default=0)
     return _Value(
-        1 + sum(value.items for value in taken), max([depth, *(value.depth for value in taken[:filled])]), said
+        1 + sum(value.items for value in taken), max([depth, *(value.depth for value in taken[:filled])]), text
     )
 
 
 def _check_call(taken: Sequence[_Value]) -> None:
-    """Python's pickles write bytes as latin1; other codecs can take time without end."""
-    if taken and taken[0].said == "_codecs.encode" and taken[-1].said != "latin1":
-        raise pickle.UnpicklingError(f"bytes in the encoding {taken[-1].said[:80]!r}, expected latin1")
+    """Allow only latin1, in which Python pickles bytes; other codecs can take unlimited time."""
+    if taken and taken[0].text == "_codecs.encode" and taken[-1].text != "latin1":
+        raise pickle.UnpicklingError(f"bytes in the encoding {taken[-1].text[:80]!r}, expected latin1")
 
 
 def _checked_global(argument: str) -> str:
@@ -197,49 +197,49 @@ def _checked_global(argument: str) -> str:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether this is a dtype or the name of a storage, and not a class whose call makes one of any size."""
+    """Tell whether a name of torch is a dtype or a typed storage, and not a class that can allocate any size."""
     return name.startswith(_DTYPES) or (name.endswith("Storage") and name not in ("TypedStorage", "UntypedStorage"))
 
 
 def inert_classes() -> list[Any]:
-    """What training scripts save along with weights, under the names by which pickles ask for it.
+    """Return safe stand-ins for the classes that training scripts save with weights, with their names in pickles.
 
-    NumPy's own would make a value of any size, or one that is not what its bytes are.
+    NumPy's own functions could create values of any size, or values that do not match their bytes.
     """
     return [
         argparse.Namespace,
-        (_Kind, "numpy.dtype"),
+        (_Dtype, "numpy.dtype"),
         (_number, "numpy.core.multiarray.scalar"),
         (_number, "numpy._core.multiarray.scalar"),
         *((_path, f"{module}.{name}") for module in _PATH_MODULES for name in _PATHS),
     ]
 
 
-class _Kind:
-    """Stands in for a NumPy dtype in a pickle: one of bool, whole numbers and floats, in either byte order."""
+class _Dtype:
+    """Stand-in for a NumPy dtype: a boolean, integer or floating-point type, in either byte order."""
 
     def __init__(self, text: str, align: object = False, copy: object = False) -> None:
         dtype = np.dtype(text) if isinstance(text, str) and len(text) <= len("float64") else None
         if dtype is None or dtype.kind not in "biuf":
-            raise ValueError("a NumPy value that is no number")
+            raise ValueError("a NumPy value that is not a number")
         self.dtype: np.dtype[Any] = dtype
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        """Take over the byte order, the second of the state's entries; the rest says nothing of a number."""
+        """Set the byte order, the second entry of the state; the other entries do not matter for numbers."""
         if isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">"):
             self.dtype = self.dtype.newbyteorder(state[1])
 
 
-def _number(kind: _Kind, data: bytes = b"") -> np.generic:
-    """Stands in for NumPy's maker of scalars."""
-    if not isinstance(kind, _Kind) or not isinstance(data, bytes) or len(data) != kind.dtype.itemsize:
-        raise ValueError("a NumPy value that is not as long as its kind")
-    value: np.generic = np.frombuffer(data, kind.dtype)[0]
+def _number(dtype: _Dtype, data: bytes = b"") -> np.generic:
+    """Create a NumPy scalar; stand-in for NumPy's own function."""
+    if not isinstance(dtype, _Dtype) or not isinstance(data, bytes) or len(data) != dtype.dtype.itemsize:
+        raise ValueError("a NumPy value that does not have the size of its dtype")
+    value: np.generic = np.frombuffer(data, dtype.dtype)[0]
     return value
 
 
 def _path(*parts: object) -> str:
-    """Stands in for the classes of pathlib: a text, with which nothing is opened."""
+    """Join the parts of a path to a string; stand-in for the classes of pathlib."""
     if not all(isinstance(part, str) for part in parts):
-        raise ValueError("a path that is not made of texts")
+        raise ValueError("a path with a part that is not a string")
     return "/".join(map(str, parts))

@@ -1,7 +1,7 @@
-"""Position tables that codebases compute and do not save.
+"""Compute the position tables that codebases do not save in their files.
 
-Each takes the clip's geometry and the model's width, and gives ``[cubes, width]`` float32 in the order
-of the cubes.
+Each function takes the clip's geometry and the model's width, and returns float32 ``[cubes, width]`` in the order of
+the cubes.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from lcve_deploy.model.transformer import sinusoid_table
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["MakeTable", "internvideo_table", "mvd_table", "umt_table", "videomae_table"]
+__all__ = ["TableFunction", "internvideo_table", "mvd_table", "umt_table", "videomae_table"]
 
 Table = npt.NDArray[np.float32]
-MakeTable = Callable[[ClipGeometry, int], Table]
+TableFunction = Callable[[ClipGeometry, int], Table]
 Grid = tuple[int, int, int]
 
 _MVD_MULTIPLE: Final = 16
@@ -33,7 +33,7 @@ _INTERNVIDEO_SIZE: Final = 224
 
 
 def videomae_table(geometry: ClipGeometry, width: int) -> Table:
-    """The sinusoid over the flattened index of the cubes.
+    """Compute the sinusoid over the flattened index of the cubes.
 
     Source: VideoMAE and VideoMAEv2, ``get_sinusoid_encoding_table``.
     """
@@ -41,17 +41,17 @@ def videomae_table(geometry: ClipGeometry, width: int) -> Table:
 
 
 def mvd_table(geometry: ClipGeometry, width: int) -> Table:
-    """Time in a quarter of the columns, then column and row of the cube, each as sines and then cosines.
+    """Compute MVD's table: a quarter of the columns for time, the others for column and row; sines, then cosines.
 
     Source: MVD, ``get_3d_sincos_pos_embed``.
 
     Raises:
-        CheckpointError: a width that does not divide into these parts.
+        CheckpointError: the width is not a multiple of 16.
     """
     if width % _MVD_MULTIPLE:
         raise CheckpointError(
             f"MVD's positions need a width that is a multiple of {_MVD_MULTIPLE}, received {width}",
-            hint="if the checkpoint is from another codebase, pass --family NAME",
+            hint="if another codebase wrote the checkpoint, pass --family NAME",
         )
     times, rows, columns = np.indices(geometry.grid).reshape(3, -1)
     time, space = width // 4, width // 4 * 3 // 2
@@ -60,28 +60,32 @@ def mvd_table(geometry: ClipGeometry, width: int) -> Table:
 
 
 def umt_table(geometry: ClipGeometry, width: int) -> Table:
-    """VideoMAE's sinusoid for 8 frames of 14x14 cubes, interpolated to the clip's grid.
+    """Interpolate VideoMAE's sinusoid for 8 frames of 14x14 cubes to the clip's grid.
 
-    UMT saves the table as a weight, but for clips of as many cubes as the original grid has.
+    UMT saves the table as a weight, unless the clip has as many cubes as the original grid.
 
     Source: UMT (unmasked_teacher), ``get_sinusoid_encoding_table``.
 
     Raises:
-        UnsupportedModelError: a grid whose table UMT would have saved.
+        UnsupportedModelError: the clip has another number of cubes, for which UMT saves its table.
     """
     base = _UMT_GRIDS.get(geometry.cube[1], _UMT_GRID)
     if geometry.cubes != np.prod(base):
         raise UnsupportedModelError(
             f"UMT saves its positions for a clip of {geometry.cubes} cubes, but the checkpoint has no pos_embed",
-            hint="pass the clip that the model was trained on (--frames, --size), or its codebase (--family NAME)",
+            hint="pass the clip size that the model was trained with (--frames, --size), or its codebase "
+            "(--family NAME)",
         )
     return _interpolated(base, geometry.grid, width)
 
 
 def internvideo_table(geometry: ClipGeometry, width: int) -> Table:
-    """VideoMAE's sinusoid for 16 frames of 224 pixels, interpolated to the clip's grid.
+    """Interpolate VideoMAE's sinusoid for 16 frames of 224 pixels to the clip's grid.
 
     Source: InternVideo1, ``Pretrain/VideoMAE``, ``modeling_finetune.py`` and ``run_class_finetuning.py``.
+
+    Raises:
+        UnsupportedModelError: a cube is larger than 16 frames of 224 pixels.
     """
     t, h, w = geometry.cube
     base = (_INTERNVIDEO_FRAMES // t, _INTERNVIDEO_SIZE // h, _INTERNVIDEO_SIZE // w)
@@ -90,14 +94,14 @@ def internvideo_table(geometry: ClipGeometry, width: int) -> Table:
     return _interpolated(base, geometry.grid, width)
 
 
-def _sines_and_cosines(places: npt.NDArray[np.intp], width: int) -> npt.NDArray[np.float64]:
-    """Sines of all angles and then their cosines, ``[places, width]``."""
-    angles = places[:, None] / 10000.0 ** (np.arange(width // 2) / (width / 2))
+def _sines_and_cosines(positions: npt.NDArray[np.intp], width: int) -> npt.NDArray[np.float64]:
+    """Compute the sines of all angles, then their cosines, ``[positions, width]``."""
+    angles = positions[:, None] / 10000.0 ** (np.arange(width // 2) / (width / 2))
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 
 
 def _interpolated(base: Grid, grid: Grid, width: int) -> Table:
-    """The sinusoid of one grid at the places of another: bicubic in space, then linear in time, in float32."""
+    """Interpolate the sinusoid of one grid to another in float32: bicubic in space, then linear in time."""
     import torch
 
     table = torch.from_numpy(sinusoid_table(int(np.prod(base)), width)).reshape(*base, width)

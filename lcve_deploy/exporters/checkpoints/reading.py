@@ -1,7 +1,7 @@
-"""Reading tensors from files that nobody vouches for. Pickles are never run.
+"""Read tensors from untrusted files without running code.
 
-``.pth`` and ``.bin`` files are read by torch's restricted unpickler, which knows tensors, plain
-containers and the few inert classes named here, and refuses everything else.
+``.pth`` and ``.bin`` files are read by torch's restricted unpickler. It accepts tensors, plain containers and the few
+inert classes of ``pickles``, and rejects everything else.
 """
 
 from __future__ import annotations
@@ -39,31 +39,32 @@ _CORRUPT: Final = (
     NotImplementedError,
 )
 
-_NO_WEIGHTS: Final = {
+_NOT_WEIGHTS: Final = {
     b"version https://git-lfs": ("a Git LFS pointer", "download the file itself: git lfs pull"),
     b"<!doctype html": ("a web page", "download the file itself, not the page that shows it"),
     b"<html": ("a web page", "download the file itself, not the page that shows it"),
 }
-"""Beginnings of files that people have in place of weights."""
+"""First bytes of files that are often passed instead of weights, with a description and a hint."""
 _START_BYTES: Final = 64
 _MAX_COPIES: Final = 2
+"""Maximum size of all tensors of a file, in multiples of the size of the file."""
 _WEIGHT_FILES: Final = ("model.safetensors", "pytorch_model.bin")
 
 
 def _require_weights(path: Path) -> None:
-    """Refuse what is downloaded by mistake, by its first bytes."""
+    """Reject files that are often downloaded by mistake, by their first bytes."""
     with path.open("rb") as file:
         start = file.read(_START_BYTES).lstrip().lower()
-    for mark, (what, hint) in _NO_WEIGHTS.items():
+    for mark, (what, hint) in _NOT_WEIGHTS.items():
         if start.startswith(mark):
             raise CheckpointError(f"{path} is {what}, not the weights", hint=hint)
 
 
 def read_pickled(path: Path) -> Any:
-    """Content of a ``torch.save`` file; tensors stay on disk until they are used.
+    """Read the content of a ``torch.save`` file. Tensors of the zip format are mapped and read on first use.
 
     Raises:
-        CheckpointError: damaged, not such a file, or one that asks to run code.
+        CheckpointError: the file is missing, damaged, of another format, or could run code.
     """
     import torch
 
@@ -77,23 +78,22 @@ def read_pickled(path: Path) -> Any:
         raise
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} was refused: it holds more than tensors and plain values, and loading it could run code "
+            f"{path} was refused: it contains more than tensors and plain values, and loading it could run code "
             f"({_first_line(error)})",
-            hint="save the weights alone, with torch.save(model.state_dict(), path), where you trust the file",
+            hint="if you trust the file, load it elsewhere and save only the weights: "
+            "torch.save(model.state_dict(), path)",
         ) from None
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint at {path}") from None
     except _CORRUPT as error:
-        raise CheckpointError(
-            f"{path} cannot be read as a PyTorch checkpoint: damaged, or another kind of file ({_safe_reason(error)})"
-        ) from None
+        raise CheckpointError(f"{path} is damaged, or not a PyTorch checkpoint ({_safe_reason(error)})") from None
 
 
 def read_folder_weights(folder: Path) -> dict[str, npt.NDArray[np.floating]]:
-    """Weights of a Hugging Face folder: safetensors or ``.bin``, whole or in shards.
+    """Read the weights of a Hugging Face folder: safetensors or ``.bin``, in one file or in shards.
 
     Raises:
-        CheckpointError: no weights, damaged ones, or a shard outside the folder.
+        CheckpointError: weights are missing or damaged, or a shard is not a file of the folder.
     """
     for name in _WEIGHT_FILES:
         read = _read_safetensors if name.endswith(".safetensors") else _read_bin
@@ -105,10 +105,10 @@ def read_folder_weights(folder: Path) -> dict[str, npt.NDArray[np.floating]]:
 
 
 def read_json_file(path: Path) -> dict[str, Any]:
-    """A JSON object.
+    """Read a JSON file whose content is an object.
 
     Raises:
-        CheckpointError: not JSON, or not an object.
+        CheckpointError: the file is missing, too large, not JSON, or not an object.
     """
     try:
         value = parse_json(read_bounded(path, "a JSON file", CheckpointError))
@@ -124,27 +124,32 @@ def read_json_file(path: Path) -> dict[str, Any]:
 
 
 def to_arrays(tensors: Mapping[Any, Any], *, stored: int) -> dict[str, npt.NDArray[np.floating]]:
-    """Tensors as NumPy arrays that share their memory; half precisions become float32.
+    """Convert tensors to NumPy arrays.
+
+    float32 and float64 tensors share their memory with the arrays; float16 and bfloat16 are converted to float32.
 
     Args:
-        tensors: by their names.
-        stored: bytes of the file that they are from.
+        tensors: tensors by name.
+        stored: size of the file that they were read from, bytes.
 
     Raises:
-        CheckpointError: names what is not a floating-point tensor; or tensors that show the bytes of
-            the file more than ``_MAX_COPIES`` times over, as one that repeats a single value does.
+        CheckpointError: a value is not a dense floating-point tensor; or all tensors together are more than
+            ``_MAX_COPIES`` times as large as the file, for example because one repeats a single stored value.
     """
     wrong = [str(name) for name, tensor in tensors.items() if not _is_dense(tensor)]
     if wrong:
         raise CheckpointError(f"expected floating-point tensors, received something else for: {', '.join(wrong[:8])}")
     needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     if needed > _MAX_COPIES * stored:
-        raise CheckpointError(f"the tensors come to {needed} bytes, and the file has {stored}")
+        raise CheckpointError(
+            f"expected tensors of at most {_MAX_COPIES} times the size of the file ({stored} bytes), received {needed} "
+            "bytes"
+        )
     return {str(name): _array(tensor) for name, tensor in tensors.items()}
 
 
 def _is_dense(value: Any) -> bool:
-    """Whether a value is a floating-point tensor whose numbers are all here."""
+    """Tell whether a value is a floating-point tensor in memory with a value for every element."""
     import torch
 
     plain = isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"
@@ -197,9 +202,9 @@ def _read_shards(
 
 
 def _safe_reason(error: Exception) -> str:
-    """What torch and the archive's reader say; others may quote bytes of the file, and the file may be a key."""
-    quotes_nothing = isinstance(error, RuntimeError | OSError | zipfile.BadZipFile)
-    return _first_line(error) if quotes_nothing else type(error).__name__
+    """Return the message of an error only if it cannot quote bytes of the file, which might be a key file."""
+    quotes_no_bytes = isinstance(error, RuntimeError | OSError | zipfile.BadZipFile)
+    return _first_line(error) if quotes_no_bytes else type(error).__name__
 
 
 def _first_line(error: Exception) -> str:

@@ -1,9 +1,10 @@
-"""Models that are not exported, and why: two tables, which docs/reference/checkpoints.md explains.
+"""Tables of models that are not exported, with reasons; docs/reference/checkpoints.md explains them.
 
-Some of them cannot be exact. Most could be, but are not supported by this version. The error says which.
+Some of these models cannot be exported exactly. Most could be, but this version does not support them. The error says
+which of the two applies.
 
-Source: the LCVE paper's section 3.3 needs cube-wise embedding, and attention that depends on the order of
-tokens only through positions that can be put into another order.
+Source: LCVE paper section 3.3 requires a cube-wise embedding, and attention that depends on the order of the tokens
+only through positions that can be reordered.
 """
 
 from __future__ import annotations
@@ -14,25 +15,25 @@ from typing import Final
 
 from lcve_deploy.errors import UnsupportedModelError
 
-__all__ = ["refuse_detector", "refuse_model_type", "refuse_weights"]
+__all__ = ["detector_error", "model_type_error", "require_supported_weights"]
 
 _DIVIDED: Final = (
-    "divided attention mixes the tokens of each frame and of each place separately, so shuffling all cubes of a "
-    "clip changes its logits; only one spatial order for all frames combined with one temporal order could be exact, "
-    "which this version does not support"
+    "divided attention mixes the tokens of each frame and of each spatial position separately, so shuffling all cubes "
+    "of a clip changes its logits; only one spatial order for all frames combined with one temporal order could be "
+    "exact, which this version does not support"
 )
 _TIMESFORMER: Final = (
-    "TimeSformer's divided attention mixes the tokens of each frame and of each place separately, so shuffling all "
-    "cubes of a clip changes its logits; with joint attention it could be exact (the tables of space and time summed "
-    "into one); this version supports neither"
+    "TimeSformer's divided attention mixes the tokens of each frame and of each spatial position separately, so "
+    "shuffling all cubes of a clip changes its logits; with joint attention it could be exact (the tables of space and "
+    "time summed into one); this version supports neither"
 )
 _ROTARY: Final = (
-    "rotary positions are computed inside every attention layer from a token's place in the sequence; they could be "
+    "rotary positions are computed inside every attention layer from a token's index in the sequence; they could be "
     "exact with the rows of their tables in cube order, which this version does not support"
 )
 _WINDOWS: Final = (
-    "attention in windows needs neighbouring cubes side by side; it could be exact only with a step that puts "
-    "them there, and that step would reveal the cube order"
+    "attention in windows needs neighbouring cubes next to each other; it could be exact only with a step that "
+    "restores this order, which would reveal the cube order"
 )
 _CONVOLUTIONS: Final = (
     "overlapping convolution or pooling mixes values of neighbouring cubes, so neither cubes nor their values can "
@@ -44,7 +45,7 @@ _RELATIVE: Final = (
 )
 _BLOCKS: Final = (
     "its tokens are merged in blocks of 2 x 2, so only an order that keeps these blocks could be exact, and its "
-    "language model needs the plain order back; this version does not support it"
+    "language model needs the plain order; this version does not support it"
 )
 _IMAGE: Final = (
     "it is an image model; it could be exact with the rows of its table in patch order, but this version only exports "
@@ -62,12 +63,11 @@ _INTERNVIDEO2: Final = (
 )
 _LANGUAGE: Final = "it reads text, and this package only exports video classifiers"
 _UNKNOWN: Final = (
-    "its layout is not known to this version, so it is not known which of its tensors carry positions, and "
-    "guessing could give wrong results"
+    "this version does not know its layout or which of its tensors are positions, and a guess could give wrong results"
 )
 _REGIONS: Final = (
-    "it classifies regions of a frame, which the boxes of a person detector select from the tokens, so tokens must "
-    "stay in place, and a clip has no single answer"
+    "it classifies regions of a frame, which a person detector selects from the tokens, so tokens must keep their "
+    "order, and a clip has no single answer"
 )
 
 _TYPES: Final = {
@@ -107,16 +107,20 @@ _BY_WEIGHT: Final = (
 )
 
 
-def refuse_detector(seen: str) -> UnsupportedModelError:
-    """The error for a detector, a part of which looks like a classifier."""
+def detector_error(seen: str) -> UnsupportedModelError:
+    """Create the error for a detector, parts of which look like a classifier.
+
+    Args:
+        seen: evidence that the checkpoint is a detector.
+    """
     return UnsupportedModelError(
         f"the checkpoint is a detector for AVA ({seen}): {_REGIONS}",
         hint="export a classifier; see docs/reference/checkpoints.md",
     )
 
 
-def refuse_model_type(model_type: str, supported: Iterable[str]) -> UnsupportedModelError:
-    """The error for a Hugging Face model type that no row of the table reads."""
+def model_type_error(model_type: str, supported: Iterable[str]) -> UnsupportedModelError:
+    """Create the error for a Hugging Face model type that is not supported."""
     reason = _BY_MODEL_TYPE.get(model_type, _UNKNOWN)
     return UnsupportedModelError(
         f"a model of type {model_type!r} cannot be exported: {reason}",
@@ -124,16 +128,16 @@ def refuse_model_type(model_type: str, supported: Iterable[str]) -> UnsupportedM
     )
 
 
-def refuse_weights(names: Iterable[str]) -> None:
-    """Refuse weights whose names reveal an architecture that cannot be exact.
+def require_supported_weights(names: Iterable[str]) -> None:
+    """Check that no weight name belongs to an architecture that is not supported.
 
     Raises:
-        UnsupportedModelError: says which weight, and why.
+        UnsupportedModelError: one does. The message has its name and the reason.
     """
     for name in names:
         for pattern, reason in _BY_WEIGHT:
             if re.search(pattern, name):
                 raise UnsupportedModelError(
                     f"the checkpoint cannot be exported: {reason} (seen: {name})",
-                    hint="see docs/reference/checkpoints.md for the models that can",
+                    hint="see docs/reference/checkpoints.md for the supported models",
                 )

@@ -1,4 +1,4 @@
-"""The weights within what a training script saved: wrappers, prefixes and averages."""
+"""Find the weights in the content of a training script's file, inside wrappers, prefixes and averages."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _MAX_DEPTH: Final = 3
 
 @dataclass(frozen=True, kw_only=True)
 class SavedWeights:
-    """Named tensors of one model, and what was assumed to pick them.
+    """Named tensors of one model.
 
     Args:
-        tensors: by their names in the model, without wrappers and prefixes.
-        place: names of the wrappers that they are in, with dots between them.
-        assumptions: where there were several, or where they are an average.
+        tensors: tensors by their names in the model, without wrappers and prefixes.
+        place: names of the wrappers around them, from the outermost, joined by dots.
+        assumptions: assumptions, if the file has several sets of weights or only an average.
     """
 
     tensors: Mapping[str, Any]
@@ -42,15 +42,16 @@ class SavedWeights:
 
 
 def find_weights(content: Any, path: Path, chosen: str | None = None) -> SavedWeights:
-    """The weights of a file.
+    """Find the weights in the content of a file.
 
     Args:
-        content: what ``torch.save`` wrote.
-        path: of the file, for errors.
-        chosen: name of the wrapper to take; by default the trained weights before their average.
+        content: content that ``torch.save`` wrote.
+        path: path of the file, for errors.
+        chosen: name of the wrapper to take the weights from; by default, trained weights are preferred to an average.
 
     Raises:
-        CheckpointError: no named weights, several that could be meant, or a wrapper that is not there.
+        CheckpointError: the file has no named weights, several sets of them without a clear choice, or no wrapper of
+            this name; or its weights are empty or flattened.
     """
     if not isinstance(content, dict):
         raise CheckpointError(f"expected named weights in {path}, received {type(content).__name__}")
@@ -58,11 +59,12 @@ def find_weights(content: Any, path: Path, chosen: str | None = None) -> SavedWe
     if chosen is not None:
         if chosen not in found:
             raise CheckpointError(f"there are no weights {chosen!r} in {path}", hint=f"it has {_listed(found)}")
-        return SavedWeights(tensors=_bare(_filled(found[chosen])), place=chosen)
-    if not found:  # another architecture, which the caller refuses with its reason
-        return SavedWeights(tensors=_bare(_any_weights(content, path)))
+        return SavedWeights(tensors=_in_model(_require_values(found[chosen])), place=chosen)
+    if not found:  # another architecture, which the caller rejects with the reason
+        return SavedWeights(tensors=_in_model(_any_weights(content, path)))
     taken = _preferred(found, path)
-    return SavedWeights(tensors=_bare(_filled(found[taken])), place=taken, assumptions=_assumed(found, taken))
+    tensors = _in_model(_require_values(found[taken]))
+    return SavedWeights(tensors=tensors, place=taken, assumptions=_assumed(found, taken))
 
 
 def _any_weights(content: dict[Any, Any], path: Path) -> dict[Any, Any]:
@@ -81,27 +83,27 @@ def _any_weights(content: dict[Any, Any], path: Path) -> dict[Any, Any]:
     return weights
 
 
-def _filled(weights: dict[str, Any]) -> dict[str, Any]:
-    """Refuse weights whose values are elsewhere."""
+def _require_values(weights: dict[str, Any]) -> dict[str, Any]:
+    """Reject weights whose values are in other files, and return the others unchanged."""
     empty = [name for name, tensor in weights.items() if tuple(getattr(tensor, "shape", ())) == (0,)]
     if any(name.endswith(_EMBEDDING) for name in empty):
         raise CheckpointError(
-            f"{len(empty)} of {len(weights)} weights are empty (seen: {empty[0][:80]}), as DeepSpeed saves them with "
-            "ZeRO stage 3: their values are in the other files of the checkpoint",
-            hint="put them together with DeepSpeed's zero_to_fp32.py and pass what it writes",
+            f"{len(empty)} of {len(weights)} weights are empty (seen: {empty[0][:80]}), because DeepSpeed's ZeRO "
+            "stage 3 saves their values in the other files of the checkpoint",
+            hint="merge them with DeepSpeed's zero_to_fp32.py, and pass the file that it writes",
         )
     return weights
 
 
 def _models(content: dict[Any, Any], place: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every model in a file, by the names of the wrappers that it is in."""
-    named = {str(name): value for name, value in dict.items(content)}  # a pickled dict can have other "items"
-    fronts = [name.removesuffix(_EMBEDDING) for name in named if name.endswith(_EMBEDDING)]
-    for front in fronts:
-        others = tuple(other for other in fronts if len(other) > len(front))
-        own = {n.removeprefix(front): v for n, v in named.items() if n.startswith(front) and not n.startswith(others)}
-        whole = len(fronts) == 1
-        yield place if whole else _joined(place, front.rstrip(".")), named if whole else own
+    """Yield every model in a file, with the names of the wrappers around it, joined by dots."""
+    named = {str(name): value for name, value in dict.items(content)}  # a pickled dict can override "items"
+    prefixes = [name.removesuffix(_EMBEDDING) for name in named if name.endswith(_EMBEDDING)]
+    for prefix in prefixes:
+        longer = tuple(other for other in prefixes if len(other) > len(prefix))
+        own = {n.removeprefix(prefix): v for n, v in named.items() if n.startswith(prefix) and not n.startswith(longer)}
+        single = len(prefixes) == 1
+        yield place if single else _joined(place, prefix.rstrip(".")), named if single else own
     if place.count(".") < _MAX_DEPTH - 1:
         for name, value in named.items():
             if isinstance(value, dict):
@@ -113,7 +115,7 @@ def _joined(place: str, name: str) -> str:
 
 
 def _preferred(found: Mapping[str, Mapping[str, Any]], path: Path) -> str:
-    """The trained weights, or their average if there are none."""
+    """Return the name of the trained weights, or of their average if there are none."""
     trained = [name for name, weights in found.items() if not _is_average(name, weights)]
     for group, order in ((trained, _WRAPPERS), ([name for name in found if name not in trained], _AVERAGES)):
         if len(group) == 1:
@@ -126,7 +128,7 @@ def _preferred(found: Mapping[str, Mapping[str, Any]], path: Path) -> str:
 
 
 def _assumed(found: Mapping[str, Mapping[str, Any]], taken: str) -> tuple[Assumption, ...]:
-    """What the owner should know of the choice; empty if there was only one set."""
+    """Return an assumption about the choice of weights; empty if there was a single set that is not an average."""
     others = {name: weights for name, weights in found.items() if name != taken}
     average = _is_average(taken, found[taken])
     if not others and not average:
@@ -149,14 +151,14 @@ def _shown(name: str) -> str:
     return repr(name[:80]) if name else "those at the top level of the file"
 
 
-def _bare(weights: dict[Any, Any]) -> dict[str, Any]:
-    """The weights by their names in the model.
+def _in_model(weights: dict[Any, Any]) -> dict[str, Any]:
+    """Return weights by their names in the model, without prefixes and counters.
 
     Raises:
-        CheckpointError: two of the same name, or weights that were flattened into one.
+        CheckpointError: two weights have the same name without prefixes, or weights are flattened into one tensor.
     """
     tensors: dict[str, Any] = {}
-    for name, tensor in dict.items(weights):  # a pickled dict can have another "items" of its own
+    for name, tensor in dict.items(weights):  # a pickled dict can override "items"
         if _FLATTENED.search(str(name)):
             raise CheckpointError(
                 f"the weights are in the flattened form of FSDP (seen: {str(name)[:80]}), without their names",
@@ -165,29 +167,29 @@ def _bare(weights: dict[Any, Any]) -> dict[str, Any]:
         parts = [part for part in str(name).split(".") if part not in _INFIXES]
         while len(parts) > 1 and parts[0] in _PREFIXES:
             parts = parts[1:]
-        bare = ".".join(parts)
-        if bare in _COUNTERS and _is_number(tensor):
+        short = ".".join(parts)
+        if short in _COUNTERS and _is_number(tensor):
             continue
-        if bare in tensors:
-            raise CheckpointError(f"the checkpoint has two weights named {bare} after prefixes are removed")
-        tensors[bare] = tensor
-    return _without_front(tensors)
+        if short in tensors:
+            raise CheckpointError(f"the checkpoint has two weights named {short} after prefixes are removed")
+        tensors[short] = tensor
+    return _strip_unknown_prefix(tensors)
 
 
-def _without_front(tensors: dict[str, Any]) -> dict[str, Any]:
-    """Take off a prefix that no table names, such as ``vit.``; what does not have it keeps its name."""
-    fronts = [name.removesuffix(_EMBEDDING) for name in tensors if name.endswith(f".{_EMBEDDING}")]
-    if len(fronts) != 1 or _EMBEDDING in tensors:
+def _strip_unknown_prefix(tensors: dict[str, Any]) -> dict[str, Any]:
+    """Remove a prefix that no table lists, such as ``vit.``; names without the prefix are unchanged."""
+    prefixes = [name.removesuffix(_EMBEDDING) for name in tensors if name.endswith(f".{_EMBEDDING}")]
+    if len(prefixes) != 1 or _EMBEDDING in tensors:
         return tensors
-    inner = {name.removeprefix(fronts[0]): tensor for name, tensor in tensors.items()}
+    inner = {name.removeprefix(prefixes[0]): tensor for name, tensor in tensors.items()}
     if len(inner) < len(tensors):
         raise CheckpointError(
-            f"the checkpoint has two weights of one name once the prefix {fronts[0][:80]} is taken off"
+            f"the checkpoint has two weights of the same name after the prefix {prefixes[0][:80]} is removed"
         )
     return inner
 
 
 def _is_number(value: Any) -> bool:
-    """Whether this is one number, as a tensor or plain."""
+    """Tell whether a value is a single number, plain or as a tensor."""
     count = getattr(value, "numel", None)
     return count() == 1 if callable(count) else isinstance(value, int | float)

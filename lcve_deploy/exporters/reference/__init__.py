@@ -1,1 +1,1 @@
-"""Reference implementations in PyTorch, whose logits the artifact must repeat."""
+"""Reference implementations in PyTorch; the artifact must produce the same logits."""

@@ -1,7 +1,7 @@
-"""The plain model in PyTorch: the reference that every exported graph is compared with.
+"""Run the plain model in PyTorch: the reference that every exported graph is compared with.
 
-Written from the definition of the official implementations, apart from the exported graph: it
-normalises the clip, embeds it with a strided convolution and works in float64.
+It follows the official implementations and shares no code with the exported graph. It normalises the clip, embeds it
+with a strided convolution, and computes in float64.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ __all__ = ["BuiltinReference", "Reference", "normalised"]
 
 
 class Reference(Protocol):
-    """A plain model that answers in float64."""
+    """A plain model that computes logits in float64."""
 
     @property
     def name(self) -> str:
-        """What it is, for reports."""
+        """Name of the implementation, for reports."""
 
     def logits(self, clips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-        """Plain clips ``[batch, T, H, W, C]`` (uint8 RGB) to logits ``[batch, classes]``."""
+        """Compute logits ``[batch, classes]`` of plain clips, uint8 RGB ``[batch, T, H, W, C]``."""
 
 
 def normalised(clip: npt.NDArray[np.uint8], normalisation: Normalisation) -> Tensor:
-    """(x/255 - mean)/std of one clip ``[T, H, W, C]`` as float64 ``[1, T, C, H, W]``."""
+    """Compute (x/255 - mean)/std of one clip, uint8 ``[T, H, W, C]``; return float64 ``[1, T, C, H, W]``."""
     import torch
 
     values = torch.from_numpy(np.ascontiguousarray(clip)).to(torch.float64) / 255
@@ -49,7 +49,7 @@ def normalised(clip: npt.NDArray[np.uint8], normalisation: Normalisation) -> Ten
 
 
 class BuiltinReference:
-    """A video transformer in float64, one clip at a time."""
+    """A video transformer in float64, run one clip at a time."""
 
     def __init__(self, model: VideoTransformer) -> None:
         import torch
@@ -59,11 +59,11 @@ class BuiltinReference:
 
     @property
     def name(self) -> str:
-        """What it is, for reports."""
+        """Name of the implementation, for reports."""
         return "built-in PyTorch, float64"
 
     def logits(self, clips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-        """Plain clips ``[batch, T, H, W, C]`` (uint8 RGB) to logits ``[batch, classes]``."""
+        """Compute logits ``[batch, classes]`` of plain clips, uint8 RGB ``[batch, T, H, W, C]``."""
         import torch
 
         with torch.inference_mode():

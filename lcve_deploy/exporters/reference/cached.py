@@ -1,4 +1,4 @@
-"""A reference that remembers its logits."""
+"""Cache the logits of a reference."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["CachedReference"]
 
 
 class CachedReference:
-    """A reference that computes the logits of the same clips once."""
+    """A reference that computes the logits of the same clips only once."""
 
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
@@ -25,7 +25,7 @@ class CachedReference:
         return self._reference.name
 
     def logits(self, clips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-        """Logits of the wrapped reference, computed once for the same clips."""
+        """Return the logits of the wrapped reference, computed once for the same clips."""
         clip = hashlib.sha256(clips.tobytes()).digest()
         if clip not in self._answers:
             self._answers[clip] = self._reference.logits(clips)

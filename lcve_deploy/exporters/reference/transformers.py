@@ -1,8 +1,8 @@
-"""The original implementation as the reference, where it is installed.
+"""Use the original implementation as the reference, if it is installed.
 
-A Hugging Face folder is run by transformers itself, which shares no code with this package. Its
-loader has once filled VideoMAE's biases with zeros without an error, so what it loaded is compared
-with the file before it counts as a reference.
+A Hugging Face folder is run by transformers itself, which shares no code with this package. A past version of its
+loader silently replaced VideoMAE's biases by zeros, so the loaded tensors are compared with the file before the model
+is used as a reference.
 """
 
 from __future__ import annotations
@@ -26,43 +26,47 @@ __all__ = ["ReferenceWarning", "reference_for"]
 
 
 class ReferenceWarning(UserWarning):
-    """The original implementation is installed and could not be used."""
+    """The original implementation is installed but cannot be used."""
 
 
 def reference_for(checkpoint: Checkpoint) -> Reference:
-    """The most independent reference there is: transformers for its own folders, else the built-in one."""
+    """Return the most independent reference available: transformers for Hugging Face folders, or the built-in model.
+
+    Warns:
+        ReferenceWarning: transformers is installed, but cannot load the folder or did not load every tensor.
+    """
     if checkpoint.path.is_dir() and importlib.util.find_spec("transformers") is not None:
         try:
             model = _load(checkpoint.path)
-        except Exception as error:  # whatever another library may raise: parity can do without it
-            _say_unused(f"it cannot load the folder ({type(error).__name__}: {error})")
+        except Exception as error:  # any error of another library: the built-in reference is used instead
+            _warn_unused(f"it cannot load the folder ({type(error).__name__}: {error})")
         else:
             if _loaded_all(model, checkpoint.path):
                 return _TransformersReference(model, checkpoint.model.normalisation)
-            _say_unused("it did not load every tensor of the folder")
+            _warn_unused("it did not load every tensor of the folder")
     return BuiltinReference(checkpoint.model)
 
 
-def _say_unused(reason: str) -> None:
-    text = f"transformers is not the reference, the built-in one is: {reason}"
+def _warn_unused(reason: str) -> None:
+    text = f"the built-in reference is used instead of transformers: {reason}"
     warnings.warn(text.splitlines()[0][:300], ReferenceWarning, stacklevel=3)
 
 
 class _TransformersReference:
-    """A transformers model in float64, one clip at a time."""
+    """A transformers model in float64, run one clip at a time."""
 
     def __init__(self, model: Any, normalisation: Normalisation) -> None:
         self._model, self._normalisation = model, normalisation
 
     @property
     def name(self) -> str:
-        """What it is, for reports."""
+        """Name of the implementation, for reports."""
         import transformers
 
         return f"transformers {transformers.__version__}, float64"
 
     def logits(self, clips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-        """Plain clips ``[batch, T, H, W, C]`` (uint8 RGB) to logits ``[batch, classes]``."""
+        """Compute logits ``[batch, classes]`` of plain clips, uint8 RGB ``[batch, T, H, W, C]``."""
         import torch
 
         with torch.inference_mode():
@@ -87,7 +91,7 @@ def _load(folder: Path) -> Any:
 
 
 def _loaded_all(model: Any, folder: Path) -> bool:
-    """Whether every tensor of the file stands in the model, whatever it is called there."""
+    """Tell whether the model has every tensor of the file, under any name."""
     loaded = {_fingerprint(tensor.numpy()) for tensor in model.state_dict().values()}
     return all(_fingerprint(array) in loaded for array in read_folder_weights(folder).values())
 

@@ -1,7 +1,7 @@
-"""From a graph to a TensorRT engine: on the operator's machine, without a key.
+"""Build TensorRT engines from a graph, on the operator's machine and without a key.
 
-One code path over the libraries ``tensorrt`` (10 and 11) and ``tensorrt_rtx`` (1.x). Needs the extra
-``tensorrt`` or ``tensorrt-rtx``. Networks are strongly typed: the precision is what the graph says.
+The same code uses the libraries ``tensorrt`` (10 and 11) and ``tensorrt_rtx`` (1.x). Needs the extra ``tensorrt`` or
+``tensorrt-rtx``. Networks are strongly typed: the graph determines the precision.
 """
 
 from lcve_deploy.exporters.tensorrt.options import HardwareCompatibility, PlanOptions

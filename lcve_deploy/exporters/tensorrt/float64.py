@@ -1,4 +1,4 @@
-"""float64 in a graph, which TensorRT's parser silently computes in another type."""
+"""Reject graphs with float64, which TensorRT's parser silently replaces by another type."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from lcve_deploy.libraries.requiring import require
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["refuse_double"]
+__all__ = ["require_no_float64"]
 
 _DTYPE_ATTRIBUTES: Final = ("to", "dtype", "output_dtype", "stash_type")
 _SHOWN: Final = 5
 
 
-def refuse_double(model: Path, *, extra: str) -> None:
-    """Look for float64 in every initializer, value, constant, and attribute that names a type.
+def require_no_float64(model: Path, *, extra: str) -> None:
+    """Check that no initializer, value, constant or type attribute of a graph is float64.
 
     Args:
-        model: an ONNX file; its external data is not read.
-        extra: of this package, which installs what reads the file.
+        model: ONNX file; its external data is not read.
+        extra: extra of this package that installs onnx-ir, for the message.
 
     Raises:
-        BuildError: the file cannot be read, or something in it is float64; names where.
+        BuildError: the file cannot be read, or has float64. The message lists up to 5 places.
         MissingDependencyError: onnx-ir is not installed.
     """
-    places = list(dict.fromkeys(_doubles(_read(model, extra))))
+    places = list(dict.fromkeys(_float64_places(_read(model, extra))))
     if places:
         more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
         raise BuildError(
-            f"{model} has float64, which TensorRT does not compute with: {', '.join(places[:_SHOWN])}{more}",
-            hint="write the graph with float32 or a smaller type in these places",
+            f"{model} has float64, which TensorRT does not support: {', '.join(places[:_SHOWN])}{more}",
+            hint="use float32 or a smaller type in these places",
         )
 
 
 def _read(model: Path, extra: str) -> ir.Model:
     with require("checking a graph needs onnx-ir", extra=extra):
         import onnx_ir as ir
-        from google.protobuf.message import DecodeError  # onnx, and so onnx-ir, brings it
+        from google.protobuf.message import DecodeError  # a dependency of onnx, and therefore of onnx-ir
     try:
         return ir.load(model)
     except (OSError, DecodeError) as error:
         raise BuildError(f"{model} cannot be read as an ONNX graph: {error}") from None
 
 
-def _doubles(model: ir.Model) -> Iterator[str]:
+def _float64_places(model: ir.Model) -> Iterator[str]:
     graphs: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
     for graph in graphs:
         yield from _in_values(graph.inputs)
@@ -64,7 +64,7 @@ def _in_initializers(graph: ir.Graph | ir.Function) -> Iterator[str]:
     for inner in (graph, *graph.subgraphs()):
         if isinstance(inner, ir.Graph):
             tensors = ((name, value.const_value) for name, value in inner.initializers.items())
-            yield from (f"initializer {name}" for name, tensor in tensors if tensor is not None and _is_double(tensor))
+            yield from (f"initializer {name}" for name, tensor in tensors if tensor is not None and _is_float64(tensor))
 
 
 def _in_values(values: Iterable[ir.Value]) -> Iterator[str]:
@@ -80,11 +80,11 @@ def _in_attributes(node: ir.Node) -> Iterator[str]:
         named = attribute.type == ir.AttributeType.INT and name in _DTYPE_ATTRIBUTES
         if named and attribute.value == ir.DataType.DOUBLE:
             yield f"{node.op_type} {node.name} ({name})"
-        if attribute.type == ir.AttributeType.TENSOR and _is_double(attribute.value):
+        if attribute.type == ir.AttributeType.TENSOR and _is_float64(attribute.value):
             yield f"{node.op_type} {node.name} ({name})"
 
 
-def _is_double(tensor: ir.TensorProtocol) -> bool:
+def _is_float64(tensor: ir.TensorProtocol) -> bool:
     import onnx_ir as ir
 
     return tensor.dtype == ir.DataType.DOUBLE

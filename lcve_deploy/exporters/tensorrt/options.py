@@ -1,4 +1,4 @@
-"""How an engine is built, and what of it a library has."""
+"""Options for building an engine, and which of them each library supports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CAPABILITY: Final = re.compile(r"[1-9]\d*\.\d")
 
 
 class HardwareCompatibility(StrEnum):
-    """Which other GPUs an engine must run on than the one that it is built on."""
+    """GPUs that an engine must run on, other than the one that it is built on."""
 
     NONE = "none"
     AMPERE_PLUS = "ampere-plus"
@@ -28,31 +28,31 @@ class HardwareCompatibility(StrEnum):
 
     @property
     def member(self) -> str:
-        """Its name in the library."""
+        """Name of the member in the library's enumeration."""
         return self.name
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions:
-    """How an engine is built; an option that a library lacks is an error, never ignored.
+    """Options for building an engine. An option that the library does not support is an error, never ignored.
 
     Args:
         profile: batch sizes.
-        timing_cache: file with the times of kernels, read if it is there and written after the build;
-            quicker builds, and the same kernels again.
-        version_compatible: the engine also runs in later versions of the library; it then carries code
-            that those versions execute, so only engines from a trusted builder may be opened.
-        hardware: which other GPUs the engine must run on.
-        refittable: weights can be replaced by others without a new build.
-        stripped: weights are left out, and put back by ``refit_plan`` where the engine is to run.
-        tf32: float32 products may be computed with mantissas of 10 bits; off, as they would then not
-            be within the budget of fp32, and the folded embedding would lose bits in every precision.
-        workspace: most device memory that a layer may use while it runs, bytes; None for all there is.
-        compute_capabilities: GPUs to build for, for example ``("8.6", "12.0")``; none for the library's
-            choice. TensorRT-RTX alone builds for other GPUs than the one of the machine.
+        timing_cache: file with kernel timings, read if it exists and written after the build. It makes builds faster
+            and repeatable.
+        version_compatible: build an engine that also runs in later versions of the library. It contains code that
+            those versions execute, so open only engines from a trusted builder.
+        hardware: other GPUs that the engine must run on.
+        refittable: allow weights to be replaced without a new build.
+        stripped: leave weights out; ``refit_plan`` adds them on the machine that runs the engine.
+        tf32: allow float32 products with a mantissa of 10 bits. Off by default: such products exceed the budget of
+            fp32, and the folded embedding would lose bits in every precision.
+        workspace: maximum device memory that a layer may use while it runs, bytes; None for no limit.
+        compute_capabilities: GPUs to build for, such as ``("8.6", "12.0")``; empty for the library's choice. Only
+            TensorRT-RTX can build for GPUs other than the one of the machine.
 
     Raises:
-        ValueError: a workspace below one byte, or a compute capability that is not written as ``8.6``.
+        ValueError: the workspace is below one byte, or a compute capability is not written like ``8.6``.
     """
 
     profile: Profile = dataclasses.field(default_factory=Profile)
@@ -73,12 +73,15 @@ class PlanOptions:
             raise ValueError(f"expected compute capabilities such as 8.6, received {', '.join(wrong)}")
 
     @property
-    def needs_weights_of_gpu(self) -> bool:
-        """Whether a GPU must lay the weights out, which even a build ahead of time cannot do without one."""
+    def needs_gpu(self) -> bool:
+        """Whether the build needs a GPU even ahead of time, as refittable and stripped plans do."""
         return self.refittable or self.stripped
 
     def to_text(self) -> dict[str, str]:
-        """What was chosen and shapes the engine, as texts for its record; batch sizes have a field of their own."""
+        """Return the options that are not at their default and affect the engine, as text for its record.
+
+        The batch sizes are not included, because the record has a field for them.
+        """
         chosen = {
             "version_compatible": "true" if self.version_compatible else "",
             "hardware": "" if self.hardware is HardwareCompatibility.NONE else str(self.hardware),
@@ -92,7 +95,7 @@ class PlanOptions:
 
     @classmethod
     def from_text(cls, texts: Mapping[str, str], profile: Profile) -> Self:
-        """The inverse of ``to_text``; other names are passed over."""
+        """Create options from the result of ``to_text`` and the batch sizes; other names are ignored."""
         return cls(
             profile=profile,
             version_compatible="version_compatible" in texts,
@@ -111,28 +114,29 @@ _FLAGS: Final[Mapping[str, str]] = {
     "stripped": "STRIP_PLAN",
     "tf32": "TF32",
 }
-"""Options that are a flag of the builder."""
+"""Flags of the builder by option."""
 
 _NO_EFFECT: Final[Mapping[str, Mapping[str, str]]] = {
     TENSORRT_RTX: {
-        "timing_cache": "has no effect, as kernels are chosen when the engine is opened",
-        "version_compatible": "has no effect, as its engines run only in the version that built them",
-        "hardware": "has no effect, as its engines are for many GPUs in any case; name compute capabilities instead",
+        "timing_cache": "has no effect, because kernels are chosen when the engine is opened",
+        "version_compatible": "has no effect, because its engines run only in the version that built them",
+        "hardware": "has no effect, because its engines run on many GPUs anyway; pass compute capabilities instead",
     }
 }
-"""Options that a library takes and ignores, or fails to keep. Source: documentation of TensorRT-RTX 1.7,
-"Engine Compatibility" and "Timing Cache Migration", and what version 1.7.1 says when they are set."""
+"""Options that a library accepts and ignores, or does not honour. Source: documentation of TensorRT-RTX 1.7,
+"Engine Compatibility" and "Timing Cache Migration", and the messages of version 1.7.1 when they are set."""
 
 
 def set_options(config: Any, options: PlanOptions, library: TensorRT) -> None:
-    """Put the options into a builder's configuration, but for the timing cache and the profile.
+    """Set the options in a builder's configuration, except for the timing cache and the profile.
 
     Raises:
-        BuildError: the library lacks some of them; names all.
+        BuildError: the library does not support an option, or refuses a compute capability. The message lists all
+            unsupported options.
     """
-    problems = _lacking(config, options, library)
+    problems = _problems(config, options, library)
     if problems:
-        raise BuildError(f"{library} cannot do what was asked: {'; '.join(problems)}")
+        raise BuildError(f"{library} does not support these options: {'; '.join(problems)}")
     for option, name in _FLAGS.items():
         flag = library.member("BuilderFlag", name)
         if flag is not None:  # TF32 is on unless it is cleared
@@ -144,17 +148,17 @@ def set_options(config: Any, options: PlanOptions, library: TensorRT) -> None:
     _set_capabilities(config, options, library)
 
 
-def _lacking(config: Any, options: PlanOptions, library: TensorRT) -> list[str]:
-    """What was asked for and the library does not do, each with the reason."""
+def _problems(config: Any, options: PlanOptions, library: TensorRT) -> list[str]:
+    """Return the options that are not at their default and not supported, each with the reason."""
     default = PlanOptions(profile=options.profile)
-    asked = [f.name for f in dataclasses.fields(options) if getattr(options, f.name) != getattr(default, f.name)]
+    changed = [f.name for f in dataclasses.fields(options) if getattr(options, f.name) != getattr(default, f.name)]
     ignored = _NO_EFFECT.get(library.kind, {})
-    reasons = {name: ignored.get(name) or _unknown(config, name, options, library) for name in asked}
+    reasons = {name: ignored.get(name) or _unknown(config, name, options, library) for name in changed}
     return [f"{name} {reason}" for name, reason in reasons.items() if reason]
 
 
 def _unknown(config: Any, name: str, options: PlanOptions, library: TensorRT) -> str:
-    """Why an option cannot be set, from what the library has; empty where it can be."""
+    """Return why the library cannot set an option; empty if it can."""
     match name:
         case "hardware":
             known = library.member("HardwareCompatibilityLevel", options.hardware.member) is not None
@@ -172,7 +176,7 @@ def _unknown_capabilities(options: PlanOptions, library: TensorRT) -> str:
     members = getattr(getattr(library.module, "ComputeCapability", None), "__members__", {})
     known = [f"{name[2:-1]}.{name[-1]}" for name in members if name.startswith("SM")]
     if not known:
-        return "cannot be named, as it builds for the GPU of the machine alone"
+        return "cannot be set, because it builds only for the GPU of the machine"
     unknown = [text for text in options.compute_capabilities if text not in known]
     return f"{', '.join(unknown)} is unknown to it; it knows {', '.join(known)}" if unknown else ""
 

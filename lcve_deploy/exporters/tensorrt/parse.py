@@ -1,4 +1,4 @@
-"""The gate: a graph is parsed by the library itself, and must then be what its manifest says."""
+"""Parse a graph with the library's own parser, and check that input and output match the manifest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from lcve_deploy.artifact import TensorSpec
 from lcve_deploy.errors import BuildError
-from lcve_deploy.exporters.tensorrt.float64 import refuse_double
+from lcve_deploy.exporters.tensorrt.float64 import require_no_float64
 from lcve_deploy.libraries.tensorrt import TensorRT, dtype_name, parser_errors
 
 __all__ = ["ParsedGraph", "check_graph", "parse_graph"]
@@ -17,12 +17,12 @@ __all__ = ["ParsedGraph", "check_graph", "parse_graph"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ParsedGraph:
-    """A graph as a network of the library. Builder and parser must live as long as the network is used.
+    """A graph as a network of the library. Keep builder and parser alive while the network is used.
 
     Args:
-        builder: that made the network.
-        network: strongly typed; what is built from.
-        parser: that filled it, and may own the weights.
+        builder: builder that created the network.
+        network: strongly typed network.
+        parser: parser that filled the network, and that may own its weights.
     """
 
     builder: Any
@@ -31,25 +31,25 @@ class ParsedGraph:
 
 
 def check_graph(model: Path, *, clips: TensorSpec, logits: TensorSpec, library: TensorRT) -> None:
-    """Whether the library would build an engine from this graph. Nothing is built.
+    """Check that the library can parse a graph, without building an engine.
 
     Args:
-        model: an ONNX file, its external data next to it.
-        clips: the input, as the manifest says.
-        logits: the output, as the manifest says.
-        library: whose parser to ask.
+        model: ONNX file, with its external data next to it.
+        clips: input, as stated in the manifest.
+        logits: output, as stated in the manifest.
+        library: library whose parser is used.
 
     Raises:
-        BuildError: float64 anywhere in the graph; a node that the parser refuses; or an input or output
-            with another name, dtype or shape. Names every problem of its kind.
+        BuildError: the graph has float64, the library cannot start, the parser refuses a node, or an input or output
+            has another name, dtype or shape.
         MissingDependencyError: onnx-ir is not installed.
     """
     parse_graph(model, clips=clips, logits=logits, library=library)
 
 
 def parse_graph(model: Path, *, clips: TensorSpec, logits: TensorSpec, library: TensorRT) -> ParsedGraph:
-    """The network of a graph that has passed the gate; arguments and errors as of ``check_graph``."""
-    refuse_double(model, extra=library.kind)
+    """Check a graph and return its network; arguments and errors are those of ``check_graph``."""
+    require_no_float64(model, extra=library.kind)
     library.log.clear()
     builder = _new_builder(library)
     network = builder.create_network(_creation_flags(library))
@@ -64,7 +64,7 @@ def parse_graph(model: Path, *, clips: TensorSpec, logits: TensorSpec, library: 
 def _new_builder(library: TensorRT) -> Any:
     try:
         return library.module.Builder(library.log.logger)
-    except TypeError:  # what the bindings raise where the library returns nothing, as without a driver
+    except TypeError:  # raised by the bindings if the library returns nothing, as without a driver
         raise BuildError(
             f"{library} cannot start here: {library.log.quote()}",
             hint="build on a machine with an NVIDIA GPU and its driver",
@@ -72,7 +72,7 @@ def _new_builder(library: TensorRT) -> Any:
 
 
 def _creation_flags(library: TensorRT) -> int:
-    """Strong typing, where it is still a choice; newer libraries know nothing else."""
+    """Return the flag for strong typing, or no flags in newer versions, which are always strongly typed."""
     flag = library.member("NetworkDefinitionCreationFlag", "STRONGLY_TYPED")
     return 0 if flag is None else 1 << int(flag)
 
@@ -87,7 +87,7 @@ def _require(model: Path, what: str, expected: Sequence[TensorSpec], received: S
         for tensor in received
     ]
     if specs != list(expected):
-        raise BuildError(f"the {what} of {model} should be {_show(expected)}; they are {_show(specs) or 'missing'}")
+        raise BuildError(f"expected the {what} {_show(expected)} in {model}, received {_show(specs) or 'none'}")
 
 
 def _show(specs: Sequence[TensorSpec]) -> str:

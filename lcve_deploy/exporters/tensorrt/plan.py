@@ -1,4 +1,4 @@
-"""From a graph to a plan: the file of a TensorRT engine."""
+"""Build a plan, the file of a TensorRT engine, from a graph."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from lcve_deploy.progress import Progress, silent, step
 
 __all__ = ["BuiltPlan", "build_plan"]
 
-_SMALLER: Final = "build with a smaller maximum batch, allow more workspace, or use a GPU with more free memory"
+_MEMORY_HINT: Final = "use a smaller maximum batch, a larger workspace, or a GPU with more free memory"
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltPlan:
-    """What was built, as its record says it.
+    """Facts about a plan for its record.
 
     Args:
-        builder: the library's kind → its version.
-        target: what the plan can run on.
-        options: how it was built, where that is not the default.
+        builder: version of the library, by its kind.
+        target: hardware that the plan can run on.
+        options: options that are not at their default, as text.
     """
 
     builder: Mapping[str, str]
@@ -46,23 +46,23 @@ def build_plan(
     options: PlanOptions | None = None,
     progress: Progress = silent,
 ) -> BuiltPlan:
-    """Build an engine and write its plan. No weight is read twice, and no key is needed.
+    """Build an engine and write its plan, without a key.
 
-    ``tensorrt`` builds for the GPU of the machine. ``tensorrt_rtx`` builds ahead of time and needs none,
-    unless the engine is to be refittable or stripped.
+    ``tensorrt`` builds for the GPU of the machine. ``tensorrt_rtx`` builds ahead of time and needs no GPU, unless the
+    engine is refittable or stripped.
 
     Args:
-        model: an ONNX file, its external data next to it; its types are the precision.
+        model: ONNX file, with its external data next to it; its types determine the precision.
         target: file to write, in a folder that is being staged.
-        clips: the graph's input, as the manifest says.
-        logits: the graph's output, as the manifest says.
-        library: that builds.
-        options: how to build.
-        progress: told of every step.
+        clips: input of the graph, as stated in the manifest.
+        logits: output of the graph, as stated in the manifest.
+        library: library that builds the engine.
+        options: options of the build.
+        progress: called for every step.
 
     Raises:
-        BuildError: the graph does not pass the gate (``check_graph``), an option that the library
-            lacks, no GPU where one is needed, or a build that fails; quotes the library. Nothing is written.
+        BuildError: the graph is invalid (see ``check_graph``), the library does not support an option, a required GPU
+            is missing, the timing cache is invalid, or the build fails. No plan is written.
         MissingDependencyError: onnx-ir is not installed.
         WriteError: the timing cache cannot be written.
     """
@@ -87,24 +87,24 @@ def build_plan(
 
 def _require_gpu(library: TensorRT, options: PlanOptions) -> None:
     gpu, known = find_gpu(), buildable_capabilities(library)
-    if gpu is not None and options.needs_weights_of_gpu and known and gpu.capability not in known:
+    if gpu is not None and options.needs_gpu and known and gpu.capability not in known:
         raise BuildError(
-            f"{library} lays out the weights of refittable and stripped engines on a GPU that it has kernels for, "
-            f"expected one of compute capability {', '.join(known)}, found {gpu}",
-            hint="build it on such a GPU, use TensorRT, or build a plain engine, to be built again if weights change",
+            f"{library} needs a GPU that it has kernels for to build refittable and stripped engines, expected one of "
+            f"compute capability {', '.join(known)}, found {gpu}",
+            hint="build on such a GPU, use TensorRT, or build a plain engine and build it again if weights change",
         )
     if gpu is not None:
         return
     if library.kind == TENSORRT:
         raise BuildError(
-            f"{library} builds engines on the GPU that they are for, and no NVIDIA GPU with its driver was found here",
+            f"{library} builds engines only for the GPU of the machine, and no NVIDIA GPU with its driver was found",
             hint="build on the machine that will run the engine; tensorrt-rtx builds ahead of time without a GPU",
         )
-    if options.needs_weights_of_gpu:
+    if options.needs_gpu:
         raise BuildError(
-            f"{library} builds without a GPU, but not engines that are refittable or stripped, and no NVIDIA GPU with "
-            f"its driver was found here",
-            hint="build it on a machine with a GPU, or a plain one here, to be built again where weights change",
+            f"{library} needs a GPU to build refittable and stripped engines, and no NVIDIA GPU with its driver was "
+            "found",
+            hint="build on a machine with a GPU, or build a plain engine here and build it again if weights change",
         )
 
 
@@ -123,10 +123,10 @@ def _build(parsed: ParsedGraph, config: Any, library: TensorRT) -> Any:
         plan = parsed.builder.build_serialized_network(parsed.network, config)
     except MemoryError:
         raise BuildError(
-            f"this machine has too little memory for {library} to build the engine", hint=_SMALLER
+            f"this machine has too little memory for {library} to build the engine", hint=_MEMORY_HINT
         ) from None
     if plan is None:
-        raise BuildError(f"{library} could not build the engine: {library.log.quote()}", hint=_SMALLER)
+        raise BuildError(f"{library} could not build the engine: {library.log.quote()}", hint=_MEMORY_HINT)
     return plan
 
 

@@ -1,7 +1,7 @@
-"""New weights for a plan that was built refittable or stripped, without a new build.
+"""Replace the weights of a plan that was built refittable or stripped, without a new build.
 
-Written by the documentation of both libraries; no refit has run on hardware yet. A refitted plan must answer
-the probe again: version 11.3 of TensorRT is documented to lose biases of refittable engines.
+The code follows the documentation of both libraries; no refit has run on hardware yet. A refitted plan must pass the
+probe again: according to its documentation, TensorRT 11.3 can lose biases of refittable engines.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ __all__ = ["refit_plan"]
 
 
 def refit_plan(plan: Path, model: Path, target: Path, *, library: TensorRT) -> None:
-    """Write a plan with all its weights, those of a graph of the same nodes, shapes and names.
+    """Write a plan with the weights of a graph that has the same nodes, shapes and names.
 
     Args:
-        plan: built with ``refittable``, for any weights, or with ``stripped`` alone, for those of the
-            graph that it was built from.
-        model: the ONNX file with the weights, its external data next to it.
+        plan: plan built with ``refittable``, for any weights, or with ``stripped`` alone, for the weights of the graph
+            that it was built from.
+        model: ONNX file with the weights, with its external data next to it.
         target: file to write, in a folder that is being staged.
-        library: of the version that built the plan.
+        library: library of the version that built the plan.
 
     Raises:
-        BuildError: no GPU here, a plan that the library cannot open or that was built for fixed weights, or
-            a graph whose weights do not fit. Nothing is written.
+        BuildError: there is no GPU, the library cannot open the plan, the plan is not refittable, or the weights do
+            not fit. Nothing is written.
     """
     if find_gpu() is None:
         raise BuildError(
-            f"{library} refits engines on a GPU, and no NVIDIA GPU with its driver was found here",
+            f"{library} needs a GPU to refit engines, and no NVIDIA GPU with its driver was found",
             hint="refit on the machine that will run the engine",
         )
     library.log.clear()
@@ -41,7 +41,7 @@ def refit_plan(plan: Path, model: Path, target: Path, *, library: TensorRT) -> N
     if engine is None:
         raise BuildError(f"{library} cannot open {plan}: {library.log.quote()}", hint="build the engine again")
     if not engine.refittable:
-        raise BuildError(f"{plan} was not built refittable", hint="build the engine again, with the option refittable")
+        raise BuildError(f"{plan} was not built refittable", hint="build the engine again with the option refittable")
     problem = refit_engine(library, engine, model)
     if problem:
         raise BuildError(f"the weights of {model} do not fit {plan}: {problem}", hint="build the engine again")
@@ -50,7 +50,7 @@ def refit_plan(plan: Path, model: Path, target: Path, *, library: TensorRT) -> N
 
 
 def _serialize(engine: Any, library: TensorRT) -> Any:
-    """With its weights, and refittable as before where the library can say so."""
+    """Serialise an engine with its weights, and keep it refittable if the library supports this."""
     config = engine.create_serialization_config()
     config.clear_flag(library.module.SerializationFlag.EXCLUDE_WEIGHTS)
     keep = library.member("SerializationFlag", "INCLUDE_REFIT")

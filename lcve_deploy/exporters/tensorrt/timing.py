@@ -1,4 +1,4 @@
-"""The timing cache: how long kernels took, for quicker builds of the same kind."""
+"""Read and write timing caches: measured times of kernels, which make later builds faster."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["read_timing_cache", "write_timing_cache"]
 
 
 def read_timing_cache(config: Any, path: Path | None, library: TensorRT) -> Any | None:
-    """Give a builder's configuration the cache of a file, or an empty one if there is no file yet.
+    """Set the timing cache of a builder's configuration from a file, or to an empty one if the file does not exist.
 
     Returns:
-        The library's cache, which the build fills; None without a path.
+        The library's cache, which the build fills; None if there is no path.
 
     Raises:
-        BuildError: the file is not a cache of this library and this GPU. It is left as it is.
+        BuildError: the file cannot be read, or is not a cache of this library and this GPU. It is not changed.
     """
     if path is None:
         return None
@@ -28,13 +28,17 @@ def read_timing_cache(config: Any, path: Path | None, library: TensorRT) -> Any 
     if cache is None or not config.set_timing_cache(cache, False):
         raise BuildError(
             f"{path} is not a timing cache of {library} and this GPU: {library.log.quote()}",
-            hint="name another file; a cache holds for one version of the library and one model of GPU",
+            hint="pass another file; a cache is valid for one version of the library and one GPU model",
         )
     return cache
 
 
 def write_timing_cache(cache: Any, path: Path) -> None:
-    """Write a cache that a build has filled, in one step."""
+    """Write a cache that a build has filled, replacing an existing file atomically.
+
+    Raises:
+        WriteError: the file cannot be written; an existing one is unchanged.
+    """
     replace_file(path, bytes(cache.serialize()))
 
 

@@ -104,7 +104,7 @@ def _handlers(state: ServerState) -> dict[str, Any]:
 
     def call(name: str) -> Callable[[bytes, Exchange], Awaitable[Any]]:
         return lambda data, exchange: answer_call(
-            name, state, _parse(_small_message_reader(getattr(pb, f"{name}Request")), data)
+            name, state, _parse(_small_message_reader(getattr(pb, f"{name}Request")), data), exchange
         )
 
     async def stream(requests: Any, context: Any) -> None:
@@ -172,15 +172,17 @@ async def _unary(
 
 
 def _authorize(state: ServerState, exchange: Exchange, context: Any) -> None:
-    """Check the token and the rate limit, before anything is read. Sets the client of the exchange.
+    """Check the origin, the token and the rate limit, before anything is read. Sets the client of the exchange.
 
     Raises:
+        ForbiddenError: a proxy for gRPC-Web passes on a request of a web page whose origin is not accepted.
         DeniedError: the token is missing or unknown.
         RateError: the client exceeded its rate.
     """
+    metadata = dict(context.invocation_metadata() or ())
+    state.web.require(origin=metadata.get("origin"))
     if _is_public(exchange.call):
         return
-    metadata = dict(context.invocation_metadata() or ())
     address = exchange.client.rpartition(":")[0]
     exchange.client = state.access.authenticate(metadata.get("authorization"), address)
     state.access.count_request(exchange.client)
@@ -204,12 +206,10 @@ async def _read(state: ServerState, context: Any) -> Any:
     return message
 
 
-async def _infer(
-    state: ServerState, read: Callable[[bytes], RawRequest], data: bytes, exchange: Exchange
-) -> Any:
+async def _infer(state: ServerState, read: Callable[[bytes], RawRequest], data: bytes, exchange: Exchange) -> Any:
     """Answer one ``ModelInferRequest``."""
     prepared = _prepare(state, _parse(read, data), exchange)
-    response = await infer(prepared, state.regions)
+    response = await infer(prepared, state.regions_of(exchange))
     exchange.version, exchange.batch = response.model.version, len(response.logits)
     return to_message(response, prepared.id)
 
@@ -218,7 +218,7 @@ def _prepare(state: ServerState, request: RawRequest, exchange: Exchange) -> Pre
     """Validate a request. Sets the model and id of the exchange. The message is released with this function."""
     message = request.message
     exchange.model, exchange.id = message.model_name, message.id
-    return prepare(from_message(message, request.raw), state.registry, state.regions)
+    return prepare(from_message(message, request.raw), state.registry, state.regions_of(exchange))
 
 
 async def _stream(state: ServerState, read: Callable[[bytes], RawRequest], context: Any) -> None:
@@ -229,7 +229,7 @@ async def _stream(state: ServerState, read: Callable[[bytes], RawRequest], conte
     try:
         _authorize(state, exchange, context)
         with state.open_stream():
-            async with aclosing(_stream_responses(state, read, context, exchange.client)) as responses:
+            async with aclosing(_stream_responses(state, read, context, exchange)) as responses:
                 async for response in responses:
                     await _write(state, context, response)
     except LcveError as error:
@@ -251,7 +251,7 @@ async def _write(state: ServerState, context: Any, response: Any) -> None:
 
 
 async def _stream_responses(
-    state: ServerState, read: Callable[[bytes], RawRequest], context: Any, client: str
+    state: ServerState, read: Callable[[bytes], RawRequest], context: Any, exchange: Exchange
 ) -> AsyncGenerator[Any, None]:
     """Yield the responses to the requests of a stream, until the client or the server ends it.
 
@@ -277,7 +277,7 @@ async def _stream_responses(
                 message = reading.result()
                 if message is grpc.aio.EOF:
                     break
-                work.append(asyncio.create_task(_stream_response(state, read, message, client)))
+                work.append(asyncio.create_task(_stream_response(state, read, message, exchange)))
                 reading = asyncio.ensure_future(context.read())
             elif stopped.done():
                 raise UnavailableError("the server is shutting down", hint="use another server")
@@ -290,12 +290,15 @@ async def _stream_responses(
             task.cancel()
 
 
-async def _stream_response(state: ServerState, read: Callable[[bytes], RawRequest], data: bytes, client: str) -> Any:
+async def _stream_response(
+    state: ServerState, read: Callable[[bytes], RawRequest], data: bytes, stream: Exchange
+) -> Any:
     """Return one message of a stream: a response, or an error message."""
     pb = messages()
-    exchange = Exchange("grpc", "ModelStreamInfer", client)
+    exchange = Exchange("grpc", "ModelStreamInfer", stream.address)
+    exchange.client = stream.client
     try:
-        state.access.count_request(client)
+        state.access.count_request(exchange.client)
         with state.pending_request():
             response = await _infer(state, read, data, exchange)
     except asyncio.CancelledError:

@@ -18,6 +18,7 @@ from lcve_deploy.libraries.requiring import require
 from lcve_deploy.protocol.stubs import messages
 from lcve_deploy.serving.calls import CALLS, answer_call
 from lcve_deploy.serving.codes import client_message, code_of
+from lcve_deploy.serving.http.cors import web_page_middleware
 from lcve_deploy.serving.http.messages import (
     LENGTH_HEADER,
     from_body,
@@ -111,7 +112,7 @@ def http_app(state: ServerState) -> Any:
         MissingDependencyError: aiohttp is not installed.
     """
     web = _aiohttp()
-    app = web.Application(middlewares=[_json_errors(web)])
+    app = web.Application(middlewares=[web_page_middleware(state), _json_errors(web)])
     for route in _ROUTES:
         app.router.add_route(route.method, route.path, _guard(state, route.call, _call_handler(state, route)))
     for prefix in (_MODEL, _VERSION):
@@ -130,7 +131,7 @@ def metrics_app(state: ServerState) -> Any:
     async def metrics(request: Any) -> Any:
         return web.Response(body=state.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
-    app = web.Application(middlewares=[_json_errors(web)])
+    app = web.Application(middlewares=[web_page_middleware(state), _json_errors(web)])
     for route in _ROUTES:
         if CALLS[route.call].is_public:
             app.router.add_route(route.method, route.path, _guard(state, route.call, _call_handler(state, route)))
@@ -216,7 +217,7 @@ def _call_handler(state: ServerState, route: _Route) -> _Handler:
             )
         except json_format.ParseError as error:
             raise RequestError(f"the body is invalid for this call: {str(error)[:200]}") from None
-        response = await answer_call(route.call, state, message)
+        response = await answer_call(route.call, state, message, exchange)
         if route.bool_field:
             return _health_response(web, getattr(response, route.bool_field))
         body: Any = plain_message(response)
@@ -253,7 +254,7 @@ def _infer_handler(state: ServerState) -> _Handler:
     async def answer(request: Any, exchange: Exchange) -> Any:
         exchange.model = request.match_info["model"]
         prepared = await _receive(state, request, exchange)
-        response = await infer(prepared, state.regions)
+        response = await infer(prepared, state.regions_of(exchange))
         exchange.version, exchange.batch = response.model.version, len(response.logits)
         header, data = to_body(response, prepared.id)
         if not data:
@@ -275,7 +276,7 @@ async def _receive(state: ServerState, request: Any, exchange: Exchange) -> Prep
     fields = await _parse_json(state, text)
     infer_request, binary = from_body(fields, raw, exchange.model, version)
     exchange.id = infer_request.id
-    return prepare(infer_request, state.registry, state.regions, binary=binary)
+    return prepare(infer_request, state.registry, state.regions_of(exchange), binary=binary)
 
 
 async def _parse_json(state: ServerState, text: memoryview) -> dict[str, Any]:
@@ -309,7 +310,9 @@ async def _read_body(request: Any, max_bytes: int, seconds: float) -> memoryview
     try:
         async with asyncio.timeout(seconds):
             if (request.content_length or 0) > max_bytes:
-                raise TooLargeError(f"expected at most {max_bytes} bytes, received {request.content_length}", hint=_HINT)
+                raise TooLargeError(
+                    f"expected at most {max_bytes} bytes, received {request.content_length}", hint=_HINT
+                )
             async for chunk in request.content.iter_any():
                 body += chunk
                 if len(body) > max_bytes:

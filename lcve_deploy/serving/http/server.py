@@ -46,7 +46,7 @@ class HttpServer:
         self._handshakes: dict[asyncio.Task[None], None] = {}
         self._open: dict[Connection, None] = {}
         self._context: ssl.SSLContext | None = None
-        app.middlewares.append(self._tracking_middleware(web))
+        app.middlewares.insert(0, self._tracking_middleware(web))
         self._runner = web.AppRunner(
             app, access_log=None, logger=_logger(closed), handler_cancellation=True, shutdown_timeout=0
         )

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from lcve_deploy.artifact import EngineKind
 from lcve_deploy.clips import EncryptedClip
-from lcve_deploy.protocol.config import ONNX, PLAN, model_config
+from lcve_deploy.protocol.config import ONNX, PLAN, Scheduling, model_config
 from lcve_deploy.runtime import Session
 from lcve_deploy.serving.models.batching import Batcher, BatchResult, Run
 from lcve_deploy.serving.models.statistics import Statistics
@@ -59,9 +59,8 @@ class ServedModel:
         max_batch = engine.profile.maximum if engine and engine.profile else batching.max_batch
         self.max_batch, self._session = min(batching.max_batch, max_batch), session
         self._batcher = Batcher(self._run, replace(batching, max_batch=self.max_batch), threads, self._record_run)
-        self.config = model_config(
-            self.spec, name=name, platform=self.platform, largest_batch=self.max_batch, delay=batching.delay
-        )
+        scheduling = Scheduling(max_batch=self.max_batch, queue_delay=batching.delay)
+        self.config = model_config(self.spec, scheduling, name=name, platform=self.platform)
 
     @property
     def version(self) -> str:

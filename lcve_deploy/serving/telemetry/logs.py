@@ -92,7 +92,7 @@ class _DescriptorHandler(logging.Handler):
         self.lock = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line; drop it if the disk is full or the pipe is closed. A later line says how many were dropped."""
+        """Write one line; drop it if the disk is full or the pipe is closed. A later line has the number of those."""
         self._rest = self._write(self._rest)
         if self._rest:
             self._dropped += 1

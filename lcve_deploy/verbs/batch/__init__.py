@@ -1,7 +1,7 @@
-"""Many videos to one table, or to encrypted clips, on Ray Data. If it is killed, it resumes where it stopped.
+"""Classify or encrypt many videos with Ray Data. A batch that was killed resumes where it stopped.
 
-A worker is told where the key file is, and reads it itself: no key, no order and no plain frame is handed to Ray,
-which copies what it is handed into its store, to disk and to other machines.
+Workers receive the path of the key file and read it themselves. No key, order or plain frame is passed to Ray, which
+copies data to its object store, to disk and to other machines.
 """
 
 from lcve_deploy.verbs.batch.cluster import ClusterOptions

@@ -1,4 +1,4 @@
-"""What a batch is to do: the same for all of its workers."""
+"""The job of a batch, the same for all of its workers."""
 
 from __future__ import annotations
 
@@ -25,23 +25,25 @@ __all__ = ["Job"]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Everything that a worker is told: choices and absolute paths, which all machines must share. No secret.
+    """Options and absolute paths that every worker receives. All machines need access to the paths. Has no secrets.
 
     Args:
-        key_file: path of the key; every worker reads it.
-        artifact: folder with ``server/`` and ``client/``; None if there is only ``client``.
-        client: folder with ``client.json``, in place of an artifact.
-        encrypt_only: write encrypted clips, and run nothing.
-        server: address of the model at a server, which answers in place of an engine; with ``client``.
-        remote: how it is asked.
-        views: of every video.
-        sampling, stride: in place of the artifact's own.
-        top: classes of every row.
+        key_file: path of the key file; every worker reads it.
+        artifact: folder with ``server/`` and ``client/``; None with ``client``.
+        client: folder with ``client.json``, instead of an artifact.
+        encrypt_only: write encrypted clips, and run no model.
+        server: address of a model on a server that runs the clips; with ``client``.
+        remote: how to connect to the server.
+        views: temporal and spatial views of every video.
+        sampling: how frames are chosen; by default as the artifact says.
+        stride: frames from one sampled frame to the next; by default as the artifact says.
+        top: classes in every row.
         logits: add the logits, in the plain order.
-        session: how the artifact is opened; every worker gets its threads from the cluster.
+        session: how to open the artifact; the threads of each worker come from the cluster instead.
 
     Raises:
-        ValueError: neither an artifact nor a client folder, or both; or nothing that would answer its clips.
+        ValueError: not exactly one of artifact and client folder; or a client folder without ``server`` and without
+            ``encrypt_only``; or ``server`` with an artifact or ``encrypt_only``.
     """
 
     key_file: Path
@@ -66,10 +68,11 @@ class Job:
             raise ValueError("expected a client folder with a server, and not encrypt_only")
 
     def open_client(self) -> Client:
-        """The key holder's side, with the key of the key file.
+        """Open the client with the key in the key file.
 
         Raises:
-            KeyFileError, ArtifactError, MismatchError, SignatureError: what is invalid, or does not belong together.
+            KeyFileError, ArtifactError, SignatureError: the key file or the artifact is invalid.
+            MismatchError: key and artifact do not belong together.
         """
         key = SecurityKey.read(self.key_file)
         if self.artifact is not None:
@@ -77,10 +80,10 @@ class Job:
         return Client.open(self._client_folder, key)
 
     def open_classifier(self, threads: int | None) -> Classifier:
-        """Both sides: the client, and an engine here with so many threads, or a server that is there.
+        """Open the client and the model: on this machine with this number of threads, or on the server.
 
         Raises:
-            LcveError: as of ``Classifier.open``.
+            LcveError: as for ``Classifier.open``.
         """
         key = SecurityKey.read(self.key_file)
         if self.server is not None:
@@ -88,11 +91,11 @@ class Job:
         return Classifier.open(str(self.artifact), key=key, session=dataclasses.replace(self.session, threads=threads))
 
     def preprocess(self, settings: ClientSettings) -> Preprocess:
-        """The artifact's own preprocessing, with what was asked for instead."""
+        """Return the preprocessing of the artifact, with the sampling and stride of this job."""
         return settings.preprocess.with_sampling(self.sampling, self.stride)
 
     def identity(self, settings: ClientSettings, videos: Sequence[Video]) -> dict[str, Any]:
-        """What must be the same for a batch to resume where it stopped; how many work on it, and where, may change."""
+        """Return the settings that must not change for a batch to resume. Workers and cluster may change."""
         preprocess, paths = self.preprocess(settings), "\0".join(video.path for video in videos)
         return {
             "work": "encrypt" if self.encrypt_only else "predict",
@@ -102,7 +105,7 @@ class Job:
             "views": str(self.views),
             "sampling": str(preprocess.sampling),
             "stride": preprocess.stride,
-            **({} if self.encrypt_only else self._answers()),
+            **({} if self.encrypt_only else self._table_settings()),
             "videos": len(videos),
             "list of videos": hashlib.sha256(paths.encode(errors="surrogateescape")).hexdigest(),
         }
@@ -111,8 +114,8 @@ class Job:
     def _client_folder(self) -> Path:
         return self.client if self.client is not None else Path(str(self.artifact)) / "client"
 
-    def _answers(self) -> dict[str, Any]:
-        """What the rows of a table depend on, in addition to the artifact."""
+    def _table_settings(self) -> dict[str, Any]:
+        """Return the settings that the rows of a table depend on, in addition to the artifact."""
         return {
             "top": self.top,
             "logits": self.logits,

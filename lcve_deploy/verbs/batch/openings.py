@@ -1,4 +1,4 @@
-"""Workers that are lost while they open the key and the engine. Ray would start them again without end."""
+"""Count workers that die while they open the key and the engine; Ray would restart them forever."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ __all__ = ["Openings"]
 
 @dataclass(frozen=True, kw_only=True)
 class Openings:
-    """A folder with one empty file, ``HOST.PID``, for each worker that has begun to open and has not finished."""
+    """A folder with one empty file, ``HOST.PID``, for each worker that has started to open and has not finished."""
 
     folder: Path
 
-    def lost(self) -> int:
-        """How many workers of this machine have ended while they opened, since the last that succeeded."""
-        return len(self._of_ended())
+    def count_lost(self) -> int:
+        """Return how many workers of this machine have died while opening since the last one that succeeded."""
+        return len(self._stale_marks())
 
     @contextlib.contextmanager
-    def under_way(self) -> Iterator[None]:
-        """While this process opens."""
+    def mark_opening(self) -> Iterator[None]:
+        """Mark this process as opening during the block. If the block succeeds, forget all lost workers."""
         mark = self.folder / f"{socket.gethostname()}.{os.getpid()}"
         mark.touch()
         yield
-        for done in (mark, *self._of_ended()):
+        for done in (mark, *self._stale_marks()):
             done.unlink(missing_ok=True)
 
-    def _of_ended(self) -> list[Path]:
+    def _stale_marks(self) -> list[Path]:
         marks = self.folder.glob("*.*")
-        return [mark for mark in marks if mark.stem == socket.gethostname() and not _runs(int(mark.suffix[1:]))]
+        return [mark for mark in marks if mark.stem == socket.gethostname() and not _is_running(int(mark.suffix[1:]))]
 
 
-def _runs(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it runs, as another user
+    except PermissionError:  # it is running, as another user
         pass
     return True

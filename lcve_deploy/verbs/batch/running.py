@@ -1,4 +1,4 @@
-"""Run a batch: what is not done yet goes to the workers, and what is whole becomes the output."""
+"""Run a batch: process the rows that have no result yet, then write the output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from lcve_deploy.errors import SessionError
 from lcve_deploy.files.writing import new_file, require_absent
-from lcve_deploy.verbs.batch.cluster import ClusterOptions, Share, connected
+from lcve_deploy.verbs.batch.cluster import Allocation, ClusterOptions, connect
 from lcve_deploy.verbs.batch.job import Job
 from lcve_deploy.verbs.batch.stage import Stage, open_stage
 from lcve_deploy.verbs.batch.table import shown_path, write_table
@@ -25,13 +25,13 @@ CLIPS_TABLE: Final = "clips.parquet"
 
 @dataclass(frozen=True, kw_only=True)
 class Tally:
-    """How far a batch is.
+    """Progress of a batch, in rows.
 
     Args:
-        rows: of the batch.
-        done: with a result.
-        kept: of these, from an earlier run of the command.
-        errors: of these, with an error.
+        rows: all rows of the batch.
+        done: rows with a result.
+        kept: rows of ``done`` from an earlier run of the command.
+        errors: rows of ``done`` whose result is an error.
     """
 
     rows: int
@@ -42,11 +42,11 @@ class Tally:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A video without a result.
+    """A video that could not be processed.
 
     Args:
-        path: as in the table.
-        error: one line.
+        path: path as in the table.
+        error: error message, one line.
     """
 
     path: str
@@ -55,14 +55,14 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchResult:
-    """What came out.
+    """Result of a batch.
 
     Args:
         output: the table, or the folder of clips with its table.
-        tally: of all rows.
-        failures: the rows with an error, in the order of the videos.
-        attempts: at rows, in this run; more than rows where workers were lost.
-        seconds: of this run.
+        tally: final counts.
+        failures: rows with an error, in the order of the videos.
+        attempts: attempts in this run; more than its rows if workers were lost.
+        seconds: duration of this run.
     """
 
     output: Path
@@ -80,22 +80,22 @@ def run_batch(
     *,
     progress: Callable[[Tally], None] = lambda tally: None,
 ) -> BatchResult:
-    """Make one row a video; begun before with the same settings, it resumes where it stopped.
+    """Write one row for each video. An unfinished batch with the same settings resumes where it stopped.
 
     Args:
-        videos: in order.
+        videos: videos in the order of the rows.
         output: table to write; with ``encrypt_only``, a folder. Must not exist.
         job: what to do.
-        cluster: where.
-        progress: told of every row.
+        cluster: where to do it.
+        progress: called after every row.
 
     Raises:
-        ExistsError: the output is there, or another command is at work on it.
-        KeyFileError, ArtifactError, MismatchError, SignatureError: key or artifact is invalid, or an earlier run
-            had other settings.
+        ExistsError: the output already exists, or another command is working on it.
+        KeyFileError, ArtifactError, SignatureError: the key file or the artifact is invalid.
+        MismatchError: key and artifact do not belong together, or an earlier run had other settings.
         MissingDependencyError: Ray is not installed.
-        SessionError: no engine can be opened, or Ray fails; rows that are done are kept.
-        WriteError: rows or output cannot be written; rows that are done are kept.
+        SessionError: no engine can be opened, or Ray fails; finished rows are kept.
+        WriteError: rows or output cannot be written; finished rows are kept.
     """
     started = time.monotonic()
     require_absent(output)
@@ -112,7 +112,7 @@ def run_batch(
 def _fill(
     stage: Stage, videos: Sequence[Video], job: Job, cluster: ClusterOptions, progress: Callable[[Tally], None]
 ) -> Tally:
-    """See to it that every row has a result."""
+    """Process all rows that have no result yet."""
     kept = stage.done()
     errors = sum(stage.read(row)["error"] is not None for row in kept)
     tally = Tally(rows=len(videos), done=len(kept), kept=len(kept), errors=errors)
@@ -120,26 +120,26 @@ def _fill(
     missing = [video for video in videos if video.row not in kept]
     if not missing:
         return tally
-    with connected(cluster, stage.session, stage.log) as (ray, share):
-        for failed in _worked(ray, share, missing, job, stage):
+    with connect(cluster, stage.session, stage.log) as (ray, allocation):
+        for failed in _process(ray, allocation, missing, job, stage):
             done, errors = tally.done + 1, tally.errors + failed
             tally = Tally(rows=tally.rows, done=done, kept=tally.kept, errors=errors)
             progress(tally)
     return tally
 
 
-def _worked(ray: Any, share: Share, missing: Sequence[Video], job: Job, stage: Stage) -> Iterator[bool]:
-    """Whether each row has an error, as they are done.
+def _process(ray: Any, allocation: Allocation, missing: Sequence[Video], job: Job, stage: Stage) -> Iterator[bool]:
+    """Process rows with Ray Data, and yield for each finished row whether it has an error.
 
-    A block of Ray Data is one row and a worker has one in hand, so a lost worker costs one attempt at one row. Ray
-    restarts it and gives it the row again, for ever; the attempts are counted in the stage, which ends that.
+    A block is one row and a worker has one block at a time, so a lost worker costs one attempt at one row. Ray would
+    restart the worker with the same row forever; the stage counts the attempts and limits them.
 
     Raises:
-        SessionError: what befalls every row.
+        SessionError: an error that affects every row.
     """
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    context.actor_task_retry_on_errors = True  # an error that nobody foresaw counts as a lost worker
+    context.actor_task_retry_on_errors = True  # an unexpected error counts as a lost worker
     items = [
         {"row": video.row, "path": video.path.encode(errors="surrogateescape"), "clip": video.clip} for video in missing
     ]
@@ -147,10 +147,10 @@ def _worked(ray: Any, share: Share, missing: Sequence[Video], job: Job, stage: S
         Worker,
         batch_size=1,
         batch_format="pyarrow",
-        fn_constructor_kwargs={"job": job, "stage": stage, "threads": share.threads},
-        compute=ray.data.ActorPoolStrategy(size=min(share.workers, len(items)), max_tasks_in_flight_per_actor=1),
-        num_cpus=share.threads,
-        num_gpus=share.gpus or None,
+        fn_constructor_kwargs={"job": job, "stage": stage, "threads": allocation.threads},
+        compute=ray.data.ActorPoolStrategy(size=min(allocation.workers, len(items)), max_tasks_in_flight_per_actor=1),
+        num_cpus=allocation.threads,
+        num_gpus=allocation.gpus or None,
     )
     for table in answers.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for answer in table.to_pylist():
@@ -158,9 +158,13 @@ def _worked(ray: Any, share: Share, missing: Sequence[Video], job: Job, stage: S
 
 
 def _failed(answer: dict[str, Any]) -> bool:
-    """Whether a row has an error of its own; see ``Worker``."""
+    """Return whether a row has an error of its own; see ``Worker``.
+
+    Raises:
+        SessionError: the row has an error that affects every row.
+    """
     if answer["problem"] is not None:
-        raise SessionError(answer["problem"], hint="fix this, then run the same command again: it continues")
+        raise SessionError(answer["problem"], hint="fix this, then run the same command again: the batch resumes")
     return bool(answer["failed"])
 
 
@@ -172,7 +176,7 @@ def _failures(stage: Stage, videos: Sequence[Video]) -> Iterator[Failure]:
 
 
 def _finish(stage: Stage, videos: Sequence[Video], output: Path, job: Job) -> None:
-    """Write the table, bring the output to its name, and remove the stage."""
+    """Write the table, move the output into place, and remove the stage."""
     if job.encrypt_only:
         for left in [*stage.clips.glob(".*.part"), stage.clips / CLIPS_TABLE]:
             left.unlink(missing_ok=True)

@@ -1,15 +1,15 @@
-"""The stage of a batch: rows that are done, until there is a whole table. It outlives the process that fills it.
+"""The stage of a batch: results of finished rows, kept on disk until the output is complete.
 
-It is the hidden folder ``.OUTPUT.part`` next to the output, for its owner alone:
+It is the hidden folder ``.OUTPUT.part`` next to the output, with access only for its owner:
 
-    settings.json    what the batch is; another batch does not continue it
-    lock             held by the command that is at work
-    rows/N.json      the result of row N; appears whole, and only once
-    tried/N.K        attempt K at row N has begun, in this run of the command; what it failed with, if it could say
+    settings.json    settings of the batch; a batch with other settings cannot resume it
+    lock             locked by the command that is running
+    rows/N.json      result of row N; written atomically and only once
+    tried/N.K        attempt K at row N has started in this run; contains its error, if the worker could report one
     opening/         workers that are opening the engine, see ``openings``
     clips/           encrypted clips
-    session          where a local Ray keeps its files
-    ray.log          what Ray has printed
+    session          folder of a local Ray
+    ray.log          output of Ray
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ from lcve_deploy.verbs.batch.openings import Openings
 __all__ = ["MAX_ATTEMPTS", "Stage", "open_stage"]
 
 MAX_ATTEMPTS: Final = 3
-"""Attempts at one row in one run of the command."""
+"""Maximum attempts at one row in one run of the command."""
 _MAX_FAILURE: Final = 300
-"""Characters of what an attempt failed with."""
+"""Maximum characters of the error of an attempt."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """The folder; workers on all machines write into it."""
+    """Folder for unfinished results; workers on all machines write to it."""
 
     folder: Path
 
     @property
     def clips(self) -> Path:
-        """Folder of encrypted clips."""
+        """Folder for encrypted clips."""
         return self.folder / "clips"
 
     @property
     def session(self) -> Path:
-        """File that names the folder of a local Ray, so that one that was killed can be cleared away."""
+        """File that contains the folder of a local Ray, so that the next run can remove it after a crash."""
         return self.folder / "session"
 
     @property
     def log(self) -> Path:
-        """File for what Ray prints."""
+        """File for Ray's output."""
         return self.folder / "ray.log"
 
     @property
@@ -63,35 +63,35 @@ class Stage:
         return Openings(folder=self.folder / "opening")
 
     def done(self) -> set[int]:
-        """Rows that have a result."""
+        """Return the rows that have a result."""
         return {int(path.stem) for path in self._rows.glob("[0-9]*.json")}
 
     def is_done(self, row: int) -> bool:
-        """Whether a row has a result."""
+        """Return whether a row has a result."""
         return self._row(row).exists()
 
     def read(self, row: int) -> dict[str, Any]:
-        """The result of a row."""
+        """Read the result of a row."""
         fields: dict[str, Any] = json.loads(self._row(row).read_bytes())
         return fields
 
     def write(self, row: int, fields: Mapping[str, Any]) -> None:
-        """Keep the result of a row; if there is one already, that stays.
+        """Write the result of a row, unless it already has one.
 
         Raises:
-            WriteError: it cannot be written.
+            WriteError: the result cannot be written.
         """
         with contextlib.suppress(ExistsError), new_file(self._row(row)) as file:
             file.write(json.dumps(fields).encode())
 
     def begin(self, row: int) -> bool:
-        """Count an attempt before it is made, as the worker may be killed during it.
+        """Record an attempt at a row before it starts, because the worker may be killed during it.
 
         Returns:
-            Whether it may be made: False after ``MAX_ATTEMPTS``.
+            Whether the attempt is allowed: False after ``MAX_ATTEMPTS``.
 
         Raises:
-            OSError: it cannot be counted.
+            OSError: the attempt cannot be recorded.
         """
         for attempt in range(MAX_ATTEMPTS):
             with contextlib.suppress(FileExistsError):
@@ -100,35 +100,35 @@ class Stage:
         return False
 
     @contextlib.contextmanager
-    def remembering(self, row: int) -> Iterator[None]:
-        """Keep what an attempt fails with, whatever it is; the error is raised again."""
+    def record_failure(self, row: int) -> Iterator[None]:
+        """Record any error that the block raises as the error of the latest attempt, and raise it again."""
         try:
             yield
         except BaseException as error:
-            said = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_FAILURE]
+            message = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_FAILURE]
             with contextlib.suppress(OSError):
-                max(self._attempts(row)).write_text(said, encoding="utf-8", errors="backslashreplace")
+                max(self._attempts(row)).write_text(message, encoding="utf-8", errors="backslashreplace")
             raise
 
     def failures(self, row: int) -> list[str]:
-        """What attempts at a row have failed with; nothing of those whose worker was lost."""
-        said = (path.read_text(encoding="utf-8") for path in sorted(self._attempts(row)))
-        return [text for text in said if text]
+        """Return the errors of the attempts at a row; attempts whose worker was lost have none."""
+        messages = (path.read_text(encoding="utf-8") for path in sorted(self._attempts(row)))
+        return [message for message in messages if message]
 
     def attempts(self) -> int:
-        """Attempts that have begun in this run of the command."""
+        """Return the number of attempts in this run of the command."""
         return len(os.listdir(self._tried))  # noqa: PTH208 (a count of names)
 
     def remove(self) -> None:
-        """Remove it all.
+        """Remove the folder.
 
         Raises:
-            WriteError: it cannot be removed.
+            WriteError: the folder cannot be removed.
         """
         remove_folder(self.folder)
 
     def prepare(self) -> None:
-        """Make the folders, and forget the attempts of an earlier run."""
+        """Create the folders, and remove the records of attempts of an earlier run."""
         for folder in (self._tried, self.openings.folder):
             shutil.rmtree(folder, ignore_errors=True)
         for folder in (self._rows, self._tried, self.openings.folder, self.clips):
@@ -152,22 +152,24 @@ class Stage:
 
 @contextlib.contextmanager
 def open_stage(output: Path, identity: Mapping[str, Any]) -> Iterator[Stage]:
-    """The stage of an output, new or as an earlier run left it; nobody else has it while the block runs.
+    """Create the stage of an output, or open it as an earlier run left it; hold its lock during the block.
 
     Args:
-        output: the file or folder that is to be.
+        output: the file or folder to write in the end.
         identity: settings by name, as plain values.
 
     Raises:
-        MismatchError: it is that of a batch with other settings.
-        ExistsError: another command is at work on it.
-        WriteError: it cannot be made.
+        MismatchError: the stage is of a batch with other settings.
+        ExistsError: another command is working on it.
+        WriteError: the stage cannot be created.
     """
     stage = Stage(folder=output.parent / f".{output.name}.part")
     try:
         stage.folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise WriteError(f"cannot make {stage.folder}: {error.strerror}", hint="check space and permissions") from None
+        raise WriteError(
+            f"cannot create {stage.folder}: {error.strerror}", hint="check disk space and permissions"
+        ) from None
     with _locked(stage.folder):
         _check_identity(stage.folder / "settings.json", identity)
         stage.prepare()
@@ -176,14 +178,14 @@ def open_stage(output: Path, identity: Mapping[str, Any]) -> Iterator[Stage]:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a stage; it goes with the process, however that ends."""
+    """Hold the lock of a stage. The system releases it when the process ends, for whatever reason."""
     import fcntl
 
     with (folder / "lock").open("wb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ExistsError(f"another lcve batch is at work on {folder}", hint="let it finish, or stop it") from None
+            raise ExistsError(f"another lcve batch is working on {folder}", hint="let it finish, or stop it") from None
         yield
 
 
@@ -191,12 +193,12 @@ def _check_identity(path: Path, identity: Mapping[str, Any]) -> None:
     if not path.exists():
         replace_file(path, json.dumps(identity, indent=2).encode())
         return
-    hint = f"run the command that began it, or remove {path.parent} to start again"
+    hint = f"run the command that started it, or remove {path.parent} to start over"
     try:
-        begun = parse_json(read_bounded(path, "settings of a batch", MismatchError))
+        parsed = parse_json(read_bounded(path, "settings of a batch", MismatchError))
     except ValueError as reason:
         raise MismatchError(f"{path} does not contain the settings of a batch: {reason}", hint=hint) from None
-    before = begun if isinstance(begun, dict) else {}
+    before = parsed if isinstance(parsed, dict) else {}
     differing = [
         f"{name} {before.get(name)} there, {identity.get(name)} here"
         for name in {**before, **identity}
@@ -204,5 +206,5 @@ def _check_identity(path: Path, identity: Mapping[str, Any]) -> None:
     ]
     if differing:
         raise MismatchError(
-            f"a batch with other settings is half done in {path.parent}: {'; '.join(differing)}", hint=hint
+            f"{path.parent} has an unfinished batch with other settings: {'; '.join(differing)}", hint=hint
         )

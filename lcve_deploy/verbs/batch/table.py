@@ -1,4 +1,4 @@
-"""The table of a batch: rows of the stage to one Parquet file, in the order of the videos."""
+"""Write the rows of a stage to one Parquet file, in the order of the videos."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _SHARED: Final = {"notes": "list of string", "error": "string", "seconds": "doub
 
 
 def columns(job: Job) -> dict[str, str]:
-    """Columns and types of the table of a job."""
+    """Return the columns of a job's table, with their types."""
     own = _ENCRYPTED if job.encrypt_only else {**_PREDICTED, **(_LOGITS if job.logits else {})}
     return {"path": "string", "views": "string", **own, **_SHARED}
 
 
 def write_table(file: IO[bytes], stage: Stage, videos: Sequence[Video], job: Job) -> None:
-    """Write all rows; a part of them is in memory at a time.
+    """Write all rows, with at most ``_ROWS_AT_ONCE`` of them in memory.
 
     Args:
-        file: to write into.
-        stage: with a result for every row.
-        videos: in order.
-        job: says which columns.
+        file: file to write to.
+        stage: stage with a result for every row.
+        videos: videos in the order of the rows.
+        job: determines the columns.
     """
     import pyarrow
     import pyarrow.parquet
@@ -49,7 +49,7 @@ def write_table(file: IO[bytes], stage: Stage, videos: Sequence[Video], job: Job
 
 
 def shown_path(video: Video) -> str:
-    """The path as it was given or found, as text; bytes that are no UTF-8 are written as ``\\xff``."""
+    """Return the path as it was given or found, as text; bytes that are not UTF-8 become ``\\xff``."""
     return os.fsencode(video.given).decode(errors="backslashreplace")
 
 

@@ -1,4 +1,4 @@
-"""Which videos a batch has: files, folders and lists to rows, each video once."""
+"""Resolve files, folders and lists to the videos of a batch, each video once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lcve_deploy.files.reading import read_bounded
 __all__ = ["MAX_LIST_BYTES", "Video", "find_videos"]
 
 MAX_LIST_BYTES: Final = 2**28
-"""Bytes of a list of videos: those of some million paths."""
+"""Maximum bytes of a list of videos: enough for millions of paths."""
 
 _SUFFIXES: Final = frozenset(
     (
@@ -24,18 +24,18 @@ _SUFFIXES: Final = frozenset(
 )
 _CLIP: Final = ".lcve"
 _MAX_STEM: Final = 200
-"""Bytes of a clip's name that are of the video's: file systems take 255, with what is put around it."""
+"""Maximum bytes of a video's name in the name of its clip; with prefix and suffix, file systems allow 255."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Video:
-    """A row of the batch.
+    """A video of a batch.
 
     Args:
-        row: its place, from 0.
-        given: its path as it was given or found.
-        path: the same, absolute.
-        clip: file name of its encrypted clip; no other row has it, upper and lower case taken as one.
+        row: row in the table, from 0.
+        given: path as it was given or found.
+        path: absolute path.
+        clip: file name of its encrypted clip; unique in the batch, even on a file system that ignores case.
     """
 
     row: int
@@ -45,21 +45,21 @@ class Video:
 
 
 def find_videos(names: Sequence[str]) -> tuple[Video, ...]:
-    """All videos in the order in which they were given; one that is named again counts once.
+    """Find all videos, in the order given; repeated paths count once.
 
     Args:
-        names: each a file; a folder, searched to its depths for video files, by name; or ``@LIST``, a text file
-            with one path a line, each taken as it is: a video, a folder of frames or a ``.npy``.
+        names: files; folders, searched recursively for files with the suffix of a video; or ``@LIST``, a text file
+            with one path per line: a video, a folder of frames or an array (``.npy``).
 
     Raises:
-        VideoError: no video at all, a folder without one, or a list that is no file or too large.
-        FileNotFoundError: there is no such list.
+        VideoError: there is no video, a folder has none, or a list is too large or not a regular file.
+        FileNotFoundError: a list does not exist.
     """
     paths: dict[str, str] = {}
-    for given in _named(names):
-        paths.setdefault(os.path.abspath(given), given)  # noqa: PTH100 (keeps links)
+    for given in _expand(names):
+        paths.setdefault(os.path.abspath(given), given)  # noqa: PTH100 (does not resolve links)
     if not paths:
-        raise VideoError("expected at least one video, received none", hint="name files, folders or @LIST")
+        raise VideoError("expected at least one video, received none", hint="pass files, folders or @LIST")
     clips = _clip_names(paths)
     return tuple(
         Video(row=row, given=given, path=path, clip=clip)
@@ -67,36 +67,36 @@ def find_videos(names: Sequence[str]) -> tuple[Video, ...]:
     )
 
 
-def _named(names: Iterable[str]) -> Iterator[str]:
+def _expand(names: Iterable[str]) -> Iterator[str]:
     for name in names:
         if name.startswith("@"):
             lines = read_bounded(name[1:], "a list of videos", VideoError, max_bytes=MAX_LIST_BYTES).splitlines()
             yield from (os.fsdecode(line) for line in lines if line.strip())
-        elif os.path.isdir(name):  # noqa: PTH112 (a name that is too long is no folder)
-            yield from _inside(Path(name))
+        elif os.path.isdir(name):  # noqa: PTH112 (returns False if the name is too long)
+            yield from _videos_in(Path(name))
         else:
             yield name
 
 
-def _inside(folder: Path) -> list[str]:
+def _videos_in(folder: Path) -> list[str]:
     found = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
     if not found:
         raise VideoError(
             f"the folder {folder} has no video files",
-            hint="a folder of frames is one video: name it in a list, and pass @LIST",
+            hint="if it is a folder of frames, write its path to a text file and pass @LIST",
         )
     return found
 
 
 def _clip_names(paths: Iterable[str]) -> list[str]:
-    """Names after those of the videos; where one is taken, with a number."""
-    taken, names = set[str](), []
+    """Return the name of each video's clip; repeated names get a number."""
+    used, names = set[str](), []
     for path in paths:
         stem, number = os.fsdecode(os.fsencode(Path(path).stem)[:_MAX_STEM]), 1
         name = f"{stem}{_CLIP}"
-        while name.casefold() in taken:
+        while name.casefold() in used:
             number += 1
             name = f"{stem}-{number}{_CLIP}"
-        taken.add(name.casefold())
+        used.add(name.casefold())
         names.append(name)
     return names

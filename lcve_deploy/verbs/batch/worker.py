@@ -1,4 +1,4 @@
-"""One worker of a batch: it holds the key and an engine, and makes the rows that it is named."""
+"""A worker of a batch: holds the key and an engine, and produces the rows assigned to it."""
 
 from __future__ import annotations
 
@@ -31,87 +31,88 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker"]
 
-_OF_EVERY_ROW: Final = (WriteError, MismatchError, DeniedError, UnavailableError, DeadlineError, RequestError)
-"""Errors that are not of one video: the output's disk, or the server. The batch stops, and can resume later."""
+_BATCH_ERRORS: Final = (WriteError, MismatchError, DeniedError, UnavailableError, DeadlineError, RequestError)
+"""Errors that affect every row: the disk of the output, or the server. They stop the batch, which can resume later."""
 
-_LOST_IN_OPENING: Final = (
-    f"{MAX_ATTEMPTS} workers in a row were lost while they opened the engine: killed, perhaps because memory ran out, "
-    "or crashed; try fewer --workers, or another --engine"
+_LOST_WHILE_OPENING: Final = (
+    f"{MAX_ATTEMPTS} workers in a row were lost while they opened the engine: they crashed or were killed, perhaps "
+    "because memory ran out; try fewer --workers, or another --engine"
 )
 
 
 class Worker:
-    """An actor of Ray Data. Its results go to the stage; Ray sees numbers of rows, paths and texts of errors.
+    """An actor of Ray Data. It writes results to the stage; Ray receives only row numbers, paths and error messages.
 
     Args:
         job: what to do.
-        stage: where results go.
-        threads: of one inference on a CPU.
+        stage: where to write results.
+        threads: CPU threads of one inference; None for the default of the engine.
     """
 
     def __init__(self, job: Job, stage: Stage, threads: int | None) -> None:
         disable_core_dumps()
-        self._job, self._stage, self._refusal = job, stage, ""
-        if stage.openings.lost() >= MAX_ATTEMPTS:
-            self._refusal = _LOST_IN_OPENING
+        self._job, self._stage, self._open_error = job, stage, ""
+        if stage.openings.count_lost() >= MAX_ATTEMPTS:
+            self._open_error = _LOST_WHILE_OPENING
             return
-        with stage.openings.under_way(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", KeyFileWarning)  # the user has been warned by the command
+        with stage.openings.mark_opening(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", KeyFileWarning)  # the command has already warned the user
             self._open(threads)
 
     def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:
-        """Make rows.
+        """Process rows.
 
         Args:
-            batch: columns ``row``, ``path`` (bytes) and ``clip``.
+            batch: columns ``row`` (int64), ``path`` (bytes) and ``clip`` (string).
 
         Returns:
-            Columns ``row``, ``failed`` (has an error of its own) and ``problem``: why the whole batch must stop.
+            Columns ``row`` (int64), ``failed`` (bool: the row has an error) and ``problem`` (string: why the whole
+            batch must stop, or null).
         """
         import pyarrow
 
-        answers = [self._answer(**fields) for fields in batch.to_pylist()]
+        answers = [self._process(**fields) for fields in batch.to_pylist()]
         schema = {"row": pyarrow.int64(), "failed": pyarrow.bool_(), "problem": pyarrow.string()}
         return pyarrow.Table.from_pylist(answers, schema=pyarrow.schema(list(schema.items())))
 
     def _open(self, threads: int | None) -> None:
-        """Open both sides. A refusal is kept and told: an error here would end an actor, without its hint."""
+        """Open client and model. An error is kept and reported for every row; raised here, it would lose its hint."""
         try:
             if self._job.encrypt_only:
                 self._client = self._job.open_client()
             else:
                 self._classifier = self._job.open_classifier(threads)
         except (LcveError, OSError) as error:
-            self._refusal = _one_line(error)
+            self._open_error = _one_line(error)
 
-    def _answer(self, row: int, path: bytes, clip: str) -> dict[str, Any]:
-        """Make a row, unless another attempt has; ``problem`` is for what would befall every row."""
-        if self._refusal:
-            return {"row": row, "failed": True, "problem": self._refusal}
+    def _process(self, row: int, path: bytes, clip: str) -> dict[str, Any]:
+        """Produce a row, unless another attempt already has; see ``__call__`` for the fields of the answer."""
+        if self._open_error:
+            return {"row": row, "failed": True, "problem": self._open_error}
         try:
             if not self._stage.is_done(row):
-                self._stage.write(row, self._make(row, Path(os.fsdecode(path)), clip))
+                self._stage.write(row, self._attempt(row, Path(os.fsdecode(path)), clip))
             failed = self._stage.read(row)["error"] is not None
-        except (*_OF_EVERY_ROW, OSError) as error:  # OSError: the stage cannot be read or written
+        except (*_BATCH_ERRORS, OSError) as error:  # OSError: the stage cannot be read or written
             return {"row": row, "failed": True, "problem": _one_line(error)}
         return {"row": row, "failed": failed, "problem": None}
 
-    def _make(self, row: int, path: Path, clip: str) -> dict[str, Any]:
+    def _attempt(self, row: int, path: Path, clip: str) -> dict[str, Any]:
         started, fields, error = time.monotonic(), dict[str, Any](), None
         if self._stage.begin(row):
             try:
-                with self._stage.remembering(row):
-                    fields = self._encrypted(path, clip) if self._job.encrypt_only else self._classified(path)
-            except _OF_EVERY_ROW:
+                with self._stage.record_failure(row):
+                    fields = self._encrypt(path, clip) if self._job.encrypt_only else self._classify(path)
+            except _BATCH_ERRORS:
                 raise
             except (LcveError, OSError, MemoryError) as reason:
                 error = _one_line(reason)
         else:
-            error = _lost(self._stage.failures(row))
+            error = _attempts_error(self._stage.failures(row))
         return {**fields, "error": error, "seconds": time.monotonic() - started}
 
-    def _encrypted(self, path: Path, clip: str) -> dict[str, Any]:
-        """Write an encrypted clip; one that a lost attempt has left is made again."""
+    def _encrypt(self, path: Path, clip: str) -> dict[str, Any]:
+        """Write an encrypted clip, and replace one that a lost attempt has left."""
         target = self._stage.clips / clip
         target.unlink(missing_ok=True)
         preprocess = self._job.preprocess(self._client.settings)
@@ -121,34 +122,35 @@ class Worker:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"clip": clip, "digest": digest, "notes": list(video.notes)}
 
-    def _classified(self, path: Path) -> dict[str, Any]:
+    def _classify(self, path: Path) -> dict[str, Any]:
         job = self._job
-        found = self._classifier.classify(path, views=job.views, sampling=job.sampling, stride=job.stride, top=job.top)
+        result = self._classifier.classify(path, views=job.views, sampling=job.sampling, stride=job.stride, top=job.top)
         return {
-            "classes": [prediction.name for prediction in found.predictions],
-            **_scores(found.predictions),
-            **({"logits": found.logits.tolist()} if job.logits else {}),
-            "notes": list(found.notes),
+            "classes": [prediction.name for prediction in result.predictions],
+            **_scores(result.predictions),
+            **({"logits": result.logits.tolist()} if job.logits else {}),
+            "notes": list(result.notes),
         }
 
 
-def _scores(best: Sequence[Prediction]) -> dict[str, Any]:
-    """The column that the problem type fills: ``values`` of a regression, else ``probabilities``."""
-    name, field = ("values", "value") if best[0].value is not None else ("probabilities", "probability")
-    return {name: [getattr(prediction, field) for prediction in best]}
+def _scores(predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """Return the column of the problem type: ``values`` of a regression, otherwise ``probabilities``."""
+    is_regression = predictions[0].value is not None
+    name, field = ("values", "value") if is_regression else ("probabilities", "probability")
+    return {name: [getattr(prediction, field) for prediction in predictions]}
 
 
-def _lost(failures: Sequence[str]) -> str:
-    """Why there is no result after all attempts: what they failed with, as far as they could say."""
+def _attempts_error(failures: Sequence[str]) -> str:
+    """Return the error of a row after all attempts, with the errors that workers could record."""
     lost = MAX_ATTEMPTS - len(failures)
     if not failures:
-        return f"its worker was lost in each of {lost} attempts: killed, perhaps because memory ran out, or crashed"
+        return f"its worker was lost in each of {lost} attempts: it crashed or was killed, perhaps for lack of memory"
     others = f"; in {lost} others the worker was lost" if lost else ""
     return f"{len(failures)} of {MAX_ATTEMPTS} attempts failed{others}; the last failure: {failures[-1]}"
 
 
 def _one_line(error: BaseException) -> str:
-    """What an error says, as one line with its hint."""
+    """Return the message of an error with its hint, as one line."""
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     else:

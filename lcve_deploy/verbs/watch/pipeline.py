@@ -1,6 +1,6 @@
-"""Reader, encryptor and senders, each in threads of their own, with bounded queues between them.
+"""Threads that read, encrypt and send windows, connected by bounded queues.
 
-Where the server is slower than a camera, the oldest window that waits makes place. Every window has a result.
+If the server is slower than a camera, the oldest waiting window is dropped. Every window gets a result.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lcve_deploy.clips import EncryptedClip, PlainClip
 from lcve_deploy.encrypted_model import EncryptedModel
 from lcve_deploy.errors import LcveError, SessionError
 from lcve_deploy.model.preprocess import Preprocess
-from lcve_deploy.verbs.watch.queues import Ordered, Waiting
+from lcve_deploy.verbs.watch.queues import BoundedQueue, OrderedResults
 from lcve_deploy.verbs.watch.results import Counts, Latency, Outcome, WindowResult
 from lcve_deploy.verbs.watch.worker import BackgroundThread
 from lcve_deploy.video.live import LiveSource
@@ -31,7 +31,7 @@ C = TypeVar("C")
 
 _RESULTS: Final = 256
 _GRACE: Final = 1.0
-"""Seconds that a reader is waited for that nothing can interrupt."""
+"""Seconds to wait for a reader thread, which cannot be interrupted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,16 +39,16 @@ class WatchOptions:
     """How a source is watched.
 
     Args:
-        hop: frames from one window to the next; by default a window's length.
-        in_flight: requests at the same time, at least 1.
-        waiting: windows that may wait before the encryption, and as many after it; at least 1.
-        top: predictions of a window.
-        windows: stop after so many; None for no end.
-        seconds: stop after so many seconds of the stream; None for no end.
-        preprocess: of the model; by default that of the client's settings.
+        hop: frames from one window to the next; by default the length of a window.
+        in_flight: concurrent requests, at least 1.
+        waiting: size of each queue: windows before encryption, and windows after it; at least 1.
+        top: predictions per window, at least 1.
+        windows: stop after this many windows; None for no limit.
+        seconds: stop after this many seconds of the stream, above 0; None for no limit.
+        preprocess: preprocessing; by default that of the client.
 
     Raises:
-        ValueError: a value below 1, or a time that is not above 0.
+        ValueError: a value is out of range.
     """
 
     hop: int | None = None
@@ -62,14 +62,14 @@ class WatchOptions:
     def __post_init__(self) -> None:
         counts = (self.hop, self.in_flight, self.waiting, self.top, self.windows)
         if any(count is not None and count < 1 for count in counts):
-            raise ValueError(f"expected hop, requests, places, predictions and windows of at least 1, received {self}")
+            raise ValueError(f"expected hop, in_flight, waiting, top and windows of at least 1, received {self}")
         if self.seconds is not None and not self.seconds > 0:
             raise ValueError(f"expected more than 0 seconds, received {self.seconds}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Item(Generic[C]):
-    """A window on its way: its clip, its result so far, and since when it waits."""
+    """A window in the pipeline: its clip, its result so far, and when it entered the queue (``time.monotonic``)."""
 
     clip: C
     result: WindowResult
@@ -77,18 +77,18 @@ class _Item(Generic[C]):
     ready: float
 
     def dropped(self) -> WindowResult:
-        """Its result where it goes no further."""
+        """Return the result of a window that is not sent."""
         return replace(self.result, outcome=Outcome.DROPPED)
 
 
 class Watch:
-    """A source being watched; a context manager. Results are taken by one thread.
+    """Watch a source; a context manager. Only one thread may take results.
 
     Args:
-        source: of frames.
-        client: the key holder's side of the artifact.
-        session: what answers.
-        options: how.
+        source: source of frames.
+        client: client of the artifact.
+        session: model that runs encrypted clips.
+        options: how to watch.
     """
 
     def __init__(
@@ -98,51 +98,51 @@ class Watch:
         self._options = options or WatchOptions()
         preprocess = self._options.preprocess or client.settings.preprocess
         self._windows = SlidingWindows(preprocess, hop=self._options.hop, name=source.name)
-        places, dropping = self._options.waiting, source.is_live
-        self._plain = Waiting[_Item[PlainClip]](places, dropping=dropping)
-        self._encrypted = Waiting[_Item[EncryptedClip]](places, dropping=dropping)
-        self._results, self._tally = Ordered(_RESULTS), Counts()
+        size, drop_oldest = self._options.waiting, source.is_live
+        self._plain = BoundedQueue[_Item[PlainClip]](size, drop_oldest=drop_oldest)
+        self._encrypted = BoundedQueue[_Item[EncryptedClip]](size, drop_oldest=drop_oldest)
+        self._results, self._tally = OrderedResults(_RESULTS), Counts()
         self._stopped_at: float | None = None
-        self._reader = BackgroundThread(self._read, finally_=self._plain.close)
-        self._others = [
-            BackgroundThread(self._encrypt, finally_=self._encrypted.close),
+        self._reader = BackgroundThread(self._read, on_exit=self._plain.close)
+        self._workers = [
+            BackgroundThread(self._encrypt, on_exit=self._encrypted.close),
             *(BackgroundThread(self._send) for _ in range(self._options.in_flight)),
         ]
 
     def __enter__(self) -> Self:
-        """Open the source, and begin.
+        """Open the source, and start all threads.
 
         Raises:
-            VideoError: it cannot be opened.
+            VideoError: the source cannot be opened.
             MissingDependencyError: PyAV is not installed.
         """
         opening = BackgroundThread(self._source.open)
         opening.start()
-        while opening.is_running():  # signals reach a thread that waits, and none that opens a dead camera
+        while opening.is_running():  # a signal interrupts this wait, but not the opening of a dead camera
             opening.join(_GRACE)
         if opening.error:
             raise opening.error
-        for worker in (self._reader, *self._others):
+        for worker in (self._reader, *self._workers):
             worker.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop; requests on their way are left to themselves."""
+        """Stop, without waiting for requests in flight."""
         self._results.abandon()
         self.stop()
         self._reader.join(_GRACE)
 
-    def results(self, *, patience: float) -> Iterator[WindowResult | None]:
-        """All results in the order of their windows; None whenever none has come for ``patience`` seconds.
+    def results(self, *, timeout: float) -> Iterator[WindowResult | None]:
+        """Yield all results in the order of their windows, and None after every ``timeout`` seconds without one.
 
         Raises:
-            VideoError: a camera that went away for good, or a video without a good frame; after all results.
+            VideoError: a camera could not be opened again, or a video has no good frame; after all results.
         """
         while not self._has_ended():
-            result = self._results.take(patience)
-            for worker in self._others:
+            result = self._results.take(timeout)
+            for worker in self._workers:
                 if worker.error:
                     raise worker.error
             if result:
@@ -155,67 +155,67 @@ class Watch:
 
     @property
     def counts(self) -> Counts:
-        """Windows whose results were taken, and what the source has seen so far."""
+        """Outcomes of the results taken so far, and the current counts of the source."""
         return replace(self._tally, reconnects=self._source.reconnects, damaged=self._source.damaged)
 
     def stop(self) -> None:
-        """Read no more, and drop what waits; the requests on their way still have results."""
+        """Stop reading, and drop waiting windows. Requests in flight still get results."""
         if self._stopped_at is None:
             self._stopped_at = time.monotonic()
         waiting = [item.dropped() for item in self._encrypted.clear()]
         waiting += [item.dropped() for item in self._plain.clear()]
         for result in waiting:
-            self._results.put(result, patient=False)  # the caller that stops may be the one that takes results
+            self._results.put(result, wait=False)  # the caller may be the thread that takes results
 
     def _has_ended(self) -> bool:
-        # A reader that waits for a dead camera is not waited for.
-        grace = self._stopped_at is not None and time.monotonic() - self._stopped_at > _GRACE
-        reading = self._reader.is_running() and not grace
-        return not reading and not any(worker.is_running() for worker in self._others) and self._results.is_empty
+        # Do not wait for a reader that is blocked by a dead camera.
+        expired = self._stopped_at is not None and time.monotonic() - self._stopped_at > _GRACE
+        reading = self._reader.is_running() and not expired
+        return not reading and not any(worker.is_running() for worker in self._workers) and self._results.is_empty
 
     def _is_stopped(self) -> bool:
         return self._stopped_at is not None
 
     def _read(self) -> None:
-        """Frames to windows, up to what the options allow."""
-        seconds, last = self._options.seconds, self._options.windows
+        """Read frames into windows, up to the limits of the options."""
+        seconds, limit = self._options.seconds, self._options.windows
         for frame in self._source.frames(self._is_stopped):
             if seconds is not None and frame.moment.position >= seconds:
                 return
             window = self._windows.add(frame)
             if window is None:
                 continue
-            self._admit(window)
-            if window.number + 1 == last:
+            self._enqueue(window)
+            if window.number + 1 == limit:
                 return
 
-    def _admit(self, window: Window) -> None:
+    def _enqueue(self, window: Window) -> None:
         ready = time.monotonic()
         latency = Latency(assembly=ready - window.last.read)
         result = WindowResult(number=window.number, first=window.first, last=window.last, outcome=Outcome.DROPPED)
         self._put(self._plain, _Item(clip=window.clip, result=result, latency=latency, ready=ready))
 
-    def _put(self, queue: Waiting[_Item[C]], item: _Item[C]) -> None:
-        lost = queue.put(item)
-        if lost is not None:
-            self._results.put(lost.dropped())
+    def _put(self, queue: BoundedQueue[_Item[C]], item: _Item[C]) -> None:
+        dropped = queue.put(item)
+        if dropped is not None:
+            self._results.put(dropped.dropped())
 
     def _encrypt(self) -> None:
         while (item := self._plain.take()) is not None:
-            begun = time.monotonic()
+            started = time.monotonic()
             clip = self._client.encrypt(item.clip)
             ready = time.monotonic()
-            latency = replace(item.latency, waiting=begun - item.ready, encryption=ready - begun)
+            latency = replace(item.latency, waiting=started - item.ready, encryption=ready - started)
             self._put(self._encrypted, _Item(clip=clip, result=item.result, latency=latency, ready=ready))
 
     def _send(self) -> None:
         while (item := self._encrypted.take()) is not None:
-            begun = time.monotonic()
-            result = self._answer(item)
-            request, waiting = time.monotonic() - begun, item.latency.waiting + begun - item.ready
+            started = time.monotonic()
+            result = self._request(item)
+            request, waiting = time.monotonic() - started, item.latency.waiting + started - item.ready
             self._results.put(replace(result, latency=replace(item.latency, waiting=waiting, request=request)))
 
-    def _answer(self, item: _Item[EncryptedClip]) -> WindowResult:
+    def _request(self, item: _Item[EncryptedClip]) -> WindowResult:
         try:
             predictions = self._predict(self._session.run(item.clip))
         except LcveError as error:

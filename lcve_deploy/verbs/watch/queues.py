@@ -1,4 +1,4 @@
-"""Two bounded queues between threads: windows that wait, and results put back into order."""
+"""Bounded queues between threads: waiting windows, and results restored to the order of their windows."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from typing import Generic, TypeVar
 
 from lcve_deploy.verbs.watch.results import WindowResult
 
-__all__ = ["Ordered", "Waiting"]
+__all__ = ["BoundedQueue", "OrderedResults"]
 
 T = TypeVar("T")
 
 
-class Waiting(Generic[T]):
-    """A queue with so many places.
+class BoundedQueue(Generic[T]):
+    """A queue of limited size that can be closed.
 
     Args:
-        places: at least 1.
-        dropping: whether a newcomer takes the place of the oldest; otherwise it waits for one.
+        size: maximum number of items, at least 1.
+        drop_oldest: if the queue is full, drop its oldest item; otherwise wait until there is space.
     """
 
-    def __init__(self, places: int, *, dropping: bool) -> None:
-        self._places, self._dropping = places, dropping
+    def __init__(self, size: int, *, drop_oldest: bool) -> None:
+        self._size, self._drop_oldest = size, drop_oldest
         self._items, self._closed, self._changed = deque[T](), False, Condition()
 
     def put(self, item: T) -> T | None:
-        """Add an item; returns the one that has no place: the oldest, or this one where the queue is closed."""
+        """Add an item. Return the item that was dropped, if any: the oldest, or this one if the queue is closed."""
         with self._changed:
-            while not self._dropping and not self._closed and len(self._items) >= self._places:
+            while not self._drop_oldest and not self._closed and len(self._items) >= self._size:
                 self._changed.wait()
             if self._closed:
                 return item
-            lost = self._items.popleft() if len(self._items) >= self._places else None
+            dropped = self._items.popleft() if len(self._items) >= self._size else None
             self._items.append(item)
             self._changed.notify_all()
-            return lost
+            return dropped
 
     def take(self) -> T | None:
-        """The oldest; waits for one. None once the queue is closed and empty."""
+        """Wait for an item, and remove and return the oldest. Return None if the queue is closed and empty."""
         with self._changed:
             while not self._items and not self._closed:
                 self._changed.wait()
@@ -48,13 +48,13 @@ class Waiting(Generic[T]):
             return item
 
     def close(self) -> None:
-        """Let nothing in any more; what waits can still be taken."""
+        """Accept no more items; those in the queue can still be taken."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def clear(self) -> list[T]:
-        """Close it, and take all that waits."""
+        """Close the queue, and remove and return all items."""
         with self._changed:
             self._closed = True
             items = list(self._items)
@@ -63,33 +63,33 @@ class Waiting(Generic[T]):
             return items
 
 
-class Ordered:
-    """Results that come in any order, and leave in the order of their windows.
+class OrderedResults:
+    """Results that arrive in any order, and are returned in the order of their windows.
 
-    While ``places`` are held, only the result that leaves next is let in, so memory is bounded even where nobody
-    takes results. The thread that holds that one is never kept waiting, so the others cannot wait for ever.
+    A full buffer accepts only the next result to return, so memory stays bounded even if nobody takes results. The
+    thread with that result never waits, so there is no deadlock.
 
     Args:
-        places: at least 1.
+        size: maximum number of other results, at least 1.
     """
 
-    def __init__(self, places: int) -> None:
-        self._places, self._held, self._next = places, dict[int, WindowResult](), 0
+    def __init__(self, size: int) -> None:
+        self._size, self._held, self._next = size, dict[int, WindowResult](), 0
         self._abandoned, self._changed = False, Condition()
 
-    def put(self, result: WindowResult, *, patient: bool = True) -> None:
-        """Hand in a result; waits for a place, where it is patient."""
+    def put(self, result: WindowResult, *, wait: bool = True) -> None:
+        """Add a result. If the buffer is full, wait for space; without ``wait``, exceed the size instead."""
         with self._changed:
-            while patient and self._is_full_for(result):
+            while wait and self._is_full_for(result):
                 self._changed.wait()
             self._held[result.number] = result
             self._changed.notify_all()
 
     def _is_full_for(self, result: WindowResult) -> bool:
-        return len(self._held) >= self._places and result.number != self._next and not self._abandoned
+        return len(self._held) >= self._size and result.number != self._next and not self._abandoned
 
     def take(self, timeout: float) -> WindowResult | None:
-        """The next result; None where it does not come within ``timeout`` seconds."""
+        """Wait for the next result; return None if it does not arrive within ``timeout`` seconds."""
         end = time.monotonic() + timeout
         with self._changed:
             while self._next not in self._held:
@@ -102,13 +102,13 @@ class Ordered:
             return result
 
     def abandon(self) -> None:
-        """Nobody takes results any more: keep no thread waiting."""
+        """Declare that no more results will be taken: release all waiting threads."""
         with self._changed:
             self._abandoned = True
             self._changed.notify_all()
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is held."""
+        """Whether there are no results."""
         with self._changed:
             return not self._held

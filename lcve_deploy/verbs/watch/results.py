@@ -1,4 +1,4 @@
-"""What becomes of a window."""
+"""Results of windows."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ __all__ = ["Counts", "Latency", "Outcome", "WindowResult"]
 
 
 class Outcome(StrEnum):
-    """How a window ended."""
+    """Outcome of a window."""
 
     ANSWERED = "answered"
     DROPPED = "dropped"
-    """Never sent: newer windows took its place, or the watch was stopped."""
+    """Not sent: replaced by newer windows, or the watch was stopped."""
     FAILED = "failed"
-    """Sent, and not answered."""
+    """Sent, but the request failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Where the time went between the reading of a window's last frame and the answer; seconds, monotonic clock.
+    """Time from reading the last frame of a window to its result, in seconds of the monotonic clock.
 
     Args:
-        assembly: frames to a clip.
-        waiting: for the encryption, and for a free request.
-        encryption: of the clip.
-        request: to the server and back, its retries included, and reading the logits.
+        assembly: preparing the clip from frames.
+        waiting: waiting in both queues.
+        encryption: encrypting the clip.
+        request: request to the server, including retries, and reading the logits.
     """
 
     assembly: float
@@ -40,22 +40,22 @@ class Latency:
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """Sum of all parts."""
         return self.assembly + self.waiting + self.encryption + self.request
 
     def to_json(self) -> dict[str, float]:
-        """Milliseconds by name."""
+        """Return milliseconds by name."""
         return {name: round(1000 * seconds, 3) for name, seconds in {**asdict(self), "total": self.total}.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """What has been so far.
+    """Counts since the start.
 
     Args:
         answered: windows with predictions.
         dropped: windows that were not sent.
-        failed: windows that were sent, and not answered.
+        failed: windows whose request failed.
         reconnects: how often the source was opened again.
         damaged: frames that could not be decoded.
     """
@@ -68,27 +68,27 @@ class Counts:
 
     @property
     def windows(self) -> int:
-        """All windows."""
+        """Number of all windows."""
         return self.answered + self.dropped + self.failed
 
     def to_json(self) -> dict[str, int]:
-        """Numbers by name."""
+        """Return counts by name."""
         return {"windows": self.windows, **asdict(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class WindowResult:
-    """One window, without its frames.
+    """Result of one window, without its frames.
 
     Args:
-        number: from 0.
-        first: when its first frame was.
-        last: when its last frame was.
-        outcome: how it ended.
-        predictions: most probable first; none unless it was answered.
-        latency: None where it was dropped.
+        number: number of the window, from 0.
+        first: time of its first frame.
+        last: time of its last frame.
+        outcome: what happened to it.
+        predictions: most probable first; empty unless it was answered.
+        latency: None if it was dropped.
         error: why it failed; empty otherwise.
-        counts: up to and with this window.
+        counts: counts up to and including this window.
     """
 
     number: int
@@ -101,20 +101,20 @@ class WindowResult:
     counts: Counts = Counts()
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values; ``predictions`` or ``error`` only if there are any."""
-        told: dict[str, Any] = {
+        """Return the fields as plain values; ``latency_ms``, ``predictions`` and ``error`` only if there are any."""
+        fields: dict[str, Any] = {
             "window": self.number,
             "outcome": self.outcome.value,
             "first": _moment_json(self.first),
             "last": _moment_json(self.last),
         }
         if self.latency:
-            told["latency_ms"] = self.latency.to_json()
+            fields["latency_ms"] = self.latency.to_json()
         if self.predictions:
-            told["predictions"] = [prediction.to_json() for prediction in self.predictions]
+            fields["predictions"] = [prediction.to_json() for prediction in self.predictions]
         if self.error:
-            told["error"] = self.error
-        return {**told, "counts": self.counts.to_json()}
+            fields["error"] = self.error
+        return {**fields, "counts": self.counts.to_json()}
 
 
 def _moment_json(moment: Moment) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A thread whose error is not lost."""
+"""A background thread that keeps its exception."""
 
 from __future__ import annotations
 
@@ -10,35 +10,38 @@ __all__ = ["BackgroundThread"]
 
 
 class BackgroundThread:
-    """Work in a thread of its own, which does not keep the process alive.
+    """Run a function in a daemon thread, which does not keep the process alive.
 
     Args:
-        work: to be done.
-        finally_: done after it, whether or not it failed.
+        work: the function.
+        on_exit: called afterwards, even if ``work`` raised.
+
+    Attributes:
+        error: exception that ``work`` raised, if any.
     """
 
-    def __init__(self, work: Callable[[], None], *, finally_: Callable[[], None] | None = None) -> None:
+    def __init__(self, work: Callable[[], None], *, on_exit: Callable[[], None] | None = None) -> None:
         self.error: BaseException | None = None
-        self._work, self._finally = work, finally_
+        self._work, self._on_exit = work, on_exit
         self._thread = Thread(target=self._run, daemon=True, name=work.__name__)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def is_running(self) -> bool:
-        """Whether it continues."""
+        """Return whether the thread is running."""
         return self._thread.is_alive()
 
     def join(self, timeout: float) -> None:
-        """Wait for its end, but no longer than so many seconds."""
+        """Wait until the thread ends, at most ``timeout`` seconds."""
         self._thread.join(timeout)
 
     def _run(self) -> None:
         with self:
             self._work()
-        if self._finally:
-            self._finally()
+        if self._on_exit:
+            self._on_exit()
 
     def __enter__(self) -> None:
         pass
@@ -46,6 +49,6 @@ class BackgroundThread:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        """Keep an error for the thread that asks for it, and raises it there."""
+        """Keep the exception; the owner of the thread raises it."""
         self.error = error
         return True

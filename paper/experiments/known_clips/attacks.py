@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.attacks.clips import match_pairs
-from lcve_deploy.attacks.solvers.equal_rows import paired, row_classes
+from lcve_deploy.attacks.solvers.equal_rows import pair_equal_rows, row_classes
 from lcve_deploy.clips import SALT_BYTES
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keys.orders import Orders
@@ -52,12 +52,12 @@ def break_known(method: Method, plain: Clips, cipher: Clips, geometry: ClipGeome
 
 
 def _find_values(plain: Clips, cipher: Clips, geometry: ClipGeometry) -> Encryption:
-    values = paired(*row_classes(_by_place(plain), _by_place(cipher)))
+    values = pair_equal_rows(*row_classes(_by_place(plain), _by_place(cipher)))
     return _shuffle(geometry, values=values)
 
 
 def _find_cubes(plain: Clips, cipher: Clips, geometry: ClipGeometry) -> Encryption:
-    cubes = paired(*row_classes(_by_cube(plain), _by_cube(cipher)))
+    cubes = pair_equal_rows(*row_classes(_by_cube(plain), _by_cube(cipher)))
     return _shuffle(geometry, cubes=cubes)
 
 
@@ -74,7 +74,7 @@ def _find_pixels(plain: Clips, cipher: Clips, geometry: ClipGeometry) -> Encrypt
 
 def _find_halves(plain: Clips, cipher: Clips, geometry: ClipGeometry) -> Encryption:
     (upright, was), (cipher_upright, became) = (_upright(_by_place(split(blocks))) for blocks in (plain, cipher))
-    order = paired(*row_classes(upright, cipher_upright))
+    order = pair_equal_rows(*row_classes(upright, cipher_upright))
     reversed_halves = np.empty(len(order), dtype=bool)
     reversed_halves[order] = became ^ was[order]
     return LearnableEncryption(geometry, order, reversed_halves)

@@ -1,0 +1,36 @@
+"""Host names and addresses: whether they are this machine's own."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import unquote
+
+__all__ = ["is_loopback", "peer_host"]
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is ``localhost`` or a loopback address. Other names are not resolved.
+
+    Args:
+        host: name or address; an IPv6 address with or without brackets.
+    """
+    if host.lower() == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]").partition("%")[0])
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+def peer_host(peer: str) -> str:
+    """Return the address in gRPC's name of a peer, such as ``ipv4:127.0.0.1:40000``; others are returned as they are.
+
+    Args:
+        peer: name of the peer; a Unix socket is one of this machine.
+    """
+    kind, _, address = unquote(peer).partition(":")
+    if kind == "unix":
+        return "localhost"
+    return address.rpartition(":")[0] if kind in ("ipv4", "ipv6") else peer
