@@ -125,7 +125,7 @@ def https_live(server: Server, authority: Authority) -> bool:
         socket.create_connection((server.host, server.http), 30) as plain,
         context.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
     ):
-        connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         return connection.recv(4096).startswith(b"HTTP/1.1 200")
 
 
@@ -148,7 +148,7 @@ def test_grpc_connections_have_a_maximum(exported: Path, example: Example) -> No
 
 
 def test_every_head_of_a_connection_has_a_time_limit(exported: Path) -> None:
-    head = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n"
+    head = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n"
     with serving(exported / "server", "--read-timeout", 1) as server:
         with socket.create_connection((server.host, server.http), 60) as connection:
             connection.sendall(head + b"\r\n")
@@ -178,7 +178,7 @@ def test_a_full_server_closes_the_oldest_connection_without_a_request(exported: 
                 pass
             with socket.create_connection((server.host, server.http), 30) as other:
                 assert idle.recv(100) == b""  # rather than the one with a request
-                other.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+                other.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert other.recv(4096).startswith(b"HTTP/1.1 200")
                 assert asking.result()[0] == 200
         assert closed(server, "evicted") == 1
@@ -211,7 +211,7 @@ def test_the_end_takes_one_grace_whatever_is_in_progress(exported: Path, example
         ThreadPoolExecutor(1) as threads,
     ):
         half.send(10, seconds=1)
-        connection.sendall(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n".encode())
+        connection.sendall(f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n".encode())
         threads.submit(ask_grpc, server, example.clip)
         while server.value("lcve_pending_requests") < 2:
             pass
@@ -222,8 +222,8 @@ def test_the_end_takes_one_grace_whatever_is_in_progress(exported: Path, example
 
 def test_malformed_heads_leave_no_token_and_no_traceback_in_the_log(exported: Path) -> None:
     heads = (
-        f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\x01\r\n\r\n",
-        f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization Bearer {TOKEN}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\x01\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization Bearer {TOKEN}\r\n\r\n",
         f"GET /{TOKEN} HTTP/9\r\nAuthorization: Bearer {TOKEN}\r\n\r\n",
         f"{TOKEN} \x1b[31m\r\n\r\n",
     )
@@ -378,7 +378,7 @@ def test_a_cancelled_request_is_not_called_answered(exported: Path, example: Exa
             stub.ModelInfer(grpc_message(example.clip), timeout=0.1)
         server.wait_for("request cancelled", call="ModelInfer", protocol="grpc")
         with socket.create_connection((server.host, server.http), 30) as connection:
-            connection.sendall(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n".encode())
+            connection.sendall(f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n".encode())
             while not server.value("lcve_pending_requests"):
                 pass
         server.wait_for("request cancelled", call="ModelInfer", protocol="http")

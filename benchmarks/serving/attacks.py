@@ -107,7 +107,7 @@ def dripping_head(server_folder: Path) -> dict[str, Any]:
     """A second head on a connection that is kept alive, one byte every 0.2 seconds; --read-timeout is 2 seconds."""
     with serving(server_folder, "--read-timeout", 2) as server:
         connection = socket.create_connection((server.host, server.http), 100)
-        connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
         connection.recv(4096)
         started = time.monotonic()
         with contextlib.suppress(OSError):
@@ -133,7 +133,7 @@ def shutdown(server_folder: Path) -> dict[str, Any]:
         socket.create_connection((server.host, server.http)) as connection,
     ):
         half.send(10, seconds=1)
-        connection.sendall(f"POST /v2/models/{NAME}/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n".encode())
+        connection.sendall(f"POST /v2/models/{NAME}/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n".encode())
         body = _binary(_shape(server))
         asking = threading.Thread(target=_ask_until_closed, args=(server, body), daemon=True)
         asking.start()
@@ -148,8 +148,8 @@ def shutdown(server_folder: Path) -> dict[str, Any]:
 def tokens_in_log(server_folder: Path) -> dict[str, Any]:
     """Malformed heads that carry a token, and what the log has of them."""
     heads = (
-        f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {_TOKEN}\x01\r\n\r\n",
-        f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization Bearer {_TOKEN}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {_TOKEN}\x01\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization Bearer {_TOKEN}\r\n\r\n",
         f"GET /{_TOKEN} HTTP/9\r\nAuthorization: Bearer {_TOKEN}\r\n\r\n",
     )
     with serving(server_folder) as server:
