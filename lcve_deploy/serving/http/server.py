@@ -198,10 +198,11 @@ def _listen(host: str, port: int) -> list[socket.socket]:
 def _logger(closed: Callable[[str], None]) -> logging.Logger:
     """Return a logger for aiohttp that only counts malformed requests: it would log tracebacks that quote them."""
     from aiohttp.http_exceptions import HttpProcessingError
+    from aiohttp.web import RequestPayloadError
 
     def keep(record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, HttpProcessingError):
+        if isinstance(error, HttpProcessingError | RequestPayloadError):
             closed("malformed")
             return False
         return record.levelno >= logging.WARNING

@@ -133,9 +133,10 @@ def logging_to_stderr(level: str) -> Iterator[None]:
     writer = _DescriptorHandler(sys.stderr.fileno())
     writer.setFormatter(_JsonFormatter())
     records: queue.Queue[logging.LogRecord] = queue.Queue(_MAX_QUEUED)
-    listener, handler = QueueListener(records, writer), _DroppingQueueHandler(records)
+    listener, handler, other = QueueListener(records, writer), *(_DroppingQueueHandler(records) for _ in range(2))
+    other.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
     ours.addHandler(handler)
-    libraries.addHandler(handler)
+    libraries.addHandler(other)
     ours.setLevel(level.upper())
     ours.propagate = False
     shown = warnings.showwarning
@@ -145,7 +146,7 @@ def logging_to_stderr(level: str) -> Iterator[None]:
         yield
     finally:
         warnings.showwarning = shown
-        libraries.removeHandler(handler)
+        libraries.removeHandler(other)
         ours.removeHandler(handler)
         stopping = threading.Thread(target=_stop, args=(listener,), daemon=True)
         stopping.start()
