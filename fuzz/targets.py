@@ -11,9 +11,12 @@ from typing import Any, Final
 
 from fuzz import mutators
 from lcve_deploy import CheckpointOptions, SecurityKey
-from lcve_deploy.artifact import PublicKey, read_engine, read_keyed, read_manifest, read_probe
+from lcve_deploy.artifact import PublicKey, read_engine, read_keyed, read_manifest
 from lcve_deploy.artifact.delta import is_delta, read_delta
 from lcve_deploy.artifact.engine_secret import read_secret
+from lcve_deploy.artifact.graph_files import read_graph
+from lcve_deploy.artifact.inlining import inputs_for_weights
+from lcve_deploy.artifact.probe import parse_probe
 from lcve_deploy.client import Client
 from lcve_deploy.clipfile import read_clip_file
 from lcve_deploy.clips import Binding, Layout
@@ -116,7 +119,13 @@ def _delta(place: Path, data: bytes) -> object:
 
 def _probe(place: Path, data: bytes) -> object:
     _written(place / "manifest.json", _seed("manifest"))
-    return read_probe(_written(place / "probe.safetensors", data).parent, read_manifest(place))
+    return parse_probe(data, place / "probe.safetensors", read_manifest(place))
+
+
+def _graph(place: Path, data: bytes) -> object:
+    """A graph next to the file that its external data are in."""
+    _written(place / "keyed.safetensors", _seed("keyed"))
+    return inputs_for_weights(read_graph(_written(place / "model.onnx", data), mapped=False))
 
 
 def _keyed(place: Path, data: bytes) -> object:
@@ -272,6 +281,7 @@ TARGETS: Final[dict[str, Target]] = {
     "secret": Target(read=_secret, mutate=mutators.mutate_bytes),
     "delta": Target(read=_delta, mutate=mutators.mutate_safetensors),
     "probe": Target(read=_probe, mutate=mutators.mutate_safetensors),
+    "graph": Target(read=_graph, mutate=mutators.mutate_bytes),
     "keyed": Target(read=_keyed, mutate=mutators.mutate_safetensors),
     "array": Target(read=_array, mutate=mutators.mutate_npy),
     "logits": Target(read=_logits, mutate=mutators.mutate_npy),

@@ -188,7 +188,7 @@ def test_a_link_that_leaves_the_folder_is_refused(artifact: Path, tmp_path: Path
     model = artifact / "server/model.onnx"
     model.rename(tmp_path / "elsewhere.onnx")
     model.symlink_to(tmp_path / "elsewhere.onnx")
-    with pytest.raises(ArtifactError, match="link that leaves the folder"):
+    with pytest.raises(ArtifactError, match="is a link"):
         open_session(artifact / "server")
 
 
@@ -247,7 +247,7 @@ def test_the_probe_finds_an_engine_that_answers_wrongly(exported: Path, monkeypa
 
 def test_a_model_that_onnx_runtime_refuses_is_one_clear_error(exported: Path, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not onnx")
-    with pytest.raises(SessionError, match=r"cannot open .*model\.onnx"):
+    with pytest.raises(ArtifactError, match=r"model\.onnx cannot be used as an ONNX graph"):
         backend.OnnxRuntimeSession(tmp_path / "model.onnx", read_manifest(exported / "server").model)
 
 

@@ -12,10 +12,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lcve_deploy import CheckpointOptions, ExportOptions, SecurityKey, export
+from lcve_deploy import (
+    AuditInputs,
+    CheckpointOptions,
+    Client,
+    ExportOptions,
+    PlainClip,
+    SecurityKey,
+    Views,
+    audit,
+    export,
+    open_session,
+    write_clip_file,
+)
 from lcve_deploy.attacks.catalogue import ATTACKS
 from lcve_deploy.attacks.page import CAUTION
 from lcve_deploy.attacks.running import run_attacks
+from lcve_deploy.clipfile import ClipFile
 from lcve_deploy.exporters.checkpoints.outer import load_outer_weights
 from lcve_deploy.keys.orders import derive_orders
 from tests.conftest import GEOMETRY, ORACLE, ORACLES, SALT, run_error, run_ok
@@ -37,7 +50,7 @@ def audited(exported: Path, key_file: Path, ciphertext: Path, tmp_path_factory: 
     page = tmp_path_factory.mktemp("audit") / "audit.html"
     text = run_ok(
         *("audit", exported / "server", "--key", key_file, "--reference", REFERENCE, "--ciphertext", ciphertext),
-        *("--known-clip", CLIP, "-o", page, "--json"),
+        *("--known-clip", CLIP, "--known-class", ciphertext, 0, "-o", page, "--json"),
     )
     return json.loads(text), page.read_text()
 
@@ -78,6 +91,32 @@ def test_every_attack_that_can_be_run_is_scored_with_controls_that_hold(audited:
     drift = attack(report, "reference")["curve"]
     assert drift[0]["K2"] == 1.0
     assert drift[-1]["K2"] < 0.5
+
+
+def test_clips_of_known_classes_reveal_their_logits(
+    exported: Path, key: SecurityKey, tmp_path: Path, only: Callable[[str], None]
+) -> None:
+    client, session = Client.open(exported / "client", key), open_session(exported / "server")
+    rng, classes = np.random.default_rng(3), {}
+    for seed in range(24):
+        scale = rng.uniform(20, 255, 3)
+        plain = PlainClip(values=(rng.random((1, *GEOMETRY.clip_shape)) * scale).astype(np.uint8))
+        cipher = client.encrypt(plain)
+        write_clip_file(tmp_path / f"{seed}.lcve", ClipFile(clip=cipher, views=Views()))
+        classes[tmp_path / f"{seed}.lcve"] = int(client.plain_order(session.run(cipher))[0].argmax())
+    only("classes")
+    report = audit(exported / "server", AuditInputs(known_classes=list(classes.items()), key=key))
+    labels = report.results[0].estimate.labels  # type: ignore[union-attr]
+    assert labels is not None
+    assert set(labels[labels >= 0]) == set(classes.values())
+    [operator] = [verdict for verdict in report.verdicts if "known classes" in verdict.attacker]
+    assert operator.recovered["labels"] > 0
+    path = next(iter(classes))
+    only("classes")
+    for number in (-1, 999):
+        error = run_error("audit", exported / "server", "--known-class", path, number, "-o", tmp_path / "a.html")
+        assert f"class {number} of" in error
+    assert not (tmp_path / "a.html").exists()
 
 
 def test_the_page_stands_alone_and_shows_every_attack(audited: tuple) -> None:  # type: ignore[type-arg]

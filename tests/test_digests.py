@@ -78,12 +78,13 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "longer": (_put("a.bin", b"first!"), "a.bin has 6 bytes, expected 5"),
     "no longer empty": (_put("empty", b"x"), "empty has 1 bytes, expected 0"),
     "gone": (lambda root: (root / "a.bin").unlink(), "a.bin is missing"),
-    "a folder": (lambda root: ((root / "empty").unlink(), (root / "empty").mkdir()), "empty is missing"),
+    "a folder": (lambda root: ((root / "empty").unlink(), (root / "empty").mkdir()), "empty is not a regular file"),
     "a file too many": (_put("more", b""), "more is not listed"),
     "a file too many, further down": (_put("sub/more", b""), "sub/more is not listed"),
     "a file beside the engines": (_put("sub/engines/x", b""), "sub/engines/x is not listed"),
     "a second manifest": (_put("sub/manifest.json", b""), "sub/manifest.json is not listed"),
-    "a link to outside": (_link("a.bin", "../outside"), "a.bin is a link that leaves the folder"),
+    "a link to outside": (_link("a.bin", "../outside"), "a.bin is a link, and an artifact has none"),
+    "a link within": (_link("a.bin", "sub/b.bin"), "a.bin is a link, and an artifact has none"),
 }
 
 

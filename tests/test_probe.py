@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from lcve_deploy import Client, EncryptedClip, Layout, SecurityKey
 from lcve_deploy.artifact import EngineKind, EngineRecord, Probe, Profile, read_manifest, read_probe
+from lcve_deploy.artifact.probe import parse_probe
 from lcve_deploy.errors import ArtifactError, ParityError
 from lcve_deploy.model.parity import ParityReport
 from lcve_deploy.model.precision import BUDGETS, Precision
@@ -156,6 +157,7 @@ def test_a_clip_is_timed_in_the_smallest_batch(
         {"clip": np.zeros((2, 64, 384), np.int8)},
         {"clip": np.zeros((3, 64, 384), np.uint8)},
         {"clip": np.array(0, np.uint8)},
+        {"clip": np.zeros((0, 64, 384), np.uint8), "logits": np.zeros((0, 5))},
         {"logits": np.zeros((2, 4))},
         {"logits": np.zeros((1, 5))},
         {"logits": np.zeros((2, 5), np.float32)},
@@ -169,9 +171,9 @@ def test_a_probe_that_does_not_fit_the_manifest_is_refused(
     server = artifact / "server"
     right = asked(server)
     tensors: dict[str, np.ndarray | None] = {"clip": right.clip, "logits": right.logits, **change}
-    save_file({name: values for name, values in tensors.items() if values is not None}, server / "probe.safetensors")
+    data = save({name: values for name, values in tensors.items() if values is not None})
     with pytest.raises(ArtifactError, match=r"does not match the manifest|cannot be read"):
-        read_probe(server, read_manifest(server))
+        parse_probe(data, server / "probe.safetensors", read_manifest(server))
 
 
 @pytest.mark.parametrize("layout", list(Layout))
@@ -195,5 +197,5 @@ def test_a_probe_is_carried_over_cube_by_cube_and_value_by_value(
 
 def test_a_folder_in_place_of_the_probe_is_one_clear_error(tmp_path: Path, server: Path) -> None:
     (tmp_path / "probe.safetensors").mkdir()
-    with pytest.raises(ArtifactError, match="expected a file, received a folder, which is not a probe"):
+    with pytest.raises(ArtifactError, match="is not a regular file"):
         read_probe(tmp_path, read_manifest(server))

@@ -133,7 +133,9 @@ def shutdown(server_folder: Path) -> dict[str, Any]:
         socket.create_connection((server.host, server.http)) as connection,
     ):
         half.send(10, seconds=1)
-        connection.sendall(f"POST /v2/models/{NAME}/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n".encode())
+        connection.sendall(
+            f"POST /v2/models/{NAME}/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n".encode()
+        )
         body = _binary(_shape(server))
         asking = threading.Thread(target=_ask_until_closed, args=(server, body), daemon=True)
         asking.start()

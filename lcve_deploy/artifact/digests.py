@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import hashlib
 import io
+import os
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Final
 
 from lcve_deploy.errors import ArtifactError
+from lcve_deploy.files.inside import HeldFile, hold_file, open_inside, reason_not_opened
 
 __all__ = [
     "ENGINES",
@@ -17,6 +21,7 @@ __all__ = [
     "SIGNATURE",
     "FileRecord",
     "copy_files",
+    "hold_checked",
     "path_problem",
     "record_files",
     "record_of",
@@ -84,9 +89,7 @@ def verify_files(
     """
     problems = []
     for name, record in files.items():
-        problem = _place_problem(root, name, record)
-        if not problem and (read is None or name in read):
-            problem = _digest_problem(name, record, sha256_of(root / name))
+        problem = path_problem(name) or _file_problem(root, name, record, digested=read is None or name in read)
         problems += [problem] if problem else []
     problems += [f"{name} is not listed" for name in _present(root, listing) if name not in files]
     _require_none(root, problems, listing)
@@ -108,7 +111,7 @@ def copy_files(root: Path, target: Path, files: Mapping[str, FileRecord], *, ste
     for name, record in files.items():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         digest = hashlib.sha256()
-        with (root / name).open("rb", buffering=0) as source, (target / name).open("wb", buffering=0) as copy:
+        with _opened(root, name) as source, (target / name).open("wb", buffering=0) as copy:
             for chunk in _chunks(source):
                 digest.update(chunk)
                 _write_all(copy, chunk)
@@ -133,33 +136,81 @@ def _write_all(file: io.FileIO, data: memoryview) -> None:
 
 def _present(root: Path, listing: str) -> list[str]:
     """Return the files that must be listed: all except the listing, its signature, and engines built by operators."""
-    paths = (path.relative_to(root) for path in sorted(root.rglob("*")) if not path.is_dir())
+    paths = (path.relative_to(root) for path in sorted(root.rglob("*")) if path.is_symlink() or not path.is_dir())
     unlisted = (listing, SIGNATURE) if listing == MANIFEST else (listing,)
     return [path.as_posix() for path in paths if path.as_posix() not in unlisted and path.parts[0] != ENGINES]
 
 
 def _require_none(root: Path, problems: Sequence[str], listing: str = MANIFEST) -> None:
     if problems:
-        raise ArtifactError(
-            f"the files in {root} do not match its {listing}: {'; '.join(problems)}",
-            hint="copy the folder again, or create it again",
-        )
+        raise _error(root, problems, listing)
 
 
-def _place_problem(root: Path, name: str, record: FileRecord) -> str:
-    path = root / name
-    if problem := path_problem(name):
-        return problem
-    if not path.resolve().is_relative_to(root.resolve()):
-        return f"{name} is a link that leaves the folder"
-    if not path.is_file():
-        return f"{name} is missing"
-    size = path.stat().st_size
+def _error(root: Path, problems: Sequence[str], listing: str = MANIFEST) -> ArtifactError:
+    return ArtifactError(
+        f"the files in {root} do not match its {listing}: {'; '.join(problems)}",
+        hint="copy the folder again, or create it again",
+    )
+
+
+def _file_problem(root: Path, name: str, record: FileRecord, *, digested: bool) -> str:
+    try:
+        with open_inside(root, name) as file:
+            return _size_problem(name, record, os.fstat(file.fileno()).st_size) or (
+                _digest_problem(name, record, hashlib.file_digest(file, "sha256").hexdigest()) if digested else ""
+            )
+    except OSError as error:
+        return _reason(root, name, error)
+
+
+def _reason(root: Path, name: str, error: OSError) -> str:
+    """Why a file could not be opened or read."""
+    known = isinstance(error, FileNotFoundError | NotADirectoryError) or error.errno in (errno.ELOOP, errno.ENXIO)
+    return reason_not_opened(root, name) if known else f"{name} cannot be read: {error.strerror or error}"
+
+
+def _opened(root: Path, name: str) -> io.FileIO:
+    """Open a recorded file.
+
+    Raises:
+        ArtifactError: it is missing, or a link.
+    """
+    try:
+        return open_inside(root, name)
+    except OSError as error:
+        raise _error(root, [_reason(root, name, error)]) from None
+
+
+def _size_problem(name: str, record: FileRecord, size: int) -> str:
     return "" if size == record.bytes else f"{name} has {size} bytes, expected {record.bytes}"
 
 
 def _digest_problem(name: str, record: FileRecord, sha256: str) -> str:
     return "" if sha256 == record.sha256 else f"{name} has a different SHA-256"
+
+
+def hold_checked(root: Path, name: str, files: Mapping[str, FileRecord] | None, *, mapped: bool) -> HeldFile:
+    """Read a recorded file into memory, or map it, and check the digest of what is held.
+
+    Args:
+        root: the folder.
+        name: path of the file below it.
+        files: records of the folder; None to take a file without a record, which this process has written.
+        mapped: map the file.
+
+    Raises:
+        ArtifactError: the file has no record, is missing, is a link, or differs from its record.
+    """
+    if files is not None and name not in files:
+        _require_none(root, [f"{name} is not listed"])
+    with _opened(root, name) as file:
+        held = hold_file(file, mapped=mapped)
+    held = dataclasses.replace(held, sha256=hashlib.sha256(held.data).hexdigest())
+    if files is not None:
+        size, record = len(held.data), files[name]
+        problem = _size_problem(name, record, size) or _digest_problem(name, record, held.sha256)
+        _require_none(root, [problem] if problem else [])
+    return held
 
 
 def record_of(parts: Iterable[memoryview]) -> FileRecord:

@@ -38,6 +38,7 @@ __all__ = [
     "engine_folder",
     "list_engines",
     "read_engine",
+    "require_built_from",
     "require_engine_name",
     "write_engine",
 ]
@@ -232,14 +233,23 @@ def check_engine(server: Path, record: EngineRecord) -> None:
         ArtifactError: a file is missing, differs, or is not listed.
         SessionError: the engine was built from another model.
     """
-    if record.manifest_sha256 != manifest_digest(server):
+    require_built_from(server, record, manifest_digest(server))
+    folder = engine_folder(server, record.name)
+    _require_plain_files(folder)
+    verify_files(folder, record.files, listing=RECORD)
+
+
+def require_built_from(server: Path, record: EngineRecord, digest: str) -> None:
+    """Check that an engine was built from the model whose manifest has this digest; ``server`` is for the message.
+
+    Raises:
+        SessionError: it was built from another model.
+    """
+    if record.manifest_sha256 != digest:
         raise SessionError(
             f"the engine {record.name} was built from another model, not the one in {server}",
             hint=f"remove it and build it again: lcve build {server} --runtime {record.kind}",
         )
-    folder = engine_folder(server, record.name)
-    _require_plain_files(folder)
-    verify_files(folder, record.files, listing=RECORD)
 
 
 def _require_plain_files(folder: Path) -> None:

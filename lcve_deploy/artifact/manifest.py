@@ -18,6 +18,8 @@ from lcve_deploy.artifact.names import MODEL, PROBE
 from lcve_deploy.artifact.record import Record, parse_json, read_data
 from lcve_deploy.artifact.signature import PublicKey, check_signature, read_signature
 from lcve_deploy.clips import SCHEME, Binding, Layout
+from lcve_deploy.errors import ArtifactError
+from lcve_deploy.files.reading import read_bounded
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.model.parity import ParityReport
 
@@ -85,6 +87,7 @@ class Manifest:
         files: records of the files of the server folder, by relative path.
         parity: comparison with the plain model at export.
         made_by: versions of the software that exported the model, by name.
+        digest: SHA-256 of the bytes that it was read from, 64 hex digits; empty if it was not read.
     """
 
     model: ModelSpec
@@ -94,6 +97,7 @@ class Manifest:
     files: Mapping[str, FileRecord]
     parity: ParityReport
     made_by: Mapping[str, str]
+    digest: str = dataclasses.field(default="", compare=False)
 
     @property
     def binding(self) -> Binding:
@@ -146,8 +150,13 @@ def manifest_bytes(manifest: Manifest) -> bytes:
 
 
 def manifest_digest(server: Path) -> str:
-    """Compute the SHA-256 of ``manifest.json``, 64 hex digits."""
-    return hashlib.sha256((server / MANIFEST).read_bytes()).hexdigest()
+    """Compute the SHA-256 of ``manifest.json``, 64 hex digits.
+
+    Raises:
+        ArtifactError: it is too large, or not a regular file.
+        OSError: there is none, or it cannot be read.
+    """
+    return hashlib.sha256(read_bounded(server / MANIFEST, "a manifest", ArtifactError)).hexdigest()
 
 
 def manifest_data(server: Path, signed_by: PublicKey | None = None) -> bytes:
@@ -193,7 +202,8 @@ def parse_manifest(data: bytes, path: Path) -> Manifest:
     Raises:
         ArtifactError: the manifest is invalid. The message lists all problems.
     """
-    return _checked(path, parse_json(data, path))
+    manifest = _checked(path, parse_json(data, path))
+    return dataclasses.replace(manifest, digest=hashlib.sha256(data).hexdigest())
 
 
 def _checked(path: Path, record: Record) -> Manifest:

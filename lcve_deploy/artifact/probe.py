@@ -14,14 +14,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy.artifact.digests import hold_checked
 from lcve_deploy.artifact.manifest import Manifest
 from lcve_deploy.artifact.matching import Relation
 from lcve_deploy.artifact.names import PROBE
 from lcve_deploy.clips import Binding, Layout
 from lcve_deploy.errors import ArtifactError
-from lcve_deploy.files.reading import check_safetensors
+from lcve_deploy.files.reading import check_safetensors_bytes
 
-__all__ = ["Probe", "carry_probe", "read_probe", "write_probe"]
+__all__ = ["Probe", "carry_probe", "parse_probe", "read_probe", "write_probe"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,21 +63,36 @@ def write_probe(server: Path, probe: Probe) -> None:
 
 
 def read_probe(server: Path, manifest: Manifest) -> Probe:
-    """Read the probe of an artifact.
+    """Read the probe of an artifact: once, and as the manifest records it.
 
     Raises:
-        ArtifactError: the probe is missing or unreadable, or does not match the manifest.
+        ArtifactError: the probe is missing or unreadable, or does not match the manifest or its digest.
+    """
+    data = bytes(hold_checked(server, PROBE, manifest.files, mapped=False).data)
+    return parse_probe(data, server / PROBE, manifest)
+
+
+def parse_probe(data: bytes, path: Path, manifest: Manifest) -> Probe:
+    """Parse the content of a probe.
+
+    Args:
+        data: content of the file.
+        path: file that it was read from, for messages.
+        manifest: manifest of the artifact.
+
+    Raises:
+        ArtifactError: not a probe, or one that has no clips or does not match the manifest.
     """
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load
 
     try:
-        check_safetensors(server / PROBE, "a probe", ArtifactError)
-        tensors = load_file(server / PROBE)
+        check_safetensors_bytes(data, path, "a probe", ArtifactError)
+        tensors = load(data)
         clip, logits = tensors["clip"], tensors["logits"]
     except (SafetensorError, KeyError, OSError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"the probe of {server} cannot be read: {error}") from None
-    fits = clip.dtype == np.uint8 and clip.ndim and clip.shape[1:] == manifest.input.shape[1:]
+        raise ArtifactError(f"the probe of {path.parent} cannot be read: {error}") from None
+    fits = clip.dtype == np.uint8 and clip.ndim and len(clip) and clip.shape[1:] == manifest.input.shape[1:]
     if not fits or logits.dtype != np.float64 or logits.shape != (len(clip), manifest.classes):
-        raise ArtifactError(f"the probe of {server} does not match the manifest: {clip.shape} and {logits.shape}")
+        raise ArtifactError(f"the probe of {path.parent} does not match the manifest: {clip.shape} and {logits.shape}")
     return Probe(clip=clip, logits=logits)

@@ -14,7 +14,13 @@ from lcve_deploy.attacks.cube_series import lay_out_series, plant_series
 from lcve_deploy.attacks.embedding import lay_out_filters, plant_filters
 from lcve_deploy.attacks.holdings import Estimate, Holdings, Planted
 from lcve_deploy.attacks.inversion import invert_likeliest, invert_minimum_norm, plant_tokens
-from lcve_deploy.attacks.jigsaw import plant_jigsaw, solve_jigsaw
+from lcve_deploy.attacks.jigsaw import (
+    plant_jigsaw,
+    plant_jigsaw_with_filters,
+    solve_jigsaw,
+    solve_jigsaw_with_filters,
+)
+from lcve_deploy.attacks.known_classes import match_classes, plant_classes
 from lcve_deploy.attacks.positions import lay_out_positions, match_sinusoid, plant_positions, plant_sinusoid
 from lcve_deploy.attacks.reference import add_drift, match_artifacts, match_reference, plant_artifacts, plant_reference
 from lcve_deploy.attacks.thumbnail import plant_thumbnail, show_thumbnail
@@ -135,6 +141,15 @@ ATTACKS: Final = (
         plant=plant_jigsaw,
     ),
     Attack(
+        name="filters-jigsaw",
+        title="assemble cubes, with the values laid out by filters",
+        needs=("artifact", "ciphertexts"),
+        finds={"cubes": 0.9},
+        symmetric=True,
+        run=solve_jigsaw_with_filters,
+        plant=plant_jigsaw_with_filters,
+    ),
+    Attack(
         name="series",
         title="arrange cubes by statistics over many clips",
         needs=("ciphertexts",),
@@ -171,6 +186,14 @@ ATTACKS: Final = (
         run=match_known,
         plant=plant_known,
         curve=Curve(axis="known clips", levels=(1, 2, 4, 8, 16), at=first_known, maximum=known_clips),
+    ),
+    Attack(
+        name="classes",
+        title="match logits with the known classes of clips",
+        needs=("classified",),
+        finds={"labels": 0.95},
+        run=match_classes,
+        plant=plant_classes,
     ),
     Attack(
         name="chosen",

@@ -19,7 +19,7 @@ from lcve_deploy.attacks.solvers.assignment import assign, cosine_similarity, no
 from lcve_deploy.attacks.solvers.layout import lay_out, neighbour_similarity
 from lcve_deploy.geometry import ClipGeometry
 
-__all__ = ["in_one_order", "lay_out_filters", "lay_out_values", "plant_filters"]
+__all__ = ["in_one_order", "lay_out_filters", "lay_out_values", "plant_clear_filters", "plant_filters"]
 
 Rows = npt.NDArray[Any]
 Members = npt.NDArray[np.int64]
@@ -103,9 +103,20 @@ def lay_out_filters(holdings: Holdings) -> Estimate:
 
 def plant_filters(rng: np.random.Generator) -> Planted:
     """Return shuffled filters that are smooth over a cube and similar in all channels, with noise."""
+    return _planted(rng, length=(1, 1.2, 1.2), features=96, own=0.5, noise=0.05)
+
+
+def plant_clear_filters(rng: np.random.Generator) -> Planted:
+    """Return shuffled filters that are smoother, of more features and without noise, for attacks that build on them."""
+    return _planted(rng, length=(1.5, 1.5, 1.5), features=384, own=0.3, noise=0)
+
+
+def _planted(
+    rng: np.random.Generator, *, length: tuple[float, float, float], features: int, own: float, noise: float
+) -> Planted:
     truth, geometry = random_truth(rng), CONTROL_GEOMETRY
-    field = smooth_field(rng, geometry.cube, (1, 1.2, 1.2), features=96, noise=0)
-    own = smooth_field(rng, geometry.cube, (1, 1.2, 1.2), features=96 * geometry.channels, noise=0.05)
-    columns = field[:, None] + 0.5 * own.reshape(len(field), geometry.channels, -1)
+    common = smooth_field(rng, geometry.cube, length, features=features, noise=0)
+    of_channels = smooth_field(rng, geometry.cube, length, features=features * geometry.channels, noise=noise)
+    columns = common[:, None] + own * of_channels.reshape(len(common), geometry.channels, -1)
     artifact = scrambled({"cube_embedding.weight": columns.reshape(geometry.values, -1)}, truth)
     return Planted(holdings=Holdings(geometry=geometry, artifact=artifact), truth=truth)

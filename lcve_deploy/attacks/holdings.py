@@ -33,6 +33,8 @@ class Holdings:
         oracle: encrypts plain clips of the attacker's choice, uint8 ``[clips, N, L]``.
         other: keyed tensors of another artifact of the same model.
         embedding: cube embedding in the plain order, float ``[L, D]``.
+        classified: known classes of clips, in the plain order, int64 ``[clips]``, and the artifact's logits for
+            them, float ``[clips, classes]``.
         tokens: tokens of one clip under this embedding, in the plain order of cubes, float ``[N, D]``.
         found: estimate of earlier attacks with no other holdings.
     """
@@ -46,6 +48,7 @@ class Holdings:
     other: Tensors | None = None
     embedding: npt.NDArray[np.floating] | None = None
     tokens: npt.NDArray[np.floating] | None = None
+    classified: tuple[npt.NDArray[np.int64], npt.NDArray[np.floating]] | None = None
     found: Estimate | None = None
 
 

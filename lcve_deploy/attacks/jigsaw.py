@@ -8,12 +8,14 @@ Source: puzzles with square pieces (Cho and others, CVPR 2010; Pomeranz and othe
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.attacks.holdings import Estimate, Holdings, Order, Planted
+from lcve_deploy.attacks.embedding import lay_out_filters, plant_clear_filters
+from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Order, Planted
 from lcve_deploy.attacks.planted.cases import CONTROL_GEOMETRY
 from lcve_deploy.attacks.planted.footage import plant_footage
 from lcve_deploy.attacks.solvers.faces import face_similarity
@@ -21,34 +23,57 @@ from lcve_deploy.attacks.solvers.growing import grow_layout
 from lcve_deploy.attacks.solvers.layout import invert_layout
 from lcve_deploy.attacks.solvers.repairing import neighbour_fit, repair_layout
 from lcve_deploy.attacks.value_order import lay_out_texture
+from lcve_deploy.geometry import ClipGeometry
 
-__all__ = ["plant_jigsaw", "solve_jigsaw"]
+__all__ = ["plant_jigsaw", "plant_jigsaw_with_filters", "solve_jigsaw", "solve_jigsaw_with_filters"]
 
 _SEEDS: Final = 3
 _SLACKS: Final = (0, 1, 0, 1, 2, 6)
 """Number of neighbours that need not be a row's best partners for it to be kept, in each pass."""
 _MAX_CLIPS: Final = 64
+_PLANTED_CLIPS: Final = 8
 
 
 def solve_jigsaw(holdings: Holdings) -> Estimate:
     """Assemble the cubes, with K2 as found by earlier attacks or else as estimated from the ciphertexts."""
     if holdings.ciphertexts is None:
         return Estimate()
-    geometry = holdings.geometry
     values = holdings.found.values if holdings.found else None
     if values is None:
         values = lay_out_texture(holdings).values
     if values is None:
         return Estimate()
-    plain = holdings.ciphertexts[:_MAX_CLIPS].take(invert_layout(values), axis=2)
-    similarity = face_similarity(plain, geometry)
-    best = max(_layouts(similarity, geometry.grid), key=lambda layout: neighbour_fit(similarity, layout, geometry.grid))
-    return Estimate(cubes=invert_layout(best), values=values)
+    return _assembled(holdings.ciphertexts, values, holdings.geometry)
+
+
+def solve_jigsaw_with_filters(holdings: Holdings) -> Estimate:
+    """Assemble the cubes with K2 as estimated from the filters of the artifact."""
+    values = lay_out_filters(holdings).values
+    if holdings.ciphertexts is None or values is None:
+        return Estimate()
+    return _assembled(holdings.ciphertexts, values, holdings.geometry)
 
 
 def plant_jigsaw(rng: np.random.Generator) -> Planted:
     """Return a few clips of real footage."""
-    return plant_footage(CONTROL_GEOMETRY, 8, rng)
+    return plant_footage(CONTROL_GEOMETRY, _PLANTED_CLIPS, rng)
+
+
+def plant_jigsaw_with_filters(rng: np.random.Generator) -> Planted:
+    """Return clips of real footage, few of them, and smooth filters in the same order."""
+    filters = plant_clear_filters(rng)
+    footage = plant_footage(CONTROL_GEOMETRY, _PLANTED_CLIPS, rng)
+    order = np.argsort(filters.truth.order("values"))[footage.truth.order("values")]
+    artifact = {name: tensor.take(order, axis=0) for name, tensor in (filters.holdings.artifact or {}).items()}
+    return replace(footage, holdings=replace(footage.holdings, artifact=artifact))
+
+
+def _assembled(ciphertexts: Cubes, values: Order, geometry: ClipGeometry) -> Estimate:
+    """Return the best layout of the cubes under one K2."""
+    plain = ciphertexts[:_MAX_CLIPS].take(invert_layout(values), axis=2)
+    similarity = face_similarity(plain, geometry)
+    best = max(_layouts(similarity, geometry.grid), key=lambda layout: neighbour_fit(similarity, layout, geometry.grid))
+    return Estimate(cubes=invert_layout(best), values=values)
 
 
 def _layouts(similarity: npt.NDArray[Any], grid: tuple[int, ...]) -> Iterator[Order]:

@@ -23,6 +23,7 @@ NEEDS: Final = {
     "artifact": "the artifact",
     "reference": "a reference checkpoint",
     "ciphertexts": "encrypted clips",
+    "classified": "clips of known classes",
     "known": "plain clips and their encryption",
     "oracle": "chosen clips, encrypted",
     "other": "another artifact of the model",

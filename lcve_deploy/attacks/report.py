@@ -24,6 +24,7 @@ ATTACKERS: Final[Mapping[str, frozenset[str]]] = {
     "the operator, who has the artifact": frozenset({"artifact"}),
     "the operator, with a reference checkpoint": frozenset({"artifact", "reference"}),
     "the operator, with encrypted clips": frozenset({"artifact", "ciphertexts"}),
+    "anyone who sees the logits of clips of known classes": frozenset({"classified"}),
     "a thief who has only encrypted clips": frozenset({"ciphertexts"}),
     "anyone with plain clips and their encryption": frozenset({"known"}),
     "anyone who can have chosen clips encrypted": frozenset({"oracle"}),

@@ -54,6 +54,14 @@ __all__ = ["command"]
         help="Plain clip whose encryption is also known; may be repeated.",
     ),
     cloup.option(
+        "--known-class",
+        "known_classes",
+        type=(PATH, int),
+        multiple=True,
+        metavar="FILE N",
+        help="Encrypted clip that shows class N, from 0, in the plain order; may be repeated.",
+    ),
+    cloup.option(
         "--other",
         type=PATH,
         metavar="DIR",
@@ -84,6 +92,7 @@ def command(
     reference: Path | None,
     ciphertexts: tuple[Path, ...],
     known_clips: tuple[Path, ...],
+    known_classes: tuple[tuple[Path, int], ...],
     other: Path | None,
     key_file: Path | None,
     other_key_file: Path | None,
@@ -111,6 +120,7 @@ def command(
         reference=reference,
         ciphertexts=ciphertexts,
         known_clips=known_clips,
+        known_classes=known_classes,
         other=other,
         signed_by=signed_by,
     )

@@ -175,11 +175,9 @@ def _run_model(
             logits = run_views(remote_session, clip, in_flight=_REQUESTS, progress=StageProgress())
         _require_finite(logits, model)
         return logits, None
-    from lcve_deploy.runtime.opening import checked_manifest, open_checked
+    from lcve_deploy.runtime.opening import open_server
 
-    options = session.options()
-    manifest = checked_manifest(model, options.signed_by)
-    local_session = open_checked(model, manifest, options)
+    manifest, local_session = open_server(model, session.options())
     return run_views(local_session, clip, progress=StageProgress()), manifest.labels
 
 

@@ -21,6 +21,7 @@ from lcve_deploy.cli.verbosity import VERBOSITY, Verbosity
 if TYPE_CHECKING:
     from lcve_deploy.serving.server import Ports
     from lcve_deploy.serving.settings import Batching, Limits, ServerSettings, TlsFiles, WebAccess
+    from lcve_deploy.serving.signals import Signals
 
 __all__ = ["command"]
 
@@ -114,6 +115,14 @@ def _make_access(
         return _Access(tokens=tokens, web=web, tls=None)
     tls = TlsFiles(certificate=tls_cert, private_key=tls_key, client_ca=tls_client_ca)
     return _Access(tokens=tokens, web=web, tls=tls)
+
+
+def _remembered_signals() -> Signals:
+    """Return the signals that the command group remembers; remember them from now on if it does not."""
+    from lcve_deploy.serving.signals import Signals, early_signals
+
+    ctx = click.get_current_context()
+    return ctx.find_object(Signals) or ctx.with_resource(early_signals())
 
 
 _PORT: Final = click.IntRange(-1, 65535)
@@ -267,6 +276,7 @@ _LOADING: Final = cloup.option_group(
     "lcve serve actions=server --engine fastest --host 0.0.0.0 \\\n"
     "    --tokens tokens --tls-cert cert.pem --tls-key key.pem",
 )
+@value_from_options("signals", _remembered_signals)
 @models_argument
 @cloup.option(
     "--log-level",
@@ -289,6 +299,7 @@ def command(
     limits: Limits,
     loading: _Loading,
     session: SessionRequest,
+    signals: Signals,
     as_json: bool,
 ) -> None:
     """Serve artifacts over the Open Inference Protocol (v2), over HTTP and gRPC. Needs and accepts no key.
@@ -297,7 +308,7 @@ def command(
     replaces the old one only after it passes its probe.
 
     The log goes to standard error, with one JSON object on each line. On SIGTERM, the server answers the requests that
-    it has accepted, and exits. On SIGHUP, it reloads all models.
+    it has accepted, and exits. On SIGHUP, it reloads tokens, TLS files and all models.
     """
     from lcve_deploy.serving.models.versions import parse_source, require_distinct
     from lcve_deploy.serving.server import serve
@@ -322,7 +333,7 @@ def command(
     )
     _warn_if_unprotected(settings)
     with logging_to_stderr(log_level or _LOG_LEVELS[VERBOSITY.get()]):
-        serve(settings, lambda ports: _show_addresses(settings, ports, as_json=as_json))
+        serve(settings, lambda ports: _show_addresses(settings, ports, as_json=as_json), signals)
 
 
 def _warn_if_unprotected(settings: ServerSettings) -> None:

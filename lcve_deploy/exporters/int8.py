@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy.artifact.graph_files import GraphSource, read_graph
 from lcve_deploy.artifact.keyed import KEYED_TENSORS
 from lcve_deploy.artifact.names import INPUT
 from lcve_deploy.errors import PrecisionError
-from lcve_deploy.exporters.storage import Steps, load_graph, require_onnx_ir, save_graph
-from lcve_deploy.libraries.onnxruntime import load_onnxruntime
+from lcve_deploy.exporters.storage import Steps, load_graph, parse_model, require_onnx_ir, save_graph
+from lcve_deploy.libraries.onnxruntime import give_files, load_onnxruntime
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -39,7 +40,7 @@ _WEIGHT: Final = ".weight"
 Floats = npt.NDArray[np.float32]
 
 
-def calibrate(source: Path, clips: npt.NDArray[np.uint8], *, steps: Steps | None = None) -> dict[str, float]:
+def calibrate(source: GraphSource, clips: npt.NDArray[np.uint8], *, steps: Steps | None = None) -> dict[str, float]:
     """Measure the largest ``|input|`` of every linear layer of the blocks, over all clips.
 
     Args:
@@ -66,7 +67,9 @@ def calibrate(source: Path, clips: npt.NDArray[np.uint8], *, steps: Steps | None
     return _checked({name: float(value) for name, value in zip(names, largest, strict=True)})
 
 
-def write_quantised(source: Path, target: Path, ranges: Mapping[str, float], *, steps: Steps | None = None) -> None:
+def write_quantised(
+    source: GraphSource, target: Path, ranges: Mapping[str, float], *, steps: Steps | None = None
+) -> None:
     """Write a graph with int8 linear layers, its data and its keyed tensors.
 
     Args:
@@ -103,17 +106,18 @@ def _linear_layers(graph: ir.Graph) -> Iterator[tuple[str, ir.Node]]:
 # Calibration
 
 
-def _measuring_session(source: Path) -> tuple[list[str], Any]:
+def _measuring_session(source: GraphSource) -> tuple[list[str], Any]:
     """Return the names of the layers, and a session whose outputs are their largest ``|input|``, in the same order."""
     onnxruntime = load_onnxruntime("calibration")
     require_onnx_ir()
     import onnx_ir as ir
 
-    model = ir.load(source)
+    files = read_graph(source)
+    model = parse_model(files)
     layers = dict(_linear_layers(model.graph))
     model.graph.outputs[:] = [_largest(model.graph, name, product) for name, product in layers.items()]
     options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(source.parent))
+    give_files(options, files.contents())
     graph = ir.to_proto(model).SerializeToString()
     return list(layers), onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy.artifact.graph_files import GraphSource
 from lcve_deploy.artifact.keyed import KEYED_TENSORS
 from lcve_deploy.errors import PrecisionError
 from lcve_deploy.exporters.storage import Steps, load_graph, save_graph
@@ -36,7 +37,7 @@ type. An ``Add`` of two computed values belongs to the residual stream.
 """
 
 
-def write_low_precision(source: Path, target: Path, precision: Precision, *, steps: Steps | None = None) -> None:
+def write_low_precision(source: GraphSource, target: Path, precision: Precision, *, steps: Steps | None = None) -> None:
     """Write a strongly typed graph with its data and its keyed tensors.
 
     Args:

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy import __version__
+from lcve_deploy.artifact.graph_files import GraphSource, read_graph
 from lcve_deploy.artifact.names import INPUT, OUTPUT
 from lcve_deploy.clips import Layout
-from lcve_deploy.exporters.storage import Steps, save_graph
+from lcve_deploy.exporters.storage import Steps, parse_model, save_graph
 from lcve_deploy.model.transformer import Activation, Attention, ScrambledTransformer, logit_scale
 
 if TYPE_CHECKING:
@@ -73,14 +74,12 @@ def write_onnx(
     save_graph(exported, path, steps=steps)
 
 
-def read_heads(path: Path) -> int | None:
+def read_heads(source: GraphSource) -> int | None:
     """Return the number of attention heads of an exported graph; None if the graph does not state it.
 
     The graph states it because an official checkpoint does not.
     """
-    import onnx_ir as ir
-
-    text = ir.load(path).metadata_props.get(_HEADS, "")
+    text = parse_model(read_graph(source)).metadata_props.get(_HEADS, "")
     return int(text) if text.isdecimal() else None
 
 

@@ -6,13 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
+from lcve_deploy.artifact.external import ExternalTensor
+from lcve_deploy.artifact.graph_files import GraphFiles, GraphSource, read_graph
 from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS, keyed_ranges, write_keyed
+from lcve_deploy.errors import ArtifactError
 from lcve_deploy.libraries.requiring import require
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["EXTERNAL_DATA_BYTES", "Steps", "load_graph", "require_onnx_ir", "save_graph"]
+__all__ = ["EXTERNAL_DATA_BYTES", "Steps", "load_graph", "parse_model", "require_onnx_ir", "save_graph"]
 
 EXTERNAL_DATA_BYTES: Final = 64 * 2**20
 """Total size above which weights go to a file next to the graph, which engines can map instead of parsing it."""
@@ -32,31 +37,50 @@ def require_onnx_ir() -> None:
         import onnx_ir  # noqa: F401
 
 
-def load_graph(path: Path) -> ir.Model:
+def load_graph(source: GraphSource) -> ir.Model:
     """Read a graph to change it. External weights are read on each use and not kept in memory.
 
     Raises:
+        ArtifactError: the graph or its files cannot be used, as of ``read_graph``.
         MissingDependencyError: onnx-ir is not installed.
     """
-    require_onnx_ir()
-    import onnx_ir as ir
-
-    model = ir.load(path)
-    for value in model.graph.initializers.values():
-        if isinstance(value.const_value, ir.ExternalTensor):
-            value.const_value = _read_on_demand(value.const_value)
+    files = read_graph(source)
+    model = parse_model(files)
+    for tensor in files.external:
+        model.graph.initializers[tensor.name].const_value = _read_on_demand(files, tensor)
     return model
 
 
-def _read_on_demand(tensor: ir.ExternalTensor) -> ir.LazyTensor:
+def parse_model(files: GraphFiles) -> ir.Model:
+    """Parse a graph that has been read; its external data are not opened.
+
+    Raises:
+        ArtifactError: protobuf does not take it.
+        MissingDependencyError: onnx-ir is not installed.
+    """
+    require_onnx_ir()
+    import onnx
+    import onnx_ir as ir
+    from google.protobuf.message import DecodeError  # onnx, and so onnx-ir, brings it
+
+    try:
+        proto = onnx.ModelProto.FromString(bytes(files.graph.data))
+    except DecodeError as error:
+        raise ArtifactError(f"{files.path} cannot be read as an ONNX graph: {error}") from None
+    model: ir.Model = ir.from_proto(proto)
+    return model
+
+
+def _read_on_demand(files: GraphFiles, tensor: ExternalTensor) -> ir.LazyTensor:
     import onnx_ir as ir
 
-    def read() -> ir.TensorProtocol:
-        array = tensor.numpy().copy()
-        tensor.release()
-        return ir.Tensor(array, dtype=tensor.dtype, name=tensor.name)
+    dtype = ir.DataType(tensor.data_type)
 
-    return ir.LazyTensor(read, dtype=tensor.dtype, shape=ir.Shape(tensor.shape), name=tensor.name)
+    def read() -> ir.TensorProtocol:
+        array = np.frombuffer(files.values(tensor), dtype.numpy()).reshape(tensor.shape).copy()
+        return ir.Tensor(array, dtype=dtype, name=tensor.name)
+
+    return ir.LazyTensor(read, dtype=dtype, shape=ir.Shape(tensor.shape), name=tensor.name)
 
 
 def save_graph(model: ir.Model, path: Path, *, steps: Steps | None = None) -> None:

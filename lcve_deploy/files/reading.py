@@ -27,6 +27,7 @@ __all__ = [
     "MAX_JSON_BYTES",
     "MAX_JSON_DEPTH",
     "check_safetensors",
+    "check_safetensors_bytes",
     "map_array",
     "parse_json",
     "read_bounded",
@@ -157,12 +158,24 @@ def check_safetensors(path: Path, what: str, error: type[LcveError], *, hint: st
         length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
         max_length = min(MAX_HEADER_BYTES, max(size - _LENGTH_BYTES, 0))
         data = file.read(length) if length <= max_length else b""
+    _check_header(length, max_length, data, f"not {what}, or a damaged one: {path}", error, hint)
+
+
+def check_safetensors_bytes(data: bytes, path: Path, what: str, error: type[LcveError], *, hint: str = "") -> None:
+    """Check the header of a file that has been read, as ``check_safetensors`` does; ``path`` is for the message."""
+    length = int.from_bytes(data[:_LENGTH_BYTES], "little")
+    max_length = min(MAX_HEADER_BYTES, max(len(data) - _LENGTH_BYTES, 0))
+    header = data[_LENGTH_BYTES : _LENGTH_BYTES + length] if length <= max_length else b""
+    _check_header(length, max_length, header, f"not {what}, or a damaged one: {path}", error, hint)
+
+
+def _check_header(length: int, max_length: int, data: bytes, message: str, error: type[LcveError], hint: str) -> None:
     try:
         if length > max_length:
             raise ValueError(f"a header of {length} bytes, expected at most {max_length}")
         _check_tensors(parse_json(data))
     except ValueError as reason:
-        raise error(f"not {what}, or a damaged one: {path} ({reason})", hint=hint) from None
+        raise error(f"{message} ({reason})", hint=hint) from None
 
 
 def _check_tensors(header: Any) -> None:

@@ -12,7 +12,6 @@ from lcve_deploy.artifact import (
     EngineKind,
     EngineRecord,
     Manifest,
-    ModelSpec,
     PublicKey,
     list_engines,
     read_engine,
@@ -22,12 +21,21 @@ from lcve_deploy.artifact import (
 from lcve_deploy.artifact.engine_mac import require_own
 from lcve_deploy.artifact.engine_options import BUDGET, PROVIDER
 from lcve_deploy.artifact.engine_secret import EngineSecret, read_secret
-from lcve_deploy.artifact.engines import FASTEST, check_engine, engine_folder
+from lcve_deploy.artifact.engines import FASTEST, check_engine, engine_folder, require_built_from
+from lcve_deploy.artifact.graph_files import GraphFiles, read_graph
 from lcve_deploy.artifact.names import MODEL, PLAN
 from lcve_deploy.errors import ArtifactError, MissingDependencyError, SessionError, UnprovenError
 from lcve_deploy.runtime.session import Provider, Session, SessionOptions
 
-__all__ = ["EngineWarning", "checked_manifest", "open_checked", "open_engine", "open_session", "read_own_engine"]
+__all__ = [
+    "EngineWarning",
+    "checked_manifest",
+    "open_checked",
+    "open_engine",
+    "open_server",
+    "open_session",
+    "read_own_engine",
+]
 
 PassedOver = Callable[[str, str], None]
 
@@ -56,8 +64,32 @@ def open_session(server: str | os.PathLike[str], options: SessionOptions = _DEFA
             made on it (``ForeignEngineError``).
         MissingDependencyError: the runtime is not installed.
     """
-    folder = Path(server)
-    return open_checked(folder, checked_manifest(folder, options.signed_by), options)
+    return open_server(Path(server), options)[1]
+
+
+def open_server(
+    server: Path, options: SessionOptions = _DEFAULTS, *, passed_over: PassedOver | None = None
+) -> tuple[Manifest, Session]:
+    """Open a server folder as ``open_session`` does, and return its manifest too.
+
+    The bytes that a runtime is given are those whose digests were checked: each file of the graph is read once. A
+    folder that is replaced during that gives the old model or an error, never parts of both.
+
+    Args:
+        server: the folder with ``manifest.json``.
+        options: as for ``open_session``.
+        passed_over: as for ``open_checked``.
+
+    Raises:
+        ArtifactError, SignatureError, SessionError, MissingDependencyError: as for ``open_session``.
+    """
+    if options.engine is not None:
+        manifest = checked_manifest(server, options.signed_by)
+        return manifest, open_checked(server, manifest, options, passed_over=passed_over or _warn)
+    manifest = read_manifest(server, options.signed_by)
+    graph = read_graph(server / MODEL, manifest.files, mapped=options.mapped)
+    verify_files(server, manifest.files, read=set(manifest.files) - graph.names)
+    return manifest, _open_graph(graph, manifest, options)
 
 
 def checked_manifest(server: Path, signed_by: PublicKey | None = None) -> Manifest:
@@ -88,13 +120,17 @@ def open_checked(
         ArtifactError, SessionError, MissingDependencyError: as for ``open_session``.
     """
     if options.engine is None:
-        from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
-
-        return OnnxRuntimeSession(server / MODEL, manifest.model, options)
+        return _open_graph(read_graph(server / MODEL, manifest.files, mapped=options.mapped), manifest, options)
     if options.engine == FASTEST:
-        return _open_fastest(server, manifest.model, options, passed_over)
+        return _open_fastest(server, manifest, options, passed_over)
     record = _authenticated(server, options.engine, read_secret(options.engine_secret))
-    return _open_proven(server, manifest.model, record, options)
+    return _open_proven(server, manifest, record, options)
+
+
+def _open_graph(graph: GraphFiles, manifest: Manifest, options: SessionOptions) -> Session:
+    from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
+
+    return OnnxRuntimeSession(graph, manifest.model, options)
 
 
 def read_own_engine(server: Path, name: str, engine_secret: Path | None = None) -> EngineRecord:
@@ -122,13 +158,13 @@ def _authenticated(server: Path, name: str, secret: EngineSecret | None) -> Engi
 
 
 def open_engine(
-    folder: Path, model: ModelSpec, record: EngineRecord, *, server: Path, options: SessionOptions = _DEFAULTS
+    folder: Path, manifest: Manifest, record: EngineRecord, *, server: Path, options: SessionOptions = _DEFAULTS
 ) -> Session:
     """Open an engine of ``read_own_engine``, or one that is being built, whether or not it is proven on this machine.
 
     Args:
         folder: folder with the engine's files; may be staged.
-        model: model of the artifact.
+        manifest: of the artifact, as it was read and checked.
         record: record of the engine.
         server: folder with the graph, for an engine that has none of its own.
         options: threads and mapping; all else follows the record.
@@ -136,21 +172,25 @@ def open_engine(
     Raises:
         SessionError, MissingDependencyError: as for ``open_session``.
     """
-    graph = folder / MODEL if MODEL in record.files else server / MODEL
+    require_built_from(server, record, manifest.digest)
+    own = MODEL in record.files
+    place, files = (folder / MODEL, record.files) if own else (server / MODEL, manifest.files)
     match record.kind:
         case EngineKind.ONNXRUNTIME:
             from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 
-            return OnnxRuntimeSession(graph, model, _options_of(record, options), engine=record)
+            graph = read_graph(place, files, mapped=options.mapped)
+            return OnnxRuntimeSession(graph, manifest.model, _options_of(record, options), engine=record)
         case EngineKind.OPENVINO:
             from lcve_deploy.runtime.backends.openvino import OpenVinoSession
 
-            return OpenVinoSession(graph, model, record, threads=options.threads)
+            graph = read_graph(place, files, mapped=options.mapped)
+            return OpenVinoSession(graph, manifest.model, record, threads=options.threads)
         case EngineKind.TENSORRT | EngineKind.TENSORRT_RTX:
             from lcve_deploy.runtime.backends.tensorrt import TensorRTSession
 
-            weights = graph if "stripped" in record.options else None
-            return TensorRTSession(folder / PLAN, model, record, weights=weights)
+            weights = read_graph(place, files) if "stripped" in record.options else None
+            return TensorRTSession(folder / PLAN, manifest.model, record, weights=weights)
 
 
 def _options_of(record: EngineRecord, options: SessionOptions) -> SessionOptions:
@@ -163,14 +203,14 @@ def _options_of(record: EngineRecord, options: SessionOptions) -> SessionOptions
     )
 
 
-def _open_proven(server: Path, model: ModelSpec, record: EngineRecord, options: SessionOptions) -> Session:
+def _open_proven(server: Path, manifest: Manifest, record: EngineRecord, options: SessionOptions) -> Session:
     check_engine(server, record)
-    session = open_engine(engine_folder(server, record.name), model, record, server=server, options=options)
+    session = open_engine(engine_folder(server, record.name), manifest, record, server=server, options=options)
     _require_proof(server, record, session)
     return session
 
 
-def _open_fastest(server: Path, model: ModelSpec, options: SessionOptions, passed_over: PassedOver) -> Session:
+def _open_fastest(server: Path, manifest: Manifest, options: SessionOptions, passed_over: PassedOver) -> Session:
     """Open the fastest engine that this machine has made and proven; say which ones are passed over, and why."""
     secret, records = read_secret(options.engine_secret), []
     for name in list_engines(server):
@@ -181,7 +221,7 @@ def _open_fastest(server: Path, model: ModelSpec, options: SessionOptions, passe
     proven = sorted((record.proof.milliseconds, record.name, record) for record in records if record.proof)
     for _, name, record in proven:
         try:
-            return _open_proven(server, model, record, options)
+            return _open_proven(server, manifest, record, options)
         except (ArtifactError, SessionError, MissingDependencyError) as error:
             passed_over(name, str(error))
     raise SessionError(

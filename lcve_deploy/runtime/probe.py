@@ -22,8 +22,9 @@ from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import ParityError, SessionError
 from lcve_deploy.model.parity import ParityReport, max_difference
 from lcve_deploy.model.precision import BUDGETS, Precision
-from lcve_deploy.runtime.opening import checked_manifest, open_checked, open_engine, read_own_engine
-from lcve_deploy.runtime.session import Session
+from lcve_deploy.runtime.boundary import version_boundary
+from lcve_deploy.runtime.opening import checked_manifest, open_engine, open_server, read_own_engine
+from lcve_deploy.runtime.session import Session, SessionOptions
 
 __all__ = [
     "ProbeReport",
@@ -88,8 +89,9 @@ def verify_server(server: str | os.PathLike[str], *, signed_by: PublicKey | None
         SignatureError: the pinned key has not signed the manifest.
     """
     folder = Path(server)
-    manifest = checked_manifest(folder, signed_by)
-    return probe_session(open_checked(folder, manifest), read_probe(folder, manifest), manifest.parity)
+    with version_boundary(folder):
+        manifest, session = open_server(folder, SessionOptions(signed_by=signed_by))
+        return probe_session(session, read_probe(folder, manifest), manifest.parity)
 
 
 def verify_engine(
@@ -116,7 +118,8 @@ def verify_engine(
     """
     folder = Path(server)
     manifest, known = checked_manifest(folder, signed_by), read_own_engine(folder, name, engine_secret)
-    report, record = _reprove(folder, manifest, known)
+    with version_boundary(folder):
+        report, record = _reprove(folder, manifest, known)
     same = known.proof is not None and record.proof is not None and known.proof.device == record.proof.device
     if not same:  # write only changes: the folder may be read-only
         write_engine(engine_folder(folder, name), authenticate(record, make_secret(folder, engine_secret)))
@@ -150,7 +153,7 @@ def reprove(
 def _reprove(
     server: Path, manifest: Manifest, record: EngineRecord, budget: float | None = None
 ) -> tuple[ProbeReport, EngineRecord]:
-    session = open_engine(engine_folder(server, record.name), manifest.model, record, server=server)
+    session = open_engine(engine_folder(server, record.name), manifest, record, server=server)
     report, proof = prove_engine(session, read_probe(server, manifest), manifest.parity, record, budget=budget)
     return report, dataclasses.replace(record, proof=proof if report.ok else None)
 

@@ -65,7 +65,7 @@ class ServerState:
         self.registry, self.regions, self.access, self.web = registry, regions, access, web
         self.metrics, self.limits = metrics, limits
         self.stopped, self.parsing = asyncio.Event(), asyncio.Lock()
-        self._pending, self._streams, self._repeated = 0, 0, RepeatedEvents(_LOG)
+        self._pending, self._streams, self._small, self._repeated = 0, 0, 0, RepeatedEvents(_LOG)
         metrics.watch_pending(lambda: self._pending)
 
     @property
@@ -127,6 +127,23 @@ class ServerState:
             yield
         finally:
             self._streams -= 1
+
+    @contextmanager
+    def small_call(self) -> Iterator[None]:
+        """Count a gRPC call without a tensor while its message is read: it may be as large as one with a tensor.
+
+        These calls have a maximum of their own, so that health is answered by a server that is full or stops.
+
+        Raises:
+            UnavailableError: the maximum number of such messages is being read.
+        """
+        if self._small >= self.limits.requests:
+            raise UnavailableError(f"{self._small} calls without tensors are being read", hint="try again later")
+        self._small += 1
+        try:
+            yield
+        finally:
+            self._small -= 1
 
     def connection_closed(self, reason: str) -> None:
         """Count an HTTP connection that was closed or refused because of a limit; log a bounded number of lines.

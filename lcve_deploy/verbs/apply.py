@@ -36,7 +36,7 @@ from lcve_deploy.errors import ArtifactError, MismatchError
 from lcve_deploy.files.writing import new_folder, require_absent
 from lcve_deploy.progress import Progress, silent, step
 from lcve_deploy.runtime import ProbeReport
-from lcve_deploy.runtime.opening import checked_manifest, open_checked
+from lcve_deploy.runtime.opening import open_server
 from lcve_deploy.runtime.probe import probe_session
 from lcve_deploy.verbs._carry_over import CarriedEngine, carry_over_engines
 
@@ -146,7 +146,7 @@ def _write_changed(root: Path, stage: Path, manifest: Manifest, delta: Delta) ->
 
 
 def _run_probe(stage: Path) -> ProbeReport:
-    manifest = checked_manifest(stage)
-    report = probe_session(open_checked(stage, manifest), read_probe(stage, manifest), manifest.parity)
+    manifest, session = open_server(stage)
+    report = probe_session(session, read_probe(stage, manifest), manifest.parity)
     report.require()
     return report

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from lcve_deploy.artifact import Manifest, PublicKey, check_keyed, read_keyed
 from lcve_deploy.attacks.clips import same_clip
@@ -29,7 +30,8 @@ from lcve_deploy.keys.orders import derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.model.preprocess import Preprocess
 from lcve_deploy.progress import Progress, silent, step
-from lcve_deploy.runtime.opening import checked_manifest
+from lcve_deploy.runtime.opening import checked_manifest, open_session
+from lcve_deploy.runtime.session import SessionOptions
 from lcve_deploy.samples import real_clips
 from lcve_deploy.video import read_clips
 
@@ -48,6 +50,8 @@ class AuditInputs:
         reference: official checkpoint or Hugging Face folder that the artifact may come from.
         ciphertexts: encrypted clip files.
         known_clips: plain clips that the attacker knows: videos, or ``.npy`` arrays of the artifact's geometry.
+        known_classes: encrypted clip files of which the attacker knows the class, each with its number in the plain
+            order, from 0. The artifact is run on them.
         other: server folder of another artifact of the same model; with a key, the default is a rotation of this one.
         key: key of the artifact; scores the attacks and encrypts known or chosen clips. Without it, nothing is scored.
         other_key: key of ``other``; by default ``key``.
@@ -57,6 +61,7 @@ class AuditInputs:
     reference: StrPath | None = None
     ciphertexts: Sequence[StrPath] = ()
     known_clips: Sequence[StrPath] = ()
+    known_classes: Sequence[tuple[StrPath, int]] = ()
     other: StrPath | None = None
     key: SecurityKey | None = None
     other_key: SecurityKey | None = None
@@ -82,7 +87,7 @@ def audit(server: StrPath, inputs: AuditInputs | None = None, *, progress: Progr
         manifest, tensors = _read_artifact(folder, inputs.signed_by)
         victim = _Victim(manifest, inputs.key) if inputs.key else None
         ciphertexts = _read_ciphertexts(inputs.ciphertexts, manifest)
-        case = _case(manifest, tensors, inputs, ciphertexts, victim)
+        case = _case(folder, manifest, tensors, inputs, ciphertexts, victim)
     return judge(case, run_attacks(case, progress=progress), _subject(manifest))
 
 
@@ -131,7 +136,12 @@ def _read_artifact(folder: Path, signed_by: PublicKey | None) -> tuple[Manifest,
 
 
 def _case(
-    manifest: Manifest, tensors: Tensors, inputs: AuditInputs, ciphertexts: Cubes | None, victim: _Victim | None
+    folder: Path,
+    manifest: Manifest,
+    tensors: Tensors,
+    inputs: AuditInputs,
+    ciphertexts: Cubes | None,
+    victim: _Victim | None,
 ) -> Case:
     geometry = manifest.binding.geometry
     other, relation = _other(manifest, tensors, inputs, victim)
@@ -151,6 +161,7 @@ def _case(
             artifact=tensors,
             reference=_read_reference(inputs.reference, tensors, geometry),
             ciphertexts=ciphertexts,
+            classified=_classified(folder, manifest, inputs),
             known=_known_pairs(inputs.known_clips, geometry, ciphertexts, victim),
             other=other,
             **holdings,
@@ -171,6 +182,28 @@ def _read_ciphertexts(paths: Sequence[StrPath], manifest: Manifest) -> Cubes | N
         as_video = clip.binding.layout is Layout.VIDEO
         clips.append(geometry.to_cubes(clip.values, np) if as_video else clip.values)
     return np.concatenate(clips) if clips else None
+
+
+def _classified(
+    server: Path, manifest: Manifest, inputs: AuditInputs
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.floating]] | None:
+    """Return known classes and the logits of their clips; every view counts as a clip."""
+    if not inputs.known_classes:
+        return None
+    classes: list[int] = []
+    logits: list[npt.NDArray[np.floating]] = []
+    session = open_session(server, SessionOptions(signed_by=inputs.signed_by))
+    for path, number in inputs.known_classes:
+        if not 0 <= number < manifest.classes:
+            raise MismatchError(
+                f"class {number} of {path} does not exist: the artifact has {manifest.classes} classes, from 0",
+                hint="pass the number of the class in the plain order, as in the checkpoint",
+            )
+        clip = read_clip_file(path).clip
+        manifest.binding.require(clip.binding, here="artifact", there=f"encrypted clip {path}")
+        logits.append(session.run(clip))
+        classes.extend([number] * len(logits[-1]))
+    return np.array(classes), np.concatenate(logits)
 
 
 def _read_reference(path: StrPath | None, tensors: Tensors, geometry: ClipGeometry) -> Tensors | None:

@@ -25,7 +25,6 @@ from lcve_deploy.artifact import (
     EngineRecord,
     Manifest,
     PublicKey,
-    manifest_digest,
     read_probe,
     record_files,
 )
@@ -34,6 +33,7 @@ from lcve_deploy.artifact.engine_mac import authenticate
 from lcve_deploy.artifact.engine_options import BUDGET, PROVIDER
 from lcve_deploy.artifact.engine_secret import make_secret
 from lcve_deploy.artifact.engines import Agreement, engine_folder, write_engine
+from lcve_deploy.artifact.graph_files import GraphFiles, GraphSource, read_graph
 from lcve_deploy.artifact.names import MODEL, PLAN
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import BuildError, DeviceError
@@ -134,6 +134,7 @@ def build(
     """
     folder = Path(server)
     manifest = checked_manifest(folder, options.signed_by)
+    graph = read_graph(folder / MODEL, manifest.files)
     secret = make_secret(folder, options.engine_secret)
     if clips is not None:
         manifest.binding.require(clips.binding, here="artifact", there="encrypted clip")
@@ -144,6 +145,7 @@ def build(
         with new_folder(target) as stage:
             job = _Build(
                 server=folder,
+                model_graph=graph,
                 stage=stage,
                 manifest=manifest,
                 options=options,
@@ -162,6 +164,7 @@ class _Build:
 
     Args:
         server: server folder.
+        model_graph: the artifact's graph and its files, as their digests were checked.
         stage: temporary folder for the engine's files.
         manifest: checked manifest of the server folder.
         options: what to build.
@@ -171,17 +174,13 @@ class _Build:
     """
 
     server: Path
+    model_graph: GraphFiles
     stage: Path
     manifest: Manifest
     options: BuildOptions
     clips: EncryptedClip | None
     refit: Path | None
     progress: Progress
-
-    @property
-    def model_graph(self) -> Path:
-        """The graph of the artifact."""
-        return self.server / MODEL
 
 
 def _refuse_emulation(options: BuildOptions) -> None:
@@ -230,7 +229,7 @@ def _build_engine(job: _Build, ranges: Mapping[str, float]) -> EngineRecord:
         precision=options.precision,
         builder=installed_versions(_SOFTWARE),
         target="this machine",
-        manifest_sha256=manifest_digest(job.server),
+        manifest_sha256=job.manifest.digest,
         options=_options_to_text(options),
         ranges=ranges,
     )
@@ -271,7 +270,8 @@ def _build_plan(job: _Build, record: EngineRecord) -> EngineRecord:
     A reduced precision needs a graph of its own, which is kept only for a stripped plan: it contains the weights.
     """
     options, plan = job.options, job.stage / PLAN
-    library, graph = find_tensorrt(options.kind), job.model_graph
+    library = find_tensorrt(options.kind)
+    graph: GraphSource = job.model_graph
     if _needs_graph(options):
         graph = job.stage / MODEL if options.plan.stripped else job.stage / _GRAPH_FOLDER / MODEL
         graph.parent.mkdir(exist_ok=True)
@@ -309,7 +309,7 @@ def _prove(job: _Build, record: EngineRecord) -> EngineRecord:
     """
     job.progress("running the probe", 0, 1)
     try:
-        session = open_engine(job.stage, job.manifest.model, record, server=job.server)
+        session = open_engine(job.stage, job.manifest, record, server=job.server)
     except DeviceError:
         if record.kind not in _TENSORRT:
             raise

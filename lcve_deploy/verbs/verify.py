@@ -16,7 +16,7 @@ from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.model.parity import BUDGET_MARGIN, CONTROL_MARGIN, ParityReport
 from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime import SessionOptions
-from lcve_deploy.runtime.opening import checked_manifest, open_checked
+from lcve_deploy.runtime.opening import open_server
 from lcve_deploy.verbs._comparing import comparison_clips, measure_parity
 from lcve_deploy.verbs.pairs import paired_client
 
@@ -68,8 +68,9 @@ def verify(
 
     root, path = Path(artifact), Path(checkpoint)
     client = paired_client(root, key, signed_by)
-    manifest = checked_manifest(root / "server", signed_by)
-    session = open_checked(root / "server", manifest, SessionOptions(engine=engine, engine_secret=engine_secret))
+    manifest, session = open_server(
+        root / "server", SessionOptions(engine=engine, engine_secret=engine_secret, signed_by=signed_by)
+    )
     loaded = _matching_checkpoint(path, options, root / "server", client)
     proof = session.engine.proof if session.engine else None
     return measure_parity(

@@ -220,7 +220,7 @@ def test_the_commands_say_which_engine_was_passed_over(signed: Path, clip_file: 
 def test_a_server_logs_which_engine_was_passed_over(signed: Path, caplog: pytest.LogCaptureFixture) -> None:
     plant(signed, EngineKind.OPENVINO)
     build(signed, BuildOptions(name="ours"))
-    session = load_model(signed, SessionOptions(engine="fastest"))
+    session = load_model(signed, SessionOptions(engine="fastest")).session
     assert session.engine
     (record,) = (record for record in caplog.records if record.message == "engine passed over")
     assert record.__dict__["engine"] == "quick"

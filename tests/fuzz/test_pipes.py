@@ -10,8 +10,9 @@ import pytest
 
 from fuzz.targets import GEOMETRY, PREPROCESS, SECRET
 from lcve_deploy import SecurityKey
-from lcve_deploy.artifact import read_client, read_engine, read_keyed, read_manifest, read_probe
+from lcve_deploy.artifact import read_client, read_engine, read_keyed, read_manifest
 from lcve_deploy.artifact.delta import is_delta, read_delta
+from lcve_deploy.artifact.digests import hold_checked
 from lcve_deploy.clipfile import read_clip_file
 from lcve_deploy.errors import CheckpointError, EncryptedClipError, LcveError
 from lcve_deploy.exporters.checkpoints import load_checkpoint
@@ -39,7 +40,7 @@ WAITING: dict[str, Callable[[Path], object]] = {
     "manifest": lambda place: read_manifest(_folder_with(place, "manifest.json")),
     "client": lambda place: read_client(_folder_with(place, "client.json")),
     "keyed": lambda place: read_keyed(_folder_with(place, "keyed.safetensors")),
-    "probe": lambda place: read_probe(_folder_with(place, "probe.safetensors"), None),  # type: ignore[arg-type]
+    "file of a folder": lambda place: hold_checked(_folder_with(place, "x"), "x", None, mapped=False),
     "delta": lambda place: read_delta(_folder_with(place, "x") / "x"),
     "engine": lambda place: read_engine(_folder_with(place, "engines"), "fast"),
     "checkpoint": lambda place: load_checkpoint(_folder_with(place, "x.pth") / "x.pth"),

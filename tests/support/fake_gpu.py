@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import shutil
+import tempfile
 import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -333,7 +335,9 @@ class OnnxParserRefitter:
         self.refitter = refitter
 
     def refit_from_file(self, path: str) -> bool:
-        self.refitter.engine.model = Path(path)
+        kept = Path(tempfile.mkdtemp()) / "weights"
+        shutil.copytree(Path(path).parent, kept)  # the caller's folder goes once they are read
+        self.refitter.engine.model = kept / Path(path).name
         return True
 
 

@@ -86,6 +86,16 @@ class Server:
             time.sleep(0.02)
         raise AssertionError(f"no {event} {fields} in the log: {self.log()[-20:]}")
 
+    def wait_for_more(self, event: str, seen: int, seconds: float = START_SECONDS, **fields: Any) -> dict[str, Any]:
+        """The first line with that event and those fields after so many lines of the log."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for line in self.log()[seen:]:
+                if line["event"] == event and all(line.get(name) == value for name, value in fields.items()):
+                    return line
+            time.sleep(0.02)
+        raise AssertionError(f"no {event} {fields} in the log: {self.log()[seen:]}")
+
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 

@@ -31,8 +31,9 @@ from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.artifact.engine_mac import require_own
 from lcve_deploy.artifact.engine_secret import read_secret
 from lcve_deploy.artifact.engines import check_engine, engine_folder, write_engine
+from lcve_deploy.artifact.graph_files import read_graph
+from lcve_deploy.artifact.names import MODEL, PROBE
 from lcve_deploy.artifact.names import PLAN as PLAN_FILE
-from lcve_deploy.artifact.names import PROBE
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.files.reading import read_bounded
 from lcve_deploy.protocol.config import FILES, ONNX, PLAN, Scheduling, model_config
@@ -160,6 +161,7 @@ def write_version(folder: Path, model: TritonModel) -> None:
     write_signature(folder, read_signature(model.server))
     if model.engine is None:
         copy_files(model.server, folder, model.manifest.files)
+        read_graph(folder / MODEL, model.manifest.files)  # Triton itself opens the files that the graph names
         return
     copy_files(engine_folder(model.server, model.engine.name), folder, model.engine.files)
     (folder / PLAN_FILE).rename(folder / FILES[PLAN])

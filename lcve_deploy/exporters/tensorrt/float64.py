@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lcve_deploy.artifact.graph_files import GraphFiles
 from lcve_deploy.errors import BuildError
+from lcve_deploy.exporters.storage import parse_model
 from lcve_deploy.libraries.requiring import require
 
 if TYPE_CHECKING:
@@ -18,34 +19,31 @@ _DTYPE_ATTRIBUTES: Final = ("to", "dtype", "output_dtype", "stash_type")
 _SHOWN: Final = 5
 
 
-def require_no_float64(model: Path, *, extra: str) -> None:
+def require_no_float64(graph: GraphFiles, *, extra: str) -> None:
     """Check that no initializer, value, constant or type attribute of a graph is float64.
 
     Args:
-        model: ONNX file; its external data is not read.
+        graph: graph that has been read; its external data is not checked.
         extra: extra of this package that installs onnx-ir, for the message.
 
     Raises:
-        BuildError: the file cannot be read, or has float64. The message lists up to 5 places.
+        ArtifactError: the graph cannot be parsed.
+        BuildError: the graph has float64. The message lists up to 5 places.
         MissingDependencyError: onnx-ir is not installed.
     """
-    places = list(dict.fromkeys(_float64_places(_read(model, extra))))
+    places = list(dict.fromkeys(_float64_places(_read(graph, extra))))
     if places:
         more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
         raise BuildError(
-            f"{model} has float64, which TensorRT does not support: {', '.join(places[:_SHOWN])}{more}",
+            f"{graph.path} has float64, which TensorRT does not support: {', '.join(places[:_SHOWN])}{more}",
             hint="use float32 or a smaller type in these places",
         )
 
 
-def _read(model: Path, extra: str) -> ir.Model:
+def _read(graph: GraphFiles, extra: str) -> ir.Model:
     with require("checking a graph needs onnx-ir", extra=extra):
-        import onnx_ir as ir
-        from google.protobuf.message import DecodeError  # a dependency of onnx, and therefore of onnx-ir
-    try:
-        return ir.load(model)
-    except (OSError, DecodeError) as error:
-        raise BuildError(f"{model} cannot be read as an ONNX graph: {error}") from None
+        import onnx_ir  # noqa: F401
+    return parse_model(graph)
 
 
 def _float64_places(model: ir.Model) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lcve_deploy.artifact import TensorSpec
+from lcve_deploy.artifact.graph_files import GraphSource, read_graph
 from lcve_deploy.errors import BuildError
 from lcve_deploy.exporters.tensorrt.float64 import require_no_float64
 from lcve_deploy.libraries.tensorrt import TensorRT, dtype_name, parser_errors
@@ -30,16 +31,17 @@ class ParsedGraph:
     parser: Any
 
 
-def check_graph(model: Path, *, clips: TensorSpec, logits: TensorSpec, library: TensorRT) -> None:
+def check_graph(model: GraphSource, *, clips: TensorSpec, logits: TensorSpec, library: TensorRT) -> None:
     """Check that the library can parse a graph, without building an engine.
 
     Args:
-        model: ONNX file, with its external data next to it.
+        model: graph that has been read, or ONNX file with its external data next to it.
         clips: input, as stated in the manifest.
         logits: output, as stated in the manifest.
         library: library whose parser is used.
 
     Raises:
+        ArtifactError: the graph, or a file that it names, cannot be used.
         BuildError: the graph has float64, the library cannot start, the parser refuses a node, or an input or output
             has another name, dtype or shape.
         MissingDependencyError: onnx-ir is not installed.
@@ -47,17 +49,20 @@ def check_graph(model: Path, *, clips: TensorSpec, logits: TensorSpec, library: 
     parse_graph(model, clips=clips, logits=logits, library=library)
 
 
-def parse_graph(model: Path, *, clips: TensorSpec, logits: TensorSpec, library: TensorRT) -> ParsedGraph:
+def parse_graph(model: GraphSource, *, clips: TensorSpec, logits: TensorSpec, library: TensorRT) -> ParsedGraph:
     """Check a graph and return its network; arguments and errors are those of ``check_graph``."""
-    require_no_float64(model, extra=library.kind)
+    files = read_graph(model)
+    require_no_float64(files, extra=library.kind)
     library.log.clear()
     builder = _new_builder(library)
     network = builder.create_network(_creation_flags(library))
     parser = library.module.OnnxParser(network, library.log.logger)
-    if not parser.parse_from_file(str(model)):
-        raise BuildError(f"{library} cannot parse {model}: {parser_errors(parser) or library.log.quote()}")
-    _require(model, "inputs", [clips], [network.get_input(i) for i in range(network.num_inputs)])
-    _require(model, "outputs", [logits], [network.get_output(i) for i in range(network.num_outputs)])
+    with files.on_disk() as path:
+        parsed = parser.parse_from_file(str(path))
+    if not parsed:
+        raise BuildError(f"{library} cannot parse {files.path}: {parser_errors(parser) or library.log.quote()}")
+    _require(files.path, "inputs", [clips], [network.get_input(i) for i in range(network.num_inputs)])
+    _require(files.path, "outputs", [logits], [network.get_output(i) for i in range(network.num_outputs)])
     return ParsedGraph(builder=builder, network=network, parser=parser)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lcve_deploy.artifact import TensorSpec
+from lcve_deploy.artifact.graph_files import GraphSource
 from lcve_deploy.errors import BuildError
 from lcve_deploy.exporters.tensorrt.options import PlanOptions, set_options
 from lcve_deploy.exporters.tensorrt.parse import ParsedGraph, parse_graph
@@ -37,7 +38,7 @@ class BuiltPlan:
 
 
 def build_plan(
-    model: Path,
+    model: GraphSource,
     target: Path,
     *,
     clips: TensorSpec,
@@ -52,7 +53,8 @@ def build_plan(
     engine is refittable or stripped.
 
     Args:
-        model: ONNX file, with its external data next to it; its types determine the precision.
+        model: graph that has been read, or ONNX file with its external data next to it; its types determine the
+            precision.
         target: file to write, in a folder that is being staged.
         clips: input of the graph, as stated in the manifest.
         logits: output of the graph, as stated in the manifest.

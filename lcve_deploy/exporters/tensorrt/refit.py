@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lcve_deploy.artifact.graph_files import GraphSource, read_graph
 from lcve_deploy.errors import BuildError
 from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.libraries.tensorrt import TensorRT, refit_engine
@@ -16,13 +17,13 @@ from lcve_deploy.libraries.tensorrt import TensorRT, refit_engine
 __all__ = ["refit_plan"]
 
 
-def refit_plan(plan: Path, model: Path, target: Path, *, library: TensorRT) -> None:
+def refit_plan(plan: Path, model: GraphSource, target: Path, *, library: TensorRT) -> None:
     """Write a plan with the weights of a graph that has the same nodes, shapes and names.
 
     Args:
         plan: plan built with ``refittable``, for any weights, or with ``stripped`` alone, for the weights of the graph
             that it was built from.
-        model: ONNX file with the weights, with its external data next to it.
+        model: graph that has been read, or ONNX file with its external data next to it: the weights.
         target: file to write, in a folder that is being staged.
         library: library of the version that built the plan.
 
@@ -42,9 +43,11 @@ def refit_plan(plan: Path, model: Path, target: Path, *, library: TensorRT) -> N
         raise BuildError(f"{library} cannot open {plan}: {library.log.quote()}", hint="build the engine again")
     if not engine.refittable:
         raise BuildError(f"{plan} was not built refittable", hint="build the engine again with the option refittable")
-    problem = refit_engine(library, engine, model)
+    files = read_graph(model)
+    with files.on_disk() as path:
+        problem = refit_engine(library, engine, path)
     if problem:
-        raise BuildError(f"the weights of {model} do not fit {plan}: {problem}", hint="build the engine again")
+        raise BuildError(f"the weights of {files.path} do not fit {plan}: {problem}", hint="build the engine again")
     with target.open("wb") as file:
         file.write(_serialize(engine, library))
 

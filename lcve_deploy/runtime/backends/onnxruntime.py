@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact import EngineRecord, ModelSpec
-from lcve_deploy.artifact.keyed import KEYED
+from lcve_deploy.artifact.graph_files import GraphSource, read_graph
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import SessionError
 from lcve_deploy.libraries.cuda import find_gpu
-from lcve_deploy.libraries.onnxruntime import load_onnxruntime
+from lcve_deploy.libraries.onnxruntime import give_files, load_onnxruntime
 from lcve_deploy.runtime.cpu import cpu_name
 from lcve_deploy.runtime.session import Provider, SessionOptions, check_clip
 
@@ -33,10 +32,9 @@ class OnnxRuntimeSession:
     """A graph in ONNX Runtime.
 
     Args:
-        graph: the ``.onnx`` file; its digest has been checked.
+        graph: the graph and its files, as they were read and checked; ONNX Runtime opens none of them itself.
         model: model of the artifact that the graph belongs to.
-        options: provider (falling back to another is an error), provider options, threads, and ``mapped``: if
-            false, the files next to the graph are read into memory, and may change later.
+        options: provider (falling back to another is an error), provider options, threads.
         engine: record of the engine that the graph belongs to; None for the artifact's own graph.
 
     Raises:
@@ -47,7 +45,7 @@ class OnnxRuntimeSession:
 
     def __init__(
         self,
-        graph: Path,
+        graph: GraphSource,
         model: ModelSpec,
         options: SessionOptions = _DEFAULTS,
         *,
@@ -58,15 +56,17 @@ class OnnxRuntimeSession:
         name = _require_available(options.provider, onnxruntime.get_available_providers())
         settings = onnxruntime.SessionOptions()
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        settings.add_session_config_entry("session.load_model_format", "ONNX")
         if options.threads is not None:
             settings.intra_op_num_threads = options.threads
-        files = [] if options.mapped else _in_memory(settings, graph)
+        files = read_graph(graph, mapped=options.mapped)
+        give_files(settings, files.contents())
         try:
             providers = [(name, dict(options.provider_options))]
-            self._session = onnxruntime.InferenceSession(graph, settings, providers=providers)
+            self._session = onnxruntime.InferenceSession(bytes(files.graph.data), settings, providers=providers)
         except _errors() as error:
-            raise SessionError(f"ONNX Runtime cannot open {graph}: {error}") from None
-        del files  # they must outlive the constructor
+            raise SessionError(f"ONNX Runtime cannot open {files.path}: {error}") from None
+        files.require_unchanged()
         self._require_in_use(name)
         if options.provider is not Provider.CPU:
             self._require_products_on(name)
@@ -135,27 +135,6 @@ class OnnxRuntimeSession:
 
     def _nodes(self) -> list[Any]:
         return [*self._session.get_inputs(), *self._session.get_outputs()]
-
-
-def _in_memory(settings: Any, graph: Path) -> list[bytes]:
-    """Pass the files next to a graph to ONNX Runtime in memory. They must outlive the session's constructor.
-
-    If a mapped file is overwritten in place, results change silently; if it is truncated, the process is killed.
-
-    Raises:
-        SessionError: this version of ONNX Runtime cannot take files from memory.
-    """
-    paths = [path for path in (graph.parent / KEYED, graph.with_name(f"{graph.name}.data")) if path.is_file()]
-    if not paths:
-        return []
-    if not hasattr(settings, "add_external_initializers_from_files_in_memory"):
-        raise SessionError(
-            "a server must not map the files of a graph, but this ONNX Runtime cannot read them into memory",
-            hint="pip install --upgrade onnxruntime (1.24 or newer)",
-        )
-    files = [path.read_bytes() for path in paths]
-    settings.add_external_initializers_from_files_in_memory([path.name for path in paths], files, [*map(len, files)])
-    return files
 
 
 def _require_available(provider: Provider, available: list[str]) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact import EngineRecord, ModelSpec
+from lcve_deploy.artifact.graph_files import GraphFiles, GraphSource, read_graph
+from lcve_deploy.artifact.inlining import inputs_for_weights
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import SessionError
 from lcve_deploy.libraries.requiring import require
@@ -44,7 +45,7 @@ class OpenVinoSession:
     """A graph in OpenVINO, on the CPU.
 
     Args:
-        graph: the ``.onnx`` file; its digest has been checked.
+        graph: the graph and its files, as they were read and checked; OpenVINO opens none of them itself.
         model: model of the artifact that the graph belongs to.
         engine: record of the engine; computing in another precision than its own is an error.
         threads: threads of one inference; None for OpenVINO's choice.
@@ -55,18 +56,21 @@ class OpenVinoSession:
         MissingDependencyError: OpenVINO is not installed.
     """
 
-    def __init__(self, graph: Path, model: ModelSpec, engine: EngineRecord, *, threads: int | None = None) -> None:
+    def __init__(
+        self, graph: GraphSource, model: ModelSpec, engine: EngineRecord, *, threads: int | None = None
+    ) -> None:
         with require("running this engine needs OpenVINO", extra="openvino"):
             import openvino
         self._model, self._engine, self._version = model, engine, openvino.__version__.partition("-")[0]
         wanted = {"INFERENCE_PRECISION_HINT": _TYPES[engine.precision], "PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
             wanted["INFERENCE_NUM_THREADS"] = str(threads)
-        core = openvino.Core()
+        core, self._files = openvino.Core(), read_graph(graph)
         try:
-            compiled = core.compile_model(graph, "CPU", wanted)
+            compiled = core.compile_model(_read(core, self._files), "CPU", wanted)
         except RuntimeError as error:
-            raise SessionError(f"OpenVINO cannot open {graph}: {error}") from None
+            raise SessionError(f"OpenVINO cannot open {self._files.path}: {error}") from None
+        self._files.require_unchanged()
         _require_executed(compiled, engine.precision)
         _require_capability(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"), engine.precision)
         self._check_graph(compiled)
@@ -107,6 +111,26 @@ class OpenVinoSession:
         ]
         if received != expected:
             raise SessionError(f"the graph has {received}, but its manifest says {expected}")
+
+
+def _read(core: Any, files: GraphFiles) -> Any:
+    """Return the model of a graph with its weights, which share the memory of ``files``.
+
+    OpenVINO takes no external data from memory. So the large weights are inputs of the graph that it reads, and become
+    constants before it compiles anything.
+    """
+    from openvino import op
+
+    graph, weights = inputs_for_weights(files)
+    model = core.read_model(graph)
+    for parameter in list(model.get_parameters()):
+        name = parameter.get_friendly_name()
+        if name in weights:
+            constant = op.Constant(weights[name], shared_memory=True)
+            constant.set_friendly_name(name)
+            parameter.output(0).replace(constant.output(0))
+            model.remove_parameter(parameter)
+    return model
 
 
 def _shape(port: Any) -> tuple[int | None, ...]:

@@ -16,7 +16,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.artifact import EngineRecord, ModelSpec, Profile, TensorSpec
+from lcve_deploy.artifact import EngineRecord, FileRecord, ModelSpec, Profile, TensorSpec
+from lcve_deploy.artifact.digests import hold_checked
+from lcve_deploy.artifact.graph_files import GraphSource, read_graph
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import DeviceError, SessionError
 from lcve_deploy.libraries.cuda import Gpu, find_gpu
@@ -62,7 +64,8 @@ class TensorRTSession:
         plan: the engine's file; its digest has been checked.
         model: model of the artifact that the plan was built from.
         engine: record of the engine: library, version that built it, batch sizes, and version compatibility.
-        weights: the graph that a stripped plan was built from, to refit its weights; None for a complete plan.
+        weights: the graph that a stripped plan was built from, to refit its weights; None for a complete plan. Read
+            and checked; the library reads a private copy.
 
     Raises:
         MissingDependencyError: the library or CuPy is not installed.
@@ -77,7 +80,7 @@ class TensorRTSession:
         model: ModelSpec,
         engine: EngineRecord,
         *,
-        weights: Path | None = None,
+        weights: GraphSource | None = None,
     ) -> None:
         version_compatible = "version_compatible" in engine.options
         self._library = find_tensorrt(engine.kind)
@@ -91,7 +94,7 @@ class TensorRTSession:
             self._runtime = self._library.module.Runtime(self._library.log.logger)
             if version_compatible:
                 self._runtime.engine_host_code_allowed = True
-            self._engine = _open(plan, self._runtime, self._library)
+            self._engine = _open(plan, self._runtime, self._library, engine.files)
             if weights is not None:
                 _give_weights(self._engine, plan, weights, self._library)
             _check_engine(self._engine, model, self._profile)
@@ -226,8 +229,8 @@ def _import_cupy(extra: str) -> Any:
     return cupy
 
 
-def _open(plan: Path, runtime: Any, library: TensorRT) -> Any:
-    content = plan.read_bytes()
+def _open(plan: Path, runtime: Any, library: TensorRT, files: Mapping[str, FileRecord] | None = None) -> Any:
+    content = bytes(hold_checked(plan.parent, plan.name, files or None, mapped=False).data)
     _check_validity(plan, content, runtime, library)
     library.log.clear()
     engine = runtime.deserialize_cuda_engine(content)
@@ -270,10 +273,12 @@ def _what_helps(plan: Path, library: TensorRT) -> str:
     )
 
 
-def _give_weights(engine: Any, plan: Path, weights: Path, library: TensorRT) -> None:
-    problem = refit_engine(library, engine, weights)
+def _give_weights(engine: Any, plan: Path, weights: GraphSource, library: TensorRT) -> None:
+    files = read_graph(weights)
+    with files.on_disk() as path:
+        problem = refit_engine(library, engine, path)
     if problem:
-        raise SessionError(f"the weights of {weights} do not fit {plan}: {problem}", hint=_rebuild(plan, library))
+        raise SessionError(f"the weights of {files.path} do not fit {plan}: {problem}", hint=_rebuild(plan, library))
 
 
 def _check_engine(engine: Any, model: ModelSpec, profile: Profile) -> None:

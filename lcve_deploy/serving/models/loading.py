@@ -4,42 +4,51 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from lcve_deploy.artifact import read_probe
 from lcve_deploy.runtime import Session, SessionOptions
-from lcve_deploy.runtime.opening import checked_manifest, open_checked
+from lcve_deploy.runtime.boundary import version_boundary
+from lcve_deploy.runtime.opening import open_server
 from lcve_deploy.runtime.probe import probe_session, prove_engine
 
-__all__ = ["load_model"]
+__all__ = ["LoadedModel", "load_model"]
 
 _LOG: Final = logging.getLogger(__name__)
 
 
-def load_model(folder: Path, options: SessionOptions) -> Session:
-    """Check a server folder, open it and run its probe.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LoadedModel:
+    """A session that has passed the probe, and the digest of the manifest that it was opened with."""
+
+    session: Session
+    digest: str
+
+
+def load_model(folder: Path, options: SessionOptions) -> LoadedModel:
+    """Check a server folder, open it and run its probe. Whatever goes wrong is the failure of this version alone.
 
     Args:
         folder: server folder with ``manifest.json``.
         options: session options. Files are never mapped, because they may change under a running server.
 
-    Returns:
-        A session that has passed the probe.
-
     Raises:
-        ArtifactError, SignatureError, SessionError, MissingDependencyError: see ``open_session``.
+        ArtifactError, SignatureError, SessionError, MissingDependencyError: see ``open_session``. Any other exception
+            of a reader or a runtime becomes a SessionError.
         ParityError: the answer to the probe is wrong.
+        OSError: a file cannot be read.
     """
-    manifest = checked_manifest(folder, options.signed_by)
-    session = open_checked(folder, manifest, dataclasses.replace(options, mapped=False), passed_over=_log)
-    probe = read_probe(folder, manifest)
-    if session.engine is None:
-        report = probe_session(session, probe, manifest.parity)
-    else:
-        report, _ = prove_engine(session, probe, manifest.parity, session.engine)
-    report.require()
-    return session
+    with version_boundary(folder):
+        manifest, session = open_server(folder, dataclasses.replace(options, mapped=False), passed_over=_log)
+        probe = read_probe(folder, manifest)
+        if session.engine is None:
+            report = probe_session(session, probe, manifest.parity)
+        else:
+            report, _ = prove_engine(session, probe, manifest.parity, session.engine)
+        report.require()
+        return LoadedModel(session=session, digest=manifest.digest)
 
 
 def _log(engine: str, reason: str) -> None:

@@ -7,12 +7,14 @@ version still answers the requests that it has accepted. A version that fails to
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from lcve_deploy.errors import LcveError, UnavailableError, UnknownModelError
+from lcve_deploy.runtime.boundary import version_boundary
 from lcve_deploy.serving.models.loading import load_model
 from lcve_deploy.serving.models.served import ServedModel
 from lcve_deploy.serving.models.versions import FolderVersion, find_versions
@@ -32,7 +34,7 @@ class Failure:
     """A version that failed to load.
 
     Args:
-        digest: digest of its manifest.
+        digest: digest of its manifest; empty if the folder of the model could not be read.
         reason: error message.
         backoff: seconds until the next attempt.
         retry_at: time of the next attempt, in monotonic seconds.
@@ -137,14 +139,20 @@ class Registry:
             await asyncio.gather(*(model.close() for model in models), *self._retiring)
 
     async def _refresh(self, source: ModelSource, force: bool) -> None:
-        found = await asyncio.to_thread(find_versions, source.folder)
+        try:
+            found = await asyncio.to_thread(find_versions, source.folder)
+        except OSError as error:
+            self._record_unreadable(source, error)
+            return
         served = self._served[source.name]
         wanted = sorted(found)[-self._settings.versions :]
         for number in wanted:
             if force or self._is_due(source.name, found[number]):
                 await self._load(source.name, found[number])
         self._failed = {
-            key: failure for key, failure in self._failed.items() if key[0] != source.name or key[1] in found
+            key: failure
+            for key, failure in self._failed.items()
+            if key[0] != source.name or (key[1] in found and failure.digest)
         }
         if wanted and all(number in served for number in wanted):
             for number in [number for number in served if number not in wanted]:
@@ -162,18 +170,19 @@ class Registry:
     async def _load(self, name: str, version: FolderVersion) -> None:
         started = time.monotonic()
         try:
-            session = await asyncio.to_thread(load_model, version.folder, self._settings.session)
+            loaded = await asyncio.to_thread(load_model, version.folder, self._settings.session)
+            with version_boundary(version.folder):
+                model = ServedModel(
+                    name,
+                    dataclasses.replace(version, digest=loaded.digest),
+                    loaded.session,
+                    batching=self._settings.batching,
+                    threads=self._threads,
+                    metrics=self._metrics,
+                )
         except (LcveError, OSError) as error:
             self._record_failure(name, version, error)
             return
-        model = ServedModel(
-            name,
-            version,
-            session,
-            batching=self._settings.batching,
-            threads=self._threads,
-            metrics=self._metrics,
-        )
         replaced = self._served[name].get(version.number)
         self._served[name][version.number] = model
         self._failed.pop((name, version.number), None)
@@ -182,6 +191,13 @@ class Registry:
         _LOG.info("model loaded", extra={"model": name, "version": version.number, "seconds": seconds})
         if replaced:
             self._retire(replaced, "its folder changed")
+
+    def _record_unreadable(self, source: ModelSource, error: OSError) -> None:
+        """Record that the folder of a model cannot be read: a failure of every version that it may have."""
+        folder = FolderVersion(number=max(self._served[source.name], default=1), folder=source.folder, digest="")
+        previous = self._failed.get((source.name, folder.number))
+        if previous is None or previous.digest or time.monotonic() >= previous.retry_at:
+            self._record_failure(source.name, folder, error)
 
     def _record_failure(self, name: str, version: FolderVersion, error: Exception) -> None:
         """Record and log a failure. Unchanged content is retried with exponential backoff."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.artifact.manifest import manifest_digest
-from lcve_deploy.errors import RequestError
+from lcve_deploy.errors import ArtifactError, RequestError
 from lcve_deploy.serving.settings import ModelSource
 
 __all__ = ["FolderVersion", "find_versions", "parse_source", "require_distinct", "require_model_name"]
@@ -27,7 +27,7 @@ class FolderVersion:
     Args:
         number: version number.
         folder: server folder.
-        digest: digest of the manifest when the folder was checked.
+        digest: digest of the manifest when the folder was checked; if it could not be read, the reason.
     """
 
     number: int
@@ -39,7 +39,11 @@ def find_versions(folder: Path) -> dict[int, FolderVersion]:
     """Return the versions of a model by number.
 
     A server folder is version 1. Otherwise each server folder in ``folder`` whose name is a number is a version.
-    Folders without a manifest, and folders that are removed while they are checked, are ignored.
+    Folders without a manifest, and folders that are removed while they are checked, are ignored. A manifest that
+    cannot be read is a version, which then fails to load.
+
+    Raises:
+        OSError: ``folder`` itself cannot be read.
     """
     if (folder / MANIFEST).is_file():
         folders = {1: folder}
@@ -51,15 +55,24 @@ def find_versions(folder: Path) -> dict[int, FolderVersion]:
         }
     else:
         folders = {}
-    found = {}
-    for number, version_folder in folders.items():
-        if not (version_folder / MANIFEST).is_file():  # reading a pipe would block
-            continue
-        try:
-            found[number] = FolderVersion(number=number, folder=version_folder, digest=manifest_digest(version_folder))
-        except OSError:
-            continue
-    return found
+    digests = {number: _digest(version_folder) for number, version_folder in folders.items()}
+    return {
+        number: FolderVersion(number=number, folder=folders[number], digest=digest)
+        for number, digest in digests.items()
+        if digest is not None
+    }
+
+
+def _digest(folder: Path) -> str | None:
+    """Return the digest of a manifest, or why it cannot be read; None if there is none."""
+    try:
+        if not (folder / MANIFEST).is_file():  # reading a pipe would block
+            return None
+        return manifest_digest(folder)
+    except FileNotFoundError:
+        return None
+    except (OSError, ArtifactError) as error:
+        return f"unreadable: {error}"
 
 
 def parse_source(text: str) -> ModelSource:
