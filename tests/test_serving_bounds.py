@@ -75,6 +75,16 @@ def test_half_messages_are_held_for_as_many_streams_as_places(exported: Path, ex
         require_well(server, example)  # unary calls have places of their own
 
 
+def test_half_messages_of_calls_without_tensors_are_bounded_too(exported: Path) -> None:
+    size, path = MEBIBYTE, "/inference.GRPCInferenceService/ServerLive"
+    with serving(exported / "server", "--max-requests", 2) as server, contextlib.ExitStack() as stack:
+        halves = [stack.enter_context(HalfMessage(server.host, server.grpc, size=size, path=path)) for _ in range(10)]
+        with ThreadPoolExecutor(10) as threads:
+            sent = [*threads.map(lambda half: half.send(size - 1, seconds=2), halves)]
+        assert sorted(sent)[-3] < size // 2
+        assert server.get("/v2/health/live")[0] == 200
+
+
 def test_a_stream_that_stops_in_a_message_is_ended(exported: Path, example: Example) -> None:
     with serving(exported / "server", "--max-requests", 1, "--read-timeout", 1) as server:
         with HalfMessage(server.host, server.grpc, size=1000) as half:
