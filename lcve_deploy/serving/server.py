@@ -19,6 +19,7 @@ from lcve_deploy.serving.http.app import http_app, metrics_app
 from lcve_deploy.serving.http.server import HttpServer
 from lcve_deploy.serving.models.registry import Registry
 from lcve_deploy.serving.reloading import Reloader
+from lcve_deploy.serving.sealing import ServerSealing
 from lcve_deploy.serving.settings import ServerSettings
 from lcve_deploy.serving.shared_memory import Regions
 from lcve_deploy.serving.signals import Signals, early_signals
@@ -45,7 +46,7 @@ class Ports:
 def serve(settings: ServerSettings, started: Callable[[Ports], None], signals: Signals | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then answer the accepted requests and return.
 
-    SIGHUP reloads tokens, TLS files and all models; while the server starts, as soon as it has started.
+    SIGHUP reloads tokens, TLS files, sealing keys and all models; while the server starts, as soon as it has started.
 
     Args:
         settings: configuration of the server.
@@ -57,6 +58,7 @@ def serve(settings: ServerSettings, started: Callable[[Ports], None], signals: S
         ArtifactError: a model folder contains no model.
         SessionError: a model failed to load.
         RequestError: a port, token file or TLS file is unusable.
+        KeyFileError: a file is not a private sealing key.
         OSError: a token file or TLS file cannot be read.
         MissingDependencyError: a package of the extra ``serve`` is not installed.
     """
@@ -72,6 +74,7 @@ def serve(settings: ServerSettings, started: Callable[[Ports], None], signals: S
 async def _serve(settings: ServerSettings, started: Callable[[Ports], None], signals: Signals, ending: Ending) -> None:
     asyncio.get_running_loop().set_exception_handler(_log_unhandled)
     access = Access(read_tokens(settings.token_file) if settings.token_file else None, settings.limits.rate)
+    sealing = ServerSealing(settings.sealing) if settings.sealing else None
     metrics = Metrics()
     workers = settings.batching.instances * len(settings.sources) * (settings.versions + 1)
     with ThreadPoolExecutor(workers, thread_name_prefix="lcve-run") as threads:
@@ -83,6 +86,7 @@ async def _serve(settings: ServerSettings, started: Callable[[Ports], None], sig
             web=WebPolicy.of(settings),
             metrics=metrics,
             limits=settings.limits,
+            sealing=sealing,
         )
         tls = ServerTls(settings.tls) if settings.tls else None
         reloader, stop = _reloader(settings, state, tls), asyncio.Event()
@@ -114,6 +118,8 @@ def _reloader(settings: ServerSettings, state: ServerState, tls: ServerTls | Non
         reloader.add("tokens", lambda: state.access.replace_tokens(read_tokens(tokens)))
     if tls is not None:
         reloader.add("TLS", tls.reload)
+    if state.sealing is not None:
+        reloader.add("sealing keys", state.sealing.reload)
     return reloader
 
 

@@ -31,7 +31,7 @@ from lcve_deploy.serving.grpc.receiving import (
 )
 from lcve_deploy.serving.grpc.reflection import reflection_service
 from lcve_deploy.serving.grpc.wire import RawRequest, message_reader
-from lcve_deploy.serving.inference import PreparedRequest, infer, prepare
+from lcve_deploy.serving.sealing import AcceptedRequest, accept, infer_any
 from lcve_deploy.serving.sizes import max_message_bytes
 from lcve_deploy.serving.state import Exchange, ServerState
 
@@ -162,17 +162,17 @@ async def _unary(
 
 async def _infer(state: ServerState, read: Callable[[bytes], RawRequest], data: bytes, exchange: Exchange) -> Any:
     """Answer one ``ModelInferRequest``."""
-    prepared = _prepare(state, parse_message(read, data), exchange)
-    response = await infer(prepared, state.regions_of(exchange))
+    accepted = await _accept(state, parse_message(read, data), exchange)
+    response = await infer_any(accepted, state.regions_of(exchange))
     exchange.version, exchange.batch = response.model.version, len(response.logits)
-    return to_message(response, prepared.id)
+    return to_message(response, accepted.prepared.id)
 
 
-def _prepare(state: ServerState, request: RawRequest, exchange: Exchange) -> PreparedRequest:
+async def _accept(state: ServerState, request: RawRequest, exchange: Exchange) -> AcceptedRequest:
     """Validate a request. Sets the model and id of the exchange. The message is released with this function."""
     message = request.message
     exchange.model, exchange.id = message.model_name, message.id
-    return prepare(from_message(message, request.raw), state.registry, state.regions_of(exchange))
+    return await accept(from_message(message, request.raw), state.registry, state.regions_of(exchange), state.sealing)
 
 
 async def _stream(state: ServerState, read: Callable[[bytes], RawRequest], context: Any) -> None:

@@ -32,7 +32,7 @@ from lcve_deploy.serving.http.responses import (
     hide_library_version,
     json_response,
 )
-from lcve_deploy.serving.inference import PreparedRequest, infer, prepare
+from lcve_deploy.serving.sealing import AcceptedRequest, accept, infer_any
 from lcve_deploy.serving.sizes import max_binary_bytes, max_json_bytes
 from lcve_deploy.serving.state import Exchange, ServerState
 from lcve_deploy.serving.telemetry.metrics import CONTENT_TYPE
@@ -242,10 +242,10 @@ def _infer_handler(state: ServerState) -> _Handler:
 
     async def answer(request: Any, exchange: Exchange) -> Any:
         exchange.model = request.match_info["model"]
-        prepared = await _receive(state, request, exchange)
-        response = await infer(prepared, state.regions_of(exchange))
+        accepted = await _receive(state, request, exchange)
+        response = await infer_any(accepted, state.regions_of(exchange))
         exchange.version, exchange.batch = response.model.version, len(response.logits)
-        header, data = to_body(response, prepared.id)
+        header, data = to_body(response, accepted.prepared.id)
         if not data:
             return web.Response(body=header, content_type="application/json")
         headers = {LENGTH_HEADER: str(len(header)), "Content-Type": "application/octet-stream"}
@@ -254,7 +254,7 @@ def _infer_handler(state: ServerState) -> _Handler:
     return answer
 
 
-async def _receive(state: ServerState, request: Any, exchange: Exchange) -> PreparedRequest:
+async def _receive(state: ServerState, request: Any, exchange: Exchange) -> AcceptedRequest:
     """Read and validate an inference request. Sets the id of the exchange. The body is released with this function."""
     version, length = request.match_info.get("version", ""), request.headers.get(LENGTH_HEADER)
     model = state.registry.get(exchange.model, version)
@@ -265,7 +265,7 @@ async def _receive(state: ServerState, request: Any, exchange: Exchange) -> Prep
     fields = await _parse_json(state, text)
     infer_request, binary = from_body(fields, raw, exchange.model, version)
     exchange.id = infer_request.id
-    return prepare(infer_request, state.registry, state.regions_of(exchange), binary=binary)
+    return await accept(infer_request, state.registry, state.regions_of(exchange), state.sealing, binary=binary)
 
 
 async def _parse_json(state: ServerState, text: memoryview) -> dict[str, Any]:
