@@ -154,7 +154,7 @@ def tokens_in_log(server_folder: Path) -> dict[str, Any]:
         f"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization Bearer {_TOKEN}\r\n\r\n",
         f"GET /{_TOKEN} HTTP/9\r\nAuthorization: Bearer {_TOKEN}\r\n\r\n",
     )
-    with serving(server_folder) as server:
+    with serving(server_folder, fresh=True) as server:
         for head in heads:
             with socket.create_connection((server.host, server.http), 10) as connection:
                 connection.sendall(head.encode())
