@@ -39,6 +39,13 @@ class Exchange:
         self.client = address
         self.model, self.version, self.id, self.batch = "", "", "", 0
         self.started = time.monotonic()
+        self.deadline: float | None = None
+        """Time at which the client gives up, in monotonic seconds."""
+
+    def timeout(self, requested: float | None) -> float | None:
+        """Return the seconds that remain to answer, given those that the request asks for; None for no limit."""
+        remaining = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+        return min((seconds for seconds in (requested, remaining) if seconds is not None), default=None)
 
 
 class ServerState:
@@ -105,6 +112,7 @@ class ServerState:
             raise UnavailableError(
                 f"the server is full: {self._pending} requests are in progress, the maximum is {self.limits.requests}",
                 hint="try again later, or use another server",
+                retry_after=self.registry.run_seconds,
             )
         self._pending += 1
         try:

@@ -8,6 +8,7 @@ counts against a maximum of its own, because it may hold a message that has not 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -139,6 +140,8 @@ async def _unary(
     import grpc
 
     exchange = Exchange("grpc", name, context.peer())
+    remaining = context.time_remaining()
+    exchange.deadline = exchange.started + remaining if remaining else None  # gRPC itself ends a call that is late
     try:
         is_public = name in CALLS and CALLS[name].is_public  # answered even if the server is full or shutting down
         if is_public:
@@ -172,7 +175,9 @@ async def _accept(state: ServerState, request: RawRequest, exchange: Exchange) -
     """Validate a request. Sets the model and id of the exchange. The message is released with this function."""
     message = request.message
     exchange.model, exchange.id = message.model_name, message.id
-    return await accept(from_message(message, request.raw), state.registry, state.regions_of(exchange), state.sealing)
+    infer_request = from_message(message, request.raw)
+    infer_request = dataclasses.replace(infer_request, timeout=exchange.timeout(infer_request.timeout))
+    return await accept(infer_request, state.registry, state.regions_of(exchange), state.sealing)
 
 
 async def _stream(state: ServerState, read: Callable[[bytes], RawRequest], context: Any) -> None:
