@@ -381,11 +381,12 @@ def test_a_log_line_is_whole_or_absent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_cancelled_request_is_not_called_answered(exported: Path, example: Example) -> None:
-    import grpc
-
     with serving(exported / "server", before=slow(0.5)) as server:
-        with grpc_stub(server) as stub, pytest.raises(grpc.RpcError):
-            stub.ModelInfer(grpc_message(example.clip), timeout=0.1)
+        with grpc_stub(server) as stub:
+            response = stub.ModelInfer.future(grpc_message(example.clip))
+            while not server.value("lcve_pending_requests"):
+                pass
+            response.cancel()
         server.wait_for("request cancelled", call="ModelInfer", protocol="grpc")
         with socket.create_connection((server.host, server.http), 30) as connection:
             connection.sendall(f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n".encode())
