@@ -202,7 +202,7 @@ def test_other_files_are_refused_as_clips(javascript: JavaScriptClient, folder: 
 )
 def test_what_only_javascript_refuses(javascript: JavaScriptClient, function: str, data: bytes) -> None:
     """As its README says."""
-    with pytest.raises(JavaScriptError, match="not UTF-8|JSON|twice"):
+    with pytest.raises(JavaScriptError, match=r"not UTF-8|JSON|twice"):
         javascript.call(function, **{"settings" if function == "settings" else "file": data})
 
 
