@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
+import { requestBody } from "../src/bodies.js";
 import { fromHex, toHex } from "../src/bytes.js";
 import {
   DeadlineError,
@@ -15,7 +16,6 @@ import {
   SessionError,
   UnavailableError,
 } from "../src/index.js";
-import { requestBody } from "../src/remote.js";
 
 const VECTORS = JSON.parse(readFileSync(new URL("../../../docs/reference/vectors.json", import.meta.url), "utf-8"));
 const LENGTH = "Inference-Header-Content-Length";
