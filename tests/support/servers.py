@@ -72,7 +72,7 @@ class Server:
         return f"{protocol}://{self.host}:{port}/{name}"
 
     def log(self) -> list[dict[str, Any]]:
-        """The lines of the log, without one that is still being written; those that are no JSON have them as ``raw``."""
+        """The whole lines of the log; those that are no JSON have them as ``raw``."""
         text = self.log_file.read_text(errors="replace") if self.log_file else ""
         lines = text[: text.rfind("\n") + 1].splitlines()
         return [json.loads(line) if line.startswith("{") else {"event": "raw", "raw": line} for line in lines]
