@@ -203,12 +203,14 @@ def hold_checked(root: Path, name: str, files: Mapping[str, FileRecord] | None, 
     """
     if files is not None and name not in files:
         _require_none(root, [f"{name} is not listed"])
+    record = None if files is None else files[name]
     with _opened(root, name) as file:
+        if record and (problem := _size_problem(name, record, os.fstat(file.fileno()).st_size)):
+            raise _error(root, [problem])  # before memory is used for it
         held = hold_file(file, mapped=mapped)
     held = dataclasses.replace(held, sha256=hashlib.sha256(held.data).hexdigest())
-    if files is not None:
-        size, record = len(held.data), files[name]
-        problem = _size_problem(name, record, size) or _digest_problem(name, record, held.sha256)
+    if record:
+        problem = _size_problem(name, record, len(held.data)) or _digest_problem(name, record, held.sha256)
         _require_none(root, [problem] if problem else [])
     return held
 
