@@ -150,6 +150,10 @@ OTHER_HOSTS = [
     "[::2]:8000",
     "",
     "127.0.0.1, evil.test",
+    "127.0.0.1%evil.test",
+    "127.0.0.1@evil.test",
+    "evil@127.0.0.1",
+    "localhost.",
     "a b",
 ]
 OWN_HOSTS = ["127.0.0.1", "127.0.0.1:8000", "localhost:1", "LocalHost", "[::1]:8000", "127.0.0.2"]

@@ -25,6 +25,7 @@ __all__ = [
     "path_problem",
     "record_files",
     "record_of",
+    "shown_name",
     "sha256_of",
     "verify_files",
 ]
@@ -63,6 +64,11 @@ def path_problem(path: str) -> str:
     return f"{path!r} leaves the folder" if ".." in parts else ""
 
 
+def shown_name(name: str) -> str:
+    """Return a file name for a message; quoted if it has characters that could pass for lines of a command."""
+    return name if name.isprintable() else repr(name)
+
+
 def record_files(root: Path) -> dict[str, FileRecord]:
     """Record every file below ``root`` by its relative path with forward slashes."""
     return {
@@ -91,7 +97,7 @@ def verify_files(
     for name, record in files.items():
         problem = path_problem(name) or _file_problem(root, name, record, digested=read is None or name in read)
         problems += [problem] if problem else []
-    problems += [f"{name} is not listed" for name in _present(root, listing) if name not in files]
+    problems += [f"{shown_name(name)} is not listed" for name in _present(root, listing) if name not in files]
     _require_none(root, problems, listing)
 
 
