@@ -25,8 +25,8 @@ __all__ = [
     "path_problem",
     "record_files",
     "record_of",
-    "shown_name",
     "sha256_of",
+    "shown_name",
     "verify_files",
 ]
 
