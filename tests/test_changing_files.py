@@ -16,8 +16,9 @@ from lcve_deploy.artifact import digests
 from lcve_deploy.artifact.digests import hold_checked, record_files
 from lcve_deploy.artifact.engine_secret import read_secret
 from lcve_deploy.artifact.signature import PublicKey, read_signature
-from lcve_deploy.errors import ArtifactError, LcveError
+from lcve_deploy.errors import ArtifactError, LcveError, WriteError
 from lcve_deploy.files import reading
+from lcve_deploy.files.writing import new_folder, pinned_folder
 
 SPARSE = 2**30
 READERS: dict[str, Callable[[Path], Any]] = {
@@ -59,6 +60,17 @@ def test_a_file_of_another_size_is_refused_before_it_is_read(
     monkeypatch.setattr(digests, "hold_file", lambda *_, **__: pytest.fail("read"))
     with pytest.raises(ArtifactError, match=f"model.onnx has {SPARSE} bytes, expected 5"):
         hold_checked(tmp_path, "model.onnx", files, mapped=mapped)
+
+
+def test_a_folder_that_is_being_filled_is_pinned(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "new") as stage, pinned_folder(stage) as pinned:
+        stage.rename(tmp_path / "away")
+        stage.mkdir()
+        (pinned / "file").write_bytes(b"x")
+    assert [path.name for path in (tmp_path / "away").iterdir()] == ["file"]
+    (tmp_path / "open").mkdir(mode=0o755)
+    with pytest.raises(WriteError, match="open was replaced"), pinned_folder(tmp_path / "open"):
+        pass
 
 
 CUT = """

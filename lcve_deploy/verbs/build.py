@@ -41,7 +41,7 @@ from lcve_deploy.errors import BuildError, DeviceError
 from lcve_deploy.exporters.int8 import calibrate, write_quantised
 from lcve_deploy.exporters.low_precision import write_low_precision
 from lcve_deploy.exporters.tensorrt import PlanOptions, build_plan, refit_plan
-from lcve_deploy.files.writing import new_folder, require_absent
+from lcve_deploy.files.writing import new_folder, pinned_folder, require_absent
 from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.libraries.tensorrt import find_tensorrt
 from lcve_deploy.model.parity import compare
@@ -161,11 +161,11 @@ def build(
     target = engine_folder(folder, options.engine_name)
     with _engines_folder(folder):
         require_absent(target)
-        with new_folder(target) as stage:
+        with new_folder(target) as stage, pinned_folder(stage) as pinned:
             job = _Build(
                 server=folder,
                 model_graph=graph,
-                stage=stage,
+                stage=pinned,
                 manifest=manifest,
                 options=options,
                 clips=clips,

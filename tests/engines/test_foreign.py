@@ -453,6 +453,31 @@ def test_a_rotation_refits_no_plan_that_is_replaced_once_it_was_checked(
     assert opened == []
 
 
+def test_a_folder_that_is_swapped_while_an_engine_is_built_gets_no_mac(
+    server: Path, encrypted: Any, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever can write into ``engines/`` can rename the private folder in which an engine is built."""
+    from lcve_deploy.verbs import build as module
+
+    real = module.write_quantised
+
+    def write_then_swap(*arguments: Any, **more: Any) -> None:
+        real(*arguments, **more)
+        (stage,) = (server / "engines").iterdir()
+        shutil.copytree(stage, server.parent / "planted")
+        with (server.parent / "planted/model.onnx").open("ab") as graph:
+            graph.write(MARK)
+        stage.rename(server.parent / "away")
+        (server.parent / "planted").rename(stage)
+
+    monkeypatch.setattr(module, "write_quantised", write_then_swap)
+    record = build(server, INT8, clips=encrypted)
+    assert (engine_folder(server, record.name) / "model.onnx").read_bytes().endswith(MARK)
+    with pytest.raises(ArtifactError, match=r"model\.onnx has \d+ bytes, expected"):
+        verify_engine(server, record.name)
+    assert opened == []
+
+
 def test_verify_in_json_says_which_engine_is_foreign(signed: Path, pin: Path, opened: list[str]) -> None:
     plant(signed, EngineKind.OPENVINO)
     build(signed, BuildOptions())
