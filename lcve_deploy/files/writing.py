@@ -83,8 +83,8 @@ def new_folder(path: str | os.PathLike[str], *, staging: Path | None = None) -> 
 def pinned_folder(stage: Path) -> Iterator[Path]:
     """Yield a path that stays that of a folder from ``new_folder``, even if someone puts another in its place.
 
-    Whoever can write to the parent can do that, but cannot write into the folder itself. On Linux, the path names the
-    open folder; elsewhere it is the given one.
+    Anyone who can write to the parent can do that, but cannot write into the folder itself. On Linux, the path names
+    the open folder; elsewhere it is the given one.
 
     Raises:
         WriteError: the folder is not private to this user.

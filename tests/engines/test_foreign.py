@@ -20,6 +20,7 @@ from lcve_deploy.artifact.engine_mac import authenticate
 from lcve_deploy.artifact.engine_secret import make_secret
 from lcve_deploy.artifact.engines import engine_folder, write_engine
 from lcve_deploy.errors import ArtifactError, ForeignEngineError, SessionError
+from lcve_deploy.exporters.int8 import write_quantised
 from lcve_deploy.libraries.cuda import Gpu
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.runtime import verify_engine
@@ -456,10 +457,8 @@ def test_a_rotation_refits_no_plan_that_is_replaced_once_it_was_checked(
 def test_a_folder_that_is_swapped_while_an_engine_is_built_gets_no_mac(
     server: Path, encrypted: Any, opened: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever can write into ``engines/`` can rename the private folder in which an engine is built."""
-    from lcve_deploy.verbs import build as module
-
-    real = module.write_quantised
+    """Anyone who can write into ``engines/`` can rename the private folder in which an engine is built."""
+    real = write_quantised
 
     def write_then_swap(*arguments: Any, **more: Any) -> None:
         real(*arguments, **more)
@@ -470,7 +469,7 @@ def test_a_folder_that_is_swapped_while_an_engine_is_built_gets_no_mac(
         stage.rename(server.parent / "away")
         (server.parent / "planted").rename(stage)
 
-    monkeypatch.setattr(module, "write_quantised", write_then_swap)
+    monkeypatch.setattr("lcve_deploy.verbs.build.write_quantised", write_then_swap)
     record = build(server, INT8, clips=encrypted)
     assert (engine_folder(server, record.name) / "model.onnx").read_bytes().endswith(MARK)
     with pytest.raises(ArtifactError, match=r"model\.onnx has \d+ bytes, expected"):
