@@ -166,12 +166,14 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "runtime": {
         "runtime/boundary": ("serving_versions",),
         "runtime/cpu": ("cpu",),
-        "runtime/backends/onnxruntime": ("artifact", *_ENGINES, *_PROVIDERS),
+        "runtime/backends/onnxruntime": ("gpu_providers", "artifact", *_ENGINES, *_PROVIDERS),
         "runtime/opening": ("artifact", "engines"),
         "runtime/backends/openvino": ("engines",),
         "runtime/probe": ("probe", "artifact", *_PROOFS),
+        "runtime/probing": ("probe", "artifact", "gpu_providers"),
         "runtime/session": ("artifact", "engines"),
         "runtime/backends/tensorrt": ("tensorrt",),
+        "runtime/backends/pipeline": ("tensorrt",),
     },
     "exporters/onnx": {"exporters/onnx": ("graph", *_GRAPHS)},
     "exporters/checkpoints": {

@@ -318,6 +318,6 @@ def test_a_run_that_fails_is_one_clear_error(
     with pytest.raises(SessionError, match=r"TensorRT 11\.4\.0\.106 failed: it gave no reason"):
         session.run(clips)
     monkeypatch.undo()
-    monkeypatch.setattr(fake_gpu.Stream, "synchronize", fail)
+    monkeypatch.setattr(fake_gpu.Event, "synchronize", fail)
     with pytest.raises(SessionError, match="CUDA could not run the engine: cudaErrorIllegalAddress"):
         session.run(clips)

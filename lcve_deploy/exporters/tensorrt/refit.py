@@ -12,7 +12,7 @@ from typing import Any
 from lcve_deploy.artifact.graph_files import GraphSource, read_graph
 from lcve_deploy.errors import BuildError
 from lcve_deploy.libraries.cuda import find_gpu
-from lcve_deploy.libraries.tensorrt import TensorRT, refit_engine
+from lcve_deploy.libraries.tensorrt import TensorRT, create, refit_engine
 
 __all__ = ["refit_plan"]
 
@@ -36,8 +36,12 @@ def refit_plan(plan: Path, model: GraphSource, target: Path, *, library: TensorR
             f"{library} needs a GPU to refit engines, and no NVIDIA GPU with its driver was found",
             hint="refit on the machine that will run the engine",
         )
-    library.log.clear()
-    runtime = library.module.Runtime(library.log.logger)
+    runtime = create(library, "Runtime")
+    if runtime is None:
+        raise BuildError(
+            f"{library} cannot start here: {library.log.quote()}",
+            hint="refit on a machine whose NVIDIA driver supports the library's CUDA version",
+        )
     engine = runtime.deserialize_cuda_engine(plan.read_bytes())
     if engine is None:
         raise BuildError(f"{library} cannot open {plan}: {library.log.quote()}", hint="build the engine again")
@@ -48,13 +52,21 @@ def refit_plan(plan: Path, model: GraphSource, target: Path, *, library: TensorR
         problem = refit_engine(library, engine, path)
     if problem:
         raise BuildError(f"the weights of {files.path} do not fit {plan}: {problem}", hint="build the engine again")
+    library.log.clear()
+    content = _serialize(engine, library)
+    if content is None:
+        raise BuildError(
+            f"{library} could not write the refitted engine: {library.log.quote()}", hint="build the engine again"
+        )
     with target.open("wb") as file:
-        file.write(_serialize(engine, library))
+        file.write(content)
 
 
 def _serialize(engine: Any, library: TensorRT) -> Any:
-    """Serialise an engine with its weights, and keep it refittable if the library supports this."""
+    """Serialise an engine with its weights, and keep it refittable if the library supports this; None if it fails."""
     config = engine.create_serialization_config()
+    if config is None:
+        return None
     config.clear_flag(library.module.SerializationFlag.EXCLUDE_WEIGHTS)
     keep = library.member("SerializationFlag", "INCLUDE_REFIT")
     if keep is not None:
