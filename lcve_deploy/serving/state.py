@@ -13,6 +13,7 @@ from lcve_deploy.serving.access import Access
 from lcve_deploy.serving.codes import client_message, code_of
 from lcve_deploy.serving.hosts import is_loopback, peer_host
 from lcve_deploy.serving.models.registry import Registry
+from lcve_deploy.serving.sealing import ServerSealing
 from lcve_deploy.serving.settings import Limits
 from lcve_deploy.serving.shared_memory import ClientRegions, Regions
 from lcve_deploy.serving.telemetry.metrics import Metrics
@@ -49,6 +50,7 @@ class ServerState:
         web: web pages and names of the server that are accepted.
         metrics: metrics, updated with every request.
         limits: limits on requests.
+        sealing: keys for sealed requests; None opens none.
     """
 
     def __init__(
@@ -60,7 +62,9 @@ class ServerState:
         web: WebPolicy,
         metrics: Metrics,
         limits: Limits,
+        sealing: ServerSealing | None = None,
     ) -> None:
+        self.sealing = sealing
         self.registry, self.regions, self.access, self.web = registry, regions, access, web
         self.metrics, self.limits = metrics, limits
         self.stopping, self.parsing = False, asyncio.Lock()
