@@ -51,7 +51,6 @@ _PROOFS: Final = _of(
     "a_proven_engine_is_verified_where_nothing_can_be_written",
     "an_engine_over_its_budget_is_not_kept",
     "an_engine_from_before_is_held_to_the_budget",
-    "any_number_of_clips_runs_within_a_profile",
 )
 _SIGNATURES: Final = _of(
     "signing",
