@@ -8,7 +8,6 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from lcve_deploy import SessionOptions, open_session
@@ -168,10 +167,8 @@ def test_the_extra_of_the_gpu_brings_what_the_provider_links_to() -> None:
     assert package == "onnxruntime-gpu[cuda,cudnn]>=1.24.1"
 
 
-@pytest.mark.gpu
+@pytest.mark.gpu(library="onnxruntime")
 def test_gpu_the_cuda_provider_answers_the_probe_without_tf32(server: Path) -> None:
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        pytest.skip("this ONNX Runtime has no CUDA provider")
     session = open_session(server, CUDA)
     assert str(find_gpu()) in session.device
     clip = probe_clip(server)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import enum
 import shutil
+import sys
 import tempfile
 import threading
 import types
@@ -22,7 +23,9 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx_ir
 import onnxruntime
+import pytest
 
+from lcve_deploy.libraries.cuda import Gpu
 from tests.support.emulation import LOW, emulated
 
 PLAN = b"plan of "
@@ -454,6 +457,26 @@ def fake_tensorrt(version: str = "11.4.0.106") -> types.ModuleType:
     for kind in (Runtime, Builder, OnnxParser, Refitter, OnnxParserRefitter):
         setattr(module, kind.__name__, type(kind.__name__, (kind,), {"built": content.built}))
     return module
+
+
+GPU = Gpu(name="NVIDIA Nonesuch", capability="8.6")
+_LOOKING = (
+    "runtime.backends.tensorrt",
+    "exporters.tensorrt.plan",
+    "exporters.tensorrt.refit",
+    "verbs.build",
+    "verbs.fastest",
+)
+"""Modules that look for a GPU."""
+
+
+def install(patch: pytest.MonkeyPatch) -> None:
+    """Let this package see a GPU, CuPy and both TensorRTs, for as long as the patch lasts."""
+    modules = {"tensorrt": fake_tensorrt(), "tensorrt_rtx": fake_tensorrt_rtx(), **fake_cupy()}
+    for name, module in modules.items():
+        patch.setitem(sys.modules, name, module)
+    for place in _LOOKING:
+        patch.setattr(f"lcve_deploy.{place}.find_gpu", lambda number=0: None if number else GPU)
 
 
 _ENUMS = {
