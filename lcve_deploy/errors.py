@@ -164,7 +164,16 @@ class ForbiddenError(DeniedError):
 
 
 class UnavailableError(LcveError, ConnectionError):
-    """A server is unreachable, overloaded or not ready; the request may be sent again."""
+    """A server is unreachable, overloaded or not ready; the request may be sent again.
+
+    Args:
+        message, hint: see ``LcveError``.
+        retry_after: seconds after which the server expects to accept the request; None if that is not known.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
 
 
 class RateError(UnavailableError):

@@ -7,7 +7,7 @@ import platform
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -122,11 +122,12 @@ def test_what_the_server_sends_over_grpc_reveals_no_version(server: Server, expo
         with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
             stub = services().GRPCInferenceServiceStub(channel)
             stub.ModelInfer(grpc_message(clip), timeout=20)
-            for call in (
+            calls: tuple[Callable[[], object], ...] = (
                 lambda: stub.ModelInfer(grpc_message(clip, model="none"), timeout=20),
                 lambda: channel.unary_unary("/inference.GRPCInferenceService/None")(b"", timeout=20),
                 lambda: channel.unary_unary("/none.None/None")(b"", timeout=20),
-            ):
+            )
+            for call in calls:
                 with pytest.raises(grpc.RpcError):
                     call()
         channel.close()

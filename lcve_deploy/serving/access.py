@@ -118,6 +118,7 @@ class Access:
             raise RateError(
                 f"the rate limit of {self._rate:g} requests per second is exceeded",
                 hint="send fewer requests, or ask the operator for a higher limit",
+                retry_after=(1.0 - remaining) / self._rate,
             )
 
 

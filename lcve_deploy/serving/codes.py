@@ -19,7 +19,7 @@ from lcve_deploy.errors import (
     UnknownModelError,
 )
 
-__all__ = ["Code", "client_message", "code_of"]
+__all__ = ["Code", "client_message", "code_of", "retry_seconds"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,9 @@ class Code:
     grpc: str
     http: int
 
+
+_RETRY_SECONDS: Final = 1.0
+_MAX_RETRY_SECONDS: Final = 300.0
 
 _INTERNAL: Final = Code(grpc="INTERNAL", http=500)
 
@@ -57,3 +60,10 @@ def client_message(error: BaseException) -> str:
     if not isinstance(error, LcveError):
         return "internal server error; the server's log has the details"
     return f"{error} ({error.hint})" if error.hint else str(error)
+
+
+def retry_seconds(error: BaseException) -> float | None:
+    """Return the seconds after which a client may send a request again; None if that would not help."""
+    if not isinstance(error, UnavailableError):
+        return None
+    return min(_RETRY_SECONDS if error.retry_after is None else error.retry_after, _MAX_RETRY_SECONDS)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from lcve_deploy.errors import DeadlineError, RequestError, TooLargeError
-from lcve_deploy.serving.codes import client_message, code_of
+from lcve_deploy.protocol.retrying import RETRY_PUSHBACK
+from lcve_deploy.serving.codes import client_message, code_of, retry_seconds
 from lcve_deploy.serving.state import Exchange, ServerState
 
 __all__ = ["abort", "authenticate", "authorize", "parse_message", "read_message", "require_origin", "small_messages"]
@@ -96,8 +98,13 @@ def parse_message(read: Callable[[bytes], Any], data: bytes) -> Any:
 
 
 async def abort(context: Any, error: Exception) -> NoReturn:
-    """End a call with the status of an error."""
+    """End a call with the status of an error, and say when to try again if that may help.
+
+    Source: gRFC A6, client retries: https://github.com/grpc/proposal/blob/master/A6-client-retries.md
+    """
     import grpc
 
-    await context.abort(grpc.StatusCode[code_of(error).grpc], client_message(error))
+    seconds = retry_seconds(error)
+    trailing = () if seconds is None else ((RETRY_PUSHBACK, str(math.ceil(1e3 * seconds))),)
+    await context.abort(grpc.StatusCode[code_of(error).grpc], client_message(error), trailing)
     raise error  # abort raises

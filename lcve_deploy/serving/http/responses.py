@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from lcve_deploy.errors import UnavailableError
-from lcve_deploy.serving.codes import client_message, code_of
+from lcve_deploy.protocol.retrying import RETRY_AFTER
+from lcve_deploy.serving.codes import client_message, code_of, retry_seconds
 
 __all__ = ["error_response", "health_response", "hide_library_version", "json_response"]
 
-_RETRY_AFTER: Final = "1"
 _SERVER: Final = "lcve-deploy"
 
 
@@ -22,7 +22,7 @@ def hide_library_version() -> None:
     """
     from aiohttp import web_response
 
-    web_response.SERVER_SOFTWARE = _SERVER
+    web_response.SERVER_SOFTWARE = _SERVER  # type: ignore[attr-defined]
 
 
 def json_response(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Any:
@@ -37,8 +37,9 @@ def json_response(value: Any, *, status: int = 200, headers: Mapping[str, str] |
 def error_response(error: Exception) -> Any:
     """Return the response for an error, in the format of the protocol."""
     headers = {}
-    if isinstance(error, UnavailableError):
-        headers["Retry-After"] = _RETRY_AFTER
+    seconds = retry_seconds(error)
+    if seconds is not None:
+        headers[RETRY_AFTER] = str(max(1, math.ceil(seconds)))
     status = code_of(error).http
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
