@@ -18,6 +18,7 @@ from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.runtime import verify_engine
 from lcve_deploy.runtime.session import Provider
 from lcve_deploy.verbs.build import BuildOptions, build
+from tests.conftest import run_error, run_ok
 from tests.support import fake_cuda_provider
 from tests.support.fake_cuda_provider import GPUS, FakeCuda
 
@@ -145,6 +146,14 @@ def test_the_device_is_passed_on_and_its_name_is_in_the_proof(server: Path, cuda
 def test_a_device_that_makes_no_sense_is_refused(options: dict[str, object], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         SessionOptions(**options)  # type: ignore[arg-type]
+
+
+def test_the_command_takes_a_gpu_only_where_one_is_used(server: Path, cuda: FakeCuda) -> None:
+    assert "--device is for" in run_error("verify", server, "--device", 1)
+    assert "--device is for" in run_error("serve", f"model={server}", "--device", 1)
+    build(server, BuildOptions(provider=Provider.CUDA, name="there"))
+    run_ok("verify", server, "--engine", "there", "--device", 1)
+    assert cuda.options[-1]["device_id"] == "1"
 
 
 def test_an_engine_on_the_cpu_takes_no_gpu(server: Path) -> None:

@@ -187,7 +187,7 @@ def _check_version(plan: Path, library: TensorRT, built_with: str, *, version_co
 
 
 def _require_gpu(library: TensorRT, device: int) -> Gpu:
-    gpu = find_gpu(device) if device else find_gpu()
+    gpu = find_gpu(device)
     if gpu is None and device and find_gpu() is not None:
         raise DeviceError(
             f"expected a GPU of number {device}, but this machine has fewer",
