@@ -51,7 +51,6 @@ _PROOFS: Final = _of(
     "a_proven_engine_is_verified_where_nothing_can_be_written",
     "an_engine_over_its_budget_is_not_kept",
     "an_engine_from_before_is_held_to_the_budget",
-    "any_number_of_clips_runs_within_a_profile",
 )
 _SIGNATURES: Final = _of(
     "signing",
@@ -166,12 +165,14 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "runtime": {
         "runtime/boundary": ("serving_versions",),
         "runtime/cpu": ("cpu",),
-        "runtime/backends/onnxruntime": ("artifact", *_ENGINES, *_PROVIDERS),
+        "runtime/backends/onnxruntime": ("gpu_providers", "artifact", *_ENGINES, *_PROVIDERS),
         "runtime/opening": ("artifact", "engines"),
         "runtime/backends/openvino": ("engines",),
         "runtime/probe": ("probe", "artifact", *_PROOFS),
+        "runtime/probing": ("probe", "artifact", "gpu_providers"),
         "runtime/session": ("artifact", "engines"),
         "runtime/backends/tensorrt": ("tensorrt",),
+        "runtime/backends/pipeline": ("tensorrt",),
     },
     "exporters/onnx": {"exporters/onnx": ("graph", *_GRAPHS)},
     "exporters/checkpoints": {

@@ -86,10 +86,19 @@ def _oracles() -> list[Oracle]:
 ORACLES = {oracle.name: oracle for oracle in _oracles()}
 
 
-def missing_for_gpu_tests() -> str:
-    """What tests marked ``gpu`` need and this machine lacks; empty where nothing is."""
+def missing_for_gpu_tests(library: str = "tensorrt") -> str:
+    """What tests marked ``gpu`` need and this machine lacks; empty where nothing is.
+
+    Args:
+        library: of the marker: ``tensorrt`` for any of the two, or ``onnxruntime`` for its CUDA provider.
+    """
     if find_gpu() is None:
         return "no NVIDIA GPU with its driver was found"
+    if library == "onnxruntime":
+        import onnxruntime
+
+        there = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+        return "" if there else "this ONNX Runtime has no CUDA provider"
     if importlib.util.find_spec("cupy") is None:
         return "CuPy is not installed"
     found = any(importlib.util.find_spec(name) for name in ("tensorrt", "tensorrt_rtx"))
@@ -115,7 +124,8 @@ def _group(item: pytest.Item) -> str:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip GPU tests where they cannot run; fail them where ``LCVE_REQUIRE_GPU=1`` says that they must."""
-    if item.get_closest_marker("gpu") and (missing := missing_for_gpu_tests()):
+    marker = item.get_closest_marker("gpu")
+    if marker and (missing := missing_for_gpu_tests(**getattr(marker, "kwargs", {}))):
         if os.environ.get("LCVE_REQUIRE_GPU") == "1":
             pytest.fail(f"LCVE_REQUIRE_GPU=1, but {missing}", pytrace=False)
         pytest.skip(missing)

@@ -35,7 +35,7 @@ def service(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for name, fake in {"tensorrt": module, **fake_gpu.fake_cupy()}.items():
         monkeypatch.setitem(sys.modules, name, fake)
     gpu = Gpu(name="a GPU", capability="8.9")
-    monkeypatch.setattr("lcve_deploy.runtime.backends.tensorrt.find_gpu", lambda: gpu)
+    monkeypatch.setattr("lcve_deploy.runtime.backends.tensorrt.find_gpu", lambda number=0: gpu)
     service = tmp_path / "service"
     shutil.copytree(exported, service)
     server = service / "server"

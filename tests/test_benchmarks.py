@@ -138,7 +138,7 @@ def test_the_gpu_page_is_made_of_the_results_beside_it() -> None:
 
 
 def test_the_gpu_script_goes_all_the_way_on_a_cpu(tmp_path: Path) -> None:
-    asked = "--device cpu --sizes tiny --batches 1,2 --pairs 1 --backends onnxruntime-cpu --precisions fp32,bf16"
+    asked = "--device cpu --sizes tiny --batches 1,2 --pairs 1 --backends onnxruntime-cpu --precisions fp32,bf16,int8"
     command = module("gpu", *asked.split(), "--output", tmp_path)
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
@@ -147,10 +147,41 @@ def test_the_gpu_script_goes_all_the_way_on_a_cpu(tmp_path: Path) -> None:
     assert set(fp32["batches"]) == {"1", "2"}
     assert fp32["difference"] < 1e-5
     assert fp32["top1"] == 1.0
+    assert {row["resident"] for row in fp32["batches"].values()} == {True}
+    assert set(tiny["engines"]["onnxruntime-cpu-int8"]["batches"]) == {"1", "2"}
     assert [row["same_as_numpy"] for row in tiny["encryption"].values()] == [True, True]
     assert all(rate > 0 for rates in tiny["torch_bf16"].values() for rate in rates.values())
     assert re.search("bf16 products|MatMul", tiny["engines"]["onnxruntime-cpu-bf16"]["reason"])
     assert "never" not in (tmp_path / "gpu.md").read_text()
+
+
+def test_an_error_of_one_figure_ends_no_other_and_is_measured_when_the_run_is_resumed(tmp_path: Path) -> None:
+    files, asked = (tmp_path / "gpu.json", tmp_path / "gpu.md"), list[str]()
+
+    def work(name: str, error: Exception | None = None) -> float:
+        asked.append(name)
+        if error is not None:
+            raise error
+        return 1.0
+
+    first = gpu.Answers(*files)
+    first.begin({"date": "1", "card": "a", "driver": "1", "versions": {}})
+    place = first.content.setdefault("figures", {})
+    first.figure(place, "one", work, "one")
+    first.figure(place, "two", work, "two", TypeError("an argument"))
+    first.figure(place, "three", work, "three")
+    assert json.loads(files[0].read_text())["figures"] == {
+        "one": 1.0,
+        "two": {"reason": "TypeError: an argument"},
+        "three": 1.0,
+    }
+    again = gpu.Answers(*files, resume=True)
+    again.begin({"date": "2", "card": "a", "driver": "1", "versions": {}})
+    for name in ("one", "two", "three"):
+        again.figure(again.content["figures"], name, work, name)
+    assert asked == ["one", "two", "three", "two"]
+    with pytest.raises(SystemExit, match="figures of another card cannot be resumed"):
+        gpu.Answers(*files, resume=True).begin({"date": "3", "card": "b", "driver": "1", "versions": {}})
 
 
 def test_the_gpu_script_says_that_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

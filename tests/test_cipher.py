@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import hashlib
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lcve_deploy import ClipGeometry, Layout, PlainClip, SecurityKey, decrypt, derive_orders, encrypt
+from lcve_deploy.cipher import clips
 from lcve_deploy.errors import MismatchError, MissingDependencyError
 from tests.conftest import GEOMETRY, SALT
 
@@ -133,3 +135,43 @@ def test_other_arrays_need_array_api_compat_and_say_so(
     orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
     with pytest.raises(MissingDependencyError, match="test_cipher need array-api-compat"):
         encrypt(PlainClip(values=Foreign()), orders)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@given(geometry=geometries(), lead=st.sampled_from([(), (1,), (2,), (2, 3)]))
+@settings(max_examples=25, deadline=None)
+def test_one_gather_gives_the_same_bytes(layout: Layout, geometry: ClipGeometry, lead: tuple[int, ...]) -> None:
+    """What a GPU does, with torch and NumPy on the CPU."""
+    import torch
+    from array_api_compat import torch as xp
+
+    orders = derive_orders(SecurityKey(bytes(32)), salt=SALT, geometry=geometry)
+    size = (*lead, *geometry.clip_shape)
+    clip = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+    expected = encrypt(PlainClip(values=clip), orders, layout=layout).values
+    np.testing.assert_array_equal(clips._gathered(clip, orders, layout, np), expected)
+    np.testing.assert_array_equal(clips._gathered(torch.from_numpy(clip), orders, layout, xp).numpy(), expected)
+
+
+def test_on_a_gpu_the_index_is_made_once_and_goes_with_its_orders(
+    key: SecurityKey, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    made, real = [], clips._gather_index
+    monkeypatch.setattr(clips, "_on_gpu", lambda values: True)
+    monkeypatch.setattr(clips, "_gather_index", lambda *given: made.append(1) or real(*given))
+    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
+    expected = clips._encrypted_cubes(clip, orders, np)
+    for _ in range(3):
+        encrypted = encrypt(PlainClip(values=torch.from_numpy(clip)), orders)
+        np.testing.assert_array_equal(np.asarray(encrypted.values), expected)
+    assert len(made) == 1
+    kept = len(clips._INDICES)
+    del orders, encrypted
+    gc.collect()
+    assert len(clips._INDICES) == kept - 1
+    monkeypatch.setattr(clips, "_MAX_GATHERED", 1)
+    other = derive_orders(key, salt=bytes(16), geometry=GEOMETRY)
+    encrypt(PlainClip(values=torch.from_numpy(clip)), other)
+    assert len(made) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,9 @@ class Bench:
         path = self.work / "videomae.pth"
         if not path.exists():
             say(f"  making a {self.size.name} with random weights")
-            save_checkpoint(self.size, path)
+            part = path.with_name("checkpoint.part")  # a run that is interrupted leaves no half of it
+            save_checkpoint(self.size, part)
+            part.rename(path)
         return path
 
     @cached_property
@@ -87,7 +90,10 @@ class Bench:
     def plain_server(self) -> Path:
         folder = self.work / "plain"
         if not folder.exists():
-            write_plain_server(folder, self.transformer, self.server, self.client)
+            part = self.work / "plain.part"
+            shutil.rmtree(part, ignore_errors=True)
+            write_plain_server(part, self.transformer, self.server, self.client)
+            part.rename(folder)
         return folder
 
     @cached_property

@@ -78,6 +78,8 @@ LIBRARIES: dict[str, Callable[[Matrix, Matrix, Path], Work]] = {
 
 def matmul_peak(device: str, precision: Precision) -> dict[str, Any]:
     """Operations a second of a large square product; float32 without TF32."""
+    if precision is Precision.INT8:
+        raise UnavailableError("no int8 product of PyTorch or CuPy to compare with")
     size = _SQUARES[device]
     has_torch = torch_device(device) == device
     product = _on_torch_device(size, device, precision) if has_torch else _in_cupy(size, precision)

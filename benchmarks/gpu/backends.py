@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from benchmarks.common.bench import Bench
 from benchmarks.common.contestants import UnavailableError
 from benchmarks.common.measure import seconds
 from benchmarks.common.plain import plain_cubes
+from benchmarks.gpu.case import many_clips
 from lcve_deploy import EncryptedClip, PlainClip, SessionOptions, open_session
 from lcve_deploy.artifact import EngineKind, Profile
 from lcve_deploy.cipher.weights import scramble, unscrambled
@@ -27,6 +28,9 @@ Clips = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.floating[Any]]
 Run = Callable[[], Logits]
 
+_CALIBRATION = 4
+"""Clips that an int8 engine is calibrated on."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
@@ -36,13 +40,14 @@ class Pair:
         ours: the scrambled model.
         plain: the same without a key.
         build_seconds: until both could run.
-        resident: the scrambled model on clips that are on the device already; None where it takes none.
+        resident: the scrambled model on clips that are on the device already, where its logits stay; None if it takes
+            none there.
     """
 
     ours: Callable[[Clips], Run]
     plain: Callable[[Clips], Run]
     build_seconds: float
-    resident: Callable[[Clips], Run] | None = None
+    resident: Callable[[Clips], Callable[[], object]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +80,10 @@ def open_engines(
     """An engine of the artifact, and the same of the plain server."""
     options = engine_options(kind, precision, batches, **more)
     started = time.perf_counter()
-    for server in (bench.server, bench.plain_server):
-        build(server, options)
+    int8 = precision is Precision.INT8
+    calibration = bench.client.encrypt(PlainClip(values=many_clips(bench, _CALIBRATION))) if int8 else None
+    record = build(bench.server, options, clips=calibration)
+    build(bench.plain_server, options, ranges=record.ranges if int8 else None)  # a permutation changes no range
     ours, plain = (
         open_session(server, SessionOptions(engine=options.engine_name))
         for server in (bench.server, bench.plain_server)
@@ -98,8 +105,28 @@ def open_engines(
         on_device = EncryptedClip(values=cupy.asarray(batch.values), binding=batch.binding)
         return lambda: client.plain_order(ours.run(on_device))
 
-    takes_cupy = kind in (EngineKind.TENSORRT, EngineKind.TENSORRT_RTX)
-    return Pair(ours=encrypted, plain=bare, build_seconds=took, resident=resident if takes_cupy else None)
+    def bound(clips: Clips) -> Callable[[], object]:
+        return _bound(ours, client.encrypt(PlainClip(values=clips)).values, device)
+
+    resident_by_kind = {EngineKind.TENSORRT: resident, EngineKind.TENSORRT_RTX: resident, EngineKind.ONNXRUNTIME: bound}
+    return Pair(ours=encrypted, plain=bare, build_seconds=took, resident=resident_by_kind.get(kind))
+
+
+def _bound(session: Any, values: Clips, device: str) -> Callable[[], object]:
+    """A run of ONNX Runtime with input and output on the device, which this package has no use for yet."""
+    import onnxruntime
+
+    inner, model = session._session, session.model
+    binding = inner.io_binding()
+    there = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(values), device, 0)
+    binding.bind_ortvalue_input(model.input.name, there)
+    binding.bind_output(model.output.name, device)
+
+    def run() -> None:
+        inner.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+
+    return run
 
 
 def open_compiled(bench: Bench, precision: Precision, batches: tuple[int, ...], device: str) -> Pair:
@@ -111,6 +138,8 @@ def open_compiled(bench: Bench, precision: Precision, batches: tuple[int, ...], 
 
     if torch_device(device) != device:
         raise UnavailableError("this PyTorch has no CUDA")
+    if precision is Precision.INT8:
+        raise UnavailableError("torch.compile has no int8 of this kind to compare with")
     started = time.perf_counter()
     models = [
         torch.compile(CubeModel(model, bench.size, precision, device).to(device).eval())
@@ -125,13 +154,24 @@ def open_compiled(bench: Bench, precision: Precision, batches: tuple[int, ...], 
 
         return run
 
+    def resident(clips: Clips) -> Callable[[], object]:
+        there = torch.from_numpy(bench.client.encrypt(PlainClip(values=clips)).values).to(device)
+
+        def run() -> None:
+            with torch.inference_mode():
+                models[0](there)
+            if device == "cuda":
+                torch.cuda.synchronize()
+
+        return run
+
     def encrypted(clips: Clips) -> Run:
         return runner(models[0], bench.client.encrypt(PlainClip(values=clips)).values)
 
     def bare(clips: Clips) -> Run:
         return runner(models[1], plain_cubes(clips, bench.plain_server).values)
 
-    return Pair(ours=encrypted, plain=bare, build_seconds=time.perf_counter() - started)
+    return Pair(ours=encrypted, plain=bare, build_seconds=time.perf_counter() - started, resident=resident)
 
 
 def refit_against_rebuild(
@@ -142,6 +182,8 @@ def refit_against_rebuild(
     The other key is none at all: the plain server has the same graph with other keyed tensors. Both results
     answer its probe, or there is an error.
     """
+    if precision is Precision.INT8:
+        raise UnavailableError("asked of other precisions, which need no calibration")
     rebuilt, refitted = (
         engine_options(kind, precision, batches, name=name, refittable=True) for name in ("rebuilt", "refitted")
     )
@@ -151,8 +193,6 @@ def refit_against_rebuild(
         "refit_seconds": seconds(lambda: build(bench.plain_server, refitted, refit=plan)),
     }
 
-
-_CUDA: Mapping[str, Any] = {"provider": Provider.CUDA, "provider_options": {"use_tf32": "0"}}
 
 BACKENDS: dict[str, Backend] = {
     "tensorrt": Backend(
@@ -170,7 +210,7 @@ BACKENDS: dict[str, Backend] = {
     "onnxruntime-cuda": Backend(
         label="ONNX Runtime, CUDA provider",
         devices=("cuda",),
-        open=partial(open_engines, kind=EngineKind.ONNXRUNTIME, **_CUDA),
+        open=partial(open_engines, kind=EngineKind.ONNXRUNTIME, provider=Provider.CUDA),
     ),
     "onnxruntime-cpu": Backend(
         label="ONNX Runtime, CPU provider",

@@ -16,8 +16,9 @@ measures VideoMAE-B, -L and -H with random weights on a GPU and writes this page
 their logits are from float64 PyTorch, what the key costs, which share of the card's matrix products the inference
 reaches, and the times of encryption on the card and of a refit compared with a rebuild. It uses what is installed
 (TensorRT, TensorRT-RTX, ONNX Runtime's CUDA provider, torch.compile) and gives the reason if an engine does not run.
-`--sizes B --batches 1,8 --precisions fp16` measures less; figures of earlier runs are kept. `--device cpu --sizes tiny
---output FOLDER` tries the script on a CPU."""
+`--sizes B --batches 1,8 --precisions fp16` measures less; figures of earlier runs are kept. Every figure is written
+when it is measured. After an interruption, `--resume` measures only what is missing; exports are kept in `build/gpu`.
+`--device cpu --sizes tiny --output FOLDER` tries the script on a CPU."""
 
 _NEVER = "**It has not been run on a GPU yet**, so there are no figures here."
 
@@ -29,7 +30,12 @@ def render(results: dict[str, Any]) -> str:
     stamp = results["stamp"]
     versions = ", ".join(f"{name} {number}" for name, number in stamp["versions"].items())
     last = f"Last run on {stamp['date']}: {stamp['card']}, driver {stamp['driver']}; {versions}."
-    parts = [_INTRODUCTION, paragraph(last), _copies(results["copies"]), *map(_size, results["sizes"].items())]
+    parts = [
+        _INTRODUCTION,
+        paragraph(last),
+        _copies(results.get("copies", {"reason": ""})),
+        *map(_size, results.get("sizes", {}).items()),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -52,7 +58,11 @@ def _size(item: tuple[str, dict[str, Any]]) -> str:
 def _torch(found: dict[str, Any]) -> str:
     if "reason" in found:
         return f"The plain model in PyTorch bf16: {found['reason']}."
-    rows = [(mode, batch, f"{rate:.1f}") for mode, rates in found.items() for batch, rate in rates.items()]
+    rows = [
+        (mode, batch, rate["reason"] if isinstance(rate, dict) else f"{rate:.1f}")
+        for mode, rates in found.items()
+        for batch, rate in rates.items()
+    ]
     return table(("the plain model in PyTorch, all in bf16, clips on the card", "batch", "clips/s"), rows)
 
 
@@ -75,7 +85,7 @@ def _engines(size: dict[str, Any]) -> str:
             engine["precision"],
             batch,
             f"{1e3 * row['second']:.2f} ms",
-            f"{row['clips_per_second']:.1f}",
+            f"{row['clips_per_second']:.1f}" + ("" if row.get("resident") else " (host)"),
             "-" if row["share"] is None else f"{row['share']:.0%}",
             number(row["ratio"]),
             interval(row, 3),
@@ -85,12 +95,14 @@ def _engines(size: dict[str, Any]) -> str:
         for engine in size["engines"].values()
         if "batches" in engine
         for batch, row in engine["batches"].items()
+        if "reason" not in row
     ]
     peaks = ", ".join(f"{precision} {_peak(peak)}" for precision, peak in size["peaks"].items())
     text = paragraph(
         f"One clip is {size['gflop']:.0f} GFLOP; the peak is that of a large matrix product, in TFLOP/s: {peaks}.",
-        "Latency is that of the scrambled engine with clips in the host's memory; clips per second are for clips on",
-        "the card, if the engine accepts them there. Δ is the difference from float64 PyTorch on the plain clips.",
+        "Latency is that of the scrambled engine with clips in the host's memory. Clips per second are for clips that",
+        "are on the card, or with the copies where it says host. Δ is the difference from float64 PyTorch on the plain",
+        "clips.",
     )
     return f"{text}\n\n{table(head, rows)}" if rows else text
 
@@ -101,6 +113,12 @@ def _peak(peak: dict[str, Any]) -> str:
 
 def _reasons(engines: dict[str, Any]) -> str:
     rows = [(e["label"], e["precision"], e["reason"]) for e in engines.values() if "reason" in e]
+    rows += [
+        (f"{e['label']}, batch {batch}", e["precision"], row["reason"])
+        for e in engines.values()
+        for batch, row in e.get("batches", {}).items()
+        if "reason" in row
+    ]
     return table(("did not run", "precision", "why"), rows) if rows else ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -16,19 +16,25 @@ from lcve_deploy.model.precision import Precision
 from lcve_deploy.model.transformer import ScrambledTransformer
 
 
-def plain_in_bf16(size: Size, batches: tuple[int, ...], device: str) -> dict[str, dict[str, float]]:
-    """Clips a second of the plain model, all of it in bf16, clips on the card: what there is without this package."""
-    model = videomae(size).to(device, torch.bfloat16)
-    found: dict[str, dict[str, float]] = {}
-    runs: dict[str, Callable[..., Tensor]] = {"eager": model, "torch.compile": torch.compile(model)}
-    for mode, run in runs.items():
-        found[mode] = {}
-        for batch in batches:
-            shape = (batch, 3, size.frames, size.pixels, size.pixels)
-            clips = torch.randn(shape, device=device, dtype=torch.bfloat16)
-            with torch.inference_mode():
-                found[mode][str(batch)] = batch / median_seconds(partial(run, clips), device)
-    return found
+class PlainInBf16:
+    """The plain model, all of it in bf16, clips on the card: what there is without this package."""
+
+    MODES = ("eager", "torch.compile")
+
+    def __init__(self, size: Size, device: str) -> None:
+        self._size, self._device = size, device
+
+    @cached_property
+    def _runs(self) -> dict[str, Callable[..., Tensor]]:
+        model = videomae(self._size).to(self._device, torch.bfloat16)
+        return {"eager": model, "torch.compile": torch.compile(model)}
+
+    def rate(self, mode: str, batch: int) -> float:
+        """Clips a second."""
+        shape = (batch, 3, self._size.frames, self._size.pixels, self._size.pixels)
+        clips = torch.randn(shape, device=self._device, dtype=torch.bfloat16)
+        with torch.inference_mode():
+            return batch / median_seconds(partial(self._runs[mode], clips), self._device)
 
 
 class CubeModel(nn.Module):
@@ -42,6 +48,9 @@ class CubeModel(nn.Module):
         super().__init__()
         self._device, self._dtype = device, DTYPES[precision]
         self._rest = videomae(size)
+        for module in self._rest.blocks.modules():  # once, and not in every run
+            if isinstance(module, nn.Linear):
+                module.to(self._dtype)
         for name in ("cube_embedding.weight", "cube_embedding.bias", "positional_encoding"):
             values = torch.from_numpy(np.ascontiguousarray(model.weights[name], np.float32))
             self.register_buffer(name.replace(".", "_"), values)

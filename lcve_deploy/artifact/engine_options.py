@@ -2,7 +2,7 @@
 
 Everything else is refused. Providers of ONNX Runtime also have options that load a library, that read or write a
 file, or that take an address in memory, such as ``trt_extra_plugin_lib_paths``. None of these is here, and none that
-changes the precision, which only the graph decides.
+changes the precision, which only the graph decides; ``use_tf32`` has to be asked for.
 
 Source: documentation of ONNX Runtime's execution providers; format of scheme ``lcve-1``, section "engine.json".
 """
@@ -16,12 +16,19 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["BUDGET", "PROVIDER", "option_problems", "provider_option_problems"]
+__all__ = ["BUDGET", "DEVICE", "PROVIDER", "TF32", "allows_tf32", "option_problems", "provider_option_problems"]
 
 BUDGET: Final = "budget"
 PROVIDER: Final = "provider"
 """Our own entries in the options of an engine."""
 
+DEVICE: Final = "device_id"
+"""Number of the GPU, in the options of ONNX Runtime's providers."""
+
+TF32: Final = "use_tf32"
+"""Whether a GPU may round the inputs of float32 products to 10 bits; only ONNX Runtime's CUDA provider has it."""
+
+MAX_DEVICE: Final = 1023
 _MAX_BYTES: Final = 2**48
 _MAX_SHOWN: Final = 80
 _MAX_TEXT: Final = 512
@@ -61,9 +68,10 @@ def _is_budget(text: str) -> bool:
         return False
 
 
+_ON: Final = ("1", "true", "True")
 _FLAG: Final = _one_of("0", "1", "true", "false", "True", "False")
 _TRUE: Final = _one_of("true")
-_DEVICE: Final = _number(0, 1023)
+_ORDINAL: Final = _number(0, MAX_DEVICE)
 _BYTES: Final = _number(1, _MAX_BYTES)
 _COUNT: Final = _number(1, 2**31 - 1)
 _SHAPES: Final = _text(r"[A-Za-z0-9_]+:[0-9]+(x[0-9]+)*(,[A-Za-z0-9_]+:[0-9]+(x[0-9]+)*)*", "clips:1x128x3072")
@@ -73,7 +81,7 @@ _PROVIDERS: Final[Mapping[str, Mapping[str, _Rule]]] = MappingProxyType(
     {
         "cpu": {"use_arena": _FLAG},
         "cuda": {
-            "device_id": _DEVICE,
+            DEVICE: _ORDINAL,
             "gpu_mem_limit": _BYTES,
             "arena_extend_strategy": _one_of("kNextPowerOfTwo", "kSameAsRequested"),
             "cudnn_conv_algo_search": _one_of("EXHAUSTIVE", "HEURISTIC", "DEFAULT"),
@@ -89,10 +97,10 @@ _PROVIDERS: Final[Mapping[str, Mapping[str, _Rule]]] = MappingProxyType(
             "tunable_op_max_tuning_duration_ms": _number(0, 2**31 - 1),
             "tunable_op_tuning_enable": _FLAG,
             "use_ep_level_unified_stream": _FLAG,
-            "use_tf32": _FLAG,
+            TF32: _FLAG,
         },
         "tensorrt": {
-            "device_id": _DEVICE,
+            DEVICE: _ORDINAL,
             "trt_auxiliary_streams": _number(-1, 64),
             "trt_build_heuristics_enable": _FLAG,
             "trt_builder_optimization_level": _number(0, 5),
@@ -111,9 +119,10 @@ _PROVIDERS: Final[Mapping[str, Mapping[str, _Rule]]] = MappingProxyType(
             "trt_profile_opt_shapes": _SHAPES,
             "trt_sparsity_enable": _FLAG,
             "trt_tactic_sources": _text(r"[+-][A-Z_]+(,[+-][A-Z_]+)*", "-CUDNN,+CUBLAS"),
+            TF32: _FLAG,
         },
         "tensorrt-rtx": {
-            "device_id": _DEVICE,
+            DEVICE: _ORDINAL,
             "enable_cuda_graph": _FLAG,
             "nv_cuda_graph_enable": _FLAG,
             "nv_detailed_build_log": _FLAG,
@@ -124,6 +133,7 @@ _PROVIDERS: Final[Mapping[str, Mapping[str, _Rule]]] = MappingProxyType(
             "nv_profile_max_shapes": _SHAPES,
             "nv_profile_min_shapes": _SHAPES,
             "nv_profile_opt_shapes": _SHAPES,
+            TF32: _FLAG,
         },
     }
 )
@@ -138,6 +148,7 @@ _PLAN: Final[Mapping[str, _Rule]] = MappingProxyType(
         "refittable": _TRUE,
         "stripped": _TRUE,
         "tf32": _TRUE,
+        "cuda_graphs": _TRUE,
         "hardware": _one_of("ampere-plus", "same-compute-capability"),
         "workspace": _BYTES,
         "compute_capabilities": _text(r"[1-9][0-9]*\.[0-9](,[1-9][0-9]*\.[0-9])*", "8.6,12.0"),
@@ -154,6 +165,11 @@ def provider_option_problems(provider: str, options: Mapping[str, str]) -> list[
         options: by the names of ONNX Runtime.
     """
     return _problems(f"the provider {provider}", _PROVIDERS[provider], options)
+
+
+def allows_tf32(options: Mapping[str, str]) -> bool:
+    """Return whether the options of a provider ask for TF32."""
+    return options.get(TF32, "0") in _ON
 
 
 def option_problems(kind: str, options: Mapping[str, str]) -> list[str]:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["INPUT", "MODEL", "OUTPUT", "PLAN", "PROBE"]
+__all__ = ["INPUT", "MODEL", "OUTPUT", "PLAN", "PROBE", "RUNTIME_CACHE"]
 
 MODEL: Final = "model.onnx"
 PROBE: Final = "probe.safetensors"
 PLAN: Final = "engine.plan"
+RUNTIME_CACHE: Final = "runtime.cache"
 
 INPUT: Final = "clips"
 OUTPUT: Final = "logits"

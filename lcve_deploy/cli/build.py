@@ -51,6 +51,8 @@ def _make_plan(
     compute_capability: tuple[str, ...],
     refittable: bool,
     stripped: bool,
+    tf32: bool,
+    cuda_graphs: bool,
     workspace: int | None,
 ) -> PlanOptions:
     from lcve_deploy.exporters.tensorrt import HardwareCompatibility, PlanOptions
@@ -64,6 +66,8 @@ def _make_plan(
         hardware=HardwareCompatibility(hardware),
         refittable=refittable,
         stripped=stripped,
+        tf32=tf32,
+        cuda_graphs=cuda_graphs,
         workspace=workspace and workspace * 2**20,
         compute_capabilities=compute_capability,
     )
@@ -77,6 +81,8 @@ _TENSORRT_OPTIONS: Final = (
     "compute_capability",
     "refittable",
     "stripped",
+    "tf32",
+    "cuda_graphs",
     "workspace",
 )
 _PLAN: Final = cloup.option_group(
@@ -109,6 +115,8 @@ _PLAN: Final = cloup.option_group(
     cloup.option(
         "--stripped", is_flag=True, help="Leave the weights out of the plan; they are restored when it is opened."
     ),
+    cloup.option("--tf32", is_flag=True, help="Let float32 products round their inputs to 10 bits; needs a --budget."),
+    cloup.option("--cuda-graphs", is_flag=True, help="Launch all kernels of a batch at once, with TensorRT-RTX."),
     cloup.option("--workspace", type=click.IntRange(1, 2**24), metavar="MIB", help="Maximum scratch memory."),
 )
 

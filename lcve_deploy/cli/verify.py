@@ -14,6 +14,7 @@ from lcve_deploy.artifact import list_engines
 from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.checkpoint import CheckpointFacts, checkpoint_options
 from lcve_deploy.cli.options.common import as_json, engine_secret_option, tolerance_option, verify_clip_option
+from lcve_deploy.cli.options.session import DEVICE_OPTION
 from lcve_deploy.cli.options.signing import signed_by_option
 from lcve_deploy.cli.options.types import PATH
 from lcve_deploy.cli.progress import StageProgress
@@ -42,6 +43,7 @@ __all__ = ["command"]
 @cloup.option(
     "--engine", metavar="NAME", help="Verify only this engine.  [default: the graph and, without --key, every engine]"
 )
+@DEVICE_OPTION
 @signed_by_option
 @engine_secret_option
 @as_json
@@ -56,6 +58,7 @@ __all__ = ["command"]
 def command(
     artifact: Path,
     engine: str | None,
+    device: int | None,
     signed_by: PublicKey | None,
     engine_secret: Path | None,
     key_file: Path | None,
@@ -74,6 +77,8 @@ def command(
     """
     if (key_file is None) != (ckpt is None):
         raise click.UsageError("--key and --ckpt must be used together")
+    if device is not None and (engine is None or key_file is not None):
+        raise click.UsageError("--device is for the operator's check of one engine, with --engine")
     if key_file is not None and ckpt is not None:
         from lcve_deploy.keys.secret import SecurityKey
         from lcve_deploy.verbs.verify import verify
@@ -92,19 +97,17 @@ def command(
         )
         ok = _show_parity(report, signature_state(artifact / "server", signed_by), as_json=as_json)
     elif engine:
-        ok = _verify_engine(artifact, engine, signed_by, engine_secret, as_json=as_json)
+        from lcve_deploy.runtime import verify_engine
+
+        proven = verify_engine(artifact, engine, signed_by=signed_by, engine_secret=engine_secret, device=device)
+        ok = _show_engine(artifact, proven, signed_by, as_json=as_json)
     else:
         ok = _verify_server(artifact, signed_by, engine_secret, as_json=as_json)
     if not ok:
         raise SystemExit(1)
 
 
-def _verify_engine(
-    server: Path, name: str, signed_by: PublicKey | None, engine_secret: Path | None, *, as_json: bool
-) -> bool:
-    from lcve_deploy.runtime import verify_engine
-
-    report = verify_engine(server, name, signed_by=signed_by, engine_secret=engine_secret)
+def _show_engine(server: Path, report: ProbeReport, signed_by: PublicKey | None, *, as_json: bool) -> bool:
     signature = signature_state(server, signed_by)
     if as_json:
         print_json({**report.to_json(), "signature": signature})

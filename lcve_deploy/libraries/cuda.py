@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Gpu", "find_gpu"]
+__all__ = ["Gpu", "driver_version", "find_gpu"]
 
 _DRIVERS: Final = {"win32": "nvcuda.dll"}
 _LINUX_DRIVER: Final = "libcuda.so.1"
@@ -23,7 +23,7 @@ _CAPABILITY_MINOR: Final = 76
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """CUDA device 0.
+    """A CUDA device.
 
     Args:
         name: name reported by the driver.
@@ -37,8 +37,10 @@ class Gpu:
         return f"{self.name} (compute capability {self.capability})"
 
 
-def find_gpu() -> Gpu | None:
-    """Return the first GPU, or None if there is no driver or no GPU.
+def find_gpu(ordinal: int = 0) -> Gpu | None:
+    """Return a GPU by its number, or None if there is no driver or no such GPU.
+
+    ``CUDA_VISIBLE_DEVICES`` hides and orders GPUs, here as in all CUDA libraries.
 
     Source: CUDA driver API, sections "Initialization" and "Device Management".
     """
@@ -46,9 +48,20 @@ def find_gpu() -> Gpu | None:
     count = ctypes.c_int()
     if driver is None or driver.cuInit(0) != _SUCCESS:
         return None
-    if driver.cuDeviceGetCount(ctypes.byref(count)) != _SUCCESS or count.value < 1:
+    if driver.cuDeviceGetCount(ctypes.byref(count)) != _SUCCESS or count.value <= ordinal:
         return None
-    return _describe(driver)
+    return _describe(driver, ordinal)
+
+
+def driver_version() -> str:
+    """Return the newest CUDA version that the driver supports, such as ``12.4``; empty if there is no driver.
+
+    Source: CUDA driver API, section "Version Management".
+    """
+    driver, version = _load_driver(), ctypes.c_int()
+    if driver is None or driver.cuDriverGetVersion(ctypes.byref(version)) != _SUCCESS:
+        return ""
+    return f"{version.value // 1000}.{version.value % 1000 // 10}"
 
 
 def _load_driver() -> ctypes.CDLL | None:
@@ -58,9 +71,9 @@ def _load_driver() -> ctypes.CDLL | None:
         return None
 
 
-def _describe(driver: ctypes.CDLL) -> Gpu:
+def _describe(driver: ctypes.CDLL, ordinal: int) -> Gpu:
     device, name = ctypes.c_int(), ctypes.create_string_buffer(_NAME_BYTES)
-    driver.cuDeviceGet(ctypes.byref(device), 0)
+    driver.cuDeviceGet(ctypes.byref(device), ordinal)
     driver.cuDeviceGetName(name, _NAME_BYTES, device)
     major, minor = (_attribute(driver, device, number) for number in (_CAPABILITY_MAJOR, _CAPABILITY_MINOR))
     return Gpu(name=name.value.decode(errors="replace"), capability=f"{major}.{minor}")

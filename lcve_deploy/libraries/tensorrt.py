@@ -21,6 +21,7 @@ __all__ = [
     "Log",
     "TensorRT",
     "buildable_capabilities",
+    "create",
     "dtype_name",
     "find_tensorrt",
     "numeric_version",
@@ -123,6 +124,18 @@ def buildable_capabilities(library: TensorRT) -> tuple[str, ...]:
     members = getattr(getattr(library.module, "ComputeCapability", None), "__members__", {})
     numbers = sorted(int(match[1]) for name in members if (match := _CAPABILITY.fullmatch(name)))
     return tuple(f"{number // 10}.{number % 10}" for number in numbers)
+
+
+def create(library: TensorRT, name: str) -> Any | None:
+    """Create a ``Builder`` or ``Runtime``, or return None if the library cannot start; the log then has the reason.
+
+    The library returns nothing, and its bindings raise TypeError, for example if the driver is missing or too old.
+    """
+    library.log.clear()
+    try:
+        return getattr(library.module, name)(library.log.logger)
+    except TypeError:
+        return None
 
 
 def dtype_name(dtype: Any) -> str:

@@ -16,15 +16,17 @@ from lcve_deploy.artifact import (
     list_engines,
     read_engine,
     read_manifest,
+    read_probe,
     verify_files,
 )
 from lcve_deploy.artifact.engine_mac import require_own
-from lcve_deploy.artifact.engine_options import BUDGET, PROVIDER
+from lcve_deploy.artifact.engine_options import BUDGET, DEVICE, PROVIDER, TF32, allows_tf32
 from lcve_deploy.artifact.engine_secret import EngineSecret, read_secret
 from lcve_deploy.artifact.engines import FASTEST, check_engine, engine_folder, require_built_from
 from lcve_deploy.artifact.graph_files import GraphFiles, read_graph
 from lcve_deploy.artifact.names import MODEL, PLAN
-from lcve_deploy.errors import ArtifactError, MissingDependencyError, SessionError, UnprovenError
+from lcve_deploy.errors import ArtifactError, MissingDependencyError, ParityError, SessionError, UnprovenError
+from lcve_deploy.runtime.probing import probe_session
 from lcve_deploy.runtime.session import Provider, Session, SessionOptions
 
 __all__ = [
@@ -60,6 +62,7 @@ def open_session(server: str | os.PathLike[str], options: SessionOptions = _DEFA
     Raises:
         ArtifactError: the manifest is invalid, files do not match it, or there is no such engine.
         SignatureError: the pinned key has not signed the manifest.
+        ParityError: the graph fails the probe on a provider other than the CPU.
         SessionError: the runtime cannot open it, or the engine has not answered the probe on this machine, or was not
             made on it (``ForeignEngineError``).
         MissingDependencyError: the runtime is not installed.
@@ -81,7 +84,7 @@ def open_server(
         passed_over: as for ``open_checked``.
 
     Raises:
-        ArtifactError, SignatureError, SessionError, MissingDependencyError: as for ``open_session``.
+        ArtifactError, SignatureError, ParityError, SessionError, MissingDependencyError: as for ``open_session``.
     """
     if options.engine is not None:
         manifest = checked_manifest(server, options.signed_by)
@@ -89,7 +92,7 @@ def open_server(
     manifest = read_manifest(server, options.signed_by)
     graph = read_graph(server / MODEL, manifest.files, mapped=options.mapped)
     verify_files(server, manifest.files, read=set(manifest.files) - graph.names)
-    return manifest, _open_graph(graph, manifest, options)
+    return manifest, _open_graph(server, graph, manifest, options)
 
 
 def checked_manifest(server: Path, signed_by: PublicKey | None = None) -> Manifest:
@@ -117,20 +120,44 @@ def open_checked(
             default it warns.
 
     Raises:
-        ArtifactError, SessionError, MissingDependencyError: as for ``open_session``.
+        ArtifactError, ParityError, SessionError, MissingDependencyError: as for ``open_session``.
     """
     if options.engine is None:
-        return _open_graph(read_graph(server / MODEL, manifest.files, mapped=options.mapped), manifest, options)
+        graph = read_graph(server / MODEL, manifest.files, mapped=options.mapped)
+        return _open_graph(server, graph, manifest, options)
     if options.engine == FASTEST:
         return _open_fastest(server, manifest, options, passed_over)
     record = _authenticated(server, options.engine, read_secret(options.engine_secret))
     return _open_proven(server, manifest, record, options)
 
 
-def _open_graph(graph: GraphFiles, manifest: Manifest, options: SessionOptions) -> Session:
+def _open_graph(server: Path, graph: GraphFiles, manifest: Manifest, options: SessionOptions) -> Session:
+    """Open the artifact's own graph. On any provider but the CPU, it must pass the probe first.
+
+    The export has compared the graph with the reference on a CPU. A provider for GPUs computes with other kernels, and
+    may do so in a lower precision.
+    """
     from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 
-    return OnnxRuntimeSession(graph, manifest.model, options)
+    session = OnnxRuntimeSession(graph, manifest.model, options)
+    if options.provider is not Provider.CPU:
+        _require_probe(server, manifest, session, options)
+    return session
+
+
+def _require_probe(server: Path, manifest: Manifest, session: Session, options: SessionOptions) -> None:
+    report = probe_session(session, read_probe(server, manifest), manifest.parity)
+    if report.ok:
+        return
+    asked = allows_tf32(options.provider_options)
+    raise ParityError(
+        f"the graph of {server} fails the probe on {session.device}: max |Δlogit| {report.max_difference:.3g}, "
+        f"tolerance {report.tolerance:.3g}",
+        hint=f"{TF32} lowers the precision. Leave it out, or build an engine with a budget: lcve build {server} "
+        f"--provider {options.provider} --provider-option {TF32}=1 --budget FLOAT"
+        if asked
+        else "do not serve it; try another provider, or another version of the runtime or the driver",
+    )
 
 
 def read_own_engine(server: Path, name: str, engine_secret: Path | None = None) -> EngineRecord:
@@ -167,12 +194,13 @@ def open_engine(
         manifest: of the artifact, as it was read and checked.
         record: record of the engine.
         server: folder with the graph, for an engine that has none of its own.
-        options: threads and mapping; all else follows the record.
+        options: GPU, threads and mapping; all else follows the record.
 
     Raises:
         SessionError, MissingDependencyError: as for ``open_session``.
     """
     require_built_from(server, record, manifest.digest)
+    _require_place(record, options)
     own = MODEL in record.files
     place, files = (folder / MODEL, record.files) if own else (server / MODEL, manifest.files)
     match record.kind:
@@ -190,14 +218,25 @@ def open_engine(
             from lcve_deploy.runtime.backends.tensorrt import TensorRTSession
 
             weights = read_graph(place, files) if "stripped" in record.options else None
-            return TensorRTSession(folder / PLAN, manifest.model, record, weights=weights)
+            return TensorRTSession(folder / PLAN, manifest.model, record, weights=weights, device=options.device or 0)
+
+
+def _require_place(record: EngineRecord, options: SessionOptions) -> None:
+    on_cpu = {EngineKind.OPENVINO: True, EngineKind.ONNXRUNTIME: record.options.get(PROVIDER, "cpu") == Provider.CPU}
+    if options.device is not None and on_cpu.get(record.kind, False):
+        raise SessionError(
+            f"the engine {record.name} runs on the CPU, received GPU {options.device} for it",
+            hint="leave the GPU out, or choose an engine that was built for one",
+        )
 
 
 def _options_of(record: EngineRecord, options: SessionOptions) -> SessionOptions:
     """Return options that open an engine in ONNX Runtime with the provider it was built for."""
+    ours = (BUDGET, PROVIDER) if options.device is None else (BUDGET, PROVIDER, DEVICE)
     return SessionOptions(
         provider=Provider.parse(record.options.get(PROVIDER, "cpu")),
-        provider_options={name: value for name, value in record.options.items() if name not in (BUDGET, PROVIDER)},
+        provider_options={name: value for name, value in record.options.items() if name not in ours},
+        device=options.device,
         threads=options.threads,
         mapped=options.mapped,
     )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -19,11 +17,12 @@ from lcve_deploy.artifact.engine_options import BUDGET
 from lcve_deploy.artifact.engine_secret import make_secret
 from lcve_deploy.artifact.engines import EngineRecord, engine_folder, write_engine
 from lcve_deploy.clips import EncryptedClip
-from lcve_deploy.errors import ParityError, SessionError
-from lcve_deploy.model.parity import ParityReport, max_difference
+from lcve_deploy.errors import SessionError
+from lcve_deploy.model.parity import ParityReport
 from lcve_deploy.model.precision import BUDGETS, Precision
 from lcve_deploy.runtime.boundary import version_boundary
 from lcve_deploy.runtime.opening import checked_manifest, open_engine, open_server, read_own_engine
+from lcve_deploy.runtime.probing import ProbeReport, probe_session
 from lcve_deploy.runtime.session import Session, SessionOptions
 
 __all__ = [
@@ -39,42 +38,6 @@ __all__ = [
 ]
 
 _TIMES: Final = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeReport:
-    """Result of running the probe on an engine.
-
-    Args:
-        clips: number of probe clips.
-        max_difference: maximum ``|Δlogit|`` from the reference's logits.
-        tolerance: maximum ``|Δlogit|`` that counts as equal.
-    """
-
-    clips: int
-    max_difference: float
-    tolerance: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether all logits agree within the tolerance."""
-        return math.isfinite(self.max_difference) and self.max_difference <= self.tolerance
-
-    def require(self) -> None:
-        """Raise if the engine failed the probe.
-
-        Raises:
-            ParityError: logits differ beyond the tolerance; the error says by how much.
-        """
-        if not self.ok:
-            raise ParityError(
-                f"the engine fails the probe: max |Δlogit| {self.max_difference:.3g}, tolerance {self.tolerance:.3g}",
-                hint="do not serve it; try another precision or another version of the runtime",
-            )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as plain values."""
-        return {**dataclasses.asdict(self), "ok": self.ok}
 
 
 def verify_server(server: str | os.PathLike[str], *, signed_by: PublicKey | None = None) -> ProbeReport:
@@ -100,6 +63,7 @@ def verify_engine(
     *,
     signed_by: PublicKey | None = None,
     engine_secret: Path | None = None,
+    device: int | None = None,
 ) -> ProbeReport:
     """Check an engine of this machine without a key, and update its record with the result.
 
@@ -108,6 +72,7 @@ def verify_engine(
         name: engine name. The owner's signature does not cover engines.
         signed_by: the owner's public key, if pinned.
         engine_secret: file with this machine's secret, as of ``SessionOptions``.
+        device: number of the GPU, as of ``SessionOptions``.
 
     Raises:
         ArtifactError: there is no such engine, or files do not match its record.
@@ -119,7 +84,7 @@ def verify_engine(
     folder = Path(server)
     manifest, known = checked_manifest(folder, signed_by), read_own_engine(folder, name, engine_secret)
     with version_boundary(folder):
-        report, record = _reprove(folder, manifest, known)
+        report, record = _reprove(folder, manifest, known, device=device)
     same = known.proof is not None and record.proof is not None and known.proof.device == record.proof.device
     if not same:  # write only changes: the folder may be read-only
         write_engine(engine_folder(folder, name), authenticate(record, make_secret(folder, engine_secret)))
@@ -151,9 +116,10 @@ def reprove(
 
 
 def _reprove(
-    server: Path, manifest: Manifest, record: EngineRecord, budget: float | None = None
+    server: Path, manifest: Manifest, record: EngineRecord, budget: float | None = None, *, device: int | None = None
 ) -> tuple[ProbeReport, EngineRecord]:
-    session = open_engine(engine_folder(server, record.name), manifest, record, server=server)
+    options = SessionOptions(engine=record.name, device=device)
+    session = open_engine(engine_folder(server, record.name), manifest, record, server=server, options=options)
     report, proof = prove_engine(session, read_probe(server, manifest), manifest.parity, record, budget=budget)
     return report, dataclasses.replace(record, proof=proof if report.ok else None)
 
@@ -217,24 +183,3 @@ def budget_of(precision: Precision, parity: ParityReport) -> float:
     if precision is Precision.FP32:
         return parity.tolerance
     return max(parity.tolerance, BUDGETS[precision] * max(1.0, parity.logit_scale))
-
-
-def probe_session(
-    session: Session, probe: Probe, parity: ParityReport, *, tolerance: float | None = None
-) -> ProbeReport:
-    """Run the probe in a session.
-
-    Args:
-        session: the opened engine or graph.
-        probe: random ciphertext and the reference's logits.
-        parity: parity report of the artifact.
-        tolerance: maximum ``|Δlogit|`` at the logit scale of the compared clips; by default the artifact's. It is
-            scaled up if the probe's logits are larger.
-    """
-    logits = session.run(EncryptedClip(values=probe.clip, binding=session.model.binding))
-    growth = max(1.0, float(np.abs(probe.logits).max())) / max(1.0, parity.logit_scale)
-    return ProbeReport(
-        clips=len(probe.clip),
-        max_difference=max_difference(probe.logits, logits),
-        tolerance=(parity.tolerance if tolerance is None else tolerance) * max(1.0, growth),
-    )

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.artifact import EngineRecord, ModelSpec, Profile, PublicKey
-from lcve_deploy.artifact.engine_options import provider_option_problems
+from lcve_deploy.artifact import EngineRecord, ModelSpec, PublicKey
+from lcve_deploy.artifact.engine_options import DEVICE, MAX_DEVICE, provider_option_problems
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.encrypted_model import EncryptedModel
 from lcve_deploy.errors import SessionError
 
-__all__ = ["Provider", "Session", "SessionOptions", "check_clip", "require_provider_options", "run_within"]
+__all__ = ["Provider", "Session", "SessionOptions", "check_clip", "require_provider_options"]
 
 Logits = npt.NDArray[np.float32]
 
@@ -63,6 +63,7 @@ class SessionOptions:
         provider: execution provider of ONNX Runtime for the graph itself; also accepted as text.
         provider_options: options of the provider, as ONNX Runtime documents them, of those that are allowed; for the
             graph itself.
+        device: number of the GPU, for a provider or an engine that runs on one; by default the first.
         threads: threads of one inference on a CPU; by default the runtime's own choice.
         signed_by: the owner's public key, if pinned. The owner's signature does not cover engines.
         mapped: whether ONNX Runtime may map files, which must then not change during the session.
@@ -71,12 +72,14 @@ class SessionOptions:
 
     Raises:
         SessionError: there is no such provider, or an option is not allowed.
-        ValueError: both an engine and a provider are given; an engine is built for its own provider.
+        ValueError: both an engine and a provider are given; an engine is built for its own provider. Or the number of
+            the GPU is out of range, is given twice, or is given for the CPU.
     """
 
     engine: str | None = None
     provider: Provider = Provider.CPU
     provider_options: Mapping[str, str] = field(default_factory=dict)
+    device: int | None = None
     threads: int | None = None
     signed_by: PublicKey | None = None
     mapped: bool = True
@@ -87,6 +90,17 @@ class SessionOptions:
         if self.engine is not None and (self.provider is not Provider.CPU or self.provider_options):
             raise ValueError("expected an engine or a provider, received both: an engine is built for its own provider")
         require_provider_options(self.provider, self.provider_options)
+        self._require_device()
+
+    def _require_device(self) -> None:
+        if self.device is None:
+            return
+        if not 0 <= self.device <= MAX_DEVICE:
+            raise ValueError(f"expected the number of a GPU from 0 to {MAX_DEVICE}, received {self.device}")
+        if self.engine is None and self.provider is Provider.CPU:
+            raise ValueError(f"GPU {self.device} needs a provider that runs on GPUs, or an engine; received neither")
+        if DEVICE in self.provider_options:
+            raise ValueError(f"expected the GPU once, received it as the device and as the provider's {DEVICE}")
 
 
 class Session(EncryptedModel, Protocol):
@@ -138,24 +152,3 @@ def check_clip(clip: EncryptedClip, model: ModelSpec) -> None:
         )
     if not clip.values.shape[0]:
         raise ValueError("expected at least one clip, received none")
-
-
-def run_within(values: Any, profile: Profile, run: Callable[[Any], Logits]) -> Logits:
-    """Run any number of clips on an engine with fixed batch sizes.
-
-    Args:
-        values: NumPy or CuPy values ``[clips, ...]``, at least one clip.
-        profile: batch sizes of the engine. Larger batches are split; smaller ones are filled with repeated clips.
-        run: runs one batch.
-
-    Returns:
-        float32 ``[clips, classes]``.
-    """
-    parts = []
-    for first in range(0, values.shape[0], profile.maximum):
-        batch = values[first : first + profile.maximum]
-        clips = batch.shape[0]
-        if clips < profile.minimum:
-            batch = batch[np.resize(np.arange(clips), profile.minimum)]
-        parts.append(run(batch)[:clips])
-    return np.concatenate(parts)

@@ -35,7 +35,7 @@ from lcve_deploy.artifact.engine_options import BUDGET, PROVIDER
 from lcve_deploy.artifact.engine_secret import make_secret
 from lcve_deploy.artifact.engines import Agreement, engine_folder, write_engine
 from lcve_deploy.artifact.graph_files import GraphFiles, GraphSource, read_graph
-from lcve_deploy.artifact.names import MODEL, PLAN
+from lcve_deploy.artifact.names import MODEL, PLAN, RUNTIME_CACHE
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import BuildError, DeviceError
 from lcve_deploy.exporters.int8 import calibrate, write_quantised
@@ -48,6 +48,7 @@ from lcve_deploy.model.parity import compare
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.progress import Progress, silent, step
 from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
+from lcve_deploy.runtime.backends.tensorrt import TensorRTSession
 from lcve_deploy.runtime.opening import checked_manifest, open_engine
 from lcve_deploy.runtime.probe import engine_budget, prove_engine
 from lcve_deploy.runtime.session import Provider, Session, require_provider_options
@@ -339,7 +340,20 @@ def _prove(job: _Build, record: EngineRecord) -> EngineRecord:
     job.progress("running the probe", 1, 1)
     budget = engine_budget(record, parity)
     agreement = _agreement(job, session, job.clips, budget) if job.clips is not None else None
-    return dataclasses.replace(record, proof=proof, agreement=agreement)
+    record = dataclasses.replace(record, proof=proof, agreement=agreement)
+    return _keep_kernels(job, session, record)
+
+
+def _keep_kernels(job: _Build, session: Session, record: EngineRecord) -> EngineRecord:
+    """Write the kernels that TensorRT-RTX compiled for the probe into the engine, and return its record with the file.
+
+    Now, and never later: the record has the digest of every file, and a MAC.
+    """
+    kernels = session.runtime_cache() if isinstance(session, TensorRTSession) else b""
+    if not kernels:
+        return record
+    (job.stage / RUNTIME_CACHE).write_bytes(kernels)
+    return dataclasses.replace(record, files=record_files(job.stage))
 
 
 def _agreement(job: _Build, session: Session, clips: EncryptedClip, budget: float) -> Agreement:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from lcve_deploy import EncryptedClip, SessionOptions, open_session
-from lcve_deploy.artifact import EngineKind, EngineRecord, Profile, list_engines, read_engine
+from lcve_deploy.artifact import EngineKind, EngineRecord, list_engines, read_engine
 from lcve_deploy.artifact.engines import engine_folder
 from lcve_deploy.errors import (
     BuildError,
@@ -25,7 +25,6 @@ from lcve_deploy.runtime import verify_engine
 from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 from lcve_deploy.runtime.opening import EngineWarning
 from lcve_deploy.runtime.probe import prove_engine
-from lcve_deploy.runtime.session import run_within
 from lcve_deploy.verbs.build import BuildOptions, build
 from lcve_deploy.verbs.fastest import EngineChoice, build_fastest
 from tests.conftest import run_lcve, run_ok
@@ -194,17 +193,3 @@ def test_where_nothing_can_be_built_every_reason_is_given(server: Path) -> None:
     with pytest.raises(BuildError, match=r"no engine could be built.*onnxruntime-int8: .*onnxruntime-fp32: "):
         build_fastest(server, choice)
     assert list_engines(server) == ()
-
-
-@pytest.mark.parametrize(("clips", "batches"), [(1, [2]), (4, [4]), (5, [4, 2]), (11, [4, 4, 3])])
-def test_any_number_of_clips_runs_within_a_profile(clips: int, batches: list[int]) -> None:
-    seen = []
-
-    def run(values: np.ndarray) -> np.ndarray:
-        seen.append(len(values))
-        return values[:, :1].astype(np.float32)
-
-    values = np.arange(clips, dtype=np.uint8)[:, None]
-    logits = run_within(values, Profile(minimum=2, optimum=2, maximum=4), run)
-    assert seen == batches
-    np.testing.assert_array_equal(logits[:, 0], np.arange(clips))

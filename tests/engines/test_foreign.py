@@ -69,7 +69,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name, fake in {"tensorrt": module, "tensorrt_rtx": module, **fake_gpu.fake_cupy()}.items():
         monkeypatch.setitem(sys.modules, name, fake)
     gpu = Gpu(name="a GPU", capability="8.9")
-    monkeypatch.setattr("lcve_deploy.runtime.backends.tensorrt.find_gpu", lambda: gpu)
+    monkeypatch.setattr("lcve_deploy.runtime.backends.tensorrt.find_gpu", lambda number=0: gpu)
     monkeypatch.setattr(onnxruntime, "InferenceSession", spied_session)
     monkeypatch.setattr(openvino.Core, "compile_model", spied_model)
     return seen

@@ -11,7 +11,9 @@ from __future__ import annotations
 import ctypes
 import enum
 import shutil
+import sys
 import tempfile
+import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,8 +23,33 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx_ir
 import onnxruntime
+import pytest
+
+from lcve_deploy.libraries.cuda import Gpu
+from tests.support.emulation import LOW, emulated
 
 PLAN = b"plan of "
+
+
+LOCK = threading.RLock()
+"""Held while work is queued or done: threads share streams."""
+
+
+class Event:
+    """Waiting for it does all that is queued before it."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream, self.before = stream, list(stream.queue)
+
+    def __call__(self) -> None:
+        with LOCK:
+            while self.before:
+                work = self.before.pop(0)
+                if work in self.stream.queue:
+                    self.stream.queue.remove(work)
+                    work()
+
+    synchronize = __call__
 
 
 class Stream:
@@ -43,25 +70,17 @@ class Stream:
     def __exit__(self, *_: object) -> None:
         Stream.current = self.before
 
-    def record(self) -> Callable[[], None]:
-        """An event: waiting for it does all that is queued before it."""
-        before, done = list(self.queue), list[bool]()
+    def record(self) -> Event:
+        with LOCK:
+            return Event(self)
 
-        def event() -> None:
-            if not done:
-                done.append(True)
-                for work in before:
-                    self.queue.remove(work)
-                    work()
-
-        return event
-
-    def wait_event(self, event: Callable[[], None]) -> None:
+    def wait_event(self, event: Event) -> None:
         self.queue.append(event)
 
     def synchronize(self) -> None:
-        while self.queue:
-            self.queue.pop(0)()
+        with LOCK:
+            while self.queue:
+                self.queue.pop(0)()
 
 
 Stream.current = Stream()
@@ -80,6 +99,9 @@ class Array:
 
     def __getitem__(self, index: Any) -> Array:
         return Array(self.memory[index], self.device.id)
+
+    def __setitem__(self, index: Any, values: Array) -> None:
+        Stream.current.queue.append(lambda: np.copyto(self.memory[index], values.memory))
 
     def set(self, host: np.ndarray, stream: Stream) -> None:
         assert host.shape == self.shape
@@ -105,7 +127,7 @@ def fake_cupy() -> dict[str, types.ModuleType]:
     cupy: Any = types.ModuleType("cupy")
     cupyx: Any = types.ModuleType("cupyx")
     cupy.ndarray = Array
-    cupy.empty = lambda shape, dtype: Array(np.full(shape, 77, dtype))
+    cupy.empty = lambda shape, dtype: Array(np.full(shape, 77, dtype), Device.current())
     cupy.ascontiguousarray = lambda a: a if a.memory.flags.c_contiguous else Array(np.ascontiguousarray(a.memory))
     cupy.cuda = types.SimpleNamespace(
         Device=_device,
@@ -118,10 +140,23 @@ def fake_cupy() -> dict[str, types.ModuleType]:
     return {"cupy": cupy, "cupyx": cupyx}
 
 
+class Device:
+    """The current GPU of a thread."""
+
+    here = threading.local()
+
+    @staticmethod
+    def current() -> int:
+        return getattr(Device.here, "number", 0)
+
+
 @contextmanager
 def _device(number: int) -> Iterator[None]:
-    assert number == 0
-    yield
+    before, Device.here.number = Device.current(), number
+    try:
+        yield
+    finally:
+        Device.here.number = before
 
 
 class Severity(enum.Enum):
@@ -181,8 +216,11 @@ class Engine:
         assert index == 0
         return [(size, *self.tensors[name].shape[1:]) for size in self.batches]
 
-    def create_execution_context(self) -> Context:
-        return Context(self)
+    def create_execution_context(self, config: RuntimeConfig | None = None) -> Context:
+        return Context(self, config)
+
+    def create_runtime_config(self) -> RuntimeConfig:
+        return RuntimeConfig()
 
     def create_serialization_config(self) -> Config:
         return Config()
@@ -192,10 +230,48 @@ class Engine:
         return plan_of(self.model, self.batches)
 
 
+def _computed(model: Path) -> onnxruntime.InferenceSession:
+    """ONNX Runtime; for fp16 and bf16 with values that are rounded as hardware rounds them."""
+    low = any(value.dtype in LOW for value in onnx_ir.load(model).graph.initializers.values())
+    return emulated(model) if low else onnxruntime.InferenceSession(model)
+
+
+class RuntimeCache:
+    """Kernels of batch sizes; those of another "GPU" are refused."""
+
+    def __init__(self) -> None:
+        self.kernels = set[int]()
+
+    def serialize(self) -> bytes | None:
+        return b"kernels " + bytes(sorted(self.kernels))
+
+    def deserialize(self, content: bytes) -> bool:
+        fits = content.startswith(b"kernels ")
+        self.kernels |= set(content.removeprefix(b"kernels ")) if fits else set()
+        return fits
+
+
+class RuntimeConfig:
+    """As TensorRT-RTX has it."""
+
+    dynamic_shapes_kernel_specialization_strategy: Any = None
+    cuda_graph_strategy: Any = None
+    cache: RuntimeCache | None = None
+
+    def create_runtime_cache(self) -> RuntimeCache:
+        return RuntimeCache()
+
+    def set_runtime_cache(self, cache: RuntimeCache) -> bool:
+        self.cache = cache
+        return True
+
+
 class Context:
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, config: RuntimeConfig | None = None) -> None:
+        self.config, self.device, self.compiled = config, Device.current(), list[int]()
+        self.enqueued = list[tuple[int, int]]()
         self.engine, self.addresses, self.shapes = engine, dict[str, int](), dict[str, tuple[int, ...]]()
-        self.session = onnxruntime.InferenceSession(engine.model)
+        self.session = _computed(engine.model)
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self.shapes[name] = shape
@@ -207,6 +283,11 @@ class Context:
 
     def execute_async_v3(self, stream: int) -> bool:
         (given, shape), addresses = next(iter(self.shapes.items())), dict(self.addresses)
+        assert Device.current() == self.device, "enqueued on another GPU than the context's"
+        self.enqueued.append((shape[0], addresses[given]))
+        if self.config is not None and self.config.cache is not None and shape[0] not in self.config.cache.kernels:
+            self.config.cache.kernels.add(shape[0])
+            self.compiled.append(shape[0])
         output = next(name for name in addresses if name != given)
 
         def work() -> None:
@@ -308,8 +389,9 @@ class OnnxParser:
         self.network = network
 
     def parse_from_file(self, path: str) -> bool:
-        graph = onnx_ir.load(path).graph
-        self.network.model = path
+        kept = _kept(Path(path))
+        graph = onnx_ir.load(kept).graph
+        self.network.model = kept
         for name, values in (("input", graph.inputs), ("output", graph.outputs)):
             tensors = [_tensor(value) for value in values]
             setattr(self.network, f"num_{name}s", len(tensors))
@@ -335,10 +417,31 @@ class OnnxParserRefitter:
         self.refitter = refitter
 
     def refit_from_file(self, path: str) -> bool:
-        kept = Path(tempfile.mkdtemp()) / "weights"
-        shutil.copytree(Path(path).parent, kept)  # the caller's folder goes once they are read
-        self.refitter.engine.model = kept / Path(path).name
+        self.refitter.engine.model = _kept(Path(path))
         return True
+
+
+def _kept(model: Path) -> Path:
+    """A copy of a graph and its files; the caller's folder goes once they are read."""
+    kept = Path(tempfile.mkdtemp()) / "weights"
+    shutil.copytree(model.parent, kept)
+    return kept / model.name
+
+
+_STRATEGIES = {
+    "DynamicShapesKernelSpecializationStrategy": "LAZY EAGER NONE",
+    "CudaGraphStrategy": "DISABLED WHOLE_GRAPH_CAPTURE",
+}
+"""Enums that TensorRT-RTX alone has."""
+
+
+def fake_tensorrt_rtx(version: str = "1.7.1.116") -> types.ModuleType:
+    """A module ``tensorrt_rtx``, as ``fake_tensorrt``."""
+    module = fake_tensorrt(version)
+    module.__name__ = "tensorrt_rtx"
+    for name, members in _STRATEGIES.items():
+        setattr(module, name, enum.Enum(name, members))
+    return module
 
 
 def fake_tensorrt(version: str = "11.4.0.106") -> types.ModuleType:
@@ -354,6 +457,26 @@ def fake_tensorrt(version: str = "11.4.0.106") -> types.ModuleType:
     for kind in (Runtime, Builder, OnnxParser, Refitter, OnnxParserRefitter):
         setattr(module, kind.__name__, type(kind.__name__, (kind,), {"built": content.built}))
     return module
+
+
+GPU = Gpu(name="NVIDIA Nonesuch", capability="8.6")
+_LOOKING = (
+    "runtime.backends.tensorrt",
+    "exporters.tensorrt.plan",
+    "exporters.tensorrt.refit",
+    "verbs.build",
+    "verbs.fastest",
+)
+"""Modules that look for a GPU."""
+
+
+def install(patch: pytest.MonkeyPatch) -> None:
+    """Let this package see a GPU, CuPy and both TensorRTs, for as long as the patch lasts."""
+    modules = {"tensorrt": fake_tensorrt(), "tensorrt_rtx": fake_tensorrt_rtx(), **fake_cupy()}
+    for name, module in modules.items():
+        patch.setitem(sys.modules, name, module)
+    for place in _LOOKING:
+        patch.setattr(f"lcve_deploy.{place}.find_gpu", lambda number=0: None if number else GPU)
 
 
 _ENUMS = {

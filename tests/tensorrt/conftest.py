@@ -43,7 +43,7 @@ def machine(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     module = fake_gpu.fake_tensorrt()
     for name, fake in {"tensorrt": module, **fake_gpu.fake_cupy()}.items():
         monkeypatch.setitem(sys.modules, name, fake)
-    monkeypatch.setattr("lcve_deploy.runtime.backends.tensorrt.find_gpu", lambda: GPU)
+    monkeypatch.setattr("lcve_deploy.runtime.backends.tensorrt.find_gpu", lambda number=0: GPU)
     plan = tmp_path / "server/engines/tensorrt-fp32/engine.plan"
     plan.parent.mkdir(parents=True)
     plan.write_bytes(fake_gpu.plan_of(exported / "server/model.onnx"))

@@ -81,13 +81,13 @@ class Machine:
     module: types.ModuleType
 
     def open(self, **changes: Any) -> TensorRTSession:
-        weights = changes.pop("weights", None)
+        weights, device = changes.pop("weights", None), changes.pop("device", 0)
         fields: dict[str, Any] = {
             "builder": {TENSORRT: self.module.__version__},
             "profile": Profile(minimum=1, optimum=2, maximum=3),
         }
         engine = engine_record(**{**fields, **changes})
-        return TensorRTSession(self.plan, self.manifest.model, engine, weights=weights)
+        return TensorRTSession(self.plan, self.manifest.model, engine, weights=weights, device=device)
 
 
 def engine_record(*, kind: EngineKind = EngineKind.TENSORRT, **fields: Any) -> EngineRecord:

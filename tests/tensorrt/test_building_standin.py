@@ -16,6 +16,7 @@ from lcve_deploy.exporters.tensorrt import (
     check_graph,
 )
 from lcve_deploy.exporters.tensorrt import plan as plan_module
+from lcve_deploy.exporters.tensorrt.timing import write_timing_cache
 from tests.support import fake_gpu
 from tests.tensorrt.helpers import (
     GPU,
@@ -140,3 +141,13 @@ def test_a_library_that_cannot_start_is_one_clear_error(tiny: Graph, monkeypatch
     monkeypatch.setattr(module.Builder, "__init__", refuse)
     with pytest.raises(BuildError, match="cannot start here: CUDA initialization failure"):
         check_graph(tiny.model, library=library(module), **tiny.specs)
+
+
+def test_a_timing_cache_that_the_library_does_not_return_is_one_clear_error(tmp_path: Path) -> None:
+    class Nothing:
+        def serialize(self) -> None:
+            """Return nothing."""
+
+    with pytest.raises(BuildError, match="returned no timing cache"):
+        write_timing_cache(Nothing(), tmp_path / "times")
+    assert not (tmp_path / "times").exists()

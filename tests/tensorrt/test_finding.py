@@ -70,11 +70,16 @@ class Driver:
         count._obj.value = self.count
         return 0
 
-    def cuDeviceGet(self, device: object, number: int) -> int:  # noqa: N802
+    def cuDeviceGet(self, device: Any, number: int) -> int:  # noqa: N802
+        device._obj.value = number
         return 0
 
-    def cuDeviceGetName(self, name: Any, size: int, device: object) -> int:  # noqa: N802
-        name.value = b"NVIDIA Nonesuch"
+    def cuDeviceGetName(self, name: Any, size: int, device: Any) -> int:  # noqa: N802
+        name.value = b"NVIDIA Nonesuch" + (b" of number %d" % device.value if device.value else b"")
+        return 0
+
+    def cuDriverGetVersion(self, version: Any) -> int:  # noqa: N802
+        version._obj.value = 12040
         return 0
 
     def cuDeviceGetAttribute(self, value: Any, number: int, device: object) -> int:  # noqa: N802
@@ -91,3 +96,12 @@ def test_the_driver_says_which_gpu_there_is(
 ) -> None:
     monkeypatch.setattr(cuda, "_load_driver", lambda: driver)
     assert find_gpu() == gpu
+
+
+def test_gpus_are_found_by_number_and_the_driver_tells_its_cuda_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "_load_driver", lambda: Driver(count=2))
+    assert find_gpu(1) == Gpu(name="NVIDIA Nonesuch of number 1", capability="8.6")
+    assert find_gpu(2) is None
+    assert cuda.driver_version() == "12.4"
+    monkeypatch.setattr(cuda, "_load_driver", lambda: None)
+    assert cuda.driver_version() == ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import onnxruntime
@@ -26,7 +26,6 @@ from lcve_deploy.exporters.tensorrt import (
 from lcve_deploy.libraries.tensorrt import (
     TensorRT,
 )
-from lcve_deploy.runtime.session import run_within
 from tests import conftest
 from tests.conftest import GEOMETRY, SALT
 from tests.tensorrt.helpers import (
@@ -102,19 +101,3 @@ def test_a_variable_turns_skipping_without_a_gpu_into_failure(
     monkeypatch.setenv("LCVE_REQUIRE_GPU", required)
     with pytest.raises(outcome, match="no NVIDIA GPU"):
         conftest.pytest_runtest_setup(cast(pytest.Item, MarkedItem()))
-
-
-@pytest.mark.gpu
-def test_gpu_few_clips_on_the_device_fill_a_batch() -> None:
-    import cupy
-
-    seen: list[list[int]] = []
-
-    def run(values: Any) -> np.ndarray:
-        seen.append(cupy.asnumpy(values[:, 0]).tolist())
-        return cupy.asnumpy(values).astype(np.float32)
-
-    clips = cupy.arange(3, dtype=np.uint8)[:, None]
-    logits = run_within(clips, Profile(minimum=2, optimum=2, maximum=2), run)
-    assert seen == [[0, 1], [2, 2]]
-    np.testing.assert_array_equal(logits[:, 0], [0, 1, 2])

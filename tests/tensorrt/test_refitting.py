@@ -84,3 +84,21 @@ def test_refitting_refuses_a_damaged_plan_and_a_machine_without_a_gpu(
     monkeypatch.setattr("lcve_deploy.exporters.tensorrt.refit.find_gpu", lambda: None)
     with pytest.raises(BuildError, match="needs a GPU to refit engines, and no NVIDIA GPU"):
         refit(tiny.model, tmp_path / "refitted.plan")
+
+
+def test_a_library_that_returns_nothing_is_one_clear_error(
+    refit: Callable[..., None], machine: Machine, tiny: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(runtime: object, logger: object) -> None:
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    for name in ("serialize_with_config", "create_serialization_config"):
+        with monkeypatch.context() as patch:
+            patch.setattr(fake_gpu.Engine, name, lambda *_: None)
+            with pytest.raises(BuildError, match="could not write the refitted engine: it gave no reason"):
+                refit(tiny.model, tmp_path / "refitted.plan")
+    monkeypatch.setattr(machine.module.Runtime, "__init__", nothing)
+    with pytest.raises(BuildError, match="cannot start here") as caught:
+        refit(tiny.model, tmp_path / "refitted.plan")
+    assert "driver" in caught.value.hint
+    assert not (tmp_path / "refitted.plan").exists()

@@ -217,7 +217,7 @@ def test_no_rebuild_is_advised_where_the_library_has_no_kernels_for_the_gpu(
 ) -> None:
     for name in ("EngineValidity", "EngineInvalidityDiagnostics", "ComputeCapability"):
         setattr(machine.module, name, getattr(rtx.module, name))
-    monkeypatch.setattr("lcve_deploy.runtime.backends.tensorrt.find_gpu", lambda: H200)
+    monkeypatch.setattr("lcve_deploy.runtime.backends.tensorrt.find_gpu", lambda number=0: H200)
     found = int(machine.module.EngineInvalidityDiagnostics.UNSUPPORTED_CC)
     machine.module.Runtime.get_engine_validity = lambda *_: (machine.module.EngineValidity.INVALID, found)
     with pytest.raises(DeviceError, match="it was not built for this GPU") as caught:
@@ -264,7 +264,7 @@ def test_an_engine_of_other_batches_than_its_record_says_is_refused(machine: Mac
 
 
 def test_opening_without_a_gpu_is_one_sentence(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lcve_deploy.runtime.backends.tensorrt.find_gpu", lambda: None)
+    monkeypatch.setattr("lcve_deploy.runtime.backends.tensorrt.find_gpu", lambda number=0: None)
     with pytest.raises(DeviceError) as caught:
         machine.open()
     assert str(caught.value) == "TensorRT needs an NVIDIA GPU and its driver, but none was found"
@@ -318,6 +318,6 @@ def test_a_run_that_fails_is_one_clear_error(
     with pytest.raises(SessionError, match=r"TensorRT 11\.4\.0\.106 failed: it gave no reason"):
         session.run(clips)
     monkeypatch.undo()
-    monkeypatch.setattr(fake_gpu.Stream, "synchronize", fail)
+    monkeypatch.setattr(fake_gpu.Event, "synchronize", fail)
     with pytest.raises(SessionError, match="CUDA could not run the engine: cudaErrorIllegalAddress"):
         session.run(clips)

@@ -47,6 +47,7 @@ class PlanOptions:
         stripped: leave weights out; ``refit_plan`` adds them on the machine that runs the engine.
         tf32: allow float32 products with a mantissa of 10 bits. Off by default: such products exceed the budget of
             fp32, and the folded embedding would lose bits in every precision.
+        cuda_graphs: launch all kernels of a batch at once. Only TensorRT-RTX has a switch for it.
         workspace: maximum device memory that a layer may use while it runs, bytes; None for no limit.
         compute_capabilities: GPUs to build for, such as ``("8.6", "12.0")``; empty for the library's choice. Only
             TensorRT-RTX can build for GPUs other than the one of the machine.
@@ -62,6 +63,7 @@ class PlanOptions:
     refittable: bool = False
     stripped: bool = False
     tf32: bool = False
+    cuda_graphs: bool = False
     workspace: int | None = None
     compute_capabilities: tuple[str, ...] = ()
 
@@ -88,6 +90,7 @@ class PlanOptions:
             "refittable": "true" if self.refittable else "",
             "stripped": "true" if self.stripped else "",
             "tf32": "true" if self.tf32 else "",
+            "cuda_graphs": "true" if self.cuda_graphs else "",
             "workspace": "" if self.workspace is None else str(self.workspace),
             "compute_capabilities": ",".join(self.compute_capabilities),
         }
@@ -103,6 +106,7 @@ class PlanOptions:
             refittable="refittable" in texts,
             stripped="stripped" in texts,
             tf32="tf32" in texts,
+            cuda_graphs="cuda_graphs" in texts,
             workspace=int(texts["workspace"]) if "workspace" in texts else None,
             compute_capabilities=tuple(filter(None, texts.get("compute_capabilities", "").split(","))),
         )
@@ -162,6 +166,8 @@ def _unknown(config: Any, name: str, options: PlanOptions, library: TensorRT) ->
     match name:
         case "hardware":
             known = library.member("HardwareCompatibilityLevel", options.hardware.member) is not None
+        case "cuda_graphs":
+            known = library.member("CudaGraphStrategy", "WHOLE_GRAPH_CAPTURE") is not None
         case "timing_cache":
             known = hasattr(config, "create_timing_cache")
         case "compute_capabilities":

@@ -11,7 +11,7 @@ from lcve_deploy.artifact import TensorSpec
 from lcve_deploy.artifact.graph_files import GraphSource, read_graph
 from lcve_deploy.errors import BuildError
 from lcve_deploy.exporters.tensorrt.float64 import require_no_float64
-from lcve_deploy.libraries.tensorrt import TensorRT, dtype_name, parser_errors
+from lcve_deploy.libraries.tensorrt import TensorRT, create, dtype_name, parser_errors
 
 __all__ = ["ParsedGraph", "check_graph", "parse_graph"]
 
@@ -53,7 +53,6 @@ def parse_graph(model: GraphSource, *, clips: TensorSpec, logits: TensorSpec, li
     """Check a graph and return its network; arguments and errors are those of ``check_graph``."""
     files = read_graph(model)
     require_no_float64(files, extra=library.kind)
-    library.log.clear()
     builder = _new_builder(library)
     network = builder.create_network(_creation_flags(library))
     parser = library.module.OnnxParser(network, library.log.logger)
@@ -67,13 +66,13 @@ def parse_graph(model: GraphSource, *, clips: TensorSpec, logits: TensorSpec, li
 
 
 def _new_builder(library: TensorRT) -> Any:
-    try:
-        return library.module.Builder(library.log.logger)
-    except TypeError:  # raised by the bindings if the library returns nothing, as without a driver
+    builder = create(library, "Builder")
+    if builder is None:
         raise BuildError(
             f"{library} cannot start here: {library.log.quote()}",
-            hint="build on a machine with an NVIDIA GPU and its driver",
-        ) from None
+            hint="build on a machine with an NVIDIA GPU and a driver that supports the library's CUDA version",
+        )
+    return builder
 
 
 def _creation_flags(library: TensorRT) -> int:

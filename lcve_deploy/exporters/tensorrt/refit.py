@@ -14,7 +14,7 @@ from lcve_deploy.artifact.digests import FileRecord, hold_checked
 from lcve_deploy.artifact.graph_files import GraphSource, read_graph
 from lcve_deploy.errors import BuildError
 from lcve_deploy.libraries.cuda import find_gpu
-from lcve_deploy.libraries.tensorrt import TensorRT, refit_engine
+from lcve_deploy.libraries.tensorrt import TensorRT, create, refit_engine
 
 __all__ = ["refit_plan"]
 
@@ -44,8 +44,12 @@ def refit_plan(
             hint="refit on the machine that will run the engine",
         )
     content = bytes(hold_checked(plan.parent, plan.name, files, mapped=False).data)
-    library.log.clear()
-    runtime = library.module.Runtime(library.log.logger)
+    runtime = create(library, "Runtime")
+    if runtime is None:
+        raise BuildError(
+            f"{library} cannot start here: {library.log.quote()}",
+            hint="refit on a machine whose NVIDIA driver supports the library's CUDA version",
+        )
     engine = runtime.deserialize_cuda_engine(content)
     if engine is None:
         raise BuildError(f"{library} cannot open {plan}: {library.log.quote()}", hint="build the engine again")
@@ -56,13 +60,21 @@ def refit_plan(
         problem = refit_engine(library, engine, path)
     if problem:
         raise BuildError(f"the weights of {graph.path} do not fit {plan}: {problem}", hint="build the engine again")
+    library.log.clear()
+    refitted = _serialize(engine, library)
+    if refitted is None:
+        raise BuildError(
+            f"{library} could not write the refitted engine: {library.log.quote()}", hint="build the engine again"
+        )
     with target.open("wb") as file:
-        file.write(_serialize(engine, library))
+        file.write(refitted)
 
 
 def _serialize(engine: Any, library: TensorRT) -> Any:
-    """Serialise an engine with its weights, and keep it refittable if the library supports this."""
+    """Serialise an engine with its weights, and keep it refittable if the library supports this; None if it fails."""
     config = engine.create_serialization_config()
+    if config is None:
+        return None
     config.clear_flag(library.module.SerializationFlag.EXCLUDE_WEIGHTS)
     keep = library.member("SerializationFlag", "INCLUDE_REFIT")
     if keep is not None:

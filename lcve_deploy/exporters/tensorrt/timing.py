@@ -37,9 +37,13 @@ def write_timing_cache(cache: Any, path: Path) -> None:
     """Write a cache that a build has filled, replacing an existing file atomically.
 
     Raises:
+        BuildError: the library returned none.
         WriteError: the file cannot be written; an existing one is unchanged.
     """
-    replace_file(path, bytes(cache.serialize()))
+    content = cache.serialize()
+    if content is None:
+        raise BuildError(f"the library returned no timing cache for {path}", hint="build without the timing cache")
+    replace_file(path, bytes(content))
 
 
 def _content(path: Path) -> bytes:

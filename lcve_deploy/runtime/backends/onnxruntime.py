@@ -8,11 +8,18 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact import EngineRecord, ModelSpec
+from lcve_deploy.artifact.engine_options import DEVICE, TF32, allows_tf32
 from lcve_deploy.artifact.graph_files import GraphSource, read_graph
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import SessionError
-from lcve_deploy.libraries.cuda import find_gpu
-from lcve_deploy.libraries.onnxruntime import give_files, load_onnxruntime
+from lcve_deploy.libraries.cuda import driver_version, find_gpu
+from lcve_deploy.libraries.onnxruntime import (
+    disable_tf32,
+    give_files,
+    load_gpu_libraries,
+    load_onnxruntime,
+    missing_library,
+)
 from lcve_deploy.runtime.cpu import cpu_name
 from lcve_deploy.runtime.session import Provider, SessionOptions, check_clip
 
@@ -26,6 +33,8 @@ _NAMES: Final = {
     Provider.TENSORRT: "TensorrtExecutionProvider",
     Provider.TENSORRT_RTX: "NvTensorRTRTXExecutionProvider",
 }
+
+_INSTALL_HINT: Final = "install CUDA and cuDNN: pip install 'lcve-deploy[gpu]'; TensorRT is a package of its own"
 
 
 class OnnxRuntimeSession:
@@ -54,6 +63,9 @@ class OnnxRuntimeSession:
         onnxruntime = load_onnxruntime("running an artifact")
         self._model, self._engine, self._provider = model, engine, options.provider
         name = _require_available(options.provider, onnxruntime.get_available_providers())
+        if options.provider is not Provider.CPU:
+            load_gpu_libraries(onnxruntime)
+        provider_options = _provider_options(options)
         settings = onnxruntime.SessionOptions()
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         settings.add_session_config_entry("session.load_model_format", "ONNX")
@@ -62,16 +74,17 @@ class OnnxRuntimeSession:
         files = read_graph(graph, mapped=options.mapped)
         give_files(settings, files.contents())
         try:
-            providers = [(name, dict(options.provider_options))]
+            providers = [(name, provider_options)]
             self._session = onnxruntime.InferenceSession(bytes(files.graph.data), settings, providers=providers)
         except _errors() as error:
-            raise SessionError(f"ONNX Runtime cannot open {files.path}: {error}") from None
+            hint = "" if options.provider is Provider.CPU else _start_hint()
+            raise SessionError(f"ONNX Runtime cannot open {files.path}: {error}", hint=hint) from None
         files.require_unchanged()
-        self._require_in_use(name)
+        self._require_in_use(name, onnxruntime)
         if options.provider is not Provider.CPU:
             self._require_products_on(name)
         self._check_graph()
-        self._version, self._gpu = onnxruntime.__version__, options.provider_options.get("device_id", "0")
+        self._version, self._gpu = onnxruntime.__version__, int(provider_options.get(DEVICE, "0"))
 
     @property
     def model(self) -> ModelSpec:
@@ -86,7 +99,7 @@ class OnnxRuntimeSession:
     @property
     def device(self) -> str:
         """Runtime, provider and hardware."""
-        hardware = cpu_name() if self._provider is Provider.CPU else f"{find_gpu()}, device {self._gpu}"
+        hardware = cpu_name() if self._provider is Provider.CPU else str(find_gpu(self._gpu))
         return f"onnxruntime {self._version}, {_NAMES[self._provider]}, {hardware}"
 
     def run(self, clip: EncryptedClip) -> npt.NDArray[np.float32]:
@@ -100,14 +113,17 @@ class OnnxRuntimeSession:
         result: npt.NDArray[np.float32] = np.asarray(logits)
         return result
 
-    def _require_in_use(self, name: str) -> None:
+    def _require_in_use(self, name: str, onnxruntime: Any) -> None:
         """Check the provider. If it cannot start, ONNX Runtime only warns and falls back to the CPU."""
         used = self._session.get_providers()[0]
-        if used != name:
-            raise SessionError(
-                f"expected {name}, but ONNX Runtime could not start it and fell back to {used}",
-                hint="check the GPU, its driver and the provider's libraries, or choose another: --provider cpu",
-            )
+        if used == name:
+            return
+        missing = missing_library(onnxruntime, name)
+        raise SessionError(
+            f"expected {name}, but ONNX Runtime could not start it and fell back to {used}"
+            + (f": {missing}" if missing else ""),
+            hint=_INSTALL_HINT if missing else _start_hint(),
+        )
 
     def _require_products_on(self, name: str) -> None:
         """Check that the provider runs the matrix products: a provider may start and leave nodes to the CPU.
@@ -145,6 +161,25 @@ def _require_available(provider: Provider, available: list[str]) -> str:
             hint="install the package that has it: lcve-deploy[gpu] instead of lcve-deploy[cpu]",
         )
     return name
+
+
+def _provider_options(options: SessionOptions) -> dict[str, str]:
+    """Return the options for ONNX Runtime: the given ones and the GPU, with TF32 off unless it is asked for."""
+    given, provider = dict(options.provider_options), options.provider
+    if provider is Provider.CPU:
+        return given
+    if options.device is not None:
+        given[DEVICE] = str(options.device)
+    if not allows_tf32(given) and provider is not Provider.CUDA:
+        disable_tf32()
+    tf32 = given.pop(TF32, "0")
+    return {**given, TF32: tf32} if provider is Provider.CUDA else given
+
+
+def _start_hint() -> str:
+    version = driver_version()
+    found = f"the driver here supports CUDA {version} at most" if version else "no NVIDIA driver was found here"
+    return f"check the GPU, its driver and the provider's libraries ({found}), or choose another: --provider cpu"
 
 
 def _errors() -> tuple[type[Exception], ...]:

@@ -1,15 +1,13 @@
 """Sessions on TensorRT and TensorRT-RTX: tested against stand-ins. No engine has run on hardware yet.
 
-CuPy provides the device buffers, pinned host memory and one stream; torch is not needed. A batch already on the
-device is used in place.
+CuPy provides the device buffers, pinned host memory and streams; torch is not needed. A batch already on the device is
+used in place.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,25 +17,30 @@ import numpy.typing as npt
 from lcve_deploy.artifact import EngineRecord, FileRecord, ModelSpec, Profile, TensorSpec
 from lcve_deploy.artifact.digests import hold_checked
 from lcve_deploy.artifact.graph_files import GraphSource, read_graph
+from lcve_deploy.artifact.names import RUNTIME_CACHE
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import DeviceError, SessionError
-from lcve_deploy.libraries.cuda import Gpu, find_gpu
+from lcve_deploy.libraries.cuda import Gpu, driver_version, find_gpu
 from lcve_deploy.libraries.requiring import require
 from lcve_deploy.libraries.tensorrt import (
     TensorRT,
     buildable_capabilities,
+    create,
     dtype_name,
     find_tensorrt,
     numeric_version,
     refit_engine,
 )
-from lcve_deploy.runtime.session import check_clip, run_within
+from lcve_deploy.runtime.backends.pipeline import Pipeline
+from lcve_deploy.runtime.session import check_clip
 
 __all__ = ["TensorRTSession"]
 
-_DEVICE: Final = 0
 _PROFILE: Final = 0
 _MEMORY_HINT: Final = "free memory on the GPU, or build the engine with a smaller maximum batch"
+
+_OLD_DRIVER: Final = "cudaErrorInsufficientDriver"
+_DRIVER_HINT: Final = "update the NVIDIA driver, or install packages for an older CUDA"
 
 _OF_THE_MACHINE: Final[Mapping[str, str]] = {
     "UNSUPPORTED_CC": "it was not built for this GPU",
@@ -56,7 +59,7 @@ _OF_THE_PLAN: Final[Mapping[str, str]] = {
 
 
 class TensorRTSession:
-    """A plan, opened on the first GPU of this machine. Runs one batch at a time; other threads wait.
+    """A plan, opened on a GPU of this machine. Copies the next batch while it computes one.
 
     A version-compatible plan contains code that the library executes, so it must come from a trusted builder.
 
@@ -66,10 +69,11 @@ class TensorRTSession:
         engine: record of the engine: library, version that built it, batch sizes, and version compatibility.
         weights: the graph that a stripped plan was built from, to refit its weights; None for a complete plan. Read
             and checked; the library reads a private copy.
+        device: number of the GPU.
 
     Raises:
         MissingDependencyError: the library or CuPy is not installed.
-        DeviceError: there is no GPU, or the plan was not built for it.
+        DeviceError: there is no such GPU, the plan was not built for it, or its driver is too old.
         SessionError: the installed version cannot run the plan, the plan is damaged, the weights do not fit it,
             memory is too small, or the engine does not match the manifest.
     """
@@ -81,25 +85,27 @@ class TensorRTSession:
         engine: EngineRecord,
         *,
         weights: GraphSource | None = None,
+        device: int = 0,
     ) -> None:
         version_compatible = "version_compatible" in engine.options
         self._library = find_tensorrt(engine.kind)
         built_with = engine.builder.get(engine.kind, "")
         _check_version(plan, self._library, built_with, version_compatible=version_compatible)
-        self._gpu = _require_gpu(self._library)
+        self._number, self._gpu = device, _require_gpu(self._library, device)
         self._cupy = _import_cupy(engine.kind)
         self._model, self._record, self._profile = model, engine, engine.profile or Profile()
-        self._lock = threading.Lock()
         with self._on_device("open the engine"):
-            self._runtime = self._library.module.Runtime(self._library.log.logger)
+            self._runtime = _runtime(self._library)
             if version_compatible:
                 self._runtime.engine_host_code_allowed = True
             self._engine = _open(plan, self._runtime, self._library, engine.files)
             if weights is not None:
                 _give_weights(self._engine, plan, weights, self._library)
             _check_engine(self._engine, model, self._profile)
-            self._context = _context(self._engine, self._library)
-            self._buffers = _allocate(model, self._profile)
+            self._config, self._cache = _runtime_config(self._engine, plan, engine, self._library)
+            self._context = _context(self._engine, self._library, self._config)
+            fixed = "cuda_graphs" in engine.options
+            self._pipeline = Pipeline(model, self._profile, self._enqueue, fixed=fixed)
 
     @property
     def model(self) -> ModelSpec:
@@ -131,74 +137,42 @@ class TensorRTSession:
         check_clip(clip, self._model)
         self._check_place(clip.values)
         with self._on_device("run the engine"):
-            return run_within(clip.values, self._profile, self._run_batch)
+            return self._pipeline.run(clip.values)
+
+    def runtime_cache(self) -> bytes:
+        """Return the kernels that TensorRT-RTX has compiled so far; empty if there are none. They speed up opening."""
+        content = None if self._cache is None else self._cache.serialize()
+        return b"" if content is None else bytes(content)
 
     def _check_place(self, values: Any) -> None:
-        if isinstance(values, self._cupy.ndarray) and values.device.id != _DEVICE:
+        if isinstance(values, self._cupy.ndarray) and values.device.id != self._number:
             raise ValueError(
-                f"expected clips on GPU {_DEVICE}, on which the session runs, received clips on GPU {values.device.id}"
+                f"expected clips on GPU {self._number}, on which the session runs, received clips on GPU "
+                f"{values.device.id}"
             )
 
-    def _run_batch(self, values: Any) -> npt.NDArray[np.float32]:
-        batch = int(values.shape[0])
-        with self._lock:
-            self._execute(self._place(values, batch))
-            return self._fetch(batch)
-
-    def _place(self, values: Any, batch: int) -> Any:
-        """Return the batch on the device: the CuPy array itself, or a copy through pinned memory."""
-        if isinstance(values, self._cupy.ndarray):
-            return self._shared(values)
-        np.copyto(self._buffers.host_clips[:batch], values)
-        clips = self._buffers.clips[:batch]
-        clips.set(self._buffers.host_clips[:batch], stream=self._buffers.stream)
-        return clips
-
-    def _shared(self, values: Any) -> Any:
-        """Use a CuPy array in place; the session's stream waits for the stream that fills it."""
-        clips = self._cupy.ascontiguousarray(values)
-        self._buffers.stream.wait_event(self._cupy.cuda.get_current_stream().record())
-        return clips
-
-    def _execute(self, clips: Any) -> None:
+    def _enqueue(self, clips: Any, logits: Any, stream: Any) -> None:
         self._library.log.clear()
-        addresses = {self._model.input.name: clips, self._model.output.name: self._buffers.logits}
+        addresses = {self._model.input.name: clips, self._model.output.name: logits}
         done = self._context.set_input_shape(self._model.input.name, tuple(clips.shape))
         for name, array in addresses.items():
             done = done and self._context.set_tensor_address(name, array.data.ptr)
-        if not (done and self._context.execute_async_v3(self._buffers.stream.ptr)):
+        if not (done and self._context.execute_async_v3(stream.ptr)):
             raise SessionError(f"{self._library} failed: {self._library.log.quote()}")
-
-    def _fetch(self, batch: int) -> npt.NDArray[np.float32]:
-        """Copy the logits to new host memory after the stream has finished."""
-        host = self._buffers.host_logits[:batch]
-        self._buffers.logits[:batch].get(stream=self._buffers.stream, out=host, blocking=False)
-        self._buffers.stream.synchronize()
-        logits: npt.NDArray[np.float32] = np.array(host, dtype=np.float32)
-        return logits
 
     @contextlib.contextmanager
     def _on_device(self, work: str) -> Iterator[None]:
         """Use the session's GPU, whatever the calling thread's current device; convert CUDA errors to SessionError."""
         cuda = self._cupy.cuda
         try:
-            with cuda.Device(_DEVICE):
+            with cuda.Device(self._number):
                 yield
         except cuda.memory.OutOfMemoryError as error:
             raise SessionError(f"the GPU has too little memory to {work}: {error}", hint=_MEMORY_HINT) from None
         except cuda.runtime.CUDARuntimeError as error:
+            if _OLD_DRIVER in str(error):
+                raise DeviceError(_old_driver(), hint=_DRIVER_HINT) from None
             raise SessionError(f"CUDA could not {work}: {error}") from None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Buffers:
-    """Memory for the largest batch, allocated once: on the device, and pinned on the host."""
-
-    stream: Any
-    clips: Any
-    logits: Any
-    host_clips: npt.NDArray[np.uint8]
-    host_logits: npt.NDArray[np.float32]
 
 
 def _check_version(plan: Path, library: TensorRT, built_with: str, *, version_compatible: bool) -> None:
@@ -212,14 +186,34 @@ def _check_version(plan: Path, library: TensorRT, built_with: str, *, version_co
     )
 
 
-def _require_gpu(library: TensorRT) -> Gpu:
-    gpu = find_gpu()
+def _require_gpu(library: TensorRT, device: int) -> Gpu:
+    gpu = find_gpu(device)
+    if gpu is None and device and find_gpu() is not None:
+        raise DeviceError(
+            f"expected a GPU of number {device}, but this machine has fewer",
+            hint="GPUs count from 0; CUDA_VISIBLE_DEVICES may hide some",
+        )
     if gpu is None:
         raise DeviceError(
             f"{library.name} needs an NVIDIA GPU and its driver, but none was found",
             hint="run the engine on a machine that has one; on this machine, run the artifact on the CPU",
         )
     return gpu
+
+
+def _runtime(library: TensorRT) -> Any:
+    runtime = create(library, "Runtime")
+    if runtime is None:
+        raise DeviceError(
+            f"{library} cannot start here: {library.log.quote()}; the NVIDIA driver supports CUDA "
+            f"{driver_version() or 'of an unknown version'} at most",
+            hint=_DRIVER_HINT,
+        )
+    return runtime
+
+
+def _old_driver() -> str:
+    return f"the NVIDIA driver is older than the CUDA libraries: it supports CUDA {driver_version()} at most"
 
 
 def _import_cupy(extra: str) -> Any:
@@ -297,25 +291,31 @@ def _spec(engine: Any, name: str) -> TensorSpec:
     return TensorSpec(name=name, dtype=dtype_name(engine.get_tensor_dtype(name)), shape=shape)
 
 
-def _context(engine: Any, library: TensorRT) -> Any:
+def _runtime_config(engine: Any, plan: Path, record: EngineRecord, library: TensorRT) -> tuple[Any, Any]:
+    """Return how TensorRT-RTX compiles kernels, and its cache of them; None twice for TensorRT, which compiles none.
+
+    By default it runs slower general kernels until those for a batch size are compiled in the background: a probe
+    would judge and time kernels that do not run later.
+
+    Source: documentation of TensorRT-RTX, "Working with Runtime Cache", "Working with RTX CUDA Graphs".
+    """
+    eager = library.member("DynamicShapesKernelSpecializationStrategy", "EAGER")
+    if eager is None:
+        return None, None
+    config = engine.create_runtime_config()
+    config.dynamic_shapes_kernel_specialization_strategy = eager
+    if "cuda_graphs" in record.options:
+        config.cuda_graph_strategy = library.member("CudaGraphStrategy", "WHOLE_GRAPH_CAPTURE")
+    cache = config.create_runtime_cache()
+    if RUNTIME_CACHE in record.files:  # one of another GPU or driver is left out, and kernels are compiled again
+        cache.deserialize(bytes(hold_checked(plan.parent, RUNTIME_CACHE, record.files, mapped=False).data))
+    config.set_runtime_cache(cache)
+    return config, cache
+
+
+def _context(engine: Any, library: TensorRT, config: Any) -> Any:
     library.log.clear()
-    context = engine.create_execution_context()
+    context = engine.create_execution_context() if config is None else engine.create_execution_context(config)
     if context is None:
         raise SessionError(f"{library} cannot prepare the engine: {library.log.quote()}", hint=_MEMORY_HINT)
     return context
-
-
-def _allocate(model: ModelSpec, profile: Profile) -> _Buffers:
-    import cupy
-    import cupyx
-
-    clips, logits = ((profile.maximum, *spec.shape[1:]) for spec in (model.input, model.output))
-    stream = cupy.cuda.Stream(non_blocking=True)
-    with stream:  # allocate on this stream, so that no other stream still uses the memory
-        return _Buffers(
-            stream=stream,
-            clips=cupy.empty(clips, dtype=np.uint8),
-            logits=cupy.empty(logits, dtype=np.float32),
-            host_clips=cupyx.empty_pinned(clips, dtype=np.uint8),
-            host_logits=cupyx.empty_pinned(logits, dtype=np.float32),
-        )

@@ -1,0 +1,183 @@
+"""Batches through a TensorRT context: while one is computed, the next one is copied to the GPU.
+
+There are two sets of buffers, one stream for copies to the GPU and one for kernels. A batch holds a set from its copy
+into pinned memory until its logits have been read, so a set is never written while something reads it. The context is
+used under a lock, and its kernels are in one stream, so they never overlap.
+
+Source: documentation of CuPy, ``Stream`` and ``Event``; of TensorRT, ``IExecutionContext::enqueueV3``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.artifact import ModelSpec, Profile
+
+__all__ = ["Pipeline"]
+
+Logits = npt.NDArray[np.float32]
+
+_SETS: Final = 2
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Buffers:
+    """Memory for the largest batch, allocated once: on the device, and pinned on the host."""
+
+    clips: Any
+    logits: Any
+    host_clips: npt.NDArray[np.uint8]
+    host_logits: Logits
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Batch:
+    """A batch that is under way.
+
+    Args:
+        buffers: its set, until it is collected.
+        clips: number of clips that were asked for; more may be computed.
+        values: input on the device, kept alive until it has been read.
+        done: event after the copy of the logits.
+    """
+
+    buffers: _Buffers
+    clips: int
+    values: Any
+    done: Any
+
+
+class Pipeline:
+    """Buffers and streams of a session. Threads may share it. The session's GPU must be the current one in all calls.
+
+    Args:
+        model: model of the artifact.
+        profile: batch sizes of the engine.
+        enqueue: starts the kernels of a batch; takes the input and the output on the device, and a stream.
+        fixed: use one set of buffers for every batch, at the same addresses, as a CUDA graph needs.
+    """
+
+    def __init__(
+        self, model: ModelSpec, profile: Profile, enqueue: Callable[[Any, Any, Any], None], *, fixed: bool = False
+    ) -> None:
+        import cupy
+
+        self._array, self._current_stream = cupy.ndarray, cupy.cuda.get_current_stream
+        self._contiguous, self._failure = cupy.ascontiguousarray, cupy.cuda.runtime.CUDARuntimeError
+        self._profile, self._enqueue, self._fixed = profile, enqueue, fixed
+        self._lock = threading.Lock()
+        self._copies, self._kernels = (cupy.cuda.Stream(non_blocking=True) for _ in range(2))
+        self._free: queue.SimpleQueue[_Buffers] = queue.SimpleQueue()
+        for _ in range(1 if fixed else _SETS):
+            self._free.put(_allocate(model, profile, self._copies))
+
+    def run(self, values: Any) -> Logits:
+        """Return the logits of any number of clips: larger batches than the engine's are split, smaller ones filled."""
+        pending: deque[_Batch] = deque()
+        answers: list[Logits] = []
+        try:
+            for first in range(0, values.shape[0], self._profile.maximum):
+                buffers = self._take(pending, answers)
+                pending.append(self._submit(buffers, values[first : first + self._profile.maximum]))
+            while pending:
+                answers.append(self._collect(pending))
+        finally:
+            while pending:  # an error: what is under way still uses its buffers
+                self._release(pending.popleft().buffers)
+        return np.concatenate(answers)
+
+    def _take(self, pending: deque[_Batch], answers: list[Logits]) -> _Buffers:
+        """Return free buffers. Wait for those of another thread only while holding none, which rules out a deadlock."""
+        while True:
+            try:
+                return self._free.get(block=not pending)
+            except queue.Empty:
+                answers.append(self._collect(pending))
+
+    def _submit(self, buffers: _Buffers, values: Any) -> _Batch:
+        with self._released_on_error(buffers):
+            clips = self._place(buffers, values)
+            logits = buffers.logits[: clips.shape[0]]
+            with self._lock:
+                self._enqueue(clips, logits, self._kernels)
+                logits.get(stream=self._kernels, out=buffers.host_logits[: clips.shape[0]], blocking=False)
+                done = self._kernels.record()
+        return _Batch(buffers=buffers, clips=int(values.shape[0]), values=clips, done=done)
+
+    def _place(self, buffers: _Buffers, values: Any) -> Any:
+        """Return a batch on the device, of at least the smallest size, which the stream of the kernels waits for."""
+        if isinstance(values, self._array):
+            return self._shared(buffers, values)
+        clips, size = int(values.shape[0]), self._size(values)
+        host = buffers.host_clips[:size]
+        np.copyto(host[:clips], values)
+        for filled in range(clips, size):
+            np.copyto(host[filled], values[filled % clips])
+        there = buffers.clips[:size]
+        there.set(host, stream=self._copies)
+        self._kernels.wait_event(self._copies.record())
+        return there
+
+    def _shared(self, buffers: _Buffers, values: Any) -> Any:
+        """Use a CuPy array in place, after pending work of the stream that fills it."""
+        size, stream = self._size(values), self._current_stream()
+        if size > values.shape[0]:
+            values = values[np.resize(np.arange(values.shape[0]), size)]
+        if self._fixed:
+            buffers.clips[:size][...] = values
+            values = buffers.clips[:size]
+        values = self._contiguous(values)
+        self._kernels.wait_event(stream.record())
+        return values
+
+    def _size(self, values: Any) -> int:
+        return max(int(values.shape[0]), self._profile.minimum)
+
+    def _collect(self, pending: deque[_Batch]) -> Logits:
+        """Wait for the oldest batch, and return its logits in memory of their own."""
+        batch = pending.popleft()
+        with self._released_on_error(batch.buffers):
+            batch.done.synchronize()
+            logits = batch.buffers.host_logits[: batch.clips].copy()
+        self._free.put(batch.buffers)
+        return logits
+
+    @contextlib.contextmanager
+    def _released_on_error(self, buffers: _Buffers) -> Iterator[None]:
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            if not done:
+                self._release(buffers)
+
+    def _release(self, buffers: _Buffers) -> None:
+        """Give buffers back after an error, once nothing uses them; a stream that has failed uses nothing any more."""
+        for stream in (self._copies, self._kernels):
+            with contextlib.suppress(self._failure):
+                stream.synchronize()
+        self._free.put(buffers)
+
+
+def _allocate(model: ModelSpec, profile: Profile, stream: Any) -> _Buffers:
+    import cupy
+    import cupyx
+
+    clips, logits = ((profile.maximum, *spec.shape[1:]) for spec in (model.input, model.output))
+    with stream:  # allocate on this stream, so that no other stream still uses the memory
+        return _Buffers(
+            clips=cupy.empty(clips, dtype=np.uint8),
+            logits=cupy.empty(logits, dtype=np.float32),
+            host_clips=cupyx.empty_pinned(clips, dtype=np.uint8),
+            host_logits=cupyx.empty_pinned(logits, dtype=np.float32),
+        )
