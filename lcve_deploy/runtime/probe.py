@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from lcve_deploy.artifact import Manifest, Probe, Proof, PublicKey, read_probe
 from lcve_deploy.artifact.engine_mac import authenticate
@@ -29,6 +30,7 @@ from lcve_deploy.runtime.session import Session, SessionOptions
 __all__ = [
     "ProbeReport",
     "budget_of",
+    "check_answer",
     "engine_budget",
     "probe_session",
     "prove_engine",
@@ -231,7 +233,15 @@ def probe_session(
         tolerance: maximum ``|Δlogit|`` at the logit scale of the compared clips; by default the artifact's. It is
             scaled up if the probe's logits are larger.
     """
-    logits = session.run(EncryptedClip(values=probe.clip, binding=session.model.binding))
+    return check_answer(
+        probe, session.run(EncryptedClip(values=probe.clip, binding=session.model.binding)), parity, tolerance=tolerance
+    )
+
+
+def check_answer(
+    probe: Probe, logits: npt.NDArray[np.floating], parity: ParityReport, *, tolerance: float | None = None
+) -> ProbeReport:
+    """Check logits for the probe's clips; ``parity`` and ``tolerance`` are those of ``probe_session``."""
     growth = max(1.0, float(np.abs(probe.logits).max())) / max(1.0, parity.logit_scale)
     return ProbeReport(
         clips=len(probe.clip),
