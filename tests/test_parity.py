@@ -19,6 +19,9 @@ from lcve_deploy import (
 )
 from lcve_deploy.artifact import EngineRecord, ModelSpec, read_manifest, read_probe
 from lcve_deploy.errors import LcveError, MismatchError, ParityError
+from lcve_deploy.exporters.checkpoints import load_checkpoint
+from lcve_deploy.exporters.reference.builtin import ReferencePrecision
+from lcve_deploy.exporters.reference.transformers import reference_for
 from lcve_deploy.model.parity import (
     BUDGET_MARGIN,
     CONTROL_MARGIN,
@@ -30,7 +33,7 @@ from lcve_deploy.model.parity import (
 from lcve_deploy.samples import noise_clip, real_clips, textured_clip, textured_clips
 from lcve_deploy.testing import assert_parity
 from lcve_deploy.verbs._comparing import comparison_clips, measure_parity
-from tests.conftest import GEOMETRY, ORACLE, ORACLES
+from tests.conftest import GEOMETRY, ORACLE, ORACLES, run_ok
 from tests.test_export import export_tiny
 
 TINY = ORACLES["v1_model_args"]
@@ -128,6 +131,23 @@ def test_verify_needs_only_key_and_checkpoint(exported: Path, key: SecurityKey) 
     report = verify(exported, key=key, checkpoint=TINY.path)
     assert report.ok
     assert report.reference.startswith("built-in")
+
+
+@pytest.mark.parametrize(("flags", "precision"), [((), "float32"), (("--thorough",), "float64")])
+def test_the_report_names_the_precision_of_the_reference(
+    exported: Path, key_file: Path, flags: tuple[str, ...], precision: str
+) -> None:
+    result = run_ok("verify", exported, "--key", key_file, "--ckpt", TINY.path, *TINY.flags, *flags)
+    assert f"built-in PyTorch, {precision}\n" in result
+
+
+@pytest.mark.parametrize("name", ["hf_videomae", "v2_cos"])
+def test_a_reference_in_float32_is_far_within_the_tolerance_of_float64(name: str, clip: np.ndarray) -> None:
+    loaded = load_checkpoint(ORACLES[name].path, ORACLES[name].options)
+    single, double = (reference_for(loaded, precision) for precision in ReferencePrecision)
+    assert (single.name, double.name) == (single.name.replace("64", "32"), single.name.replace("32", "64"))
+    difference = max_difference(double.logits(clip[None]), single.logits(clip[None]))
+    assert 0 < difference < 0.1 * RELATIVE_TOLERANCE
 
 
 def test_assert_parity_passes_and_fails_as_a_test_would(exported: Path, key: SecurityKey) -> None:
