@@ -13,6 +13,7 @@
 # make check  the checks alone: format, lint, types, import contracts, the documentation site, words of the prose
 # make docs   builds the documentation as a site, build/site/index.html
 # make triton  sets up .venv-triton, the Triton server that tests start; make test does it too
+# make kserve  sets up .venv-kserve, KServe's clients that tests run; make test does it too
 
 PYTHON ?= python3
 VENV := .venv
@@ -20,6 +21,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 TRITON := .venv-triton
+KSERVE := .venv-kserve
 FUZZ_SECONDS ?= 60
 FLOORS := .venv-floors
 FLOOR_EXTRAS := video cpu openvino build export hub serve remote batch audit
@@ -29,12 +31,12 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: demo test test-floors check docs bench bench-sizes bench-serving attacks variants paper fuzz mutants images triton clean
+.PHONY: demo test test-floors check docs bench bench-sizes bench-serving attacks variants paper fuzz mutants images triton kserve clean
 
 demo: $(READY)
 	@$(BIN)/python -m examples.moving_digits.demo
 
-test: check $(TRITON)/ready  # one thread a worker: two of each would wait for one another on two cores
+test: check $(TRITON)/ready $(KSERVE)/ready  # one thread a worker: two of each would wait for one another on two cores
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 test-floors: $(FLOORS)/ready
@@ -102,5 +104,12 @@ $(TRITON)/ready: tests/triton/requirements.txt
 	$(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/triton/requirements.txt
 	touch $@
 
+kserve: $(KSERVE)/ready
+
+$(KSERVE)/ready: tests/kserve/requirements.txt
+	$(PYTHON) -m venv --clear $(KSERVE)
+	$(KSERVE)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/kserve/requirements.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(TRITON) $(FLOORS) demo
+	rm -rf $(VENV) $(TRITON) $(KSERVE) $(FLOORS) demo

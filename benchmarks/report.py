@@ -9,7 +9,19 @@ from typing import Any
 
 from benchmarks.common.files import DOCS
 
-PARTS = ("peers", "scrambled", "scaling", "peak", "encryption", "rotations", "exports", "opening", "serving", "sizes")
+PARTS = (
+    "peers",
+    "scrambled",
+    "scaling",
+    "peak",
+    "encryption",
+    "rotations",
+    "exports",
+    "opening",
+    "serving",
+    "sealing",
+    "sizes",
+)
 """In the order of the page; each is a module of ``benchmarks/parts/`` with ``measure``, ``TITLE`` and ``section``."""
 
 _PAGE = """# Benchmarks

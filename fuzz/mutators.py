@@ -6,6 +6,7 @@ Every mutator takes bytes and a source of chance, and gives bytes. atheris and t
 from __future__ import annotations
 
 import ast
+import contextlib
 import io
 import json
 import pickletools
@@ -232,6 +233,21 @@ def _mutate_tensors(header: bytes, chance: random.Random) -> bytes:
         renamed = {chance.choice(TEXTS) if key == name else key: inner for key, inner in tensors.items()}
         return _dumped(renamed)
     return _dumped({**tensors, name: entry})
+
+
+def mutate_sealed(data: bytes, chance: random.Random) -> bytes:
+    """A sealed file: its bytes, its header as JSON in the one form that is taken, or the length of the header."""
+    way, start = chance.random(), 12
+    last = start + int.from_bytes(data[8:start], "little")
+    if way < 0.4 or not data.startswith(b"LCVESEAL") or last > len(data):
+        return mutate_bytes(data, chance)
+    head, body = data[start:last], data[last:]
+    if way < 0.5:
+        return data[:8] + struct.pack("<I", chance.choice((0, 1, 4096, 4097, 2**31, 2**32 - 1, len(data)))) + data[12:]
+    head = mutate_json(head, chance)
+    with contextlib.suppress(ValueError, RecursionError):
+        head = json.dumps(json.loads(head), sort_keys=True, separators=(",", ":")).encode()
+    return data[:8] + struct.pack("<I", len(head)) + head + body
 
 
 def mutate_npy(data: bytes, chance: random.Random) -> bytes:

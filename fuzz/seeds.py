@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from safetensors.torch import save
 
-from fuzz.targets import BINDING, CORPUS, GEOMETRY, OPTIONS, SALT, SECRET
+from fuzz.targets import ASKED, BINDING, CORPUS, GEOMETRY, OPTIONS, SALT, SEALING_KEYS, SECRET
 from lcve_deploy import (
     ClipFile,
     PlainClip,
@@ -41,11 +41,12 @@ from lcve_deploy.artifact.engines import Agreement, EngineKind, EngineRecord, Pr
 from lcve_deploy.artifact.manifest import manifest_digest
 from lcve_deploy.cipher.clips import binding_of
 from lcve_deploy.clipfile import write_clip_file
-from lcve_deploy.clips import Layout
+from lcve_deploy.clips import EncryptedClip, Layout
 from lcve_deploy.keys.signing import SigningKey
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.protocol.binding import binding_to_parameters
 from lcve_deploy.protocol.stubs import messages
+from lcve_deploy.sealing import OpenedRequest, seal_request
 from lcve_deploy.verbs.export import ExportOptions
 from lcve_deploy.video.write import encode_png
 
@@ -316,6 +317,25 @@ def signed(manifest: bytes) -> dict[str, bytes]:
     return {"signing": key.to_bytes(), "public": key.public_key.to_bytes(), "signature": key.sign(manifest)}
 
 
+def sealed(place: Path) -> Iterator[tuple[str, str, bytes]]:
+    """Keys, a clip, a request, an answer and the content of a request, in each suite: target, name and bytes."""
+    values = np.arange(2 * GEOMETRY.cubes * GEOMETRY.values, dtype=np.uint8)
+    stack = EncryptedClip(values=values.reshape(2, *Layout.CUBES.shape(GEOMETRY)), binding=BINDING)
+    for suite, key in SEALING_KEYS.items():
+        yield "sealing", f"{suite}-private", key.to_bytes()
+        yield "sealing", f"{suite}-public", key.public_key.to_bytes()
+        path = place / f"{suite}.lcve"
+        write_clip_file(path, ClipFile(clip=stack, views=Views(temporal=2)), seal_to=key.public_key)
+        yield "sealed", suite, path.read_bytes()
+        asked = seal_request(values.tobytes(), clips=2, binding=BINDING, to=key.public_key, model="actions")
+        yield "sealed_request", suite, asked.data
+        head = asked.header.to_bytes()
+        content = asked.key.public_key.raw + values.tobytes()
+        yield "sealed_content", suite, struct.pack("<Q", len(head)) + head + content
+    question = OpenedRequest(header=ASKED, values=memoryview(b""), reply_to=SEALING_KEYS[ASKED.suite].public_key)
+    yield "sealed_answer", "answer", question.seal_answer(bytes(40), classes=5, version="1")
+
+
 def main() -> None:
     """Write all seeds."""
     key = SecurityKey(SECRET)
@@ -338,6 +358,8 @@ def main() -> None:
         }
         for target, name, data in answers():
             seeds.setdefault(target, []).append((name, data))
+        for target, name, data in sealed(Path(place)):
+            seeds.setdefault(target, []).append((f"seed-{name}", data))
         for target, files in seeds.items():
             (CORPUS / target).mkdir(parents=True, exist_ok=True)
             for name, data in files:

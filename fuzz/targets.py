@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +26,9 @@ from lcve_deploy.errors import LcveError, SessionError
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keys.signing import SigningKey
 from lcve_deploy.model.preprocess import Preprocess
+from lcve_deploy.sealing import Keyring, OpenedRequest, SealedRequest, SealingKey, SealingPublicKey, Suite, open_request
+from lcve_deploy.sealing.envelope import MAGIC, info_of
+from lcve_deploy.sealing.header import Header, Kind
 from lcve_deploy.video import read_clips
 from lcve_deploy.video.pictures import is_picture
 
@@ -33,6 +38,17 @@ PREPROCESS: Final = Preprocess(frames=2, stride=1, short_side=4, crop=(4, 4))
 OPTIONS: Final = CheckpointOptions(heads=2, frames=2, size=4)
 BINDING: Final = Binding(scheme="lcve-1", key_id="a" * 32, salt="b" * 32, geometry=GEOMETRY, layout=Layout.CUBES)
 SECRET: Final = bytes(range(32))
+SEALING_KEYS: Final = {suite: SealingKey(suite, bytes(range(suite.secret_bytes))) for suite in Suite}
+ASKED: Final = Header(
+    kind=Kind.REQUEST,
+    suite=Suite.X25519,
+    recipient=SEALING_KEYS[Suite.X25519].public_key.fingerprint,
+    binding=BINDING,
+    id="f0" * 16,
+    model="actions",
+    clips=2,
+)
+"""Of a sealed request; its answer is sealed to the same key."""
 SALT: Final = bytes(range(16, 32))
 
 
@@ -272,6 +288,44 @@ def _response(place: Path, data: bytes) -> object:
     return read_response(response, (2, 5), "server")
 
 
+def _sealing(place: Path, data: bytes) -> object:
+    """A sealing key, private or public."""
+    path = _written(place / "serve.key", data)
+    return SealingKey.read(path) if b"PRIVATE KEY" in data else SealingPublicKey.read(path)
+
+
+def _sealed(place: Path, data: bytes) -> object:
+    """A sealed clip."""
+    path = _written(place / "a.lcve", data)
+    return read_clip_file(path, open_with=SEALING_KEYS[_suite(data)]).clip.values.sum()
+
+
+def _sealed_request(place: Path, data: bytes) -> OpenedRequest:
+    keys = Keyring(keys=tuple(SEALING_KEYS.values()))
+    return open_request(data, keys, None, binding=BINDING, model="actions", version="")
+
+
+def _sealed_answer(place: Path, data: bytes) -> object:
+    question = SealedRequest(data=b"", header=ASKED, key=SEALING_KEYS[Suite.X25519])
+    return question.open_answer(data, classes=5)
+
+
+def _sealed_by_a_client(place: Path, data: bytes) -> object:
+    """What is behind the tag: eight bytes with the length of the header, header, content. They are sealed here."""
+    length = int.from_bytes(data[:8], "little")
+    head, content = data[8 : 8 + length], data[8 + length :]
+    with contextlib.suppress(ValueError, RecursionError):
+        head = json.dumps(json.loads(head), sort_keys=True, separators=(",", ":")).encode()
+    suite = _suite(head)
+    body = suite.encrypt(content, SEALING_KEYS[suite].public_key.raw, info_of(BINDING, Kind.REQUEST, head))
+    opened = _sealed_request(place, MAGIC + len(head).to_bytes(4, "little") + head + body)
+    return opened.seal_answer(bytes(20), classes=5, version="1")
+
+
+def _suite(data: bytes) -> Suite:
+    return Suite.HYBRID if f'"{Suite.HYBRID}"'.encode() in data else Suite.X25519
+
+
 TARGETS: Final[dict[str, Target]] = {
     "key": Target(read=_key, mutate=mutators.mutate_bytes),
     "clip": Target(read=_clip, mutate=mutators.mutate_safetensors),
@@ -298,5 +352,10 @@ TARGETS: Final[dict[str, Target]] = {
     "video": Target(read=_video, mutate=mutators.mutate_bytes),
     "served": Target(read=_served, mutate=mutators.mutate_lines),
     "answer": Target(read=_answer, mutate=mutators.mutate_answer),
+    "sealing": Target(read=_sealing, mutate=mutators.mutate_bytes),
+    "sealed": Target(read=_sealed, mutate=mutators.mutate_sealed),
+    "sealed_request": Target(read=_sealed_request, mutate=mutators.mutate_sealed),
+    "sealed_answer": Target(read=_sealed_answer, mutate=mutators.mutate_sealed),
+    "sealed_content": Target(read=_sealed_by_a_client, mutate=mutators.mutate_safetensors),
     "response": Target(read=_response, mutate=mutators.mutate_bytes),
 }

@@ -58,6 +58,8 @@ from lcve_deploy.runtime import SessionOptions as SessionOptions
 from lcve_deploy.runtime import open_session as open_session
 from lcve_deploy.runtime import verify_engine as verify_engine
 from lcve_deploy.runtime import verify_server as verify_server
+from lcve_deploy.sealing import SealingKey as SealingKey
+from lcve_deploy.sealing import SealingPublicKey as SealingPublicKey
 from lcve_deploy.verbs._carry_over import CarriedEngine as CarriedEngine
 from lcve_deploy.verbs.apply import ApplyResult as ApplyResult
 from lcve_deploy.verbs.apply import apply_delta as apply_delta

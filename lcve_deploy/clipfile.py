@@ -1,13 +1,14 @@
-"""Read and write encrypted clip files, ``.lcve``: safetensors files with one tensor, ``clip``.
+"""Read and write encrypted clip files, ``.lcve``: safetensors files with one tensor, ``clip``; or sealed ones.
 
 The file is written without the safetensors library, which does not keep the order of the metadata.
 
-Source: format of scheme ``lcve-1``, section "Encrypted clip file".
+Source: format of scheme ``lcve-1``, section "Encrypted clip file"; format ``lcve-seal-1``, section "Clip".
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from typing import IO, Any, Final
@@ -16,14 +17,28 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.clips import Binding, EncryptedClip, Layout, Views
-from lcve_deploy.errors import EncryptedClipError
-from lcve_deploy.files.reading import check_safetensors
+from lcve_deploy.errors import EncryptedClipError, SealingError
+from lcve_deploy.files.reading import check_safetensors, read_bounded, require_file
 from lcve_deploy.files.writing import new_file
 from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.sealing import (
+    Header,
+    Kind,
+    Sealed,
+    SealingKey,
+    SealingPublicKey,
+    is_sealed,
+    open_sealed,
+    read_envelope,
+)
+from lcve_deploy.sealing import seal as seal_content
 
-__all__ = ["ClipFile", "dump_clip", "read_clip_file", "write_clip_file"]
+__all__ = ["ClipFile", "dump_clip", "is_sealed_clip", "read_clip_file", "read_sealed_header", "write_clip_file"]
 
 _HINT: Final = "make one with: lcve encrypt"
+_OPEN: Final = "open it with the private key of the recipient: --open-with, or open_with in Python"
+_MAX_SEALED: Final = 4 * 2**30
+"""Maximum bytes of a sealed clip file, which is opened in memory."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,26 +54,38 @@ class ClipFile:
     views: Views
 
 
-def write_clip_file(path: str | os.PathLike[str], content: ClipFile) -> None:
+def write_clip_file(
+    path: str | os.PathLike[str], content: ClipFile, *, seal_to: SealingPublicKey | None = None
+) -> None:
     """Write an encrypted clip file.
+
+    Args:
+        path: path of the new file.
+        content: content of the file.
+        seal_to: public key to seal the file to; by default it is not sealed.
 
     Raises:
         EncryptedClipError: the values are not uint8.
+        SealingError: the key is not a key to seal to.
         ExistsError: the path exists.
         WriteError: the file could not be written; nothing is left.
     """
     with new_file(path) as file:
-        dump_clip(content, file)
+        dump_clip(content, file, seal_to=seal_to)
 
 
-def dump_clip(content: ClipFile, file: IO[bytes]) -> None:
+def dump_clip(content: ClipFile, file: IO[bytes], *, seal_to: SealingPublicKey | None = None) -> None:
     """Write the bytes of an encrypted clip file to an open file or stream.
 
     Raises:
         EncryptedClipError: the values are not uint8; nothing is written.
+        SealingError: the key is not a key to seal to; nothing is written.
     """
     if content.clip.values.dtype != np.uint8:
         raise EncryptedClipError(f"expected a clip of dtype uint8, received {content.clip.values.dtype}")
+    if seal_to is not None:
+        file.write(_sealed(content, seal_to))
+        return
     binding = content.clip.binding
     metadata = {
         "scheme": binding.scheme,
@@ -81,13 +108,80 @@ def _header(values: npt.NDArray[np.uint8], metadata: dict[str, str]) -> bytes:
     return text + b" " * (-len(text) % 8)
 
 
-def read_clip_file(path: str | os.PathLike[str]) -> ClipFile:
+def read_clip_file(path: str | os.PathLike[str], *, open_with: SealingKey | None = None) -> ClipFile:
     """Read and check an encrypted clip file.
 
+    Args:
+        path: path of the file.
+        open_with: private key for a file that is sealed; others are read without it.
+
     Raises:
-        EncryptedClipError: the file is not an encrypted clip file, or its parts contradict each other.
+        EncryptedClipError: the file is not an encrypted clip file, its parts contradict each other, or it is sealed and
+            no key is given.
+        SealingError: the file is sealed, and was changed or is sealed to another key.
         FileNotFoundError: the file does not exist.
     """
+    if is_sealed_clip(path):
+        return _opened(path, open_with)
+    return _read_plain(path)
+
+
+def is_sealed_clip(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file begins as sealed data does.
+
+    Raises:
+        EncryptedClipError: the path is not a regular file.
+        FileNotFoundError: the file does not exist.
+    """
+    require_file(path, "an encrypted clip file", EncryptedClipError)
+    with open(path, "rb") as file:
+        return is_sealed(file.read(8))
+
+
+def read_sealed_header(path: str | os.PathLike[str]) -> Header:
+    """Return the header of a sealed clip file, which is not encrypted. Only opening the file verifies it.
+
+    Raises:
+        SealingError: the file is not a sealed clip, or its header is invalid.
+        FileNotFoundError: the file does not exist.
+    """
+    return _envelope(path).header
+
+
+def _sealed(content: ClipFile, to: SealingPublicKey) -> bytes:
+    header = Header(
+        kind=Kind.CLIP,
+        suite=to.suite,
+        recipient=to.fingerprint,
+        binding=content.clip.binding,
+        views=content.views,
+    )
+    return seal_content(header, np.ascontiguousarray(content.clip.values).data.cast("B"), to)
+
+
+def _opened(path: str | os.PathLike[str], key: SealingKey | None) -> ClipFile:
+    sealed = _envelope(path)
+    header = sealed.header
+    if key is None:
+        raise EncryptedClipError(f"the clip is sealed to the key {header.recipient[:16]}...: {path}", hint=_OPEN)
+    shape = (header.views.count, *header.binding.layout.shape(header.binding.geometry))
+    try:
+        content = open_sealed(sealed, key, binding=header.binding, size=math.prod(shape))
+    except SealingError as error:
+        raise SealingError(f"{error}: {path}", hint=error.hint) from None
+    values = np.frombuffer(content, np.uint8).reshape(shape)
+    return ClipFile(clip=EncryptedClip(values=values, binding=header.binding), views=header.views)
+
+
+def _envelope(path: str | os.PathLike[str]) -> Sealed:
+    data = read_bounded(path, "a sealed clip", SealingError, max_bytes=_MAX_SEALED)
+    try:
+        return read_envelope(data, kind=Kind.CLIP)
+    except SealingError as error:
+        raise SealingError(f"{error}: {path}", hint=error.hint) from None
+
+
+def _read_plain(path: str | os.PathLike[str]) -> ClipFile:
     from safetensors import SafetensorError, safe_open
 
     check_safetensors(path, "an encrypted clip file", EncryptedClipError, hint=_HINT)

@@ -7,6 +7,7 @@
     ├── ArtifactError                  also ValueError: a folder, manifest or digest is invalid
     ├── SignatureError                 also ValueError: a manifest is not signed by the pinned key
     ├── EncryptedClipError             also ValueError: an encrypted clip is invalid
+    ├── SealingError                   also ValueError: sealed data cannot be opened
     ├── MismatchError                  also ValueError: key, clip and artifact do not belong together
     ├── VideoError                     also ValueError: a video cannot be read or sampled
     ├── ParityError                    also ArithmeticError: encrypted and plain logits differ
@@ -52,6 +53,7 @@ __all__ = [
     "PrecisionError",
     "RateError",
     "RequestError",
+    "SealingError",
     "SessionError",
     "SignatureError",
     "TooLargeError",
@@ -99,6 +101,10 @@ class SignatureError(LcveError, ValueError):
 
 class EncryptedClipError(LcveError, ValueError):
     """An encrypted clip file is damaged, or another kind of file."""
+
+
+class SealingError(LcveError, ValueError):
+    """Sealed data cannot be opened: it was changed, replayed, or is for another key, model or purpose."""
 
 
 class MismatchError(LcveError, ValueError):
@@ -158,7 +164,16 @@ class ForbiddenError(DeniedError):
 
 
 class UnavailableError(LcveError, ConnectionError):
-    """A server is unreachable, overloaded or not ready; the request may be sent again."""
+    """A server is unreachable, overloaded or not ready; the request may be sent again.
+
+    Args:
+        message, hint: see ``LcveError``.
+        retry_after: seconds after which the server expects to accept the request; None if that is not known.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
 
 
 class RateError(UnavailableError):

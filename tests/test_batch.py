@@ -463,7 +463,7 @@ def test_what_befalls_every_row_ends_the_batch_and_keeps_the_stage(studio: Studi
 
 
 def test_a_disk_that_is_full_ends_the_batch(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*about: Any) -> None:
+    def full(*about: Any, **how: Any) -> None:
         raise WriteError("no space left")
 
     monkeypatch.setattr("lcve_deploy.verbs.batch.worker.write_clip_file", full)

@@ -21,7 +21,7 @@ from lcve_deploy.cli.main import guarded
 from lcve_deploy.cli.verify import _line as verify_line
 from lcve_deploy.client import softmax
 from lcve_deploy.errors import LcveError
-from lcve_deploy.keys.reading import KeyFileWarning
+from lcve_deploy.files.secrets import KeyFileWarning
 from lcve_deploy.model.parity import ParityReport
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.verbs._carry_over import CarriedEngine

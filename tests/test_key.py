@@ -10,7 +10,7 @@ import pytest
 
 from lcve_deploy import SecurityKey
 from lcve_deploy.errors import ExistsError, KeyFileError, WriteError
-from lcve_deploy.keys.reading import KeyFileWarning
+from lcve_deploy.files.secrets import KeyFileWarning
 from tests.conftest import GEOMETRY, SECRET, run_error, run_ok
 
 KEY_FILE = "4c4356454b455931000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f2fd995f6a45b0b66"

@@ -88,16 +88,23 @@ def digits(work: Path) -> Report:
     key = SecurityKey.create()
     options = ExportOptions(checkpoint=CheckpointOptions(heads=4, frames=16, size=64), stride=1)
     export(EXAMPLE / "moving_digits.pth", work / "digits", key=key, options=options)
-    clips, _ = held_out_clips(CLIPS)
+    clips, actions = held_out_clips(CLIPS)
     client = Client.open(work / "digits/client", key)
     cipher = ClipFile(clip=client.encrypt(PlainClip(values=clips)), views=Views(temporal=CLIPS))
     write_clip_file(work / "digits.lcve", cipher)
-    known = []
+    known, classified = [], []
     for i in range(KNOWN):
         known.append(work / f"known{i}.npy")
         np.save(known[-1], clips[i])
+        one = client.encrypt(PlainClip(values=clips[i : i + 1]))
+        write_clip_file(work / f"{i}.lcve", ClipFile(clip=one, views=Views()))
+        classified.append((work / f"{i}.lcve", int(actions[i])))
     inputs = AuditInputs(
-        reference=EXAMPLE / "moving_digits.pth", ciphertexts=[work / "digits.lcve"], known_clips=known, key=key
+        reference=EXAMPLE / "moving_digits.pth",
+        ciphertexts=[work / "digits.lcve"],
+        known_clips=known,
+        known_classes=classified,
+        key=key,
     )
     report = audit(work / "digits/server", inputs, progress=progress)
     moved = fine_tuned(work / "tuned.pth")

@@ -143,6 +143,8 @@ def _require_extra() -> None:
 
 
 def _print(report: AuditReport) -> None:
+    if "sealed clips" in report.subject:
+        click.echo(f"sealed clips: {report.subject['sealed clips']}\n")
     for verdict in report.verdicts:
         click.secho(f"{verdict.attacker}:", bold=True)
         click.echo(f"  {verdict.sentence}")

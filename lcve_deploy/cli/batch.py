@@ -55,7 +55,8 @@ class _Target:
     def refuse_unused_options(self) -> None:
         """Refuse options that have no effect on this target."""
         if self.server is None:
-            require_unused(REMOTE, "only with --server")
+            sealing = {"seal_to"} if self.encrypt_only else set[str]()
+            require_unused(set(REMOTE) - sealing, "only with --server")
         else:
             require_unused(SESSION, "only for an artifact on this machine, not with --server")
         if self.encrypt_only:
@@ -178,6 +179,8 @@ def command(
     appears in one step. On a cluster (--ray-address), all machines need the videos, the artifact, the key file and
     the output at the same paths. Ray never receives the key or a token: on a cluster, use --token-file instead of
     LCVE_TOKEN.
+
+    With --seal-to, the clips of --encrypt-only are sealed before they are written, or the requests to --server.
     """
     from lcve_deploy.verbs.batch import Job, find_videos, run_batch
 

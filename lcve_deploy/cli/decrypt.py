@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import cloup
 
 from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.common import as_json, key_option
+from lcve_deploy.cli.options.sealing import open_with_option
 from lcve_deploy.cli.options.types import PATH_OR_PIPE
 from lcve_deploy.cli.pipes import is_standard, readable, require_writable, write_to
 from lcve_deploy.cli.show import print_json, say
+
+if TYPE_CHECKING:
+    from lcve_deploy.sealing import SealingKey
 
 __all__ = ["command"]
 
 
 @lcve_command(
     "lcve decrypt clip.lcve --key key.bin -o clip.mp4",
+    "lcve decrypt archive.lcve --open-with owner.key --key key.bin -o clip.mp4",
     "ssh camera cat clip.lcve | lcve decrypt - --key key.bin -o clip.png",
 )
 @cloup.argument("clip", type=PATH_OR_PIPE, help="Encrypted clip, .lcve. - for standard input.")
@@ -30,8 +36,9 @@ __all__ = ["command"]
     metavar="FILE",
     help="File to write: .npy, .mp4, or .png (contact sheet). - for .npy on standard output.",
 )
+@open_with_option
 @as_json
-def command(clip: Path, key_file: Path, output: Path, as_json: bool) -> None:
+def command(clip: Path, key_file: Path, output: Path, open_with: SealingKey | None, as_json: bool) -> None:
     """Decrypt a clip to an array, a video or a picture.
 
     An array has the shape [T, H, W, C], or [views, T, H, W, C] for several views; a video or picture
@@ -50,7 +57,7 @@ def command(clip: Path, key_file: Path, output: Path, as_json: bool) -> None:
         raise click.BadParameter(f"expected .npy, .mp4 or .png, received {output}", param_hint="--output")
     require_writable(output, as_json=as_json)
     with readable(clip) as path:
-        content = read_clip_file(path)
+        content = read_clip_file(path, open_with=open_with)
     binding = content.clip.binding
     orders = derive_orders(SecurityKey.read(key_file), salt=bytes.fromhex(binding.salt), geometry=binding.geometry)
     values = decrypt(content.clip, orders).values

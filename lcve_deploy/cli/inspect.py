@@ -29,6 +29,9 @@ from lcve_deploy.cli.show import print_json, printable
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import LcveError
 from lcve_deploy.files.reading import read_bounded, require_file
+from lcve_deploy.sealing import SealingKey, SealingPublicKey, is_sealed
+from lcve_deploy.sealing.header import FORMAT
+from lcve_deploy.sealing.keys import is_sealing_key
 
 __all__ = ["command"]
 
@@ -91,7 +94,9 @@ def _describe(path: Path, signed_by: PublicKey | None) -> Lines:
     if head.startswith(b"LCVEKEY1"):
         return _key(path)
     if head == b"-----BEGIN":
-        return _signing_key(path)
+        return _key_pair(path)
+    if is_sealed(head):
+        return _sealed(path)
     return _delta(path, signed_by) if is_delta(path) else _clip(path)
 
 
@@ -156,9 +161,15 @@ def _key(path: Path) -> Lines:
     return {"kind": "key file", "key id": SecurityKey.read(path).key_id}
 
 
-def _signing_key(path: Path) -> Lines:
+def _key_pair(path: Path) -> Lines:
     """Describe either half of a key pair by the fingerprint of the public key."""
-    if b"PRIVATE KEY" in read_bounded(path, "a signing key", LcveError):
+    data = read_bounded(path, "a key in PEM", LcveError)
+    is_private = b"PRIVATE KEY" in data
+    if is_sealing_key(data):
+        public = SealingKey.read(path).public_key if is_private else SealingPublicKey.read(path)
+        kind = "sealing key" if is_private else "public key of a sealing key"
+        return {"kind": kind, "suite": public.suite.value, "SHA-256": public.fingerprint}
+    if is_private:
         from lcve_deploy.keys.signing import SigningKey
 
         return {"kind": "signing key", "SHA-256": SigningKey.read(path).public_key.fingerprint}
@@ -173,6 +184,22 @@ def _delta(path: Path, signed_by: PublicKey | None) -> Lines:
         **_binding(delta.manifest.binding),
         "applies to": f"manifest {delta.base}",
         "signed": signed,
+    }
+
+
+def _sealed(path: Path) -> Lines:
+    """Describe a sealed clip by its header, which is not encrypted; nothing is opened."""
+    from lcve_deploy.clipfile import read_sealed_header
+
+    header = read_sealed_header(path)
+    return {
+        "kind": "sealed clip",
+        "format": FORMAT,
+        "suite": header.suite.value,
+        "sealed to": header.recipient,
+        **_binding(header.binding),
+        "views": str(header.views),
+        "header": "not encrypted; only opening the clip verifies it",
     }
 
 

@@ -84,6 +84,16 @@ class _Commands(cloup.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Remember signals before the module of ``lcve serve`` is loaded, which takes longer than anything before."""
+        if args[:1] == ["serve"]:
+            from lcve_deploy.serving.signals import early_signals
+
+            ctx.obj = ctx.with_resource(early_signals())
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections from the table, without loading a command."""
         sections = [HelpSection(heading, list(commands.items())) for heading, commands in SECTIONS.items()]

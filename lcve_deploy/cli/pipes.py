@@ -14,6 +14,7 @@ import click
 
 from lcve_deploy.errors import LcveError
 from lcve_deploy.files.writing import new_file, require_absent
+from lcve_deploy.sealing import is_sealed
 
 __all__ = ["MAX_INPUT", "is_standard", "readable", "require_piped_input", "require_writable", "write_to"]
 
@@ -92,7 +93,7 @@ def _copy(source: IO[bytes], target: IO[bytes]) -> bytes:
 def _suffix(head: bytes) -> str:
     if head.startswith(_NPY):
         return ".npy"
-    if head[_SAFETENSORS_JSON:].startswith(b"{"):
+    if head[_SAFETENSORS_JSON:].startswith(b"{") or is_sealed(head):
         return ".lcve"
     return ".json" if head.lstrip()[:1] in (b"{", b"[") else ""
 

@@ -13,6 +13,7 @@ from lcve_deploy.cli.options.common import as_json, top_option
 from lcve_deploy.cli.options.frames import FrameOptions, clip_options
 from lcve_deploy.cli.options.groups import require_unused
 from lcve_deploy.cli.options.remote import REMOTE, RemoteRequest, remote_options
+from lcve_deploy.cli.options.sealing import open_with_option
 from lcve_deploy.cli.options.session import SESSION, SessionRequest, session_options
 from lcve_deploy.cli.options.types import PATH, PATH_OR_PIPE, PathOrAddress
 from lcve_deploy.cli.pipes import is_standard, readable, require_writable, write_to
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lcve_deploy.clips import EncryptedClip
+    from lcve_deploy.sealing import SealingKey
     from lcve_deploy.verbs.classify import Classification
 
 __all__ = ["command"]
@@ -38,6 +40,7 @@ _REQUESTS: Final = 4
     "lcve run service video.mp4 --key key.bin",
     "lcve run grpc://host:8001/actions video.mp4 --key key.bin --client client",
     "lcve run server clip.lcve --logits-out logits.npy",
+    "lcve run server sealed.lcve --open-with serve.key --json",
     "lcve encrypt video.mp4 --key key.bin --client client -o - | lcve run server -",
 )
 @cloup.argument(
@@ -63,6 +66,7 @@ _REQUESTS: Final = 4
 @cloup.option(
     "--logits-out", type=PATH_OR_PIPE, metavar="FILE", help="Write the logits, float32, as .npy. - for standard output."
 )
+@open_with_option
 @as_json
 @clip_options
 @session_options
@@ -74,6 +78,7 @@ def command(
     client_folder: Path | None,
     top: int,
     logits_out: Path | None,
+    open_with: SealingKey | None,
     frames: FrameOptions,
     session: SessionRequest,
     remote: RemoteRequest,
@@ -87,7 +92,8 @@ def command(
 
     MODEL may also be the address of a model on a server: grpc://host:port/model, grpcs://, http:// or https://.
     Separate several hosts by commas; a version may follow the model. Clips are encrypted on this machine before they
-    are sent, and --key needs --client.
+    are sent, and --key needs --client. With --seal-to, requests are sealed to the server's key, and its answers to a
+    key made for each request.
     """
     if logits_out:
         require_writable(logits_out, as_json=as_json)
@@ -96,12 +102,14 @@ def command(
     with readable(clip) as path:
         _check_clip(path, key_file, frames)
         if key_file is not None:
-            classification = _classify(model, path, key_file, client_folder, frames, session, remote, top=top)
+            classification = _classify(
+                model, path, key_file, client_folder, open_with, frames, session, remote, top=top
+            )
             _write_logits(logits_out, classification.logits)
             if is_shown:
                 print_classification(classification, as_json=as_json)
             return
-        content = read_clip_file(path)
+        content = read_clip_file(path, open_with=open_with)
     logits, labels = _run_model(model, content.clip, session, remote)
     _write_logits(logits_out, logits)
     if is_shown:
@@ -135,6 +143,7 @@ def _classify(
     clip: Path,
     key_file: Path,
     client_folder: Path | None,
+    open_with: SealingKey | None,
     frames: FrameOptions,
     session: SessionRequest,
     remote: RemoteRequest,
@@ -151,6 +160,7 @@ def _classify(
         model,
         key=SecurityKey.read(key_file),
         client=client_folder,
+        open_with=open_with,
         views=None if clip.suffix.lower() == _ENCRYPTED else frames.views,
         sampling=frames.sampling,
         stride=frames.stride,

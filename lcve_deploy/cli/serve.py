@@ -20,7 +20,8 @@ from lcve_deploy.cli.verbosity import VERBOSITY, Verbosity
 
 if TYPE_CHECKING:
     from lcve_deploy.serving.server import Ports
-    from lcve_deploy.serving.settings import Batching, Limits, ServerSettings, TlsFiles, WebAccess
+    from lcve_deploy.serving.settings import Batching, Limits, SealingSettings, ServerSettings, TlsFiles, WebAccess
+    from lcve_deploy.serving.signals import Signals
 
 __all__ = ["command"]
 
@@ -45,6 +46,27 @@ class _Loading:
     versions: int
     poll: float
     grace: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sealing:
+    """Keys that open sealed requests, and whether all requests must be sealed."""
+
+    open_with: tuple[Path, ...]
+    sealed_only: bool
+    seal_window: float
+
+    def __post_init__(self) -> None:
+        if self.sealed_only and not self.open_with:
+            raise ValueError("--sealed-only needs --open-with")
+
+    def settings(self) -> SealingSettings | None:
+        """Return the settings of sealing; None opens nothing."""
+        from lcve_deploy.serving.settings import SealingSettings
+
+        if not self.open_with:
+            return None
+        return SealingSettings(key_files=self.open_with, required=self.sealed_only, window=self.seal_window)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +138,14 @@ def _make_access(
     return _Access(tokens=tokens, web=web, tls=tls)
 
 
+def _remembered_signals() -> Signals:
+    """Return the signals that the command group remembers; remember them from now on if it does not."""
+    from lcve_deploy.serving.signals import Signals, early_signals
+
+    ctx = click.get_current_context()
+    return ctx.find_object(Signals) or ctx.with_resource(early_signals())
+
+
 _PORT: Final = click.IntRange(-1, 65535)
 
 _LISTENING: Final = cloup.option_group(
@@ -154,6 +184,25 @@ _ACCESS: Final = cloup.option_group(
     cloup.option("--tls-cert", type=PATH, metavar="PEM", help="Certificate of the server."),
     cloup.option("--tls-key", type=PATH, metavar="PEM", help="Private key of the certificate."),
     cloup.option("--tls-client-ca", type=PATH, metavar="PEM", help="Certificate authority of clients, for mutual TLS."),
+)
+_SEALING: Final = cloup.option_group(
+    "Sealing",
+    cloup.option(
+        "--open-with",
+        type=PATH,
+        multiple=True,
+        metavar="FILE",
+        help="Private sealing key, or a folder with one or two *.key; may be repeated.",
+    ),
+    cloup.option("--sealed-only", is_flag=True, help="Refuse requests that are not sealed."),
+    cloup.option(
+        "--seal-window",
+        type=ABOVE_ZERO,
+        default=300.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Maximum age of a sealed request, and difference of clocks.",
+    ),
 )
 _BATCHING: Final = cloup.option_group(
     "Batching",
@@ -267,6 +316,7 @@ _LOADING: Final = cloup.option_group(
     "lcve serve actions=server --engine fastest --host 0.0.0.0 \\\n"
     "    --tokens tokens --tls-cert cert.pem --tls-key key.pem",
 )
+@value_from_options("signals", _remembered_signals)
 @models_argument
 @cloup.option(
     "--log-level",
@@ -276,6 +326,7 @@ _LOADING: Final = cloup.option_group(
 @as_json
 @value_from_options("listening", _make_listening, _LISTENING)
 @value_from_options("access", _make_access, _ACCESS)
+@value_from_options("sealing", _Sealing, _SEALING)
 @value_from_options("batching", _make_batching, _BATCHING)
 @value_from_options("limits", _make_limits, _LIMITS)
 @value_from_options("loading", _Loading, _LOADING)
@@ -285,10 +336,12 @@ def command(
     log_level: str | None,
     listening: _Listening,
     access: _Access,
+    sealing: _Sealing,
     batching: Batching,
     limits: Limits,
     loading: _Loading,
     session: SessionRequest,
+    signals: Signals,
     as_json: bool,
 ) -> None:
     """Serve artifacts over the Open Inference Protocol (v2), over HTTP and gRPC. Needs and accepts no key.
@@ -297,7 +350,10 @@ def command(
     replaces the old one only after it passes its probe.
 
     The log goes to standard error, with one JSON object on each line. On SIGTERM, the server answers the requests that
-    it has accepted, and exits. On SIGHUP, it reloads all models.
+    it has accepted, and exits. On SIGHUP, it reloads tokens, TLS files, sealing keys and all models.
+
+    With --open-with, it also answers requests that are sealed to the public half of that key. Sealing protects clips
+    from everyone between the client and this process, but not from the holder of the private key.
     """
     from lcve_deploy.serving.models.versions import parse_source, require_distinct
     from lcve_deploy.serving.server import serve
@@ -319,10 +375,11 @@ def command(
         token_file=access.tokens,
         web=access.web,
         tls=access.tls,
+        sealing=sealing.settings(),
     )
     _warn_if_unprotected(settings)
     with logging_to_stderr(log_level or _LOG_LEVELS[VERBOSITY.get()]):
-        serve(settings, lambda ports: _show_addresses(settings, ports, as_json=as_json))
+        serve(settings, lambda ports: _show_addresses(settings, ports, as_json=as_json), signals)
 
 
 def _warn_if_unprotected(settings: ServerSettings) -> None:

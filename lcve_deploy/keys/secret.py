@@ -15,8 +15,8 @@ import secrets
 from typing import Final, Self, final
 
 from lcve_deploy.errors import KeyFileError
+from lcve_deploy.files.secrets import read_secret
 from lcve_deploy.files.writing import new_file
-from lcve_deploy.keys.reading import read_secret
 
 __all__ = ["SecurityKey"]
 

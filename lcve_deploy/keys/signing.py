@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final, Self, final
 from lcve_deploy.artifact import PublicKey, parse_manifest
 from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.errors import KeyFileError
+from lcve_deploy.files.secrets import read_secret
 from lcve_deploy.files.writing import new_file, require_absent
-from lcve_deploy.keys.reading import read_secret
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

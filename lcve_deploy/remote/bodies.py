@@ -9,9 +9,10 @@ import numpy as np
 
 from lcve_deploy.errors import SessionError
 from lcve_deploy.files.reading import parse_json
+from lcve_deploy.remote.sealed import SealedQuestion
 from lcve_deploy.remote.transport import Logits, LogitsReply, check_outputs, logits_from_bytes
 
-__all__ = ["read_answer", "read_description", "read_words"]
+__all__ = ["read_answer", "read_description", "read_sealed", "read_words"]
 
 _BROKEN: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
 """Exceptions that parsing raises for a malformed body."""
@@ -65,6 +66,28 @@ def read_answer(body: bytes, header_length: int | None, shape: tuple[int, int], 
     except _BROKEN:
         raise SessionError(f"{endpoint} did not return logits") from None
     return LogitsReply(logits=logits, model=model, version=version)
+
+
+def read_sealed(body: bytes, header_length: int | None, question: SealedQuestion, endpoint: str) -> LogitsReply:
+    """Parse a sealed answer, sent as binary data after a JSON header, and open it.
+
+    Args:
+        body: response body.
+        header_length: bytes of JSON.
+        question: that it answers.
+        endpoint: ``host:port``, for the error.
+
+    Raises:
+        SessionError: the body does not contain a sealed answer.
+        SealingError: it is not the answer to this question.
+    """
+    head = body if header_length is None else body[:header_length]
+    try:
+        outputs = parse_json(head)["outputs"]
+        described = [(output["name"], output["datatype"], output["shape"]) for output in outputs]
+    except _BROKEN:
+        raise SessionError(f"{endpoint} did not return a sealed answer") from None
+    return question.read(described, body[len(head) :], endpoint)
 
 
 def read_words(body: bytes) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lcve_deploy.errors import SessionError
+from lcve_deploy.protocol.retrying import RETRY_AFTER
 from lcve_deploy.remote.limits import MAX_HEAD_BYTES, BodyLimits
 
 __all__ = ["Connection", "Reply"]
@@ -31,6 +32,7 @@ class Reply:
     body: bytes
     header_length: int | None
     encoding: str
+    retry_after: str = ""
 
 
 class Connection:
@@ -97,6 +99,7 @@ class Connection:
                 body=received,
                 header_length=header_length,
                 encoding=response.getheader("Content-Encoding", "identity"),
+                retry_after=response.getheader(RETRY_AFTER, ""),
             )
 
     def close(self) -> None:

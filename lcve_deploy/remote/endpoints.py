@@ -15,6 +15,7 @@ from lcve_deploy.remote.address import Address
 from lcve_deploy.remote.contract import ClassCount, RemoteModel, check_model
 from lcve_deploy.remote.faults import shown
 from lcve_deploy.remote.limits import MAX_LOGITS
+from lcve_deploy.remote.sealed import require_offer
 from lcve_deploy.remote.transport import Logits, LogitsReply, Request, Transport, Values, countdown
 
 __all__ = ["Endpoint", "Endpoints"]
@@ -32,12 +33,20 @@ class Endpoint:
         binding: binding of the clips.
         transport: connection to the server.
         classes: expected logits per clip, shared by all endpoints of a session.
+        sealed: whether the transport seals its requests.
     """
 
     def __init__(
-        self, name: str, address: Address, binding: Binding, transport: Transport, *, classes: ClassCount | None = None
+        self,
+        name: str,
+        address: Address,
+        binding: Binding,
+        transport: Transport,
+        *,
+        classes: ClassCount | None = None,
+        sealed: bool = False,
     ) -> None:
-        self.name = name
+        self.name, self._sealed = name, sealed
         self._address, self._binding, self._transport = address, binding, transport
         self._classes = ClassCount(None) if classes is None else classes
         self._model: RemoteModel | None = None
@@ -52,6 +61,7 @@ class Endpoint:
         model = self._model
         if model is None:
             metadata, config = self._transport.describe(seconds)
+            require_offer(config, self.name, sealed=self._sealed)
             model = check_model(
                 metadata,
                 config,

@@ -66,6 +66,7 @@ _HTTP: Final[dict[int, type[LcveError]]] = {
     504: DeadlineError,
 }
 _SERVER_FAILED: Final = 500
+_MAX_DIGITS: Final = 15
 
 _SIZES: Final = re.compile(r"larger than|too large|bytes", re.IGNORECASE)
 """gRPC has one status for too many bytes and for too many requests; only the message distinguishes them."""
@@ -84,17 +85,22 @@ class Fault:
         kind: error class to raise.
         endpoint: ``host:port``.
         words: message of the server or the library.
+        retry_after: seconds after which the server expects to accept the request; None if it does not say.
     """
 
     kind: type[LcveError]
     endpoint: str
     words: str = ""
+    retry_after: float | None = None
 
     def error(self, token: Token) -> LcveError:
         """Return the error to raise, without the token and without control characters."""
         summary, hint = _KINDS[self.kind]
         words = shown(token.hide(self.words))
-        return self.kind(f"{self.endpoint} {summary}{': ' if words else ''}{words}", hint=hint)
+        error = self.kind(f"{self.endpoint} {summary}{': ' if words else ''}{words}", hint=hint)
+        if isinstance(error, UnavailableError):
+            error.retry_after = self.retry_after
+        return error
 
 
 def shown(words: str, max_characters: int = _MAX_CHARACTERS) -> str:
@@ -102,8 +108,15 @@ def shown(words: str, max_characters: int = _MAX_CHARACTERS) -> str:
     return "".join(c if c.isprintable() else " " for c in words[:max_characters]).strip()
 
 
-def grpc_fault(status: str, words: str, endpoint: str) -> Fault:
-    """Return the fault for a gRPC status such as ``UNAVAILABLE``."""
+def grpc_fault(status: str, words: str, endpoint: str, pushback: str = "") -> Fault:
+    """Return the fault for a gRPC status such as ``UNAVAILABLE``.
+
+    Args:
+        status: name of the status.
+        words: message of the status.
+        endpoint: ``host:port``.
+        pushback: milliseconds until a retry, as the server sent them.
+    """
     kind = _GRPC.get(status, SessionError)
     if kind is RateError and _OWN_LIMIT.search(words):
         kind = SessionError
@@ -111,13 +124,26 @@ def grpc_fault(status: str, words: str, endpoint: str) -> Fault:
         kind = TooLargeError
     if kind is UnavailableError and _HANDSHAKE.search(words):
         kind = DeniedError
-    return Fault(kind=kind, endpoint=endpoint, words=words)
+    milliseconds = whole_number(pushback)
+    retry_after = None if milliseconds is None else milliseconds / 1e3
+    return Fault(kind=kind, endpoint=endpoint, words=words, retry_after=retry_after)
 
 
-def http_fault(status: int, words: str, endpoint: str) -> Fault:
+def http_fault(status: int, words: str, endpoint: str, retry_after: str = "") -> Fault:
     """Return the fault for an HTTP status other than 200.
 
     Redirects are faults and are not followed: the token is meant only for the server in the address.
+
+    Args:
+        status: HTTP status.
+        words: message in the body.
+        endpoint: ``host:port``.
+        retry_after: header ``Retry-After`` in seconds; a date is ignored, as clocks differ.
     """
     kind = _HTTP.get(status, SessionError if status >= _SERVER_FAILED else RequestError)
-    return Fault(kind=kind, endpoint=endpoint, words=words or f"status {status}")
+    return Fault(kind=kind, endpoint=endpoint, words=words or f"status {status}", retry_after=whole_number(retry_after))
+
+
+def whole_number(text: str) -> int | None:
+    """Return a number of few decimal digits, as a header has it; None for any other text."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else None

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from lcve_deploy.sealing import SealingPublicKey
+
 __all__ = ["TOKEN_VARIABLE", "RemoteOptions"]
 
 TOKEN_VARIABLE: Final = "LCVE_TOKEN"
@@ -29,6 +31,7 @@ class RemoteOptions:
         tls_cert: client certificate, PEM, for mutual TLS; needs ``tls_key``.
         tls_key: private key of ``tls_cert``, PEM, without a passphrase.
         shared_memory: pass clips in shared memory to gRPC endpoints on this machine.
+        seal_to: public key of the servers, to which requests are sealed; by default they are not sealed.
 
     Raises:
         ValueError: a value is out of range, or only one of certificate and key is given.
@@ -44,6 +47,7 @@ class RemoteOptions:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     shared_memory: bool = False
+    seal_to: SealingPublicKey | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.deadline < math.inf:
@@ -52,6 +56,8 @@ class RemoteOptions:
             raise ValueError("expected retries, pauses and rest of 0 or more")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("expected a client certificate and its key, received only one of them")
+        if self.shared_memory and self.seal_to is not None:
+            raise ValueError("expected shared memory or a key to seal to, received both: sealed requests are sent")
 
     @property
     def tls_files(self) -> tuple[Path, ...]:

@@ -12,14 +12,18 @@ from lcve_deploy.errors import LcveError, RequestError, SessionError
 from lcve_deploy.files.reading import read_bounded
 from lcve_deploy.libraries.requiring import require
 from lcve_deploy.protocol.binding import binding_to_parameters
+from lcve_deploy.protocol.retrying import RETRY_PUSHBACK
+from lcve_deploy.protocol.sealing import SEALED
 from lcve_deploy.remote.address import Address, is_local
 from lcve_deploy.remote.faults import grpc_fault
 from lcve_deploy.remote.limits import MAX_DESCRIPTION_BYTES, max_message_bytes
 from lcve_deploy.remote.options import RemoteOptions
+from lcve_deploy.remote.sealed import SealedQuestion
 from lcve_deploy.remote.shared import Region, RegionPool
 from lcve_deploy.remote.tls import tls_context
 from lcve_deploy.remote.token import Token
-from lcve_deploy.remote.transport import LogitsReply, Request, check_outputs, countdown, logits_from_bytes
+from lcve_deploy.remote.transport import LogitsReply, Request, Values, check_outputs, countdown, logits_from_bytes
+from lcve_deploy.sealing import SealingPublicKey
 
 __all__ = ["GrpcTransport", "read_response"]
 
@@ -66,12 +70,25 @@ class GrpcTransport:
 
     def infer(self, request: Request, *, classes: int, seconds: float) -> LogitsReply:
         """Run one batch, through shared memory if requested and accepted by the server."""
+        if self._options.seal_to is not None:
+            return self._infer_sealed(request, self._options.seal_to, classes, seconds)
         left, shape = countdown(seconds), (len(request.values), classes)
         self._allow(max_message_bytes(shape))
         result = self._shared(request, left)
         if result is None:
-            result = self._ask(request, _plain_input(self._grpc, request), left())
+            result = self._ask(_input(self._grpc, INPUT, request.values), request, left())
         return read_response(result.get_response(), shape, self._endpoint)
+
+    def _infer_sealed(self, request: Request, to: SealingPublicKey, classes: int, seconds: float) -> LogitsReply:
+        """Seal and run one batch."""
+        question = SealedQuestion(request, to, self._address, classes=classes)
+        self._allow(question.max_message_bytes)
+        result = self._ask(_input(self._grpc, SEALED, question.values), None, seconds, output=SEALED)
+        response = result.get_response()
+        if len(response.raw_output_contents) != 1:
+            raise SessionError(f"{self._endpoint} did not return a sealed answer")
+        described = [(output.name, output.datatype, list(output.shape)) for output in response.outputs[:2]]
+        return question.read(described, response.raw_output_contents[0], self._endpoint)
 
     def forget(self) -> None:
         """Drop all regions; the server may no longer know them."""
@@ -108,7 +125,7 @@ class GrpcTransport:
             region.fill(request.values)
             data = self._grpc.InferInput(INPUT, list(request.values.shape), "UINT8")
             data.set_shared_memory(region.name, request.values.nbytes)
-            result = self._ask(request, data, left())
+            result = self._ask(data, request, left())
         except RequestError:  # a restarted server knows no region; one that refuses a new region accepts none
             self._shares = region.answered
             self._regions.remove(region)
@@ -149,15 +166,16 @@ class GrpcTransport:
             for name in self._regions.take_gone():
                 self._call("unregister_system_shared_memory", left(), name)
 
-    def _ask(self, request: Request, data: Any, seconds: float) -> Any:
+    def _ask(self, data: Any, request: Request | None, seconds: float, *, output: str = OUTPUT) -> Any:
+        """Send one input; the binding of ``request`` goes with it, unless it is sealed."""
         return self._call(
             "infer",
             seconds,
             self._address.model,
             [data],
             model_version=self._address.version,
-            outputs=[self._grpc.InferRequestedOutput(OUTPUT)],
-            parameters=binding_to_parameters(request.binding),
+            outputs=[self._grpc.InferRequestedOutput(output)],
+            parameters=binding_to_parameters(request.binding) if request else {},
         )
 
     def _call(self, name: str, seconds: float, *given: Any, **more: Any) -> Any:
@@ -167,9 +185,21 @@ class GrpcTransport:
             return getattr(self._client, name)(*given, headers=self._token.headers(), client_timeout=seconds, **more)
         except InferenceServerException as error:
             status = (error.status() or "").removeprefix("StatusCode.")
-            raise grpc_fault(status, error.message() or "", self._endpoint).error(self._token) from None
+            fault = grpc_fault(status, error.message() or "", self._endpoint, _pushback(error.__context__))
+            raise fault.error(self._token) from None
         except ValueError:  # gRPC raises it for a channel that another thread has closed
             raise SessionError("the session is closed") from None
+
+
+def _pushback(error: BaseException | None) -> str:
+    """Return when to try again, as the server stated it with an error of gRPC; empty if it did not.
+
+    tritonclient keeps the error of gRPC only as the context of its own.
+    """
+    import grpc
+
+    metadata = error.trailing_metadata() if isinstance(error, grpc.Call) else None
+    return str(dict(metadata or ()).get(RETRY_PUSHBACK, ""))
 
 
 def read_response(response: Any, shape: tuple[int, int], endpoint: str) -> LogitsReply:
@@ -194,9 +224,9 @@ def read_response(response: Any, shape: tuple[int, int], endpoint: str) -> Logit
     return LogitsReply(logits=logits, model=response.model_name, version=response.model_version)
 
 
-def _plain_input(grpc: Any, request: Request) -> Any:
-    data = grpc.InferInput(INPUT, list(request.values.shape), "UINT8")
-    data.set_data_from_numpy(request.values)
+def _input(grpc: Any, name: str, values: Values) -> Any:
+    data = grpc.InferInput(name, list(values.shape), "UINT8")
+    data.set_data_from_numpy(values)
     return data
 
 

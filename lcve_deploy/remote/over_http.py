@@ -22,16 +22,19 @@ from lcve_deploy.errors import (
 )
 from lcve_deploy.libraries.requiring import require
 from lcve_deploy.protocol.binding import binding_to_parameters
+from lcve_deploy.protocol.sealing import SEALED
 from lcve_deploy.protocol.stubs import config_messages, messages
 from lcve_deploy.remote.address import Address
-from lcve_deploy.remote.bodies import read_answer, read_description, read_words
+from lcve_deploy.remote.bodies import read_answer, read_description, read_sealed, read_words
 from lcve_deploy.remote.connection import Connection, Reply
 from lcve_deploy.remote.faults import Fault, http_fault
 from lcve_deploy.remote.limits import BodyLimits
 from lcve_deploy.remote.options import RemoteOptions
+from lcve_deploy.remote.sealed import SealedQuestion
 from lcve_deploy.remote.tls import tls_context
 from lcve_deploy.remote.token import Token
-from lcve_deploy.remote.transport import LogitsReply, Request, countdown
+from lcve_deploy.remote.transport import LogitsReply, Request, Values, countdown
+from lcve_deploy.sealing import SealingPublicKey
 
 __all__ = ["HttpTransport"]
 
@@ -66,6 +69,7 @@ class HttpTransport:
     def __init__(self, address: Address, endpoint: str, options: RemoteOptions, token: Token) -> None:
         self._http = _library()
         self._endpoint, self._token = endpoint, token
+        self._address, self._seal_to = address, options.seal_to
         self._context = tls_context(options) if address.scheme.encrypted else None
         version = f"/versions/{address.version}" if address.version else ""
         self._path = f"/v2/models/{quote(address.model, safe='')}{version}"
@@ -79,17 +83,32 @@ class HttpTransport:
 
     def infer(self, request: Request, *, classes: int, seconds: float) -> LogitsReply:
         """Run one batch. Clips and logits travel as binary data, not as JSON numbers."""
-        data = self._http.InferInput(INPUT, list(request.values.shape), "UINT8")
-        data.set_data_from_numpy(request.values, binary_data=True)
-        body, length = self._http.InferenceServerClient.generate_request_body(
-            [data],
-            outputs=[self._http.InferRequestedOutput(OUTPUT, binary_data=True)],
-            parameters=binding_to_parameters(request.binding),
-        )
-        headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(length)}
+        if self._seal_to is not None:
+            return self._infer_sealed(request, self._seal_to, classes, seconds)
+        body, headers = self._body(INPUT, request.values, OUTPUT, binding_to_parameters(request.binding))
         shape = (len(request.values), classes)
         reply = self._ask("POST", "/infer", body, headers, seconds, BodyLimits.of_logits(shape))
         return read_answer(reply.body, reply.header_length, shape, self._endpoint)
+
+    def _infer_sealed(self, request: Request, to: SealingPublicKey, classes: int, seconds: float) -> LogitsReply:
+        """Seal and run one batch; seal it again for another connection, as the first may have carried the request."""
+        left = countdown(seconds)
+        while True:
+            question = SealedQuestion(request, to, self._address, classes=classes)
+            body, headers = self._body(SEALED, question.values, SEALED, {})
+            reply = self._ask_once("POST", "/infer", body, headers, left(), question.limits)
+            if reply is not None:
+                return read_sealed(reply.body, reply.header_length, question, self._endpoint)
+
+    def _body(self, name: str, values: Values, output: str, parameters: dict[str, str]) -> tuple[bytes, dict[str, str]]:
+        """Return body and headers of a request with one input, as binary data."""
+        data = self._http.InferInput(name, list(values.shape), "UINT8")
+        data.set_data_from_numpy(values, binary_data=True)
+        outputs = [self._http.InferRequestedOutput(output, binary_data=True)]
+        body, length = self._http.InferenceServerClient.generate_request_body(
+            [data], outputs=outputs, parameters=parameters
+        )
+        return body, {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(length)}
 
     def forget(self) -> None:
         """Close idle connections."""
@@ -110,7 +129,17 @@ class HttpTransport:
     def _ask(
         self, method: str, path: str, body: bytes | None, headers: dict[str, str], seconds: float, limits: BodyLimits
     ) -> Reply:
+        """Send a request that is safe to repeat, and return its response."""
         left = countdown(seconds)
+        while True:
+            reply = self._ask_once(method, path, body, headers, left(), limits)
+            if reply is not None:
+                return reply
+
+    def _ask_once(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str], seconds: float, limits: BodyLimits
+    ) -> Reply | None:
+        """Send a request and return its response; None if the server has closed the connection that was reused."""
         sent = {"Accept-Encoding": "identity", **headers, **self._token.headers()}
         connection = self._take()
         try:
@@ -120,13 +149,14 @@ class HttpTransport:
             if not connection.used:
                 raise self._error(error) from None
             self.forget()  # the server closed it while idle, and so probably the others
-            return self._ask(method, path, body, headers, left(), limits)
+            return None
         except (OSError, http.client.HTTPException, UnicodeError, SessionError) as error:
             connection.close()
             raise self._error(error) from None
         self._give_back(connection)
         if reply.status != _OK:
-            raise http_fault(reply.status, read_words(reply.body), self._endpoint).error(self._token)
+            words = read_words(reply.body)
+            raise http_fault(reply.status, words, self._endpoint, reply.retry_after).error(self._token)
         if reply.encoding.lower() != "identity":
             raise SessionError(f"{self._endpoint} answered in encoding {reply.encoding[:40]!r}, expected identity")
         return reply

@@ -46,6 +46,7 @@ def persist(
     """
     end = clock() + options.deadline
     tried: Counter[Endpoint] = Counter()
+    asked_to_wait: dict[Endpoint, float] = {}
     while True:
         endpoint = endpoints.choose()
         tried[endpoint] += 1
@@ -55,7 +56,9 @@ def persist(
             endpoints.failed(endpoint, error)
             if isinstance(error, DeadlineError) or tried.total() > options.retries:
                 raise
-            length = _pause_before(tried[endpoints.choose()], options)
+            asked_to_wait[endpoint] = clock() + _stated_pause(error, options)
+            following = endpoints.choose()
+            length = max(_pause_before(tried[following], options), asked_to_wait.get(following, 0.0) - clock())
             if clock() + length >= end:
                 raise DeadlineError(
                     f"no answer in {options.deadline:g} s; the last attempt: {error}", hint=error.hint
@@ -65,6 +68,15 @@ def persist(
         else:
             endpoints.answered(endpoint)
             return answer
+
+
+def _stated_pause(error: UnavailableError, options: RemoteOptions) -> float:
+    """Return the seconds that a server asks to wait, bounded by the longest pause; 0 if it states none.
+
+    Jitter only lengthens them: sooner would be refused again.
+    """
+    stated = (error.retry_after or 0.0) * random.uniform(1, 1 + _MIN_JITTER)  # noqa: S311 (no secret)
+    return float(min(stated, options.longest_pause))
 
 
 def _pause_before(tries: int, options: RemoteOptions) -> float:

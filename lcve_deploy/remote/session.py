@@ -64,7 +64,14 @@ class RemoteSession:
         _warn_of_plain(self._address, token)
         count = ClassCount(classes)
         members = [
-            Endpoint(name, self._address, binding, _transport(self._address, name, options, token), classes=count)
+            Endpoint(
+                name,
+                self._address,
+                binding,
+                _transport(self._address, name, options, token),
+                classes=count,
+                sealed=options.seal_to is not None,
+            )
             for name in self._address.endpoints
         ]
         self._endpoints = Endpoints(members, rest=options.rest)
@@ -105,6 +112,8 @@ class RemoteSession:
             DeadlineError: no endpoint answered in time.
             DeniedError: the server refused the token or certificate, or its own certificate is not trusted.
             RequestError: the server refused the request.
+            SealingError: the answer was changed, belongs to another request, or was not made by the holder of the key
+                that requests are sealed to.
             SessionError: the server failed or did not return the logits of these clips, or this session is closed.
             ValueError: the clip is not a non-empty batch of uint8 values.
         """

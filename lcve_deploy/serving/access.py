@@ -76,6 +76,10 @@ class Access:
         self.tokens, self._rate = tokens, rate
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
+    def replace_tokens(self, tokens: Mapping[bytes, str]) -> None:
+        """Accept these tokens only, from the next request on; rates are kept by client name."""
+        self.tokens = tokens
+
     def authenticate(self, authorization: str | None, address: str) -> str:
         """Return the client's name: the one its token belongs to, or its address if the server uses no tokens.
 
@@ -114,6 +118,7 @@ class Access:
             raise RateError(
                 f"the rate limit of {self._rate:g} requests per second is exceeded",
                 hint="send fewer requests, or ask the operator for a higher limit",
+                retry_after=(1.0 - remaining) / self._rate,
             )
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from lcve_deploy import __version__
 from lcve_deploy.errors import RequestError, UnknownModelError
+from lcve_deploy.protocol.sealing import SEALING
 from lcve_deploy.protocol.stubs import messages
 from lcve_deploy.serving.models.served import ServedModel
 from lcve_deploy.serving.shared_memory import ClientRegions
@@ -97,7 +98,10 @@ async def _model_config(state: ServerState, request: Any) -> Fields:
     from google.protobuf import json_format
 
     config = state.registry.get(request.name, request.version).config
-    return {"config": json_format.MessageToDict(config, preserving_proto_field_name=True)}
+    fields = json_format.MessageToDict(config, preserving_proto_field_name=True)
+    if state.sealing is not None:
+        fields["parameters"] = {**fields["parameters"], SEALING: {"string_value": state.sealing.offer.value}}
+    return {"config": fields}
 
 
 async def _model_statistics(state: ServerState, request: Any) -> Fields:

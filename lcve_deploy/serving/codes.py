@@ -13,12 +13,13 @@ from lcve_deploy.errors import (
     MismatchError,
     RateError,
     RequestError,
+    SealingError,
     TooLargeError,
     UnavailableError,
     UnknownModelError,
 )
 
-__all__ = ["Code", "client_message", "code_of"]
+__all__ = ["Code", "client_message", "code_of", "retry_seconds"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,9 @@ class Code:
     http: int
 
 
+_RETRY_SECONDS: Final = 1.0
+_MAX_RETRY_SECONDS: Final = 300.0
+
 _INTERNAL: Final = Code(grpc="INTERNAL", http=500)
 
 # The first matching class counts, so subclasses precede their base classes.
@@ -36,6 +40,7 @@ _CODES: Final[tuple[tuple[type[LcveError], Code], ...]] = (
     (UnknownModelError, Code(grpc="NOT_FOUND", http=404)),
     (TooLargeError, Code(grpc="RESOURCE_EXHAUSTED", http=413)),
     (RequestError, Code(grpc="INVALID_ARGUMENT", http=400)),
+    (SealingError, Code(grpc="INVALID_ARGUMENT", http=400)),
     (MismatchError, Code(grpc="INVALID_ARGUMENT", http=400)),
     (ForbiddenError, Code(grpc="PERMISSION_DENIED", http=403)),
     (DeniedError, Code(grpc="UNAUTHENTICATED", http=401)),
@@ -55,3 +60,10 @@ def client_message(error: BaseException) -> str:
     if not isinstance(error, LcveError):
         return "internal server error; the server's log has the details"
     return f"{error} ({error.hint})" if error.hint else str(error)
+
+
+def retry_seconds(error: BaseException) -> float | None:
+    """Return the seconds after which a client may send a request again; None if that would not help."""
+    if not isinstance(error, UnavailableError):
+        return None
+    return min(_RETRY_SECONDS if error.retry_after is None else error.retry_after, _MAX_RETRY_SECONDS)

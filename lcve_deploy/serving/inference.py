@@ -19,7 +19,7 @@ from lcve_deploy.serving.models.registry import Registry
 from lcve_deploy.serving.models.served import ServedModel
 from lcve_deploy.serving.shared_memory import ClientRegions, Slice
 
-__all__ = ["InferRequest", "InferResponse", "RequestedOutput", "Tensor", "clips_from", "infer"]
+__all__ = ["InferRequest", "InferResponse", "RequestedOutput", "Tensor", "clips_from", "infer", "values_of"]
 
 _UINT8: Final = "UINT8"
 _MAX_SHOWN: Final = 8
@@ -80,11 +80,31 @@ class InferRequest:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class InferResponse:
-    """Result of a request: the model version that answered, logits with timings, and how to return them."""
+    """Result of a request.
+
+    Args:
+        model: model version that answered.
+        result: logits with timings.
+        output: how to return them.
+        sealed: the answer to a sealed request, which is returned in place of the logits.
+    """
 
     model: ServedModel
     result: BatchResult
     output: RequestedOutput
+    sealed: bytes | None = None
+
+    @property
+    def datatype(self) -> str:
+        """Datatype of the output."""
+        return "FP32" if self.sealed is None else _UINT8
+
+    @property
+    def values(self) -> npt.NDArray[np.float32] | npt.NDArray[np.uint8]:
+        """Values of the output, contiguous and little-endian."""
+        if self.sealed is not None:
+            return np.frombuffer(self.sealed, np.uint8)
+        return np.ascontiguousarray(self.logits, dtype="<f4")
 
     @property
     def logits(self) -> npt.NDArray[np.float32]:
@@ -160,10 +180,16 @@ def clips_from(
         )
     if not 1 <= tensor.shape[0] <= max_batch:
         raise RequestError(f"expected 1 to {max_batch} clips, received {tensor.shape[0]}", hint="split the batch")
-    return _values(tensor, regions).reshape(tensor.shape)
+    return values_of(tensor, regions).reshape(tensor.shape)
 
 
-def _values(tensor: Tensor, regions: ClientRegions) -> npt.NDArray[np.uint8]:
+def values_of(tensor: Tensor, regions: ClientRegions) -> npt.NDArray[np.uint8]:
+    """Return the values of a tensor, flat.
+
+    Raises:
+        RequestError: not as many values as its shape has, or values that are not uint8.
+        UnknownModelError: no such shared memory region.
+    """
     if isinstance(tensor.data, list):
         values = _json_values(tensor.data)
         _require_size(tensor, values.size)

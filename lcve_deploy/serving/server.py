@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from lcve_deploy.errors import ArtifactError, SessionError
 from lcve_deploy.serving.access import Access, read_tokens
@@ -17,18 +16,19 @@ from lcve_deploy.serving.grpc.handlers import start_grpc
 from lcve_deploy.serving.http.app import http_app, metrics_app
 from lcve_deploy.serving.http.server import HttpServer
 from lcve_deploy.serving.models.registry import Registry
+from lcve_deploy.serving.reloading import Reloader
+from lcve_deploy.serving.sealing import ServerSealing
 from lcve_deploy.serving.settings import ServerSettings
 from lcve_deploy.serving.shared_memory import Regions
+from lcve_deploy.serving.signals import Signals, early_signals
 from lcve_deploy.serving.state import ServerState
 from lcve_deploy.serving.telemetry.metrics import Metrics
-from lcve_deploy.serving.tls import grpc_credentials, http_context
+from lcve_deploy.serving.tls import ServerTls
 from lcve_deploy.serving.web import WebPolicy
 
 __all__ = ["Ports", "serve"]
 
 _LOG = logging.getLogger(__name__)
-
-_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,26 +40,36 @@ class Ports:
     metrics: int | None
 
 
-def serve(settings: ServerSettings, started: Callable[[Ports], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then answer the accepted requests and return. SIGHUP reloads all models.
+def serve(settings: ServerSettings, started: Callable[[Ports], None], signals: Signals | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then answer the accepted requests and return.
+
+    SIGHUP reloads tokens, TLS files, sealing keys and all models; while the server starts, as soon as it has started.
 
     Args:
         settings: configuration of the server.
-        started: called once, when every model is loaded and every port is open.
+        started: called once, when every model is loaded and every port is open; never if the server is told to stop
+            before.
+        signals: signals that may have arrived already, from ``early_signals``.
 
     Raises:
         ArtifactError: a model folder contains no model.
         SessionError: a model failed to load.
         RequestError: a port, token file or TLS file is unusable.
+        KeyFileError: a file is not a private sealing key.
         OSError: a token file or TLS file cannot be read.
         MissingDependencyError: a package of the extra ``serve`` is not installed.
     """
-    asyncio.run(_serve(settings, started))
+    if signals is None:
+        with early_signals() as signals:
+            asyncio.run(_serve(settings, started, signals))
+    else:
+        asyncio.run(_serve(settings, started, signals))
 
 
-async def _serve(settings: ServerSettings, started: Callable[[Ports], None]) -> None:
+async def _serve(settings: ServerSettings, started: Callable[[Ports], None], signals: Signals) -> None:
     asyncio.get_running_loop().set_exception_handler(_log_unhandled)
     access = Access(read_tokens(settings.token_file) if settings.token_file else None, settings.limits.rate)
+    sealing = ServerSealing(settings.sealing) if settings.sealing else None
     metrics = Metrics()
     workers = settings.batching.instances * len(settings.sources) * (settings.versions + 1)
     with ThreadPoolExecutor(workers, thread_name_prefix="lcve-run") as threads:
@@ -71,14 +81,17 @@ async def _serve(settings: ServerSettings, started: Callable[[Ports], None]) -> 
             web=WebPolicy.of(settings),
             metrics=metrics,
             limits=settings.limits,
+            sealing=sealing,
         )
-        stop = _stop_event(registry)
+        tls = ServerTls(settings.tls) if settings.tls else None
+        reloader, stop = _reloader(settings, state, tls), asyncio.Event()
+        signals.hand_over(stop=stop, reload=reloader.request)
         try:
-            await registry.refresh()
-            _require_loaded(registry)
-            async with _listening(settings, state) as ports:
+            if not await _load_models(registry, stop):
+                return
+            async with _listening(settings, state, tls) as ports:
                 started(ports)
-                async with _polling(settings, state):
+                async with _polling(settings, state), reloader.running():
                     await stop.wait()
                 await _drain(settings, state)
         finally:
@@ -91,28 +104,36 @@ def _log_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
     _LOG.error(context["message"], extra={"error": str(context.get("exception"))}, exc_info=context.get("exception"))
 
 
-def _stop_event(registry: Registry) -> asyncio.Event:
-    """Install the signal handlers; return the event that SIGTERM and SIGINT set.
+def _reloader(settings: ServerSettings, state: ServerState, tls: ServerTls | None) -> Reloader:
+    """Return what SIGHUP reloads. Whatever else is read from files is added here."""
+    reloader = Reloader(lambda: _refresh_and_log(state.registry, force=True))
+    if settings.token_file is not None:
+        tokens = settings.token_file
+        reloader.add("tokens", lambda: state.access.replace_tokens(read_tokens(tokens)))
+    if tls is not None:
+        reloader.add("TLS", tls.reload)
+    if state.sealing is not None:
+        reloader.add("sealing keys", state.sealing.reload)
+    return reloader
 
-    A second SIGTERM or SIGINT kills the process at once. SIGHUP reloads all models.
+
+async def _load_models(registry: Registry, stop: asyncio.Event) -> bool:
+    """Load all models; return False if the server is told to stop before they are loaded.
+
+    Raises:
+        ArtifactError, SessionError: see ``_require_loaded``.
     """
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    reloads = set[asyncio.Task[None]]()
-
-    def request_stop() -> None:
-        if stop.is_set():
-            signal.raise_signal(signal.SIGKILL)
-        stop.set()
-
-    def reload() -> None:
-        task = loop.create_task(_refresh_and_log(registry, force=True))
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
-    for number in _STOP_SIGNALS:
-        loop.add_signal_handler(number, request_stop)
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    return stop
+    loading, stopping = asyncio.create_task(registry.refresh()), asyncio.create_task(stop.wait())
+    await asyncio.wait([loading, stopping], return_when=asyncio.FIRST_COMPLETED)
+    loading.cancel()
+    stopping.cancel()
+    await asyncio.wait([loading, stopping])
+    if stop.is_set():
+        _LOG.info("stopped while starting")
+        return False
+    loading.result()
+    _require_loaded(registry)
+    return True
 
 
 def _require_loaded(registry: Registry) -> None:
@@ -131,10 +152,10 @@ def _require_loaded(registry: Registry) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _listening(settings: ServerSettings, state: ServerState) -> AsyncIterator[Ports]:
+async def _listening(settings: ServerSettings, state: ServerState, tls: ServerTls | None) -> AsyncIterator[Ports]:
     """Listen on all ports while the block runs, then close the connections."""
-    context = http_context(settings.tls) if settings.tls else None
-    credentials = grpc_credentials(settings.tls) if settings.tls else None
+    context = tls.http_context() if tls else None
+    credentials = tls.grpc_credentials() if tls and settings.grpc_port is not None else None
     limits, host = settings.limits, settings.host
     async with contextlib.AsyncExitStack() as stack:
 

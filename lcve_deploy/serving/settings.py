@@ -10,7 +10,16 @@ from typing import Final
 from lcve_deploy.runtime import SessionOptions
 from lcve_deploy.serving.hosts import is_loopback
 
-__all__ = ["Batching", "Limits", "ModelSource", "ServerSettings", "SharedMemory", "TlsFiles", "WebAccess"]
+__all__ = [
+    "Batching",
+    "Limits",
+    "ModelSource",
+    "SealingSettings",
+    "ServerSettings",
+    "SharedMemory",
+    "TlsFiles",
+    "WebAccess",
+]
 
 _MEBIBYTE: Final = 2**20
 _HOST_TEXT: Final = r"(?:\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?)"
@@ -139,6 +148,22 @@ class TlsFiles:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SealingSettings:
+    """How sealed requests are opened.
+
+    Args:
+        key_files: private sealing keys: files, or folders with files that end in ``.key``; one key, or two while one
+            takes over from the other.
+        required: whether requests that are not sealed are refused.
+        window: seconds before or after now at which a request may have been sealed.
+    """
+
+    key_files: tuple[Path, ...]
+    required: bool = False
+    window: float = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServerSettings:
     """Configuration of a server.
 
@@ -155,6 +180,7 @@ class ServerSettings:
         token_file: names and tokens of clients; None accepts every client that can connect.
         web: web pages that may send requests, and names of the server.
         tls: PEM files; None for plain connections.
+        sealing: keys for sealed requests; None opens none.
     """
 
     sources: tuple[ModelSource, ...]
@@ -171,6 +197,7 @@ class ServerSettings:
     token_file: Path | None = None
     web: WebAccess = field(default_factory=WebAccess)
     tls: TlsFiles | None = None
+    sealing: SealingSettings | None = None
 
     @property
     def is_local(self) -> bool:

@@ -13,6 +13,7 @@ from lcve_deploy.serving.access import Access
 from lcve_deploy.serving.codes import client_message, code_of
 from lcve_deploy.serving.hosts import is_loopback, peer_host
 from lcve_deploy.serving.models.registry import Registry
+from lcve_deploy.serving.sealing import ServerSealing
 from lcve_deploy.serving.settings import Limits
 from lcve_deploy.serving.shared_memory import ClientRegions, Regions
 from lcve_deploy.serving.telemetry.metrics import Metrics
@@ -37,6 +38,13 @@ class Exchange:
         self.client = address
         self.model, self.version, self.id, self.batch = "", "", "", 0
         self.started = time.monotonic()
+        self.deadline: float | None = None
+        """Time at which the client gives up, in monotonic seconds."""
+
+    def timeout(self, requested: float | None) -> float | None:
+        """Return the seconds that remain to answer, given those that the request asks for; None for no limit."""
+        remaining = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+        return min((seconds for seconds in (requested, remaining) if seconds is not None), default=None)
 
 
 class ServerState:
@@ -49,6 +57,7 @@ class ServerState:
         web: web pages and names of the server that are accepted.
         metrics: metrics, updated with every request.
         limits: limits on requests.
+        sealing: keys for sealed requests; None opens none.
     """
 
     def __init__(
@@ -60,7 +69,9 @@ class ServerState:
         web: WebPolicy,
         metrics: Metrics,
         limits: Limits,
+        sealing: ServerSealing | None = None,
     ) -> None:
+        self.sealing = sealing
         self.registry, self.regions, self.access, self.web = registry, regions, access, web
         self.metrics, self.limits = metrics, limits
         self.stopping, self.parsing = False, asyncio.Lock()
@@ -95,6 +106,7 @@ class ServerState:
             raise UnavailableError(
                 f"the server is full: {self._pending} requests are in progress, the maximum is {self.limits.requests}",
                 hint="try again later, or use another server",
+                retry_after=self.registry.run_seconds,
             )
         self._pending += 1
         try:

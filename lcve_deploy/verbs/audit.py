@@ -22,7 +22,7 @@ from lcve_deploy.attacks.pictures import put_in_order
 from lcve_deploy.attacks.report import AuditReport, judge
 from lcve_deploy.attacks.running import Case, run_attacks
 from lcve_deploy.cipher.rotation import rotate_tensors
-from lcve_deploy.clipfile import read_clip_file
+from lcve_deploy.clipfile import is_sealed_clip, read_clip_file, read_sealed_header
 from lcve_deploy.clips import SALT_BYTES, Layout
 from lcve_deploy.errors import ArtifactError, MismatchError
 from lcve_deploy.geometry import ClipGeometry
@@ -48,7 +48,7 @@ class AuditInputs:
 
     Args:
         reference: official checkpoint or Hugging Face folder that the artifact may come from.
-        ciphertexts: encrypted clip files.
+        ciphertexts: encrypted clip files. Of sealed ones, the report says that there is nothing to run an attack on.
         known_clips: plain clips that the attacker knows: videos, or ``.npy`` arrays of the artifact's geometry.
         known_classes: encrypted clip files of which the attacker knows the class, each with its number in the plain
             order, from 0. The artifact is run on them.
@@ -78,7 +78,7 @@ def audit(server: StrPath, inputs: AuditInputs | None = None, *, progress: Progr
 
     Raises:
         ArtifactError: the server folder is invalid, or has no keyed file.
-        CheckpointError, EncryptedClipError, VideoError: an input cannot be read.
+        CheckpointError, EncryptedClipError, SealingError, VideoError: an input cannot be read.
         MismatchError: a key, clip or artifact does not belong to this artifact.
         SignatureError: the pinned key has not signed an artifact.
     """
@@ -86,9 +86,10 @@ def audit(server: StrPath, inputs: AuditInputs | None = None, *, progress: Progr
     with step(progress, "reading"):
         manifest, tensors = _read_artifact(folder, inputs.signed_by)
         victim = _Victim(manifest, inputs.key) if inputs.key else None
-        ciphertexts = _read_ciphertexts(inputs.ciphertexts, manifest)
+        sealed = [path for path in inputs.ciphertexts if is_sealed_clip(path)]
+        ciphertexts = _read_ciphertexts([path for path in inputs.ciphertexts if path not in sealed], manifest)
         case = _case(folder, manifest, tensors, inputs, ciphertexts, victim)
-    return judge(case, run_attacks(case, progress=progress), _subject(manifest))
+    return judge(case, run_attacks(case, progress=progress), {**_subject(manifest), **_of_sealed(sealed)})
 
 
 def independent_orders(manifest: Manifest) -> tuple[Estimate, ...]:
@@ -182,6 +183,20 @@ def _read_ciphertexts(paths: Sequence[StrPath], manifest: Manifest) -> Cubes | N
         as_video = clip.binding.layout is Layout.VIDEO
         clips.append(geometry.to_cubes(clip.values, np) if as_video else clip.values)
     return np.concatenate(clips) if clips else None
+
+
+def _of_sealed(paths: Sequence[StrPath]) -> dict[str, str]:
+    """Return what the report says of sealed clips.
+
+    Raises:
+        SealingError: the header of a sealed clip is invalid.
+    """
+    headers = [read_sealed_header(path) for path in paths]
+    if not headers:
+        return {}
+    keys = ", ".join(sorted({f"{header.recipient[:16]}..." for header in headers}))
+    nothing = "without the private key there is nothing to run an attack on"
+    return {"sealed clips": f"{len(headers)}, sealed to {keys}: {nothing}"}
 
 
 def _classified(

@@ -24,6 +24,7 @@ from lcve_deploy.model.preprocess import Sampling
 from lcve_deploy.progress import Progress, silent
 from lcve_deploy.remote import RemoteOptions, RemoteSession, is_address
 from lcve_deploy.runtime import SessionOptions, open_session
+from lcve_deploy.sealing import SealingKey
 from lcve_deploy.verbs.pairs import paired_client, read_sides
 
 __all__ = ["Classification", "Classifier", "classify"]
@@ -176,6 +177,7 @@ class Classifier:
         sampling: Sampling | None = None,
         stride: int | None = None,
         top: int = 5,
+        open_with: SealingKey | None = None,
         progress: Progress = silent,
     ) -> Classification:
         """Encrypt a video, run it, and read the predictions.
@@ -187,14 +189,15 @@ class Classifier:
             sampling: how frames are chosen; by default as the artifact says.
             stride: frames from one sampled frame to the next; by default as the artifact says.
             top: number of classes to return; a regression returns every output.
+            open_with: private key for an encrypted clip that is sealed.
             progress: receives every view, if there are several.
 
         Raises:
-            VideoError, EncryptedClipError: the video or clip cannot be read.
+            VideoError, EncryptedClipError, SealingError: the video or clip cannot be read.
             LcveError: the model failed.
             ValueError: clips of another shape or dtype, or options for videos with clips.
         """
-        content, notes = self._encrypt(video, views, sampling, stride)
+        content, notes = self._encrypt(video, views, sampling, stride, open_with)
         logits = run_views(self.model, content.clip, in_flight=self._in_flight, progress=progress)
         return Classification.of(self.client, logits, views=content.views, top=top, notes=notes)
 
@@ -212,7 +215,12 @@ class Classifier:
         self.close()
 
     def _encrypt(
-        self, video: Input, views: Views | None, sampling: Sampling | None, stride: int | None
+        self,
+        video: Input,
+        views: Views | None,
+        sampling: Sampling | None,
+        stride: int | None,
+        open_with: SealingKey | None,
     ) -> tuple[ClipFile, tuple[str, ...]]:
         """Return the encrypted clips of a video, and the notes on it."""
         by_default = views is None and sampling is None and stride is None
@@ -226,7 +234,7 @@ class Classifier:
                 raise EncryptedClipError(
                     f"an encrypted clip is already sampled; views, sampling and stride apply only to videos: {path}"
                 )
-            return read_clip_file(path), ()
+            return read_clip_file(path, open_with=open_with), ()
         preprocess = self.client.settings.preprocess.with_sampling(sampling, stride)
         clips = self.client.read_video(path, views=views, preprocess=preprocess)
         return self.client.encrypt_video(clips), clips.notes
@@ -248,6 +256,7 @@ def classify(
     sampling: Sampling | None = None,
     stride: int | None = None,
     top: int = 5,
+    open_with: SealingKey | None = None,
     session: SessionOptions | None = None,
     remote: RemoteOptions | None = None,
     progress: Progress = silent,
@@ -266,14 +275,17 @@ def classify(
         sampling: how frames are chosen; by default as the artifact says.
         stride: frames from one sampled frame to the next; by default as the artifact says.
         top: number of classes to return; a regression returns every output.
+        open_with: private key for an encrypted clip that is sealed.
         session: how to open a model on this machine: engine, provider, threads, pinned key.
         remote: how to connect to a server: deadline, retries, token, TLS.
         progress: receives every view, if there are several.
 
     Raises:
-        VideoError, EncryptedClipError: the video or clip cannot be read.
+        VideoError, EncryptedClipError, SealingError: the video or clip cannot be read.
         LcveError: as for ``Classifier.open``, or the model failed.
         ValueError: as for ``Classifier.open``; or clips of another shape or dtype, or options for videos with clips.
     """
     with Classifier.open(at, key=key, client=client, session=session, remote=remote) as classifier:
-        return classifier.classify(video, views=views, sampling=sampling, stride=stride, top=top, progress=progress)
+        return classifier.classify(
+            video, views=views, sampling=sampling, stride=stride, top=top, open_with=open_with, progress=progress
+        )

@@ -166,6 +166,39 @@ def test_a_try_that_takes_long_leaves_less_for_the_next() -> None:
     assert (len(asked), clock.now) == (3, 112)
 
 
+def test_a_server_that_says_when_to_try_again_is_not_asked_sooner() -> None:
+    options = RemoteOptions(retries=3, pause=0.1, longest_pause=10, deadline=1000)
+    clock, asked, answer = _persisted(options, 1, [RateError("x", retry_after=3)] * 3)
+    assert (answer, len(asked)) == ("answer", 4)
+    assert all(3 <= length <= 4.5 for length in clock.pauses)
+
+
+def test_a_server_cannot_make_a_client_wait_longer_than_the_longest_pause() -> None:
+    options = RemoteOptions(retries=2, pause=0.1, longest_pause=2, deadline=1000)
+    clock, _, answer = _persisted(options, 1, [UnavailableError("x", retry_after=1e9)] * 2)
+    assert answer == "answer"
+    assert clock.pauses == [2, 2]
+
+
+def test_another_endpoint_is_asked_at_once_and_the_first_not_before_it_said() -> None:
+    options = RemoteOptions(retries=3, pause=0.1, longest_pause=10, deadline=1000, rest=0)
+    clock, asked, answer = _persisted(options, 2, [UnavailableError("x", retry_after=5)] * 2)
+    assert (asked, answer) == ([0, 0, 0], "answer")
+    options = dataclasses.replace(options, rest=7)
+    clock, asked, answer = _persisted(options, 2, [UnavailableError("x", retry_after=5)] * 2)
+    assert (asked, answer) == ([0, 1, 0], "answer")
+    (length,) = clock.pauses
+    assert 5 <= length <= 7.5
+
+
+def test_a_pause_that_a_server_asks_for_and_the_deadline_does_not_allow_is_not_made() -> None:
+    options = RemoteOptions(retries=3, pause=0.1, longest_pause=100, deadline=4)
+    clock, _, error = _persisted(options, 1, [UnavailableError("full", retry_after=5)])
+    assert type(error) is DeadlineError
+    assert "full" in str(error)
+    assert not clock.pauses
+
+
 class Slow:
     """A way to a server each of whose answers takes three seconds; what each was given."""
 

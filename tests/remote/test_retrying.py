@@ -103,6 +103,31 @@ def test_what_repeats_is_not_asked_again(server: Server, fault: fake.Refusal, ki
     assert len(server.model.infers) == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("7", 7),
+        ("0", 0),
+        ("", None),
+        ("-1", None),
+        ("1.5", None),
+        ("9" * 16, None),
+        ("Fri, 27 Nov 2026 08:00:00 GMT", None),
+    ],
+)
+def test_what_a_server_says_of_the_next_try_is_read_over_both_protocols(
+    server: Server, text: str, number: int | None
+) -> None:
+    server.model.next.append(fake.Refusal("UNAVAILABLE", 503, "full", retry_after=text))
+    with (
+        RemoteSession(server.address, BINDING, dataclasses.replace(QUICK, retries=0)) as session,
+        pytest.raises(UnavailableError) as caught,
+    ):
+        session.run(clips())
+    unit = 1e3 if server.address.startswith("grpc") else 1
+    assert caught.value.retry_after == (None if number is None else number / unit)
+
+
 def test_a_first_contact_that_fails_is_made_again(server: Server) -> None:
     server.model.describes.append(fake.AWAY)
     with RemoteSession(server.address, BINDING, QUICK) as session:

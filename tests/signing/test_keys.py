@@ -19,7 +19,7 @@ from lcve_deploy import (
     SigningKey,
 )
 from lcve_deploy.errors import ArtifactError, KeyFileError, SignatureError, WriteError
-from lcve_deploy.keys.reading import KeyFileWarning
+from lcve_deploy.files.secrets import KeyFileWarning
 from tests.conftest import SECRET, run_error, run_lcve, run_ok
 from tests.rotate.helpers import contents
 from tests.signing.helpers import FINGERPRINT, OWNER, PIN, forms_of_the_secret

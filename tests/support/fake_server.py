@@ -36,6 +36,8 @@ class Refusal:
     grpc: str
     http: int
     words: str = "no"
+    retry_after: str = ""
+    """Seconds that HTTP states, and thousandths of which gRPC does."""
 
 
 AWAY = Refusal("UNAVAILABLE", 503, "not ready")
@@ -143,6 +145,8 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
 
     def _abort(self, context: Any, refusal: Refusal | None) -> None:
         if refusal is not None:
+            if refusal.retry_after:
+                context.set_trailing_metadata((("grpc-retry-pushback-ms", refusal.retry_after),))
             context.abort(grpc.StatusCode[refusal.grpc], refusal.words)
 
     def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -300,7 +304,8 @@ class _Handler(BaseHTTPRequestHandler):
         return refusal
 
     def _refuse(self, refusal: Refusal) -> None:
-        self._send(refusal.http, json.dumps({"error": refusal.words}).encode())
+        headers = {"Retry-After": refusal.retry_after} if refusal.retry_after else {}
+        self._send(refusal.http, json.dumps({"error": refusal.words}).encode(), headers)
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)

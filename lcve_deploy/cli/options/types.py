@@ -10,6 +10,7 @@ import click
 
 from lcve_deploy.artifact import Profile, PublicKey
 from lcve_deploy.clips import SALT_BYTES, Views
+from lcve_deploy.sealing import SealingKey, SealingPublicKey
 
 if TYPE_CHECKING:
     from lcve_deploy.keys.signing import SigningKey
@@ -26,6 +27,8 @@ __all__ = [
     "PathOrAddress",
     "PublicKeyFile",
     "SaltBytes",
+    "SealingKeyFile",
+    "SealingPublicKeyFile",
     "Setting",
     "SigningKeyFile",
     "ViewCounts",
@@ -177,3 +180,23 @@ class SigningKeyFile(click.ParamType["SigningKey"]):
         from lcve_deploy.keys.signing import SigningKey
 
         return value if isinstance(value, SigningKey) else SigningKey.read(value)
+
+
+class SealingPublicKeyFile(click.ParamType[SealingPublicKey]):
+    """A public sealing key file, read before any work begins."""
+
+    name = "FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> SealingPublicKey:
+        """Read the key."""
+        return value if isinstance(value, SealingPublicKey) else SealingPublicKey.read(value)
+
+
+class SealingKeyFile(click.ParamType[SealingKey]):
+    """A private sealing key file, read before any work begins."""
+
+    name = "FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> SealingKey:
+        """Read the key."""
+        return value if isinstance(value, SealingKey) else SealingKey.read(value)

@@ -7,26 +7,37 @@ of requests in progress are checked before a message is read into memory, and re
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext
 from typing import Any, Final
 
-from lcve_deploy.errors import DeadlineError, LcveError, RequestError, TooLargeError
+from lcve_deploy.errors import LcveError, RequestError
 from lcve_deploy.libraries.requiring import require
 from lcve_deploy.protocol.stubs import messages
 from lcve_deploy.serving.calls import CALLS, answer_call
-from lcve_deploy.serving.codes import client_message, code_of
+from lcve_deploy.serving.codes import client_message
+from lcve_deploy.serving.grpc.health import health_service
 from lcve_deploy.serving.grpc.messages import from_message, to_message
+from lcve_deploy.serving.grpc.receiving import (
+    abort,
+    authenticate,
+    authorize,
+    parse_message,
+    read_message,
+    require_origin,
+    small_messages,
+)
+from lcve_deploy.serving.grpc.reflection import reflection_service
 from lcve_deploy.serving.grpc.wire import RawRequest, message_reader
-from lcve_deploy.serving.inference import infer
+from lcve_deploy.serving.sealing import infer_any
 from lcve_deploy.serving.state import Exchange, ServerState
 
 __all__ = ["start_grpc"]
 
 _SERVICE: Final = "inference.GRPCInferenceService"
 _FINAL_RESPONSE: Final = "triton_final_response"
-_MAX_CALL_BYTES: Final = 1 << 16
 _MAX_STREAM_REQUESTS: Final = 8
 """Maximum requests of one stream in progress."""
 
@@ -57,7 +68,10 @@ async def start_grpc(state: ServerState, host: str, port: int, credentials: Any)
         "grpc.http2.min_ping_interval_without_data_ms": 10_000,
     }
     server = grpc.aio.server(options=list(options.items()))
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, _handlers(state)),))
+    services = {_SERVICE: _handlers(state), **health_service(state), **reflection_service(state)}
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler(name, handlers) for name, handlers in services.items()]
+    )
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         bound = (
@@ -87,7 +101,7 @@ def _handlers(state: ServerState) -> dict[str, Any]:
 
     def call(name: str) -> Callable[[bytes, Exchange], Awaitable[Any]]:
         return lambda data, exchange: answer_call(
-            name, state, _parse(_small_message_reader(getattr(pb, f"{name}Request")), data), exchange
+            name, state, parse_message(small_messages(getattr(pb, f"{name}Request")), data), exchange
         )
 
     async def stream(requests: Any, context: Any) -> AsyncIterator[Any]:
@@ -96,39 +110,13 @@ def _handlers(state: ServerState) -> dict[str, Any]:
 
     return {
         **{name: handler(name, call(name)) for name in CALLS},
-        "ModelInfer": handler("ModelInfer", lambda data, exchange: _infer(state, _parse(read_infer, data), exchange)),
+        "ModelInfer": handler(
+            "ModelInfer", lambda data, exchange: _infer(state, parse_message(read_infer, data), exchange)
+        ),
         "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(
             stream, response_serializer=pb.ModelStreamInferResponse.SerializeToString
         ),
     }
-
-
-def _small_message_reader(kind: Any) -> Callable[[bytes], Any]:
-    """Return a function that parses a message without tensors, of at most ``_MAX_CALL_BYTES`` bytes."""
-
-    def read(data: bytes) -> Any:
-        if len(data) > _MAX_CALL_BYTES:
-            raise TooLargeError(f"this call accepts at most {_MAX_CALL_BYTES} bytes, received {len(data)}")
-        return kind.FromString(data)
-
-    return read
-
-
-def _parse(read: Callable[[bytes], Any], data: bytes) -> Any:
-    """Parse a message.
-
-    If gRPC parsed it, invalid bytes would be reported as an error of the server.
-
-    Raises:
-        RequestError: the bytes are not a valid message.
-        TooLargeError: the message is too large.
-    """
-    from google.protobuf.message import DecodeError
-
-    try:
-        return read(data)
-    except DecodeError:
-        raise RequestError("the bytes are not a valid message of this call") from None
 
 
 async def _unary(
@@ -138,10 +126,16 @@ async def _unary(
     import grpc
 
     exchange = Exchange("grpc", name, context.peer())
+    remaining = context.time_remaining()
+    exchange.deadline = exchange.started + remaining if remaining else None  # gRPC itself ends a call that is late
     try:
-        _authorize(state, exchange, context)
-        with nullcontext() if _is_public(name) else state.pending_request():
-            message = await _read(state, context)
+        is_public = name in CALLS and CALLS[name].is_public  # answered even if the server is full or shutting down
+        if is_public:
+            require_origin(state, context)
+        else:
+            authorize(state, exchange, context)
+        with nullcontext() if is_public else state.pending_request():
+            message = await read_message(state, context)
             response = await answer(message, exchange)
     except asyncio.CancelledError:
         state.finish(exchange, code="CANCELLED")
@@ -150,69 +144,52 @@ async def _unary(
         raise
     except Exception as error:  # last chance to send an error to the client
         state.finish(exchange, error)
-        await context.abort(grpc.StatusCode[code_of(error).grpc], client_message(error))
+        await abort(context, error)
     state.finish(exchange)
     return response
-
-
-def _authorize(state: ServerState, exchange: Exchange, context: Any) -> None:
-    """Check the origin, the token and the rate limit, before anything is read. Sets the client of the exchange.
-
-    Raises:
-        ForbiddenError: a proxy for gRPC-Web passes on a request of a web page whose origin is not accepted.
-        DeniedError: the token is missing or unknown.
-        RateError: the client exceeded its rate.
-    """
-    metadata = dict(context.invocation_metadata() or ())
-    state.web.require(origin=metadata.get("origin"))
-    if _is_public(exchange.call):
-        return
-    address = exchange.client.rpartition(":")[0]
-    exchange.client = state.access.authenticate(metadata.get("authorization"), address)
-    state.access.count_request(exchange.client)
-
-
-def _is_public(name: str) -> bool:
-    """Whether a call needs no token, and is answered even if the server is full or shutting down."""
-    return name in CALLS and CALLS[name].is_public
-
-
-async def _read(state: ServerState, context: Any) -> Any:
-    import grpc
-
-    try:
-        async with asyncio.timeout(state.limits.read_seconds):
-            message = await context.read()
-    except TimeoutError:
-        raise DeadlineError(f"the request did not arrive within {state.limits.read_seconds:g} s") from None
-    if message is grpc.aio.EOF:
-        raise RequestError("the call ended before it sent a request")
-    return message
 
 
 async def _infer(state: ServerState, request: RawRequest, exchange: Exchange) -> Any:
     """Answer one ``ModelInferRequest``."""
     message = request.message
     exchange.model, exchange.id = message.model_name, message.id
-    response = await infer(from_message(message, request.raw), state.registry, state.regions_of(exchange))
+    infer_request = from_message(message, request.raw)
+    infer_request = dataclasses.replace(infer_request, timeout=exchange.timeout(infer_request.timeout))
+    response = await infer_any(infer_request, state.registry, state.regions_of(exchange), state.sealing)
     exchange.version, exchange.batch = response.model.version, len(response.logits)
     return to_message(response, message.id)
 
 
 async def _stream(state: ServerState, read: Callable[[bytes], RawRequest], context: Any) -> AsyncIterator[Any]:
-    """Answer the requests of a stream in order; up to ``_MAX_STREAM_REQUESTS`` are in progress."""
-    import grpc
+    """Answer the requests of a stream in order; up to ``_MAX_STREAM_REQUESTS`` are in progress.
 
+    The token is checked for each of them: it may have been removed since the stream began.
+    """
     exchange = Exchange("grpc", "ModelStreamInfer", context.peer())
     try:
-        _authorize(state, exchange, context)
+        authorize(state, exchange, context)
+        async for response in _stream_responses(state, read, context, exchange):
+            yield response
     except LcveError as error:
         state.finish(exchange, error)
-        await context.abort(grpc.StatusCode[code_of(error).grpc], client_message(error))
+        await abort(context, error)
+
+
+async def _stream_responses(
+    state: ServerState, read: Callable[[bytes], RawRequest], context: Any, exchange: Exchange
+) -> AsyncIterator[Any]:
+    """Yield the responses to the requests of a stream.
+
+    Raises:
+        DeniedError: the token was removed since the stream began.
+    """
+    import grpc
+
     work: deque[asyncio.Task[Any]] = deque()
     try:
         message = await context.read()
         while message is not grpc.aio.EOF:
+            authenticate(state, exchange, context)
             work.append(asyncio.create_task(_stream_response(state, read, message, exchange)))
             reading = asyncio.ensure_future(context.read())
             while work and (len(work) >= _MAX_STREAM_REQUESTS or not reading.done()):
@@ -239,7 +216,7 @@ async def _stream_response(
     try:
         state.access.count_request(exchange.client)
         with state.pending_request():
-            response = await _infer(state, _parse(read, data), exchange)
+            response = await _infer(state, parse_message(read, data), exchange)
     except Exception as error:  # last chance to send an error to the client
         state.finish(exchange, error)
         failed = pb.ModelInferResponse(model_name=exchange.model, id=exchange.id)

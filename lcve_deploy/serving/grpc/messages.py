@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from lcve_deploy.errors import RequestError
 from lcve_deploy.protocol.binding import binding_from_parameters
 from lcve_deploy.protocol.stubs import messages
@@ -43,8 +41,9 @@ def to_message(response: InferResponse, request_id: str) -> Any:
     message = messages().ModelInferResponse(
         model_name=response.model.name, model_version=response.model.version, id=request_id
     )
-    output = message.outputs.add(name=response.output.name, datatype="FP32", shape=response.logits.shape)
-    data = np.ascontiguousarray(response.logits, dtype="<f4").tobytes()
+    values = response.values
+    output = message.outputs.add(name=response.output.name, datatype=response.datatype, shape=values.shape)
+    data = values.tobytes()
     if response.output.destination is None:
         message.raw_output_contents.append(data)
     else:

@@ -12,12 +12,10 @@ from lcve_deploy.errors import (
     LcveError,
     RequestError,
     TooLargeError,
-    UnavailableError,
 )
 from lcve_deploy.libraries.requiring import require
 from lcve_deploy.protocol.stubs import messages
 from lcve_deploy.serving.calls import CALLS, answer_call
-from lcve_deploy.serving.codes import client_message, code_of
 from lcve_deploy.serving.http.cors import web_page_middleware
 from lcve_deploy.serving.http.messages import (
     LENGTH_HEADER,
@@ -28,7 +26,13 @@ from lcve_deploy.serving.http.messages import (
     split_body,
     to_body,
 )
-from lcve_deploy.serving.inference import infer
+from lcve_deploy.serving.http.responses import (
+    error_response,
+    health_response,
+    hide_library_version,
+    json_response,
+)
+from lcve_deploy.serving.sealing import infer_any
 from lcve_deploy.serving.state import Exchange, ServerState
 from lcve_deploy.serving.telemetry.metrics import CONTENT_TYPE
 
@@ -36,7 +40,6 @@ __all__ = ["http_app", "metrics_app"]
 
 _MAX_CALL_BYTES: Final = 1 << 16
 _MAX_INLINE_JSON: Final = 1 << 16
-_RETRY_AFTER: Final = "1"
 _ENCODINGS: Final = ("identity", "gzip", "deflate")
 
 
@@ -47,7 +50,7 @@ class _Route:
     Args:
         method, path: HTTP method and path, with parameters in braces.
         call: name of the call in ``CALLS``.
-        bool_field: boolean field of the response that the HTTP status reports; empty for a JSON body.
+        bool_field: boolean field of the response that the HTTP status reports too; empty for other responses.
         body_field: field of the response that is the whole body; empty for the whole response.
         names: pairs of a path parameter and the field of the request that it sets.
     """
@@ -110,6 +113,7 @@ def http_app(state: ServerState) -> Any:
         MissingDependencyError: aiohttp is not installed.
     """
     web = _aiohttp()
+    hide_library_version()
     app = web.Application(middlewares=[web_page_middleware(state), _json_errors(web)])
     for route in _ROUTES:
         app.router.add_route(route.method, route.path, _guard(state, route.call, _call_handler(state, route)))
@@ -129,6 +133,7 @@ def metrics_app(state: ServerState) -> Any:
     async def metrics(request: Any) -> Any:
         return web.Response(body=state.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
+    hide_library_version()
     app = web.Application(middlewares=[web_page_middleware(state), _json_errors(web)])
     for route in _ROUTES:
         if CALLS[route.call].is_public:
@@ -148,7 +153,6 @@ def _guard(state: ServerState, call: str, answer: _Handler) -> Callable[[Any], A
 
     Token, rate and the number of requests in progress are checked before the body is read. Errors become responses.
     """
-    web = _aiohttp()
 
     async def handle(request: Any) -> Any:
         exchange = Exchange("http", call, request.remote or "")
@@ -165,22 +169,11 @@ def _guard(state: ServerState, call: str, answer: _Handler) -> Callable[[Any], A
             raise
         except Exception as error:  # last chance to send an error to the client
             state.finish(exchange, error)
-            return _error_response(web, error)
+            return error_response(error)
         state.finish(exchange)
         return response
 
     return handle
-
-
-def _error_response(web: Any, error: Exception) -> Any:
-    """Return the response for an error, in the format of the protocol."""
-    headers = {}
-    if isinstance(error, UnavailableError):
-        headers["Retry-After"] = _RETRY_AFTER
-    status = code_of(error).http
-    if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return web.json_response({"error": client_message(error)}, status=status, headers=headers)
 
 
 def _json_errors(web: Any) -> Any:
@@ -191,7 +184,7 @@ def _json_errors(web: Any) -> Any:
             return await handler(request)
         except web.HTTPException as error:
             text = f"{error.reason}: {request.method} {request.path[:200]}"
-            return web.json_response({"error": text}, status=error.status)
+            return json_response({"error": text}, status=error.status)
 
     return web.middleware(answer)
 
@@ -217,13 +210,14 @@ def _call_handler(state: ServerState, route: _Route) -> _Handler:
             raise RequestError(f"the body is invalid for this call: {str(error)[:200]}") from None
         response = await answer_call(route.call, state, message, exchange)
         if route.bool_field:
-            return _health_response(web, getattr(response, route.bool_field))
+            named = {"name": request.match_info["model"]} if "model" in request.match_info else {}
+            return health_response(named, route.bool_field, getattr(response, route.bool_field))
         body: Any = plain_message(response)
         if route.body_field:
             body = body[route.body_field]
         if route.body_field == "regions":
             body = list(body.values())
-        return web.json_response(body) if body or route.method == "GET" or route.body_field else web.Response()
+        return json_response(body) if body or route.method == "GET" or route.body_field else web.Response()
 
     return answer
 
@@ -240,11 +234,6 @@ def _parameter_fields(value: Any) -> dict[str, Any]:
     return {kinds[type(value)]: value}
 
 
-def _health_response(web: Any, answer: bool) -> Any:
-    """Return status 200 or 400, as Triton does and its clients expect."""
-    return web.Response() if answer else web.json_response({"error": "not ready"}, status=400)
-
-
 def _infer_handler(state: ServerState) -> _Handler:
     """Return the handler of inference requests."""
     web = _aiohttp()
@@ -256,7 +245,9 @@ def _infer_handler(state: ServerState) -> _Handler:
         fields = await _parse_json(state, text)
         infer_request, binary = from_body(fields, raw, exchange.model, request.match_info.get("version", ""))
         exchange.id = infer_request.id
-        infer_response = await infer(infer_request, state.registry, state.regions_of(exchange), binary=binary)
+        infer_response = await infer_any(
+            infer_request, state.registry, state.regions_of(exchange), state.sealing, binary=binary
+        )
         exchange.version, exchange.batch = infer_response.model.version, len(infer_response.logits)
         header, data = to_body(infer_response, infer_request.id)
         if not data:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from lcve_deploy.errors import ForbiddenError
-from lcve_deploy.serving.codes import client_message, code_of
 from lcve_deploy.serving.http.messages import LENGTH_HEADER
+from lcve_deploy.serving.http.responses import error_response
 from lcve_deploy.serving.state import Exchange, ServerState
 
 __all__ = ["web_page_middleware"]
@@ -42,7 +42,7 @@ def web_page_middleware(state: ServerState) -> Any:
             )
         except ForbiddenError as error:
             state.finish(Exchange("http", request.path[:_MAX_SHOWN], request.remote or ""), error)
-            return web.json_response({"error": client_message(error)}, status=code_of(error).http)
+            return error_response(error)
         is_preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
         if origin is not None and is_preflight:
             response = web.Response(status=204, headers=_PREFLIGHT)

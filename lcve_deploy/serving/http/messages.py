@@ -10,8 +10,6 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-import numpy as np
-
 from lcve_deploy.errors import RequestError, TooLargeError
 from lcve_deploy.protocol.binding import binding_from_parameters
 from lcve_deploy.serving.inference import InferRequest, InferResponse, RequestedOutput, Tensor
@@ -108,20 +106,24 @@ def from_body(fields: Mapping[str, Any], raw: memoryview, model: str, version: s
 
 def to_body(response: InferResponse, request_id: str) -> tuple[bytes, bytes]:
     """Convert a response to JSON, and the raw bytes that follow it; logits in shared memory are in neither."""
-    logits = np.ascontiguousarray(response.logits, dtype="<f4")
-    output: dict[str, Any] = {"name": response.output.name, "datatype": "FP32", "shape": list(logits.shape)}
+    values = response.values
+    output: dict[str, Any] = {
+        "name": response.output.name,
+        "datatype": response.datatype,
+        "shape": list(values.shape),
+    }
     raw, destination = b"", response.output.destination
     if destination is not None:
         output["parameters"] = {
             REGION: destination.region,
-            BYTE_SIZE: logits.nbytes,
+            BYTE_SIZE: values.nbytes,
             OFFSET: destination.offset,
         }
     elif response.output.binary:
-        raw = logits.tobytes()
+        raw = values.tobytes()
         output["parameters"] = {_BINARY: len(raw)}
     else:
-        output["data"] = logits.reshape(-1).tolist()
+        output["data"] = values.reshape(-1).tolist()
     fields = {"model_name": response.model.name, "model_version": response.model.version, "outputs": [output]}
     if request_id:
         fields["id"] = request_id

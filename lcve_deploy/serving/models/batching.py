@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.errors import DeadlineError, UnavailableError
+from lcve_deploy.serving.models.run_times import RunTimes
 from lcve_deploy.serving.settings import Batching
 
 __all__ = ["BatchResult", "Batcher", "Run"]
@@ -78,6 +79,7 @@ class Batcher:
         observe: Callable[[Run], None],
     ) -> None:
         self._engine, self._options, self._threads, self._observe = engine, options, threads, observe
+        self._times = RunTimes(max_batch=options.max_batch, instances=options.instances)
         self._waiting: deque[_QueuedRequest] = deque()
         self._waiting_clips, self._closing = 0, False
         self._changed, self._free = asyncio.Event(), asyncio.Semaphore(options.instances)
@@ -89,6 +91,11 @@ class Batcher:
         """Number of clips that wait for an instance."""
         return self._waiting_clips
 
+    @property
+    def run_seconds(self) -> float | None:
+        """Expected seconds until a running request is answered; None if no run was measured."""
+        return self._times.mean_seconds()
+
     async def submit(self, values: Values, *, timeout: float | None = None) -> BatchResult:
         """Queue the clips of one request, and return their logits after the run.
 
@@ -97,17 +104,16 @@ class Batcher:
             timeout: seconds until the request fails; None for no limit.
 
         Raises:
-            UnavailableError: the queue is full, or the batcher is closing.
-            DeadlineError: the request timed out.
+            UnavailableError: the queue is full, so much waits that the request would time out, or the batcher is
+                closing.
+            DeadlineError: the request timed out, or a run takes longer than it may.
             LcveError: the engine failed.
         """
         if self._closing:
             raise UnavailableError("the model is being closed", hint="try again, or use another server")
-        if self._waiting_clips + len(values) > self._options.max_waiting:
-            raise UnavailableError(
-                f"the queue is full: {self._waiting_clips} clips wait, the maximum is {self._options.max_waiting}",
-                hint="try again later, or use another server",
-            )
+        self._require_place(len(values))
+        if timeout is not None:
+            self._require_time(len(values), timeout)
         item = _QueuedRequest(values=values, arrived=time.monotonic())
         self._waiting.append(item)
         self._waiting_clips += len(values)
@@ -127,6 +133,42 @@ class Batcher:
         await self._dispatcher
         while self._runs:
             await asyncio.wait(self._runs)
+
+    def _require_place(self, clips: int) -> None:
+        """Refuse a request for which the queue has no place.
+
+        Raises:
+            UnavailableError: the queue is full.
+        """
+        excess = self._waiting_clips + clips - self._options.max_waiting
+        if excess > 0:
+            raise UnavailableError(
+                f"the queue is full: {self._waiting_clips} clips wait, the maximum is {self._options.max_waiting}",
+                hint="try again later, or use another server",
+                retry_after=self._times.mean_seconds(excess),
+            )
+
+    def _require_time(self, clips: int, timeout: float) -> None:
+        """Refuse a request that would time out while it waits: it would only delay others.
+
+        Raises:
+            DeadlineError: a run takes longer than the timeout.
+            UnavailableError: the clips that wait take longer; another server may be in time.
+        """
+        alone = self._times.run_seconds(clips)
+        if timeout < alone:
+            raise DeadlineError(
+                f"the request cannot be answered within {timeout:.3g} s: a run takes at least {alone:.3g} s",
+                hint="allow more time for a request",
+            )
+        seconds = self._times.answer_seconds(clips, self._waiting_clips)
+        if timeout < seconds:
+            raise UnavailableError(
+                f"the request cannot be answered within {timeout:.3g} s: {self._waiting_clips} clips wait, so it takes "
+                f"at least {seconds:.3g} s",
+                hint="try again later, use another server, or allow more time for a request",
+                retry_after=seconds - timeout,
+            )
 
     def _discard(self, item: _QueuedRequest) -> None:
         """Remove a request from the queue if it was cancelled or timed out before its run."""
@@ -173,15 +215,16 @@ class Batcher:
         return batch
 
     async def _run(self, batch: Sequence[_QueuedRequest]) -> None:
-        started = time.monotonic()
+        started, clips = time.monotonic(), sum(len(item.values) for item in batch)
+        begun = self._times.begin(clips)
         work = asyncio.get_running_loop().run_in_executor(
             self._threads, self._run_engine, [item.values for item in batch]
         )
         await asyncio.wait([work])
         self._free.release()
         error = work.exception()
-        clips = sum(len(item.values) for item in batch)
-        run = Run(clips=clips, requests=len(batch), seconds=time.monotonic() - started, failed=error is not None)
+        seconds = self._times.end(begun, failed=error is not None)
+        run = Run(clips=clips, requests=len(batch), seconds=seconds, failed=error is not None)
         self._observe(run)
         first = 0
         for item in batch:

@@ -75,6 +75,12 @@ class Registry:
         """Whether every model has a served version."""
         return all(self._served.values())
 
+    @property
+    def run_seconds(self) -> float | None:
+        """Expected seconds until a run ends and requests are answered; None if no run was measured."""
+        models = [model for served in self._served.values() for model in served.values()]
+        return min((model.run_seconds for model in models if model.run_seconds is not None), default=None)
+
     def waiting(self, name: str) -> int:
         """Return the number of queued clips of a model, over all of its served versions."""
         return sum(model.waiting for model in self._served[name].values())
@@ -106,7 +112,12 @@ class Registry:
         """
         served = self.versions(name)
         if not served:
-            raise UnavailableError(f"the model {name} is not loaded", hint="see the server's log for the reason")
+            attempts = [failure.retry_at for (model, _), failure in self._failed.items() if model == name]
+            raise UnavailableError(
+                f"the model {name} is not loaded",
+                hint="see the server's log for the reason",
+                retry_after=max(0.0, min(attempts) - time.monotonic()) if attempts else None,
+            )
         if not version:
             return served[max(served)]
         for number, model in served.items():

@@ -72,6 +72,11 @@ class ServedModel:
         """Number of clips in the queue."""
         return self._batcher.waiting
 
+    @property
+    def run_seconds(self) -> float | None:
+        """Expected seconds until a running request is answered; None if no run was measured."""
+        return self._batcher.run_seconds
+
     async def answer(self, values: npt.NDArray[np.uint8], timeout: float | None) -> BatchResult:
         """Run the clips of one request, and count the request whether it succeeds or fails.
 

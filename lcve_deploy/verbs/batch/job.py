@@ -33,7 +33,8 @@ class Job:
         client: folder with ``client.json``, instead of an artifact.
         encrypt_only: write encrypted clips, and run no model.
         server: address of a model on a server that runs the clips; with ``client``.
-        remote: how to connect to the server.
+        remote: how to connect to the server. With ``encrypt_only``, only its ``seal_to`` is used: the key to seal
+            clips to.
         views: temporal and spatial views of every video.
         sampling: how frames are chosen; by default as the artifact says.
         stride: frames from one sampled frame to the next; by default as the artifact says.
@@ -105,7 +106,7 @@ class Job:
             "views": str(self.views),
             "sampling": str(preprocess.sampling),
             "stride": preprocess.stride,
-            **({} if self.encrypt_only else self._table_settings()),
+            **(self._seal_settings() if self.encrypt_only else self._table_settings()),
             "videos": len(videos),
             "list of videos": hashlib.sha256(paths.encode(errors="surrogateescape")).hexdigest(),
         }
@@ -113,6 +114,11 @@ class Job:
     @property
     def _client_folder(self) -> Path:
         return self.client if self.client is not None else Path(str(self.artifact)) / "client"
+
+    def _seal_settings(self) -> dict[str, Any]:
+        """Return the key that encrypted clips are sealed to, if they are."""
+        key = self.remote.seal_to
+        return {} if key is None else {"sealed to": key.fingerprint}
 
     def _table_settings(self) -> dict[str, Any]:
         """Return the settings that the rows of a table depend on, in addition to the artifact."""

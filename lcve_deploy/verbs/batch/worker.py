@@ -20,7 +20,7 @@ from lcve_deploy.errors import (
     UnavailableError,
     WriteError,
 )
-from lcve_deploy.keys.reading import KeyFileWarning
+from lcve_deploy.files.secrets import KeyFileWarning
 from lcve_deploy.model.predictions import Prediction
 from lcve_deploy.process import disable_core_dumps
 from lcve_deploy.verbs.batch.job import Job
@@ -117,7 +117,7 @@ class Worker:
         target.unlink(missing_ok=True)
         preprocess = self._job.preprocess(self._client.settings)
         video = self._client.read_video(path, views=self._job.views, preprocess=preprocess)
-        write_clip_file(target, self._client.encrypt_video(video))
+        write_clip_file(target, self._client.encrypt_video(video), seal_to=self._job.remote.seal_to)
         with target.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"clip": clip, "digest": digest, "notes": list(video.notes)}

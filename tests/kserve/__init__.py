@@ -1,0 +1,1 @@
+"""KServe's own clients, in an environment of their own."""

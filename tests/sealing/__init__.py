@@ -1,0 +1,1 @@
+"""Sealing: keys, clips, requests and answers, and all that is refused."""
