@@ -162,32 +162,19 @@ def export(
     with step(progress, "reading the checkpoint"):
         loaded = load_checkpoint(Path(checkpoint), options.checkpoint)
         client = _client(loaded, key, options)
-        probe_clip, thorough = _random_ciphertext(client, options), options.thorough
-        clips = _comparison_clips(client, options, probe_clip)
-        reference = CachedReference(reference_for(loaded, _precision(options)))
+        plain = _plain_model(loaded, client, options)
     with new_folder(output) as stage:
         server = stage / "server"
         server.mkdir()
         model = _write_model(server, loaded, client, options, progress)
-        with step(progress, "opening the graph"):
-            session = CachedModel(OnnxRuntimeSession(server / MODEL, model))
-        report = measure_parity(
-            session, reference, client, clips, tolerance=options.tolerance, thorough=thorough, progress=progress
-        )
-        report.require()
-        with step(progress, "running the probe") as steps:
-            probe = _probe(client, reference, probe_clip)
-            steps(1, 2)
-            check_answer(probe, session.run(probe_clip), report).require()
-            del session
-            write_probe(server, probe)
+        report = _check(server, model, client, plain, options, progress)
         with step(progress, "writing the manifest"):
             manifest = _manifest(server, model, client, options, report)
             _write_signed(server, manifest, options.signing_key)
             (stage / "client").mkdir()
             content = ClientFile(settings=client.settings, manifest_sha256=manifest_digest(server))
             write_client(stage / "client", content)
-        selection, engine_parity = _build_engine(server, options, client, clips, reference, progress)
+        selection, engine_parity = _build_engine(server, options, client, plain, progress)
     return ExportResult(
         folder=Path(output),
         manifest=manifest,
@@ -195,6 +182,55 @@ def export(
         selection=selection,
         engine_parity=engine_parity,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PlainModel:
+    """The plain model, and the clips on which the artifact must have its logits.
+
+    Args:
+        reference: computes each clip once.
+        clips: plain clips to compare on; by default, that of the probe is one of them.
+        probe_clip: clips of the probe.
+    """
+
+    reference: Reference
+    clips: Clips
+    probe_clip: EncryptedClip
+
+
+def _plain_model(loaded: Checkpoint, client: Client, options: ExportOptions) -> _PlainModel:
+    probe_clip = _random_ciphertext(client, options)
+    noise = None if options.thorough else client.decrypt(probe_clip).values
+    return _PlainModel(
+        reference=CachedReference(reference_for(loaded, ReferencePrecision.of(thorough=options.thorough))),
+        clips=comparison_clips(client, options.verify_clips, thorough=options.thorough, noise=noise),
+        probe_clip=probe_clip,
+    )
+
+
+def _check(
+    server: Path, model: ModelSpec, client: Client, plain: _PlainModel, options: ExportOptions, progress: Progress
+) -> ParityReport:
+    """Require that the written graph has the plain model's logits, and write the probe."""
+    with step(progress, "opening the graph"):
+        session = CachedModel(OnnxRuntimeSession(server / MODEL, model))
+    report = measure_parity(
+        session,
+        plain.reference,
+        client,
+        plain.clips,
+        tolerance=options.tolerance,
+        thorough=options.thorough,
+        progress=progress,
+    )
+    report.require()
+    with step(progress, "running the probe") as steps:
+        probe = _probe(client, plain.reference, plain.probe_clip)
+        steps(1, 2)
+        check_answer(probe, session.run(plain.probe_clip), report).require()
+        write_probe(server, probe)
+    return report
 
 
 def _write_signed(server: Path, manifest: Manifest, signing_key: SigningKey | None) -> None:
@@ -207,8 +243,7 @@ def _build_engine(
     server: Path,
     options: ExportOptions,
     client: Client,
-    clips: Clips,
-    reference: Reference,
+    plain: _PlainModel,
     progress: Progress,
 ) -> tuple[Selection | None, ParityReport | None]:
     """Build the requested engine; if this machine can run it, compare its logits with the plain model's."""
@@ -223,9 +258,9 @@ def _build_engine(
     session = open_session(server, SessionOptions(engine=selection.fastest.name))
     report = measure_parity(
         session,
-        reference,
+        plain.reference,
         client,
-        clips,
+        plain.clips,
         tolerance=proof.budget,
         margin=BUDGET_MARGIN,
         thorough=options.thorough,
@@ -389,22 +424,12 @@ def _manifest(server: Path, model: ModelSpec, client: Client, options: ExportOpt
     )
 
 
-def _precision(options: ExportOptions) -> ReferencePrecision:
-    return ReferencePrecision.FLOAT64 if options.thorough else ReferencePrecision.FLOAT32
-
-
 def _random_ciphertext(client: Client, options: ExportOptions) -> EncryptedClip:
     """Return the clips of the probe: random bytes, drawn directly as ciphertext."""
     binding = client.settings.binding
     shape = (_THOROUGH_PROBES if options.thorough else _PROBES, *binding.layout.shape(binding.geometry))
     values = np.frombuffer(secrets.token_bytes(int(np.prod(shape))), dtype=np.uint8).reshape(shape)
     return EncryptedClip(values=values, binding=binding)
-
-
-def _comparison_clips(client: Client, options: ExportOptions, probe_clip: EncryptedClip) -> Clips:
-    """Return the clips to compare on; by default, the probe's clip is the noise, so that it is run only once."""
-    noise = None if options.thorough else client.decrypt(probe_clip).values
-    return comparison_clips(client, options.verify_clips, thorough=options.thorough, noise=noise)
 
 
 def _probe(client: Client, reference: Reference, clip: EncryptedClip) -> Probe:

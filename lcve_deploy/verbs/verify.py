@@ -75,11 +75,10 @@ def verify(
         root / "server", SessionOptions(engine=engine, engine_secret=engine_secret, signed_by=signed_by)
     )
     loaded = _matching_checkpoint(path, options, root / "server", client)
-    precision = ReferencePrecision.FLOAT64 if thorough else ReferencePrecision.FLOAT32
     proof = session.engine.proof if session.engine else None
     return measure_parity(
         session,
-        reference_for(loaded, precision),
+        reference_for(loaded, ReferencePrecision.of(thorough=thorough)),
         client,
         comparison_clips(client, clips, thorough=thorough),
         tolerance=tolerance or (proof.budget if proof else manifest.parity.tolerance),

@@ -36,6 +36,11 @@ class ReferencePrecision(StrEnum):
     FLOAT32 = "float32"
     FLOAT64 = "float64"
 
+    @classmethod
+    def of(cls, *, thorough: bool) -> ReferencePrecision:
+        """Return the precision of a default or of a thorough comparison."""
+        return cls.FLOAT64 if thorough else cls.FLOAT32
+
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of torch."""
