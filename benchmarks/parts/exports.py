@@ -190,6 +190,7 @@ def section(figures: dict[str, Any]) -> str:
         f"{figures['weights_bytes'] / 1e6:.0f} MB of weights. Memory is the peak of the whole process minus that of",
         f"a process that only imports the libraries (the base, {figures['base_bytes'] / 1e6:.0f} MB). The checks are",
         "the comparison with the plain model, the four controls and the probe; see [parity](../reference/parity.md).",
+        figures.get("note", ""),
     )
     head = ("what", "time", "peak memory above the base, over the weights")
     return f"{text}\n\n{table(('ratio', 'seen', 'goal'), ratio_rows)}\n\n{table(head, rows)}"
