@@ -245,7 +245,7 @@ _LIMITS: Final = cloup.option_group(
         default=512,
         show_default=True,
         metavar="N",
-        help="Maximum concurrent HTTP connections.",
+        help="Maximum concurrent connections of HTTP, and as many of gRPC.",
     ),
     cloup.option(
         "--max-request-mib",

@@ -19,7 +19,17 @@ from lcve_deploy.serving.models.registry import Registry
 from lcve_deploy.serving.models.served import ServedModel
 from lcve_deploy.serving.shared_memory import ClientRegions, Slice
 
-__all__ = ["InferRequest", "InferResponse", "RequestedOutput", "Tensor", "clips_from", "infer", "values_of"]
+__all__ = [
+    "InferRequest",
+    "InferResponse",
+    "PreparedRequest",
+    "RequestedOutput",
+    "Tensor",
+    "clips_from",
+    "infer",
+    "prepare",
+    "values_of",
+]
 
 _UINT8: Final = "UINT8"
 _MAX_SHOWN: Final = 8
@@ -31,7 +41,7 @@ class Tensor:
 
     Args:
         name, datatype, shape: as the client sent them.
-        data: raw bytes, a list of JSON numbers, or a slice of shared memory.
+        data: raw bytes, a list of JSON numbers, a flat uint8 array, or a slice of shared memory.
     """
 
     name: str
@@ -112,10 +122,28 @@ class InferResponse:
         return self.result.logits
 
 
-async def infer(
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PreparedRequest:
+    """A valid request: only this is kept while it waits for its run, so what it was parsed from can be released.
+
+    Args:
+        model: model version that answers.
+        clips: uint8 ``[batch, ...]``.
+        id, timeout: see ``InferRequest``.
+        output: requested output.
+    """
+
+    model: ServedModel
+    clips: npt.NDArray[np.uint8]
+    id: str
+    timeout: float | None
+    output: RequestedOutput
+
+
+def prepare(
     request: InferRequest, registry: Registry, regions: ClientRegions, *, binary: bool = True
-) -> InferResponse:
-    """Validate a request, run the model, and write the logits to shared memory if the client requests it.
+) -> PreparedRequest:
+    """Validate a request.
 
     Args:
         request: request as received.
@@ -127,18 +155,33 @@ async def infer(
         UnknownModelError: no such model, version or shared memory region.
         RequestError: the inputs or outputs are not those of the model.
         MismatchError: the clips were encrypted for another artifact.
-        UnavailableError: no version is loaded, or the queue is full.
-        DeadlineError: the request timed out.
-        SessionError: the engine failed.
+        UnavailableError: no version is loaded.
     """
     model = registry.get(request.model, request.version)
     output = _requested_output(request.outputs, model, binary)
     if request.binding is not None:
         model.spec.binding.require(request.binding, here="artifact", there="encrypted clip")
-    result = await model.answer(clips_from(request.inputs, model.spec, model.max_batch, regions), request.timeout)
+    clips = clips_from(request.inputs, model.spec, model.max_batch, regions)
+    return PreparedRequest(model=model, clips=clips, id=request.id, timeout=request.timeout, output=output)
+
+
+async def infer(request: PreparedRequest, regions: ClientRegions) -> InferResponse:
+    """Run the model, and write the logits to shared memory if the client requests it.
+
+    Args:
+        request: valid request.
+        regions: shared memory regions of the server.
+
+    Raises:
+        UnknownModelError: no such shared memory region.
+        UnavailableError: the queue is full.
+        DeadlineError: the request timed out.
+        SessionError: the engine failed.
+    """
+    result, output = await request.model.answer(request.clips, request.timeout), request.output
     if output.destination is not None:
         regions.write(output.destination, np.ascontiguousarray(result.logits, dtype="<f4").tobytes())
-    return InferResponse(model=model, result=result, output=output)
+    return InferResponse(model=request.model, result=result, output=output)
 
 
 def _requested_output(outputs: Sequence[RequestedOutput], model: ServedModel, binary: bool) -> RequestedOutput:
@@ -195,6 +238,8 @@ def values_of(tensor: Tensor, regions: ClientRegions) -> npt.NDArray[np.uint8]:
         _require_size(tensor, values.size)
         return values
     _require_size(tensor, tensor.data.size if isinstance(tensor.data, Slice) else len(tensor.data))
+    if isinstance(tensor.data, np.ndarray):
+        return tensor.data
     return np.frombuffer(regions.read(tensor.data) if isinstance(tensor.data, Slice) else tensor.data, np.uint8)
 
 

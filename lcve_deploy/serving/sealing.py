@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -16,13 +17,22 @@ import numpy as np
 from lcve_deploy.errors import RequestError
 from lcve_deploy.protocol.sealing import SEALED, Offer
 from lcve_deploy.sealing import Keyring, OpenedRequest, Replays, open_request
-from lcve_deploy.serving.inference import InferRequest, InferResponse, RequestedOutput, Tensor, infer, values_of
+from lcve_deploy.serving.inference import (
+    InferRequest,
+    InferResponse,
+    PreparedRequest,
+    RequestedOutput,
+    Tensor,
+    infer,
+    prepare,
+    values_of,
+)
 from lcve_deploy.serving.models.registry import Registry
 from lcve_deploy.serving.models.served import ServedModel
 from lcve_deploy.serving.settings import SealingSettings
 from lcve_deploy.serving.shared_memory import ClientRegions, Slice
 
-__all__ = ["ServerSealing", "infer_any"]
+__all__ = ["AcceptedRequest", "ServerSealing", "accept", "infer_any"]
 
 _LOG: Final = logging.getLogger(__name__)
 _UINT8: Final = "UINT8"
@@ -60,15 +70,30 @@ class ServerSealing:
         _LOG.info("sealing keys reloaded", extra={"keys": known})
 
 
-async def infer_any(
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AcceptedRequest:
+    """A valid request that may have been sealed: only this is kept while it waits for its run.
+
+    Args:
+        prepared: the request, opened.
+        output: how to return a sealed answer.
+        opened: what seals the answer; None if the request was not sealed.
+    """
+
+    prepared: PreparedRequest
+    output: RequestedOutput
+    opened: OpenedRequest | None = None
+
+
+async def accept(
     request: InferRequest,
     registry: Registry,
     regions: ClientRegions,
     sealing: ServerSealing | None,
     *,
     binary: bool = True,
-) -> InferResponse:
-    """Answer a request, whether it is sealed or not.
+) -> AcceptedRequest:
+    """Validate a request, and open it if it is sealed.
 
     Args:
         request: request as received.
@@ -79,10 +104,10 @@ async def infer_any(
 
     Raises:
         RequestError: the request is sealed and the server opens nothing, or is not sealed and must be; or as for
-            ``infer``.
+            ``prepare``.
         SealingError: the request cannot be opened, or was accepted before.
         MismatchError: the request is sealed for another model, or its clips are encrypted for another artifact.
-        LcveError: as for ``infer``.
+        LcveError: as for ``prepare``.
     """
     if not any(tensor.name == SEALED for tensor in request.inputs):
         if sealing is not None and sealing.offer is Offer.REQUIRED:
@@ -90,15 +115,33 @@ async def infer_any(
                 "this server accepts only sealed requests",
                 hint="seal to the operator's public key: --seal-to, or RemoteOptions(seal_to=...)",
             )
-        return await infer(request, registry, regions, binary=binary)
+        prepared = prepare(request, registry, regions, binary=binary)
+        return AcceptedRequest(prepared=prepared, output=prepared.output)
     if sealing is None:
         raise RequestError("this server opens no sealed requests", hint="the operator starts it with --open-with")
-    return await _infer_sealed(request, registry, regions, sealing, binary=binary)
+    return await _open(request, registry, regions, sealing, binary=binary)
 
 
-async def _infer_sealed(
+async def infer_any(request: AcceptedRequest, regions: ClientRegions) -> InferResponse:
+    """Run the model, and seal the answer if the request was sealed.
+
+    Raises:
+        LcveError: as for ``infer``.
+    """
+    response = await infer(request.prepared, regions)
+    if request.opened is None:
+        return response
+    sealed = request.opened.seal_answer(
+        np.ascontiguousarray(response.logits, dtype="<f4").data.cast("B"),
+        classes=response.logits.shape[1],
+        version=response.model.version,
+    )
+    return dataclasses.replace(response, output=request.output, sealed=sealed)
+
+
+async def _open(
     request: InferRequest, registry: Registry, regions: ClientRegions, sealing: ServerSealing, *, binary: bool
-) -> InferResponse:
+) -> AcceptedRequest:
     model = registry.get(request.model, request.version)
     output = _requested_output(request, binary)
     data = _sealed_bytes(request, regions)
@@ -112,13 +155,8 @@ async def _infer_sealed(
         version=request.version,
     )
     sealing.replays.remember(opened.header.id, opened.header.time)
-    response = await infer(_plain(request, opened, model), registry, regions)
-    sealed = opened.seal_answer(
-        np.ascontiguousarray(response.logits, dtype="<f4").data.cast("B"),
-        classes=response.logits.shape[1],
-        version=response.model.version,
-    )
-    return dataclasses.replace(response, output=output, sealed=sealed)
+    prepared = prepare(_plain(request, opened, model), registry, regions)
+    return AcceptedRequest(prepared=prepared, output=output, opened=opened)
 
 
 def _requested_output(request: InferRequest, binary: bool) -> RequestedOutput:
@@ -141,7 +179,7 @@ def _sealed_bytes(request: InferRequest, regions: ClientRegions) -> memoryview:
 
 
 def _plain(request: InferRequest, opened: OpenedRequest, model: ServedModel) -> InferRequest:
-    """Return the opened request. ``infer`` compares its binding, as the model may have been reloaded."""
+    """Return the opened request. ``prepare`` compares its binding, as the model may have been reloaded."""
     header, spec = opened.header, model.spec
     shape = (header.clips, *header.binding.layout.shape(header.binding.geometry))
     clips = Tensor(name=spec.input.name, datatype=_UINT8, shape=shape, data=opened.values)

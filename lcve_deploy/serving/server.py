@@ -12,6 +12,8 @@ from typing import Any
 
 from lcve_deploy.errors import ArtifactError, SessionError
 from lcve_deploy.serving.access import Access, read_tokens
+from lcve_deploy.serving.descriptors import METRICS_CONNECTIONS, reserve_descriptors
+from lcve_deploy.serving.ending import Ending
 from lcve_deploy.serving.grpc.handlers import start_grpc
 from lcve_deploy.serving.http.app import http_app, metrics_app
 from lcve_deploy.serving.http.server import HttpServer
@@ -22,6 +24,7 @@ from lcve_deploy.serving.settings import ServerSettings
 from lcve_deploy.serving.shared_memory import Regions
 from lcve_deploy.serving.signals import Signals, early_signals
 from lcve_deploy.serving.state import ServerState
+from lcve_deploy.serving.telemetry.logs import silence_grpc
 from lcve_deploy.serving.telemetry.metrics import Metrics
 from lcve_deploy.serving.tls import ServerTls
 from lcve_deploy.serving.web import WebPolicy
@@ -59,14 +62,16 @@ def serve(settings: ServerSettings, started: Callable[[Ports], None], signals: S
         OSError: a token file or TLS file cannot be read.
         MissingDependencyError: a package of the extra ``serve`` is not installed.
     """
-    if signals is None:
-        with early_signals() as signals:
-            asyncio.run(_serve(settings, started, signals))
-    else:
-        asyncio.run(_serve(settings, started, signals))
+    reserve_descriptors(settings)
+    silence_grpc()
+    ending = Ending(settings.grace)
+    with contextlib.ExitStack() as stack:
+        stack.callback(ending.finish)
+        received = stack.enter_context(early_signals()) if signals is None else signals
+        asyncio.run(_serve(settings, started, received, ending))
 
 
-async def _serve(settings: ServerSettings, started: Callable[[Ports], None], signals: Signals) -> None:
+async def _serve(settings: ServerSettings, started: Callable[[Ports], None], signals: Signals, ending: Ending) -> None:
     asyncio.get_running_loop().set_exception_handler(_log_unhandled)
     access = Access(read_tokens(settings.token_file) if settings.token_file else None, settings.limits.rate)
     sealing = ServerSealing(settings.sealing) if settings.sealing else None
@@ -89,11 +94,12 @@ async def _serve(settings: ServerSettings, started: Callable[[Ports], None], sig
         try:
             if not await _load_models(registry, stop):
                 return
-            async with _listening(settings, state, tls) as ports:
+            async with _listening(settings, state, tls, ending) as ports:
                 started(ports)
                 async with _polling(settings, state), reloader.running():
                     await stop.wait()
-                await _drain(settings, state)
+                ending.begin()
+                await _drain(state, ending)
         finally:
             await registry.close()
             state.regions.close()
@@ -152,29 +158,33 @@ def _require_loaded(registry: Registry) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _listening(settings: ServerSettings, state: ServerState, tls: ServerTls | None) -> AsyncIterator[Ports]:
+async def _listening(
+    settings: ServerSettings, state: ServerState, tls: ServerTls | None, ending: Ending
+) -> AsyncIterator[Ports]:
     """Listen on all ports while the block runs, then close the connections."""
     context = tls.http_context() if tls else None
     credentials = tls.grpc_credentials() if tls and settings.grpc_port is not None else None
     limits, host = settings.limits, settings.host
     async with contextlib.AsyncExitStack() as stack:
 
-        async def listen(app: Any, port: int | None, tls: Any) -> int | None:
+        async def listen(app: Any, port: int | None, connections: int, tls: Any = None) -> int | None:
             if port is None:
                 return None
-            server = HttpServer(app, connections=limits.connections, first_request_seconds=limits.read_seconds)
+            server = HttpServer(
+                app, connections=connections, read_seconds=limits.read_seconds, closed=state.connection_closed
+            )
             bound = await server.start(host, port, tls)
             stack.push_async_callback(server.close)
             stoppers.append(server.stop_listening)
             return bound
 
         stoppers: list[Callable[[], None]] = []
-        http = await listen(http_app(state), settings.http_port, context)
-        metrics = await listen(metrics_app(state), settings.metrics_port, None)
+        http = await listen(http_app(state), settings.http_port, limits.connections, context)
+        metrics = await listen(metrics_app(state), settings.metrics_port, METRICS_CONNECTIONS)
         grpc = None
         if settings.grpc_port is not None:
             server, grpc = await start_grpc(state, host, settings.grpc_port, credentials)
-            stack.push_async_callback(server.stop, settings.grace)
+            stack.push_async_callback(lambda: server.stop(ending.remaining))
         yield Ports(http=http, grpc=grpc, metrics=metrics)
         for stop_listening in stoppers:
             stop_listening()
@@ -209,11 +219,10 @@ async def _refresh_and_log(registry: Registry, *, force: bool = False) -> None:
         _LOG.error("refreshing the models failed", extra={"error": str(error)}, exc_info=error)
 
 
-async def _drain(settings: ServerSettings, state: ServerState) -> None:
-    """Report not ready from now on, and wait up to ``settings.grace`` seconds until accepted requests are answered."""
-    state.stopping = True
-    _LOG.info("stopping", extra={"pending": state.pending, "grace_seconds": settings.grace})
-    deadline = asyncio.get_running_loop().time() + settings.grace
-    while state.pending and asyncio.get_running_loop().time() < deadline:
+async def _drain(state: ServerState, ending: Ending) -> None:
+    """Report not ready from now on, and wait until accepted requests are answered or no time remains."""
+    state.stopped.set()
+    _LOG.info("stopping", extra={"pending": state.pending, "grace_seconds": ending.grace})
+    while state.pending and ending.remaining:
         await asyncio.sleep(0.02)
     _LOG.info("stopped", extra={"unanswered": state.pending})

@@ -17,6 +17,7 @@ from lcve_deploy.serving.sealing import ServerSealing
 from lcve_deploy.serving.settings import Limits
 from lcve_deploy.serving.shared_memory import ClientRegions, Regions
 from lcve_deploy.serving.telemetry.metrics import Metrics
+from lcve_deploy.serving.telemetry.repeated import RepeatedEvents
 from lcve_deploy.serving.web import WebPolicy
 
 __all__ = ["Exchange", "ServerState"]
@@ -74,9 +75,14 @@ class ServerState:
         self.sealing = sealing
         self.registry, self.regions, self.access, self.web = registry, regions, access, web
         self.metrics, self.limits = metrics, limits
-        self.stopping, self.parsing = False, asyncio.Lock()
-        self._pending = 0
+        self.stopped, self.parsing = asyncio.Event(), asyncio.Lock()
+        self._pending, self._streams, self._small, self._repeated = 0, 0, 0, RepeatedEvents(_LOG)
         metrics.watch_pending(lambda: self._pending)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the server is shutting down."""
+        return self.stopped.is_set()
 
     @property
     def ready(self) -> bool:
@@ -114,13 +120,59 @@ class ServerState:
         finally:
             self._pending -= 1
 
+    @contextmanager
+    def open_stream(self) -> Iterator[None]:
+        """Count a gRPC stream as open while the block runs: it may hold a message that has not arrived completely.
+
+        Raises:
+            UnavailableError: the maximum number of streams is open, or the server is shutting down.
+        """
+        if self.stopping:
+            raise UnavailableError("the server is shutting down", hint="use another server")
+        if self._streams >= self.limits.requests:
+            raise UnavailableError(
+                f"the server is full: {self._streams} streams are open, the maximum is {self.limits.requests}",
+                hint="try again later, or use another server",
+            )
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
+
+    @contextmanager
+    def small_call(self) -> Iterator[None]:
+        """Count a gRPC call without a tensor while its message is read: it may be as large as one with a tensor.
+
+        These calls have a maximum of their own, so that health is answered by a server that is full or stops.
+
+        Raises:
+            UnavailableError: the maximum number of such messages is being read.
+        """
+        if self._small >= self.limits.requests:
+            raise UnavailableError(f"{self._small} calls without tensors are being read", hint="try again later")
+        self._small += 1
+        try:
+            yield
+        finally:
+            self._small -= 1
+
+    def connection_closed(self, reason: str) -> None:
+        """Count an HTTP connection that was closed or refused because of a limit; log a bounded number of lines.
+
+        Args:
+            reason: ``limit``, ``evicted``, ``handshake``, ``timeout``, ``malformed`` or ``descriptors``.
+        """
+        self.metrics.record_closed(reason)
+        self._repeated.record("connections closed", reason)
+
     def finish(self, exchange: Exchange, error: BaseException | None = None, code: str = "OK") -> None:
         """Count and log a finished request. The log contains names and numbers, no tensors.
 
         Args:
             exchange: the request.
             error: reason of a failure; None if the request succeeded or ``code`` says otherwise.
-            code: name of the gRPC status, if there is no error.
+            code: name of the gRPC status, if there is no error; ``CANCELLED`` if the client gave up.
         """
         seconds = time.monotonic() - exchange.started
         code = code_of(error).grpc if error is not None else code
@@ -137,7 +189,9 @@ class ServerState:
             "code": code,
             "ms": round(1e3 * seconds, 3),
         }
-        if error is None:
+        if code == "CANCELLED":
+            _LOG.info("request cancelled", extra=fields)
+        elif error is None:
             _LOG.info("request answered", extra=fields)
         elif code == "INTERNAL":
             _LOG.error("request failed", extra={**fields, "error": str(error)}, exc_info=error)

@@ -1,7 +1,8 @@
 """gRPC server: the handlers of ``inference.GRPCInferenceService``.
 
 Unary calls are handled as streaming requests, which look the same on the wire. So the token, the rate and the number
-of requests in progress are checked before a message is read into memory, and reading has a timeout.
+of requests in progress are checked before a message is read into memory, and reading has a timeout. An open stream
+counts against a maximum of its own, because it may hold a message that has not arrived completely.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import nullcontext
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Final
 
-from lcve_deploy.errors import LcveError, RequestError
+from lcve_deploy.errors import DeadlineError, LcveError, RequestError, UnavailableError
 from lcve_deploy.libraries.requiring import require
 from lcve_deploy.protocol.stubs import messages
 from lcve_deploy.serving.calls import CALLS, answer_call
@@ -31,13 +32,18 @@ from lcve_deploy.serving.grpc.receiving import (
 )
 from lcve_deploy.serving.grpc.reflection import reflection_service
 from lcve_deploy.serving.grpc.wire import RawRequest, message_reader
-from lcve_deploy.serving.sealing import infer_any
+from lcve_deploy.serving.sealing import AcceptedRequest, accept, infer_any
+from lcve_deploy.serving.sizes import max_message_bytes
 from lcve_deploy.serving.state import Exchange, ServerState
 
 __all__ = ["start_grpc"]
 
 _SERVICE: Final = "inference.GRPCInferenceService"
 _FINAL_RESPONSE: Final = "triton_final_response"
+_IDLE_MS: Final = 300_000
+_PING_MS: Final = 60_000
+_WINDOW_BYTES: Final = 1 << 16
+"""Bytes that a client may send of a message that nothing reads yet."""
 _MAX_STREAM_REQUESTS: Final = 8
 """Maximum requests of one stream in progress."""
 
@@ -60,14 +66,7 @@ async def start_grpc(state: ServerState, host: str, port: int, credentials: Any)
     """
     with require("serving gRPC needs grpcio", extra="serve,cpu"):
         import grpc
-    options = {
-        "grpc.max_receive_message_length": state.limits.request_bytes,
-        "grpc.max_send_message_length": -1,
-        "grpc.so_reuseport": 0,
-        "grpc.max_concurrent_streams": state.limits.requests,
-        "grpc.http2.min_ping_interval_without_data_ms": 10_000,
-    }
-    server = grpc.aio.server(options=list(options.items()))
+    server = grpc.aio.server(options=list(_options(state).items()))
     services = {_SERVICE: _handlers(state), **health_service(state), **reflection_service(state)}
     server.add_generic_rpc_handlers(
         [grpc.method_handlers_generic_handler(name, handlers) for name, handlers in services.items()]
@@ -84,6 +83,24 @@ async def start_grpc(state: ServerState, host: str, port: int, credentials: Any)
         ) from None
     await server.start()
     return server, bound
+
+
+def _options(state: ServerState) -> dict[str, int]:
+    """Return options of gRPC that bound what connections hold before a handler knows of them."""
+    limits = state.limits
+    return {
+        "grpc.max_receive_message_length": max_message_bytes(state.registry, limits),
+        "grpc.max_send_message_length": -1,
+        "grpc.so_reuseport": 0,
+        "grpc.max_concurrent_streams": limits.requests,
+        "grpc.max_allowed_incoming_connections": limits.connections,
+        "grpc.server_handshake_timeout_ms": round(1e3 * limits.read_seconds),
+        "grpc.max_connection_idle_ms": _IDLE_MS,
+        "grpc.keepalive_time_ms": _PING_MS,
+        "grpc.http2.min_ping_interval_without_data_ms": 10_000,
+        "grpc.http2.bdp_probe": 0,
+        "grpc.http2.lookahead_bytes": _WINDOW_BYTES,
+    }
 
 
 def _handlers(state: ServerState) -> dict[str, Any]:
@@ -104,15 +121,12 @@ def _handlers(state: ServerState) -> dict[str, Any]:
             name, state, parse_message(small_messages(getattr(pb, f"{name}Request")), data), exchange
         )
 
-    async def stream(requests: Any, context: Any) -> AsyncIterator[Any]:
-        async for response in _stream(state, read_infer, context):
-            yield response
+    async def stream(requests: Any, context: Any) -> None:
+        await _stream(state, read_infer, context)
 
     return {
         **{name: handler(name, call(name)) for name in CALLS},
-        "ModelInfer": handler(
-            "ModelInfer", lambda data, exchange: _infer(state, parse_message(read_infer, data), exchange)
-        ),
+        "ModelInfer": handler("ModelInfer", lambda data, exchange: _infer(state, read_infer, data, exchange)),
         "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(
             stream, response_serializer=pb.ModelStreamInferResponse.SerializeToString
         ),
@@ -134,7 +148,7 @@ async def _unary(
             require_origin(state, context)
         else:
             authorize(state, exchange, context)
-        with nullcontext() if is_public else state.pending_request():
+        with state.small_call() if is_public else state.pending_request():
             message = await read_message(state, context)
             response = await answer(message, exchange)
     except asyncio.CancelledError:
@@ -149,18 +163,24 @@ async def _unary(
     return response
 
 
-async def _infer(state: ServerState, request: RawRequest, exchange: Exchange) -> Any:
+async def _infer(state: ServerState, read: Callable[[bytes], RawRequest], data: bytes, exchange: Exchange) -> Any:
     """Answer one ``ModelInferRequest``."""
+    accepted = await _accept(state, parse_message(read, data), exchange)
+    response = await infer_any(accepted, state.regions_of(exchange))
+    exchange.version, exchange.batch = response.model.version, len(response.logits)
+    return to_message(response, accepted.prepared.id)
+
+
+async def _accept(state: ServerState, request: RawRequest, exchange: Exchange) -> AcceptedRequest:
+    """Validate a request. Sets the model and id of the exchange. The message is released with this function."""
     message = request.message
     exchange.model, exchange.id = message.model_name, message.id
     infer_request = from_message(message, request.raw)
     infer_request = dataclasses.replace(infer_request, timeout=exchange.timeout(infer_request.timeout))
-    response = await infer_any(infer_request, state.registry, state.regions_of(exchange), state.sealing)
-    exchange.version, exchange.batch = response.model.version, len(response.logits)
-    return to_message(response, message.id)
+    return await accept(infer_request, state.registry, state.regions_of(exchange), state.sealing)
 
 
-async def _stream(state: ServerState, read: Callable[[bytes], RawRequest], context: Any) -> AsyncIterator[Any]:
+async def _stream(state: ServerState, read: Callable[[bytes], RawRequest], context: Any) -> None:
     """Answer the requests of a stream in order; up to ``_MAX_STREAM_REQUESTS`` are in progress.
 
     The token is checked for each of them: it may have been removed since the stream began.
@@ -168,41 +188,67 @@ async def _stream(state: ServerState, read: Callable[[bytes], RawRequest], conte
     exchange = Exchange("grpc", "ModelStreamInfer", context.peer())
     try:
         authorize(state, exchange, context)
-        async for response in _stream_responses(state, read, context, exchange):
-            yield response
+        with state.open_stream():
+            async with aclosing(_stream_responses(state, read, context, exchange)) as responses:
+                async for response in responses:
+                    await _write(state, context, response)
     except LcveError as error:
         state.finish(exchange, error)
         await abort(context, error)
 
 
+async def _write(state: ServerState, context: Any, response: Any) -> None:
+    """Send one response of a stream.
+
+    Raises:
+        DeadlineError: the client did not take it in time.
+    """
+    try:
+        async with asyncio.timeout(state.limits.read_seconds):
+            await context.write(response)
+    except TimeoutError:
+        raise DeadlineError(f"a response was not taken within {state.limits.read_seconds:g} s") from None
+
+
 async def _stream_responses(
     state: ServerState, read: Callable[[bytes], RawRequest], context: Any, exchange: Exchange
-) -> AsyncIterator[Any]:
-    """Yield the responses to the requests of a stream.
+) -> AsyncGenerator[Any, None]:
+    """Yield the responses to the requests of a stream, until the client or the server ends it.
 
     Raises:
         DeniedError: the token was removed since the stream began.
+        UnavailableError: the server is shutting down.
+        DeadlineError: no request arrived in time.
     """
     import grpc
 
     work: deque[asyncio.Task[Any]] = deque()
+    reading, stopped = asyncio.ensure_future(context.read()), asyncio.ensure_future(state.stopped.wait())
     try:
-        message = await context.read()
-        while message is not grpc.aio.EOF:
-            authenticate(state, exchange, context)
-            work.append(asyncio.create_task(_stream_response(state, read, message, exchange)))
-            reading = asyncio.ensure_future(context.read())
-            while work and (len(work) >= _MAX_STREAM_REQUESTS or not reading.done()):
-                await asyncio.wait(
-                    [work[0], *([reading] if len(work) < _MAX_STREAM_REQUESTS else [])], return_when="FIRST_COMPLETED"
-                )
-                while work and work[0].done():
-                    yield work.popleft().result()
-            message = await reading
+        while True:
+            has_space = len(work) < _MAX_STREAM_REQUESTS
+            waiting = [work[0]] if work else [stopped]
+            limit = None if work else state.limits.read_seconds
+            await asyncio.wait(
+                [*waiting, *([reading] if has_space else [])], timeout=limit, return_when="FIRST_COMPLETED"
+            )
+            if work and work[0].done():
+                yield work.popleft().result()
+            elif has_space and reading.done():
+                message = reading.result()
+                if message is grpc.aio.EOF:
+                    break
+                authenticate(state, exchange, context)
+                work.append(asyncio.create_task(_stream_response(state, read, message, exchange)))
+                reading = asyncio.ensure_future(context.read())
+            elif stopped.done():
+                raise UnavailableError("the server is shutting down", hint="use another server")
+            else:
+                raise DeadlineError(f"no request of the stream arrived within {state.limits.read_seconds:g} s")
         while work:
             yield await work.popleft()
     finally:
-        for task in work:
+        for task in (*work, reading, stopped):
             task.cancel()
 
 
@@ -216,7 +262,10 @@ async def _stream_response(
     try:
         state.access.count_request(exchange.client)
         with state.pending_request():
-            response = await _infer(state, parse_message(read, data), exchange)
+            response = await _infer(state, read, data, exchange)
+    except asyncio.CancelledError:
+        state.finish(exchange, code="CANCELLED")
+        raise
     except Exception as error:  # last chance to send an error to the client
         state.finish(exchange, error)
         failed = pb.ModelInferResponse(model_name=exchange.model, id=exchange.id)

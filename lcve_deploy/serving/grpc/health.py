@@ -123,7 +123,8 @@ class _Health:
             LcveError: the request is invalid, late or denied.
         """
         require_origin(self._state, context)
-        data = await read_message(self._state, context)
+        with self._state.small_call():
+            data = await read_message(self._state, context)
         service: str = parse_message(small_messages(self._messages.HealthCheckRequest), data).service
         if service not in _SERVER:
             authorize(self._state, exchange, context)

@@ -70,8 +70,9 @@ async def _requests(state: ServerState, exchange: Exchange, context: Any, kind: 
         require_origin(state, context)
         authenticate(state, exchange, context)
         try:
-            async with asyncio.timeout(min(_IDLE_SECONDS, state.limits.read_seconds)):
-                data = await context.read()
+            with state.small_call():
+                async with asyncio.timeout(min(_IDLE_SECONDS, state.limits.read_seconds)):
+                    data = await context.read()
         except TimeoutError:
             raise DeadlineError(f"no request arrived within {_IDLE_SECONDS:g} s") from None
         if data is grpc.aio.EOF:

@@ -32,7 +32,8 @@ from lcve_deploy.serving.http.responses import (
     hide_library_version,
     json_response,
 )
-from lcve_deploy.serving.sealing import infer_any
+from lcve_deploy.serving.sealing import AcceptedRequest, accept, infer_any
+from lcve_deploy.serving.sizes import max_binary_bytes, max_json_bytes
 from lcve_deploy.serving.state import Exchange, ServerState
 from lcve_deploy.serving.telemetry.metrics import CONTENT_TYPE
 
@@ -40,6 +41,7 @@ __all__ = ["http_app", "metrics_app"]
 
 _MAX_CALL_BYTES: Final = 1 << 16
 _MAX_INLINE_JSON: Final = 1 << 16
+_HINT: Final = "send tensors as binary data, and large batches in several requests"
 _ENCODINGS: Final = ("identity", "gzip", "deflate")
 
 
@@ -240,16 +242,10 @@ def _infer_handler(state: ServerState) -> _Handler:
 
     async def answer(request: Any, exchange: Exchange) -> Any:
         exchange.model = request.match_info["model"]
-        body = await _read_body(request, state.limits.request_bytes, state.limits.read_seconds)
-        text, raw = split_body(body, request.headers.get(LENGTH_HEADER), state.limits.json_bytes)
-        fields = await _parse_json(state, text)
-        infer_request, binary = from_body(fields, raw, exchange.model, request.match_info.get("version", ""))
-        exchange.id = infer_request.id
-        infer_response = await infer_any(
-            infer_request, state.registry, state.regions_of(exchange), state.sealing, binary=binary
-        )
-        exchange.version, exchange.batch = infer_response.model.version, len(infer_response.logits)
-        header, data = to_body(infer_response, infer_request.id)
+        accepted = await _receive(state, request, exchange)
+        response = await infer_any(accepted, state.regions_of(exchange))
+        exchange.version, exchange.batch = response.model.version, len(response.logits)
+        header, data = to_body(response, accepted.prepared.id)
         if not data:
             return web.Response(body=header, content_type="application/json")
         headers = {LENGTH_HEADER: str(len(header)), "Content-Type": "application/octet-stream"}
@@ -258,8 +254,22 @@ def _infer_handler(state: ServerState) -> _Handler:
     return answer
 
 
+async def _receive(state: ServerState, request: Any, exchange: Exchange) -> AcceptedRequest:
+    """Read and validate an inference request. Sets the id of the exchange. The body is released with this function."""
+    version, length = request.match_info.get("version", ""), request.headers.get(LENGTH_HEADER)
+    model = state.registry.get(exchange.model, version)
+    max_json = max_json_bytes(model, state.limits)
+    max_body = max_json if length is None else max(max_json, max_binary_bytes(model, state.limits))
+    body = await _read_body(request, max_body, state.limits.read_seconds)
+    text, raw = split_body(body, length, max_json)
+    fields = await _parse_json(state, text)
+    infer_request, binary = from_body(fields, raw, exchange.model, version)
+    exchange.id = infer_request.id
+    return await accept(infer_request, state.registry, state.regions_of(exchange), state.sealing, binary=binary)
+
+
 async def _parse_json(state: ServerState, text: memoryview) -> dict[str, Any]:
-    """Parse the JSON of a body. Long JSON is parsed in a thread, one body at a time: it uses many times its size."""
+    """Parse the JSON of a body. Long JSON is parsed in a thread, one body at a time: it uses several times its size."""
     if len(text) <= _MAX_INLINE_JSON:
         return parse_object(text)
     async with state.parsing:
@@ -289,11 +299,13 @@ async def _read_body(request: Any, max_bytes: int, seconds: float) -> memoryview
     try:
         async with asyncio.timeout(seconds):
             if (request.content_length or 0) > max_bytes:
-                raise TooLargeError(f"expected at most {max_bytes} bytes, received {request.content_length}")
+                raise TooLargeError(
+                    f"expected at most {max_bytes} bytes, received {request.content_length}", hint=_HINT
+                )
             async for chunk in request.content.iter_any():
                 body += chunk
                 if len(body) > max_bytes:
-                    raise TooLargeError(f"expected at most {max_bytes} bytes, received more")
+                    raise TooLargeError(f"expected at most {max_bytes} bytes, received more", hint=_HINT)
     except LcveError:
         raise
     except TimeoutError:

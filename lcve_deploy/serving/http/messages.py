@@ -10,8 +10,11 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+import numpy as np
+
 from lcve_deploy.errors import RequestError, TooLargeError
 from lcve_deploy.protocol.binding import binding_from_parameters
+from lcve_deploy.serving.http.json_arrays import parse_json
 from lcve_deploy.serving.inference import InferRequest, InferResponse, RequestedOutput, Tensor
 from lcve_deploy.serving.parameters import (
     BYTE_SIZE,
@@ -57,13 +60,16 @@ def split_body(body: memoryview, length: str | None, max_json_bytes: int) -> tup
 
 
 def parse_object(text: bytes | memoryview) -> dict[str, Any]:
-    """Parse a JSON object; empty text is an empty object.
+    """Parse a JSON object; empty text is an empty object. Long tensors become arrays, see ``parse_json``.
 
     Raises:
-        RequestError: the text is not JSON, or not an object.
+        RequestError: the text is not JSON, or not an object, or a long array is no tensor.
+        TooLargeError: there is too much JSON in addition to tensors.
     """
     try:
-        value = json.loads(bytes(text) or b"{}")
+        value = parse_json(text or b"{}")
+    except RequestError:  # a ValueError too
+        raise
     except (ValueError, RecursionError):
         raise RequestError(
             "the body is not JSON",
@@ -220,7 +226,7 @@ def _inputs(tensors: list[dict[str, Any]], raw: memoryview) -> list[Tensor]:
             data, first = raw[first:last], last
         elif data is None:
             data = fields.get("data")
-            if not isinstance(data, list):
+            if not isinstance(data, list | np.ndarray):
                 raise RequestError(f"expected a list as the data of input {name[:200]!r}, or {_BINARY}, or {REGION}")
         sizes = tuple(require_int(size, "the sizes of a shape") for size in shape)
         inputs.append(Tensor(name=name, datatype=str(fields.get("datatype", "")), shape=sizes, data=data))

@@ -1,7 +1,8 @@
 """Structured logs: one JSON object per line, with names and numbers, never tensors or tokens.
 
 A separate thread writes the log, so a slow reader or a full disk never delays a request. Lines that do not fit into
-the queue are dropped.
+the queue are dropped. Records of libraries and warnings go through the same log, shortened and without what looks like
+a token; only errors of this package have tracebacks.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ import json
 import logging
 import os
 import queue
+import re
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
-from typing import Final
+from typing import Any, Final
 
-__all__ = ["logging_to_stderr"]
+__all__ = ["flush_log", "logging_to_stderr", "silence_grpc"]
 
 _ROOT: Final = "lcve_deploy.serving"
 _MAX_QUEUED: Final = 10_000
@@ -27,27 +30,45 @@ _MAX_STOP_SECONDS: Final = 2.0
 """Seconds to wait for queued lines at the end. Limited, because the server must exit even if nothing reads its log."""
 _STOP_RETRY_SECONDS: Final = 0.05
 _STANDARD_ATTRIBUTES: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_MAX_LIBRARY_TEXT: Final = 500
+_SECRET: Final = re.compile(r"(?i)\b(authorization|bearer|basic)\b.*", re.DOTALL)
 
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return a JSON object: time, level and event first, then the extra fields of the record."""
-        fields = {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "event": record.getMessage(),
-            **fields,
-        }
-        if record.exc_text:
-            line["traceback"] = record.exc_text
-        return json.dumps(line, default=str)
+        return json.dumps(_fields(record), default=str)
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    line = {
+        "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+        "level": record.levelname.lower(),
+    }
+    if not _is_ours(record):
+        error = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
+        text = _without_secrets(record.getMessage())[:_MAX_LIBRARY_TEXT]
+        return line | {"event": "library message", "library": record.name, "text": text, "error": error}
+    fields = {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
+    line |= {"event": record.getMessage(), **fields}
+    if record.exc_text:
+        line["traceback"] = _without_secrets(record.exc_text)
+    return line
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return record.name == _ROOT or record.name.startswith(f"{_ROOT}.")
+
+
+def _without_secrets(text: str) -> str:
+    """Return a text of several lines, each cut where a token may follow."""
+    return "\n".join(_SECRET.sub(r"\1 [removed]", line) for line in text.splitlines())
 
 
 class _DroppingQueueHandler(QueueHandler):
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         """Format only the traceback; the record stays in this process, so it need not be pickled."""
-        if record.exc_info:
+        if record.exc_info and _is_ours(record):
             record.exc_text = logging.Formatter().formatException(record.exc_info)
         return record
 
@@ -56,47 +77,102 @@ class _DroppingQueueHandler(QueueHandler):
 
 
 class _DescriptorHandler(logging.Handler):
-    """Write to a file descriptor from one thread, without locks and buffers that could block the end of the process."""
+    """Write to a file descriptor from one thread, without locks and buffers that could block the end of the process.
+
+    A line is written completely or not at all: if the disk is full in the middle of a line, its rest is written before
+    the next line.
+    """
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
-        self._descriptor = descriptor
+        self._descriptor, self._rest, self._dropped = descriptor, b"", 0
 
     def createLock(self) -> None:  # noqa: N802 (logging's name)
         """Create no lock: only one thread writes."""
         self.lock = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line; drop it if the disk is full or the pipe is closed."""
-        line = f"{self.format(record)}\n".encode()
+        """Write one line; drop it if the disk is full or the pipe is closed. A later line has the number of those."""
+        self._rest = self._write(self._rest)
+        if self._rest:
+            self._dropped += 1
+            return
+        data = self._line(_dropped(self._dropped)) if self._dropped else b""
+        data += self._line(record)
+        rest = self._write(data)
+        if len(rest) == len(data):
+            self._dropped += 1
+        else:
+            self._rest, self._dropped = rest, 0
+
+    def _line(self, record: logging.LogRecord) -> bytes:
+        return f"{self.format(record)}\n".encode()
+
+    def _write(self, data: bytes) -> bytes:
+        """Write as many bytes as possible, and return the others."""
         with contextlib.suppress(OSError):
-            while line:
-                line = line[os.write(self._descriptor, line) :]
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        return data
+
+
+def _dropped(count: int) -> logging.LogRecord:
+    return logging.makeLogRecord(
+        {"name": _ROOT, "levelname": "WARNING", "msg": "log lines dropped", "lines": count, "created": time.time()}
+    )
 
 
 @contextlib.contextmanager
 def logging_to_stderr(level: str) -> Iterator[None]:
-    """Write the server's log to standard error while the block runs.
+    """Write the server's log, the warnings of libraries and Python's warnings to standard error while the block runs.
 
     Args:
         level: ``debug``, ``info``, ``warning`` or ``error``.
     """
-    logger = logging.getLogger(_ROOT)
+    ours, libraries = logging.getLogger(_ROOT), logging.getLogger()
     writer = _DescriptorHandler(sys.stderr.fileno())
     writer.setFormatter(_JsonFormatter())
     records: queue.Queue[logging.LogRecord] = queue.Queue(_MAX_QUEUED)
-    listener, handler = QueueListener(records, writer), _DroppingQueueHandler(records)
-    logger.addHandler(handler)
-    logger.setLevel(level.upper())
-    logger.propagate = False
+    listener, handler, other = QueueListener(records, writer), *(_DroppingQueueHandler(records) for _ in range(2))
+    other.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
+    ours.addHandler(handler)
+    libraries.addHandler(other)
+    ours.setLevel(level.upper())
+    ours.propagate = False
+    shown = warnings.showwarning
+    warnings.showwarning = _log_warning
     listener.start()
     try:
         yield
     finally:
-        logger.removeHandler(handler)
+        warnings.showwarning = shown
+        libraries.removeHandler(other)
+        ours.removeHandler(handler)
         stopping = threading.Thread(target=_stop, args=(listener,), daemon=True)
         stopping.start()
         stopping.join(_MAX_STOP_SECONDS)
+
+
+def flush_log() -> None:
+    """Wait until the queued lines are written, for at most some seconds."""
+    end = time.monotonic() + _MAX_STOP_SECONDS
+    queues = [handler.queue for handler in logging.getLogger(_ROOT).handlers if isinstance(handler, QueueHandler)]
+    while any(getattr(lines, "unfinished_tasks", 0) for lines in queues) and time.monotonic() < end:
+        time.sleep(_STOP_RETRY_SECONDS)
+
+
+def silence_grpc() -> None:
+    """Tell gRPC to write nothing to standard error by itself; call this before it is imported.
+
+    Its lines are not JSON, and any client can cause them. The operator can set the variable otherwise.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+def _log_warning(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+    """Log a warning of this package or of Python as one line of JSON, in which control characters are escaped."""
+    fields = {"category": category.__name__, "text": str(message)[:_MAX_LIBRARY_TEXT]}
+    logging.getLogger(_ROOT).warning("warning", extra=fields)
 
 
 def _stop(listener: QueueListener) -> None:

@@ -39,6 +39,7 @@ class Metrics:
 
         self._requests = counter("requests", "Requests by status code", ("model", "protocol", "code"))
         self._loads = counter("model_loads", "Attempts to load a model version", ("model", "result"))
+        self._closed = counter("closed_connections", "HTTP connections closed because of a limit", ("reason",))
         self._clips = counter("clips", "Clips of answered requests", _MODEL)
         self._latency = prometheus.Histogram(
             "lcve_request_seconds",
@@ -55,12 +56,17 @@ class Metrics:
         self._version = prometheus.Gauge("lcve_model_version", "Highest served version", ("model",), registry=registry)
 
     def record_request(self, model: str, protocol: str, code: str, seconds: float) -> None:
-        """Count a request and its duration in seconds.
+        """Count a request, and its duration in seconds unless the client gave up: such a request has no response.
 
         ``model`` must be empty for an unknown model, so that clients cannot create labels.
         """
         self._requests.labels(model, protocol, code).inc()
-        self._latency.labels(model, protocol).observe(seconds)
+        if code != "CANCELLED":
+            self._latency.labels(model, protocol).observe(seconds)
+
+    def record_closed(self, reason: str) -> None:
+        """Count a connection that was closed or refused because of a limit."""
+        self._closed.labels(reason).inc()
 
     def record_inference(self, model: str, version: str, result: BatchResult) -> None:
         """Count the clips of an answered request and its time in the queue."""
