@@ -25,6 +25,7 @@ MOVED: Final[Mapping[str, str]] = {
     "CONTRIBUTING.md": "contributing/contributing.md",
     "CHANGELOG.md": "contributing/changelog.md",
     "paper/README.md": "contributing/paper.md",
+    "clients/js/README.md": "guides/javascript.md",
 }
 """Pages that have another place on the site: path in the repository to path in the site."""
 

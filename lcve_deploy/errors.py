@@ -167,7 +167,8 @@ class UnavailableError(LcveError, ConnectionError):
     """A server is unreachable, overloaded or not ready; the request may be sent again.
 
     Args:
-        message, hint: see ``LcveError``.
+        message: what was expected and what was received, in one sentence.
+        hint: what to do; may be empty.
         retry_after: seconds after which the server expects to accept the request; None if that is not known.
     """
 

@@ -82,6 +82,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a file too many": (_put("more", b""), "more is not listed"),
     "a file too many, further down": (_put("sub/more", b""), "sub/more is not listed"),
     "a file beside the engines": (_put("sub/engines/x", b""), "sub/engines/x is not listed"),
+    "a file whose name has lines": (_put("x\nhint: run: y", b""), r": 'x\\nhint: run: y' is not listed"),
     "a second manifest": (_put("sub/manifest.json", b""), "sub/manifest.json is not listed"),
     "a link to outside": (_link("a.bin", "../outside"), "a.bin is a link, and an artifact has none"),
     "a link within": (_link("a.bin", "sub/b.bin"), "a.bin is a link, and an artifact has none"),

@@ -112,7 +112,11 @@ def test_a_stranger_can_follow_the_page(name: str, followed: Followed) -> None:
 
 def _pages() -> list[Path]:
     """All Markdown pages of README, docs and the folders beside the package."""
-    return [path for glob in ("*.md", "docs/**/*.md", "*/README.md") for path in sorted(REPOSITORY.glob(glob))]
+    return [
+        path
+        for glob in ("*.md", "docs/**/*.md", "*/README.md", "clients/*/README.md")
+        for path in sorted(REPOSITORY.glob(glob))
+    ]
 
 
 def test_every_page_is_followed_or_says_why_not() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -25,6 +26,7 @@ from tests.support.servers import NAME, Example, Server, ask_grpc, ask_http, mak
 from tests.test_artifact import edit
 
 OTHER = "other"
+GROWN = 2**30
 Damage = Callable[[Path], object]
 
 RAISES = """
@@ -177,6 +179,17 @@ def test_a_damaged_version_fails_alone(
         answered, logits = ask(server, example.clip)
         assert answered == well, logits
         np.testing.assert_allclose(logits, example.logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "keyed.safetensors", "probe.safetensors"])
+def test_a_file_that_has_grown_costs_no_memory(name: str, server: Server, damaged: Callable[[Damage], Path]) -> None:
+    """Sparse, so that it takes no place on the disk either."""
+    peak, before = server.peak, len(server.log())
+    damaged(lambda folder: os.truncate(folder / name, GROWN))
+    server.signal(signal.SIGHUP)
+    line = server.wait_for_more("model not loaded", before, model=NAME, version=2)
+    assert f"{name} has {GROWN} bytes, expected" in line["error"]
+    assert server.peak - peak < GROWN // 8
 
 
 @pytest.mark.parametrize(("damage", "says"), DAMAGES.values(), ids=DAMAGES)

@@ -150,6 +150,10 @@ OTHER_HOSTS = [
     "[::2]:8000",
     "",
     "127.0.0.1, evil.test",
+    "127.0.0.1%evil.test",
+    "127.0.0.1@evil.test",
+    "evil@127.0.0.1",
+    "localhost.",
     "a b",
 ]
 OWN_HOSTS = ["127.0.0.1", "127.0.0.1:8000", "localhost:1", "LocalHost", "[::1]:8000", "127.0.0.2"]
@@ -270,6 +274,23 @@ def test_the_origin_that_a_proxy_for_grpc_web_passes_on_is_checked(
     assert status(server) == "OK"
     assert status(allowing, origin=APP, authorization=token) == "OK"
     assert status(allowing, origin="http://evil.test", authorization=token) == "PERMISSION_DENIED"
+
+
+def test_the_host_is_checked_if_a_name_resolves_to_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"box": ["127.0.1.1", "::1"], "both": ["127.0.0.1", "10.0.0.1"]}
+
+    def resolve(name: str, *_: object, **__: object) -> list[tuple[Any, ...]]:
+        if name not in known:
+            raise socket.gaierror
+        return [(0, 0, 0, "", (address, 0)) for address in known[name]]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    policy = WebPolicy.of(ServerSettings(sources=(), host="box"))
+    for name in ("box", "BOX:8000", "127.0.0.1"):
+        policy.require(origin=None, hosts=[name])
+    with pytest.raises(ForbiddenError):
+        policy.require(origin=None, hosts=["evil.test"])
+    assert [ServerSettings(sources=(), host=name).is_local for name in ("both", "unknown", "", "::")] == [False] * 4
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:

@@ -17,7 +17,10 @@ API = "docs/reference/api.md"
 PUBLIC_MODULES = {"errors", "testing.assert_parity"}
 """What is public besides the names of the package itself."""
 
-SOURCES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "mkdocs.yml", "docs", "paper/README.md")
+SOURCES = (
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "mkdocs.yml", "docs", "paper/README.md"),
+    "clients/js/README.md",
+)
 
 
 def build(checkout: Path, site: Path) -> subprocess.CompletedProcess[str]:

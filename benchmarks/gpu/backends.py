@@ -21,7 +21,7 @@ from lcve_deploy.cipher.weights import scramble, unscrambled
 from lcve_deploy.exporters.tensorrt import PlanOptions
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.runtime.session import Provider
-from lcve_deploy.verbs.build import BuildOptions, build
+from lcve_deploy.verbs.build import BuildOptions, RefitPlan, build
 
 Clips = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.floating[Any]]
@@ -145,8 +145,7 @@ def refit_against_rebuild(
     rebuilt, refitted = (
         engine_options(kind, precision, batches, name=name, refittable=True) for name in ("rebuilt", "refitted")
     )
-    build(bench.server, rebuilt)
-    plan = bench.server / "engines/rebuilt/engine.plan"
+    plan = RefitPlan.of(bench.server, build(bench.server, rebuilt))
     return {
         "rebuild_seconds": seconds(lambda: build(bench.plain_server, rebuilt)),
         "refit_seconds": seconds(lambda: build(bench.plain_server, refitted, refit=plan)),

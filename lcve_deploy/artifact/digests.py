@@ -26,6 +26,7 @@ __all__ = [
     "record_files",
     "record_of",
     "sha256_of",
+    "shown_name",
     "verify_files",
 ]
 
@@ -63,6 +64,11 @@ def path_problem(path: str) -> str:
     return f"{path!r} leaves the folder" if ".." in parts else ""
 
 
+def shown_name(name: str) -> str:
+    """Return a file name for a message; quoted if it has characters that could pass for lines of a command."""
+    return name if name.isprintable() else repr(name)
+
+
 def record_files(root: Path) -> dict[str, FileRecord]:
     """Record every file below ``root`` by its relative path with forward slashes."""
     return {
@@ -91,7 +97,7 @@ def verify_files(
     for name, record in files.items():
         problem = path_problem(name) or _file_problem(root, name, record, digested=read is None or name in read)
         problems += [problem] if problem else []
-    problems += [f"{name} is not listed" for name in _present(root, listing) if name not in files]
+    problems += [f"{shown_name(name)} is not listed" for name in _present(root, listing) if name not in files]
     _require_none(root, problems, listing)
 
 
@@ -203,12 +209,14 @@ def hold_checked(root: Path, name: str, files: Mapping[str, FileRecord] | None, 
     """
     if files is not None and name not in files:
         _require_none(root, [f"{name} is not listed"])
+    record = None if files is None else files[name]
     with _opened(root, name) as file:
+        if record and (problem := _size_problem(name, record, os.fstat(file.fileno()).st_size)):
+            raise _error(root, [problem])  # before memory is used for it
         held = hold_file(file, mapped=mapped)
     held = dataclasses.replace(held, sha256=hashlib.sha256(held.data).hexdigest())
-    if files is not None:
-        size, record = len(held.data), files[name]
-        problem = _size_problem(name, record, size) or _digest_problem(name, record, held.sha256)
+    if record:
+        problem = _size_problem(name, record, len(held.data)) or _digest_problem(name, record, held.sha256)
         _require_none(root, [problem] if problem else [])
     return held
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from lcve_deploy.errors import ExistsError, SessionError
-from lcve_deploy.files.reading import require_file
+from lcve_deploy.files.reading import open_file
 from lcve_deploy.files.writing import new_file
 
 __all__ = ["SECRET_BYTES", "SECRET_VARIABLE", "EngineSecret", "engine_secret_path", "make_secret", "read_secret"]
@@ -90,8 +90,7 @@ def read_secret(path: Path | None = None) -> EngineSecret | None:
     """
     place = engine_secret_path(path)
     try:
-        require_file(place, "an engine secret", SessionError)
-        with place.open("rb") as file:
+        with open_file(place, "an engine secret", SessionError) as file:
             _require_private(place, os.fstat(file.fileno()))
             content = file.read(len(_HEAD) + 2 * SECRET_BYTES + 2)
     except FileNotFoundError:

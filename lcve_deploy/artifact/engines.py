@@ -19,7 +19,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from lcve_deploy.artifact.digests import ENGINES, FileRecord, verify_files
+from lcve_deploy.artifact.digests import ENGINES, FileRecord, shown_name, verify_files
 from lcve_deploy.artifact.engine_options import option_problems
 from lcve_deploy.artifact.manifest import FORMAT, manifest_digest, read_files
 from lcve_deploy.artifact.profile import Profile
@@ -261,7 +261,7 @@ def _require_plain_files(folder: Path) -> None:
     problems = [f"{folder.name} is a link"] if folder.is_symlink() else []
     for path in sorted(folder.iterdir()):
         if path.is_symlink() or not path.is_file():
-            problems.append(f"{path.name} is a {'link' if path.is_symlink() else 'folder or special file'}")
+            problems.append(f"{shown_name(path.name)} is a {'link' if path.is_symlink() else 'folder or special file'}")
     if problems:
         raise ArtifactError(
             f"an engine has only plain files in its folder: {'; '.join(problems)}: {folder}",

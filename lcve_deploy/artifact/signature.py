@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from lcve_deploy.artifact.digests import SIGNATURE
 from lcve_deploy.errors import SignatureError
-from lcve_deploy.files.reading import require_file
+from lcve_deploy.files.reading import open_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.serialization import Encoding
@@ -80,10 +80,10 @@ class PublicKey:
             SignatureError: as for ``from_bytes``, or the path is not a regular file.
             FileNotFoundError: the file does not exist.
         """
-        require_file(path, "a public key", SignatureError)
+        with open_file(path, "a public key", SignatureError) as file:
+            data = file.read(_MAX_PEM)
         try:
-            with open(path, "rb") as file:
-                return cls.from_bytes(file.read(_MAX_PEM))
+            return cls.from_bytes(data)
         except SignatureError as error:
             raise SignatureError(f"{error}: {path}", hint=error.hint) from None
 
@@ -169,8 +169,7 @@ def read_signature(server: Path) -> bytes | None:
     """
     path = server / SIGNATURE
     try:
-        require_file(path, "a signature", SignatureError)
-        with path.open("rb") as file:
+        with open_file(path, "a signature", SignatureError) as file:
             return file.read(SIGNATURE_BYTES + 1)
     except FileNotFoundError:
         return None

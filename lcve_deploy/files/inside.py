@@ -88,6 +88,8 @@ class HeldFile:
         if self.file is None:
             return False
         now = os.fstat(self.file.fileno())
+        if now.st_size != self.status.st_size:  # reading what was cut off would end the process
+            return True
         if all(getattr(now, name) == getattr(self.status, name) for name in _WRITTEN):
             return False
         return hashlib.sha256(self.data).hexdigest() != self.sha256

@@ -12,6 +12,7 @@ import math
 import os
 import stat
 from collections.abc import Collection
+from io import BufferedReader
 from tokenize import TokenError
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ __all__ = [
     "check_safetensors",
     "check_safetensors_bytes",
     "map_array",
+    "open_file",
     "parse_json",
     "read_bounded",
     "require_file",
@@ -77,7 +79,29 @@ def require_file(path: Path, what: str, error: type[LcveError]) -> int:
         LcveError: of the given class: the path is a folder, pipe, socket or device.
         OSError: the path does not exist, or its status cannot be read.
     """
-    status = os.stat(path)  # noqa: PTH116 (paths may be text)
+    return _require_regular(os.stat(path), path, what, error)  # noqa: PTH116 (paths may be text)
+
+
+def open_file(path: Path, what: str, error: type[LcveError]) -> BufferedReader:
+    """Open a regular file, or a link to one, for reading.
+
+    A pipe is refused even if it takes the place of a file after the check: opening it does not block.
+
+    Raises:
+        LcveError: of the given class: the path is a folder, pipe, socket or device.
+        OSError: the path does not exist, or cannot be read.
+    """
+    require_file(path, what, error)  # opening some devices has effects
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _require_regular(os.fstat(descriptor), path, what, error)
+    except LcveError:
+        os.close(descriptor)
+        raise
+    return open(descriptor, "rb")
+
+
+def _require_regular(status: os.stat_result, path: Path, what: str, error: type[LcveError]) -> int:
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
         raise error(f"expected a file, received {kind}, which is not {what}: {path}")
@@ -91,8 +115,8 @@ def read_bounded(path: Path, what: str, error: type[LcveError], *, max_bytes: in
         LcveError: of the given class: not a regular file, or larger than ``max_bytes``.
         OSError: the file does not exist, or cannot be read.
     """
-    size = require_file(path, what, error)
-    with open(path, "rb") as file:
+    with open_file(path, what, error) as file:
+        size = os.fstat(file.fileno()).st_size
         data = b"" if size > max_bytes else file.read(max_bytes + 1)
     if max(size, len(data)) > max_bytes:
         raise error(f"expected {what} of at most {max_bytes} bytes, received {max(size, len(data))}: {path}")
@@ -153,8 +177,8 @@ def check_safetensors(path: Path, what: str, error: type[LcveError], *, hint: st
             entry that is not an object, or a shape that no array can have.
         OSError: the file does not exist, or cannot be read.
     """
-    size = require_file(path, what, error)
-    with open(path, "rb") as file:
+    with open_file(path, what, error) as file:
+        size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
         max_length = min(MAX_HEADER_BYTES, max(size - _LENGTH_BYTES, 0))
         data = file.read(length) if length <= max_length else b""
@@ -203,11 +227,15 @@ def map_array(path: Path, what: str, error: type[LcveError]) -> npt.NDArray[Any]
             that claims more values than the file contains.
         OSError: the file does not exist, or cannot be read.
     """
-    size = require_file(path, what, error)
+    with open_file(path, what, error) as file:
+        return _map_open(path, file, error)
+
+
+def _map_open(path: Path, file: BufferedReader, error: type[LcveError]) -> npt.NDArray[Any]:
+    size = os.fstat(file.fileno()).st_size
     try:
-        with open(path, "rb") as file:
-            shape, fortran_order, dtype = _array_header(file)
-            start = file.tell()
+        shape, fortran_order, dtype = _array_header(file)
+        start = file.tell()
         if dtype.kind not in "biuf" or not _is_shape(shape):
             raise ValueError(f"{dtype} of shape {str(shape)[:80]} is not a numeric array")
         needed = math.prod(shape) * dtype.itemsize
@@ -216,7 +244,7 @@ def map_array(path: Path, what: str, error: type[LcveError]) -> npt.NDArray[Any]
     except _BROKEN_ARRAYS as reason:
         first_line = next(iter(str(reason).splitlines()), "damaged")[:200]
         raise error(f"{path} cannot be read as a NumPy array: {first_line}") from None
-    return np.memmap(path, dtype, "r", start, shape, "F" if fortran_order else "C")
+    return np.memmap(file, dtype, "r", start, shape, "F" if fortran_order else "C")
 
 
 def _array_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

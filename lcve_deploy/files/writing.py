@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from lcve_deploy.errors import ExistsError, LcveError, WriteError
 
-__all__ = ["new_file", "new_folder", "remove_folder", "replace_file", "require_absent"]
+__all__ = ["new_file", "new_folder", "pinned_folder", "remove_folder", "replace_file", "require_absent"]
+
+_DESCRIPTORS: Final = Path("/proc/self/fd")
 
 
 def require_absent(path: str | os.PathLike[str]) -> Path:
@@ -74,6 +77,31 @@ def new_folder(path: str | os.PathLike[str], *, staging: Path | None = None) -> 
             stage.rename(target)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def pinned_folder(stage: Path) -> Iterator[Path]:
+    """Yield a path that stays that of a folder from ``new_folder``, even if someone puts another in its place.
+
+    Anyone who can write to the parent can do that, but cannot write into the folder itself. On Linux, the path names
+    the open folder; elsewhere it is the given one.
+
+    Raises:
+        WriteError: the folder is not private to this user.
+    """
+    with _as_write_error(stage):
+        descriptor = os.open(stage, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+            raise WriteError(
+                f"the folder {stage} was replaced while it was being written",
+                hint=f"see who else can write to {stage.parent}",
+            )
+        pinned = _DESCRIPTORS / str(descriptor)
+        yield pinned if pinned.is_dir() else stage
+    finally:
+        os.close(descriptor)
 
 
 def remove_folder(path: Path) -> None:

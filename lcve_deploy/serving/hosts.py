@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from urllib.parse import unquote
 
-__all__ = ["is_loopback", "peer_host"]
+__all__ = ["is_local_host", "is_loopback", "peer_host"]
 
 
 def is_loopback(host: str) -> bool:
@@ -17,11 +18,26 @@ def is_loopback(host: str) -> bool:
     if host.lower() == "localhost":
         return True
     try:
-        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]").partition("%")[0])
+        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError:
         return False
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return (mapped or address).is_loopback
+
+
+def is_local_host(host: str) -> bool:
+    """Return whether a server with this host listens on loopback addresses alone; a name is resolved.
+
+    Args:
+        host: name or address to listen on; an empty one stands for all addresses of this machine.
+    """
+    if is_loopback(host):
+        return True
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
+    except (OSError, UnicodeError):  # listening fails, too, and says why
+        return False
+    return bool(found) and all(is_loopback(str(address[0])) for *_, address in found)
 
 
 def peer_host(peer: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from lcve_deploy.runtime import SessionOptions
-from lcve_deploy.serving.hosts import is_loopback
+from lcve_deploy.serving.hosts import is_local_host
 
 __all__ = [
     "Batching",
@@ -201,5 +201,5 @@ class ServerSettings:
 
     @property
     def is_local(self) -> bool:
-        """Whether the host is a loopback address, so that only this machine can connect."""
-        return is_loopback(self.host)
+        """Whether the host is a loopback address or a name of one, so that only this machine can connect."""
+        return is_local_host(self.host)

@@ -42,8 +42,8 @@ class WebPolicy:
     def of(cls, settings: ServerSettings) -> WebPolicy:
         """Return the policy of a server. Hosts are checked on loopback addresses, and where the operator names some."""
         web = settings.web
-        checks_host = settings.is_local or web.hosts
-        return cls(origins=frozenset(web.origins), hosts=frozenset(web.hosts) if checks_host else None)
+        own = [settings.host.lower()] if settings.is_local else []
+        return cls(origins=frozenset(web.origins), hosts=frozenset((*web.hosts, *own)) if web.hosts or own else None)
 
     def require(self, *, origin: str | None, fetch_site: str | None = None, hosts: Sequence[str] = ()) -> None:
         """Check the headers of a request.

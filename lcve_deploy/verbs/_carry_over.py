@@ -12,15 +12,13 @@ from typing import Final
 
 from lcve_deploy.artifact import EngineKind, EngineRecord, Profile, list_engines
 from lcve_deploy.artifact.engine_options import BUDGET, PROVIDER
-from lcve_deploy.artifact.engines import engine_folder
-from lcve_deploy.artifact.names import PLAN
 from lcve_deploy.errors import ArtifactError, BuildError, LcveError, ParityError
 from lcve_deploy.exporters.tensorrt import PlanOptions
 from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime.opening import read_own_engine
 from lcve_deploy.runtime.session import Provider
-from lcve_deploy.verbs.build import BuildOptions, build
+from lcve_deploy.verbs.build import BuildOptions, RefitPlan, build
 
 __all__ = ["CarriedEngine", "carry_over_engines", "options_of"]
 
@@ -98,9 +96,8 @@ def _refit(old: Path, new: Path, record: EngineRecord, progress: Progress) -> En
     """Refit a plan with the new weights; return None if the engine must be rebuilt instead."""
     if "refittable" not in record.options or find_gpu() is None:
         return None
-    plan = engine_folder(old, record.name) / PLAN
     try:
-        return build(new, options_of(record), ranges=record.ranges, refit=plan, progress=progress)
+        return build(new, options_of(record), ranges=record.ranges, refit=RefitPlan.of(old, record), progress=progress)
     except (BuildError, ParityError):  # in some TensorRT versions a refit fails or loses weights
         return None
 

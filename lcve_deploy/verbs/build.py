@@ -23,6 +23,7 @@ import numpy as np
 from lcve_deploy.artifact import (
     EngineKind,
     EngineRecord,
+    FileRecord,
     Manifest,
     PublicKey,
     read_probe,
@@ -40,7 +41,7 @@ from lcve_deploy.errors import BuildError, DeviceError
 from lcve_deploy.exporters.int8 import calibrate, write_quantised
 from lcve_deploy.exporters.low_precision import write_low_precision
 from lcve_deploy.exporters.tensorrt import PlanOptions, build_plan, refit_plan
-from lcve_deploy.files.writing import new_folder, require_absent
+from lcve_deploy.files.writing import new_folder, pinned_folder, require_absent
 from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.libraries.tensorrt import find_tensorrt
 from lcve_deploy.model.parity import compare
@@ -52,7 +53,7 @@ from lcve_deploy.runtime.probe import engine_budget, prove_engine
 from lcve_deploy.runtime.session import Provider, Session, require_provider_options
 from lcve_deploy.verbs._versions import installed_versions
 
-__all__ = ["BuildOptions", "build"]
+__all__ = ["BuildOptions", "RefitPlan", "build"]
 
 _TENSORRT: Final = (EngineKind.TENSORRT, EngineKind.TENSORRT_RTX)
 _GRAPH_FOLDER: Final = "typed"
@@ -102,13 +103,31 @@ class BuildOptions:
         return self.name or f"{self.kind}{provider}-{self.precision}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class RefitPlan:
+    """A TensorRT plan to refit, of an engine whose record has been checked.
+
+    Args:
+        path: of the plan.
+        files: records of the engine's files. The plan is checked again as it is read: it may have been replaced since.
+    """
+
+    path: Path
+    files: Mapping[str, FileRecord]
+
+    @classmethod
+    def of(cls, server: Path, record: EngineRecord) -> RefitPlan:
+        """Return the plan of an engine of this machine, from ``read_own_engine``."""
+        return cls(path=engine_folder(server, record.name) / PLAN, files=record.files)
+
+
 def build(
     server: str | os.PathLike[str],
     options: BuildOptions,
     *,
     clips: EncryptedClip | None = None,
     ranges: Mapping[str, float] | None = None,
-    refit: Path | None = None,
+    refit: RefitPlan | None = None,
     progress: Progress = silent,
 ) -> EngineRecord:
     """Build an engine of a server folder. It appears complete and within its budget, or not at all.
@@ -142,11 +161,11 @@ def build(
     target = engine_folder(folder, options.engine_name)
     with _engines_folder(folder):
         require_absent(target)
-        with new_folder(target) as stage:
+        with new_folder(target) as stage, pinned_folder(stage) as pinned:
             job = _Build(
                 server=folder,
                 model_graph=graph,
-                stage=stage,
+                stage=pinned,
                 manifest=manifest,
                 options=options,
                 clips=clips,
@@ -179,7 +198,7 @@ class _Build:
     manifest: Manifest
     options: BuildOptions
     clips: EncryptedClip | None
-    refit: Path | None
+    refit: RefitPlan | None
     progress: Progress
 
 
@@ -278,7 +297,7 @@ def _build_plan(job: _Build, record: EngineRecord) -> EngineRecord:
         _write_graph(job, graph, record.ranges)
     if job.refit:
         with step(job.progress, "refitting the engine"):
-            refit_plan(job.refit, graph, plan, library=library)
+            refit_plan(job.refit.path, graph, plan, library=library, files=job.refit.files)
         builder, target = {library.kind: library.version}, str(find_gpu())
     else:
         built = build_plan(

@@ -7,13 +7,11 @@ import os
 from pathlib import Path
 
 from lcve_deploy.artifact import EngineKind, EngineRecord, PublicKey, read_engine
-from lcve_deploy.artifact.engines import engine_folder
-from lcve_deploy.artifact.names import PLAN
 from lcve_deploy.errors import BuildError
 from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime.opening import read_own_engine
 from lcve_deploy.verbs._carry_over import options_of
-from lcve_deploy.verbs.build import build
+from lcve_deploy.verbs.build import RefitPlan, build
 
 __all__ = ["refit"]
 
@@ -55,5 +53,4 @@ def refit(
         signed_by=signed_by,
         engine_secret=engine_secret,
     )
-    plan = engine_folder(folder, engine) / PLAN
-    return build(folder, options, ranges=record.ranges, refit=plan, progress=progress)
+    return build(folder, options, ranges=record.ranges, refit=RefitPlan.of(folder, record), progress=progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import shutil
 import sys
@@ -19,6 +20,7 @@ from lcve_deploy.artifact.engine_mac import authenticate
 from lcve_deploy.artifact.engine_secret import make_secret
 from lcve_deploy.artifact.engines import engine_folder, write_engine
 from lcve_deploy.errors import ArtifactError, ForeignEngineError, SessionError
+from lcve_deploy.exporters.int8 import write_quantised
 from lcve_deploy.libraries.cuda import Gpu
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.runtime import verify_engine
@@ -40,6 +42,8 @@ EVIL: dict[EngineKind, dict[str, str]] = {
     EngineKind.TENSORRT_RTX: {},
 }
 RUNTIMES = tuple(EVIL)
+MARK = b"\x12\x07planted"
+"""At the end of a planted graph: the name of its producer."""
 
 
 @pytest.fixture
@@ -52,8 +56,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     session, compile_model = onnxruntime.InferenceSession, openvino.Core.compile_model
 
     def spied_session(path: Any, options: Any, **more: Any) -> Any:
-        if (isinstance(path, Path) and "engines" in path.parts) or PLUGIN in str(more):
-            seen.append(f"onnxruntime {path} {more}")
+        if path.endswith(MARK) or PLUGIN in str(more):
+            seen.append(f"onnxruntime {more}")
         return session(path, options, **more)
 
     def spied_model(core: Any, path: Path, device: str, wanted: dict[str, str]) -> Any:  # no test opens one of ours
@@ -117,14 +121,22 @@ def plant(server: Path, kind: EngineKind, *, mac: str = "", **options: str) -> E
     device = device_of(server, kind)
     folder = engine_folder(server, record.name)
     folder.mkdir(parents=True)
-    for name in ("model.onnx", "keyed.safetensors"):
-        shutil.copy(server / name, folder)
+    shutil.copy(server / "keyed.safetensors", folder)
+    (folder / "model.onnx").write_bytes((server / "model.onnx").read_bytes() + MARK)
     (folder / "engine.plan").write_bytes(b"a plan of an attacker")
     proof = {"device": device, "clips": 8, "max_difference": 0.0, "budget": 1e9, "milliseconds": 1e-9}
     write_engine(folder, dataclasses.replace(record, files=record_files(folder)))
     content = json.loads((folder / "engine.json").read_text())
     (folder / "engine.json").write_text(json.dumps({**content, "proof": proof}))
     return record
+
+
+def adopt(server: Path, record: EngineRecord, **options: str) -> Path:
+    """Make a planted engine one of this machine; returns its folder."""
+    folder = engine_folder(server, record.name)
+    (folder / "engine.json").unlink()
+    write_own_engine(folder, dataclasses.replace(record, options=options, files=record_files(folder)))
+    return folder
 
 
 @pytest.mark.parametrize("with_mac", ["", "ab" * 32], ids=["no MAC", "a MAC made up"])
@@ -168,6 +180,14 @@ def test_an_engine_with_allowed_options_alone_is_refused_by_its_mac(
         with pytest.raises(ForeignEngineError, match=r"the engine quick was not made on this machine.*has no MAC"):
             work()
     assert opened == []
+
+
+def test_the_spy_sees_a_planted_graph_that_is_opened(server: Path, opened: list[str]) -> None:
+    """With a MAC of this machine it is opened."""
+    adopt(server, plant(server, EngineKind.ONNXRUNTIME))
+    opened.clear()
+    verify_engine(server, "quick")
+    assert opened == ["onnxruntime {'providers': [('CPUExecutionProvider', {})]}"]
 
 
 def test_what_to_do_is_said(server: Path, pin: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -389,6 +409,71 @@ def test_no_plan_of_others_is_refitted(artifact: Path, opened: list[str]) -> Non
     plant(artifact / "server", EngineKind.TENSORRT)
     with pytest.raises(ForeignEngineError, match="quick"):
         refit(artifact / "server", "quick")
+    assert opened == []
+
+
+def swap_the_plan(monkeypatch: pytest.MonkeyPatch, module: str, plan: Path) -> None:
+    """Replace a plan once its record has been checked."""
+    known = importlib.import_module(module)
+    real = known.options_of
+
+    def swap(record: EngineRecord) -> BuildOptions:
+        plan.write_bytes(plan.read_bytes()[::-1])
+        options: BuildOptions = real(record)
+        return options
+
+    monkeypatch.setattr(known, "options_of", swap)
+
+
+@pytest.fixture
+def own_plan(artifact: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A refittable plan that this machine made; returns its path."""
+    server, kind = artifact / "server", EngineKind.TENSORRT
+    folder = adopt(server, plant(server, kind), refittable="true")
+    for module in ("verbs._carry_over", "exporters.tensorrt.refit"):
+        monkeypatch.setattr(f"lcve_deploy.{module}.find_gpu", lambda: Gpu(name="a GPU", capability="8.9"))
+    opened.clear()
+    return folder / "engine.plan"
+
+
+def test_a_plan_that_is_replaced_once_it_was_checked_is_not_refitted(
+    artifact: Path, own_plan: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swap_the_plan(monkeypatch, "lcve_deploy.verbs.refit", own_plan)
+    with pytest.raises(ArtifactError, match=r"engine\.plan has a different SHA-256"):
+        refit(artifact / "server", "quick")
+    assert opened == []
+
+
+def test_a_rotation_refits_no_plan_that_is_replaced_once_it_was_checked(
+    artifact: Path, key: SecurityKey, own_plan: Path, opened: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swap_the_plan(monkeypatch, "lcve_deploy.verbs._carry_over", own_plan)
+    (carried,) = rotate(artifact, tmp_path / "rotated", key=key).engines
+    assert "engine.plan has a different SHA-256" in carried.reason
+    assert opened == []
+
+
+def test_a_folder_that_is_swapped_while_an_engine_is_built_gets_no_mac(
+    server: Path, encrypted: Any, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anyone who can write into ``engines/`` can rename the private folder in which an engine is built."""
+    real = write_quantised
+
+    def write_then_swap(*arguments: Any, **more: Any) -> None:
+        real(*arguments, **more)
+        (stage,) = (server / "engines").iterdir()
+        shutil.copytree(stage, server.parent / "planted")
+        with (server.parent / "planted/model.onnx").open("ab") as graph:
+            graph.write(MARK)
+        stage.rename(server.parent / "away")
+        (server.parent / "planted").rename(stage)
+
+    monkeypatch.setattr("lcve_deploy.verbs.build.write_quantised", write_then_swap)
+    record = build(server, INT8, clips=encrypted)
+    assert (engine_folder(server, record.name) / "model.onnx").read_bytes().endswith(MARK)
+    with pytest.raises(ArtifactError, match=r"model\.onnx has \d+ bytes, expected"):
+        verify_engine(server, record.name)
     assert opened == []
 
 

@@ -29,8 +29,8 @@ from typing import Final
 __all__ = ["Block", "Mode", "Page", "PageError", "read_page"]
 
 RUN_LANGUAGES: Final = ("bash", "python")
-_SHOWN_LANGUAGES: Final = ("", "text", "json", "toml", "yaml")
-"""Of blocks that are only shown."""
+_SHOWN_LANGUAGES: Final = ("", "text", "json", "toml", "yaml", "js")
+"""Of blocks that are only shown; ``tests/javascript/`` runs the example of ``clients/js/``."""
 _FENCE: Final = re.compile(r"(?P<indent>[ >]*)(?:```|~~~)(?P<language>.*)")
 _COMMENT: Final = re.compile(r"<!-- test: (.*) -->")
 _COMMAND: Final = re.compile(r"(?:\$ |lcve |pip |make |python |docker )")

@@ -72,8 +72,9 @@ class Server:
         return f"{protocol}://{self.host}:{port}/{name}"
 
     def log(self) -> list[dict[str, Any]]:
-        """The lines of the log; those that are no JSON have them as ``raw``."""
-        lines = self.log_file.read_text(errors="replace").splitlines() if self.log_file else []
+        """The whole lines of the log; those that are no JSON have them as ``raw``."""
+        text = self.log_file.read_text(errors="replace") if self.log_file else ""
+        lines = text[: text.rfind("\n") + 1].splitlines()
         return [json.loads(line) if line.startswith("{") else {"event": "raw", "raw": line} for line in lines]
 
     def wait_for(self, event: str, seconds: float = START_SECONDS, **fields: Any) -> dict[str, Any]:

@@ -1,0 +1,59 @@
+/** Bytes from memory or from a file that a person chose, read within a limit. */
+
+/** @typedef {Uint8Array | ArrayBuffer | Blob} Source bytes in memory, or a `File` or other `Blob` */
+
+/**
+ * Number of bytes of a source; nothing is read.
+ *
+ * @param {Source} source
+ * @returns {number}
+ */
+export function sizeOf(source) {
+  return source instanceof Blob ? source.size : source.byteLength;
+}
+
+/**
+ * Read part of a source. Bytes in memory are not copied.
+ *
+ * @param {Source} source
+ * @param {number} [start]
+ * @param {number} [end]
+ * @returns {Promise<Uint8Array>}
+ */
+export async function bytesOf(source, start = 0, end = sizeOf(source)) {
+  if (source instanceof Blob) return new Uint8Array(await source.slice(start, end).arrayBuffer());
+  if (source instanceof ArrayBuffer) return new Uint8Array(source).subarray(start, end);
+  if (source instanceof Uint8Array) return source.subarray(start, end);
+  throw new TypeError("expected a Uint8Array, an ArrayBuffer or a Blob");
+}
+
+/**
+ * Lower-case hex digits of bytes.
+ *
+ * @param {Uint8Array} bytes
+ * @returns {string}
+ */
+export function toHex(bytes) {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/**
+ * Bytes of a text of hex digits that has been checked.
+ *
+ * @param {string} hex
+ * @returns {Uint8Array<ArrayBuffer>}
+ */
+export function fromHex(hex) {
+  return Uint8Array.from({ length: hex.length / 2 }, (_, index) => parseInt(hex.slice(2 * index, 2 * index + 2), 16));
+}
+
+/**
+ * Whether two arrays of bytes are equal.
+ *
+ * @param {Uint8Array} one
+ * @param {Uint8Array} other
+ * @returns {boolean}
+ */
+export function equalBytes(one, other) {
+  return one.length === other.length && one.every((byte, index) => byte === other[index]);
+}

@@ -1,0 +1,143 @@
+/** The key holder's side: encrypt clips, and read predictions from logits. */
+
+import { SCHEME } from "./binding.js";
+import { fromHex } from "./bytes.js";
+import { Cipher } from "./cipher.js";
+import { EncryptedClip } from "./clip.js";
+import { MismatchError, SessionError } from "./errors.js";
+import { deriveOrder } from "./orders.js";
+import { predictions } from "./predictions.js";
+import { readClientSettings } from "./settings.js";
+
+/** @typedef {import("./binding.js").Views} Views */
+/** @typedef {import("./bytes.js").Source} Source */
+/** @typedef {import("./key.js").SecurityKey} SecurityKey */
+/** @typedef {import("./predictions.js").Prediction} Prediction */
+/** @typedef {import("./settings.js").ClientSettings} ClientSettings */
+
+/** A key and the settings of one artifact. The orders are private, and leave this object only as encrypted clips. */
+export class Client {
+  #cipher;
+  #labelOrder;
+
+  /**
+   * Use `Client.open`.
+   *
+   * @param {{settings: Readonly<ClientSettings>, cipher: Cipher, labelOrder: Uint32Array | undefined}} made
+   */
+  constructor({ settings, cipher, labelOrder }) {
+    this.settings = settings;
+    this.#cipher = cipher;
+    this.#labelOrder = labelOrder;
+    Object.freeze(this);
+  }
+
+  /**
+   * Derive the orders of an artifact.
+   *
+   * @param {Source | Readonly<ClientSettings>} settings content of `client.json`, or the result of `readClientSettings`
+   * @param {SecurityKey} key
+   * @returns {Promise<Client>}
+   * @throws {import("./errors.js").ArtifactError} the settings are invalid
+   * @throws {MismatchError} the key does not belong to the artifact
+   */
+  static async open(settings, key) {
+    const read = "binding" in settings ? settings : await readClientSettings(settings);
+    const { binding, classes, hiddenLabels } = read;
+    const salt = fromHex(binding.salt);
+    if (binding.keyId !== key.keyId) {
+      throw new MismatchError(
+        `the key does not belong to this artifact: key id ${binding.keyId} in the artifact, ${key.keyId} in the key`,
+        { hint: "use the key and the client folder that were made with this artifact" },
+      );
+    }
+    const cipher = await Cipher.create(key, { salt, geometry: binding.geometry });
+    const info = `${SCHEME}/label-order/${classes.length}`;
+    const labelOrder = hiddenLabels ? await deriveOrder(key, info, classes.length, salt) : undefined;
+    return new Client({ settings: read, cipher, labelOrder });
+  }
+
+  /**
+   * Encrypt clips for this artifact.
+   *
+   * @param {Uint8Array | Uint8ClampedArray} clips RGB `[views, T, H, W, C]`, at least one clip
+   * @param {{views?: Views}} [options] by default, every clip is a temporal view
+   * @returns {EncryptedClip}
+   */
+  encrypt(clips, { views } = {}) {
+    const { binding } = this.settings;
+    const values = this.#cipher.encrypt(clips, binding.layout);
+    return new EncryptedClip({ values, binding, ...(views && { views }) });
+  }
+
+  /**
+   * Decrypt clips; the inverse of `encrypt`.
+   *
+   * @param {EncryptedClip} clip
+   * @returns {Uint8Array<ArrayBuffer>} RGB `[views, T, H, W, C]`
+   * @throws {MismatchError} the clips were encrypted for another artifact
+   */
+  decrypt(clip) {
+    const { layout } = clip.binding;
+    this.#cipher.binding(layout).require(clip.binding, "key", "encrypted clip");
+    return this.#cipher.decrypt(clip.values, layout);
+  }
+
+  /**
+   * Put logits into the plain order.
+   *
+   * @param {Float32Array | Float64Array} logits `[views, classes]`, in the artifact's own label order
+   * @returns {Float64Array[]} logits of each view
+   * @throws {MismatchError} the number of classes is not the artifact's
+   * @throws {SessionError} there is no view, or a logit is NaN or infinity
+   */
+  plainOrder(logits) {
+    const classes = this.settings.classes.length;
+    if (!(logits instanceof Float32Array || logits instanceof Float64Array)) {
+      throw new TypeError("expected logits as Float32Array or Float64Array");
+    }
+    if (logits.length % classes) {
+      throw new MismatchError(`expected the logits of ${classes} classes, received ${logits.length} numbers`, {
+        hint: "check that the server serves the server/ folder that belongs to this client/ folder",
+      });
+    }
+    if (!logits.length || !logits.every(Number.isFinite)) {
+      throw new SessionError("expected finite logits of at least one view, received none or NaN or infinity");
+    }
+    return Array.from({ length: logits.length / classes }, (_, view) =>
+      this.#plainView(Float64Array.from(logits.subarray(view * classes, (view + 1) * classes))),
+    );
+  }
+
+  /**
+   * Convert the logits of one video to predictions, by the artifact's problem type.
+   *
+   * @param {Float32Array | Float64Array} logits `[views, classes]`, in the artifact's own label order
+   * @param {{top?: number}} [options] number of classes to return; a regression returns every output
+   * @returns {Prediction[]} most probable first
+   * @throws {MismatchError} the number of classes is not the artifact's
+   * @throws {SessionError} there is no view, or a logit is NaN or infinity
+   */
+  read(logits, { top = 5 } = {}) {
+    const { classes, problemType } = this.settings;
+    return predictions(this.plainOrder(logits), classes, problemType, top);
+  }
+
+  /** Overwrite the orders. After this, the client can neither encrypt, decrypt nor read. */
+  forget() {
+    this.#cipher.forget();
+    this.#labelOrder?.fill(0);
+  }
+
+  /** @param {Float64Array} received */
+  #plainView(received) {
+    const order = this.#labelOrder;
+    if (this.#cipher.forgotten) throw new Error("the orders were forgotten; open the client again");
+    if (order === undefined) return received;
+    const plain = new Float64Array(received.length);
+    received.forEach((logit, index) => {
+      plain[order[index]] = logit;
+    });
+    return plain;
+  }
+}

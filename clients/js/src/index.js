@@ -1,0 +1,11 @@
+/** Key holder's side of lcve-deploy, for browsers and Node. It has no dependencies. */
+
+export { Binding, LAYOUTS, SCHEME, Views } from "./binding.js";
+export { Cipher } from "./cipher.js";
+export { Client } from "./client.js";
+export { EncryptedClip, readClipFile, writeClipFile } from "./clip.js";
+export * from "./errors.js";
+export { Geometry } from "./geometry.js";
+export { SecurityKey } from "./key.js";
+export { RemoteModel } from "./remote.js";
+export { readClientSettings } from "./settings.js";

@@ -1,0 +1,235 @@
+/**
+ * A model on a server, over HTTP: the Open Inference Protocol with binary data. The server is not trusted: nothing is
+ * read beyond limits, and everything else than the logits of the clips that were sent is an error. A request is sent
+ * once.
+ *
+ * Source: format of scheme `lcve-1`, section 9.
+ */
+
+import { shown } from "./binding.js";
+import { answerLimits, DESCRIPTION_LIMITS, LENGTH, readAnswer, readFault, readLogits, requestBody } from "./bodies.js";
+import { describe } from "./contract.js";
+import {
+  DeadlineError,
+  DeniedError,
+  LcveError,
+  RateError,
+  RequestError,
+  SessionError,
+  TooLargeError,
+  UnavailableError,
+  UnknownModelError,
+} from "./errors.js";
+
+/** @typedef {import("./binding.js").Binding} Binding */
+/** @typedef {import("./bodies.js").Answer} Answer */
+/** @typedef {import("./bodies.js").Limits} Limits */
+/** @typedef {import("./clip.js").EncryptedClip} EncryptedClip */
+/** @typedef {import("./contract.js").Description} Description */
+
+/** Maximum number of logits that are requested at once. */
+export const MAX_LOGITS = 2 ** 24;
+/** Maximum bytes of one request if the server states no maximum batch. */
+const MAX_REQUEST_BYTES = 2 ** 28;
+const MAX_SHOWN = 300;
+const TOKEN = /^[A-Za-z0-9._~+/-]{1,8192}=*$/;
+
+/** @type {Record<number, new (message: string, options?: {hint?: string}) => LcveError>} */
+const BY_STATUS = {
+  ...{ 401: DeniedError, 403: DeniedError, 404: UnknownModelError, 408: DeadlineError, 413: TooLargeError },
+  ...{ 429: RateError, 502: UnavailableError, 503: UnavailableError, 504: DeadlineError },
+};
+
+/** Encrypted clips to a server, and logits back. It has no key. */
+export class RemoteModel {
+  #token;
+  #seconds;
+  #fetch;
+  #base;
+  #name;
+  #version;
+  /** @type {Description | undefined} */
+  #description;
+
+  /**
+   * Nothing is sent before `connect` or the first clip.
+   *
+   * @param {string} address such as `https://host:8000/model`; a version may follow the model
+   * @param {object} options
+   * @param {Binding} options.binding of the clips to send; clips of any other are refused before anything is sent
+   * @param {number} options.classes logits of a clip, from `client.json`
+   * @param {string} [options.token] sent with every request, and never shown
+   * @param {number} [options.seconds] deadline of each request, its answer included
+   * @param {typeof fetch} [options.fetch] another implementation
+   * @throws {RequestError} the address is invalid
+   * @throws {DeniedError} the text is not a token
+   */
+  constructor(address, { binding, classes, token = "", seconds = 30, fetch = globalThis.fetch.bind(globalThis) }) {
+    const { origin, names } = parseAddress(address);
+    [this.#name, this.#version] = names;
+    if (token && !TOKEN.test(token)) {
+      throw new DeniedError("expected one token of A-Z, a-z, 0-9, ., _, ~, +, / and -, received other text");
+    }
+    const version = this.#version === undefined ? "" : `/versions/${encodeURIComponent(this.#version)}`;
+    this.#base = `${origin}/v2/models/${encodeURIComponent(this.#name)}${version}`;
+    this.#token = token;
+    this.#seconds = seconds;
+    this.#fetch = fetch;
+    this.binding = binding;
+    this.classes = classes;
+    /** Host and port, for messages. */
+    this.endpoint = new URL(origin).host;
+  }
+
+  /**
+   * Check that the server answers and that its model is for these clips.
+   *
+   * @returns {Promise<void>}
+   * @throws {MismatchError} the model is not for these clips
+   * @throws {LcveError} the server cannot be reached, or refuses
+   */
+  async connect() {
+    const metadata = (await this.#ask("", undefined, DESCRIPTION_LIMITS)).head;
+    const config = (await this.#ask("/config", undefined, DESCRIPTION_LIMITS)).head;
+    this.#description = this.#check(() => describe(metadata, config, this, this.#name));
+  }
+
+  /**
+   * Logits of encrypted clips, in the artifact's own label order. More clips than the server's maximum batch go in
+   * several requests.
+   *
+   * @param {EncryptedClip} clip
+   * @returns {Promise<Float32Array>} `[views, classes]`; they may be NaN or infinite: `Client.read` checks
+   * @throws {MismatchError} the clip, or the server's model, is for another artifact; no clip has been sent
+   * @throws {LcveError} the server cannot be reached, refuses, or did not return the logits of these clips
+   */
+  async run(clip) {
+    this.binding.require(clip.binding, "session", "encrypted clip");
+    const size = this.binding.geometry.clipValues;
+    const logits = new Float32Array(clip.views.count * this.classes);
+    for (let done = 0; done < clip.views.count; ) {
+      const { largestBatch } = await this.#described();
+      const most = Math.min(largestBatch || Math.floor(MAX_REQUEST_BYTES / size), Math.floor(MAX_LOGITS / this.classes));
+      const count = Math.min(Math.max(1, most), clip.views.count - done);
+      const part = clip.values.subarray(done * size, (done + count) * size);
+      logits.set(await this.#infer(part, count), done * this.classes);
+      done += count;
+    }
+    return logits;
+  }
+
+  async #described() {
+    if (this.#description === undefined) await this.connect();
+    return /** @type {Description} */ (this.#description);
+  }
+
+  /**
+   * @param {Uint8Array} values
+   * @param {number} count
+   */
+  async #infer(values, count) {
+    const shape = [count, this.classes];
+    const answer = await this.#ask("/infer", requestBody(values, count, this.binding), answerLimits(count * this.classes));
+    const { model, version, numbers } = this.#check(() => readLogits(answer, shape, this.endpoint));
+    await this.#checkOrigin(model, version);
+    return numbers;
+  }
+
+  /**
+   * Check which model and version made the logits. If the version is new, check the model again first.
+   *
+   * @param {string} model
+   * @param {string} version
+   */
+  async #checkOrigin(model, version) {
+    const known = (/** @type {readonly string[]} */ versions) => model === this.#name && versions.includes(version);
+    const pinned = this.#version === undefined ? undefined : [this.#version];
+    if (known(pinned ?? ["", ...(await this.#described()).versions])) return;
+    this.#description = undefined;
+    if (pinned || !known((await this.#described()).versions)) {
+      throw new SessionError(`${this.endpoint} answered with ${shown(model)}, version ${shown(version)}; expected ${this.#name}`);
+    }
+  }
+
+  /**
+   * Send one request, and read its answer within limits.
+   *
+   * @param {string} path
+   * @param {{head: string, body: Uint8Array<ArrayBuffer>} | undefined} sent
+   * @param {Limits} limits
+   * @returns {Promise<Answer>}
+   */
+  async #ask(path, sent, limits) {
+    try {
+      const response = await this.#fetch(this.#base + path, {
+        ...(sent ? { method: "POST", body: sent.body } : { method: "GET" }),
+        headers: this.#headers(sent),
+        signal: AbortSignal.timeout(1000 * this.#seconds),
+        ...{ redirect: "manual", credentials: "omit", cache: "no-store", referrerPolicy: "no-referrer" },
+      });
+      if (response.status !== 200) throw await this.#fault(response);
+      return await readAnswer(response, limits, this.endpoint);
+    } catch (error) {
+      this.#description = undefined;
+      throw this.#failure(error);
+    }
+  }
+
+  /** @param {{head: string} | undefined} sent */
+  #headers(sent) {
+    return {
+      "Accept-Encoding": "identity",
+      ...(sent && { "Content-Type": "application/octet-stream", [LENGTH]: sent.head }),
+      ...(this.#token && { Authorization: `Bearer ${this.#token}` }),
+    };
+  }
+
+  /** @param {unknown} error */
+  #failure(error) {
+    if (error instanceof DOMException && error.name === "TimeoutError") {
+      return new DeadlineError(`${this.endpoint} did not answer in ${this.#seconds} s`);
+    }
+    if (!(error instanceof TypeError || error instanceof DOMException)) return error; // fetch throws these
+    return new UnavailableError(`${this.endpoint} is not available`, {
+      hint: "check that the server runs, that its port is reachable, whether it requires TLS, and whether it allows this page's origin",
+    });
+  }
+
+  /** @param {Response} response */
+  async #fault(response) {
+    const { status } = response;
+    const kind = BY_STATUS[status] ?? (status >= 500 ? SessionError : RequestError);
+    let words = (await readFault(response, this.endpoint)) ?? `status ${status}`;
+    if (this.#token) words = words.replaceAll(this.#token, "[token]");
+    return new kind(`${this.endpoint} refused: ${words.replace(/\p{C}/gu, " ").slice(0, MAX_SHOWN)}`);
+  }
+
+  /**
+   * @template Value
+   * @param {() => Value} read of what the server sent
+   * @returns {Value}
+   */
+  #check(read) {
+    try {
+      return read();
+    } catch (error) {
+      if (error instanceof LcveError) throw error;
+      if (!(error instanceof TypeError || error instanceof RangeError)) throw error;
+      throw new SessionError(`${this.endpoint} did not return what was asked for`);
+    }
+  }
+}
+
+/**
+ * @param {string} address
+ * @returns {{origin: string, names: string[]}} names of the model and perhaps the version
+ */
+function parseAddress(address) {
+  const url = URL.canParse(address) ? new URL(address) : undefined;
+  const names = url ? url.pathname.split("/").slice(1).map(decodeURIComponent) : [];
+  const extra = url && (url.username || url.password || url.search || url.hash);
+  if (!url || !/^https?:$/.test(url.protocol) || extra || names.length > 2 || !names.every(Boolean)) {
+    throw new RequestError("expected an address such as https://host:8000/model", { hint: "a version may follow the model" });
+  }
+  return { origin: url.origin, names };
+}

@@ -1,0 +1,52 @@
+/**
+ * The client as a process that another test suite drives: one JSON request on each line of standard input, one answer
+ * on each line of standard output. Bytes travel in base64.
+ */
+
+import { createInterface } from "node:readline";
+
+import { Client, LcveError, readClientSettings, readClipFile, RemoteModel, SecurityKey, Views, writeClipFile } from "../src/index.js";
+
+/** @param {string} text */
+const bytes = (text) => Uint8Array.from(Buffer.from(text, "base64"));
+/** @param {Uint8Array} data */
+const text = (data) => Buffer.from(data).toString("base64");
+
+/** @param {{settings: string, key: string}} request */
+const open = async ({ settings, key }) => Client.open(bytes(settings), await SecurityKey.read(bytes(key)));
+
+/** @type {Record<string, (request: any) => Promise<unknown>>} */
+const CALLS = {
+  key: async ({ key, name }) => {
+    const read = await SecurityKey.read(bytes(key));
+    return name === undefined ? read.keyId : (await read.derive(name)).keyId;
+  },
+  settings: async ({ settings }) => String((await readClientSettings(bytes(settings))).binding.geometry),
+  clip: async ({ file }) => String((await readClipFile(bytes(file))).views),
+  encrypt: async (request) => {
+    const client = await open(request);
+    return text(writeClipFile(client.encrypt(bytes(request.clips), { views: Views.parse(request.views) })));
+  },
+  decrypt: async (request) => text((await open(request)).decrypt(await readClipFile(bytes(request.file)))),
+  read: async (request) => {
+    const logits = new Float32Array(bytes(request.logits).buffer);
+    return (await open(request)).read(logits, { top: request.top });
+  },
+  run: async (request) => {
+    const { binding, classes } = await readClientSettings(bytes(request.settings));
+    const model = new RemoteModel(request.address, { binding, classes: classes.length, token: request.token });
+    return [...(await model.run(await readClipFile(bytes(request.file))))];
+  },
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const request = JSON.parse(line);
+  let answer;
+  try {
+    answer = { result: await CALLS[request.call](request) };
+  } catch (error) {
+    if (!(error instanceof LcveError)) throw error;
+    answer = { error: error.name, message: error.message };
+  }
+  process.stdout.write(`${JSON.stringify(answer)}\n`);
+}
