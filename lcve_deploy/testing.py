@@ -39,6 +39,7 @@ def assert_parity(
     options: CheckpointOptions | None = None,
     clips: Sequence[str | os.PathLike[str]] = (),
     tolerance: float | None = None,
+    thorough: bool = False,
 ) -> ParityReport:
     """Fail the test unless encrypted and plain logits agree and every negative control disagrees.
 
@@ -49,6 +50,7 @@ def assert_parity(
         options: facts that the checkpoint does not contain.
         clips: videos to compare on; by default built-in real clips and noise.
         tolerance: largest ``|Δlogit|`` that counts as equal; by default that of the export.
+        thorough: compare with a float64 reference, and on more built-in clips.
 
     Returns:
         The figures, for further checks.
@@ -57,7 +59,15 @@ def assert_parity(
         AssertionError: a figure exceeds its bound; the message names both.
         LcveError: as for ``verify``.
     """
-    report = verify(artifact, key=key, checkpoint=checkpoint, options=options, clips=clips, tolerance=tolerance)
+    report = verify(
+        artifact,
+        key=key,
+        checkpoint=checkpoint,
+        options=options,
+        clips=clips,
+        tolerance=tolerance,
+        thorough=thorough,
+    )
     try:
         report.require()
     except ParityError as error:

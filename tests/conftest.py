@@ -189,10 +189,10 @@ def run_error(*arguments: object) -> str:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory, key_file: Path) -> Path:
-    """An artifact of ``v1_model_args``; tests that change it take ``artifact``."""
+    """An artifact of ``v1_model_args`` with a probe of two clips; tests that change it take ``artifact``."""
     oracle = ORACLES["v1_model_args"]
     folder = tmp_path_factory.mktemp("artifact") / "service"
-    run_ok("export", "--key", key_file, "--ckpt", oracle.path, "-o", folder, *oracle.flags, "--stride", 1)
+    run_ok("export", "--key", key_file, "--ckpt", oracle.path, "-o", folder, *oracle.flags, "--stride", 1, "--thorough")
     return folder
 
 

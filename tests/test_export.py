@@ -40,10 +40,11 @@ from lcve_deploy.exporters import onnx as exporter
 from lcve_deploy.exporters import storage
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.onnx import OPSETS
-from lcve_deploy.exporters.reference.builtin import Reference
+from lcve_deploy.exporters.reference.builtin import BuiltinReference, Reference
 from lcve_deploy.model.parity import CONTROL_MARGIN, CONTROLS, ParityReport
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.runtime import Session
+from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 from lcve_deploy.verbs import export as export_verb
 from lcve_deploy.verbs._comparing import measure_parity
 from lcve_deploy.verbs.build import BuildOptions
@@ -255,7 +256,9 @@ def test_every_export_draws_a_probe_of_its_own(key: SecurityKey, tmp_path: Path)
     servers = [export_tiny(tmp_path / name, key, salt=SALT) / "server" for name in "ab"]
     clips = [read_probe(server, read_manifest(server)).clip for server in servers]
     assert not np.array_equal(clips[0], clips[1])
-    assert not np.array_equal(clips[0][0], clips[0][1])
+    thorough = export_tiny(tmp_path / "thorough", key, salt=SALT, thorough=True) / "server"
+    first, second = read_probe(thorough, read_manifest(thorough)).clip
+    assert not np.array_equal(first, second)
 
 
 def test_every_exported_graph_passes_the_checker(exported: Path) -> None:
@@ -335,20 +338,45 @@ def test_a_graph_that_is_wrong_is_not_handed_out(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("thorough", [False, True])
 def test_a_probe_that_the_graph_answers_wrongly_fails_the_export(
-    key: SecurityKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    key: SecurityKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thorough: bool
 ) -> None:
     """Without a key, there is only the probe, so it must have been answered before it is handed out."""
     drawn = export_verb._probe
 
-    def wrong(client: Client, reference: Reference) -> Probe:
-        probe = drawn(client, reference)
-        return dataclasses.replace(probe, logits=probe.logits + np.array([[0.0], [0.01]]))
+    def wrong(client: Client, reference: Reference, clip: EncryptedClip) -> Probe:
+        probe = drawn(client, reference, clip)
+        last = np.arange(len(probe.logits)) == len(probe.logits) - 1
+        return dataclasses.replace(probe, logits=probe.logits + 0.01 * last[:, None])
 
     monkeypatch.setattr(export_verb, "_probe", wrong)
     with pytest.raises(ParityError, match="fails the probe"):
-        export_tiny(tmp_path / "out", key)
+        export_tiny(tmp_path / "out", key, thorough=thorough)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("thorough", "plain", "encrypted"), [(False, 3, 5), (True, 7, 8)])
+def test_no_clip_is_run_twice(
+    key: SecurityKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thorough: bool, plain: int, encrypted: int
+) -> None:
+    """By default, the probe is also the noise to compare on, and a real clip is also that of the controls."""
+    ran: dict[str, list[np.ndarray]] = {"plain": [], "encrypted": []}
+    logits, run = BuiltinReference.logits, OnnxRuntimeSession.run
+
+    def run_plain(self: BuiltinReference, clips: np.ndarray) -> np.ndarray:
+        ran["plain"].extend(clips)
+        return logits(self, clips)
+
+    def run_encrypted(self: OnnxRuntimeSession, clip: EncryptedClip) -> np.ndarray:
+        ran["encrypted"].extend(clip.values)
+        return run(self, clip)
+
+    monkeypatch.setattr(BuiltinReference, "logits", run_plain)
+    monkeypatch.setattr(OnnxRuntimeSession, "run", run_encrypted)
+    export_tiny(tmp_path / "out", key, thorough=thorough)
+    assert {name: len(clips) for name, clips in ran.items()} == {"plain": plain, "encrypted": encrypted}
+    assert all(len({clip.tobytes() for clip in clips}) == len(clips) for clips in ran.values())
 
 
 @pytest.mark.parametrize("tolerance", [None, 1e-3])
@@ -403,7 +431,7 @@ def test_an_engine_is_compared_on_the_clips_of_the_graph_within_its_budget(key: 
     assert result.selection.fastest.proof is not None
     assert result.engine_parity.tolerance == result.selection.fastest.proof.budget
     assert result.engine_parity.control_minimum == 3 * result.engine_parity.tolerance
-    assert result.engine_parity.clips == result.parity.clips == 3
+    assert result.engine_parity.clips == result.parity.clips == 2
 
 
 @pytest.mark.parametrize(("budgets", "fails"), [(2.9, True), (3.1, False)])

@@ -17,8 +17,11 @@ from lcve_deploy import (
     encrypt,
     verify,
 )
-from lcve_deploy.artifact import EngineRecord, ModelSpec, read_manifest
+from lcve_deploy.artifact import EngineRecord, ModelSpec, read_manifest, read_probe
 from lcve_deploy.errors import LcveError, MismatchError, ParityError
+from lcve_deploy.exporters.checkpoints import load_checkpoint
+from lcve_deploy.exporters.reference.builtin import ReferencePrecision
+from lcve_deploy.exporters.reference.transformers import reference_for
 from lcve_deploy.model.parity import (
     BUDGET_MARGIN,
     CONTROL_MARGIN,
@@ -30,7 +33,7 @@ from lcve_deploy.model.parity import (
 from lcve_deploy.samples import noise_clip, real_clips, textured_clip, textured_clips
 from lcve_deploy.testing import assert_parity
 from lcve_deploy.verbs._comparing import comparison_clips, measure_parity
-from tests.conftest import GEOMETRY, ORACLE, ORACLES
+from tests.conftest import GEOMETRY, ORACLE, ORACLES, run_ok
 from tests.test_export import export_tiny
 
 TINY = ORACLES["v1_model_args"]
@@ -130,6 +133,23 @@ def test_verify_needs_only_key_and_checkpoint(exported: Path, key: SecurityKey) 
     assert report.reference.startswith("built-in")
 
 
+@pytest.mark.parametrize(("flags", "precision"), [((), "float32"), (("--thorough",), "float64")])
+def test_the_report_names_the_precision_of_the_reference(
+    exported: Path, key_file: Path, flags: tuple[str, ...], precision: str
+) -> None:
+    result = run_ok("verify", exported, "--key", key_file, "--ckpt", TINY.path, *TINY.flags, *flags)
+    assert f"built-in PyTorch, {precision}\n" in result
+
+
+@pytest.mark.parametrize("name", ["hf_videomae", "v2_cos"])
+def test_a_reference_in_float32_is_far_within_the_tolerance_of_float64(name: str, clip: np.ndarray) -> None:
+    loaded = load_checkpoint(ORACLES[name].path, ORACLES[name].options)
+    single, double = (reference_for(loaded, precision) for precision in ReferencePrecision)
+    assert (single.name, double.name) == (single.name.replace("64", "32"), single.name.replace("32", "64"))
+    difference = max_difference(double.logits(clip[None]), single.logits(clip[None]))
+    assert 0 < difference < 0.1 * RELATIVE_TOLERANCE
+
+
 def test_assert_parity_passes_and_fails_as_a_test_would(exported: Path, key: SecurityKey) -> None:
     assert assert_parity(exported, key=key, checkpoint=TINY.path).max_difference < 1e-5
     with pytest.raises(AssertionError, match="logits differ"):
@@ -185,16 +205,18 @@ class Recorder:
         return np.zeros((len(clips), 5))
 
 
+@pytest.mark.parametrize("thorough", [False, True])
 @pytest.mark.parametrize("layout", list(Layout))
-def test_each_control_runs_what_its_name_says(key: SecurityKey, tmp_path: Path, layout: Layout) -> None:
+def test_each_control_runs_what_its_name_says(key: SecurityKey, tmp_path: Path, layout: Layout, thorough: bool) -> None:
     artifact = export_tiny(tmp_path / "out", key, layout=layout)
     client, recorder = Client.open(artifact / "client", key), Recorder()
-    clips = comparison_clips(client, ())
-    report = measure_parity(recorder, recorder, client, clips)
+    clips = comparison_clips(client, (), thorough=thorough)
+    count = len(clips)
+    report = measure_parity(recorder, recorder, client, clips, thorough=thorough)
     assert report.controls == dict.fromkeys(CONTROLS, 0.0)
 
-    plain, orders = textured_clip(GEOMETRY), client.orders
-    compared, (wrong_key, plain_clip, half) = recorder.encrypted[:3], recorder.encrypted[3:6]
+    plain, orders = (textured_clip(GEOMETRY) if thorough else clips[:1]), client.orders
+    compared, (wrong_key, plain_clip, half) = recorder.encrypted[:count], recorder.encrypted[count : count + 3]
     for clip, values in zip(clips, compared, strict=True):
         np.testing.assert_array_equal(values[0], client.encrypt(PlainClip(values=clip)).values)
     right, cubes = (encrypt(PlainClip(values=plain), orders, layout=one).values for one in (layout, Layout.CUBES))
@@ -210,35 +232,71 @@ def test_each_control_runs_what_its_name_says(key: SecurityKey, tmp_path: Path, 
     assert not np.array_equal(wrong_key.sum(axis=-1), plain_clip.sum(axis=-1))
     np.testing.assert_array_equal(np.sort(wrong_key.sum(axis=-1)), np.sort(right.sum(axis=-1)))
     np.testing.assert_array_equal(
-        recorder.plain[len(clips) + 1], encrypt(PlainClip(values=plain), orders, layout=Layout.VIDEO).values
+        recorder.plain[count + thorough], encrypt(PlainClip(values=plain), orders, layout=Layout.VIDEO).values
     )
 
 
-def test_controls_that_agree_are_tried_on_every_textured_clip(exported: Path, key: SecurityKey) -> None:
+@pytest.mark.parametrize(("thorough", "before"), [(False, 2), (True, 1)])
+def test_controls_that_agree_are_tried_on_every_textured_clip(
+    exported: Path, key: SecurityKey, thorough: bool, before: int
+) -> None:
     client, recorder = Client.open(exported / "client", key), Recorder()
-    measure_parity(recorder, recorder, client, noise_clip(GEOMETRY))
+    measure_parity(recorder, recorder, client, noise_clip(GEOMETRY), thorough=thorough)
     textured = list(textured_clips(GEOMETRY))
     assert len({clip.tobytes() for clip in textured}) == 8
-    for clip, asked in zip(textured, recorder.plain[1::2], strict=True):
+    for clip, asked in zip(textured, recorder.plain[before::2], strict=True):
         np.testing.assert_array_equal(asked, clip)
 
 
-def test_a_control_that_agrees_by_chance_is_tried_on_another_clip(exported: Path, key: SecurityKey) -> None:
+def test_only_a_control_that_agrees_is_tried_on_another_clip(exported: Path, key: SecurityKey) -> None:
+    class HalfDeaf(Recorder):
+        """Only the third control agrees on the first clip."""
+
+        def run(self, clip: EncryptedClip) -> np.ndarray:
+            return super().run(clip) + (0, 1, 2, 0, 4)[len(self.encrypted) - 1]
+
+    session, plain = HalfDeaf(), Recorder()
+    plain.logits = lambda clips: Recorder.logits(plain, clips) + 7 * (len(plain.plain) == 2)  # type: ignore[method-assign]
+    report = measure_parity(session, plain, Client.open(exported / "client", key), noise_clip(GEOMETRY))
+    assert report.ok
+    assert report.controls == {
+        "wrong_key": 1.0, "plain_into_scrambled": 2.0, "encrypted_into_plain": 7.0, "cubes_without_pixels": 4.0
+    }  # fmt: skip
+    assert (len(session.encrypted), len(plain.plain)) == (5, 3)
+
+
+def test_every_evaluation_is_a_step_of_the_progress(exported: Path, key: SecurityKey) -> None:
+    """Also those that were not expected, because controls agreed."""
+    client, recorder = Client.open(exported / "client", key), Recorder()
+    seen: list[tuple[int, int]] = []
+    measure_parity(recorder, recorder, client, noise_clip(GEOMETRY), progress=lambda _, *steps: seen.append(steps))
+    evaluations = len(recorder.encrypted) + len(recorder.plain)
+    assert [done for done, _ in seen] == [0, *range(1, evaluations + 1), 1]
+    assert seen[1] == (1, 6)
+    assert all(done < total for done, total in seen[:-1])
+    assert seen[-1] == (1, 1)
+
+
+@pytest.mark.parametrize(("thorough", "evaluations"), [(False, 4), (True, 5)])
+def test_a_control_that_agrees_by_chance_is_tried_on_another_clip(
+    exported: Path, key: SecurityKey, thorough: bool, evaluations: int
+) -> None:
     class Chance(Recorder):
-        """Each control agrees on the first textured clip and misses by its own on the second."""
+        """Each control agrees on the first clip and misses by its own on the second."""
 
         def run(self, clip: EncryptedClip) -> np.ndarray:
             return super().run(clip) + max(0, len(self.encrypted) - 4)
 
     recorder = Chance()
     plain = Recorder()
-    plain.logits = lambda clips: Recorder.logits(plain, clips) + 7 * (len(plain.plain) == 5)  # type: ignore[method-assign]
-    report = measure_parity(recorder, plain, Client.open(exported / "client", key), noise_clip(GEOMETRY))
+    plain.logits = lambda clips: Recorder.logits(plain, clips) + 7 * (len(plain.plain) == evaluations)  # type: ignore[method-assign]
+    client = Client.open(exported / "client", key)
+    report = measure_parity(recorder, plain, client, noise_clip(GEOMETRY), thorough=thorough)
     assert report.ok
     assert report.controls == {
         "wrong_key": 1.0, "plain_into_scrambled": 2.0, "encrypted_into_plain": 7.0, "cubes_without_pixels": 3.0
     }  # fmt: skip
-    assert len(plain.plain) == 5  # two textured clips were enough
+    assert len(plain.plain) == evaluations  # two clips were enough
 
 
 def test_the_wrong_key_is_another_one_each_time(exported: Path, key: SecurityKey) -> None:
@@ -250,11 +308,26 @@ def test_the_wrong_key_is_another_one_each_time(exported: Path, key: SecurityKey
     assert not np.array_equal(first, second)
 
 
-def test_parity_is_measured_on_real_clips_and_on_noise(exported: Path, key: SecurityKey) -> None:
-    clips = comparison_clips(Client.open(exported / "client", key), ())
-    np.testing.assert_array_equal(clips[:2], real_clips(GEOMETRY))
-    np.testing.assert_array_equal(clips[2:], noise_clip(GEOMETRY))
-    assert read_manifest(exported / "server").parity.clips == 3
+@pytest.mark.parametrize(("thorough", "real"), [(False, 1), (True, 2)])
+def test_parity_is_measured_on_real_clips_and_on_noise(
+    exported: Path, key: SecurityKey, thorough: bool, real: int
+) -> None:
+    clips = comparison_clips(Client.open(exported / "client", key), (), thorough=thorough)
+    np.testing.assert_array_equal(clips[:real], real_clips(GEOMETRY)[:real])
+    np.testing.assert_array_equal(clips[real:], noise_clip(GEOMETRY))
+
+
+@pytest.mark.parametrize(("thorough", "clips", "probes"), [(False, 2, 1), (True, 3, 2)])
+def test_the_manifest_says_how_parity_was_measured(
+    key: SecurityKey, tmp_path: Path, thorough: bool, clips: int, probes: int
+) -> None:
+    server = export_tiny(tmp_path / "out", key, thorough=thorough) / "server"
+    manifest = read_manifest(server)
+    assert manifest.parity.reference == f"built-in PyTorch, {'float64' if thorough else 'float32'}"
+    assert manifest.parity.clips == clips
+    assert len(read_probe(server, manifest).clip) == probes
+    report = verify(tmp_path / "out", key=key, checkpoint=TINY.path, thorough=thorough)
+    assert (report.reference, report.clips) == (manifest.parity.reference, clips)
 
 
 def test_a_users_own_clips_are_what_is_compared(exported: Path, key: SecurityKey, clip: np.ndarray) -> None:
@@ -263,7 +336,7 @@ def test_a_users_own_clips_are_what_is_compared(exported: Path, key: SecurityKey
     np.testing.assert_array_equal(clips, np.stack([clip, clip]))
 
 
-@pytest.mark.parametrize("wrong", range(3))
+@pytest.mark.parametrize("wrong", range(2))
 def test_one_wrong_clip_among_right_ones_fails(exported: Path, key: SecurityKey, wrong: int) -> None:
     class WrongOnce(Recorder):
         def run(self, clip: EncryptedClip) -> np.ndarray:
@@ -272,7 +345,7 @@ def test_one_wrong_clip_among_right_ones_fails(exported: Path, key: SecurityKey,
     recorder = WrongOnce()
     client = Client.open(exported / "client", key)
     report = measure_parity(recorder, recorder, client, comparison_clips(client, ()))
-    assert (report.max_difference, report.clips) == (1.0, 3)
+    assert (report.max_difference, report.clips) == (1.0, 2)
 
 
 def test_the_bounds_are_those_that_the_documents_name() -> None:

@@ -67,7 +67,7 @@ class Proof:
     Args:
         device: device that it ran on.
         clips: number of probe clips.
-        max_difference: largest ``|Δlogit|`` from the float64 reference.
+        max_difference: largest ``|Δlogit|`` from the reference.
         budget: largest ``|Δlogit|`` that passes.
         milliseconds: median time per clip, a rough figure.
     """

@@ -12,7 +12,14 @@ import cloup
 
 from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.checkpoint import CheckpointFacts, checkpoint_options
-from lcve_deploy.cli.options.common import as_json, key_option, salt_option, tolerance_option, verify_clip_option
+from lcve_deploy.cli.options.common import (
+    as_json,
+    key_option,
+    salt_option,
+    thorough_option,
+    tolerance_option,
+    verify_clip_option,
+)
 from lcve_deploy.cli.options.engine import EngineRequest, engine_options
 from lcve_deploy.cli.options.frames import FrameOptions, sampling_options
 from lcve_deploy.cli.options.groups import as_usage_error, value_from_options
@@ -100,7 +107,7 @@ _GRAPH: Final = cloup.option_group(
     cloup.option("--opset", type=int, metavar="N", help="Version of the ONNX operator set."),
     salt_option,
 )
-_COMPARISON: Final = cloup.option_group("Comparison", verify_clip_option, tolerance_option)
+_COMPARISON: Final = cloup.option_group("Comparison", verify_clip_option, tolerance_option, thorough_option)
 
 
 @lcve_command(
@@ -134,6 +141,7 @@ def command(
     graph: _GraphOptions,
     verify_clips: tuple[Path, ...],
     tolerance: float | None,
+    thorough: bool,
     engine: EngineRequest,
     signing_key: SigningKey | None,
     as_json: bool,
@@ -158,6 +166,7 @@ def command(
         stride=frames.stride,
         verify_clips=verify_clips,
         tolerance=tolerance,
+        thorough=thorough,
         engine=_choice(engine),
         signing_key=signing_key,
     )

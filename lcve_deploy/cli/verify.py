@@ -13,7 +13,13 @@ import cloup
 from lcve_deploy.artifact import list_engines
 from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.checkpoint import CheckpointFacts, checkpoint_options
-from lcve_deploy.cli.options.common import as_json, engine_secret_option, tolerance_option, verify_clip_option
+from lcve_deploy.cli.options.common import (
+    as_json,
+    engine_secret_option,
+    thorough_option,
+    tolerance_option,
+    verify_clip_option,
+)
 from lcve_deploy.cli.options.session import DEVICE_OPTION
 from lcve_deploy.cli.options.signing import signed_by_option
 from lcve_deploy.cli.options.types import PATH
@@ -53,6 +59,7 @@ __all__ = ["command"]
     cloup.option("--ckpt", type=PATH, metavar="FILE", help="Checkpoint of the artifact."),
     verify_clip_option,
     tolerance_option,
+    thorough_option,
 )
 @checkpoint_options
 def command(
@@ -65,6 +72,7 @@ def command(
     ckpt: Path | None,
     verify_clips: tuple[Path, ...],
     tolerance: float | None,
+    thorough: bool,
     checkpoint: CheckpointFacts,
     as_json: bool,
 ) -> None:
@@ -90,6 +98,7 @@ def command(
             options=checkpoint.options(),
             clips=verify_clips,
             tolerance=tolerance,
+            thorough=thorough,
             engine=engine,
             signed_by=signed_by,
             engine_secret=engine_secret,

@@ -27,4 +27,4 @@ BUDGETS: Final[dict[Precision, float]] = {
     Precision.BF16: 2e-2,
     Precision.INT8: 5e-2,
 }
-"""Largest ``|Δlogit|`` from the float64 reference for a logit scale of 1; it grows with a larger scale."""
+"""Largest ``|Δlogit|`` from the reference for a logit scale of 1; it grows with a larger scale."""

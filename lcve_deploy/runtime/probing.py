@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lcve_deploy.artifact import Probe
 from lcve_deploy.clips import EncryptedClip
@@ -15,7 +16,7 @@ from lcve_deploy.errors import ParityError
 from lcve_deploy.model.parity import ParityReport, max_difference
 from lcve_deploy.runtime.session import Session
 
-__all__ = ["ProbeReport", "probe_session"]
+__all__ = ["ProbeReport", "check_answer", "probe_session"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,15 @@ def probe_session(
         tolerance: maximum ``|Δlogit|`` at the logit scale of the compared clips; by default the artifact's. It is
             scaled up if the probe's logits are larger.
     """
-    logits = session.run(EncryptedClip(values=probe.clip, binding=session.model.binding))
+    return check_answer(
+        probe, session.run(EncryptedClip(values=probe.clip, binding=session.model.binding)), parity, tolerance=tolerance
+    )
+
+
+def check_answer(
+    probe: Probe, logits: npt.NDArray[np.floating], parity: ParityReport, *, tolerance: float | None = None
+) -> ProbeReport:
+    """Check logits for the probe's clips; ``parity`` and ``tolerance`` are those of ``probe_session``."""
     growth = max(1.0, float(np.abs(probe.logits).max())) / max(1.0, parity.logit_scale)
     return ProbeReport(
         clips=len(probe.clip),

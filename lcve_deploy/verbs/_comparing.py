@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,8 @@ from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
 from lcve_deploy.encrypted_model import EncryptedModel
 from lcve_deploy.keys.orders import Orders, derive_orders
 from lcve_deploy.keys.secret import SecurityKey
-from lcve_deploy.model.parity import CONTROL_MARGIN, ParityReport, compare, max_difference
-from lcve_deploy.progress import Progress, silent
+from lcve_deploy.model.parity import CONTROL_MARGIN, CONTROLS, ParityReport, compare, max_difference
+from lcve_deploy.progress import Progress, silent, step
 from lcve_deploy.samples import noise_clip, real_clips, textured_clips
 from lcve_deploy.video import read_clips
 
@@ -28,10 +29,20 @@ if TYPE_CHECKING:
 __all__ = ["Clips", "comparison_clips", "measure_parity"]
 
 Clips = npt.NDArray[np.uint8]
+Case = tuple[Clips, npt.NDArray[np.floating]]
+"""A plain clip ``[1, T, H, W, C]``, and the logits of the reference."""
 
 
-def comparison_clips(client: Client, paths: Sequence[str | os.PathLike[str]]) -> Clips:
+def comparison_clips(
+    client: Client, paths: Sequence[str | os.PathLike[str]], *, thorough: bool = False, noise: Clips | None = None
+) -> Clips:
     """Return plain clips to compare on: the given videos, or built-in real clips and noise.
+
+    Args:
+        client: states the geometry, and how videos are read.
+        paths: videos.
+        thorough: two real clips instead of one, without videos.
+        noise: noise to compare on, ``[clips, T, H, W, C]``; by default always the same.
 
     Returns:
         uint8 ``[clips, T, H, W, C]``.
@@ -41,7 +52,8 @@ def comparison_clips(client: Client, paths: Sequence[str | os.PathLike[str]]) ->
     """
     geometry = client.settings.binding.geometry
     if not paths:
-        return np.concatenate([real_clips(geometry), noise_clip(geometry)])
+        real = real_clips(geometry)
+        return np.concatenate([real if thorough else real[:1], noise_clip(geometry) if noise is None else noise])
     videos = [read_clips(Path(path), client.settings.preprocess, geometry) for path in paths]
     return np.concatenate([video.clip.values for video in videos])
 
@@ -54,6 +66,7 @@ def measure_parity(
     *,
     tolerance: float | None = None,
     margin: float = CONTROL_MARGIN,
+    thorough: bool = False,
     progress: Progress = silent,
 ) -> ParityReport:
     """Compare a session with a reference on the same clips, and measure the four negative controls.
@@ -65,59 +78,79 @@ def measure_parity(
         clips: plain clips, uint8 ``[clips, T, H, W, C]``.
         tolerance: largest ``|Δlogit|`` that counts as equal; by default 1e-4 · max(1, logit scale).
         margin: multiple of the tolerance that the difference of every control must exceed.
-        progress: receives every step.
+        thorough: measure the controls on textured clips only, and not on the first clip before them.
+        progress: receives every evaluation of a model.
     """
-    stage, steps = "comparing with the plain model", len(clips) + 2
-    expected, received = [], []
-    for done, clip in enumerate(clips):
-        progress(stage, done, steps)
-        expected.append(reference.logits(clip[None])[0])
-        received.append(_run(session, client, client.encrypt(PlainClip(values=clip[None])))[0])
-    progress(stage, len(clips), steps)
-    report = compare(
-        np.stack(expected), np.stack(received), reference=reference.name, tolerance=tolerance, margin=margin
-    )
-    report = dataclasses.replace(report, controls=_controls(session, reference, client, report.control_minimum))
-    progress(stage, steps, steps)
-    return report
+    total = 2 * len(clips) + len(CONTROLS) + int(thorough)
+    with step(progress, "comparing with the plain model") as steps:
+        models = _Models(session=session, reference=reference, client=client, steps=steps, total=total)
+        expected, received = [], []
+        for clip in clips:
+            expected.append(models.expected(clip[None])[0])
+            received.append(models.received(client.encrypt(PlainClip(values=clip[None])))[0])
+        report = compare(
+            np.stack(expected), np.stack(received), reference=reference.name, tolerance=tolerance, margin=margin
+        )
+        first = None if thorough else (clips[:1], expected[0][None])
+        return dataclasses.replace(report, controls=_controls(models, first, report.control_minimum))
 
 
-def _controls(session: EncryptedModel, reference: Reference, client: Client, minimum: float) -> dict[str, float]:
-    """Measure the largest ``|Δlogit|`` of each negative control on textured clips.
+@dataclass(kw_only=True)
+class _Models:
+    """The two models that are compared. Every evaluation is a step of the progress."""
 
-    Stops at the first clip after which every control exceeds the minimum. With few logits, a control can agree with
-    the reference by chance on one clip, but not on all; a control that has no effect agrees on every clip.
+    session: EncryptedModel
+    reference: Reference
+    client: Client
+    steps: Callable[[int, int], None]
+    total: int
+    done: int = 0
+
+    def expected(self, clip: Clips) -> npt.NDArray[np.floating]:
+        """Run a plain clip in the reference."""
+        return self._count(self.reference.logits(clip))
+
+    def received(self, clip: EncryptedClip) -> npt.NDArray[np.floating]:
+        """Run an encrypted clip in the session, and put its logits into the plain order."""
+        return self._count(self.client.plain_order(self.session.run(clip)))
+
+    def _count(self, logits: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        self.done += 1
+        self.steps(self.done, max(self.total, self.done + 1))
+        return logits
+
+
+def _controls(models: _Models, first: Case | None, minimum: float) -> dict[str, float]:
+    """Measure the largest ``|Δlogit|`` of each negative control, on the first case and then on textured clips.
+
+    A control that exceeds the minimum is not repeated. With few logits, a control can agree with the reference by
+    chance on one clip, but not on all; a control that has no effect agrees on every clip.
     """
-    gaps: dict[str, float] = {}
-    for clip in textured_clips(client.orders.geometry):
-        for name, gap in _controls_of(clip, session, reference, client).items():
-            gaps[name] = max(gap, gaps.get(name, 0.0))
+    gaps: dict[str, float] = dict.fromkeys(CONTROLS, 0.0)
+    for clip, expected in _control_cases(models, first):
+        for name in [name for name, gap in gaps.items() if not gap > minimum]:
+            gaps[name] = max(gaps[name], max_difference(expected, _run_control(name, models, clip)))
         if min(gaps.values()) > minimum:
             break
     return gaps
 
 
-def _controls_of(clip: Clips, session: EncryptedModel, reference: Reference, client: Client) -> dict[str, float]:
-    """Measure ``|Δlogit|`` of each negative control on one clip."""
-    binding, orders = client.settings.binding, client.orders
+def _control_cases(models: _Models, first: Case | None) -> Iterator[Case]:
+    """Yield clips with the reference's logits; those of the textured clips are computed when they are needed."""
+    if first is not None:
+        yield first
+    for clip in textured_clips(models.client.orders.geometry):
+        yield clip, models.expected(clip)
+
+
+def _run_control(name: str, models: _Models, clip: Clips) -> npt.NDArray[np.floating]:
+    """Run a negative control on one plain clip."""
+    orders, binding = models.client.orders, models.client.settings.binding
     plain = PlainClip(values=clip)
-    expected = reference.logits(clip)
-
-    def scrambled_model(wrong: Orders) -> float:
-        values = encrypt(plain, wrong, layout=binding.layout).values
-        return max_difference(expected, _run(session, client, EncryptedClip(values=values, binding=binding)))
-
-    as_video = encrypt(plain, orders, layout=Layout.VIDEO).values
-    return {
-        "wrong_key": scrambled_model(_orders_of_random_key(orders)),
-        "plain_into_scrambled": scrambled_model(_with_identity(orders, cubes=True, values=True)),
-        "encrypted_into_plain": max_difference(expected, reference.logits(as_video)),
-        "cubes_without_pixels": scrambled_model(_with_identity(orders, values=True)),
-    }
-
-
-def _run(session: EncryptedModel, client: Client, clip: EncryptedClip) -> npt.NDArray[np.floating]:
-    return client.plain_order(session.run(clip))
+    if name == "encrypted_into_plain":
+        return models.expected(encrypt(plain, orders, layout=Layout.VIDEO).values)
+    values = encrypt(plain, _WRONG_ORDERS[name](orders), layout=binding.layout).values
+    return models.received(EncryptedClip(values=values, binding=binding))
 
 
 def _orders_of_random_key(orders: Orders) -> Orders:
@@ -130,3 +163,11 @@ def _with_identity(orders: Orders, *, cubes: bool = False, values: bool = False)
         cube_order=np.arange(orders.geometry.cubes) if cubes else orders.cube_order,
         pixel_order=np.arange(orders.geometry.values) if values else orders.pixel_order,
     )
+
+
+_WRONG_ORDERS: Final[Mapping[str, Callable[[Orders], Orders]]] = {
+    "wrong_key": _orders_of_random_key,
+    "plain_into_scrambled": lambda orders: _with_identity(orders, cubes=True, values=True),
+    "cubes_without_pixels": lambda orders: _with_identity(orders, values=True),
+}
+"""Orders that a control encrypts with, in place of the artifact's own."""

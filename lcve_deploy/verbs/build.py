@@ -69,7 +69,7 @@ class BuildOptions:
         kind: runtime of the engine.
         precision: precision of its matrix products.
         name: engine name; by default kind and precision.
-        budget: largest ``|Δlogit|`` from the float64 reference; by default that of the precision.
+        budget: largest ``|Δlogit|`` from the reference; by default that of the precision.
         provider: execution provider; ONNX Runtime only.
         provider_options: options of the execution provider, as ONNX Runtime documents them; only some are allowed.
         plan: how to build the plan; TensorRT only.

@@ -35,7 +35,7 @@ from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.checkpoints import Checkpoint, CheckpointOptions, load_checkpoint
 from lcve_deploy.exporters.checkpoints.options import Framing
 from lcve_deploy.exporters.onnx import DEFAULT_OPSET, write_onnx
-from lcve_deploy.exporters.reference.builtin import Reference
+from lcve_deploy.exporters.reference.builtin import Reference, ReferencePrecision
 from lcve_deploy.exporters.reference.cached import CachedReference
 from lcve_deploy.exporters.reference.transformers import reference_for
 from lcve_deploy.files.writing import new_folder, require_absent
@@ -48,14 +48,16 @@ from lcve_deploy.model.preprocess import Preprocess, Sampling
 from lcve_deploy.progress import Progress, silent, step
 from lcve_deploy.runtime import SessionOptions, open_session
 from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
-from lcve_deploy.runtime.probe import probe_session
+from lcve_deploy.runtime.probing import check_answer
+from lcve_deploy.verbs._cached_model import CachedModel
 from lcve_deploy.verbs._comparing import Clips, comparison_clips, measure_parity
 from lcve_deploy.verbs._versions import installed_versions
 from lcve_deploy.verbs.fastest import EngineChoice, Selection, build_fastest
 
 __all__ = ["ExportOptions", "ExportResult", "export"]
 
-_PROBES: Final = 2
+_PROBES: Final = 1
+_THOROUGH_PROBES: Final = 2
 _STRIDE: Final = 4
 _PLACEHOLDER: Final = "LABEL_"
 _SOFTWARE: Final = ("lcve-deploy", "numpy", "onnx-ir", "onnxruntime", "torch")
@@ -78,7 +80,10 @@ class ExportOptions:
         stride: frames from one sampled frame to the next; by default as the checkpoint says, or else 4.
         verify_clips: videos to measure parity on; by default built-in real clips and noise.
         tolerance: largest ``|Δlogit|`` that counts as equal; by default 1e-4 · max(1, logit scale).
-        engine: engine to build in the artifact; calibrated and compared on the same clips as the graph.
+        thorough: compare with a float64 reference instead of a float32 one, on more built-in clips, and write a probe
+            of two clips.
+        engine: engine to build in the artifact; compared on the same clips as the graph, and calibrated on them or on
+            all built-in ones.
         signing_key: signs the manifest; by default it is not signed.
     """
 
@@ -93,6 +98,7 @@ class ExportOptions:
     stride: int | None = None
     verify_clips: tuple[Path, ...] = ()
     tolerance: float | None = None
+    thorough: bool = False
     engine: EngineChoice | None = None
     signing_key: SigningKey | None = None
 
@@ -155,28 +161,20 @@ def export(
     require_absent(output)
     with step(progress, "reading the checkpoint"):
         loaded = load_checkpoint(Path(checkpoint), options.checkpoint)
-    client = _client(loaded, key, options)
-    clips = comparison_clips(client, options.verify_clips)
-    reference = CachedReference(reference_for(loaded))
+        client = _client(loaded, key, options)
+        plain = _plain_model(loaded, client, options)
     with new_folder(output) as stage:
         server = stage / "server"
         server.mkdir()
         model = _write_model(server, loaded, client, options, progress)
-        session = OnnxRuntimeSession(server / MODEL, model)
-        report = measure_parity(session, reference, client, clips, tolerance=options.tolerance, progress=progress)
-        report.require()
-        with step(progress, "running the probe"):
-            probe = _probe(client, reference)
-            probe_session(session, probe, report).require()
-            del session
-            write_probe(server, probe)
+        report = _check(server, model, client, plain, options, progress)
         with step(progress, "writing the manifest"):
             manifest = _manifest(server, model, client, options, report)
             _write_signed(server, manifest, options.signing_key)
             (stage / "client").mkdir()
             content = ClientFile(settings=client.settings, manifest_sha256=manifest_digest(server))
             write_client(stage / "client", content)
-        selection, engine_parity = _build_engine(server, options.engine, client, clips, reference, progress)
+        selection, engine_parity = _build_engine(server, options, client, plain, progress)
     return ExportResult(
         folder=Path(output),
         manifest=manifest,
@@ -184,6 +182,55 @@ def export(
         selection=selection,
         engine_parity=engine_parity,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PlainModel:
+    """The plain model, and the clips on which the artifact must have its logits.
+
+    Args:
+        reference: computes each clip once.
+        clips: plain clips to compare on; by default, that of the probe is one of them.
+        probe_clip: clips of the probe.
+    """
+
+    reference: Reference
+    clips: Clips
+    probe_clip: EncryptedClip
+
+
+def _plain_model(loaded: Checkpoint, client: Client, options: ExportOptions) -> _PlainModel:
+    probe_clip = _random_ciphertext(client, options)
+    noise = None if options.thorough else client.decrypt(probe_clip).values
+    return _PlainModel(
+        reference=CachedReference(reference_for(loaded, ReferencePrecision.of(thorough=options.thorough))),
+        clips=comparison_clips(client, options.verify_clips, thorough=options.thorough, noise=noise),
+        probe_clip=probe_clip,
+    )
+
+
+def _check(
+    server: Path, model: ModelSpec, client: Client, plain: _PlainModel, options: ExportOptions, progress: Progress
+) -> ParityReport:
+    """Require that the written graph has the plain model's logits, and write the probe."""
+    with step(progress, "opening the graph"):
+        session = CachedModel(OnnxRuntimeSession(server / MODEL, model))
+    report = measure_parity(
+        session,
+        plain.reference,
+        client,
+        plain.clips,
+        tolerance=options.tolerance,
+        thorough=options.thorough,
+        progress=progress,
+    )
+    report.require()
+    with step(progress, "running the probe") as steps:
+        probe = _probe(client, plain.reference, plain.probe_clip)
+        steps(1, 2)
+        check_answer(probe, session.run(plain.probe_clip), report).require()
+        write_probe(server, probe)
+    return report
 
 
 def _write_signed(server: Path, manifest: Manifest, signing_key: SigningKey | None) -> None:
@@ -194,22 +241,30 @@ def _write_signed(server: Path, manifest: Manifest, signing_key: SigningKey | No
 
 def _build_engine(
     server: Path,
-    choice: EngineChoice | None,
+    options: ExportOptions,
     client: Client,
-    clips: Clips,
-    reference: Reference,
+    plain: _PlainModel,
     progress: Progress,
 ) -> tuple[Selection | None, ParityReport | None]:
     """Build the requested engine; if this machine can run it, compare its logits with the plain model's."""
-    if choice is None:
+    if options.engine is None:
         return None, None
-    selection = build_fastest(server, choice, clips=client.encrypt(PlainClip(values=clips)), progress=progress)
+    calibration = comparison_clips(client, options.verify_clips, thorough=True)
+    encrypted = client.encrypt(PlainClip(values=calibration))
+    selection = build_fastest(server, options.engine, clips=encrypted, progress=progress)
     proof = selection.fastest.proof
     if proof is None:
         return selection, None
     session = open_session(server, SessionOptions(engine=selection.fastest.name))
     report = measure_parity(
-        session, reference, client, clips, tolerance=proof.budget, margin=BUDGET_MARGIN, progress=progress
+        session,
+        plain.reference,
+        client,
+        plain.clips,
+        tolerance=proof.budget,
+        margin=BUDGET_MARGIN,
+        thorough=options.thorough,
+        progress=progress,
     )
     report.require()
     return selection, report
@@ -369,13 +424,17 @@ def _manifest(server: Path, model: ModelSpec, client: Client, options: ExportOpt
     )
 
 
-def _probe(client: Client, reference: Reference) -> Probe:
-    """Return random encrypted clips, and the plain model's logits of their decryption, in the artifact's order."""
+def _random_ciphertext(client: Client, options: ExportOptions) -> EncryptedClip:
+    """Return the clips of the probe: random bytes, drawn directly as ciphertext."""
     binding = client.settings.binding
-    shape = (_PROBES, *binding.layout.shape(binding.geometry))
-    ciphertext = np.frombuffer(secrets.token_bytes(int(np.prod(shape))), dtype=np.uint8).reshape(shape)
-    plain = client.decrypt(EncryptedClip(values=ciphertext, binding=binding))
-    logits = reference.logits(plain.values)
+    shape = (_THOROUGH_PROBES if options.thorough else _PROBES, *binding.layout.shape(binding.geometry))
+    values = np.frombuffer(secrets.token_bytes(int(np.prod(shape))), dtype=np.uint8).reshape(shape)
+    return EncryptedClip(values=values, binding=binding)
+
+
+def _probe(client: Client, reference: Reference, clip: EncryptedClip) -> Probe:
+    """Return random encrypted clips, and the plain model's logits of their decryption, in the artifact's order."""
+    logits = reference.logits(client.decrypt(clip).values)
     label_order = client.orders.label_order
     ordered = logits if label_order is None else logits[:, label_order]
-    return Probe(clip=ciphertext, logits=np.ascontiguousarray(ordered))
+    return Probe(clip=clip.values, logits=np.ascontiguousarray(ordered))

@@ -34,6 +34,7 @@ def verify(
     options: CheckpointOptions | None = None,
     clips: Sequence[str | os.PathLike[str]] = (),
     tolerance: float | None = None,
+    thorough: bool = False,
     engine: str | None = None,
     signed_by: PublicKey | None = None,
     engine_secret: Path | None = None,
@@ -48,6 +49,7 @@ def verify(
         options: facts that the checkpoint does not contain; geometry and heads are taken from the artifact.
         clips: videos to compare on; by default built-in real clips and noise.
         tolerance: largest ``|Δlogit|`` that counts as equal; by default that of the export, or the engine's budget.
+        thorough: compare with a float64 reference instead of a float32 one, and on more built-in clips.
         engine: name of an engine to compare instead of the graph; its controls must differ by three budgets.
         signed_by: pinned public key of the owner.
         engine_secret: file with this machine's secret, as for ``SessionOptions``.
@@ -64,6 +66,7 @@ def verify(
         VideoError: a video cannot be read.
         SessionError, MissingDependencyError: the model cannot be opened.
     """
+    from lcve_deploy.exporters.reference.builtin import ReferencePrecision
     from lcve_deploy.exporters.reference.transformers import reference_for
 
     root, path = Path(artifact), Path(checkpoint)
@@ -75,11 +78,12 @@ def verify(
     proof = session.engine.proof if session.engine else None
     return measure_parity(
         session,
-        reference_for(loaded),
+        reference_for(loaded, ReferencePrecision.of(thorough=thorough)),
         client,
-        comparison_clips(client, clips),
+        comparison_clips(client, clips, thorough=thorough),
         tolerance=tolerance or (proof.budget if proof else manifest.parity.tolerance),
         margin=BUDGET_MARGIN if proof else CONTROL_MARGIN,
+        thorough=thorough,
         progress=progress,
     )
 

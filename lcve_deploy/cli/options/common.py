@@ -14,6 +14,7 @@ __all__ = [
     "engine_secret_option",
     "key_option",
     "salt_option",
+    "thorough_option",
     "tolerance_option",
     "top_option",
     "verify_clip_option",
@@ -40,6 +41,9 @@ salt_option: Final = cloup.option(
 )
 tolerance_option: Final = cloup.option(
     "--tolerance", type=ABOVE_ZERO, metavar="FLOAT", help="Maximum |Δlogit| of the graph to accept as equal."
+)
+thorough_option: Final = cloup.option(
+    "--thorough", is_flag=True, help="Compare in float64 instead of float32, and on more built-in clips; slower."
 )
 verify_clip_option: Final = cloup.option(
     "--verify-clip",

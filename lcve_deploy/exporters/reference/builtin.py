@@ -1,12 +1,13 @@
 """Run the plain model in PyTorch: the reference that every exported graph is compared with.
 
 It follows the official implementations and shares no code with the exported graph. It normalises the clip, embeds it
-with a strided convolution, and computes in float64.
+with a strided convolution, and computes in float32 or float64.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
@@ -23,13 +24,33 @@ from lcve_deploy.model.transformer import (
 )
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-__all__ = ["BuiltinReference", "Reference", "normalised"]
+__all__ = ["BuiltinReference", "Reference", "ReferencePrecision", "normalised"]
+
+
+class ReferencePrecision(StrEnum):
+    """What a reference computes in. The names are those of dtypes."""
+
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+
+    @classmethod
+    def of(cls, *, thorough: bool) -> ReferencePrecision:
+        """Return the precision of a default or of a thorough comparison."""
+        return cls.FLOAT64 if thorough else cls.FLOAT32
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of torch."""
+        import torch
+
+        return {ReferencePrecision.FLOAT32: torch.float32, ReferencePrecision.FLOAT64: torch.float64}[self]
 
 
 class Reference(Protocol):
-    """A plain model that computes logits in float64."""
+    """A plain model that computes logits."""
 
     @property
     def name(self) -> str:
@@ -39,38 +60,42 @@ class Reference(Protocol):
         """Compute logits ``[batch, classes]`` of plain clips, uint8 RGB ``[batch, T, H, W, C]``."""
 
 
-def normalised(clip: npt.NDArray[np.uint8], normalisation: Normalisation) -> Tensor:
-    """Compute (x/255 - mean)/std of one clip, uint8 ``[T, H, W, C]``; return float64 ``[1, T, C, H, W]``."""
+def normalised(
+    clip: npt.NDArray[np.uint8],
+    normalisation: Normalisation,
+    precision: ReferencePrecision = ReferencePrecision.FLOAT64,
+) -> Tensor:
+    """Compute (x/255 - mean)/std of one clip, uint8 ``[T, H, W, C]``, in float64; return ``[1, T, C, H, W]``."""
     import torch
 
     values = torch.from_numpy(np.ascontiguousarray(clip)).to(torch.float64) / 255
     mean, std = (torch.tensor(x, dtype=torch.float64) for x in (normalisation.mean, normalisation.std))
-    return ((values - mean) / std).permute(0, 3, 1, 2)[None]
+    return ((values - mean) / std).permute(0, 3, 1, 2)[None].to(precision.dtype)
 
 
 class BuiltinReference:
-    """A video transformer in float64, run one clip at a time."""
+    """A video transformer, run one clip at a time. It shares the memory of weights that have its precision."""
 
-    def __init__(self, model: VideoTransformer) -> None:
+    def __init__(self, model: VideoTransformer, precision: ReferencePrecision = ReferencePrecision.FLOAT64) -> None:
         import torch
 
-        self._config, self._normalisation = model.config, model.normalisation
-        self._weights = {name: torch.from_numpy(np.asarray(array, np.float64)) for name, array in model.weights.items()}
+        self._config, self._normalisation, self._precision = model.config, model.normalisation, precision
+        self._weights = {name: torch.from_numpy(np.asarray(array, precision)) for name, array in model.weights.items()}
 
     @property
     def name(self) -> str:
         """Name of the implementation, for reports."""
-        return "built-in PyTorch, float64"
+        return f"built-in PyTorch, {self._precision}"
 
     def logits(self, clips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         """Compute logits ``[batch, classes]`` of plain clips, uint8 RGB ``[batch, T, H, W, C]``."""
         import torch
 
         with torch.inference_mode():
-            return np.concatenate([self._forward(clip).numpy() for clip in clips])
+            return np.concatenate([self._forward(clip).double().numpy() for clip in clips])
 
     def _forward(self, clip: npt.NDArray[np.uint8]) -> Tensor:
-        x = self._embed(normalised(clip, self._normalisation))
+        x = self._embed(normalised(clip, self._normalisation, self._precision))
         for i in range(self._config.depth):
             x = x + self._branch(i, 1, self._attention(i, self._norm(x, f"blocks.{i}.norm1", self._config.block_eps)))
             x = x + self._branch(i, 2, self._mlp(i, self._norm(x, f"blocks.{i}.norm2", self._config.block_eps)))
@@ -98,7 +123,7 @@ class BuiltinReference:
         qkv = self._linear(x, f"blocks.{i}.attention.qkv").reshape(batch, tokens, 3, self._config.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         if self._config.attention is Attention.COSINE:
-            scale = _cosine_scale(self._weights[f"blocks.{i}.attention.log_scale"].numpy(), self._config)
+            scale = _cosine_scale(self._weights[f"blocks.{i}.attention.log_scale"], self._config)
             mixed = scaled_dot_product_attention(normalize(q, dim=-1) * scale, normalize(k, dim=-1), v, scale=1.0)
         else:
             mixed = scaled_dot_product_attention(q, k, v)
@@ -122,10 +147,10 @@ class BuiltinReference:
         return linear(x, self._weights[f"{name}.weight"], self._weights.get(f"{name}.bias"))
 
 
-def _cosine_scale(log_scale: npt.NDArray[np.float64], config: TransformerConfig) -> Tensor:
+def _cosine_scale(log_scale: Tensor, config: TransformerConfig) -> Tensor:
     import torch
 
-    return torch.from_numpy(logit_scale(log_scale)).reshape(1, config.heads, 1, 1)
+    return torch.from_numpy(logit_scale(log_scale.numpy())).to(log_scale.dtype).reshape(1, config.heads, 1, 1)
 
 
 _TANH_NAME: Final = "tanh"

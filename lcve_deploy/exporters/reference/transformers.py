@@ -17,9 +17,16 @@ import numpy.typing as npt
 
 from lcve_deploy.exporters.checkpoints import Checkpoint
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights
-from lcve_deploy.exporters.reference.builtin import BuiltinReference, Reference, normalised
+from lcve_deploy.exporters.reference.builtin import (
+    BuiltinReference,
+    Reference,
+    ReferencePrecision,
+    normalised,
+)
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lcve_deploy.model.transformer import Normalisation
 
 __all__ = ["ReferenceWarning", "reference_for"]
@@ -29,8 +36,12 @@ class ReferenceWarning(UserWarning):
     """The original implementation is installed but cannot be used."""
 
 
-def reference_for(checkpoint: Checkpoint) -> Reference:
+def reference_for(checkpoint: Checkpoint, precision: ReferencePrecision = ReferencePrecision.FLOAT64) -> Reference:
     """Return the most independent reference available: transformers for Hugging Face folders, or the built-in model.
+
+    Args:
+        checkpoint: the plain model.
+        precision: what the reference computes in.
 
     Warns:
         ReferenceWarning: transformers is installed, but cannot load the folder or did not load every tensor.
@@ -42,9 +53,9 @@ def reference_for(checkpoint: Checkpoint) -> Reference:
             _warn_unused(f"it cannot load the folder ({type(error).__name__}: {error})")
         else:
             if _loaded_all(model, checkpoint.path):
-                return _TransformersReference(model, checkpoint.model.normalisation)
+                return _TransformersReference(model, checkpoint.model.normalisation, precision)
             _warn_unused("it did not load every tensor of the folder")
-    return BuiltinReference(checkpoint.model)
+    return BuiltinReference(checkpoint.model, precision)
 
 
 def _warn_unused(reason: str) -> None:
@@ -53,25 +64,28 @@ def _warn_unused(reason: str) -> None:
 
 
 class _TransformersReference:
-    """A transformers model in float64, run one clip at a time."""
+    """A transformers model, run one clip at a time."""
 
-    def __init__(self, model: Any, normalisation: Normalisation) -> None:
-        self._model, self._normalisation = model, normalisation
+    def __init__(self, model: Any, normalisation: Normalisation, precision: ReferencePrecision) -> None:
+        self._model, self._normalisation, self._precision = model.to(precision.dtype), normalisation, precision
 
     @property
     def name(self) -> str:
         """Name of the implementation, for reports."""
         import transformers
 
-        return f"transformers {transformers.__version__}, float64"
+        return f"transformers {transformers.__version__}, {self._precision}"
 
     def logits(self, clips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         """Compute logits ``[batch, classes]`` of plain clips, uint8 RGB ``[batch, T, H, W, C]``."""
         import torch
 
         with torch.inference_mode():
-            rows = [self._model(pixel_values=normalised(clip, self._normalisation)).logits for clip in clips]
-        return np.concatenate([row.numpy() for row in rows])
+            rows = [self._model(pixel_values=self._normalised(clip)).logits for clip in clips]
+        return np.concatenate([row.double().numpy() for row in rows])
+
+    def _normalised(self, clip: npt.NDArray[np.uint8]) -> Tensor:
+        return normalised(clip, self._normalisation, self._precision)
 
 
 def _load(folder: Path) -> Any:
@@ -85,14 +99,14 @@ def _load(folder: Path) -> Any:
         model = transformers.AutoModelForVideoClassification.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-        return model.double().eval()
+        return model.eval()
     finally:
         log.set_verbosity(verbosity)
 
 
 def _loaded_all(model: Any, folder: Path) -> bool:
     """Tell whether the model has every tensor of the file, under any name."""
-    loaded = {_fingerprint(tensor.numpy()) for tensor in model.state_dict().values()}
+    loaded = {_fingerprint(tensor.double().numpy()) for tensor in model.state_dict().values()}
     return all(_fingerprint(array) in loaded for array in read_folder_weights(folder).values())
 
 
