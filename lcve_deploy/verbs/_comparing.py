@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -95,7 +97,7 @@ def measure_parity(
         return dataclasses.replace(report, controls=_controls(models, first, report.control_minimum))
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Models:
     """The two models that are compared. Every evaluation is a step of the progress."""
 
@@ -104,7 +106,7 @@ class _Models:
     client: Client
     steps: Callable[[int, int], None]
     total: int
-    done: int = 0
+    numbers: Iterator[int] = field(default_factory=partial(itertools.count, 1))
 
     def expected(self, clip: Clips) -> npt.NDArray[np.floating]:
         """Run a plain clip in the reference."""
@@ -115,8 +117,8 @@ class _Models:
         return self._count(self.client.plain_order(self.session.run(clip)))
 
     def _count(self, logits: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-        self.done += 1
-        self.steps(self.done, max(self.total, self.done + 1))
+        done = next(self.numbers)
+        self.steps(done, max(self.total, done + 1))
         return logits
 
 

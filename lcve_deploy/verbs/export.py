@@ -184,7 +184,7 @@ def export(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _PlainModel:
     """The plain model, and the clips on which the artifact must have its logits.
 
