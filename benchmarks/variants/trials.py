@@ -36,6 +36,7 @@ Array = npt.NDArray[np.float64]
 CLIPS = (1, 4, 16)
 EXACT_ON = 4
 KNOWN, SHOWN = 0, 20
+_PIXELS = 8
 NOISE = 64.0
 """Deviation of the hidden noise along each of its directions, grey levels."""
 
@@ -60,8 +61,15 @@ def this_scheme(subject: Subject, reference: Subject | None, rng: np.random.Gene
     return figures
 
 
-def strongest(subject: Subject, reference: Subject | None, rng: np.random.Generator) -> dict[str, Any]:
-    """Return what the same attackers recover if tokens are sent in a secret basis and in fresh orders."""
+def strongest(
+    subject: Subject, reference: Subject | None, rng: np.random.Generator
+) -> tuple[dict[str, Any], npt.NDArray[np.uint8]]:
+    """Return what the same attackers recover if tokens are sent in a secret basis and in fresh orders.
+
+    Returns:
+        Figures, and what is seen of the last clip from ciphertexts alone, uint8 RGB ``[H, 2 · W, 3]``: left its cubes
+        in their mean colours, right the components that were found.
+    """
     width = subject.positions.shape[1]
     basis, other = secret_basis(width, rng), secret_basis(width, rng)
     artifacts = [[rebased(block, secret, rng) for block in subject.blocks] for secret in (basis, other)]
@@ -69,15 +77,16 @@ def strongest(subject: Subject, reference: Subject | None, rng: np.random.Genera
     orders = np.stack([rng.permutation(plain.shape[1]) for _ in plain])
     sent = np.take_along_axis(plain @ basis, orders[..., None], axis=1)
     exact = run_blocks(artifacts[0], sent[:EXACT_ON]) - run_blocks(subject.blocks, plain[:EXACT_ON]) @ basis
+    found, tokens = _ciphertexts(subject, sent, orders)
     figures = {
         "exact": float(np.abs(exact).max()),
         "bytes": 4 * sent[0].size / subject.clips[0].size,
         "linked": agreement(find_basis(*artifacts), basis.T @ other),
-        "ciphertexts": _ciphertexts(subject, sent, orders),
+        "ciphertexts": found,
     }
     if reference is not None:
         figures["reference"] = agreement(find_basis(reference.blocks, artifacts[0]), basis)
-    return figures
+    return figures, _picture(subject, tokens)
 
 
 def weaker(subject: Subject, rng: np.random.Generator) -> dict[str, float]:
@@ -96,8 +105,12 @@ def weaker(subject: Subject, rng: np.random.Generator) -> dict[str, float]:
     }
 
 
-def _ciphertexts(subject: Subject, sent: Array, orders: Order) -> dict[str, Any]:
-    """Sort tokens of a few clips and of all, lay them out, and look at them; then with one known clip."""
+def _ciphertexts(subject: Subject, sent: Array, orders: Order) -> tuple[dict[str, Any], Array]:
+    """Sort tokens of a few clips and of all, lay them out, and look at them; then with one known clip.
+
+    Returns:
+        Figures, and the tokens of all clips in the order that was found.
+    """
     figures: dict[str, Any] = {}
     for count in CLIPS[1:]:
         few = np.linspace(0, len(sent) - 1, count).astype(int)
@@ -110,14 +123,14 @@ def _ciphertexts(subject: Subject, sent: Array, orders: Order) -> dict[str, Any]
     cells = align_order(laid, position, space)
     tokens = found.tokens[:, np.argsort(cells)]
     every = tokens.reshape(-1, tokens.shape[2]), subject.clips.reshape(-1, subject.geometry.values).astype(float)
-    return {
-        **figures,
+    figures |= {
         "sorted": sorted_right(found.classes, orders),
         "laid_out": score_order(laid, position, space).exact,
         "colours": colours_seen(subject.clips, tokens, space.grid),
         "known": psnr(_opened(subject, found.tokens, laid), subject.clips[SHOWN]),
         "ceiling": psnr(invert_tokens(tokens[SHOWN], every), subject.clips[SHOWN]),
     }
+    return figures, tokens
 
 
 def colours_seen(clips: npt.NDArray[np.uint8], tokens: Array, grid: tuple[int, ...]) -> float:
@@ -133,6 +146,17 @@ def colours_seen(clips: npt.NDArray[np.uint8], tokens: Array, grid: tuple[int, .
     changes = (colours - colours.mean(axis=0)).reshape(-1, 3)
     rest = changes - seen @ np.linalg.lstsq(seen, changes, rcond=None)[0]
     return float(1 - (rest**2).sum() / (changes**2).sum())
+
+
+def _picture(subject: Subject, tokens: Array) -> npt.NDArray[np.uint8]:
+    seen = slow_components(tokens - tokens.mean(axis=0), subject.geometry.grid)[-1]
+    low, high = np.percentile(seen, [2, 98], axis=0)
+    colours = subject.clips[-1].reshape(subject.geometry.cubes, -1, 3).mean(axis=1) / 255
+    halves = [
+        np.clip(half, 0, 1).reshape(*subject.geometry.grid, 3)[0] for half in (colours, (seen - low) / (high - low))
+    ]
+    large = np.hstack(halves).repeat(_PIXELS, axis=0).repeat(_PIXELS, axis=1)
+    return np.round(255 * large).astype(np.uint8)
 
 
 def _opened(subject: Subject, tokens: Array, laid: Order) -> Array:
