@@ -10,7 +10,6 @@ from lcve_deploy.artifact import Manifest as Manifest
 from lcve_deploy.artifact import Profile as Profile
 from lcve_deploy.artifact import PublicKey as PublicKey
 from lcve_deploy.artifact import check_signature as check_signature
-from lcve_deploy.assumptions import Assumption as Assumption
 from lcve_deploy.attacks.report import AuditReport as AuditReport
 from lcve_deploy.attacks.report import Verdict as Verdict
 from lcve_deploy.attacks.running import AttackResult as AttackResult
@@ -42,6 +41,7 @@ from lcve_deploy.keys.orders import Orders as Orders
 from lcve_deploy.keys.orders import derive_orders as derive_orders
 from lcve_deploy.keys.secret import SecurityKey as SecurityKey
 from lcve_deploy.keys.signing import SigningKey as SigningKey
+from lcve_deploy.model.assumptions import Assumption as Assumption
 from lcve_deploy.model.parity import ParityReport as ParityReport
 from lcve_deploy.model.precision import Precision as Precision
 from lcve_deploy.model.predictions import ProblemType as ProblemType

@@ -12,9 +12,9 @@ import pytest
 from lcve_deploy import ClipGeometry
 from lcve_deploy.artifact import ClientFile, ClientSettings, read_client
 from lcve_deploy.artifact.client_settings import write_client
-from lcve_deploy.assumptions import Assumption, Fact
 from lcve_deploy.clips import Binding, Layout
 from lcve_deploy.errors import ArtifactError
+from lcve_deploy.model.assumptions import Assumption, Fact
 from lcve_deploy.model.predictions import ProblemType
 from lcve_deploy.model.preprocess import Preprocess, Resample, Rounding, Sampling
 

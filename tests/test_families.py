@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from lcve_deploy import CheckpointOptions, ExportOptions, SecurityKey, export
-from lcve_deploy.assumptions import Fact
 from lcve_deploy.cli.options.checkpoint import _FAMILIES, _READOUTS
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.exporters.checkpoints import load_checkpoint
@@ -23,6 +22,7 @@ from lcve_deploy.exporters.checkpoints.outer import load_outer_weights
 from lcve_deploy.exporters.checkpoints.reading import read_pickled
 from lcve_deploy.exporters.reference.builtin import BuiltinReference
 from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.model.assumptions import Fact
 from lcve_deploy.model.preprocess import Preprocess, Sampling
 from lcve_deploy.model.transformer import Readout
 from lcve_deploy.verbs.export import _client

@@ -10,10 +10,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from lcve_deploy import CheckpointOptions, ExportOptions, Normalisation, SecurityKey
-from lcve_deploy.assumptions import Fact
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.reference.builtin import BuiltinReference
+from lcve_deploy.model.assumptions import Fact
 from lcve_deploy.model.transformer import IMAGENET
 from lcve_deploy.verbs.export import _client
 from tests.conftest import ORACLE, ORACLES

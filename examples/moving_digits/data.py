@@ -117,7 +117,7 @@ def make_clips(
 
 
 def held_out_clips(count: int, *, seed: int = 1) -> tuple[Clips, npt.NDArray[np.int64]]:
-    """The first ``count`` held-out clips and their actions, the same on every machine."""
+    """Return held-out clips and their actions: the same on every machine, and others for another count."""
     rng = np.random.default_rng(seed)
     actions = np.arange(count) % len(ACTIONS)
     return make_clips(digit_images(held_out=True), actions, rng)[0], actions

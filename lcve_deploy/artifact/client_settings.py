@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from lcve_deploy.artifact.manifest import FORMAT, binding_to_json, read_binding
 from lcve_deploy.artifact.record import Record, read_json
-from lcve_deploy.assumptions import Assumption, Fact
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import ArtifactError
+from lcve_deploy.model.assumptions import Assumption, Fact
 from lcve_deploy.model.predictions import ProblemType
 from lcve_deploy.model.preprocess import Preprocess, Resample, Rounding, Sampling
 

@@ -26,7 +26,6 @@ from lcve_deploy.artifact import (
     write_signature,
 )
 from lcve_deploy.artifact.names import INPUT, MODEL, OUTPUT
-from lcve_deploy.assumptions import Assumption, Fact
 from lcve_deploy.cipher.clips import binding_of
 from lcve_deploy.cipher.weights import scramble
 from lcve_deploy.client import Client
@@ -42,6 +41,7 @@ from lcve_deploy.files.writing import new_folder, require_absent
 from lcve_deploy.keys.orders import derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.keys.signing import SigningKey
+from lcve_deploy.model.assumptions import Assumption, Fact
 from lcve_deploy.model.parity import BUDGET_MARGIN, ParityReport
 from lcve_deploy.model.predictions import ProblemType
 from lcve_deploy.model.preprocess import Preprocess, Sampling

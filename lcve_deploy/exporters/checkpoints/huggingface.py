@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from lcve_deploy.assumptions import Assumption
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.exporters.checkpoints.assemble import Arrays, assemble, require_finite
 from lcve_deploy.exporters.checkpoints.layouts import HF_VIDEOMAE, HF_VIVIT, Rule
@@ -19,6 +18,7 @@ from lcve_deploy.exporters.checkpoints.processors import Processor, read_process
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights, read_json_file
 from lcve_deploy.exporters.checkpoints.refusals import model_type_error
 from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.model.assumptions import Assumption
 from lcve_deploy.model.predictions import ProblemType
 from lcve_deploy.model.preprocess import Rounding
 from lcve_deploy.model.transformer import (

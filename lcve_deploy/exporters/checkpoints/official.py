@@ -15,7 +15,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.assumptions import Assumption, Fact
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.exporters.checkpoints.arguments import (
     Arguments,
@@ -46,6 +45,7 @@ from lcve_deploy.exporters.checkpoints.reading import read_pickled, to_arrays
 from lcve_deploy.exporters.checkpoints.refusals import detector_error, require_supported_weights
 from lcve_deploy.exporters.checkpoints.wrappers import find_weights
 from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.model.assumptions import Assumption, Fact
 from lcve_deploy.model.transformer import (
     IMAGENET,
     Attention,

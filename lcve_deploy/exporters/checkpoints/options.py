@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from lcve_deploy.assumptions import Assumption, Fact
 from lcve_deploy.exporters.checkpoints.families import Family
+from lcve_deploy.model.assumptions import Assumption, Fact
 from lcve_deploy.model.preprocess import Resample, Rounding, Sampling
 from lcve_deploy.model.transformer import Normalisation
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lcve_deploy.assumptions import Assumption, Fact
 from lcve_deploy.errors import CheckpointError
+from lcve_deploy.model.assumptions import Assumption, Fact
 
 __all__ = ["SavedWeights", "find_weights"]
 
