@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,15 @@ from lcve_deploy.video.windows import SlidingWindows, Window
 PREPROCESS = Preprocess(frames=8, stride=2, short_side=32, crop=(32, 32))
 SECRET = "ge-heim"
 ADDRESS = f"rtsp://eve:{SECRET}@127.0.0.1:1/{SECRET}?token={SECRET}"
+
+
+def read_line(process: subprocess.Popen[str]) -> str:
+    """A line of standard output, without what follows: ``communicate`` does not see what was read ahead."""
+    assert process.stdout is not None
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(process.stdout.fileno(), 1)):
+        line += byte
+    return line.decode()
 
 
 def never() -> bool:

@@ -25,6 +25,7 @@ from tests.watch.helpers import (
     SECRET,
     Command,
     noisy_frames,
+    read_line,
     windows_of,
 )
 
@@ -53,10 +54,9 @@ def test_a_video_on_standard_input_is_watched_while_it_arrives(tmp_path: Path, w
     video = make_video(tmp_path / "film.mkv", noisy_frames(80)).read_bytes()
     with watching.start("-", stdin=subprocess.PIPE) as process:
         assert isinstance(process.stdin, io.TextIOWrapper)
-        assert process.stdout is not None
         process.stdin.buffer.write(video[: len(video) // 2])
         process.stdin.flush()
-        first = json.loads(process.stdout.readline())  # before its end has come
+        first = json.loads(read_line(process))  # before its end has come
         process.stdin.buffer.write(video[len(video) // 2 :])
         output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors, first["outcome"]) == (0, "", "answered")
@@ -86,8 +86,7 @@ def test_the_command_tells_of_windows_that_fail(film: Path, server: GrpcServer, 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_command_well(film: Path, watching: Command, number: int) -> None:
     with watching.start(film, "--loop", "--realtime") as process:
-        assert process.stdout is not None
-        first = process.stdout.readline()
+        first = read_line(process)
         process.send_signal(number)
         rest, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
@@ -178,8 +177,7 @@ def test_a_camera_that_is_gone_ends_the_command_with_its_counts(watching: Comman
 
 def test_a_signal_ends_the_command_while_its_camera_is_silent(watching: Command) -> None:
     with FakeCamera(silent_after=100) as camera, watching.start(camera.address(), "--camera-timeout", 300) as process:
-        assert process.stdout is not None
-        first = process.stdout.readline()
+        first = read_line(process)
         assert camera.silent.wait(60)
         process.send_signal(signal.SIGTERM)
         output, errors = process.communicate(timeout=30)

@@ -15,6 +15,7 @@ from tests.support.fake_server import GrpcServer
 from tests.watch.helpers import (
     SECRET,
     Command,
+    read_line,
 )
 
 RTSP_PYTHON = "/usr/bin/python3"
@@ -78,8 +79,7 @@ def test_a_camera_that_goes_and_comes_back_is_watched_on(watching: Command) -> N
     camera = RtspServer("eve", SECRET)
     address = f"rtsp://eve:{SECRET}@127.0.0.1:{camera.port}/stream"
     with watching.start(address, "--windows", 12, "--camera-timeout", 5) as process:
-        assert process.stdout is not None
-        lines = [json.loads(process.stdout.readline()) for _ in range(3)]
+        lines = [json.loads(read_line(process)) for _ in range(3)]
         camera.stop()
         time.sleep(1)
         with RtspServer("eve", SECRET, port=camera.port):
