@@ -83,7 +83,7 @@ def test_an_answer_and_a_refusal_that_repeats_say_nothing_of_a_next_try(exported
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
 def test_a_client_waits_as_long_as_the_server_says(exported: Path, example: Example, scheme: str) -> None:
     """With pauses of its own that are too short, all its tries would be spent before the limit is past."""
-    options = RemoteOptions(deadline=60, retries=2, pause=0.001, longest_pause=5)
+    options = RemoteOptions(deadline=60, retries=2, pause=0.001, max_pause=5)
     with (
         serving(exported / "server", "--rate", 2) as server,
         RemoteSession(server.address(scheme), example.clip.binding, options) as session,

@@ -33,7 +33,7 @@ class RemoteModel:
         name: model name.
         versions: versions that the server offers.
         classes: logits per clip.
-        largest_batch: maximum clips of one request; None if the server states no limit.
+        max_batch: maximum clips of one request; None if the server states no limit.
         bound: whether the server stated the binding. If not, only shapes were compared, and a server with a model
             for another key would return meaningless logits.
     """
@@ -42,7 +42,7 @@ class RemoteModel:
     name: str
     versions: tuple[str, ...]
     classes: int
-    largest_batch: int | None
+    max_batch: int | None
     bound: bool
 
 
@@ -124,7 +124,7 @@ def check_model(
         name=name,
         versions=tuple(metadata.versions),
         classes=classes,
-        largest_batch=largest,
+        max_batch=largest,
         bound=theirs is not None,
     )
 

@@ -128,7 +128,7 @@ class Endpoint:
 
 def _max_clips(model: RemoteModel, clip_bytes: int) -> int:
     """Return the maximum clips of one request: the server's, and those whose clips and logits are small enough."""
-    stated = model.largest_batch or max(1, _MAX_BYTES // clip_bytes)
+    stated = model.max_batch or max(1, _MAX_BYTES // clip_bytes)
     return min(stated, max(1, MAX_LOGITS // model.classes))
 
 

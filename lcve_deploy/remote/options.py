@@ -24,7 +24,7 @@ class RemoteOptions:
         retries: maximum retries of a request, on another endpoint if possible; 0 or more. Only transient failures
             are retried: a server that is unreachable, overloaded or not ready.
         pause: seconds before the first retry on the same endpoint; doubled each time, with jitter.
-        longest_pause: maximum seconds between retries.
+        max_pause: maximum seconds between retries.
         rest: seconds that a failing endpoint is skipped in favor of others.
         token_file: file with a bearer token; by default the environment variable ``LCVE_TOKEN``, if set.
         tls_ca: root certificates, PEM; by default the system's for HTTPS, and gRPC's own for gRPC.
@@ -40,7 +40,7 @@ class RemoteOptions:
     deadline: float = 60.0
     retries: int = 4
     pause: float = 0.25
-    longest_pause: float = 5.0
+    max_pause: float = 5.0
     rest: float = 10.0
     token_file: Path | None = None
     tls_ca: Path | None = None
@@ -52,7 +52,7 @@ class RemoteOptions:
     def __post_init__(self) -> None:
         if not 0 < self.deadline < math.inf:
             raise ValueError(f"expected a deadline above 0 seconds, received {self.deadline}")
-        if self.retries < 0 or min(self.pause, self.longest_pause, self.rest) < 0:
+        if self.retries < 0 or min(self.pause, self.max_pause, self.rest) < 0:
             raise ValueError("expected retries, pauses and rest of 0 or more")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("expected a client certificate and its key, received only one of them")

@@ -76,12 +76,12 @@ def _stated_pause(error: UnavailableError, options: RemoteOptions) -> float:
     Jitter only lengthens them: sooner would be refused again.
     """
     stated = (error.retry_after or 0.0) * random.uniform(1, 1 + _MIN_JITTER)  # noqa: S311 (no secret)
-    return float(min(stated, options.longest_pause))
+    return float(min(stated, options.max_pause))
 
 
 def _pause_before(tries: int, options: RemoteOptions) -> float:
     """Return the seconds to wait after so many attempts on an endpoint; jitter keeps clients from retrying in step."""
     if not tries:
         return 0.0
-    longest: float = min(options.longest_pause, options.pause * 2.0 ** min(tries - 1, 60))
+    longest: float = min(options.max_pause, options.pause * 2.0 ** min(tries - 1, 60))
     return longest * random.uniform(_MIN_JITTER, 1)  # noqa: S311 (no secret)

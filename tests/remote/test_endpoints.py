@@ -40,7 +40,7 @@ def joined(*servers: Server) -> str:
 def test_another_endpoint_answers_at_once_for_one_that_is_away(start: Callable[..., Server]) -> None:
     first, second = start(), start()
     first.stop()
-    options = RemoteOptions(deadline=30, retries=1, pause=1000, longest_pause=1000, rest=1000)
+    options = RemoteOptions(deadline=30, retries=1, pause=1000, max_pause=1000, rest=1000)
     with RemoteSession(joined(first, second), BINDING, options) as session:
         assert session.connect().endpoint == second.endpoint
         for _ in range(3):
@@ -88,7 +88,7 @@ def test_every_endpoint_is_checked_before_it_gets_a_clip(start: Callable[..., Se
 
 
 def test_endpoints_with_other_largest_batches_share_a_stack(start: Callable[..., Server]) -> None:
-    first, second = start(Model(BINDING, largest_batch=4)), start(Model(BINDING, largest_batch=3))
+    first, second = start(Model(BINDING, max_batch=4)), start(Model(BINDING, max_batch=3))
     first.model.next.extend([lambda response: None, fake.AWAY])
     with RemoteSession(joined(first, second), BINDING, dataclasses.replace(QUICK, rest=1000)) as session:
         np.testing.assert_array_equal(session.run(clips(11)), logits_of(clips(11).values))
@@ -141,7 +141,7 @@ def _persisted(
 
 
 def test_pauses_double_with_jitter_up_to_the_longest() -> None:
-    options = RemoteOptions(retries=8, pause=1, longest_pause=10, deadline=1000)
+    options = RemoteOptions(retries=8, pause=1, max_pause=10, deadline=1000)
     clock, asked, answer = _persisted(options, 1, [UnavailableError("x")] * 8)
     assert answer == "answer"
     assert len(asked) == 9
@@ -151,7 +151,7 @@ def test_pauses_double_with_jitter_up_to_the_longest() -> None:
 
 def test_pauses_differ_from_client_to_client() -> None:
     """Else clients whom a server turned away together would come back together."""
-    options = RemoteOptions(retries=1, pause=1, longest_pause=1, deadline=1000)
+    options = RemoteOptions(retries=1, pause=1, max_pause=1, deadline=1000)
     pauses = [_persisted(options, 1, [UnavailableError("x")])[0].pauses[0] for _ in range(300)]
     assert 0.5 <= min(pauses) < 0.6
     assert 0.9 < max(pauses) <= 1
@@ -167,21 +167,21 @@ def test_a_try_that_takes_long_leaves_less_for_the_next() -> None:
 
 
 def test_a_server_that_says_when_to_try_again_is_not_asked_sooner() -> None:
-    options = RemoteOptions(retries=3, pause=0.1, longest_pause=10, deadline=1000)
+    options = RemoteOptions(retries=3, pause=0.1, max_pause=10, deadline=1000)
     clock, asked, answer = _persisted(options, 1, [RateError("x", retry_after=3)] * 3)
     assert (answer, len(asked)) == ("answer", 4)
     assert all(3 <= length <= 4.5 for length in clock.pauses)
 
 
 def test_a_server_cannot_make_a_client_wait_longer_than_the_longest_pause() -> None:
-    options = RemoteOptions(retries=2, pause=0.1, longest_pause=2, deadline=1000)
+    options = RemoteOptions(retries=2, pause=0.1, max_pause=2, deadline=1000)
     clock, _, answer = _persisted(options, 1, [UnavailableError("x", retry_after=1e9)] * 2)
     assert answer == "answer"
     assert clock.pauses == [2, 2]
 
 
 def test_another_endpoint_is_asked_at_once_and_the_first_not_before_it_said() -> None:
-    options = RemoteOptions(retries=3, pause=0.1, longest_pause=10, deadline=1000, rest=0)
+    options = RemoteOptions(retries=3, pause=0.1, max_pause=10, deadline=1000, rest=0)
     clock, asked, answer = _persisted(options, 2, [UnavailableError("x", retry_after=5)] * 2)
     assert (asked, answer) == ([0, 0, 0], "answer")
     options = dataclasses.replace(options, rest=7)
@@ -192,7 +192,7 @@ def test_another_endpoint_is_asked_at_once_and_the_first_not_before_it_said() ->
 
 
 def test_a_pause_that_a_server_asks_for_and_the_deadline_does_not_allow_is_not_made() -> None:
-    options = RemoteOptions(retries=3, pause=0.1, longest_pause=100, deadline=4)
+    options = RemoteOptions(retries=3, pause=0.1, max_pause=100, deadline=4)
     clock, _, error = _persisted(options, 1, [UnavailableError("full", retry_after=5)])
     assert type(error) is DeadlineError
     assert "full" in str(error)
@@ -248,7 +248,7 @@ def test_the_two_questions_of_a_description_share_its_seconds(way: str, monkeypa
 
 
 def test_no_retry_begins_after_the_deadline() -> None:
-    options = RemoteOptions(retries=1000, pause=1, longest_pause=1, deadline=10)
+    options = RemoteOptions(retries=1000, pause=1, max_pause=1, deadline=10)
     clock, asked, error = _persisted(options, 1, [UnavailableError("gone", hint="look")] * 1000)
     assert type(error) is DeadlineError
     assert "gone" in str(error)

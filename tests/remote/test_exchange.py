@@ -39,10 +39,10 @@ def test_logits_of_a_server_are_those_of_the_clips(server: Server) -> None:
 @pytest.mark.parametrize("layout", list(Layout))
 def test_any_layout_and_a_server_without_a_largest_batch(start: Callable[..., Server], layout: Layout) -> None:
     binding = other(layout=layout)
-    server, clip = start(Model(binding, largest_batch=0)), clips(20, binding=binding)
+    server, clip = start(Model(binding, max_batch=0)), clips(20, binding=binding)
     with RemoteSession(server.address, binding, QUICK) as session:
         np.testing.assert_array_equal(session.run(clip), logits_of(clip.values))
-        assert session.connect().largest_batch is None
+        assert session.connect().max_batch is None
     assert len(server.model.infers) == 1
 
 

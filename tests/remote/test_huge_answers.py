@@ -252,7 +252,7 @@ def test_a_server_that_reads_slowly_cannot_hold_a_request_beyond_the_deadline(tm
 def test_large_answers_that_were_asked_for_are_read(start: Callable[..., Server]) -> None:
     """Binary logits of a batch that are longer than any description, through the same session as small ones."""
     count = 4 * MAX_HEAD_BYTES // (4 * fake.CLASSES)
-    server = start(Model(BINDING, largest_batch=count))
+    server = start(Model(BINDING, max_batch=count))
     tiny = clips(1)
     many = dataclasses.replace(tiny, values=np.broadcast_to(tiny.values, (count, *tiny.values.shape[1:])))
     with RemoteSession(server.address, BINDING, QUICK) as session:

@@ -211,7 +211,7 @@ def test_a_closed_session_says_so(server: Server) -> None:
 
 
 def test_closing_ends_the_wait_for_the_next_try() -> None:
-    options = RemoteOptions(deadline=600, retries=1000, pause=300, longest_pause=300)
+    options = RemoteOptions(deadline=600, retries=1000, pause=300, max_pause=300)
     session = RemoteSession(f"grpc://127.0.0.1:{free_port()}/m", BINDING, options)
     with ThreadPoolExecutor(1) as threads:
         future = threads.submit(session.run, clips())

@@ -74,7 +74,7 @@ class Model:
     binding: Binding
     name: str = "digits"
     versions: list[str] = field(default_factory=lambda: ["1"])
-    largest_batch: int = 8
+    max_batch: int = 8
     token: str = ""
     bound: bool = True
     shares_memory: bool = True
@@ -101,8 +101,8 @@ class Model:
         return message
 
     def config(self) -> Any:
-        message = model_config_pb2.ModelConfig(name=self.name, max_batch_size=self.largest_batch)
-        batch = [] if self.largest_batch else [-1]
+        message = model_config_pb2.ModelConfig(name=self.name, max_batch_size=self.max_batch)
+        batch = [] if self.max_batch else [-1]
         message.input.add(name="clips", data_type="TYPE_UINT8", dims=[*batch, *self.shape])
         message.output.add(name="logits", data_type="TYPE_FP32", dims=[*batch, CLASSES])
         for name, value in binding_to_parameters(self.binding).items() if self.bound else ():
