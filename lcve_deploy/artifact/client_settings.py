@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lcve_deploy.artifact.manifest import FORMAT, binding_to_json, read_binding
+from lcve_deploy.artifact.manifest import FORMAT, binding_to_json, check_format, read_binding
 from lcve_deploy.artifact.record import Record, read_json
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import ArtifactError
@@ -54,7 +54,7 @@ class ClientFile:
 
     Args:
         settings: all fields except the digest.
-        manifest_sha256: SHA-256 of the manifest that the settings belong to, 64 hex digits.
+        manifest_sha256: SHA-256 of the model's manifest, 64 hex digits; the model may have any number of keys.
     """
 
     settings: ClientSettings
@@ -90,6 +90,7 @@ def read_client(folder: Path) -> ClientFile:
     """
     path = folder / _NAME
     record = read_json(path)
+    check_format(record)
     binding = read_binding(record)
     preprocess = _preprocess(record.record("preprocess"))
     classes = record.items("classes")
