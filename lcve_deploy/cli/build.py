@@ -154,8 +154,9 @@ def command(
 ) -> None:
     """Build an engine in DIR/engines and prove it with the probe. Needs no key.
 
-    The engine serves every key of the model. An engine that exceeds its budget is not kept. An engine that cannot run on this machine is kept as unproven: it
-    does not open until lcve verify has run it. Of several engines, the fastest is kept.
+    The engine serves every key of the model. An engine that exceeds its budget is not kept. An engine that cannot run
+    on this machine is kept as unproven: it does not open until lcve verify has run it. Of several engines, the fastest
+    is kept.
 
     Engines open only on machines that have the secret of the machine that built them.
     """

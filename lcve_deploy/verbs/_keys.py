@@ -1,4 +1,4 @@
-"""What the owner's verbs write: the manifest of a model, and key folders and clients, made from those of another key."""
+"""What the owner's verbs write: manifests, and key folders and clients made from those of another key."""
 
 from __future__ import annotations
 

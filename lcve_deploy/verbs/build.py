@@ -43,7 +43,6 @@ from lcve_deploy.exporters.int8 import calibrate, write_quantised
 from lcve_deploy.exporters.low_precision import write_low_precision
 from lcve_deploy.exporters.tensorrt import PlanOptions, build_plan
 from lcve_deploy.files.writing import new_folder, pinned_folder, require_absent
-from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.libraries.tensorrt import find_tensorrt
 from lcve_deploy.model.parity import compare
 from lcve_deploy.model.precision import Precision

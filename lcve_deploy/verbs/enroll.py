@@ -91,8 +91,8 @@ def enroll(
 ) -> Enrollment:
     """Make the key of one camera or client. The folder appears complete or not at all.
 
-    It contains ``key.bin`` and ``client/`` for the camera, and ``server/``, the key folder, which the operator copies to
-    ``keys/NAME`` of the model folder, as ``lcve apply`` does.
+    It contains ``key.bin`` and ``client/`` for the camera, and ``server/``, the key folder, which the operator copies
+    to ``keys/NAME`` of the model folder, as ``lcve apply`` does.
 
     Args:
         artifact: folder with ``server/`` and ``client/``; not changed.
