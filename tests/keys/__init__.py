@@ -1,1 +1,1 @@
-"""Key rotation: the same answers under another key, nothing of the old order, and clear refusals."""
+"""Tests of making, adding and removing keys."""

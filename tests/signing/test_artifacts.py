@@ -30,7 +30,7 @@ from lcve_deploy.errors import SignatureError
 from lcve_deploy.verbs.fastest import EngineChoice
 from lcve_deploy.verbs.pairs import paired_client
 from tests.conftest import run_error, run_ok
-from tests.rotate.helpers import contents
+from tests.support.artifacts import contents
 from tests.signing.helpers import OWNER, PIN, STRANGER, TINY, forms_of_the_secret
 from tests.test_artifact import flip_a_byte
 

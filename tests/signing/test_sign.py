@@ -12,7 +12,7 @@ from lcve_deploy import (
 from lcve_deploy.artifact.digests import MANIFEST, SIGNATURE
 from lcve_deploy.errors import ExistsError
 from tests.conftest import run_error, run_lcve, run_ok
-from tests.rotate.helpers import contents
+from tests.support.artifacts import contents
 from tests.signing.helpers import FINGERPRINT, OWNER, Breakage
 from tests.test_artifact import edit, flip_a_byte
 
