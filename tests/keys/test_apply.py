@@ -29,10 +29,9 @@ from lcve_deploy.errors import (
 from lcve_deploy.runtime.backends import onnxruntime as backend
 from lcve_deploy.verbs import apply as apply_verb
 from tests.conftest import ORACLES, heed_interrupts, run_error, run_ok
-from tests.keys.helpers import Breakage, change_tensor, encrypted, enrolled, main, rotated
+from tests.keys.helpers import Breakage, change_tensor, encrypted, enrolled, rotated
 from tests.signing.helpers import OWNER, PIN, STRANGER
-from tests.support.artifacts import contents, edit_json
-from tests.test_artifact import flip_a_byte
+from tests.support.artifacts import contents, edit_json, flip_a_byte
 from tests.test_boundaries import KEY_ROOMS, loaded_after
 from tests.test_export import export_tiny
 

@@ -22,8 +22,7 @@ from lcve_deploy.verbs.verify import verify
 from tests.conftest import run_error, run_ok
 from tests.keys.helpers import NEW_KEY, Breakage
 from tests.signing.helpers import OWNER, PIN
-from tests.support.artifacts import binding_of, contents, edit_json, key_of
-from tests.test_artifact import flip_a_byte
+from tests.support.artifacts import binding_of, contents, edit_json, flip_a_byte, key_of
 
 OLD = Path(__file__).parents[1] / "data/format_1"
 

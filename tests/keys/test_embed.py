@@ -15,7 +15,7 @@ from lcve_deploy.exporters import storage
 from lcve_deploy.verbs import embed as embed_verb
 from tests.conftest import ORACLES, run_ok
 from tests.keys.helpers import encrypted, enrolled, main
-from tests.test_artifact import flip_a_byte
+from tests.support.artifacts import flip_a_byte
 from tests.test_export import export_tiny
 
 

@@ -67,14 +67,14 @@ def test_many_names_each_have_a_key_and_a_salt(
         key=key,
         progress=lambda stage, done, total: steps.append((done, total)) if stage == "enrolling" else None,
     )
-    assert [enrolled.name for enrolled in result.enrolled] == names
+    assert [camera.name for camera in result.enrolled] == names
     assert (result.skipped, steps) == (0, [(done, 5) for done in range(6)])
-    assert len({enrolled.key.salt for enrolled in result.enrolled}) == 5
-    assert len({enrolled.key.key_id for enrolled in result.enrolled}) == 5
+    assert len({camera.key.salt for camera in result.enrolled}) == 5
+    assert len({camera.key.key_id for camera in result.enrolled}) == 5
     pairs = []
-    for enrolled in result.enrolled:
-        add_key(artifact / "server", enrolled.folder / "server", enrolled.name)
-        pairs.append(encrypted(enrolled.folder / "client", SecurityKey.read(enrolled.folder / "key.bin"), clip[None]))
+    for camera in result.enrolled:
+        add_key(artifact / "server", camera.folder / "server", camera.name)
+        pairs.append(encrypted(camera.folder / "client", SecurityKey.read(camera.folder / "key.bin"), clip[None]))
     logits = open_session(artifact / "server").run_batch([clip for _, clip in pairs])
     for (client, _), row in zip(pairs, logits, strict=True):
         np.testing.assert_allclose(client.plain_order(row[None])[0], ORACLES["v1_model_args"].logits, atol=1e-5)
@@ -104,7 +104,7 @@ def test_a_run_that_was_stopped_goes_on(
     before = contents(tmp_path / "out")
     assert {Path(name).parts[0] for name in before} == {"a", "b"}
     result = enroll_all(exported, ["a", "b", "c", "d"], tmp_path / "out", key=key)
-    assert ([enrolled.name for enrolled in result.enrolled], result.skipped) == (["c", "d"], 2)
+    assert ([camera.name for camera in result.enrolled], result.skipped) == (["c", "d"], 2)
     after = contents(tmp_path / "out")
     assert {name: after[name] for name in before} == before
     assert len(opened) == 2

@@ -15,8 +15,7 @@ from lcve_deploy import RotateOptions, SecurityKey, enroll, rotate
 from lcve_deploy.artifact.names import KEY_MANIFEST, KEYED, PROBE
 from lcve_deploy.errors import ArtifactError, ExistsError, LcveError, MismatchError, WriteError
 from tests.keys.helpers import NEW_KEY, Breakage, change_keyed, main
-from tests.support.artifacts import binding_of, contents, edit_json
-from tests.test_artifact import flip_a_byte
+from tests.support.artifacts import binding_of, contents, edit_json, flip_a_byte
 
 Work = Callable[[Path, Path, SecurityKey], object]
 

@@ -14,7 +14,8 @@ from lcve_deploy.errors import ExistsError
 from tests.conftest import run_error, run_lcve, run_ok
 from tests.support.artifacts import contents
 from tests.signing.helpers import FINGERPRINT, OWNER, Breakage
-from tests.test_artifact import edit, flip_a_byte
+from tests.support.artifacts import edit_json as edit
+from tests.support.artifacts import flip_a_byte
 
 
 def test_sign_writes_the_same_signature_once(artifact: Path, signing_file: Path, pin_file: Path) -> None:
