@@ -176,7 +176,7 @@ def test_a_name_and_a_key_are_there_once(artifact: Path, key: SecurityKey, camer
     before = contents(artifact)
     with pytest.raises(ExistsError, match="nothing is overwritten"):
         add_keys(server, {"camera-7": other})
-    with pytest.raises(MismatchError, match="camera-7 of .* is for the same key and salt"):
+    with pytest.raises(MismatchError, match=r"camera-7 of .* is for the same key and salt"):
         add_keys(server, {"again": camera})
     for name in ("", ".x", "a/b", "x" * 65):
         with pytest.raises(ArtifactError, match="expected a name"):

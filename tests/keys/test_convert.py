@@ -154,7 +154,7 @@ def test_all_other_readers_say_what_to_do(key: SecurityKey, key_file: Path, tmp_
         lambda: verify(OLD, key=key, checkpoint="none.pth"),
     ):
         with pytest.raises(
-            ArtifactError, match="format: expected 2, received 1.* convert the artifact with lcve convert"
+            ArtifactError, match=r"format: expected 2, received 1.* convert the artifact with lcve convert"
         ):
             read()
     assert "lcve convert" in run_error("inspect", OLD)
