@@ -9,6 +9,7 @@
     ├── EncryptedClipError             also ValueError: an encrypted clip is invalid
     ├── SealingError                   also ValueError: sealed data cannot be opened
     ├── MismatchError                  also ValueError: key, clip and artifact do not belong together
+    │   └── UnknownKeyError            the model has no key folder for the clips
     ├── VideoError                     also ValueError: a video cannot be read or sampled
     ├── ParityError                    also ArithmeticError: encrypted and plain logits differ
     ├── PrecisionError                 also ValueError: a model does not fit a precision
@@ -58,6 +59,7 @@ __all__ = [
     "SignatureError",
     "TooLargeError",
     "UnavailableError",
+    "UnknownKeyError",
     "UnknownModelError",
     "UnprovenError",
     "UnsupportedModelError",
@@ -109,6 +111,10 @@ class SealingError(LcveError, ValueError):
 
 class MismatchError(LcveError, ValueError):
     """Key, clip and artifact do not belong together."""
+
+
+class UnknownKeyError(MismatchError):
+    """A model has no key folder for the key and the salt of the clips."""
 
 
 class VideoError(LcveError, ValueError):

@@ -1,11 +1,12 @@
 """Write a scrambled model as an ONNX graph, built node by node.
 
 The graph is built here instead of traced from PyTorch, for three reasons. Parity compares two independently written
-forward passes. The file has no trace of its origin: no stack, path, doc string or source name. And every keyed tensor
-is a separate initializer in a separate file, so a key is rotated by replacing that file alone.
+forward passes. The file has no trace of its origin: no stack, path, doc string or source name. And keyed tensors are
+inputs, so no key is in the file.
 
-Input: ``clips``, uint8 ``[batch, N, L]`` or ``[batch, T, H, W, C]``. Output: ``logits``, float32 ``[batch, classes]``.
-Only the batch is dynamic, because the key is bound to the geometry.
+Inputs: ``clips``, uint8 ``[batch, N, L]`` or ``[batch, T, H, W, C]``; ``key``, int64 ``[batch]``, the row of the bank
+for each clip; ``bank.NAME``, ``[keys, ...]``, for every keyed tensor. Output: ``logits``, float32 ``[batch, classes]``.
+Only the batch and the number of keys are dynamic, because a key is bound to the geometry.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy import __version__
+from lcve_deploy.artifact import TensorSpec
 from lcve_deploy.artifact.graph_files import GraphSource, read_graph
-from lcve_deploy.artifact.names import INPUT, OUTPUT
+from lcve_deploy.artifact.names import BANK_PREFIX, INPUT, OUTPUT
 from lcve_deploy.clips import Layout
+from lcve_deploy.exporters.bank import KEY_SPEC, bank_specs, graph_input
 from lcve_deploy.exporters.storage import Steps, parse_model, save_graph
+from lcve_deploy.model.keyed import READOUT_INDEX
 from lcve_deploy.model.transformer import Activation, Attention, ScrambledTransformer, logit_scale
 
 if TYPE_CHECKING:
@@ -47,7 +51,7 @@ def write_onnx(
     opset: int = DEFAULT_OPSET,
     steps: Steps | None = None,
 ) -> None:
-    """Write ``model.onnx``, ``keyed.safetensors``, and for a large model ``model.onnx.data``.
+    """Write ``model.onnx``, and for a large model ``model.onnx.data``. The file is the same for every key.
 
     Args:
         model: scrambled model.
@@ -94,16 +98,15 @@ class _Builder:
         self._tape = tape.Tape()
         self._constants: dict[str, ir.Value] = {}
         self._count = 0
+        self._key = graph_input(KEY_SPEC)
+        specs = bank_specs(model.config)
+        self._bank = {spec.name.removeprefix(BANK_PREFIX): graph_input(spec) for spec in specs}
 
     def build(self) -> ir.Graph:
         import onnx_ir as ir
 
         config = self._config
-        clips = ir.Value(
-            name=INPUT,
-            type=ir.TensorType(ir.DataType.UINT8),
-            shape=ir.Shape(["batch", *self._layout.shape(config.geometry)]),
-        )
+        clips = graph_input(TensorSpec(name=INPUT, dtype="uint8", shape=(None, *self._layout.shape(config.geometry))))
         x = self._embed(clips)
         for i in range(config.depth):
             x = self._block(x, f"blocks.{i}.")
@@ -112,7 +115,7 @@ class _Builder:
         logits.type = ir.TensorType(ir.DataType.FLOAT)
         logits.shape = ir.Shape(["batch", config.classes])
         return ir.Graph(
-            [clips],
+            [clips, self._key, *self._bank.values()],
             [logits],
             nodes=self._tape.nodes,
             initializers=self._tape.initializers,
@@ -124,10 +127,11 @@ class _Builder:
         values = self._op("Cast", clips, to=_float())  # comes first: TensorRT supports no other operator on uint8
         if self._layout is Layout.VIDEO:
             values = self._patchify(values)
-        x = self._linear(values, "cube_embedding")
+        product = self._op("MatMul", values, self._keyed("cube_embedding.weight"))
+        x = self._op("Add", product, self._weight("cube_embedding.bias"))
         if self._config.prefix_tokens:
             x = self._op("Concat", self._prefix_of(x), x, axis=1)
-        return self._op("Add", x, self._weight("positional_encoding"))
+        return self._op("Add", x, self._keyed("positional_encoding"))
 
     def _patchify(self, clips: ir.Value) -> ir.Value:
         """Reshape clips ``[batch, T, H, W, C]`` to cubes ``[batch, N, L]``."""
@@ -212,12 +216,15 @@ class _Builder:
         return self._op("Mul", x, self._weight(name)) if self._config.layer_scale else x
 
     def _classify(self, x: ir.Value) -> ir.Value:
-        if self._model.readout_index is None:
-            pooled = self._op("ReduceMean", self._cubes_of(x), self._ints((1,)), keepdims=0)
+        if READOUT_INDEX in self._bank:
+            index = self._op("Unsqueeze", self._keyed(READOUT_INDEX), self._ints((1,)))
+            pooled = self._op("GatherND", x, index, batch_dims=1)
         else:
-            index = self._constant("readout.index", np.array(self._model.readout_index, np.int64))
-            pooled = self._op("Gather", x, index, axis=1)
-        return self._linear(self._norm(pooled, "norm", self._config.final_eps), "head")
+            pooled = self._op("ReduceMean", self._cubes_of(x), self._ints((1,)), keepdims=0)
+        normed = self._norm(pooled, "norm", self._config.final_eps)
+        rows = self._op("Unsqueeze", normed, self._ints((1,)))  # one row for each clip, because each has a weight
+        product = self._op("Squeeze", self._op("MatMul", rows, self._keyed("head.weight")), self._ints((1,)))
+        return self._op("Add", product, self._keyed("head.bias"))
 
     def _cubes_of(self, x: ir.Value) -> ir.Value:
         """Return the tokens of the cubes, without prefix tokens."""
@@ -227,6 +234,10 @@ class _Builder:
         return self._op("Slice", x, self._ints((prefix,)), self._ints((self._config.tokens,)), self._ints((1,)))
 
     # Helpers that do not depend on the model's configuration
+
+    def _keyed(self, name: str) -> ir.Value:
+        """Give each clip the tensor of its key: add an axis for the batch."""
+        return self._op("Gather", self._bank[name], self._key, axis=0)
 
     def _norm(self, x: ir.Value, name: str, eps: float) -> ir.Value:
         weight, bias = self._weight(f"{name}.weight"), self._weight(f"{name}.bias")
