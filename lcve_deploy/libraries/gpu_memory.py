@@ -87,6 +87,8 @@ def _free(driver: ctypes.CDLL, context: ctypes.c_void_p, device: ctypes.c_int, a
 
 def _require(result: int, work: str) -> None:
     if result == _OUT_OF_MEMORY:
-        raise SessionError(f"the GPU has too little memory to {work}", hint="free memory on the GPU, or keep fewer keys")
+        raise SessionError(
+            f"the GPU has too little memory to {work}", hint="free memory on the GPU, or keep fewer keys"
+        )
     if result != _SUCCESS:
         raise SessionError(f"the NVIDIA driver could not {work}: error {result}")

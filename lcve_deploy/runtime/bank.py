@@ -93,9 +93,7 @@ class KeyBank:
         ValueError: there is no row.
     """
 
-    def __init__(
-        self, specs: Sequence[TensorSpec], *, rows: int, memory: BankMemory, load: LoadKey = no_keys
-    ) -> None:
+    def __init__(self, specs: Sequence[TensorSpec], *, rows: int, memory: BankMemory, load: LoadKey = no_keys) -> None:
         if rows < 1:
             raise ValueError(f"expected at least 1 row, received {rows}")
         self.rows, self._specs, self._memory, self._load = rows, tuple(specs), memory, load

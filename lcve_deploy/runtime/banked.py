@@ -105,7 +105,8 @@ class BankedSession(ABC):
         yield group
 
     def _check_place(self, values: Any) -> None:
-        """Refuse values that the backend cannot read; nothing has run."""
+        """Refuse values that the backend cannot read; by default it reads all. Nothing has run."""
+        del values
 
     @abstractmethod
     def _compute(self, values: Any, rows: npt.NDArray[np.int64]) -> Logits:

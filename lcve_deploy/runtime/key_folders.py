@@ -108,7 +108,7 @@ class KeyFolders:
         folder = open_key(known.folder, self._manifest, self._signed_by)  # it may have been replaced since
         if folder.manifest.binding.key != key:
             raise self._unknown(key)
-        return folder.tensors(self._manifest.model)
+        return folder.tensors()
 
     def _unknown(self, key: KeyRef) -> UnknownKeyError:
         return UnknownKeyError(

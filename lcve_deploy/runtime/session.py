@@ -79,8 +79,8 @@ class SessionOptions:
 
     Raises:
         SessionError: there is no such provider, or an option is not allowed.
-        ValueError: the number of keys is below 1, or both an engine and a provider are given; an engine is built for its own provider. Or the number of
-            the GPU is out of range, is given twice, or is given for the CPU.
+        ValueError: the number of keys is below 1, or both an engine and a provider are given; an engine is built for
+            its own provider. Or the number of the GPU is out of range, is given twice, or is given for the CPU.
     """
 
     engine: str | None = None
