@@ -16,7 +16,7 @@ from lcve_deploy import Client, EncryptedClip, Layout, PlainClip, SecurityKey, o
 from lcve_deploy.artifact import read_client, read_manifest, read_probe
 from lcve_deploy.errors import ArtifactError, LcveError, MismatchError, SessionError
 from lcve_deploy.runtime.backends import onnxruntime as backend
-from lcve_deploy.runtime.probe import probe_session
+from lcve_deploy.runtime.probe import probe_model
 from lcve_deploy.verbs.pairs import paired_client
 from tests.support.artifacts import edit_json as edit
 from tests.support.artifacts import flip_a_byte
@@ -163,13 +163,13 @@ def test_the_probes_tolerance_grows_with_its_logits(exported: Path) -> None:
     manifest = read_manifest(exported / "server")
     probe, parity = read_probe(exported / "server", manifest), manifest.parity
     growth = max(1.0, max(1.0, float(np.abs(probe.logits).max())) / max(1.0, parity.logit_scale))
-    assert probe_session(session, probe, parity).tolerance == pytest.approx(parity.tolerance * growth)
+    assert probe_model(session, probe, parity).tolerance == pytest.approx(parity.tolerance * growth)
     assert (
-        probe_session(session, dataclasses.replace(probe, logits=probe.logits / 1e3), parity).tolerance
+        probe_model(session, dataclasses.replace(probe, logits=probe.logits / 1e3), parity).tolerance
         == parity.tolerance
     )
     larger = dataclasses.replace(probe, logits=probe.logits + 1000)
-    report = probe_session(session, larger, parity)
+    report = probe_model(session, larger, parity)
     assert report.tolerance > 500 * parity.tolerance
     assert not report.ok
 
