@@ -11,6 +11,7 @@ from lcve_deploy.clips import KeyRef, Layout
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.model.parity import CONTROLS, ParityReport
 
+KEY_REF = KeyRef(key_id="0" * 31 + "1", salt="2" * 32)
 RECORD = FileRecord(bytes=7, sha256="ab" * 32)
 MANIFEST = Manifest(
     model=ModelSpec(
@@ -43,4 +44,5 @@ MANIFEST = Manifest(
     ),
     made_by={"lcve-deploy": "0.1.0"},
 )
-KEY = KeyRef(key_id="0" * 31 + "1", salt="2" * 32)
+BINDING = MANIFEST.model.binding_of(KEY_REF)
+"""Binding of the clips of a key of this model."""

@@ -17,7 +17,7 @@ from lcve_deploy.artifact.signature import write_signature
 from lcve_deploy.errors import ArtifactError, MismatchError, SignatureError
 from lcve_deploy.keys.signing import SigningKey
 
-from .manifests import KEY
+from .manifests import KEY_REF
 from .manifests import MANIFEST as UNREAD
 
 MANIFEST = dataclasses.replace(UNREAD, digest="cd" * 32)
@@ -37,7 +37,7 @@ def probe() -> Probe:
 def write(folder: Path, **changes: Any) -> Path:
     folder.mkdir(parents=True)
     content = {
-        "binding": MODEL.binding_of(KEY),
+        "binding": MODEL.binding_of(KEY_REF),
         "labels": "hidden",
         "model_sha256": MANIFEST.digest,
         "tensors": tensors(),
@@ -55,7 +55,7 @@ def opened(folder: Path) -> KeyFolder:
 
 def test_what_is_written_reads_back(tmp_path: Path) -> None:
     key = opened(write(tmp_path / "camera"))
-    assert key.manifest.binding == MODEL.binding_of(KEY)
+    assert key.manifest.binding == MODEL.binding_of(KEY_REF)
     assert (key.manifest.labels, key.manifest.digest) == ("hidden", key_manifest_digest(key.folder))
     key.verify()
     for name, tensor in tensors().items():
@@ -78,7 +78,7 @@ def test_a_key_of_another_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_key_of_clips_of_another_layout_is_refused(tmp_path: Path) -> None:
-    binding = dataclasses.replace(MODEL.binding_of(KEY), layout="video")
+    binding = dataclasses.replace(MODEL.binding_of(KEY_REF), layout="video")
     with pytest.raises(MismatchError, match="layout cubes in the model, video in the key folder"):
         opened(write(tmp_path / "camera", binding=binding))
 
@@ -98,7 +98,7 @@ def test_a_changed_file_is_refused(tmp_path: Path, name: str) -> None:
 def test_a_file_that_is_not_listed_is_refused(tmp_path: Path) -> None:
     key = opened(write(tmp_path / "camera"))
     (key.folder / "more.bin").touch()
-    with pytest.raises(ArtifactError, match="more.bin is not listed"):
+    with pytest.raises(ArtifactError, match=r"more\.bin is not listed"):
         key.verify()
 
 
@@ -153,7 +153,7 @@ def test_under_a_pinned_key_only_what_it_has_signed_is_read(tmp_path: Path) -> N
     folder = write(tmp_path / "camera")
     with pytest.raises(SignatureError, match="is not signed"):
         read_key_manifest(folder, owner.public_key)
-    write_signature(folder, owner.sign((folder / "key.json").read_bytes()), "key.sig")
+    write_signature(folder, owner.sign_key((folder / "key.json").read_bytes()), "key.sig")
     assert read_key_manifest(folder, owner.public_key) == read_key_manifest(folder)
     with pytest.raises(SignatureError, match="is invalid"):
         read_key_manifest(folder, other.public_key)
@@ -191,5 +191,5 @@ def test_a_public_key_is_not_part_of_a_key_folder(tmp_path: Path) -> None:
     """A pinned key comes from elsewhere: one in the folder is a file that is not listed."""
     key = opened(write(tmp_path / "camera"))
     (key.folder / "signing.pub").write_bytes(PublicKey(raw=bytes(32)).to_bytes())
-    with pytest.raises(ArtifactError, match="signing.pub is not listed"):
+    with pytest.raises(ArtifactError, match=r"signing\.pub is not listed"):
         key.verify()

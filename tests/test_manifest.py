@@ -16,7 +16,7 @@ from lcve_deploy.clips import Layout
 from lcve_deploy.errors import ArtifactError, MismatchError, SignatureError
 from lcve_deploy.geometry import ClipGeometry
 
-from .manifests import KEY, MANIFEST
+from .manifests import KEY_REF, MANIFEST
 
 PLACE = Path("somewhere/manifest.json")
 
@@ -143,8 +143,8 @@ def test_a_model_that_reads_a_mean_has_no_index() -> None:
 
 def test_clips_of_any_key_fit_a_model_and_clips_of_another_shape_do_not() -> None:
     model = MANIFEST.model
-    model.require(model.binding_of(KEY), here="model", there="clip")
-    other = dataclasses.replace(model.binding_of(KEY), layout=Layout.VIDEO)
+    model.require(model.binding_of(KEY_REF), here="model", there="clip")
+    other = dataclasses.replace(model.binding_of(KEY_REF), layout=Layout.VIDEO)
     with pytest.raises(MismatchError, match="layout cubes in the model, video in the clip"):
         model.require(other, here="model", there="clip")
 
