@@ -18,14 +18,10 @@ from lcve_deploy.errors import ArtifactError, LcveError, MismatchError, SessionE
 from lcve_deploy.runtime.backends import onnxruntime as backend
 from lcve_deploy.runtime.probe import probe_model
 from lcve_deploy.verbs.pairs import paired_client
+from tests.support.artifacts import edit_json as edit
+from tests.support.artifacts import flip_a_byte
 
 Edit = Callable[[dict[str, Any]], object]
-
-
-def edit(path: Path, change: Edit) -> None:
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
 
 
 def test_manifest_and_client_settings_read_back_what_was_written(exported: Path) -> None:
@@ -116,12 +112,6 @@ def test_assumptions_that_do_not_hold_are_refused(artifact: Path, key: SecurityK
     edit(artifact / "client/client.json", lambda c: c.update(assumptions=[entry]))
     with pytest.raises(ArtifactError, match=place):
         Client.open(artifact / "client", key)
-
-
-def flip_a_byte(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from lcve_deploy import (
 from lcve_deploy.errors import ArtifactError, KeyFileError, SignatureError, WriteError
 from lcve_deploy.files.secrets import KeyFileWarning
 from tests.conftest import SECRET, run_error, run_lcve, run_ok
-from tests.rotate.helpers import contents
+from tests.support.artifacts import contents
 from tests.signing.helpers import FINGERPRINT, OWNER, PIN, forms_of_the_secret
 
 # Of the secret 00 01 .. 1f, as in the format

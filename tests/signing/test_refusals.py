@@ -41,7 +41,8 @@ from lcve_deploy.verbs.pairs import paired_client
 from tests.conftest import ORACLE, run_error, run_ok
 from tests.signing.helpers import OWNER, PIN, STRANGER, TINY, Breakage
 from tests.support.engines import write_own_engine
-from tests.test_artifact import edit, flip_a_byte
+from tests.support.artifacts import edit_json as edit
+from tests.support.artifacts import flip_a_byte
 
 
 def _flip(name: str, place: int) -> Breakage:

@@ -22,7 +22,7 @@ from lcve_deploy.artifact.delta import DELTA, read_delta
 from lcve_deploy.artifact.digests import SIGNATURE
 from lcve_deploy.errors import ArtifactError, SignatureError
 from tests.conftest import run_error, run_ok
-from tests.rotate.helpers import contents
+from tests.support.artifacts import contents
 from tests.signing.helpers import OWNER, PIN, STRANGER, forms_of_the_secret
 
 

@@ -12,9 +12,10 @@ from lcve_deploy import (
 from lcve_deploy.artifact.digests import MANIFEST, SIGNATURE
 from lcve_deploy.errors import ExistsError
 from tests.conftest import run_error, run_lcve, run_ok
-from tests.rotate.helpers import contents
+from tests.support.artifacts import contents
 from tests.signing.helpers import FINGERPRINT, OWNER, Breakage
-from tests.test_artifact import edit, flip_a_byte
+from tests.support.artifacts import edit_json as edit
+from tests.support.artifacts import flip_a_byte
 
 
 def test_sign_writes_the_same_signature_once(artifact: Path, signing_file: Path, pin_file: Path) -> None:
