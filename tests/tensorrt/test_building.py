@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lcve_deploy.artifact.keyed import KEYED
 
 from lcve_deploy.artifact import Profile
-from lcve_deploy.artifact.keyed import KEYED
 from lcve_deploy.errors import BuildError
 from lcve_deploy.exporters.int8 import calibrate, write_quantised
 from lcve_deploy.exporters.low_precision import write_low_precision

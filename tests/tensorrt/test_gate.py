@@ -11,11 +11,11 @@ import numpy as np
 import onnx
 import onnx_ir
 import pytest
+from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS
 
 from lcve_deploy import (
     Layout,
 )
-from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS
 from lcve_deploy.errors import ArtifactError, BuildError
 from lcve_deploy.exporters.onnx import OPSETS
 from lcve_deploy.exporters.tensorrt import (

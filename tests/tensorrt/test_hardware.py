@@ -52,9 +52,9 @@ def test_gpu_an_engine_answers_as_onnx_runtime_does(
         library=real,
         options=PlanOptions(profile=profile),
     )
-    session = open_real(tmp_path / "plan", manifest, real, profile)
+    session = open_real(tmp_path / "plan", server, real, profile)
     for batch in (1, 4, 2):
-        clips = encrypted(manifest, clip, batch)
+        clips = encrypted(exported / "server", clip, batch)
         expected = reference.run(clips)
         np.testing.assert_allclose(session.run(clips), expected, atol=1e-4)
         on_device = EncryptedClip(values=cupy.asarray(clips.values), binding=clips.binding)
@@ -80,8 +80,8 @@ def test_gpu_a_refitted_engine_answers_with_the_new_weights(
     options = PlanOptions(profile=Profile(), refittable=True, stripped=stripped)
     build_plan(exported / "server/model.onnx", tmp_path / "plan", library=real, options=options, **rotated.specs)
     refit_plan(tmp_path / "plan", rotated.model, tmp_path / "refitted", library=real)
-    clips = encrypted(manifest, clip, 2)
-    logits = open_real(tmp_path / "refitted", manifest, real, Profile()).run(clips)
+    clips = encrypted(exported / "server", clip, 2)
+    logits = open_real(tmp_path / "refitted", exported / "server", real, Profile()).run(clips)
     (expected,) = onnxruntime.InferenceSession(rotated.model).run(["logits"], {"clips": clips.values})
     np.testing.assert_allclose(logits, expected, atol=1e-4)
 

@@ -37,7 +37,7 @@ def test_a_refitted_plan_answers_with_the_new_weights(
 ) -> None:
     rotated = oracle_graph(TINY, tmp_path, salt=bytes(16))
     refit(rotated.model, tmp_path / "refitted.plan")
-    clips = encrypted(machine.manifest, clip, 2)
+    clips = encrypted(machine.server, clip, 2)
     logits = dataclasses.replace(machine, plan=tmp_path / "refitted.plan").open().run(clips)
     (expected,) = onnxruntime.InferenceSession(rotated.model).run(["logits"], {"clips": clips.values})
     np.testing.assert_allclose(logits, expected, atol=1e-6)
