@@ -9,6 +9,7 @@ from lcve_deploy.artifact.engines import EngineKind, EngineRecord, Proof, list_e
 from lcve_deploy.artifact.key_folder import (
     KeyFolder,
     KeyManifest,
+    find_key,
     find_keys,
     open_key,
     read_key_manifest,
@@ -46,6 +47,7 @@ __all__ = [
     "TensorSpec",
     "check_signature",
     "copy_files",
+    "find_key",
     "find_keys",
     "is_signed",
     "list_engines",

@@ -19,7 +19,7 @@ from lcve_deploy.model.assumptions import Assumption, Fact
 from lcve_deploy.model.predictions import ProblemType
 from lcve_deploy.model.preprocess import Preprocess, Resample, Rounding, Sampling
 
-__all__ = ["ClientFile", "ClientSettings", "read_client", "write_client"]
+__all__ = ["ClientFile", "ClientSettings", "parse_client", "read_client", "write_client"]
 
 _NAME: Final = "client.json"
 _SOURCE: Final = r"[\w.-]{1,96}/[\w.-]{1,96}@[0-9a-f]{40}"
@@ -88,9 +88,21 @@ def read_client(folder: Path) -> ClientFile:
     Raises:
         ArtifactError: the file is missing or invalid. The message lists all problems.
     """
-    path = folder / _NAME
-    record = read_json(path)
-    check_format(record)
+    return parse_client(read_json(folder / _NAME), folder / _NAME)
+
+
+def parse_client(record: Record, path: Path, *, number: int = FORMAT) -> ClientFile:
+    """Check the top-level object of ``client.json``.
+
+    Args:
+        record: the object.
+        path: file that it was read from, for messages.
+        number: version of the format, 1 or 2; the fields are the same.
+
+    Raises:
+        ArtifactError: a field is missing or invalid. The message lists all problems.
+    """
+    check_format(record, number=number)
     binding = read_binding(record)
     preprocess = _preprocess(record.record("preprocess"))
     classes = record.items("classes")

@@ -35,16 +35,19 @@ from lcve_deploy.artifact.probe import Probe, parse_probe, write_probe
 from lcve_deploy.artifact.record import parse_json, read_data
 from lcve_deploy.artifact.signature import PublicKey, check_signature, read_signature
 from lcve_deploy.artifact.tensors import check_keyed, parse_tensors
-from lcve_deploy.clips import Binding
-from lcve_deploy.errors import ArtifactError, MismatchError
+from lcve_deploy.clips import Binding, KeyRef
+from lcve_deploy.errors import ArtifactError, MismatchError, UnknownKeyError
 
 __all__ = [
     "KeyFolder",
     "KeyManifest",
+    "find_key",
     "find_keys",
     "key_manifest_bytes",
+    "key_manifest_data",
     "key_manifest_digest",
     "open_key",
+    "parse_key_manifest",
     "read_key_manifest",
     "require_key_name",
     "write_key_folder",
@@ -229,10 +232,32 @@ def read_key_manifest(folder: Path, signed_by: PublicKey | None = None) -> KeyMa
         ArtifactError: the manifest is missing or invalid. The message lists all problems.
         SignatureError: a key is pinned, and it has not signed the manifest.
     """
-    path = folder / KEY_MANIFEST
-    data = read_data(path)
+    return parse_key_manifest(key_manifest_data(folder, signed_by), folder / KEY_MANIFEST)
+
+
+def key_manifest_data(folder: Path, signed_by: PublicKey | None = None) -> bytes:
+    """Read the bytes of ``key.json``, and check their signature if a key is pinned.
+
+    Raises:
+        ArtifactError: the manifest is missing, not a regular file, or too large.
+        SignatureError: a key is pinned, and it has not signed the manifest.
+    """
+    data = read_data(folder / KEY_MANIFEST)
     if signed_by is not None:
         check_signature(data, read_signature(folder, KEY_SIGNATURE), signed_by, place=folder)
+    return data
+
+
+def parse_key_manifest(data: bytes, path: Path) -> KeyManifest:
+    """Parse and check the bytes of ``key.json``.
+
+    Args:
+        data: content of the file.
+        path: file that it was read from, for messages.
+
+    Raises:
+        ArtifactError: the manifest is invalid. The message lists all problems.
+    """
     record = parse_json(data, path)
     check_format(record, _KIND)
     binding, files = read_binding(record), read_files(record.record("files"))
@@ -275,3 +300,31 @@ def open_key(folder: Path, manifest: Manifest, signed_by: PublicKey | None = Non
         )
     manifest.model.require(key.binding, here="model", there=f"key folder {folder}")
     return KeyFolder(folder=folder, manifest=key, model=manifest.model)
+
+
+def find_key(server: Path, manifest: Manifest, key: KeyRef, signed_by: PublicKey | None = None) -> KeyFolder:
+    """Return the key folder of a model for a key. Folders that cannot be read are passed over.
+
+    Args:
+        server: model folder.
+        manifest: of the model, as it was read.
+        key: the key.
+        signed_by: pinned key of the owner; None skips the check.
+
+    Raises:
+        UnknownKeyError: there is none. The message lists folders that cannot be read.
+        ArtifactError, SignatureError, MismatchError: its folder is refused, as by ``open_key``.
+    """
+    problems = []
+    for path in find_keys(server).values():
+        try:
+            found = read_key_manifest(path).binding.key == key
+        except ArtifactError as error:
+            problems.append(str(error))
+            continue
+        if found:
+            return open_key(path, manifest, signed_by)
+    raise UnknownKeyError(
+        f"there is no key folder for {key} in {server / KEYS}" + "".join(f"; {problem}" for problem in problems),
+        hint="ask the owner for the key folder, and add it with lcve apply",
+    )

@@ -235,16 +235,17 @@ def _checked(path: Path, record: Record) -> Manifest:
             scheme=scheme,
             geometry=geometry or _PLACEHOLDER,
             layout=layout or Layout.CUBES,
-            input=_tensor(record.record("input")),
+            input=read_tensor(record.record("input")),
             bank=tuple(
-                _tensor(Record(value, f"bank[{i}]", record.problems)) for i, value in enumerate(record.items("bank"))
+                read_tensor(Record(value, f"bank[{i}]", record.problems))
+                for i, value in enumerate(record.items("bank"))
             ),
-            output=_tensor(record.record("output")),
+            output=read_tensor(record.record("output")),
         ),
         precision=record.text("precision", "[a-z0-9]+"),
         opset=record.integer("opset"),
-        files=_files(record),
-        parity=_parity(record.record("parity")),
+        files=read_model_files(record),
+        parity=read_parity(record.record("parity")),
         made_by=read_versions(record),
     )
     if geometry and layout:
@@ -253,11 +254,12 @@ def _checked(path: Path, record: Record) -> Manifest:
     return manifest
 
 
-def check_format(record: Record, kind: str = "") -> None:
-    """Record a problem if a file is not of this format version, or not of this kind; no kind skips that check."""
-    number = record.integer("format")
-    if number != FORMAT:
-        record.problems.append(f"format: expected {FORMAT}, received {number}; {_OLD if number < FORMAT else _NEW}")
+def check_format(record: Record, kind: str = "", *, number: int = FORMAT) -> None:
+    """Record a problem if a file is not of a format version, or not of this kind; no kind skips that check."""
+    received = record.integer("format")
+    if received != number:
+        hint = _OLD if received < FORMAT else _NEW
+        record.problems.append(f"format: expected {number}, received {received}" + f"; {hint}" * (received != FORMAT))
     elif kind:
         record.text("kind", kind)
 
@@ -291,14 +293,16 @@ def read_binding(record: Record) -> Binding | None:
         return None
 
 
-def _tensor(record: Record) -> TensorSpec:
+def read_tensor(record: Record) -> TensorSpec:
+    """Read an input or output of a graph."""
     shape = record.items("shape")
     if not all(size is None or (isinstance(size, int) and size > 0) for size in shape):
         record.note("shape", "sizes, and null for the batch", shape)
     return TensorSpec(name=record.text("name"), dtype=record.text("dtype"), shape=tuple(shape))
 
 
-def _files(record: Record) -> dict[str, FileRecord]:
+def read_model_files(record: Record) -> dict[str, FileRecord]:
+    """Read the file records of a manifest, which must have a graph and a probe."""
     files = read_files(record.record("files"))
     record.problems.extend(f"files: {name} is missing" for name in (MODEL, PROBE) if name not in files)
     return files
@@ -314,7 +318,8 @@ def read_files(record: Record) -> dict[str, FileRecord]:
     }
 
 
-def _parity(record: Record) -> ParityReport:
+def read_parity(record: Record) -> ParityReport:
+    """Read the comparison with the plain model."""
     controls = record.record("controls")
     return ParityReport(
         reference=record.text("reference"),
