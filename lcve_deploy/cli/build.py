@@ -49,7 +49,7 @@ def _make_plan(
     version_compatible: bool,
     hardware: str,
     compute_capability: tuple[str, ...],
-    refittable: bool,
+    max_keys: int,
     stripped: bool,
     tf32: bool,
     cuda_graphs: bool,
@@ -64,7 +64,7 @@ def _make_plan(
         timing_cache=timing_cache,
         version_compatible=version_compatible,
         hardware=HardwareCompatibility(hardware),
-        refittable=refittable,
+        max_keys=max_keys,
         stripped=stripped,
         tf32=tf32,
         cuda_graphs=cuda_graphs,
@@ -79,7 +79,7 @@ _TENSORRT_OPTIONS: Final = (
     "version_compatible",
     "hardware",
     "compute_capability",
-    "refittable",
+    "max_keys",
     "stripped",
     "tf32",
     "cuda_graphs",
@@ -110,7 +110,11 @@ _PLAN: Final = cloup.option_group(
         help="GPU to build for, with TensorRT-RTX; may be repeated.",
     ),
     cloup.option(
-        "--refittable", is_flag=True, help="Let the weights be replaced without a rebuild, as after a key rotation."
+        "--max-keys",
+        type=click.IntRange(1, 2**16),
+        default=64,
+        show_default=True,
+        help="Largest number of keys that the engine holds at a time.",
     ),
     cloup.option(
         "--stripped", is_flag=True, help="Leave the weights out of the plan; they are restored when it is opened."

@@ -21,7 +21,17 @@ from lcve_deploy.model.transformer import Readout, ScrambledTransformer, Transfo
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["KEY_SPEC", "bank_specs", "first_axis", "gathers_of", "graph_input", "input_specs", "is_bank", "keyed_tensors", "keyed_values"]
+__all__ = [
+    "KEY_SPEC",
+    "bank_specs",
+    "first_axis",
+    "gathers_of",
+    "graph_input",
+    "input_specs",
+    "is_bank",
+    "keyed_tensors",
+    "keyed_values",
+]
 
 KEY_SPEC: Final = TensorSpec(name=KEY_INPUT, dtype="int64", shape=(None,))
 """Input of the graph that names the row of the bank for each clip."""

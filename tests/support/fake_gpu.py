@@ -164,7 +164,7 @@ class Severity(enum.Enum):
 
 
 class DataType(enum.Enum):
-    FLOAT, HALF, UINT8 = range(3)
+    FLOAT, HALF, UINT8, INT64 = range(4)
 
 
 class ILogger:
@@ -174,7 +174,7 @@ class ILogger:
         pass
 
 
-_DTYPES = {"FLOAT": DataType.FLOAT, "FLOAT16": DataType.HALF, "UINT8": DataType.UINT8}
+_DTYPES = {"FLOAT": DataType.FLOAT, "FLOAT16": DataType.HALF, "UINT8": DataType.UINT8, "INT64": DataType.INT64}
 
 
 def _tensor(value: onnx_ir.Value) -> types.SimpleNamespace:
@@ -345,8 +345,11 @@ class TimingCache:
 
 
 class Profile:
+    def __init__(self) -> None:
+        self.shapes = dict[str, tuple[tuple[int, ...], ...]]()
+
     def set_shape(self, name: str, *shapes: tuple[int, ...]) -> None:
-        self.name, self.shapes = name, shapes
+        self.shapes[name] = shapes
 
 
 class Runtime:
@@ -379,7 +382,7 @@ class Builder:
         self.built.append((network.flags, config))
         if config.cache is not None:
             config.cache.content += b"times"
-        return plan_of(network.model, tuple(shape[0] for shape in config.profiles[0].shapes))
+        return plan_of(network.model, tuple(shape[0] for shape in config.profiles[0].shapes["clips"]))
 
 
 class OnnxParser:
@@ -463,7 +466,6 @@ GPU = Gpu(name="NVIDIA Nonesuch", capability="8.6")
 _LOOKING = (
     "runtime.backends.tensorrt",
     "exporters.tensorrt.plan",
-    "exporters.tensorrt.refit",
     "verbs.build",
     "verbs.fastest",
 )

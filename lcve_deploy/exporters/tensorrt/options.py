@@ -54,7 +54,7 @@ class PlanOptions:
             TensorRT-RTX can build for GPUs other than the one of the machine.
 
     Raises:
-        ValueError: the number of keys is below one, the workspace is below one byte, or a compute capability is not written like ``8.6``.
+        ValueError: the number of keys or the workspace is below 1, or a compute capability is not written like ``8.6``.
     """
 
     profile: Profile = dataclasses.field(default_factory=Profile)

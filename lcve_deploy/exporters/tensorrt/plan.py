@@ -103,8 +103,7 @@ def _require_gpu(library: TensorRT, options: PlanOptions) -> None:
         )
     if options.needs_gpu:
         raise BuildError(
-            f"{library} needs a GPU to build stripped engines, and no NVIDIA GPU with its driver was "
-            "found",
+            f"{library} needs a GPU to build stripped engines, and no NVIDIA GPU with its driver was found",
             hint="build on a machine with a GPU, or build an engine with its weights here",
         )
 
