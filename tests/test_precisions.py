@@ -337,7 +337,7 @@ def test_a_graph_with_an_embedded_key_runs_by_itself(
 def test_an_embedded_key_must_be_one_of_the_model(tiny: Scrambled, tmp_path: Path) -> None:
     other = tiny.tensors | {"head.bias": np.zeros(6, np.float32)}
     for tensors in (other, dict(list(tiny.tensors.items())[1:]), {}):
-        with pytest.raises(ArtifactError, match="expected the keyed tensors cube_embedding.weight float32"):
+        with pytest.raises(ArtifactError, match=r"expected the keyed tensors cube_embedding\.weight float32"):
             embed_key(tiny.path, tensors, tmp_path / "alone.onnx")
     embed_key(tiny.path, tiny.tensors, tmp_path / "alone.onnx")
     with pytest.raises(ArtifactError, match="expected the keyed tensors none"):
