@@ -16,16 +16,12 @@ from lcve_deploy import Client, EncryptedClip, Layout, PlainClip, SecurityKey, o
 from lcve_deploy.artifact import read_client, read_manifest, read_probe
 from lcve_deploy.errors import ArtifactError, LcveError, MismatchError, SessionError
 from lcve_deploy.runtime.backends import onnxruntime as backend
-from lcve_deploy.runtime.probe import probe_session
+from lcve_deploy.runtime.probe import probe_model
 from lcve_deploy.verbs.pairs import paired_client
+from tests.support.artifacts import edit_json as edit
+from tests.support.artifacts import flip_a_byte
 
 Edit = Callable[[dict[str, Any]], object]
-
-
-def edit(path: Path, change: Edit) -> None:
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
 
 
 def test_manifest_and_client_settings_read_back_what_was_written(exported: Path) -> None:
@@ -118,12 +114,6 @@ def test_assumptions_that_do_not_hold_are_refused(artifact: Path, key: SecurityK
         Client.open(artifact / "client", key)
 
 
-def flip_a_byte(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
 @pytest.mark.parametrize(
     ("breakage", "message"),
     [
@@ -173,13 +163,13 @@ def test_the_probes_tolerance_grows_with_its_logits(exported: Path) -> None:
     manifest = read_manifest(exported / "server")
     probe, parity = read_probe(exported / "server", manifest), manifest.parity
     growth = max(1.0, max(1.0, float(np.abs(probe.logits).max())) / max(1.0, parity.logit_scale))
-    assert probe_session(session, probe, parity).tolerance == pytest.approx(parity.tolerance * growth)
+    assert probe_model(session, probe, parity).tolerance == pytest.approx(parity.tolerance * growth)
     assert (
-        probe_session(session, dataclasses.replace(probe, logits=probe.logits / 1e3), parity).tolerance
+        probe_model(session, dataclasses.replace(probe, logits=probe.logits / 1e3), parity).tolerance
         == parity.tolerance
     )
     larger = dataclasses.replace(probe, logits=probe.logits + 1000)
-    report = probe_session(session, larger, parity)
+    report = probe_model(session, larger, parity)
     assert report.tolerance > 500 * parity.tolerance
     assert not report.ok
 

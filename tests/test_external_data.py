@@ -21,7 +21,7 @@ from lcve_deploy.artifact.graph_files import read_graph
 from lcve_deploy.artifact.wire import MAX_FIELDS, write_bytes, write_varint
 from lcve_deploy.errors import ArtifactError
 from tests.conftest import run_error
-from tests.test_artifact import edit
+from tests.support.artifacts import edit_json as edit
 
 VALUES = 4
 SECRET = np.arange(VALUES, dtype=np.float32) + 100

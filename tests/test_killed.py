@@ -22,7 +22,7 @@ from lcve_deploy.artifact import list_engines, read_engine
 from lcve_deploy.artifact.delta import DELTA, read_delta
 from lcve_deploy.deployments.triton.model_folder import read_config
 from tests.conftest import ORACLE, ORACLES, SECRET, run_ok
-from tests.rotate.helpers import NEW_KEY, contents
+from tests.keys.helpers import NEW_KEY, contents
 from tests.support.engines import write_own_engine
 from tests.support.killing import Ended, Killer, killer
 

@@ -16,7 +16,7 @@ from lcve_deploy import PublicKey
 from lcve_deploy.artifact import manifest_digest
 from lcve_deploy.cli import lcve
 from tests.conftest import run_error, run_ok
-from tests.test_artifact import flip_a_byte
+from tests.support.artifacts import flip_a_byte
 from tests.triton.server import site_packages
 
 ALL: Final = ("deployment.json", "service.json", "autoscaler.json", "pin.json", "kserve/inferenceservice.json")

@@ -17,7 +17,7 @@ from lcve_deploy.errors import ArtifactError, ParityError
 from lcve_deploy.model.parity import ParityReport
 from lcve_deploy.model.precision import BUDGETS, Precision
 from lcve_deploy.runtime import ProbeReport, probe
-from lcve_deploy.runtime.probe import budget_of, probe_session, prove_engine, time_clip
+from lcve_deploy.runtime.probe import budget_of, probe_model, prove_engine, time_clip
 from tests.conftest import SALT
 from tests.test_export import export_tiny
 
@@ -73,16 +73,16 @@ def test_the_tolerance_grows_with_the_logits_of_the_probe(
 ) -> None:
     parity = parity_of(server, tolerance=0.25, scale=parity_scale)
     session = Answering(server, np.full(5, probe_scale + 0.125))
-    report = probe_session(session, asked(server, -probe_scale), parity)
+    report = probe_model(session, asked(server, -probe_scale), parity)
     assert report.tolerance == 0.25 * growth
     assert (report.clips, report.max_difference) == (2, 2 * probe_scale + 0.125)
-    wider = probe_session(session, asked(server, probe_scale), parity, tolerance=0.5)
+    wider = probe_model(session, asked(server, probe_scale), parity, tolerance=0.5)
     assert (wider.tolerance, wider.max_difference) == (0.5 * growth, 0.125)
 
 
 def test_one_wrong_answer_of_two_is_seen(server: Path) -> None:
     session = Answering(server, np.array([[1.0] * 5, [1.0] * 4 + [1.5]]))
-    report = probe_session(session, asked(server), parity_of(server, tolerance=0.25, scale=1.0))
+    report = probe_model(session, asked(server), parity_of(server, tolerance=0.25, scale=1.0))
     assert (report.max_difference, report.ok) == (0.5, False)
 
 

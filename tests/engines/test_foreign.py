@@ -30,7 +30,7 @@ from lcve_deploy.verbs.build import BuildOptions, build
 from lcve_deploy.verbs.fastest import EngineChoice, build_fastest
 from tests.conftest import ORACLE, run_error, run_lcve, run_ok
 from tests.engines.helpers import INT8, OPENVINO
-from tests.rotate.helpers import delta_of
+from tests.keys.helpers import delta_of
 from tests.support import fake_gpu
 from tests.support.engines import write_own_engine
 

@@ -14,7 +14,7 @@ from lcve_deploy import (
 )
 from lcve_deploy.artifact.digests import MANIFEST, SIGNATURE
 from tests.conftest import run_ok
-from tests.test_artifact import edit
+from tests.support.artifacts import edit_json as edit
 
 openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 

@@ -23,6 +23,7 @@ __all__ = [
     "contents",
     "edit_json",
     "editing_key",
+    "flip_a_byte",
     "key_folder",
     "key_of",
     "random_clip",
@@ -74,6 +75,12 @@ def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
+
+
+def flip_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
 
 
 def rebind(folder: Path) -> None:

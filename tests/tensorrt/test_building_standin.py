@@ -45,7 +45,7 @@ def test_tensorrt_gets_a_strongly_typed_network_and_all_options(
     assert "TF32" in config.cleared
     assert config.hardware_compatibility_level is module.HardwareCompatibilityLevel.AMPERE_PLUS
     assert config.pools == {"WORKSPACE": 2**20}
-    assert config.profiles[0].shapes == {
+    assert config.profiles[0].by_name == {
         "clips": ((2, 64, 384), (3, 64, 384), (5, 64, 384)),
         "key": ((2,), (3,), (5,)),
         "bank.cube_embedding.weight": ((1, 384, 48), (3, 384, 48), (4, 384, 48)),

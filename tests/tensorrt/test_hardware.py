@@ -47,9 +47,9 @@ def test_gpu_an_engine_answers_as_onnx_runtime_does(
         library=real,
         options=PlanOptions(profile=profile),
     )
-    session = open_real(tmp_path / "plan", manifest, real, profile)
+    session = open_real(tmp_path / "plan", server, real, profile)
     for batch in (1, 4, 2):
-        clips = encrypted(manifest, clip, batch)
+        clips = encrypted(exported / "server", clip, batch)
         expected = reference.run(clips)
         np.testing.assert_allclose(session.run(clips), expected, atol=1e-4)
         on_device = EncryptedClip(values=cupy.asarray(clips.values), binding=clips.binding)

@@ -12,7 +12,7 @@ from lcve_deploy.artifact import read_probe
 from lcve_deploy.runtime import Session, SessionOptions
 from lcve_deploy.runtime.boundary import version_boundary
 from lcve_deploy.runtime.opening import open_server
-from lcve_deploy.runtime.probe import probe_session, prove_engine
+from lcve_deploy.runtime.probe import probe_model, prove_engine
 
 __all__ = ["LoadedModel", "load_model"]
 
@@ -44,7 +44,7 @@ def load_model(folder: Path, options: SessionOptions) -> LoadedModel:
         manifest, session = open_server(folder, dataclasses.replace(options, mapped=False), passed_over=_log)
         probe = read_probe(folder, manifest)
         if session.engine is None:
-            report = probe_session(session, probe, manifest.parity)
+            report = probe_model(session, probe, manifest.parity)
         else:
             report, _ = prove_engine(session, probe, manifest.parity, session.engine)
         report.require()
