@@ -80,12 +80,41 @@ def test_blocks_of_queries_give_the_logits_of_the_original(name: str, clip: np.n
 
 
 @pytest.mark.usefixtures("short_blocks")
-def test_every_block_is_fused(clip: np.ndarray, tmp_path: Path) -> None:
-    plain = write("v1_gamma", tmp_path / "out")
-    model = fused(plain)
-    assert kinds(model)[FUSED] == kinds(plain)["Softmax"]
-    assert kinds(model)["Transpose"] == kinds(plain)["Transpose"] - 3 * depth("v1_gamma") - 2 * kinds(model)[FUSED]
+def test_blocks_become_one_operator_again(clip: np.ndarray, tmp_path: Path) -> None:
+    model = fused(write("v1_gamma", tmp_path / "out"))
+    assert kinds(model)[FUSED] == kinds(model)["Split"] == depth("v1_gamma")
+    assert kinds(model)["Concat"] == kinds(model)["Transpose"] - 1 == 0
     np.testing.assert_allclose(logits_of(model, clip), ORACLES["v1_gamma"].logits, atol=1e-5)
+
+
+def _blocks_in_another_order(model: onnx.ModelProto) -> None:
+    joined = _first(model, "Concat")
+    joined.input[:] = [joined.input[1], joined.input[0], *joined.input[2:]]
+
+
+def _a_block_used_twice(model: onnx.ModelProto) -> None:
+    name = _first(model, "Concat").input[0]
+    model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+
+
+def _a_block_left_out(model: onnx.ModelProto) -> None:
+    _first(model, "Concat").input.pop()
+
+
+def _joined_along_the_width(model: onnx.ModelProto) -> None:
+    _first(model, "Concat").attribute[0].i = 2
+
+
+@pytest.mark.usefixtures("short_blocks")
+@pytest.mark.parametrize(
+    "change", [_blocks_in_another_order, _a_block_used_twice, _a_block_left_out, _joined_along_the_width]
+)
+def test_blocks_that_differ_stay_apart(change: Callable[[onnx.ModelProto], None], tmp_path: Path) -> None:
+    model = write("v1_gamma", tmp_path / "out")
+    blocks = kinds(model)["Softmax"] // depth("v1_gamma")
+    change(model)
+    assert kinds(fused(model))[FUSED] == depth("v1_gamma") - 1 + blocks
+    assert kinds(fused(model))["Concat"] == 1
 
 
 @pytest.mark.usefixtures("short_blocks")
@@ -235,8 +264,9 @@ def test_bytes_that_are_no_graph_are_refused() -> None:
     [
         (1568, 12, (1568,)),
         (2048, 16, (2048,)),
-        (3137, 12, (1569, 1568)),
-        (8192, 16, (512,) * 16),
+        (3137, 12, (3137,)),
+        (3584, 12, (1792, 1792)),
+        (8192, 16, (1024,) * 8),
     ],
 )
 def test_long_clips_alone_are_divided(tokens: int, heads: int, sizes: tuple[int, ...]) -> None:

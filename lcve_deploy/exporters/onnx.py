@@ -37,8 +37,8 @@ DEFAULT_OPSET: Final = 20
 _IR_VERSION: Final = 10
 _GELU_OPSET: Final = 20
 _HEADS: Final = "attention_heads"
-MAX_SCORES: Final = 2**26
-"""Maximum number of attention scores of a clip in one tensor: 256 MiB in float32."""
+MAX_SCORES: Final = 2**27
+"""Maximum number of attention scores of a clip in one tensor: 512 MiB in float32."""
 
 _MIN_NORM: Final = 1e-12
 

@@ -2,8 +2,9 @@
 
 The graph of an artifact has attention in standard operators, which every runtime takes: products, softmax, transposes.
 ONNX Runtime runs them one by one, and writes the scores of all queries to memory twice. Its ``MultiHeadAttention``
-computes the same in blocks that stay in the cache. So the graph is changed when a session on the CPU opens it. What is
-not exactly this pattern is left as it is.
+computes the same in blocks that stay in the cache. So the graph is changed when a session on the CPU opens it. The
+graph's own blocks of queries become one operator again, which is faster. What is not exactly this pattern is left as
+it is.
 
 Source: onnx/onnx.proto: ModelProto, GraphProto, NodeProto, AttributeProto; ONNX Runtime, ContribOperators.md.
 """
@@ -95,7 +96,7 @@ class _Node:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Attention:
-    """Attention over one block of queries.
+    """Attention over all queries, or over one block of them.
 
     Args:
         inputs: queries, keys and values, ``[batch, tokens, width]`` each.
@@ -162,7 +163,7 @@ class _Graph:
                     found.append(self._match(node))
                 except _DifferentError:
                     continue
-        return found
+        return list(self._joined(found))
 
     def rewritten(self, found: list[_Attention]) -> Iterator[bytes]:
         """Yield the fields of the graph, with nodes of ``MultiHeadAttention`` and without those that nobody uses."""
@@ -186,6 +187,36 @@ class _Graph:
                     yield _copy(self.data, item)
             elif item.number != _GRAPH_INITIALIZER or self._name(item, TENSOR.name) not in dropped:
                 yield _copy(self.data, item)
+
+    def _joined(self, found: list[_Attention]) -> Iterator[_Attention]:
+        """Join the blocks of one Concat; those that differ stay apart."""
+        groups: dict[int, list[_Attention]] = {}
+        for one in found:
+            user = self._users.get(one.output)
+            groups.setdefault(id(user if user and user.kind == b"Concat" else one), []).append(one)
+        for blocks in groups.values():
+            try:
+                yield self._join(blocks)
+            except _DifferentError:
+                yield from blocks
+
+    def _join(self, blocks: list[_Attention]) -> _Attention:
+        first = blocks[0]
+        queries = tuple(one.inputs[0] for one in blocks)
+        split, whole = self._maker(queries[0], b"Split"), self._users.get(first.output)
+        if whole is None:
+            raise _DifferentError
+        _require(split.integers == whole.integers == {b"axis": (1,)})
+        _require(split.outputs == queries and whole.inputs == tuple(one.output for one in blocks))
+        _require(all(one.inputs[1:] == first.inputs[1:] and one.heads == first.heads for one in blocks))
+        _require(all(self._uses[one.output] == 1 for one in blocks))
+        return _Attention(
+            inputs=(split.inputs[0], *first.inputs[1:]),
+            heads=first.heads,
+            output=whole.outputs[0],
+            last=whole,
+            nodes=(split, whole, *(node for one in blocks for node in one.nodes)),
+        )
 
     def _match(self, softmax: _Node) -> _Attention:
         _require(softmax.integers.get(b"axis", (-1,)) == (-1,))
