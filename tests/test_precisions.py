@@ -15,10 +15,10 @@ import onnx
 import onnxruntime
 import openvino
 import pytest
+from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS, read_keyed
 
 from examples.moving_digits.data import held_out_clips
 from lcve_deploy import CheckpointOptions, Layout, PlainClip, SecurityKey, derive_orders
-from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS, read_keyed
 from lcve_deploy.cipher.clips import encrypt
 from lcve_deploy.cipher.weights import scramble, unscrambled
 from lcve_deploy.errors import PrecisionError

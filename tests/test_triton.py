@@ -31,9 +31,8 @@ from lcve_deploy.exporters import storage
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.protocol.binding import binding_from_parameters
 from tests.conftest import ORACLES, run_error, run_ok
-from tests.support.artifacts import contents
+from tests.support.artifacts import contents, flip_a_byte
 from tests.support.engines import write_own_engine
-from tests.support.artifacts import flip_a_byte
 from tests.triton.server import Triton, start_triton
 
 TINY = ORACLES["v1_model_args"]
