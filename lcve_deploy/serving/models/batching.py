@@ -6,14 +6,15 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from concurrent.futures import Executor, Future
+from functools import partial
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.errors import DeadlineError, UnavailableError
-from lcve_deploy.serving.models.run_times import RunTimes
+from lcve_deploy.serving.models.run_times import BegunRun, RunTimes
 from lcve_deploy.serving.settings import Batching
 
 __all__ = ["BatchResult", "Batcher", "Run"]
@@ -58,11 +59,24 @@ class BatchResult:
 class _QueuedRequest:
     values: Values
     arrived: float
-    future: asyncio.Future[BatchResult] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    future: asyncio.Future[BatchResult]
+    waits: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Batch:
+    """Requests that share a run, and when it began."""
+
+    items: Sequence[_QueuedRequest]
+    begun: BegunRun
+    started: float
 
 
 class Batcher:
     """Queue of one model. Create, use and close it on one event loop.
+
+    A run takes two wakes: that of a thread, and that of the loop when the run has ended. There the next run begins
+    before anything else is done, so that the engine does not wait for the answers of the last.
 
     Args:
         engine: maps uint8 clips ``[batch, ...]`` to float32 logits ``[batch, classes]``; called in threads.
@@ -81,10 +95,9 @@ class Batcher:
         self._engine, self._options, self._threads, self._observe = engine, options, threads, observe
         self._times = RunTimes(max_batch=options.max_batch, instances=options.instances)
         self._waiting: deque[_QueuedRequest] = deque()
-        self._waiting_clips, self._closing = 0, False
-        self._changed, self._free = asyncio.Event(), asyncio.Semaphore(options.instances)
-        self._runs: set[asyncio.Task[None]] = set()
-        self._dispatcher = asyncio.create_task(self._dispatch())
+        self._waiting_clips, self._closing, self._running = 0, False, 0
+        self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
+        self._next: asyncio.Handle | None = None
 
     @property
     def waiting(self) -> int:
@@ -114,25 +127,26 @@ class Batcher:
         self._require_place(len(values))
         if timeout is not None:
             self._require_time(len(values), timeout)
-        item = _QueuedRequest(values=values, arrived=time.monotonic())
+        item = _QueuedRequest(values=values, arrived=time.monotonic(), future=self._loop.create_future())
         self._waiting.append(item)
         self._waiting_clips += len(values)
-        self._changed.set()
+        self._dispatch_soon()
         try:
+            if timeout is None:
+                return await item.future
             async with asyncio.timeout(timeout):
                 return await item.future
         except TimeoutError:
             raise DeadlineError(f"the request timed out after {timeout} s") from None
         finally:
-            self._discard(item)
+            if item.waits:
+                self._discard(item)
 
     async def close(self) -> None:
         """Refuse new requests, and return once every accepted request is answered."""
         self._closing = True
-        self._changed.set()
-        await self._dispatcher
-        while self._runs:
-            await asyncio.wait(self._runs)
+        self._dispatch_soon()
+        await self._ended.wait()
 
     def _require_place(self, clips: int) -> None:
         """Refuse a request for which the queue has no place.
@@ -171,71 +185,73 @@ class Batcher:
             )
 
     def _discard(self, item: _QueuedRequest) -> None:
-        """Remove a request from the queue if it was cancelled or timed out before its run."""
-        if item in self._waiting:
-            self._waiting.remove(item)
-            self._waiting_clips -= len(item.values)
-            self._changed.set()
+        """Remove a request from the queue, as it was cancelled or timed out before its run."""
+        self._waiting.remove(item)
+        self._waiting_clips -= len(item.values)
+        self._dispatch_soon()
 
-    async def _dispatch(self) -> None:
-        while True:
-            await self._free.acquire()
-            batch = await self._next_batch()
-            if not batch:
-                return
-            task = asyncio.create_task(self._run(batch))
-            self._runs.add(task)
-            task.add_done_callback(self._runs.discard)
+    def _dispatch_soon(self) -> None:
+        """Dispatch once the loop has called what is ready: requests that arrive together share a run."""
+        self._cancel_next()
+        self._next = self._loop.call_soon(self._dispatch)
 
-    async def _next_batch(self) -> list[_QueuedRequest]:
-        """Wait for the next batch; return an empty list once the queue is closed and empty."""
-        while True:
-            while not self._waiting:
-                if self._closing:
-                    return []
-                self._changed.clear()
-                await self._changed.wait()
+    def _cancel_next(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+
+    def _dispatch(self) -> None:
+        """Begin the runs that are due, as far as instances are free; set a timer for the next if it is not due yet."""
+        self._cancel_next()
+        while self._waiting and self._running < self._options.instances:
             remaining = self._waiting[0].arrived + self._options.delay - time.monotonic()
-            if remaining <= 0 or self._closing or self._waiting_clips >= self._options.max_batch:
-                return self._take_batch()
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(remaining):
-                    await self._changed.wait()
-            except TimeoutError:
-                continue
+            if remaining > 0 and not self._closing and self._waiting_clips < self._options.max_batch:
+                self._next = self._loop.call_later(remaining, self._dispatch)
+                return
+            self._begin(self._take_batch())
+        if self._closing and not self._waiting and not self._running:
+            self._ended.set()
 
     def _take_batch(self) -> list[_QueuedRequest]:
         """Remove as many requests from the head of the queue as fit into one run."""
         batch, space = [], self._options.max_batch
         while self._waiting and len(self._waiting[0].values) <= space:
             batch.append(item := self._waiting.popleft())
+            item.waits = False
             space -= len(item.values)
             self._waiting_clips -= len(item.values)
         return batch
 
-    async def _run(self, batch: Sequence[_QueuedRequest]) -> None:
-        started, clips = time.monotonic(), sum(len(item.values) for item in batch)
-        begun = self._times.begin(clips)
-        work = asyncio.get_running_loop().run_in_executor(
-            self._threads, self._run_engine, [item.values for item in batch]
-        )
-        await asyncio.wait([work])
-        self._free.release()
+    def _begin(self, items: Sequence[_QueuedRequest]) -> None:
+        started, clips = time.monotonic(), sum(len(item.values) for item in items)
+        batch = _Batch(items=items, begun=self._times.begin(clips), started=started)
+        self._running += 1
+        work = self._threads.submit(self._run_engine, [item.values for item in items])
+        work.add_done_callback(partial(self._hand_over, batch))
+
+    def _hand_over(self, batch: _Batch, work: Future[Logits]) -> None:
+        """Wake the loop, from the engine's thread; nothing is left to answer if the loop was closed meanwhile."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._end, batch, work)
+
+    def _end(self, batch: _Batch, work: Future[Logits]) -> None:
+        """Begin the next run, then answer the requests of this one."""
         error = work.exception()
-        seconds = self._times.end(begun, failed=error is not None)
-        run = Run(clips=clips, requests=len(batch), seconds=seconds, failed=error is not None)
+        seconds = self._times.end(batch.begun, failed=error is not None)
+        self._running -= 1
+        self._dispatch()
+        run = Run(clips=batch.begun.clips, requests=len(batch.items), seconds=seconds, failed=error is not None)
         self._observe(run)
         first = 0
-        for item in batch:
+        for item in batch.items:
             last = first + len(item.values)
             if item.future.done():
                 pass  # cancelled or timed out during the run
             elif error is not None:
                 item.future.set_exception(error)
             else:
-                logits = work.result()[first:last]
-                item.future.set_result(BatchResult(logits=logits, queue_seconds=started - item.arrived, run=run))
+                logits, queued = work.result()[first:last], batch.started - item.arrived
+                item.future.set_result(BatchResult(logits=logits, queue_seconds=queued, run=run))
             first = last
 
     def _run_engine(self, parts: list[Values]) -> Logits:

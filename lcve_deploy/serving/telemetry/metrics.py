@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Any, Final
 
 from lcve_deploy.libraries.requiring import require
 from lcve_deploy.serving.models.batching import BatchResult, Run
@@ -30,6 +31,7 @@ class Metrics:
         self._registry = registry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=registry)
         self._generate = prometheus.generate_latest
+        self._labelled = functools.cache(_labelled)
 
         def counter(name: str, text: str, labels: Iterable[str]) -> prometheus.Counter:
             return prometheus.Counter(f"lcve_{name}", text, tuple(labels), registry=registry)
@@ -60,9 +62,9 @@ class Metrics:
 
         ``model`` must be empty for an unknown model, so that clients cannot create labels.
         """
-        self._requests.labels(model, protocol, code).inc()
+        self._labelled(self._requests, model, protocol, code).inc()
         if code != "CANCELLED":
-            self._latency.labels(model, protocol).observe(seconds)
+            self._labelled(self._latency, model, protocol).observe(seconds)
 
     def record_closed(self, reason: str) -> None:
         """Count a connection that was closed or refused because of a limit."""
@@ -70,13 +72,13 @@ class Metrics:
 
     def record_inference(self, model: str, version: str, result: BatchResult) -> None:
         """Count the clips of an answered request and its time in the queue."""
-        self._clips.labels(model, version).inc(len(result.logits))
-        self._queue.labels(model, version).observe(result.queue_seconds)
+        self._labelled(self._clips, model, version).inc(len(result.logits))
+        self._labelled(self._queue, model, version).observe(result.queue_seconds)
 
     def record_run(self, model: str, version: str, run: Run) -> None:
         """Count a run: its clips and duration."""
-        self._run.labels(model, version).observe(run.seconds)
-        self._batch.labels(model, version).observe(run.clips)
+        self._labelled(self._run, model, version).observe(run.seconds)
+        self._labelled(self._batch, model, version).observe(run.clips)
 
     def record_load(self, model: str, *, ok: bool) -> None:
         """Count an attempt to load a version."""
@@ -98,3 +100,8 @@ class Metrics:
         """Return all metrics in Prometheus' text format."""
         written: bytes = self._generate(self._registry)
         return written
+
+
+def _labelled(metric: Any, *labels: str) -> Any:
+    """Return the child of a metric with these labels; Prometheus keeps it for as long as the metric."""
+    return metric.labels(*labels)
