@@ -21,7 +21,8 @@ MANIFEST = Manifest(
         input=TensorSpec(name="clips", dtype="uint8", shape=(None, 64, 384)),
         bank=(
             TensorSpec(name="bank.cube_embedding.weight", dtype="float32", shape=(None, 384, 48)),
-            TensorSpec(name="bank.positional_encoding", dtype="float32", shape=(None, 64, 48)),
+            TensorSpec(name="bank.positional_encoding", dtype="float32", shape=(None, 65, 48)),
+            TensorSpec(name="bank.readout.index", dtype="int64", shape=(None,)),
             TensorSpec(name="bank.head.weight", dtype="float32", shape=(None, 48, 5)),
             TensorSpec(name="bank.head.bias", dtype="float32", shape=(None, 5)),
         ),

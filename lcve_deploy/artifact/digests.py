@@ -34,6 +34,7 @@ __all__ = [
 MANIFEST: Final = "manifest.json"
 SIGNATURE: Final = "manifest.sig"
 ENGINES: Final = "engines"
+_SIGNATURES: Final = {MANIFEST: SIGNATURE}
 _CHUNK_BYTES: Final = 2**20
 _MAX_PATH: Final = 1024
 _MAX_NAME: Final = 255
@@ -84,7 +85,7 @@ def verify_files(
     files: Mapping[str, FileRecord],
     *,
     listing: str = MANIFEST,
-    signature: str = SIGNATURE,
+    signature: str = "",
     read: Container[str] | None = None,
 ) -> None:
     """Check size and digest of every recorded file, and that no other files are present.
@@ -93,7 +94,7 @@ def verify_files(
         root: folder to check.
         files: expected files, by relative path.
         listing: name of the file that the records come from; it has no record itself.
-        signature: name of the signature of that file; it has no record either.
+        signature: name of the signature of that file, which has no record either; by default that of a manifest.
         read: files whose digest is checked, by default all. The size of every file is checked.
 
     Raises:
@@ -105,7 +106,9 @@ def verify_files(
         problem = path_problem(name) or _file_problem(root, name, record, digested=read is None or name in read)
         problems += [problem] if problem else []
     problems += [
-        f"{shown_name(name)} is not listed" for name in _present(root, (listing, signature)) if name not in files
+        f"{shown_name(name)} is not listed"
+        for name in _present(root, (listing, signature or _SIGNATURES.get(listing, "")))
+        if name not in files
     ]
     _require_none(root, problems, listing)
 
