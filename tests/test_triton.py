@@ -19,8 +19,7 @@ from lcve_deploy.errors import ArtifactError, ExistsError, MismatchError, Parity
 from lcve_deploy.exporters import storage
 from lcve_deploy.protocol.binding import binding_from_parameters
 from tests.conftest import ORACLES, run_error, run_ok
-from tests.support.artifacts import KEY, add_key, binding_of, contents, editing_key, key_folder, key_of
-from tests.test_artifact import flip_a_byte
+from tests.support.artifacts import KEY, add_key, binding_of, contents, editing_key, flip_a_byte, key_folder, key_of
 from tests.triton.server import Triton, start_triton
 
 TINY = ORACLES["v1_model_args"]
