@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lcve_deploy.artifact.delta import DELTA, read_delta
 
 from lcve_deploy import Client, SecurityKey, read_clip_file, verify_engine, verify_server
 from lcve_deploy.artifact import list_engines, read_engine
-from lcve_deploy.artifact.delta import DELTA, read_delta
 from lcve_deploy.deployments.triton.model_folder import read_config
 from tests.conftest import ORACLE, ORACLES, SECRET, run_ok
 from tests.keys.helpers import NEW_KEY, contents

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from lcve_deploy.artifact.delta import DELTA
+
 from lcve_deploy.errors import WriteError
 from lcve_deploy.files import writing as outputs
 from lcve_deploy.files.writing import new_file, new_folder, remove_folder, replace_file

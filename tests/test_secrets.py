@@ -25,6 +25,7 @@ from typing import Any
 import click.testing
 import numpy as np
 import pytest
+from lcve_deploy.artifact.delta import DELTA
 
 from lcve_deploy import (
     Client,
@@ -41,7 +42,6 @@ from lcve_deploy import (
     verify,
 )
 from lcve_deploy.artifact import read_manifest
-from lcve_deploy.artifact.delta import DELTA
 from lcve_deploy.cli import lcve
 from lcve_deploy.errors import LcveError
 from lcve_deploy.keys.orders import derive_orders
