@@ -165,6 +165,7 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "runtime": {
         "runtime/boundary": ("serving_versions",),
         "runtime/cpu": ("cpu",),
+        "runtime/backends/attention": ("attention",),
         "runtime/backends/onnxruntime": ("gpu_providers", "artifact", *_ENGINES, *_PROVIDERS),
         "runtime/opening": ("artifact", "engines"),
         "runtime/backends/openvino": ("engines",),
