@@ -118,7 +118,6 @@ def plant(server: Path, kind: EngineKind, *, mac: str = "", **options: str) -> E
     device = device_of(server, kind)
     folder = engine_folder(server, record.name)
     folder.mkdir(parents=True)
-    shutil.copy(server / "keyed.safetensors", folder)
     (folder / "model.onnx").write_bytes((server / "model.onnx").read_bytes() + MARK)
     (folder / "engine.plan").write_bytes(b"a plan of an attacker")
     proof = {"device": device, "clips": 8, "max_difference": 0.0, "budget": 1e9, "milliseconds": 1e-9}
@@ -313,8 +312,8 @@ def test_a_mac_of_an_older_build_is_not_one_of_the_newer(
     folder = engine_folder(server, old.name)
     shutil.copytree(folder, tmp_path / "old")
     shutil.rmtree(folder)
-    ranges = {name: 2 * value for name, value in old.ranges.items()}
-    new = build(server, dataclasses.replace(INT8, budget=0.5), ranges=ranges)
+    other = dataclasses.replace(encrypted, values=encrypted.values // 2)
+    new = build(server, dataclasses.replace(INT8, budget=0.5), clips=other)
     assert new.files != old.files
     opened.clear()
     write_engine(folder, dataclasses.replace(new, mac=old.mac))
