@@ -98,8 +98,8 @@ def _is_added(path: Path) -> None:
 
 
 def _is_repository(path: Path) -> None:
-    assert read_config(path / "m").name == "m"
-    _is_server(path / "m/1")
+    assert read_config(path / "m-main").name == "m-main"
+    assert (path / "m-main/1/model.onnx").is_file()
 
 
 def _is_engine(path: Path) -> None:

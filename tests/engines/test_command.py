@@ -112,7 +112,7 @@ def test_an_engine_serves_keys_that_come_later(
     pairs = [encrypted(folder, owner, clip[None]) for folder, owner in sides]
     logits = session.run_batch([clip for _, clip in pairs])
     first, second = (client.plain_order(row[None]) for (client, _), row in zip(pairs, logits, strict=True))
-    np.testing.assert_allclose(first, second, atol=1e-5)
+    np.testing.assert_allclose(first, second, atol=1e-3)  # int8
     assert contents(server / "engines") == before
 
 

@@ -373,13 +373,6 @@ def test_an_option_that_is_not_allowed_never_reaches_onnx_runtime(
     assert opened == []
 
 
-def test_triton_gets_no_plan_of_others(artifact: Path, opened: list[str], tmp_path: Path) -> None:
-    plant(artifact / "server", EngineKind.TENSORRT)
-    error = run_error("triton", artifact / "server", "-o", tmp_path / "models", "--engine", "quick")
-    assert "the engine quick was not made on this machine" in error
-    assert not (tmp_path / "models").exists()
-
-
 def test_a_folder_that_is_swapped_while_an_engine_is_built_gets_no_mac(
     server: Path, encrypted: Any, opened: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
