@@ -163,9 +163,13 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "artifact/tensorfile": ("tensorfile", "rotate::test_an_applied_delta_is_the_rotated_artifact_byte_for_byte"),
     },
     "runtime": {
+        "runtime/bank": ("bank",),
+        "runtime/banked": ("sessions_of_keys",),
+        "runtime/key_folders": ("sessions_of_keys",),
         "runtime/boundary": ("serving_versions",),
         "runtime/cpu": ("cpu",),
         "runtime/backends/onnxruntime": ("gpu_providers", "artifact", *_ENGINES, *_PROVIDERS),
+        "runtime/backends/onnxruntime_rows": ("gpu_providers", "sessions_of_keys"),
         "runtime/opening": ("artifact", "engines"),
         "runtime/backends/openvino": ("engines",),
         "runtime/probe": ("probe", "artifact", *_PROOFS),
