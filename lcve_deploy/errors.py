@@ -22,7 +22,7 @@
     │   ├── UnknownModelError          the server does not have the model or version
     │   └── TooLargeError              the request exceeds a limit of the server
     ├── DeniedError                    also PermissionError: a token or certificate is missing or invalid
-    │   └── ForbiddenError             the server does not accept a web page's origin, or the host name
+    │   └── ForbiddenError             a web page's origin or the host name is not accepted, or a call not allowed
     ├── UnavailableError               also ConnectionError: a server is unreachable, overloaded or not ready
     │   └── RateError                  the client has exceeded its rate limit
     ├── DeadlineError                  also TimeoutError: there was no response in time
@@ -166,7 +166,7 @@ class DeniedError(LcveError, PermissionError):
 
 
 class ForbiddenError(DeniedError):
-    """The server does not accept the origin of a web page, or the host name in a request."""
+    """A server does not accept the origin of a web page or the host name in a request, or does not allow a call."""
 
 
 class UnavailableError(LcveError, ConnectionError):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.artifact import TensorSpec
+from lcve_deploy.artifact import ModelSpec, TensorSpec
 from lcve_deploy.artifact.names import BANK_PREFIX, KEY_INPUT
 from lcve_deploy.model.keyed import KEYED_TENSORS, READOUT_INDEX
 from lcve_deploy.model.transformer import Readout, ScrambledTransformer, TransformerConfig
@@ -21,7 +21,17 @@ from lcve_deploy.model.transformer import Readout, ScrambledTransformer, Transfo
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["KEY_SPEC", "bank_specs", "gathers_of", "graph_input", "is_bank", "keyed_tensors", "keyed_values"]
+__all__ = [
+    "KEY_SPEC",
+    "bank_specs",
+    "first_axis",
+    "gathers_of",
+    "graph_input",
+    "input_specs",
+    "is_bank",
+    "keyed_tensors",
+    "keyed_values",
+]
 
 KEY_SPEC: Final = TensorSpec(name=KEY_INPUT, dtype="int64", shape=(None,))
 """Input of the graph that names the row of the bank for each clip."""
@@ -90,13 +100,22 @@ def keyed_tensors(model: ScrambledTransformer) -> dict[str, npt.NDArray[Any]]:
     return {name: np.array(_SOURCES[name].value(model), _SOURCES[name].dtype, order="C") for name in names}
 
 
+def input_specs(model: ModelSpec) -> tuple[TensorSpec, ...]:
+    """Return all inputs of a model's graph, in its order."""
+    return (model.input, KEY_SPEC, *model.bank)
+
+
+def first_axis(spec: TensorSpec) -> str:
+    """Return what the first axis of an input or output counts."""
+    return "keys" if spec.name.startswith(BANK_PREFIX) else "batch"
+
+
 def graph_input(spec: TensorSpec) -> ir.Value:
     """Return an input of the graph; its first axis is dynamic."""
     import onnx_ir as ir
 
     dtype = ir.DataType.from_numpy(np.dtype(spec.dtype))
-    first = "keys" if spec.name.startswith(BANK_PREFIX) else "batch"
-    return ir.Value(name=spec.name, type=ir.TensorType(dtype), shape=ir.Shape([first, *spec.shape[1:]]))
+    return ir.Value(name=spec.name, type=ir.TensorType(dtype), shape=ir.Shape([first_axis(spec), *spec.shape[1:]]))
 
 
 def gathers_of(graph: ir.Graph) -> dict[str, ir.Node]:

@@ -100,11 +100,19 @@ class KeyBank:
         self._index: OrderedDict[KeyRef, _Row] = OrderedDict()  # the least recently used first
         self._free = [*reversed(range(rows))]
         self._changed, self._turn = threading.Condition(), threading.Lock()
+        self.evicted: Callable[[], None] = _ignore
+        """Called whenever a key makes room for another."""
 
     def keys(self) -> tuple[KeyRef, ...]:
         """Return the keys whose tensors are in place, the least recently used first."""
         with self._changed:
             return tuple(key for key, row in self._index.items() if row.state is _State.READY)
+
+    def __contains__(self, key: KeyRef) -> bool:
+        """Whether the tensors of a key are in place."""
+        with self._changed:
+            row = self._index.get(key)
+            return row is not None and row.state is _State.READY
 
     def put(self, key: KeyRef, tensors: Tensors) -> None:
         """Put the tensors of a key in place, or replace them; runs that hold the old ones end with them.
@@ -206,6 +214,7 @@ class KeyBank:
     def _take(self, key: KeyRef) -> _Row:
         if not self._free:
             self._unlist(next(key for key, row in self._index.items() if not row.holders))
+            self.evicted()
         self._index[key] = row = _Row(number=self._free.pop())
         return row
 
@@ -247,6 +256,10 @@ class KeyBank:
         if not row.holders and not row.indexed:
             self._free.append(row.number)
             self._changed.notify_all()
+
+
+def _ignore() -> None:
+    """Do nothing."""
 
 
 def _require_fitting(tensors: Tensors, specs: Iterable[TensorSpec]) -> None:

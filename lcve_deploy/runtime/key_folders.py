@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -77,6 +77,8 @@ class KeyFolders:
     def __init__(self, server: Path, manifest: Manifest, signed_by: PublicKey | None = None) -> None:
         self._server, self._manifest, self._signed_by = server, manifest, signed_by
         self._lock, self._index = threading.Lock(), _Index()
+        self.admit: Callable[[KeyFolder], None] = _admit_all
+        """Called with a folder before its tensors are loaded; raises to refuse it."""
         self.refresh()
 
     @property
@@ -101,6 +103,7 @@ class KeyFolders:
         Raises:
             UnknownKeyError: no folder is for it.
             ArtifactError, SignatureError, MismatchError: its folder is damaged, unsigned, or for another model.
+            LcveError: as ``admit`` raises it.
         """
         known = self._index.keys.get(key)
         if known is None:
@@ -108,6 +111,7 @@ class KeyFolders:
         folder = open_key(known.folder, self._manifest, self._signed_by)  # it may have been replaced since
         if folder.manifest.binding.key != key:
             raise self._unknown(key)
+        self.admit(folder)
         return folder.tensors()
 
     def _unknown(self, key: KeyRef) -> UnknownKeyError:
@@ -136,6 +140,10 @@ class KeyFolders:
             return _Seen(folder=open_key(path, self._manifest, self._signed_by), problem="", stamp=stamp)
         except _REFUSALS as error:
             return _Seen(folder=None, problem=str(error), stamp=stamp)
+
+
+def _admit_all(folder: KeyFolder) -> None:
+    """Accept every folder that is in order."""
 
 
 def _changes(before: Mapping[KeyRef, KeyFolder], after: Mapping[KeyRef, KeyFolder]) -> KeyChanges:

@@ -303,8 +303,7 @@ def _build_plan(job: _Build, record: EngineRecord) -> EngineRecord:
     built = build_plan(
         graph,
         plan,
-        clips=job.manifest.input,
-        logits=job.manifest.output,
+        spec=job.manifest.model,
         library=library,
         options=options.plan,
         progress=job.progress,

@@ -27,7 +27,6 @@ from lcve_deploy.errors import (
     WriteError,
 )
 from lcve_deploy.runtime.backends import onnxruntime as backend
-from lcve_deploy.verbs import apply as apply_verb
 from tests.conftest import ORACLES, heed_interrupts, run_error, run_ok
 from tests.keys.helpers import Breakage, change_tensor, encrypted, enrolled, rotated
 from tests.signing.helpers import OWNER, PIN, STRANGER
@@ -229,7 +228,7 @@ def test_an_apply_that_fails_halfway_leaves_nothing(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(apply_verb.shutil, "copyfile", fail)
+    monkeypatch.setattr(shutil, "copyfile", fail)
     with pytest.raises(WriteError, match="No space left"):
         add_keys(artifact / "server", {"camera-7": camera})
     assert [path.name for path in (artifact / "server/keys").iterdir()] == ["main"]

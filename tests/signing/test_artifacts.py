@@ -30,9 +30,8 @@ from lcve_deploy.errors import SignatureError
 from lcve_deploy.verbs.fastest import EngineChoice
 from lcve_deploy.verbs.pairs import paired_client
 from tests.conftest import run_error, run_ok
-from tests.support.artifacts import contents
 from tests.signing.helpers import OWNER, PIN, STRANGER, TINY, forms_of_the_secret
-from tests.support.artifacts import flip_a_byte
+from tests.support.artifacts import contents, flip_a_byte
 
 
 def test_the_commands_from_export_to_run(

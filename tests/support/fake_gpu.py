@@ -482,7 +482,6 @@ GPU = Gpu(name="NVIDIA Nonesuch", capability="8.6")
 _LOOKING = (
     "runtime.backends.tensorrt",
     "exporters.tensorrt.plan",
-    "exporters.tensorrt.refit",
     "verbs.build",
     "verbs.fastest",
 )

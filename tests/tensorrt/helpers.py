@@ -17,8 +17,10 @@ from lcve_deploy import (
     derive_orders,
     encrypt,
 )
-from lcve_deploy.artifact import EngineKind, EngineRecord, Manifest, Profile, TensorSpec, read_manifest
+from lcve_deploy.artifact import EngineKind, EngineRecord, Manifest, ModelSpec, Profile, TensorSpec, read_manifest
 from lcve_deploy.cipher.weights import scramble
+from lcve_deploy.clips import SCHEME
+from lcve_deploy.exporters.bank import bank_specs, keyed_tensors
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.onnx import write_onnx
 from lcve_deploy.libraries.cuda import Gpu
@@ -43,12 +45,8 @@ class Graph:
     """A scrambled model on disk, and what its manifest would say of it."""
 
     model: Path
-    clips: TensorSpec
-    logits: TensorSpec
-
-    @property
-    def specs(self) -> dict[str, Any]:
-        return {"clips": self.clips, "logits": self.logits}
+    spec: ModelSpec
+    tensors: dict[str, np.ndarray]
 
 
 def write_graph(
@@ -60,8 +58,15 @@ def write_graph(
         derive_orders(key, salt=salt, geometry=config.geometry, classes=config.classes),
     )
     write_onnx(scrambled, path, layout=layout, opset=opset)
-    clips = TensorSpec(name="clips", dtype="uint8", shape=(None, *layout.shape(config.geometry)))
-    return Graph(path, clips, TensorSpec(name="logits", dtype="float32", shape=(None, config.classes)))
+    spec = ModelSpec(
+        scheme=SCHEME,
+        geometry=config.geometry,
+        layout=layout,
+        input=TensorSpec(name="clips", dtype="uint8", shape=(None, *layout.shape(config.geometry))),
+        bank=bank_specs(config),
+        output=TensorSpec(name="logits", dtype="float32", shape=(None, config.classes)),
+    )
+    return Graph(path, spec, keyed_tensors(scrambled))
 
 
 def oracle_graph(oracle: Oracle, folder: Path, **options: Any) -> Graph:

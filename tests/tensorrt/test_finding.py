@@ -42,7 +42,7 @@ def test_an_unknown_kind_is_refused() -> None:
 def test_missing_onnx_ir_says_what_to_install(tiny: Graph, rtx: TensorRT, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx_ir", None)
     with pytest.raises(MissingDependencyError, match="onnx-ir") as caught:
-        check_graph(tiny.model, library=rtx, **tiny.specs)
+        check_graph(tiny.model, library=rtx, spec=tiny.spec)
     assert caught.value.hint == "pip install 'lcve-deploy[tensorrt-rtx]'"
 
 

@@ -195,7 +195,7 @@ def test_a_truncated_or_foreign_plan_is_one_clear_error(content: bytes, machine:
 def test_the_real_library_refuses_a_truncated_plan(tiny: Graph, rtx: TensorRT, tmp_path: Path) -> None:
     from lcve_deploy.runtime.backends import tensorrt as room
 
-    build_plan(tiny.model, tmp_path / "plan", library=rtx, **tiny.specs)
+    build_plan(tiny.model, tmp_path / "plan", library=rtx, spec=tiny.spec)
     content = (tmp_path / "plan").read_bytes()
     (tmp_path / "plan").write_bytes(content[: len(content) // 2])
     runtime = rtx.module.Runtime(rtx.log.logger)
@@ -298,7 +298,7 @@ def test_opening_without_a_gpu_is_one_sentence(machine: Machine, monkeypatch: py
 def test_a_real_engine_on_this_machine_without_a_gpu_is_one_sentence(
     tiny: Graph, rtx: TensorRT, exported: Path, tmp_path: Path
 ) -> None:
-    build_plan(tiny.model, tmp_path / "plan", library=rtx, **tiny.specs)
+    build_plan(tiny.model, tmp_path / "plan", library=rtx, spec=tiny.spec)
     with pytest.raises(SessionError, match="TensorRT-RTX needs an NVIDIA GPU and its driver, but none was found"):
         open_real(tmp_path / "plan", exported / "server", rtx, Profile())
 

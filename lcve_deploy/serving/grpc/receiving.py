@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from lcve_deploy.errors import DeadlineError, RequestError, TooLargeError
+from lcve_deploy.protocol.errors import ERROR_METADATA
 from lcve_deploy.protocol.retrying import RETRY_PUSHBACK
-from lcve_deploy.serving.codes import client_message, code_of, retry_seconds
+from lcve_deploy.serving.codes import client_message, code_of, name_of, retry_seconds
 from lcve_deploy.serving.state import Exchange, ServerState
 
 __all__ = ["abort", "authenticate", "authorize", "parse_message", "read_message", "require_origin", "small_messages"]
@@ -34,7 +35,7 @@ def authenticate(state: ServerState, exchange: Exchange, context: Any) -> None:
     """
     metadata = dict(context.invocation_metadata() or ())
     address = context.peer().rpartition(":")[0]
-    exchange.client = state.access.authenticate(metadata.get("authorization"), address)
+    exchange.identify(state.access.authenticate(metadata.get("authorization"), address))
 
 
 def authorize(state: ServerState, exchange: Exchange, context: Any) -> None:
@@ -105,6 +106,8 @@ async def abort(context: Any, error: Exception) -> NoReturn:
     import grpc
 
     seconds = retry_seconds(error)
-    trailing = () if seconds is None else ((RETRY_PUSHBACK, str(math.ceil(1e3 * seconds))),)
-    await context.abort(grpc.StatusCode[code_of(error).grpc], client_message(error), trailing)
+    trailing = [] if seconds is None else [(RETRY_PUSHBACK, str(math.ceil(1e3 * seconds)))]
+    if name := name_of(error):
+        trailing.append((ERROR_METADATA, name))
+    await context.abort(grpc.StatusCode[code_of(error).grpc], client_message(error), tuple(trailing))
     raise error  # abort raises
