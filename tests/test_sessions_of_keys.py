@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from lcve_deploy import SessionOptions, open_session, verify_server
-from lcve_deploy.artifact import EngineKind, EngineRecord, find_keys, read_manifest, read_probe
+from lcve_deploy.artifact import EngineKind, EngineRecord, find_keys, open_key, read_manifest, read_probe
 from lcve_deploy.artifact.names import KEYED, MODEL
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import ArtifactError, MismatchError, UnknownKeyError
@@ -37,7 +38,7 @@ def openvino(server: Path, options: SessionOptions) -> OpenVinoSession:
     return OpenVinoSession(server / MODEL, manifest.model, engine, options, folders=KeyFolders(server, manifest))
 
 
-BACKENDS = {"onnxruntime": open_session, "openvino": openvino}
+BACKENDS: dict[str, Callable[[Path, SessionOptions], Session]] = {"onnxruntime": open_session, "openvino": openvino}
 
 
 def damaged(folder: Path) -> None:
@@ -129,17 +130,14 @@ def test_a_key_whose_folder_changes_is_read_again(server: Path) -> None:
 
 
 def test_a_folder_is_not_read_again_until_it_changes(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lcve_deploy.runtime import key_folders
-
     opened: list[str] = []
-    real = key_folders.open_key
 
     def counted(folder: Path, *rest: Any) -> Any:
         opened.append(folder.name)
-        return real(folder, *rest)
+        return open_key(folder, *rest)
 
-    monkeypatch.setattr(key_folders, "open_key", counted)
-    monkeypatch.setattr(key_folders, "_SETTLED_SECONDS", -60.0)
+    monkeypatch.setattr("lcve_deploy.runtime.key_folders.open_key", counted)
+    monkeypatch.setattr("lcve_deploy.runtime.key_folders._SETTLED_SECONDS", -60.0)
     folders = KeyFolders(server, read_manifest(server))
     assert sorted(opened) == sorted(NAMES)
     opened.clear()
