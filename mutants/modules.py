@@ -168,6 +168,7 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "runtime/key_folders": ("sessions_of_keys",),
         "runtime/boundary": ("serving_versions",),
         "runtime/cpu": ("cpu",),
+        "runtime/backends/attention": ("attention",),
         "runtime/backends/onnxruntime": ("gpu_providers", "artifact", *_ENGINES, *_PROVIDERS),
         "runtime/backends/onnxruntime_rows": ("gpu_providers", "sessions_of_keys"),
         "runtime/opening": ("artifact", "engines"),

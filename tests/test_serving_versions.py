@@ -22,8 +22,8 @@ from lcve_deploy.runtime import probe
 from lcve_deploy.runtime.boundary import version_boundary
 from lcve_deploy.serving.models.versions import find_versions
 from tests.conftest import run_error
-from tests.support.servers import NAME, Example, Server, ask_grpc, ask_http, make_example, refused, request, serving
 from tests.support.artifacts import edit_json as edit
+from tests.support.servers import NAME, Example, Server, ask_grpc, ask_http, make_example, refused, request, serving
 
 OTHER = "other"
 GROWN = 2**30
