@@ -8,10 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lcve_deploy import refit
 from lcve_deploy.artifact import list_engines
-from lcve_deploy.errors import BuildError
-from lcve_deploy.verbs.build import BuildOptions, build
 from tests.conftest import run_error, run_lcve, run_ok
 from tests.engines.helpers import TINY
 
@@ -52,7 +49,6 @@ def test_build_tries_several_engines(server: Path) -> None:
         (("--runtime", "openvino", "--provider", "cuda"), "no effect with --runtime openvino: --provider"),
         (("--runtime", "onnxruntime", "--batch", "1:2:4"), "no effect with --runtime onnxruntime: --batch"),
         (("--provider", "cuda"), "no effect with --runtime auto: --provider"),
-        (("--refit", "x", "--precision", "fp16"), "no effect with --refit: --precision"),
     ],
 )
 def test_options_without_effect_are_refused(server: Path, arguments: tuple[str, ...], message: str) -> None:
@@ -97,12 +93,3 @@ def test_files_that_changed_are_not_said_to_have_their_digests(artifact: Path) -
     assert result.exit_code == 1
     assert "digests: ok" not in result.output
     assert "model.onnx has" in result.output
-
-
-def test_only_a_tensorrt_engine_is_refitted(server: Path) -> None:
-    name = build(server, BuildOptions()).name
-    message = f"only TensorRT engines can be refitted; {name} is an engine of onnxruntime"
-    with pytest.raises(BuildError, match=message):
-        refit(server, name)
-    assert message in run_error("build", server, "--refit", name)
-    assert list_engines(server) == (name,)
