@@ -20,6 +20,7 @@ from lcve_deploy.runtime.session import Provider
 from lcve_deploy.verbs.build import BuildOptions, build
 from tests.conftest import run_error, run_ok
 from tests.support import fake_cuda_provider
+from tests.support.artifacts import binding_of
 from tests.support.fake_cuda_provider import GPUS, FakeCuda
 
 CUDA = SessionOptions(provider=Provider.CUDA)
@@ -40,7 +41,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
 
 def probe_clip(server: Path) -> EncryptedClip:
     manifest = read_manifest(server)
-    return EncryptedClip(values=read_probe(server, manifest).clip, binding=manifest.binding)
+    return EncryptedClip(values=read_probe(server, manifest).clip, binding=binding_of(server))
 
 
 def test_tf32_is_off_unless_it_is_asked_for(server: Path, cuda: FakeCuda) -> None:
