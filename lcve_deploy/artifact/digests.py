@@ -154,13 +154,14 @@ def _write_all(file: io.FileIO, data: memoryview) -> None:
 
 def _present(root: Path, unlisted: tuple[str, str]) -> list[str]:
     """Return the files that must be listed: all except the listing, its signature, and what operators add."""
-    return [
+    files = [
         path.relative_to(root).as_posix()
         for top in sorted(root.iterdir())
-        if top.name not in (*unlisted, ENGINES, KEYS)
+        if top.name not in (ENGINES, KEYS)
         for path in ([top] if top.is_symlink() or not top.is_dir() else sorted(top.rglob("*")))
         if path.is_symlink() or not path.is_dir()
     ]
+    return [name for name in files if name not in unlisted]
 
 
 def _require_none(root: Path, problems: Sequence[str], listing: str = MANIFEST) -> None:

@@ -52,8 +52,9 @@ def command(
 ) -> None:
     """Add key folders to a model folder, after the model has answered the probe of each. Needs no key.
 
-    Servers that run the model see the new keys, and go on. Model and engines do not change. With --replace, clips under
-    the old key are refused from then on; without it, both keys can be used. To remove a key, delete its folder.
+    Servers that run the model use the new keys without a restart. Model and engines do not change. With --replace,
+    clips under the old key are refused from then on; without it, both keys can be used. To remove a key, delete its
+    folder.
     """
     from lcve_deploy.verbs.apply import add_keys, remove_key, require_key
 

@@ -17,7 +17,7 @@ from lcve_deploy.cli.options.engine import AUTO, EngineRequest, engine_options
 from lcve_deploy.cli.options.groups import as_usage_error, named_options, value_from_options
 from lcve_deploy.cli.options.session import PROVIDER_OPTIONS
 from lcve_deploy.cli.options.signing import signed_by_option
-from lcve_deploy.cli.options.types import PATH, POSITIVE, BatchSizes
+from lcve_deploy.cli.options.types import PATH, BatchSizes
 from lcve_deploy.cli.progress import StageProgress
 from lcve_deploy.cli.show import print_json, show_selection
 
@@ -45,11 +45,11 @@ def _make_provider(*, provider: str, provider_option: tuple[tuple[str, str], ...
 def _make_plan(
     *,
     batch: Profile,
-    max_keys: int,
     timing_cache: Path | None,
     version_compatible: bool,
     hardware: str,
     compute_capability: tuple[str, ...],
+    max_keys: int,
     stripped: bool,
     tf32: bool,
     cuda_graphs: bool,
@@ -61,10 +61,10 @@ def _make_plan(
         raise ValueError(f"--timing-cache: the folder {timing_cache.parent} does not exist")
     return PlanOptions(
         profile=batch,
-        max_keys=max_keys,
         timing_cache=timing_cache,
         version_compatible=version_compatible,
         hardware=HardwareCompatibility(hardware),
+        max_keys=max_keys,
         stripped=stripped,
         tf32=tf32,
         cuda_graphs=cuda_graphs,
@@ -75,11 +75,11 @@ def _make_plan(
 
 _TENSORRT_OPTIONS: Final = (
     "batch",
-    "max_keys",
     "timing_cache",
     "version_compatible",
     "hardware",
     "compute_capability",
+    "max_keys",
     "stripped",
     "tf32",
     "cuda_graphs",
@@ -93,14 +93,6 @@ _PLAN: Final = cloup.option_group(
         default="1:1:8",
         show_default=True,
         help="Minimum, optimum and maximum batch size.",
-    ),
-    cloup.option(
-        "--max-keys",
-        type=POSITIVE,
-        default=64,
-        show_default=True,
-        metavar="N",
-        help="Maximum number of keys in memory at once.",
     ),
     cloup.option("--timing-cache", type=PATH, metavar="FILE", help="Timing cache to read and to update."),
     cloup.option("--version-compatible", is_flag=True, help="Let later TensorRT versions open the engine."),
@@ -116,6 +108,13 @@ _PLAN: Final = cloup.option_group(
         multiple=True,
         metavar="X.Y",
         help="GPU to build for, with TensorRT-RTX; may be repeated.",
+    ),
+    cloup.option(
+        "--max-keys",
+        type=click.IntRange(1, 2**16),
+        default=64,
+        show_default=True,
+        help="Largest number of keys that the engine holds at a time.",
     ),
     cloup.option(
         "--stripped", is_flag=True, help="Leave the weights out of the plan; they are restored when it is opened."

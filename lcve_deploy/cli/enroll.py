@@ -27,7 +27,7 @@ __all__ = ["command"]
 @lcve_command(
     "lcve enroll service --key key.bin --name camera-7 -o camera-7",
     "lcve enroll service --key key.bin --names cameras.txt -o cameras",
-    "lcve enroll service --key key.bin --name camera-7 --new-salt -o camera-7-renewed",
+    "lcve enroll service --key key.bin --name camera-7 --new-salt -o renewed",
 )
 @cloup.argument("artifact", type=PATH, help="Folder with server/ and client/.")
 @key_option

@@ -29,7 +29,7 @@ LOW_PRECISIONS: Final = (Precision.FP16, Precision.BF16)
 _PRODUCTS: Final = frozenset({"MatMul"})
 """Operators that use the low type, unless an input holds a keyed tensor."""
 
-_FOLLOWERS: Final = frozenset({"Add", "Gelu", "Relu", "Reshape", "Split", "Transpose"})
+_FOLLOWERS: Final = frozenset({"Add", "Concat", "Gelu", "Relu", "Reshape", "Split", "Transpose"})
 """Operators that keep the low type if every computed input has it, because they round only once.
 
 Other activations, LayerNorm and the residual stream are not included: their sums and differences lose digits in a low

@@ -11,6 +11,7 @@ Only the batch and the number of keys are dynamic, because a key is bound to the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -31,7 +32,7 @@ from lcve_deploy.model.transformer import Activation, Attention, ScrambledTransf
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["DEFAULT_OPSET", "OPSETS", "read_heads", "write_onnx"]
+__all__ = ["DEFAULT_OPSET", "MAX_SCORES", "OPSETS", "block_sizes", "read_heads", "write_onnx"]
 
 OPSETS: Final = range(18, 24)
 DEFAULT_OPSET: Final = 20
@@ -40,6 +41,9 @@ DEFAULT_OPSET: Final = 20
 _IR_VERSION: Final = 10
 _GELU_OPSET: Final = 20
 _HEADS: Final = "attention_heads"
+MAX_SCORES: Final = 2**27
+"""Maximum number of attention scores of a clip in one tensor: 512 MiB in float32."""
+
 _MIN_NORM: Final = 1e-12
 
 
@@ -85,6 +89,17 @@ def read_heads(source: GraphSource) -> int | None:
     """
     text = parse_model(read_graph(source)).metadata_props.get(_HEADS, "")
     return int(text) if text.isdecimal() else None
+
+
+def block_sizes(tokens: int, *, heads: int) -> tuple[int, ...]:
+    """Return how many queries are computed at a time: all, unless their scores exceed ``MAX_SCORES``.
+
+    Args:
+        tokens: number of queries, and of keys.
+        heads: number of attention heads.
+    """
+    blocks = min(tokens, math.ceil(heads * tokens**2 / MAX_SCORES))
+    return tuple(len(block) for block in np.array_split(np.arange(tokens), blocks))
 
 
 class _Builder:
@@ -157,15 +172,33 @@ class _Builder:
         config = self._config
         cosine = config.attention is Attention.COSINE
         qkv = self._linear(x, f"{block}attention.qkv", change=None if cosine else self._scale_queries)
-        queries, keys, values = (self._heads(part) for part in self._split(qkv))
+        parts, key_part, value_part = self._split(qkv)
+        queries = [self._heads(part) for part in self._blocks(parts)]
+        keys, values = self._heads(key_part), self._heads(value_part)
         if cosine:
             scale = logit_scale(self._model.weights[f"{block}attention.log_scale"]).reshape(1, -1, 1, 1)
             learned = self._constant(f"{block}attention.scale", scale.astype(np.float32))
-            queries, keys = self._op("Mul", self._unit(queries), learned), self._unit(keys)
-        scores = self._op("MatMul", queries, self._op("Transpose", keys, perm=[0, 1, 3, 2]))
-        mixed = self._op("MatMul", self._op("Softmax", scores, axis=-1), values)
-        joined = self._reshape(self._op("Transpose", mixed, perm=[0, 2, 1, 3]), (0, 0, config.width))
+            queries, keys = [self._op("Mul", self._unit(part), learned) for part in queries], self._unit(keys)
+        turned = self._op("Transpose", keys, perm=[0, 1, 3, 2])
+        mixed = [self._mix(part, turned, values) for part in queries]
+        joined = mixed[0] if len(mixed) == 1 else self._op("Concat", *mixed, axis=1)
         return self._linear(joined, f"{block}attention.projection")
+
+    def _mix(self, queries: ir.Value, turned_keys: ir.Value, values: ir.Value) -> ir.Value:
+        """Mix the values for every query: ``[batch, queries, width]``."""
+        scores = self._op("MatMul", queries, turned_keys)
+        mixed = self._op("MatMul", self._op("Softmax", scores, axis=-1), values)
+        return self._reshape(self._op("Transpose", mixed, perm=[0, 2, 1, 3]), (0, 0, self._config.width))
+
+    def _blocks(self, queries: ir.Value) -> Sequence[ir.Value]:
+        """Divide the queries of a long clip, whose scores would not fit into memory at once."""
+        sizes = block_sizes(self._config.tokens, heads=self._config.heads)
+        if len(sizes) == 1:
+            return [queries]
+        self._count += 1
+        return self._tape.op_multi_out(
+            "Split", [queries, self._ints(sizes)], {"axis": 1}, num_outputs=len(sizes), name=f"Split_{self._count}"
+        )
 
     def _scale_queries(self, array: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """Scale the rows of the queries by 1/√(head width); scaling weights is cheaper than scaling tokens."""

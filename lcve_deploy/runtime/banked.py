@@ -80,7 +80,7 @@ class BankedSession(ABC):
         for clip in clips:
             check_clip(clip, self._model)
             self._check_place(clip.values)
-        return _joined([self._run_leased(group) for group in self._groups(clips)])
+        return np.concatenate([self._run_leased(group) for group in self._groups(clips)])
 
     def run_with(self, values: npt.NDArray[np.uint8], tensors: Tensors) -> Logits:
         """Return the logits of ciphertext under keyed tensors that belong to no key here; see ``Session.run_with``."""

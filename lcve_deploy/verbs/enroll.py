@@ -129,7 +129,7 @@ def enroll_all(
     """Make the keys of many cameras or clients, each in a folder of ``output`` by its name. Can be run again.
 
     Each folder appears complete or not at all. Names whose folders are there are skipped, so a run that was stopped
-    goes on where it ended. The artifact is read and checked once.
+    continues where it ended. The artifact is read and checked once.
 
     Args:
         artifact: folder with ``server/`` and ``client/``; not changed.

@@ -217,7 +217,7 @@ def test_what_is_no_signing_key_is_found_out_before_any_work(
     for arguments in (
         ("export", "--key", key_file, "--ckpt", tmp_path / "nowhere.pth"),
         ("rotate", exported, "--key", key_file),
-        ("rotate", exported, "--key", key_file, "--delta"),
+        ("enroll", exported, "--key", key_file, "--name", "a"),
         ("sign", exported / "server"),
     ):
         output = () if arguments[0] == "sign" else ("-o", tmp_path / "out")

@@ -32,6 +32,7 @@ from lcve_deploy.libraries.tensorrt import (
 )
 from tests.conftest import GEOMETRY, SECRET
 from tests.support import fake_gpu
+from tests.support.artifacts import random_clip
 from tests.tensorrt.helpers import (
     GPU,
     H200,
@@ -119,6 +120,28 @@ def test_any_number_of_clips_is_answered_by_an_engine_of_some_batch_sizes(
     values = fake_gpu.Array(stack.values) if on_device else stack.values
     logits = session.run(EncryptedClip(values=values, binding=stack.binding))
     np.testing.assert_allclose(logits, open_session(exported / "server").run(stack), atol=1e-6)
+
+
+def test_a_batch_that_mixes_keys_answers_as_each_clip_alone(machine: Machine, fleet: Path) -> None:
+    session, reference = dataclasses.replace(machine, server=fleet).open(max_keys=2), open_session(fleet)
+    order = ("main", "a", "b", "a", "c")
+    clips = [random_clip(fleet, 1 + i % 2, seed=i, name=name) for i, name in enumerate(order)]
+    alone = np.concatenate([reference.run(clip) for clip in clips])
+    for _ in range(3):
+        np.testing.assert_allclose(session.run_batch(clips), alone, atol=1e-6)
+
+
+def test_filled_clips_have_rows_too(machine: Machine, exported: Path, fleet: Path) -> None:
+    machine.plan.write_bytes(fake_gpu.plan_of(exported / "server/model.onnx", (3, 3, 3)))
+    session = dataclasses.replace(machine, server=fleet).open(profile=Profile(minimum=3, optimum=3, maximum=3))
+    clips = [random_clip(fleet, 1, seed=i, name=name) for i, name in enumerate(("main", "a"))]
+    alone = np.concatenate([open_session(fleet).run(clip) for clip in clips])
+    np.testing.assert_allclose(session.run_batch(clips), alone, atol=1e-6)
+
+
+def test_more_keys_than_the_engine_was_built_for_are_refused(machine: Machine) -> None:
+    with pytest.raises(SessionError, match="was built for 1 to 64 keys in memory, received 65"):
+        machine.open(max_keys=65)
 
 
 def test_no_clip_is_refused_before_anything_runs(machine: Machine, clip: np.ndarray) -> None:

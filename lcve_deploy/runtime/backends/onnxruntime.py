@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from lcve_deploy.artifact import EngineRecord, ModelSpec
 from lcve_deploy.artifact.engine_options import DEVICE, TF32, allows_tf32
-from lcve_deploy.artifact.graph_files import GraphSource, read_graph
+from lcve_deploy.artifact.graph_files import GraphFiles, GraphSource, read_graph
 from lcve_deploy.artifact.names import KEY_INPUT
 from lcve_deploy.errors import SessionError
 from lcve_deploy.libraries.cuda import driver_version, find_gpu
@@ -20,6 +20,8 @@ from lcve_deploy.libraries.onnxruntime import (
     load_onnxruntime,
     missing_library,
 )
+from lcve_deploy.model.precision import Precision
+from lcve_deploy.runtime.backends.attention import fuse_attention
 from lcve_deploy.runtime.backends.onnxruntime_rows import GpuRows, HostRows, OnnxRuntimeRows
 from lcve_deploy.runtime.banked import BankedSession, graph_inputs
 from lcve_deploy.runtime.cpu import cpu_name
@@ -38,6 +40,8 @@ _NAMES: Final = {
 }
 
 _TYPES: Final = {"uint8": "tensor(uint8)", "int64": "tensor(int64)", "float32": "tensor(float)"}
+_FLOAT32_ATTENTION: Final = (Precision.FP32, Precision.INT8)
+"""Precisions of graphs whose attention is float32."""
 
 _INSTALL_HINT: Final = "install CUDA and cuDNN: pip install 'lcve-deploy[gpu]'; TensorRT is a package of its own"
 
@@ -78,11 +82,15 @@ class OnnxRuntimeSession(BankedSession):
         settings.add_session_config_entry("session.load_model_format", "ONNX")
         if options.threads is not None:
             settings.intra_op_num_threads = options.threads
+        if options.provider is Provider.CPU:
+            settings.enable_mem_pattern = False  # it keeps a block of memory for every size of a batch
         files = read_graph(graph, mapped=options.mapped)
         give_files(settings, files.contents())
         try:
             providers = [(name, provider_options)]
-            self._session = onnxruntime.InferenceSession(bytes(files.graph.data), settings, providers=providers)
+            self._session = onnxruntime.InferenceSession(
+                _for_provider(files, options.provider, engine), settings, providers=providers
+            )
         except _errors() as error:
             hint = "" if options.provider is Provider.CPU else _start_hint()
             raise SessionError(f"ONNX Runtime cannot open {files.path}: {error}", hint=hint) from None
@@ -158,6 +166,14 @@ def _rows(onnxruntime: Any, model: ModelSpec, options: SessionOptions, gpu: int)
     if options.provider is Provider.CPU:
         return HostRows(onnxruntime, model.bank, options.max_keys)
     return GpuRows(model.bank, options.max_keys, gpu)
+
+
+def _for_provider(files: GraphFiles, provider: Provider, engine: EngineRecord | None) -> bytes:
+    """Return the graph for a provider; on the CPU with fused attention, which has a kernel for float32 alone."""
+    precision = Precision.FP32 if engine is None else engine.precision
+    if provider is Provider.CPU and precision in _FLOAT32_ATTENTION:
+        return fuse_attention(files.graph.data)
+    return bytes(files.graph.data)
 
 
 def _require_available(provider: Provider, available: list[str]) -> str:
