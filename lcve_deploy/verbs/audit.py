@@ -55,8 +55,8 @@ class AuditInputs:
             order, from 0. The artifact is run on them.
         name: name of the key folder in ``keys/`` to attack; by default the only one.
         other: another key folder of the same model; with a key, the default is this one with a new salt.
-        key: the key that the key folder is for; scores the attacks and encrypts known or chosen clips. Without it, nothing
-            is scored.
+        key: the key that the key folder is for; scores the attacks and encrypts known or chosen clips. Without it,
+            nothing is scored.
         other_key: key of ``other``; by default ``key``.
         signed_by: public key that must have signed the model and both key folders; by default signatures are not
             checked.
