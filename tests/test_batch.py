@@ -337,7 +337,7 @@ def test_encrypted_clips_come_with_their_table(studio: Studio) -> None:
 
 
 def test_workers_give_their_threads_to_the_engine(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lcve_deploy.verbs import classify
+    from lcve_deploy.verbs.batch import opened as opened_module
 
     seen = []
 
@@ -345,7 +345,7 @@ def test_workers_give_their_threads_to_the_engine(studio: Studio, monkeypatch: p
         seen.append(options.threads)
         return open_session(server, options)
 
-    monkeypatch.setattr(classify, "open_session", opened)
+    monkeypatch.setattr(opened_module, "open_session", opened)
     studio.run()
     assert seen == [1]
     assert ClusterOptions(threads=3).allocate(12) == Allocation(workers=4, threads=3, gpus=0)

@@ -262,7 +262,7 @@ def _classified(
     for path, number in inputs.known_classes:
         if not 0 <= number < subject.folder.model.classes:
             raise MismatchError(
-                f"class {number} of {path} does not exist: the model has {subject.folder.model.classes} classes, from 0",
+                f"class {number} of {path} does not exist: there are {subject.folder.model.classes} classes, from 0",
                 hint="pass the number of the class in the plain order, as in the checkpoint",
             )
         clip = read_clip_file(path).clip

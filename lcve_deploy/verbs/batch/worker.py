@@ -18,6 +18,7 @@ from lcve_deploy.errors import (
     MismatchError,
     RequestError,
     UnavailableError,
+    UnknownKeyError,
     WriteError,
 )
 from lcve_deploy.files.secrets import KeyFileWarning
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["Worker"]
 
 _BATCH_ERRORS: Final = (WriteError, MismatchError, DeniedError, UnavailableError, DeadlineError, RequestError)
-"""Errors that affect every row: the disk of the output, or the server. They stop the batch, which can resume later."""
+"""Errors that affect every row: the disk of the output, or the server. They stop the batch, which can resume later. A key
+that is gone affects only the rows of its camera, if each has its own."""
 
 _LOST_WHILE_OPENING: Final = (
     f"{MAX_ATTEMPTS} workers in a row were lost while they opened the engine: they crashed or were killed, perhaps "
@@ -104,6 +106,10 @@ class Worker:
             try:
                 with self._stage.record_failure(row):
                     fields = self._run(path, clip, camera)
+            except UnknownKeyError as reason:
+                if not camera:
+                    raise
+                error = _one_line(reason)
             except _BATCH_ERRORS:
                 raise
             except (LcveError, OSError, MemoryError) as reason:
