@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["Worker"]
 
 _BATCH_ERRORS: Final = (WriteError, MismatchError, DeniedError, UnavailableError, DeadlineError, RequestError)
-"""Errors that affect every row: the disk of the output, or the server. They stop the batch, which can resume later. A key
-that is gone affects only the rows of its camera, if each has its own."""
+"""Errors that affect every row: the disk of the output, or the server. They stop the batch, which can resume later. A
+key that is gone affects only the rows of its camera, if each camera has its own."""
 
 _LOST_WHILE_OPENING: Final = (
     f"{MAX_ATTEMPTS} workers in a row were lost while they opened the engine: they crashed or were killed, perhaps "
