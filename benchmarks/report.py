@@ -15,7 +15,7 @@ PARTS = (
     "scaling",
     "peak",
     "encryption",
-    "rotations",
+    "enrolling",
     "exports",
     "opening",
     "serving",

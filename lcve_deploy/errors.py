@@ -130,7 +130,7 @@ class PrecisionError(LcveError, ValueError):
 
 
 class BuildError(LcveError, RuntimeError):
-    """An engine cannot be built or refitted."""
+    """An engine cannot be built."""
 
 
 class SessionError(LcveError, RuntimeError):

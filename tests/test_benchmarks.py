@@ -114,7 +114,8 @@ def test_the_plain_server_answers_its_own_probe(tmp_path: Path) -> None:
     bench = Bench(tmp_path, pairs=1, size=models.TINY)
     verified = verify_server(bench.plain_server)
     assert verified.ok
-    assert verified.clips == 1
+    assert verified.model.clips == 1
+    assert list(verified.keys) == ["plain"]
 
 
 def test_reasons_name_no_folder_of_the_machine() -> None:

@@ -382,9 +382,9 @@ def test_large_weights_go_to_a_file_beside_the_graph(
     assert {path.name for path in inside_again.parent.iterdir()} == {"model.onnx"}
     shutil.rmtree(source.path.parent)  # the new graphs need nothing of it
     answer = RUNTIMES[precision][-1]
-    expected = answer(inside)(tiny.clips)
+    expected = answer(inside)(tiny.feed)
     np.testing.assert_array_equal(answer(beside)(tiny.feed), expected)
-    np.testing.assert_array_equal(answer(inside_again)(tiny.clips), expected)
+    np.testing.assert_array_equal(answer(inside_again)(tiny.feed), expected)
 
 
 # Bad input

@@ -16,13 +16,14 @@ from benchmarks.common.contestants import onnxruntime_session
 from benchmarks.common.flops import clip_flops
 from benchmarks.common.measure import PAUSE, interleaved
 from benchmarks.common.models import BASE, SIZES, Size, save_checkpoint, videomae
-from benchmarks.common.plain import export_plain, normalised
+from benchmarks.common.plain import bank_of, export_plain, normalised
 from benchmarks.common.processes import say
 from benchmarks.common.tables import interval, number, paragraph, table
 from lcve_deploy import derive_orders
 from lcve_deploy.artifact.names import INPUT
 from lcve_deploy.cipher.weights import scramble
 from lcve_deploy.clips import Layout
+from lcve_deploy.exporters.bank import keyed_tensors
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.onnx import write_onnx
 from lcve_deploy.samples import real_clips
@@ -81,11 +82,11 @@ def _pair(bench: Bench, size: Size) -> Iterator[Pair]:
         write_onnx(scrambled, folder / "model.onnx", layout=Layout.CUBES)
         export_plain(videomae(size), size, folder / "plain/model.onnx")
         ours, plain = onnxruntime_session(folder / "model.onnx"), onnxruntime_session(folder / "plain/model.onnx")
-        clip, name = real_clips(geometry)[:1], plain.get_inputs()[0].name
+        clip, name, keyed = real_clips(geometry)[:1], plain.get_inputs()[0].name, keyed_tensors(scrambled)
         cubes = np.repeat(geometry.to_cubes(clip, np), max(BATCHES), axis=0)
         floats = np.repeat(normalised(clip), max(BATCHES), axis=0)
         yield Pair(
-            ours=lambda batch: ours.run(None, {INPUT: cubes[:batch]}),
+            ours=lambda batch: ours.run(None, {INPUT: cubes[:batch], **bank_of(keyed, batch)}),
             plain=lambda batch: plain.run(None, {name: floats[:batch]}),
             flops=clip_flops(model.config),
         )

@@ -47,8 +47,8 @@ def slow(seconds: float) -> str:
     return f"""
 import time
 from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
-run = OnnxRuntimeSession.run
-OnnxRuntimeSession.run = lambda self, clip: time.sleep({seconds}) or run(self, clip)
+run = OnnxRuntimeSession._compute
+OnnxRuntimeSession._compute = lambda self, *given: time.sleep({seconds}) or run(self, *given)
 """
 
 

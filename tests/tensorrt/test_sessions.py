@@ -253,9 +253,11 @@ def test_no_rebuild_is_advised_where_the_library_has_no_kernels_for_the_gpu(
 def test_a_stripped_plan_gets_its_weights_when_it_is_opened(
     machine: Machine, tmp_path: Path, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    graph = oracle_graph(TINY, tmp_path, salt=bytes(16))
+    graph = oracle_graph(TINY, tmp_path)
     clips = encrypted(machine.server, clip, 2)
-    (expected,) = onnxruntime.InferenceSession(graph.model).run(["logits"], {"clips": clips.values})
+    feed = {f"bank.{name}": tensor[None] for name, tensor in key_of(machine.server).tensors().items()}
+    feed |= {"clips": clips.values, "key": np.zeros(2, np.int64)}
+    (expected,) = onnxruntime.InferenceSession(graph.model).run(["logits"], feed)
     np.testing.assert_allclose(machine.open(weights=graph.model).run(clips), expected, atol=1e-6)
     monkeypatch.setattr(machine.module.OnnxParserRefitter, "refit_from_file", lambda parser, path: False)
     with pytest.raises(SessionError, match="do not fit"):

@@ -274,6 +274,7 @@ class ServedKeys:
         self._seconds = time.monotonic() - started
         if key in self._wanted or key in self._bank:
             await loop.run_in_executor(self._readers, self._bank.put, key, tensors)
+            self._metrics.record_load()
             if not self._is_current(key, folder):
                 self._bank.forget(key)
         _LOG.info("key ready", extra={"model": self._model, "key": folder.folder.name, "key_id": key.key_id})
