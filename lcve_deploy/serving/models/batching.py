@@ -7,8 +7,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from functools import partial
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
