@@ -135,6 +135,7 @@ _POSITIONS: Final = _of(
 
 _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "cipher": {"cipher/clips": ("cipher",)},
+    "pairs": {"cipher/pairs": ("cipher",)},
     "orders": {"keys/orders": ("schedule", "cipher")},
     "geometry": {"geometry": _ORDERS},
     "weights": {"cipher/weights": ("scrambling", "graph")},

@@ -230,7 +230,7 @@ class Batcher:
         work.add_done_callback(partial(self._hand_over, batch))
 
     def _hand_over(self, batch: _Batch, work: Future[Logits]) -> None:
-        """Wake the loop, from the engine's thread; nothing is left to answer if the loop was closed meanwhile."""
+        """Wake the loop, from the engine's thread; if the loop is closed, nothing waits for the answer."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._end, batch, work)
 
