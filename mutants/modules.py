@@ -127,6 +127,7 @@ _POSITIONS: Final = _of(
 
 _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "cipher": {"cipher/clips": ("cipher",)},
+    "pairs": {"cipher/pairs": ("cipher",)},
     "orders": {"keys/orders": ("schedule", "cipher")},
     "geometry": {"geometry": _ORDERS},
     "weights": {"cipher/weights": ("scrambling", "graph")},
@@ -140,6 +141,7 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "artifact/engine_secret": ("engine_secret",),
         "artifact/engines": ("engine_record", *_ENGINES),
         "artifact/external": ("external_data",),
+        "artifact/format_1": ("keys",),
         "artifact/graph_files": ("external_data", "loaded_bytes"),
         "artifact/inlining": ("loaded_bytes", "engines"),
         "artifact/key_folder": ("key_folder",),
