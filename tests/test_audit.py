@@ -174,8 +174,8 @@ def test_two_keys_of_one_model_are_linked(
     exported: Path, camera: Path, key_file: Path, tmp_path: Path, only: Callable[[str], None]
 ) -> None:
     only("linking")
-    keys = {"key": SecurityKey.read(key_file), "other_key": SecurityKey.read(camera / "key.bin")}
-    report = audit(exported / "server", AuditInputs(other=camera / "server", **keys))
+    first, second = SecurityKey.read(key_file), SecurityKey.read(camera / "key.bin")
+    report = audit(exported / "server", AuditInputs(other=camera / "server", key=first, other_key=second))
     result = next(result for result in report.results if result.attack.name == "linking")
     assert {name: recovery.exact for name, recovery in result.recovered.items()} == dict.fromkeys(
         ("cubes", "values", "labels"), 1.0

@@ -219,7 +219,7 @@ def test_borrowed_rows_belong_to_no_key_and_come_back() -> None:
         ({"weight": np.zeros((2, 3), np.float32)}, r"index is missing, expected int64 \[\]"),
         ({**tensors(1), "more": np.zeros(1)}, r"more is float64 \[1\], expected missing"),
         (
-            tensors(1) | {"weight": np.zeros((1, 3), np.float32)},
+            {**tensors(1), "weight": np.zeros((1, 3), np.float32)},
             r"weight is float32 \[1, 3\], expected float32 \[2, 3\]",
         ),
         ({**tensors(1), "weight": np.zeros((2, 3))}, r"weight is float64 \[2, 3\], expected float32 \[2, 3\]"),

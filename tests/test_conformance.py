@@ -28,7 +28,7 @@ from tritonclient.utils import InferenceServerException, shared_memory
 
 from lcve_deploy import EncryptedClip, open_session
 from lcve_deploy.artifact import read_manifest
-from lcve_deploy.protocol.binding import binding_to_parameters
+from lcve_deploy.protocol.binding import model_to_parameters
 from lcve_deploy.protocol.config import Scheduling, model_config
 from tests.conformance.expected import (
     CRASHES_TRITON,
@@ -43,6 +43,7 @@ from tests.conformance.model import BATCH, CLASSES, CLIP, MAX_BATCH, MODEL, SHAP
 from tests.conformance.over_grpc import GRPC_CASES, GrpcCase, ask_grpc
 from tests.conformance.over_http import HTTP_CASES, HttpCase, ask_http
 from tests.conformance.servers import LCVE, SERVERS, TRITON, Server, start
+from tests.support.artifacts import binding_of
 from tests.conftest import ORACLES, SALT, run_ok
 
 pytestmark = pytest.mark.xdist_group("conformance")
@@ -216,7 +217,9 @@ def test_model_config(server: Server, exported: Path) -> None:
         name: value.string_value for name, value in over_grpc.parameters.items()
     }
     said = {name: value.string_value for name, value in over_grpc.parameters.items()}
-    assert said.items() >= binding_to_parameters(manifest.binding).items()
+    key = binding_of(exported / "server").key if server.kind == TRITON else None
+    assert said.items() >= model_to_parameters(manifest.model, key).items()
+    assert ("lcve_key_id" in said) == (server.kind == TRITON)
     ours = model_config(manifest.model, Scheduling(max_batch=MAX_BATCH), name=MODEL)
     for field in ("name", "platform", "backend", "max_batch_size", "input", "output", "default_model_filename"):
         assert getattr(over_grpc, field) == getattr(ours, field), field

@@ -14,6 +14,7 @@ from lcve_deploy.artifact import KeyFolder, PublicKey, find_keys, open_key, read
 from lcve_deploy.artifact.key_folder import key_manifest_digest, require_key_name
 from lcve_deploy.artifact.probe import Probe
 from lcve_deploy.artifact.signature import write_signature
+from lcve_deploy.clips import Layout
 from lcve_deploy.errors import ArtifactError, MismatchError, SignatureError
 from lcve_deploy.keys.signing import SigningKey
 
@@ -26,7 +27,10 @@ MODEL = MANIFEST.model
 
 def tensors() -> dict[str, np.ndarray]:
     draw = np.random.default_rng(5)
-    found = {spec.name.removeprefix("bank."): draw.random(spec.shape[1:]).astype(spec.dtype) for spec in MODEL.bank}
+    found = {
+        spec.name.removeprefix("bank."): draw.random([size or 0 for size in spec.shape[1:]]).astype(spec.dtype)
+        for spec in MODEL.bank
+    }
     return {**found, "readout.index": np.array(64)}
 
 
@@ -78,7 +82,7 @@ def test_a_key_of_another_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_key_of_clips_of_another_layout_is_refused(tmp_path: Path) -> None:
-    binding = dataclasses.replace(MODEL.binding_of(KEY_REF), layout="video")
+    binding = dataclasses.replace(MODEL.binding_of(KEY_REF), layout=Layout.VIDEO)
     with pytest.raises(MismatchError, match="layout cubes in the model, video in the key folder"):
         opened(write(tmp_path / "camera", binding=binding))
 

@@ -186,7 +186,7 @@ def enlarge(folder: Path) -> None:
     (folder / KEY_MANIFEST).write_bytes(b" " * 2**24)
 
 
-FAULTS = {
+FAULTS: dict[Callable[[Path], None], tuple[str, str]] = {
     damage: ("key not ready", "different SHA-256"),
     make_foreign: ("key refused", "was made for the model"),
     give_wrong_tensors: ("key not ready", "fails the probe"),
@@ -195,7 +195,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("fault", FAULTS, ids=[fault.__name__ for fault in FAULTS])
 def test_a_bad_key_is_its_own_failure_alone(
     model: Path, enrolled: Path, examples: dict[str, Example], tmp_path: Path, fault: Callable[[Path], None]
 ) -> None:

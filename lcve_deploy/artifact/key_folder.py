@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,6 +56,8 @@ __all__ = [
 
 _KIND: Final = "key"
 _FILES: Final = (KEYED, PROBE)
+_MAX_KEYS: Final = 2**16
+"""Maximum number of key folders of a model."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 Tensors = Mapping[str, npt.NDArray[Any]]
@@ -157,12 +160,19 @@ def find_keys(server: Path) -> dict[str, Path]:
     Names that are not those of key folders, such as hidden ones that are being copied, are ignored.
 
     Raises:
+        ArtifactError: there are too many.
         OSError: ``keys/`` cannot be read.
     """
     folder = server / KEYS
     if not folder.is_dir():
         return {}
-    names = sorted(path.name for path in folder.iterdir() if _NAME.fullmatch(path.name))
+    found = (path.name for path in folder.iterdir() if _NAME.fullmatch(path.name))
+    names = sorted(islice(found, _MAX_KEYS + 1))
+    if len(names) > _MAX_KEYS:
+        raise ArtifactError(
+            f"expected at most {_MAX_KEYS} key folders in {folder}, received more",
+            hint="serve a second model folder with the others",
+        )
     return {name: folder / name for name in names if (folder / name / KEY_MANIFEST).is_file()}
 
 

@@ -55,7 +55,7 @@ class AuditInputs:
             order, from 0. The artifact is run on them.
         name: name of the key folder in ``keys/`` to attack; by default the only one.
         other: another key folder of the same model; with a key, the default is this one with a new salt.
-        key: the key that the key folder is for; scores the attacks and encrypts known or chosen clips. Without it, nothing
+        key: key of the key folder; scores the attacks and encrypts known or chosen clips. Without it, nothing
             is scored.
         other_key: key of ``other``; by default ``key``.
         signed_by: public key that must have signed the model and both key folders; by default signatures are not
@@ -259,10 +259,11 @@ def _classified(
     classes: list[int] = []
     logits: list[npt.NDArray[np.floating]] = []
     session = open_session(subject.server, SessionOptions(signed_by=inputs.signed_by))
+    classes = subject.folder.model.classes
     for path, number in inputs.known_classes:
-        if not 0 <= number < subject.folder.model.classes:
+        if not 0 <= number < classes:
             raise MismatchError(
-                f"class {number} of {path} does not exist: the model has {subject.folder.model.classes} classes, from 0",
+                f"class {number} of {path} does not exist: the model has {classes} classes, from 0",
                 hint="pass the number of the class in the plain order, as in the checkpoint",
             )
         clip = read_clip_file(path).clip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from lcve_deploy.errors import EncryptedClipError
 from lcve_deploy.files import reading as inputs
 from tests.fuzz.helpers import (
     refusal,
-    seed,
     tensor_file,
 )
 

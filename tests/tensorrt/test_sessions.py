@@ -32,7 +32,7 @@ from lcve_deploy.libraries.tensorrt import (
 )
 from tests.conftest import GEOMETRY, SECRET
 from tests.support import fake_gpu
-from tests.support.artifacts import random_clip
+from tests.support.artifacts import key_of, random_clip
 from tests.tensorrt.helpers import (
     GPU,
     H200,

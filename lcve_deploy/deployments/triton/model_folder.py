@@ -16,7 +16,6 @@ from lcve_deploy.artifact import KeyFolder, Manifest, PublicKey
 from lcve_deploy.artifact.names import MODEL
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.files.reading import read_bounded
-from lcve_deploy.protocol.binding import binding_to_parameters
 from lcve_deploy.protocol.config import ONNX, Scheduling, model_config
 from lcve_deploy.protocol.stubs import config_messages
 from lcve_deploy.verbs.embed import embed
@@ -114,9 +113,7 @@ def make_model(
         MissingDependencyError: tritonclient is not installed.
     """
     scheduling = options.scheduling()
-    config = model_config(manifest.model, scheduling, name=name, platform=ONNX)
-    for parameter, value in binding_to_parameters(key.manifest.binding).items():
-        config.parameters[parameter].string_value = value
+    config = model_config(manifest.model, scheduling, name=name, platform=ONNX, key=key.manifest.binding.key)
     _add_warmup(config, {1, *scheduling.preferred_batches, scheduling.max_batch})
     return TritonModel(server=server, key=key, signed_by=signed_by, config=config, version=options.version)
 

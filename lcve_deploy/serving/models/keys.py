@@ -182,6 +182,7 @@ class ServedKeys:
             force: whether to check failed keys again without waiting.
 
         Raises:
+            ArtifactError: there are too many key folders.
             OSError: the folder of the keys cannot be read.
         """
         names = {key: folder.folder.name for key, folder in self._folders.keys.items()}

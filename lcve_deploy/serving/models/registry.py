@@ -177,7 +177,7 @@ class Registry:
     async def _refresh_keys(self, model: ServedModel, force: bool) -> None:
         try:
             await model.keys.refresh(force=force)
-        except OSError as error:
+        except (LcveError, OSError) as error:
             _LOG.error("keys not read; those known stay in use", extra={"model": model.name, "error": str(error)})
 
     def _is_due(self, name: str, version: FolderVersion) -> bool:
