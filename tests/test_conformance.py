@@ -43,8 +43,8 @@ from tests.conformance.model import BATCH, CLASSES, CLIP, MAX_BATCH, MODEL, SHAP
 from tests.conformance.over_grpc import GRPC_CASES, GrpcCase, ask_grpc
 from tests.conformance.over_http import HTTP_CASES, HttpCase, ask_http
 from tests.conformance.servers import LCVE, SERVERS, TRITON, Server, start
-from tests.support.artifacts import binding_of
 from tests.conftest import ORACLES, SALT, run_ok
+from tests.support.artifacts import binding_of
 
 pytestmark = pytest.mark.xdist_group("conformance")
 
@@ -80,7 +80,7 @@ def channel(server: Server) -> Iterator[grpc.Channel]:
 def logits(exported: Path) -> np.ndarray:
     """The right answer to all of ``CLIP``."""
     session = open_session(exported / "server")
-    return session.run(EncryptedClip(values=CLIP, binding=session.model.binding))
+    return session.run(EncryptedClip(values=CLIP, binding=binding_of(exported / "server")))
 
 
 # Requests as they are on the wire
