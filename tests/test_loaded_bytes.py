@@ -27,7 +27,7 @@ from tests.test_export import export_tiny
 
 TINY = ORACLES["v1_gamma"]
 DATA = "model.onnx.data"
-CHANGED = "blocks.0.mlp.fc1.weight"
+CHANGED = "backbone.blocks.0.mlp.fc1.weight"
 OPENINGS = 30
 
 

@@ -301,7 +301,7 @@ _LOADING: Final = cloup.option_group(
         default=64,
         show_default=True,
         metavar="N",
-        help="Maximum keys of a model in memory. The least recently used make room.",
+        help="Maximum keys of a model in memory. The least recently used are dropped.",
     ),
     cloup.option(
         "--poll",

@@ -1,4 +1,4 @@
-"""Name errors on the wire that the status alone does not tell apart."""
+"""Name errors on the wire that the status alone does not distinguish."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The bank of a session: keyed tensors of the keys in use, one row for each key.
 
-A run leases the rows of its keys. Rows that no run holds make room for other keys, the least recently used first. A
-cold key is read, checked and copied while other runs go on; requests that want the same cold key wait for one load.
+A run leases the rows of its keys. Rows that no run holds are given to other keys, the least recently used first. A
+cold key is read, checked and copied while other runs continue; requests that want the same cold key wait for one load.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class BankMemory(Protocol):
     """Memory of the rows, where the runtime reads it."""
 
     def write(self, row: int, tensors: Tensors) -> None:
-        """Replace one row. No run reads it meanwhile; runs that start afterwards see it."""
+        """Replace one row. No run reads it during that; runs that start afterwards see it."""
 
 
 class HostMemory:
@@ -101,7 +101,7 @@ class KeyBank:
         self._free = [*reversed(range(rows))]
         self._changed, self._turn = threading.Condition(), threading.Lock()
         self.evicted: Callable[[], None] = _ignore
-        """Called whenever a key makes room for another."""
+        """Called whenever a key loses its row to another."""
 
     def keys(self) -> tuple[KeyRef, ...]:
         """Return the keys whose tensors are in place, the least recently used first."""

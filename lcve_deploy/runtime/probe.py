@@ -65,7 +65,7 @@ class KeyCheck:
 
     @property
     def ok(self) -> bool:
-        """Whether the folder is in order and its probe is answered rightly."""
+        """Whether the folder is in order and its probe is answered correctly."""
         return self.probe is not None and self.probe.ok
 
     def to_json(self) -> dict[str, Any]:

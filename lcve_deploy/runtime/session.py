@@ -74,7 +74,7 @@ class SessionOptions:
         mapped: whether ONNX Runtime may map files, which must then not change during the session.
         engine_secret: file with the secret by which this machine knows its own engines; by default the file that
             ``LCVE_ENGINE_SECRET`` names, or one in the user's state folder.
-        max_keys: number of keys whose tensors are in memory at once; the least recently used make room for others. On
+        max_keys: number of keys whose tensors are in memory at once; the least recently used lose their rows. On
             a CPU, memory is used only for keys that have been needed; on a GPU, for all of them from the start.
 
     Raises:

@@ -259,11 +259,11 @@ def _classified(
     classes: list[int] = []
     logits: list[npt.NDArray[np.floating]] = []
     session = open_session(subject.server, SessionOptions(signed_by=inputs.signed_by))
-    classes = subject.folder.model.classes
+    count = subject.folder.model.classes
     for path, number in inputs.known_classes:
-        if not 0 <= number < classes:
+        if not 0 <= number < count:
             raise MismatchError(
-                f"class {number} of {path} does not exist: the model has {classes} classes, from 0",
+                f"class {number} of {path} does not exist: the model has {count} classes, from 0",
                 hint="pass the number of the class in the plain order, as in the checkpoint",
             )
         clip = read_clip_file(path).clip

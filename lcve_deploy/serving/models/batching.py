@@ -293,7 +293,7 @@ class Batcher:
         work.add_done_callback(partial(self._hand_over, self._end, batch))
 
     def _hand_over(self, end: Callable[[Any, Any], None], begun: _Batch | _Job, work: Future[Any]) -> None:
-        """Wake the loop, from the engine's thread; nothing is left to answer if the loop was closed meanwhile."""
+        """Wake the loop, from the engine's thread; nothing is left to answer if the loop was closed."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(end, begun, work)
 

@@ -37,7 +37,7 @@ class LoadedModel:
     digest: str
 
     def prove_key(self, tensors: Tensors, probe: Probe) -> None:
-        """Run the probe of a key with its tensors, which no request can use meanwhile.
+        """Run the probe of a key with its tensors, which no request can use during that.
 
         Raises:
             ParityError: the answer is wrong.

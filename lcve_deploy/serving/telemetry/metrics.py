@@ -31,7 +31,7 @@ class KeyMetrics:
         clips: counts clips of a key folder, by its name.
         forget: forgets the counts of a key folder.
         load: counts a cold key that was loaded; threads may call it.
-        eviction: counts a key that made room for another; threads may call it.
+        eviction: counts a key that lost its row to another; threads may call it.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Metrics:
         self._waiting = prometheus.Gauge("lcve_queue_clips", "Clips in the queue", ("model",), registry=registry)
         self._key_clips = counter("key_clips", "Clips of answered requests by key folder", ("model", "key"))
         self._key_loads = counter("key_loads", "Cold keys whose tensors were loaded", ("model",))
-        self._key_evictions = counter("key_evictions", "Keys that made room for others", ("model",))
+        self._key_evictions = counter("key_evictions", "Keys that lost their rows to others", ("model",))
         self._keys = prometheus.Gauge("lcve_keys", "Keys by state", ("model", "state"), registry=registry)
         self._key_labels: set[tuple[str, str]] = set()
         self._pending = prometheus.Gauge("lcve_pending_requests", "Requests in progress", registry=registry)
