@@ -19,12 +19,10 @@ def _of(file: str, *tests: str) -> tuple[str, ...]:
     return tuple(f"{file}::test_{test}" for test in tests)
 
 
-_DELTAS: Final = (
-    *_of(
-        "rotate", "an_applied_delta_is_the_rotated_artifact_byte_for_byte", "a_delta_that_does_not_hold_is_not_applied"
-    ),
-    *_of("signing", "a_delta_with_a_damaged_signature_is_refused", "without_a_pin_a_delta_brings_its_signature_along"),
-    *_of("signing", "a_delta_that_the_pinned_key_has_not_signed_is_refused"),
+_KEY_FOLDERS: Final = (
+    *_of("keys", "a_key_folder_that_does_not_hold_is_not_added", "a_readout_that_is_no_token_is_refused"),
+    *_of("keys", "no_key_is_made_from_an_artifact_that_does_not_hold", "a_name_and_a_key_are_there_once"),
+    *_of("keys", "under_a_pin_only_what_the_owner_has_signed_is_added"),
 )
 _ENGINES: Final = _of(
     "engines",
@@ -65,7 +63,7 @@ _SIGNATURES: Final = _of(
     "a_folder_with_the_name_of_the_signature_hides_nothing",
     "sign_writes_the_same_signature_once",
     "sign_overwrites_no_other_signature",
-    "a_rotation_without_a_signing_key_is_unsigned_and_says_so",
+    "a_key_without_a_signing_key_is_unsigned_and_says_so",
 )
 _GRAPHS: Final = (
     *_of(
@@ -74,7 +72,7 @@ _GRAPHS: Final = (
         "bytes_meet_no_node_but_a_cast",
         "the_graph_names_no_place_person_or_source",
     ),
-    *_of("export", "the_batch_is_dynamic", "only_named_keyed_tensors_depend_on_the_secret"),
+    *_of("export", "the_batch_is_dynamic", "only_the_keyed_tensors_depend_on_the_secret"),
     *_of("families", "each_readout_is_exported_exactly"),
     *_of("checkpoints", "activations_of_an_exported_graph_answer_as_transformers_does"),
 )
@@ -142,7 +140,6 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "parity": {"model/parity": ("parity", "artifact")},
     "artifact": {
         "artifact/client_settings": ("client_settings",),
-        "artifact/delta": ("delta", *_DELTAS),
         "artifact/digests": ("digests",),
         "artifact/engine_mac": ("engine_mac",),
         "artifact/engine_options": ("engine_options",),
@@ -151,16 +148,16 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "artifact/external": ("external_data",),
         "artifact/graph_files": ("external_data", "loaded_bytes"),
         "artifact/inlining": ("loaded_bytes", "engines"),
-        "artifact/keyed": ("keyed",),
+        "artifact/format_1": _of("keys", "what_does_not_hold_is_not_converted", "all_other_readers_say_what_to_do"),
+        "artifact/key_folder": ("sessions_of_keys", *_KEY_FOLDERS),
         "artifact/manifest": ("manifest",),
-        "artifact/matching": ("matching",),
         "artifact/names": ("artifact", "graph"),
         "artifact/probe": ("probe",),
         "artifact/profile": ("engine_record",),
         "artifact/record": ("record",),
         "artifact/signature": _SIGNATURES,
         "artifact/wire": ("external_data",),
-        "artifact/tensorfile": ("tensorfile", "rotate::test_an_applied_delta_is_the_rotated_artifact_byte_for_byte"),
+        "artifact/tensors": _KEY_FOLDERS,
     },
     "runtime": {
         "runtime/bank": ("bank",),
