@@ -19,11 +19,6 @@ def _of(file: str, *tests: str) -> tuple[str, ...]:
     return tuple(f"{file}::test_{test}" for test in tests)
 
 
-_KEY_FOLDERS: Final = (
-    *_of("keys", "a_key_folder_that_does_not_hold_is_not_added", "a_readout_that_is_no_token_is_refused"),
-    *_of("keys", "no_key_is_made_from_an_artifact_that_does_not_hold", "a_name_and_a_key_are_there_once"),
-    *_of("keys", "under_a_pin_only_what_the_owner_has_signed_is_added"),
-)
 _ENGINES: Final = _of(
     "engines",
     "an_engine_that_is_not_there",
@@ -63,7 +58,6 @@ _SIGNATURES: Final = _of(
     "a_folder_with_the_name_of_the_signature_hides_nothing",
     "sign_writes_the_same_signature_once",
     "sign_overwrites_no_other_signature",
-    "a_key_without_a_signing_key_is_unsigned_and_says_so",
 )
 _GRAPHS: Final = (
     *_of(
@@ -133,6 +127,7 @@ _POSITIONS: Final = _of(
 
 _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "cipher": {"cipher/clips": ("cipher",)},
+    "pairs": {"cipher/pairs": ("cipher",)},
     "orders": {"keys/orders": ("schedule", "cipher")},
     "geometry": {"geometry": _ORDERS},
     "weights": {"cipher/weights": ("scrambling", "graph")},
@@ -146,18 +141,18 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "artifact/engine_secret": ("engine_secret",),
         "artifact/engines": ("engine_record", *_ENGINES),
         "artifact/external": ("external_data",),
+        "artifact/format_1": ("keys",),
         "artifact/graph_files": ("external_data", "loaded_bytes"),
         "artifact/inlining": ("loaded_bytes", "engines"),
-        "artifact/format_1": _of("keys", "what_does_not_hold_is_not_converted", "all_other_readers_say_what_to_do"),
-        "artifact/key_folder": ("sessions_of_keys", *_KEY_FOLDERS),
+        "artifact/key_folder": ("key_folder",),
         "artifact/manifest": ("manifest",),
         "artifact/names": ("artifact", "graph"),
         "artifact/probe": ("probe",),
         "artifact/profile": ("engine_record",),
         "artifact/record": ("record",),
         "artifact/signature": _SIGNATURES,
+        "artifact/tensors": ("key_folder", "probe"),
         "artifact/wire": ("external_data",),
-        "artifact/tensors": _KEY_FOLDERS,
     },
     "runtime": {
         "runtime/bank": ("bank",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
+from benchmarks import attention
 from lcve_deploy import Layout, SessionOptions, open_session
 from lcve_deploy.cipher.weights import unscrambled
 from lcve_deploy.exporters import onnx as exporter
@@ -303,3 +305,11 @@ def test_sessions_on_the_cpu_fuse_attention(
     fake_cuda_provider.install(monkeypatch)
     open_session(artifact / "server", SessionOptions(provider=provider))
     assert [{FUSED, "Softmax"} & set(kinds(model)) for model in given] == [{operator}]
+
+
+def test_the_page_is_made_of_the_results() -> None:
+    results = json.loads(attention.FIGURES.read_text())
+    assert attention.PAGE.read_text(encoding="utf-8") == attention.render(results)
+    assert {len(runs) for case in results["figures"]["cases"].values() for runs in case.values()} == {
+        results["figures"]["rounds"]
+    }

@@ -69,8 +69,9 @@ def test_a_graph_with_tf32_fails_the_probe_when_it_is_opened(server: Path, cuda:
 def test_a_provider_that_computes_something_else_is_refused(
     server: Path, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = fake_cuda_provider.FakeSession.run
-    monkeypatch.setattr(fake_cuda_provider.FakeSession, "run", lambda *given: [logits + 0.1 for logits in run(*given)])
+    copy = fake_cuda_provider.FakeBinding.copy_outputs_to_cpu
+    wrong = lambda binding: [logits + 0.1 for logits in copy(binding)]  # noqa: E731
+    monkeypatch.setattr(fake_cuda_provider.FakeBinding, "copy_outputs_to_cpu", wrong)
     with pytest.raises(ParityError, match="fails the probe") as caught:
         open_session(server, CUDA)
     assert "another provider" in caught.value.hint

@@ -60,5 +60,7 @@ def section(figures: dict[str, Any]) -> str:
         f"{figures['pairs']} interleaved pairs. Encryption writes into fresh memory, and so does the copy that it is",
         "compared with; the copy into existing memory is the last comparison. Copy and encryption alternate, so",
         "neither finds the cache in the state that it left.",
+        "How long a copy takes depends mostly on whether its memory is new to the process, which costs several times",
+        "the copy itself; so compare the times, too.",
     )
     return f"{text}\n\n{table(('what', 'time', 'ratio', 'quartiles', 'goal'), rows)}"

@@ -176,7 +176,8 @@ async def _accept(state: ServerState, request: RawRequest, exchange: Exchange) -
     message = request.message
     exchange.model, exchange.id = message.model_name, message.id
     infer_request = from_message(message, request.raw)
-    infer_request = dataclasses.replace(infer_request, timeout=exchange.timeout(infer_request.timeout))
+    if exchange.deadline is not None:
+        infer_request = dataclasses.replace(infer_request, timeout=exchange.timeout(infer_request.timeout))
     regions = state.regions_of(exchange)
     accepted = await accept(infer_request, state.registry, regions, state.sealing, allowed=exchange.keys)
     exchange.key = accepted.prepared.key_name

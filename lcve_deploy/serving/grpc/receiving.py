@@ -33,8 +33,11 @@ def authenticate(state: ServerState, exchange: Exchange, context: Any) -> None:
     Raises:
         DeniedError: the token is missing or unknown.
     """
-    metadata = dict(context.invocation_metadata() or ())
-    address = context.peer().rpartition(":")[0]
+    _authenticate(state, exchange, dict(context.invocation_metadata() or ()))
+
+
+def _authenticate(state: ServerState, exchange: Exchange, metadata: dict[str, str]) -> None:
+    address = exchange.address.rpartition(":")[0]
     exchange.identify(state.access.authenticate(metadata.get("authorization"), address))
 
 
@@ -46,8 +49,9 @@ def authorize(state: ServerState, exchange: Exchange, context: Any) -> None:
         DeniedError: the token is missing or unknown.
         RateError: the client exceeded its rate.
     """
-    require_origin(state, context)
-    authenticate(state, exchange, context)
+    metadata = dict(context.invocation_metadata() or ())
+    state.web.require(origin=metadata.get("origin"))
+    _authenticate(state, exchange, metadata)
     state.access.count_request(exchange.client)
 
 
