@@ -43,8 +43,8 @@ from tests.conformance.model import BATCH, CLASSES, CLIP, MAX_BATCH, MODEL, SHAP
 from tests.conformance.over_grpc import GRPC_CASES, GrpcCase, ask_grpc
 from tests.conformance.over_http import HTTP_CASES, HttpCase, ask_http
 from tests.conformance.servers import LCVE, SERVERS, TRITON, Server, start
-from tests.support.artifacts import binding_of
 from tests.conftest import ORACLES, SALT, run_ok
+from tests.support.artifacts import binding_of
 
 pytestmark = pytest.mark.xdist_group("conformance")
 

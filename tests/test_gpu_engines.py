@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from lcve_deploy import EncryptedClip, SessionOptions, open_session
-from lcve_deploy.artifact import EngineKind, Profile, read_engine, read_manifest, read_probe
+from lcve_deploy.artifact import EngineKind, Profile, read_engine
 from lcve_deploy.errors import SessionError
 from lcve_deploy.exporters.tensorrt import PlanOptions
 from lcve_deploy.model.precision import Precision
@@ -24,6 +24,7 @@ from lcve_deploy.runtime import verify_engine
 from lcve_deploy.runtime.session import Provider
 from lcve_deploy.verbs.build import BuildOptions, build
 from tests.support import fake_cuda_provider, fake_gpu
+from tests.support.artifacts import random_clip
 from tests.support.servers import ask_http, serving
 
 
@@ -98,10 +99,7 @@ def server(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def some_clips(server: Path, count: int) -> EncryptedClip:
-    manifest = read_manifest(server)
-    clips = read_probe(server, manifest).clip
-    moved = np.stack([np.roll(clips[i % len(clips)], i, axis=0) for i in range(count)])
-    return EncryptedClip(values=moved, binding=manifest.binding)
+    return random_clip(server, count)
 
 
 def test_an_engine_is_built_proven_verified_shared_by_threads_and_served(server: Path, case: Case) -> None:
