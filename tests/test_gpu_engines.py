@@ -15,11 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-<<<<<<< HEAD
-from lcve_deploy import EncryptedClip, SessionOptions, open_session
-=======
 from lcve_deploy import SessionOptions, open_session
->>>>>>> fleet
 from lcve_deploy.artifact import EngineKind, Profile, read_engine
 from lcve_deploy.errors import SessionError
 from lcve_deploy.exporters.tensorrt import PlanOptions
@@ -102,13 +98,6 @@ def server(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return tmp_path / "server"
 
 
-<<<<<<< HEAD
-def some_clips(server: Path, count: int) -> EncryptedClip:
-    return random_clip(server, count)
-
-
-=======
->>>>>>> fleet
 def test_an_engine_is_built_proven_verified_shared_by_threads_and_served(server: Path, case: Case) -> None:
     clips = random_clip(server, 5)
     record = build(server, case.what.options(case.precision), clips=clips)
