@@ -506,8 +506,7 @@ def test_a_worker_of_a_batch_seals_what_it_sends(
 
     how: dict[str, Any] = {"key_file": key_file, "client": exported / "client", "server": strict.address()}
     video = make_video(tmp_path / "film.mp4", noisy_frames(20))
-    sealing = OpenedKeys(Job(**how, remote=RemoteOptions(seal_to=public(keys))), None)
-    with sealing.classifier("") as classifier:
-        assert classifier.classify(video).predictions
+    sealing = Job(**how, remote=RemoteOptions(seal_to=public(keys)))
+    assert OpenedKeys(sealing, None).classifier("").classify(video).predictions
     with pytest.raises(MismatchError, match="accepts only sealed requests"):
         OpenedKeys(Job(**how), None).classifier("")
