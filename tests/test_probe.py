@@ -37,6 +37,11 @@ class Answering:
         return np.resize(self._logits, (len(values), 5))
 
 
+def answering(server: Path, logits: np.ndarray) -> Any:
+    """A stand-in for a session, of which only what a probe uses is there."""
+    return Answering(server, logits)
+
+
 @pytest.fixture
 def server(exported: Path) -> Path:
     return exported / "server"
@@ -72,7 +77,7 @@ def test_the_tolerance_grows_with_the_logits_of_the_probe(
     server: Path, probe_scale: float, parity_scale: float, growth: float
 ) -> None:
     parity = parity_of(server, tolerance=0.25, scale=parity_scale)
-    session = Answering(server, np.full(5, probe_scale + 0.125))
+    session = answering(server, np.full(5, probe_scale + 0.125))
     report = probe_model(session, asked(server, -probe_scale), parity)
     assert report.tolerance == 0.25 * growth
     assert (report.clips, report.max_difference) == (2, 2 * probe_scale + 0.125)
@@ -81,7 +86,7 @@ def test_the_tolerance_grows_with_the_logits_of_the_probe(
 
 
 def test_one_wrong_answer_of_two_is_seen(server: Path) -> None:
-    session = Answering(server, np.array([[1.0] * 5, [1.0] * 4 + [1.5]]))
+    session = answering(server, np.array([[1.0] * 5, [1.0] * 4 + [1.5]]))
     report = probe_model(session, asked(server), parity_of(server, tolerance=0.25, scale=1.0))
     assert (report.max_difference, report.ok) == (0.5, False)
 
@@ -128,7 +133,7 @@ def test_a_proof_says_device_difference_budget_and_median_time(
 ) -> None:
     seconds = iter([5.0, 1.0, 3.0])
     monkeypatch.setattr(probe, "time_clip", lambda *_: next(seconds))
-    session = Answering(server, np.full(5, 1.125))
+    session = answering(server, np.full(5, 1.125))
     parity = parity_of(server, tolerance=1e-4, scale=1.0)
     engine = record(options={"budget": named} if named else {})
     report, proof = prove_engine(session, asked(server), parity, engine, budget=asked_for)
@@ -143,7 +148,7 @@ def test_a_clip_is_timed_in_the_smallest_batch(
 ) -> None:
     ticks = iter([10.0, 18.0])
     monkeypatch.setattr("lcve_deploy.runtime.probe.time.perf_counter", lambda: next(ticks))
-    session = Answering(server, np.zeros(5))
+    session = answering(server, np.zeros(5))
     session.engine = record(profile=profile)
     assert time_clip(session, asked(server)) == 8.0 / size
     assert [len(batch) for batch in session.batches] == [size]
@@ -196,7 +201,7 @@ def test_the_probe_of_a_model_brings_the_keyed_tensors_of_the_model(
 
 
 def test_the_probe_runs_under_the_tensors_that_it_brings(server: Path) -> None:
-    session, probe = Answering(server, np.zeros(5)), asked(server)
+    session, probe = answering(server, np.zeros(5)), asked(server)
     probe_model(session, probe, read_manifest(server).parity)
     assert session.tensors == [probe.tensors]
     assert set(probe.tensors) == {spec.name.removeprefix("bank.") for spec in read_manifest(server).model.bank}

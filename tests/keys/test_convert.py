@@ -48,7 +48,7 @@ def test_a_converted_artifact_gives_the_old_answers_to_the_old_clips(
     assert (client.settings.binding.salt, client.settings.binding.key_id) == (before["salt"], before["key_id"])
     encrypted = client.encrypt(PlainClip(values=np.stack([clip, 255 - clip])))
     logits = open_session(server).run(encrypted)
-    np.testing.assert_allclose(logits, old_logits(OLD, encrypted.values), atol=1e-6)
+    np.testing.assert_allclose(logits, old_logits(OLD, encrypted.values), atol=1e-5)
     probe = load_file(OLD / "server" / PROBE)
     kept = key_of(server).probe()
     np.testing.assert_array_equal(kept.clip, probe["clip"])
@@ -70,7 +70,7 @@ def test_a_converted_artifact_takes_further_keys(key: SecurityKey, clip: np.ndar
     for folder, owner in ((tmp_path / "new/client", key), (camera / "client", key.derive("camera-7"))):
         client = Client.open(folder, owner)
         plain.append(client.plain_order(session.run(client.encrypt(PlainClip(values=clip[None])))))
-    np.testing.assert_allclose(plain[0], plain[1], atol=1e-6)
+    np.testing.assert_allclose(plain[0], plain[1], atol=1e-5)
     assert sorted(path.name for path in (tmp_path / "new/server/keys").iterdir()) == ["camera-7", "first"]
 
 

@@ -64,7 +64,7 @@ def test_three_keys_in_one_batch_have_the_original_implementations_logits(
     logits = session.run_batch([clip for _, clip in pairs])
     for (client, alone), row in zip(pairs, logits, strict=True):
         np.testing.assert_allclose(client.plain_order(row[None])[0], oracle.logits, atol=1e-5)
-        np.testing.assert_allclose(session.run(alone)[0], row, atol=1e-6)
+        np.testing.assert_allclose(session.run(alone)[0], row, atol=1e-5)
 
 
 def test_the_owner_can_verify_a_rotated_key(case: tuple[Oracle, Path], key: SecurityKey, tmp_path: Path) -> None:

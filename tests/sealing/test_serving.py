@@ -502,10 +502,11 @@ def test_a_worker_of_a_batch_seals_what_it_sends(
     strict: Server, exported: Path, key_file: Path, keys: Path, tmp_path: Path
 ) -> None:
     from lcve_deploy.verbs.batch.job import Job
+    from lcve_deploy.verbs.batch.opened import OpenedKeys
 
     how: dict[str, Any] = {"key_file": key_file, "client": exported / "client", "server": strict.address()}
     video = make_video(tmp_path / "film.mp4", noisy_frames(20))
-    with Job(**how, remote=RemoteOptions(seal_to=public(keys))).open_classifier(None) as classifier:
-        assert classifier.classify(video).predictions
+    sealing = Job(**how, remote=RemoteOptions(seal_to=public(keys)))
+    assert OpenedKeys(sealing, None).classifier("").classify(video).predictions
     with pytest.raises(MismatchError, match="accepts only sealed requests"):
-        Job(**how).open_classifier(None)
+        OpenedKeys(Job(**how), None).classifier("")

@@ -482,7 +482,6 @@ GPU = Gpu(name="NVIDIA Nonesuch", capability="8.6")
 _LOOKING = (
     "runtime.backends.tensorrt",
     "exporters.tensorrt.plan",
-    "verbs.build",
     "verbs.fastest",
 )
 """Modules that look for a GPU."""

@@ -43,7 +43,7 @@ class KubernetesOptions:
         image: container image with ``lcve`` as its entry point and the extra ``serve``.
         claim: PersistentVolumeClaim with a model folder for each model, under the model's name.
         keys_claim: PersistentVolumeClaim with the key folders of each model, under the model's name, in place of
-            ``keys/`` of the model folder. So keys can come and go on a volume of their own, without a restart.
+            ``keys/`` of the model folder. So keys can change on a volume of their own, without a restart.
         max_keys: keys whose tensors each pod keeps in memory; None for the default of ``lcve serve``.
         token_secret: Secret with the file ``tokens`` for ``lcve serve --tokens``; None for no tokens.
         tls_secret: Secret of type ``kubernetes.io/tls``; None for plain connections.

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from lcve_deploy.artifact import EngineRecord, ModelSpec
 from lcve_deploy.artifact.graph_files import GraphFiles, GraphSource, read_graph
 from lcve_deploy.artifact.inlining import inputs_for_weights
-from lcve_deploy.artifact.names import KEY_INPUT
+from lcve_deploy.artifact.names import BANK_PREFIX, KEY_INPUT
 from lcve_deploy.errors import SessionError
 from lcve_deploy.libraries.requiring import require
 from lcve_deploy.model.precision import Precision
@@ -34,7 +34,7 @@ _EXECUTED: Final = {
     Precision.FP16: {"f16"},
     Precision.INT8: {"i8", "f32"},  # attention and keyed weights stay float32
 }
-"""Expected types of the matrix products in the executed model."""
+"""Expected types of the matrix products in the executed model. Those with keyed tensors may be float32 instead."""
 
 _PRODUCTS: Final = ("FullyConnected", "MatMul", "ScaledDotProductAttention")
 _FUSED: Final = "Subgraph"
@@ -79,11 +79,12 @@ class OpenVinoSession(BankedSession):
             wanted["INFERENCE_NUM_THREADS"] = str(options.threads)
         core, self._files = openvino.Core(), read_graph(graph)
         try:
-            compiled = core.compile_model(_read(core, self._files), "CPU", wanted)
+            graph_model = _read(core, self._files)
+            compiled = core.compile_model(graph_model, "CPU", wanted)
         except RuntimeError as error:
             raise SessionError(f"OpenVINO cannot open {self._files.path}: {error}") from None
         self._files.require_unchanged()
-        _require_executed(compiled, engine.precision)
+        _require_executed(compiled, engine.precision, keyed=_keyed_products(graph_model))
         _require_capability(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"), engine.precision)
         _check_graph(compiled, model)
         self._request, self._lock = compiled.create_infer_request(), threading.Lock()
@@ -141,13 +142,15 @@ def _shape(port: Any) -> tuple[int | None, ...]:
     return tuple(None if size.is_dynamic else size.get_length() for size in port.partial_shape)
 
 
-def _require_executed(model: Any, precision: Precision) -> None:
+def _require_executed(model: Any, precision: Precision, *, keyed: set[str]) -> None:
     """Check the types. If the CPU lacks the requested type, OpenVINO silently uses another."""
-    used = _product_types(model)
-    if used != _EXECUTED[precision]:
+    types = _product_types(model)
+    rest = {used for names, used in types if not keyed & names}
+    of_keyed = {used for names, used in types if keyed & names}
+    if rest != _EXECUTED[precision] or not of_keyed <= {*rest, "f32"}:
         raise SessionError(
             f"expected OpenVINO to compute with {precision}, but on this CPU, {cpu_name()}, it uses "
-            f"{', '.join(sorted(used))}",
+            f"{', '.join(sorted(rest | of_keyed))}",
             hint="choose a precision that this CPU supports",
         )
 
@@ -162,11 +165,22 @@ def _require_capability(capabilities: list[str], precision: Precision) -> None:
         )
 
 
-def _product_types(model: Any) -> set[str]:
-    """Return the types of all matrix products in the executed model."""
-    types = set()
+def _keyed_products(model: Any) -> set[str]:
+    """Return the names of the products with keyed tensors, which the graph gathers from the bank."""
+    bank = [value for value in model.get_parameters() if value.get_friendly_name().startswith(BANK_PREFIX)]
+    readers = [reader for value in bank for gather in _readers(value) for reader in _readers(gather)]
+    return {reader.get_friendly_name() for reader in readers if reader.get_type_name() == "MatMul"}
+
+
+def _readers(node: Any) -> list[Any]:
+    return [place.get_node() for output in node.outputs() for place in output.get_target_inputs()]
+
+
+def _product_types(model: Any) -> list[tuple[set[str], str]]:
+    """Return the names and the type of each matrix product, or of products that are fused, in the executed model."""
+    types = []
     for node in model.get_runtime_model().get_ops():
         kind, names, used = (node.get_rt_info()[field].astype(str) for field in _FIELDS)
         if kind in _PRODUCTS or (kind == _FUSED and "MatMul" in names):
-            types.add(used)
+            types.append((set(names.split(",")), used))
     return types

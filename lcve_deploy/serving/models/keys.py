@@ -1,9 +1,10 @@
 """Keys of a served model: which of its key folders may be used, and how changes of them take effect.
 
 A key is used only after its folder was checked and its probe was answered correctly in this process. That happens in
-the background, one key at a time; a request for a key moves it to the front. A changed folder is a new one: the tensors of
-the old one answer, while they are in memory, until the new ones have passed. Whatever goes wrong is the failure of this
-key alone. Clients cannot tell a key that has failed, or that their token does not cover, from one that is not there.
+the background, one key at a time; a request for a key moves it to the front. A changed folder is a new one: the
+tensors of the old one answer, while they are in memory, until the new ones have passed. Whatever goes wrong is the
+failure of this key alone. Clients cannot tell a key that has failed, or that their token does not cover, from one that
+is not there.
 """
 
 from __future__ import annotations
