@@ -70,7 +70,7 @@ class _State(Enum):
     FAILED = auto()
 
 
-@dataclass(eq=False)
+@dataclass(kw_only=True, eq=False)
 class _Row:
     """A row that has a key. It is free again if no run holds it and it is not in the index."""
 
