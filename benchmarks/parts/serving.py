@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -17,13 +18,17 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common.bench import THREADS, Bench
+from benchmarks.common.cases import WHOLE
+from benchmarks.common.measure import Turns
 from benchmarks.common.models import BASE, TINY, Size
 from benchmarks.common.processes import say
 from benchmarks.common.tables import number, paragraph, table
+from benchmarks.records import Measured
 from benchmarks.serving.servers import Clients, Endpoint, lcve_serve, sequence, triton, triton_is_there
 from lcve_deploy import EncryptedClip, SessionOptions, open_session
 
 TITLE = "Serving"
+CASES = (replace(WHOLE, rounds=5),)
 CHART = "serving.svg"
 
 _LIGHT = replace(TINY, name="light", frames=16, pixels=224, cube=(2, 32, 32))
@@ -40,15 +45,15 @@ _CELLS = (
 )
 
 
-def measure(bench: Bench) -> dict[str, Any]:
-    rounds = max(2, min(bench.pairs, 5))
+def measure(bench: Bench, _: str, turns: Turns) -> dict[str, Any]:
+    rounds = turns.rounds
     return {"rounds": rounds, "heavy": _heavy(bench, rounds), "light": _light(bench, rounds)}
 
 
 def _sized(bench: Bench, size: Size) -> Bench:
     work = bench.work / f"serving-{size.name}"
     work.mkdir(exist_ok=True)
-    return Bench(work, pairs=bench.pairs, size=size)
+    return Bench(work, size=size)
 
 
 def _heavy(bench: Bench, rounds: int) -> dict[str, Any]:
@@ -202,7 +207,8 @@ def _spread(values: list[float]) -> dict[str, float]:
     return {"ratio": median(values), "low": min(values), "high": max(values)}
 
 
-def section(figures: dict[str, Any]) -> str:
+def section(here: Measured, _: Sequence[Measured]) -> str:
+    figures = here.cases[WHOLE.name]["found"][0]
     heavy, light = figures["heavy"], figures["light"]
     return "\n\n".join(
         (
@@ -314,14 +320,14 @@ def _memory_text(light: dict[str, Any], heavy: dict[str, int]) -> str:
     )
 
 
-def write_chart(figures: dict[str, Any], path: Path) -> None:
+def write_chart(here: Measured, path: Path) -> None:
     """Quantiles of latency against offered load."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    curve = figures["light"]["curve"]
+    curve = here.cases[WHOLE.name]["found"][0]["light"]["curve"]
     shares = [100 * row["share"] for row in curve]
     settings: dict[Any, Any] = {
         "svg.hashsalt": "lcve",
