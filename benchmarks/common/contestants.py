@@ -152,8 +152,11 @@ def optimum_in_onnxruntime(bench: Bench) -> Run:
         from benchmarks.common.huggingface import save_folder
 
         save_folder(bench.size, bench.work / "transformers")
-        command = [python, "-P", ROOT / "benchmarks/peers/optimum_peer.py", bench.work / "transformers", path.parent]
-        subprocess.run([str(part) for part in command], check=True, capture_output=True)
+        path.parent.mkdir(exist_ok=True)
+        command = [python, "-P", ROOT / "benchmarks/peers/optimum_peer.py", bench.work / "transformers", path]
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+        if done.returncode:
+            raise UnavailableError((done.stderr.splitlines() or ["its process ended with an error"])[-1])
     return _file_in_onnxruntime(path, np.ascontiguousarray(bench.normalised.swapaxes(1, 2)))
 
 

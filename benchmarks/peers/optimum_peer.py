@@ -1,25 +1,29 @@
-"""optimum-onnx: ``optimum_peer.py MODEL_FOLDER OUTPUT_FOLDER``, in .venv-optimum.
+"""optimum-onnx: ``optimum_peer.py MODEL_FOLDER OUTPUT.onnx``, in .venv-optimum.
 
-optimum-onnx 0.1 knows no VideoMAE, so its export takes the input and output from the configuration here.
+optimum-onnx 0.1 knows neither VideoMAE nor a task for clips, so the configuration is here, and its command
+(``main_export``) cannot load the model: ``export`` gets it loaded.
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
-from optimum.exporters.onnx import main_export
+from optimum.exporters.onnx import export
 from optimum.exporters.onnx.config import OnnxConfig
 from optimum.utils import DummyVisionInputGenerator, NormalizedVisionConfig
-from transformers import AutoConfig
+from transformers import VideoMAEForVideoClassification
 
 
 class Clips(DummyVisionInputGenerator):  # type: ignore[misc]
     SUPPORTED_INPUT_NAMES = ("pixel_values",)
 
+    def __init__(self, task, normalized_config, **options):  # type: ignore[no-untyped-def]
+        super().__init__(task, normalized_config, **options)
+        self._shape = [self.batch_size, normalized_config.config.num_frames, 3, self.height, self.width]
+
     def generate(self, input_name, framework="pt", int_dtype="int64", float_dtype="fp32"):  # type: ignore[no-untyped-def]
-        config = self.normalized_config
-        shape = [self.batch_size, config.num_frames, self.num_channels, config.image_size, config.image_size]
-        return self.random_float_tensor(shape, framework=framework, dtype=float_dtype)
+        return self.random_float_tensor(self._shape, framework=framework, dtype=float_dtype)
 
 
 class VideoMAE(OnnxConfig):  # type: ignore[misc]
@@ -37,11 +41,12 @@ class VideoMAE(OnnxConfig):  # type: ignore[misc]
 
 
 def main() -> None:
-    model, output = sys.argv[1:]
-    config = VideoMAE(AutoConfig.from_pretrained(model), task="image-classification")
-    main_export(
-        model, output, task="image-classification", library_name="transformers", custom_onnx_configs={"model": config}
-    )
+    folder, output = sys.argv[1:]
+    model = VideoMAEForVideoClassification.from_pretrained(folder).eval()
+    config = VideoMAE(model.config, task="image-classification")
+    part = Path(output).with_name("part.onnx")
+    export(model, config, part, opset=config.DEFAULT_ONNX_OPSET)
+    part.rename(output)
 
 
 if __name__ == "__main__":
