@@ -22,15 +22,17 @@ from benchmarks.common.contestants import BY_KEY, reason
 from benchmarks.common.files import RESULTS, ROOT
 from benchmarks.common.flops import clip_flops
 from benchmarks.common.processes import module
-from benchmarks.common.summary import summary
+from benchmarks.common.summary import medians, summary
+from benchmarks.common.unchecked import export_without_parity
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import page as gpu_page
-from benchmarks.parts import opening, sizes
+from benchmarks.parts import opening, rotations, sizes
 from benchmarks.records import Records
 from benchmarks.serving import load
 from benchmarks.serving.servers import Clients
-from lcve_deploy import ClipGeometry, verify_server
+from lcve_deploy import ClipGeometry, open_session, verify_server
 from lcve_deploy.model.transformer import TransformerConfig
+from lcve_deploy.verbs.export import ExportOptions
 
 
 @pytest.fixture
@@ -66,6 +68,12 @@ def test_a_contestant_that_ran_in_one_process_only_is_compared_there_and_one_wit
     )
     assert joined["rows"]["b"]["processes"] == 1
     assert joined["missing"] == {"c": "no"}
+
+
+def test_figures_of_one_shape_become_medians_and_their_bounds_the_outermost() -> None:
+    one = {"name": "a", "rows": [{"ratio": 1.0, "low": 0.5, "high": 2.0}]}
+    two = {"name": "a", "rows": [{"ratio": 3.0, "low": 0.7, "high": 9.0}]}
+    assert medians([one, two]) == {"name": "a", "rows": [{"ratio": 2.0, "low": 0.5, "high": 9.0}]}
 
 
 def test_processes_are_kept_as_they_end_and_those_of_other_libraries_go(tmp_path: Path) -> None:
@@ -182,6 +190,18 @@ def test_the_plain_server_answers_its_own_probe(tmp_path: Path) -> None:
     verified = verify_server(bench.plain_server)
     assert verified.ok
     assert verified.clips == 1
+
+
+def test_an_export_without_its_checks_runs_and_rotates(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, size=models.TINY)
+    artifact, options = tmp_path / "unchecked", ExportOptions(checkpoint=models.TINY.options)
+    export_without_parity(bench.checkpoint, artifact, bench.key, options)
+    assert open_session(artifact / "server").model.binding.key_id == bench.key.key_id
+    inputs = rotations.Inputs(
+        checkpoint=bench.checkpoint, artifact=artifact, key_file=bench.key_file, scratch=tmp_path / "s"
+    )
+    inputs.scratch.mkdir()
+    assert set(rotations.whole(inputs, measure.Turns(rounds=1))) == {"copy", "rotate"}
 
 
 def test_reasons_name_no_folder_of_the_machine() -> None:

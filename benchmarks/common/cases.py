@@ -25,7 +25,3 @@ class Case:
     rounds: int = 4
     compares: bool = True
     rehearsed: bool = True
-
-
-WHOLE = Case(name="all", processes=1, rehearsed=False)
-"""The only case of a part that runs at one go."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
 from benchmarks.common.measure import ratio
@@ -74,3 +75,19 @@ def row(name: str, processes: Sequence[Mapping[str, list[float]]]) -> Row:
         rounds=whole.pairs,
         processes=len(pairs),
     )
+
+
+_OUTER: dict[str, Callable[[Any], Any]] = {"low": min, "high": max, "most": max}
+"""Figures of which the outermost counts; of others it is the median."""
+
+
+def medians(figures: Sequence[Any], key: str = "") -> Any:
+    """Join figures of one shape, of several processes: each number is the median, and text that of the first."""
+    first = figures[0]
+    if isinstance(first, dict):
+        return {name: medians([one[name] for one in figures], name) for name in first}
+    if isinstance(first, list):
+        return [medians(column, key) for column in zip(*figures, strict=True)]
+    if isinstance(first, str):
+        return first
+    return _OUTER.get(key, median)(figures)

@@ -18,17 +18,18 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common.bench import THREADS, Bench
-from benchmarks.common.cases import WHOLE
+from benchmarks.common.cases import Case
 from benchmarks.common.measure import Turns
 from benchmarks.common.models import BASE, TINY, Size
 from benchmarks.common.processes import say
+from benchmarks.common.summary import medians
 from benchmarks.common.tables import number, paragraph, table
 from benchmarks.records import Measured
 from benchmarks.serving.servers import Clients, Endpoint, lcve_serve, sequence, triton, triton_is_there
 from lcve_deploy import EncryptedClip, SessionOptions, open_session
 
 TITLE = "Serving"
-CASES = (replace(WHOLE, rounds=5),)
+CASES = (Case(name="all", rounds=1, rehearsed=False),)
 CHART = "serving.svg"
 
 _LIGHT = replace(TINY, name="light", frames=16, pixels=224, cube=(2, 32, 32))
@@ -208,8 +209,8 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 
 def section(here: Measured, _: Sequence[Measured]) -> str:
-    figures = here.cases[WHOLE.name]["found"][0]
-    heavy, light = figures["heavy"], figures["light"]
+    figures = medians(here.cases["all"]["found"])
+    heavy, light, processes = figures["heavy"], figures["light"], len(here.cases["all"]["found"])
     return "\n\n".join(
         (
             f"![Latency against offered load]({CHART})",
@@ -217,7 +218,8 @@ def section(here: Measured, _: Sequence[Measured]) -> str:
                 f"**A heavy model.** {heavy['model']}, float32, {THREADS} threads, {2 * heavy['batch']} clients,",
                 f"batches of at most {heavy['batch']} (formed: {heavy['formed_batch']:.1f}): clips a second behind",
                 f"`lcve serve`, compared with the bare session in batches of {heavy['batch']}, in",
-                f"{figures['rounds']} alternating rounds.",
+                f"{figures['rounds']} alternating rounds of each of {processes} processes, which start their own",
+                "servers. Figures are medians of the processes, and lowest and highest are those of all rounds.",
             ),
             table(("protocol", "ratio to the bare session", "lowest to highest"), _heavy_rows(heavy)),
             paragraph(
@@ -327,7 +329,7 @@ def write_chart(here: Measured, path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    curve = here.cases[WHOLE.name]["found"][0]["light"]["curve"]
+    curve = medians(here.cases["all"]["found"])["light"]["curve"]
     shares = [100 * row["share"] for row in curve]
     settings: dict[Any, Any] = {
         "svg.hashsalt": "lcve",
