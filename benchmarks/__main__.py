@@ -15,7 +15,6 @@ import json
 import os
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from typing import Any
 
 from benchmarks.common.cases import Case
 from benchmarks.common.files import RESULTS, ROOT
+from benchmarks.common.load import clock, others
 from benchmarks.common.processes import module, say
 from benchmarks.common.stamp import code, machine, stamp
 from benchmarks.records import Records
@@ -73,10 +73,12 @@ def run(task: Task, number: int, work: Path) -> dict[str, Any]:
         *("--process", number, "--rounds", case.rounds),
     )
     found = {**stamp(), "rounds": case.rounds}
-    started = time.monotonic()
+    before = clock()
     environment = {**os.environ, **_THREADS, "TORCHINDUCTOR_CACHE_DIR": str(work / "inductor")}
     subprocess.run(command, check=True, env=environment, cwd=ROOT)
-    say(f"{task.name}, process {number}: {time.monotonic() - started:.0f} s, load before {found['load']}")
+    after = clock()
+    found["others"] = others(before, after)
+    say(f"{task.name}, process {number}: {after.wall - before.wall:.0f} s, other work {found['others']:.2f} cores")
     return {**found, "figures": json.loads(output.read_text())}
 
 

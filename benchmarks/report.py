@@ -96,16 +96,23 @@ def _section(name: str, measured: list[Measured]) -> str:
     return f"## {part.TITLE}\n\n{part.section(here, others)}\n\n{stamps}"
 
 
+def _range(measured: Measured, name: str) -> str:
+    values = [process[name] for process in measured.processes if name in process]
+    return f"{min(values):.2f} to {max(values):.2f}" if values else ""
+
+
 def _stamp(measured: Measured) -> str:
     dates = sorted({process["date"] for process in measured.processes})
     versions = measured.processes[-1]["versions"]
-    loads = [process["load"] for process in measured.processes if "load" in process]
+    load = _range(measured, "load")
+    work = _range(measured, "others")
     return "; ".join(
         (
             " to ".join(dict.fromkeys((dates[0], dates[-1]))),
             measured.machine,
             ", ".join(f"{package} {number}" for package, number in versions.items()),
-            *([f"load average before a process {min(loads):.1f} to {max(loads):.1f}"] if loads else []),
+            *([f"load average before a process {load}"] if load else []),
+            *([f"all other work during a process: {work} of a core"] if work else []),
             *dict.fromkeys(process["note"] for process in measured.processes if "note" in process),
         )
     )

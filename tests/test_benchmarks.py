@@ -21,6 +21,7 @@ from benchmarks.common.cases import PROCESSES
 from benchmarks.common.contestants import BY_KEY, reason
 from benchmarks.common.files import RESULTS, ROOT
 from benchmarks.common.flops import clip_flops
+from benchmarks.common.load import Clock, others
 from benchmarks.common.processes import module
 from benchmarks.common.summary import medians, summary
 from benchmarks.common.unchecked import export_without_parity
@@ -74,6 +75,12 @@ def test_figures_of_one_shape_become_medians_and_their_bounds_the_outermost() ->
     one = {"name": "a", "rows": [{"ratio": 1.0, "low": 0.5, "high": 2.0}]}
     two = {"name": "a", "rows": [{"ratio": 3.0, "low": 0.7, "high": 9.0}]}
     assert medians([one, two]) == {"name": "a", "rows": [{"ratio": 2.0, "low": 0.5, "high": 9.0}]}
+
+
+def test_work_of_others_is_all_work_but_that_of_the_children() -> None:
+    start, end = Clock(wall=10.0, busy=100.0, children=5.0), Clock(wall=20.0, busy=118.0, children=20.0)
+    assert others(start, end) == 0.3
+    assert others(start, Clock(wall=20.0, busy=110.0, children=20.0)) == 0.0
 
 
 def test_processes_are_kept_as_they_end_and_those_of_other_libraries_go(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import re
 import subprocess
 from collections.abc import Callable
@@ -124,6 +125,8 @@ def executorch(bench: Bench) -> Run:
     process = subprocess.Popen(
         [str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
+
+    atexit.register(process.communicate)  # ends its input, and waits: its time belongs to this process
 
     def run() -> Logits:
         assert process.stdin is not None
