@@ -3,6 +3,7 @@
 # make bench  measures speed and memory; figures go to docs/evidence/benchmarks.md and its chart
 # make bench-sizes  exports models of all official sizes, and adds them to the page
 # make bench-serving  lcve serve against the bare session and a real Triton, and its latency under load
+# make peers  environments of two contestants of make bench, ExecuTorch and optimum-onnx; they are left out without
 # make attacks  what attacks recover on three subjects; figures go to the table of docs/evidence/security.md
 # make variants  what attacks recover if fresh orders, noise or secret rotations are added to the scheme
 # make paper  the paper's tables in small: runs the rows that are missing, then writes docs/evidence/paper.md; see paper/README.md
@@ -22,6 +23,7 @@ READY := $(VENV)/ready
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 TRITON := .venv-triton
 KSERVE := .venv-kserve
+PEERS := .venv-executorch .venv-optimum
 FUZZ_SECONDS ?= 60
 FLOORS := .venv-floors
 FLOOR_EXTRAS := video cpu openvino build export hub serve remote batch audit
@@ -31,7 +33,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: demo test test-floors check docs bench bench-sizes bench-serving attacks variants paper fuzz mutants images triton kserve clean
+.PHONY: demo test test-floors check docs bench bench-sizes bench-serving attacks variants paper fuzz mutants images triton kserve peers clean
 
 demo: $(READY)
 	@$(BIN)/python -m examples.moving_digits.demo
@@ -111,5 +113,12 @@ $(KSERVE)/ready: tests/kserve/requirements.txt
 	$(KSERVE)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/kserve/requirements.txt
 	touch $@
 
+peers: $(PEERS:=/ready)
+
+.venv-%/ready: benchmarks/peers/%.txt
+	$(PYTHON) -m venv --clear .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/$*.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(TRITON) $(KSERVE) $(FLOORS) demo
+	rm -rf $(VENV) $(TRITON) $(KSERVE) $(FLOORS) $(PEERS) demo

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import json
 import re
@@ -18,33 +17,102 @@ from benchmarks.attacks import page as attacks_page
 from benchmarks.chart import write_chart
 from benchmarks.common import measure, models, tables
 from benchmarks.common.bench import Bench
-from benchmarks.common.contestants import reason
+from benchmarks.common.cases import PROCESSES
+from benchmarks.common.contestants import BY_KEY, reason
 from benchmarks.common.files import RESULTS, ROOT
 from benchmarks.common.flops import clip_flops
+from benchmarks.common.load import Clock, others
 from benchmarks.common.processes import module
+from benchmarks.common.summary import medians, summary
+from benchmarks.common.unchecked import export_without_parity
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import page as gpu_page
-from benchmarks.parts import peak, peers, sizes
+from benchmarks.parts import enrolling, opening, sizes
+from benchmarks.records import Records
 from benchmarks.serving import load
 from benchmarks.serving.servers import Clients
-from lcve_deploy import ClipGeometry, verify_server
+from lcve_deploy import ClipGeometry, enroll, open_session, verify_server
 from lcve_deploy.model.transformer import TransformerConfig
+from lcve_deploy.verbs.export import ExportOptions
 
 
 @pytest.fixture
-def results() -> dict[str, Any]:
-    return json.loads((RESULTS / "benchmarks.json").read_text())
+def records() -> Records:
+    return Records(RESULTS / "benchmarks.json")
 
 
-def test_the_page_is_made_of_the_results_beside_it(results: dict[str, Any]) -> None:
-    assert (ROOT / "docs/evidence/benchmarks.md").read_text(encoding="utf-8") == report.render(results)
+def process(rounds: int = 2, version: str = "1", day: str = "2026-01-01", **times: list[float]) -> dict[str, Any]:
+    """What one process of a case measured."""
+    found = {"times": times or {"later": [1.0, 2.0], "open": [2.0, 2.0]}, "missing": {}}
+    return {"date": day, "versions": {"x": version}, "code": "a", "load": 0.5, "rounds": rounds, "figures": found}
 
 
-def test_a_figure_that_changes_shows_on_the_page(results: dict[str, Any]) -> None:
-    changed = copy.deepcopy(results)
-    changed["encryption"]["figures"]["over_inference"] = 0.1234
-    assert "12.34%" in report.render(changed)
-    assert "12.34%" not in report.render(results)
+def test_the_page_is_made_of_the_results_beside_it(records: Records) -> None:
+    assert (ROOT / "docs/evidence/benchmarks.md").read_text(encoding="utf-8") == report.render(records)
+
+
+def test_rows_have_the_medians_of_all_rounds_and_the_spread_of_processes() -> None:
+    times = [{"times": {"a": [1.0, 1.0], "b": [2.0, 2.0]}}, {"times": {"a": [1.0, 2.0], "b": [4.0, 8.0]}}]
+    joined = summary(times)
+    row = joined["rows"]["b"]
+    assert (row["ratio"], row["lowest"], row["highest"]) == (3.0, 2.0, 4.0)
+    assert (row["processes"], row["rounds"], row["seconds"]) == (2, 4, 3.0)
+    assert joined["rows"]["a"]["ratio"] == 1.0
+
+
+def test_a_contestant_that_ran_in_one_process_only_is_compared_there_and_one_without_any_says_why() -> None:
+    joined = summary(
+        [
+            {"times": {"a": [1.0], "b": [3.0]}, "missing": {"c": "no"}},
+            {"times": {"a": [1.0]}, "missing": {"b": "no memory", "c": "no"}},
+        ]
+    )
+    assert joined["rows"]["b"]["processes"] == 1
+    assert joined["missing"] == {"c": "no"}
+
+
+def test_figures_of_one_shape_become_medians_and_their_bounds_the_outermost() -> None:
+    one = {"name": "a", "rows": [{"ratio": 1.0, "low": 0.5, "high": 2.0}]}
+    two = {"name": "a", "rows": [{"ratio": 3.0, "low": 0.7, "high": 9.0}]}
+    assert medians([one, two]) == {"name": "a", "rows": [{"ratio": 2.0, "low": 0.5, "high": 9.0}]}
+
+
+def test_work_of_others_is_all_work_but_that_of_the_children() -> None:
+    start, end = Clock(wall=10.0, busy=100.0, children=5.0), Clock(wall=20.0, busy=118.0, children=20.0)
+    assert others(start, end) == 0.3
+    assert others(start, Clock(wall=20.0, busy=110.0, children=20.0)) == 0.0
+
+
+def test_processes_are_kept_as_they_end_and_those_of_other_libraries_go(tmp_path: Path) -> None:
+    path = tmp_path / "benchmarks.json"
+    Records(path).add("cpu", "opening", "first", 2, process())
+    again = Records(path)
+    assert again.has("cpu", "opening", "first", 2, process())
+    assert not again.has("cpu", "opening", "first", 1, process())
+    assert not again.has("cpu", "opening", "first", 2, process(version="2"))
+    assert not again.has("other cpu", "opening", "first", 2, process())
+    again.add("cpu", "opening", "first", 1, process())
+    assert len(Records(path).measured("opening")[0].processes) == 2
+    again.add("cpu", "opening", "first", 1, process(version="2"))
+    assert len(Records(path).measured("opening")[0].processes) == 1
+
+
+def test_figures_of_two_machines_are_never_joined_and_the_newest_has_the_table(tmp_path: Path) -> None:
+    records = Records(tmp_path / "benchmarks.json")
+    for number in range(1, 6):
+        records.add("old", "opening", "first", number, process(later=[1.0], open=[7.0], first=[2.0]))
+        later = process(day="2026-02-01", later=[1.0], open=[3.0], first=[2.0])
+        records.add("new, 2 cores", "opening", "first", number, later)
+    page = report.render(records)
+    assert "| ratio on old |" in page
+    assert "| 3.00 s | 3.00 | 3.00 to 3.00 | 3.00 to 3.00 | 5 × 1 | 7.00 (7.00 to 7.00) |" in page
+    assert "Fewer than" not in page
+
+
+def test_a_part_with_fewer_processes_than_show_their_spread_is_named(tmp_path: Path) -> None:
+    records = Records(tmp_path / "benchmarks.json")
+    records.add("cpu", "opening", "first", 1, process(later=[1.0], open=[3.0], first=[2.0]))
+    assert f"processes is not known: {opening.TITLE}." in " ".join(report.render(records).split())
 
 
 def test_the_page_of_the_edge_says_what_was_measured_of_watching() -> None:
@@ -59,23 +127,28 @@ def test_the_page_of_the_edge_says_what_was_measured_of_watching() -> None:
     assert sentence in " ".join((ROOT / "docs/guides/edge.md").read_text(encoding="utf-8").split())
 
 
-def test_parts_without_figures_are_left_out(results: dict[str, Any]) -> None:
-    page = report.render({name: result for name, result in results.items() if name != "peak"})
-    assert peak.TITLE not in page
-    assert peers.TITLE in page
+def test_parts_without_figures_are_left_out(tmp_path: Path) -> None:
+    assert opening.TITLE not in report.render(Records(tmp_path / "none.json"))
+
+
+def test_every_case_has_a_name_of_its_own_and_enough_processes() -> None:
+    for name in report.PARTS:
+        cases = report.part_of(name).CASES
+        assert len({case.name for case in cases}) == len(cases)
+    assert all(case.processes >= PROCESSES for name in ("peers", "scaling") for case in report.part_of(name).CASES)
 
 
 def test_tables_keep_bars_inside_their_cells() -> None:
     assert tables.table(("max |d|",), [("1",)]) == "| max \\|d\\| |\n| --- |\n| 1 |"
 
 
-def test_the_same_figures_give_the_same_chart(results: dict[str, Any], tmp_path: Path) -> None:
+def test_the_same_figures_give_the_same_chart(records: Records, tmp_path: Path) -> None:
     for name in ("one.svg", "two.svg"):
-        write_chart(results, tmp_path / name)
+        write_chart(records, tmp_path / name)
     drawn = (tmp_path / "one.svg").read_text()
     assert drawn == (tmp_path / "two.svg").read_text()
-    for contestant in results["peers"]["figures"]["contestants"].values():
-        assert contestant["label"] in drawn
+    for figures in records.measured("peers")[0].cases.values():
+        assert all(BY_KEY[key].label in drawn for key in figures["rows"])
 
 
 def test_videomae_base_takes_360_gflop_a_clip() -> None:
@@ -102,20 +175,42 @@ def test_operations_are_those_that_pytorch_counts(tmp_path: Path) -> None:
     assert counter.get_total_flops() == clip_flops(config)
 
 
+def test_each_odd_round_reverses_the_order_before_it_and_processes_differ() -> None:
+    names = list("abcdefg")
+    orders = [measure.Turns(rounds=4, process=number).order(names, turn) for number in (1, 2) for turn in range(4)]
+    assert orders[1] == orders[0][::-1]
+    assert len({tuple(order) for order in orders}) == 8
+    assert all(sorted(order) == names for order in orders)
+
+
 def test_turns_alternate_and_ratios_are_taken_round_by_round() -> None:
     order: list[str] = []
-    measure.take_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=2, warm_up=0)
-    assert order == ["a", "b", "b", "a"]
+    times = measure.Turns(rounds=2).take({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, warm_up=0)
+    assert order in (["a", "b", "b", "a"], ["b", "a", "a", "b"])
+    assert list(times) == ["a", "b"]
     result = measure.ratio([1.0, 2.0, 4.0], [2.0, 2.0, 2.0])
     assert (result.ratio, result.low, result.high, result.first, result.pairs) == (1.0, 0.5, 2.0, 2.0, 3)
 
 
 def test_the_plain_server_answers_its_own_probe(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, pairs=1, size=models.TINY)
+    bench = Bench(tmp_path, size=models.TINY)
     verified = verify_server(bench.plain_server)
     assert verified.ok
     assert verified.model.clips == 1
     assert list(verified.keys) == ["plain"]
+
+
+def test_keys_are_enrolled_from_an_export_without_its_checks(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, size=models.TINY)
+    artifact, options = tmp_path / "unchecked", ExportOptions(checkpoint=models.TINY.options)
+    export_without_parity(bench.checkpoint, artifact, bench.key, options)
+    assert [key.key_id for key in open_session(artifact / "server").folders.keys] == [bench.key.key_id]
+    inputs = enrolling.Inputs(
+        checkpoint=bench.checkpoint, artifact=artifact, key_file=bench.key_file, scratch=tmp_path / "s"
+    )
+    inputs.scratch.mkdir()
+    enroll(artifact, "camera-7", inputs.scratch / "camera", key=bench.key)
+    assert set(enrolling.together(inputs, measure.Turns(rounds=1))) == {"export", "enroll"}
 
 
 def test_reasons_name_no_folder_of_the_machine() -> None:
@@ -128,8 +223,8 @@ def test_sizes_finds_every_stage_of_an_export(tmp_path: Path) -> None:
     assert set(sizes._STAGES) <= set(figures["stages"])
     assert figures["peak_bytes"] > figures["artifact_bytes"] > figures["weights_bytes"] > 0
     assert not list(tmp_path.iterdir())
-    page = sizes.section({"limit_bytes": 24 * 2**30, "sizes": {"tiny": figures}})
-    assert "| tiny |" in page
+    joined = summary([{**figures, "reference": "float32"}])
+    assert sizes._row("tiny", joined, 13)[:2] == ("tiny", "float32")
 
 
 def test_the_gpu_page_is_made_of_the_results_beside_it() -> None:

@@ -24,7 +24,6 @@ from lcve_deploy.verbs.build import BuildOptions, build
 from lcve_deploy.verbs.export import ExportOptions
 
 THREADS = 2
-_FEW = 3
 
 
 class Bench:
@@ -32,17 +31,11 @@ class Bench:
 
     Args:
         work: the folder.
-        pairs: rounds for figures that are quoted.
         size: of the model.
     """
 
-    def __init__(self, work: Path, *, pairs: int, size: Size = BASE) -> None:
-        self.work, self.pairs, self.size = work, pairs, size
-
-    @property
-    def few(self) -> int:
-        """Rounds for figures that only show the order of things."""
-        return min(self.pairs, _FEW)
+    def __init__(self, work: Path, *, size: Size = BASE) -> None:
+        self.work, self.size = work, size
 
     @cached_property
     def checkpoint(self) -> Path:

@@ -1,13 +1,15 @@
-"""Medians and ratios of work that takes turns: the machine's moods meet every side alike."""
+"""Times of work that takes turns: the machine's moods meet every side alike."""
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
 Work = Callable[[], object]
+Times = dict[str, list[float]]
 
 PAUSE = 0.02
 """Seconds before each inference: the idle threads of one runtime go on spinning for a while."""
@@ -45,26 +47,42 @@ def nothing() -> None:
     """Do nothing."""
 
 
-def take_turns(
-    works: Mapping[str, Work], *, rounds: int, warm_up: int = 1, pause: float = 0.0, afterwards: Work = nothing
-) -> dict[str, list[float]]:
-    """Seconds of every work in every round; the one that begins moves on from round to round.
+@dataclass(frozen=True, kw_only=True)
+class Turns:
+    """How works take turns in one process.
 
-    ``afterwards`` cleans up behind every work, outside of its time.
+    Args:
+        rounds: number of rounds.
+        process: number of the process; each has orders of its own, the same whenever it runs.
     """
-    for _ in range(warm_up):
-        for work in works.values():
-            work()
-            afterwards()
-    names = list(works)
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for turn in range(rounds):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
-            time.sleep(pause)
-            times[name].append(seconds(works[name]))
-            afterwards()
-    return times
+
+    rounds: int
+    process: int = 1
+
+    def order(self, names: Iterable[str], turn: int) -> list[str]:
+        """Draw an order for each even round; the odd round after it is its reverse."""
+        there = list(names)
+        drawn = random.Random(f"{self.process}/{turn // 2}").sample(there, len(there))
+        return drawn[::-1] if turn % 2 else drawn
+
+    def take(
+        self, works: Mapping[str, Work], *, warm_up: int = 1, pause: float = 0.0, afterwards: Work = nothing
+    ) -> Times:
+        """Return the seconds of every work in every round, in the order of ``works``.
+
+        ``afterwards`` cleans up behind every work, outside of its time.
+        """
+        for turn in range(warm_up):
+            for name in self.order(works, turn):
+                works[name]()
+                afterwards()
+        times: Times = {name: [] for name in works}
+        for turn in range(self.rounds):
+            for name in self.order(works, turn):
+                time.sleep(pause)
+                times[name].append(seconds(works[name]))
+                afterwards()
+        return times
 
 
 def ratio(first: list[float], second: list[float]) -> Ratio:
@@ -80,10 +98,7 @@ def ratio(first: list[float], second: list[float]) -> Ratio:
     )
 
 
-def interleaved(
-    first: Work, second: Work, *, pairs: int, warm_up: int = 1, pause: float = 0.0, afterwards: Work = nothing
-) -> Ratio:
-    """Two works in turn, the order alternating from pair to pair."""
-    works = {"first": first, "second": second}
-    times = take_turns(works, rounds=pairs, warm_up=warm_up, pause=pause, afterwards=afterwards)
+def interleaved(first: Work, second: Work, *, pairs: int, warm_up: int = 1, pause: float = 0.0) -> Ratio:
+    """Two works in turn, in orders that change from pair to pair."""
+    times = Turns(rounds=pairs).take({"first": first, "second": second}, warm_up=warm_up, pause=pause)
     return ratio(times["first"], times["second"])

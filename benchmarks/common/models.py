@@ -102,3 +102,30 @@ def videomae(size: Size) -> SmallVideoMAE:
     )
     module.load_state_dict(random_weights(size))
     return module.eval()
+
+
+class CubesToTokens(torch.nn.Module):
+    """The embedding without a 3D convolution, which ExecuTorch 1.5 lacks: cubes are lines of a matrix product."""
+
+    def __init__(self, embedding: torch.nn.Conv3d) -> None:
+        super().__init__()
+        self._cube = embedding.kernel_size
+        self._product = torch.nn.Linear(embedding.weight[0].numel(), embedding.out_channels)
+        self._product.weight.data = embedding.weight.data.flatten(1)
+        assert embedding.bias is not None
+        self._product.bias.data = embedding.bias.data
+
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        batch, channels, *axes = clip.shape
+        (t, h, w), (frames, rows, columns) = self._cube, axes
+        cubes = clip.reshape(batch * channels * frames // t, t, rows // h, h, columns // w, w)  # XNNPACK: six axes
+        cubes = cubes.permute(0, 2, 4, 1, 3, 5).reshape(batch, channels, -1, t * h * w)
+        tokens: torch.Tensor = self._product(cubes.transpose(1, 2).flatten(2))
+        return tokens
+
+
+def without_convolution(size: Size) -> torch.nn.Module:
+    """The same model and weights with :class:`CubesToTokens`."""
+    module: torch.nn.Module = videomae(size)
+    module.patch_embed = CubesToTokens(module.get_submodule("patch_embed.proj"))  # type: ignore[arg-type]
+    return module.eval()

@@ -1,7 +1,8 @@
-"""When, where and with what a part was measured."""
+"""When, where and with what a process measured."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from collections.abc import Iterable
@@ -10,15 +11,33 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from benchmarks.common.files import ROOT
 from lcve_deploy.runtime.cpu import cpu_name
 
 _PACKAGES = ("numpy", "onnxruntime", "openvino", "onnx-ir", "torch")
 
 
+def machine() -> str:
+    """Return the CPU with its features and its number of cores; figures of two machines never meet in a ratio."""
+    return f"{cpu_name()}, {os.cpu_count()} cores, {platform.machine()}"
+
+
 def stamp() -> dict[str, Any]:
-    """Return the date, the machine and the versions of libraries."""
-    machine = f"{cpu_name()}, {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    return {"date": date.today().isoformat(), "machine": machine, "versions": versions(_PACKAGES)}
+    """Return the date, what runs, and the load before it runs."""
+    return {
+        "date": date.today().isoformat(),
+        "versions": {"Python": platform.python_version(), **versions(_PACKAGES)},
+        "code": code(),
+        "load": round(os.getloadavg()[0], 2),
+    }
+
+
+def code() -> str:
+    """Digest the package's source: figures of different sources are not mixed, nor are files that they wrote."""
+    digest = hashlib.sha256()
+    for path in sorted((ROOT / "lcve_deploy").rglob("*.py")):
+        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

@@ -26,6 +26,17 @@ def interval(ratio: dict[str, Any], digits: int = 2) -> str:
     return f"{number(ratio['low'], digits)} to {number(ratio['high'], digits)}"
 
 
+SPREAD = ("ratio", "quartiles", "processes, lowest to highest", "processes × rounds")
+"""Heads of what :func:`spread` gives."""
+
+
+def spread(row: dict[str, Any], digits: int = 2) -> tuple[str, str, str, str]:
+    """Median ratio, its quartiles, the medians of processes, and how much was measured."""
+    processes, rounds = row["processes"], row["rounds"]
+    between = f"{number(row['lowest'], digits)} to {number(row['highest'], digits)}" if processes > 1 else "-"
+    return number(row["ratio"], digits), interval(row, digits), between, f"{processes} × {rounds // processes}"
+
+
 def paragraph(*sentences: str) -> str:
     """Text in lines that fit the page's source."""
     return textwrap.fill(" ".join(sentences), _WIDTH, break_long_words=False, break_on_hyphens=False)

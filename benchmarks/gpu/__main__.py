@@ -254,7 +254,7 @@ def main() -> None:
         say(f"{size.name}: exporting, or taking the export of an earlier run")
         work = models / size.name
         work.mkdir(parents=True, exist_ok=True)
-        Sitting(Bench(work, pairs=questions.pairs, size=size), questions, answers).ask()
+        Sitting(Bench(work, size=size), questions, answers).ask()
     say(f"wrote {results} and {page}")
 
 

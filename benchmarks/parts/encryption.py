@@ -2,65 +2,74 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from benchmarks.common.bench import THREADS, Bench
-from benchmarks.common.measure import interleaved, seconds
-from benchmarks.common.tables import interval, number, paragraph, table
+from benchmarks.common.cases import Case
+from benchmarks.common.measure import PAUSE, Turns, Work
+from benchmarks.common.pages import cells, heads
+from benchmarks.common.tables import SPREAD, paragraph, spread, table
+from benchmarks.records import Measured
 from lcve_deploy import PlainClip, SessionOptions, encrypt, open_session
 from lcve_deploy.clips import Layout
 
 TITLE = "Encryption against copying"
 
-_GOAL = 30
-_OF_INFERENCE = 0.003
+_ROWS = {
+    "cubes_over_copy": ("encrypting over copying the clip, layout `cubes`", "≤ 30"),
+    "video_over_copy": ("encrypting over copying the clip, layout `video`", ""),
+    "cubes_over_copy_in_place": ("encrypting over a copy into memory that exists already", ""),
+    "cubes_over_inference": ("encrypting over inference", "< 0.003"),
+}
+CASES = tuple(Case(name=name, rounds=4 if "inference" in name else 40) for name in _ROWS)
 
 
-def measure(bench: Bench) -> dict[str, Any]:
-    clip, orders, pairs = bench.clip, bench.client.orders, 10 * bench.pairs
-    plain, target = PlainClip(values=clip), np.empty_like(bench.clip)
-    ratios = {
-        f"{layout}_over_copy": interleaved(
-            clip.copy, partial(encrypt, plain, orders, layout=layout), pairs=pairs, warm_up=5
-        )
-        for layout in Layout
+def measure(bench: Bench, case: str, turns: Turns) -> dict[str, Any]:
+    reference, layout = _case(bench, case)
+    works: dict[str, Work] = {
+        "reference": reference,
+        "encrypt": partial(encrypt, PlainClip(values=bench.clip), bench.client.orders, layout=layout),
     }
-    ratios["cubes_over_copy_in_place"] = interleaved(
-        lambda: np.copyto(target, clip), lambda: encrypt(plain, orders), pairs=pairs, warm_up=5
-    )
-    session = open_session(bench.server, SessionOptions(threads=THREADS))
-    inference = sorted(seconds(lambda: session.run(bench.encrypted)) for _ in range(bench.few))[bench.few // 2]
-    return {
-        "pairs": pairs,
-        "goal": _GOAL,
-        **{name: asdict(ratio) for name, ratio in ratios.items()},
-        "inference_seconds": inference,
-        "over_inference": ratios["cubes_over_copy"].second / inference,
-        "goal_over_inference": _OF_INFERENCE,
-    }
+    return {"times": turns.take(works, warm_up=5, pause=PAUSE if "inference" in case else 0.0)}
 
 
-def section(figures: dict[str, Any]) -> str:
-    titles = {
-        "cubes_over_copy": ("encrypting over copying the clip, layout `cubes`", f"≤ {figures['goal']}"),
-        "video_over_copy": ("encrypting over copying the clip, layout `video`", ""),
-        "cubes_over_copy_in_place": ("encrypting over a copy into memory that exists already", ""),
-    }
+def _case(bench: Bench, case: str) -> tuple[Work, Layout]:
+    """What encrypting is compared with, and the layout."""
+    clip, layout = bench.clip, Layout.VIDEO if "video" in case else Layout.CUBES
+    if case == "cubes_over_inference":
+        session = open_session(bench.server, SessionOptions(threads=THREADS))
+        return lambda: session.run(bench.encrypted), layout
+    if case == "cubes_over_copy_in_place":
+        target = np.empty_like(clip)
+        return lambda: np.copyto(target, clip), layout
+    return clip.copy, layout
+
+
+def section(here: Measured, others: Sequence[Measured]) -> str:
+    names = list(_ROWS)
     rows = [
-        (title, f"{1e3 * figures[key]['second']:.1f} ms", number(figures[key]["ratio"]), interval(figures[key]), goal)
-        for key, (title, goal) in titles.items()
+        (
+            title,
+            f"{1e3 * row['seconds']:.1f} ms",
+            *spread(row, _digits(case)),
+            goal,
+            *cells(others, names, case, "encrypt"),
+        )
+        for case, (title, goal) in _ROWS.items()
+        if case in here.cases
+        for row in [here.cases[case]["rows"]["encrypt"]]
     ]
-    share = f"{figures['over_inference']:.2%}"
-    rows.append(("encrypting over inference", "", share, "", f"< {figures['goal_over_inference']:.1%}"))
     text = paragraph(
-        f"{figures['pairs']} interleaved pairs. Encryption writes into fresh memory, and so does the copy that it is",
-        "compared with; the copy into existing memory is the last comparison. Copy and encryption alternate, so",
-        "neither finds the cache in the state that it left.",
-        "How long a copy takes depends mostly on whether its memory is new to the process, which costs several times",
-        "the copy itself; so compare the times, too.",
+        "Encryption writes into fresh memory, and so does the copy that it is compared with; the copy into existing",
+        "memory is another row. Both take turns, so neither finds the cache in the state that it left. How long a copy",
+        "takes depends mostly on whether its memory is new to the process; so compare the times, too.",
     )
-    return f"{text}\n\n{table(('what', 'time', 'ratio', 'quartiles', 'goal'), rows)}"
+    return f"{text}\n\n{table(('what', 'time', *SPREAD, 'goal', *heads(others, names)), rows)}"
+
+
+def _digits(case: str) -> int:
+    return 5 if "inference" in case else 2

@@ -11,15 +11,19 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.common.measure import Ratio, interleaved, ratio, seconds
+from benchmarks.common.cases import Case
+from benchmarks.common.measure import Times, Turns, seconds
+from benchmarks.common.pages import cells, heads
 from benchmarks.common.processes import figures_of
-from benchmarks.common.tables import number, paragraph, table
+from benchmarks.common.tables import SPREAD, number, paragraph, spread, table
 from benchmarks.common.unchecked import export_without_parity
+from benchmarks.records import Measured
 from lcve_deploy import SecurityKey, add_keys, enroll
 from lcve_deploy.artifact.names import KEYED
 
@@ -28,23 +32,33 @@ if TYPE_CHECKING:  # it loads torch, whose import counts in the processes that a
 
 TITLE = "Enrolling a key"
 
-_MAX_PAIRS = 10
-"""Pairs that are enough: what is compared differs many times over."""
+CASES = (Case(name="apart"), Case(name="together"), Case(name="add", rounds=1, compares=False))
+_ROWS = {
+    "apart": ("a key over an export without parity, each in a separate process", "≤ 0.02"),
+    "together": ("the same within one process", ""),
+}
 _NAME = "camera-7"
 
-_ROWS = {
-    "enroll_over_export": ("a key over an export without parity, each in a separate process", "≤ 0.02"),
-    "enroll_over_export_in_one_process": ("the same within one process", ""),
-}
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """Files to enroll from, and an empty folder on the disk of the artifact."""
+
+    checkpoint: Path
+    artifact: Path
+    key_file: Path
+    scratch: Path
 
 
-def measure(bench: Bench) -> dict[str, Any]:
+def measure(bench: Bench, case: str, turns: Turns) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=bench.work) as folder:
         artifact, scratch = Path(folder) / "artifact", Path(folder) / "scratch"
         shutil.copytree(bench.artifact, artifact, ignore=shutil.ignore_patterns("engines"))
         scratch.mkdir()
-        pairs = min(bench.pairs, _MAX_PAIRS)
-        return measure_enrolling(bench.checkpoint, artifact, bench.key_file, scratch, pairs)
+        inputs = Inputs(checkpoint=bench.checkpoint, artifact=artifact, key_file=bench.key_file, scratch=scratch)
+        if case == "add":
+            return add(inputs)
+        return {"times": {"apart": apart, "together": together}[case](inputs, turns)}
 
 
 def call(kind: str, source: str, key_file: str, output: str) -> None:
@@ -64,15 +78,18 @@ def in_a_process(*arguments: object) -> float:
     return float(figures_of("parts.enrolling", *arguments)["seconds"])
 
 
-def measure_apart(checkpoint: Path, artifact: Path, key_file: Path, scratch: Path, pairs: int) -> Ratio:
-    """Enrolment over export without parity, each in a process of its own."""
-    exports, keys = [], []
-    for _ in range(pairs):
-        exports.append(in_a_process("export", checkpoint, key_file, scratch / "artifact"))
-        empty(scratch)()
-        keys.append(in_a_process("enroll", artifact, key_file, scratch / "camera"))
-        empty(scratch)()
-    return ratio(exports, keys)
+def apart(inputs: Inputs, turns: Turns) -> Times:
+    """Enrolment and export without parity, each in a process of its own."""
+    runs = {
+        "export": ("export", inputs.checkpoint, inputs.key_file, inputs.scratch / "artifact"),
+        "enroll": ("enroll", inputs.artifact, inputs.key_file, inputs.scratch / "camera"),
+    }
+    times: Times = {kind: [] for kind in runs}
+    for turn in range(turns.rounds):
+        for kind in turns.order(runs, turn):
+            times[kind].append(in_a_process(*runs[kind]))
+            empty(inputs.scratch)()
+    return times
 
 
 def empty(folder: Path) -> Callable[[], None]:
@@ -83,48 +100,48 @@ def empty(folder: Path) -> Callable[[], None]:
     return work
 
 
-def measure_enrolling(checkpoint: Path, artifact: Path, key_file: Path, scratch: Path, pairs: int) -> dict[str, Any]:
-    """Ratios of interleaved pairs; ``scratch`` is an empty folder on the disk of the artifact."""
-    key, camera = SecurityKey.read(key_file), scratch / "camera"
-    apart = measure_apart(checkpoint, artifact, key_file, scratch, pairs)
-    together = interleaved(
-        lambda: export_without_parity(checkpoint, scratch / "artifact", key),
-        lambda: enroll(artifact, _NAME, camera, key=key),
-        pairs=pairs,
-        afterwards=empty(scratch),
-    )
-    enroll(artifact, _NAME, camera, key=key)
-    adding = seconds(lambda: add_keys(artifact / "server", {_NAME: camera / "server"}))
+def together(inputs: Inputs, turns: Turns) -> Times:
+    """The same in this process."""
+    scratch, key = inputs.scratch, SecurityKey.read(inputs.key_file)
+    works: dict[str, Callable[[], object]] = {
+        "export": lambda: export_without_parity(inputs.checkpoint, scratch / "artifact", key),
+        "enroll": lambda: enroll(inputs.artifact, _NAME, scratch / "camera", key=key),
+    }
+    return turns.take(works, afterwards=empty(scratch))
+
+
+def add(inputs: Inputs) -> dict[str, Any]:
+    """Size of a key folder, and the time to add it to a model, with its probe."""
+    camera = inputs.scratch / "camera"
+    enroll(inputs.artifact, _NAME, camera, key=SecurityKey.read(inputs.key_file))
+    took = seconds(lambda: add_keys(inputs.artifact / "server", {_NAME: camera / "server"}))
     files = [path for path in (camera / "server").iterdir() if path.is_file()]
-    figures = {
-        "enroll_over_export": asdict(apart),
-        "enroll_over_export_in_one_process": asdict(together),
-        "add_seconds": adding,
+    return {
+        "add_seconds": took,
         "folder_bytes": sum(path.stat().st_size for path in files),
         "keyed_bytes": (camera / "server" / KEYED).stat().st_size,
     }
-    empty(scratch)()
-    return figures
 
 
-def section(figures: dict[str, Any]) -> str:
+def section(here: Measured, others: Sequence[Measured]) -> str:
+    names = list(_ROWS)
     ratios = [
-        (
-            title,
-            f"{figures[key]['second']:.2f} s",
-            f"{figures[key]['ratio']:.3f}",
-            f"{figures[key]['low']:.3f} to {figures[key]['high']:.3f}",
-            goal,
-        )
-        for key, (title, goal) in _ROWS.items()
+        (title, f"{row['seconds']:.2f} s", *spread(row, 3), goal, *cells(others, names, case, "enroll"))
+        for case, (title, goal) in _ROWS.items()
+        if case in here.cases
+        for row in [here.cases[case]["rows"]["enroll"]]
     ]
-    adding = ("adding it, at the operator, with the probe", f"{figures['add_seconds']:.2f} s", "", "", "")
-    pairs = figures["enroll_over_export"]["pairs"]
-    text = paragraph(
-        f"{pairs} interleaved pairs. A key folder has {number(figures['folder_bytes'] / 1e6, 1)} MB, of which the",
-        f"keyed tensors are {number(figures['keyed_bytes'] / 1e6, 1)} MB.",
+    text = f"{table(('what', 'time', *SPREAD, 'goal', *heads(others, names)), ratios)}"
+    if "add" not in here.cases:
+        return text
+    found = here.cases["add"]["found"]
+    added = f"{median(one['add_seconds'] for one in found):.2f} s"
+    about = paragraph(
+        f"A key folder has {number(found[0]['folder_bytes'] / 1e6, 1)} MB, of which the keyed tensors are",
+        f"{number(found[0]['keyed_bytes'] / 1e6, 1)} MB. Adding it takes {added} at the operator, with the probe run",
+        f"(median of {len(found)} processes).",
     )
-    return f"{text}\n\n{table(('what', 'time', 'ratio', 'quartiles', 'goal'), [*ratios, adding])}"
+    return f"{about}\n\n{text}"
 
 
 if __name__ == "__main__":

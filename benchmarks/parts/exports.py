@@ -12,51 +12,66 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.common.measure import seconds
+from benchmarks.common.cases import Case
+from benchmarks.common.measure import Turns, seconds
 from benchmarks.common.processes import figures_of, say
-from benchmarks.common.tables import paragraph, table
+from benchmarks.common.summary import Figures, Row, row
+from benchmarks.common.tables import SPREAD, paragraph, spread, table
+from benchmarks.records import Measured
 
 if TYPE_CHECKING:  # it loads torch, which would count as memory of every export
     from benchmarks.common.bench import Bench
 
 TITLE = "Exporting"
 
-
-_TURNS = ("inference", "bare", "ours", "checked", "compared")
+_KINDS_IN_TURN = ("inference", "bare", "ours", "checked", "compared")
 _INFERENCES = 8
 """Inferences that the checks may take, together with a bare torch.onnx.export."""
 
+CASES = (
+    Case(name="rounds", rounds=1, rehearsed=False),
+    Case(name="thorough", processes=1, rounds=1, compares=False, rehearsed=False),
+)
+_ROWS = {
+    "checked_over_goal": (f"export with all checks over {_INFERENCES} inferences and a bare torch.onnx.export", "≤ 1"),
+    "checked_over_compared": ("export with all checks over torch.onnx.export and one comparison", "≤ 2"),
+    "checks_over_inference": ("the checks alone, in inferences of ONNX Runtime", ""),
+    "ours_over_bare": ("export without checks over a bare torch.onnx.export", "≤ 2"),
+}
 
-def measure(bench: Bench) -> dict[str, Any]:
-    rounds = []
-    for turn in range(bench.few):
-        say(f"  exports, round {turn + 1}/{bench.few}")
-        first = turn % len(_TURNS)
-        rounds.append({kind: _export(kind, bench) for kind in _TURNS[first:] + _TURNS[:first]})
-    say("  the thorough export, once")
-    thorough, idle = _export("thorough", bench), _export("idle", bench)
-    weights, base = bench.checkpoint.stat().st_size, idle["peak_bytes"]
-    times = [{kind: run["seconds"] for kind, run in runs.items()} for runs in rounds]
-    peaks = {kind: max(runs[kind]["peak_bytes"] for runs in rounds) for kind in _TURNS}
-    peaks["thorough"] = thorough["peak_bytes"]
-    return {
-        "pairs": bench.few,
-        "ratios": {
-            "ours_over_bare": median(t["ours"] / t["bare"] for t in times),
-            "checked_over_goal": median(t["checked"] / (_INFERENCES * t["inference"] + t["bare"]) for t in times),
-            "checked_over_compared": median(t["checked"] / t["compared"] for t in times),
-            "checks_in_inferences": median((t["checked"] - t["ours"]) / t["inference"] for t in times),
-        },
-        "seconds": {kind: median(t[kind] for t in times) for kind in _TURNS} | {"thorough": thorough["seconds"]},
-        "weights_bytes": weights,
-        "base_bytes": base,
-        "peak_over_weights": {kind: (peak - base) / weights for kind, peak in peaks.items()},
-    }
+
+def measure(bench: Bench, case: str, turns: Turns) -> dict[str, Any]:
+    """Every kind in turn, or the one that takes minutes; ``idle`` is the memory of a process that does nothing."""
+    kinds = ("idle", *(turns.order(_KINDS_IN_TURN, 0) if case == "rounds" else ["thorough"]))
+    runs = {}
+    for kind in kinds:
+        say(f"  {kind}")
+        runs[kind] = _export(kind, bench)
+    peaks = {kind: run["peak_bytes"] for kind, run in runs.items()}
+    times = {kind: run["seconds"] for kind, run in runs.items()}
+    return {"seconds": times, "peaks": peaks, "weights_bytes": bench.checkpoint.stat().st_size}
+
+
+def ratios(found: Sequence[Figures]) -> dict[str, Row]:
+    """Join the rounds: each process is one, and each of its times a process of its own."""
+    rows: dict[str, list[dict[str, list[float]]]] = {name: [] for name in _ROWS}
+    for one in found:
+        times = one["seconds"]
+        goal = _INFERENCES * times["inference"] + times["bare"]
+        for name, (first, second) in {
+            "checked_over_goal": (goal, times["checked"]),
+            "checked_over_compared": (times["compared"], times["checked"]),
+            "checks_over_inference": (times["inference"], times["checked"] - times["ours"]),
+            "ours_over_bare": (times["bare"], times["ours"]),
+        }.items():
+            rows[name].append({"first": [first], name: [second]})
+    return {name: row(name, pairs) for name, pairs in rows.items()}
 
 
 def _export(kind: str, bench: Bench) -> dict[str, float]:
@@ -169,32 +184,25 @@ def run_export(kind: str, checkpoint: str, folder: str) -> None:
     print(json.dumps({"seconds": took, "peak_bytes": peak_bytes()}))
 
 
-def section(figures: dict[str, Any]) -> str:
-    ratios, peaks, times = figures["ratios"], figures["peak_over_weights"], figures["seconds"]
-    ratio_rows = [
-        (
-            f"export with all checks over {_INFERENCES} inferences and a bare torch.onnx.export",
-            f"{ratios['checked_over_goal']:.2f}",
-            "≤ 1",
-        ),
-        (
-            "export with all checks over torch.onnx.export and one comparison",
-            f"{ratios['checked_over_compared']:.2f}",
-            "≤ 2",
-        ),
-        ("the checks alone, in inferences of ONNX Runtime", f"{ratios['checks_in_inferences']:.1f}", ""),
-        ("export without checks over a bare torch.onnx.export", f"{ratios['ours_over_bare']:.2f}", "≤ 2"),
+def section(here: Measured, _: Sequence[Measured]) -> str:
+    found = here.cases["rounds"]["found"]
+    everything = [*found, *here.cases.get("thorough", {}).get("found", ())]
+    base, weights = min(one["peaks"]["idle"] for one in everything), found[0]["weights_bytes"]
+    ratio_rows = [(_ROWS[name][0], *spread(asdict(joined)), _ROWS[name][1]) for name, joined in ratios(found).items()]
+    rows = [
+        (name, f"{median(times):.1f} s", f"{(max(peaks) - base) / weights:.2f}")
+        for kind, name in _NAMES.items()
+        if (times := [one["seconds"][kind] for one in everything if kind in one["seconds"]])
+        and (peaks := [one["peaks"][kind] for one in everything if kind in one["peaks"]])
     ]
-    rows = [(_NAMES[kind], f"{times[kind]:.1f} s", f"{peaks[kind]:.2f}") for kind in _NAMES]
     text = paragraph(
-        f"{figures['pairs']} rounds in which all kinds take turns, each in a separate process, one thorough export;",
-        f"{figures['weights_bytes'] / 1e6:.0f} MB of weights. Memory is the peak of the whole process minus that of",
-        f"a process that only imports the libraries (the base, {figures['base_bytes'] / 1e6:.0f} MB). The checks are",
-        "the comparison with the plain model, the four controls and the probe; see [parity](../reference/parity.md).",
-        figures.get("note", ""),
+        f"{len(found)} rounds in which all kinds take turns, each in a separate process, and one thorough export;",
+        f"{weights / 1e6:.0f} MB of weights. Memory is the peak of the whole process minus that of a process that only",
+        f"imports the libraries (the base, {base / 1e6:.0f} MB). The checks are the comparison with the plain model,",
+        "the four controls and the probe; see [parity](../reference/parity.md).",
     )
     head = ("what", "time", "peak memory above the base, over the weights")
-    return f"{text}\n\n{table(('ratio', 'seen', 'goal'), ratio_rows)}\n\n{table(head, rows)}"
+    return f"{text}\n\n{table(('what', *SPREAD, 'goal'), ratio_rows)}\n\n{table(head, rows)}"
 
 
 _NAMES = {

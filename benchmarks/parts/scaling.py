@@ -2,119 +2,131 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.common.bench import THREADS, Bench
+from benchmarks.common.cases import Case
 from benchmarks.common.contestants import onnxruntime_session
 from benchmarks.common.flops import clip_flops
-from benchmarks.common.measure import PAUSE, interleaved
+from benchmarks.common.measure import PAUSE, Turns, Work
 from benchmarks.common.models import BASE, SIZES, Size, save_checkpoint, videomae
-from benchmarks.common.plain import bank_of, export_plain, normalised
+from benchmarks.common.pages import cells, heads
+from benchmarks.common.plain import export_plain, normalised
 from benchmarks.common.processes import say
-from benchmarks.common.tables import interval, number, paragraph, table
-from lcve_deploy import derive_orders
-from lcve_deploy.artifact.names import INPUT
-from lcve_deploy.cipher.weights import scramble
-from lcve_deploy.clips import Layout
-from lcve_deploy.exporters.bank import keyed_tensors
+from benchmarks.common.tables import SPREAD, number, paragraph, spread, table
+from benchmarks.common.unchecked import export_without_parity
+from benchmarks.records import Measured
+from lcve_deploy import Client, PlainClip, SecurityKey, SessionOptions, open_session
+from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.exporters.checkpoints import load_checkpoint
-from lcve_deploy.exporters.onnx import write_onnx
 from lcve_deploy.samples import real_clips
+from lcve_deploy.verbs.export import ExportOptions
 
 TITLE = "Scaling"
 
-BATCHES = (1, 2, 4)
-FRAMES = (8, 16, 32)
-MODELS = ("VideoMAE-S", "VideoMAE-B", "VideoMAE-L")
-_TITLES = {"batch": "clips in a batch", "frames": "frames of a clip", "model": "model"}
-
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
-    """A scrambled graph and a plain export of the same model, in ONNX Runtime; both take a batch size."""
+class Point:
+    """A model, and how many clips it gets at once."""
 
-    ours: Callable[[int], object]
-    plain: Callable[[int], object]
-    flops: int
-
-
-def measure(bench: Bench) -> dict[str, Any]:
-    with _pair(bench, BASE) as pair:
-        batches = {str(batch): _row(pair, bench, batch) for batch in BATCHES}
-    known = {BASE: batches["1"]}
-    frames = {str(count): _single(bench, dataclasses.replace(BASE, frames=count), known) for count in FRAMES}
-    models = {name: _single(bench, SIZES[name], known) for name in MODELS}
-    return {"pairs": bench.few, "threads": THREADS, "batch": batches, "frames": frames, "model": models}
+    size: Size = BASE
+    batch: int = 1
 
 
-def _single(bench: Bench, size: Size, known: dict[Size, dict[str, float]]) -> dict[str, float]:
-    """The row of one clip; that of a model that was measured before is the same row."""
-    if size in known:
-        return known[size]
-    with _pair(bench, size) as pair:
-        return _row(pair, bench, 1)
+POINTS = {
+    "base": Point(),
+    "batch-2": Point(batch=2),
+    "batch-4": Point(batch=4),
+    "frames-8": Point(size=replace(BASE, frames=8)),
+    "frames-32": Point(size=replace(BASE, frames=32)),
+    "VideoMAE-S": Point(size=SIZES["VideoMAE-S"]),
+    "VideoMAE-L": Point(size=SIZES["VideoMAE-L"]),
+}
+_HEAVY = {"batch-4": 2, "frames-32": 2, "VideoMAE-L": 2}
+"""Rounds of cases that take long."""
+
+CASES = tuple(Case(name=name, rounds=_HEAVY.get(name, 4)) for name in POINTS)
+AXES = {
+    "clips in a batch": {"1": "base", "2": "batch-2", "4": "batch-4"},
+    "frames of a clip": {"8": "frames-8", "16": "base", "32": "frames-32"},
+    "model": {"VideoMAE-S": "VideoMAE-S", "VideoMAE-B": "base", "VideoMAE-L": "VideoMAE-L"},
+}
+"""What varies, and the case of each value."""
 
 
-def _row(pair: Pair, bench: Bench, batch: int) -> dict[str, float]:
-    """Seconds and ratio for one clip of a batch."""
-    result = asdict(interleaved(lambda: pair.plain(batch), lambda: pair.ours(batch), pairs=bench.few, pause=PAUSE))
-    first, second = result["first"] / batch, result["second"] / batch
-    return {**result, "first": first, "second": second, "gflop": pair.flops / 1e9}
+def measure(bench: Bench, case: str, turns: Turns) -> dict[str, Any]:
+    point = POINTS[case]
+    folder = _files(bench, point.size)
+    client = Client.open(folder / "artifact/client", SecurityKey.read(bench.key_file))
+    clip = real_clips(client.settings.binding.geometry)[:1]
+    works = {"plain": _plain(folder, clip, point.batch), "ours": _ours(folder, client, clip, point.batch)}
+    times = turns.take(works, pause=PAUSE)
+    config = load_checkpoint(folder / "model.pth", point.size.options).model.config
+    return {"times": times, "gflop": clip_flops(config) / 1e9, "batch": point.batch}
 
 
-@contextmanager
-def _pair(bench: Bench, size: Size) -> Iterator[Pair]:
-    say(f"  {size.name}, {size.frames} frames")
-    folder = bench.work / "scaling"
-    (folder / "plain").mkdir(parents=True)
-    try:
-        save_checkpoint(size, folder / "model.pth")
-        model = load_checkpoint(folder / "model.pth", size.options).model
-        geometry = model.config.geometry
-        scrambled = scramble(model, derive_orders(bench.key, salt=bytes(16), geometry=geometry))
-        write_onnx(scrambled, folder / "model.onnx", layout=Layout.CUBES)
-        export_plain(videomae(size), size, folder / "plain/model.onnx")
-        ours, plain = onnxruntime_session(folder / "model.onnx"), onnxruntime_session(folder / "plain/model.onnx")
-        clip, name, keyed = real_clips(geometry)[:1], plain.get_inputs()[0].name, keyed_tensors(scrambled)
-        cubes = np.repeat(geometry.to_cubes(clip, np), max(BATCHES), axis=0)
-        floats = np.repeat(normalised(clip), max(BATCHES), axis=0)
-        yield Pair(
-            ours=lambda batch: ours.run(None, {INPUT: cubes[:batch], **bank_of(keyed, batch)}),
-            plain=lambda batch: plain.run(None, {name: floats[:batch]}),
-            flops=clip_flops(model.config),
-        )
-    finally:
-        shutil.rmtree(folder)
+def _plain(folder: Path, clip: np.ndarray[Any, Any], batch: int) -> Work:
+    session = onnxruntime_session(folder / "plain.onnx")
+    feed = {session.get_inputs()[0].name: np.repeat(normalised(clip), batch, axis=0)}
+    return lambda: session.run(None, feed)
 
 
-def section(figures: dict[str, Any]) -> str:
+def _ours(folder: Path, client: Client, clip: np.ndarray[Any, Any], batch: int) -> Work:
+    session = open_session(folder / "artifact/server", SessionOptions(threads=THREADS))
+    one = client.encrypt(PlainClip(values=clip))
+    clips = EncryptedClip(values=np.repeat(one.values, batch, axis=0), binding=one.binding)
+    return lambda: session.run(clips)
+
+
+def _files(bench: Bench, size: Size) -> Path:
+    """Folder of the artifact and of the plain export of one model."""
+    folder = bench.work / f"scaling/{size.name}-{size.frames}"
+    if not folder.exists():
+        say(f"  exporting {size.name}, {size.frames} frames")
+        part = folder.with_name(f"{folder.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        save_checkpoint(size, part / "model.pth")
+        key, options = SecurityKey.read(bench.key_file), ExportOptions(checkpoint=size.options)
+        export_without_parity(part / "model.pth", part / "artifact", key, options)
+        export_plain(videomae(size), size, part / "plain.onnx")
+        part.rename(folder)
+    return folder
+
+
+def section(here: Measured, others: Sequence[Measured]) -> str:
     rows = [
-        (
-            f"{_TITLES[axis]}: {value}",
-            f"{r['gflop']:.0f}",
-            _latency(r["second"]),
-            _latency(r["first"]),
-            number(r["ratio"]),
-            interval(r, 3),
-        )
-        for axis in _TITLES
-        for value, r in figures[axis].items()
+        _row(f"{axis}: {value}", here, others, case)
+        for axis, values in AXES.items()
+        for value, case in values.items()
+        if case in here.cases
     ]
-    head = ("what varies", "GFLOP a clip", "this package, a clip", "torch.onnx.export, a clip", "ratio", "quartiles")
+    head = (
+        *("what varies", "GFLOP a clip", "this package, a clip", "torch.onnx.export, a clip"),
+        *(*SPREAD, *heads(others, list(POINTS))),
+    )
     text = paragraph(
-        "The scrambled graph and a plain torch.onnx.export of the same model, both in ONNX Runtime in float32 with",
-        f"{figures['threads']} threads; {figures['pairs']} interleaved pairs. Otherwise the model is VideoMAE-B with",
-        "one clip of 16×224×224.",
+        "The session of this package and a plain torch.onnx.export of the same model, both in ONNX Runtime in float32",
+        f"with {THREADS} threads; the ratio is ours over plain. Otherwise the model is VideoMAE-B with one clip of",
+        "16×224×224. Cases that take long have fewer rounds.",
     )
     return f"{text}\n\n{table(head, rows)}"
 
 
-def _latency(seconds: float) -> str:
-    return f"{number(seconds, 2)} s"
+def _row(title: str, here: Measured, others: Sequence[Measured], case: str) -> tuple[str, ...]:
+    found, ours = here.cases[case]["found"][0], here.cases[case]["rows"]["ours"]
+    seconds = (f"{number(one, 2)} s" for one in (latency(here, case, "ours"), latency(here, case, "plain")))
+    return (title, f"{found['gflop']:.0f}", *seconds, *spread(ours, 3), *cells(others, list(POINTS), case, "ours"))
+
+
+def latency(measured: Measured, case: str, side: str) -> float:
+    """Seconds of one clip of a batch."""
+    figures = measured.cases[case]
+    seconds: float = figures["rows"][side]["seconds"] / figures["found"][0]["batch"]
+    return seconds

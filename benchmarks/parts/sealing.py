@@ -4,40 +4,42 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common.bench import Bench
-from benchmarks.common.measure import interleaved, ratio, take_turns
+from benchmarks.common.cases import Case
+from benchmarks.common.measure import Turns, interleaved, ratio
 from benchmarks.common.models import TINY
+from benchmarks.common.summary import medians
 from benchmarks.common.tables import interval, number, paragraph, table
+from benchmarks.records import Measured
 from benchmarks.serving.servers import lcve_serve
 from lcve_deploy import ClipFile, RemoteOptions, RemoteSession, SealingKey, Views
 from lcve_deploy.clipfile import dump_clip
 from lcve_deploy.sealing import Kind, Suite, open_sealed, read_envelope
 
 TITLE = "Sealing"
+CASES = (Case(name="all", rounds=40, rehearsed=False),)
 
 _LIGHT = replace(TINY, name="light", frames=16, pixels=224, cube=(2, 32, 32))
 _NAMES = {Suite.X25519: "X25519", Suite.HYBRID: "ML-KEM-768 and X25519"}
 _PROTOCOLS = {"http": "HTTP", "grpc": "gRPC"}
 
 
-def measure(bench: Bench) -> dict[str, Any]:
+def measure(bench: Bench, _: str, turns: Turns) -> dict[str, Any]:
     work = bench.work / "sealing"
     work.mkdir(exist_ok=True)
-    light = Bench(work, pairs=bench.pairs, size=_LIGHT)
+    light = Bench(work, size=_LIGHT)
     keys = {suite: SealingKey.create(suite) for suite in Suite}
-    load = os.getloadavg()[0]
     return {
-        "pairs": bench.pairs,
+        "pairs": turns.rounds,
         "bytes": _bytes(light, keys),
-        "clips": _clips(light, keys),
-        "requests": _requests(light, keys),
-        "load_before": load,
+        "clips": _clips(light, keys, turns),
+        "requests": _requests(light, keys, turns),
     }
 
 
@@ -60,9 +62,9 @@ def _bytes(light: Bench, keys: dict[Suite, SealingKey]) -> dict[str, int]:
     }
 
 
-def _clips(light: Bench, keys: dict[Suite, SealingKey]) -> dict[str, Any]:
+def _clips(light: Bench, keys: dict[Suite, SealingKey], turns: Turns) -> dict[str, Any]:
     """Seconds to write a clip plain and sealed, and to open it against a copy of its bytes; in memory."""
-    content, pairs = _content(light), 5 * light.pairs
+    content, pairs = _content(light), turns.rounds
     figures = {}
     for suite, key in keys.items():
         sealed = read_envelope(_dump(content, key), kind=Kind.CLIP)
@@ -73,7 +75,7 @@ def _clips(light: Bench, keys: dict[Suite, SealingKey]) -> dict[str, Any]:
     return figures
 
 
-def _requests(light: Bench, keys: dict[Suite, SealingKey]) -> dict[str, Any]:
+def _requests(light: Bench, keys: dict[Suite, SealingKey], turns: Turns) -> dict[str, Any]:
     """Seconds of whole requests of one clip, plain and sealed in turns, at one server that opens both suites."""
     folder = light.work / "keys"
     folder.mkdir(exist_ok=True)
@@ -83,12 +85,12 @@ def _requests(light: Bench, keys: dict[Suite, SealingKey]) -> dict[str, Any]:
         key.write(folder / f"{suite}.key")
     with lcve_serve({"model": light.server}, light.work, "--threads", "1", "--open-with", str(folder)) as server:
         return {
-            protocol: _of_protocol(light, f"{protocol}://{getattr(server, protocol)}/model", folder)
+            protocol: _of_protocol(light, f"{protocol}://{getattr(server, protocol)}/model", folder, turns)
             for protocol in _PROTOCOLS
         }
 
 
-def _of_protocol(light: Bench, address: str, folder: Path) -> dict[str, Any]:
+def _of_protocol(light: Bench, address: str, folder: Path, turns: Turns) -> dict[str, Any]:
     from lcve_deploy import SealingPublicKey
 
     options = {
@@ -101,18 +103,19 @@ def _of_protocol(light: Bench, address: str, folder: Path) -> dict[str, Any]:
             for name, how in options.items()
         }
         works = {name: partial(session.run, light.encrypted) for name, session in sessions.items()}
-        times = take_turns(works, rounds=5 * light.pairs, warm_up=5)
+        times = turns.take(works, warm_up=5)
     return {name: asdict(ratio(times["plain"], times[name])) for name in times if name != "plain"}
 
 
-def section(figures: dict[str, Any]) -> str:
+def section(here: Measured, _: Sequence[Measured]) -> str:
+    figures, processes = medians(here.cases["all"]["found"]), len(here.cases["all"]["found"])
     sizes, clips = figures["bytes"], figures["clips"]
     text = paragraph(
-        f"A clip of {sizes['values'] / 1e6:.2f} MB, sealed with HPKE (AES-256-GCM). {5 * figures['pairs']} interleaved",
-        "pairs of each comparison. Sealing is compared with writing the same clip plain, into memory; opening with a",
+        f"A clip of {sizes['values'] / 1e6:.2f} MB, sealed with HPKE (AES-256-GCM). {figures['pairs']} interleaved",
+        f"pairs of each comparison in each of {processes} processes; figures are medians of the processes.",
+        "Sealing is compared with writing the same clip plain, into memory; opening with a",
         "copy of its bytes. Requests are those of one client to `lcve serve` on loopback, with a model of two small",
         "blocks, so that transport and sealing are much of the time: both ends seal and open on this machine.",
-        f"**The machine was shared**: other work ran (load {figures['load_before']:.1f} on two cores at the start).",
     )
     rows = [
         (
@@ -140,7 +143,7 @@ def section(figures: dict[str, Any]) -> str:
         for protocol, by_suite in figures["requests"].items()
         for suite, row in by_suite.items()
     ]
-    columns = ("protocol", "suite", "plain ms", "sealed ms", "ratio", "quartiles")
+    columns = ("protocol", "suite", "plain ms", "sealed ms", "ratio", "outermost quartiles of a process")
     return f"{text}\n\n{table(head, rows)}\n\n{table(columns, requests)}"
 
 

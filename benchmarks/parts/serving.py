@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -17,13 +18,18 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common.bench import THREADS, Bench
+from benchmarks.common.cases import Case
+from benchmarks.common.measure import Turns
 from benchmarks.common.models import BASE, TINY, Size
 from benchmarks.common.processes import say
+from benchmarks.common.summary import medians
 from benchmarks.common.tables import number, paragraph, table
+from benchmarks.records import Measured
 from benchmarks.serving.servers import Clients, Endpoint, lcve_serve, sequence, triton, triton_is_there
 from lcve_deploy import EncryptedClip, SessionOptions, open_session
 
 TITLE = "Serving"
+CASES = (Case(name="all", rounds=1, rehearsed=False),)
 CHART = "serving.svg"
 
 _LIGHT = replace(TINY, name="light", frames=16, pixels=224, cube=(2, 32, 32))
@@ -40,15 +46,15 @@ _CELLS = (
 )
 
 
-def measure(bench: Bench) -> dict[str, Any]:
-    rounds = max(2, min(bench.pairs, 5))
+def measure(bench: Bench, _: str, turns: Turns) -> dict[str, Any]:
+    rounds = turns.rounds
     return {"rounds": rounds, "heavy": _heavy(bench, rounds), "light": _light(bench, rounds)}
 
 
 def _sized(bench: Bench, size: Size) -> Bench:
     work = bench.work / f"serving-{size.name}"
     work.mkdir(exist_ok=True)
-    return Bench(work, pairs=bench.pairs, size=size)
+    return Bench(work, size=size)
 
 
 def _heavy(bench: Bench, rounds: int) -> dict[str, Any]:
@@ -202,8 +208,9 @@ def _spread(values: list[float]) -> dict[str, float]:
     return {"ratio": median(values), "low": min(values), "high": max(values)}
 
 
-def section(figures: dict[str, Any]) -> str:
-    heavy, light = figures["heavy"], figures["light"]
+def section(here: Measured, _: Sequence[Measured]) -> str:
+    figures = medians(here.cases["all"]["found"])
+    heavy, light, processes = figures["heavy"], figures["light"], len(here.cases["all"]["found"])
     return "\n\n".join(
         (
             f"![Latency against offered load]({CHART})",
@@ -211,7 +218,8 @@ def section(figures: dict[str, Any]) -> str:
                 f"**A heavy model.** {heavy['model']}, float32, {THREADS} threads, {2 * heavy['batch']} clients,",
                 f"batches of at most {heavy['batch']} (formed: {heavy['formed_batch']:.1f}): clips a second behind",
                 f"`lcve serve`, compared with the bare session in batches of {heavy['batch']}, in",
-                f"{figures['rounds']} alternating rounds.",
+                f"{figures['rounds']} alternating rounds of each of {processes} processes, which start their own",
+                "servers. Figures are medians of the processes, and lowest and highest are those of all rounds.",
             ),
             table(("protocol", "ratio to the bare session", "lowest to highest"), _heavy_rows(heavy)),
             paragraph(
@@ -314,14 +322,14 @@ def _memory_text(light: dict[str, Any], heavy: dict[str, int]) -> str:
     )
 
 
-def write_chart(figures: dict[str, Any], path: Path) -> None:
+def write_chart(here: Measured, path: Path) -> None:
     """Quantiles of latency against offered load."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    curve = figures["light"]["curve"]
+    curve = medians(here.cases["all"]["found"])["light"]["curve"]
     shares = [100 * row["share"] for row in curve]
     settings: dict[Any, Any] = {
         "svg.hashsalt": "lcve",

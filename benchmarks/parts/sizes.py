@@ -14,18 +14,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.common.cases import Case
+from benchmarks.common.pages import missing
 from benchmarks.common.tables import paragraph, table
+from benchmarks.records import Measured
 
 if TYPE_CHECKING:
     from benchmarks.common.bench import Bench
+    from benchmarks.common.measure import Turns
     from benchmarks.common.models import Size
 
 TITLE = "Exporting large models"
+CASES = tuple(
+    Case(name=name, processes=1, rounds=1, compares=False, rehearsed=False)
+    for name in ("VideoMAE-S", "VideoMAE-B", "VideoMAE-L", "VideoMAE-H", "VideoMAEv2-g")
+)
 
 _STAGE = re.compile(r"^([a-z][^:]*): (\d+\.\d) s$", re.MULTILINE)
 _LIMIT = 24 * 2**30
@@ -41,24 +49,14 @@ _LOOK = 0.05
 """Seconds between looks at the process."""
 
 
-def measure(bench: Bench) -> dict[str, Any]:
+def measure(bench: Bench, case: str, _: Turns) -> dict[str, Any]:
+    from benchmarks.common.contestants import reason
     from benchmarks.common.models import SIZES
 
-    return {
-        "limit_bytes": _LIMIT,
-        "reference": "float32",
-        "sizes": {name: _size_or_reason(size, bench.work) for name, size in SIZES.items()},
-    }
-
-
-def _size_or_reason(size: Size, work: Path) -> dict[str, Any]:
-    """One size that fails does not take the figures of the others along."""
-    from benchmarks.common.contestants import reason
-
     try:
-        return measure_size(size, work)
-    except RuntimeError as error:
-        return {"reason": reason(error)}
+        return {**measure_size(SIZES[case], bench.work), "reference": "float32"}
+    except RuntimeError as error:  # one size that fails does not end the run
+        return {"missing": {case: reason(error)}}
 
 
 def measure_size(size: Size, work: Path) -> dict[str, Any]:
@@ -134,28 +132,34 @@ def _high_water(status: Path) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def section(figures: dict[str, Any]) -> str:
-    head = ("model", "parameters", "weights", "peak memory", "artifact", "whole", *_STAGES.values())
-    rows = [
-        (
-            name,
-            f"{row['parameters'] / 1e6:.0f} M",
-            *(f"{row[key] / 1e9:.2f} GB" for key in ("weights_bytes", "peak_bytes", "artifact_bytes")),
-            f"{row['seconds']:.0f} s",
-            *(f"{row['stages'][stage]:.1f} s" for stage in _STAGES),
-        )
-        for name, row in figures["sizes"].items()
-        if "reason" not in row
-    ]
-    rows += [(name, row["reason"]) for name, row in figures["sizes"].items() if "reason" in row]
-    reference = figures.get("reference", "float64, as with `--thorough`")
+def section(here: Measured, others: Sequence[Measured]) -> str:
     text = paragraph(
         "`lcve-export` of official checkpoints with random weights (VideoMAEv2-g in shape: patch 14, 2048 tokens),",
-        f"including parity on one clip; the reference is in {reference}. Peak memory is that of the whole process;",
-        f"the goal is at most {figures['limit_bytes'] / 2**30:.0f} GiB. The last columns are the stages of the export.",
-        figures.get("note", ""),
+        "including parity on one clip. Peak memory is that of the whole process; the goal is at most",
+        f"{_LIMIT / 2**30:.0f} GiB. The last columns are the stages of the export. A reference in float64 is that of",
+        "`--thorough`; exports compare with float32 otherwise.",
     )
-    return f"{text}\n\n{table(head, rows)}"
+    return "\n\n".join((text, *(_of_machine(one) for one in (here, *others))))
+
+
+def _of_machine(measured: Measured) -> str:
+    head = ("model", "reference", "parameters", "weights", "peak memory", "artifact", "whole", *_STAGES.values())
+    rows = [_row(case.name, measured.cases[case.name], len(head)) for case in CASES if case.name in measured.cases]
+    return f"{measured.machine}, {measured.date}:\n\n{table(head, rows)}"
+
+
+def _row(name: str, figures: dict[str, Any], width: int) -> tuple[str, ...]:
+    if figures["missing"]:
+        return missing(name, figures["missing"][name], width)
+    found = figures["found"][0]
+    return (
+        name,
+        found["reference"],
+        f"{found['parameters'] / 1e6:.0f} M",
+        *(f"{found[key] / 1e9:.2f} GB" for key in ("weights_bytes", "peak_bytes", "artifact_bytes")),
+        f"{found['seconds']:.0f} s",
+        *(f"{found['stages'][stage]:.1f} s" for stage in _STAGES),
+    )
 
 
 def main() -> None:

@@ -250,7 +250,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=[*_ATTACKS])
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
-    bench = Bench(given.work.resolve(), pairs=1, size=_CLIPS)
+    bench = Bench(given.work.resolve(), size=_CLIPS)
     print(json.dumps(measure(bench, given.only or [*_ATTACKS]), indent=2))
 
 

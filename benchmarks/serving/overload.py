@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
-    print(json.dumps(measure(Bench(given.work.resolve(), pairs=1), given.seconds), indent=2))
+    print(json.dumps(measure(Bench(given.work.resolve()), given.seconds), indent=2))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common.files import DOCS, RESULTS
-from benchmarks.common.stamp import stamp
+from benchmarks.common.stamp import machine, stamp
 from benchmarks.variants.controls import controls_hold, run_controls
 from benchmarks.variants.page import write_table
 from benchmarks.variants.subjects import Subject, digits, fine_tuned_digits, vit
@@ -44,7 +44,7 @@ def measure(name: str) -> dict[str, Any]:
         "strongest": found,
         "weaker": weaker(subject, rng),
     }
-    return {**stamp(), **figures, "seconds": round(time.perf_counter() - began)}
+    return {**stamp(), "machine": machine(), **figures, "seconds": round(time.perf_counter() - began)}
 
 
 def main() -> None:
