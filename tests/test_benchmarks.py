@@ -31,7 +31,8 @@ from benchmarks.parts import enrolling, opening, sizes
 from benchmarks.records import Records
 from benchmarks.serving import load
 from benchmarks.serving.servers import Clients
-from lcve_deploy import ClipGeometry, enroll, open_session, verify_server
+from lcve_deploy import ClipGeometry, verify_server
+from lcve_deploy.artifact import find_keys
 from lcve_deploy.model.transformer import TransformerConfig
 from lcve_deploy.verbs.export import ExportOptions
 
@@ -204,12 +205,11 @@ def test_keys_are_enrolled_from_an_export_without_its_checks(tmp_path: Path) -> 
     bench = Bench(tmp_path, size=models.TINY)
     artifact, options = tmp_path / "unchecked", ExportOptions(checkpoint=models.TINY.options)
     export_without_parity(bench.checkpoint, artifact, bench.key, options)
-    assert [key.key_id for key in open_session(artifact / "server").folders.keys] == [bench.key.key_id]
+    assert list(find_keys(artifact / "server")) == ["main"]
     inputs = enrolling.Inputs(
         checkpoint=bench.checkpoint, artifact=artifact, key_file=bench.key_file, scratch=tmp_path / "s"
     )
     inputs.scratch.mkdir()
-    enroll(artifact, "camera-7", inputs.scratch / "camera", key=bench.key)
     assert set(enrolling.together(inputs, measure.Turns(rounds=1))) == {"export", "enroll"}
 
 

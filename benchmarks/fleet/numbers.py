@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks.common.bench import THREADS, Bench
 from benchmarks.common.files import RESULTS
-from benchmarks.common.measure import interleaved, take_turns
+from benchmarks.common.measure import interleaved
 from benchmarks.common.processes import LCVE, figures_of
 from benchmarks.watching import resident
 from lcve_deploy import EncryptedClip, SessionOptions, open_session
@@ -132,7 +132,7 @@ def batches(bench: Bench) -> dict[str, list[float]]:
         "one key": lambda: session.run_batch(same),
         "four keys": lambda: session.run_batch(several),
     }
-    return take_turns(works, rounds=_ROUNDS)
+    return Turns(rounds=_ROUNDS).take(works)
 
 
 def opened(server: Path) -> Session:
@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     given = parser.parse_args()
     given.work.mkdir(exist_ok=True)
-    bench = Bench(given.work, pairs=_PAIRS)
+    bench = Bench(given.work)
     if given.what == "resident":
         print(json.dumps(resident_memory(bench)))
         return
