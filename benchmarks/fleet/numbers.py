@@ -80,7 +80,7 @@ def clips(server: Path) -> Iterator[EncryptedClip]:
 def memory(bench: Bench) -> dict[str, Any]:
     """Read the resident memory with one key and with a thousand, by the number of keys in use."""
     server = fleet(bench)
-    keys, away = server / "keys", server / "keys.away"
+    keys, away = server / "keys", bench.work / "keys"
     keys.rename(away)
     keys.mkdir()
     try:
