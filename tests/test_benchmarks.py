@@ -27,11 +27,11 @@ from benchmarks.common.summary import medians, summary
 from benchmarks.common.unchecked import export_without_parity
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import page as gpu_page
-from benchmarks.parts import enrolling, opening, sizes
+from benchmarks.parts import opening, sizes
 from benchmarks.records import Records
 from benchmarks.serving import load
 from benchmarks.serving.servers import Clients
-from lcve_deploy import ClipGeometry, verify_server
+from lcve_deploy import ClipGeometry, enroll, verify_server
 from lcve_deploy.artifact import find_keys
 from lcve_deploy.model.transformer import TransformerConfig
 from lcve_deploy.verbs.export import ExportOptions
@@ -206,11 +206,8 @@ def test_keys_are_enrolled_from_an_export_without_its_checks(tmp_path: Path) -> 
     artifact, options = tmp_path / "unchecked", ExportOptions(checkpoint=models.TINY.options)
     export_without_parity(bench.checkpoint, artifact, bench.key, options)
     assert list(find_keys(artifact / "server")) == ["main"]
-    inputs = enrolling.Inputs(
-        checkpoint=bench.checkpoint, artifact=artifact, key_file=bench.key_file, scratch=tmp_path / "s"
-    )
-    inputs.scratch.mkdir()
-    assert set(enrolling.together(inputs, measure.Turns(rounds=1))) == {"export", "enroll"}
+    enroll(artifact, "camera-7", tmp_path / "camera", key=bench.key)
+    assert (tmp_path / "camera/server/key.json").is_file()
 
 
 def test_reasons_name_no_folder_of_the_machine() -> None:

@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks.common.bench import THREADS, Bench
 from benchmarks.common.files import RESULTS
-from benchmarks.common.measure import interleaved
+from benchmarks.common.measure import Turns, interleaved
 from benchmarks.common.processes import LCVE, figures_of
 from benchmarks.watching import resident
 from lcve_deploy import EncryptedClip, SessionOptions, open_session
