@@ -113,7 +113,12 @@ def test_figures_of_two_machines_are_never_joined_and_the_newest_has_the_table(t
 def test_a_part_with_fewer_processes_than_show_their_spread_is_named(tmp_path: Path) -> None:
     records = Records(tmp_path / "benchmarks.json")
     records.add("cpu", "opening", "first", 1, process(later=[1.0], open=[3.0], first=[2.0]))
-    assert f"processes is not known: {opening.TITLE}." in " ".join(report.render(records).split())
+    page = " ".join(report.render(records).split())
+    assert f"processes is not known: {opening.TITLE}." in page
+    assert "Other work ran" not in page
+    disturbed = {**process(later=[1.0], open=[3.0], first=[2.0]), "others": 0.9}
+    records.add("cpu", "opening", "first", 2, disturbed)
+    assert f"how much: {opening.TITLE}." in " ".join(report.render(records).split())
 
 
 def test_the_page_of_the_edge_says_what_was_measured_of_watching() -> None:
