@@ -252,7 +252,7 @@ def test_a_graph_that_is_cut_is_refused_or_names_nothing_new(end: int) -> None:
 def steal(server: Path) -> None:
     """Make the artifact's graph name a file outside, in an unsigned artifact whose digests are right."""
     graph = onnx.load(server / "model.onnx", load_external_data=False)
-    tensor = next(tensor for tensor in graph.graph.initializer if tensor.name == "head.bias")
+    tensor = next(tensor for tensor in graph.graph.initializer if tensor.name == "norm.bias")
     del tensor.external_data[:]
     for key, value in at("../secret", 0, 4 * tensor.dims[0]).items():
         tensor.external_data.add(key=key, value=value)
