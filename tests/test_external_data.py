@@ -22,6 +22,7 @@ from lcve_deploy.artifact.wire import MAX_FIELDS, write_bytes, write_varint
 from lcve_deploy.errors import ArtifactError
 from tests.conftest import run_error
 from tests.support.artifacts import edit_json as edit
+from tests.support.artifacts import rebind_all
 
 VALUES = 4
 SECRET = np.arange(VALUES, dtype=np.float32) + 100
@@ -253,13 +254,15 @@ def steal(server: Path) -> None:
     """Make the artifact's graph name a file outside, in an unsigned artifact whose digests are right."""
     graph = onnx.load(server / "model.onnx", load_external_data=False)
     tensor = next(tensor for tensor in graph.graph.initializer if tensor.name == "norm.bias")
-    del tensor.external_data[:]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
     for key, value in at("../secret", 0, 4 * tensor.dims[0]).items():
         tensor.external_data.add(key=key, value=value)
     (server / "model.onnx").write_bytes(graph.SerializeToString())
     (server.parent / "secret").write_bytes(bytes(4 * tensor.dims[0]))
     record = record_files(server)["model.onnx"]
     edit(server / "manifest.json", lambda m: m["files"].update({"model.onnx": vars(record)}))
+    rebind_all(server.parent)
 
 
 OPENINGS: dict[str, Callable[[Path, Path], str]] = {
