@@ -20,7 +20,7 @@ from lcve_deploy.clips import Layout
 TITLE = "Encryption against copying"
 
 _ROWS = {
-    "cubes_over_copy": ("encrypting over copying the clip, layout `cubes`", "≤ 30"),
+    "cubes_over_copy": ("encrypting over copying the clip, layout `cubes`", "≤ 8"),
     "video_over_copy": ("encrypting over copying the clip, layout `video`", ""),
     "cubes_over_copy_in_place": ("encrypting over a copy into memory that exists already", ""),
     "cubes_over_inference": ("encrypting over inference", "< 0.003"),
