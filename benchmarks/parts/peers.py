@@ -22,19 +22,20 @@ CASES = (Case(name=BASE.name),)
 """Each is a model of ``benchmarks.common.models``."""
 
 _PICKS = """
-**What would a user pick instead, and why.** Without a key, and on the CPU that the table is about:
+**What would a user pick instead, and why.** Without a key, by what the table shows:
 
-- *torch.compile or AOTInductor* if PyTorch may be installed where the model runs: nothing is converted, and they follow
-  any change of the model's code. They bring torch, and compile for minutes or need a compiler once.
-- *bf16* (OpenVINO, or autocast under torch.compile) where the CPU has bf16 products and the error in the last column is
-  acceptable. OpenVINO runs the encrypted model in bf16 as well, at the same speed.
-- *torch.onnx.export with ONNX Runtime* if the model must run without PyTorch and in float32: the nearest alternative to
-  this package, whose graph does the same work. optimum-onnx writes such a file as well; it has no configuration for
-  VideoMAE, so one was written for this comparison.
-- *OpenVINO's own conversion* if the CPU is all that the model will ever run on.
-- *ExecuTorch* if the model runs in an app on a phone: on a server, its CPU path is not the fastest.
+- *OpenVINO* if the model only has to run on x86 CPUs: it is the fastest in float32 on a CPU with AVX-512, and with bf16
+  where the CPU has it and the error in the last column is acceptable. Its own conversion and the file of
+  torch.onnx.export are equally fast. This package runs the encrypted model in OpenVINO too, at the same speed.
+- *torch.onnx.export with ONNX Runtime* if one file has to run on many kinds of hardware: the nearest alternative to
+  this package's default. optimum-onnx writes such a file too, but knows no VideoMAE: its configuration was written for
+  this comparison.
+- *PyTorch* (eager, torch.compile, AOTInductor) if the model's code still changes: nothing has to be converted. Its
+  speed depends on the CPU: close to ours with AVX2 alone, about half with AVX-512. Compiling gains little for this
+  model, whose time is in matrix products.
+- *ExecuTorch* for an app on a phone. Its 1.5 has no 3D convolution, so the embedding was written as a matrix product.
 
-None of them takes encrypted clips: this package is for those who want that, and costs what the table says."""
+None of them takes encrypted clips. This package is for those who want that, and the table shows what it costs."""
 
 
 def measure(bench: Bench, _: str, turns: Turns) -> dict[str, Any]:
