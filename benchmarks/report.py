@@ -19,7 +19,7 @@ PARTS = (
     "scaling",
     "peak",
     "encryption",
-    "rotations",
+    "enrolling",
     "exports",
     "opening",
     "serving",

@@ -26,13 +26,11 @@ from fuzz.targets import ASKED, BINDING, CORPUS, GEOMETRY, OPTIONS, SALT, SEALIN
 from lcve_deploy import (
     ClipFile,
     PlainClip,
-    RotateOptions,
     SecurityKey,
     Views,
     derive_orders,
     encrypt,
     export,
-    rotate_delta,
 )
 from lcve_deploy.artifact import Profile, read_manifest
 from lcve_deploy.artifact.engine_mac import authenticate
@@ -227,17 +225,18 @@ def clips(place: Path, key: SecurityKey) -> Iterator[tuple[str, bytes]]:
 
 
 def artifact(place: Path, key: SecurityKey) -> dict[str, bytes]:
-    """The files of an artifact of the little model, and of a rotation of it."""
+    """The files of an artifact of the little model."""
     (place / "model.pth").write_bytes(saved(weights()))
     export(place / "model.pth", place / "service", key=key, options=ExportOptions(checkpoint=OPTIONS, salt=SALT))
-    rotate_delta(place / "service", place / "rotation", key=key, options=RotateOptions(salt=bytes(16)))
     server = place / "service/server"
+    folder = server / "keys/main"
     return {
         "manifest": (server / "manifest.json").read_bytes(),
         "probe": (server / "probe.safetensors").read_bytes(),
-        "keyed": (server / "keyed.safetensors").read_bytes(),
+        "key_manifest": (folder / "key.json").read_bytes(),
+        "key_probe": (folder / "probe.safetensors").read_bytes(),
+        "keyed": (folder / "keyed.safetensors").read_bytes(),
         "client": (place / "service/client/client.json").read_bytes(),
-        "delta": (place / "rotation/rotation.safetensors").read_bytes(),
         "engine": engine(manifest_digest(server), len(read_manifest(server).files)),
     }
 
@@ -310,11 +309,16 @@ def answers() -> Iterator[tuple[str, str, bytes]]:
     yield "response", "seed-response", response.SerializeToString()
 
 
-def signed(manifest: bytes) -> dict[str, bytes]:
-    """Both halves of a key pair, and its signature of a manifest."""
+def signed(manifest: bytes, key_manifest: bytes) -> dict[str, bytes]:
+    """Both halves of a key pair, and its signatures of the manifests of a model and of a key folder."""
     private = Ed25519PrivateKey.from_private_bytes(SECRET)
     key = SigningKey.from_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return {"signing": key.to_bytes(), "public": key.public_key.to_bytes(), "signature": key.sign(manifest)}
+    return {
+        "signing": key.to_bytes(),
+        "public": key.public_key.to_bytes(),
+        "signature": key.sign(manifest),
+        "key_signature": key.sign_key(key_manifest),
+    }
 
 
 def sealed(place: Path) -> Iterator[tuple[str, str, bytes]]:
@@ -341,7 +345,7 @@ def main() -> None:
     key = SecurityKey(SECRET)
     with tempfile.TemporaryDirectory() as place:
         made = artifact(Path(place), key)
-        made |= signed(made["manifest"])
+        made |= signed(made["manifest"], made["key_manifest"])
         seeds: dict[str, list[tuple[str, bytes]]] = {
             "key": [("seed-key", key.to_bytes())],
             "checkpoint": list(checkpoints()),

@@ -13,12 +13,12 @@ from typing import Any, Final
 
 from fuzz import mutators
 from lcve_deploy import CheckpointOptions, SecurityKey
-from lcve_deploy.artifact import PublicKey, read_engine, read_keyed, read_manifest
-from lcve_deploy.artifact.delta import is_delta, read_delta
+from lcve_deploy.artifact import ModelSpec, PublicKey, read_engine, read_key_manifest, read_manifest
 from lcve_deploy.artifact.engine_secret import read_secret
 from lcve_deploy.artifact.graph_files import read_graph
 from lcve_deploy.artifact.inlining import inputs_for_weights
 from lcve_deploy.artifact.probe import parse_probe
+from lcve_deploy.artifact.tensors import check_keyed, parse_tensors
 from lcve_deploy.client import Client
 from lcve_deploy.clipfile import read_clip_file
 from lcve_deploy.clips import Binding, Layout
@@ -128,14 +128,27 @@ def _secret(place: Path, data: bytes) -> object:
     return read_secret(path)
 
 
-def _delta(place: Path, data: bytes) -> object:
-    path = _written(place / "rotation.safetensors", data)
-    return is_delta(path), read_delta(path)
+def _key_manifest(place: Path, data: bytes) -> object:
+    return read_key_manifest(_written(place / "key.json", data).parent)
+
+
+def _key_signature(place: Path, data: bytes) -> object:
+    signed_by = PublicKey.from_bytes(_seed("public"))
+    _written(place / "key.json", _seed("key_manifest"))
+    return read_key_manifest(_written(place / "key.sig", data).parent, signed_by)
 
 
 def _probe(place: Path, data: bytes) -> object:
-    _written(place / "manifest.json", _seed("manifest"))
-    return parse_probe(data, place / "probe.safetensors", read_manifest(place))
+    """The probe of a model, which has keyed tensors."""
+    return parse_probe(data, place / "probe.safetensors", _model(place), with_tensors=True)
+
+
+def _key_probe(place: Path, data: bytes) -> object:
+    return parse_probe(data, place / "probe.safetensors", _model(place), with_tensors=False)
+
+
+def _model(place: Path) -> ModelSpec:
+    return read_manifest(_written(place / "manifest.json", _seed("manifest")).parent).model
 
 
 def _graph(place: Path, data: bytes) -> object:
@@ -145,7 +158,9 @@ def _graph(place: Path, data: bytes) -> object:
 
 
 def _keyed(place: Path, data: bytes) -> object:
-    tensors = read_keyed(_written(place / "keyed.safetensors", data).parent)
+    path = place / "keyed.safetensors"
+    tensors = parse_tensors(data, path, "keyed tensors")
+    check_keyed(tensors, _model(place), path)
     return {name: tensor.sum() for name, tensor in tensors.items()}
 
 
@@ -241,8 +256,7 @@ def _clips_of(place: Path, request: Any) -> object:
     from lcve_deploy.serving.inference import clips_from
     from lcve_deploy.serving.shared_memory import Regions
 
-    _written(place / "manifest.json", _seed("manifest"))
-    return clips_from(request.inputs, read_manifest(place).model, 8, Regions(None).of("", is_local=True)).sum()
+    return clips_from(request.inputs, _model(place), 8, Regions(None).of("", is_local=True)).sum()
 
 
 def _tokens(place: Path, data: bytes) -> object:
@@ -333,7 +347,9 @@ TARGETS: Final[dict[str, Target]] = {
     "client": Target(read=_client, mutate=mutators.mutate_json),
     "engine": Target(read=_engine, mutate=mutators.mutate_json),
     "secret": Target(read=_secret, mutate=mutators.mutate_bytes),
-    "delta": Target(read=_delta, mutate=mutators.mutate_safetensors),
+    "key_manifest": Target(read=_key_manifest, mutate=mutators.mutate_json),
+    "key_signature": Target(read=_key_signature, mutate=mutators.mutate_bytes),
+    "key_probe": Target(read=_key_probe, mutate=mutators.mutate_safetensors),
     "probe": Target(read=_probe, mutate=mutators.mutate_safetensors),
     "graph": Target(read=_graph, mutate=mutators.mutate_bytes),
     "keyed": Target(read=_keyed, mutate=mutators.mutate_safetensors),

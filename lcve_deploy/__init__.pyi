@@ -6,6 +6,7 @@ This is the only list of them. ``__init__.py`` and type checkers read it, and a 
 from lcve_deploy.artifact import ClientSettings as ClientSettings
 from lcve_deploy.artifact import EngineKind as EngineKind
 from lcve_deploy.artifact import EngineRecord as EngineRecord
+from lcve_deploy.artifact import KeyManifest as KeyManifest
 from lcve_deploy.artifact import Manifest as Manifest
 from lcve_deploy.artifact import Profile as Profile
 from lcve_deploy.artifact import PublicKey as PublicKey
@@ -22,6 +23,7 @@ from lcve_deploy.clipfile import read_clip_file as read_clip_file
 from lcve_deploy.clipfile import write_clip_file as write_clip_file
 from lcve_deploy.clips import Binding as Binding
 from lcve_deploy.clips import EncryptedClip as EncryptedClip
+from lcve_deploy.clips import KeyRef as KeyRef
 from lcve_deploy.clips import Layout as Layout
 from lcve_deploy.clips import PlainClip as PlainClip
 from lcve_deploy.clips import Views as Views
@@ -60,9 +62,9 @@ from lcve_deploy.runtime import verify_engine as verify_engine
 from lcve_deploy.runtime import verify_server as verify_server
 from lcve_deploy.sealing import SealingKey as SealingKey
 from lcve_deploy.sealing import SealingPublicKey as SealingPublicKey
-from lcve_deploy.verbs._carry_over import CarriedEngine as CarriedEngine
-from lcve_deploy.verbs.apply import ApplyResult as ApplyResult
-from lcve_deploy.verbs.apply import apply_delta as apply_delta
+from lcve_deploy.verbs.apply import AddedKey as AddedKey
+from lcve_deploy.verbs.apply import add_keys as add_keys
+from lcve_deploy.verbs.apply import remove_key as remove_key
 from lcve_deploy.verbs.audit import AuditInputs as AuditInputs
 from lcve_deploy.verbs.audit import audit as audit
 from lcve_deploy.verbs.build import BuildOptions as BuildOptions
@@ -70,6 +72,14 @@ from lcve_deploy.verbs.build import build as build
 from lcve_deploy.verbs.classify import Classification as Classification
 from lcve_deploy.verbs.classify import Classifier as Classifier
 from lcve_deploy.verbs.classify import classify as classify
+from lcve_deploy.verbs.convert import ConvertResult as ConvertResult
+from lcve_deploy.verbs.convert import convert as convert
+from lcve_deploy.verbs.embed import embed as embed
+from lcve_deploy.verbs.enroll import Enrolled as Enrolled
+from lcve_deploy.verbs.enroll import Enrollment as Enrollment
+from lcve_deploy.verbs.enroll import EnrollOptions as EnrollOptions
+from lcve_deploy.verbs.enroll import enroll as enroll
+from lcve_deploy.verbs.enroll import enroll_all as enroll_all
 from lcve_deploy.verbs.export import ExportOptions as ExportOptions
 from lcve_deploy.verbs.export import ExportResult as ExportResult
 from lcve_deploy.verbs.export import export as export
@@ -77,11 +87,9 @@ from lcve_deploy.verbs.fastest import Candidate as Candidate
 from lcve_deploy.verbs.fastest import EngineChoice as EngineChoice
 from lcve_deploy.verbs.fastest import Selection as Selection
 from lcve_deploy.verbs.fastest import build_fastest as build_fastest
-from lcve_deploy.verbs.refit import refit as refit
 from lcve_deploy.verbs.rotate import RotateOptions as RotateOptions
 from lcve_deploy.verbs.rotate import RotateResult as RotateResult
 from lcve_deploy.verbs.rotate import rotate as rotate
-from lcve_deploy.verbs.rotate import rotate_delta as rotate_delta
 from lcve_deploy.verbs.sign import sign as sign
 from lcve_deploy.verbs.verify import verify as verify
 from lcve_deploy.video import VideoClips as VideoClips

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from lcve_deploy.errors import MismatchError
 from lcve_deploy.geometry import ClipGeometry
 
-__all__ = ["SALT_BYTES", "SCHEME", "Binding", "EncryptedClip", "Layout", "PlainClip", "Views"]
+__all__ = ["SALT_BYTES", "SCHEME", "Binding", "EncryptedClip", "KeyRef", "Layout", "PlainClip", "Views"]
 
 SCHEME: Final = "lcve-1"
 SALT_BYTES: Final = 16
@@ -77,6 +77,22 @@ class Views:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeyRef:
+    """The public name of a key's orders: what a clip says of its key, and by which a server finds the key's tensors.
+
+    Args:
+        key_id: id of the key, 32 lower-case hex digits.
+        salt: salt that the orders were made with, 32 lower-case hex digits.
+    """
+
+    key_id: str
+    salt: str
+
+    def __str__(self) -> str:
+        return f"{self.key_id} with the salt {self.salt}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Binding:
     """Public facts that key, artifact and encrypted clips must share.
 
@@ -101,6 +117,11 @@ class Binding:
         for name, value in (("key id", self.key_id), ("salt", self.salt)):
             if not _HEX.fullmatch(value):
                 raise ValueError(f"expected a {name} of 32 lower-case hex digits, received {value!r}")
+
+    @property
+    def key(self) -> KeyRef:
+        """Key id and salt."""
+        return KeyRef(key_id=self.key_id, salt=self.salt)
 
     def require(self, other: Binding, *, here: str, there: str) -> None:
         """Check that two bindings agree.

@@ -9,6 +9,7 @@
     ├── EncryptedClipError             also ValueError: an encrypted clip is invalid
     ├── SealingError                   also ValueError: sealed data cannot be opened
     ├── MismatchError                  also ValueError: key, clip and artifact do not belong together
+    │   └── UnknownKeyError            the model has no key folder for the clips
     ├── VideoError                     also ValueError: a video cannot be read or sampled
     ├── ParityError                    also ArithmeticError: encrypted and plain logits differ
     ├── PrecisionError                 also ValueError: a model does not fit a precision
@@ -21,7 +22,7 @@
     │   ├── UnknownModelError          the server does not have the model or version
     │   └── TooLargeError              the request exceeds a limit of the server
     ├── DeniedError                    also PermissionError: a token or certificate is missing or invalid
-    │   └── ForbiddenError             the server does not accept a web page's origin, or the host name
+    │   └── ForbiddenError             a web page's origin or the host name is not accepted, or a call not allowed
     ├── UnavailableError               also ConnectionError: a server is unreachable, overloaded or not ready
     │   └── RateError                  the client has exceeded its rate limit
     ├── DeadlineError                  also TimeoutError: there was no response in time
@@ -58,6 +59,7 @@ __all__ = [
     "SignatureError",
     "TooLargeError",
     "UnavailableError",
+    "UnknownKeyError",
     "UnknownModelError",
     "UnprovenError",
     "UnsupportedModelError",
@@ -111,6 +113,10 @@ class MismatchError(LcveError, ValueError):
     """Key, clip and artifact do not belong together."""
 
 
+class UnknownKeyError(MismatchError):
+    """A model has no key folder for the key and the salt of the clips."""
+
+
 class VideoError(LcveError, ValueError):
     """A video cannot be read or sampled."""
 
@@ -124,7 +130,7 @@ class PrecisionError(LcveError, ValueError):
 
 
 class BuildError(LcveError, RuntimeError):
-    """An engine cannot be built or refitted."""
+    """An engine cannot be built."""
 
 
 class SessionError(LcveError, RuntimeError):
@@ -160,7 +166,7 @@ class DeniedError(LcveError, PermissionError):
 
 
 class ForbiddenError(DeniedError):
-    """The server does not accept the origin of a web page, or the host name in a request."""
+    """A server does not accept the origin of a web page or the host name in a request, or does not allow a call."""
 
 
 class UnavailableError(LcveError, ConnectionError):

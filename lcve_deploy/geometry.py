@@ -117,24 +117,37 @@ class ClipGeometry:
         t, h, w = self.cube
         return t * h * w * self.channels
 
+    @property
+    def row_values(self) -> int:
+        """t·h·W·C, the number of values in a row of cubes."""
+        return self.grid[2] * self.values
+
     def to_cubes(self, clip: Array, xp: Any) -> Array:
         """Divide clips ``[..., T, H, W, C]`` into cubes ``[..., N, L]``; ``xp`` is the array namespace."""
         lead = tuple(clip.shape[:-4])
+        return xp.reshape(self.cubes_apart(clip, xp), (*lead, self.cubes, self.values))
+
+    def cubes_apart(self, clip: Array, xp: Any) -> Array:
+        """Divide clips into cubes without copying a contiguous clip, ``[..., T/t, H/h, W/w, t, h, w·C]``."""
+        lead = tuple(clip.shape[:-4])
         (nt, nh, nw), (t, h, w) = self.grid, self.cube
-        apart = xp.reshape(clip, (*lead, nt, t, nh, h, nw, w, self.channels))
-        together = xp.permute_dims(apart, _after(lead, (0, 2, 4, 1, 3, 5, 6)))
-        return xp.reshape(together, (*lead, self.cubes, self.values))
+        apart = xp.reshape(clip, (*lead, nt, t, nh, h, nw, w * self.channels))
+        return xp.permute_dims(apart, _after(lead, (0, 2, 4, 1, 3, 5)))
 
     def to_rows(self, clip: Array, xp: Any) -> Array:
         """Divide clips into rows of cubes, ``[..., cube rows, t·h·W·C]``; long contiguous runs are fast to copy.
 
         Accepts any whole number of cubes along time, so that a clip can be processed in parts.
         """
+        lead, slabs = tuple(clip.shape[:-4]), clip.shape[-4] // self.cube[0]
+        return xp.reshape(self.rows_apart(clip, xp), (*lead, slabs * self.grid[1], self.row_values))
+
+    def rows_apart(self, clip: Array, xp: Any) -> Array:
+        """Divide clips into rows of cubes without copying a contiguous clip, ``[..., T/t, H/h, t, h·W·C]``."""
         lead, frames = tuple(clip.shape[:-4]), clip.shape[-4]
         (_, nh, _), (t, h, _) = self.grid, self.cube
         apart = xp.reshape(clip, (*lead, frames // t, t, nh, h * self.width * self.channels))
-        together = xp.permute_dims(apart, _after(lead, (0, 2, 1, 3)))
-        return xp.reshape(together, (*lead, frames // t * nh, t * h * self.width * self.channels))
+        return xp.permute_dims(apart, _after(lead, (0, 2, 1, 3)))
 
     def row_index(self) -> npt.NDArray[np.intp]:
         """Return the indices of the values of each cube in a row of cubes, ``[cubes along the width, L]``."""

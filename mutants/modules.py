@@ -19,13 +19,6 @@ def _of(file: str, *tests: str) -> tuple[str, ...]:
     return tuple(f"{file}::test_{test}" for test in tests)
 
 
-_DELTAS: Final = (
-    *_of(
-        "rotate", "an_applied_delta_is_the_rotated_artifact_byte_for_byte", "a_delta_that_does_not_hold_is_not_applied"
-    ),
-    *_of("signing", "a_delta_with_a_damaged_signature_is_refused", "without_a_pin_a_delta_brings_its_signature_along"),
-    *_of("signing", "a_delta_that_the_pinned_key_has_not_signed_is_refused"),
-)
 _ENGINES: Final = _of(
     "engines",
     "an_engine_that_is_not_there",
@@ -65,7 +58,6 @@ _SIGNATURES: Final = _of(
     "a_folder_with_the_name_of_the_signature_hides_nothing",
     "sign_writes_the_same_signature_once",
     "sign_overwrites_no_other_signature",
-    "a_rotation_without_a_signing_key_is_unsigned_and_says_so",
 )
 _GRAPHS: Final = (
     *_of(
@@ -74,7 +66,7 @@ _GRAPHS: Final = (
         "bytes_meet_no_node_but_a_cast",
         "the_graph_names_no_place_person_or_source",
     ),
-    *_of("export", "the_batch_is_dynamic", "only_named_keyed_tensors_depend_on_the_secret"),
+    *_of("export", "the_batch_is_dynamic", "only_the_keyed_tensors_depend_on_the_secret"),
     *_of("families", "each_readout_is_exported_exactly"),
     *_of("checkpoints", "activations_of_an_exported_graph_answer_as_transformers_does"),
 )
@@ -135,6 +127,7 @@ _POSITIONS: Final = _of(
 
 _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "cipher": {"cipher/clips": ("cipher",)},
+    "pairs": {"cipher/pairs": ("cipher",)},
     "orders": {"keys/orders": ("schedule", "cipher")},
     "geometry": {"geometry": _ORDERS},
     "weights": {"cipher/weights": ("scrambling", "graph")},
@@ -142,30 +135,34 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "parity": {"model/parity": ("parity", "artifact")},
     "artifact": {
         "artifact/client_settings": ("client_settings",),
-        "artifact/delta": ("delta", *_DELTAS),
         "artifact/digests": ("digests",),
         "artifact/engine_mac": ("engine_mac",),
         "artifact/engine_options": ("engine_options",),
         "artifact/engine_secret": ("engine_secret",),
         "artifact/engines": ("engine_record", *_ENGINES),
         "artifact/external": ("external_data",),
+        "artifact/format_1": ("keys",),
         "artifact/graph_files": ("external_data", "loaded_bytes"),
         "artifact/inlining": ("loaded_bytes", "engines"),
-        "artifact/keyed": ("keyed",),
+        "artifact/key_folder": ("key_folder",),
         "artifact/manifest": ("manifest",),
-        "artifact/matching": ("matching",),
         "artifact/names": ("artifact", "graph"),
         "artifact/probe": ("probe",),
         "artifact/profile": ("engine_record",),
         "artifact/record": ("record",),
         "artifact/signature": _SIGNATURES,
+        "artifact/tensors": ("key_folder", "probe"),
         "artifact/wire": ("external_data",),
-        "artifact/tensorfile": ("tensorfile", "rotate::test_an_applied_delta_is_the_rotated_artifact_byte_for_byte"),
     },
     "runtime": {
+        "runtime/bank": ("bank",),
+        "runtime/banked": ("sessions_of_keys",),
+        "runtime/key_folders": ("sessions_of_keys",),
         "runtime/boundary": ("serving_versions",),
         "runtime/cpu": ("cpu",),
+        "runtime/backends/attention": ("attention",),
         "runtime/backends/onnxruntime": ("gpu_providers", "artifact", *_ENGINES, *_PROVIDERS),
+        "runtime/backends/onnxruntime_rows": ("gpu_providers", "sessions_of_keys"),
         "runtime/opening": ("artifact", "engines"),
         "runtime/backends/openvino": ("engines",),
         "runtime/probe": ("probe", "artifact", *_PROOFS),

@@ -22,6 +22,8 @@ from lcve_deploy.cli import lcve
 from lcve_deploy.exporters.checkpoints.options import ReadoutChoice
 from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.model.transformer import IMAGENET
+from lcve_deploy.verbs.enroll import enroll
+from tests.support.artifacts import add_key
 from tests.support.tls import Authority, make_authority
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # some tests load ONNX Runtime themselves
@@ -194,6 +196,17 @@ def exported(tmp_path_factory: pytest.TempPathFactory, key_file: Path) -> Path:
     folder = tmp_path_factory.mktemp("artifact") / "service"
     run_ok("export", "--key", key_file, "--ckpt", oracle.path, "-o", folder, *oracle.flags, "--stride", 1, "--thorough")
     return folder
+
+
+@pytest.fixture(scope="session")
+def fleet(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model folder of ``exported`` with four keys: main, a, b and c."""
+    root = tmp_path_factory.mktemp("fleet")
+    server = Path(shutil.copytree(exported, root / "service")) / "server"
+    for name in ("a", "b", "c"):
+        enroll(root / "service", name, root / name, key=SecurityKey(SECRET))
+        add_key(server, root / name / "server", name)
+    return server
 
 
 @pytest.fixture

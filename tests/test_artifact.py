@@ -16,16 +16,12 @@ from lcve_deploy import Client, EncryptedClip, Layout, PlainClip, SecurityKey, o
 from lcve_deploy.artifact import read_client, read_manifest, read_probe
 from lcve_deploy.errors import ArtifactError, LcveError, MismatchError, SessionError
 from lcve_deploy.runtime.backends import onnxruntime as backend
-from lcve_deploy.runtime.probe import probe_session
+from lcve_deploy.runtime.probe import probe_model
 from lcve_deploy.verbs.pairs import paired_client
+from tests.support.artifacts import binding_of, flip_a_byte, key_folder, key_of
+from tests.support.artifacts import edit_json as edit
 
 Edit = Callable[[dict[str, Any]], object]
-
-
-def edit(path: Path, change: Edit) -> None:
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
 
 
 def test_manifest_and_client_settings_read_back_what_was_written(exported: Path) -> None:
@@ -33,19 +29,26 @@ def test_manifest_and_client_settings_read_back_what_was_written(exported: Path)
     assert json.loads(json.dumps(manifest.to_json())) == json.loads((exported / "server/manifest.json").read_text())
     written = json.loads((exported / "client/client.json").read_text())
     assert json.loads(json.dumps(content.to_json())) == written
-    assert manifest.binding == content.settings.binding
+    assert manifest.digest == content.manifest_sha256
+    key, folder = key_of(exported / "server").manifest, key_folder(exported / "server")
+    assert json.loads(json.dumps(key.to_json())) == json.loads((folder / "key.json").read_text())
+    assert key.binding == content.settings.binding
 
 
 WRONG_MANIFESTS: dict[str, tuple[Edit, str]] = {
-    "format": (lambda m: m.update(format=2), "format"),
+    "format": (lambda m: m.update(format=3), "format"),
+    "an older format": (lambda m: m.update(format=1), "convert the artifact with lcve convert"),
+    "kind": (lambda m: m.update(kind="key"), "kind"),
     "scheme": (lambda m: m.update(scheme="lcve-9"), "scheme"),
     "geometry": (lambda m: m.update(geometry="8x33x32x3/2x8x8"), "multiple of the cube"),
     "layout": (lambda m: m.update(layout="tokens"), "layout"),
-    "key id": (lambda m: m.update(key_id="xyz"), "key id"),
-    "missing": (lambda m: m.pop("salt"), "salt: missing"),
+    "missing": (lambda m: m.pop("precision"), "precision: missing"),
+    "no bank": (lambda m: m.update(bank=[]), "bank: bank.head.bias is missing"),
+    "a bank in another order": (lambda m: m["bank"].reverse(), "in this order"),
+    "a bank without keys": (lambda m: m["bank"][0].update(shape=[384, 48]), "null for the keys"),
+    "a bank of another dtype": (lambda m: m["bank"][0].update(dtype="float16"), "expected float32"),
     "empty geometry": (lambda m: m.update(geometry=""), "geometry"),
     "empty layout": (lambda m: m.update(layout=""), "layout"),
-    "empty labels": (lambda m: m.update(labels=""), "labels"),
     "no controls": (lambda m: m["parity"].update(controls={}), "parity"),
     "input": (lambda m: m["input"].update(shape=[None, 63, 384]), "input"),
     "input dtype": (lambda m: m["input"].update(dtype="float32"), "input"),
@@ -70,7 +73,7 @@ def test_a_manifest_that_does_not_hold_is_refused(artifact: Path, change: Edit, 
 
 
 def test_all_problems_are_named_at_once(artifact: Path) -> None:
-    edit(artifact / "server/manifest.json", lambda m: m.update(format=2, layout="tokens", opset="new"))
+    edit(artifact / "server/manifest.json", lambda m: m.update(format=3, layout="tokens", opset="new"))
     with pytest.raises(ArtifactError) as caught:
         read_manifest(artifact / "server")
     assert all(word in str(caught.value) for word in ("format", "layout", "opset"))
@@ -116,12 +119,6 @@ def test_assumptions_that_do_not_hold_are_refused(artifact: Path, key: SecurityK
     edit(artifact / "client/client.json", lambda c: c.update(assumptions=[entry]))
     with pytest.raises(ArtifactError, match=place):
         Client.open(artifact / "client", key)
-
-
-def flip_a_byte(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
 
 
 @pytest.mark.parametrize(
@@ -173,13 +170,13 @@ def test_the_probes_tolerance_grows_with_its_logits(exported: Path) -> None:
     manifest = read_manifest(exported / "server")
     probe, parity = read_probe(exported / "server", manifest), manifest.parity
     growth = max(1.0, max(1.0, float(np.abs(probe.logits).max())) / max(1.0, parity.logit_scale))
-    assert probe_session(session, probe, parity).tolerance == pytest.approx(parity.tolerance * growth)
+    assert probe_model(session, probe, parity).tolerance == pytest.approx(parity.tolerance * growth)
     assert (
-        probe_session(session, dataclasses.replace(probe, logits=probe.logits / 1e3), parity).tolerance
+        probe_model(session, dataclasses.replace(probe, logits=probe.logits / 1e3), parity).tolerance
         == parity.tolerance
     )
     larger = dataclasses.replace(probe, logits=probe.logits + 1000)
-    report = probe_session(session, larger, parity)
+    report = probe_model(session, larger, parity)
     assert report.tolerance > 500 * parity.tolerance
     assert not report.ok
 
@@ -205,7 +202,7 @@ def test_a_wrong_key_is_refused_before_anything_runs(exported: Path) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("key_id", "0" * 32), ("salt", "1" * 32), ("scheme", "lcve-2"), ("layout", Layout.VIDEO), ("geometry", None)],
+    [("scheme", "lcve-2"), ("layout", Layout.VIDEO), ("geometry", None)],
 )
 def test_a_clip_of_another_artifact_is_refused_before_anything_runs(
     exported: Path, key: SecurityKey, clip: np.ndarray, field: str, value: Any, monkeypatch: pytest.MonkeyPatch
@@ -232,17 +229,18 @@ def test_a_clip_of_another_artifact_is_refused_before_anything_runs(
 def test_a_session_takes_batches_of_bytes(exported: Path, values: np.ndarray) -> None:
     session = open_session(exported / "server")
     with pytest.raises(ValueError, match="uint8 clips with one batch axis"):
-        session.run(EncryptedClip(values=values, binding=session.model.binding))
+        session.run(EncryptedClip(values=values, binding=binding_of(exported / "server")))
 
 
 def test_the_probe_finds_an_engine_that_answers_wrongly(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert verify_server(exported / "server").ok
-    run = backend.OnnxRuntimeSession.run
-    monkeypatch.setattr(backend.OnnxRuntimeSession, "run", lambda self, clip: run(self, clip) + 0.01)
+    run = backend.OnnxRuntimeSession._compute
+    monkeypatch.setattr(backend.OnnxRuntimeSession, "_compute", lambda self, *clips: run(self, *clips) + 0.01)
     report = verify_server(exported / "server")
     assert not report.ok
+    assert not report.keys["main"].ok
     with pytest.raises(LcveError, match="fails the probe"):
-        report.require()
+        report.model.require()
 
 
 def test_a_model_that_onnx_runtime_refuses_is_one_clear_error(exported: Path, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from lcve_deploy.clipfile import ClipFile
 from lcve_deploy.exporters.checkpoints.outer import load_outer_weights
 from lcve_deploy.keys.orders import derive_orders
 from tests.conftest import GEOMETRY, ORACLE, ORACLES, SALT, run_error, run_ok
+from tests.support.artifacts import add_key, binding_of, editing_key, key_folder
 
 REFERENCE = ORACLES["v1_model_args"].path
 CLIP = ORACLE / "clip_8x32x32.npy"
@@ -130,7 +131,7 @@ def test_the_page_stands_alone_and_shows_every_attack(audited: tuple) -> None:  
 
 def test_neither_secret_nor_orders_are_in_the_report(audited: tuple, key: SecurityKey, exported: Path) -> None:  # type: ignore[type-arg]
     report, page = audited
-    salt = bytes.fromhex(json.loads((exported / "server/manifest.json").read_text())["salt"])
+    salt = bytes.fromhex(binding_of(exported / "server").salt)
     orders = derive_orders(key, salt=salt, geometry=GEOMETRY)
     for text in (json.dumps(report), page):
         assert key.to_bytes()[8:40].hex() not in text
@@ -156,34 +157,51 @@ def test_a_known_clip_is_found_among_the_ciphertexts_without_a_key(
     only("known")
     report = audit(exported / "server", AuditInputs(ciphertexts=[ciphertext], known_clips=[CLIP]))
     result = next(result for result in report.results if result.attack.name == "known")
-    binding = json.loads((exported / "server/manifest.json").read_text())
-    orders = derive_orders(key, salt=bytes.fromhex(binding["salt"]), geometry=GEOMETRY)
+    orders = derive_orders(key, salt=bytes.fromhex(binding_of(exported / "server").salt), geometry=GEOMETRY)
     assert result.estimate is not None
     np.testing.assert_array_equal(result.estimate.cubes, orders.cube_order)
     np.testing.assert_array_equal(result.estimate.values, orders.pixel_order)
 
 
-def test_two_artifacts_under_two_keys_are_linked(
-    exported: Path, key_file: Path, tmp_path: Path, only: Callable[[str], None]
-) -> None:
-    from lcve_deploy.verbs.audit import AuditInputs, audit
+@pytest.fixture
+def camera(exported: Path, key_file: Path, tmp_path: Path) -> Path:
+    """A second key of the model, as it was enrolled."""
+    run_ok("enroll", exported, "--key", key_file, "--name", "camera-7", "-o", tmp_path / "camera")
+    return tmp_path / "camera"
 
+
+def test_two_keys_of_one_model_are_linked(
+    exported: Path, camera: Path, key_file: Path, tmp_path: Path, only: Callable[[str], None]
+) -> None:
     only("linking")
-    stranger = SecurityKey.create()
-    stranger.write(tmp_path / "other.bin")
-    oracle = ORACLES["v1_model_args"]
-    export(oracle.path, tmp_path / "other", key=stranger, options=ExportOptions(checkpoint=oracle.options))
-    inputs = AuditInputs(other=tmp_path / "other/server", key=SecurityKey.read(key_file), other_key=stranger)
-    result = next(r for r in audit(exported / "server", inputs).results if r.attack.name == "linking")
+    first, second = SecurityKey.read(key_file), SecurityKey.read(camera / "key.bin")
+    report = audit(exported / "server", AuditInputs(other=camera / "server", key=first, other_key=second))
+    result = next(result for result in report.results if result.attack.name == "linking")
     assert {name: recovery.exact for name, recovery in result.recovered.items()} == dict.fromkeys(
         ("cubes", "values", "labels"), 1.0
     )
-    error = run_error(
-        *("audit", exported / "server", "--other", tmp_path / "other/server", "--key", key_file),
-        *("-o", tmp_path / "audit.html"),
-    )
-    assert "the key does not belong to the artifact" in error
+    arguments = ("audit", exported / "server", "--key", key_file, "-o", tmp_path / "audit.html", "--other")
+    assert "the key does not belong to" in run_error(*arguments, camera / "server")
+    assert "expected a key folder with key.json" in run_error(*arguments, exported / "server")
+    with editing_key(camera / "server") as content:
+        content["model_sha256"] = "0" * 64
+    assert "was made for the model with the manifest" in run_error(*arguments, camera / "server")
     assert not (tmp_path / "audit.html").exists()
+
+
+def test_the_key_folder_is_chosen_by_name(
+    artifact: Path, camera: Path, tmp_path: Path, only: Callable[[str], None]
+) -> None:
+    server, page = artifact / "server", ("-o", tmp_path / "audit.html")
+    add_key(server, camera / "server", "camera-7")
+    for name in ((), ("--key-name", "camera-8")):
+        error = run_error("audit", server, *name, *page)
+        assert "expected the name of one of the 2 key folders" in error
+        assert "camera-7, main" in error
+    only("sinusoid")
+    key = ("--key", camera / "key.bin", "--key-name", "camera-7", "--json")
+    report = json.loads(run_ok("audit", server, *key, *page))
+    assert report["subject"]["salt"] == binding_of(server, "camera-7").salt
 
 
 @pytest.mark.parametrize("name", [name for name in ORACLES if name != "hf_vivit"])
@@ -215,7 +233,7 @@ def test_what_does_not_belong_is_one_clear_error_and_leaves_no_page(
     SecurityKey.create().write(tmp_path / "wrong.bin")
     np.save(tmp_path / "noise.npy", np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8))
     for arguments, message in (
-        (("--key", tmp_path / "wrong.bin"), "does not belong to the artifact"),
+        (("--key", tmp_path / "wrong.bin"), "the key does not belong to"),
         (("--known-clip", tmp_path / "noise.npy", "--ciphertext", ciphertext), "no encrypted clip has the cubes"),
         (("--known-clip", tmp_path / "nothing.mp4"), "no video"),
         (("--ciphertext", key_file), "not an encrypted clip"),
@@ -252,7 +270,7 @@ def test_under_a_pin_an_unsigned_artifact_is_refused(exported: Path, tmp_path: P
 
 
 def test_a_damaged_artifact_is_refused(artifact: Path, tmp_path: Path) -> None:
-    (artifact / "server/keyed.safetensors").write_bytes(b"")
+    (key_folder(artifact / "server") / "keyed.safetensors").write_bytes(b"")
     assert "keyed.safetensors has 0 bytes" in run_error("audit", artifact / "server", "-o", tmp_path / "b.html")
 
 
@@ -272,16 +290,3 @@ def test_shown_labels_are_no_secret_to_score_and_the_video_layout_is_audited_too
     )
     recovered = attack(json.loads(text), "reference")["recovered"]
     assert {order: recovery["exact"] for order, recovery in recovered.items()} == {"K1": 1.0, "K2": 1.0}
-
-
-def test_artifacts_with_hidden_and_shown_labels_are_linked_by_what_they_share(
-    exported: Path, key: SecurityKey, tmp_path: Path, only: Callable[[str], None]
-) -> None:
-    from lcve_deploy.verbs.audit import AuditInputs, audit
-
-    only("linking")
-    options = ExportOptions(checkpoint=CheckpointOptions(heads=3, frames=8, size=32), show_labels=True)
-    export(REFERENCE, tmp_path / "a", key=key, options=options)
-    report = audit(exported / "server", AuditInputs(other=tmp_path / "a/server", key=key))
-    result = next(result for result in report.results if result.attack.name == "linking")
-    assert {name: found.exact for name, found in result.recovered.items()} == {"cubes": 1.0, "values": 1.0}

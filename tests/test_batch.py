@@ -29,15 +29,17 @@ from lcve_deploy import Client, RemoteOptions, SecurityKey, SessionOptions, open
 from lcve_deploy.clips import Binding, Views
 from lcve_deploy.errors import MismatchError, SessionError, VideoError, WriteError
 from lcve_deploy.model.preprocess import Sampling
-from lcve_deploy.verbs.batch import ClusterOptions, Job, find_videos, run_batch
+from lcve_deploy.verbs.batch import ClusterOptions, Job, assign_cameras, find_videos, run_batch
 from lcve_deploy.verbs.batch import cluster as cluster_module
 from lcve_deploy.verbs.batch import running as running_module
 from lcve_deploy.verbs.batch.cluster import Allocation
 from lcve_deploy.verbs.batch.stage import MAX_ATTEMPTS, open_stage
 from lcve_deploy.verbs.batch.worker import Worker
+from lcve_deploy.verbs.classify import Classifier
 from lcve_deploy.video import write_video
 from tests.conftest import GEOMETRY, ORACLES, run_error, run_lcve, run_ok
 from tests.support import fake_server as fake
+from tests.support.artifacts import add_key, binding_of, key_folder
 from tests.support.fake_server import Model
 from tests.support.lying_server import LyingHttp, http_answer
 from tests.support.planting import Planted, files_under
@@ -301,7 +303,12 @@ def studio(exported: Path, key_file: Path, tmp_path: Path, monkeypatch: pytest.M
     def process(ray: Any, allocation: Allocation, missing: Any, job: Job, stage: Any) -> Iterator[bool]:
         worker = Worker(job, stage, allocation.threads)
         for video in missing:
-            fields = {"row": video.row, "path": os.fsencode(video.path), "clip": video.clip}
+            fields = {
+                "row": video.row,
+                "path": os.fsencode(video.path),
+                "clip": video.clip,
+                "camera": video.camera,
+            }
             (answer,) = worker(pa.Table.from_pylist([fields])).to_pylist()
             yield running_module._failed(answer)
 
@@ -330,7 +337,7 @@ def test_encrypted_clips_come_with_their_table(studio: Studio) -> None:
 
 
 def test_workers_give_their_threads_to_the_engine(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lcve_deploy.verbs import classify
+    from lcve_deploy.verbs.batch import opened as opened_module
 
     seen = []
 
@@ -338,7 +345,7 @@ def test_workers_give_their_threads_to_the_engine(studio: Studio, monkeypatch: p
         seen.append(options.threads)
         return open_session(server, options)
 
-    monkeypatch.setattr(classify, "open_session", opened)
+    monkeypatch.setattr(opened_module, "open_session", opened)
     studio.run()
     assert seen == [1]
     assert ClusterOptions(threads=3).allocate(12) == Allocation(workers=4, threads=3, gpus=0)
@@ -388,11 +395,11 @@ def test_a_server_answers_as_an_engine_does(
 
     answer = Worker._classify
 
-    def ends_after_one(worker: Worker, path: Path) -> dict[str, Any]:
+    def ends_after_one(worker: Worker, path: Path, classifier: Classifier) -> dict[str, Any]:
         if path.name != "00.mp4":
             process.kill()
             process.wait()
-        return answer(worker, path)
+        return answer(worker, path, classifier)
 
     about = {"artifact": None, "client": client, "server": address, "remote": RemoteOptions(deadline=3, retries=0)}
     monkeypatch.setattr(Worker, "_classify", ends_after_one)
@@ -428,7 +435,7 @@ def test_a_server_with_other_classes_is_one_error_and_gets_no_clip(studio: Studi
 
 
 def test_a_row_that_is_done_is_not_done_again(studio: Studio) -> None:
-    identity = studio.job().identity(studio.job().open_client().settings, studio.videos)
+    identity = studio.job().identity(studio.videos)
     with open_stage(studio.folder / "table.parquet", identity) as stage:
         stage.write(0, {"classes": ["kept"], "probabilities": [1.0], "error": None, "seconds": 0.0})
         stage.write(0, {"error": "too late", "seconds": 0.0})
@@ -440,7 +447,7 @@ def test_a_row_that_is_done_is_not_done_again(studio: Studio) -> None:
 def test_two_commands_do_not_share_a_stage(studio: Studio) -> None:
     job = studio.job()
     with (
-        open_stage(studio.folder / "table.parquet", job.identity(job.open_client().settings, studio.videos)),
+        open_stage(studio.folder / "table.parquet", job.identity(studio.videos)),
         pytest.raises(FileExistsError, match="another lcve batch is working"),
     ):
         studio.run()
@@ -635,8 +642,8 @@ def test_workers_that_are_lost_while_they_open_end_the_batch(studio: Studio) -> 
         (path := stage.openings.folder / f"{host}.{process.pid}").touch()
         return path
 
-    fields = {"row": 0, "path": os.fsencode(studio.videos[0].path), "clip": "0.lcve"}
-    identity = studio.job().identity(studio.job().open_client().settings, studio.videos)
+    fields = {"row": 0, "path": os.fsencode(studio.videos[0].path), "clip": "0.lcve", "camera": ""}
+    identity = studio.job().identity(studio.videos)
     with open_stage(studio.folder / "table.parquet", identity) as stage:
         alive = stage.openings.folder / f"{socket.gethostname()}.{os.getppid()}"
         alive.touch()
@@ -653,7 +660,7 @@ def test_workers_that_are_lost_while_they_open_end_the_batch(studio: Studio) -> 
 
 
 def test_attempts_that_failed_and_attempts_that_were_lost_are_told_apart(studio: Studio) -> None:
-    identity = studio.job().identity(studio.job().open_client().settings, studio.videos)
+    identity = studio.job().identity(studio.videos)
     with open_stage(studio.folder / "table.parquet", identity) as stage:
         for _ in range(MAX_ATTEMPTS - 1):
             assert stage.begin(0)
@@ -661,7 +668,7 @@ def test_attempts_that_failed_and_attempts_that_were_lost_are_told_apart(studio:
             raise ZeroDivisionError("a\nb" * 1000)
         assert stage.begin(0)
         assert not stage.begin(0)
-        fields = {"row": 0, "path": os.fsencode(studio.videos[0].path), "clip": "0.lcve"}
+        fields = {"row": 0, "path": os.fsencode(studio.videos[0].path), "clip": "0.lcve", "camera": ""}
         Worker(studio.job(), stage, 1)(pa.Table.from_pylist([fields]))
         error = stage.read(0)["error"]
     assert error.startswith("1 of 3 attempts failed; in 2 others the worker was lost; the last failure: ZeroDivisionEr")
@@ -690,3 +697,75 @@ def test_a_cluster_that_is_not_there_is_one_error(exported: Path, key_file: Path
     command = ("batch", tmp_path / "a.mp4", "--artifact", exported, "--key", key_file, "-o", tmp_path / "t.parquet")
     error = run_error(*command, "--ray-address", f"127.0.0.1:{port}")
     assert f"no Ray cluster at 127.0.0.1:{port}" in error
+
+
+# Many cameras, each with its key
+
+
+CAMERAS = ("camera-7", "camera-8")
+
+
+@pytest.fixture
+def cameras(studio: Studio, tmp_path: Path) -> Path:
+    """Two cameras, enrolled and applied; each has the same video, and one has another in a subfolder."""
+    service = Path(shutil.copytree(studio.service, tmp_path / "fleet"))
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(CAMERAS))
+    run_ok("enroll", service, "--key", studio.key_file, "--names", names, "-o", tmp_path / "enrolled")
+    for name in CAMERAS:
+        add_key(service / "server", tmp_path / "enrolled" / name / "server", name)
+        (tmp_path / "cameras" / name / "today").mkdir(parents=True)
+        shutil.copy(studio.videos[0].path, tmp_path / "cameras" / name / "a.mp4")
+    shutil.copy(studio.videos[1].path, tmp_path / "cameras" / CAMERAS[0] / "today/b.mp4")
+    studio.service, studio.folder = service, tmp_path
+    studio.videos = assign_cameras(find_videos([str(tmp_path / "cameras")]), tmp_path / "enrolled")
+    return tmp_path / "enrolled"
+
+
+def test_every_video_has_the_key_of_its_camera(studio: Studio, cameras: Path) -> None:
+    studio.run(key_file=None, enrolled=cameras)
+    rows = pq.read_table(studio.folder / "table.parquet").to_pylist()
+    assert [row["camera"] for row in rows] == ["camera-7", "camera-7", "camera-8"]
+    assert [row["error"] for row in rows] == [None] * 3
+    for row in rows:
+        one = ("--key", cameras / row["camera"] / "key.bin", "--client", cameras / row["camera"] / "client", "--json")
+        answer = json.loads(run_ok("run", studio.service / "server", row["path"], *one))
+        assert row["classes"] == [prediction["name"] for prediction in answer["predictions"]]
+    studio.run("clips", key_file=None, enrolled=cameras, artifact=None, encrypt_only=True)
+    table = pq.read_table(studio.folder / "clips/clips.parquet").to_pylist()
+    for row in table:
+        binding = read_clip_file(studio.folder / "clips" / row["clip"]).clip.binding
+        assert binding == binding_of(studio.service / "server", row["camera"])
+
+
+def test_a_key_that_the_operator_removed_is_the_failure_of_its_rows(studio: Studio, cameras: Path) -> None:
+    identity = Job.identity
+
+    def then_remove(job: Job, videos: Any) -> Any:
+        found = identity(job, videos)
+        shutil.rmtree(key_folder(studio.service / "server", "camera-8"))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Job, "identity", then_remove)
+        studio.run(key_file=None, enrolled=cameras)
+    rows = pq.read_table(studio.folder / "table.parquet").to_pylist()
+    assert [row["error"] is None for row in rows] == [True, True, False]
+    assert "no key" in rows[2]["error"]
+
+
+def test_cameras_that_cannot_be_used_are_one_clear_error(studio: Studio, cameras: Path) -> None:
+    videos, output = studio.folder / "cameras", studio.folder / "table.parquet"
+    target = ("--artifact", studio.service, "-o", output)
+    given = ("batch", videos, *target, "--enrolled", cameras)
+    assert "pass either --key or --enrolled" in run_error(*given, "--key", studio.key_file)
+    assert "pass either --key or --enrolled" in run_error("batch", videos, *target)
+    assert "leave out --client" in run_error(*given, "--client", cameras / "camera-7/client")
+    assert "--enrolled without --artifact needs" in run_error("batch", videos, "--enrolled", cameras, "-o", output)
+    lost = studio.folder / "videos"
+    error = run_error("batch", lost, *target, "--enrolled", cameras)
+    assert "are in no folder with the name of a camera" in error
+    assert "has no folder of a camera with key.bin" in run_error("batch", videos, *target, "--enrolled", lost)
+    shutil.copy(studio.key_file, cameras / "camera-8/key.bin")
+    assert "does not belong" in run_error(*given)
+    assert not output.exists()

@@ -84,6 +84,6 @@ def test_a_worker_of_lcve_batch_answers_with_it(service: Path, key_file: Path, t
     job = Job(key_file=key_file, artifact=service, session=SessionOptions(engine=NAME), logits=True)
     with open_stage(tmp_path / "table.parquet", {}) as stage:
         worker = Worker(job, stage, 1)
-        row = {"row": 0, "path": str(CLIP).encode(), "clip": ""}
+        row = {"row": 0, "path": str(CLIP).encode(), "clip": "", "camera": ""}
         assert worker(pa.Table.from_pylist([row])).to_pylist() == [{"row": 0, "failed": False, "problem": None}]
         np.testing.assert_allclose(stage.read(0)["logits"], TINY.logits[None], atol=1e-5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,9 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lcve_deploy.errors import DeadlineError, SessionError, UnavailableError
-from lcve_deploy.serving.models.batching import Batcher, BatchResult, Run
+from lcve_deploy.clips import SCHEME, Binding, EncryptedClip, KeyRef, Layout
+from lcve_deploy.errors import DeadlineError, SessionError, UnavailableError, UnknownKeyError
+from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.serving.models.batching import Answer, Batcher, BatchResult, Run
 from lcve_deploy.serving.settings import Batching
+
+GEOMETRY = ClipGeometry(frames=1, height=1, width=1, cube=(1, 1, 1))
+KEY, REFUSED = (KeyRef(key_id=digit * 32, salt="0" * 32) for digit in "12")
 
 
 class Engine:
@@ -27,13 +32,18 @@ class Engine:
         self.sizes: list[int] = []
         self.fails = False
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
+    def __call__(self, requests: Sequence[EncryptedClip]) -> list[Answer]:
         self.started.set()
         assert self.open.wait(30)
-        self.sizes.append(len(values))
+        self.sizes.append(sum(len(request.values) for request in requests))
         if self.fails:
             raise SessionError("out of order")
-        first = values[:, 0].astype(np.float32)
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: EncryptedClip) -> Answer:
+        if request.binding.key == REFUSED:
+            return UnknownKeyError("no such key")
+        first = request.values[:, 0, 0].astype(np.float32)
         return np.stack([first, 2 * first], axis=1)
 
 
@@ -53,8 +63,9 @@ def run(engine: Engine, options: Batching, work: Callable[[Batcher], Awaitable[A
     return asyncio.run(main())
 
 
-def clips(*values: int) -> np.ndarray:
-    return np.array(values, dtype=np.uint8)[:, None]
+def clips(*values: int, key: KeyRef = KEY) -> EncryptedClip:
+    binding = Binding(scheme=SCHEME, key_id=key.key_id, salt=key.salt, geometry=GEOMETRY, layout=Layout.CUBES)
+    return EncryptedClip(values=np.repeat(np.array(values, np.uint8)[:, None, None], 3, axis=2), binding=binding)
 
 
 async def until_started(engine: Engine) -> None:
@@ -80,7 +91,7 @@ def test_every_request_gets_its_own_answer_and_no_run_is_too_large(
     options = Batching(max_batch=max_batch, delay=delay, max_waiting=200, instances=instances)
     outcomes, runs = run(engine, options, work)
     for values, outcome in zip(requests, outcomes, strict=True):
-        assert outcome.logits.tolist() == [[float(v), 2.0 * v] for v in values[:, 0]]
+        assert outcome.logits.tolist() == [[float(v), 2.0 * v] for v in values.values[:, 0, 0]]
     assert max(engine.sizes) <= max_batch
     assert sum(engine.sizes) == sum(sizes) == sum(r.clips for r in runs)
     assert sum(r.requests for r in runs) == len(sizes)
@@ -165,6 +176,81 @@ def test_a_failure_reaches_all_who_share_the_run_and_nobody_else() -> None:
 
     _, runs = run(engine, Batching(max_batch=2, max_waiting=2), work)
     assert [r.failed for r in runs] == [True, False]
+
+
+def test_a_key_that_is_refused_fails_alone_in_a_shared_run() -> None:
+    engine = Engine()
+    engine.open.clear()
+
+    async def work(batcher: Batcher) -> list[BatchResult | BaseException]:
+        first = asyncio.create_task(batcher.submit(clips(0)))
+        await until_started(engine)
+        shared = [batcher.submit(clips(1)), batcher.submit(clips(2, key=REFUSED)), batcher.submit(clips(3))]
+        tasks = [asyncio.create_task(request) for request in shared]
+        await asyncio.sleep(0)
+        engine.open.set()
+        await first
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    (before, refused, after), runs = run(engine, Batching(max_batch=3, max_waiting=8), work)
+    assert isinstance(refused, UnknownKeyError)
+    assert [answer.logits[0, 0] for answer in (before, after)] == [1, 3]
+    assert [r.failed for r in runs] == [False, False]
+
+
+@pytest.mark.parametrize(("patience", "runs_before"), [(3600.0, 3), (0.0, 1)])
+def test_background_work_lets_requests_go_first_until_it_has_waited_too_long(
+    monkeypatch: pytest.MonkeyPatch, patience: float, runs_before: int
+) -> None:
+    monkeypatch.setattr("lcve_deploy.serving.models.batching._PATIENCE_SECONDS", patience)
+    engine = Engine()
+    engine.open.clear()
+    sizes: list[int] = []
+
+    async def work(batcher: Batcher) -> None:
+        running = asyncio.create_task(batcher.submit(clips(0)))
+        await until_started(engine)
+        background = asyncio.create_task(batcher.run_in_background(lambda: sizes.append(len(engine.sizes))))
+        waiting = [asyncio.create_task(batcher.submit(clips(number))) for number in (1, 2)]
+        await asyncio.sleep(0)
+        engine.open.set()
+        await asyncio.gather(running, background, *waiting)
+
+    run(engine, Batching(max_batch=1, max_waiting=8), work)
+    assert sizes == [runs_before]
+
+
+def test_a_failure_in_the_background_is_that_of_its_caller() -> None:
+    def fail() -> None:
+        raise SessionError("out of order")
+
+    async def work(batcher: Batcher) -> None:
+        with pytest.raises(SessionError, match="out of order"):
+            await batcher.run_in_background(fail)
+        assert (await batcher.submit(clips(3))).logits[0, 0] == 3
+
+    run(Engine(), Batching(max_batch=2, max_waiting=2), work)
+
+
+def test_closing_ends_background_work_that_has_not_begun() -> None:
+    engine = Engine()
+    engine.open.clear()
+
+    async def work(batcher: Batcher) -> None:
+        running = asyncio.create_task(batcher.submit(clips(0)))
+        await until_started(engine)
+        background = asyncio.create_task(batcher.run_in_background(lambda: None))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(batcher.close())
+        await asyncio.sleep(0)
+        engine.open.set()
+        await asyncio.gather(running, closing)
+        with pytest.raises(asyncio.CancelledError):
+            await background
+        with pytest.raises(UnavailableError, match="closed"):
+            await batcher.run_in_background(lambda: None)
+
+    run(engine, Batching(max_batch=2, max_waiting=8), work)
 
 
 def test_closing_answers_what_was_accepted_and_refuses_the_rest() -> None:

@@ -27,11 +27,12 @@ from benchmarks.common.summary import medians, summary
 from benchmarks.common.unchecked import export_without_parity
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import page as gpu_page
-from benchmarks.parts import opening, rotations, sizes
+from benchmarks.parts import opening, sizes
 from benchmarks.records import Records
 from benchmarks.serving import load
 from benchmarks.serving.servers import Clients
-from lcve_deploy import ClipGeometry, open_session, verify_server
+from lcve_deploy import ClipGeometry, enroll, verify_server
+from lcve_deploy.artifact import find_keys
 from lcve_deploy.model.transformer import TransformerConfig
 from lcve_deploy.verbs.export import ExportOptions
 
@@ -201,19 +202,17 @@ def test_the_plain_server_answers_its_own_probe(tmp_path: Path) -> None:
     bench = Bench(tmp_path, size=models.TINY)
     verified = verify_server(bench.plain_server)
     assert verified.ok
-    assert verified.clips == 1
+    assert verified.model.clips == 1
+    assert list(verified.keys) == ["plain"]
 
 
-def test_an_export_without_its_checks_runs_and_rotates(tmp_path: Path) -> None:
+def test_keys_are_enrolled_from_an_export_without_its_checks(tmp_path: Path) -> None:
     bench = Bench(tmp_path, size=models.TINY)
     artifact, options = tmp_path / "unchecked", ExportOptions(checkpoint=models.TINY.options)
     export_without_parity(bench.checkpoint, artifact, bench.key, options)
-    assert open_session(artifact / "server").model.binding.key_id == bench.key.key_id
-    inputs = rotations.Inputs(
-        checkpoint=bench.checkpoint, artifact=artifact, key_file=bench.key_file, scratch=tmp_path / "s"
-    )
-    inputs.scratch.mkdir()
-    assert set(rotations.whole(inputs, measure.Turns(rounds=1))) == {"copy", "rotate"}
+    assert list(find_keys(artifact / "server")) == ["main"]
+    enroll(artifact, "camera-7", tmp_path / "camera", key=bench.key)
+    assert (tmp_path / "camera/server/key.json").is_file()
 
 
 def test_reasons_name_no_folder_of_the_machine() -> None:

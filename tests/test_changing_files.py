@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,13 +11,16 @@ from typing import Any
 
 import pytest
 
+from lcve_deploy import SecurityKey
 from lcve_deploy.artifact import digests
 from lcve_deploy.artifact.digests import hold_checked, record_files
 from lcve_deploy.artifact.engine_secret import read_secret
 from lcve_deploy.artifact.signature import PublicKey, read_signature
 from lcve_deploy.errors import ArtifactError, LcveError, WriteError
+from lcve_deploy.exporters import storage
 from lcve_deploy.files import reading
 from lcve_deploy.files.writing import new_folder, pinned_folder
+from tests.test_export import export_tiny
 
 SPARSE = 2**30
 READERS: dict[str, Callable[[Path], Any]] = {
@@ -92,10 +94,13 @@ except ArtifactError as error:
 """
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "keyed.safetensors"])
-def test_a_mapped_file_that_is_cut_while_it_is_opened_is_an_error(name: str, exported: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data"])
+def test_a_mapped_file_that_is_cut_while_it_is_opened_is_an_error(
+    name: str, key: SecurityKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In a process of its own: reading what was cut off would end it by SIGBUS."""
-    server = shutil.copytree(exported / "server", tmp_path / "server")
+    monkeypatch.setattr(storage, "EXTERNAL_DATA_BYTES", 10_000)
+    server = export_tiny(tmp_path / "service", key) / "server"
     done = subprocess.run([sys.executable, "-c", CUT, server / name], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{name} changed while" in done.stdout

@@ -4,6 +4,7 @@ import gc
 import hashlib
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lcve_deploy import ClipGeometry, Layout, PlainClip, SecurityKey, decrypt, derive_orders, encrypt
-from lcve_deploy.cipher import clips
+from lcve_deploy.cipher import clips, pairs
+from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import MismatchError, MissingDependencyError
 from tests.conftest import GEOMETRY, SALT
 
 LAYOUTS = list(Layout)
+CUBES = Layout.CUBES
 
 
 @st.composite
@@ -175,3 +178,53 @@ def test_on_a_gpu_the_index_is_made_once_and_goes_with_its_orders(
     other = derive_orders(key, salt=bytes(16), geometry=GEOMETRY)
     encrypt(PlainClip(values=torch.from_numpy(clip)), other)
     assert len(made) == 1
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    geometry=geometries(),
+    lead=st.sampled_from([(), (0,), (1,), (3,), (2, 2)]),
+    layout=st.sampled_from(LAYOUTS),
+    block=st.sampled_from([1, 24, 100, 400, 2**19]),
+    view=st.sampled_from(["contiguous", "reversed", "transposed", "read-only", "every other"]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_two_rows_at_a_time_give_the_same_bytes(
+    geometry: ClipGeometry, lead: tuple[int, ...], layout: Layout, block: int, view: str, seed: int
+) -> None:
+    """With any size of blocks, and any memory layout: the bytes of the definition, and the clip again."""
+    orders = derive_orders(SecurityKey(bytes(32)), salt=SALT, geometry=geometry)
+    clip = arranged(np.random.default_rng(seed).integers(0, 256, (*lead, *geometry.clip_shape), np.uint8), view)
+    expected = geometry.to_cubes(clip, np)[..., orders.cube_order, :][..., orders.pixel_order]
+    if layout is Layout.VIDEO:
+        expected = geometry.from_cubes(expected, np)
+    before = clip.copy()
+    with mock.patch.object(pairs, "_BLOCK_BYTES", block):
+        received = encrypt(PlainClip(values=clip), orders, layout=layout)
+        np.testing.assert_array_equal(received.values, expected)
+        again = EncryptedClip(values=arranged(received.values, view), binding=received.binding)
+        np.testing.assert_array_equal(decrypt(again, orders).values, before)
+    np.testing.assert_array_equal(clip, before)
+    if not geometry.row_values % 2:
+        np.testing.assert_array_equal(clips._encrypted_cubes(clip, orders, np), pairs.encrypted(clip, orders, CUBES))
+
+
+def arranged(values: np.ndarray, view: str) -> np.ndarray:
+    """The same values, in memory as the view says."""
+    if view == "reversed":
+        return np.ascontiguousarray(values[..., ::-1])[..., ::-1]
+    if view == "transposed":
+        return np.ascontiguousarray(values.T).T
+    if view == "every other":
+        return np.repeat(values, 2, axis=-1)[..., ::2]
+    values = values.copy()
+    values.setflags(write=view != "read-only")
+    return values
+
+
+def test_only_plain_arrays_of_bytes_go_two_rows_at_a_time() -> None:
+    even, odd = ClipGeometry.parse("2x3x3x2/1x1x1"), ClipGeometry.parse("2x3x3x1/1x1x1")
+    assert pairs.are_paired(np.zeros(even.clip_shape, np.uint8), even)
+    assert not pairs.are_paired(np.zeros(odd.clip_shape, np.uint8), odd)
+    assert not pairs.are_paired(np.zeros(even.clip_shape, np.int8), even)
+    assert not pairs.are_paired(np.ma.masked_array(np.zeros(even.clip_shape, np.uint8)), even)

@@ -28,7 +28,7 @@ from tritonclient.utils import InferenceServerException, shared_memory
 
 from lcve_deploy import EncryptedClip, open_session
 from lcve_deploy.artifact import read_manifest
-from lcve_deploy.protocol.binding import binding_to_parameters
+from lcve_deploy.protocol.binding import model_to_parameters
 from lcve_deploy.protocol.config import Scheduling, model_config
 from tests.conformance.expected import (
     CRASHES_TRITON,
@@ -42,8 +42,9 @@ from tests.conformance.expected import (
 from tests.conformance.model import BATCH, CLASSES, CLIP, MAX_BATCH, MODEL, SHAPE
 from tests.conformance.over_grpc import GRPC_CASES, GrpcCase, ask_grpc
 from tests.conformance.over_http import HTTP_CASES, HttpCase, ask_http
-from tests.conformance.servers import LCVE, SERVERS, TRITON, Server, start
+from tests.conformance.servers import SERVERS, TRITON, Server, start
 from tests.conftest import ORACLES, SALT, run_ok
+from tests.support.artifacts import binding_of
 
 pytestmark = pytest.mark.xdist_group("conformance")
 
@@ -79,7 +80,7 @@ def channel(server: Server) -> Iterator[grpc.Channel]:
 def logits(exported: Path) -> np.ndarray:
     """The right answer to all of ``CLIP``."""
     session = open_session(exported / "server")
-    return session.run(EncryptedClip(values=CLIP, binding=session.model.binding))
+    return session.run(EncryptedClip(values=CLIP, binding=binding_of(exported / "server")))
 
 
 # Requests as they are on the wire
@@ -216,7 +217,9 @@ def test_model_config(server: Server, exported: Path) -> None:
         name: value.string_value for name, value in over_grpc.parameters.items()
     }
     said = {name: value.string_value for name, value in over_grpc.parameters.items()}
-    assert said.items() >= binding_to_parameters(manifest.binding).items()
+    key = binding_of(exported / "server").key if server.kind == TRITON else None
+    assert said.items() >= model_to_parameters(manifest.model, key).items()
+    assert ("lcve_key_id" in said) == (server.kind == TRITON)
     ours = model_config(manifest.model, Scheduling(max_batch=MAX_BATCH), name=MODEL)
     for field in ("name", "platform", "backend", "max_batch_size", "input", "output", "default_model_filename"):
         assert getattr(over_grpc, field) == getattr(ours, field), field
@@ -631,16 +634,6 @@ def test_many_at_once_get_their_own_answers(server: Server, logits: np.ndarray) 
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(ask, range(40)))
-
-
-def test_a_model_of_the_repository_is_one_for_lcve_serve(exported: Path, tmp_path: Path, logits: np.ndarray) -> None:
-    """Versions included: what Triton serves, the other serves as it is."""
-    run_ok("triton", f"{MODEL}={exported / 'server'}", "-o", tmp_path / "models")
-    run_ok("triton", f"{MODEL}={exported / 'server'}", "-o", tmp_path / "models", "--add", "--model-version", 2)
-    with start(LCVE, tmp_path / "models" / MODEL, tmp_path) as running, client_of(running, client_http) as client:
-        assert client.get_model_metadata(MODEL)["versions"] == ["2"]
-        result = client.infer(MODEL, [as_input(client_http, CLIP)], model_version="2")
-    np.testing.assert_allclose(result.as_numpy("logits"), logits, atol=TOLERANCE)
 
 
 def test_the_server_is_still_there(server: Server, channel: grpc.Channel) -> None:

@@ -151,7 +151,7 @@ def test_all_that_a_plan_is_built_with_is_allowed(kind: EngineKind) -> None:
         plan = PlanOptions(
             version_compatible=True,
             hardware=hardware,
-            refittable=True,
+            max_keys=100,
             stripped=True,
             tf32=True,
             workspace=1,
@@ -160,7 +160,7 @@ def test_all_that_a_plan_is_built_with_is_allowed(kind: EngineKind) -> None:
         assert option_problems(kind, plan.to_text()) == []
     for name, value in (
         *(("version_compatible", "1"), ("workspace", "0"), ("hardware", "none"), ("compute_capabilities", "8")),
-        *(("refittable", "false"), ("budget", "inf"), ("budget", "0"), ("budget", "nan"), ("budget", "1" * 600)),
+        *(("max_keys", "0"), ("budget", "inf"), ("budget", "0"), ("budget", "nan"), ("budget", "1" * 600)),
     ):
         (problem,) = option_problems(kind, {name: value})
         assert problem.startswith(f"{name}: expected ")

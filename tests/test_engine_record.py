@@ -78,7 +78,7 @@ def test_what_is_written_reads_back(tmp_path: Path, record: EngineRecord) -> Non
 
 def test_people_can_read_the_file(tmp_path: Path) -> None:
     lines = written(tmp_path, WHOLE).read_text().splitlines(keepends=True)
-    assert lines[:2] == ["{\n", '  "format": 1,\n']
+    assert lines[:2] == ["{\n", '  "format": 2,\n']
     assert lines[-1] == "}\n"
 
 
@@ -91,7 +91,7 @@ def test_figures_that_are_no_numbers_are_not_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("format",), 2, "format: expected 1; a newer version"),
+        (("format",), 3, "format: expected 2, received 3; a newer version"),
         (("name",), "tensorrt-fp32", "name: expected text like"),
         (("kind",), "torch", "kind: "),
         (("precision",), "fp8", "precision: "),

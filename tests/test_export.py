@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -32,10 +31,10 @@ from lcve_deploy import (
     export,
     open_session,
 )
-from lcve_deploy.artifact import EngineKind, Probe, read_manifest, read_probe
-from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS
+from lcve_deploy.artifact import EngineKind, Probe, find_keys, read_client, read_key_manifest, read_manifest, read_probe
+from lcve_deploy.artifact.names import BANK_PREFIX, KEYED
 from lcve_deploy.cipher.weights import unscrambled
-from lcve_deploy.errors import ExistsError, ParityError, WriteError
+from lcve_deploy.errors import ArtifactError, ExistsError, ParityError, WriteError
 from lcve_deploy.exporters import onnx as exporter
 from lcve_deploy.exporters import storage
 from lcve_deploy.exporters.checkpoints import load_checkpoint
@@ -50,6 +49,7 @@ from lcve_deploy.verbs._comparing import measure_parity
 from lcve_deploy.verbs.build import BuildOptions
 from lcve_deploy.verbs.fastest import EngineChoice
 from tests.conftest import GEOMETRY, ORACLE, ORACLES, SALT, SECRET, Oracle, run_error, run_ok
+from tests.support.artifacts import binding_of, key_of
 from tests.support.warm import Warm, WarmProcess
 
 TINY = ORACLES["v1_model_args"]
@@ -114,11 +114,12 @@ def test_the_manifest_publishes_parity_with_four_failing_controls(exported: Path
 def test_labels_are_hidden_unless_they_are_shown(exported: Path, key: SecurityKey, tmp_path: Path) -> None:
     shown = export_tiny(tmp_path / "shown", key, show_labels=True)
     plain = load_checkpoint(TINY.path, TINY.options).model.weights["head.weight"].T
-    weights = {path: _initializers(path)["head.weight"].numpy() for path in (shown, exported)}
+    keys = {path: key_of(path / "server") for path in (shown, exported)}
+    weights = {path: folder.tensors()["head.weight"] for path, folder in keys.items()}
     np.testing.assert_array_equal(weights[shown], plain)
     orders = derive_orders(key, salt=_salt(exported), geometry=GEOMETRY, classes=5)
     np.testing.assert_array_equal(weights[exported], plain[:, orders.label_order])
-    assert (read_manifest(shown / "server").labels, read_manifest(exported / "server").labels) == ("shown", "hidden")
+    assert [keys[path].manifest.labels for path in (shown, exported)] == ["shown", "hidden"]
 
 
 def test_the_probe_is_the_plain_models_answer_to_what_the_ciphertext_decrypts_to(
@@ -126,13 +127,44 @@ def test_the_probe_is_the_plain_models_answer_to_what_the_ciphertext_decrypts_to
 ) -> None:
     from lcve_deploy.exporters.reference.builtin import BuiltinReference
 
-    manifest = read_manifest(exported / "server")
-    probe = read_probe(exported / "server", manifest)
+    folder = key_of(exported / "server")
+    probe = folder.probe()
     client = Client.open(exported / "client", key)
-    plain = client.decrypt(EncryptedClip(values=probe.clip, binding=manifest.binding))
+    plain = client.decrypt(EncryptedClip(values=probe.clip, binding=folder.manifest.binding))
     expected = BuiltinReference(load_checkpoint(TINY.path, TINY.options).model).logits(plain.values)
     np.testing.assert_allclose(client.plain_order(probe.logits), expected, atol=1e-12)
     assert np.unique(probe.clip).size == 256
+
+
+def test_the_probe_of_the_model_has_the_same_answer_under_a_key_that_nobody_has(
+    exported: Path, key: SecurityKey
+) -> None:
+    """It is the same plain clip, so an export runs the plain model for one of the two only."""
+    server = exported / "server"
+    model, first = read_probe(server, read_manifest(server)), key_of(server).probe()
+    assert not np.array_equal(model.clip, first.clip)
+    np.testing.assert_array_equal(np.sort(model.clip, axis=None), np.sort(first.clip, axis=None))
+    np.testing.assert_array_equal(np.sort(model.logits), np.sort(first.logits))
+    np.testing.assert_allclose(open_session(server).run_with(model.clip, model.tensors), model.logits, atol=1e-5)
+
+
+def test_an_export_writes_a_model_one_key_and_its_client(exported: Path) -> None:
+    manifest, client = read_manifest(exported / "server"), read_client(exported / "client")
+    (name,) = find_keys(exported / "server")
+    first = read_key_manifest(exported / "server/keys" / name)
+    assert name == "main"
+    assert first.model_sha256 == client.manifest_sha256 == manifest.digest
+    assert first.binding == client.settings.binding
+    assert {path.split("/")[0] for path in manifest.files} == {"model.onnx", "probe.safetensors"}
+    text = (exported / "server/manifest.json").read_text()
+    assert not any(word in text for word in (first.binding.key_id, first.binding.salt, "labels"))
+
+
+def test_the_first_key_can_have_another_name(key: SecurityKey, tmp_path: Path) -> None:
+    assert list(find_keys(export_tiny(tmp_path / "out", key, key_name="site-a") / "server")) == ["site-a"]
+    with pytest.raises(ArtifactError, match="expected a name of 1 to 64"):
+        export_tiny(tmp_path / "other", key, key_name="../x")
+    assert not (tmp_path / "other").exists()
 
 
 # What the file gives away
@@ -144,7 +176,7 @@ def _initializers(artifact: Path) -> dict[str, onnx_ir.TensorProtocol]:
 
 
 def _salt(artifact: Path) -> bytes:
-    return bytes.fromhex(read_manifest(artifact / "server").binding.salt)
+    return bytes.fromhex(binding_of(artifact / "server").salt)
 
 
 def _server_bytes(artifact: Path) -> bytes:
@@ -177,7 +209,9 @@ def test_neighbours_of_the_plain_model_are_not_neighbours_in_the_file(
     name: str, key: SecurityKey, tmp_path: Path
 ) -> None:
     oracle = ORACLES[name]
-    data = _server_bytes(export_tiny(tmp_path / "out", key, oracle, salt=SALT))
+    artifact = export_tiny(tmp_path / "out", key, oracle, salt=SALT)
+    (artifact / "server/probe.safetensors").unlink()  # which has tensors in an order that is random in each export
+    data = _server_bytes(artifact)
     model = load_checkpoint(oracle.path, oracle.options).model
     orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
     prefix = model.config.prefix_tokens
@@ -197,12 +231,17 @@ def test_neighbours_of_the_plain_model_are_not_neighbours_in_the_file(
     assert np.ascontiguousarray(unfolded.T)[0].tobytes() not in data
 
 
-def test_only_named_keyed_tensors_depend_on_the_secret(key: SecurityKey, tmp_path: Path) -> None:
+def test_only_the_keyed_tensors_depend_on_the_secret(key: SecurityKey, tmp_path: Path) -> None:
     oracle = ORACLES["v1_first_token"]
-    first = _initializers(export_tiny(tmp_path / "a", key, oracle, salt=SALT))
-    second = _initializers(export_tiny(tmp_path / "b", SecurityKey(bytes(32)), oracle, salt=SALT))
-    changed = {name for name in first if not np.array_equal(first[name].numpy(), second[name].numpy())}
-    assert changed == set(KEYED_TENSORS)
+    owners = {"a": key, "b": SecurityKey(bytes(32))}
+    artifacts = [export_tiny(tmp_path / name, owner, oracle, salt=SALT) for name, owner in owners.items()]
+    first, second = (key_of(artifact / "server").tensors() for artifact in artifacts)
+    assert {name for name in first if np.array_equal(first[name], second[name])} == set()
+    bank = [spec.name.removeprefix(BANK_PREFIX) for spec in read_manifest(artifacts[0] / "server").model.bank]
+    assert set(first) == set(bank)
+    graphs = [(artifact / "server/model.onnx").read_bytes() for artifact in artifacts]
+    assert graphs[0] == graphs[1]
+    assert not set(_initializers(artifacts[0])) & set(first)
 
 
 def test_the_graph_names_its_producer(exported: Path) -> None:
@@ -239,7 +278,7 @@ def test_a_salt_reproduces_the_keyed_tensors_and_another_changes_no_other_file(
     assert _salt(third) != SALT
     graphs, keyed = (
         [(artifact / "server" / name).read_bytes() for artifact in (first, second, third)]
-        for name in ("model.onnx", KEYED)
+        for name in ("model.onnx", f"keys/main/{KEYED}")
     )
     assert graphs[0] == graphs[1] == graphs[2]
     assert keyed[0] == keyed[1] != keyed[2]
@@ -296,32 +335,6 @@ def test_others_can_read_what_the_operator_gets(exported: Path) -> None:
     assert set(modes.values()) == {(exported / "server").stat().st_mode & 0o666}
 
 
-def test_other_tools_need_the_folder_of_the_graph(exported: Path, tmp_path: Path) -> None:
-    """As docs/guides/engines.md says of a graph in memory and of one that ONNX Runtime has optimised."""
-    import onnxruntime
-
-    def opened(model: str | bytes, **entries: str) -> onnxruntime.InferenceSession:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.optimized_model_filepath = entries.pop("write", "")
-        for name, value in entries.items():
-            options.add_session_config_entry(f"session.{name}", value)
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-    server = exported / "server"
-    graph = (server / "model.onnx").read_bytes()
-    with pytest.raises(Exception, match=r"keyed|cube_embedding"):
-        opened(graph)
-    assert opened(graph, model_external_initializers_file_folder_path=str(server)).get_inputs()[0].name == "clips"
-
-    optimised = tmp_path / "optimised.onnx"
-    opened(str(server / "model.onnx"), write=str(optimised))
-    with pytest.raises(Exception, match=r"keyed|cube_embedding"):
-        opened(str(optimised))
-    shutil.copy(server / KEYED, tmp_path)
-    assert opened(str(optimised)).get_outputs()[0].name == "logits"
-
-
 def test_a_failed_parity_leaves_no_artifact(key: SecurityKey, tmp_path: Path) -> None:
     with pytest.raises(ParityError, match="logits differ"):
         export_tiny(tmp_path / "out", key, tolerance=1e-12)
@@ -356,24 +369,27 @@ def test_a_probe_that_the_graph_answers_wrongly_fails_the_export(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("thorough", "plain", "encrypted"), [(False, 3, 5), (True, 7, 8)])
+@pytest.mark.parametrize(("thorough", "plain", "encrypted"), [(False, 3, 6), (True, 7, 10)])
 def test_no_clip_is_run_twice(
     key: SecurityKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thorough: bool, plain: int, encrypted: int
 ) -> None:
-    """By default, the probe is also the noise to compare on, and a real clip is also that of the controls."""
+    """By default, the probe is also the noise to compare on, and a real clip is also that of the controls.
+
+    The probe runs under the first key and under that of the model's probe, in one batch.
+    """
     ran: dict[str, list[np.ndarray]] = {"plain": [], "encrypted": []}
-    logits, run = BuiltinReference.logits, OnnxRuntimeSession.run
+    logits, run = BuiltinReference.logits, OnnxRuntimeSession._compute
 
     def run_plain(self: BuiltinReference, clips: np.ndarray) -> np.ndarray:
         ran["plain"].extend(clips)
         return logits(self, clips)
 
-    def run_encrypted(self: OnnxRuntimeSession, clip: EncryptedClip) -> np.ndarray:
-        ran["encrypted"].extend(clip.values)
-        return run(self, clip)
+    def run_encrypted(self: OnnxRuntimeSession, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        ran["encrypted"].extend(values)
+        return run(self, values, rows)
 
     monkeypatch.setattr(BuiltinReference, "logits", run_plain)
-    monkeypatch.setattr(OnnxRuntimeSession, "run", run_encrypted)
+    monkeypatch.setattr(OnnxRuntimeSession, "_compute", run_encrypted)
     export_tiny(tmp_path / "out", key, thorough=thorough)
     assert {name: len(clips) for name, clips in ran.items()} == {"plain": plain, "encrypted": encrypted}
     assert all(len({clip.tobytes() for clip in clips}) == len(clips) for clips in ran.values())

@@ -21,7 +21,8 @@ from lcve_deploy.artifact.graph_files import read_graph
 from lcve_deploy.artifact.wire import MAX_FIELDS, write_bytes, write_varint
 from lcve_deploy.errors import ArtifactError
 from tests.conftest import run_error
-from tests.test_artifact import edit
+from tests.support.artifacts import edit_json as edit
+from tests.support.artifacts import rebind_all
 
 VALUES = 4
 SECRET = np.arange(VALUES, dtype=np.float32) + 100
@@ -252,14 +253,16 @@ def test_a_graph_that_is_cut_is_refused_or_names_nothing_new(end: int) -> None:
 def steal(server: Path) -> None:
     """Make the artifact's graph name a file outside, in an unsigned artifact whose digests are right."""
     graph = onnx.load(server / "model.onnx", load_external_data=False)
-    tensor = next(tensor for tensor in graph.graph.initializer if tensor.name == "head.bias")
-    del tensor.external_data[:]
+    tensor = next(tensor for tensor in graph.graph.initializer if tensor.name == "norm.bias")
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
     for key, value in at("../secret", 0, 4 * tensor.dims[0]).items():
         tensor.external_data.add(key=key, value=value)
     (server / "model.onnx").write_bytes(graph.SerializeToString())
     (server.parent / "secret").write_bytes(bytes(4 * tensor.dims[0]))
     record = record_files(server)["model.onnx"]
     edit(server / "manifest.json", lambda m: m["files"].update({"model.onnx": vars(record)}))
+    rebind_all(server.parent)
 
 
 OPENINGS: dict[str, Callable[[Path, Path], str]] = {

@@ -20,6 +20,7 @@ from lcve_deploy.runtime.session import Provider
 from lcve_deploy.verbs.build import BuildOptions, build
 from tests.conftest import run_error, run_ok
 from tests.support import fake_cuda_provider
+from tests.support.artifacts import binding_of
 from tests.support.fake_cuda_provider import GPUS, FakeCuda
 
 CUDA = SessionOptions(provider=Provider.CUDA)
@@ -40,14 +41,14 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
 
 def probe_clip(server: Path) -> EncryptedClip:
     manifest = read_manifest(server)
-    return EncryptedClip(values=read_probe(server, manifest).clip, binding=manifest.binding)
+    return EncryptedClip(values=read_probe(server, manifest).clip, binding=binding_of(server))
 
 
 def test_tf32_is_off_unless_it_is_asked_for(server: Path, cuda: FakeCuda) -> None:
     session = open_session(server, CUDA)
     assert cuda.options == [{"use_tf32": "0"}]
     clip = probe_clip(server)
-    np.testing.assert_array_equal(session.run(clip), open_session(server).run(clip))
+    np.testing.assert_allclose(session.run(clip), open_session(server).run(clip), atol=1e-5)
 
 
 @pytest.mark.parametrize("provider", [Provider.TENSORRT, Provider.TENSORRT_RTX])
@@ -68,8 +69,9 @@ def test_a_graph_with_tf32_fails_the_probe_when_it_is_opened(server: Path, cuda:
 def test_a_provider_that_computes_something_else_is_refused(
     server: Path, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = fake_cuda_provider.FakeSession.run
-    monkeypatch.setattr(fake_cuda_provider.FakeSession, "run", lambda *given: [logits + 0.1 for logits in run(*given)])
+    copy = fake_cuda_provider.FakeBinding.copy_outputs_to_cpu
+    wrong = lambda binding: [logits + 0.1 for logits in copy(binding)]  # noqa: E731
+    monkeypatch.setattr(fake_cuda_provider.FakeBinding, "copy_outputs_to_cpu", wrong)
     with pytest.raises(ParityError, match="fails the probe") as caught:
         open_session(server, CUDA)
     assert "another provider" in caught.value.hint

@@ -8,10 +8,15 @@ from pathlib import Path
 import numpy as np
 import onnx_ir
 import pytest
+from safetensors.numpy import load_file
 
 from lcve_deploy import Layout, SecurityKey, derive_orders
 from lcve_deploy.cipher.weights import scramble, unscrambled
+from lcve_deploy.errors import ArtifactError
+from lcve_deploy.exporters.bank import bank_specs, keyed_tensors
 from lcve_deploy.exporters.checkpoints import load_checkpoint
+from lcve_deploy.exporters.converting import split_v1
+from lcve_deploy.exporters.embedding import embed_key
 from lcve_deploy.exporters.onnx import OPSETS, read_heads, write_onnx
 from lcve_deploy.model.transformer import VideoTransformer
 from tests.conftest import GEOMETRY, ORACLES, SALT
@@ -36,7 +41,9 @@ def with_log_scales(model: VideoTransformer, *scales: float) -> VideoTransformer
 
 def write(model: VideoTransformer, folder: Path, *, opset: int = 20) -> Path:
     folder.mkdir()
-    write_onnx(unscrambled(model), folder / "model.onnx", layout=Layout.VIDEO, opset=opset)
+    unmoved = unscrambled(model)
+    write_onnx(unmoved, folder / "bank.onnx", layout=Layout.VIDEO, opset=opset)
+    embed_key(folder / "bank.onnx", keyed_tensors(unmoved), folder / "model.onnx")
     return folder / "model.onnx"
 
 
@@ -117,3 +124,30 @@ def test_a_label_order_of_another_size_is_refused(key: SecurityKey, classes: int
     orders = derive_orders(key, salt=SALT, geometry=GEOMETRY, classes=classes)
     with pytest.raises(ValueError, match=f"5 classes, the label order {classes}"):
         scramble(model_of("v1_gamma"), orders)
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_the_bank_has_the_keyed_tensors_of_the_model(name: str, key: SecurityKey) -> None:
+    model = model_of(name)
+    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY, classes=model.config.classes)
+    tensors = keyed_tensors(scramble(model, orders))
+    received = {f"bank.{name}": (str(tensor.dtype), (None, *tensor.shape)) for name, tensor in tensors.items()}
+    assert received == {spec.name: (spec.dtype, spec.shape) for spec in bank_specs(model.config)}
+
+
+def test_a_graph_of_format_1_keeps_its_tensors_and_answers(tmp_path: Path) -> None:
+    import onnxruntime
+
+    server = Path(__file__).parent / "data/format_1/server"
+    tensors = split_v1(server / "model.onnx", tmp_path / "model.onnx")
+    stored = load_file(server / "keyed.safetensors")
+    assert set(tensors) == set(stored)
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(tensor, stored[name])
+    probe = load_file(server / "probe.safetensors")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    feed = {f"bank.{name}": tensor[None] for name, tensor in tensors.items()}
+    (logits,) = session.run(None, {**feed, "clips": probe["clip"], "key": np.zeros(1, np.int64)})
+    np.testing.assert_allclose(logits, probe["logits"], atol=1e-5)
+    with pytest.raises(ArtifactError, match="expected a graph of format 1, received one without the initializers cube"):
+        split_v1(tmp_path / "model.onnx", tmp_path / "again.onnx")

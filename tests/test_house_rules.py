@@ -11,7 +11,7 @@ from pathlib import Path
 import lcve_deploy
 
 ROOT = Path(lcve_deploy.__file__).parent
-STATE = {"_QueuedRequest", "Statistics", "Duration"}  # of a running server
+STATE = {"_QueuedRequest", "_Row", "Statistics", "Duration"}  # of a running server
 BY_POSITION = {"Rule", "_Symmetry"}  # rows of tables
 ARRAYS = ("NDArray", "Order", "Orders", "Tensors", "Places", "Weights", "Logits", "Clips", "ndarray")
 

@@ -145,12 +145,15 @@ def test_new_keys_differ() -> None:
     assert SecurityKey.create() != SecurityKey.create()
 
 
-def test_a_derived_key_opens_its_own_artifact_alone(exported: Path, key_file: Path, tmp_path: Path) -> None:
-    derived, moved = tmp_path / "derived.bin", tmp_path / "moved"
+def test_a_derived_key_opens_its_own_key_folder_alone(artifact: Path, key_file: Path, tmp_path: Path) -> None:
+    derived, camera = tmp_path / "derived.bin", tmp_path / "camera-7"
     run_ok("keygen", "--from", key_file, "--name", "camera-7", "-o", derived)
     np.save(tmp_path / "clip.npy", np.zeros(GEOMETRY.clip_shape, np.uint8))
     clip = tmp_path / "clip.npy"
-    assert "key" in run_error("run", exported, clip, "--key", derived)
-    run_ok("rotate", exported, "--key", key_file, "--new-key", derived, "-o", moved)
-    assert "%" in run_ok("run", moved, clip, "--key", derived)
-    assert "key" in run_error("run", moved, clip, "--key", key_file)
+    assert "key" in run_error("run", artifact, clip, "--key", derived)
+    run_ok("enroll", artifact, "--key", key_file, "--name", "camera-7", "-o", camera)
+    client = ("--client", camera / "client")
+    assert "no key folder" in run_error("run", artifact / "server", clip, "--key", derived, *client)
+    run_ok("apply", artifact / "server", camera)
+    assert "%" in run_ok("run", artifact / "server", clip, "--key", derived, *client)
+    assert "key" in run_error("run", artifact / "server", clip, "--key", key_file, *client)

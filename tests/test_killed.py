@@ -18,15 +18,16 @@ import numpy as np
 import pytest
 
 from lcve_deploy import Client, SecurityKey, read_clip_file, verify_engine, verify_server
-from lcve_deploy.artifact import list_engines, read_engine
-from lcve_deploy.artifact.delta import DELTA, read_delta
+from lcve_deploy.artifact import list_engines, open_key, read_engine, read_manifest
 from lcve_deploy.deployments.triton.model_folder import read_config
 from tests.conftest import ORACLE, ORACLES, SECRET, run_ok
-from tests.rotate.helpers import NEW_KEY, contents
+from tests.keys.helpers import NEW_KEY
+from tests.support.artifacts import contents
 from tests.support.engines import write_own_engine
 from tests.support.killing import Ended, Killer, killer
 
 TINY = ORACLES["v1_model_args"]
+FORMAT_1 = Path(__file__).parent / "data/format_1"
 CAMERA = SecurityKey(SECRET).derive("camera-7")
 
 
@@ -38,7 +39,7 @@ def kill() -> Iterator[Killer]:
 
 @pytest.fixture(scope="module")
 def _inputs(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Whatever a command takes: keys, an artifact with an engine, a clip, a delta."""
+    """Whatever a command takes: keys, artifacts, one with an engine, a clip, the key of a camera."""
     folder = tmp_path_factory.mktemp("inputs") / "in"
     shutil.copytree(exported, folder / "service")
     SecurityKey(SECRET).write(folder / "key.bin")
@@ -48,8 +49,9 @@ def _inputs(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     client = ("--client", exported / "client")
     run_ok("encrypt", folder / "clip.npy", *key, *client, "-o", folder / "clip.lcve")
     run_ok("build", folder / "service/server", "--runtime", "onnxruntime", "--name", "old")
-    rotated = folder / "delta"
-    run_ok("rotate", folder / "service", *key, "--new-key", folder / "new.bin", "--delta", "-o", rotated)
+    run_ok("enroll", folder / "service", *key, "--name", "camera-7", "-o", folder / "camera-7")
+    shutil.copytree(FORMAT_1, folder / "old")
+    (folder / "names.txt").write_text("a\nb\nc\n")
     return folder
 
 
@@ -81,14 +83,23 @@ def _is_artifact(path: Path, key: SecurityKey, *engines: str) -> None:
     run_ok("inspect", path)
 
 
-def _is_delta(path: Path) -> None:
-    read_delta(path / DELTA)
-    Client.open(path / "client", NEW_KEY)
+def _is_key_of(path: Path, key: SecurityKey, *, with_key: bool = False) -> None:
+    """Both sides of a key; the model is in ``in``."""
+    if with_key:
+        _is_key(path / "key.bin", key)
+    Client.open(path / "client", key)
+    model = read_manifest(next(parent for parent in path.parents if (parent / "in").is_dir()) / "in/service/server")
+    open_key(path / "server", model).verify()
+
+
+def _is_added(path: Path) -> None:
+    assert sorted(verify_server(path.parents[1]).keys) == ["camera-7", "main"]
+    _is_server(path.parents[1], "old")
 
 
 def _is_repository(path: Path) -> None:
-    assert read_config(path / "m").name == "m"
-    _is_server(path / "m/1")
+    assert read_config(path / "m-main").name == "m-main"
+    assert (path / "m-main/1/model.onnx").is_file()
 
 
 def _is_engine(path: Path) -> None:
@@ -127,19 +138,22 @@ CASES = {
         holds=lambda path: _is_artifact(path, SecurityKey(SECRET), "onnxruntime-fp32"),
     ),
     "rotate": Case(
-        command="rotate in/service --key in/key.bin --new-key in/new.bin -o out/service",
-        target="out/service",
-        holds=lambda path: _is_artifact(path, NEW_KEY, "old"),
+        command="rotate in/service --key in/key.bin --new-key in/new.bin -o out/rotated",
+        target="out/rotated",
+        holds=partial(_is_key_of, key=NEW_KEY),
     ),
-    "rotate, delta": Case(
-        command="rotate in/service --key in/key.bin --new-key in/new.bin --delta -o out/delta",
-        target="out/delta",
-        holds=_is_delta,
+    "enroll": Case(
+        command="enroll in/service --key in/key.bin --name camera-7 -o out/camera-7",
+        target="out/camera-7",
+        holds=partial(_is_key_of, key=CAMERA, with_key=True),
     ),
     "apply": Case(
-        command=f"apply in/service/server in/delta/{DELTA} -o out/server",
-        target="out/server",
-        holds=lambda path: _is_server(path, "old"),
+        command="apply in/service/server in/camera-7/server", target="in/service/server/keys/camera-7", holds=_is_added
+    ),
+    "convert": Case(
+        command="convert in/old --key in/key.bin -o out/new",
+        target="out/new",
+        holds=lambda path: _is_artifact(path, SecurityKey(SECRET)),
     ),
     "triton": Case(command="triton m=in/service/server -o out/models", target="out/models", holds=_is_repository),
     "build": Case(command=f"{BUILD} int8 --name new", target="in/service/server/engines/new", holds=_is_engine),
@@ -212,6 +226,27 @@ def test_killed_within_a_write(scene: Scene) -> None:
             assert scene.check() is False
     assert scene.run().code == 0
     assert scene.check()
+
+
+def test_many_names_are_whole_or_not_there_and_go_on(kill: Killer, inputs: Path) -> None:
+    """Killed again and again at a step of its work, each time from where it ended before."""
+    output, master = inputs.parent / "out/many", SecurityKey(SECRET)
+    command = ("enroll", inputs / "service", "--key", inputs / "key.bin", "--names", inputs / "names.txt", "-o", output)
+    steps = len(kill.run(*command).steps)
+    shutil.rmtree(output)
+    seen = []
+    for step in range(1, steps + 1):
+        ended = kill.run(*command, step=step)
+        names = {path.name for path in output.glob("[!.]*")}
+        for name in names:
+            _is_key_of(output / name, master.derive(name), with_key=True)
+        seen.append(len(names))
+        if ended.code == 0:
+            break
+    assert seen == sorted(seen)
+    assert {1, 2} <= set(seen)
+    assert kill.run(*command).code == 0
+    assert {path.name for path in output.glob("[!.]*")} == {"a", "b", "c"}
 
 
 def test_killed_at_any_time(kill: Killer, inputs: Path) -> None:

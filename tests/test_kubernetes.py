@@ -16,7 +16,7 @@ from lcve_deploy import PublicKey
 from lcve_deploy.artifact import manifest_digest
 from lcve_deploy.cli import lcve
 from tests.conftest import run_error, run_ok
-from tests.test_artifact import flip_a_byte
+from tests.support.artifacts import flip_a_byte
 from tests.triton.server import site_packages
 
 ALL: Final = ("deployment.json", "service.json", "autoscaler.json", "pin.json", "kserve/inferenceservice.json")
@@ -31,7 +31,7 @@ def written(artifact: Path, tmp_path: Path) -> dict[str, Any]:
         *("kubernetes", f"walking={artifact / 'server'}", artifact / "server", "-o", tmp_path / "manifests"),
         *("--name", "actions", "--image", "registry.example/lcve:1", "--claim", "claim", "--token-secret", "tokens"),
         *("--tls-secret", "tls", "--cpus", 4, "--memory", 4096, "--gpus", 1, "--min-replicas", 2, "--max-replicas", 9),
-        *("--target-delay", 50, "--signed-by", tmp_path / "signing.pub"),
+        *("--target-delay", 50, "--signed-by", tmp_path / "signing.pub", "--keys-claim", "cameras", "--max-keys", 200),
     )
     assert shown.splitlines() == [str(tmp_path / "manifests" / name) for name in ALL]
     return {name: json.loads((tmp_path / "manifests" / name).read_text()) for name in ALL}
@@ -85,6 +85,21 @@ def kserve_fields(name: str) -> dict[str, str]:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.Dict)
     }
     return {tables["attribute_map"][field]: kind for field, kind in tables["openapi_types"].items()}
+
+
+def test_keys_are_on_a_volume_of_their_own_if_there_is_one(written: dict[str, Any], plain: dict[str, Any]) -> None:
+    for pod in pods(written):
+        (container,) = pod["containers"]
+        mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+        for name in ("walking", "service"):
+            expected = {"name": "keys", "mountPath": f"/models/{name}/keys", "subPath": name, "readOnly": True}
+            assert mounts[f"/models/{name}/keys"] == expected
+        (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "keys"]
+        assert volume["persistentVolumeClaim"] == {"claimName": "cameras", "readOnly": True}
+        assert container["args"][-2:] == ["--max-keys", "200"]
+    for pod in pods(plain):
+        assert "keys" not in {volume["name"] for volume in pod["volumes"]}
+        assert "--max-keys" not in pod["containers"][0]["args"]
 
 
 @pytest.mark.parametrize("fixture", ["written", "plain"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import sys
 import threading
@@ -12,26 +13,45 @@ import numpy as np
 import onnxruntime
 import openvino
 import pytest
+import torch
 
-from lcve_deploy import EncryptedClip, SecurityKey, Session, SessionOptions, open_session
+from lcve_deploy import SecurityKey, Session, SessionOptions, open_session
 from lcve_deploy.artifact import read_manifest
 from lcve_deploy.artifact.graph_files import read_graph
 from lcve_deploy.errors import ArtifactError
+from lcve_deploy.exporters import storage
 from lcve_deploy.files.inside import hold_file, open_inside
-from tests.conftest import run_ok
+from lcve_deploy.runtime.opening import open_server
+from tests.conftest import ORACLES, SALT, SECRET, run_ok
 from tests.test_export import export_tiny
 
+TINY = ORACLES["v1_gamma"]
+DATA = "model.onnx.data"
+CHANGED = "backbone.blocks.0.mlp.fc1.weight"
 OPENINGS = 30
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """One model under two keys: every file but ``model.onnx`` differs, and all have the same sizes."""
+    """Two models that differ in one weight, under one key: their data has the same size."""
     root = tmp_path_factory.mktemp("two")
-    first, second = (
-        export_tiny(root / name, SecurityKey(bytes([n]) * 32)) / "server" for n, name in ((1, "a"), (2, "b"))
-    )
+    other = dataclasses.replace(TINY, path=with_another_weight(TINY.path, root / "other.pth"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storage, "EXTERNAL_DATA_BYTES", 10_000)
+        first, second = (
+            export_tiny(root / name, SecurityKey(SECRET), oracle, salt=SALT) / "server"
+            for name, oracle in (("a", TINY), ("b", other))
+        )
+    assert (first / DATA).stat().st_size == (second / DATA).stat().st_size
     return first, second
+
+
+def with_another_weight(checkpoint: Path, target: Path) -> Path:
+    content = torch.load(checkpoint, weights_only=False)
+    weights = next(part for part in (content, *content.values()) if isinstance(part, dict) and CHANGED in part)
+    weights[CHANGED] = 2 * weights[CHANGED]
+    torch.save(content, target)
+    return target
 
 
 @pytest.fixture
@@ -40,25 +60,33 @@ def folder(two: tuple[Path, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(two[0], tmp_path / "server"))
 
 
-def question(session: Session) -> EncryptedClip:
+def question(session: Session) -> np.ndarray:
     shape = [size or 1 for size in session.model.input.shape]
-    values = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    return EncryptedClip(values=values, binding=session.model.binding)
+    return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+
+
+def tensors(session: Session) -> dict[str, np.ndarray]:
+    """Keyed tensors of nobody; a model answers by its weights."""
+    draw = np.random.default_rng(1)
+    shapes = {spec.name.removeprefix("bank."): [size or 0 for size in spec.shape[1:]] for spec in session.model.bank}
+    return {name: draw.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
 
 
 def answer(session: Session) -> np.ndarray:
-    return session.run(question(session))
+    return session.run_with(question(session), tensors(session))
 
 
 def answers(two: tuple[Path, Path]) -> dict[str, np.ndarray]:
-    """By the key id of the manifest."""
-    sessions = [open_session(place) for place in two]
-    return {session.model.binding.key_id: answer(session) for session in sessions}
+    """By the digest of the manifest."""
+    found = {read_manifest(place).digest: answer(open_session(place)) for place in two}
+    first, second = found.values()
+    assert np.abs(first - second).max() > 1e-3
+    return found
 
 
 def replace_all(folder: Path, other: Path) -> None:
     """Put another artifact's files in place of a folder's, each in one step."""
-    for name in ("keyed.safetensors", "manifest.json", "model.onnx", "probe.safetensors"):
+    for name in ("manifest.json", "model.onnx", DATA, "probe.safetensors"):
         shutil.copy(other / name, folder.parent / "new")
         (folder.parent / "new").replace(folder / name)
 
@@ -78,7 +106,7 @@ def test_files_replaced_after_their_digest_was_checked_are_not_loaded(
     session = open_session(folder, SessionOptions(mapped=mapped))
     monkeypatch.undo()
     np.testing.assert_array_equal(answer(session), expected)
-    assert session.model == read_manifest(two[0]).model != read_manifest(folder).model
+    assert read_manifest(folder).digest == read_manifest(two[1]).digest
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
@@ -106,7 +134,9 @@ def test_openvino_answers_as_from_files(folder: Path) -> None:
     session = open_session(folder, SessionOptions(engine="engine"))
     hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     compiled = openvino.Core().compile_model(folder / "model.onnx", "CPU", hints)
-    np.testing.assert_array_equal(answer(session), compiled({"clips": question(session).values})[0])
+    bank = {f"bank.{name}": tensor[None] for name, tensor in tensors(session).items()}
+    feed = {**bank, "clips": question(session), "key": np.zeros(1, np.int64)}
+    np.testing.assert_array_equal(answer(session), compiled(feed)[0])
 
 
 def test_the_manifest_that_was_read_and_not_the_one_that_is_there_now_is_checked(
@@ -114,7 +144,7 @@ def test_the_manifest_that_was_read_and_not_the_one_that_is_there_now_is_checked
 ) -> None:
     manifest = read_manifest(folder)
     replace_all(folder, two[1])
-    with pytest.raises(ArtifactError, match=r"keyed\.safetensors has a different SHA-256"):
+    with pytest.raises(ArtifactError, match=r"model\.onnx\.data has a different SHA-256"):
         read_graph(folder / "model.onnx", manifest.files)
 
 
@@ -124,18 +154,18 @@ def test_a_mapped_file_that_is_written_to_is_noticed(
     real = onnxruntime.InferenceSession
 
     def write_then_open(*arguments: object, **more: object) -> object:
-        (folder / "keyed.safetensors").write_bytes((two[1] / "keyed.safetensors").read_bytes())
+        (folder / DATA).write_bytes((two[1] / DATA).read_bytes())
         return real(*arguments, **more)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", write_then_open)
-    with pytest.raises(ArtifactError, match=r"keyed\.safetensors changed while"):
+    with pytest.raises(ArtifactError, match=r"model\.onnx\.data changed while"):
         open_session(folder)
 
 
 def test_a_file_that_is_read_into_memory_may_change(folder: Path, two: tuple[Path, Path]) -> None:
     session = open_session(folder, SessionOptions(mapped=False))
     expected = answer(session)
-    for name in ("keyed.safetensors", "model.onnx"):
+    for name in (DATA, "model.onnx"):
         (folder / name).write_bytes(b"")
     np.testing.assert_array_equal(answer(session), expected)
 
@@ -150,10 +180,10 @@ def test_what_is_on_disk_for_a_library_is_private_and_goes(folder: Path) -> None
 
 
 def test_a_file_is_held_whole(folder: Path) -> None:
-    content = (folder / "keyed.safetensors").read_bytes()
-    with open_inside(folder, "keyed.safetensors") as file:
+    content = (folder / DATA).read_bytes()
+    with open_inside(folder, DATA) as file:
         assert bytes(hold_file(file, mapped=False).data) == content
-    with open_inside(folder, "keyed.safetensors") as file:
+    with open_inside(folder, DATA) as file:
         assert bytes(hold_file(file, mapped=True).data) == content
 
 
@@ -204,15 +234,15 @@ def test_a_manifest_never_gets_the_weights_of_another(
     try:
         for _ in range(OPENINGS):
             try:
-                session = open_session(now, SessionOptions(mapped=mapped))
+                manifest, session = open_server(now, SessionOptions(mapped=mapped))
             except ArtifactError as error:
                 outcomes.append(str(error))
                 continue
             outcomes.append("opened")
-            np.testing.assert_array_equal(answer(session), expected[session.model.binding.key_id])
+            np.testing.assert_array_equal(answer(session), expected[manifest.digest])
     finally:
         stop.set()
         thread.join()
         sys.setswitchinterval(interval)
     assert len(outcomes) == OPENINGS
-    assert np.array_equal(answer(open_session(two[0])), expected[read_manifest(two[0]).binding.key_id])
+    assert np.array_equal(answer(open_session(two[0])), expected[read_manifest(two[0]).digest])

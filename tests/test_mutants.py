@@ -38,8 +38,8 @@ def test_no_module_of_a_folder_is_left_out(part: str) -> None:
 
 def test_a_part_or_a_path_chooses_modules() -> None:
     assert [module.path for module in chosen(["parity"])] == ["lcve_deploy/model/parity.py"]
-    assert [module.path for module in chosen(["lcve_deploy/artifact/matching.py", "nothing"])] == [
-        "lcve_deploy/artifact/matching.py"
+    assert [module.path for module in chosen(["lcve_deploy/artifact/probe.py", "nothing"])] == [
+        "lcve_deploy/artifact/probe.py"
     ]
     assert {module.path for module in chosen(["artifact", "parity"])} > {"lcve_deploy/artifact/probe.py"}
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from lcve_deploy.artifact.delta import DELTA
 from lcve_deploy.errors import WriteError
 from lcve_deploy.files import writing as outputs
 from lcve_deploy.files.writing import new_file, new_folder, remove_folder, replace_file
@@ -128,8 +127,10 @@ def test_what_the_commands_make_follows_the_umask(exported: Path, key_file: Path
         run_ok("run", service / "server", root / "clip.lcve", "--logits-out", root / "logits.npy")
         run_ok("build", service / "server", "--runtime", "onnxruntime")
         run_ok("rotate", service, *key, "-o", root / "rotated")
-        run_ok("rotate", service, *key, "--delta", "-o", root / "delta")
-        run_ok("apply", service / "server", root / "delta" / DELTA, "-o", root / "applied")
+        run_ok("enroll", service, *key, "--name", "camera-7", "-o", root / "camera-7")
+        run_ok("apply", service / "server", root / "camera-7")
+        assert mode(root / "camera-7/key.bin") == 0o600
+        (root / "camera-7/key.bin").unlink()
         assert_as_the_umask_says(root, mask)
     assert exported.is_dir()
 

@@ -21,7 +21,7 @@ from tests.pages.terminal import REPOSITORY, BlockError, Terminal, terminal
 
 PAGES = (
     "README.md",
-    *(f"docs/guides/{name}.md" for name in ("python", "rotation", "signing", "sealing", "audit")),
+    *(f"docs/guides/{name}.md" for name in ("python", "fleet", "rotation", "signing", "sealing", "audit")),
     *(f"docs/guides/{name}.md" for name in ("owner", "operator", "edge")),
     *(f"docs/guides/{name}.md" for name in ("serving", "triton", "kubernetes", "engines")),
     *(f"docs/reference/{name}.md" for name in ("parity", "format")),
@@ -32,6 +32,7 @@ PAGES = (
 
 WRITTEN_BY_SCRIPTS = {
     "docs/reference/cli.md": "its blocks are the examples of the help; the guides run their like",
+    "docs/evidence/fleet.md": "its commands run for minutes; tests/test_fleet.py checks the page",
     "docs/evidence/gpu.md": "its command needs a GPU; tests/test_benchmarks.py checks the page",
     "docs/evidence/mutants.md": "its command runs the tests on every mutation, for an hour",
     "docs/evidence/paper.md": "its commands train for an hour; tests/test_paper_page.py checks the page",

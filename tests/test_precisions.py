@@ -18,12 +18,14 @@ import pytest
 
 from examples.moving_digits.data import held_out_clips
 from lcve_deploy import CheckpointOptions, Layout, PlainClip, SecurityKey, derive_orders
-from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS, read_keyed
+from lcve_deploy.artifact.names import BANK_PREFIX
 from lcve_deploy.cipher.clips import encrypt
 from lcve_deploy.cipher.weights import scramble, unscrambled
-from lcve_deploy.errors import PrecisionError
+from lcve_deploy.errors import ArtifactError, PrecisionError
 from lcve_deploy.exporters import storage
+from lcve_deploy.exporters.bank import keyed_tensors
 from lcve_deploy.exporters.checkpoints import load_checkpoint
+from lcve_deploy.exporters.embedding import embed_key
 from lcve_deploy.exporters.int8 import calibrate, write_quantised
 from lcve_deploy.exporters.low_precision import LOW_PRECISIONS, write_low_precision
 from lcve_deploy.exporters.onnx import OPSETS, write_onnx
@@ -39,20 +41,34 @@ LOW_TYPES = {Precision.FP16: onnx.TensorProto.FLOAT16, Precision.BF16: onnx.Tens
 EXAMPLE = Path(__file__).parents[1] / "examples/moving_digits"
 OTHER_SALT = bytes(16)
 
-Answer = Callable[[np.ndarray], np.ndarray]
+Feed = dict[str, np.ndarray]
+Answer = Callable[[Feed], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Scrambled:
-    """A scrambled graph, and clips of its key with the reference's answer in its label order."""
+    """A graph, the keyed tensors of a key, and clips of this key with the reference's answer in its label order."""
 
     path: Path
+    tensors: dict[str, np.ndarray]
     clips: np.ndarray
     logits: np.ndarray
 
     @property
+    def feed(self) -> Feed:
+        return self.feed_of(self.clips)
+
+    def feed_of(self, clips: np.ndarray) -> Feed:
+        return {"clips": clips, **bank_of(self.tensors), "key": np.zeros(len(clips), np.int64)}
+
+    @property
     def allowance(self) -> float:
         return max(1.0, float(np.abs(self.logits).max()))
+
+
+def bank_of(*keys: dict[str, np.ndarray]) -> Feed:
+    """The inputs of a bank with one row for each key."""
+    return {f"{BANK_PREFIX}{name}": np.stack([tensors[name] for tensors in keys]) for name in keys[0]}
 
 
 def scrambled(
@@ -67,9 +83,11 @@ def scrambled(
     folder.mkdir()
     key, geometry = SecurityKey(secret), model.config.geometry
     orders = derive_orders(key, salt=salt, geometry=geometry, classes=model.config.classes)
-    write_onnx(scramble(model, orders), folder / "model.onnx", layout=Layout.CUBES, **options)
+    moved = scramble(model, orders)
+    write_onnx(moved, folder / "model.onnx", layout=Layout.CUBES, **options)
     clips = encrypt(PlainClip(values=plain), orders, layout=Layout.CUBES).values
-    return Scrambled(folder / "model.onnx", clips, BuiltinReference(model).logits(plain)[:, orders.label_order])
+    logits = BuiltinReference(model).logits(plain)[:, orders.label_order]
+    return Scrambled(folder / "model.onnx", keyed_tensors(moved), clips, logits)
 
 
 def plain_clips(clip: np.ndarray) -> np.ndarray:
@@ -80,7 +98,7 @@ def plain_clips(clip: np.ndarray) -> np.ndarray:
 def reduced(source: Scrambled, folder: Path, precision: Precision) -> Path:
     folder.mkdir()
     if precision is Precision.INT8:
-        write_quantised(source.path, folder / "model.onnx", calibrate(source.path, source.clips))
+        write_quantised(source.path, folder / "model.onnx", calibrate(source.path, source.clips, source.tensors))
     else:
         write_low_precision(source.path, folder / "model.onnx", precision)
     return folder / "model.onnx"
@@ -88,19 +106,19 @@ def reduced(source: Scrambled, folder: Path, precision: Precision) -> Path:
 
 def on_onnxruntime(path: Path) -> Answer:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda clips: session.run(None, {"clips": clips})[0]
+    return lambda feed: session.run(None, feed)[0]
 
 
 def on_openvino(path: Path) -> Answer:
     """What a graph does not state is float32, as in our sessions; untold, OpenVINO takes bf16 where the CPU has it."""
     told = {"INFERENCE_PRECISION_HINT": "f32"}
     request = openvino.Core().compile_model(path, "CPU", told).create_infer_request()
-    return lambda clips: request.infer({"clips": clips})["logits"].copy()
+    return lambda feed: request.infer(feed)["logits"].copy()
 
 
 def on_matrix_units(path: Path) -> Answer:
     session = emulated(path)
-    return lambda clips: session.run(None, {"clips": clips})[0]
+    return lambda feed: session.run(None, feed)[0]
 
 
 RUNTIMES = {
@@ -148,7 +166,8 @@ def example(tmp_path_factory: pytest.TempPathFactory, held_out: tuple[np.ndarray
     orders = derive_orders(SecurityKey(SECRET), salt=SALT, geometry=model.config.geometry)
     clips = encrypt(PlainClip(values=held_out[0]), orders, layout=Layout.CUBES).values
     answer = on_onnxruntime(source.path)
-    return Scrambled(source.path, clips, np.concatenate([answer(part) for part in np.array_split(clips, 4)]))
+    logits = np.concatenate([answer(source.feed_of(part)) for part in np.array_split(clips, 4)])
+    return Scrambled(source.path, source.tensors, clips, logits)
 
 
 def load_tiny() -> VideoTransformer:
@@ -163,15 +182,15 @@ def test_logits_on_encrypted_clips_are_within_the_budget(
     oracle: Scrambled, precision: Precision, engine: Callable[[Precision], Path]
 ) -> None:
     for runtime in RUNTIMES[precision]:
-        received = runtime(engine(precision))(oracle.clips)
+        received = runtime(engine(precision))(oracle.feed)
         assert np.abs(received - oracle.logits).max() <= BUDGETS[precision] * oracle.allowance, runtime.__name__
 
 
 @pytest.mark.parametrize("precision", REDUCED)
 def test_the_reduced_precision_shows_in_the_logits(tiny: Scrambled, precision: Precision, tmp_path: Path) -> None:
-    full = on_onnxruntime(tiny.path)(tiny.clips)
+    full = on_onnxruntime(tiny.path)(tiny.feed)
     answer = RUNTIMES[precision][-1](reduced(tiny, tmp_path / "engine", precision))
-    assert np.abs(answer(tiny.clips) - full).max() > 10 * np.abs(full - tiny.logits).max()
+    assert np.abs(answer(tiny.feed) - full).max() > 10 * np.abs(full - tiny.logits).max()
 
 
 @pytest.mark.parametrize("opset", [OPSETS.start, 20, OPSETS.stop - 1])
@@ -184,7 +203,7 @@ def test_opsets_are_accepted_and_answer(
     source = scrambled(model, tmp_path / "server", plain_clips(clip), opset=opset)
     path = reduced(source, tmp_path / "engine", precision)
     onnx.checker.check_model(path, full_check=True)
-    received = RUNTIMES[precision][-1](path)(source.clips)
+    received = RUNTIMES[precision][-1](path)(source.feed)
     assert np.abs(received - source.logits).max() <= BUDGETS[precision] * source.allowance
 
 
@@ -192,9 +211,11 @@ def test_opsets_are_accepted_and_answer(
 def test_the_trained_example_keeps_its_predictions(
     example: Scrambled, actions: np.ndarray, precision: Precision, tmp_path: Path
 ) -> None:
-    few = Scrambled(example.path, example.clips[:8], example.logits[:8])  # of which int8 takes its ranges
+    few = dataclasses.replace(
+        example, clips=example.clips[:8], logits=example.logits[:8]
+    )  # of which int8 takes its ranges
     answer = RUNTIMES[precision][-1](reduced(few, tmp_path / "engine", precision))
-    received = np.concatenate([answer(part) for part in np.array_split(example.clips, 4)])
+    received = np.concatenate([answer(example.feed_of(part)) for part in np.array_split(example.clips, 4)])
     np.testing.assert_array_equal(received.argmax(axis=1), example.logits.argmax(axis=1))
     assert np.abs(received - example.logits).max() <= BUDGETS[precision] * example.allowance
     orders = derive_orders(SecurityKey(SECRET), salt=SALT, geometry=GEOMETRY, classes=example.logits.shape[1])
@@ -207,9 +228,9 @@ def test_int8_does_not_saturate_where_products_are_added_up_in_16_bits(tiny: Scr
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # products in float32
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    (expected,) = session.run(None, {"clips": tiny.clips})
+    (expected,) = session.run(None, tiny.feed)
     for runtime in RUNTIMES[Precision.INT8]:
-        np.testing.assert_allclose(runtime(path)(tiny.clips), expected, atol=2e-3, err_msg=runtime.__name__)
+        np.testing.assert_allclose(runtime(path)(tiny.feed), expected, atol=2e-3, err_msg=runtime.__name__)
 
 
 # What is in the file
@@ -225,10 +246,13 @@ def value_types(path: Path) -> tuple[onnx.GraphProto, dict[str, int]]:
 @pytest.mark.parametrize("precision", LOW_PRECISIONS)
 def test_the_file_states_the_type_of_every_product(engine: Callable[[Precision], Path], precision: Precision) -> None:
     graph, types = value_types(engine(precision))
+    gathered = {node.output[0] for node in graph.node if node.op_type == "Gather"}
+    keyed_products = {node.name for node in graph.node if node.op_type == "MatMul" and gathered & set(node.input)}
+    assert len(keyed_products) == 2
     for node in graph.node:
         kinds = {types[name] for name in node.input if name}
         if node.op_type == "MatMul":
-            keyed = set(node.input) & set(KEYED_TENSORS)
+            keyed = keyed_products & {node.name}
             assert kinds == {onnx.TensorProto.FLOAT if keyed else LOW_TYPES[precision]}, node.name
         if node.op_type in {"LayerNormalization", "Softmax", "ReduceMean", "ReduceL2", "Div", "Mul"}:
             assert kinds - {onnx.TensorProto.INT64} == {onnx.TensorProto.FLOAT}, node.name
@@ -265,30 +289,59 @@ def test_the_int8_file_states_both_inputs_of_every_linear_layer(engine: Callable
 
 
 @pytest.mark.parametrize("precision", REDUCED)
-def test_keyed_tensors_are_those_of_the_artifact_bit_for_bit(
+def test_the_bank_is_that_of_the_canonical_graph(
     oracle: Scrambled, precision: Precision, engine: Callable[[Precision], Path]
 ) -> None:
-    path = engine(precision)
-    assert (path.parent / KEYED).read_bytes() == (oracle.path.parent / KEYED).read_bytes()
-    here = {tensor.name: tensor for tensor in onnx.load(path, load_external_data=False).graph.initializer}
-    for name, tensor in read_keyed(path.parent).items():
-        assert {entry.key: entry.value for entry in here[name].external_data}["location"] == KEYED
-        assert tensor.dtype == (np.int64 if name == "readout.index" else np.float32)
+    here, canonical = (onnx.load(path).graph.input for path in (engine(precision), oracle.path))
+    assert list(here) == list(canonical)
 
 
-# A new key
+# Keys
 
 
 @pytest.mark.parametrize("precision", REDUCED)
-def test_a_new_key_is_a_new_keyed_file_and_nothing_else(precision: Precision, clip: np.ndarray, tmp_path: Path) -> None:
+def test_one_graph_answers_a_batch_of_many_keys(precision: Precision, clip: np.ndarray, tmp_path: Path) -> None:
     model, plain = load_tiny(), plain_clips(clip)
-    old = scrambled(model, tmp_path / "old", plain)
-    new = scrambled(model, tmp_path / "new", plain, secret=bytes(32), salt=OTHER_SALT)
-    path = reduced(old, tmp_path / "engine", precision)
-    answer = RUNTIMES[precision][-1]
-    assert np.abs(answer(path)(new.clips) - new.logits).max() > BUDGETS[precision] * new.allowance
-    shutil.copyfile(new.path.parent / KEYED, path.parent / KEYED)
-    assert np.abs(answer(path)(new.clips) - new.logits).max() <= BUDGETS[precision] * new.allowance
+    first = scrambled(model, tmp_path / "first", plain)
+    second = scrambled(model, tmp_path / "second", plain, secret=bytes(32), salt=OTHER_SALT)
+    assert first.path.read_bytes() == second.path.read_bytes()
+    path = reduced(first, tmp_path / "engine", precision)
+    answer, bank = RUNTIMES[precision][-1](path), bank_of(first.tensors, second.tensors)
+    clips = np.concatenate([second.clips[:1], first.clips[:2], second.clips[1:2]])
+    expected = np.concatenate([second.logits[:1], first.logits[:2], second.logits[1:2]])
+    logits = answer({**bank, "clips": clips, "key": np.array([1, 0, 0, 1])})
+    assert np.abs(logits - expected).max() <= BUDGETS[precision] * first.allowance
+    wrong = answer({**bank, "clips": clips, "key": np.array([0, 1, 1, 0])})
+    assert np.abs(wrong - expected).max() > BUDGETS[precision] * first.allowance
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, *REDUCED])
+def test_a_graph_with_an_embedded_key_runs_by_itself(
+    oracle: Scrambled, precision: Precision, engine: Callable[[Precision], Path], tmp_path: Path
+) -> None:
+    source = oracle.path if precision is Precision.FP32 else engine(precision)
+    embed_key(source, oracle.tensors, tmp_path / "alone.onnx")
+    onnx.checker.check_model(tmp_path / "alone.onnx", full_check=True)
+    graph = onnx.load(tmp_path / "alone.onnx").graph
+    assert [value.name for value in graph.input] == ["clips"]
+    for name, tensor in oracle.tensors.items():
+        (found,) = [onnx.numpy_helper.to_array(t) for t in graph.initializer if t.name == name]
+        np.testing.assert_array_equal(found, tensor)
+    runtime = RUNTIMES.get(precision, (on_onnxruntime,))[-1]
+    received = runtime(tmp_path / "alone.onnx")({"clips": oracle.clips})
+    np.testing.assert_allclose(
+        received, runtime(source)(oracle.feed), atol=1e-5 if precision is Precision.FP32 else 2e-3
+    )
+
+
+def test_an_embedded_key_must_be_one_of_the_model(tiny: Scrambled, tmp_path: Path) -> None:
+    other = tiny.tensors | {"head.bias": np.zeros(6, np.float32)}
+    for tensors in (other, dict(list(tiny.tensors.items())[1:]), {}):
+        with pytest.raises(ArtifactError, match=r"expected the keyed tensors cube_embedding\.weight float32"):
+            embed_key(tiny.path, tensors, tmp_path / "alone.onnx")
+    embed_key(tiny.path, tiny.tensors, tmp_path / "alone.onnx")
+    with pytest.raises(ArtifactError, match="expected the keyed tensors none"):
+        embed_key(tmp_path / "alone.onnx", tiny.tensors, tmp_path / "again.onnx")
 
 
 def test_ranges_of_encrypted_clips_are_those_of_plain_clips_under_every_key(clip: np.ndarray, tmp_path: Path) -> None:
@@ -296,18 +349,19 @@ def test_ranges_of_encrypted_clips_are_those_of_plain_clips_under_every_key(clip
     first = scrambled(model, tmp_path / "first", plain)
     second = scrambled(model, tmp_path / "second", plain, secret=bytes(32), salt=OTHER_SALT)
     (tmp_path / "plain").mkdir()
-    write_onnx(unscrambled(model), tmp_path / "plain/model.onnx", layout=Layout.VIDEO)
-    expected = calibrate(tmp_path / "plain/model.onnx", plain)
+    unmoved = unscrambled(model)
+    write_onnx(unmoved, tmp_path / "plain/model.onnx", layout=Layout.VIDEO)
+    expected = calibrate(tmp_path / "plain/model.onnx", plain, keyed_tensors(unmoved))
     assert len(expected) == 4 * model.config.depth
     assert len({round(value, 3) for value in expected.values()}) == len(expected)
     for source in (first, second):
-        ranges = calibrate(source.path, source.clips)
+        ranges = calibrate(source.path, source.clips, source.tensors)
         assert ranges == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_range_is_the_largest_over_all_clips(tiny: Scrambled) -> None:
-    apart = [calibrate(tiny.path, clip[None]) for clip in tiny.clips]
-    together = calibrate(tiny.path, tiny.clips)
+    apart = [calibrate(tiny.path, clip[None], tiny.tensors) for clip in tiny.clips]
+    together = calibrate(tiny.path, tiny.clips, tiny.tensors)
     assert together == {name: max(ranges[name] for ranges in apart) for name in together}
 
 
@@ -324,13 +378,13 @@ def test_large_weights_go_to_a_file_beside_the_graph(
     beside = reduced(source, tmp_path / "beside", precision)
     monkeypatch.undo()
     inside_again = reduced(source, tmp_path / "again", precision)
-    assert {path.name for path in beside.parent.iterdir()} == {"model.onnx", "model.onnx.data", KEYED}
-    assert {path.name for path in inside_again.parent.iterdir()} == {"model.onnx", KEYED}
+    assert {path.name for path in beside.parent.iterdir()} == {"model.onnx", "model.onnx.data"}
+    assert {path.name for path in inside_again.parent.iterdir()} == {"model.onnx"}
     shutil.rmtree(source.path.parent)  # the new graphs need nothing of it
     answer = RUNTIMES[precision][-1]
-    expected = answer(inside)(tiny.clips)
-    np.testing.assert_array_equal(answer(beside)(tiny.clips), expected)
-    np.testing.assert_array_equal(answer(inside_again)(tiny.clips), expected)
+    expected = answer(inside)(tiny.feed)
+    np.testing.assert_array_equal(answer(beside)(tiny.feed), expected)
+    np.testing.assert_array_equal(answer(inside_again)(tiny.feed), expected)
 
 
 # Bad input
@@ -356,7 +410,7 @@ def test_a_weight_that_fp16_cannot_hold_is_one_clear_error(name: str, clip: np.n
 
 def test_a_keyed_tensor_may_be_as_large_as_it_is(clip: np.ndarray, tmp_path: Path) -> None:
     source = scrambled(with_weight(load_tiny(), "head.bias", 70_000.0), tmp_path / "server", plain_clips(clip))
-    received = on_matrix_units(reduced(source, tmp_path / "fp16", Precision.FP16))(source.clips)
+    received = on_matrix_units(reduced(source, tmp_path / "fp16", Precision.FP16))(source.feed)
     assert np.abs(received - source.logits).max() <= BUDGETS[Precision.FP16] * source.allowance
 
 
@@ -367,7 +421,7 @@ def test_a_type_that_is_not_low_is_refused(tiny: Scrambled, tmp_path: Path) -> N
 
 
 def test_ranges_of_another_model_are_refused(tiny: Scrambled, tmp_path: Path) -> None:
-    ranges = calibrate(tiny.path, tiny.clips[:1])
+    ranges = calibrate(tiny.path, tiny.clips[:1], tiny.tensors)
     missing = dict(list(ranges.items())[1:])
     for wrong in ({}, missing, missing | {"blocks.9.mlp.fc1": 1.0}, ranges | {"blocks.9.mlp.fc1": 1.0}):
         with pytest.raises(PrecisionError, match=f"expected ranges for the {len(ranges)} linear layers"):
@@ -380,20 +434,20 @@ def test_ranges_of_another_model_are_refused(tiny: Scrambled, tmp_path: Path) ->
 
 def test_calibration_needs_a_clip(tiny: Scrambled) -> None:
     with pytest.raises(ValueError, match="at least one clip"):
-        calibrate(tiny.path, tiny.clips[:0])
+        calibrate(tiny.path, tiny.clips[:0], tiny.tensors)
 
 
 def test_calibration_refuses_a_model_that_overflows(clip: np.ndarray, tmp_path: Path) -> None:
     broken = with_weight(load_tiny(), "blocks.0.norm1.weight", 3e38)
     source = scrambled(broken, tmp_path / "server", plain_clips(clip))
     with pytest.raises(PrecisionError, match="expected finite ranges"):
-        calibrate(source.path, source.clips)
+        calibrate(source.path, source.clips, source.tensors)
 
 
 def test_a_layer_that_sees_only_zeros_does_no_harm(tiny: Scrambled, tmp_path: Path) -> None:
-    ranges = calibrate(tiny.path, tiny.clips[:1])
+    ranges = calibrate(tiny.path, tiny.clips[:1], tiny.tensors)
     write_quantised(tiny.path, tmp_path / "model.onnx", ranges | {"blocks.0.mlp.fc2": 0.0})
-    assert np.isfinite(on_onnxruntime(tmp_path / "model.onnx")(tiny.clips)).all()
+    assert np.isfinite(on_onnxruntime(tmp_path / "model.onnx")(tiny.feed)).all()
 
 
 def test_every_precision_has_a_budget_and_they_widen() -> None:

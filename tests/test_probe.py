@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from lcve_deploy import Client, EncryptedClip, Layout, SecurityKey
 from lcve_deploy.artifact import EngineKind, EngineRecord, Probe, Profile, read_manifest, read_probe
 from lcve_deploy.artifact.probe import parse_probe
 from lcve_deploy.errors import ArtifactError, ParityError
 from lcve_deploy.model.parity import ParityReport
 from lcve_deploy.model.precision import BUDGETS, Precision
 from lcve_deploy.runtime import ProbeReport, probe
-from lcve_deploy.runtime.probe import budget_of, probe_session, prove_engine, time_clip
-from tests.conftest import SALT
-from tests.test_export import export_tiny
+from lcve_deploy.runtime.probe import budget_of, probe_model, prove_engine, time_clip
 
 
 class Answering:
@@ -31,10 +29,17 @@ class Answering:
     def __init__(self, server: Path, logits: np.ndarray) -> None:
         self.model, self._logits = read_manifest(server).model, logits
         self.batches: list[np.ndarray] = []
+        self.tensors: list[Mapping[str, np.ndarray]] = []
 
-    def run(self, clip: EncryptedClip) -> np.ndarray:
-        self.batches.append(clip.values)
-        return np.resize(self._logits, (len(clip.values), 5))
+    def run_with(self, values: np.ndarray, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
+        self.batches.append(values)
+        self.tensors.append(tensors)
+        return np.resize(self._logits, (len(values), 5))
+
+
+def answering(server: Path, logits: np.ndarray) -> Any:
+    """A stand-in for a session, of which only what a probe uses is there."""
+    return Answering(server, logits)
 
 
 @pytest.fixture
@@ -44,8 +49,8 @@ def server(exported: Path) -> Path:
 
 def asked(server: Path, scale: float = 1.0) -> Probe:
     """The artifact's probe with answers up to ``scale``."""
-    clip = read_probe(server, read_manifest(server)).clip
-    return Probe(clip=clip, logits=np.full((len(clip), 5), scale))
+    probe = read_probe(server, read_manifest(server))
+    return dataclasses.replace(probe, logits=np.full((len(probe.clip), 5), scale))
 
 
 def parity_of(server: Path, *, tolerance: float, scale: float) -> ParityReport:
@@ -72,17 +77,17 @@ def test_the_tolerance_grows_with_the_logits_of_the_probe(
     server: Path, probe_scale: float, parity_scale: float, growth: float
 ) -> None:
     parity = parity_of(server, tolerance=0.25, scale=parity_scale)
-    session = Answering(server, np.full(5, probe_scale + 0.125))
-    report = probe_session(session, asked(server, -probe_scale), parity)
+    session = answering(server, np.full(5, probe_scale + 0.125))
+    report = probe_model(session, asked(server, -probe_scale), parity)
     assert report.tolerance == 0.25 * growth
     assert (report.clips, report.max_difference) == (2, 2 * probe_scale + 0.125)
-    wider = probe_session(session, asked(server, probe_scale), parity, tolerance=0.5)
+    wider = probe_model(session, asked(server, probe_scale), parity, tolerance=0.5)
     assert (wider.tolerance, wider.max_difference) == (0.5 * growth, 0.125)
 
 
 def test_one_wrong_answer_of_two_is_seen(server: Path) -> None:
-    session = Answering(server, np.array([[1.0] * 5, [1.0] * 4 + [1.5]]))
-    report = probe_session(session, asked(server), parity_of(server, tolerance=0.25, scale=1.0))
+    session = answering(server, np.array([[1.0] * 5, [1.0] * 4 + [1.5]]))
+    report = probe_model(session, asked(server), parity_of(server, tolerance=0.25, scale=1.0))
     assert (report.max_difference, report.ok) == (0.5, False)
 
 
@@ -128,7 +133,7 @@ def test_a_proof_says_device_difference_budget_and_median_time(
 ) -> None:
     seconds = iter([5.0, 1.0, 3.0])
     monkeypatch.setattr(probe, "time_clip", lambda *_: next(seconds))
-    session = Answering(server, np.full(5, 1.125))
+    session = answering(server, np.full(5, 1.125))
     parity = parity_of(server, tolerance=1e-4, scale=1.0)
     engine = record(options={"budget": named} if named else {})
     report, proof = prove_engine(session, asked(server), parity, engine, budget=asked_for)
@@ -143,7 +148,7 @@ def test_a_clip_is_timed_in_the_smallest_batch(
 ) -> None:
     ticks = iter([10.0, 18.0])
     monkeypatch.setattr("lcve_deploy.runtime.probe.time.perf_counter", lambda: next(ticks))
-    session = Answering(server, np.zeros(5))
+    session = answering(server, np.zeros(5))
     session.engine = record(profile=profile)
     assert time_clip(session, asked(server)) == 8.0 / size
     assert [len(batch) for batch in session.batches] == [size]
@@ -173,26 +178,33 @@ def test_a_probe_that_does_not_fit_the_manifest_is_refused(
     tensors: dict[str, np.ndarray | None] = {"clip": right.clip, "logits": right.logits, **change}
     data = save({name: values for name, values in tensors.items() if values is not None})
     with pytest.raises(ArtifactError, match=r"does not match the manifest|cannot be read"):
-        parse_probe(data, server / "probe.safetensors", read_manifest(server))
+        parse_probe(data, server / "probe.safetensors", read_manifest(server).model, with_tensors=False)
 
 
-@pytest.mark.parametrize("layout", list(Layout))
-def test_a_probe_is_carried_over_cube_by_cube_and_value_by_value(
-    key: SecurityKey, tmp_path: Path, layout: Layout
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, "cube_embedding.weight is missing"),
+        ({"bank.tail": np.zeros(2, np.float32)}, "tail is not expected"),
+        ({"bank.head.bias": np.zeros(5)}, "head.bias is float64"),
+    ],
+)
+def test_the_probe_of_a_model_brings_the_keyed_tensors_of_the_model(
+    artifact: Path, change: dict[str, np.ndarray], message: str
 ) -> None:
-    """What the carried one decrypts to is what the old one decrypted to."""
-    from lcve_deploy import rotate
+    server = artifact / "server"
+    right = asked(server)
+    bank = {f"bank.{name}": tensor for name, tensor in right.tensors.items()} if change else {}
+    data = save({"clip": right.clip, "logits": right.logits, **bank, **change})
+    with pytest.raises(ArtifactError, match=message):
+        parse_probe(data, server / "probe.safetensors", read_manifest(server).model, with_tensors=True)
 
-    old = export_tiny(tmp_path / "old", key, layout=layout, salt=SALT)
-    new = rotate(old, tmp_path / "new", key=key).folder
-    plain, answers = [], []
-    for folder in (old, new):
-        client, manifest = Client.open(folder / "client", key), read_manifest(folder / "server")
-        question = read_probe(folder / "server", manifest)
-        plain.append(client.decrypt(EncryptedClip(values=question.clip, binding=manifest.binding)).values)
-        answers.append(client.plain_order(question.logits))
-    np.testing.assert_array_equal(*plain)
-    np.testing.assert_array_equal(answers[0], answers[1])
+
+def test_the_probe_runs_under_the_tensors_that_it_brings(server: Path) -> None:
+    session, probe = answering(server, np.zeros(5)), asked(server)
+    probe_model(session, probe, read_manifest(server).parity)
+    assert session.tensors == [probe.tensors]
+    assert set(probe.tensors) == {spec.name.removeprefix("bank.") for spec in read_manifest(server).model.bank}
 
 
 def test_a_folder_in_place_of_the_probe_is_one_clear_error(tmp_path: Path, server: Path) -> None:

@@ -106,7 +106,9 @@ def test_what_is_made_of_orders_cannot_be_changed_either(key: SecurityKey) -> No
     orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
     np.testing.assert_array_equal(orders.placement[orders.cube_order], np.arange(GEOMETRY.cubes))
     assert orders.row_gather.shape == (4 * GEOMETRY.values,)
-    for order in (orders.pixel_order, orders.placement, orders.row_gather):
+    np.testing.assert_array_equal(orders.word_scatter[orders.word_gather], np.arange(4 * GEOMETRY.values))
+    made = (orders.placement, orders.row_gather, orders.word_gather, orders.word_scatter)
+    for order in (orders.pixel_order, *made):
         assert not order.flags.writeable
 
 

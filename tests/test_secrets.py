@@ -37,15 +37,14 @@ from lcve_deploy import (
     export,
     read_clip_file,
     rotate,
-    rotate_delta,
     verify,
 )
-from lcve_deploy.artifact import read_manifest
-from lcve_deploy.artifact.delta import DELTA
+from lcve_deploy.artifact import read_key_manifest, read_manifest
 from lcve_deploy.cli import lcve
 from lcve_deploy.errors import LcveError
 from lcve_deploy.keys.orders import derive_orders
 from tests.conftest import GEOMETRY, ORACLE, ORACLES, heed_interrupts
+from tests.support.artifacts import binding_of
 from tests.support.planting import Planted, files_under
 
 TINY = ORACLES["v1_model_args"]
@@ -65,7 +64,8 @@ class House:
 
     @property
     def key_files(self) -> set[Path]:
-        return {self / name for name in ("key.bin", "camera.bin", "new.bin", "wrong.bin", "damaged.bin", "long.bin")}
+        names = ("key.bin", "camera.bin", "new.bin", "wrong.bin", "damaged.bin", "long.bin")
+        return {*(self / name for name in names), *self.folder.rglob("key.bin")}
 
 
 FLOW = (
@@ -90,10 +90,14 @@ FLOW = (
     "rotate service --key KEY -o rotated",
     "rotate service --key new.bin -o refused",
     "rotate service --key KEY --new-key new.bin -o moved --json",
-    "rotate service --key KEY --delta -o delta",
-    f"inspect delta/{DELTA}",
-    f"apply service/server delta/{DELTA} -o applied",
-    "verify applied",
+    "enroll service --key KEY --name camera-7 -o enrolled",
+    "enroll service --key KEY --names names.txt -o cameras --json --verbose",
+    "inspect enrolled",
+    "inspect rotated/server",
+    "apply service/server rotated/server moved/server enrolled cameras/camera-8 --json",
+    "inspect service/server --json",
+    "verify service/server",
+    "export --key KEY --ckpt TINY -o again --embed-key again.onnx",
 )
 REFUSED = ("rotate service --key new.bin -o refused",)
 
@@ -129,12 +133,14 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
         (folder / name).write_bytes(content)
         (folder / name).chmod(0o600)
     shutil.copy(ORACLE / "clip_8x32x32.npy", folder / "clip.npy")
+    (folder / "names.txt").write_text("camera-8\ncamera-9\n")
     with inside(folder):
         results = {line: click.testing.CliRunner().invoke(lcve, words(line, folder)) for line in FLOW}
     for line, result in results.items():
         assert (result.exit_code != 0) is (line in REFUSED), (line, result.output)
-    for server in ("service/server", "machine/server", "rotated/server", "moved/server", "applied"):
-        planted.add_salt(bytes.fromhex(read_manifest(folder / server).binding.salt))
+    for path in files_under(folder):
+        if path.name == "key.json":
+            planted.add_salt(bytes.fromhex(read_key_manifest(path.parent).binding.salt))
     return House(planted=planted, folder=folder, shown=tuple(result.output for result in results.values()))
 
 
@@ -143,7 +149,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
 
 def test_what_is_planted_is_found(house: House) -> None:
     """Every form, so that a search that finds nothing means something."""
-    key, salt = house.planted.key, bytes.fromhex(read_manifest(house / "service/server").binding.salt)
+    key, salt = house.planted.key, bytes.fromhex(binding_of(house / "service/server").salt)
     orders = derive_orders(key, salt=salt, geometry=GEOMETRY)
     secret = key.to_bytes()[8:40]
     for text in (secret.hex(), f"{secret!r}", f"{list(secret)}", json.dumps(orders.cube_order.tolist(), indent=2)):
@@ -163,7 +169,7 @@ def test_no_command_prints_a_secret(house: House) -> None:
 
 
 def test_no_file_but_a_key_file_holds_a_secret(house: House) -> None:
-    """Both sides of artifacts, engines, deltas, encrypted and decrypted clips, logits, pictures."""
+    """Both sides of artifacts, engines, keys, encrypted and decrypted clips, logits, pictures."""
     paths = [path for path in files_under(house.folder) if path not in house.key_files]
     assert len(paths) > 40
     for path in paths:
@@ -213,8 +219,15 @@ ERRORS = (
     "verify key.bin",
     "verify service --key KEY --ckpt key.bin",
     "rotate key.bin --key KEY -o x",
-    "apply service/server key.bin -o x",
-    f"apply key.bin delta/{DELTA} -o x",
+    "apply service/server key.bin",
+    "apply key.bin enrolled",
+    "enroll service --key damaged.bin --name a -o x",
+    "enroll service --key wrong.bin --name a -o x",
+    "enroll service --key KEY --name A -o x",
+    "enroll service --key KEY --names key.bin -o x",
+    "enroll key.bin --key KEY --name a -o x",
+    "convert service --key KEY -o x",
+    "convert service --key damaged.bin -o x",
     "build service/server --runtime onnxruntime --precision int8 --clip key.bin --name x",
     "build key.bin --runtime onnxruntime",
     "audit service/server --reference key.bin -o x",
@@ -248,7 +261,7 @@ def test_no_error_of_a_command_shows_a_secret(house: House, line: str, caplog: p
 
 LOCALS: dict[str, Callable[[House, Path], object]] = {
     "wrong key": lambda house, _: Client.open(house / "service/client", SecurityKey.read(house / "wrong.bin")),
-    "another artifact": lambda house, _: rotate(house / "rotated", house / "x", key=SecurityKey.create()),
+    "another artifact": lambda house, _: rotate(house / "service", house / "x", key=SecurityKey.create()),
     "damaged key": lambda house, _: SecurityKey.read(house / "damaged.bin"),
     "longer key": lambda house, _: SecurityKey.read(house / "long.bin"),
     "name of a derived key": lambda house, _: house.planted.key.derive("Camera"),
@@ -265,7 +278,7 @@ LOCALS: dict[str, Callable[[House, Path], object]] = {
         TINY.path, path / "x", key=house.planted.key, options=_tiny_options(tolerance=1e-12)
     ),
     "checkpoint": lambda house, _: verify(house / "service", key=house.planted.key, checkpoint=house / "key.bin"),
-    "salt of before": lambda house, path: rotate_delta(
+    "salt of before": lambda house, path: rotate(
         house / "service", path / "x", key=house.planted.key, options=RotateOptions(salt=_client(house).orders.salt)
     ),
 }
@@ -316,7 +329,8 @@ def test_a_missing_library_a_full_disk_and_an_interrupt(
         assert "not installed" in run(exporting)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail(OSError(28, "No space left on device")))
-        for line in (exporting, encrypting, deriving, f"rotate service --key KEY -o {tmp_path}/out"):
+        making = (f"rotate service --key KEY -o {tmp_path}/out", f"enroll service --key KEY --name a -o {tmp_path}/out")
+        for line in (exporting, encrypting, deriving, *making):
             assert "No space left" in run(line)
     with monkeypatch.context() as patch:
         patch.setattr("lcve_deploy.keys.orders._Draws.next", fail(KeyboardInterrupt()))
@@ -353,8 +367,8 @@ def test_no_value_shows_a_secret(house: House, tmp_path: Path) -> None:
         "ExportResult": export(TINY.path, tmp_path / "a", key=house.planted.key, options=_tiny_options()),
         "RotateResult": rotate(house / "service", tmp_path / "b", key=house.planted.key),
     }
-    for folder in "ab":
-        house.planted.add_salt(bytes.fromhex(read_manifest(tmp_path / folder / "server").binding.salt))
+    for folder in ("a/server/keys/main", "b/server"):
+        house.planted.add_salt(bytes.fromhex(read_key_manifest(tmp_path / folder).binding.salt))
     for name, value in {**_holders(house), **_others(house), **results}.items():
         # A list and a dictionary show the repr of what they hold.
         for text in (repr(value), str(value), f"{value}", f"{[value]}", f"{ ({'a': value}) }", pprint.pformat(value)):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lcve_deploy import SecurityKey
-from lcve_deploy.errors import MismatchError
+from lcve_deploy.errors import UnknownKeyError
 from lcve_deploy.remote import RemoteSession
 from tests.conftest import ORACLES, run_error, run_ok
 from tests.support.servers import NAME, Example, Server, ask_grpc, ask_http, make_example, refused, serving
@@ -84,10 +84,10 @@ def test_the_running_server_has_loaded_no_key_room_and_no_heavy_library(
 def test_a_clip_for_another_artifact_is_refused_with_the_reason(server: Server, other: Path) -> None:
     wrong = make_example(other / "server")
     status, text = ask_http(server, wrong.clip)
-    assert (status, "key id" in text) == (400, True)
+    assert (status, "has no key" in text) == (404, True)
     code, text = ask_grpc(server, wrong.clip)
-    assert (code, "key id" in text) == ("INVALID_ARGUMENT", True)
-    with pytest.raises(MismatchError), RemoteSession(server.address(), wrong.clip.binding) as session:
+    assert (code, "has no key" in text) == ("NOT_FOUND", True)
+    with pytest.raises(UnknownKeyError), RemoteSession(server.address(), wrong.clip.binding) as session:
         session.run(wrong.clip)
 
 
@@ -191,8 +191,8 @@ def test_the_probe_is_asked_before_anything_is_served(exported: Path, tmp_path: 
 
     shifted = f"""
 from lcve_deploy.runtime.backends.onnxruntime import {OnnxRuntimeSession.__name__} as Session
-run = Session.run
-Session.run = lambda self, clip: run(self, clip) + 1
+compute = Session._compute
+Session._compute = lambda self, *given: compute(self, *given) + 1
 """
     with pytest.raises(AssertionError, match="fails the probe"), serving(exported / "server", before=shifted):
         pass

@@ -345,7 +345,8 @@ def test_a_full_disk_glues_no_lines_together(exported: Path, full_log: Path) -> 
     assert len([line for line in lines if line["event"] == "request answered"]) + dropped == 220
 
 
-def test_a_log_line_is_whole_or_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("together", [1, 2, 3, 5])
+def test_a_log_line_is_whole_or_absent(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
     from lcve_deploy.serving.telemetry import logs
 
     reading, writing = os.pipe()
@@ -369,15 +370,19 @@ def test_a_log_line_is_whole_or_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     record = {"name": "lcve_deploy.serving", "levelname": "INFO"}
     import logging
 
-    for number, space in enumerate((0, 50, 0, 30, 1000, 1000)):  # noqa: B007 (the loop sets the space of ``limited``)
-        handler.emit(logging.makeLogRecord({**record, "msg": f"line {number}"}))
+    number = 0
+    for space in (0, 50, 0, 150, 0, 230, 30, 2000, 2000):  # noqa: B007 (the loop sets the space of ``limited``)
+        for _ in range(together):
+            handler.emit(logging.makeLogRecord({**record, "msg": f"line {number}"}))
+            number += 1
+        handler.write_kept()
     os.close(writing)
     lines = [json.loads(line) for line in os.read(reading, 1 << 16).decode().splitlines()]
     os.close(reading)
     events = [line["event"] for line in lines]
     assert "line 0" not in events
-    assert events[-1] == "line 5"
-    assert sum(line.get("lines", 0) for line in lines) + sum(event.startswith("line") for event in events) == 6
+    assert events[-1] == f"line {number - 1}"
+    assert sum(line.get("lines", 0) for line in lines) + sum(event.startswith("line") for event in events) == number
 
 
 def test_a_cancelled_request_is_not_called_answered(exported: Path, example: Example) -> None:

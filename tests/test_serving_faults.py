@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.artifacts import KEY
 from tests.support.servers import (
     NAME,
     Example,
@@ -51,7 +52,7 @@ def require_well(server: Server, example: Example) -> None:
         np.testing.assert_allclose(logits, example.logits, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["keyed.safetensors", "model.onnx"])
+@pytest.mark.parametrize("name", [f"keys/{KEY}/keyed.safetensors", "model.onnx"])
 @pytest.mark.parametrize("how", ["cut", "overwritten", "removed"])
 def test_files_that_change_in_place_change_no_answer(artifact: Path, example: Example, name: str, how: str) -> None:
     file = artifact / "server" / name

@@ -28,7 +28,7 @@ from lcve_deploy.errors import (
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.protocol.binding import binding_from_parameters, binding_to_parameters
 from lcve_deploy.serving import access as access_module
-from lcve_deploy.serving.access import Access, TokenFileWarning, read_tokens
+from lcve_deploy.serving.access import Access, Client, TokenFileWarning, read_tokens
 from lcve_deploy.serving.codes import client_message, code_of
 from lcve_deploy.serving.http.messages import from_body, parse_object, split_body
 from lcve_deploy.serving.models.versions import find_versions, parse_source, require_distinct
@@ -92,18 +92,37 @@ def token_file(tmp_path: Path) -> Path:
 
 def test_a_token_names_its_client(token_file: Path) -> None:
     access = Access(read_tokens(token_file), 0)
-    assert access.authenticate("Bearer 0123456789abcdef", "1.2.3.4") == "camera-7"
-    assert access.authenticate("bearer fedcba9876543210", "1.2.3.4") == "room@home"
+    assert access.authenticate("Bearer 0123456789abcdef", "1.2.3.4") == Client(name="camera-7")
+    assert access.authenticate("bearer fedcba9876543210", "1.2.3.4") == Client(name="room@home")
     for wrong in (None, "", "0123456789abcdef", "Basic 0123456789abcdef", "Bearer ", "Bearer 0123456789abcdeF"):
         with pytest.raises(DeniedError) as denied:
             access.authenticate(wrong, "1.2.3.4")
         assert "0123456789abcde" not in str(denied.value)
-    assert Access(None, 0).authenticate(None, "1.2.3.4") == "1.2.3.4"
+    assert Access(None, 0).authenticate(None, "1.2.3.4") == Client(name="1.2.3.4")
+
+
+def test_a_token_may_be_limited_to_keys(token_file: Path) -> None:
+    one, two = "1" * 32, "2" * 32
+    token_file.write_text(f"edge 0123456789abcdef {one}\t{two}\nall fedcba9876543210\n")
+    access = Access(read_tokens(token_file), 0)
+    edge = access.authenticate("Bearer 0123456789abcdef", "1.2.3.4")
+    assert edge == Client(name="edge", keys=frozenset({one, two}))
+    assert access.authenticate("Bearer fedcba9876543210", "1.2.3.4").keys is None
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "# none\n", "camera-7\n", "camera-7 short\n", "a b c\n", TOKENS + "other 0123456789abcdef\n", "\xff\xfe\x00"],
+    [
+        "",
+        "# none\n",
+        "camera-7\n",
+        "camera-7 short\n",
+        "a b c\n",
+        f"a 0123456789abcdef {'1' * 31}\n",
+        "a 0123456789abcdef all\n",
+        TOKENS + "other 0123456789abcdef\n",
+        "\xff\xfe\x00",
+    ],
 )
 def test_an_invalid_token_file_is_refused_without_showing_it(token_file: Path, text: str) -> None:
     token_file.write_text(text)

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.common.models import BASE, Size, save_checkpoint, videomae
-from benchmarks.common.plain import export_plain, normalised, write_plain_server
+from benchmarks.common.plain import export_plain, normalised, plain_cubes, write_plain_server
 from benchmarks.common.processes import say
 from lcve_deploy import Client, PlainClip, SecurityKey, export
-from lcve_deploy.artifact import EngineKind, list_engines, read_engine
+from lcve_deploy.artifact import EngineKind, list_engines
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.model.precision import Precision
@@ -122,12 +122,11 @@ class Bench:
         return _built(self.server, BuildOptions(kind=kind, precision=precision), clips=clips)
 
     def plain_engine(self, kind: EngineKind, precision: Precision) -> str | None:
-        """The same of the plain server; a permutation changes no range, so int8 takes those of the artifact."""
-        name = self.engine(kind, precision)
-        if name is None:
+        """The same of the plain server, on the same clips; a permutation of them changes no range of int8."""
+        if (kind, precision) == (EngineKind.ONNXRUNTIME, Precision.FP32):
             return None
-        ranges = read_engine(self.server, name).ranges
-        return _built(self.plain_server, BuildOptions(kind=kind, precision=precision), ranges=ranges)
+        clips = plain_cubes(real_clips(self.client.settings.binding.geometry), self.plain_server)
+        return _built(self.plain_server, BuildOptions(kind=kind, precision=precision), clips=clips)
 
 
 def _built(server: Path, options: BuildOptions, **more: Any) -> str:

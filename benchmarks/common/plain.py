@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +14,32 @@ import torch
 
 from benchmarks.common.models import Size
 from lcve_deploy import Client
-from lcve_deploy.artifact import Probe, read_manifest, read_probe, record_files, write_manifest, write_probe
-from lcve_deploy.artifact.names import MODEL
+from lcve_deploy.artifact import (
+    Manifest,
+    ModelSpec,
+    Probe,
+    open_key,
+    read_key_manifest,
+    read_manifest,
+    record_files,
+    write_key_folder,
+    write_manifest,
+    write_probe,
+)
+from lcve_deploy.artifact.names import KEYS, MODEL
 from lcve_deploy.cipher.weights import unscrambled
-from lcve_deploy.clips import EncryptedClip, Layout
+from lcve_deploy.clips import EncryptedClip, KeyRef, Layout
+from lcve_deploy.exporters.bank import KEY_SPEC, graph_input, keyed_tensors
+from lcve_deploy.exporters.embedding import embed_key
 from lcve_deploy.exporters.onnx import write_onnx
-from lcve_deploy.model.transformer import IMAGENET, VideoTransformer
+from lcve_deploy.exporters.storage import load_graph, save_graph
+from lcve_deploy.model.transformer import IMAGENET, ScrambledTransformer, VideoTransformer
 
-_NO_KEY = "0" * 32
+EXPORTED = "main"
+"""Key folder that an export writes by default."""
+_NO_KEY = KeyRef(key_id="0" * 32, salt="0" * 32)
+_PLAIN = "plain"
+_WITH_BANK, _EMBEDDED = "bank.onnx", "embedded.onnx"
 
 
 def normalised(clips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -41,23 +60,60 @@ def export_plain(module: torch.nn.Module, size: Size, path: Path) -> None:
 
 
 def write_plain_server(folder: Path, model: VideoTransformer, server: Path, client: Client) -> None:
-    """A server folder with the graph of the same model and no key, for building the same engines from it.
+    """A model folder of the same model without a key, for building the same engines from it.
 
-    The probe is the artifact's own, decrypted: the plain model answers it alike.
+    All weights are constants of its graph. It has the inputs of a bank, which sessions expect, and reads none of them,
+    so the comparison includes what the bank costs. The probe is the artifact's own, decrypted: the plain model answers
+    it alike.
     """
     manifest = read_manifest(server)
-    probe, binding = read_probe(server, manifest), manifest.binding
     folder.mkdir()
-    write_onnx(unscrambled(model), folder / MODEL, layout=Layout.CUBES)
-    cubes = binding.geometry.to_cubes(client.decrypt(EncryptedClip(values=probe.clip, binding=binding)).values, np)
-    write_probe(folder, Probe(clip=cubes, logits=np.ascontiguousarray(client.plain_order(probe.logits))))
-    binding = dataclasses.replace(binding, key_id=_NO_KEY, salt=_NO_KEY)
-    write_manifest(
-        folder, dataclasses.replace(manifest.with_binding(binding), labels="shown", files=record_files(folder))
+    plain = unscrambled(model)
+    _write_graph(folder, plain, manifest.model)
+    tensors, probe = keyed_tensors(plain), _plain_probe(server, manifest, client)
+    write_probe(folder, dataclasses.replace(probe, tensors=tensors))
+    write_manifest(folder, dataclasses.replace(manifest, files=record_files(folder)))
+    key = folder / KEYS / _PLAIN
+    key.mkdir(parents=True)
+    write_key_folder(
+        key,
+        binding=manifest.model.binding_of(_NO_KEY),
+        labels="shown",
+        model_sha256=read_manifest(folder).digest,
+        tensors=tensors,
+        probe=probe,
+        made_by=manifest.made_by,
     )
 
 
 def plain_cubes(clips: npt.NDArray[np.uint8], server: Path) -> EncryptedClip:
     """Clips as a server without a key takes them: divided into cubes, and not encrypted."""
-    binding = read_manifest(server).binding
+    binding = read_key_manifest(server / KEYS / _PLAIN).binding
     return EncryptedClip(values=np.ascontiguousarray(binding.geometry.to_cubes(clips, np)), binding=binding)
+
+
+def bank_of(tensors: dict[str, npt.NDArray[Any]], batch: int) -> dict[str, npt.NDArray[Any]]:
+    """Inputs of a graph that give a batch of clips the keyed tensors of one key."""
+    bank = {f"bank.{name}": tensor[None] for name, tensor in tensors.items()}
+    return {KEY_SPEC.name: np.zeros(batch, np.int64), **bank}
+
+
+def _write_graph(folder: Path, plain: ScrambledTransformer, spec: ModelSpec) -> None:
+    """The graph with the plain tensors inside, and with inputs for a bank that nothing reads."""
+    work = folder / "work"
+    work.mkdir()
+    write_onnx(plain, work / _WITH_BANK, layout=Layout.CUBES)
+    embed_key(work / _WITH_BANK, keyed_tensors(plain), work / _EMBEDDED)
+    model = load_graph(work / _EMBEDDED)
+    model.graph.inputs.extend(graph_input(tensor) for tensor in (KEY_SPEC, *spec.bank))
+    save_graph(model, folder / MODEL)
+    for path in work.iterdir():
+        path.unlink()
+    work.rmdir()
+
+
+def _plain_probe(server: Path, manifest: Manifest, client: Client) -> Probe:
+    key = open_key(server / KEYS / EXPORTED, manifest)
+    probe, binding = key.probe(), key.manifest.binding
+    cubes = binding.geometry.to_cubes(client.decrypt(EncryptedClip(values=probe.clip, binding=binding)).values, np)
+    return Probe(clip=cubes, logits=np.ascontiguousarray(client.plain_order(probe.logits)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from lcve_deploy import Client, SecurityKey
 from lcve_deploy.artifact import Probe, write_probe
 from lcve_deploy.model.parity import CONTROLS, ParityReport
+from lcve_deploy.verbs._keys import KeyContent
 from lcve_deploy.verbs.export import ExportOptions
 
 
@@ -31,11 +33,19 @@ def export_without_parity(
         controls=dict.fromkeys(CONTROLS, 1.0),
     )
 
-    def unchecked(server: Path, _: object, client: Client, *__: object) -> ParityReport:
+    def unchecked(
+        server: Path, _: object, client: Client, tensors: dict[str, Any], *__: object
+    ) -> tuple[ParityReport, KeyContent]:
         binding, classes = client.settings.binding, len(client.settings.classes)
         clip = np.zeros((2, *binding.layout.shape(binding.geometry)), np.uint8)
-        write_probe(server, Probe(clip=clip, logits=np.zeros((2, classes))))
-        return report
+        content = KeyContent(
+            orders=client.orders,
+            layout=binding.layout,
+            tensors=tensors,
+            probe=Probe(clip=clip, logits=np.zeros((2, classes))),
+        )
+        write_probe(server, content.under_no_key().as_model_probe())
+        return report, content
 
     with mock.patch.object(verb, "_plain_model"), mock.patch.object(verb, "_check", unchecked):
         verb.export(checkpoint, output, key=key, options=options)

@@ -35,7 +35,7 @@ from benchmarks.common.models import SIZES, TINY
 from benchmarks.common.processes import say
 from benchmarks.common.products import matmul_peak
 from benchmarks.common.stamp import versions
-from benchmarks.gpu.backends import BACKENDS, Backend, Pair, refit_against_rebuild
+from benchmarks.gpu.backends import BACKENDS, Backend, Pair
 from benchmarks.gpu.case import agreement, many_clips, reference_logits
 from benchmarks.gpu.copying import copy_rates, encryption
 from benchmarks.gpu.page import render
@@ -86,7 +86,7 @@ class Answers:
         self.content["stamp"] = found
 
     def size(self, name: str) -> dict[str, Any]:
-        empty: dict[str, Any] = {"engines": {}, "peaks": {}, "refits": {}, "encryption": {}, "torch_bf16": {}}
+        empty: dict[str, Any] = {"engines": {}, "peaks": {}, "encryption": {}, "torch_bf16": {}}
         found: dict[str, Any] = self.content.setdefault("sizes", {}).setdefault(name, empty)
         return found
 
@@ -153,10 +153,6 @@ class Sitting:
             engines[key] = {**measured, "label": backend.label, "precision": str(precision)}
             engines[key] |= _or_reason(self._measure, backend, precision, missing, kept, engines[key])
             self._answers.save()
-        if backend.kind and engines[key].get("batches") and precision is not Precision.INT8:
-            arguments = (self._bench, backend.kind, precision, batches)
-            if "reason" in self._found["refits"].get(name, {"reason": ""}):
-                self._answers.figure(self._found["refits"], name, refit_against_rebuild, *arguments)
         self._remove_engines()
 
     def _remove_engines(self) -> None:

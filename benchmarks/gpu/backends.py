@@ -13,16 +13,16 @@ import numpy.typing as npt
 
 from benchmarks.common.bench import Bench
 from benchmarks.common.contestants import UnavailableError
-from benchmarks.common.measure import seconds
 from benchmarks.common.plain import plain_cubes
 from benchmarks.gpu.case import many_clips
 from lcve_deploy import EncryptedClip, PlainClip, SessionOptions, open_session
 from lcve_deploy.artifact import EngineKind, Profile
+from lcve_deploy.artifact.names import KEY_INPUT
 from lcve_deploy.cipher.weights import scramble, unscrambled
 from lcve_deploy.exporters.tensorrt import PlanOptions
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.runtime.session import Provider
-from lcve_deploy.verbs.build import BuildOptions, RefitPlan, build
+from lcve_deploy.verbs.build import BuildOptions, build
 
 Clips = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.floating[Any]]
@@ -58,20 +58,17 @@ class Backend:
         label: on the page.
         devices: where it can run.
         open: makes a pair for a precision and the batch sizes that will be asked for.
-        kind: of the engine; None where there is no engine of this package.
     """
 
     label: str
     devices: tuple[str, ...]
     open: Callable[[Bench, Precision, tuple[int, ...], str], Pair]
-    kind: EngineKind | None = None
 
 
 def engine_options(kind: EngineKind, precision: Precision, batches: tuple[int, ...], **more: Any) -> BuildOptions:
     """One engine for all batch sizes."""
     profile = Profile(minimum=min(batches), optimum=sorted(batches)[len(batches) // 2], maximum=max(batches))
-    plan = PlanOptions(profile=profile, refittable=more.pop("refittable", False))
-    return BuildOptions(kind=kind, precision=precision, plan=plan, **more)
+    return BuildOptions(kind=kind, precision=precision, plan=PlanOptions(profile=profile), **more)
 
 
 def open_engines(
@@ -80,10 +77,9 @@ def open_engines(
     """An engine of the artifact, and the same of the plain server."""
     options = engine_options(kind, precision, batches, **more)
     started = time.perf_counter()
-    int8 = precision is Precision.INT8
-    calibration = bench.client.encrypt(PlainClip(values=many_clips(bench, _CALIBRATION))) if int8 else None
-    record = build(bench.server, options, clips=calibration)
-    build(bench.plain_server, options, ranges=record.ranges if int8 else None)  # a permutation changes no range
+    few, is_int8 = many_clips(bench, _CALIBRATION), precision is Precision.INT8
+    build(bench.server, options, clips=bench.client.encrypt(PlainClip(values=few)) if is_int8 else None)
+    build(bench.plain_server, options, clips=plain_cubes(few, bench.plain_server) if is_int8 else None)
     ours, plain = (
         open_session(server, SessionOptions(engine=options.engine_name))
         for server in (bench.server, bench.plain_server)
@@ -106,20 +102,26 @@ def open_engines(
         return lambda: client.plain_order(ours.run(on_device))
 
     def bound(clips: Clips) -> Callable[[], object]:
-        return _bound(ours, client.encrypt(PlainClip(values=clips)).values, device)
+        return _bound(ours, client.encrypt(PlainClip(values=clips)), device)
 
     resident_by_kind = {EngineKind.TENSORRT: resident, EngineKind.TENSORRT_RTX: resident, EngineKind.ONNXRUNTIME: bound}
     return Pair(ours=encrypted, plain=bare, build_seconds=took, resident=resident_by_kind.get(kind))
 
 
-def _bound(session: Any, values: Clips, device: str) -> Callable[[], object]:
-    """A run of ONNX Runtime with input and output on the device, which this package has no use for yet."""
+def _bound(session: Any, clip: EncryptedClip, device: str) -> Callable[[], object]:
+    """A run of ONNX Runtime with input and output on the device, which this package has no use for yet.
+
+    No other key is used in the session, so the row of this one stays.
+    """
     import onnxruntime
 
     inner, model = session._session, session.model
     binding = inner.io_binding()
-    there = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(values), device, 0)
+    there = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(clip.values), device, 0)
     binding.bind_ortvalue_input(model.input.name, there)
+    with session.bank.lease([clip.binding.key] * len(clip.values)) as rows:
+        binding.bind_cpu_input(KEY_INPUT, rows)
+    session._rows.bind(binding)
     binding.bind_output(model.output.name, device)
 
     def run() -> None:
@@ -174,38 +176,16 @@ def open_compiled(bench: Bench, precision: Precision, batches: tuple[int, ...], 
     return Pair(ours=encrypted, plain=bare, build_seconds=time.perf_counter() - started, resident=resident)
 
 
-def refit_against_rebuild(
-    bench: Bench, kind: EngineKind, precision: Precision, batches: tuple[int, ...]
-) -> dict[str, float]:
-    """Seconds to give an engine the weights of another key, by a refit and by a build.
-
-    The other key is none at all: the plain server has the same graph with other keyed tensors. Both results
-    answer its probe, or there is an error.
-    """
-    if precision is Precision.INT8:
-        raise UnavailableError("asked of other precisions, which need no calibration")
-    rebuilt, refitted = (
-        engine_options(kind, precision, batches, name=name, refittable=True) for name in ("rebuilt", "refitted")
-    )
-    plan = RefitPlan.of(bench.server, build(bench.server, rebuilt))
-    return {
-        "rebuild_seconds": seconds(lambda: build(bench.plain_server, rebuilt)),
-        "refit_seconds": seconds(lambda: build(bench.plain_server, refitted, refit=plan)),
-    }
-
-
 BACKENDS: dict[str, Backend] = {
     "tensorrt": Backend(
         label="TensorRT",
         devices=("cuda",),
         open=partial(open_engines, kind=EngineKind.TENSORRT),
-        kind=EngineKind.TENSORRT,
     ),
     "tensorrt-rtx": Backend(
         label="TensorRT-RTX",
         devices=("cuda",),
         open=partial(open_engines, kind=EngineKind.TENSORRT_RTX),
-        kind=EngineKind.TENSORRT_RTX,
     ),
     "onnxruntime-cuda": Backend(
         label="ONNX Runtime, CUDA provider",

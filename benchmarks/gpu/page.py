@@ -14,11 +14,11 @@ python -m benchmarks.gpu
 
 measures VideoMAE-B, -L and -H with random weights on a GPU and writes this page: whether engines build and run, how far
 their logits are from float64 PyTorch, what the key costs, which share of the card's matrix products the inference
-reaches, and the times of encryption on the card and of a refit compared with a rebuild. It uses what is installed
-(TensorRT, TensorRT-RTX, ONNX Runtime's CUDA provider, torch.compile) and gives the reason if an engine does not run.
-`--sizes B --batches 1,8 --precisions fp16` measures less; figures of earlier runs are kept. Every figure is written
-when it is measured. After an interruption, `--resume` measures only what is missing; exports are kept in `build/gpu`.
-`--device cpu --sizes tiny --output FOLDER` tries the script on a CPU."""
+reaches, and the time of encryption on the card. The key is in a bank, as always; the plain model has none. The script
+uses what is installed (TensorRT, TensorRT-RTX, ONNX Runtime's CUDA provider, torch.compile) and gives the reason if an
+engine does not run. `--sizes B --batches 1,8 --precisions fp16` measures less; figures of earlier runs are kept. Every
+figure is written when it is measured. After an interruption, `--resume` measures only what is missing; exports are kept
+in `build/gpu`. `--device cpu --sizes tiny --output FOLDER` tries the script on a CPU."""
 
 _NEVER = "**It has not been run on a GPU yet**, so there are no figures here."
 
@@ -32,7 +32,7 @@ def render(results: dict[str, Any]) -> str:
     last = f"Last run on {stamp['date']}: {stamp['card']}, driver {stamp['driver']}; {versions}."
     parts = [
         _INTRODUCTION,
-        paragraph(last),
+        paragraph(last, stamp.get("note", "")),
         _copies(results.get("copies", {"reason": ""})),
         *map(_size, results.get("sizes", {}).items()),
     ]
@@ -52,7 +52,7 @@ def _copies(copies: dict[str, Any]) -> str:
 def _size(item: tuple[str, dict[str, Any]]) -> str:
     name, size = item
     parts = [f"## {name}", _engines(size), _reasons(size["engines"]), _torch(size["torch_bf16"])]
-    return "\n\n".join(part for part in [*parts, _encryption(size["encryption"]), _refits(size["refits"])] if part)
+    return "\n\n".join(part for part in [*parts, _encryption(size["encryption"])] if part)
 
 
 def _torch(found: dict[str, Any]) -> str:
@@ -136,15 +136,3 @@ def _encryption(batches: dict[str, dict[str, Any]]) -> str:
         for batch, row in batches.items()
     ]
     return table(("encrypting clips on the card", "time", "copying them there", "ratio", "NumPy's bytes"), rows)
-
-
-def _refits(refits: dict[str, Any]) -> str:
-    rows = [
-        (
-            name,
-            row.get("reason") or f"{row['refit_seconds']:.1f} s",
-            "" if "reason" in row else f"{row['rebuild_seconds']:.1f} s",
-        )
-        for name, row in refits.items()
-    ]
-    return table(("keyed weights of another key", "refit", "rebuild"), rows) if rows else ""

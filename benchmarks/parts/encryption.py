@@ -65,7 +65,8 @@ def section(here: Measured, others: Sequence[Measured]) -> str:
     ]
     text = paragraph(
         "Encryption writes into fresh memory, and so does the copy that it is compared with; the copy into existing",
-        "memory is another row. Both take turns, so neither finds the cache in the state that it left.",
+        "memory is another row. Both take turns, so neither finds the cache in the state that it left. How long a copy",
+        "takes depends mostly on whether its memory is new to the process; so compare the times, too.",
     )
     return f"{text}\n\n{table(('what', 'time', *SPREAD, 'goal', *heads(others, names)), rows)}"
 

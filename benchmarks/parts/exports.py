@@ -142,11 +142,12 @@ def thorough(checkpoint: Path, folder: Path) -> float:
 
 def inference(server: Path, _: Path) -> float:
     from lcve_deploy import open_session
-    from lcve_deploy.artifact import read_manifest, read_probe
+    from lcve_deploy.artifact import find_keys, open_key, read_manifest
     from lcve_deploy.clips import EncryptedClip
 
-    session, probe = open_session(server), read_probe(server, read_manifest(server))
-    clip = EncryptedClip(values=probe.clip[:1], binding=session.model.binding)
+    session, (folder,) = open_session(server), find_keys(server).values()
+    key = open_key(folder, read_manifest(server))
+    clip = EncryptedClip(values=key.probe().clip[:1], binding=key.manifest.binding)
     session.run(clip)
     return median(seconds(lambda: session.run(clip)) for _ in range(3))
 

@@ -94,7 +94,7 @@ _ROWS: tuple[tuple[str, Cell, Cell], ...] = (
         lambda f: _orders(f.get("reference")),
         lambda f: _basis(f.get("reference")),
     ),
-    ("two artifacts of one model", lambda f: f"linked: {_orders(f['linked'])}", lambda f: _basis(f["linked"])),
+    ("two keys of one model", lambda f: f"linked: {_orders(f['linked'])}", lambda f: _basis(f["linked"])),
 )
 _WEAKER: tuple[tuple[str, Cell], ...] = (
     (

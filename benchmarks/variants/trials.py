@@ -27,7 +27,7 @@ from lcve_deploy.attacks.holdings import Estimate, Holdings, Order
 from lcve_deploy.attacks.jigsaw import solve_jigsaw
 from lcve_deploy.attacks.planted.cases import encrypted, scrambled
 from lcve_deploy.attacks.positions import lay_out_positions, match_sinusoid
-from lcve_deploy.attacks.reference import match_artifacts, match_reference
+from lcve_deploy.attacks.reference import match_keys, match_reference
 from lcve_deploy.attacks.score import Space, align_order, score_order
 from lcve_deploy.attacks.value_order import lay_out_texture
 
@@ -204,9 +204,9 @@ class _Shuffled:
         return match_reference(dataclasses.replace(self._holdings, reference=reference.keyed))
 
     def linked(self, rng: np.random.Generator) -> dict[str, float]:
-        """Return the shares of the entries of two artifacts that are linked."""
+        """Return the shares of the entries of two keys that are linked."""
         other = _orders(self._subject, rng)
-        found = match_artifacts(dataclasses.replace(self._holdings, other=scrambled(self._subject.keyed, other)))
+        found = match_keys(dataclasses.replace(self._holdings, other=scrambled(self._subject.keyed, other)))
         return {
             name: float((getattr(found, name) == np.argsort(other.order(name))[self._truth.order(name)]).mean())
             for name in ("cubes", "values")

@@ -1,4 +1,4 @@
-"""Read, write and check the artifact folder: ``server/`` for the cloud operator, ``client/`` for the key holder.
+"""Read, write and check the artifact: model folder and key folders for the operator, ``client/`` for the key holder.
 
 No module of this package can import a key.
 """
@@ -6,7 +6,15 @@ No module of this package can import a key.
 from lcve_deploy.artifact.client_settings import ClientFile, ClientSettings, read_client, write_client
 from lcve_deploy.artifact.digests import FileRecord, copy_files, record_files, record_of, verify_files
 from lcve_deploy.artifact.engines import EngineKind, EngineRecord, Proof, list_engines, read_engine
-from lcve_deploy.artifact.keyed import check_keyed, read_keyed, write_keyed
+from lcve_deploy.artifact.key_folder import (
+    KeyFolder,
+    KeyManifest,
+    find_key,
+    find_keys,
+    open_key,
+    read_key_manifest,
+    write_key_folder,
+)
 from lcve_deploy.artifact.manifest import (
     Manifest,
     ModelSpec,
@@ -18,8 +26,7 @@ from lcve_deploy.artifact.manifest import (
     read_manifest,
     write_manifest,
 )
-from lcve_deploy.artifact.matching import Relation, match_rows
-from lcve_deploy.artifact.probe import Probe, carry_probe, read_probe, write_probe
+from lcve_deploy.artifact.probe import Probe, read_probe, write_probe
 from lcve_deploy.artifact.profile import Profile
 from lcve_deploy.artifact.signature import PublicKey, check_signature, is_signed, read_signature, write_signature
 
@@ -29,28 +36,29 @@ __all__ = [
     "EngineKind",
     "EngineRecord",
     "FileRecord",
+    "KeyFolder",
+    "KeyManifest",
     "Manifest",
     "ModelSpec",
     "Probe",
     "Profile",
     "Proof",
     "PublicKey",
-    "Relation",
     "TensorSpec",
-    "carry_probe",
-    "check_keyed",
     "check_signature",
     "copy_files",
+    "find_key",
+    "find_keys",
     "is_signed",
     "list_engines",
     "manifest_bytes",
     "manifest_data",
     "manifest_digest",
-    "match_rows",
+    "open_key",
     "parse_manifest",
     "read_client",
     "read_engine",
-    "read_keyed",
+    "read_key_manifest",
     "read_manifest",
     "read_probe",
     "read_signature",
@@ -58,7 +66,7 @@ __all__ = [
     "record_of",
     "verify_files",
     "write_client",
-    "write_keyed",
+    "write_key_folder",
     "write_manifest",
     "write_probe",
     "write_signature",

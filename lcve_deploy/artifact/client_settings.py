@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lcve_deploy.artifact.manifest import FORMAT, binding_to_json, read_binding
+from lcve_deploy.artifact.manifest import FORMAT, binding_to_json, check_format, read_binding
 from lcve_deploy.artifact.record import Record, read_json
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import ArtifactError
@@ -19,7 +19,7 @@ from lcve_deploy.model.assumptions import Assumption, Fact
 from lcve_deploy.model.predictions import ProblemType
 from lcve_deploy.model.preprocess import Preprocess, Resample, Rounding, Sampling
 
-__all__ = ["ClientFile", "ClientSettings", "read_client", "write_client"]
+__all__ = ["ClientFile", "ClientSettings", "parse_client", "read_client", "write_client"]
 
 _NAME: Final = "client.json"
 _SOURCE: Final = r"[\w.-]{1,96}/[\w.-]{1,96}@[0-9a-f]{40}"
@@ -54,7 +54,7 @@ class ClientFile:
 
     Args:
         settings: all fields except the digest.
-        manifest_sha256: SHA-256 of the manifest that the settings belong to, 64 hex digits.
+        manifest_sha256: SHA-256 of the model's manifest, 64 hex digits; the model may have any number of keys.
     """
 
     settings: ClientSettings
@@ -88,8 +88,21 @@ def read_client(folder: Path) -> ClientFile:
     Raises:
         ArtifactError: the file is missing or invalid. The message lists all problems.
     """
-    path = folder / _NAME
-    record = read_json(path)
+    return parse_client(read_json(folder / _NAME), folder / _NAME)
+
+
+def parse_client(record: Record, path: Path, *, number: int = FORMAT) -> ClientFile:
+    """Check the top-level object of ``client.json``.
+
+    Args:
+        record: the object.
+        path: file that it was read from, for messages.
+        number: version of the format, 1 or 2; the fields are the same.
+
+    Raises:
+        ArtifactError: a field is missing or invalid. The message lists all problems.
+    """
+    check_format(record, number=number)
     binding = read_binding(record)
     preprocess = _preprocess(record.record("preprocess"))
     classes = record.items("classes")

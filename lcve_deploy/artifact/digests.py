@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Final
 
+from lcve_deploy.artifact.names import KEYS
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.files.inside import HeldFile, hold_file, open_inside, reason_not_opened
 
@@ -33,6 +34,7 @@ __all__ = [
 MANIFEST: Final = "manifest.json"
 SIGNATURE: Final = "manifest.sig"
 ENGINES: Final = "engines"
+_SIGNATURES: Final = {MANIFEST: SIGNATURE}
 _CHUNK_BYTES: Final = 2**20
 _MAX_PATH: Final = 1024
 _MAX_NAME: Final = 255
@@ -79,7 +81,12 @@ def record_files(root: Path) -> dict[str, FileRecord]:
 
 
 def verify_files(
-    root: Path, files: Mapping[str, FileRecord], *, listing: str = MANIFEST, read: Container[str] | None = None
+    root: Path,
+    files: Mapping[str, FileRecord],
+    *,
+    listing: str = MANIFEST,
+    signature: str = "",
+    read: Container[str] | None = None,
 ) -> None:
     """Check size and digest of every recorded file, and that no other files are present.
 
@@ -87,6 +94,7 @@ def verify_files(
         root: folder to check.
         files: expected files, by relative path.
         listing: name of the file that the records come from; it has no record itself.
+        signature: name of the signature of that file, which has no record either; by default that of a manifest.
         read: files whose digest is checked, by default all. The size of every file is checked.
 
     Raises:
@@ -97,7 +105,11 @@ def verify_files(
     for name, record in files.items():
         problem = path_problem(name) or _file_problem(root, name, record, digested=read is None or name in read)
         problems += [problem] if problem else []
-    problems += [f"{shown_name(name)} is not listed" for name in _present(root, listing) if name not in files]
+    problems += [
+        f"{shown_name(name)} is not listed"
+        for name in _present(root, (listing, signature or _SIGNATURES.get(listing, "")))
+        if name not in files
+    ]
     _require_none(root, problems, listing)
 
 
@@ -140,11 +152,16 @@ def _write_all(file: io.FileIO, data: memoryview) -> None:
         data = data[file.write(data) or 0 :]
 
 
-def _present(root: Path, listing: str) -> list[str]:
-    """Return the files that must be listed: all except the listing, its signature, and engines built by operators."""
-    paths = (path.relative_to(root) for path in sorted(root.rglob("*")) if path.is_symlink() or not path.is_dir())
-    unlisted = (listing, SIGNATURE) if listing == MANIFEST else (listing,)
-    return [path.as_posix() for path in paths if path.as_posix() not in unlisted and path.parts[0] != ENGINES]
+def _present(root: Path, unlisted: tuple[str, str]) -> list[str]:
+    """Return the files that must be listed: all except the listing, its signature, and what operators add."""
+    files = [
+        path.relative_to(root).as_posix()
+        for top in sorted(root.iterdir())
+        if top.name not in (ENGINES, KEYS)
+        for path in ([top] if top.is_symlink() or not top.is_dir() else sorted(top.rglob("*")))
+        if path.is_symlink() or not path.is_dir()
+    ]
+    return [name for name in files if name not in unlisted]
 
 
 def _require_none(root: Path, problems: Sequence[str], listing: str = MANIFEST) -> None:

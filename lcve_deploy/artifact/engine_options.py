@@ -74,7 +74,7 @@ _TRUE: Final = _one_of("true")
 _ORDINAL: Final = _number(0, MAX_DEVICE)
 _BYTES: Final = _number(1, _MAX_BYTES)
 _COUNT: Final = _number(1, 2**31 - 1)
-_SHAPES: Final = _text(r"[A-Za-z0-9_]+:[0-9]+(x[0-9]+)*(,[A-Za-z0-9_]+:[0-9]+(x[0-9]+)*)*", "clips:1x128x3072")
+_SHAPES: Final = _text(r"[A-Za-z0-9_.]+:[0-9]+(x[0-9]+)*(,[A-Za-z0-9_.]+:[0-9]+(x[0-9]+)*)*", "clips:1x128x3072")
 _OP_TYPES: Final = _text(r"[A-Za-z0-9_]+(,[A-Za-z0-9_]+)*", "MaxPool,Resize")
 
 _PROVIDERS: Final[Mapping[str, Mapping[str, _Rule]]] = MappingProxyType(
@@ -145,7 +145,7 @@ _OWN: Final[Mapping[str, _Rule]] = MappingProxyType(
 _PLAN: Final[Mapping[str, _Rule]] = MappingProxyType(
     {
         "version_compatible": _TRUE,
-        "refittable": _TRUE,
+        "max_keys": _COUNT,
         "stripped": _TRUE,
         "tf32": _TRUE,
         "cuda_graphs": _TRUE,

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from lcve_deploy.artifact.digests import ENGINES, FileRecord, shown_name, verify_files
 from lcve_deploy.artifact.engine_options import option_problems
-from lcve_deploy.artifact.manifest import FORMAT, manifest_digest, read_files
+from lcve_deploy.artifact.manifest import FORMAT, check_format, manifest_digest, read_files
 from lcve_deploy.artifact.profile import Profile
 from lcve_deploy.artifact.record import Record, read_json
 from lcve_deploy.errors import ArtifactError, SessionError
@@ -106,7 +106,7 @@ class EngineRecord:
         target: hardware that it was built for.
         profile: batch sizes; None if any size is accepted.
         options: options that it was built with and is opened with.
-        ranges: calibration of an int8 engine: largest |activation| by tensor. It remains valid after a key rotation.
+        ranges: calibration of an int8 engine: largest |activation| by tensor. It is the same for every key.
         files: files of the engine by path within its folder; empty if it runs the graph of the artifact.
         manifest_sha256: SHA-256 of the manifest of the model that it was built from.
         proof: result of the probe; None until it has passed.
@@ -201,8 +201,7 @@ def read_engine(server: Path, name: str) -> EngineRecord:
         raise ArtifactError(f"{server} has no engine {name!r}; it has: {there}", hint=f"build one: lcve build {server}")
     record = read_json(path)
     kind, precision = record.parsed("kind", EngineKind), record.parsed("precision", Precision)
-    if record.integer("format") != FORMAT:
-        record.problems.append(f"format: expected {FORMAT}; a newer version of lcve-deploy may read this")
+    check_format(record)
     builder, options, ranges = record.record("builder"), record.record("options"), record.record("ranges")
     engine = EngineRecord(
         name=record.text("name", re.escape(name)),

@@ -1,4 +1,4 @@
-"""Read and write ``server/manifest.json``: the description of an artifact on the operator's side.
+"""Read and write ``server/manifest.json``: the description of a model, which depends on no key.
 
 Source: format of scheme ``lcve-1``, section "Artifact folder".
 """
@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from lcve_deploy.artifact.digests import MANIFEST, FileRecord, path_problem
-from lcve_deploy.artifact.names import MODEL, PROBE
+from lcve_deploy.artifact.names import BANK_PREFIX, MODEL, PROBE
 from lcve_deploy.artifact.record import Record, parse_json, read_data
 from lcve_deploy.artifact.signature import PublicKey, check_signature, read_signature
-from lcve_deploy.clips import SCHEME, Binding, Layout
+from lcve_deploy.clips import SCHEME, Binding, KeyRef, Layout
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.files.reading import read_bounded
 from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.model.keyed import KEYED_TENSORS, READOUT_INDEX
 from lcve_deploy.model.parity import ParityReport
 
 __all__ = [
@@ -28,16 +29,20 @@ __all__ = [
     "Manifest",
     "ModelSpec",
     "TensorSpec",
+    "check_format",
     "manifest_bytes",
     "manifest_data",
     "manifest_digest",
     "parse_manifest",
     "read_manifest",
+    "read_versions",
     "write_manifest",
 ]
 
-FORMAT: Final = 1
-_LABELS: Final = "hidden|shown"
+FORMAT: Final = 2
+_KIND: Final = "model"
+_OLD: Final = "an older version of lcve-deploy wrote this: convert the artifact with lcve convert"
+_NEW: Final = "a newer version of lcve-deploy may read this"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +52,7 @@ class TensorSpec:
     Args:
         name: name in the graph.
         dtype: NumPy name of the dtype, such as ``uint8``.
-        shape: sizes of the axes; None stands for the batch.
+        shape: sizes of the axes; None stands for the batch or, in the bank, for the number of keys.
     """
 
     name: str
@@ -57,17 +62,40 @@ class TensorSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """Binding, input and output of a model: all that a session needs to know about it.
+    """Clips, keyed tensors and output of a model: all that a session needs to know about it.
 
     Args:
-        binding: binding of the clips that the model accepts.
+        scheme: id of the encryption scheme.
+        geometry: clip and cube size.
+        layout: layout of encrypted clips.
         input: encrypted clips, uint8 ``[batch, N, L]`` or ``[batch, T, H, W, C]``.
+        bank: inputs with the keyed tensors of all keys, ``[keys, ...]``.
         output: logits, float32 ``[batch, classes]``.
     """
 
-    binding: Binding
+    scheme: str
+    geometry: ClipGeometry
+    layout: Layout
     input: TensorSpec
+    bank: tuple[TensorSpec, ...]
     output: TensorSpec
+
+    def binding_of(self, key: KeyRef) -> Binding:
+        """Return the binding of this model's clips under a key."""
+        return Binding(scheme=self.scheme, key_id=key.key_id, salt=key.salt, geometry=self.geometry, layout=self.layout)
+
+    def require(self, binding: Binding, *, here: str, there: str) -> None:
+        """Check that clips or a key are made for models like this one, under whatever key.
+
+        Args:
+            binding: of the clips or of the key.
+            here: what this model is called in the message.
+            there: what has the binding, for the message.
+
+        Raises:
+            MismatchError: scheme, geometry or layout differ; the message lists all differences.
+        """
+        self.binding_of(binding.key).require(binding, here=here, there=there)
 
     @property
     def classes(self) -> int:
@@ -80,10 +108,9 @@ class Manifest:
     """Content of ``manifest.json``.
 
     Args:
-        model: binding, input and output of the model.
+        model: clips, keyed tensors and output of the model.
         precision: precision of the graph, such as ``fp32``.
         opset: version of the ONNX operators.
-        labels: ``hidden`` if the logits are in the secret order K3, ``shown`` if they are in the plain order.
         files: records of the files of the server folder, by relative path.
         parity: comparison with the plain model at export.
         made_by: versions of the software that exported the model, by name.
@@ -93,16 +120,10 @@ class Manifest:
     model: ModelSpec
     precision: str
     opset: int
-    labels: str
     files: Mapping[str, FileRecord]
     parity: ParityReport
     made_by: Mapping[str, str]
     digest: str = dataclasses.field(default="", compare=False)
-
-    @property
-    def binding(self) -> Binding:
-        """Binding of the clips that the model accepts."""
-        return self.model.binding
 
     @property
     def input(self) -> TensorSpec:
@@ -119,20 +140,19 @@ class Manifest:
         """Length of the logits."""
         return self.model.classes
 
-    def with_binding(self, binding: Binding) -> Manifest:
-        """Return the manifest of the same model with another binding, such as after a key rotation."""
-        return dataclasses.replace(self, model=dataclasses.replace(self.model, binding=binding))
-
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain values, in the order of the format."""
         return {
             "format": FORMAT,
-            **binding_to_json(self.binding),
+            "kind": _KIND,
+            "scheme": self.model.scheme,
+            "geometry": str(self.model.geometry),
+            "layout": str(self.model.layout),
             "input": dataclasses.asdict(self.input),
+            "bank": [dataclasses.asdict(spec) for spec in self.model.bank],
             "output": dataclasses.asdict(self.output),
             "precision": self.precision,
             "opset": self.opset,
-            "labels": self.labels,
             "files": {name: dataclasses.asdict(record) for name, record in self.files.items()},
             "parity": self.parity.to_json(),
             "made_by": dict(self.made_by),
@@ -140,7 +160,7 @@ class Manifest:
 
 
 def write_manifest(server: Path, manifest: Manifest) -> None:
-    """Write ``manifest.json`` into a server folder that is being staged."""
+    """Write ``manifest.json`` into a model folder that is being staged."""
     (server / MANIFEST).write_bytes(manifest_bytes(manifest))
 
 
@@ -207,28 +227,50 @@ def parse_manifest(data: bytes, path: Path) -> Manifest:
 
 
 def _checked(path: Path, record: Record) -> Manifest:
-    binding = read_binding(record)
+    check_format(record, _KIND)
+    scheme = record.text("scheme", SCHEME)
+    geometry, layout = record.parsed("geometry", ClipGeometry.parse), record.parsed("layout", Layout)
     manifest = Manifest(
         model=ModelSpec(
-            binding=binding or _PLACEHOLDER,
-            input=_tensor(record.record("input")),
-            output=_tensor(record.record("output")),
+            scheme=scheme,
+            geometry=geometry or _PLACEHOLDER,
+            layout=layout or Layout.CUBES,
+            input=read_tensor(record.record("input")),
+            bank=tuple(
+                read_tensor(Record(value, f"bank[{i}]", record.problems))
+                for i, value in enumerate(record.items("bank"))
+            ),
+            output=read_tensor(record.record("output")),
         ),
         precision=record.text("precision", "[a-z0-9]+"),
         opset=record.integer("opset"),
-        labels=record.text("labels", _LABELS),
-        files=_files(record),
-        parity=_parity(record.record("parity")),
-        made_by={name: record.record("made_by").text(name) for name in record.record("made_by").names()},
+        files=read_model_files(record),
+        parity=read_parity(record.record("parity")),
+        made_by=read_versions(record),
     )
-    if binding:
+    if geometry and layout:
         _check_consistency(record, manifest)
     record.finish(path)
     return manifest
 
 
+def check_format(record: Record, kind: str = "", *, number: int = FORMAT) -> None:
+    """Record a problem if a file is not of a format version, or not of this kind; no kind skips that check."""
+    received = record.integer("format")
+    if received != number:
+        hint = _OLD if received < FORMAT else _NEW
+        record.problems.append(f"format: expected {number}, received {received}" + f"; {hint}" * (received != FORMAT))
+    elif kind:
+        record.text("kind", kind)
+
+
+def read_versions(record: Record) -> dict[str, str]:
+    """Read the versions in ``made_by``, by the name of the software."""
+    return {name: record.record("made_by").text(name) for name in record.record("made_by").names()}
+
+
 def binding_to_json(binding: Binding) -> dict[str, str]:
-    """Return the fields of a binding, as manifest and client settings store them."""
+    """Return the fields of a binding, as key folders and client settings store them."""
     return {
         "scheme": binding.scheme,
         "key_id": binding.key_id,
@@ -239,9 +281,7 @@ def binding_to_json(binding: Binding) -> dict[str, str]:
 
 
 def read_binding(record: Record) -> Binding | None:
-    """Read the format version and the binding; return None if a field is invalid, with the problems recorded."""
-    if record.integer("format") != FORMAT:
-        record.problems.append(f"format: expected {FORMAT}; a newer version of lcve-deploy may read this")
+    """Read a binding; return None if a field is invalid, with the problems recorded."""
     scheme, key_id, salt = record.text("scheme", SCHEME), record.text("key_id"), record.text("salt")
     geometry, layout = record.parsed("geometry", ClipGeometry.parse), record.parsed("layout", Layout)
     if record.problems or geometry is None or layout is None:
@@ -253,14 +293,16 @@ def read_binding(record: Record) -> Binding | None:
         return None
 
 
-def _tensor(record: Record) -> TensorSpec:
+def read_tensor(record: Record) -> TensorSpec:
+    """Read an input or output of a graph."""
     shape = record.items("shape")
     if not all(size is None or (isinstance(size, int) and size > 0) for size in shape):
         record.note("shape", "sizes, and null for the batch", shape)
     return TensorSpec(name=record.text("name"), dtype=record.text("dtype"), shape=tuple(shape))
 
 
-def _files(record: Record) -> dict[str, FileRecord]:
+def read_model_files(record: Record) -> dict[str, FileRecord]:
+    """Read the file records of a manifest, which must have a graph and a probe."""
     files = read_files(record.record("files"))
     record.problems.extend(f"files: {name} is missing" for name in (MODEL, PROBE) if name not in files)
     return files
@@ -276,7 +318,8 @@ def read_files(record: Record) -> dict[str, FileRecord]:
     }
 
 
-def _parity(record: Record) -> ParityReport:
+def read_parity(record: Record) -> ParityReport:
+    """Read the comparison with the plain model."""
     controls = record.record("controls")
     return ParityReport(
         reference=record.text("reference"),
@@ -297,23 +340,36 @@ def _parity(record: Record) -> ParityReport:
 
 
 def _check_consistency(record: Record, manifest: Manifest) -> None:
-    expected = (None, *manifest.binding.layout.shape(manifest.binding.geometry))
+    model = manifest.model
+    expected = (None, *model.layout.shape(model.geometry))
     if manifest.input.shape != expected or manifest.input.dtype != "uint8":
         record.problems.append(
-            f"input: a {manifest.binding.layout} clip of {manifest.binding.geometry} is uint8 {list(expected)}, "
+            f"input: a {model.layout} clip of {model.geometry} is uint8 {list(expected)}, "
             f"received {manifest.input.dtype} {list(manifest.input.shape)}"
         )
     shape = manifest.output.shape
     if len(shape) != 2 or shape[0] is not None or shape[1] is None:
         record.problems.append(f"output: expected [null, classes], received {list(shape)}")
+    record.problems.extend(f"bank: {problem}" for problem in _bank_problems(model.bank))
     if not manifest.parity.ok:
         record.problems.append("parity: the logits do not agree, or a negative control does")
 
 
-_PLACEHOLDER: Final = Binding(
-    scheme=SCHEME,
-    key_id="0" * 32,
-    salt="0" * 32,
-    geometry=ClipGeometry(frames=1, height=1, width=1, cube=(1, 1, 1)),
-    layout=Layout.CUBES,
-)
+def _bank_problems(bank: tuple[TensorSpec, ...]) -> list[str]:
+    """Explain what is wrong with the list of keyed tensors."""
+    names = [spec.name for spec in bank]
+    known = [f"{BANK_PREFIX}{keyed.name}" for keyed in KEYED_TENSORS]
+    problems = [f"{name} is missing" for name in known if name not in names and not name.endswith(READOUT_INDEX)]
+    if names != [name for name in known if name in names]:
+        problems.append(f"expected names from {', '.join(known)}, in this order, received {', '.join(names)[:200]}")
+    for spec in bank:
+        dtype = "int64" if spec.name.endswith(READOUT_INDEX) else "float32"
+        if spec.dtype != dtype or not spec.shape or spec.shape[0] is not None or None in spec.shape[1:]:
+            problems.append(
+                f"{spec.name}: expected {dtype} with null for the keys and sizes for all other axes, received "
+                f"{spec.dtype} {list(spec.shape)}"
+            )
+    return problems
+
+
+_PLACEHOLDER: Final = ClipGeometry(frames=1, height=1, width=1, cube=(1, 1, 1))

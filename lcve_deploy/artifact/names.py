@@ -1,4 +1,4 @@
-"""Names fixed by the format: files of a server folder, and the input and output of its model.
+"""Names fixed by the format: files of a model folder and of a key folder, and inputs and output of the graph.
 
 Source: format of scheme ``lcve-1``, sections "The scrambled model" and "Artifact folder".
 """
@@ -7,12 +7,34 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["INPUT", "MODEL", "OUTPUT", "PLAN", "PROBE", "RUNTIME_CACHE"]
+__all__ = [
+    "BANK_PREFIX",
+    "INPUT",
+    "KEYED",
+    "KEYS",
+    "KEY_INPUT",
+    "KEY_MANIFEST",
+    "KEY_SIGNATURE",
+    "MODEL",
+    "OUTPUT",
+    "PLAN",
+    "PROBE",
+    "RUNTIME_CACHE",
+]
 
 MODEL: Final = "model.onnx"
 PROBE: Final = "probe.safetensors"
 PLAN: Final = "engine.plan"
 RUNTIME_CACHE: Final = "runtime.cache"
 
+KEYS: Final = "keys"
+KEY_MANIFEST: Final = "key.json"
+KEY_SIGNATURE: Final = "key.sig"
+KEYED: Final = "keyed.safetensors"
+
 INPUT: Final = "clips"
+KEY_INPUT: Final = "key"
+"""For each clip, the row of the bank with the tensors of its key; int64 ``[batch]``."""
+BANK_PREFIX: Final = "bank."
+"""Prefix of the inputs with the keyed tensors of all keys, one row for each key."""
 OUTPUT: Final = "logits"

@@ -1,98 +1,92 @@
-"""Read and write ``server/probe.safetensors``: a clip and its expected logits, to check an engine without a key.
+"""Read and write ``probe.safetensors``: clips and their expected logits, to check a model or a key without the key.
 
-The clip is random bytes, drawn directly as ciphertext. It is never the encryption of a known clip, because a single
-known clip reveals the secret orders.
+The clips are random bytes, drawn directly as ciphertext. They are never the encryption of a known clip, because a
+single known clip reveals the secret orders.
+
+The probe of a model brings keyed tensors of its own. They were made with a random key that nobody has kept. So an
+engine is proven once, for every key.
 
 Source: format of scheme ``lcve-1``, section "Artifact folder".
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact.digests import hold_checked
-from lcve_deploy.artifact.manifest import Manifest
-from lcve_deploy.artifact.matching import Relation
-from lcve_deploy.artifact.names import PROBE
-from lcve_deploy.clips import Binding, Layout
+from lcve_deploy.artifact.manifest import Manifest, ModelSpec
+from lcve_deploy.artifact.names import BANK_PREFIX, PROBE
+from lcve_deploy.artifact.tensors import check_keyed, parse_tensors
 from lcve_deploy.errors import ArtifactError
-from lcve_deploy.files.reading import check_safetensors_bytes
 
-__all__ = ["Probe", "carry_probe", "parse_probe", "read_probe", "write_probe"]
+__all__ = ["Probe", "parse_probe", "read_probe", "write_probe"]
+
+_CLIP = "clip"
+_LOGITS = "logits"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Probe:
-    """Random ciphertext and its expected logits, to check an engine without a key.
+    """Random ciphertext and its expected logits, to check a model or a key without the key.
 
     Args:
         clip: random ciphertext, uint8 ``[probes, N, L]`` or ``[probes, T, H, W, C]``.
-        logits: logits of the reference in the artifact's label order, float64 ``[probes, classes]``.
+        logits: logits of the reference in the label order of the probe's key, float64 ``[probes, classes]``.
+        tensors: keyed tensors of the probe, by name, without the axis of the keys; empty in the probe of a key folder,
+            which has them in a file of their own.
     """
 
     clip: npt.NDArray[np.uint8]
     logits: npt.NDArray[np.float64]
+    tensors: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
 
-def carry_probe(probe: Probe, relation: Relation, binding: Binding) -> Probe:
-    """Convert a probe to the orders of a rotated artifact, without running an engine.
-
-    The new ciphertext decrypts to the same clip as the old one, so the reference logits remain exact.
-
-    Args:
-        probe: probe of the artifact before the rotation.
-        relation: how the keyed tensors before and after the rotation correspond.
-        binding: binding of either artifact; only geometry and layout are used, which a rotation keeps.
-    """
-    geometry, as_video = binding.geometry, binding.layout is Layout.VIDEO
-    cubes = geometry.to_cubes(probe.clip, np) if as_video else probe.clip
-    moved = cubes.take(relation.cubes, axis=1).take(relation.values, axis=2)
-    clip = geometry.from_cubes(moved, np) if as_video else moved
-    return Probe(clip=np.ascontiguousarray(clip), logits=probe.logits.take(relation.labels, axis=1))
-
-
-def write_probe(server: Path, probe: Probe) -> None:
-    """Write the probe into a server folder that is being staged."""
+def write_probe(folder: Path, probe: Probe) -> None:
+    """Write the probe into a model folder or key folder that is being staged."""
     from safetensors.numpy import save
 
-    (server / PROBE).write_bytes(save({"clip": np.ascontiguousarray(probe.clip), "logits": probe.logits}))
+    bank = {f"{BANK_PREFIX}{name}": np.asarray(tensor, order="C") for name, tensor in probe.tensors.items()}
+    (folder / PROBE).write_bytes(save({_CLIP: np.ascontiguousarray(probe.clip), _LOGITS: probe.logits, **bank}))
 
 
 def read_probe(server: Path, manifest: Manifest) -> Probe:
-    """Read the probe of an artifact: once, and as the manifest records it.
+    """Read the probe of a model: once, and as the manifest records it.
 
     Raises:
         ArtifactError: the probe is missing or unreadable, or does not match the manifest or its digest.
     """
     data = bytes(hold_checked(server, PROBE, manifest.files, mapped=False).data)
-    return parse_probe(data, server / PROBE, manifest)
+    return parse_probe(data, server / PROBE, manifest.model, with_tensors=True)
 
 
-def parse_probe(data: bytes, path: Path, manifest: Manifest) -> Probe:
+def parse_probe(data: bytes, path: Path, model: ModelSpec, *, with_tensors: bool) -> Probe:
     """Parse the content of a probe.
 
     Args:
         data: content of the file.
         path: file that it was read from, for messages.
-        manifest: manifest of the artifact.
+        model: the model that the probe is for.
+        with_tensors: whether it is the probe of the model, which has keyed tensors, or that of a key folder.
 
     Raises:
-        ArtifactError: not a probe, or one that has no clips or does not match the manifest.
+        ArtifactError: not a probe, or one that has no clips or does not match the model.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    try:
-        check_safetensors_bytes(data, path, "a probe", ArtifactError)
-        tensors = load(data)
-        clip, logits = tensors["clip"], tensors["logits"]
-    except (SafetensorError, KeyError, OSError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"the probe of {path.parent} cannot be read: {error}") from None
-    fits = clip.dtype == np.uint8 and clip.ndim and len(clip) and clip.shape[1:] == manifest.input.shape[1:]
-    if not fits or logits.dtype != np.float64 or logits.shape != (len(clip), manifest.classes):
+    tensors = parse_tensors(data, path, "a probe")
+    clip, logits = tensors.pop(_CLIP, None), tensors.pop(_LOGITS, None)
+    if clip is None or logits is None:
+        raise ArtifactError(f"the probe of {path.parent} cannot be read: it has no {_CLIP} or no {_LOGITS}")
+    fits = clip.dtype == np.uint8 and clip.ndim and len(clip) and clip.shape[1:] == model.input.shape[1:]
+    if not fits or logits.dtype != np.float64 or logits.shape != (len(clip), model.classes):
         raise ArtifactError(f"the probe of {path.parent} does not match the manifest: {clip.shape} and {logits.shape}")
-    return Probe(clip=clip, logits=logits)
+    keyed = {name.removeprefix(BANK_PREFIX): tensor for name, tensor in tensors.items()}
+    if with_tensors:
+        check_keyed(keyed, model, path)
+    elif keyed:
+        raise ArtifactError(f"{path} has the tensors {', '.join(sorted(tensors))}, expected {_CLIP} and {_LOGITS}")
+    return Probe(clip=clip, logits=logits, tensors=keyed)

@@ -154,20 +154,20 @@ def check_signature(
         )
 
 
-def is_signed(server: Path) -> bool:
-    """Tell whether a server folder has a signature, without checking it."""
-    return (server / SIGNATURE).is_file()
+def is_signed(folder: Path, name: str = SIGNATURE) -> bool:
+    """Tell whether a model folder, or with another name a key folder, has a signature, without checking it."""
+    return (folder / name).is_file()
 
 
-def read_signature(server: Path) -> bytes | None:
-    """Read the signature of a server folder; return None if there is none.
+def read_signature(folder: Path, name: str = SIGNATURE) -> bytes | None:
+    """Read the signature of a model folder, or with another name of a key folder; return None if there is none.
 
     The length is not checked here. At most 65 bytes are read, so that ``check_signature`` notices a longer file.
 
     Raises:
         SignatureError: the signature is not a regular file.
     """
-    path = server / SIGNATURE
+    path = folder / name
     try:
         with open_file(path, "a signature", SignatureError) as file:
             return file.read(SIGNATURE_BYTES + 1)
@@ -175,7 +175,7 @@ def read_signature(server: Path) -> bytes | None:
         return None
 
 
-def write_signature(server: Path, signature: bytes | None) -> None:
-    """Write ``manifest.sig`` into a server folder that is being staged; None writes nothing."""
+def write_signature(folder: Path, signature: bytes | None, name: str = SIGNATURE) -> None:
+    """Write a signature into a folder that is being staged; None writes nothing."""
     if signature is not None:
-        (server / SIGNATURE).write_bytes(signature)
+        (folder / name).write_bytes(signature)

@@ -22,7 +22,7 @@ from lcve_deploy.attacks.jigsaw import (
 )
 from lcve_deploy.attacks.known_classes import match_classes, plant_classes
 from lcve_deploy.attacks.positions import lay_out_positions, match_sinusoid, plant_positions, plant_sinusoid
-from lcve_deploy.attacks.reference import add_drift, match_artifacts, match_reference, plant_artifacts, plant_reference
+from lcve_deploy.attacks.reference import add_drift, match_keys, match_reference, plant_keys, plant_reference
 from lcve_deploy.attacks.thumbnail import plant_thumbnail, show_thumbnail
 from lcve_deploy.attacks.value_order import ciphertexts_held, first_ciphertexts, lay_out_texture, plant_texture
 
@@ -57,7 +57,7 @@ class Attack:
         finds: fields of ``Estimate`` that it fills, and the minimum score of each on the planted case.
         measure: kind of score: ``exact`` or ``neighbours`` for an order, ``ssim`` or ``light`` for a clip.
         symmetric: whether its orders are scored up to the symmetries of the grid.
-        relative: whether it finds the orders of the artifact relative to another artifact.
+        relative: whether it finds the orders of one key relative to another key of the model.
         run: runs the attack.
         plant: creates the planted case with a random generator.
         curve: parameter at whose levels the attack is repeated.
@@ -171,12 +171,12 @@ ATTACKS: Final = (
     ),
     Attack(
         name="linking",
-        title="match the rows and columns of two artifacts",
+        title="match the rows and columns of two keys of one model",
         needs=("artifact", "other"),
         finds={"cubes": 0.99, "values": 0.99, "labels": 0.99},
         relative=True,
-        run=match_artifacts,
-        plant=plant_artifacts,
+        run=match_keys,
+        plant=plant_keys,
     ),
     Attack(
         name="known",

@@ -24,14 +24,14 @@ class Holdings:
 
     Args:
         geometry: clip and cube size; public.
-        artifact: keyed tensors of a server folder by the names of ``KEYED_TENSORS``, as in the graph:
+        artifact: keyed tensors of a key folder by the names of ``KEYED_TENSORS``, as in the graph:
             ``cube_embedding.weight`` ``[L, D]``, ``positional_encoding`` ``[tokens, D]``, ``head.weight``
             ``[D, classes]``, ``head.bias`` ``[classes]``.
         reference: the same tensors of a plain model that the artifact may come from, in the plain order.
         ciphertexts: encrypted clips, uint8 ``[clips, N, L]``.
         known: plain clips in cubes, and their encryption; both uint8 ``[clips, N, L]``.
         oracle: encrypts plain clips of the attacker's choice, uint8 ``[clips, N, L]``.
-        other: keyed tensors of another artifact of the same model.
+        other: keyed tensors of another key of the same model.
         embedding: cube embedding in the plain order, float ``[L, D]``.
         classified: known classes of clips, in the plain order, int64 ``[clips]``, and the artifact's logits for
             them, float ``[clips, classes]``.

@@ -26,7 +26,7 @@ NEEDS: Final = {
     "classified": "clips of known classes",
     "known": "plain clips and their encryption",
     "oracle": "chosen clips, encrypted",
-    "other": "another artifact of the model",
+    "other": "another key of the model",
     "embedding": "the plain embedding",
     "tokens": "the tokens of a clip",
 }

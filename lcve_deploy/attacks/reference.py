@@ -19,7 +19,7 @@ from lcve_deploy.attacks.positions import position_rows
 from lcve_deploy.attacks.solvers.assignment import match_rows
 from lcve_deploy.geometry import ClipGeometry
 
-__all__ = ["add_drift", "match_artifacts", "match_reference", "plant_artifacts", "plant_reference"]
+__all__ = ["add_drift", "match_keys", "match_reference", "plant_keys", "plant_reference"]
 
 _PLANTED_DRIFT = 0.5
 
@@ -29,7 +29,7 @@ def match_reference(holdings: Holdings) -> Estimate:
     return _matched(holdings.artifact, holdings.reference, holdings.geometry)
 
 
-def match_artifacts(holdings: Holdings) -> Estimate:
+def match_keys(holdings: Holdings) -> Estimate:
     """Match two artifacts of one model: find the orders of this one relative to the other."""
     return _matched(holdings.artifact, holdings.other, holdings.geometry)
 
@@ -51,7 +51,7 @@ def plant_reference(rng: np.random.Generator) -> Planted:
     return Planted(holdings=add_drift(holdings, _PLANTED_DRIFT, rng), truth=truth)
 
 
-def plant_artifacts(rng: np.random.Generator) -> Planted:
+def plant_keys(rng: np.random.Generator) -> Planted:
     """Return a random model under two sets of orders; the truth is the relative order."""
     first, truth, plain = random_truth(rng), random_truth(rng), random_weights(rng)
     other = scrambled(plain, first)

@@ -47,7 +47,7 @@ class Case:
     Args:
         holdings: what the attacker has.
         truth: true orders, and the plain clip of ``victim``; None without the key.
-        relation: true orders relative to the other artifact; None if unknown.
+        relation: true orders relative to the other key; None if unknown.
         independent: orders of independent keys.
         victim: encrypted clip to show, uint8 ``[N, L]``.
     """

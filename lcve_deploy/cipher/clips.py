@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy.cipher.pairs import are_paired, decrypted, encrypted
 from lcve_deploy.clips import SCHEME, Binding, EncryptedClip, Layout, PlainClip
 from lcve_deploy.errors import MissingDependencyError
 from lcve_deploy.keys.orders import Order, Orders
@@ -52,6 +53,8 @@ def encrypt(clip: PlainClip, orders: Orders, *, layout: Layout | str = Layout.CU
         raise ValueError(
             f"expected clips that end in the axes {list(geometry.clip_shape)}, received {list(values.shape)}"
         )
+    if are_paired(values, geometry):
+        return EncryptedClip(values=encrypted(values, orders, layout), binding=binding_of(orders, layout))
     xp = _namespace(values)
     if _on_gpu(values) and geometry.cubes * geometry.values <= _MAX_GATHERED:
         return EncryptedClip(values=_gathered(values, orders, layout, xp), binding=binding_of(orders, layout))
@@ -69,6 +72,8 @@ def decrypt(clip: EncryptedClip, orders: Orders) -> PlainClip:
     """
     layout = clip.binding.layout
     binding_of(orders, layout).require(clip.binding, here="key", there="encrypted clip")
+    if are_paired(clip.values, orders.geometry):
+        return PlainClip(values=decrypted(clip.values, orders, layout))
     xp = _namespace(clip.values)
     cubes = orders.geometry.to_cubes(clip.values, xp) if layout is Layout.VIDEO else clip.values
     plain = xp.take(cubes, _index(orders.placement, cubes, xp), axis=-2)

@@ -1,9 +1,9 @@
-"""Key rotation on keyed tensors: from one key's orders to another's, in NumPy.
+"""Keyed tensors of one key from those of another, in NumPy: how a key is enrolled without the checkpoint.
 
-What is plain never exists: each tensor is moved once, by the new order after the inverse of the old.
-No number changes, so no bit of the folded embedding is lost however often a key is rotated.
+The plain tensors never exist: each tensor is moved once, by the new order after the inverse of the old one. No number
+changes, so no bit of the folded embedding is lost, however long a chain of keys is.
 
-Source: format of scheme ``lcve-1``, sections "The scrambled model" and "Key rotation".
+Source: format of scheme ``lcve-1``, sections "The scrambled model" and "Key folder".
 """
 
 from __future__ import annotations
@@ -15,51 +15,68 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.keys.orders import Order, Orders
+from lcve_deploy.model.keyed import KEYED_TENSORS, KeyedBy, KeyedTensor
 
-__all__ = ["rotate_tensors"]
+__all__ = ["reorder_logits", "rotate_tensors"]
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
 
 def rotate_tensors(tensors: Tensors, old: Orders, new: Orders) -> dict[str, npt.NDArray[Any]]:
-    """Keyed tensors of an artifact in the orders of another key or salt.
+    """Return keyed tensors in the orders of another key or salt.
 
     Args:
-        tensors: by the names of ``KEYED_TENSORS``, shaped as in the graph.
-        old: what they are in the order of.
-        new: what they shall be in the order of.
+        tensors: by the names of ``KEYED_TENSORS``, shaped as in a key folder, in the old orders.
+        old: orders of the tensors.
+        new: orders of the result.
 
     Raises:
         ValueError: labels hidden in one and shown in the other, or orders of another geometry.
     """
     if old.geometry != new.geometry or (old.label_order is None) != (new.label_order is None):
         raise ValueError("the old and the new orders are not for the same geometry and labels")
-    table = tensors["positional_encoding"]
-    prefix = len(table) - old.geometry.cubes
-    values = _relative(old.pixel_order, new.pixel_order)
-    cubes = _relative(old.cube_order, new.cube_order)
-    rotated = {
-        **tensors,
-        "cube_embedding.weight": tensors["cube_embedding.weight"].take(values, axis=0),
-        "positional_encoding": table.take(np.concatenate([np.arange(prefix), prefix + cubes]), axis=0),
-    }
-    if "readout.index" in tensors:
-        rotated["readout.index"] = _moved(tensors["readout.index"], prefix, cubes)
-    if old.label_order is not None and new.label_order is not None:
-        labels = _relative(old.label_order, new.label_order)
-        rotated |= {name: tensors[name].take(labels, axis=-1) for name in ("head.weight", "head.bias")}
-    return rotated
+    moves = _Moves(old, new, prefix=len(tensors["positional_encoding"]) - old.geometry.cubes)
+    return {keyed.name: moves.of(keyed, tensors[keyed.name]) for keyed in KEYED_TENSORS if keyed.name in tensors}
+
+
+def reorder_logits(logits: npt.NDArray[Any], old: Orders, new: Orders) -> npt.NDArray[Any]:
+    """Return logits ``[..., classes]`` from the label order of one key in that of another."""
+    if old.label_order is None or new.label_order is None:
+        return logits
+    return logits.take(_relative(old.label_order, new.label_order), axis=-1)
+
+
+class _Moves:
+    """How tensors move from old orders to new ones."""
+
+    def __init__(self, old: Orders, new: Orders, *, prefix: int) -> None:
+        self._prefix = prefix
+        self._cubes = _relative(old.cube_order, new.cube_order)
+        self._values = _relative(old.pixel_order, new.pixel_order)
+        hidden = old.label_order is not None and new.label_order is not None
+        self._labels = _relative(old.label_order, new.label_order) if hidden else None  # type: ignore[arg-type]
+
+    def of(self, keyed: KeyedTensor, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        match keyed.by:
+            case KeyedBy.CUBES:
+                rows = np.concatenate([np.arange(self._prefix), self._prefix + self._cubes])
+                return tensor.take(rows, axis=keyed.axis)
+            case KeyedBy.VALUES:
+                return tensor.take(self._values, axis=keyed.axis)
+            case KeyedBy.LABELS:
+                return tensor if self._labels is None else tensor.take(self._labels, axis=keyed.axis)
+            case KeyedBy.TOKEN:
+                return self._moved(tensor)
+
+    def _moved(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return where the token has moved to; prefix tokens stay."""
+        if index < self._prefix:
+            return index
+        return np.array(self._prefix + np.flatnonzero(self._cubes == index - self._prefix)[0], dtype=np.int64)
 
 
 def _relative(old: Order, new: Order) -> Order:
-    """Where in the old order the entries of the new one stand."""
+    """Return where the entries of the new order are in the old one."""
     inverse = np.empty_like(old)
     inverse[old] = np.arange(len(old))
     return inverse[new]
-
-
-def _moved(index: npt.NDArray[np.int64], prefix: int, cubes: Order) -> npt.NDArray[np.int64]:
-    """Where the token that the classifier reads has gone; prefix tokens stay."""
-    if index < prefix:
-        return index
-    return np.array(prefix + np.flatnonzero(cubes == index - prefix)[0], dtype=np.int64)

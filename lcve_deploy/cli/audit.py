@@ -28,7 +28,8 @@ __all__ = ["command"]
 @lcve_command(
     "lcve audit server --key key.bin --reference videomae.pth \\\n    --ciphertext clip.lcve",
 )
-@cloup.argument("server", type=PATH, metavar="DIR", help="server/ of the artifact.")
+@cloup.argument("server", type=PATH, metavar="DIR", help="Model folder: server/ of the artifact.")
+@cloup.option("--key-name", metavar="NAME", help="Key folder in keys/ to attack.  [default: the only one]")
 @cloup.option("-o", "--output", type=PATH, metavar="FILE", help="HTML page to write.  [default: DIR-audit.html]")
 @signed_by_option
 @as_json
@@ -65,9 +66,9 @@ __all__ = ["command"]
         "--other",
         type=PATH,
         metavar="DIR",
-        help="server/ of another artifact of the model.  [default with --key: this one, rotated]",
+        help="Another key folder of the model.  [default with --key: this one with a new salt]",
     ),
-    help="What the attacker has, in addition to the server folder.",
+    help="What the attacker has, in addition to the model folder and the key folder.",
 )
 @cloup.option_group(
     "Scoring",
@@ -88,6 +89,7 @@ __all__ = ["command"]
 )
 def command(
     server: Path,
+    key_name: str | None,
     output: Path | None,
     reference: Path | None,
     ciphertexts: tuple[Path, ...],
@@ -115,6 +117,7 @@ def command(
     output = output or Path(f"{os.path.abspath(server)}-audit.html")  # noqa: PTH100 (keeps links)
     require_absent(output)
     inputs = AuditInputs(
+        name=key_name,
         key=SecurityKey.read(key_file) if key_file else None,
         other_key=SecurityKey.read(other_key_file) if other_key_file else None,
         reference=reference,

@@ -14,7 +14,7 @@ import click
 import cloup
 
 from lcve_deploy.cli.command import command as lcve_command
-from lcve_deploy.cli.options.common import as_json, key_option
+from lcve_deploy.cli.options.common import as_json
 from lcve_deploy.cli.options.frames import FrameOptions, clip_options
 from lcve_deploy.cli.options.groups import require_unused, value_from_options
 from lcve_deploy.cli.options.remote import REMOTE, RemoteRequest, remote_options, server_option
@@ -43,14 +43,21 @@ class _Target:
     client: Path | None
     server: str | None
     encrypt_only: bool
+    key_file: Path | None
+    enrolled: Path | None
 
     def __post_init__(self) -> None:
-        if (self.artifact is None) == (self.client is None):
+        if (self.key_file is None) == (self.enrolled is None):
+            raise ValueError("pass either --key or --enrolled")
+        if self.enrolled is not None and self.client is not None:
+            raise ValueError("--enrolled has a client folder for each camera: leave out --client")
+        if self.enrolled is None and (self.artifact is None) == (self.client is None):
             raise ValueError("pass either --artifact or --client")
-        if self.client is not None and self.encrypt_only == (self.server is not None):
-            raise ValueError("--client needs either --server or --encrypt-only")
-        if self.server is not None and self.client is None:
-            raise ValueError("--server needs --client instead of --artifact")
+        if self.artifact is None and self.encrypt_only == (self.server is not None):
+            source = "--client" if self.enrolled is None else "--enrolled without --artifact"
+            raise ValueError(f"{source} needs either --server or --encrypt-only")
+        if self.server is not None and self.artifact is not None:
+            raise ValueError("--server needs --client or --enrolled instead of --artifact")
 
     def refuse_unused_options(self) -> None:
         """Refuse options that have no effect on this target."""
@@ -62,8 +69,8 @@ class _Target:
         if self.encrypt_only:
             engine = (name for name in SESSION if name != "signed_by")
             require_unused(("top", "logits", *engine), "no model runs with --encrypt-only")
-        if self.client is not None:
-            require_unused(("signed_by",), "only with --artifact: it checks server/, which --client does not use")
+        if self.artifact is None:
+            require_unused(("signed_by",), "only with --artifact: it checks server/, which is not used without it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +97,35 @@ class _Workers:
 
 
 def _make_target(
-    *, artifact: Path | None, client_folder: Path | None, server: str | None, encrypt_only: bool
+    *,
+    key_file: Path | None,
+    enrolled: Path | None,
+    artifact: Path | None,
+    client_folder: Path | None,
+    server: str | None,
+    encrypt_only: bool,
 ) -> _Target:
-    return _Target(artifact=artifact, client=client_folder, server=server, encrypt_only=encrypt_only)
+    return _Target(
+        artifact=artifact,
+        client=client_folder,
+        server=server,
+        encrypt_only=encrypt_only,
+        key_file=key_file,
+        enrolled=enrolled,
+    )
+
+
+_KEYS: Final = cloup.option_group(
+    "Keys",
+    cloup.option("--key", "key_file", type=PATH, metavar="FILE", help="Key file, for all videos."),
+    cloup.option(
+        "--enrolled",
+        type=PATH,
+        metavar="DIR",
+        help="Output of lcve enroll --names: each video is encrypted with the key of the camera after which a folder "
+        "above it is named.",
+    ),
+)
 
 
 _TARGET: Final = cloup.option_group(
@@ -136,11 +169,11 @@ _WORKERS: Final = cloup.option_group(
 @lcve_command(
     "lcve batch videos/ --artifact service --key key.bin -o results.parquet",
     "lcve batch @list.txt --client client --key key.bin --encrypt-only -o clips",
+    "lcve batch cameras/ --enrolled enrolled --artifact service -o results.parquet",
 )
 @cloup.argument(
     "videos", nargs=-1, required=True, help="Files, folders with videos, or @LIST, a file with one path on each line."
 )
-@key_option
 @cloup.option(
     "-o",
     "--output",
@@ -151,7 +184,7 @@ _WORKERS: Final = cloup.option_group(
 )
 @cloup.option("--strict", is_flag=True, help="Exit with status 1 if any row has an error.")
 @as_json
-@value_from_options("target", _make_target, _TARGET)
+@value_from_options("target", _make_target, _KEYS, _TARGET)
 @clip_options
 @value_from_options("table", _Table, _ROWS)
 @value_from_options("workers", _Workers, _WORKERS)
@@ -159,7 +192,6 @@ _WORKERS: Final = cloup.option_group(
 @remote_options
 def command(
     videos: tuple[str, ...],
-    key_file: Path,
     output: Path,
     strict: bool,
     target: _Target,
@@ -180,14 +212,18 @@ def command(
     the output at the same paths. Ray never receives the key or a token: on a cluster, use --token-file instead of
     LCVE_TOKEN.
 
+    With --enrolled, one job serves many cameras: videos/camera-7/*.mp4 are encrypted with the key of
+    enrolled/camera-7, and the model is opened once for all.
+
     With --seal-to, the clips of --encrypt-only are sealed before they are written, or the requests to --server.
     """
-    from lcve_deploy.verbs.batch import Job, find_videos, run_batch
+    from lcve_deploy.verbs.batch import Job, assign_cameras, find_videos, run_batch
 
     target.refuse_unused_options()
     local = session.options()
     job = Job(
-        key_file=_absolute(key_file),
+        key_file=_absolute(target.key_file) if target.key_file else None,
+        enrolled=_absolute(target.enrolled) if target.enrolled else None,
         artifact=_absolute(target.artifact) if target.artifact else None,
         client=_absolute(target.client) if target.client else None,
         server=target.server,
@@ -201,6 +237,8 @@ def command(
         session=local if target.artifact else dataclasses.replace(local, signed_by=None),
     )
     paths = find_videos(videos)
+    if target.enrolled:
+        paths = assign_cameras(paths, target.enrolled)
     result = run_batch(paths, _absolute(output), job, workers.options(session.threads), progress=_Progress())
     _show(result, as_json)
     if result.tally.errors == result.tally.rows or (strict and result.tally.errors):

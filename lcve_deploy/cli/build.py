@@ -49,7 +49,7 @@ def _make_plan(
     version_compatible: bool,
     hardware: str,
     compute_capability: tuple[str, ...],
-    refittable: bool,
+    max_keys: int,
     stripped: bool,
     tf32: bool,
     cuda_graphs: bool,
@@ -64,7 +64,7 @@ def _make_plan(
         timing_cache=timing_cache,
         version_compatible=version_compatible,
         hardware=HardwareCompatibility(hardware),
-        refittable=refittable,
+        max_keys=max_keys,
         stripped=stripped,
         tf32=tf32,
         cuda_graphs=cuda_graphs,
@@ -79,7 +79,7 @@ _TENSORRT_OPTIONS: Final = (
     "version_compatible",
     "hardware",
     "compute_capability",
-    "refittable",
+    "max_keys",
     "stripped",
     "tf32",
     "cuda_graphs",
@@ -110,7 +110,11 @@ _PLAN: Final = cloup.option_group(
         help="GPU to build for, with TensorRT-RTX; may be repeated.",
     ),
     cloup.option(
-        "--refittable", is_flag=True, help="Let the weights be replaced without a rebuild, as after a key rotation."
+        "--max-keys",
+        type=click.IntRange(1, 2**16),
+        default=64,
+        show_default=True,
+        help="Largest number of keys that the engine holds at a time.",
     ),
     cloup.option(
         "--stripped", is_flag=True, help="Leave the weights out of the plan; they are restored when it is opened."
@@ -132,12 +136,9 @@ _PLAN: Final = cloup.option_group(
     type=PATH,
     multiple=True,
     metavar="FILE",
-    help="Encrypted clip, for int8 calibration and for comparison; may be repeated.",
+    help="Encrypted clip of a key in DIR/keys, for int8 calibration and for comparison; may be repeated.",
 )
 @cloup.option("--name", metavar="NAME", help="Name of the engine.  [default: runtime and precision]")
-@cloup.option(
-    "--refit", metavar="NAME", help="Instead of building, refit this TensorRT engine with the weights of the graph."
-)
 @signed_by_option
 @engine_secret_option
 @as_json
@@ -148,7 +149,6 @@ def command(
     server: Path,
     clips: tuple[Path, ...],
     name: str | None,
-    refit: str | None,
     signed_by: PublicKey | None,
     engine_secret: Path | None,
     engine: EngineRequest,
@@ -158,39 +158,28 @@ def command(
 ) -> None:
     """Build an engine in DIR/engines and prove it with the probe. Needs no key.
 
-    An engine that exceeds its budget is not kept. An engine that cannot run on this machine is kept as unproven: it
-    does not open until lcve verify has run it. Of several engines, the fastest is kept.
+    The engine serves every key of the model. An engine that exceeds its budget is not kept. An engine that cannot run
+    on this machine is kept as unproven: it does not open until lcve verify has run it. Of several engines, the fastest
+    is kept.
 
     Engines open only on machines that have the secret of the machine that built them.
     """
-    from lcve_deploy.verbs.fastest import Selection, build_fastest
-    from lcve_deploy.verbs.refit import refit as refit_engine
+    from lcve_deploy.verbs.fastest import build_fastest
 
-    _refuse_unused_options(engine, refit)
-    if refit:
-        refitted = refit_engine(
-            server, refit, name=name, signed_by=signed_by, engine_secret=engine_secret, progress=StageProgress()
-        )
-        _show(Selection.of(refitted), as_json=as_json)
-        return
+    _refuse_unused_options(engine)
     choice = _choice(engine, name=name, provider=provider, plan=plan, signed_by=signed_by, engine_secret=engine_secret)
     _show(build_fastest(server, choice, clips=_read_clips(clips), progress=StageProgress()), as_json=as_json)
 
 
-def _refuse_unused_options(engine: EngineRequest, refit: str | None) -> None:
-    """Refuse options of other runtimes and, with --refit, options that the engine's record already determines."""
+def _refuse_unused_options(engine: EngineRequest) -> None:
+    """Refuse options of other runtimes."""
     named, runtime = named_options(), engine.runtime or AUTO
-    allowed = ("refit", "name", "signed_by", "engine_secret", "server", "as_json")
-    without_effect = {
-        "--refit": [name for name in named if name not in allowed] if refit else [],
-        f"--runtime {runtime}": [
-            *(name for name in named if name in _TENSORRT_OPTIONS and runtime in ("onnxruntime", "openvino")),
-            *(name for name in named if name in ("provider", "provider_option") and runtime != "onnxruntime"),
-        ],
-    }
-    for reason, names in without_effect.items():
-        if names:
-            raise click.UsageError(f"no effect with {reason}: {', '.join(named[name] for name in names)}")
+    names = [
+        *(name for name in named if name in _TENSORRT_OPTIONS and runtime in ("onnxruntime", "openvino")),
+        *(name for name in named if name in ("provider", "provider_option") and runtime != "onnxruntime"),
+    ]
+    if names:
+        raise click.UsageError(f"no effect with --runtime {runtime}: {', '.join(named[name] for name in names)}")
 
 
 def _choice(

@@ -14,6 +14,7 @@ from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.checkpoint import CheckpointFacts, checkpoint_options
 from lcve_deploy.cli.options.common import (
     as_json,
+    key_name_option,
     key_option,
     salt_option,
     thorough_option,
@@ -123,6 +124,13 @@ _COMPARISON: Final = cloup.option_group("Comparison", verify_clip_option, tolera
     help="Official .pth file, Hugging Face folder, or org/name[@revision] on the hub.",
 )
 @cloup.option("-o", "--output", type=PATH, metavar="DIR", help="Folder to create.  [default: <checkpoint stem>-lcve]")
+@key_name_option
+@cloup.option(
+    "--embed-key",
+    type=PATH,
+    metavar="FILE",
+    help="Also write a graph with the key's tensors inside, which runs by itself, to this .onnx outside of DIR.",
+)
 @signing_key_option
 @as_json
 @checkpoint_options
@@ -143,12 +151,15 @@ def command(
     tolerance: float | None,
     thorough: bool,
     engine: EngineRequest,
+    key_name: str,
+    embed_key: Path | None,
     signing_key: SigningKey | None,
     as_json: bool,
 ) -> None:
     """Export a checkpoint as an encrypted service, if its logits equal those of the plain model.
 
-    The new folder contains server/ for the cloud operator and client/ for the key holder.
+    The new folder contains server/ for the cloud operator, with the model and a key folder, and client/ for the key
+    holder. Further keys are made with lcve enroll.
     """
     from lcve_deploy.keys.secret import SecurityKey
     from lcve_deploy.verbs.export import ExportOptions, export
@@ -168,6 +179,8 @@ def command(
         tolerance=tolerance,
         thorough=thorough,
         engine=_choice(engine),
+        key_name=key_name,
+        embed_key=embed_key,
         signing_key=signing_key,
     )
     folder = output or Path(f"{_stem(ckpt)}-lcve")

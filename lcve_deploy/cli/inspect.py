@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 import click
 import cloup
 
 from lcve_deploy.artifact import (
+    Manifest,
+    ModelSpec,
     PublicKey,
+    find_keys,
     is_signed,
     list_engines,
+    open_key,
     read_client,
     read_engine,
+    read_key_manifest,
     read_manifest,
     verify_files,
 )
-from lcve_deploy.artifact.delta import is_delta, read_delta
 from lcve_deploy.artifact.engine_mac import is_own
 from lcve_deploy.artifact.engine_secret import read_secret
+from lcve_deploy.artifact.names import KEY_MANIFEST, KEY_SIGNATURE
 from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.common import as_json
 from lcve_deploy.cli.options.signing import signed_by_option
@@ -37,6 +43,13 @@ __all__ = ["command"]
 
 Lines = dict[str, object]
 
+_ENTRIES: Final = {
+    "fact": "{fact}: {value} ({option})",
+    "refused": "{name}: refused: {refused}",
+    "name": "{name}: key id {key id}, salt {salt}, labels {labels}, signed: {signed}",
+}
+"""Text of an entry of a list, by a field that it has."""
+
 
 @lcve_command(
     "lcve inspect service",
@@ -46,14 +59,14 @@ Lines = dict[str, object]
 @cloup.argument(
     "path",
     type=PATH_OR_PIPE,
-    help="Key file, artifact or one of its sides, key rotation, or encrypted clip. - for a file on standard input.",
+    help="Key file, artifact or one of its sides, key folder, or encrypted clip. - for a file on standard input.",
 )
 @signed_by_option
 @as_json
 def command(path: Path, signed_by: PublicKey | None, as_json: bool) -> None:
     """Describe a file or folder of this package. The secret in a key file is never shown.
 
-    If a key is pinned, an artifact or key rotation that it has not signed is refused.
+    If a key is pinned, a model or key folder that it has not signed is refused.
     """
     with readable(path) as readable_path:
         lines = _describe(readable_path, signed_by)
@@ -66,20 +79,25 @@ def command(path: Path, signed_by: PublicKey | None, as_json: bool) -> None:
 
 
 def _texts(value: object) -> list[str]:
-    """Return the lines to print for a value: one for each assumption, or one for any other value."""
+    """Return the lines to print for a value: one for each assumption or key, or one for any other value."""
     if not isinstance(value, list):
         return [str(value)]
-    return ["{fact}: {value} ({option})".format(**entry) for entry in value] or ["nothing"]
+    return [next(text for field, text in _ENTRIES.items() if field in entry).format(**entry) for entry in value] or [
+        "nothing"
+    ]
 
 
 def _describe(path: Path, signed_by: PublicKey | None) -> Lines:
     if (path / "server").is_dir() or (path / "client").is_dir():
         sides = [path / side for side in ("server", "client") if (path / side).is_dir()]
-        return {"kind": "artifact"} | {
+        is_key = (path / "server" / KEY_MANIFEST).is_file()
+        return {"kind": "enrolled key" if is_key else "artifact"} | {
             k: v for side in sides for k, v in _describe(side, signed_by).items() if k != "kind"
         }
     if (path / "manifest.json").is_file():
         return _server(path, signed_by)
+    if (path / KEY_MANIFEST).is_file():
+        return _key_folder(path, signed_by)
     if (path / "client.json").is_file():
         return _client(path)
     if path.is_dir():
@@ -97,7 +115,7 @@ def _describe(path: Path, signed_by: PublicKey | None) -> Lines:
         return _key_pair(path)
     if is_sealed(head):
         return _sealed(path)
-    return _delta(path, signed_by) if is_delta(path) else _clip(path)
+    return _clip(path)
 
 
 def _server(path: Path, signed_by: PublicKey | None) -> Lines:
@@ -107,13 +125,42 @@ def _server(path: Path, signed_by: PublicKey | None) -> Lines:
     size = sum(record.bytes for record in manifest.files.values())
     return {
         "kind": "server folder",
-        **_binding(manifest.binding),
+        **_clips(manifest.model),
         "model": f"{manifest.precision}, opset {manifest.opset}, {manifest.classes} classes, {size / 1e6:.1f} MB",
         "signed": _signed(is_signed(path), signed_by),
-        "labels": manifest.labels,
         "parity": f"max |Δlogit| {manifest.parity.max_difference:.2e}, tolerance {manifest.parity.tolerance:.2e}",
         "made by": ", ".join(f"{name} {version}" for name, version in manifest.made_by.items()),
         **{f"engine {name}": _engine(path, name) for name in list_engines(path)},
+        "keys": [_key_of(name, folder, manifest, signed_by) for name, folder in find_keys(path).items()],
+    }
+
+
+def _key_of(name: str, folder: Path, manifest: Manifest, signed_by: PublicKey | None) -> Lines:
+    """Describe a key folder of a model; one that is refused does not hide the others."""
+    try:
+        key = open_key(folder, manifest, signed_by)
+        if signed_by:
+            key.verify()
+    except LcveError as error:
+        return {"name": name, "refused": str(error)}
+    binding, signed = key.manifest.binding, _signed(is_signed(folder, KEY_SIGNATURE), signed_by)
+    ids = {"key id": binding.key_id, "salt": binding.salt}
+    return {"name": name, **ids, "labels": key.manifest.labels, "signed": signed}
+
+
+def _key_folder(path: Path, signed_by: PublicKey | None) -> Lines:
+    key = read_key_manifest(path, signed_by)
+    if signed_by:
+        verify_files(path, key.files, listing=KEY_MANIFEST, signature=KEY_SIGNATURE)
+    size = sum(record.bytes for record in key.files.values())
+    return {
+        "kind": "key folder",
+        **_binding(key.binding),
+        "labels": key.labels,
+        "model": f"manifest {key.model_sha256}",
+        "size": f"{size / 1e6:.1f} MB",
+        "signed": _signed(is_signed(path, KEY_SIGNATURE), signed_by),
+        "made by": ", ".join(f"{name} {version}" for name, version in key.made_by.items()),
     }
 
 
@@ -176,17 +223,6 @@ def _key_pair(path: Path) -> Lines:
     return {"kind": "public key of a signing key", "SHA-256": PublicKey.read(path).fingerprint}
 
 
-def _delta(path: Path, signed_by: PublicKey | None) -> Lines:
-    delta = read_delta(path, signed_by)
-    signed = _signed(delta.signature is not None, signed_by)
-    return {
-        "kind": "key rotation",
-        **_binding(delta.manifest.binding),
-        "applies to": f"manifest {delta.base}",
-        "signed": signed,
-    }
-
-
 def _sealed(path: Path) -> Lines:
     """Describe a sealed clip by its header, which is not encrypted; nothing is opened."""
     from lcve_deploy.clipfile import read_sealed_header
@@ -208,6 +244,10 @@ def _clip(path: Path) -> Lines:
 
     content = read_clip_file(path)
     return {"kind": "encrypted clip", **_binding(content.clip.binding), "views": str(content.views)}
+
+
+def _clips(model: ModelSpec) -> Lines:
+    return {"scheme": model.scheme, "geometry": str(model.geometry), "layout": str(model.layout)}
 
 
 def _binding(binding: Binding) -> Lines:

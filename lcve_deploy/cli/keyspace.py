@@ -43,7 +43,7 @@ class _Geometry(click.ParamType[ClipGeometry]):
 def _of_artifact(folder: Path) -> ClipGeometry:
     for side in (folder, folder / "server", folder / "client"):
         if (side / "manifest.json").is_file():
-            return read_manifest(side).binding.geometry
+            return read_manifest(side).model.geometry
         if (side / "client.json").is_file():
             return read_client(side).settings.binding.geometry
     raise LcveError(

@@ -27,6 +27,8 @@ def _make_options(
     name: str,
     image: str,
     claim: str,
+    keys_claim: str | None,
+    max_keys: int | None,
     token_secret: str | None,
     tls_secret: str | None,
     cpus: int,
@@ -43,6 +45,8 @@ def _make_options(
         name=name,
         image=image,
         claim=claim,
+        keys_claim=keys_claim,
+        max_keys=max_keys,
         token_secret=token_secret,
         tls_secret=tls_secret,
         cpus=cpus,
@@ -71,6 +75,11 @@ _OBJECTS: Final = cloup.option_group(
         metavar="NAME",
         help="PersistentVolumeClaim with the models.",
     ),
+    cloup.option(
+        "--keys-claim",
+        metavar="NAME",
+        help="PersistentVolumeClaim with the key folders of each model.  [default: keys/ of the model folders]",
+    ),
     cloup.option("--token-secret", metavar="NAME", help="Secret with tokens, in the format of lcve serve --tokens."),
     cloup.option("--tls-secret", metavar="NAME", help="Secret of type kubernetes.io/tls."),
     signed_by_option,
@@ -79,6 +88,9 @@ _PODS: Final = cloup.option_group(
     "Pods",
     cloup.option("--cpus", type=POSITIVE, default=2, show_default=True, metavar="N", help="CPUs per pod."),
     cloup.option("--memory", type=POSITIVE, default=2048, show_default=True, metavar="MIB", help="Memory per pod."),
+    cloup.option(
+        "--max-keys", type=POSITIVE, metavar="N", help="Keys in memory per pod.  [default: that of lcve serve]"
+    ),
     cloup.option("--gpus", type=COUNT, default=0, show_default=True, metavar="N", help="GPUs per pod."),
     cloup.option(
         "--min-replicas", type=POSITIVE, default=1, show_default=True, metavar="N", help="Minimum number of pods."
@@ -103,9 +115,10 @@ _PODS: Final = cloup.option_group(
 @as_json
 @value_from_options("options", _make_options, _OBJECTS, _PODS)
 def command(models: tuple[str, ...], output: Path, options: KubernetesOptions, as_json: bool) -> None:
-    """Write manifests for Kubernetes and KServe that serve server folders with lcve serve. Needs no key.
+    """Write manifests for Kubernetes and KServe that serve model folders with lcve serve. Needs no key.
 
-    The folders are checked but not copied: the claim must contain each of them under the name of its model. Pods do
+    The folders are checked but not copied: the claim must contain each of them under the name of its model. Servers
+    look for key folders that come, change or go, and need no restart for them. Pods do
     not run as root and write only to /tmp. Tokens and TLS files come from existing Secrets.
     """
     from lcve_deploy.deployments.kubernetes.export import export_kubernetes

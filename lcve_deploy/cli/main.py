@@ -30,8 +30,10 @@ SECTIONS: Final = {
     "Model owner (has the key and the checkpoint)": {
         "keygen": "Create or derive a key, or create a key pair for signing",
         "export": "Export a checkpoint as an encrypted service and check parity",
-        "rotate": "Give an artifact a new salt, and optionally a new key",
-        "sign": "Sign the server folder of an artifact",
+        "enroll": "Make keys for cameras and clients",
+        "rotate": "Make a key folder with a new salt, and optionally a new key",
+        "sign": "Sign the model and the keys of an artifact",
+        "convert": "Convert an artifact of an older version",
         "audit": "Run the known attacks and report what they recover",
     },
     "Edge client (has the key)": {
@@ -44,14 +46,14 @@ SECTIONS: Final = {
     "Cloud operator (needs no key)": {
         "build": "Build a faster engine for this machine",
         "serve": "Serve models over HTTP and gRPC",
-        "apply": "Apply a key rotation from the model owner",
+        "apply": "Add keys from the model owner",
         "triton": "Write a Triton model repository",
         "kubernetes": "Write manifests for Kubernetes and KServe",
     },
     "Anyone": {
         "run": "Run a clip or video through a model, here or on a server",
         "verify": "Check an artifact: parity, digests, engines",
-        "inspect": "Describe a key file, artifact, clip or key rotation",
+        "inspect": "Describe a key file, artifact, key folder or clip",
         "keyspace": "Count the possible orders and state what limits their strength",
     },
 }

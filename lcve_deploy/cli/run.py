@@ -174,7 +174,7 @@ def _classify(
 def _run_model(
     model: Path | str, clip: EncryptedClip, session: SessionRequest, remote: RemoteRequest
 ) -> tuple[npt.NDArray[np.float32], str | None]:
-    """Run the operator's side. Return logits in the artifact's own order, and ``labels``, which no server reports."""
+    """Run the operator's side. Return logits in the label order of the key, and ``labels``, which no server reports."""
     from lcve_deploy.encrypted_model import run_views
 
     if isinstance(model, str):
@@ -185,10 +185,13 @@ def _run_model(
             logits = run_views(remote_session, clip, in_flight=_REQUESTS, progress=StageProgress())
         _require_finite(logits, model)
         return logits, None
+    from lcve_deploy.artifact import find_key
     from lcve_deploy.runtime.opening import open_server
 
-    manifest, local_session = open_server(model, session.options())
-    return run_views(local_session, clip, progress=StageProgress()), manifest.labels
+    options = session.options()
+    manifest, local_session = open_server(model, options)
+    logits = run_views(local_session, clip, progress=StageProgress())
+    return logits, find_key(model, manifest, clip.binding.key, options.signed_by).manifest.labels
 
 
 def _require_finite(logits: npt.NDArray[np.float32], server: str) -> None:

@@ -41,9 +41,10 @@ class _Listening:
 
 @dataclass(frozen=True, kw_only=True)
 class _Loading:
-    """Versions to serve, the time between checks for new ones, and the time to shut down."""
+    """Versions to serve, keys in memory, the time between checks for new ones, and the time to shut down."""
 
     versions: int
+    max_keys: int
     poll: float
     grace: float
 
@@ -168,7 +169,9 @@ _LISTENING: Final = cloup.option_group(
 )
 _ACCESS: Final = cloup.option_group(
     "Access",
-    cloup.option("--tokens", type=PATH, metavar="FILE", help="Names and tokens of clients, one pair on each line."),
+    cloup.option(
+        "--tokens", type=PATH, metavar="FILE", help="Names and tokens of clients, and the key ids that each may use."
+    ),
     cloup.option(
         "--allow-origin",
         multiple=True,
@@ -293,12 +296,20 @@ _LOADING: Final = cloup.option_group(
         help="Number of newest versions to serve.",
     ),
     cloup.option(
+        "--max-keys",
+        type=POSITIVE,
+        default=64,
+        show_default=True,
+        metavar="N",
+        help="Maximum keys of a model in memory. The least recently used are dropped.",
+    ),
+    cloup.option(
         "--poll",
         type=click.FloatRange(min=0),
         default=5.0,
         show_default=True,
         metavar="SECONDS",
-        help="Time between checks for new versions; 0: never check.",
+        help="Time between checks for new versions and keys; 0: never check.",
     ),
     cloup.option(
         "--grace",
@@ -347,7 +358,8 @@ def command(
     """Serve artifacts over the Open Inference Protocol (v2), over HTTP and gRPC. Needs and accepts no key.
 
     DIR may also be a folder of server folders that are named by version numbers. The folders are polled: a new version
-    replaces the old one only after it passes its probe.
+    replaces the old one only after it passes its probe. Keys are folders in keys/ of a model: one that is copied there
+    is used once it has passed its probe, and one that is removed is refused.
 
     The log goes to standard error, with one JSON object on each line. On SIGTERM, the server answers the requests that
     it has accepted, and exits. On SIGHUP, it reloads tokens, TLS files, sealing keys and all models.
@@ -355,6 +367,8 @@ def command(
     With --open-with, it also answers requests that are sealed to the public half of that key. Sealing protects clips
     from everyone between the client and this process, but not from the holder of the private key.
     """
+    import dataclasses
+
     from lcve_deploy.serving.models.versions import parse_source, require_distinct
     from lcve_deploy.serving.server import serve
     from lcve_deploy.serving.settings import ServerSettings
@@ -366,7 +380,7 @@ def command(
         http_port=listening.http_port,
         grpc_port=listening.grpc_port,
         metrics_port=listening.metrics_port,
-        session=session.options(),
+        session=dataclasses.replace(session.options(), max_keys=loading.max_keys),
         batching=batching,
         limits=limits,
         versions=loading.versions,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,13 +18,10 @@ if TYPE_CHECKING:
 
     from lcve_deploy.artifact import EngineRecord
     from lcve_deploy.clips import Views
-    from lcve_deploy.verbs._carry_over import CarriedEngine
     from lcve_deploy.verbs.classify import Classification
     from lcve_deploy.verbs.fastest import Selection
 
 __all__ = [
-    "carried_engines_json",
-    "print_carried_engines",
     "print_classification",
     "print_json",
     "print_logits",
@@ -151,23 +147,3 @@ def _engine(record: EngineRecord) -> str:
         f"{record.proof.milliseconds:.1f} ms a clip, max |Δlogit| {record.proof.max_difference:.2e} "
         f"(budget {record.proof.budget:.2e}){agreement}"
     )
-
-
-def carried_engines_json(engines: Sequence[CarriedEngine]) -> dict[str, Any]:
-    """Return the state of engines after a rotation, by name, as JSON values."""
-    return {
-        engine.name: {"kept": engine.record is not None, "proven": _is_proven(engine), "reason": engine.reason}
-        for engine in engines
-    }
-
-
-def print_carried_engines(engines: Sequence[CarriedEngine]) -> None:
-    """Print the state of engines after a rotation, one on each line."""
-    for engine in engines:
-        state = "ok" if _is_proven(engine) else "unproven on this machine"
-        result = f"left out: {printable(engine.reason)}" if engine.record is None else state
-        click.echo(f"engine {engine.name}: {result}")
-
-
-def _is_proven(engine: CarriedEngine) -> bool:
-    return engine.record is not None and engine.record.proof is not None

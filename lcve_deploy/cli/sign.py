@@ -18,19 +18,24 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@lcve_command("lcve sign service/server --signing-key signing.pem")
-@cloup.argument("server", type=PATH, metavar="DIR", help="server/ of an artifact.")
+@lcve_command(
+    "lcve sign service --signing-key signing.pem",
+    "lcve sign camera-7/server --signing-key signing.pem",
+)
+@cloup.argument("folder", type=PATH, metavar="DIR", help="Artifact, its server/, or a key folder.")
 @cloup.option("--signing-key", type=SigningKeyFile(), required=True, help="Private key from lcve keygen --signing.")
 @as_json
-def command(server: Path, signing_key: SigningKey, as_json: bool) -> None:
-    """Sign the manifest of a server folder.
+def command(folder: Path, signing_key: SigningKey, as_json: bool) -> None:
+    """Sign a model and its key folders, or one key folder.
 
-    The files are first compared with their digests. The signature is written to manifest.sig in the folder.
+    The files are first compared with their digests. The signatures are written to manifest.sig and key.sig. What this
+    key has signed before is left as it is.
     """
     from lcve_deploy.verbs.sign import sign
 
-    path, fingerprint = sign(server, signing_key=signing_key), signing_key.public_key.fingerprint
+    paths, fingerprint = sign(folder, signing_key=signing_key), signing_key.public_key.fingerprint
     if as_json:
-        print_json({"signature": str(path), "sha256": fingerprint})
+        print_json({"signatures": [str(path) for path in paths], "sha256": fingerprint})
         return
-    say(f"{path}: signed by the key with SHA-256 {fingerprint}")
+    for path in paths:
+        say(f"{path}: signed by the key with SHA-256 {fingerprint}")

@@ -17,7 +17,7 @@ from lcve_deploy.cli.options.types import ABOVE_ZERO, PATH, POSITIVE
 from lcve_deploy.cli.show import print_json, say
 
 if TYPE_CHECKING:
-    from lcve_deploy.artifact import EngineRecord, PublicKey
+    from lcve_deploy.artifact import PublicKey
     from lcve_deploy.deployments.triton.model_folder import TritonModel, TritonOptions
 
 __all__ = ["command"]
@@ -43,12 +43,12 @@ class _Versions(click.ParamType[int]):
 
 def _make_options(
     *,
-    engine: str | None,
+    keys: tuple[str, ...],
     gpu: bool,
     model_version: int,
     versions: int,
     instances: int,
-    max_batch: int | None,
+    max_batch: int,
     preferred_batch: tuple[int, ...],
     queue_delay: float,
     max_queue: int | None,
@@ -57,7 +57,7 @@ def _make_options(
     from lcve_deploy.deployments.triton.model_folder import TritonOptions
 
     return TritonOptions(
-        engine=engine,
+        keys=keys,
         version=model_version,
         max_batch=max_batch,
         queue_delay=queue_delay / 1000,
@@ -73,9 +73,13 @@ def _make_options(
 _MODEL: Final = cloup.option_group(
     "Model",
     cloup.option(
-        "--engine", metavar="NAME", help="TensorRT engine built by lcve build.  [default: the graph, in ONNX Runtime]"
+        "--key-name",
+        "keys",
+        multiple=True,
+        metavar="NAME",
+        help="Key folder in keys/ to use; may be repeated.  [default: all]",
     ),
-    cloup.option("--gpu", is_flag=True, help="Run the graph on GPUs; an engine always does."),
+    cloup.option("--gpu", is_flag=True, help="Run the graphs on GPUs."),
     cloup.option(
         "--model-version", type=POSITIVE, default=1, show_default=True, metavar="N", help="Version of the model."
     ),
@@ -96,8 +100,10 @@ _BATCHING: Final = cloup.option_group(
     cloup.option(
         "--max-batch",
         type=POSITIVE,
+        default=8,
+        show_default=True,
         metavar="N",
-        help="Maximum clips per batch.  [default: 8, or the engine's maximum]",
+        help="Maximum clips per batch.",
     ),
     cloup.option(
         "--preferred-batch",
@@ -126,7 +132,7 @@ _BATCHING: Final = cloup.option_group(
 
 @lcve_command(
     "lcve triton actions=service/server -o models",
-    "lcve triton actions=service/server -o models --add --model-version 2",
+    "lcve triton actions=service/server -o models --add --key-name camera-7",
 )
 @models_argument
 @cloup.option("-o", "--output", type=PATH, required=True, metavar="DIR", help="Model repository to create.")
@@ -142,9 +148,10 @@ def command(
     signed_by: PublicKey | None,
     as_json: bool,
 ) -> None:
-    """Write a Triton model repository with server folders as its models. Needs no key.
+    """Write a Triton model repository from model folders and their key folders. Needs no key.
 
-    Each model warms up with the probe of its artifact. The binding is in the parameters of config.pbtxt.
+    Each key folder becomes a model named MODEL-KEY, because Triton's own backends cannot hold several keys. Its graph
+    runs by itself, and has answered the probe of the key. The binding is in the parameters of config.pbtxt.
     """
     from lcve_deploy.deployments.triton.export import add_to_triton, export_triton
     from lcve_deploy.serving.models.versions import parse_source, require_distinct
@@ -159,8 +166,6 @@ def command(
     for model in written:
         config = model.config
         say(f"{config.name}/{model.version}: {config.platform}, batches of 1 to {config.max_batch_size}")
-        if model.engine:
-            say(f"  {_describe_plan(model.engine)}")
     say(f"model repository: {output}")
 
 
@@ -170,14 +175,6 @@ def _json(model: TritonModel) -> dict[str, Any]:
         "version": model.version,
         "platform": model.config.platform,
         "max_batch": model.config.max_batch_size,
-        "engine": model.engine.name if model.engine else None,
-        "proven": None if model.engine is None else model.engine.proof is not None,
+        "key_id": model.key.manifest.binding.key_id,
+        "salt": model.key.manifest.binding.salt,
     }
-
-
-def _describe_plan(engine: EngineRecord) -> str:
-    """Describe the TensorRT version that Triton needs for the plan, which cannot be checked here."""
-    proof = f"proven on {engine.proof.device}" if engine.proof else "unproven: compare its logits for the probe"
-    compatible = "version_compatible" in engine.options
-    later = " or later, with --backend-config=tensorrt,version-compatible=true" if compatible else ""
-    return f"plan of TensorRT {engine.builder.get(engine.kind, '?')}: needs this version{later}; {proof}"

@@ -36,7 +36,7 @@ from lcve_deploy.errors import DeviceError, ForeignEngineError, LcveError, Missi
 if TYPE_CHECKING:
     from lcve_deploy.artifact import PublicKey
     from lcve_deploy.model.parity import ParityReport
-    from lcve_deploy.runtime import ProbeReport
+    from lcve_deploy.runtime import ProbeReport, ServerReport
 
 __all__ = ["command"]
 
@@ -143,13 +143,21 @@ def _verify_server(server: Path, signed_by: PublicKey | None, engine_secret: Pat
     print_signature(signature)
     if "reason" not in graph:  # the graph was opened, so all digests match
         click.echo("digests: ok")
-    click.echo(_line("probe", graph))
+    click.echo(_line("probe", {**graph, "ok": graph.get("model_ok", graph["ok"])}))
+    for name, key in graph.get("keys", {}).items():
+        click.echo(_key_line(name, key))
     for name, row in engines.items():
         click.echo(_line(f"engine {name}", row))
     return ok
 
 
-def _row(check: Callable[[], ProbeReport]) -> dict[str, Any]:
+def _key_line(name: str, key: dict[str, Any]) -> str:
+    if key["probe"] is None:
+        return f"key {name}: REFUSED: {printable(key['problem'])}"
+    return _line(f"key {name}", key["probe"])
+
+
+def _row(check: Callable[[], ProbeReport | ServerReport]) -> dict[str, Any]:
     """Run a check and return its row. If it cannot run here, ``ok`` is None. An invalid signature fails all checks."""
     try:
         return check().to_json()

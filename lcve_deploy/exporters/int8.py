@@ -2,8 +2,8 @@
 
 Activations are quantised per tensor and weights per output channel, both symmetrically, which all engines support.
 Weights stay small enough for CPUs that add products in 16 bits. Activation ranges are measured on encrypted clips: a
-permutation of the tokens does not change the largest value. So no plain clips are needed, and the ranges remain valid
-after a key rotation.
+permutation of the tokens does not change the largest value. So no plain clips are needed, and the ranges hold for
+every key.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact.graph_files import GraphSource, read_graph
-from lcve_deploy.artifact.keyed import KEYED_TENSORS
-from lcve_deploy.artifact.names import INPUT
+from lcve_deploy.artifact.names import BANK_PREFIX, INPUT, KEY_INPUT
 from lcve_deploy.errors import PrecisionError
+from lcve_deploy.exporters.initializers import initializer
 from lcve_deploy.exporters.storage import Steps, load_graph, parse_model, require_onnx_ir, save_graph
 from lcve_deploy.libraries.onnxruntime import give_files, load_onnxruntime
 
@@ -40,12 +40,19 @@ _WEIGHT: Final = ".weight"
 Floats = npt.NDArray[np.float32]
 
 
-def calibrate(source: GraphSource, clips: npt.NDArray[np.uint8], *, steps: Steps | None = None) -> dict[str, float]:
+def calibrate(
+    source: GraphSource,
+    clips: npt.NDArray[np.uint8],
+    tensors: Mapping[str, npt.NDArray[Any]],
+    *,
+    steps: Steps | None = None,
+) -> dict[str, float]:
     """Measure the largest ``|input|`` of every linear layer of the blocks, over all clips.
 
     Args:
-        source: ``model.onnx`` of an artifact, with its data and keyed tensors next to it.
+        source: ``model.onnx`` of an artifact, with its data next to it.
         clips: encrypted clips, uint8 ``[clips, N, L]`` or ``[clips, T, H, W, C]``; they are run one at a time.
+        tensors: keyed tensors of the clips' key, by name.
         steps: called with the number of clips done and their total.
 
     Returns:
@@ -60,8 +67,10 @@ def calibrate(source: GraphSource, clips: npt.NDArray[np.uint8], *, steps: Steps
         raise ValueError("expected at least one clip to calibrate on, received none")
     names, session = _measuring_session(source)
     largest = np.zeros(len(names), np.float32)
+    bank = {f"{BANK_PREFIX}{name}": tensor[None] for name, tensor in tensors.items()}
+    bank[KEY_INPUT] = np.zeros(1, np.int64)
     for done, clip in enumerate(clips, start=1):
-        largest = np.maximum(largest, np.array(session.run(None, {INPUT: clip[None]}), np.float32))
+        largest = np.maximum(largest, np.array(session.run(None, {INPUT: clip[None], **bank}), np.float32))
         if steps:
             steps(done, len(clips))
     return _checked({name: float(value) for name, value in zip(names, largest, strict=True)})
@@ -70,10 +79,10 @@ def calibrate(source: GraphSource, clips: npt.NDArray[np.uint8], *, steps: Steps
 def write_quantised(
     source: GraphSource, target: Path, ranges: Mapping[str, float], *, steps: Steps | None = None
 ) -> None:
-    """Write a graph with int8 linear layers, its data and its keyed tensors.
+    """Write a graph with int8 linear layers and its data.
 
     Args:
-        source: ``model.onnx`` of an artifact, with its data and keyed tensors next to it.
+        source: ``model.onnx`` of an artifact, with its data next to it.
         target: file to write, in another folder that is being staged.
         ranges: ranges that ``calibrate`` measured on this model.
         steps: called with the number of large tensors written and their total.
@@ -96,10 +105,13 @@ def write_quantised(
 
 
 def _linear_layers(graph: ir.Graph) -> Iterator[tuple[str, ir.Node]]:
-    """Yield every matrix product whose weight does not depend on the key, with the name of its layer."""
+    """Yield every matrix product with a weight of the model, with the name of its layer.
+
+    Keyed weights are not among them: they are inputs, and their products stay float32.
+    """
     for node in graph:
         weight = node.inputs[1] if node.op_type == "MatMul" else None
-        if weight is not None and weight.is_initializer() and weight.name not in KEYED_TENSORS:
+        if weight is not None and weight.is_initializer():
             yield str(weight.name).removesuffix(_WEIGHT), node
 
 
@@ -148,8 +160,8 @@ def _quantise(graph: ir.Graph, name: str, product: ir.Node, largest: float) -> N
     x, weight = product.inputs
     if x is None or weight is None or weight.const_value is None:
         return
-    scale = _initializer(graph, f"{name}.input_scale", np.array(_scale(largest), np.float32))
-    zero = _initializer(graph, "zero_point", np.array(0, np.int8))
+    scale = initializer(graph, f"{name}.input_scale", np.array(_scale(largest), np.float32))
+    zero = initializer(graph, "zero_point", np.array(0, np.int8))
     product.replace_input_with(0, _through_int8(graph, product, x, scale, zero))
     product.replace_input_with(1, _through_int8_weight(graph, product, name, weight))
 
@@ -203,21 +215,9 @@ def _through_int8_weight(graph: ir.Graph, before: ir.Node, name: str, weight: ir
 
     weight.const_value = ir.LazyTensor(make, dtype=ir.DataType.INT8, shape=ir.Shape(array.shape), name=weight.name)
     weight.type = ir.TensorType(ir.DataType.INT8)
-    scale = _initializer(graph, f"{name}.weight_scale", scales)
-    zero = _initializer(graph, f"zero_points_{len(scales)}", np.zeros(len(scales), np.int8))
+    scale = initializer(graph, f"{name}.weight_scale", scales)
+    zero = initializer(graph, f"zero_points_{len(scales)}", np.zeros(len(scales), np.int8))
     restored = ir.node("DequantizeLinear", [weight, scale, zero], {"axis": 1}, name=f"DequantizeLinear_{name}")
     restored.outputs[0].name = f"{name}.weight_restored"
     graph.insert_before(before, restored)
     return restored.outputs[0]
-
-
-def _initializer(graph: ir.Graph, name: str, array: npt.NDArray[Any]) -> ir.Value:
-    """Return the initializer with this name, and create it if it does not exist."""
-    import onnx_ir as ir
-
-    if name not in graph.initializers:
-        tensor = ir.tensor(array, name=name)
-        graph.register_initializer(
-            ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
-        )
-    return graph.initializers[name]

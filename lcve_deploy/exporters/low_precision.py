@@ -1,8 +1,8 @@
 """Convert the matrix products of the canonical graph to fp16 or bf16, as a strongly typed graph.
 
 The file states the type of every value, so no engine chooses its own precision. The products of the blocks, and
-operators that only pass on their values, use the low type. Everything else stays float32, including the keyed tensors,
-so no bit of the folded embedding is lost.
+operators that only pass on their values, use the low type. Everything else stays float32, including the products with
+keyed tensors, so no bit of the folded embedding is lost.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact.graph_files import GraphSource
-from lcve_deploy.artifact.keyed import KEYED_TENSORS
 from lcve_deploy.errors import PrecisionError
+from lcve_deploy.exporters.bank import keyed_values
 from lcve_deploy.exporters.storage import Steps, load_graph, save_graph
 from lcve_deploy.model.precision import Precision
 
@@ -27,9 +27,9 @@ __all__ = ["LOW_PRECISIONS", "write_low_precision"]
 LOW_PRECISIONS: Final = (Precision.FP16, Precision.BF16)
 
 _PRODUCTS: Final = frozenset({"MatMul"})
-"""Operators that use the low type, unless an input is a keyed tensor."""
+"""Operators that use the low type, unless an input holds a keyed tensor."""
 
-_FOLLOWERS: Final = frozenset({"Add", "Gelu", "Relu", "Reshape", "Split", "Transpose"})
+_FOLLOWERS: Final = frozenset({"Add", "Concat", "Gelu", "Relu", "Reshape", "Split", "Transpose"})
 """Operators that keep the low type if every computed input has it, because they round only once.
 
 Other activations, LayerNorm and the residual stream are not included: their sums and differences lose digits in a low
@@ -38,10 +38,10 @@ type. An ``Add`` of two computed values belongs to the residual stream.
 
 
 def write_low_precision(source: GraphSource, target: Path, precision: Precision, *, steps: Steps | None = None) -> None:
-    """Write a strongly typed graph with its data and its keyed tensors.
+    """Write a strongly typed graph with its data.
 
     Args:
-        source: ``model.onnx`` of an artifact, with its data and keyed tensors next to it.
+        source: ``model.onnx`` of an artifact, with its data next to it.
         target: file to write, in another folder that is being staged.
         precision: one of ``LOW_PRECISIONS``.
         steps: called with the number of large tensors written and their total.
@@ -66,6 +66,7 @@ class _Typing:
 
         self._graph, self._precision = graph, precision
         self._low_type = {Precision.FP16: ir.DataType.FLOAT16, Precision.BF16: ir.DataType.BFLOAT16}[precision]
+        self._keyed = keyed_values(graph)
         self._low: set[ir.Value] = set()
         self._casts: dict[ir.Value, ir.Value] = {}
 
@@ -80,7 +81,7 @@ class _Typing:
 
     def _runs_low(self, node: ir.Node) -> bool:
         if node.op_type in _PRODUCTS:
-            return not any(value is not None and value.name in KEYED_TENSORS for value in node.inputs)
+            return self._keyed.isdisjoint(value for value in node.inputs if value is not None)
         computed = [value for value in node.inputs if value is not None and not value.is_initializer()]
         expected = 1 if node.op_type == "Add" else len(computed)
         return node.op_type in _FOLLOWERS and len(computed) == expected and self._low.issuperset(computed)

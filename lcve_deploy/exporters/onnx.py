@@ -1,15 +1,17 @@
 """Write a scrambled model as an ONNX graph, built node by node.
 
 The graph is built here instead of traced from PyTorch, for three reasons. Parity compares two independently written
-forward passes. The file has no trace of its origin: no stack, path, doc string or source name. And every keyed tensor
-is a separate initializer in a separate file, so a key is rotated by replacing that file alone.
+forward passes. The file has no trace of its origin: no stack, path, doc string or source name. And keyed tensors are
+inputs, so no key is in the file.
 
-Input: ``clips``, uint8 ``[batch, N, L]`` or ``[batch, T, H, W, C]``. Output: ``logits``, float32 ``[batch, classes]``.
-Only the batch is dynamic, because the key is bound to the geometry.
+Inputs: ``clips``, uint8 ``[batch, N, L]`` or ``[batch, T, H, W, C]``; ``key``, int64 ``[batch]``, the row of the bank
+for each clip; ``bank.NAME``, ``[keys, ...]``, for every keyed tensor. Output: ``logits``, float32 ``[batch, classes]``.
+Only the batch and the number of keys are dynamic, because a key is bound to the geometry.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,16 +20,19 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy import __version__
+from lcve_deploy.artifact import TensorSpec
 from lcve_deploy.artifact.graph_files import GraphSource, read_graph
-from lcve_deploy.artifact.names import INPUT, OUTPUT
+from lcve_deploy.artifact.names import BANK_PREFIX, INPUT, OUTPUT
 from lcve_deploy.clips import Layout
+from lcve_deploy.exporters.bank import KEY_SPEC, bank_specs, graph_input
 from lcve_deploy.exporters.storage import Steps, parse_model, save_graph
+from lcve_deploy.model.keyed import READOUT_INDEX
 from lcve_deploy.model.transformer import Activation, Attention, ScrambledTransformer, logit_scale
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["DEFAULT_OPSET", "OPSETS", "read_heads", "write_onnx"]
+__all__ = ["DEFAULT_OPSET", "MAX_SCORES", "OPSETS", "block_sizes", "read_heads", "write_onnx"]
 
 OPSETS: Final = range(18, 24)
 DEFAULT_OPSET: Final = 20
@@ -36,6 +41,9 @@ DEFAULT_OPSET: Final = 20
 _IR_VERSION: Final = 10
 _GELU_OPSET: Final = 20
 _HEADS: Final = "attention_heads"
+MAX_SCORES: Final = 2**27
+"""Maximum number of attention scores of a clip in one tensor: 512 MiB in float32."""
+
 _MIN_NORM: Final = 1e-12
 
 
@@ -47,7 +55,7 @@ def write_onnx(
     opset: int = DEFAULT_OPSET,
     steps: Steps | None = None,
 ) -> None:
-    """Write ``model.onnx``, ``keyed.safetensors``, and for a large model ``model.onnx.data``.
+    """Write ``model.onnx``, and for a large model ``model.onnx.data``. The file is the same for every key.
 
     Args:
         model: scrambled model.
@@ -83,6 +91,17 @@ def read_heads(source: GraphSource) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
+def block_sizes(tokens: int, *, heads: int) -> tuple[int, ...]:
+    """Return how many queries are computed at a time: all, unless their scores exceed ``MAX_SCORES``.
+
+    Args:
+        tokens: number of queries, and of keys.
+        heads: number of attention heads.
+    """
+    blocks = min(tokens, math.ceil(heads * tokens**2 / MAX_SCORES))
+    return tuple(len(block) for block in np.array_split(np.arange(tokens), blocks))
+
+
 class _Builder:
     """Builds the nodes of one model on a tape of onnx-ir."""
 
@@ -94,16 +113,15 @@ class _Builder:
         self._tape = tape.Tape()
         self._constants: dict[str, ir.Value] = {}
         self._count = 0
+        self._key = graph_input(KEY_SPEC)
+        specs = bank_specs(model.config)
+        self._bank = {spec.name.removeprefix(BANK_PREFIX): graph_input(spec) for spec in specs}
 
     def build(self) -> ir.Graph:
         import onnx_ir as ir
 
         config = self._config
-        clips = ir.Value(
-            name=INPUT,
-            type=ir.TensorType(ir.DataType.UINT8),
-            shape=ir.Shape(["batch", *self._layout.shape(config.geometry)]),
-        )
+        clips = graph_input(TensorSpec(name=INPUT, dtype="uint8", shape=(None, *self._layout.shape(config.geometry))))
         x = self._embed(clips)
         for i in range(config.depth):
             x = self._block(x, f"blocks.{i}.")
@@ -112,7 +130,7 @@ class _Builder:
         logits.type = ir.TensorType(ir.DataType.FLOAT)
         logits.shape = ir.Shape(["batch", config.classes])
         return ir.Graph(
-            [clips],
+            [clips, self._key, *self._bank.values()],
             [logits],
             nodes=self._tape.nodes,
             initializers=self._tape.initializers,
@@ -124,10 +142,11 @@ class _Builder:
         values = self._op("Cast", clips, to=_float())  # comes first: TensorRT supports no other operator on uint8
         if self._layout is Layout.VIDEO:
             values = self._patchify(values)
-        x = self._linear(values, "cube_embedding")
+        product = self._op("MatMul", values, self._keyed("cube_embedding.weight"))
+        x = self._op("Add", product, self._weight("cube_embedding.bias"))
         if self._config.prefix_tokens:
             x = self._op("Concat", self._prefix_of(x), x, axis=1)
-        return self._op("Add", x, self._weight("positional_encoding"))
+        return self._op("Add", x, self._keyed("positional_encoding"))
 
     def _patchify(self, clips: ir.Value) -> ir.Value:
         """Reshape clips ``[batch, T, H, W, C]`` to cubes ``[batch, N, L]``."""
@@ -153,15 +172,33 @@ class _Builder:
         config = self._config
         cosine = config.attention is Attention.COSINE
         qkv = self._linear(x, f"{block}attention.qkv", change=None if cosine else self._scale_queries)
-        queries, keys, values = (self._heads(part) for part in self._split(qkv))
+        parts, key_part, value_part = self._split(qkv)
+        queries = [self._heads(part) for part in self._blocks(parts)]
+        keys, values = self._heads(key_part), self._heads(value_part)
         if cosine:
             scale = logit_scale(self._model.weights[f"{block}attention.log_scale"]).reshape(1, -1, 1, 1)
             learned = self._constant(f"{block}attention.scale", scale.astype(np.float32))
-            queries, keys = self._op("Mul", self._unit(queries), learned), self._unit(keys)
-        scores = self._op("MatMul", queries, self._op("Transpose", keys, perm=[0, 1, 3, 2]))
-        mixed = self._op("MatMul", self._op("Softmax", scores, axis=-1), values)
-        joined = self._reshape(self._op("Transpose", mixed, perm=[0, 2, 1, 3]), (0, 0, config.width))
+            queries, keys = [self._op("Mul", self._unit(part), learned) for part in queries], self._unit(keys)
+        turned = self._op("Transpose", keys, perm=[0, 1, 3, 2])
+        mixed = [self._mix(part, turned, values) for part in queries]
+        joined = mixed[0] if len(mixed) == 1 else self._op("Concat", *mixed, axis=1)
         return self._linear(joined, f"{block}attention.projection")
+
+    def _mix(self, queries: ir.Value, turned_keys: ir.Value, values: ir.Value) -> ir.Value:
+        """Mix the values for every query: ``[batch, queries, width]``."""
+        scores = self._op("MatMul", queries, turned_keys)
+        mixed = self._op("MatMul", self._op("Softmax", scores, axis=-1), values)
+        return self._reshape(self._op("Transpose", mixed, perm=[0, 2, 1, 3]), (0, 0, self._config.width))
+
+    def _blocks(self, queries: ir.Value) -> Sequence[ir.Value]:
+        """Divide the queries of a long clip, whose scores would not fit into memory at once."""
+        sizes = block_sizes(self._config.tokens, heads=self._config.heads)
+        if len(sizes) == 1:
+            return [queries]
+        self._count += 1
+        return self._tape.op_multi_out(
+            "Split", [queries, self._ints(sizes)], {"axis": 1}, num_outputs=len(sizes), name=f"Split_{self._count}"
+        )
 
     def _scale_queries(self, array: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """Scale the rows of the queries by 1/√(head width); scaling weights is cheaper than scaling tokens."""
@@ -212,12 +249,15 @@ class _Builder:
         return self._op("Mul", x, self._weight(name)) if self._config.layer_scale else x
 
     def _classify(self, x: ir.Value) -> ir.Value:
-        if self._model.readout_index is None:
-            pooled = self._op("ReduceMean", self._cubes_of(x), self._ints((1,)), keepdims=0)
+        if READOUT_INDEX in self._bank:
+            index = self._op("Unsqueeze", self._keyed(READOUT_INDEX), self._ints((1,)))
+            pooled = self._op("GatherND", x, index, batch_dims=1)
         else:
-            index = self._constant("readout.index", np.array(self._model.readout_index, np.int64))
-            pooled = self._op("Gather", x, index, axis=1)
-        return self._linear(self._norm(pooled, "norm", self._config.final_eps), "head")
+            pooled = self._op("ReduceMean", self._cubes_of(x), self._ints((1,)), keepdims=0)
+        normed = self._norm(pooled, "norm", self._config.final_eps)
+        rows = self._op("Unsqueeze", normed, self._ints((1,)))  # one row for each clip, because each has a weight
+        product = self._op("Squeeze", self._op("MatMul", rows, self._keyed("head.weight")), self._ints((1,)))
+        return self._op("Add", product, self._keyed("head.bias"))
 
     def _cubes_of(self, x: ir.Value) -> ir.Value:
         """Return the tokens of the cubes, without prefix tokens."""
@@ -227,6 +267,10 @@ class _Builder:
         return self._op("Slice", x, self._ints((prefix,)), self._ints((self._config.tokens,)), self._ints((1,)))
 
     # Helpers that do not depend on the model's configuration
+
+    def _keyed(self, name: str) -> ir.Value:
+        """Give each clip the tensor of its key: add an axis for the batch."""
+        return self._op("Gather", self._bank[name], self._key, axis=0)
 
     def _norm(self, x: ir.Value, name: str, eps: float) -> ir.Value:
         weight, bias = self._weight(f"{name}.weight"), self._weight(f"{name}.bias")

@@ -1,4 +1,4 @@
-"""Read and write graphs: small weights inside the graph, large ones next to it, keyed tensors in a separate file."""
+"""Read and write graphs: small weights inside the graph, large ones next to it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from lcve_deploy.artifact.external import ExternalTensor
 from lcve_deploy.artifact.graph_files import GraphFiles, GraphSource, read_graph
-from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS, keyed_ranges, write_keyed
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.libraries.requiring import require
 
@@ -84,42 +83,26 @@ def _read_on_demand(files: GraphFiles, tensor: ExternalTensor) -> ir.LazyTensor:
 
 
 def save_graph(model: ir.Model, path: Path, *, steps: Steps | None = None) -> None:
-    """Write a graph, ``keyed.safetensors`` next to it, and ``<name>.data`` if the weights are large.
+    """Write a graph, and ``<name>.data`` next to it if the weights are large.
 
     Args:
-        model: model whose keyed tensors have the names in ``KEYED_TENSORS``.
+        model: model to write.
         path: file to write, in a folder that is being staged.
         steps: called with the number of large tensors written and their total.
     """
     import onnx_ir as ir
 
-    _move_keyed(model, path.parent)
-    if sum(value.const_value.nbytes for value in _others(model) if value.const_value is not None) > EXTERNAL_DATA_BYTES:
+    tensors = [value.const_value for value in model.graph.initializers.values() if value.const_value is not None]
+    if sum(tensor.nbytes for tensor in tensors) > EXTERNAL_DATA_BYTES:
         _move_large(model, path, steps)
     ir.save(model, path)
-
-
-def _others(model: ir.Model) -> list[ir.Value]:
-    return [value for name, value in model.graph.initializers.items() if name not in KEYED_TENSORS]
-
-
-def _move_keyed(model: ir.Model, folder: Path) -> None:
-    import onnx_ir as ir
-
-    values = {name: model.graph.initializers[name] for name in KEYED_TENSORS if name in model.graph.initializers}
-    tensors = {name: value.const_value for name, value in values.items() if value.const_value is not None}
-    places = keyed_ranges(write_keyed(folder, {name: tensor.numpy() for name, tensor in tensors.items()}))
-    for name, tensor in tensors.items():
-        offset, length = places[name]
-        values[name].const_value = ir.ExternalTensor(
-            KEYED, offset, length, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name, base_dir=folder
-        )
 
 
 def _move_large(model: ir.Model, path: Path, steps: Steps | None) -> None:
     import onnx_ir as ir
 
-    values = [v for v in _others(model) if v.const_value is not None and v.const_value.nbytes > _SMALL_BYTES]
+    initializers = model.graph.initializers.values()
+    values = [v for v in initializers if v.const_value is not None and v.const_value.nbytes > _SMALL_BYTES]
     moved = ir.external_data.convert_tensors_to_external(
         [value.const_value for value in values if value.const_value is not None],
         path.parent,

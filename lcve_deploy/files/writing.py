@@ -7,13 +7,13 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import IO, Final
 
 from lcve_deploy.errors import ExistsError, LcveError, WriteError
 
-__all__ = ["new_file", "new_folder", "pinned_folder", "remove_folder", "replace_file", "require_absent"]
+__all__ = ["new_file", "new_files", "new_folder", "pinned_folder", "remove_folder", "replace_file", "require_absent"]
 
 _DESCRIPTORS: Final = Path("/proc/self/fd")
 
@@ -58,12 +58,15 @@ def new_file(path: str | os.PathLike[str], *, private: bool = False) -> Iterator
 
 
 @contextlib.contextmanager
-def new_folder(path: str | os.PathLike[str], *, staging: Path | None = None) -> Iterator[Path]:
+def new_folder(
+    path: str | os.PathLike[str], *, staging: Path | None = None, private: Container[str] = ()
+) -> Iterator[Path]:
     """Create a folder to fill; it is renamed to ``path`` when the block ends without an error.
 
     Args:
         path: folder to create.
         staging: folder for partial output, on the same disk; by default the parent of the path.
+        private: names of files that get mode 0600 under any umask, for secrets.
     """
     target = require_absent(path)
     with _as_write_error(target):
@@ -72,9 +75,33 @@ def new_folder(path: str | os.PathLike[str], *, staging: Path | None = None) -> 
         with _as_write_error(target):
             yield stage
             stage.chmod(0o777 & ~_umask())
-            _sync_files(stage)
+            _sync_files(stage, private)
             require_absent(target)
             stage.rename(target)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_files(*paths: Path) -> Iterator[Path]:
+    """Open a folder for new files that belong together; each is moved to its path when the block ends without an error.
+
+    The block writes them by their names into the folder, and may leave some out. The last one is moved last, so that
+    it is never there without the others.
+
+    Args:
+        paths: files to create, in one folder.
+    """
+    targets = [require_absent(path) for path in paths]
+    with _as_write_error(targets[-1]):
+        stage = Path(tempfile.mkdtemp(dir=targets[-1].parent, prefix=f".{targets[-1].name}.", suffix=".part"))
+    try:
+        with _as_write_error(targets[-1]):
+            yield stage
+            _sync_files(stage, ())
+            for target in targets:
+                if (stage / target.name).is_file():
+                    _link_new(stage / target.name, target)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
@@ -173,10 +200,10 @@ def _umask() -> int:
     return mask
 
 
-def _sync_files(folder: Path) -> None:
-    """Apply the umask to every file, whichever library wrote it, and sync it to disk."""
+def _sync_files(folder: Path, private: Container[str]) -> None:
+    """Apply the umask to every file that is not private, whichever library wrote it, and sync it to disk."""
     for path in folder.rglob("*"):
         if path.is_file():
-            path.chmod(0o666 & ~_umask())
+            path.chmod(0o600 if path.name in private else 0o666 & ~_umask())
             with path.open("rb") as file:
                 os.fsync(file.fileno())

@@ -8,6 +8,7 @@ NumPy is involved.
 from __future__ import annotations
 
 import functools
+import sys
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -56,6 +57,23 @@ class Orders:
     def row_gather(self) -> Order:
         """What to take of a row of cubes to have its cubes with their values in the order K2; int64."""
         return _frozen(self.geometry.row_index()[:, self.pixel_order].reshape(-1))
+
+    @functools.cached_property
+    def word_gather(self) -> Order:
+        """What to take of the 16-bit words of two rows of cubes; int64.
+
+        Words have a byte of either row. They come in two halves: those of the low bytes of a row's own words, then
+        those of the high bytes.
+        """
+        size = self.geometry.row_values
+        low = 0 if sys.byteorder == "little" else 1
+        halves = np.concatenate([np.arange(low, size, 2), np.arange(1 - low, size, 2)])
+        return _frozen(np.argsort(halves)[self.row_gather[halves]])
+
+    @functools.cached_property
+    def word_scatter(self) -> Order:
+        """The inverse of ``word_gather``; int64."""
+        return _frozen(np.argsort(self.word_gather))
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("orders cannot be pickled or copied; derive them again from the key")

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final, Self, final
 
 from lcve_deploy.artifact import PublicKey, parse_manifest
 from lcve_deploy.artifact.digests import MANIFEST
+from lcve_deploy.artifact.key_folder import parse_key_manifest
+from lcve_deploy.artifact.names import KEY_MANIFEST
 from lcve_deploy.errors import KeyFileError
 from lcve_deploy.files.secrets import read_secret
 from lcve_deploy.files.writing import new_file, require_absent
@@ -129,6 +131,18 @@ class SigningKey:
             ArtifactError: the bytes are not a valid manifest; a signing key signs nothing else.
         """
         parse_manifest(manifest, Path(MANIFEST))
+        return self._private().sign(manifest)
+
+    def sign_key(self, manifest: bytes) -> bytes:
+        """Sign the manifest of a key folder and return the signature, 64 bytes.
+
+        Args:
+            manifest: bytes of ``key.json``.
+
+        Raises:
+            ArtifactError: the bytes are not a valid manifest of a key folder.
+        """
+        parse_key_manifest(manifest, Path(KEY_MANIFEST))
         return self._private().sign(manifest)
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Gpu", "driver_version", "find_gpu"]
+__all__ = ["Gpu", "driver_version", "find_gpu", "load_driver"]
 
 _DRIVERS: Final = {"win32": "nvcuda.dll"}
 _LINUX_DRIVER: Final = "libcuda.so.1"
@@ -44,7 +44,7 @@ def find_gpu(ordinal: int = 0) -> Gpu | None:
 
     Source: CUDA driver API, sections "Initialization" and "Device Management".
     """
-    driver = _load_driver()
+    driver = load_driver()
     count = ctypes.c_int()
     if driver is None or driver.cuInit(0) != _SUCCESS:
         return None
@@ -58,13 +58,14 @@ def driver_version() -> str:
 
     Source: CUDA driver API, section "Version Management".
     """
-    driver, version = _load_driver(), ctypes.c_int()
+    driver, version = load_driver(), ctypes.c_int()
     if driver is None or driver.cuDriverGetVersion(ctypes.byref(version)) != _SUCCESS:
         return ""
     return f"{version.value // 1000}.{version.value % 1000 // 10}"
 
 
-def _load_driver() -> ctypes.CDLL | None:
+def load_driver() -> ctypes.CDLL | None:
+    """Return the library of the NVIDIA driver, or None if there is none."""
     try:
         return ctypes.CDLL(_DRIVERS.get(sys.platform, _LINUX_DRIVER))
     except OSError:

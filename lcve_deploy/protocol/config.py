@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lcve_deploy.artifact import ModelSpec
-from lcve_deploy.protocol.binding import binding_to_parameters
+from lcve_deploy.clips import KeyRef
+from lcve_deploy.protocol.binding import model_to_parameters
 from lcve_deploy.protocol.stubs import config_messages
 
 __all__ = ["FILES", "ONNX", "PLAN", "Scheduling", "model_config"]
@@ -51,14 +52,17 @@ class Scheduling:
     versions: int = 1
 
 
-def model_config(model: ModelSpec, scheduling: Scheduling, *, name: str, platform: str = ONNX) -> Any:
+def model_config(
+    model: ModelSpec, scheduling: Scheduling, *, name: str, platform: str = ONNX, key: KeyRef | None = None
+) -> Any:
     """Return the configuration of one model.
 
     Args:
-        model: binding, input and output.
+        model: scheme, geometry, layout, input and output.
         scheduling: batches, queue, instances and versions.
         name: model name.
         platform: ``onnxruntime_onnx``, ``tensorrt_plan``, or the name of another runtime.
+        key: key that is built into the graph; None for a model with any number of keys, which are not stated.
 
     Returns:
         ``ModelConfig`` (protobuf). Shapes exclude the batch axis.
@@ -85,7 +89,7 @@ def model_config(model: ModelSpec, scheduling: Scheduling, *, name: str, platfor
     _set_batching(config.dynamic_batching, scheduling)
     kind = pb.ModelInstanceGroup.KIND_GPU if scheduling.gpu else pb.ModelInstanceGroup.KIND_CPU
     config.instance_group.add(count=scheduling.instances, kind=kind)
-    for parameter, value in binding_to_parameters(model.binding).items():
+    for parameter, value in model_to_parameters(model, key).items():
         config.parameters[parameter].string_value = value
     return config
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from lcve_deploy.errors import SessionError
 from lcve_deploy.files.reading import parse_json
+from lcve_deploy.protocol.errors import ERROR_FIELD
 from lcve_deploy.remote.sealed import SealedQuestion
 from lcve_deploy.remote.transport import Logits, LogitsReply, check_outputs, logits_from_bytes
 
@@ -90,12 +91,13 @@ def read_sealed(body: bytes, header_length: int | None, question: SealedQuestion
     return question.read(described, body[len(head) :], endpoint)
 
 
-def read_words(body: bytes) -> str:
-    """Return the server's error message; empty if the body is not an error of the protocol."""
+def read_words(body: bytes) -> tuple[str, str]:
+    """Return the server's error message and the name of the error; empty if the body is not one of the protocol."""
     try:
-        return str(parse_json(body)["error"])
+        fields = parse_json(body)
+        return str(fields["error"]), str(fields.get(ERROR_FIELD, ""))
     except _BROKEN:
-        return ""
+        return "", ""
 
 
 def _text(value: object) -> str:

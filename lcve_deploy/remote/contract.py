@@ -9,7 +9,7 @@ from typing import Any, Final
 from lcve_deploy.artifact.names import INPUT, OUTPUT
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import MismatchError, RequestError
-from lcve_deploy.protocol.binding import binding_from_parameters
+from lcve_deploy.protocol.binding import stated_binding
 from lcve_deploy.protocol.stubs import config_messages
 from lcve_deploy.remote.faults import shown
 from lcve_deploy.remote.limits import MAX_CLASSES
@@ -34,8 +34,9 @@ class RemoteModel:
         versions: versions that the server offers.
         classes: logits per clip.
         max_batch: maximum clips of one request; None if the server states no limit.
-        bound: whether the server stated the binding. If not, only shapes were compared, and a server with a model
-            for another key would return meaningless logits.
+        bound: whether the server stated scheme, geometry and layout, so that it reads the key of each request or has
+            stated its only key. If not, only shapes were compared, and a server with a model for another key would
+            return meaningless logits.
     """
 
     endpoint: str
@@ -88,7 +89,7 @@ def check_model(
     Raises:
         MismatchError: the model is another one, or is for clips of another artifact. Lists everything that differs.
     """
-    theirs = _binding(config, endpoint)
+    theirs = _binding(config, binding, endpoint)
     if theirs is not None:
         _require_same(theirs, binding)
     classes = _classes(metadata) if classes is None else classes
@@ -129,9 +130,9 @@ def check_model(
     )
 
 
-def _binding(config: Any, endpoint: str) -> Binding | None:
+def _binding(config: Any, ours: Binding, endpoint: str) -> Binding | None:
     try:
-        return binding_from_parameters({name: value.string_value for name, value in config.parameters.items()})
+        return stated_binding({name: value.string_value for name, value in config.parameters.items()}, ours.key)
     except RequestError as error:
         raise MismatchError(f"{endpoint} states an invalid binding: {shown(str(error))}") from None
 

@@ -15,8 +15,10 @@ from lcve_deploy.errors import (
     SessionError,
     TooLargeError,
     UnavailableError,
+    UnknownKeyError,
     UnknownModelError,
 )
+from lcve_deploy.protocol.errors import UNKNOWN_KEY
 from lcve_deploy.remote.token import Token
 
 __all__ = ["Fault", "grpc_fault", "http_fault", "shown"]
@@ -26,6 +28,10 @@ _MAX_CHARACTERS: Final = 300
 
 _KINDS: Final[dict[type[LcveError], tuple[str, str]]] = {
     RequestError: ("refused the request", ""),
+    UnknownKeyError: (
+        "does not have the key",
+        "ask the operator to install the key folder that was made with this key",
+    ),
     UnknownModelError: ("does not have the model", "check the model name and version in the address"),
     TooLargeError: ("refused the request as too large", "send fewer clips at once, or raise the server's limit"),
     DeniedError: ("denied access", "check the token (--token-file or LCVE_TOKEN) and the certificates"),
@@ -108,7 +114,7 @@ def shown(words: str, max_characters: int = _MAX_CHARACTERS) -> str:
     return "".join(c if c.isprintable() else " " for c in words[:max_characters]).strip()
 
 
-def grpc_fault(status: str, words: str, endpoint: str, pushback: str = "") -> Fault:
+def grpc_fault(status: str, words: str, endpoint: str, pushback: str = "", name: str = "") -> Fault:
     """Return the fault for a gRPC status such as ``UNAVAILABLE``.
 
     Args:
@@ -116,8 +122,9 @@ def grpc_fault(status: str, words: str, endpoint: str, pushback: str = "") -> Fa
         words: message of the status.
         endpoint: ``host:port``.
         pushback: milliseconds until a retry, as the server sent them.
+        name: name of the error, as this package's server sends it with some.
     """
-    kind = _GRPC.get(status, SessionError)
+    kind = _named(_GRPC.get(status, SessionError), name)
     if kind is RateError and _OWN_LIMIT.search(words):
         kind = SessionError
     if kind is RateError and _SIZES.search(words):
@@ -129,7 +136,7 @@ def grpc_fault(status: str, words: str, endpoint: str, pushback: str = "") -> Fa
     return Fault(kind=kind, endpoint=endpoint, words=words, retry_after=retry_after)
 
 
-def http_fault(status: int, words: str, endpoint: str, retry_after: str = "") -> Fault:
+def http_fault(status: int, words: str, endpoint: str, retry_after: str = "", name: str = "") -> Fault:
     """Return the fault for an HTTP status other than 200.
 
     Redirects are faults and are not followed: the token is meant only for the server in the address.
@@ -139,9 +146,14 @@ def http_fault(status: int, words: str, endpoint: str, retry_after: str = "") ->
         words: message in the body.
         endpoint: ``host:port``.
         retry_after: header ``Retry-After`` in seconds; a date is ignored, as clocks differ.
+        name: as for ``grpc_fault``.
     """
-    kind = _HTTP.get(status, SessionError if status >= _SERVER_FAILED else RequestError)
+    kind = _named(_HTTP.get(status, SessionError if status >= _SERVER_FAILED else RequestError), name)
     return Fault(kind=kind, endpoint=endpoint, words=words or f"status {status}", retry_after=whole_number(retry_after))
+
+
+def _named(kind: type[LcveError], name: str) -> type[LcveError]:
+    return UnknownKeyError if kind is UnknownModelError and name == UNKNOWN_KEY else kind
 
 
 def whole_number(text: str) -> int | None:

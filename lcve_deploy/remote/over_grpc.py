@@ -12,6 +12,7 @@ from lcve_deploy.errors import LcveError, RequestError, SessionError
 from lcve_deploy.files.reading import read_bounded
 from lcve_deploy.libraries.requiring import require
 from lcve_deploy.protocol.binding import binding_to_parameters
+from lcve_deploy.protocol.errors import ERROR_METADATA
 from lcve_deploy.protocol.retrying import RETRY_PUSHBACK
 from lcve_deploy.protocol.sealing import SEALED
 from lcve_deploy.remote.address import Address, is_local
@@ -185,21 +186,28 @@ class GrpcTransport:
             return getattr(self._client, name)(*given, headers=self._token.headers(), client_timeout=seconds, **more)
         except InferenceServerException as error:
             status = (error.status() or "").removeprefix("StatusCode.")
-            fault = grpc_fault(status, error.message() or "", self._endpoint, _pushback(error.__context__))
+            said = _trailing(error.__context__)
+            fault = grpc_fault(
+                status,
+                error.message() or "",
+                self._endpoint,
+                pushback=said.get(RETRY_PUSHBACK, ""),
+                name=said.get(ERROR_METADATA, ""),
+            )
             raise fault.error(self._token) from None
         except ValueError:  # gRPC raises it for a channel that another thread has closed
             raise SessionError("the session is closed") from None
 
 
-def _pushback(error: BaseException | None) -> str:
-    """Return when to try again, as the server stated it with an error of gRPC; empty if it did not.
+def _trailing(error: BaseException | None) -> dict[str, str]:
+    """Return what the server states with an error of gRPC, such as when to try again.
 
     tritonclient keeps the error of gRPC only as the context of its own.
     """
     import grpc
 
     metadata = error.trailing_metadata() if isinstance(error, grpc.Call) else None
-    return str(dict(metadata or ()).get(RETRY_PUSHBACK, ""))
+    return {name: str(value) for name, value in metadata or ()}
 
 
 def read_response(response: Any, shape: tuple[int, int], endpoint: str) -> LogitsReply:

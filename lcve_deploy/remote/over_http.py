@@ -155,8 +155,9 @@ class HttpTransport:
             raise self._error(error) from None
         self._give_back(connection)
         if reply.status != _OK:
-            words = read_words(reply.body)
-            raise http_fault(reply.status, words, self._endpoint, reply.retry_after).error(self._token)
+            words, name = read_words(reply.body)
+            fault = http_fault(reply.status, words, self._endpoint, retry_after=reply.retry_after, name=name)
+            raise fault.error(self._token)
         if reply.encoding.lower() != "identity":
             raise SessionError(f"{self._endpoint} answered in encoding {reply.encoding[:40]!r}, expected identity")
         return reply

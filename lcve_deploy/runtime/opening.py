@@ -26,7 +26,8 @@ from lcve_deploy.artifact.engines import FASTEST, check_engine, engine_folder, r
 from lcve_deploy.artifact.graph_files import GraphFiles, read_graph
 from lcve_deploy.artifact.names import MODEL, PLAN
 from lcve_deploy.errors import ArtifactError, MissingDependencyError, ParityError, SessionError, UnprovenError
-from lcve_deploy.runtime.probing import probe_session
+from lcve_deploy.runtime.key_folders import KeyFolders
+from lcve_deploy.runtime.probing import probe_model
 from lcve_deploy.runtime.session import Provider, Session, SessionOptions
 
 __all__ = [
@@ -53,7 +54,9 @@ def _warn(name: str, reason: str) -> None:
 
 
 def open_session(server: str | os.PathLike[str], options: SessionOptions = _DEFAULTS) -> Session:
-    """Open ``server/`` of an artifact after checking the digests of all files.
+    """Open ``server/`` of an artifact after checking the digests of all files of the model.
+
+    Key folders are found at opening. The tensors of a key are read and checked when a clip needs them.
 
     Args:
         server: the folder with ``manifest.json``.
@@ -139,14 +142,15 @@ def _open_graph(server: Path, graph: GraphFiles, manifest: Manifest, options: Se
     """
     from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 
-    session = OnnxRuntimeSession(graph, manifest.model, options)
+    folders = KeyFolders(server, manifest, options.signed_by)
+    session = OnnxRuntimeSession(graph, manifest.model, options, folders=folders)
     if options.provider is not Provider.CPU:
         _require_probe(server, manifest, session, options)
     return session
 
 
 def _require_probe(server: Path, manifest: Manifest, session: Session, options: SessionOptions) -> None:
-    report = probe_session(session, read_probe(server, manifest), manifest.parity)
+    report = probe_model(session, read_probe(server, manifest), manifest.parity)
     if report.ok:
         return
     asked = allows_tf32(options.provider_options)
@@ -194,13 +198,14 @@ def open_engine(
         manifest: of the artifact, as it was read and checked.
         record: record of the engine.
         server: folder with the graph, for an engine that has none of its own.
-        options: GPU, threads and mapping; all else follows the record.
+        options: GPU, threads, mapping, keys in memory and the pinned key; all else follows the record.
 
     Raises:
         SessionError, MissingDependencyError: as for ``open_session``.
     """
     require_built_from(server, record, manifest.digest)
     _require_place(record, options)
+    folders = KeyFolders(server, manifest, options.signed_by)
     own = MODEL in record.files
     place, files = (folder / MODEL, record.files) if own else (server / MODEL, manifest.files)
     match record.kind:
@@ -208,17 +213,18 @@ def open_engine(
             from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 
             graph = read_graph(place, files, mapped=options.mapped)
-            return OnnxRuntimeSession(graph, manifest.model, _options_of(record, options), engine=record)
+            ours = _options_of(record, options)
+            return OnnxRuntimeSession(graph, manifest.model, ours, engine=record, folders=folders)
         case EngineKind.OPENVINO:
             from lcve_deploy.runtime.backends.openvino import OpenVinoSession
 
             graph = read_graph(place, files, mapped=options.mapped)
-            return OpenVinoSession(graph, manifest.model, record, threads=options.threads)
+            return OpenVinoSession(graph, manifest.model, record, options, folders=folders)
         case EngineKind.TENSORRT | EngineKind.TENSORRT_RTX:
             from lcve_deploy.runtime.backends.tensorrt import TensorRTSession
 
             weights = read_graph(place, files) if "stripped" in record.options else None
-            return TensorRTSession(folder / PLAN, manifest.model, record, weights=weights, device=options.device or 0)
+            return TensorRTSession(folder / PLAN, manifest.model, record, options, weights=weights, folders=folders)
 
 
 def _require_place(record: EngineRecord, options: SessionOptions) -> None:
@@ -239,6 +245,7 @@ def _options_of(record: EngineRecord, options: SessionOptions) -> SessionOptions
         device=options.device,
         threads=options.threads,
         mapped=options.mapped,
+        max_keys=options.max_keys,
     )
 
 

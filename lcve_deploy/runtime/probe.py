@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,20 +18,25 @@ from lcve_deploy.artifact.engine_mac import authenticate
 from lcve_deploy.artifact.engine_options import BUDGET
 from lcve_deploy.artifact.engine_secret import make_secret
 from lcve_deploy.artifact.engines import EngineRecord, engine_folder, write_engine
-from lcve_deploy.clips import EncryptedClip
-from lcve_deploy.errors import SessionError
+from lcve_deploy.artifact.key_folder import KeyFolder
+from lcve_deploy.clips import KeyRef
+from lcve_deploy.errors import LcveError, SessionError
 from lcve_deploy.model.parity import ParityReport
 from lcve_deploy.model.precision import BUDGETS, Precision
 from lcve_deploy.runtime.boundary import version_boundary
 from lcve_deploy.runtime.opening import checked_manifest, open_engine, open_server, read_own_engine
-from lcve_deploy.runtime.probing import ProbeReport, probe_session
+from lcve_deploy.runtime.probing import ProbeReport, probe_key, probe_model
 from lcve_deploy.runtime.session import Session, SessionOptions
 
 __all__ = [
+    "KeyCheck",
     "ProbeReport",
+    "ServerReport",
     "budget_of",
+    "check_keys",
     "engine_budget",
-    "probe_session",
+    "probe_key",
+    "probe_model",
     "prove_engine",
     "reprove",
     "time_clip",
@@ -40,21 +47,107 @@ __all__ = [
 _TIMES: Final = 3
 
 
-def verify_server(server: str | os.PathLike[str], *, signed_by: PublicKey | None = None) -> ProbeReport:
-    """Check the graph of a server folder without a key: signature, digests, then the probe.
+@dataclass(frozen=True, kw_only=True)
+class KeyCheck:
+    """Result of checking one key folder.
+
+    Args:
+        name: of the folder in ``keys/``.
+        key: key and salt that it is for; None if it is refused before that is known.
+        probe: result of its probe; None if it could not be run.
+        problem: why it is refused; empty if the probe was run.
+    """
+
+    name: str
+    key: KeyRef | None
+    probe: ProbeReport | None
+    problem: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the folder is in order and its probe is answered correctly."""
+        return self.probe is not None and self.probe.ok
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain values."""
+        return {
+            "name": self.name,
+            **(dataclasses.asdict(self.key) if self.key else {}),
+            "ok": self.ok,
+            "problem": self.problem,
+            "probe": self.probe.to_json() if self.probe else None,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerReport:
+    """Result of checking a model folder.
+
+    Args:
+        model: result of the model's own probe.
+        keys: result for every key folder, by name.
+    """
+
+    model: ProbeReport
+    keys: Mapping[str, KeyCheck]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the model and all keys are in order."""
+        return self.model.ok and all(check.ok for check in self.keys.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain values."""
+        keys = {name: check.to_json() for name, check in self.keys.items()}
+        return {**self.model.to_json(), "ok": self.ok, "model_ok": self.model.ok, "keys": keys}
+
+
+def verify_server(server: str | os.PathLike[str], *, signed_by: PublicKey | None = None) -> ServerReport:
+    """Check the graph of a model folder without a key: signature, digests, its probe, then every key folder.
 
     Args:
         server: the folder with ``manifest.json``.
         signed_by: the owner's public key, if pinned; without it no signature is checked.
 
     Raises:
-        ArtifactError: the manifest is invalid, or files do not match it.
+        ArtifactError: the manifest is invalid, or files do not match it. A key folder that is refused is part of the
+            report instead.
         SignatureError: the pinned key has not signed the manifest.
     """
     folder = Path(server)
     with version_boundary(folder):
-        manifest, session = open_server(folder, SessionOptions(signed_by=signed_by))
-        return probe_session(session, read_probe(folder, manifest), manifest.parity)
+        manifest, session = open_server(folder, SessionOptions(signed_by=signed_by, max_keys=1))
+        model = probe_model(session, read_probe(folder, manifest), manifest.parity)
+        return ServerReport(model=model, keys=check_keys(session, manifest.parity))
+
+
+def check_keys(session: Session, parity: ParityReport, *, tolerance: float | None = None) -> dict[str, KeyCheck]:
+    """Check every key folder of a session by its files and its probe. One that is refused does not end the others.
+
+    Args:
+        session: the opened engine or graph.
+        parity: parity report of the artifact.
+        tolerance: as for ``probe_model``.
+    """
+    if session.folders is None:
+        return {}
+    refused = session.folders.refused.items()
+    checks = [KeyCheck(name=name, key=None, probe=None, problem=problem) for name, problem in refused]
+    for key, folder in session.folders.keys.items():
+        checks.append(_check_key(session, key, folder, parity, tolerance))
+    return {check.name: check for check in sorted(checks, key=lambda check: check.name)}
+
+
+def _check_key(
+    session: Session, key: KeyRef, folder: KeyFolder, parity: ParityReport, tolerance: float | None
+) -> KeyCheck:
+    name = folder.folder.name
+    try:
+        folder.verify()
+        report = probe_key(session, folder, parity, tolerance=tolerance)
+    except (LcveError, OSError) as error:
+        return KeyCheck(name=name, key=key, probe=None, problem=str(error))
+    return KeyCheck(name=name, key=key, probe=report)
 
 
 def verify_engine(
@@ -118,7 +211,7 @@ def reprove(
 def _reprove(
     server: Path, manifest: Manifest, record: EngineRecord, budget: float | None = None, *, device: int | None = None
 ) -> tuple[ProbeReport, EngineRecord]:
-    options = SessionOptions(engine=record.name, device=device)
+    options = SessionOptions(engine=record.name, device=device, max_keys=1)
     session = open_engine(engine_folder(server, record.name), manifest, record, server=server, options=options)
     report, proof = prove_engine(session, read_probe(server, manifest), manifest.parity, record, budget=budget)
     return report, dataclasses.replace(record, proof=proof if report.ok else None)
@@ -139,7 +232,7 @@ def prove_engine(
     Raises:
         SessionError: the budget in the record is above every logit.
     """
-    report = probe_session(session, probe, parity, tolerance=budget or engine_budget(record, parity))
+    report = probe_model(session, probe, parity, tolerance=budget or engine_budget(record, parity))
     proof = Proof(
         device=session.device,
         clips=report.clips,
@@ -155,9 +248,8 @@ def time_clip(session: Session, probe: Probe) -> float:
     profile = session.engine.profile if session.engine else None
     size = profile.minimum if profile else 1
     clips = np.repeat(probe.clip[:1], size, axis=0)
-    clip = EncryptedClip(values=clips, binding=session.model.binding)
     started = time.perf_counter()
-    session.run(clip)
+    session.run_with(clips, probe.tensors)
     return (time.perf_counter() - started) / size
 
 

@@ -1,4 +1,4 @@
-"""Run the probe of an artifact in a session, and judge the logits."""
+"""Run the probe of a model or of a key in a session, and judge the logits."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact import Probe
+from lcve_deploy.artifact.key_folder import KeyFolder
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import ParityError
 from lcve_deploy.model.parity import ParityReport, max_difference
 from lcve_deploy.runtime.session import Session
 
-__all__ = ["ProbeReport", "check_answer", "probe_session"]
+__all__ = ["ProbeReport", "check_answer", "probe_key", "probe_model"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,27 +56,43 @@ class ProbeReport:
         return {**dataclasses.asdict(self), "ok": self.ok}
 
 
-def probe_session(
-    session: Session, probe: Probe, parity: ParityReport, *, tolerance: float | None = None
-) -> ProbeReport:
-    """Run the probe in a session.
+def probe_model(session: Session, probe: Probe, parity: ParityReport, *, tolerance: float | None = None) -> ProbeReport:
+    """Run the probe of a model in a session, under the keyed tensors that the probe brings along.
 
     Args:
         session: the opened engine or graph.
-        probe: random ciphertext and the reference's logits.
+        probe: random ciphertext, keyed tensors of no key, and the reference's logits.
         parity: parity report of the artifact.
         tolerance: maximum ``|Δlogit|`` at the logit scale of the compared clips; by default the artifact's. It is
             scaled up if the probe's logits are larger.
     """
-    return check_answer(
-        probe, session.run(EncryptedClip(values=probe.clip, binding=session.model.binding)), parity, tolerance=tolerance
-    )
+    return check_answer(probe, session.run_with(probe.clip, probe.tensors), parity, tolerance=tolerance)
+
+
+def probe_key(
+    session: Session, folder: KeyFolder, parity: ParityReport, *, tolerance: float | None = None
+) -> ProbeReport:
+    """Run the probe of a key folder of the session's model, as a request under this key would run.
+
+    Args:
+        session: the opened engine or graph.
+        folder: one of the session's key folders.
+        parity: parity report of the artifact.
+        tolerance: as for ``probe_model``.
+
+    Raises:
+        ArtifactError: the folder is damaged.
+        UnknownKeyError: the session does not have the key.
+    """
+    probe = folder.probe()
+    clip = EncryptedClip(values=probe.clip, binding=folder.manifest.binding)
+    return check_answer(probe, session.run(clip), parity, tolerance=tolerance)
 
 
 def check_answer(
     probe: Probe, logits: npt.NDArray[np.floating], parity: ParityReport, *, tolerance: float | None = None
 ) -> ProbeReport:
-    """Check logits for the probe's clips; ``parity`` and ``tolerance`` are those of ``probe_session``."""
+    """Check logits for the probe's clips; ``parity`` and ``tolerance`` are those of ``probe_model``."""
     growth = max(1.0, float(np.abs(probe.logits).max())) / max(1.0, parity.logit_scale)
     return ProbeReport(
         clips=len(probe.clip),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,15 @@ from lcve_deploy.artifact.engine_options import DEVICE, MAX_DEVICE, provider_opt
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.encrypted_model import EncryptedModel
 from lcve_deploy.errors import SessionError
+from lcve_deploy.runtime.bank import KeyBank, Tensors
+from lcve_deploy.runtime.key_folders import KeyChanges, KeyFolders
 
-__all__ = ["Provider", "Session", "SessionOptions", "check_clip", "require_provider_options"]
+__all__ = ["DEFAULT_MAX_KEYS", "Provider", "Session", "SessionOptions", "check_clip", "require_provider_options"]
 
 Logits = npt.NDArray[np.float32]
+
+DEFAULT_MAX_KEYS: Final = 64
+"""Keys whose tensors a session keeps in memory at once."""
 
 
 class Provider(StrEnum):
@@ -69,11 +74,13 @@ class SessionOptions:
         mapped: whether ONNX Runtime may map files, which must then not change during the session.
         engine_secret: file with the secret by which this machine knows its own engines; by default the file that
             ``LCVE_ENGINE_SECRET`` names, or one in the user's state folder.
+        max_keys: number of keys whose tensors are in memory at once; the least recently used lose their rows. On
+            a CPU, memory is used only for keys that have been needed; on a GPU, for all of them from the start.
 
     Raises:
         SessionError: there is no such provider, or an option is not allowed.
-        ValueError: both an engine and a provider are given; an engine is built for its own provider. Or the number of
-            the GPU is out of range, is given twice, or is given for the CPU.
+        ValueError: the number of keys is below 1, or both an engine and a provider are given; an engine is built for
+            its own provider. Or the number of the GPU is out of range, is given twice, or is given for the CPU.
     """
 
     engine: str | None = None
@@ -84,8 +91,11 @@ class SessionOptions:
     signed_by: PublicKey | None = None
     mapped: bool = True
     engine_secret: Path | None = None
+    max_keys: int = DEFAULT_MAX_KEYS
 
     def __post_init__(self) -> None:
+        if self.max_keys < 1:
+            raise ValueError(f"expected at least 1 key in memory, received {self.max_keys}")
         object.__setattr__(self, "provider", Provider.parse(self.provider))
         if self.engine is not None and (self.provider is not Provider.CPU or self.provider_options):
             raise ValueError("expected an engine or a provider, received both: an engine is built for its own provider")
@@ -108,7 +118,7 @@ class Session(EncryptedModel, Protocol):
 
     @property
     def model(self) -> ModelSpec:
-        """Binding, input and output of the model."""
+        """Clips, keyed tensors and output of the model."""
 
     @property
     def engine(self) -> EngineRecord | None:
@@ -118,8 +128,19 @@ class Session(EncryptedModel, Protocol):
     def device(self) -> str:
         """Runtime with its version, and hardware. A proof is valid only for the same device."""
 
+    @property
+    def bank(self) -> KeyBank:
+        """Rows of the keys in use."""
+
+    @property
+    def folders(self) -> KeyFolders | None:
+        """Key folders of the model folder; None for a session that was not opened from one."""
+
+    def refresh_keys(self) -> KeyChanges:
+        """Look at the key folders again. Keys that are gone or changed are not used as they were by any later run."""
+
     def run(self, clip: EncryptedClip) -> Logits:
-        """Return the logits of encrypted clips, in the artifact's own label order.
+        """Return the logits of encrypted clips, in the label order of their key.
 
         Accepts any number of clips. An engine with fixed batch sizes splits larger batches and pads smaller ones.
 
@@ -131,20 +152,49 @@ class Session(EncryptedModel, Protocol):
             float32 ``[clips, classes]``.
 
         Raises:
-            MismatchError: the clip was made for another artifact; nothing has run.
+            MismatchError: the clip was made for another model; nothing has run.
+            UnknownKeyError: there is no key folder for the clip's key; nothing has run.
+            ArtifactError, SignatureError: the key folder is refused; nothing has run.
             ValueError: the clip is not a non-empty batch of uint8 values; nothing has run.
+            SessionError: the engine failed.
+        """
+
+    def run_batch(self, clips: Sequence[EncryptedClip]) -> Logits:
+        """Return the logits of all encrypted clips, in order; their keys may differ.
+
+        A batch with more keys than the bank has rows is split. If one key is refused, the batch fails.
+
+        Args:
+            clips: at least one; each as for ``run``.
+
+        Returns:
+            float32 ``[all clips, classes]``, each row in the label order of its clip's key.
+
+        Raises:
+            LcveError, ValueError: as for ``run``.
+        """
+
+    def run_with(self, values: npt.NDArray[np.uint8], tensors: Tensors) -> Logits:
+        """Return the logits of ciphertext under keyed tensors that belong to no key here, such as those of a probe.
+
+        Args:
+            values: uint8 ``[clips, N, L]`` or ``[clips, T, H, W, C]``, at least one clip.
+            tensors: keyed tensors, by their names in a key folder; in the bank only during the run.
+
+        Raises:
+            ArtifactError: the tensors are not those of the model's bank.
             SessionError: the engine failed.
         """
 
 
 def check_clip(clip: EncryptedClip, model: ModelSpec) -> None:
-    """Refuse a clip that was not made for this artifact, before anything runs.
+    """Refuse a clip that was not made for this model, under whatever key, before anything runs.
 
     Raises:
-        MismatchError: key id, salt, scheme, geometry or layout differ.
+        MismatchError: scheme, geometry or layout differ.
         ValueError: the clip is not a batch of uint8 values, or is empty.
     """
-    model.binding.require(clip.binding, here="artifact", there="encrypted clip")
+    model.require(clip.binding, here="model", there="encrypted clip")
     if clip.values.dtype != np.uint8 or clip.values.ndim != len(model.input.shape):
         raise ValueError(
             f"expected uint8 clips with one batch axis, {list(model.input.shape)}, received "

@@ -164,7 +164,7 @@ def open_request(
         data: received bytes.
         keys: private keys of the server.
         replays: accepted requests, to refuse a replay before it is opened; None skips this check.
-        binding: binding of the requested model.
+        binding: binding of the requested model, with the key of the header, which the caller has looked up.
         model: requested model, as the protocol states it.
         version: requested version, as the protocol states it.
 

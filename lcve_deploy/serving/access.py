@@ -1,4 +1,4 @@
-"""Access control: bearer tokens, and a rate limit for each client."""
+"""Access control: bearer tokens, the keys that each may use, and a rate limit for each client."""
 
 from __future__ import annotations
 
@@ -11,31 +11,45 @@ import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from lcve_deploy.errors import DeniedError, RateError, RequestError
 from lcve_deploy.files.reading import read_bounded
 
-__all__ = ["Access", "TokenFileWarning", "read_tokens"]
+__all__ = ["Access", "Client", "TokenFileWarning", "read_tokens"]
 
-_LINE: Final = re.compile(r"([A-Za-z0-9._@-]{1,100})[ \t]+(\S{16,1000})")
+_LINE: Final = re.compile(r"([A-Za-z0-9._@-]{1,100})[ \t]+(\S{16,1000})((?:[ \t]+[0-9a-f]{32})*)")
 _SCHEME: Final = "bearer "
 _MAX_CLIENTS: Final = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """A client of the server.
+
+    Args:
+        name: name of its token, or its address if the server uses no tokens.
+        keys: ids of the keys that it may use; None for all.
+    """
+
+    name: str
+    keys: frozenset[str] | None = None
 
 
 class TokenFileWarning(UserWarning):
     """A token file is readable by every user of the machine."""
 
 
-def read_tokens(path: Path) -> dict[bytes, str]:
-    """Read a token file and return client names by the SHA-256 digest of their tokens.
+def read_tokens(path: Path) -> dict[bytes, Client]:
+    """Read a token file and return clients by the SHA-256 digest of their tokens.
 
     Tokens are not kept. Warns with ``TokenFileWarning`` if every user of the machine can read the file.
 
     Args:
-        path: file with one client a line: name, white space, token. Empty lines and lines that begin with # are
-            ignored.
+        path: file with one client a line: name and token, and the ids of the keys that it may use, if not all, with
+            white space between them. Empty lines and lines that begin with # are ignored.
 
     Raises:
         RequestError: the file contains no token, an invalid line, or the same token twice.
@@ -46,7 +60,7 @@ def read_tokens(path: Path) -> dict[bytes, str]:
         warnings.warn(
             f"{path} is readable by every user of this machine; run: chmod 600 {path}", TokenFileWarning, stacklevel=2
         )
-    tokens = dict[bytes, str]()
+    tokens = dict[bytes, Client]()
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
@@ -55,10 +69,10 @@ def read_tokens(path: Path) -> dict[bytes, str]:
         if match is None or digest in tokens:
             raise RequestError(
                 f"line {number} of {path} is invalid: expected a name and a token of at least 16 characters that no "
-                "other client has",
+                "other client has, and then only key ids of 32 lower-case hex digits",
                 hint="create a line with: echo camera-7 $(openssl rand -hex 32)",
             )
-        tokens[digest] = match[1]
+        tokens[digest] = Client(name=match[1], keys=frozenset(match[3].split()) or None)
     if not tokens:
         raise RequestError(f"{path} contains no token", hint="write one client a line: its name and its token")
     return tokens
@@ -68,20 +82,20 @@ class Access:
     """Authenticate clients and limit their request rates.
 
     Args:
-        tokens: client names by token digest, from ``read_tokens``; None accepts every client that can connect.
+        tokens: clients by token digest, from ``read_tokens``; None accepts every client that can connect.
         rate: maximum requests per second and client, with bursts of up to one second's requests; 0 for no limit.
     """
 
-    def __init__(self, tokens: Mapping[bytes, str] | None, rate: float) -> None:
+    def __init__(self, tokens: Mapping[bytes, Client] | None, rate: float) -> None:
         self.tokens, self._rate = tokens, rate
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def replace_tokens(self, tokens: Mapping[bytes, str]) -> None:
+    def replace_tokens(self, tokens: Mapping[bytes, Client]) -> None:
         """Accept these tokens only, from the next request on; rates are kept by client name."""
         self.tokens = tokens
 
-    def authenticate(self, authorization: str | None, address: str) -> str:
-        """Return the client's name: the one its token belongs to, or its address if the server uses no tokens.
+    def authenticate(self, authorization: str | None, address: str) -> Client:
+        """Return the client that a token belongs to, or one named by its address if the server uses no tokens.
 
         Args:
             authorization: value of the ``authorization`` header; None if the header is missing.
@@ -91,13 +105,13 @@ class Access:
             DeniedError: the token is missing or unknown.
         """
         if self.tokens is None:
-            return address
+            return Client(name=address)
         if authorization is None or not authorization.lower().startswith(_SCHEME):
             raise DeniedError("this server requires a token", hint="send the header authorization: Bearer TOKEN")
         digest = _digest(authorization[len(_SCHEME) :].strip())
-        for known, name in self.tokens.items():
+        for known, client in self.tokens.items():
             if hmac.compare_digest(known, digest):
-                return name
+                return client
         raise DeniedError("the token is unknown to this server", hint="ask the operator for a token")
 
     def count_request(self, client: str) -> None:

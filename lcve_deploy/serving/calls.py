@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lcve_deploy import __version__
-from lcve_deploy.errors import RequestError, UnknownModelError
+from lcve_deploy.errors import ForbiddenError, RequestError, UnknownModelError
 from lcve_deploy.protocol.sealing import SEALING
 from lcve_deploy.protocol.stubs import messages
 from lcve_deploy.serving.models.served import ServedModel
@@ -41,11 +41,13 @@ class Call:
         answer: coroutine function that returns the fields of the response, given the server and the request.
         memory: function that returns them given the client's shared memory regions; in place of ``answer``.
         is_public: whether the call needs no token. True only for the health checks of orchestrators.
+        spans_keys: whether the answer concerns the requests of all clients; refused to a token limited to some keys.
     """
 
     answer: Callable[[ServerState, Any], Coroutine[Any, Any, Fields]] | None = None
     memory: Callable[[ClientRegions, Any], Fields] | None = None
     is_public: bool = False
+    spans_keys: bool = False
 
 
 async def answer_call(name: str, state: ServerState, request: Any, exchange: Exchange) -> Any:
@@ -58,6 +60,7 @@ async def answer_call(name: str, state: ServerState, request: Any, exchange: Exc
         exchange: the request's client.
 
     Raises:
+        ForbiddenError: the client's token is limited to some keys, and the call spans all.
         RequestError: the request is invalid or not supported.
         UnknownModelError: no such model, version or shared memory region.
         UnavailableError: the model has no loaded version.
@@ -65,6 +68,11 @@ async def answer_call(name: str, state: ServerState, request: Any, exchange: Exc
     from google.protobuf import json_format
 
     call, fields = CALLS[name], Fields()
+    if call.spans_keys and exchange.keys is not None:
+        raise ForbiddenError(
+            f"this token is limited to some keys, and {name} concerns all of them",
+            hint="use a token without key ids, or the server's metrics",
+        )
     if call.memory is not None:
         fields = call.memory(state.regions_of(exchange), request)
     elif call.answer is not None:
@@ -198,9 +206,9 @@ CALLS: Final = {
     "ServerMetadata": Call(answer=_server_metadata),
     "ModelMetadata": Call(answer=_model_metadata),
     "ModelConfig": Call(answer=_model_config),
-    "ModelStatistics": Call(answer=_model_statistics),
+    "ModelStatistics": Call(answer=_model_statistics, spans_keys=True),
     "RepositoryIndex": Call(answer=_repository_index),
-    "RepositoryModelLoad": Call(answer=_repository_load),
+    "RepositoryModelLoad": Call(answer=_repository_load, spans_keys=True),
     "RepositoryModelUnload": Call(answer=_repository_unload),
     "SystemSharedMemoryStatus": Call(memory=_memory_status),
     "SystemSharedMemoryRegister": Call(memory=_memory_register),

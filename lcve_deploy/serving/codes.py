@@ -16,10 +16,12 @@ from lcve_deploy.errors import (
     SealingError,
     TooLargeError,
     UnavailableError,
+    UnknownKeyError,
     UnknownModelError,
 )
+from lcve_deploy.protocol.errors import UNKNOWN_KEY
 
-__all__ = ["Code", "client_message", "code_of", "retry_seconds"]
+__all__ = ["Code", "client_message", "code_of", "name_of", "retry_seconds"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,7 @@ _INTERNAL: Final = Code(grpc="INTERNAL", http=500)
 # The first matching class counts, so subclasses precede their base classes.
 _CODES: Final[tuple[tuple[type[LcveError], Code], ...]] = (
     (UnknownModelError, Code(grpc="NOT_FOUND", http=404)),
+    (UnknownKeyError, Code(grpc="NOT_FOUND", http=404)),
     (TooLargeError, Code(grpc="RESOURCE_EXHAUSTED", http=413)),
     (RequestError, Code(grpc="INVALID_ARGUMENT", http=400)),
     (SealingError, Code(grpc="INVALID_ARGUMENT", http=400)),
@@ -53,6 +56,11 @@ _CODES: Final[tuple[tuple[type[LcveError], Code], ...]] = (
 def code_of(error: BaseException) -> Code:
     """Return the status of an error; internal unless the table lists its class."""
     return next((code for kind, code in _CODES if isinstance(error, kind)), _INTERNAL)
+
+
+def name_of(error: BaseException) -> str:
+    """Return the name of an error whose status another kind of error has too; empty for all others."""
+    return UNKNOWN_KEY if isinstance(error, UnknownKeyError) else ""
 
 
 def client_message(error: BaseException) -> str:

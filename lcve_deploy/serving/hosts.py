@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import socket
 from urllib.parse import unquote
@@ -9,6 +10,7 @@ from urllib.parse import unquote
 __all__ = ["is_local_host", "is_loopback", "peer_host"]
 
 
+@functools.lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Return whether a host is ``localhost`` or a loopback address. Other names are not resolved.
 

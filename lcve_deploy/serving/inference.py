@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact import ModelSpec
-from lcve_deploy.clips import Binding
+from lcve_deploy.clips import Binding, EncryptedClip
 from lcve_deploy.errors import RequestError
 from lcve_deploy.serving.models.batching import BatchResult
+from lcve_deploy.serving.models.keys import AllowedKeys
 from lcve_deploy.serving.models.registry import Registry
 from lcve_deploy.serving.models.served import ServedModel
 from lcve_deploy.serving.shared_memory import ClientRegions, Slice
@@ -28,6 +29,7 @@ __all__ = [
     "clips_from",
     "infer",
     "prepare",
+    "require_key",
     "values_of",
 ]
 
@@ -75,7 +77,7 @@ class InferRequest:
         id: request id of the client, returned in the response.
         inputs: input tensors.
         outputs: requested outputs; empty for all outputs of the model.
-        binding: what the clips were encrypted for; None if the client does not send it.
+        binding: what the clips were encrypted for, which names their key; None if the client does not send it.
         timeout: seconds until the request fails; None for no limit.
     """
 
@@ -128,41 +130,60 @@ class PreparedRequest:
 
     Args:
         model: model version that answers.
-        clips: uint8 ``[batch, ...]``.
+        clip: clips of the request, uint8 ``[batch, ...]``, with their key.
         id, timeout: see ``InferRequest``.
         output: requested output.
     """
 
     model: ServedModel
-    clips: npt.NDArray[np.uint8]
+    clip: EncryptedClip
     id: str
     timeout: float | None
     output: RequestedOutput
 
+    @property
+    def key_name(self) -> str:
+        """Name of the key's folder, for the log."""
+        return self.model.keys.name_of(self.clip.binding.key)
+
 
 def prepare(
-    request: InferRequest, registry: Registry, regions: ClientRegions, *, binary: bool = True
+    request: InferRequest, registry: Registry, regions: ClientRegions, *, allowed: AllowedKeys, binary: bool = True
 ) -> PreparedRequest:
-    """Validate a request.
+    """Validate a request. Its key is checked before its clips are read.
 
     Args:
         request: request as received.
         registry: models of the server.
         regions: shared memory regions of the client.
+        allowed: keys that the client may use.
         binary: whether to return raw bytes if the request names no output. HTTP only.
 
     Raises:
         UnknownModelError: no such model, version or shared memory region.
-        RequestError: the inputs or outputs are not those of the model.
-        MismatchError: the clips were encrypted for another artifact.
-        UnavailableError: no version is loaded.
+        UnknownKeyError: the model has no such key, or the client may not use it.
+        RequestError: the inputs or outputs are not those of the model, or the request does not say which key it needs.
+        MismatchError: the clips were encrypted for another model.
+        UnavailableError: no version is loaded, or the key has not been checked yet.
     """
     model = registry.get(request.model, request.version)
     output = _requested_output(request.outputs, model, binary)
-    if request.binding is not None:
-        model.spec.binding.require(request.binding, here="artifact", there="encrypted clip")
-    clips = clips_from(request.inputs, model.spec, model.max_batch, regions)
-    return PreparedRequest(model=model, clips=clips, id=request.id, timeout=request.timeout, output=output)
+    binding = request.binding or model.spec.binding_of(model.keys.only(allowed))
+    require_key(binding, model, allowed)
+    values = clips_from(request.inputs, model.spec, model.max_batch, regions)
+    clip = EncryptedClip(values=values, binding=binding)
+    return PreparedRequest(model=model, clip=clip, id=request.id, timeout=request.timeout, output=output)
+
+
+def require_key(binding: Binding, model: ServedModel, allowed: AllowedKeys) -> None:
+    """Check that a model can answer clips, and that the client may use their key.
+
+    Raises:
+        MismatchError: the clips were encrypted for another model.
+        UnknownKeyError, UnavailableError: see ``ServedKeys.require``.
+    """
+    model.spec.require(binding, here="model", there="encrypted clip")
+    model.keys.require(binding.key, allowed)
 
 
 async def infer(request: PreparedRequest, regions: ClientRegions) -> InferResponse:
@@ -178,7 +199,7 @@ async def infer(request: PreparedRequest, regions: ClientRegions) -> InferRespon
         DeadlineError: the request timed out.
         SessionError: the engine failed.
     """
-    result, output = await request.model.answer(request.clips, request.timeout), request.output
+    result, output = await request.model.answer(request.clip, request.timeout), request.output
     if output.destination is not None:
         regions.write(output.destination, np.ascontiguousarray(result.logits, dtype="<f4").tobytes())
     return InferResponse(model=request.model, result=result, output=output)

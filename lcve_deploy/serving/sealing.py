@@ -16,7 +16,7 @@ import numpy as np
 
 from lcve_deploy.errors import RequestError
 from lcve_deploy.protocol.sealing import SEALED, Offer
-from lcve_deploy.sealing import Keyring, OpenedRequest, Replays, open_request
+from lcve_deploy.sealing import Keyring, Kind, OpenedRequest, Replays, open_request, read_envelope
 from lcve_deploy.serving.inference import (
     InferRequest,
     InferResponse,
@@ -25,8 +25,10 @@ from lcve_deploy.serving.inference import (
     Tensor,
     infer,
     prepare,
+    require_key,
     values_of,
 )
+from lcve_deploy.serving.models.keys import AllowedKeys
 from lcve_deploy.serving.models.registry import Registry
 from lcve_deploy.serving.models.served import ServedModel
 from lcve_deploy.serving.settings import SealingSettings
@@ -91,6 +93,7 @@ async def accept(
     regions: ClientRegions,
     sealing: ServerSealing | None,
     *,
+    allowed: AllowedKeys,
     binary: bool = True,
 ) -> AcceptedRequest:
     """Validate a request, and open it if it is sealed.
@@ -100,13 +103,15 @@ async def accept(
         registry: models of the server.
         regions: shared memory regions of the client.
         sealing: keys of the server; None opens nothing.
+        allowed: keys that the client may use.
         binary: whether to return raw bytes if the request names no output. HTTP only.
 
     Raises:
         RequestError: the request is sealed and the server opens nothing, or is not sealed and must be; or as for
             ``prepare``.
         SealingError: the request cannot be opened, or was accepted before.
-        MismatchError: the request is sealed for another model, or its clips are encrypted for another artifact.
+        MismatchError: the request is sealed for another model, or its clips are encrypted for another model.
+        UnknownKeyError: the model has no key for the clips, or the client may not use it; nothing is opened.
         LcveError: as for ``prepare``.
     """
     if not any(tensor.name == SEALED for tensor in request.inputs):
@@ -115,11 +120,11 @@ async def accept(
                 "this server accepts only sealed requests",
                 hint="seal to the operator's public key: --seal-to, or RemoteOptions(seal_to=...)",
             )
-        prepared = prepare(request, registry, regions, binary=binary)
+        prepared = prepare(request, registry, regions, allowed=allowed, binary=binary)
         return AcceptedRequest(prepared=prepared, output=prepared.output)
     if sealing is None:
         raise RequestError("this server opens no sealed requests", hint="the operator starts it with --open-with")
-    return await _open(request, registry, regions, sealing, binary=binary)
+    return await _open(request, registry, regions, sealing, allowed=allowed, binary=binary)
 
 
 async def infer_any(request: AcceptedRequest, regions: ClientRegions) -> InferResponse:
@@ -140,22 +145,30 @@ async def infer_any(request: AcceptedRequest, regions: ClientRegions) -> InferRe
 
 
 async def _open(
-    request: InferRequest, registry: Registry, regions: ClientRegions, sealing: ServerSealing, *, binary: bool
+    request: InferRequest,
+    registry: Registry,
+    regions: ClientRegions,
+    sealing: ServerSealing,
+    *,
+    allowed: AllowedKeys,
+    binary: bool,
 ) -> AcceptedRequest:
     model = registry.get(request.model, request.version)
     output = _requested_output(request, binary)
     data = _sealed_bytes(request, regions)
+    binding = read_envelope(data, kind=Kind.REQUEST).header.binding
+    require_key(binding, model, allowed)
     opened = await asyncio.to_thread(
         open_request,
         data,
         sealing.keys,
         sealing.replays,
-        binding=model.spec.binding,
+        binding=binding,
         model=request.model,
         version=request.version,
     )
     sealing.replays.remember(opened.header.id, opened.header.time)
-    prepared = prepare(_plain(request, opened, model), registry, regions)
+    prepared = prepare(_plain(request, opened, model), registry, regions, allowed=allowed)
     return AcceptedRequest(prepared=prepared, output=output, opened=opened)
 
 

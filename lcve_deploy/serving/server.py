@@ -18,6 +18,7 @@ from lcve_deploy.serving.grpc.handlers import start_grpc
 from lcve_deploy.serving.http.app import http_app, metrics_app
 from lcve_deploy.serving.http.server import HttpServer
 from lcve_deploy.serving.models.registry import Registry
+from lcve_deploy.serving.models.served import Threads
 from lcve_deploy.serving.reloading import Reloader
 from lcve_deploy.serving.sealing import ServerSealing
 from lcve_deploy.serving.settings import ServerSettings
@@ -32,6 +33,9 @@ from lcve_deploy.serving.web import WebPolicy
 __all__ = ["Ports", "serve"]
 
 _LOG = logging.getLogger(__name__)
+
+_KEY_READERS = 2
+"""Threads that read the files of keys."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +81,11 @@ async def _serve(settings: ServerSettings, started: Callable[[Ports], None], sig
     sealing = ServerSealing(settings.sealing) if settings.sealing else None
     metrics = Metrics()
     workers = settings.batching.instances * len(settings.sources) * (settings.versions + 1)
-    with ThreadPoolExecutor(workers, thread_name_prefix="lcve-run") as threads:
-        registry = Registry(settings, threads, metrics)
+    with (
+        ThreadPoolExecutor(workers, thread_name_prefix="lcve-run") as engines,
+        ThreadPoolExecutor(_KEY_READERS, thread_name_prefix="lcve-keys") as readers,
+    ):
+        registry = Registry(settings, Threads(engines=engines, readers=readers), metrics)
         state = ServerState(
             registry=registry,
             regions=Regions(settings.limits.shared_memory),

@@ -171,11 +171,12 @@ class ServerSettings:
         sources: models to serve.
         host: address to listen on.
         http_port, grpc_port, metrics_port: ports; 0 lets the system choose, None turns the protocol off.
-        session: options for every model: engine, provider, threads, pinned signing key. Files are never mapped.
+        session: options for every model: engine, provider, threads, pinned signing key, keys in memory. Files are
+            never mapped.
         batching: dynamic batching, for each model.
         limits: limits on the resources that clients can use.
         versions: number of versions of a model to serve, the highest ones.
-        poll: seconds between checks of the model folders; 0 turns polling off.
+        poll: seconds between checks of the model folders and their keys; 0 turns polling off.
         grace: seconds to answer accepted requests after the server is told to stop.
         token_file: names and tokens of clients; None accepts every client that can connect.
         web: web pages that may send requests, and names of the server.

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lcve_deploy.errors import UnavailableError
-from lcve_deploy.serving.access import Access
+from lcve_deploy.serving.access import Access, Client
 from lcve_deploy.serving.codes import client_message, code_of
 from lcve_deploy.serving.hosts import is_loopback, peer_host
+from lcve_deploy.serving.models.keys import AllowedKeys
 from lcve_deploy.serving.models.registry import Registry
 from lcve_deploy.serving.sealing import ServerSealing
 from lcve_deploy.serving.settings import Limits
@@ -37,10 +38,16 @@ class Exchange:
     def __init__(self, protocol: str, call: str, address: str) -> None:
         self.protocol, self.call, self.address = protocol, call, address
         self.client = address
-        self.model, self.version, self.id, self.batch = "", "", "", 0
+        self.keys: AllowedKeys = None
+        """Ids of the keys that the client may use; None for all."""
+        self.key, self.model, self.version, self.id, self.batch = "", "", "", "", 0
         self.started = time.monotonic()
         self.deadline: float | None = None
         """Time at which the client gives up, in monotonic seconds."""
+
+    def identify(self, client: Client) -> None:
+        """Note who sent the request, and which keys they may use."""
+        self.client, self.keys = client.name, client.keys
 
     def timeout(self, requested: float | None) -> float | None:
         """Return the seconds that remain to answer, given those that the request asks for; None for no limit."""
@@ -184,6 +191,7 @@ class ServerState:
             "client": exchange.client,
             "model": exchange.model[:100],
             "version": exchange.version,
+            "key": exchange.key,
             "id": exchange.id[:100],
             "clips": exchange.batch,
             "code": code,

@@ -16,16 +16,17 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from lcve_deploy.artifact import (
     EngineKind,
     EngineRecord,
-    FileRecord,
     Manifest,
     PublicKey,
+    find_key,
     read_probe,
     record_files,
 )
@@ -40,9 +41,8 @@ from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import BuildError, DeviceError
 from lcve_deploy.exporters.int8 import calibrate, write_quantised
 from lcve_deploy.exporters.low_precision import write_low_precision
-from lcve_deploy.exporters.tensorrt import PlanOptions, build_plan, refit_plan
+from lcve_deploy.exporters.tensorrt import PlanOptions, build_plan
 from lcve_deploy.files.writing import new_folder, pinned_folder, require_absent
-from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.libraries.tensorrt import find_tensorrt
 from lcve_deploy.model.parity import compare
 from lcve_deploy.model.precision import Precision
@@ -54,7 +54,7 @@ from lcve_deploy.runtime.probe import engine_budget, prove_engine
 from lcve_deploy.runtime.session import Provider, Session, require_provider_options
 from lcve_deploy.verbs._versions import installed_versions
 
-__all__ = ["BuildOptions", "RefitPlan", "build"]
+__all__ = ["BuildOptions", "Sample", "build", "read_sample"]
 
 _TENSORRT: Final = (EngineKind.TENSORRT, EngineKind.TENSORRT_RTX)
 _GRAPH_FOLDER: Final = "typed"
@@ -104,41 +104,22 @@ class BuildOptions:
         return self.name or f"{self.kind}{provider}-{self.precision}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class RefitPlan:
-    """A TensorRT plan to refit, of an engine whose record has been checked.
-
-    Args:
-        path: of the plan.
-        files: records of the engine's files. The plan is checked again as it is read: it may have been replaced since.
-    """
-
-    path: Path
-    files: Mapping[str, FileRecord]
-
-    @classmethod
-    def of(cls, server: Path, record: EngineRecord) -> RefitPlan:
-        """Return the plan of an engine of this machine, from ``read_own_engine``."""
-        return cls(path=engine_folder(server, record.name) / PLAN, files=record.files)
-
-
 def build(
     server: str | os.PathLike[str],
     options: BuildOptions,
     *,
     clips: EncryptedClip | None = None,
-    ranges: Mapping[str, float] | None = None,
-    refit: RefitPlan | None = None,
     progress: Progress = silent,
 ) -> EngineRecord:
     """Build an engine of a server folder. It appears complete and within its budget, or not at all.
 
+    It serves every key of the model.
+
     Args:
         server: the folder with ``manifest.json``.
         options: what to build.
-        clips: encrypted clips that calibrate an int8 engine, and on which every engine is compared with the graph.
-        ranges: activation ranges of an earlier int8 engine, instead of a calibration.
-        refit: a TensorRT plan to refit with this model's weights, instead of a build.
+        clips: encrypted clips of one key, which calibrate an int8 engine, and on which every engine is compared with
+            the graph. The model folder must have the key folder.
         progress: receives every step.
 
     Returns:
@@ -147,7 +128,7 @@ def build(
     Raises:
         ArtifactError: the manifest is invalid, or files do not match it.
         SignatureError: the pinned key has not signed the manifest.
-        MismatchError: the clips do not belong to the artifact.
+        MismatchError: the clips do not belong to the artifact, or it has no key folder for them.
         ParityError: the engine's logits exceed its budget; nothing is kept.
         BuildError, SessionError, MissingDependencyError: the engine cannot be built or opened; nothing is kept.
         ExistsError: there is an engine of that name.
@@ -156,8 +137,7 @@ def build(
     manifest = checked_manifest(folder, options.signed_by)
     graph = read_graph(folder / MODEL, manifest.files)
     secret = make_secret(folder, options.engine_secret)
-    if clips is not None:
-        manifest.binding.require(clips.binding, here="artifact", there="encrypted clip")
+    sample = read_sample(folder, manifest, clips, options.signed_by) if clips is not None else None
     _refuse_emulation(options)
     target = engine_folder(folder, options.engine_name)
     with _engines_folder(folder):
@@ -169,13 +149,37 @@ def build(
                 stage=pinned,
                 manifest=manifest,
                 options=options,
-                clips=clips,
-                refit=refit,
+                sample=sample,
                 progress=progress,
             )
-            record = authenticate(_prove(job, _build_engine(job, _ranges(job, ranges))), secret)
+            record = authenticate(_prove(job, _build_engine(job, _ranges(job))), secret)
             write_engine(stage, record)
     return record
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """Encrypted clips to measure a model with.
+
+    Args:
+        clips: encrypted clips of one key.
+        tensors: keyed tensors of the key, by name.
+    """
+
+    clips: EncryptedClip
+    tensors: Mapping[str, npt.NDArray[Any]]
+
+
+def read_sample(server: Path, manifest: Manifest, clips: EncryptedClip, signed_by: PublicKey | None) -> Sample:
+    """Find the key folder of clips, and read its tensors.
+
+    Raises:
+        MismatchError: the clips do not belong to the model, or it has no key folder for them.
+        ArtifactError, SignatureError: the key folder is refused.
+    """
+    manifest.model.require(clips.binding, here="model", there="encrypted clip")
+    key = find_key(server, manifest, clips.binding.key, signed_by)
+    return Sample(clips=clips, tensors=key.tensors())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -188,8 +192,7 @@ class _Build:
         stage: temporary folder for the engine's files.
         manifest: checked manifest of the server folder.
         options: what to build.
-        clips: encrypted clips of the artifact.
-        refit: plan to refit, instead of a build.
+        sample: encrypted clips with the tensors of their key.
         progress: receives every step.
     """
 
@@ -198,8 +201,7 @@ class _Build:
     stage: Path
     manifest: Manifest
     options: BuildOptions
-    clips: EncryptedClip | None
-    refit: RefitPlan | None
+    sample: Sample | None
     progress: Progress
 
 
@@ -226,18 +228,20 @@ def _engines_folder(server: Path) -> Iterator[None]:
             folder.rmdir()
 
 
-def _ranges(job: _Build, ranges: Mapping[str, float] | None) -> Mapping[str, float]:
-    """Return the activation ranges of an int8 engine, by calibration unless they are given; empty otherwise."""
-    if job.options.precision is not Precision.INT8 or ranges:
-        return ranges or {}
-    if job.clips is None:
+def _ranges(job: _Build) -> Mapping[str, float]:
+    """Return the activation ranges of an int8 engine, by calibration; empty otherwise."""
+    if job.options.precision is not Precision.INT8:
+        return {}
+    if job.sample is None:
         raise BuildError(
             "an int8 engine is calibrated on encrypted clips, received none",
             hint="pass some, such as those that clients send: --clip a.lcve --clip b.lcve",
         )
-    stage, values = "calibrating on encrypted clips", job.clips.values
+    stage, values = "calibrating on encrypted clips", job.sample.clips.values
     job.progress(stage, 0, len(values))
-    return calibrate(job.model_graph, values, steps=lambda done, total: job.progress(stage, done, total))
+    return calibrate(
+        job.model_graph, values, job.sample.tensors, steps=lambda done, total: job.progress(stage, done, total)
+    )
 
 
 def _build_engine(job: _Build, ranges: Mapping[str, float]) -> EngineRecord:
@@ -285,7 +289,7 @@ def _write_graph(job: _Build, target: Path, ranges: Mapping[str, float]) -> None
 
 
 def _build_plan(job: _Build, record: EngineRecord) -> EngineRecord:
-    """Build or refit a TensorRT plan, and return its record.
+    """Build a TensorRT plan, and return its record.
 
     A reduced precision needs a graph of its own, which is kept only for a stripped plan: it contains the weights.
     """
@@ -296,26 +300,19 @@ def _build_plan(job: _Build, record: EngineRecord) -> EngineRecord:
         graph = job.stage / MODEL if options.plan.stripped else job.stage / _GRAPH_FOLDER / MODEL
         graph.parent.mkdir(exist_ok=True)
         _write_graph(job, graph, record.ranges)
-    if job.refit:
-        with step(job.progress, "refitting the engine"):
-            refit_plan(job.refit.path, graph, plan, library=library, files=job.refit.files)
-        builder, target = {library.kind: library.version}, str(find_gpu())
-    else:
-        built = build_plan(
-            graph,
-            plan,
-            clips=job.manifest.input,
-            logits=job.manifest.output,
-            library=library,
-            options=options.plan,
-            progress=job.progress,
-        )
-        builder, target = dict(built.builder), built.target
+    built = build_plan(
+        graph,
+        plan,
+        spec=job.manifest.model,
+        library=library,
+        options=options.plan,
+        progress=job.progress,
+    )
     shutil.rmtree(job.stage / _GRAPH_FOLDER, ignore_errors=True)
     return dataclasses.replace(
         record,
-        builder={**record.builder, **builder},
-        target=target,
+        builder={**record.builder, **built.builder},
+        target=built.target,
         profile=options.plan.profile,
         options={**record.options, **options.plan.to_text()},
     )
@@ -339,7 +336,7 @@ def _prove(job: _Build, record: EngineRecord) -> EngineRecord:
     report.require()
     job.progress("running the probe", 1, 1)
     budget = engine_budget(record, parity)
-    agreement = _agreement(job, session, job.clips, budget) if job.clips is not None else None
+    agreement = _agreement(job, session, job.sample, budget) if job.sample is not None else None
     record = dataclasses.replace(record, proof=proof, agreement=agreement)
     return _keep_kernels(job, session, record)
 
@@ -356,20 +353,21 @@ def _keep_kernels(job: _Build, session: Session, record: EngineRecord) -> Engine
     return dataclasses.replace(record, files=record_files(job.stage))
 
 
-def _agreement(job: _Build, session: Session, clips: EncryptedClip, budget: float) -> Agreement:
+def _agreement(job: _Build, session: Session, sample: Sample, budget: float) -> Agreement:
     """Compare the engine's logits on encrypted clips with those of the artifact's graph.
 
     Raises:
         ParityError: they differ by more than the budget.
     """
     graph = OnnxRuntimeSession(job.model_graph, session.model)  # its digests and signature have been checked
-    stage, total = "comparing with the artifact's graph", len(clips.values)
+    clips, tensors = sample.clips.values, sample.tensors
+    stage, total = "comparing with the artifact's graph", len(clips)
     expected, received = [], []
     for done in range(total):
         job.progress(stage, done, total)
-        clip = EncryptedClip(values=clips.values[done : done + 1], binding=clips.binding)
-        expected.append(graph.run(clip)[0])
-        received.append(session.run(clip)[0])
+        clip = clips[done : done + 1]
+        expected.append(graph.run_with(clip, tensors)[0])
+        received.append(session.run_with(clip, tensors)[0])
     job.progress(stage, total, total)
     report = compare(np.stack(expected), np.stack(received), reference="the artifact's graph", tolerance=budget)
     report.require_agreement()

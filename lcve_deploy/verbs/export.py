@@ -11,26 +11,23 @@ from typing import Final
 import numpy as np
 
 from lcve_deploy.artifact import (
-    ClientFile,
     ClientSettings,
+    KeyManifest,
     Manifest,
     ModelSpec,
     Probe,
     TensorSpec,
-    manifest_data,
-    manifest_digest,
     record_files,
-    write_client,
-    write_manifest,
     write_probe,
-    write_signature,
 )
-from lcve_deploy.artifact.names import INPUT, MODEL, OUTPUT
+from lcve_deploy.artifact.key_folder import require_key_name
+from lcve_deploy.artifact.names import INPUT, KEYS, MODEL, OUTPUT
 from lcve_deploy.cipher.clips import binding_of
 from lcve_deploy.cipher.weights import scramble
 from lcve_deploy.client import Client
-from lcve_deploy.clips import SALT_BYTES, EncryptedClip, Layout, PlainClip
+from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
 from lcve_deploy.errors import CheckpointError
+from lcve_deploy.exporters.bank import bank_specs, keyed_tensors
 from lcve_deploy.exporters.checkpoints import Checkpoint, CheckpointOptions, load_checkpoint
 from lcve_deploy.exporters.checkpoints.options import Framing
 from lcve_deploy.exporters.onnx import DEFAULT_OPSET, write_onnx
@@ -51,7 +48,9 @@ from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
 from lcve_deploy.runtime.probing import check_answer
 from lcve_deploy.verbs._cached_model import CachedModel
 from lcve_deploy.verbs._comparing import Clips, comparison_clips, measure_parity
+from lcve_deploy.verbs._keys import KeyContent, Tensors, new_salt, run_together, write_client_side, write_signed
 from lcve_deploy.verbs._versions import installed_versions
+from lcve_deploy.verbs.embed import embed
 from lcve_deploy.verbs.fastest import EngineChoice, Selection, build_fastest
 
 __all__ = ["ExportOptions", "ExportResult", "export"]
@@ -84,7 +83,10 @@ class ExportOptions:
             of two clips.
         engine: engine to build in the artifact; compared on the same clips as the graph, and calibrated on them or on
             all built-in ones.
-        signing_key: signs the manifest; by default it is not signed.
+        key_name: name of the folder of the first key in ``server/keys``.
+        embed_key: file to write with a graph that has the tensors of the first key inside, and runs by itself; outside
+            of the artifact, since it belongs to the key.
+        signing_key: signs the manifest of the model and that of the key; by default they are not signed.
     """
 
     checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
@@ -100,7 +102,12 @@ class ExportOptions:
     tolerance: float | None = None
     thorough: bool = False
     engine: EngineChoice | None = None
+    key_name: str = "main"
+    embed_key: Path | None = None
     signing_key: SigningKey | None = None
+
+    def __post_init__(self) -> None:
+        require_key_name(self.key_name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +116,8 @@ class ExportResult:
 
     Args:
         folder: the artifact.
-        manifest: manifest of its server side.
+        manifest: manifest of the model.
+        key: manifest of its first key.
         assumptions: facts that the export assumed; the owner should check them.
         selection: engines that were tried; None if no engine was requested.
         engine_parity: figures of the engine that is kept; None if there is none, or if it cannot run on this machine.
@@ -117,6 +125,7 @@ class ExportResult:
 
     folder: Path
     manifest: Manifest
+    key: KeyManifest
     assumptions: tuple[Assumption, ...]
     selection: Selection | None = None
     engine_parity: ParityReport | None = None
@@ -159,6 +168,8 @@ def export(
     """
     options = options or ExportOptions()
     require_absent(output)
+    if options.embed_key is not None:
+        require_absent(options.embed_key)
     with step(progress, "reading the checkpoint"):
         loaded = load_checkpoint(Path(checkpoint), options.checkpoint)
         client = _client(loaded, key, options)
@@ -166,18 +177,18 @@ def export(
     with new_folder(output) as stage:
         server = stage / "server"
         server.mkdir()
-        model = _write_model(server, loaded, client, options, progress)
-        report = _check(server, model, client, plain, options, progress)
+        model, tensors = _write_model(server, loaded, client, options, progress)
+        report, content = _check(server, model, client, tensors, plain, options, progress)
         with step(progress, "writing the manifest"):
-            manifest = _manifest(server, model, client, options, report)
-            _write_signed(server, manifest, options.signing_key)
-            (stage / "client").mkdir()
-            content = ClientFile(settings=client.settings, manifest_sha256=manifest_digest(server))
-            write_client(stage / "client", content)
+            manifest = _write_manifest(server, model, options, report)
+            key_manifest = _write_key(stage, manifest, client, content, options)
         selection, engine_parity = _build_engine(server, options, client, plain, progress)
+        if options.embed_key is not None:
+            embed(server, server / KEYS / options.key_name, options.embed_key, progress=progress)
     return ExportResult(
         folder=Path(output),
         manifest=manifest,
+        key=key_manifest,
         assumptions=client.settings.assumptions,
         selection=selection,
         engine_parity=engine_parity,
@@ -210,13 +221,29 @@ def _plain_model(loaded: Checkpoint, client: Client, options: ExportOptions) -> 
 
 
 def _check(
-    server: Path, model: ModelSpec, client: Client, plain: _PlainModel, options: ExportOptions, progress: Progress
-) -> ParityReport:
-    """Require that the written graph has the plain model's logits, and write the probe."""
+    server: Path,
+    model: ModelSpec,
+    client: Client,
+    tensors: Tensors,
+    plain: _PlainModel,
+    options: ExportOptions,
+    progress: Progress,
+) -> tuple[ParityReport, KeyContent]:
+    """Require that the written graph has the plain model's logits, and write the probe of the model.
+
+    Returns:
+        The figures, and what the folder of the first key contains.
+    """
     with step(progress, "opening the graph"):
-        session = CachedModel(OnnxRuntimeSession(server / MODEL, model))
+        session = OnnxRuntimeSession(server / MODEL, model)
+    with step(progress, "running the probe"):
+        content = _content(client, tensors, plain)
+        no_key = content.under_no_key()
+        answers = run_together(session, content, no_key)
+    cached = CachedModel(session)
+    cached.remember(plain.probe_clip, answers[0])
     report = measure_parity(
-        session,
+        cached,
         plain.reference,
         client,
         plain.clips,
@@ -225,18 +252,40 @@ def _check(
         progress=progress,
     )
     report.require()
-    with step(progress, "running the probe") as steps:
-        probe = _probe(client, plain.reference, plain.probe_clip)
-        steps(1, 2)
-        check_answer(probe, session.run(plain.probe_clip), report).require()
-        write_probe(server, probe)
-    return report
+    for part, logits in zip((content, no_key), answers, strict=True):
+        check_answer(part.probe, logits, report).require()
+    write_probe(server, no_key.as_model_probe())
+    return report, content
 
 
-def _write_signed(server: Path, manifest: Manifest, signing_key: SigningKey | None) -> None:
-    """Write the manifest, and its signature if there is a signing key."""
-    write_manifest(server, manifest)
-    write_signature(server, signing_key.sign(manifest_data(server)) if signing_key else None)
+def _content(client: Client, tensors: Tensors, plain: _PlainModel) -> KeyContent:
+    probe = _probe(client, plain.reference, plain.probe_clip)
+    return KeyContent(orders=client.orders, layout=client.settings.binding.layout, tensors=tensors, probe=probe)
+
+
+def _write_manifest(server: Path, model: ModelSpec, options: ExportOptions, report: ParityReport) -> Manifest:
+    """Write the manifest of the files in the staged model folder, and its signature if there is a signing key."""
+    manifest = Manifest(
+        model=model,
+        precision="fp32",
+        opset=options.opset,
+        files=record_files(server),
+        parity=report,
+        made_by=installed_versions(_SOFTWARE),
+    )
+    return write_signed(server, manifest, options.signing_key)
+
+
+def _write_key(
+    stage: Path, manifest: Manifest, client: Client, content: KeyContent, options: ExportOptions
+) -> KeyManifest:
+    """Write the folder of the first key, and ``client/``."""
+    folder, client_folder = stage / "server" / KEYS / options.key_name, stage / "client"
+    folder.mkdir(parents=True)
+    key = content.write(folder, model_sha256=manifest.digest, signing_key=options.signing_key)
+    client_folder.mkdir()
+    write_client_side(client_folder, client.settings, content.binding, manifest.digest)
+    return key
 
 
 def _build_engine(
@@ -273,7 +322,7 @@ def _build_engine(
 def _client(loaded: Checkpoint, key: SecurityKey, options: ExportOptions) -> Client:
     """Return the client of the artifact; the manifest does not exist yet."""
     config = loaded.model.config
-    salt = options.salt or secrets.token_bytes(SALT_BYTES)
+    salt = options.salt or new_salt()
     classes = None if options.show_labels else config.classes
     orders = derive_orders(key, salt=salt, geometry=config.geometry, classes=classes)
     settings = ClientSettings(
@@ -397,31 +446,22 @@ def _assumed_problem_type(loaded: Checkpoint, options: ExportOptions) -> tuple[A
 
 def _write_model(
     server: Path, loaded: Checkpoint, client: Client, options: ExportOptions, progress: Progress
-) -> ModelSpec:
-    """Scramble the weights, write the graph, and return its specification."""
+) -> tuple[ModelSpec, Tensors]:
+    """Scramble the weights and write the graph. Return its specification, and the keyed tensors of the first key."""
     binding, config = client.settings.binding, loaded.model.config
     with step(progress, "scrambling the weights"):
         scrambled = scramble(loaded.model, client.orders)
     with step(progress, "writing the graph") as steps:
         write_onnx(scrambled, server / MODEL, layout=binding.layout, opset=options.opset, steps=steps)
-    return ModelSpec(
-        binding=binding,
+    model = ModelSpec(
+        scheme=binding.scheme,
+        geometry=binding.geometry,
+        layout=binding.layout,
         input=TensorSpec(name=INPUT, dtype="uint8", shape=(None, *binding.layout.shape(binding.geometry))),
+        bank=bank_specs(config),
         output=TensorSpec(name=OUTPUT, dtype="float32", shape=(None, config.classes)),
     )
-
-
-def _manifest(server: Path, model: ModelSpec, client: Client, options: ExportOptions, report: ParityReport) -> Manifest:
-    """Return the manifest of the files in the staged server folder."""
-    return Manifest(
-        model=model,
-        precision="fp32",
-        opset=options.opset,
-        labels=client.settings.labels,
-        files=record_files(server),
-        parity=report,
-        made_by=installed_versions(_SOFTWARE),
-    )
+    return model, keyed_tensors(scrambled)
 
 
 def _random_ciphertext(client: Client, options: ExportOptions) -> EncryptedClip:
@@ -433,7 +473,7 @@ def _random_ciphertext(client: Client, options: ExportOptions) -> EncryptedClip:
 
 
 def _probe(client: Client, reference: Reference, clip: EncryptedClip) -> Probe:
-    """Return random encrypted clips, and the plain model's logits of their decryption, in the artifact's order."""
+    """Return random encrypted clips, and the plain model's logits of their decryption, in the key's label order."""
     logits = reference.logits(client.decrypt(clip).values)
     label_order = client.orders.label_order
     ordered = logits if label_order is None else logits[:, label_order]

@@ -22,7 +22,7 @@ from lcve_deploy.model.precision import Precision
 from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime.opening import checked_manifest, read_own_engine
 from lcve_deploy.runtime.probe import ProbeReport, reprove
-from lcve_deploy.verbs.build import BuildOptions, build
+from lcve_deploy.verbs.build import BuildOptions, build, read_sample
 
 __all__ = ["Candidate", "EngineChoice", "Selection", "build_fastest"]
 
@@ -124,13 +124,13 @@ def build_fastest(
     Raises:
         BuildError: no engine could be built and proven on this machine.
         ArtifactError: the manifest is invalid, or files do not match it.
-        MismatchError: the clips do not belong to the artifact.
+        MismatchError: the clips do not belong to the artifact, or it has no key folder for them.
         SignatureError: the pinned key has not signed the manifest.
     """
     folder = Path(server)
     manifest = checked_manifest(folder, choice.options.signed_by)
     if clips is not None:
-        manifest.binding.require(clips.binding, here="artifact", there="encrypted clip")
+        read_sample(folder, manifest, clips, choice.options.signed_by)
     options = [
         dataclasses.replace(choice.options, kind=kind, precision=precision)
         for kind in choice.kinds

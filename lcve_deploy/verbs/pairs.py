@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lcve_deploy.artifact import Manifest, PublicKey, manifest_data, parse_manifest, read_client, record_of
+from lcve_deploy.artifact import Manifest, PublicKey, find_key, read_client, read_manifest
 from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.client import Client
 from lcve_deploy.errors import ArtifactError, MismatchError
 from lcve_deploy.keys.secret import SecurityKey
 
-__all__ = ["paired_client", "read_pair", "read_sides"]
+__all__ = ["paired_client", "read_pair", "read_sides", "require_artifact"]
 
 
 def paired_client(artifact: Path, key: SecurityKey, signed_by: PublicKey | None = None) -> Client:
@@ -28,31 +28,47 @@ def read_pair(artifact: Path, key: SecurityKey, signed_by: PublicKey | None = No
     Raises:
         ArtifactError, MismatchError, SignatureError: as for ``read_sides``.
     """
+    require_artifact(artifact)
+    return read_sides(artifact / "server", artifact / "client", key, signed_by)
+
+
+def require_artifact(artifact: Path) -> None:
+    """Refuse a model folder where an artifact is expected.
+
+    Raises:
+        ArtifactError: the folder is the ``server/`` of an artifact.
+    """
     if (artifact / MANIFEST).is_file():
         raise ArtifactError(
             f"expected a folder with server/ and client/, received a server folder: {artifact}",
             hint=f"pass {artifact.parent}",
         )
-    return read_sides(artifact / "server", artifact / "client", key, signed_by)
 
 
 def read_sides(
     server: Path, client_folder: Path, key: SecurityKey, signed_by: PublicKey | None = None
 ) -> tuple[Manifest, Client]:
-    """Read manifest and client of two folders, which need not have the same parent.
+    """Read the model's manifest and the client of two folders, which need not have the same parent.
 
     Raises:
         ArtifactError: a folder is invalid.
-        MismatchError: the key does not belong to the client folder, or the folders are of different exports.
-        SignatureError: the pinned key has not signed the manifest.
+        MismatchError: the key does not belong to the client folder, the folders are of different exports, or the model
+            folder has no key folder for it.
+        SignatureError: the pinned key has not signed the manifest of the model or of the key folder.
     """
     content = read_client(client_folder)
     client = Client.of(content.settings, key)
-    data = manifest_data(server, signed_by)
-    manifest = parse_manifest(data, server / MANIFEST)
-    if record_of([memoryview(data)]).sha256 != content.manifest_sha256:
+    manifest = read_manifest(server, signed_by)
+    if manifest.digest != content.manifest_sha256:
         raise MismatchError(
             f"{client_folder} was not made with the manifest of {server}",
+            hint="use server and client folders of the same export",
+        )
+    found = find_key(server, manifest, content.settings.binding.key, signed_by)
+    if (found.manifest.labels, manifest.classes) != (content.settings.labels, len(content.settings.classes)):
+        raise MismatchError(
+            f"{found.folder} has {manifest.classes} classes with {found.manifest.labels} labels, {client_folder} "
+            f"{len(content.settings.classes)} with {content.settings.labels} labels",
             hint="use server and client folders of the same export",
         )
     return manifest, client

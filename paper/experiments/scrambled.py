@@ -62,8 +62,11 @@ def _exported(checkpoint: Path, number: int) -> tuple[Client, Any]:
     with tempfile.TemporaryDirectory() as folder:
         artifact, key = Path(folder) / "artifact", experiment_key(number)
         export(checkpoint, artifact, key=key, options=options)
-        session = open_session(artifact / "server", SessionOptions(threads=torch.get_num_threads()))
-        return Client.open(artifact / "client", key), session
+        session: Any = open_session(artifact / "server", SessionOptions(threads=torch.get_num_threads()))
+        client = Client.open(artifact / "client", key)
+        named = client.settings.binding.key
+        session.bank.put(named, session.folders.load(named))  # while the folder is there
+        return client, session
 
 
 def _without(orders: Orders, left_out: tuple[str, ...]) -> Orders:

@@ -156,7 +156,8 @@ GRPC_CODES: Final[Mapping[str, tuple[str, ...]]] = {
 
 _CLIENTS_FAULT: Final = "what cannot be read is the client's fault, and no failure of the server"
 _NOT_HERE: Final = "a model or version that is not there is not found, whatever is asked of it"
-_BINDING: Final = "a clip that was made for another artifact is refused; Triton knows no binding"
+_BINDING: Final = "a binding must be whole; Triton knows none"
+_KEY: Final = "the key of a clip is found by its binding, and may not be there; Triton knows no keys"
 _LABELS: Final = "the order of the logits is the key holder's secret, so that a class's number means nothing here"
 _VALUES: Final = "values and tensors are taken as they are or refused, never wrapped or passed over"
 _OPERATOR: Final = "what is served, and how it logs, is for the operator to say; load looks at the folder again"
@@ -214,7 +215,8 @@ HTTP_DIFFERENCES: Final = (
     ),
     Difference(reason=_CLIENTS_FAULT, answer=400, cases=("version that is no number ready",)),
     Difference(reason=_NOT_HERE, answer=404, cases=("statistics, unknown version", "statistics, unknown model")),
-    Difference(reason=_BINDING, answer=400, cases=("JSON, the binding of another artifact", "JSON, part of a binding")),
+    Difference(reason=_KEY, answer=404, cases=("JSON, the binding of another key",)),
+    Difference(reason=_BINDING, answer=400, cases=("JSON, part of a binding",)),
     Difference(reason=_LABELS, answer=400, cases=("JSON, two best classes",)),
     Difference(reason=_VALUES, answer=400, cases=("data above 255", "output twice")),
     Difference(
@@ -239,9 +241,8 @@ GRPC_DIFFERENCES: Final = (
         ),
     ),
     Difference(reason=_NOT_HERE, answer="OK", cases=("version that is no number ready",)),
-    Difference(
-        reason=_BINDING, answer="INVALID_ARGUMENT", cases=("the binding of another artifact", "part of a binding")
-    ),
+    Difference(reason=_KEY, answer="NOT_FOUND", cases=("the binding of another key",)),
+    Difference(reason=_BINDING, answer="INVALID_ARGUMENT", cases=("part of a binding",)),
     Difference(reason=_LABELS, answer="INVALID_ARGUMENT", cases=("two best classes",)),
     Difference(
         reason=_VALUES,

@@ -10,10 +10,13 @@ from lcve_deploy.clips import Binding, Layout
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.protocol.binding import binding_to_parameters
 from tests.conftest import GEOMETRY, SALT, SECRET
+from tests.support.artifacts import KEY
 
-__all__ = ["BATCH", "BINDING", "CLASSES", "CLIP", "MAX_BATCH", "MODEL", "SHAPE"]
+__all__ = ["BATCH", "BINDING", "CLASSES", "CLIP", "MAX_BATCH", "MODEL", "NAME", "SHAPE"]
 
-MODEL: Final = "actions"
+NAME: Final = "actions"
+MODEL: Final = f"{NAME}-{KEY}"
+"""``lcve triton`` adds the name of the key folder."""
 SHAPE: Final = (64, 384)
 """Of one clip in the layout cubes, for 8x32x32x3/2x8x8."""
 CLASSES: Final = 5

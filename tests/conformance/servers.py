@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.conformance.model import MAX_BATCH, MODEL
+from tests.conformance.model import MAX_BATCH, MODEL, NAME
 from tests.conftest import run_ok
 from tests.triton.server import start_triton
 
@@ -48,7 +48,7 @@ def start(kind: str, server_folder: Path, work: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def _start_triton(server_folder: Path, work: Path) -> Iterator[Server]:
-    run_ok("triton", f"{MODEL}={server_folder}", "-o", work / "models", "--max-batch", MAX_BATCH)
+    run_ok("triton", f"{NAME}={server_folder}", "-o", work / "models", "--max-batch", MAX_BATCH)
     with start_triton(work / "models", work) as triton:
         yield Server(kind=TRITON, http=triton.http, grpc=triton.grpc, metrics=triton.metrics)
 

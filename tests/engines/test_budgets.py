@@ -45,8 +45,8 @@ def test_a_wrong_answer_to_an_encrypted_clip_refuses_the_engine(
     from lcve_deploy.verbs import build as verb
 
     class Wrong:
-        def run(self, clip: EncryptedClip) -> np.ndarray:
-            return np.full((len(clip.values), 5), 3.0, np.float32)
+        def run_with(self, values: np.ndarray, tensors: object) -> np.ndarray:
+            return np.full((len(values), 5), 3.0, np.float32)
 
     monkeypatch.setattr(verb, "OnnxRuntimeSession", lambda *_: Wrong())
     with pytest.raises(ParityError, match="logits differ"):

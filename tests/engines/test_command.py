@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lcve_deploy import refit
+from lcve_deploy import ClipFile, SecurityKey, SessionOptions, Views, open_session, write_clip_file
 from lcve_deploy.artifact import list_engines
-from lcve_deploy.errors import BuildError
-from lcve_deploy.verbs.build import BuildOptions, build
-from tests.conftest import run_error, run_lcve, run_ok
+from tests.conftest import ORACLE, run_error, run_lcve, run_ok
 from tests.engines.helpers import TINY
+from tests.keys.helpers import encrypted, enrolled
+from tests.support.artifacts import contents
 
 
 def test_build_run_and_inspect(artifact: Path, server: Path, key_file: Path, clip: np.ndarray, tmp_path: Path) -> None:
@@ -52,7 +53,6 @@ def test_build_tries_several_engines(server: Path) -> None:
         (("--runtime", "openvino", "--provider", "cuda"), "no effect with --runtime openvino: --provider"),
         (("--runtime", "onnxruntime", "--batch", "1:2:4"), "no effect with --runtime onnxruntime: --batch"),
         (("--provider", "cuda"), "no effect with --runtime auto: --provider"),
-        (("--refit", "x", "--precision", "fp16"), "no effect with --refit: --precision"),
     ],
 )
 def test_options_without_effect_are_refused(server: Path, arguments: tuple[str, ...], message: str) -> None:
@@ -99,10 +99,33 @@ def test_files_that_changed_are_not_said_to_have_their_digests(artifact: Path) -
     assert "model.onnx has" in result.output
 
 
-def test_only_a_tensorrt_engine_is_refitted(server: Path) -> None:
-    name = build(server, BuildOptions()).name
-    message = f"only TensorRT engines can be refitted; {name} is an engine of onnxruntime"
-    with pytest.raises(BuildError, match=message):
-        refit(server, name)
-    assert message in run_error("build", server, "--refit", name)
-    assert list_engines(server) == (name,)
+def test_an_engine_serves_keys_that_come_later(
+    artifact: Path, server: Path, key: SecurityKey, clip: np.ndarray, tmp_path: Path
+) -> None:
+    """It is built and proven once; a new key changes no byte of it."""
+    run_ok("build", server, "--runtime", "onnxruntime", "--precision", "int8", "--clip", _clip(artifact, key, tmp_path))
+    before = contents(server / "engines")
+    camera = enrolled(artifact, tmp_path / "camera-7", key)
+    assert "camera-7: ok" in run_ok("apply", server, camera)
+    session = open_session(server, SessionOptions(engine="onnxruntime-int8"))
+    sides = ((artifact / "client", key), (camera / "client", SecurityKey.read(camera / "key.bin")))
+    pairs = [encrypted(folder, owner, clip[None]) for folder, owner in sides]
+    logits = session.run_batch([clip for _, clip in pairs])
+    first, second = (client.plain_order(row[None]) for (client, _), row in zip(pairs, logits, strict=True))
+    np.testing.assert_allclose(first, second, atol=1e-3)  # int8
+    assert contents(server / "engines") == before
+
+
+def _clip(artifact: Path, key: SecurityKey, folder: Path) -> Path:
+    _, clips = encrypted(artifact / "client", key, np.load(ORACLE / "clip_8x32x32.npy")[None])
+    write_clip_file(folder / "clip.lcve", ClipFile(clip=clips, views=Views()))
+    return folder / "clip.lcve"
+
+
+def test_clips_of_a_key_that_is_not_there_build_nothing(
+    artifact: Path, server: Path, key: SecurityKey, tmp_path: Path
+) -> None:
+    path = _clip(artifact, key, tmp_path)
+    shutil.rmtree(server / "keys/main")
+    assert "there is no key folder for" in run_error("build", server, "--runtime", "onnxruntime", "--clip", path)
+    assert list_engines(server) == ()

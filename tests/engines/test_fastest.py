@@ -113,9 +113,9 @@ def test_the_fastest_of_several_proven_engines_is_the_one_that_opens(server: Pat
 
 def test_an_engine_that_answers_wrongly_loses_its_proof(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As after an update of its runtime or driver: what was right once is asked again, and is not offered any more."""
-    name, run = build(server, BuildOptions()).name, OnnxRuntimeSession.run
+    name, run = build(server, BuildOptions()).name, OnnxRuntimeSession._compute
     assert verify_engine(server, name).ok
-    monkeypatch.setattr(OnnxRuntimeSession, "run", lambda self, clip: run(self, clip)[:, ::-1])
+    monkeypatch.setattr(OnnxRuntimeSession, "_compute", lambda self, *clips: run(self, *clips)[:, ::-1])
     monkeypatch.setattr("lcve_deploy.runtime.backends.onnxruntime.cpu_name", lambda: "after the update")
     result = run_lcve("verify", server, "--engine", name)
     assert (result.exit_code, result.stdout.startswith("probe: FAILED")) == (1, True)
@@ -128,8 +128,8 @@ def test_an_engine_that_answers_wrongly_loses_its_proof(server: Path, monkeypatc
 def test_an_engine_that_answers_wrongly_where_it_was_proven_loses_its_proof_too(
     server: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name, run = build(server, BuildOptions()).name, OnnxRuntimeSession.run
-    monkeypatch.setattr(OnnxRuntimeSession, "run", lambda self, clip: run(self, clip) + 1)
+    name, run = build(server, BuildOptions()).name, OnnxRuntimeSession._compute
+    monkeypatch.setattr(OnnxRuntimeSession, "_compute", lambda self, *clips: run(self, *clips) + 1)
     assert not verify_engine(server, name).ok
     assert read_engine(server, name).proof is None
 
@@ -137,8 +137,8 @@ def test_an_engine_that_answers_wrongly_where_it_was_proven_loses_its_proof_too(
 def test_a_choice_of_the_fastest_takes_the_proof_of_an_engine_that_answers_wrongly(
     server: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name, run = build(server, BuildOptions()).name, OnnxRuntimeSession.run
-    monkeypatch.setattr(OnnxRuntimeSession, "run", lambda self, clip: run(self, clip) * np.nan)
+    name, run = build(server, BuildOptions()).name, OnnxRuntimeSession._compute
+    monkeypatch.setattr(OnnxRuntimeSession, "_compute", lambda self, *clips: run(self, *clips) * np.nan)
     selection = build_fastest(server, EngineChoice(kinds=(EngineKind.ONNXRUNTIME, EngineKind.OPENVINO)))
     assert selection.fastest.kind is EngineKind.OPENVINO
     assert set(list_engines(server)) == {name, selection.fastest.name}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import shutil
 import sys
@@ -14,10 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lcve_deploy import SecurityKey, SessionOptions, apply_delta, open_session, refit, rotate
+from lcve_deploy import SecurityKey, SessionOptions, open_session
 from lcve_deploy.artifact import EngineKind, EngineRecord, read_engine, record_files
-from lcve_deploy.artifact.engine_mac import authenticate
-from lcve_deploy.artifact.engine_secret import make_secret
 from lcve_deploy.artifact.engines import engine_folder, write_engine
 from lcve_deploy.errors import ArtifactError, ForeignEngineError, SessionError
 from lcve_deploy.exporters.int8 import write_quantised
@@ -30,9 +27,9 @@ from lcve_deploy.verbs.build import BuildOptions, build
 from lcve_deploy.verbs.fastest import EngineChoice, build_fastest
 from tests.conftest import ORACLE, run_error, run_lcve, run_ok
 from tests.engines.helpers import INT8, OPENVINO
-from tests.rotate.helpers import delta_of
 from tests.support import fake_gpu
 from tests.support.engines import write_own_engine
+from tests.test_export import export_tiny
 
 PLUGIN = "trt_extra_plugin_lib_paths"
 EVIL: dict[EngineKind, dict[str, str]] = {
@@ -121,7 +118,6 @@ def plant(server: Path, kind: EngineKind, *, mac: str = "", **options: str) -> E
     device = device_of(server, kind)
     folder = engine_folder(server, record.name)
     folder.mkdir(parents=True)
-    shutil.copy(server / "keyed.safetensors", folder)
     (folder / "model.onnx").write_bytes((server / "model.onnx").read_bytes() + MARK)
     (folder / "engine.plan").write_bytes(b"a plan of an attacker")
     proof = {"device": device, "clips": 8, "max_difference": 0.0, "budget": 1e9, "milliseconds": 1e-9}
@@ -155,7 +151,6 @@ def test_no_command_opens_an_engine_that_someone_added(
         ("verify", signed, "--engine", "quick"),
         ("run", signed, clip_file, "--engine", "quick", "--signed-by", pin),
         ("run", signed, clip_file, "--engine", "fastest", "--signed-by", pin),
-        ("build", signed, "--refit", "quick", "--signed-by", pin),
     ):
         assert "quick" in run_error(*command) or "no engine in" in run_error(*command)
     assert "never opened" in run_ok("inspect", signed)
@@ -296,7 +291,7 @@ def test_a_mac_of_another_model_is_not_ours_here(
     server: Path, exported: Path, key: SecurityKey, opened: list[str], tmp_path: Path
 ) -> None:
     """Replayed whole it names the other manifest; with the manifest changed its MAC is wrong."""
-    rotate(exported, tmp_path / "other", key=key)
+    export_tiny(tmp_path / "other", key)
     record = build(tmp_path / "other/server", BuildOptions())
     shutil.copytree(tmp_path / "other/server/engines", server / "engines")
     opened.clear()
@@ -317,8 +312,8 @@ def test_a_mac_of_an_older_build_is_not_one_of_the_newer(
     folder = engine_folder(server, old.name)
     shutil.copytree(folder, tmp_path / "old")
     shutil.rmtree(folder)
-    ranges = {name: 2 * value for name, value in old.ranges.items()}
-    new = build(server, dataclasses.replace(INT8, budget=0.5), ranges=ranges)
+    other = dataclasses.replace(encrypted, values=encrypted.values // 2)
+    new = build(server, dataclasses.replace(INT8, budget=0.5), clips=other)
     assert new.files != old.files
     opened.clear()
     write_engine(folder, dataclasses.replace(new, mac=old.mac))
@@ -375,82 +370,6 @@ def test_an_option_that_is_not_allowed_never_reaches_onnx_runtime(
     assert f"{name}: " in run_error("run", server, clip_file, *given)
     assert f"{name}: " in run_error("build", server, "--runtime", "onnxruntime", *given)
     assert f"{name}: " in run_error("serve", server, *given)
-    assert opened == []
-
-
-def test_rotations_give_engines_a_mac_of_this_machine_and_leave_others_out(
-    artifact: Path, key: SecurityKey, opened: list[str], tmp_path: Path
-) -> None:
-    server = artifact / "server"
-    plant(server, EngineKind.OPENVINO)
-    ours = build(server, BuildOptions(name="ours"))
-    opened.clear()
-    whole = rotate(artifact, tmp_path / "whole", key=key)
-    delta = delta_of(artifact, tmp_path / "delta", key)
-    applied = apply_delta(server, delta, tmp_path / "applied")
-    for result, folder in ((whole, tmp_path / "whole/server"), (applied, tmp_path / "applied")):
-        became = {engine.name: engine for engine in result.engines}
-        assert "not made on this machine" in became["quick"].reason
-        carried = open_session(folder, SessionOptions(engine="ours")).engine
-        assert carried
-        assert carried.mac not in ("", ours.mac)
-        assert carried == authenticate(carried, make_secret(folder))
-    assert opened == []
-
-
-def test_triton_gets_no_plan_of_others(artifact: Path, opened: list[str], tmp_path: Path) -> None:
-    plant(artifact / "server", EngineKind.TENSORRT)
-    error = run_error("triton", artifact / "server", "-o", tmp_path / "models", "--engine", "quick")
-    assert "the engine quick was not made on this machine" in error
-    assert not (tmp_path / "models").exists()
-
-
-def test_no_plan_of_others_is_refitted(artifact: Path, opened: list[str]) -> None:
-    plant(artifact / "server", EngineKind.TENSORRT)
-    with pytest.raises(ForeignEngineError, match="quick"):
-        refit(artifact / "server", "quick")
-    assert opened == []
-
-
-def swap_the_plan(monkeypatch: pytest.MonkeyPatch, module: str, plan: Path) -> None:
-    """Replace a plan once its record has been checked."""
-    known = importlib.import_module(module)
-    real = known.options_of
-
-    def swap(record: EngineRecord) -> BuildOptions:
-        plan.write_bytes(plan.read_bytes()[::-1])
-        options: BuildOptions = real(record)
-        return options
-
-    monkeypatch.setattr(known, "options_of", swap)
-
-
-@pytest.fixture
-def own_plan(artifact: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A refittable plan that this machine made; returns its path."""
-    server, kind = artifact / "server", EngineKind.TENSORRT
-    folder = adopt(server, plant(server, kind), refittable="true")
-    for module in ("verbs._carry_over", "exporters.tensorrt.refit"):
-        monkeypatch.setattr(f"lcve_deploy.{module}.find_gpu", lambda: Gpu(name="a GPU", capability="8.9"))
-    opened.clear()
-    return folder / "engine.plan"
-
-
-def test_a_plan_that_is_replaced_once_it_was_checked_is_not_refitted(
-    artifact: Path, own_plan: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    swap_the_plan(monkeypatch, "lcve_deploy.verbs.refit", own_plan)
-    with pytest.raises(ArtifactError, match=r"engine\.plan has a different SHA-256"):
-        refit(artifact / "server", "quick")
-    assert opened == []
-
-
-def test_a_rotation_refits_no_plan_that_is_replaced_once_it_was_checked(
-    artifact: Path, key: SecurityKey, own_plan: Path, opened: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    swap_the_plan(monkeypatch, "lcve_deploy.verbs._carry_over", own_plan)
-    (carried,) = rotate(artifact, tmp_path / "rotated", key=key).engines
-    assert "engine.plan has a different SHA-256" in carried.reason
     assert opened == []
 
 

@@ -51,7 +51,7 @@ def test_numbers_that_are_none_are_refused(number: str) -> None:
 
 
 def test_of_equal_names_the_last_counts() -> None:
-    assert "format" in refusal("manifest", seed("manifest").rstrip()[:-1] + b', "format": 2}')
+    assert "format" in refusal("manifest", seed("manifest").rstrip()[:-1] + b', "format": 3}')
 
 
 @pytest.mark.parametrize("target", ["manifest", "client", "engine"])

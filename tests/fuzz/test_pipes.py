@@ -10,8 +10,7 @@ import pytest
 
 from fuzz.targets import GEOMETRY, PREPROCESS, SECRET
 from lcve_deploy import SecurityKey
-from lcve_deploy.artifact import read_client, read_engine, read_keyed, read_manifest
-from lcve_deploy.artifact.delta import is_delta, read_delta
+from lcve_deploy.artifact import read_client, read_engine, read_key_manifest, read_manifest
 from lcve_deploy.artifact.digests import hold_checked
 from lcve_deploy.clipfile import read_clip_file
 from lcve_deploy.errors import CheckpointError, EncryptedClipError, LcveError
@@ -39,9 +38,8 @@ WAITING: dict[str, Callable[[Path], object]] = {
     "clip": lambda place: read_clip_file(_folder_with(place, "x") / "x"),
     "manifest": lambda place: read_manifest(_folder_with(place, "manifest.json")),
     "client": lambda place: read_client(_folder_with(place, "client.json")),
-    "keyed": lambda place: read_keyed(_folder_with(place, "keyed.safetensors")),
+    "key_manifest": lambda place: read_key_manifest(_folder_with(place, "key.json")),
     "file of a folder": lambda place: hold_checked(_folder_with(place, "x"), "x", None, mapped=False),
-    "delta": lambda place: read_delta(_folder_with(place, "x") / "x"),
     "engine": lambda place: read_engine(_folder_with(place, "engines"), "fast"),
     "checkpoint": lambda place: load_checkpoint(_folder_with(place, "x.pth") / "x.pth"),
     "configuration": lambda place: load_checkpoint(_hugging_face(place, "config.json")),
@@ -79,11 +77,6 @@ def test_a_folder_in_place_of_a_file_is_one_clear_error(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
     with pytest.raises(EncryptedClipError, match="a folder"):
         read_clip_file(tmp_path)
-
-
-def test_is_delta_says_no_to_what_is_not_a_file(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "x")
-    assert not is_delta(tmp_path / "x")
 
 
 def test_links_to_files_are_followed(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ BINDING: Final[dict[str, Any]] = {
     "layout": "cubes",
 }
 SETTINGS: Final[dict[str, Any]] = {
-    "format": 1,
+    "format": 2,
     **BINDING,
     "classes": ["a", "b"],
     "problem_type": "single_label_classification",
@@ -217,7 +217,7 @@ def deep(levels: int) -> bytes:
         (b"{", False),
         (b"[]", False),
         (b"null", False),
-        (b'{"format": 1}', False),
+        (b'{"format": 2}', False),
         (json.dumps(SETTINGS).encode() + b"}", False),
         (json.dumps(SETTINGS).encode().replace(b'"a"', b'"\\ud800"'), False),
         (json.dumps(SETTINGS).encode().replace(b'"a"', b'"\\ud83d\\ude00"'), True),
@@ -227,7 +227,7 @@ def deep(levels: int) -> bytes:
         (json.dumps({"__proto__": SETTINGS}).encode(), False),
         (b"\xef\xbb\xbf" + json.dumps(SETTINGS).encode(), True),
         (json.dumps({**SETTINGS, "unknown": [1.5e300, {}]}).encode(), True),
-        (json.dumps(SETTINGS).encode().replace(b"{", b'{"format": 2,', 1), True),
+        (json.dumps(SETTINGS).encode().replace(b"{", b'{"format": 3,', 1), True),
         (deep(63), True),
         (deep(64), False),
         (deep(100_000), False),

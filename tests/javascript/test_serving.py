@@ -54,7 +54,7 @@ def test_a_wrong_token_and_a_clip_of_another_artifact(
     clips = np.zeros((1, *client.settings.binding.geometry.clip_shape), np.uint8)
     binding = dataclasses.replace(client.settings.binding, salt="0" * 32)
     settings = dataclasses.replace(client.settings, binding=binding)
-    for token, of, kind in (("wrong", client.settings, "DeniedError"), (TOKEN, settings, "MismatchError")):
+    for token, of, kind in (("wrong", client.settings, "DeniedError"), (TOKEN, settings, "UnknownKeyError")):
         theirs = Client(settings=of, orders=client.orders)
         file = python_file(client, clips, Views())
         if of is settings:

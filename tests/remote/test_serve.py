@@ -22,7 +22,7 @@ from lcve_deploy import (
     open_session,
     rotate,
 )
-from lcve_deploy.errors import DeniedError, MismatchError, RequestError, TooLargeError, UnknownModelError
+from lcve_deploy.errors import DeniedError, RequestError, TooLargeError, UnknownKeyError, UnknownModelError
 from tests.conftest import ORACLE, heed_interrupts, run_error, run_ok
 
 pytestmark = pytest.mark.xdist_group("shared memory")  # every process sees the regions of all
@@ -124,8 +124,8 @@ def test_refusals_of_a_server_are_our_errors(
         session.run(stack)
     rotate(exported, tmp_path / "rotated", key=SecurityKey.read(key_file))
     moved = Client.open(tmp_path / "rotated/client", SecurityKey.read(key_file))
-    with RemoteSession(address, moved.settings.binding) as session, pytest.raises(MismatchError, match="salt"):
-        session.connect()
+    with RemoteSession(address, moved.settings.binding) as session, pytest.raises(UnknownKeyError, match="has no key"):
+        session.run(EncryptedClip(values=stack.values, binding=moved.settings.binding))
     monkeypatch.setenv("LCVE_TOKEN", TOKEN[::-1])
     with RemoteSession(address, binding) as session, pytest.raises(DeniedError):
         session.run(stack)
@@ -134,13 +134,13 @@ def test_refusals_of_a_server_are_our_errors(
 def test_a_server_refuses_a_clip_of_another_binding_too(
     address: str, client: Client, stack: EncryptedClip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The parameters of the request alone: as where an artifact is rotated behind a session's back."""
+    """The parameters of the request alone: as if the model were replaced behind a session's back."""
     from lcve_deploy.protocol.binding import binding_to_parameters
 
-    wrong = lambda binding: {**binding_to_parameters(binding), "lcve_salt": "0" * 32}  # noqa: E731
-    for room in ("over_grpc", "over_http"):
-        monkeypatch.setattr(f"lcve_deploy.remote.{room}.binding_to_parameters", wrong)
-    with RemoteSession(address, client.settings.binding) as session, pytest.raises(RequestError, match="salt"):
+    wrong = lambda binding: {**binding_to_parameters(binding), "lcve_layout": "video"}  # noqa: E731
+    for module in ("over_grpc", "over_http"):
+        monkeypatch.setattr(f"lcve_deploy.remote.{module}.binding_to_parameters", wrong)
+    with RemoteSession(address, client.settings.binding) as session, pytest.raises(RequestError, match="layout"):
         session.run(stack)
 
 

@@ -101,11 +101,12 @@ def test_a_batch_writes_nothing_that_is_not_sealed(
     from lcve_deploy.sealing import SealingPublicKey
     from lcve_deploy.verbs.batch.job import Job
     from lcve_deploy.verbs.batch.stage import open_stage
+    from lcve_deploy.verbs.batch.videos import Video
     from lcve_deploy.verbs.batch.worker import Worker
 
     public = SealingPublicKey.read(keys / "owner.pub")
     job = Job(key_file=key_file, client=exported / "client", encrypt_only=True, remote=RemoteOptions(seal_to=public))
-    identity = job.identity(job.open_client().settings, [])
+    identity = job.identity([Video(row=0, given=str(CLIP), path=str(CLIP), clip="a.lcve")])
     assert identity["sealed to"] == public.fingerprint
     cipher = Client.open(exported / "client", SecurityKey.read(key_file)).encrypt_video(
         job.open_client().read_video(CLIP)
@@ -113,7 +114,7 @@ def test_a_batch_writes_nothing_that_is_not_sealed(
     part = cipher.clip.values.tobytes()[1000:1064]
     with open_stage(tmp_path / "clips", identity) as stage, warnings.catch_warnings():
         worker = Worker(job, stage, None)
-        answer = worker._process(0, str(CLIP).encode(), "a.lcve")
+        answer = worker._process(0, str(CLIP).encode(), "a.lcve", "")
         assert answer == {"row": 0, "failed": False, "problem": None}, stage.read(0)
         assert is_sealed_clip(stage.clips / "a.lcve")
         written = [path for path in stage.folder.rglob("*") if path.is_file()]

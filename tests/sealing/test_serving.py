@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from lcve_deploy import RemoteOptions, RemoteSession, SealingKey, SealingPublicKey, SecurityKey
+from lcve_deploy.clips import Layout
 from lcve_deploy.errors import LcveError, MismatchError, RequestError, SealingError
 from lcve_deploy.sealing import Header, Kind, SealedRequest, Suite, seal, seal_request
 from tests.conftest import ORACLE, run_error, run_ok
@@ -176,7 +177,7 @@ def test_requests_for_anyone_or_anything_else_are_refused(
         "sealed to the key": sealed(example, SealingKey.create().public_key).data,
         "sealed for the model 'other'": sealed(example, to, model="other").data,
         "asked is": sealed(example, to, version="7").data,
-        "salt": sealed(example, to, binding=dataclasses.replace(binding, salt="0" * 32)).data,
+        "layout": sealed(example, to, binding=dataclasses.replace(binding, layout=Layout.VIDEO)).data,
         "expected a sealed request": seal(archive, example.clip.values.tobytes(), to),
         "s before this server's time": seal(
             dataclasses.replace(stale.header, time=stale.header.time - 400_000), b"anything", to
@@ -185,6 +186,10 @@ def test_requests_for_anyone_or_anything_else_are_refused(
     for words, data in cases.items():
         code, said = post(server, data)
         assert (code, words in said) == ("INVALID_ARGUMENT", True), (words, said)
+    unknown = sealed(example, to, binding=dataclasses.replace(binding, salt="0" * 32)).data
+    code, said = post(server, unknown)
+    assert code in ("404", "NOT_FOUND")
+    assert "has no key" in said
 
 
 def test_more_clips_than_the_server_runs_are_refused(server: Server, example: Example, keys: Path, post: Post) -> None:
@@ -497,10 +502,11 @@ def test_a_worker_of_a_batch_seals_what_it_sends(
     strict: Server, exported: Path, key_file: Path, keys: Path, tmp_path: Path
 ) -> None:
     from lcve_deploy.verbs.batch.job import Job
+    from lcve_deploy.verbs.batch.opened import OpenedKeys
 
     how: dict[str, Any] = {"key_file": key_file, "client": exported / "client", "server": strict.address()}
     video = make_video(tmp_path / "film.mp4", noisy_frames(20))
-    with Job(**how, remote=RemoteOptions(seal_to=public(keys))).open_classifier(None) as classifier:
-        assert classifier.classify(video).predictions
+    sealing = Job(**how, remote=RemoteOptions(seal_to=public(keys)))
+    assert OpenedKeys(sealing, None).classifier("").classify(video).predictions
     with pytest.raises(MismatchError, match="accepts only sealed requests"):
-        Job(**how).open_classifier(None)
+        OpenedKeys(Job(**how), None).classifier("")

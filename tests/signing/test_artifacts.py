@@ -26,13 +26,13 @@ from lcve_deploy import (
 )
 from lcve_deploy.artifact import manifest_data, read_manifest
 from lcve_deploy.artifact.digests import SIGNATURE
+from lcve_deploy.artifact.names import KEY_SIGNATURE
 from lcve_deploy.errors import SignatureError
 from lcve_deploy.verbs.fastest import EngineChoice
 from lcve_deploy.verbs.pairs import paired_client
 from tests.conftest import run_error, run_ok
-from tests.rotate.helpers import contents
 from tests.signing.helpers import OWNER, PIN, STRANGER, TINY, forms_of_the_secret
-from tests.test_artifact import flip_a_byte
+from tests.support.artifacts import contents, flip_a_byte
 
 
 def test_the_commands_from_export_to_run(
@@ -102,6 +102,7 @@ def test_the_variable_pins_for_every_command(
     ):
         assert "is not signed, and a key is pinned" in run_error(*arguments)
     STRANGER.write(tmp_path / "stranger.pem")
+    (signed / "server/keys/main" / KEY_SIGNATURE).unlink()
     sign(signed / "server", signing_key=STRANGER)
     assert "is invalid" in run_error("verify", signed / "server")
     run_ok("verify", signed / "server", "--signed-by", tmp_path / "stranger.pub")  # the option comes first

@@ -7,16 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lcve_deploy import (
-    RotateOptions,
-    SecurityKey,
-    rotate_delta,
-    sign,
-)
+from lcve_deploy import SecurityKey, sign
 from lcve_deploy.artifact import record_files
-from lcve_deploy.artifact.delta import DELTA
 from lcve_deploy.artifact.digests import SIGNATURE
+from lcve_deploy.artifact.names import KEY_SIGNATURE
 from tests.conftest import run_error, run_ok
+from tests.keys.helpers import enrolled
 from tests.signing.helpers import OWNER
 from tests.test_boundaries import OPERATOR, key_rooms_in, loaded_after
 
@@ -24,17 +20,17 @@ from tests.test_boundaries import OPERATOR, key_rooms_in, loaded_after
 def test_the_operators_commands_load_no_cryptography_without_a_pin_and_no_private_key_with_one(
     signed: Path, key: SecurityKey, encrypted: Path, pin_file: Path, tmp_path: Path
 ) -> None:
-    rotate_delta(signed, tmp_path / "delta", key=key, options=RotateOptions(signing_key=OWNER))
+    camera = enrolled(signed, tmp_path / "camera-7", key, signing_key=OWNER) / "server"
     server = signed / "server"
     for arguments in (
         ("run", server, encrypted),
         ("verify", server),
-        ("inspect", tmp_path / "delta" / DELTA),
-        ("apply", server, tmp_path / "delta" / DELTA, "-o", tmp_path / "out"),
+        ("inspect", camera),
+        ("apply", server, camera),
     ):
         bare = loaded_after(OPERATOR, *arguments)
         assert "cryptography" not in bare
-        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        shutil.rmtree(server / "keys/camera-7", ignore_errors=True)
         pinned = loaded_after(OPERATOR, *arguments, "--signed-by", pin_file)
         assert "cryptography" in pinned
         for modules in (bare, pinned):
@@ -60,7 +56,7 @@ def test_the_contract_names_the_package_of_the_private_key() -> None:
     assert {"lcve_deploy.runtime", "lcve_deploy.artifact", "lcve_deploy.exporters"} <= set(contract["source_modules"])
 
 
-@pytest.mark.parametrize("command", ["sign", "build", "rotate", "apply"])
+@pytest.mark.parametrize("command", ["sign", "build", "enroll", "rotate", "convert", "apply"])
 def test_the_commands_have_help(command: str) -> None:
     assert "Usage:" in run_ok(command, "--help")
     assert command in run_ok("--help")
@@ -70,7 +66,7 @@ def test_signing_changes_no_other_byte(artifact: Path) -> None:
     before = record_files(artifact)
     sign(artifact / "server", signing_key=OWNER)
     after = record_files(artifact)
-    assert set(after) - set(before) == {f"server/{SIGNATURE}"}
+    assert set(after) - set(before) == {f"server/{SIGNATURE}", f"server/keys/main/{KEY_SIGNATURE}"}
     assert {name: after[name] for name in before} == before
 
 

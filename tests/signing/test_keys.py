@@ -21,8 +21,8 @@ from lcve_deploy import (
 from lcve_deploy.errors import ArtifactError, KeyFileError, SignatureError, WriteError
 from lcve_deploy.files.secrets import KeyFileWarning
 from tests.conftest import SECRET, run_error, run_lcve, run_ok
-from tests.rotate.helpers import contents
 from tests.signing.helpers import FINGERPRINT, OWNER, PIN, forms_of_the_secret
+from tests.support.artifacts import contents
 
 # Of the secret 00 01 .. 1f, as in the format
 PUBLIC = "03a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b8"
@@ -217,7 +217,7 @@ def test_what_is_no_signing_key_is_found_out_before_any_work(
     for arguments in (
         ("export", "--key", key_file, "--ckpt", tmp_path / "nowhere.pth"),
         ("rotate", exported, "--key", key_file),
-        ("rotate", exported, "--key", key_file, "--delta"),
+        ("enroll", exported, "--key", key_file, "--name", "a"),
         ("sign", exported / "server"),
     ):
         output = () if arguments[0] == "sign" else ("-o", tmp_path / "out")

@@ -13,8 +13,9 @@ from lcve_deploy import (
     SigningKey,
 )
 from lcve_deploy.artifact.digests import MANIFEST, SIGNATURE
+from lcve_deploy.artifact.names import KEY_MANIFEST, KEY_SIGNATURE
 from tests.conftest import run_ok
-from tests.test_artifact import edit
+from tests.support.artifacts import edit_json as edit
 
 openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 
@@ -48,7 +49,9 @@ def test_keys_and_signatures_of_openssl_are_ours(artifact: Path, tmp_path: Path)
     assert SigningKey.read(private).public_key == PublicKey.read(public)
     assert SigningKey.read(private).to_bytes() == private.read_bytes()
     assert PublicKey.read(public).to_bytes() == public.read_bytes()
-    made = ("pkeyutl", "-sign", "-inkey", private, "-rawin", "-in", server / MANIFEST, "-out", server / SIGNATURE)
-    assert run_openssl(*made).returncode == 0
+    key = server / "keys/main"
+    for manifest, signature in ((server / MANIFEST, server / SIGNATURE), (key / KEY_MANIFEST, key / KEY_SIGNATURE)):
+        made = ("pkeyutl", "-sign", "-inkey", private, "-rawin", "-in", manifest, "-out", signature)
+        assert run_openssl(*made).returncode == 0
     run_ok("verify", server, "--signed-by", public)
     run_ok("sign", server, "--signing-key", private)  # the same bytes

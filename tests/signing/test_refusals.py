@@ -9,39 +9,40 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lcve_deploy import (
     BuildOptions,
     EngineKind,
     ExportOptions,
-    RotateOptions,
     SecurityKey,
     SessionOptions,
-    apply_delta,
+    add_keys,
     build,
     build_fastest,
     check_signature,
     export,
     open_session,
-    rotate_delta,
     verify,
     verify_engine,
     verify_server,
 )
 from lcve_deploy.artifact import manifest as manifest_room
 from lcve_deploy.artifact import manifest_data, read_manifest
-from lcve_deploy.artifact.delta import DELTA
 from lcve_deploy.artifact.digests import MANIFEST, SIGNATURE
-from lcve_deploy.errors import ArtifactError, BuildError, SignatureError
+from lcve_deploy.artifact.names import KEY_MANIFEST, KEY_SIGNATURE
+from lcve_deploy.errors import ArtifactError, BuildError, LcveError, SignatureError
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.runtime.opening import checked_manifest
 from lcve_deploy.verbs.fastest import EngineChoice
 from lcve_deploy.verbs.pairs import paired_client
 from tests.conftest import ORACLE, run_error, run_ok
+from tests.keys.helpers import encrypted as encrypted_by
+from tests.keys.helpers import enrolled
 from tests.signing.helpers import OWNER, PIN, STRANGER, TINY, Breakage
-from tests.support.engines import write_own_engine
-from tests.test_artifact import edit, flip_a_byte
+from tests.support.artifacts import add_key, flip_a_byte
+from tests.support.artifacts import edit_json as edit
 
 
 def _flip(name: str, place: int) -> Breakage:
@@ -72,7 +73,7 @@ REFUSED: dict[str, tuple[Breakage, str]] = {
     "unsigned": (lambda s: (s / SIGNATURE).unlink(), "is not signed, and a key is pinned"),
     "another key": (_resign, "is invalid"),
     "manifest: a field": (lambda s: edit(s / MANIFEST, lambda m: m.update(made_by={})), "is invalid"),
-    "manifest: salt": (lambda s: edit(s / MANIFEST, lambda m: m.update(salt="0" * 32)), "is invalid"),
+    "manifest: opset": (lambda s: edit(s / MANIFEST, lambda m: m.update(opset=19)), "is invalid"),
     "manifest: a space more": (lambda s: (s / MANIFEST).open("ab").write(b" "), "is invalid"),
     "manifest: written anew": (lambda s: edit(s / MANIFEST, lambda _: None), "is invalid"),
     "manifest: no JSON": (lambda s: (s / MANIFEST).write_bytes(b"{"), "is invalid"),
@@ -101,7 +102,7 @@ def test_what_the_pinned_key_has_not_signed_is_refused_everywhere(
 ) -> None:
     server = signed / "server"
     build(server, BuildOptions(signed_by=PIN))
-    rotate_delta(signed, tmp_path / "delta", key=key, options=RotateOptions(signing_key=OWNER))
+    camera = enrolled(signed, tmp_path / "camera", key, signing_key=OWNER) / "server"
     shutil.move(server / "engines", tmp_path / "engines")
     breakage(server)
     shutil.move(tmp_path / "engines", server / "engines")
@@ -115,14 +116,14 @@ def test_what_the_pinned_key_has_not_signed_is_refused_everywhere(
         lambda: verify_engine(server, ENGINE, signed_by=PIN),
         lambda: build(server, BuildOptions(name="new", signed_by=PIN)),
         lambda: build_fastest(server, choice),
-        lambda: apply_delta(server, tmp_path / "delta" / DELTA, tmp_path / "out", signed_by=PIN),
+        lambda: add_keys(server, {"camera": camera}, signed_by=PIN),
         lambda: paired_client(signed, key, PIN),
         lambda: verify(signed, key=key, checkpoint=TINY.path, options=TINY.options, signed_by=PIN),
     ):
         with pytest.raises(SignatureError, match=message):
             work()
     assert {path: path.stat().st_mtime_ns for path in signed.rglob("*")} == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["delta", "service"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["camera", "service"]
 
 
 @pytest.mark.parametrize("name", ["unsigned", "another key", "manifest: a field", "signature: truncated"])
@@ -132,7 +133,7 @@ def test_every_command_refuses_with_one_clear_error(
     breakage, message = REFUSED[name]
     server, plain = signed / "server", ORACLE / "clip_8x32x32.npy"
     run_ok("build", server, "--runtime", "onnxruntime")
-    run_ok("rotate", signed, "--key", key_file, "--delta", "-o", tmp_path / "delta")
+    run_ok("enroll", signed, "--key", key_file, "--name", "camera", "-o", tmp_path / "camera")
     breakage(server)
     logits = ("--logits-out", tmp_path / "logits.npy")
     for arguments in (
@@ -145,21 +146,13 @@ def test_every_command_refuses_with_one_clear_error(
         ("run", signed, plain, "--key", key_file, *logits),
         ("build", server, "--runtime", "openvino"),
         ("build", server, "--precision", "auto", "--budget", 1),
-        ("apply", server, tmp_path / "delta" / DELTA, "-o", tmp_path / "out"),
+        ("apply", server, tmp_path / "camera/server"),
         ("inspect", server),
         ("inspect", signed),
     ):
         assert message in run_error(*arguments, "--signed-by", pin_file)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["delta", "service"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["camera", "service"]
     assert [path.name for path in (server / "engines").iterdir()] == [ENGINE]
-
-
-def test_refitting_is_pinned_too(signed: Path, pin_file: Path) -> None:
-    server = signed / "server"
-    record = build(server, BuildOptions(name="plan"))
-    write_own_engine(server / "engines/plan", dataclasses.replace(record, kind=EngineKind.TENSORRT, options={}))
-    (server / SIGNATURE).unlink()
-    assert "is not signed" in run_error("build", server, "--refit", "plan", "--signed-by", pin_file)
 
 
 def test_a_model_replaced_with_its_manifest_is_seen_under_a_pin_alone(signed: Path) -> None:
@@ -169,11 +162,55 @@ def test_a_model_replaced_with_its_manifest_is_seen_under_a_pin_alone(signed: Pa
         verify_server(signed / "server", signed_by=PIN)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "keyed.safetensors", "probe.safetensors"])
+@pytest.mark.parametrize("name", ["model.onnx", "probe.safetensors"])
 def test_under_a_pin_digests_cover_all_listed_files(signed: Path, name: str) -> None:
     flip_a_byte(signed / "server" / name)
     with pytest.raises(ArtifactError, match=f"{name} has a different SHA-256"):
         open_session(signed / "server", SessionOptions(signed_by=PIN))
+
+
+@pytest.mark.parametrize("name", ["keyed.safetensors", "probe.safetensors"])
+def test_under_a_pin_digests_cover_the_files_of_a_key(signed: Path, name: str) -> None:
+    flip_a_byte(signed / "server/keys/main" / name)
+    report = verify_server(signed / "server", signed_by=PIN)
+    assert report.model.ok
+    assert f"{name} has a different SHA-256" in report.keys["main"].problem
+
+
+KEYS_REFUSED: dict[str, tuple[Breakage, str]] = {
+    "unsigned": (lambda k: (k / KEY_SIGNATURE).unlink(), "is not signed, and a key is pinned"),
+    "another key": (
+        lambda k: (k / KEY_SIGNATURE).write_bytes(STRANGER.sign_key((k / KEY_MANIFEST).read_bytes())),
+        "is invalid",
+    ),
+    "the signature of the model": (
+        lambda k: shutil.copy(k.parents[1] / SIGNATURE, k / KEY_SIGNATURE),
+        "is invalid",
+    ),
+    "manifest: a field": (lambda k: edit(k / KEY_MANIFEST, lambda m: m.update(made_by={})), "is invalid"),
+    "signature: truncated": (lambda k: os.truncate(k / KEY_SIGNATURE, 63), "damaged: expected 64 bytes"),
+}
+
+
+@pytest.mark.parametrize(("breakage", "message"), KEYS_REFUSED.values(), ids=KEYS_REFUSED)
+def test_a_key_that_the_pinned_key_has_not_signed_is_refused_alone(
+    signed: Path, key: SecurityKey, clip: np.ndarray, tmp_path: Path, breakage: Breakage, message: str
+) -> None:
+    server = signed / "server"
+    camera = enrolled(signed, tmp_path / "camera", key, signing_key=OWNER)
+    add_key(server, camera / "server", "camera")
+    breakage(server / "keys/main")
+    report = verify_server(server, signed_by=PIN)
+    assert (report.model.ok, report.keys["camera"].ok, report.keys["main"].ok) == (True, True, False)
+    assert message in report.keys["main"].problem
+    session = open_session(server, SessionOptions(signed_by=PIN))
+    _, good = encrypted_by(camera / "client", SecurityKey.read(camera / "key.bin"), clip[None])
+    assert session.run(good).shape == (1, 5)
+    _, bad = encrypted_by(signed / "client", key, clip[None])
+    with pytest.raises(LcveError):
+        session.run(bad)
+    with pytest.raises(SignatureError, match=message):
+        paired_client(signed, key, PIN)
 
 
 def test_what_is_parsed_is_what_was_checked(
@@ -181,7 +218,7 @@ def test_what_is_parsed_is_what_was_checked(
 ) -> None:
     """A manifest that is put in the place of the signed one right after the check is not read any more."""
     server = signed / "server"
-    rotate_delta(signed, tmp_path / "delta", key=key, options=RotateOptions(signing_key=OWNER))
+    camera = enrolled(signed, tmp_path / "camera", key, signing_key=OWNER) / "server"
     good, said = (server / MANIFEST).read_bytes(), read_manifest(server)
 
     def replacing(*arguments: Any, **more: Any) -> None:
@@ -194,13 +231,13 @@ def test_what_is_parsed_is_what_was_checked(
         lambda: checked_manifest(server, PIN),
         lambda: dataclasses.replace(said, model=open_session(server, SessionOptions(signed_by=PIN)).model),
         lambda: (paired_client(signed, key, PIN), said)[1],
-        lambda: apply_delta(server, tmp_path / "delta" / DELTA, tmp_path / "out", signed_by=PIN) and said,
+        lambda: add_keys(server, {"camera": camera}, signed_by=PIN) and said,
     )
     for work in readers:
         (server / MANIFEST).write_bytes(good)
         assert work() == said
         assert b"evil" in (server / MANIFEST).read_bytes()
-    assert verify_server(tmp_path / "out").ok
+    assert (server / "keys/camera/key.json").is_file()
 
 
 def test_work_of_several_steps_is_pinned_in_every_step(

@@ -12,9 +12,9 @@ from lcve_deploy import (
 from lcve_deploy.artifact.digests import MANIFEST, SIGNATURE
 from lcve_deploy.errors import ExistsError
 from tests.conftest import run_error, run_lcve, run_ok
-from tests.rotate.helpers import contents
 from tests.signing.helpers import FINGERPRINT, OWNER, Breakage
-from tests.test_artifact import edit, flip_a_byte
+from tests.support.artifacts import contents, flip_a_byte
+from tests.support.artifacts import edit_json as edit
 
 
 def test_sign_writes_the_same_signature_once(artifact: Path, signing_file: Path, pin_file: Path) -> None:
@@ -22,6 +22,7 @@ def test_sign_writes_the_same_signature_once(artifact: Path, signing_file: Path,
     assert FINGERPRINT in run_ok("sign", server, "--signing-key", signing_file)
     before = contents(artifact)
     assert before["server/manifest.sig"] == OWNER.sign((server / MANIFEST).read_bytes())
+    assert before["server/keys/main/key.sig"] == OWNER.sign_key((server / "keys/main/key.json").read_bytes())
     run_ok("sign", server, "--signing-key", signing_file)
     assert contents(artifact) == before
     run_ok("verify", server, "--signed-by", pin_file)
@@ -51,8 +52,26 @@ def test_sign_overwrites_no_other_signature(artifact: Path, signing_file: Path, 
 def test_what_does_not_hold_is_not_signed(artifact: Path, signing_file: Path) -> None:
     flip_a_byte(artifact / "server/model.onnx")
     assert "a different SHA-256" in run_error("sign", artifact / "server", "--signing-key", signing_file)
-    edit(artifact / "server/manifest.json", lambda m: m.pop("salt"))
-    assert "salt: missing" in run_error("sign", artifact / "server", "--signing-key", signing_file)
-    assert f"pass {artifact / 'server'}" in run_lcve("sign", artifact, "--signing-key", signing_file).stderr
+    edit(artifact / "server/manifest.json", lambda m: m.pop("opset"))
+    assert "opset: missing" in run_error("sign", artifact / "server", "--signing-key", signing_file)
     assert "signing-key" in run_error("sign", artifact / "server")
     assert not (artifact / "server" / SIGNATURE).exists()
+
+
+@pytest.mark.parametrize(
+    ("breakage", "message"),
+    [
+        (lambda k: flip_a_byte(k / "keyed.safetensors"), "a different SHA-256"),
+        (lambda k: edit(k / "key.json", lambda m: m.pop("salt")), "salt: missing"),
+        (lambda k: edit(k / "key.json", lambda m: m.update(model_sha256="0" * 64)), "was made for another model"),
+        (lambda k: (k / "key.sig").write_bytes(bytes(64)), "already exists: a signature by another key"),
+    ],
+    ids=["tensors", "manifest", "another model", "signature"],
+)
+def test_with_a_wrong_key_folder_nothing_is_signed(
+    artifact: Path, signing_file: Path, breakage: Breakage, message: str
+) -> None:
+    breakage(artifact / "server/keys/main")
+    before = contents(artifact)
+    assert message in run_error("sign", artifact, "--signing-key", signing_file)
+    assert contents(artifact) == before

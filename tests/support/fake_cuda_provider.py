@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnxruntime
@@ -56,11 +56,43 @@ class FakeSession:
     def get_providers(self) -> list[str]:
         return [self._provider, "CPUExecutionProvider"]
 
-    def run(self, names: list[str], feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+    def io_binding(self) -> FakeBinding:
+        return FakeBinding(self._real.io_binding())
+
+    def run_with_iobinding(self, binding: FakeBinding) -> None:
         if self._cuda.fails is not None:
             raise self._cuda.fails
-        (logits,) = self._real.run(names, feed)
-        return [logits + TF32_ERROR if self._tf32 else logits]
+        self._real.run_with_iobinding(binding.real)
+        binding.error = TF32_ERROR if self._tf32 else np.float32(0)
+
+
+class FakeBinding:
+    """Takes addresses on the "GPU" of this module alone: those of the host are an error there."""
+
+    def __init__(self, real: Any) -> None:
+        self.real, self.error = real, np.float32(0)
+        self.bind_cpu_input, self.bind_output = real.bind_cpu_input, real.bind_output
+
+    def bind_input(self, name: str, kind: str, device: int, dtype: type, shape: tuple[int, ...], address: int) -> None:
+        assert (kind, device, address) in FakeMemory.there
+        self.real.bind_input(name, "cpu", 0, dtype, shape, address)
+
+    def copy_outputs_to_cpu(self) -> list[np.ndarray]:
+        return [logits + self.error for logits in self.real.copy_outputs_to_cpu()]
+
+
+class FakeMemory:
+    """Memory of the "GPU", at addresses of this process."""
+
+    there: ClassVar[set[tuple[str, int, int]]] = set()
+
+    def __init__(self, size: int, device: int) -> None:
+        self._bytes = np.zeros(size, np.uint8)
+        self.address = self._bytes.ctypes.data
+        FakeMemory.there.add(("cuda", device, self.address))
+
+    def write(self, offset: int, values: np.ndarray) -> None:
+        self._bytes[offset:][: values.nbytes] = np.frombuffer(values.tobytes(), np.uint8)
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
@@ -81,6 +113,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
     library.load_gpu_libraries.cache_clear()
     monkeypatch.setattr("lcve_deploy.runtime.backends.onnxruntime.find_gpu", lambda number=0: GPUS[number])
+    monkeypatch.setattr("lcve_deploy.runtime.backends.onnxruntime_rows.GpuMemory", FakeMemory)
     return cuda
 
 

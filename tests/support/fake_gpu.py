@@ -164,7 +164,7 @@ class Severity(enum.Enum):
 
 
 class DataType(enum.Enum):
-    FLOAT, HALF, UINT8 = range(3)
+    FLOAT, HALF, UINT8, INT64 = range(4)
 
 
 class ILogger:
@@ -174,7 +174,10 @@ class ILogger:
         pass
 
 
-_DTYPES = {"FLOAT": DataType.FLOAT, "FLOAT16": DataType.HALF, "UINT8": DataType.UINT8}
+_DTYPES = {"FLOAT": DataType.FLOAT, "FLOAT16": DataType.HALF, "UINT8": DataType.UINT8, "INT64": DataType.INT64}
+
+
+_NUMPY: dict[DataType, type] = {DataType.FLOAT: np.float32, DataType.UINT8: np.uint8, DataType.INT64: np.int64}
 
 
 def _tensor(value: onnx_ir.Value) -> types.SimpleNamespace:
@@ -193,6 +196,8 @@ class Engine:
     """Computes a graph with ONNX Runtime, from and to addresses, when its stream is waited for."""
 
     refittable = True
+    keys = (1, 64, 64)
+    """Sizes of the bank that it was built for."""
 
     def __init__(self, plan: bytes) -> None:
         path, batches = plan.removeprefix(PLAN).decode().split("|")
@@ -214,7 +219,10 @@ class Engine:
 
     def get_tensor_profile_shape(self, name: str, index: int) -> list[tuple[int, ...]]:
         assert index == 0
-        return [(size, *self.tensors[name].shape[1:]) for size in self.batches]
+        return [(size, *self.tensors[name].shape[1:]) for size in self.sizes(name)]
+
+    def sizes(self, name: str) -> Sequence[int]:
+        return self.keys if name.startswith("bank.") else self.batches
 
     def create_execution_context(self, config: RuntimeConfig | None = None) -> Context:
         return Context(self, config)
@@ -275,24 +283,27 @@ class Context:
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self.shapes[name] = shape
-        return self.engine.batches[0] <= shape[0] <= self.engine.batches[2]
+        return self.engine.sizes(name)[0] <= shape[0] <= self.engine.sizes(name)[2]
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
         return address in {memory.ctypes.data for memory in Array.owned}
 
     def execute_async_v3(self, stream: int) -> bool:
-        (given, shape), addresses = next(iter(self.shapes.items())), dict(self.addresses)
+        shapes, addresses = dict(self.shapes), dict(self.addresses)
+        batch = shapes["clips"][0]
         assert Device.current() == self.device, "enqueued on another GPU than the context's"
-        self.enqueued.append((shape[0], addresses[given]))
-        if self.config is not None and self.config.cache is not None and shape[0] not in self.config.cache.kernels:
-            self.config.cache.kernels.add(shape[0])
-            self.compiled.append(shape[0])
-        output = next(name for name in addresses if name != given)
+        assert shapes["key"] == (batch,)
+        self.enqueued.append((batch, addresses["clips"]))
+        if self.config is not None and self.config.cache is not None and batch not in self.config.cache.kernels:
+            self.config.cache.kernels.add(batch)
+            self.compiled.append(batch)
+        (output,) = addresses.keys() - shapes.keys()
+        dtypes = {name: _NUMPY[self.engine.get_tensor_dtype(name)] for name in shapes}
 
         def work() -> None:
-            clips = _at(addresses[given], shape, np.uint8)
-            (logits,) = self.session.run([output], {given: clips})
+            feed = {name: _at(addresses[name], shape, dtypes[name]) for name, shape in shapes.items()}
+            (logits,) = self.session.run([output], feed)
             np.copyto(_at(addresses[output], logits.shape, np.float32), logits)
 
         Stream.by_address[stream].queue.append(work)
@@ -345,8 +356,16 @@ class TimingCache:
 
 
 class Profile:
+    def __init__(self) -> None:
+        self.by_name = dict[str, tuple[tuple[int, ...], ...]]()
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Those of the clips."""
+        return self.by_name["clips"]
+
     def set_shape(self, name: str, *shapes: tuple[int, ...]) -> None:
-        self.name, self.shapes = name, shapes
+        self.by_name[name] = shapes
 
 
 class Runtime:
@@ -463,8 +482,6 @@ GPU = Gpu(name="NVIDIA Nonesuch", capability="8.6")
 _LOOKING = (
     "runtime.backends.tensorrt",
     "exporters.tensorrt.plan",
-    "exporters.tensorrt.refit",
-    "verbs.build",
     "verbs.fastest",
 )
 """Modules that look for a GPU."""

@@ -28,6 +28,7 @@ import numpy as np
 
 from lcve_deploy import EncryptedClip, SessionOptions, open_session
 from lcve_deploy.protocol.binding import binding_to_parameters
+from tests.support.artifacts import KEY, random_clip
 from tests.support.warm import Warm, WarmProcess
 
 START_SECONDS = 60.0
@@ -46,8 +47,8 @@ def slow(seconds: float) -> str:
     return f"""
 import time
 from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
-run = OnnxRuntimeSession.run
-OnnxRuntimeSession.run = lambda self, clip: time.sleep({seconds}) or run(self, clip)
+run = OnnxRuntimeSession._compute
+OnnxRuntimeSession._compute = lambda self, *given: time.sleep({seconds}) or run(self, *given)
 """
 
 
@@ -241,13 +242,10 @@ class Example:
     logits: np.ndarray
 
 
-def make_example(server_folder: Path, clips: int = 1, seed: int = 0) -> Example:
-    """Random ciphertext for an artifact."""
-    session = open_session(server_folder, SessionOptions(threads=1))
-    shape = (clips, *(size or 0 for size in session.model.input.shape[1:]))
-    values = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-    clip = EncryptedClip(values=values, binding=session.model.binding)
-    return Example(clip=clip, logits=session.run(clip))
+def make_example(server_folder: Path, clips: int = 1, seed: int = 0, *, key: str = KEY) -> Example:
+    """Random ciphertext for a key of an artifact."""
+    clip = random_clip(server_folder, clips, seed=seed, name=key)
+    return Example(clip=clip, logits=open_session(server_folder, SessionOptions(threads=1)).run(clip))
 
 
 def http_body(

@@ -47,7 +47,7 @@ def machine(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     plan = tmp_path / "server/engines/tensorrt-fp32/engine.plan"
     plan.parent.mkdir(parents=True)
     plan.write_bytes(fake_gpu.plan_of(exported / "server/model.onnx"))
-    return Machine(plan, read_manifest(exported / "server"), module)
+    return Machine(plan, exported / "server", read_manifest(exported / "server"), module)
 
 
 @pytest.fixture

@@ -17,8 +17,10 @@ from lcve_deploy import (
     derive_orders,
     encrypt,
 )
-from lcve_deploy.artifact import EngineKind, EngineRecord, Manifest, Profile, TensorSpec
+from lcve_deploy.artifact import EngineKind, EngineRecord, Manifest, ModelSpec, Profile, TensorSpec, read_manifest
 from lcve_deploy.cipher.weights import scramble
+from lcve_deploy.clips import SCHEME
+from lcve_deploy.exporters.bank import bank_specs, keyed_tensors
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.onnx import write_onnx
 from lcve_deploy.libraries.cuda import Gpu
@@ -29,7 +31,10 @@ from lcve_deploy.libraries.tensorrt import (
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.model.transformer import VideoTransformer
 from lcve_deploy.runtime.backends.tensorrt import TensorRTSession
+from lcve_deploy.runtime.key_folders import KeyFolders
+from lcve_deploy.runtime.session import SessionOptions
 from tests.conftest import ORACLES, SALT, SECRET, Oracle
+from tests.support.artifacts import KEY, binding_of
 
 TINY = ORACLES["v1_model_args"]
 GPU = Gpu(name="NVIDIA Nonesuch", capability="8.6")
@@ -40,12 +45,8 @@ class Graph:
     """A scrambled model on disk, and what its manifest would say of it."""
 
     model: Path
-    clips: TensorSpec
-    logits: TensorSpec
-
-    @property
-    def specs(self) -> dict[str, Any]:
-        return {"clips": self.clips, "logits": self.logits}
+    spec: ModelSpec
+    tensors: dict[str, np.ndarray]
 
 
 def write_graph(
@@ -57,8 +58,15 @@ def write_graph(
         derive_orders(key, salt=salt, geometry=config.geometry, classes=config.classes),
     )
     write_onnx(scrambled, path, layout=layout, opset=opset)
-    clips = TensorSpec(name="clips", dtype="uint8", shape=(None, *layout.shape(config.geometry)))
-    return Graph(path, clips, TensorSpec(name="logits", dtype="float32", shape=(None, config.classes)))
+    spec = ModelSpec(
+        scheme=SCHEME,
+        geometry=config.geometry,
+        layout=layout,
+        input=TensorSpec(name="clips", dtype="uint8", shape=(None, *layout.shape(config.geometry))),
+        bank=bank_specs(config),
+        output=TensorSpec(name="logits", dtype="float32", shape=(None, config.classes)),
+    )
+    return Graph(path, spec, keyed_tensors(scrambled))
 
 
 def oracle_graph(oracle: Oracle, folder: Path, **options: Any) -> Graph:
@@ -77,17 +85,20 @@ class Machine:
     """A server folder with a "plan", on a machine that seems to have a GPU."""
 
     plan: Path
+    server: Path
     manifest: Manifest
     module: types.ModuleType
 
     def open(self, **changes: Any) -> TensorRTSession:
-        weights, device = changes.pop("weights", None), changes.pop("device", 0)
+        weights, device = changes.pop("weights", None), changes.pop("device", None)
+        options = SessionOptions(engine="x", device=device, max_keys=changes.pop("max_keys", 4))
         fields: dict[str, Any] = {
             "builder": {TENSORRT: self.module.__version__},
             "profile": Profile(minimum=1, optimum=2, maximum=3),
         }
         engine = engine_record(**{**fields, **changes})
-        return TensorRTSession(self.plan, self.manifest.model, engine, weights=weights, device=device)
+        folders = KeyFolders(self.server, self.manifest)
+        return TensorRTSession(self.plan, self.manifest.model, engine, options, weights=weights, folders=folders)
 
 
 def engine_record(*, kind: EngineKind = EngineKind.TENSORRT, **fields: Any) -> EngineRecord:
@@ -95,14 +106,15 @@ def engine_record(*, kind: EngineKind = EngineKind.TENSORRT, **fields: Any) -> E
     return EngineRecord(name="x", kind=kind, precision=Precision.FP32, target="", manifest_sha256="0" * 64, **fields)
 
 
-def encrypted(manifest: Manifest, clip: np.ndarray, batch: int) -> EncryptedClip:
+def encrypted(server: Path, clip: np.ndarray, batch: int, name: str = KEY) -> EncryptedClip:
+    """Shifted clips under the test's key, with the salt of a key folder."""
     shifted = np.stack([np.roll(clip, i, axis=1) for i in range(batch)])
-    orders = derive_orders(
-        SecurityKey(SECRET), salt=bytes.fromhex(manifest.binding.salt), geometry=manifest.binding.geometry
-    )
+    binding = binding_of(server, name)
+    orders = derive_orders(SecurityKey(SECRET), salt=bytes.fromhex(binding.salt), geometry=binding.geometry)
     return encrypt(PlainClip(values=shifted), orders)
 
 
-def open_real(plan: Path, manifest: Manifest, real: TensorRT, profile: Profile) -> TensorRTSession:
+def open_real(plan: Path, server: Path, real: TensorRT, profile: Profile) -> TensorRTSession:
     engine = engine_record(kind=EngineKind(real.kind), builder={real.kind: real.version}, profile=profile)
-    return TensorRTSession(plan, manifest.model, engine)
+    manifest = read_manifest(server)
+    return TensorRTSession(plan, manifest.model, engine, folders=KeyFolders(server, manifest))

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from lcve_deploy.artifact import Profile
-from lcve_deploy.artifact.keyed import KEYED
 from lcve_deploy.errors import BuildError
 from lcve_deploy.exporters.int8 import calibrate, write_quantised
 from lcve_deploy.exporters.low_precision import write_low_precision
@@ -48,21 +47,23 @@ def test_a_real_engine_is_built_without_a_gpu(
         tiny.model,
         tmp_path / "plan",
         library=rtx,
-        options=PlanOptions(profile=Profile(minimum=1, optimum=2, maximum=4), compute_capabilities=("8.6", "12.0")),
+        options=PlanOptions(
+            profile=Profile(minimum=1, optimum=2, maximum=4), max_keys=100, compute_capabilities=("8.6", "12.0")
+        ),
         progress=lambda *step: steps.append(step),
-        **tiny.specs,
+        spec=tiny.spec,
     )
     assert (tmp_path / "plan").stat().st_size > 100_000
     assert built.target == "compute capability 8.6, 12.0"
-    assert built.options == {"compute_capabilities": "8.6,12.0"}
+    assert built.options == {"max_keys": "100", "compute_capabilities": "8.6,12.0"}
     assert steps == [(s, i, 1) for s in ("parsing the graph", "building the engine") for i in (0, 1)]
     assert capfd.readouterr() == ("", "")
 
 
 def test_plans_of_the_default_target_and_of_one_gpu_differ(tiny: Graph, rtx: TensorRT, tmp_path: Path) -> None:
-    default = build_plan(tiny.model, tmp_path / "default", library=rtx, **tiny.specs)
+    default = build_plan(tiny.model, tmp_path / "default", library=rtx, spec=tiny.spec)
     one = PlanOptions(compute_capabilities=("8.9",))
-    build_plan(tiny.model, tmp_path / "one", library=rtx, options=one, **tiny.specs)
+    build_plan(tiny.model, tmp_path / "one", library=rtx, options=one, spec=tiny.spec)
     assert default.target == f"GPUs that {rtx} builds for by default"
     assert default.options == {}
     assert (tmp_path / "default").read_bytes() != (tmp_path / "one").read_bytes()
@@ -81,7 +82,7 @@ def test_an_option_that_the_library_lacks_is_an_error(
     options: dict[str, Any], says: str, tiny: Graph, rtx: TensorRT, tmp_path: Path
 ) -> None:
     with pytest.raises(BuildError) as caught:
-        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=PlanOptions(**options), **tiny.specs)
+        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=PlanOptions(**options), spec=tiny.spec)
     assert says in str(caught.value)
     assert f"{rtx} does not support these options" in str(caught.value)
     assert not (tmp_path / "plan").exists()
@@ -90,29 +91,27 @@ def test_an_option_that_the_library_lacks_is_an_error(
 def test_every_option_that_is_lacking_is_named_at_once(tiny: Graph, rtx: TensorRT, tmp_path: Path) -> None:
     options = PlanOptions(timing_cache=tmp_path / "times", version_compatible=True)
     with pytest.raises(BuildError, match=r"timing_cache .*; version_compatible "):
-        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=options, **tiny.specs)
+        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=options, spec=tiny.spec)
 
 
-@pytest.mark.parametrize("option", ["refittable", "stripped"])
-def test_refittable_and_stripped_engines_need_a_gpu_to_be_built(
-    option: str, tiny: Graph, rtx: TensorRT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_stripped_engines_need_a_gpu_to_be_built(
+    tiny: Graph, rtx: TensorRT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan_module, "find_gpu", lambda: None)
-    options = PlanOptions(refittable=option == "refittable", stripped=option == "stripped")
-    with pytest.raises(BuildError, match=r"needs a GPU to build refittable and stripped engines, and no NVIDIA GPU"):
-        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=options, **tiny.specs)
+    options = PlanOptions(stripped=True)
+    with pytest.raises(BuildError, match=r"needs a GPU to build stripped engines, and no NVIDIA GPU"):
+        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=options, spec=tiny.spec)
     assert not (tmp_path / "plan").exists()
 
 
-@pytest.mark.parametrize("option", ["refittable", "stripped"])
 def test_a_gpu_without_kernels_in_the_library_is_told_before_the_build(
-    option: str, tiny: Graph, rtx: TensorRT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Graph, rtx: TensorRT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On an H200 the build of TensorRT-RTX 1.6.1 failed with "CUDA error 222 loading a module"."""
     monkeypatch.setattr(plan_module, "find_gpu", lambda: H200)
-    options = PlanOptions(refittable=option == "refittable", stripped=option == "stripped")
+    options = PlanOptions(stripped=True)
     with pytest.raises(BuildError, match=r"expected one of compute capability 7\.5, 8\.0, .*, found NVIDIA H200"):
-        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=options, **tiny.specs)
+        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=options, spec=tiny.spec)
     assert not (tmp_path / "plan").exists()
 
 
@@ -123,7 +122,7 @@ def test_what_a_library_builds_for_is_read_from_its_list(rtx: TensorRT) -> None:
 
 def test_a_build_without_enough_workspace_quotes_the_library(tiny: Graph, rtx: TensorRT, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="no tactics to implement the operation within workspace limit") as caught:
-        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=PlanOptions(workspace=1), **tiny.specs)
+        build_plan(tiny.model, tmp_path / "plan", library=rtx, options=PlanOptions(workspace=1), spec=tiny.spec)
     assert "smaller maximum batch" in caught.value.hint
     assert not (tmp_path / "plan").exists()
 
@@ -142,7 +141,7 @@ def test_out_of_memory_in_a_build_is_one_clear_error(
     monkeypatch.setattr(module.Builder, "build_serialized_network", fail)
     monkeypatch.setattr(plan_module, "find_gpu", lambda: GPU)
     with pytest.raises(BuildError, match=r"too little memory|GPU memory could not be allocated") as caught:
-        build_plan(tiny.model, tmp_path / "plan", library=library(module), **tiny.specs)
+        build_plan(tiny.model, tmp_path / "plan", library=library(module), spec=tiny.spec)
     assert "smaller maximum batch" in caught.value.hint
     assert not (tmp_path / "plan").exists()
 
@@ -150,6 +149,8 @@ def test_out_of_memory_in_a_build_is_one_clear_error(
 def test_options_refuse_what_makes_no_sense() -> None:
     with pytest.raises(ValueError, match="at least 1 byte"):
         PlanOptions(workspace=0)
+    with pytest.raises(ValueError, match="at least 1 key"):
+        PlanOptions(max_keys=0)
     with pytest.raises(ValueError, match=r"such as 8\.6, received sm86"):
         PlanOptions(compute_capabilities=("8.0", "sm86"))
     with pytest.raises(ValueError, match="minimum <= optimum"):
@@ -188,9 +189,8 @@ def test_a_real_engine_of_the_scrambled_videomae_base(
     write: Callable[[Graph, Path], Graph], base: Graph, rtx: TensorRT, tmp_path: Path
 ) -> None:
     graph = write(base, tmp_path)
-    folder = graph.model.parent
-    weights = sum(path.stat().st_size for path in (folder / "model.onnx.data", folder / KEYED))
-    build_plan(graph.model, tmp_path / "plan", library=rtx, **graph.specs)
+    weights = (graph.model.parent / "model.onnx.data").stat().st_size
+    build_plan(graph.model, tmp_path / "plan", library=rtx, spec=graph.spec)
     assert 0.99 * weights < (tmp_path / "plan").stat().st_size < 1.1 * weights
 
 
@@ -203,8 +203,8 @@ def test_graphs_of_every_precision_pass_the_gate(
     target = tmp_path / "typed/model.onnx"
     target.parent.mkdir()
     if precision is Precision.INT8:
-        encrypted = clip.reshape(1, *(graph.clips.shape[1:]))  # any bytes will do
-        write_quantised(graph.model, target, calibrate(graph.model, encrypted))
+        encrypted = clip.reshape(1, *(graph.spec.input.shape[1:]))  # any bytes will do
+        write_quantised(graph.model, target, calibrate(graph.model, encrypted, graph.tensors))
     else:
         write_low_precision(graph.model, target, precision)
-    check_graph(target, library=rtx, **graph.specs)
+    check_graph(target, library=rtx, spec=graph.spec)

@@ -42,7 +42,7 @@ def test_an_unknown_kind_is_refused() -> None:
 def test_missing_onnx_ir_says_what_to_install(tiny: Graph, rtx: TensorRT, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx_ir", None)
     with pytest.raises(MissingDependencyError, match="onnx-ir") as caught:
-        check_graph(tiny.model, library=rtx, **tiny.specs)
+        check_graph(tiny.model, library=rtx, spec=tiny.spec)
     assert caught.value.hint == "pip install 'lcve-deploy[tensorrt-rtx]'"
 
 
@@ -94,14 +94,14 @@ class Driver:
 def test_the_driver_says_which_gpu_there_is(
     driver: Driver | None, gpu: Gpu | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cuda, "_load_driver", lambda: driver)
+    monkeypatch.setattr(cuda, "load_driver", lambda: driver)
     assert find_gpu() == gpu
 
 
 def test_gpus_are_found_by_number_and_the_driver_tells_its_cuda_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "_load_driver", lambda: Driver(count=2))
+    monkeypatch.setattr(cuda, "load_driver", lambda: Driver(count=2))
     assert find_gpu(1) == Gpu(name="NVIDIA Nonesuch of number 1", capability="8.6")
     assert find_gpu(2) is None
     assert cuda.driver_version() == "12.4"
-    monkeypatch.setattr(cuda, "_load_driver", lambda: None)
+    monkeypatch.setattr(cuda, "load_driver", lambda: None)
     assert cuda.driver_version() == ""

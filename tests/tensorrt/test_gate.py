@@ -15,7 +15,6 @@ import pytest
 from lcve_deploy import (
     Layout,
 )
-from lcve_deploy.artifact.keyed import KEYED, KEYED_TENSORS
 from lcve_deploy.errors import ArtifactError, BuildError
 from lcve_deploy.exporters.onnx import OPSETS
 from lcve_deploy.exporters.tensorrt import (
@@ -54,7 +53,7 @@ def test_every_exported_graph_passes_the_gate(
     oracle: Oracle, opset: int, layout: Layout, rtx: TensorRT, tmp_path: Path
 ) -> None:
     graph = oracle_graph(oracle, tmp_path, opset=opset, layout=layout)
-    check_graph(graph.model, library=rtx, **graph.specs)
+    check_graph(graph.model, library=rtx, spec=graph.spec)
 
 
 def as_double(tensor: onnx_ir.TensorProtocol | None) -> onnx_ir.TensorProtocol:
@@ -106,7 +105,7 @@ def test_the_gate_refuses_float64_wherever_it_is(
 ) -> None:
     graph = changed(edit)
     with pytest.raises(BuildError, match="has float64, which TensorRT does not support") as caught:
-        check_graph(graph.model, library=rtx, **graph.specs)
+        check_graph(graph.model, library=rtx, spec=graph.spec)
     assert DOUBLES[edit] in str(caught.value)
 
 
@@ -120,21 +119,21 @@ def test_the_parser_alone_takes_float64(changed: Callable[..., Graph], rtx: Tens
 @pytest.mark.parametrize(
     ("which", "change", "says"),
     [
-        ("clips", {"name": "frames"}, "expected the inputs frames uint8 "),
-        ("clips", {"dtype": "float32"}, "expected the inputs clips float32 "),
-        ("clips", {"shape": (None, 64, 383)}, "received clips uint8 [batch, 64, 384]"),
-        ("clips", {"shape": (1, 64, 384)}, "[1, 64, 384]"),
-        ("logits", {"name": "scores"}, "expected the outputs scores float32 "),
-        ("logits", {"dtype": "float16"}, "expected the outputs logits float16 "),
-        ("logits", {"shape": (None, 6)}, "received logits float32 [batch, 5]"),
+        ("input", {"name": "frames"}, "expected the inputs frames uint8 "),
+        ("input", {"dtype": "float32"}, "expected the inputs clips float32 "),
+        ("input", {"shape": (None, 64, 383)}, "received clips uint8 [batch, 64, 384]"),
+        ("input", {"shape": (1, 64, 384)}, "[1, 64, 384]"),
+        ("output", {"name": "scores"}, "expected the outputs scores float32 "),
+        ("output", {"dtype": "float16"}, "expected the outputs logits float16 "),
+        ("output", {"shape": (None, 6)}, "received logits float32 [batch, 5]"),
     ],
 )
 def test_the_gate_refuses_other_names_types_and_shapes(
     which: str, change: dict[str, Any], says: str, tiny: Graph, rtx: TensorRT
 ) -> None:
-    specs = {**tiny.specs, which: dataclasses.replace(tiny.specs[which], **change)}
+    spec = dataclasses.replace(tiny.spec, **{which: dataclasses.replace(getattr(tiny.spec, which), **change)})
     with pytest.raises(BuildError) as caught:
-        check_graph(tiny.model, library=rtx, **specs)
+        check_graph(tiny.model, library=rtx, spec=spec)
     assert says in str(caught.value)
 
 
@@ -145,7 +144,7 @@ def test_the_gate_names_the_node_that_the_parser_refuses(changed: Callable[..., 
 
     graph = changed(invent)
     with pytest.raises(BuildError, match="cannot parse") as caught:
-        check_graph(graph.model, library=rtx, **graph.specs)
+        check_graph(graph.model, library=rtx, spec=graph.spec)
     assert "Softestmax" in str(caught.value)
     assert str(rtx) in str(caught.value)
 
@@ -154,36 +153,42 @@ def test_the_gate_names_the_node_that_the_parser_refuses(changed: Callable[..., 
 def test_the_gate_refuses_what_is_no_graph(content: bytes, tiny: Graph, rtx: TensorRT) -> None:
     tiny.model.write_bytes(content)
     with pytest.raises(ArtifactError, match="cannot be used as an ONNX graph"):
-        check_graph(tiny.model, library=rtx, **tiny.specs)
+        check_graph(tiny.model, library=rtx, spec=tiny.spec)
 
 
 def test_the_gate_refuses_a_graph_that_is_not_there(tiny: Graph, rtx: TensorRT) -> None:
     tiny.model.unlink()
     with pytest.raises(ArtifactError, match="is missing"):
-        check_graph(tiny.model, library=rtx, **tiny.specs)
+        check_graph(tiny.model, library=rtx, spec=tiny.spec)
 
 
-def test_the_gate_refuses_a_graph_whose_keyed_tensors_are_gone(tiny: Graph, rtx: TensorRT) -> None:
-    (tiny.model.parent / KEYED).unlink()
-    with pytest.raises(ArtifactError, match=r"keyed\.safetensors is missing"):
-        check_graph(tiny.model, library=rtx, **tiny.specs)
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda bank: bank[1:], "expected the inputs clips uint8 [batch, 64, 384], key int64 [batch], bank.pos"),
+        (lambda bank: bank[::-1], "received clips uint8 [batch, 64, 384], key int64 [batch], bank.cube_emb"),
+        (lambda bank: (dataclasses.replace(bank[0], dtype="float16"), *bank[1:]), "float16 [keys, 384, 48]"),
+    ],
+)
+def test_the_gate_refuses_another_bank(change: Callable[[Any], Any], says: str, tiny: Graph, rtx: TensorRT) -> None:
+    spec = dataclasses.replace(tiny.spec, bank=change(tiny.spec.bank))
+    with pytest.raises(BuildError) as caught:
+        check_graph(tiny.model, library=rtx, spec=spec)
+    assert says in str(caught.value)
 
 
 def test_external_data_in_two_files_is_read(tiny: Graph, rtx: TensorRT, tmp_path: Path) -> None:
     model = onnx_ir.load(tiny.model)
-    others = [
-        value
-        for name, value in model.graph.initializers.items()
-        if name not in KEYED_TENSORS and value.const_value is not None and value.const_value.size > 8
-    ]
-    tensors = [value.const_value for value in others if value.const_value is not None]
-    moved = onnx_ir.external_data.convert_tensors_to_external(tensors, tmp_path, "two.onnx.data")
-    for value, tensor in zip(others, moved, strict=True):
-        value.const_value = tensor
+    large = [v for v in model.graph.initializers.values() if v.const_value is not None and v.const_value.size > 8]
+    for name, values in {"one.data": large[::2], "two.data": large[1::2]}.items():
+        tensors = [value.const_value for value in values if value.const_value is not None]
+        moved = onnx_ir.external_data.convert_tensors_to_external(tensors, tmp_path, name)
+        for value, tensor in zip(values, moved, strict=True):
+            value.const_value = tensor
     onnx_ir.save(model, tmp_path / "two.onnx")
     raw = onnx.load(tmp_path / "two.onnx", load_external_data=False)
     files = {entry.value for t in raw.graph.initializer for entry in t.external_data if entry.key == "location"}
-    assert files == {KEYED, "two.onnx.data"}
-    built = build_plan(tmp_path / "two.onnx", tmp_path / "plan", library=rtx, **tiny.specs)
-    assert (tmp_path / "plan").stat().st_size > (tmp_path / "two.onnx.data").stat().st_size
+    assert files == {"one.data", "two.data"}
+    built = build_plan(tmp_path / "two.onnx", tmp_path / "plan", library=rtx, spec=tiny.spec)
+    assert (tmp_path / "plan").stat().st_size > (tmp_path / "two.data").stat().st_size
     assert built.builder == {TENSORRT_RTX: rtx.version}

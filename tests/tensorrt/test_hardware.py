@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from lcve_deploy import (
@@ -21,7 +20,6 @@ from lcve_deploy.artifact import Profile, read_manifest
 from lcve_deploy.exporters.tensorrt import (
     PlanOptions,
     build_plan,
-    refit_plan,
 )
 from lcve_deploy.libraries.tensorrt import (
     TensorRT,
@@ -29,10 +27,8 @@ from lcve_deploy.libraries.tensorrt import (
 from tests import conftest
 from tests.conftest import GEOMETRY, SALT
 from tests.tensorrt.helpers import (
-    TINY,
     encrypted,
     open_real,
-    oracle_graph,
 )
 
 
@@ -47,14 +43,13 @@ def test_gpu_an_engine_answers_as_onnx_runtime_does(
     build_plan(
         server / "model.onnx",
         tmp_path / "plan",
-        clips=manifest.input,
-        logits=manifest.output,
+        spec=manifest.model,
         library=real,
         options=PlanOptions(profile=profile),
     )
-    session = open_real(tmp_path / "plan", manifest, real, profile)
+    session = open_real(tmp_path / "plan", server, real, profile)
     for batch in (1, 4, 2):
-        clips = encrypted(manifest, clip, batch)
+        clips = encrypted(exported / "server", clip, batch)
         expected = reference.run(clips)
         np.testing.assert_allclose(session.run(clips), expected, atol=1e-4)
         on_device = EncryptedClip(values=cupy.asarray(clips.values), binding=clips.binding)
@@ -68,22 +63,6 @@ def test_gpu_encryption_on_the_device_gives_the_same_bytes(key: SecurityKey, cli
     orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
     on_device = encrypt(PlainClip(values=cupy.asarray(clip[None])), orders)
     np.testing.assert_array_equal(on_device.values.get(), encrypt(PlainClip(values=clip[None]), orders).values)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("stripped", [False, True])
-def test_gpu_a_refitted_engine_answers_with_the_new_weights(
-    stripped: bool, real: TensorRT, exported: Path, clip: np.ndarray, tmp_path: Path
-) -> None:
-    manifest = read_manifest(exported / "server")
-    rotated = oracle_graph(TINY, tmp_path, salt=bytes(16))
-    options = PlanOptions(profile=Profile(), refittable=True, stripped=stripped)
-    build_plan(exported / "server/model.onnx", tmp_path / "plan", library=real, options=options, **rotated.specs)
-    refit_plan(tmp_path / "plan", rotated.model, tmp_path / "refitted", library=real)
-    clips = encrypted(manifest, clip, 2)
-    logits = open_real(tmp_path / "refitted", manifest, real, Profile()).run(clips)
-    (expected,) = onnxruntime.InferenceSession(rotated.model).run(["logits"], {"clips": clips.values})
-    np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
 class MarkedItem:

@@ -33,7 +33,7 @@ def test_a_batch_is_enqueued_before_the_one_before_it_is_read(
         fake_gpu.Context, "execute_async_v3", lambda context, s: order.append("enqueue") or enqueue(context, s)
     )
     monkeypatch.setattr(fake_gpu.Event, "synchronize", lambda event: order.append("wait") or wait(event))
-    clips = encrypted(machine.manifest, clip, 4)
+    clips = encrypted(machine.server, clip, 4)
     logits = session.run(clips)
     assert order == ["enqueue", "enqueue", "wait", "enqueue", "wait", "enqueue", "wait", "wait"]
     assert len({address for _, address in session._context.enqueued}) == 2
@@ -44,7 +44,7 @@ def test_clips_go_straight_into_pinned_memory(
     machine: Machine, exported: Path, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = machine.open(**set_sizes(machine, exported, (3, 3, 3)))
-    clips, real, sources = encrypted(machine.manifest, clip, 2), np.copyto, list[np.ndarray]()
+    clips, real, sources = encrypted(machine.server, clip, 2), np.copyto, list[np.ndarray]()
     pinned = session._pipeline._free.get()
     session._pipeline._free.put(pinned)
 
@@ -64,7 +64,7 @@ def test_many_threads_with_many_batches_get_their_own_answers(
     machine: Machine, exported: Path, clip: np.ndarray
 ) -> None:
     session, reference = machine.open(**set_sizes(machine, exported, (1, 1, 2))), open_session(exported / "server")
-    batches = [encrypted(machine.manifest, np.roll(clip, 3 * i, axis=2), 5) for i in range(6)]
+    batches = [encrypted(machine.server, np.roll(clip, 3 * i, axis=2), 5) for i in range(6)]
     answers: dict[int, np.ndarray] = {}
     threads = [
         threading.Thread(target=lambda i=i: answers.update({i: session.run(batches[i])})) for i in range(len(batches))
@@ -82,7 +82,7 @@ def test_after_an_error_all_buffers_are_free_and_the_session_answers(
     machine: Machine, exported: Path, clip: np.ndarray, fails_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = machine.open(**set_sizes(machine, exported, (1, 1, 1)))
-    clips, calls, enqueue = encrypted(machine.manifest, clip, 3), list[int](), fake_gpu.Context.execute_async_v3
+    clips, calls, enqueue = encrypted(machine.server, clip, 3), list[int](), fake_gpu.Context.execute_async_v3
 
     def sometimes(context: fake_gpu.Context, stream: int) -> bool:
         calls.append(1)
@@ -98,7 +98,7 @@ def test_after_an_error_all_buffers_are_free_and_the_session_answers(
 def test_too_little_memory_in_a_run_is_one_clear_error_and_the_session_goes_on(
     machine: Machine, exported: Path, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session, clips = machine.open(), encrypted(machine.manifest, clip, 2)
+    session, clips = machine.open(), encrypted(machine.server, clip, 2)
 
     def full(event: object) -> None:
         raise fake_gpu.OutOfMemoryError("Out of memory allocating 9,999 bytes")
@@ -119,7 +119,7 @@ def two_gpus(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def test_a_session_runs_on_the_gpu_of_its_number(two_gpus: Machine, exported: Path, clip: np.ndarray) -> None:
-    session, clips = two_gpus.open(device=1), encrypted(two_gpus.manifest, clip, 2)
+    session, clips = two_gpus.open(device=1), encrypted(two_gpus.server, clip, 2)
     assert session.device == f"TensorRT 11.4.0.106 on {H200}"
     np.testing.assert_allclose(session.run(clips), open_session(exported / "server").run(clips), atol=1e-6)
     assert session._context.device == 1
@@ -163,7 +163,7 @@ def test_a_driver_older_than_the_cuda_libraries_is_one_clear_error(
 
 def test_a_stripped_down_profile_fills_clips_on_the_device(machine: Machine, exported: Path, clip: np.ndarray) -> None:
     session: TensorRTSession = machine.open(**set_sizes(machine, exported, (3, 3, 3)))
-    clips = encrypted(machine.manifest, clip, 2)
+    clips = encrypted(machine.server, clip, 2)
     there = EncryptedClip(values=fake_gpu.Array(clips.values), binding=clips.binding)
     np.testing.assert_allclose(session.run(there), open_session(exported / "server").run(clips), atol=1e-6)
     assert session._context.enqueued[-1][0] == 3

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lcve_deploy import SessionOptions, open_session
-from lcve_deploy.artifact import EngineKind, Profile, read_engine, read_manifest
+from lcve_deploy.artifact import EngineKind, Profile, read_engine
 from lcve_deploy.artifact.names import RUNTIME_CACHE
 from lcve_deploy.errors import ArtifactError, BuildError, ForeignEngineError
 from lcve_deploy.exporters.tensorrt import PlanOptions
@@ -69,9 +69,9 @@ def test_kernels_of_the_probe_are_kept_with_the_engine_and_used_when_it_is_opene
     assert RUNTIME_CACHE in record.files
     content = (server / "engines" / NAME / RUNTIME_CACHE).read_bytes()
     assert content.startswith(b"kernels ")
-    session.run(encrypted(read_manifest(server), clip, 1))
+    session.run(encrypted(server, clip, 1))
     assert session._context.compiled == []
-    session.run(encrypted(read_manifest(server), clip, 3))
+    session.run(encrypted(server, clip, 3))
     assert session._context.compiled == [3]
     assert (server / "engines" / NAME / RUNTIME_CACHE).read_bytes() == content
 
@@ -98,7 +98,7 @@ def test_kernels_of_another_gpu_are_compiled_again(
     built(server)
     monkeypatch.setattr(fake_gpu.RuntimeCache, "deserialize", lambda cache, content: False)
     session = opened(server)
-    clips = encrypted(read_manifest(server), clip, 1)
+    clips = encrypted(server, clip, 1)
     np.testing.assert_allclose(session.run(clips), open_session(server).run(clips), atol=1e-6)
     assert session._context.compiled == [1]
 
@@ -107,7 +107,7 @@ def test_cuda_graphs_have_a_switch_and_addresses_that_stay(server: Path, clip: n
     session = built(server, PlanOptions(profile=SIZES.profile, cuda_graphs=True))
     assert read_engine(server, NAME).options["cuda_graphs"] == "true"
     assert session._config.cuda_graph_strategy.name == "WHOLE_GRAPH_CAPTURE"
-    clips = encrypted(read_manifest(server), clip, 3)
+    clips = encrypted(server, clip, 3)
     on_device = fake_gpu.Array(clips.values)
     for values in (clips.values, np.concatenate([clips.values] * 3), on_device):
         logits = session.run(type(clips)(values=values, binding=clips.binding))

@@ -20,7 +20,7 @@ from lcve_deploy import (
     encrypt,
     open_session,
 )
-from lcve_deploy.artifact import Profile, TensorSpec, read_manifest
+from lcve_deploy.artifact import Profile, TensorSpec
 from lcve_deploy.errors import DeviceError, MismatchError, MissingDependencyError, SessionError
 from lcve_deploy.exporters.tensorrt import (
     build_plan,
@@ -32,6 +32,7 @@ from lcve_deploy.libraries.tensorrt import (
 )
 from tests.conftest import GEOMETRY, SECRET
 from tests.support import fake_gpu
+from tests.support.artifacts import key_of, random_clip
 from tests.tensorrt.helpers import (
     GPU,
     H200,
@@ -47,7 +48,7 @@ from tests.tensorrt.helpers import (
 def test_a_session_answers_as_onnx_runtime_does(machine: Machine, exported: Path, clip: np.ndarray) -> None:
     session, reference = machine.open(), open_session(exported / "server")
     for batch in (1, 3, 2):
-        clips = encrypted(machine.manifest, clip, batch)
+        clips = encrypted(machine.server, clip, batch)
         logits = session.run(clips)
         assert logits.dtype == np.float32
         assert logits.shape == (batch, 5)
@@ -58,7 +59,7 @@ def test_a_session_answers_as_onnx_runtime_does(machine: Machine, exported: Path
 
 def test_answers_stay_when_the_next_batch_runs(machine: Machine, clip: np.ndarray) -> None:
     session = machine.open()
-    clips = encrypted(machine.manifest, clip, 2)
+    clips = encrypted(machine.server, clip, 2)
     first = session.run(clips)
     kept = first.copy()
     session.run(EncryptedClip(values=clips.values[::-1], binding=clips.binding))
@@ -69,7 +70,7 @@ def test_a_batch_on_the_device_is_read_in_place_once_its_stream_has_filled_it(
     machine: Machine, exported: Path, clip: np.ndarray
 ) -> None:
     session, reference = machine.open(), open_session(exported / "server")
-    clips = encrypted(machine.manifest, clip, 2)
+    clips = encrypted(machine.server, clip, 2)
     on_device = fake_gpu.Array(np.zeros_like(clips.values))
     on_device.set(clips.values, stream=fake_gpu.Stream.current)  # queued, not done
     logits = session.run(EncryptedClip(values=on_device, binding=clips.binding))
@@ -80,14 +81,14 @@ def test_a_batch_on_the_device_is_read_in_place_once_its_stream_has_filled_it(
 def test_a_batch_on_the_device_that_is_not_contiguous_is_made_so(
     machine: Machine, exported: Path, clip: np.ndarray
 ) -> None:
-    clips = encrypted(machine.manifest, clip, 2)
+    clips = encrypted(machine.server, clip, 2)
     apart = fake_gpu.Array(np.repeat(clips.values, 2, axis=2)[:, :, ::2])
     logits = machine.open().run(EncryptedClip(values=apart, binding=clips.binding))
     np.testing.assert_allclose(logits, open_session(exported / "server").run(clips), atol=1e-6)
 
 
 def test_a_batch_on_another_gpu_is_refused(machine: Machine, clip: np.ndarray) -> None:
-    clips = encrypted(machine.manifest, clip, 1)
+    clips = encrypted(machine.server, clip, 1)
     elsewhere = EncryptedClip(values=fake_gpu.Array(clips.values, device=1), binding=clips.binding)
     with pytest.raises(ValueError, match="expected clips on GPU 0, on which the session runs, received clips on GPU 1"):
         machine.open().run(elsewhere)
@@ -95,7 +96,7 @@ def test_a_batch_on_another_gpu_is_refused(machine: Machine, clip: np.ndarray) -
 
 def test_threads_take_turns(machine: Machine, exported: Path, clip: np.ndarray) -> None:
     session, reference = machine.open(), open_session(exported / "server")
-    batches = [encrypted(machine.manifest, np.roll(clip, 3 * i, axis=2), 2) for i in range(8)]
+    batches = [encrypted(machine.server, np.roll(clip, 3 * i, axis=2), 2) for i in range(8)]
     answers: dict[int, np.ndarray] = {}
     threads = [
         threading.Thread(target=lambda i=i: answers.update({i: session.run(batches[i])})) for i in range(len(batches))
@@ -115,17 +116,39 @@ def test_any_number_of_clips_is_answered_by_an_engine_of_some_batch_sizes(
 ) -> None:
     machine.plan.write_bytes(fake_gpu.plan_of(exported / "server/model.onnx", (2, 2, 3)))
     session = machine.open(profile=Profile(minimum=2, optimum=2, maximum=3))
-    stack = encrypted(machine.manifest, clip, clips)
+    stack = encrypted(machine.server, clip, clips)
     values = fake_gpu.Array(stack.values) if on_device else stack.values
     logits = session.run(EncryptedClip(values=values, binding=stack.binding))
     np.testing.assert_allclose(logits, open_session(exported / "server").run(stack), atol=1e-6)
 
 
+def test_a_batch_that_mixes_keys_answers_as_each_clip_alone(machine: Machine, fleet: Path) -> None:
+    session, reference = dataclasses.replace(machine, server=fleet).open(max_keys=2), open_session(fleet)
+    order = ("main", "a", "b", "a", "c")
+    clips = [random_clip(fleet, 1 + i % 2, seed=i, name=name) for i, name in enumerate(order)]
+    alone = np.concatenate([reference.run(clip) for clip in clips])
+    for _ in range(3):
+        np.testing.assert_allclose(session.run_batch(clips), alone, atol=1e-6)
+
+
+def test_filled_clips_have_rows_too(machine: Machine, exported: Path, fleet: Path) -> None:
+    machine.plan.write_bytes(fake_gpu.plan_of(exported / "server/model.onnx", (3, 3, 3)))
+    session = dataclasses.replace(machine, server=fleet).open(profile=Profile(minimum=3, optimum=3, maximum=3))
+    clips = [random_clip(fleet, 1, seed=i, name=name) for i, name in enumerate(("main", "a"))]
+    alone = np.concatenate([open_session(fleet).run(clip) for clip in clips])
+    np.testing.assert_allclose(session.run_batch(clips), alone, atol=1e-6)
+
+
+def test_more_keys_than_the_engine_was_built_for_are_refused(machine: Machine) -> None:
+    with pytest.raises(SessionError, match="was built for 1 to 64 keys in memory, received 65"):
+        machine.open(max_keys=65)
+
+
 def test_no_clip_is_refused_before_anything_runs(machine: Machine, clip: np.ndarray) -> None:
-    session, clips = machine.open(), encrypted(machine.manifest, clip, 1)
+    session, clips = machine.open(), encrypted(machine.server, clip, 1)
     with pytest.raises(ValueError, match="expected at least one clip, received none"):
         session.run(EncryptedClip(values=clips.values[:0], binding=clips.binding))
-    assert session._context.shapes == {}
+    assert session._context.enqueued == []
 
 
 def test_a_clip_of_another_artifact_is_refused_before_anything_runs(machine: Machine, clip: np.ndarray) -> None:
@@ -133,7 +156,7 @@ def test_a_clip_of_another_artifact_is_refused_before_anything_runs(machine: Mac
     orders = derive_orders(SecurityKey(SECRET), salt=bytes(16), geometry=GEOMETRY)
     with pytest.raises(MismatchError, match="salt"):
         session.run(encrypt(PlainClip(values=clip[None]), orders))
-    assert session._context.shapes == {}
+    assert session._context.enqueued == []
 
 
 @pytest.mark.parametrize(
@@ -172,7 +195,7 @@ def test_a_truncated_or_foreign_plan_is_one_clear_error(content: bytes, machine:
 def test_the_real_library_refuses_a_truncated_plan(tiny: Graph, rtx: TensorRT, tmp_path: Path) -> None:
     from lcve_deploy.runtime.backends import tensorrt as room
 
-    build_plan(tiny.model, tmp_path / "plan", library=rtx, **tiny.specs)
+    build_plan(tiny.model, tmp_path / "plan", library=rtx, spec=tiny.spec)
     content = (tmp_path / "plan").read_bytes()
     (tmp_path / "plan").write_bytes(content[: len(content) // 2])
     runtime = rtx.module.Runtime(rtx.log.logger)
@@ -230,9 +253,11 @@ def test_no_rebuild_is_advised_where_the_library_has_no_kernels_for_the_gpu(
 def test_a_stripped_plan_gets_its_weights_when_it_is_opened(
     machine: Machine, tmp_path: Path, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    graph = oracle_graph(TINY, tmp_path, salt=bytes(16))
-    clips = encrypted(machine.manifest, clip, 2)
-    (expected,) = onnxruntime.InferenceSession(graph.model).run(["logits"], {"clips": clips.values})
+    graph = oracle_graph(TINY, tmp_path)
+    clips = encrypted(machine.server, clip, 2)
+    feed = {f"bank.{name}": tensor[None] for name, tensor in key_of(machine.server).tensors().items()}
+    feed |= {"clips": clips.values, "key": np.zeros(2, np.int64)}
+    (expected,) = onnxruntime.InferenceSession(graph.model).run(["logits"], feed)
     np.testing.assert_allclose(machine.open(weights=graph.model).run(clips), expected, atol=1e-6)
     monkeypatch.setattr(machine.module.OnnxParserRefitter, "refit_from_file", lambda parser, path: False)
     with pytest.raises(SessionError, match="do not fit"):
@@ -275,9 +300,9 @@ def test_opening_without_a_gpu_is_one_sentence(machine: Machine, monkeypatch: py
 def test_a_real_engine_on_this_machine_without_a_gpu_is_one_sentence(
     tiny: Graph, rtx: TensorRT, exported: Path, tmp_path: Path
 ) -> None:
-    build_plan(tiny.model, tmp_path / "plan", library=rtx, **tiny.specs)
+    build_plan(tiny.model, tmp_path / "plan", library=rtx, spec=tiny.spec)
     with pytest.raises(SessionError, match="TensorRT-RTX needs an NVIDIA GPU and its driver, but none was found"):
-        open_real(tmp_path / "plan", read_manifest(exported / "server"), rtx, Profile())
+        open_real(tmp_path / "plan", exported / "server", rtx, Profile())
 
 
 def test_missing_cupy_says_what_to_install(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +334,7 @@ def test_too_little_memory_for_the_engine_is_one_clear_error(machine: Machine, m
 def test_a_run_that_fails_is_one_clear_error(
     machine: Machine, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session, clips = machine.open(), encrypted(machine.manifest, clip, 1)
+    session, clips = machine.open(), encrypted(machine.server, clip, 1)
 
     def fail(stream: object) -> None:
         raise fake_gpu.CUDARuntimeError("cudaErrorIllegalAddress")

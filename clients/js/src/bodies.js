@@ -106,16 +106,16 @@ export async function readAnswer(response, limits, endpoint) {
 }
 
 /**
- * Words of an error of the protocol.
+ * Words of an error of the protocol, and its name if the server states one.
  *
  * @param {Response} response
  * @param {string} endpoint
- * @returns {Promise<string | undefined>} undefined if the body is no such error
+ * @returns {Promise<{words: string, name: unknown} | undefined>} undefined if the body is no such error
  */
 export async function readFault(response, endpoint) {
   try {
-    const { error } = /** @type {any} */ (parseJson(await readBody(response, MAX_HEAD_BYTES, endpoint)));
-    return typeof error === "string" ? error : undefined;
+    const { error, lcve_error: name } = /** @type {any} */ (parseJson(await readBody(response, MAX_HEAD_BYTES, endpoint)));
+    return typeof error === "string" ? { words: error, name } : undefined;
   } catch (error) {
     if (error instanceof SyntaxError || error instanceof TypeError || error instanceof SessionError) return undefined;
     throw error;

@@ -58,9 +58,11 @@ function checkBinding(parameters, binding, endpoint) {
   const stated = Binding.names.filter((name) => PREFIX + name in parameters);
   if (!stated.length) return; // a server that does not know the parameters: only shapes are compared
   const fields = Object.fromEntries(stated.map((name) => [name, String(parameters[PREFIX + name]?.string_value ?? "")]));
+  const anyKey = !("key_id" in fields) && !("salt" in fields); // it reads the key of each request
+  const absent = anyKey ? { key_id: binding.keyId, salt: binding.salt } : {};
   let theirs;
   try {
-    theirs = Binding.parse(Object.assign(Object.fromEntries(Binding.names.map((name) => [name, ""])), fields));
+    theirs = Binding.parse({ ...Object.fromEntries(Binding.names.map((name) => [name, ""])), ...absent, ...fields });
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     throw new MismatchError(`${endpoint} states an invalid binding: ${error.message}`);

@@ -24,6 +24,8 @@ export class ArtifactError extends LcveError {}
 export class EncryptedClipError extends LcveError {}
 /** Key, clip and artifact do not belong together. */
 export class MismatchError extends LcveError {}
+/** The server does not have the key of the clips. */
+export class UnknownKeyError extends MismatchError {}
 /** An answer is not the logits of the clips that were sent, or a server failed. */
 export class SessionError extends LcveError {}
 /** A server refuses a request as invalid; sending it again does not help. */

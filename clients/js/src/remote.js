@@ -18,6 +18,7 @@ import {
   SessionError,
   TooLargeError,
   UnavailableError,
+  UnknownKeyError,
   UnknownModelError,
 } from "./errors.js";
 
@@ -32,6 +33,8 @@ export const MAX_LOGITS = 2 ** 24;
 /** Maximum bytes of one request if the server states no maximum batch. */
 const MAX_REQUEST_BYTES = 2 ** 28;
 const MAX_SHOWN = 300;
+/** Name of the error of a server that does not have the key. */
+const UNKNOWN_KEY = "unknown_key";
 const TOKEN = /^[A-Za-z0-9._~+/-]{1,8192}=*$/;
 
 /** @type {Record<number, new (message: string, options?: {hint?: string}) => LcveError>} */
@@ -198,8 +201,10 @@ export class RemoteModel {
   /** @param {Response} response */
   async #fault(response) {
     const { status } = response;
-    const kind = BY_STATUS[status] ?? (status >= 500 ? SessionError : RequestError);
-    let words = (await readFault(response, this.endpoint)) ?? `status ${status}`;
+    const said = await readFault(response, this.endpoint);
+    const byStatus = BY_STATUS[status] ?? (status >= 500 ? SessionError : RequestError);
+    const kind = byStatus === UnknownModelError && said?.name === UNKNOWN_KEY ? UnknownKeyError : byStatus;
+    let words = said?.words ?? `status ${status}`;
     if (this.#token) words = words.replaceAll(this.#token, "[token]");
     return new kind(`${this.endpoint} refused: ${words.replace(/\p{C}/gu, " ").slice(0, MAX_SHOWN)}`);
   }

@@ -45,7 +45,7 @@ export const MAX_SHORT_SIDE = 2 ** 13;
  * @property {string | null} source
  */
 
-const FORMAT = 1;
+const FORMAT = 2;
 const NAME = "client.json";
 const SAMPLING = ["kinetics", "uniform"];
 const RESAMPLE = ["nearest", "bilinear", "bicubic", "lanczos"];
@@ -97,8 +97,10 @@ function parsed(bytes) {
 
 /** @param {Fields} fields */
 function readBinding(fields) {
-  if (fields.integer("format") !== FORMAT) {
-    fields.problems.push(`format: expected ${FORMAT}; a newer version of this client may read this`);
+  const format = fields.integer("format");
+  if (format !== FORMAT) {
+    const hint = format < FORMAT ? "convert the artifact with lcve convert" : "a newer version of this client may read this";
+    fields.problems.push(`format: expected ${FORMAT}, received ${format}; ${hint}`);
   }
   const [scheme, keyId, salt] = [fields.text("scheme", new RegExp(`^${SCHEME}$`)), fields.text("key_id"), fields.text("salt")];
   const geometry = fields.parsed("geometry", Geometry.parse);

@@ -22,7 +22,7 @@ function settings(key) {
     ...{ crop: [4, 4], crop_rounding: "nearest", channel_order: "rgb" },
   };
   const rest = { classes: ["a", "b"], problem_type: "single_label_classification", labels: "hidden" };
-  const record = { format: 1, ...text, ...rest, preprocess, manifest_sha256: "0".repeat(64), source: null, assumptions: [] };
+  const record = { format: 2, ...text, ...rest, preprocess, manifest_sha256: "0".repeat(64), source: null, assumptions: [] };
   return new TextEncoder().encode(JSON.stringify(record));
 }
 

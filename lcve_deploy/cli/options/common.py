@@ -12,6 +12,7 @@ __all__ = [
     "as_json",
     "client_option",
     "engine_secret_option",
+    "key_name_option",
     "key_option",
     "salt_option",
     "thorough_option",
@@ -23,6 +24,9 @@ __all__ = [
 key_option: Final = cloup.option("--key", "key_file", type=PATH, required=True, metavar="FILE", help="Key file.")
 client_option: Final = cloup.option(
     "--client", "client_folder", type=PATH, required=True, metavar="DIR", help="client/ of the artifact."
+)
+key_name_option: Final = cloup.option(
+    "--key-name", default="main", show_default=True, metavar="NAME", help="Name of the key folder in server/keys."
 )
 engine_secret_option: Final = cloup.option(
     "--engine-secret",
@@ -37,7 +41,7 @@ top_option: Final = cloup.option(
     "--top", type=POSITIVE, default=5, show_default=True, metavar="N", help="Number of classes to show."
 )
 salt_option: Final = cloup.option(
-    "--salt", type=SaltBytes(), help="Salt of 16 bytes, to reproduce an artifact, or to let two artifacts share clips."
+    "--salt", type=SaltBytes(), help="Salt of 16 bytes, to reproduce a key, or to let two artifacts share clips."
 )
 tolerance_option: Final = cloup.option(
     "--tolerance", type=ABOVE_ZERO, metavar="FLOAT", help="Maximum |Δlogit| of the graph to accept as equal."

@@ -32,5 +32,7 @@ signed_by_option: Final = cloup.option(
     help="Owner's public key; refuse anything that it has not signed.",
 )
 signing_key_option: Final = cloup.option(
-    "--signing-key", type=SigningKeyFile(), help="Sign the manifest with this private key from lcve keygen --signing."
+    "--signing-key",
+    type=SigningKeyFile(),
+    help="Sign what is written with this private key from lcve keygen --signing.",
 )

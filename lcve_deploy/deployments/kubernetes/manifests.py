@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lcve_deploy.artifact import PublicKey
+from lcve_deploy.artifact.names import KEYS
 from lcve_deploy.errors import ArtifactError
 
 __all__ = ["QUEUE_METRIC", "KubernetesOptions", "manifests"]
@@ -27,6 +28,7 @@ _USER: Final = 10001
 _DRAIN: Final = 5
 _GRACE: Final = 30
 _READABLE: Final = 0o440
+_KEYS_VOLUME: Final = "keys"
 _MODELS, _TOKEN, _TLS, _PIN = "/models", "/etc/lcve/token", "/etc/lcve/tls", "/etc/lcve/pin"
 
 Value = dict[str, Any]
@@ -39,7 +41,10 @@ class KubernetesOptions:
     Args:
         name: name of all objects.
         image: container image with ``lcve`` as its entry point and the extra ``serve``.
-        claim: PersistentVolumeClaim with a server folder for each model, under the model's name.
+        claim: PersistentVolumeClaim with a model folder for each model, under the model's name.
+        keys_claim: PersistentVolumeClaim with the key folders of each model, under the model's name, in place of
+            ``keys/`` of the model folder. So keys can change on a volume of their own, without a restart.
+        max_keys: keys whose tensors each pod keeps in memory; None for the default of ``lcve serve``.
         token_secret: Secret with the file ``tokens`` for ``lcve serve --tokens``; None for no tokens.
         tls_secret: Secret of type ``kubernetes.io/tls``; None for plain connections.
         cpus: CPUs per pod.
@@ -56,6 +61,8 @@ class KubernetesOptions:
     name: str = "lcve"
     image: str = "lcve-server"
     claim: str = "lcve-models"
+    keys_claim: str | None = None
+    max_keys: int | None = None
     token_secret: str | None = None
     tls_secret: str | None = None
     cpus: int = 2
@@ -192,10 +199,24 @@ def _container(models: Mapping[str, str], options: KubernetesOptions, name: str)
             "capabilities": {"drop": ["ALL"]},
         },
         "volumeMounts": [
-            {"name": volume, "mountPath": path, **({} if volume == "tmp" else {"readOnly": True})}
-            for volume, _, path in _volumes(options)
+            *(
+                {"name": volume, "mountPath": path, **({} if volume == "tmp" else {"readOnly": True})}
+                for volume, _, path in _volumes(options)
+                if volume != _KEYS_VOLUME
+            ),
+            *_key_mounts(models, options),
         ],
     }
+
+
+def _key_mounts(models: Mapping[str, str], options: KubernetesOptions) -> list[Value]:
+    """Return the mounts of the key folders, each within the mount of its model."""
+    if options.keys_claim is None:
+        return []
+    return [
+        {"name": _KEYS_VOLUME, "mountPath": f"{_MODELS}/{name}/{KEYS}", "subPath": name, "readOnly": True}
+        for name in models
+    ]
 
 
 def _probe(check: str) -> Value:
@@ -207,8 +228,10 @@ def _arguments(models: Mapping[str, str], options: KubernetesOptions) -> list[st
     tls = ["--tls-cert", f"{_TLS}/tls.crt", "--tls-key", f"{_TLS}/tls.key"] if options.tls_secret else []
     pin = ["--signed-by", f"{_PIN}/signing.pub"] if options.signed_by else []
     provider = ["--provider", "cuda"] if options.gpus else []
+    keys = ["--max-keys", str(options.max_keys)] if options.max_keys else []
     sources = [f"{name}={_MODELS}/{name}" for name in models]
-    return ["serve", *sources, "--host", "0.0.0.0", "--grace", str(_GRACE), *token, *tls, *pin, *provider]  # noqa: S104
+    fixed = ["--host", "0.0.0.0", "--grace", str(_GRACE)]  # noqa: S104
+    return ["serve", *sources, *fixed, *token, *tls, *pin, *provider, *keys]
 
 
 def _volumes(options: KubernetesOptions) -> list[tuple[str, Value, str]]:
@@ -217,6 +240,9 @@ def _volumes(options: KubernetesOptions) -> list[tuple[str, Value, str]]:
         ("models", {"persistentVolumeClaim": {"claimName": options.claim, "readOnly": True}}, _MODELS),
         ("tmp", {"emptyDir": {"sizeLimit": "256Mi"}}, "/tmp"),  # noqa: S108
     ]
+    if options.keys_claim:
+        claim = {"persistentVolumeClaim": {"claimName": options.keys_claim, "readOnly": True}}
+        volumes.append((_KEYS_VOLUME, claim, ""))
     for name, secret, path in (("token", options.token_secret, _TOKEN), ("tls", options.tls_secret, _TLS)):
         if secret:
             volumes.append((name, {"secret": {"secretName": secret, "defaultMode": _READABLE}}, path))

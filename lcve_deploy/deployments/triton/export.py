@@ -1,23 +1,28 @@
-"""Write a Triton model repository, on the operator's side: without a key and without torch."""
+"""Write a Triton model repository, on the operator's side: without a key and without torch.
+
+Each key folder of a model becomes a model of its own, named ``MODEL-KEY``.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from lcve_deploy.artifact import PublicKey
+from lcve_deploy.artifact import PublicKey, find_keys, open_key
+from lcve_deploy.artifact.names import KEYS
 from lcve_deploy.deployments.triton.model_folder import (
     TritonModel,
     TritonOptions,
+    make_model,
     read_config,
-    read_model,
     write_model,
     write_version,
 )
 from lcve_deploy.errors import ArtifactError, ExistsError, MismatchError
 from lcve_deploy.files.writing import new_folder, require_absent
+from lcve_deploy.runtime.opening import checked_manifest
 from lcve_deploy.serving.models.versions import require_model_name
 
 __all__ = ["add_to_triton", "export_triton"]
@@ -36,14 +41,15 @@ def export_triton(
     """Write a model repository. It appears in one step, when all of its models are complete.
 
     Args:
-        servers: server folders by model name.
+        servers: model folders by name.
         output: folder to create; must not exist.
-        options: how each model is served.
-        signed_by: the owner's public key, if pinned; the signature does not cover an engine.
+        options: which keys, and how each is served.
+        signed_by: the owner's public key, if pinned; it must have signed the model and the key folders.
 
     Raises:
-        ArtifactError, SignatureError, SessionError, MissingDependencyError: as
-            ``lcve_deploy.deployments.triton.model_folder.read_model``.
+        ArtifactError, SignatureError, MismatchError: a model folder or key folder is invalid, or there is none.
+        ParityError: a graph fails the probe of its key.
+        MissingDependencyError: tritonclient, onnx-ir or ONNX Runtime is not installed.
         RequestError: a model name is invalid.
         ExistsError, WriteError: the output exists, or cannot be written.
     """
@@ -71,7 +77,7 @@ def add_to_triton(
     Raises:
         MismatchError: a version does not match the configuration of its model.
         ExistsError: the version exists.
-        ArtifactError, SignatureError, SessionError, MissingDependencyError, WriteError: as ``export_triton``.
+        ArtifactError, SignatureError, ParityError, MissingDependencyError, WriteError: as ``export_triton``.
     """
     root = Path(os.path.abspath(repository))  # noqa: PTH100 (keeps links)
     if not root.is_dir():
@@ -93,9 +99,21 @@ def _read(
     servers: Mapping[str, str | os.PathLike[str]], options: TritonOptions, signed_by: PublicKey | None
 ) -> tuple[TritonModel, ...]:
     return tuple(
-        read_model(require_model_name(name, Path(server)), Path(server), options, signed_by=signed_by)
-        for name, server in servers.items()
+        model for name, server in servers.items() for model in _models_of(name, Path(server), options, signed_by)
     )
+
+
+def _models_of(name: str, server: Path, options: TritonOptions, signed_by: PublicKey | None) -> Iterator[TritonModel]:
+    require_model_name(name, server)
+    manifest, folders = checked_manifest(server, signed_by), find_keys(server)
+    if missing := [key for key in options.keys or ("",) if key not in folders and (key or not folders)]:
+        raise ArtifactError(
+            f"{server / KEYS} has no key folder {' or '.join(filter(None, missing))}".rstrip(),
+            hint="ask the owner for the key folder, and add it with lcve apply",
+        )
+    for key in options.keys or folders:
+        folder = open_key(folders[key], manifest, signed_by)
+        yield make_model(require_model_name(f"{name}-{key}", server), server, manifest, folder, options, signed_by)
 
 
 def _check_addition(folder: Path, model: TritonModel) -> None:

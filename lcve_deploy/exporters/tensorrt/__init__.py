@@ -7,6 +7,5 @@ The same code uses the libraries ``tensorrt`` (10 and 11) and ``tensorrt_rtx`` (
 from lcve_deploy.exporters.tensorrt.options import HardwareCompatibility, PlanOptions
 from lcve_deploy.exporters.tensorrt.parse import check_graph
 from lcve_deploy.exporters.tensorrt.plan import BuiltPlan, build_plan
-from lcve_deploy.exporters.tensorrt.refit import refit_plan
 
-__all__ = ["BuiltPlan", "HardwareCompatibility", "PlanOptions", "build_plan", "check_graph", "refit_plan"]
+__all__ = ["BuiltPlan", "HardwareCompatibility", "PlanOptions", "build_plan", "check_graph"]

@@ -16,6 +16,7 @@ from lcve_deploy.libraries.tensorrt import TENSORRT_RTX, TensorRT
 
 __all__ = ["HardwareCompatibility", "PlanOptions", "set_options"]
 
+DEFAULT_MAX_KEYS: Final = 64
 _CAPABILITY: Final = re.compile(r"[1-9]\d*\.\d")
 
 
@@ -38,13 +39,13 @@ class PlanOptions:
 
     Args:
         profile: batch sizes.
+        max_keys: largest number of keys that a bank of the engine may hold.
         timing_cache: file with kernel timings, read if it exists and written after the build. It makes builds faster
             and repeatable.
         version_compatible: build an engine that also runs in later versions of the library. It contains code that
             those versions execute, so open only engines from a trusted builder.
         hardware: other GPUs that the engine must run on.
-        refittable: allow weights to be replaced without a new build.
-        stripped: leave weights out; ``refit_plan`` adds them on the machine that runs the engine.
+        stripped: leave weights out; the machine that runs the engine adds them when it opens it.
         tf32: allow float32 products with a mantissa of 10 bits. Off by default: such products exceed the budget of
             fp32, and the folded embedding would lose bits in every precision.
         cuda_graphs: launch all kernels of a batch at once. Only TensorRT-RTX has a switch for it.
@@ -53,14 +54,14 @@ class PlanOptions:
             TensorRT-RTX can build for GPUs other than the one of the machine.
 
     Raises:
-        ValueError: the workspace is below one byte, or a compute capability is not written like ``8.6``.
+        ValueError: the number of keys or the workspace is below 1, or a compute capability is not written like ``8.6``.
     """
 
     profile: Profile = dataclasses.field(default_factory=Profile)
+    max_keys: int = DEFAULT_MAX_KEYS
     timing_cache: Path | None = None
     version_compatible: bool = False
     hardware: HardwareCompatibility = HardwareCompatibility.NONE
-    refittable: bool = False
     stripped: bool = False
     tf32: bool = False
     cuda_graphs: bool = False
@@ -68,6 +69,8 @@ class PlanOptions:
     compute_capabilities: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.max_keys < 1:
+            raise ValueError(f"expected at least 1 key, received {self.max_keys}")
         if self.workspace is not None and self.workspace < 1:
             raise ValueError(f"expected a workspace of at least 1 byte, received {self.workspace}")
         wrong = [text for text in self.compute_capabilities if not _CAPABILITY.fullmatch(text)]
@@ -76,8 +79,8 @@ class PlanOptions:
 
     @property
     def needs_gpu(self) -> bool:
-        """Whether the build needs a GPU even ahead of time, as refittable and stripped plans do."""
-        return self.refittable or self.stripped
+        """Whether the build needs a GPU even ahead of time, as a stripped plan does."""
+        return self.stripped
 
     def to_text(self) -> dict[str, str]:
         """Return the options that are not at their default and affect the engine, as text for its record.
@@ -85,9 +88,9 @@ class PlanOptions:
         The batch sizes are not included, because the record has a field for them.
         """
         chosen = {
+            "max_keys": "" if self.max_keys == DEFAULT_MAX_KEYS else str(self.max_keys),
             "version_compatible": "true" if self.version_compatible else "",
             "hardware": "" if self.hardware is HardwareCompatibility.NONE else str(self.hardware),
-            "refittable": "true" if self.refittable else "",
             "stripped": "true" if self.stripped else "",
             "tf32": "true" if self.tf32 else "",
             "cuda_graphs": "true" if self.cuda_graphs else "",
@@ -101,9 +104,9 @@ class PlanOptions:
         """Create options from the result of ``to_text`` and the batch sizes; other names are ignored."""
         return cls(
             profile=profile,
+            max_keys=int(texts.get("max_keys", DEFAULT_MAX_KEYS)),
             version_compatible="version_compatible" in texts,
             hardware=HardwareCompatibility(texts.get("hardware", HardwareCompatibility.NONE)),
-            refittable="refittable" in texts,
             stripped="stripped" in texts,
             tf32="tf32" in texts,
             cuda_graphs="cuda_graphs" in texts,
@@ -114,7 +117,6 @@ class PlanOptions:
 
 _FLAGS: Final[Mapping[str, str]] = {
     "version_compatible": "VERSION_COMPATIBLE",
-    "refittable": "REFIT",
     "stripped": "STRIP_PLAN",
     "tf32": "TF32",
 }

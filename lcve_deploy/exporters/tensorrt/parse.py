@@ -1,4 +1,4 @@
-"""Parse a graph with the library's own parser, and check that input and output match the manifest."""
+"""Parse a graph with the library's own parser, and check that inputs and output match the manifest."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lcve_deploy.artifact import TensorSpec
+from lcve_deploy.artifact import ModelSpec, TensorSpec
 from lcve_deploy.artifact.graph_files import GraphSource, read_graph
 from lcve_deploy.errors import BuildError
+from lcve_deploy.exporters.bank import first_axis, input_specs
 from lcve_deploy.exporters.tensorrt.float64 import require_no_float64
 from lcve_deploy.libraries.tensorrt import TensorRT, create, dtype_name, parser_errors
 
@@ -31,13 +32,12 @@ class ParsedGraph:
     parser: Any
 
 
-def check_graph(model: GraphSource, *, clips: TensorSpec, logits: TensorSpec, library: TensorRT) -> None:
+def check_graph(model: GraphSource, *, spec: ModelSpec, library: TensorRT) -> None:
     """Check that the library can parse a graph, without building an engine.
 
     Args:
         model: graph that has been read, or ONNX file with its external data next to it.
-        clips: input, as stated in the manifest.
-        logits: output, as stated in the manifest.
+        spec: inputs and output, as stated in the manifest.
         library: library whose parser is used.
 
     Raises:
@@ -46,10 +46,10 @@ def check_graph(model: GraphSource, *, clips: TensorSpec, logits: TensorSpec, li
             has another name, dtype or shape.
         MissingDependencyError: onnx-ir is not installed.
     """
-    parse_graph(model, clips=clips, logits=logits, library=library)
+    parse_graph(model, spec=spec, library=library)
 
 
-def parse_graph(model: GraphSource, *, clips: TensorSpec, logits: TensorSpec, library: TensorRT) -> ParsedGraph:
+def parse_graph(model: GraphSource, *, spec: ModelSpec, library: TensorRT) -> ParsedGraph:
     """Check a graph and return its network; arguments and errors are those of ``check_graph``."""
     files = read_graph(model)
     require_no_float64(files, extra=library.kind)
@@ -60,8 +60,8 @@ def parse_graph(model: GraphSource, *, clips: TensorSpec, logits: TensorSpec, li
         parsed = parser.parse_from_file(str(path))
     if not parsed:
         raise BuildError(f"{library} cannot parse {files.path}: {parser_errors(parser) or library.log.quote()}")
-    _require(files.path, "inputs", [clips], [network.get_input(i) for i in range(network.num_inputs)])
-    _require(files.path, "outputs", [logits], [network.get_output(i) for i in range(network.num_outputs)])
+    _require(files.path, "inputs", input_specs(spec), [network.get_input(i) for i in range(network.num_inputs)])
+    _require(files.path, "outputs", [spec.output], [network.get_output(i) for i in range(network.num_outputs)])
     return ParsedGraph(builder=builder, network=network, parser=parser)
 
 
@@ -95,7 +95,8 @@ def _require(model: Path, what: str, expected: Sequence[TensorSpec], received: S
 
 
 def _show(specs: Sequence[TensorSpec]) -> str:
-    return ", ".join(
-        f"{spec.name} {spec.dtype} [{', '.join('batch' if size is None else str(size) for size in spec.shape)}]"
-        for spec in specs
-    )
+    return ", ".join(f"{spec.name} {spec.dtype} [{_show_shape(spec)}]" for spec in specs)
+
+
+def _show_shape(spec: TensorSpec) -> str:
+    return ", ".join(first_axis(spec) if size is None else str(size) for size in spec.shape)

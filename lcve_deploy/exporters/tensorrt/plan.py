@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lcve_deploy.artifact import TensorSpec
+from lcve_deploy.artifact import ModelSpec, TensorSpec
 from lcve_deploy.artifact.graph_files import GraphSource
 from lcve_deploy.errors import BuildError
+from lcve_deploy.exporters.bank import first_axis, input_specs
 from lcve_deploy.exporters.tensorrt.options import PlanOptions, set_options
 from lcve_deploy.exporters.tensorrt.parse import ParsedGraph, parse_graph
 from lcve_deploy.exporters.tensorrt.timing import read_timing_cache, write_timing_cache
@@ -41,8 +42,7 @@ def build_plan(
     model: GraphSource,
     target: Path,
     *,
-    clips: TensorSpec,
-    logits: TensorSpec,
+    spec: ModelSpec,
     library: TensorRT,
     options: PlanOptions | None = None,
     progress: Progress = silent,
@@ -50,14 +50,13 @@ def build_plan(
     """Build an engine and write its plan, without a key.
 
     ``tensorrt`` builds for the GPU of the machine. ``tensorrt_rtx`` builds ahead of time and needs no GPU, unless the
-    engine is refittable or stripped.
+    engine is stripped.
 
     Args:
         model: graph that has been read, or ONNX file with its external data next to it; its types determine the
             precision.
         target: file to write, in a folder that is being staged.
-        clips: input of the graph, as stated in the manifest.
-        logits: output of the graph, as stated in the manifest.
+        spec: inputs and output of the graph, as stated in the manifest.
         library: library that builds the engine.
         options: options of the build.
         progress: called for every step.
@@ -71,10 +70,10 @@ def build_plan(
     options = options or PlanOptions()
     _require_gpu(library, options)
     with step(progress, "parsing the graph"):
-        parsed = parse_graph(model, clips=clips, logits=logits, library=library)
+        parsed = parse_graph(model, spec=spec, library=library)
         config = parsed.builder.create_builder_config()
         set_options(config, options, library)
-        _set_profile(parsed, config, clips, options, library)
+        _set_profile(parsed, config, spec, options, library)
         cache = read_timing_cache(config, options.timing_cache, library)
     with step(progress, "building the engine"):
         plan = _build(parsed, config, library)
@@ -91,9 +90,9 @@ def _require_gpu(library: TensorRT, options: PlanOptions) -> None:
     gpu, known = find_gpu(), buildable_capabilities(library)
     if gpu is not None and options.needs_gpu and known and gpu.capability not in known:
         raise BuildError(
-            f"{library} needs a GPU that it has kernels for to build refittable and stripped engines, expected one of "
+            f"{library} needs a GPU that it has kernels for to build stripped engines, expected one of "
             f"compute capability {', '.join(known)}, found {gpu}",
-            hint="build on such a GPU, use TensorRT, or build a plain engine and build it again if weights change",
+            hint="build on such a GPU, use TensorRT, or build an engine with its weights",
         )
     if gpu is not None:
         return
@@ -104,19 +103,27 @@ def _require_gpu(library: TensorRT, options: PlanOptions) -> None:
         )
     if options.needs_gpu:
         raise BuildError(
-            f"{library} needs a GPU to build refittable and stripped engines, and no NVIDIA GPU with its driver was "
-            "found",
-            hint="build on a machine with a GPU, or build a plain engine here and build it again if weights change",
+            f"{library} needs a GPU to build stripped engines, and no NVIDIA GPU with its driver was found",
+            hint="build on a machine with a GPU, or build an engine with its weights here",
         )
 
 
-def _set_profile(parsed: ParsedGraph, config: Any, clips: TensorSpec, options: PlanOptions, library: TensorRT) -> None:
-    sizes = options.profile
-    shapes = [(batch, *clips.shape[1:]) for batch in (sizes.minimum, sizes.optimum, sizes.maximum)]
+def _set_profile(parsed: ParsedGraph, config: Any, spec: ModelSpec, options: PlanOptions, library: TensorRT) -> None:
     profile = parsed.builder.create_optimization_profile()
-    profile.set_shape(clips.name, *shapes)
+    for tensor in input_specs(spec):
+        profile.set_shape(tensor.name, *_shapes(tensor, options))
     if config.add_optimization_profile(profile) < 0:
-        raise BuildError(f"{library} refuses batches of {sizes}: {library.log.quote()}")
+        raise BuildError(
+            f"{library} refuses batches of {options.profile} and 1 to {options.max_keys} keys: {library.log.quote()}"
+        )
+
+
+def _shapes(tensor: TensorSpec, options: PlanOptions) -> list[tuple[int | None, ...]]:
+    """Return the minimum, optimum and maximum shape of an input."""
+    sizes = options.profile
+    batches = (sizes.minimum, sizes.optimum, sizes.maximum)
+    keys = (1, min(sizes.optimum, options.max_keys), options.max_keys)
+    return [(size, *tensor.shape[1:]) for size in (keys if first_axis(tensor) == "keys" else batches)]
 
 
 def _build(parsed: ParsedGraph, config: Any, library: TensorRT) -> Any:

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from lcve_deploy.artifact import EngineRecord, ModelSpec
 from lcve_deploy.artifact.engine_options import DEVICE, TF32, allows_tf32
-from lcve_deploy.artifact.graph_files import GraphSource, read_graph
-from lcve_deploy.clips import EncryptedClip
+from lcve_deploy.artifact.graph_files import GraphFiles, GraphSource, read_graph
+from lcve_deploy.artifact.names import KEY_INPUT
 from lcve_deploy.errors import SessionError
 from lcve_deploy.libraries.cuda import driver_version, find_gpu
 from lcve_deploy.libraries.onnxruntime import (
@@ -20,8 +20,13 @@ from lcve_deploy.libraries.onnxruntime import (
     load_onnxruntime,
     missing_library,
 )
+from lcve_deploy.model.precision import Precision
+from lcve_deploy.runtime.backends.attention import fuse_attention
+from lcve_deploy.runtime.backends.onnxruntime_rows import GpuRows, HostRows, OnnxRuntimeRows
+from lcve_deploy.runtime.banked import BankedSession, graph_inputs
 from lcve_deploy.runtime.cpu import cpu_name
-from lcve_deploy.runtime.session import Provider, SessionOptions, check_clip
+from lcve_deploy.runtime.key_folders import KeyFolders
+from lcve_deploy.runtime.session import Provider, SessionOptions
 
 __all__ = ["OnnxRuntimeSession"]
 
@@ -34,17 +39,22 @@ _NAMES: Final = {
     Provider.TENSORRT_RTX: "NvTensorRTRTXExecutionProvider",
 }
 
+_TYPES: Final = {"uint8": "tensor(uint8)", "int64": "tensor(int64)", "float32": "tensor(float)"}
+_FLOAT32_ATTENTION: Final = (Precision.FP32, Precision.INT8)
+"""Precisions of graphs whose attention is float32."""
+
 _INSTALL_HINT: Final = "install CUDA and cuDNN: pip install 'lcve-deploy[gpu]'; TensorRT is a package of its own"
 
 
-class OnnxRuntimeSession:
+class OnnxRuntimeSession(BankedSession):
     """A graph in ONNX Runtime.
 
     Args:
         graph: the graph and its files, as they were read and checked; ONNX Runtime opens none of them itself.
         model: model of the artifact that the graph belongs to.
-        options: provider (falling back to another is an error), provider options, threads.
+        options: provider (falling back to another is an error), provider options, threads, keys in memory.
         engine: record of the engine that the graph belongs to; None for the artifact's own graph.
+        folders: key folders that cold keys are loaded from; without them, keys are put into the bank.
 
     Raises:
         SessionError: ONNX Runtime refuses the graph, the provider is not available, or the graph does not match
@@ -59,9 +69,10 @@ class OnnxRuntimeSession:
         options: SessionOptions = _DEFAULTS,
         *,
         engine: EngineRecord | None = None,
+        folders: KeyFolders | None = None,
     ) -> None:
         onnxruntime = load_onnxruntime("running an artifact")
-        self._model, self._engine, self._provider = model, engine, options.provider
+        self._provider = options.provider
         name = _require_available(options.provider, onnxruntime.get_available_providers())
         if options.provider is not Provider.CPU:
             load_gpu_libraries(onnxruntime)
@@ -71,11 +82,15 @@ class OnnxRuntimeSession:
         settings.add_session_config_entry("session.load_model_format", "ONNX")
         if options.threads is not None:
             settings.intra_op_num_threads = options.threads
+        if options.provider is Provider.CPU:
+            settings.enable_mem_pattern = False  # it keeps a block of memory for every size of a batch
         files = read_graph(graph, mapped=options.mapped)
         give_files(settings, files.contents())
         try:
             providers = [(name, provider_options)]
-            self._session = onnxruntime.InferenceSession(bytes(files.graph.data), settings, providers=providers)
+            self._session = onnxruntime.InferenceSession(
+                _for_provider(files, options.provider, engine), settings, providers=providers
+            )
         except _errors() as error:
             hint = "" if options.provider is Provider.CPU else _start_hint()
             raise SessionError(f"ONNX Runtime cannot open {files.path}: {error}", hint=hint) from None
@@ -83,18 +98,10 @@ class OnnxRuntimeSession:
         self._require_in_use(name, onnxruntime)
         if options.provider is not Provider.CPU:
             self._require_products_on(name)
-        self._check_graph()
+        _check_graph(self._session, model)
         self._version, self._gpu = onnxruntime.__version__, int(provider_options.get(DEVICE, "0"))
-
-    @property
-    def model(self) -> ModelSpec:
-        """Binding, input and output of the model."""
-        return self._model
-
-    @property
-    def engine(self) -> EngineRecord | None:
-        """Record of the engine; None for the artifact's own graph."""
-        return self._engine
+        self._rows = _rows(onnxruntime, model, options, self._gpu)
+        super().__init__(model, engine, memory=self._rows, rows=options.max_keys, folders=folders)
 
     @property
     def device(self) -> str:
@@ -102,12 +109,15 @@ class OnnxRuntimeSession:
         hardware = cpu_name() if self._provider is Provider.CPU else str(find_gpu(self._gpu))
         return f"onnxruntime {self._version}, {_NAMES[self._provider]}, {hardware}"
 
-    def run(self, clip: EncryptedClip) -> npt.NDArray[np.float32]:
-        """Return logits ``[clips, classes]`` (float32) in the artifact's own label order."""
-        check_clip(clip, self._model)
-        feed = {self._model.input.name: np.ascontiguousarray(clip.values)}
+    def _compute(self, values: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        binding = self._session.io_binding()
         try:
-            (logits,) = self._session.run([self._model.output.name], feed)
+            binding.bind_cpu_input(self._model.input.name, np.ascontiguousarray(values))
+            binding.bind_cpu_input(KEY_INPUT, rows)
+            self._rows.bind(binding)
+            binding.bind_output(self._model.output.name)
+            self._session.run_with_iobinding(binding)
+            (logits,) = binding.copy_outputs_to_cpu()
         except _errors() as error:
             raise SessionError(f"ONNX Runtime failed: {error}") from None
         result: npt.NDArray[np.float32] = np.asarray(logits)
@@ -140,17 +150,30 @@ class OnnxRuntimeSession:
                 hint="choose another provider or precision",
             )
 
-    def _check_graph(self) -> None:
-        received = [(node.name, node.type, len(node.shape)) for node in self._nodes()]
-        spec = (self._model.input, self._model.output)
-        kinds = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
-        expected = [(tensor.name, kinds.get(tensor.dtype, tensor.dtype), len(tensor.shape)) for tensor in spec]
-        sizes = [tuple(node.shape[1:]) for node in self._nodes()]
-        if received != expected or sizes != [tensor.shape[1:] for tensor in spec]:
-            raise SessionError(f"the graph has {received}, but its manifest says {expected}")
 
-    def _nodes(self) -> list[Any]:
-        return [*self._session.get_inputs(), *self._session.get_outputs()]
+def _check_graph(session: Any, model: ModelSpec) -> None:
+    nodes = [*session.get_inputs(), *session.get_outputs()]
+    received = [(node.name, node.type, len(node.shape), tuple(node.shape[1:])) for node in nodes]
+    expected = [
+        (spec.name, _TYPES.get(spec.dtype, spec.dtype), len(spec.shape), spec.shape[1:])
+        for spec in (*graph_inputs(model), model.output)
+    ]
+    if received != expected:
+        raise SessionError(f"the graph has {received}, but its manifest says {expected}")
+
+
+def _rows(onnxruntime: Any, model: ModelSpec, options: SessionOptions, gpu: int) -> OnnxRuntimeRows:
+    if options.provider is Provider.CPU:
+        return HostRows(onnxruntime, model.bank, options.max_keys)
+    return GpuRows(model.bank, options.max_keys, gpu)
+
+
+def _for_provider(files: GraphFiles, provider: Provider, engine: EngineRecord | None) -> bytes:
+    """Return the graph for a provider; on the CPU with fused attention, which has a kernel for float32 alone."""
+    precision = Precision.FP32 if engine is None else engine.precision
+    if provider is Provider.CPU and precision in _FLOAT32_ATTENTION:
+        return fuse_attention(files.graph.data)
+    return bytes(files.graph.data)
 
 
 def _require_available(provider: Provider, available: list[str]) -> str:

@@ -13,18 +13,20 @@ import contextlib
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.artifact import ModelSpec, Profile
+from lcve_deploy.artifact import ModelSpec, Profile, TensorSpec
+from lcve_deploy.runtime.bank import Tensors, bank_shape, keyed_name
 
-__all__ = ["Pipeline"]
+__all__ = ["DeviceRows", "Pipeline"]
 
 Logits = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
 
 _SETS: Final = 2
 
@@ -34,8 +36,10 @@ class _Buffers:
     """Memory for the largest batch, allocated once: on the device, and pinned on the host."""
 
     clips: Any
+    rows: Any
     logits: Any
     host_clips: npt.NDArray[np.uint8]
+    host_rows: Rows
     host_logits: Logits
 
 
@@ -62,12 +66,12 @@ class Pipeline:
     Args:
         model: model of the artifact.
         profile: batch sizes of the engine.
-        enqueue: starts the kernels of a batch; takes the input and the output on the device, and a stream.
+        enqueue: starts the kernels of a batch; takes clips, rows of the bank and logits on the device, and a stream.
         fixed: use one set of buffers for every batch, at the same addresses, as a CUDA graph needs.
     """
 
     def __init__(
-        self, model: ModelSpec, profile: Profile, enqueue: Callable[[Any, Any, Any], None], *, fixed: bool = False
+        self, model: ModelSpec, profile: Profile, enqueue: Callable[[Any, Any, Any, Any], None], *, fixed: bool = False
     ) -> None:
         import cupy
 
@@ -80,14 +84,19 @@ class Pipeline:
         for _ in range(1 if fixed else _SETS):
             self._free.put(_allocate(model, profile, self._copies))
 
-    def run(self, values: Any) -> Logits:
-        """Return the logits of any number of clips: larger batches than the engine's are split, smaller ones filled."""
+    def run(self, values: Any, rows: Rows) -> Logits:
+        """Return the logits of any number of clips: larger batches than the engine's are split, smaller ones filled.
+
+        Args:
+            values: clips.
+            rows: for each clip, the row of the bank.
+        """
         pending: deque[_Batch] = deque()
         answers: list[Logits] = []
         try:
             for first in range(0, values.shape[0], self._profile.maximum):
-                buffers = self._take(pending, answers)
-                pending.append(self._submit(buffers, values[first : first + self._profile.maximum]))
+                buffers, part = self._take(pending, answers), slice(first, first + self._profile.maximum)
+                pending.append(self._submit(buffers, values[part], rows[part]))
             while pending:
                 answers.append(self._collect(pending))
         finally:
@@ -103,12 +112,12 @@ class Pipeline:
             except queue.Empty:
                 answers.append(self._collect(pending))
 
-    def _submit(self, buffers: _Buffers, values: Any) -> _Batch:
+    def _submit(self, buffers: _Buffers, values: Any, rows: Rows) -> _Batch:
         with self._released_on_error(buffers):
-            clips = self._place(buffers, values)
+            clips, keys = self._place(buffers, values), self._place_rows(buffers, rows)
             logits = buffers.logits[: clips.shape[0]]
             with self._lock:
-                self._enqueue(clips, logits, self._kernels)
+                self._enqueue(clips, keys, logits, self._kernels)
                 logits.get(stream=self._kernels, out=buffers.host_logits[: clips.shape[0]], blocking=False)
                 done = self._kernels.record()
         return _Batch(buffers=buffers, clips=int(values.shape[0]), values=clips, done=done)
@@ -123,6 +132,15 @@ class Pipeline:
         for filled in range(clips, size):
             np.copyto(host[filled], values[filled % clips])
         there = buffers.clips[:size]
+        there.set(host, stream=self._copies)
+        self._kernels.wait_event(self._copies.record())
+        return there
+
+    def _place_rows(self, buffers: _Buffers, rows: Rows) -> Any:
+        """Return the rows on the device, for filled clips too, which the stream of the kernels waits for."""
+        size = self._size(rows)
+        host, there = buffers.host_rows[:size], buffers.rows[:size]
+        np.copyto(host, np.resize(rows, size))
         there.set(host, stream=self._copies)
         self._kernels.wait_event(self._copies.record())
         return there
@@ -169,6 +187,33 @@ class Pipeline:
         self._free.put(buffers)
 
 
+class DeviceRows:
+    """Rows of the bank in memory of the current GPU.
+
+    Args:
+        specs: the tensors of the model's bank.
+        rows: number of rows.
+    """
+
+    def __init__(self, specs: Iterable[TensorSpec], rows: int) -> None:
+        import cupy
+
+        self._stream = cupy.cuda.Stream(non_blocking=True)
+        with self._stream:  # as for buffers
+            self.arrays = {spec.name: cupy.empty((rows, *bank_shape(spec)), dtype=spec.dtype) for spec in specs}
+
+    def write(self, row: int, tensors: Tensors) -> None:
+        """Copy one row to the GPU, and wait until it is there: runs that use it are enqueued afterwards.
+
+        Runs that used what was there before have been waited for, because a row is held until its logits are read.
+        """
+        shapes = {name: (1, *array.shape[1:]) for name, array in self.arrays.items()}
+        values = {name: np.ascontiguousarray(tensors[keyed_name(name)]).reshape(shapes[name]) for name in shapes}
+        for name, array in self.arrays.items():
+            array[row : row + 1].set(values[name], stream=self._stream)
+        self._stream.synchronize()
+
+
 def _allocate(model: ModelSpec, profile: Profile, stream: Any) -> _Buffers:
     import cupy
     import cupyx
@@ -177,7 +222,9 @@ def _allocate(model: ModelSpec, profile: Profile, stream: Any) -> _Buffers:
     with stream:  # allocate on this stream, so that no other stream still uses the memory
         return _Buffers(
             clips=cupy.empty(clips, dtype=np.uint8),
+            rows=cupy.empty(profile.maximum, dtype=np.int64),
             logits=cupy.empty(logits, dtype=np.float32),
             host_clips=cupyx.empty_pinned(clips, dtype=np.uint8),
+            host_rows=cupyx.empty_pinned(profile.maximum, dtype=np.int64),
             host_logits=cupyx.empty_pinned(logits, dtype=np.float32),
         )

@@ -17,8 +17,7 @@ import numpy.typing as npt
 from lcve_deploy.artifact import EngineRecord, FileRecord, ModelSpec, Profile, TensorSpec
 from lcve_deploy.artifact.digests import hold_checked
 from lcve_deploy.artifact.graph_files import GraphSource, read_graph
-from lcve_deploy.artifact.names import RUNTIME_CACHE
-from lcve_deploy.clips import EncryptedClip
+from lcve_deploy.artifact.names import KEY_INPUT, RUNTIME_CACHE
 from lcve_deploy.errors import DeviceError, SessionError
 from lcve_deploy.libraries.cuda import Gpu, driver_version, find_gpu
 from lcve_deploy.libraries.requiring import require
@@ -31,10 +30,15 @@ from lcve_deploy.libraries.tensorrt import (
     numeric_version,
     refit_engine,
 )
-from lcve_deploy.runtime.backends.pipeline import Pipeline
-from lcve_deploy.runtime.session import check_clip
+from lcve_deploy.runtime.backends.pipeline import DeviceRows, Pipeline
+from lcve_deploy.runtime.bank import Tensors
+from lcve_deploy.runtime.banked import BankedSession, graph_inputs
+from lcve_deploy.runtime.key_folders import KeyFolders
+from lcve_deploy.runtime.session import SessionOptions
 
 __all__ = ["TensorRTSession"]
+
+_DEFAULTS: Final = SessionOptions()
 
 _PROFILE: Final = 0
 _MEMORY_HINT: Final = "free memory on the GPU, or build the engine with a smaller maximum batch"
@@ -58,7 +62,7 @@ _OF_THE_PLAN: Final[Mapping[str, str]] = {
 """Faults of the plan itself, on any machine with this library."""
 
 
-class TensorRTSession:
+class TensorRTSession(BankedSession):
     """A plan, opened on a GPU of this machine. Copies the next batch while it computes one.
 
     A version-compatible plan contains code that the library executes, so it must come from a trusted builder.
@@ -67,9 +71,10 @@ class TensorRTSession:
         plan: the engine's file; its digest has been checked.
         model: model of the artifact that the plan was built from.
         engine: record of the engine: library, version that built it, batch sizes, and version compatibility.
+        options: number of the GPU, keys in memory.
         weights: the graph that a stripped plan was built from, to refit its weights; None for a complete plan. Read
             and checked; the library reads a private copy.
-        device: number of the GPU.
+        folders: key folders that cold keys are loaded from; without them, keys are put into the bank.
 
     Raises:
         MissingDependencyError: the library or CuPy is not installed.
@@ -83,17 +88,19 @@ class TensorRTSession:
         plan: Path,
         model: ModelSpec,
         engine: EngineRecord,
+        options: SessionOptions = _DEFAULTS,
         *,
         weights: GraphSource | None = None,
-        device: int = 0,
+        folders: KeyFolders | None = None,
     ) -> None:
         version_compatible = "version_compatible" in engine.options
         self._library = find_tensorrt(engine.kind)
         built_with = engine.builder.get(engine.kind, "")
         _check_version(plan, self._library, built_with, version_compatible=version_compatible)
-        self._number, self._gpu = device, _require_gpu(self._library, device)
+        self._number = options.device or 0
+        self._gpu = _require_gpu(self._library, self._number)
         self._cupy = _import_cupy(engine.kind)
-        self._model, self._record, self._profile = model, engine, engine.profile or Profile()
+        profile = engine.profile or Profile()
         with self._on_device("open the engine"):
             self._runtime = _runtime(self._library)
             if version_compatible:
@@ -101,43 +108,30 @@ class TensorRTSession:
             self._engine = _open(plan, self._runtime, self._library, engine.files)
             if weights is not None:
                 _give_weights(self._engine, plan, weights, self._library)
-            _check_engine(self._engine, model, self._profile)
+            _check_engine(self._engine, model, profile)
+            _require_keys(self._engine, model, engine, options.max_keys)
             self._config, self._cache = _runtime_config(self._engine, plan, engine, self._library)
             self._context = _context(self._engine, self._library, self._config)
+            self._rows = DeviceRows(model.bank, options.max_keys)
+            self._bind_rows()
             fixed = "cuda_graphs" in engine.options
-            self._pipeline = Pipeline(model, self._profile, self._enqueue, fixed=fixed)
-
-    @property
-    def model(self) -> ModelSpec:
-        """Binding, input and output of the model."""
-        return self._model
-
-    @property
-    def engine(self) -> EngineRecord:
-        """Record of the engine."""
-        return self._record
+            self._pipeline = Pipeline(model, profile, self._enqueue, fixed=fixed)
+        super().__init__(model, engine, memory=self, rows=options.max_keys, folders=folders)
 
     @property
     def device(self) -> str:
         """Library with its version, and GPU."""
         return f"{self._library} on {self._gpu}"
 
-    def run(self, clip: EncryptedClip) -> npt.NDArray[np.float32]:
-        """Return logits ``[clips, classes]`` (float32, NumPy) in the artifact's own label order.
+    def write(self, row: int, tensors: Tensors) -> None:
+        """Copy one row of the bank to the GPU; see ``BankMemory``."""
+        with self._on_device("keep a key"):
+            self._rows.write(row, tensors)
 
-        Args:
-            clip: uint8 values ``[clips, N, L]`` or ``[clips, T, H, W, C]``, at least one clip: NumPy, or CuPy on the
-                session's GPU, read in place after pending work of its stream.
-
-        Raises:
-            MismatchError: the clip was made for another artifact; nothing has run.
-            ValueError: the clip is not a non-empty batch of uint8 values, or is on another GPU; nothing has run.
-            SessionError: the engine failed.
-        """
-        check_clip(clip, self._model)
-        self._check_place(clip.values)
+    def _compute(self, values: Any, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Return logits; clips are NumPy, or CuPy on the session's GPU, read in place after its stream's work."""
         with self._on_device("run the engine"):
-            return self._pipeline.run(clip.values)
+            return self._pipeline.run(values, rows)
 
     def runtime_cache(self) -> bytes:
         """Return the kernels that TensorRT-RTX has compiled so far; empty if there are none. They speed up opening."""
@@ -151,11 +145,19 @@ class TensorRTSession:
                 f"{values.device.id}"
             )
 
-    def _enqueue(self, clips: Any, logits: Any, stream: Any) -> None:
+    def _bind_rows(self) -> None:
+        """Give the bank to the context, once: its shape and its addresses never change."""
         self._library.log.clear()
-        addresses = {self._model.input.name: clips, self._model.output.name: logits}
-        done = self._context.set_input_shape(self._model.input.name, tuple(clips.shape))
-        for name, array in addresses.items():
+        for name, array in self._rows.arrays.items():
+            shaped = self._context.set_input_shape(name, tuple(array.shape))
+            if not (shaped and self._context.set_tensor_address(name, array.data.ptr)):
+                raise SessionError(f"{self._library} refuses the bank of keys: {self._library.log.quote()}")
+
+    def _enqueue(self, clips: Any, rows: Any, logits: Any, stream: Any) -> None:
+        self._library.log.clear()
+        inputs = {self._model.input.name: clips, KEY_INPUT: rows}
+        done = all(self._context.set_input_shape(name, tuple(array.shape)) for name, array in inputs.items())
+        for name, array in {**inputs, self._model.output.name: logits}.items():
             done = done and self._context.set_tensor_address(name, array.data.ptr)
         if not (done and self._context.execute_async_v3(stream.ptr)):
             raise SessionError(f"{self._library} failed: {self._library.log.quote()}")
@@ -278,12 +280,28 @@ def _give_weights(engine: Any, plan: Path, weights: GraphSource, library: Tensor
 def _check_engine(engine: Any, model: ModelSpec, profile: Profile) -> None:
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
     received = [_spec(engine, name) for name in names]
-    expected = [model.input, model.output]
+    expected = [*graph_inputs(model), model.output]
     if sorted(received, key=lambda spec: spec.name) != sorted(expected, key=lambda spec: spec.name):
         raise SessionError(f"the engine has {received}, but its manifest says {expected}")
-    built = tuple(int(shape[0]) for shape in engine.get_tensor_profile_shape(model.input.name, _PROFILE))
-    if built != (profile.minimum, profile.optimum, profile.maximum):
-        raise SessionError(f"the engine was built for batches of {built}, but its record says {profile}")
+    for name in (model.input.name, KEY_INPUT):
+        built = _built_sizes(engine, name)
+        if built != (profile.minimum, profile.optimum, profile.maximum):
+            raise SessionError(f"the engine was built for batches of {built}, but its record says {profile}")
+
+
+def _require_keys(engine: Any, model: ModelSpec, record: EngineRecord, keys: int) -> None:
+    for spec in model.bank:
+        fewest, _, most = _built_sizes(engine, spec.name)
+        if not fewest <= keys <= most:
+            raise SessionError(
+                f"the engine {record.name} was built for {fewest} to {most} keys in memory, received {keys}",
+                hint="keep fewer keys in memory, or build the engine for more",
+            )
+
+
+def _built_sizes(engine: Any, name: str) -> tuple[int, ...]:
+    """Return minimum, optimum and maximum of an input's first axis."""
+    return tuple(int(shape[0]) for shape in engine.get_tensor_profile_shape(name, _PROFILE))
 
 
 def _spec(engine: Any, name: str) -> TensorSpec:

@@ -172,12 +172,16 @@ async def _infer(state: ServerState, read: Callable[[bytes], RawRequest], data: 
 
 
 async def _accept(state: ServerState, request: RawRequest, exchange: Exchange) -> AcceptedRequest:
-    """Validate a request. Sets the model and id of the exchange. The message is released with this function."""
+    """Validate a request. Sets model, id and key of the exchange. The message is released with this function."""
     message = request.message
     exchange.model, exchange.id = message.model_name, message.id
     infer_request = from_message(message, request.raw)
-    infer_request = dataclasses.replace(infer_request, timeout=exchange.timeout(infer_request.timeout))
-    return await accept(infer_request, state.registry, state.regions_of(exchange), state.sealing)
+    if exchange.deadline is not None:
+        infer_request = dataclasses.replace(infer_request, timeout=exchange.timeout(infer_request.timeout))
+    regions = state.regions_of(exchange)
+    accepted = await accept(infer_request, state.registry, regions, state.sealing, allowed=exchange.keys)
+    exchange.key = accepted.prepared.key_name
+    return accepted
 
 
 async def _stream(state: ServerState, read: Callable[[bytes], RawRequest], context: Any) -> None:
@@ -258,7 +262,7 @@ async def _stream_response(
     """Return one message of a stream: a response, or an error message."""
     pb = messages()
     exchange = Exchange("grpc", "ModelStreamInfer", stream.address)
-    exchange.client = stream.client
+    exchange.client, exchange.keys = stream.client, stream.keys
     try:
         state.access.count_request(exchange.client)
         with state.pending_request():

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from lcve_deploy.errors import DeadlineError, RequestError, TooLargeError
+from lcve_deploy.protocol.errors import ERROR_METADATA
 from lcve_deploy.protocol.retrying import RETRY_PUSHBACK
-from lcve_deploy.serving.codes import client_message, code_of, retry_seconds
+from lcve_deploy.serving.codes import client_message, code_of, name_of, retry_seconds
 from lcve_deploy.serving.state import Exchange, ServerState
 
 __all__ = ["abort", "authenticate", "authorize", "parse_message", "read_message", "require_origin", "small_messages"]
@@ -32,9 +33,12 @@ def authenticate(state: ServerState, exchange: Exchange, context: Any) -> None:
     Raises:
         DeniedError: the token is missing or unknown.
     """
-    metadata = dict(context.invocation_metadata() or ())
-    address = context.peer().rpartition(":")[0]
-    exchange.client = state.access.authenticate(metadata.get("authorization"), address)
+    _authenticate(state, exchange, dict(context.invocation_metadata() or ()))
+
+
+def _authenticate(state: ServerState, exchange: Exchange, metadata: dict[str, str]) -> None:
+    address = exchange.address.rpartition(":")[0]
+    exchange.identify(state.access.authenticate(metadata.get("authorization"), address))
 
 
 def authorize(state: ServerState, exchange: Exchange, context: Any) -> None:
@@ -45,8 +49,9 @@ def authorize(state: ServerState, exchange: Exchange, context: Any) -> None:
         DeniedError: the token is missing or unknown.
         RateError: the client exceeded its rate.
     """
-    require_origin(state, context)
-    authenticate(state, exchange, context)
+    metadata = dict(context.invocation_metadata() or ())
+    state.web.require(origin=metadata.get("origin"))
+    _authenticate(state, exchange, metadata)
     state.access.count_request(exchange.client)
 
 
@@ -105,6 +110,8 @@ async def abort(context: Any, error: Exception) -> NoReturn:
     import grpc
 
     seconds = retry_seconds(error)
-    trailing = () if seconds is None else ((RETRY_PUSHBACK, str(math.ceil(1e3 * seconds))),)
-    await context.abort(grpc.StatusCode[code_of(error).grpc], client_message(error), trailing)
+    trailing = [] if seconds is None else [(RETRY_PUSHBACK, str(math.ceil(1e3 * seconds)))]
+    if name := name_of(error):
+        trailing.append((ERROR_METADATA, name))
+    await context.abort(grpc.StatusCode[code_of(error).grpc], client_message(error), tuple(trailing))
     raise error  # abort raises

@@ -162,7 +162,7 @@ def _guard(state: ServerState, call: str, answer: _Handler) -> Callable[[Any], A
             if call in CALLS and CALLS[call].is_public:
                 response = await answer(request, exchange)  # even if the server is full or shutting down
             else:
-                exchange.client = state.access.authenticate(request.headers.get("Authorization"), exchange.client)
+                exchange.identify(state.access.authenticate(request.headers.get("Authorization"), exchange.client))
                 state.access.count_request(exchange.client)
                 with state.pending_request():
                     response = await answer(request, exchange)
@@ -255,7 +255,7 @@ def _infer_handler(state: ServerState) -> _Handler:
 
 
 async def _receive(state: ServerState, request: Any, exchange: Exchange) -> AcceptedRequest:
-    """Read and validate an inference request. Sets the id of the exchange. The body is released with this function."""
+    """Read and validate an inference request. Sets id and key of the exchange. The body ends with this function."""
     version, length = request.match_info.get("version", ""), request.headers.get(LENGTH_HEADER)
     model = state.registry.get(exchange.model, version)
     max_json = max_json_bytes(model, state.limits)
@@ -265,7 +265,10 @@ async def _receive(state: ServerState, request: Any, exchange: Exchange) -> Acce
     fields = await _parse_json(state, text)
     infer_request, binary = from_body(fields, raw, exchange.model, version)
     exchange.id = infer_request.id
-    return await accept(infer_request, state.registry, state.regions_of(exchange), state.sealing, binary=binary)
+    regions = state.regions_of(exchange)
+    accepted = await accept(infer_request, state.registry, regions, state.sealing, allowed=exchange.keys, binary=binary)
+    exchange.key = accepted.prepared.key_name
+    return accepted
 
 
 async def _parse_json(state: ServerState, text: memoryview) -> dict[str, Any]:

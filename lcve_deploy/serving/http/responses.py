@@ -7,8 +7,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from lcve_deploy.protocol.errors import ERROR_FIELD
 from lcve_deploy.protocol.retrying import RETRY_AFTER
-from lcve_deploy.serving.codes import client_message, code_of, retry_seconds
+from lcve_deploy.serving.codes import client_message, code_of, name_of, retry_seconds
 
 __all__ = ["error_response", "health_response", "hide_library_version", "json_response"]
 
@@ -43,7 +44,8 @@ def error_response(error: Exception) -> Any:
     status = code_of(error).http
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return json_response({"error": client_message(error)}, status=status, headers=headers)
+    name = {ERROR_FIELD: code} if (code := name_of(error)) else {}
+    return json_response({"error": client_message(error), **name}, status=status, headers=headers)
 
 
 def health_response(named: Mapping[str, str], field: str, answer: bool) -> Any:

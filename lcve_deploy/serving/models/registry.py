@@ -2,6 +2,7 @@
 
 A new version is opened and probed while the others are served. It replaces an older one only if it passes; the older
 version still answers the requests that it has accepted. A version that fails to load does not affect the others.
+Keys come, change and go by themselves: see ``keys``.
 """
 
 from __future__ import annotations
@@ -10,13 +11,12 @@ import asyncio
 import dataclasses
 import logging
 import time
-from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from lcve_deploy.errors import LcveError, UnavailableError, UnknownModelError
 from lcve_deploy.runtime.boundary import version_boundary
 from lcve_deploy.serving.models.loading import load_model
-from lcve_deploy.serving.models.served import ServedModel
+from lcve_deploy.serving.models.served import ServedModel, Threads
 from lcve_deploy.serving.models.versions import FolderVersion, find_versions
 from lcve_deploy.serving.settings import ModelSource, ServerSettings
 from lcve_deploy.serving.telemetry.metrics import Metrics
@@ -51,11 +51,11 @@ class Registry:
 
     Args:
         settings: configuration of the server.
-        threads: executor that runs the engines.
+        threads: executors.
         metrics: metrics, updated with every load and run.
     """
 
-    def __init__(self, settings: ServerSettings, threads: Executor, metrics: Metrics) -> None:
+    def __init__(self, settings: ServerSettings, threads: Threads, metrics: Metrics) -> None:
         self._settings, self._threads, self._metrics = settings, threads, metrics
         self._sources = {source.name: source for source in settings.sources}
         self._served: dict[str, dict[int, ServedModel]] = {name: {} for name in self._sources}
@@ -64,6 +64,7 @@ class Registry:
         self._retiring: set[asyncio.Task[None]] = set()
         for name in self._sources:
             metrics.watch_queue(name, lambda name=name: self.waiting(name))  # type: ignore[misc]
+            metrics.watch_keys(name, lambda name=name: self._key_counts(name))  # type: ignore[misc]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -128,7 +129,7 @@ class Registry:
         )
 
     async def refresh(self, name: str | None = None, *, force: bool = False) -> None:
-        """Check the model folders, load new versions, and retire replaced ones. Failures to load are logged.
+        """Check the model folders and their keys, load new versions, and retire replaced ones. Failures are logged.
 
         Args:
             name: model to check; None for all models.
@@ -168,8 +169,16 @@ class Registry:
         if wanted and all(number in served for number in wanted):
             for number in [number for number in served if number not in wanted]:
                 self._retire(served.pop(number), "replaced by another version")
+        for model in list(served.values()):
+            await self._refresh_keys(model, force)
         if served:
             self._metrics.set_version(source.name, max(served))
+
+    async def _refresh_keys(self, model: ServedModel, force: bool) -> None:
+        try:
+            await model.keys.refresh(force=force)
+        except (LcveError, OSError) as error:
+            _LOG.error("keys not read; those known stay in use", extra={"model": model.name, "error": str(error)})
 
     def _is_due(self, name: str, version: FolderVersion) -> bool:
         served = self._served[name].get(version.number)
@@ -186,7 +195,7 @@ class Registry:
                 model = ServedModel(
                     name,
                     dataclasses.replace(version, digest=loaded.digest),
-                    loaded.session,
+                    loaded,
                     batching=self._settings.batching,
                     threads=self._threads,
                     metrics=self._metrics,
@@ -195,6 +204,7 @@ class Registry:
             self._record_failure(name, version, error)
             return
         replaced = self._served[name].get(version.number)
+        await self._check_first_keys(model, replaced or self._served[name].get(max(self._served[name], default=0)))
         self._served[name][version.number] = model
         self._failed.pop((name, version.number), None)
         self._metrics.record_load(name, ok=True)
@@ -202,6 +212,22 @@ class Registry:
         _LOG.info("model loaded", extra={"model": name, "version": version.number, "seconds": seconds})
         if replaced:
             self._retire(replaced, "its folder changed")
+
+    async def _check_first_keys(self, model: ServedModel, previous: ServedModel | None) -> None:
+        """Check keys before a model is served: those in use until now, so that their clients notice nothing, or a few.
+
+        All others are checked in the background.
+        """
+        if previous is not None and model.shares_engine(previous):
+            model.keys.inherit(previous.keys)
+        await self._refresh_keys(model, force=False)
+        await model.keys.settle(() if previous is None else previous.keys.hot)
+
+    def _key_counts(self, name: str) -> dict[str, int]:
+        return {
+            state: sum(model.keys.counts()[state] for model in self._served[name].values())
+            for state in ("ready", "checking", "failed", "hot")
+        }
 
     def _record_unreadable(self, source: ModelSource, error: OSError) -> None:
         """Record that the folder of a model cannot be read: a failure of every version that it may have."""

@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Final
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, Final
 
 from lcve_deploy.libraries.requiring import require
 from lcve_deploy.serving.models.batching import BatchResult, Run
 
-__all__ = ["CONTENT_TYPE", "Metrics"]
+__all__ = ["CONTENT_TYPE", "MAX_KEY_LABELS", "KeyMetrics", "Metrics"]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
+MAX_KEY_LABELS: Final = 256
+"""Maximum number of key folders with a label of their own; all others share one."""
+
+_OTHER_KEYS: Final = "other"
+_KEY_STATES: Final = ("ready", "checking", "failed", "hot")
 _MODEL: Final = ("model", "version")
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _CLIPS: Final = (1, 2, 4, 8, 16, 32, 64)
+
+
+class KeyMetrics:
+    """Counts of the keys of one model. The number of labels is bounded, however many key folders come and go.
+
+    Args:
+        clips: counts clips of a key folder, by its name.
+        forget: forgets the counts of a key folder.
+        load: counts a cold key that was loaded; threads may call it.
+        eviction: counts a key that lost its row to another; threads may call it.
+    """
+
+    def __init__(
+        self,
+        *,
+        clips: Callable[[str, int], None],
+        forget: Callable[[str], None],
+        load: Callable[[], None],
+        eviction: Callable[[], None],
+    ) -> None:
+        self.record_clips, self.forget, self.record_load, self.record_eviction = clips, forget, load, eviction
 
 
 class Metrics:
@@ -30,6 +58,7 @@ class Metrics:
         self._registry = registry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=registry)
         self._generate = prometheus.generate_latest
+        self._labelled = functools.cache(_labelled)
 
         def counter(name: str, text: str, labels: Iterable[str]) -> prometheus.Counter:
             return prometheus.Counter(f"lcve_{name}", text, tuple(labels), registry=registry)
@@ -52,6 +81,11 @@ class Metrics:
         self._run = histogram("run_seconds", "Duration of a run of the engine", _SECONDS)
         self._batch = histogram("batch_clips", "Clips in a run", _CLIPS)
         self._waiting = prometheus.Gauge("lcve_queue_clips", "Clips in the queue", ("model",), registry=registry)
+        self._key_clips = counter("key_clips", "Clips of answered requests by key folder", ("model", "key"))
+        self._key_loads = counter("key_loads", "Cold keys whose tensors were loaded", ("model",))
+        self._key_evictions = counter("key_evictions", "Keys that lost their rows to others", ("model",))
+        self._keys = prometheus.Gauge("lcve_keys", "Keys by state", ("model", "state"), registry=registry)
+        self._key_labels: set[tuple[str, str]] = set()
         self._pending = prometheus.Gauge("lcve_pending_requests", "Requests in progress", registry=registry)
         self._version = prometheus.Gauge("lcve_model_version", "Highest served version", ("model",), registry=registry)
 
@@ -60,9 +94,9 @@ class Metrics:
 
         ``model`` must be empty for an unknown model, so that clients cannot create labels.
         """
-        self._requests.labels(model, protocol, code).inc()
+        self._labelled(self._requests, model, protocol, code).inc()
         if code != "CANCELLED":
-            self._latency.labels(model, protocol).observe(seconds)
+            self._labelled(self._latency, model, protocol).observe(seconds)
 
     def record_closed(self, reason: str) -> None:
         """Count a connection that was closed or refused because of a limit."""
@@ -70,13 +104,13 @@ class Metrics:
 
     def record_inference(self, model: str, version: str, result: BatchResult) -> None:
         """Count the clips of an answered request and its time in the queue."""
-        self._clips.labels(model, version).inc(len(result.logits))
-        self._queue.labels(model, version).observe(result.queue_seconds)
+        self._labelled(self._clips, model, version).inc(len(result.logits))
+        self._labelled(self._queue, model, version).observe(result.queue_seconds)
 
     def record_run(self, model: str, version: str, run: Run) -> None:
         """Count a run: its clips and duration."""
-        self._run.labels(model, version).observe(run.seconds)
-        self._batch.labels(model, version).observe(run.clips)
+        self._labelled(self._run, model, version).observe(run.seconds)
+        self._labelled(self._batch, model, version).observe(run.clips)
 
     def record_load(self, model: str, *, ok: bool) -> None:
         """Count an attempt to load a version."""
@@ -90,6 +124,33 @@ class Metrics:
         """Call ``length`` for the number of queued clips of a model whenever metrics are read."""
         self._waiting.labels(model).set_function(length)
 
+    def watch_keys(self, model: str, counts: Callable[[], Mapping[str, int]]) -> None:
+        """Call ``counts`` for the number of a model's keys by state whenever metrics are read."""
+        for state in _KEY_STATES:
+            self._keys.labels(model, state).set_function(partial(_count, counts, state))
+
+    def of_keys(self, model: str) -> KeyMetrics:
+        """Return the counts of a model's keys."""
+        return KeyMetrics(
+            clips=partial(self._record_key, model),
+            forget=partial(self._forget_key, model),
+            load=self._key_loads.labels(model).inc,
+            eviction=self._key_evictions.labels(model).inc,
+        )
+
+    def _record_key(self, model: str, name: str, clips: int) -> None:
+        if (model, name) not in self._key_labels:
+            if len(self._key_labels) < MAX_KEY_LABELS:
+                self._key_labels.add((model, name))
+            else:
+                name = _OTHER_KEYS
+        self._key_clips.labels(model, name).inc(clips)
+
+    def _forget_key(self, model: str, name: str) -> None:
+        if (model, name) in self._key_labels:
+            self._key_labels.discard((model, name))
+            self._key_clips.remove(model, name)
+
     def watch_pending(self, count: Callable[[], float]) -> None:
         """Call ``count`` for the number of requests in progress whenever metrics are read."""
         self._pending.set_function(count)
@@ -98,3 +159,12 @@ class Metrics:
         """Return all metrics in Prometheus' text format."""
         written: bytes = self._generate(self._registry)
         return written
+
+
+def _count(counts: Callable[[], Mapping[str, int]], state: str) -> int:
+    return counts().get(state, 0)
+
+
+def _labelled(metric: Any, *labels: str) -> Any:
+    """Return the child of a metric with these labels; Prometheus keeps it for as long as the metric."""
+    return metric.labels(*labels)

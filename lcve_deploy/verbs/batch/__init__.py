@@ -4,9 +4,10 @@ Workers receive the path of the key file and read it themselves. No key, order o
 copies data to its object store, to disk and to other machines.
 """
 
+from lcve_deploy.verbs.batch.cameras import assign_cameras
 from lcve_deploy.verbs.batch.cluster import ClusterOptions
 from lcve_deploy.verbs.batch.job import Job
 from lcve_deploy.verbs.batch.running import BatchResult, Failure, Tally, run_batch
 from lcve_deploy.verbs.batch.videos import find_videos
 
-__all__ = ["BatchResult", "ClusterOptions", "Failure", "Job", "Tally", "find_videos", "run_batch"]
+__all__ = ["BatchResult", "ClusterOptions", "Failure", "Job", "Tally", "assign_cameras", "find_videos", "run_batch"]

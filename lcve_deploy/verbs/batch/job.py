@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,14 @@ from typing import Any
 from lcve_deploy.artifact import ClientSettings, read_client
 from lcve_deploy.client import Client
 from lcve_deploy.clips import Views
+from lcve_deploy.errors import MismatchError
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.model.preprocess import Preprocess, Sampling
 from lcve_deploy.remote import RemoteOptions
 from lcve_deploy.runtime import SessionOptions
 from lcve_deploy.verbs.batch.videos import Video
-from lcve_deploy.verbs.classify import Classifier
-from lcve_deploy.verbs.pairs import paired_client
+from lcve_deploy.verbs.enroll import KEY_FILE
+from lcve_deploy.verbs.pairs import read_sides, require_artifact
 
 __all__ = ["Job"]
 
@@ -28,8 +28,10 @@ class Job:
     """Options and absolute paths that every worker receives. All machines need access to the paths. Has no secrets.
 
     Args:
-        key_file: path of the key file; every worker reads it.
-        artifact: folder with ``server/`` and ``client/``; None with ``client``.
+        key_file: path of the key file; every worker reads it. None with ``enrolled``.
+        enrolled: folder with a folder for each camera, which has ``key.bin`` and ``client/``; every video then belongs
+            to a camera. Instead of a key file.
+        artifact: folder with ``server/`` and ``client/``; None with ``client``, or with ``enrolled`` and no model here.
         client: folder with ``client.json``, instead of an artifact.
         encrypt_only: write encrypted clips, and run no model.
         server: address of a model on a server that runs the clips; with ``client``.
@@ -43,11 +45,13 @@ class Job:
         session: how to open the artifact; the threads of each worker come from the cluster instead.
 
     Raises:
-        ValueError: not exactly one of artifact and client folder; or a client folder without ``server`` and without
-            ``encrypt_only``; or ``server`` with an artifact or ``encrypt_only``.
+        ValueError: not exactly one of key file and folder of cameras; not exactly one of artifact and client folder, or
+            a client folder with a folder of cameras; neither an artifact nor ``server`` nor ``encrypt_only``; or
+            ``server`` with an artifact or ``encrypt_only``.
     """
 
-    key_file: Path
+    key_file: Path | None = None
+    enrolled: Path | None = None
     artifact: Path | None = None
     client: Path | None = None
     encrypt_only: bool = False
@@ -61,48 +65,65 @@ class Job:
     session: SessionOptions = field(default_factory=SessionOptions)
 
     def __post_init__(self) -> None:
-        if (self.artifact is None) == (self.client is None):
+        if (self.key_file is None) == (self.enrolled is None):
+            raise ValueError("expected a key file or a folder of cameras, and not both")
+        if self.enrolled is not None and self.client is not None:
+            raise ValueError("expected no client folder with a folder of cameras, which has one for each")
+        if self.enrolled is None and (self.artifact is None) == (self.client is None):
             raise ValueError("expected an artifact or a client folder, and not both")
-        if self.client is not None and not self.encrypt_only and self.server is None:
-            raise ValueError("expected a server with a client folder, or encrypt_only")
-        if self.server is not None and (self.encrypt_only or self.client is None):
-            raise ValueError("expected a client folder with a server, and not encrypt_only")
+        if self.artifact is None and not self.encrypt_only and self.server is None:
+            raise ValueError("expected an artifact, a server with a client folder, or encrypt_only")
+        if self.server is not None and (self.encrypt_only or self.artifact is not None):
+            raise ValueError("expected a server without an artifact, and not encrypt_only")
 
-    def open_client(self) -> Client:
-        """Open the client with the key in the key file.
+    def key_of(self, camera: str) -> tuple[SecurityKey, Path]:
+        """Read the key of a camera, and return it with its client folder; no name for the only key of the job.
+
+        Raises:
+            KeyFileError: the key file is invalid.
+        """
+        if self.enrolled is not None:
+            return SecurityKey.read(self.enrolled / camera / KEY_FILE), self.enrolled / camera / "client"
+        folder = self.client if self.client is not None else Path(str(self.artifact)) / "client"
+        return SecurityKey.read(Path(str(self.key_file))), folder
+
+    def open_client(self, camera: str = "") -> Client:
+        """Open the client with its key, and check that the artifact has it, if there is an artifact.
+
+        Args:
+            camera: name of the camera; empty for the only key of the job.
 
         Raises:
             KeyFileError, ArtifactError, SignatureError: the key file or the artifact is invalid.
-            MismatchError: key and artifact do not belong together.
+            MismatchError, UnknownKeyError: key and artifact do not belong together.
         """
-        key = SecurityKey.read(self.key_file)
-        if self.artifact is not None:
-            return paired_client(self.artifact, key, self.session.signed_by)
-        return Client.open(self._client_folder, key)
-
-    def open_classifier(self, threads: int | None) -> Classifier:
-        """Open the client and the model: on this machine with this number of threads, or on the server.
-
-        Raises:
-            LcveError: as for ``Classifier.open``.
-        """
-        key = SecurityKey.read(self.key_file)
-        if self.server is not None:
-            return Classifier.open(self.server, key=key, client=self.client, remote=self.remote)
-        return Classifier.open(str(self.artifact), key=key, session=dataclasses.replace(self.session, threads=threads))
+        key, folder = self.key_of(camera)
+        if self.artifact is None:
+            return Client.open(folder, key)
+        require_artifact(self.artifact)
+        return read_sides(self.artifact / "server", folder, key, self.session.signed_by)[1]
 
     def preprocess(self, settings: ClientSettings) -> Preprocess:
         """Return the preprocessing of the artifact, with the sampling and stride of this job."""
         return settings.preprocess.with_sampling(self.sampling, self.stride)
 
-    def identity(self, settings: ClientSettings, videos: Sequence[Video]) -> dict[str, Any]:
-        """Return the settings that must not change for a batch to resume. Workers and cluster may change."""
+    def identity(self, videos: Sequence[Video]) -> dict[str, Any]:
+        """Return the settings that must not change for a batch to resume. Workers and cluster may change.
+
+        Every key is read for it, so that one that cannot be used is found before anything runs.
+
+        Raises:
+            KeyFileError, ArtifactError, SignatureError: a key file, a client folder or the artifact is invalid.
+            MismatchError, UnknownKeyError: keys and artifact do not belong together, or cameras are not of one model.
+        """
+        cameras = sorted({video.camera for video in videos})
+        clients = {camera: self.open_client(camera) for camera in cameras}
+        settings = clients[cameras[0]].settings
         preprocess, paths = self.preprocess(settings), "\0".join(video.path for video in videos)
         return {
             "work": "encrypt" if self.encrypt_only else "predict",
-            "key_id": settings.binding.key_id,
-            "salt": settings.binding.salt,
-            "manifest": read_client(self._client_folder).manifest_sha256,
+            **self._key_settings(clients),
+            "manifest": self._manifest_of(cameras),
             "views": str(self.views),
             "sampling": str(preprocess.sampling),
             "stride": preprocess.stride,
@@ -111,9 +132,23 @@ class Job:
             "list of videos": hashlib.sha256(paths.encode(errors="surrogateescape")).hexdigest(),
         }
 
-    @property
-    def _client_folder(self) -> Path:
-        return self.client if self.client is not None else Path(str(self.artifact)) / "client"
+    def _key_settings(self, clients: Mapping[str, Client]) -> dict[str, Any]:
+        bindings = {camera: client.settings.binding for camera, client in clients.items()}
+        if self.enrolled is None:
+            (binding,) = bindings.values()
+            return {"key_id": binding.key_id, "salt": binding.salt}
+        keys = "\0".join(f"{camera} {binding.key}" for camera, binding in bindings.items())
+        return {"cameras": len(bindings), "keys of cameras": hashlib.sha256(keys.encode()).hexdigest()}
+
+    def _manifest_of(self, cameras: Sequence[str]) -> str:
+        """Return the digest of the manifest that all client folders name."""
+        digests = {camera: read_client(self.key_of(camera)[1]).manifest_sha256 for camera in cameras}
+        if others := [camera for camera in cameras if digests[camera] != digests[cameras[0]]]:
+            raise MismatchError(
+                f"expected cameras of one model, but {others[0]} is enrolled for another one than {cameras[0]}",
+                hint="run a batch for each model",
+            )
+        return digests[cameras[0]]
 
     def _seal_settings(self) -> dict[str, Any]:
         """Return the key that encrypted clips are sealed to, if they are."""

@@ -99,7 +99,7 @@ def run_batch(
     """
     started = time.monotonic()
     require_absent(output)
-    identity = job.identity(job.open_client().settings, videos)
+    identity = job.identity(videos)
     with open_stage(output, identity) as stage:
         tally = _fill(stage, videos, job, cluster, progress)
         attempts, failures = stage.attempts(), tuple(_failures(stage, videos))
@@ -141,7 +141,13 @@ def _process(ray: Any, allocation: Allocation, missing: Sequence[Video], job: Jo
     context.enable_progress_bars = False
     context.actor_task_retry_on_errors = True  # an unexpected error counts as a lost worker
     items = [
-        {"row": video.row, "path": video.path.encode(errors="surrogateescape"), "clip": video.clip} for video in missing
+        {
+            "row": video.row,
+            "path": video.path.encode(errors="surrogateescape"),
+            "clip": video.clip,
+            "camera": video.camera,
+        }
+        for video in missing
     ]
     answers = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         Worker,

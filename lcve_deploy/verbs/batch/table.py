@@ -26,7 +26,8 @@ _SHARED: Final = {"notes": "list of string", "error": "string", "seconds": "doub
 def columns(job: Job) -> dict[str, str]:
     """Return the columns of a job's table, with their types."""
     own = _ENCRYPTED if job.encrypt_only else {**_PREDICTED, **(_LOGITS if job.logits else {})}
-    return {"path": "string", "views": "string", **own, **_SHARED}
+    camera = {} if job.enrolled is None else {"camera": "string"}
+    return {"path": "string", **camera, "views": "string", **own, **_SHARED}
 
 
 def write_table(file: IO[bytes], stage: Stage, videos: Sequence[Video], job: Job) -> None:
@@ -54,7 +55,8 @@ def shown_path(video: Video) -> str:
 
 
 def _row(stage: Stage, video: Video, job: Job) -> dict[str, Any]:
-    return {"path": shown_path(video), "views": str(job.views), **stage.read(video.row)}
+    camera = {} if job.enrolled is None else {"camera": video.camera}
+    return {"path": shown_path(video), **camera, "views": str(job.views), **stage.read(video.row)}
 
 
 def _schema(job: Job) -> pyarrow.Schema:

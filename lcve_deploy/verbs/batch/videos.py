@@ -36,12 +36,14 @@ class Video:
         given: path as it was given or found.
         path: absolute path.
         clip: file name of its encrypted clip; unique in the batch, even on a file system that ignores case.
+        camera: name of the key that it is encrypted with; empty if all videos have the same key.
     """
 
     row: int
     given: str
     path: str
     clip: str
+    camera: str = ""
 
 
 def find_videos(names: Sequence[str]) -> tuple[Video, ...]:

@@ -18,21 +18,27 @@ from lcve_deploy.errors import (
     MismatchError,
     RequestError,
     UnavailableError,
+    UnknownKeyError,
     WriteError,
 )
 from lcve_deploy.files.secrets import KeyFileWarning
 from lcve_deploy.model.predictions import Prediction
 from lcve_deploy.process import disable_core_dumps
 from lcve_deploy.verbs.batch.job import Job
+from lcve_deploy.verbs.batch.opened import OpenedKeys
 from lcve_deploy.verbs.batch.stage import MAX_ATTEMPTS, Stage
 
 if TYPE_CHECKING:
     import pyarrow
 
+    from lcve_deploy.client import Client
+    from lcve_deploy.verbs.classify import Classifier
+
 __all__ = ["Worker"]
 
 _BATCH_ERRORS: Final = (WriteError, MismatchError, DeniedError, UnavailableError, DeadlineError, RequestError)
-"""Errors that affect every row: the disk of the output, or the server. They stop the batch, which can resume later."""
+"""Errors that affect every row: the disk of the output, or the server. They stop the batch, which can resume later. A
+key that is gone affects only the rows of its camera, if each camera has its own."""
 
 _LOST_WHILE_OPENING: Final = (
     f"{MAX_ATTEMPTS} workers in a row were lost while they opened the engine: they crashed or were killed, perhaps "
@@ -63,7 +69,7 @@ class Worker:
         """Process rows.
 
         Args:
-            batch: columns ``row`` (int64), ``path`` (bytes) and ``clip`` (string).
+            batch: columns ``row`` (int64), ``path`` (bytes), ``clip`` and ``camera`` (string).
 
         Returns:
             Columns ``row`` (int64), ``failed`` (bool: the row has an error) and ``problem`` (string: why the whole
@@ -78,31 +84,32 @@ class Worker:
     def _open(self, threads: int | None) -> None:
         """Open client and model. An error is kept and reported for every row; raised here, it would lose its hint."""
         try:
-            if self._job.encrypt_only:
-                self._client = self._job.open_client()
-            else:
-                self._classifier = self._job.open_classifier(threads)
+            self._keys = OpenedKeys(self._job, threads)
         except (LcveError, OSError) as error:
             self._open_error = _one_line(error)
 
-    def _process(self, row: int, path: bytes, clip: str) -> dict[str, Any]:
+    def _process(self, row: int, path: bytes, clip: str, camera: str) -> dict[str, Any]:
         """Produce a row, unless another attempt already has; see ``__call__`` for the fields of the answer."""
         if self._open_error:
             return {"row": row, "failed": True, "problem": self._open_error}
         try:
             if not self._stage.is_done(row):
-                self._stage.write(row, self._attempt(row, Path(os.fsdecode(path)), clip))
+                self._stage.write(row, self._attempt(row, Path(os.fsdecode(path)), clip, camera))
             failed = self._stage.read(row)["error"] is not None
         except (*_BATCH_ERRORS, OSError) as error:  # OSError: the stage cannot be read or written
             return {"row": row, "failed": True, "problem": _one_line(error)}
         return {"row": row, "failed": failed, "problem": None}
 
-    def _attempt(self, row: int, path: Path, clip: str) -> dict[str, Any]:
+    def _attempt(self, row: int, path: Path, clip: str, camera: str) -> dict[str, Any]:
         started, fields, error = time.monotonic(), dict[str, Any](), None
         if self._stage.begin(row):
             try:
                 with self._stage.record_failure(row):
-                    fields = self._encrypt(path, clip) if self._job.encrypt_only else self._classify(path)
+                    fields = self._run(path, clip, camera)
+            except UnknownKeyError as reason:
+                if not camera:
+                    raise
+                error = _one_line(reason)
             except _BATCH_ERRORS:
                 raise
             except (LcveError, OSError, MemoryError) as reason:
@@ -111,20 +118,25 @@ class Worker:
             error = _attempts_error(self._stage.failures(row))
         return {**fields, "error": error, "seconds": time.monotonic() - started}
 
-    def _encrypt(self, path: Path, clip: str) -> dict[str, Any]:
+    def _run(self, path: Path, clip: str, camera: str) -> dict[str, Any]:
+        if self._job.encrypt_only:
+            return self._encrypt(path, clip, self._keys.client(camera))
+        return self._classify(path, self._keys.classifier(camera))
+
+    def _encrypt(self, path: Path, clip: str, client: Client) -> dict[str, Any]:
         """Write an encrypted clip, and replace one that a lost attempt has left."""
         target = self._stage.clips / clip
         target.unlink(missing_ok=True)
-        preprocess = self._job.preprocess(self._client.settings)
-        video = self._client.read_video(path, views=self._job.views, preprocess=preprocess)
-        write_clip_file(target, self._client.encrypt_video(video), seal_to=self._job.remote.seal_to)
+        preprocess = self._job.preprocess(client.settings)
+        video = client.read_video(path, views=self._job.views, preprocess=preprocess)
+        write_clip_file(target, client.encrypt_video(video), seal_to=self._job.remote.seal_to)
         with target.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"clip": clip, "digest": digest, "notes": list(video.notes)}
 
-    def _classify(self, path: Path) -> dict[str, Any]:
+    def _classify(self, path: Path, classifier: Classifier) -> dict[str, Any]:
         job = self._job
-        result = self._classifier.classify(path, views=job.views, sampling=job.sampling, stride=job.stride, top=job.top)
+        result = classifier.classify(path, views=job.views, sampling=job.sampling, stride=job.stride, top=job.top)
         return {
             "classes": [prediction.name for prediction in result.predictions],
             **_scores(result.predictions),

@@ -1,0 +1,1 @@
+"""Tests of making, adding and removing keys."""
