@@ -27,7 +27,8 @@ python -m benchmarks.fleet.numbers enroll --work models     # then memory, first
 
 measures a full-size VideoMAE-B with random weights (16×224×224, cube 2×16×16, float32) in ONNX Runtime on two threads.
 The baked graph is the same model with one key inside, as `lcve triton` writes it. ONNX Runtime opens it as it is, so
-without the fused attention of this package's sessions, which explains most of that difference."""
+without the fused attention of this package's sessions, which explains most of that difference. Why memory is higher
+with 1001 key folders before more than one is in use was not found."""
 _CAMERAS: Final = """## A hundred cameras
 
 ```bash

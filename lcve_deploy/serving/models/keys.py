@@ -259,10 +259,13 @@ class ServedKeys:
             await self._notify()
 
     async def _check(self, key: KeyRef, folder: KeyFolder) -> None:
-        loop, started = asyncio.get_running_loop(), time.monotonic()
+        loop, started, placed = asyncio.get_running_loop(), time.monotonic(), False
         try:
             tensors, probe = await loop.run_in_executor(self._readers, _read, folder)
             await self._in_background(lambda: self._prove_bounded(folder, tensors, probe))
+            placed = self._is_current(key, folder) and (key in self._wanted or key in self._bank)
+            if placed:
+                await loop.run_in_executor(self._readers, self._bank.put, key, tensors)
         except UnavailableError:
             return  # the model is being closed
         except (LcveError, OSError) as error:
@@ -270,15 +273,14 @@ class ServedKeys:
                 self._fail(key, folder, error)
             return
         if not self._is_current(key, folder):
+            if placed:
+                self._bank.forget(key)
             return
         self._proven[key] = folder.manifest.digest
         self._failed.pop(key, None)
         self._seconds = time.monotonic() - started
-        if key in self._wanted or key in self._bank:
-            await loop.run_in_executor(self._readers, self._bank.put, key, tensors)
+        if placed:
             self._metrics.record_load()
-            if not self._is_current(key, folder):
-                self._bank.forget(key)
         _LOG.info("key ready", extra={"model": self._model, "key": folder.folder.name, "key_id": key.key_id})
 
     def _is_current(self, key: KeyRef, folder: KeyFolder) -> bool:
