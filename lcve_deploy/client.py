@@ -66,7 +66,13 @@ class Client:
         """
         binding = settings.binding
         classes = len(settings.classes) if settings.labels == "hidden" else None
-        orders = derive_orders(key, salt=bytes.fromhex(binding.salt), geometry=binding.geometry, classes=classes)
+        orders = derive_orders(
+            key,
+            salt=bytes.fromhex(binding.salt),
+            geometry=binding.geometry,
+            classes=classes,
+            scheme=binding.scheme,
+        )
         binding.require(binding_of(orders, binding.layout), here="artifact", there="key")
         return cls(settings=settings, orders=orders)
 
@@ -87,9 +93,17 @@ class Client:
         """
         return read_clips(Path(path), preprocess or self.settings.preprocess, self.settings.binding.geometry, views)
 
-    def encrypt(self, clip: PlainClip) -> EncryptedClip:
-        """Encrypt clips ``[..., T, H, W, C]`` (uint8) for this artifact."""
-        return encrypt(clip, self.orders, layout=self.settings.binding.layout)
+    def encrypt(self, clip: PlainClip, *, step: float | None = None) -> EncryptedClip:
+        """Encrypt clips ``[..., T, H, W, C]`` (uint8) for this artifact.
+
+        Args:
+            clip: plain clips.
+            step: quantisation step, only for the scheme ``lcve-dct-1``: smaller is better and larger; by default 16.
+
+        Raises:
+            ValueError: the clips do not have the geometry of the artifact, or the step is out of range or without use.
+        """
+        return encrypt(clip, self.orders, layout=self.settings.binding.layout, step=step)
 
     def decrypt(self, clip: EncryptedClip) -> PlainClip:
         """Decrypt clips; the inverse of ``encrypt``.
@@ -99,9 +113,9 @@ class Client:
         """
         return decrypt(clip, self.orders)
 
-    def encrypt_video(self, video: VideoClips) -> ClipFile:
-        """Encrypt the clips of a video as the content of an encrypted clip file."""
-        return ClipFile(clip=self.encrypt(video.clip), views=video.views)
+    def encrypt_video(self, video: VideoClips, *, step: float | None = None) -> ClipFile:
+        """Encrypt the clips of a video as the content of an encrypted clip file; ``step`` as for ``encrypt``."""
+        return ClipFile(clip=self.encrypt(video.clip, step=step), views=video.views)
 
     def read_logits(self, path: str | os.PathLike[str]) -> npt.NDArray[np.floating]:
         """Read a file of logits from the operator.

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from lcve_deploy.artifact.digests import MANIFEST, FileRecord, path_problem
-from lcve_deploy.artifact.names import BANK_PREFIX, MODEL, PROBE
+from lcve_deploy.artifact.names import BANK_PREFIX, INPUT, MODEL, PROBE, STEP_INPUT
 from lcve_deploy.artifact.record import Record, parse_json, read_data
 from lcve_deploy.artifact.signature import PublicKey, check_signature, read_signature
-from lcve_deploy.clips import SCHEME, Binding, KeyRef, Layout
+from lcve_deploy.clips import Binding, KeyRef, Layout, Scheme
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.files.reading import read_bounded
 from lcve_deploy.geometry import ClipGeometry
@@ -30,6 +30,7 @@ __all__ = [
     "ModelSpec",
     "TensorSpec",
     "check_format",
+    "clips_spec",
     "manifest_bytes",
     "manifest_data",
     "manifest_digest",
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 FORMAT: Final = 2
+_SCHEMES: Final = "|".join(Scheme)
 _KIND: Final = "model"
 _OLD: Final = "an older version of lcve-deploy wrote this: convert the artifact with lcve convert"
 _NEW: Final = "a newer version of lcve-deploy may read this"
@@ -68,7 +70,8 @@ class ModelSpec:
         scheme: id of the encryption scheme.
         geometry: clip and cube size.
         layout: layout of encrypted clips.
-        input: encrypted clips, uint8 ``[batch, N, L]`` or ``[batch, T, H, W, C]``.
+        input: encrypted clips, uint8 ``[batch, N, L]`` or ``[batch, T, H, W, C]``; of ``lcve-dct-1``, integers in
+            float16 ``[batch, N, L]``.
         bank: inputs with the keyed tensors of all keys, ``[keys, ...]``.
         output: logits, float32 ``[batch, classes]``.
     """
@@ -96,6 +99,13 @@ class ModelSpec:
             MismatchError: scheme, geometry or layout differ; the message lists all differences.
         """
         self.binding_of(binding.key).require(binding, here=here, there=there)
+
+    @property
+    def clip_inputs(self) -> tuple[TensorSpec, ...]:
+        """Inputs that differ from clip to clip: the clips, and in the scheme ``lcve-dct-1`` their steps."""
+        if self.scheme != Scheme.DCT:
+            return (self.input,)
+        return (self.input, TensorSpec(name=STEP_INPUT, dtype="float32", shape=(None,)))
 
     @property
     def classes(self) -> int:
@@ -157,6 +167,12 @@ class Manifest:
             "parity": self.parity.to_json(),
             "made_by": dict(self.made_by),
         }
+
+
+def clips_spec(scheme: str, geometry: ClipGeometry, layout: Layout) -> TensorSpec:
+    """Return the graph's input of encrypted clips."""
+    dtype = "float16" if scheme == Scheme.DCT else "uint8"
+    return TensorSpec(name=INPUT, dtype=dtype, shape=(None, *layout.shape(geometry)))
 
 
 def write_manifest(server: Path, manifest: Manifest) -> None:
@@ -228,7 +244,7 @@ def parse_manifest(data: bytes, path: Path) -> Manifest:
 
 def _checked(path: Path, record: Record) -> Manifest:
     check_format(record, _KIND)
-    scheme = record.text("scheme", SCHEME)
+    scheme = record.text("scheme", _SCHEMES)
     geometry, layout = record.parsed("geometry", ClipGeometry.parse), record.parsed("layout", Layout)
     manifest = Manifest(
         model=ModelSpec(
@@ -282,7 +298,7 @@ def binding_to_json(binding: Binding) -> dict[str, str]:
 
 def read_binding(record: Record) -> Binding | None:
     """Read a binding; return None if a field is invalid, with the problems recorded."""
-    scheme, key_id, salt = record.text("scheme", SCHEME), record.text("key_id"), record.text("salt")
+    scheme, key_id, salt = record.text("scheme", _SCHEMES), record.text("key_id"), record.text("salt")
     geometry, layout = record.parsed("geometry", ClipGeometry.parse), record.parsed("layout", Layout)
     if record.problems or geometry is None or layout is None:
         return None
@@ -341,12 +357,14 @@ def read_parity(record: Record) -> ParityReport:
 
 def _check_consistency(record: Record, manifest: Manifest) -> None:
     model = manifest.model
-    expected = (None, *model.layout.shape(model.geometry))
-    if manifest.input.shape != expected or manifest.input.dtype != "uint8":
+    expected = clips_spec(model.scheme, model.geometry, model.layout)
+    if (manifest.input.shape, manifest.input.dtype) != (expected.shape, expected.dtype):
         record.problems.append(
-            f"input: a {model.layout} clip of {model.geometry} is uint8 {list(expected)}, "
+            f"input: a {model.layout} clip of {model.geometry} is {expected.dtype} {list(expected.shape)}, "
             f"received {manifest.input.dtype} {list(manifest.input.shape)}"
         )
+    if model.scheme == Scheme.DCT and model.layout is not Layout.CUBES:
+        record.problems.append(f"layout: the scheme {model.scheme} has the layout {Layout.CUBES}")
     shape = manifest.output.shape
     if len(shape) != 2 or shape[0] is not None or shape[1] is None:
         record.problems.append(f"output: expected [null, classes], received {list(shape)}")

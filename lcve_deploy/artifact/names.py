@@ -20,6 +20,7 @@ __all__ = [
     "PLAN",
     "PROBE",
     "RUNTIME_CACHE",
+    "STEP_INPUT",
 ]
 
 MODEL: Final = "model.onnx"
@@ -33,6 +34,8 @@ KEY_SIGNATURE: Final = "key.sig"
 KEYED: Final = "keyed.safetensors"
 
 INPUT: Final = "clips"
+STEP_INPUT: Final = "step"
+"""Quantisation step of each clip, in the scheme ``lcve-dct-1``; float32 ``[batch]``."""
 KEY_INPUT: Final = "key"
 """For each clip, the row of the bank with the tensors of its key; int64 ``[batch]``."""
 BANK_PREFIX: Final = "bank."

@@ -4,7 +4,8 @@ The graph is built here instead of traced from PyTorch, for three reasons. Parit
 forward passes. The file has no trace of its origin: no stack, path, doc string or source name. And keyed tensors are
 inputs, so no key is in the file.
 
-Inputs: ``clips``, uint8 ``[batch, N, L]`` or ``[batch, T, H, W, C]``; ``key``, int64 ``[batch]``, the row of the bank
+Inputs: ``clips``, uint8 ``[batch, N, L]`` or ``[batch, T, H, W, C]``, or of the scheme ``lcve-dct-1`` float16
+``[batch, N, L]`` and then ``step``, float32 ``[batch]``; ``key``, int64 ``[batch]``, the row of the bank
 for each clip; ``bank.NAME``, ``[keys, ...]``, for every keyed tensor. Output: ``logits``, float32 ``[batch, classes]``.
 Only the batch and the number of keys are dynamic, because a key is bound to the geometry.
 """
@@ -22,8 +23,9 @@ import numpy.typing as npt
 from lcve_deploy import __version__
 from lcve_deploy.artifact import TensorSpec
 from lcve_deploy.artifact.graph_files import GraphSource, read_graph
-from lcve_deploy.artifact.names import BANK_PREFIX, INPUT, OUTPUT
-from lcve_deploy.clips import Layout
+from lcve_deploy.artifact.manifest import clips_spec
+from lcve_deploy.artifact.names import BANK_PREFIX, OUTPUT, STEP_INPUT
+from lcve_deploy.clips import Layout, Scheme
 from lcve_deploy.exporters.bank import KEY_SPEC, bank_specs, graph_input
 from lcve_deploy.exporters.storage import Steps, parse_model, save_graph
 from lcve_deploy.model.keyed import READOUT_INDEX
@@ -52,6 +54,7 @@ def write_onnx(
     path: Path,
     *,
     layout: Layout,
+    scheme: str = Scheme.LCVE,
     opset: int = DEFAULT_OPSET,
     steps: Steps | None = None,
 ) -> None:
@@ -61,6 +64,7 @@ def write_onnx(
         model: scrambled model.
         path: file to write, in a folder that is being staged.
         layout: layout of encrypted clips.
+        scheme: scheme of encrypted clips, for which the model is scrambled.
         opset: version of the ONNX operators, one of ``OPSETS``.
         steps: called with the number of large tensors written and their total.
 
@@ -71,7 +75,7 @@ def write_onnx(
 
     if opset not in OPSETS:
         raise ValueError(f"expected an opset from {OPSETS.start} to {OPSETS.stop - 1}, received {opset}")
-    graph = _Builder(model, layout=layout, opset=opset).build()
+    graph = _Builder(model, layout=layout, scheme=scheme, opset=opset).build()
     exported = ir.Model(
         graph,
         ir_version=_IR_VERSION,
@@ -105,11 +109,14 @@ def block_sizes(tokens: int, *, heads: int) -> tuple[int, ...]:
 class _Builder:
     """Builds the nodes of one model on a tape of onnx-ir."""
 
-    def __init__(self, model: ScrambledTransformer, *, layout: Layout, opset: int) -> None:
+    def __init__(self, model: ScrambledTransformer, *, layout: Layout, scheme: str, opset: int) -> None:
         from onnx_ir import tape
 
         self._model, self._config = model, model.config
         self._layout, self._opset = layout, opset
+        self._clips = graph_input(clips_spec(scheme, model.config.geometry, layout))
+        step = graph_input(TensorSpec(name=STEP_INPUT, dtype="float32", shape=(None,)))
+        self._step = step if scheme == Scheme.DCT else None
         self._tape = tape.Tape()
         self._constants: dict[str, ir.Value] = {}
         self._count = 0
@@ -121,8 +128,7 @@ class _Builder:
         import onnx_ir as ir
 
         config = self._config
-        clips = graph_input(TensorSpec(name=INPUT, dtype="uint8", shape=(None, *self._layout.shape(config.geometry))))
-        x = self._embed(clips)
+        x = self._embed(self._clips)
         for i in range(config.depth):
             x = self._block(x, f"blocks.{i}.")
         logits = self._classify(x)
@@ -130,7 +136,7 @@ class _Builder:
         logits.type = ir.TensorType(ir.DataType.FLOAT)
         logits.shape = ir.Shape(["batch", config.classes])
         return ir.Graph(
-            [clips, self._key, *self._bank.values()],
+            [self._clips, *([self._step] if self._step else []), self._key, *self._bank.values()],
             [logits],
             nodes=self._tape.nodes,
             initializers=self._tape.initializers,
@@ -143,6 +149,8 @@ class _Builder:
         if self._layout is Layout.VIDEO:
             values = self._patchify(values)
         product = self._op("MatMul", values, self._keyed("cube_embedding.weight"))
+        if self._step is not None:  # after the product, which then has integers as they are, in any precision
+            product = self._op("Mul", product, self._reshape(self._step, (-1, 1, 1)))
         x = self._op("Add", product, self._weight("cube_embedding.bias"))
         if self._config.prefix_tokens:
             x = self._op("Concat", self._prefix_of(x), x, axis=1)
