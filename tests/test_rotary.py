@@ -49,8 +49,6 @@ def test_the_pairs_of_vjepa2_are_not_rotated() -> None:
 @pytest.mark.parametrize("options", [{"reference": 16}, {"reference": 3, "offset": 1.0, "columns_first": True}])
 def test_timm_models_rotate_as_timm_does(options: dict[str, Any]) -> None:
     layers = pytest.importorskip("timm.layers")
-    from timm.layers.pos_embed_sincos import apply_rot_embed_cat
-
     own = layers.create_rope_embed(
         rope_type="cat",
         dim=48,
@@ -62,7 +60,7 @@ def test_timm_models_rotate_as_timm_does(options: dict[str, Any]) -> None:
         grid_indexing="xy" if options.get("columns_first") else "ij",
     )
     rows = np.random.default_rng(1).normal(size=(1, 3, IMAGE.cubes, 16))
-    expected = apply_rot_embed_cat(torch.from_numpy(rows), own.get_embed()).numpy()
+    expected = layers.apply_rot_embed_cat(torch.from_numpy(rows), own.get_embed()).numpy()
     np.testing.assert_allclose(rotated(eva_rotary(IMAGE, 16, **options), rows), expected, atol=1e-5)
 
 
