@@ -214,7 +214,7 @@ def test_neighbours_of_the_plain_model_are_not_neighbours_in_the_file(
     data = _server_bytes(artifact)
     model = load_checkpoint(oracle.path, oracle.options).model
     orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
-    prefix = model.config.prefix_tokens
+    prefix = model.config.prefix
     plain = unscrambled(model).weights
 
     # A position row and the next, or an embedding column and the next, side by side as in the plain model.

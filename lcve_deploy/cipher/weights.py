@@ -49,7 +49,7 @@ def scramble(model: VideoTransformer, orders: Orders) -> ScrambledTransformer:
         "cube_embedding.weight": _like(weight[:, orders.pixel_order], model.weights["cube_embedding.weight"]),
         "cube_embedding.bias": _like(bias, model.weights["cube_embedding.bias"]),
         "positional_encoding": _scramble_positions(
-            model.weights["positional_encoding"], orders.cube_order, config.prefix_tokens
+            model.weights["positional_encoding"], orders.cube_order, config.prefix
         ),
     }
     label_order = orders.label_order
@@ -102,7 +102,7 @@ def _readout_index(config: TransformerConfig, cube_order: Order) -> int | None:
         return None
     if config.readout is Readout.CLASS_TOKEN:
         return 0
-    return config.prefix_tokens + int(np.flatnonzero(cube_order == 0)[0])
+    return config.prefix + int(np.flatnonzero(cube_order == 0)[0])
 
 
 def _like(array: FloatArray, original: FloatArray) -> FloatArray:

@@ -144,7 +144,7 @@ class _Builder:
             values = self._patchify(values)
         product = self._op("MatMul", values, self._keyed("cube_embedding.weight"))
         x = self._op("Add", product, self._weight("cube_embedding.bias"))
-        if self._config.prefix_tokens:
+        if self._config.prefix:
             x = self._op("Concat", self._prefix_of(x), x, axis=1)
         return self._op("Add", x, self._keyed("positional_encoding"))
 
@@ -159,7 +159,7 @@ class _Builder:
     def _prefix_of(self, x: ir.Value) -> ir.Value:
         """Repeat the prefix tokens for every clip of the batch."""
         batch = self._op("Shape", x, start=0, end=1)
-        rest = self._ints((self._config.prefix_tokens, self._config.width))
+        rest = self._ints((self._config.prefix, self._config.width))
         return self._op("Expand", self._weight("prefix_tokens"), self._op("Concat", batch, rest, axis=0))
 
     def _block(self, x: ir.Value, block: str) -> ir.Value:
@@ -261,7 +261,7 @@ class _Builder:
 
     def _cubes_of(self, x: ir.Value) -> ir.Value:
         """Return the tokens of the cubes, without prefix tokens."""
-        prefix = self._config.prefix_tokens
+        prefix = self._config.prefix
         if not prefix:
             return x
         return self._op("Slice", x, self._ints((prefix,)), self._ints((self._config.tokens,)), self._ints((1,)))

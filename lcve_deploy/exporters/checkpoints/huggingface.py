@@ -152,7 +152,7 @@ def load_folder(
     require_finite(source)
     config = replace(config, classes=_classes(settings, source))
     weights = assemble(source, family.rules, config)
-    if "positional_encoding" not in weights and not config.prefix_tokens:
+    if "positional_encoding" not in weights and not config.prefix:
         weights["positional_encoding"] = sinusoid_table(config.geometry.cubes, config.width)
     assumptions = (IMAGENET_ASSUMED,) if options.normalisation is None and not processors else ()
     stated = StatedPreprocessing(framing=framing, crop_rounding=Rounding.DOWN)
@@ -277,6 +277,7 @@ def _config(settings: Mapping[str, Any], family: Family, options: CheckpointOpti
         block_eps=eps,
         final_eps=family.final_eps if family.final_eps and mean_pooling else eps,
         readout=Readout.MEAN if mean_pooling else unpooled,
+        prefix=int(family.class_token),
         qkv_bias=_flag(settings, "qkv_bias"),
     )
     _require_agreement(config, options)

@@ -100,7 +100,7 @@ class BuiltinReference:
             x = x + self._branch(i, 1, self._attention(i, self._norm(x, f"blocks.{i}.norm1", self._config.block_eps)))
             x = x + self._branch(i, 2, self._mlp(i, self._norm(x, f"blocks.{i}.norm2", self._config.block_eps)))
         means = self._config.readout in (Readout.MEAN, Readout.CUBES_MEAN)
-        pooled = x[:, self._config.prefix_tokens :].mean(1) if means else x[:, 0]
+        pooled = x[:, self._config.prefix :].mean(1) if means else x[:, 0]
         return self._linear(self._norm(pooled, "norm", self._config.final_eps), "head")
 
     def _embed(self, clip: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class BuiltinReference:
         kernel = flat.reshape(len(flat), t, h, w, -1).permute(0, 4, 1, 2, 3)
         x = conv3d(clip.transpose(1, 2), kernel, self._weights["cube_embedding.bias"], stride=cube)
         x = x.flatten(2).transpose(1, 2)
-        if self._config.prefix_tokens:
+        if self._config.prefix:
             x = torch.cat([self._weights["prefix_tokens"][None], x], dim=1)
         return x + self._weights["positional_encoding"]
 
