@@ -10,12 +10,12 @@ only through positions that can be reordered.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from lcve_deploy.errors import UnsupportedModelError
 
-__all__ = ["detector_error", "model_type_error", "require_supported_weights"]
+__all__ = ["architecture_error", "detector_error", "model_type_error", "require_supported_weights"]
 
 _DIVIDED: Final = (
     "divided attention mixes the tokens of each frame and of each spatial position separately, so shuffling all cubes "
@@ -125,6 +125,14 @@ def model_type_error(model_type: str, supported: Iterable[str]) -> UnsupportedMo
     return UnsupportedModelError(
         f"a model of type {model_type!r} cannot be exported: {reason}",
         hint=f"supported model types: {', '.join(supported)}; see docs/reference/checkpoints.md",
+    )
+
+
+def architecture_error(stated: Sequence[str], supported: Iterable[str]) -> UnsupportedModelError:
+    """Create the error for a class of a supported model type that is not supported itself."""
+    return UnsupportedModelError(
+        f"expected {' or '.join(supported)}, received {', '.join(stated)}",
+        hint="export a fine-tuned classifier or an encoder; see docs/reference/checkpoints.md",
     )
 
 
