@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.checkpoints.assemble import Arrays, assemble, require_finite
@@ -30,7 +30,7 @@ from lcve_deploy.model.predictions import ProblemType
 from lcve_deploy.model.preprocess import Rounding
 from lcve_deploy.model.transformer import IMAGENET, Normalisation, TransformerConfig, VideoTransformer
 
-__all__ = ["FAMILIES", "FolderModel", "class_names", "load_folder", "model_of", "problem_type"]
+__all__ = ["FAMILIES", "FolderModel", "class_names", "is_unused", "load_folder", "model_of", "problem_type"]
 
 FAMILIES: Final[Mapping[str, Family]] = {**VIDEO_FAMILIES, **IMAGE_FAMILIES}
 
@@ -112,18 +112,21 @@ def _settings(outer: Settings, family: Family) -> Settings:
     return {**settings, **family.fixed, "outer": outer}
 
 
-def _read_weights(
-    folder: Path, model: FolderModel, config: TransformerConfig
-) -> tuple[TransformerConfig, Weights]:
+def is_unused(model: FolderModel) -> Callable[[str], bool]:
+    """Return a function that tells whether a model does not use a weight, by its name."""
+    patterns = [re.compile(pattern) for pattern in (*model.family.unused, *model.architecture.unused)]
+    return lambda name: any(pattern.fullmatch(name) for pattern in patterns)
+
+
+def _read_weights(folder: Path, model: FolderModel, config: TransformerConfig) -> tuple[TransformerConfig, Weights]:
     """Read and convert the weights; also return the configuration with the classes that they have."""
     family, architecture = model.family, model.architecture
-    unused = [re.compile(pattern) for pattern in (*family.unused, *architecture.unused)]
-    source: Source = read_folder_weights(folder, unused=lambda name: any(p.fullmatch(name) for p in unused))
+    source: Source = read_folder_weights(folder, unused=is_unused(model))
     require_finite(source)
-    if config.head:
-        config = replace(config, classes=_classes(model.settings, source))
     for prepare in (*family.prepare, *architecture.prepare):
         source = prepare(source, config)
+    if config.head:
+        config = replace(config, classes=_classes(model.settings, source))
     absent = [name for name, names in family.switches.items() if not flag(model.settings, name) for name in names]
     weights: Weights = dict(assemble(source, without(absent, (*architecture.rules, *family.rules)), config))
     for finish in family.finish:

@@ -103,7 +103,9 @@ _IJEPA: Final = replace(
 def _beit_fields(settings: Settings) -> Fields:
     own, shared = flag(settings, "use_relative_position_bias"), flag(settings, "use_shared_relative_position_bias")
     if own and shared:
-        raise UnsupportedModelError("relative positions that are shared and those of each block are not supported together")
+        raise UnsupportedModelError(
+            "relative positions that are shared and those of each block are not supported together"
+        )
     (height, width), (rows, columns) = pair(settings, "image_size"), pair(settings, "patch_size")
     buckets = (2 * (height // rows) - 1) * (2 * (width // columns) - 1) + 3
     return {

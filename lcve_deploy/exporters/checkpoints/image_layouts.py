@@ -54,7 +54,10 @@ def _three(before: str, names: tuple[str, str, str]) -> Names:
     return tuple(f"{{body}}{{layer}}{before}{name}.*" for name in names)
 
 
-_QKV: Final = (_three("attention.attention.", ("query", "key", "value")), _three("attention.", ("q_proj", "k_proj", "v_proj")))
+_QKV: Final = (
+    _three("attention.attention.", ("query", "key", "value")),
+    _three("attention.", ("q_proj", "k_proj", "v_proj")),
+)
 _HEAD: Final[Row] = ("head.*", "classifier.*")
 _EMBEDDING: Final[Row] = ("cube_embedding.*", "{body}embeddings.patch_embeddings.projection.*")
 _TABLE: Final[Row] = ("positional_encoding", "{body}embeddings.position_embeddings")
@@ -94,15 +97,22 @@ IJEPA: Final = expand(*_VIT, bodies=("ijepa.", ""), layers=_VIT_LAYERS)
 _BUCKETS: Final = "relative_position_bias.relative_position_bias_table"
 
 
+def _kind(names: Names, kind: str) -> Names:
+    return tuple(name.replace("*", kind) for name in names)
+
+
 def _beit(body: str) -> tuple[Rule, ...]:
-    weights, biases = zip(*((tuple(name.replace("*", kind) for name in group) for kind in ("weight", "bias")) for group in _QKV), strict=True)
+    """Return the rules of BEiT, whose keys have no bias."""
     return expand(
         _CLASS,
         _EMBEDDING,
         _TABLE,
         *_VIT_BLOCK,
-        ("blocks.{i}.attention.qkv.weight", *weights),
-        ("blocks.{i}.attention.qkv.bias", *((query, ZEROS, value) for query, _, value in biases)),
+        ("blocks.{i}.attention.qkv.weight", *(_kind(names, "weight") for names in _QKV)),
+        (
+            "blocks.{i}.attention.qkv.bias",
+            *((query, ZEROS, value) for query, _, value in (_kind(n, "bias") for n in _QKV)),
+        ),
         ("blocks.{i}.scale1", "{body}{layer}lambda_1"),
         ("blocks.{i}.scale2", "{body}{layer}lambda_2"),
         (
@@ -143,9 +153,7 @@ _DINOV2: Final[tuple[Row, ...]] = (
 _REGISTERS: Final[Row] = ("prefix_tokens", ("{body}embeddings.cls_token", "{body}embeddings.register_tokens"))
 
 DINOV2: Final = expand(_CLASS, *_DINOV2, bodies=("dinov2.", ""), layers=_VIT_LAYERS[:1])
-DINOV2_REGISTERS: Final = expand(
-    _REGISTERS, *_DINOV2, bodies=("dinov2_with_registers.", ""), layers=_VIT_LAYERS[:1]
-)
+DINOV2_REGISTERS: Final = expand(_REGISTERS, *_DINOV2, bodies=("dinov2_with_registers.", ""), layers=_VIT_LAYERS[:1])
 DINOV3: Final = expand(
     _REGISTERS,
     ("cube_embedding.*", "embeddings.patch_embeddings.*"),

@@ -42,10 +42,17 @@ def without(absent: Sequence[str], rules: Sequence[Rule]) -> tuple[Rule, ...]:
         rules: rules of the family.
     """
     ends = tuple(absent)
-    return tuple(
-        Rule(rule.target, tuple(tuple(ZEROS if name.endswith(ends) else name for name in names) for names in rule.sources))
-        for rule in rules
-    ) if ends else tuple(rules)
+    return (
+        tuple(
+            Rule(
+                rule.target,
+                tuple(tuple(ZEROS if name.endswith(ends) else name for name in names) for names in rule.sources),
+            )
+            for rule in rules
+        )
+        if ends
+        else tuple(rules)
+    )
 
 
 def _rules(*rows: tuple[str, *tuple[str | Names, ...]]) -> tuple[Rule, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -112,7 +113,7 @@ def read_folder_weights(folder: Path, unused: Unused = _none) -> Arrays:
         if (folder / name).is_file():
             return read(folder / name, unused)
         if (folder / f"{name}.index.json").is_file():
-            return _read_shards(folder, f"{name}.index.json", lambda path: read(path, unused))
+            return _read_shards(folder, f"{name}.index.json", partial(read, unused=unused))
     raise CheckpointError(f"expected {' or '.join(_WEIGHT_FILES)} in {folder}, found neither")
 
 
