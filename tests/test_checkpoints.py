@@ -70,8 +70,8 @@ def test_a_reference_that_did_not_load_every_weight_is_not_used(monkeypatch: pyt
 
     load = original._load
 
-    def forgetful(path: Path, name: str) -> Any:
-        model = load(path, name)
+    def forgetful(path: Path, architecture: str) -> Any:
+        model = load(path, architecture)
         for name, tensor in model.state_dict().items():
             if name.endswith("query.bias"):
                 tensor.zero_()
