@@ -373,7 +373,7 @@ def _preprocess(loaded: Checkpoint, options: ExportOptions) -> Preprocess:
     framing = _framing(loaded, options)
     return Preprocess(
         frames=geometry.frames,
-        stride=options.stride or stated.stride or _STRIDE,
+        stride=options.stride or stated.stride or (_STRIDE if geometry.frames > 1 else 1),
         sampling=options.sampling or stated.sampling or Sampling.KINETICS,
         short_side=framing.short_side,
         size=framing.size,
@@ -410,10 +410,11 @@ def _assumed_resizing(loaded: Checkpoint, options: ExportOptions) -> tuple[Assum
 
 
 def _assumed_sampling(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
-    """Return the assumed sampling, if neither options nor checkpoint state it."""
+    """Return the assumed sampling, if neither options nor checkpoint state it, and if a clip has several frames."""
     stated = loaded.preprocessing
     sampling, stride = options.sampling or stated.sampling, options.stride or stated.stride
-    if sampling is Sampling.UNIFORM or (sampling and stride):
+    is_picture = loaded.model.config.geometry.frames == 1
+    if is_picture or sampling is Sampling.UNIFORM or (sampling and stride):
         return ()
     doubt = f"; {stated.doubt}" if stated.doubt else ""
     value = f"{sampling or Sampling.KINETICS}, stride {stride or _STRIDE}{doubt}"
