@@ -174,8 +174,12 @@ _TYPES: Final = {
     _MATCHING: "efficientloftr lightglue superglue superpoint",
     _SOUND: "whisper wav2vec2",
     _LANGUAGE: "bert roberta gpt2 llama mistral qwen2 t5",
-    _VISION_LANGUAGE: "blip-2 llama4 mllama cohere2_vision shieldgemma2 video_llava llava_next_video",
-    _UNREAD: "aimv2_vision_model aimv2 tipsv2 tipsv2_vision_model groupvit",
+    _VISION_LANGUAGE: """
+        blip-2 llama4 mllama cohere2_vision shieldgemma2 video_llava llava_next_video instructblipvideo video_llama_3
+    """,
+    _UNREAD: """
+        aimv2_vision_model aimv2 tipsv2 tipsv2_vision_model groupvit pe_audio_video pe_audio_video_encoder pe_video_encoder
+    """,
 }
 
 REFUSED: Final = {model_type: reason for reason, names in _TYPES.items() for model_type in names.split()}
@@ -197,7 +201,7 @@ TASKS: Final = (
         r"\w+Backbone",
         Reason(
             status=Status.OTHER_TASK,
-            text="it gives maps of several blocks to another model; export the encoder, or the tokens of its last block",
+            text="it gives maps of several blocks to another model; export the encoder",
         ),
     ),
     (
