@@ -21,7 +21,7 @@ from lcve_deploy.clips import Binding, KeyRef, Layout, Scheme
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.files.reading import read_bounded
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.model.keyed import KEYED_TENSORS, READOUT_INDEX
+from lcve_deploy.model.keyed import BY_TOKEN, KEYED_TENSORS
 from lcve_deploy.model.parity import ParityReport
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
     "ModelSpec",
     "TensorSpec",
     "check_format",
-    "clips_spec",
+    "clip_specs",
     "manifest_bytes",
     "manifest_data",
     "manifest_digest",
@@ -103,9 +103,7 @@ class ModelSpec:
     @property
     def clip_inputs(self) -> tuple[TensorSpec, ...]:
         """Inputs that differ from clip to clip: the clips, and in the scheme ``lcve-dct-1`` their steps."""
-        if self.scheme != Scheme.DCT:
-            return (self.input,)
-        return (self.input, TensorSpec(name=STEP_INPUT, dtype="float32", shape=(None,)))
+        return (self.input, *clip_specs(self.scheme, self.geometry, self.layout)[1:])
 
     @property
     def classes(self) -> int:
@@ -169,10 +167,13 @@ class Manifest:
         }
 
 
-def clips_spec(scheme: str, geometry: ClipGeometry, layout: Layout) -> TensorSpec:
-    """Return the graph's input of encrypted clips."""
-    dtype = "float16" if scheme == Scheme.DCT else "uint8"
-    return TensorSpec(name=INPUT, dtype=dtype, shape=(None, *layout.shape(geometry)))
+def clip_specs(scheme: str, geometry: ClipGeometry, layout: Layout) -> tuple[TensorSpec, ...]:
+    """Return the graph's inputs of encrypted clips: the clips, and in the scheme ``lcve-dct-1`` their steps."""
+    shape = (None, *layout.shape(geometry))
+    if scheme != Scheme.DCT:
+        return (TensorSpec(name=INPUT, dtype="uint8", shape=shape),)
+    step = TensorSpec(name=STEP_INPUT, dtype="float32", shape=(None,))
+    return TensorSpec(name=INPUT, dtype="float16", shape=shape), step
 
 
 def write_manifest(server: Path, manifest: Manifest) -> None:
@@ -357,7 +358,7 @@ def read_parity(record: Record) -> ParityReport:
 
 def _check_consistency(record: Record, manifest: Manifest) -> None:
     model = manifest.model
-    expected = clips_spec(model.scheme, model.geometry, model.layout)
+    expected = clip_specs(model.scheme, model.geometry, model.layout)[0]
     if (manifest.input.shape, manifest.input.dtype) != (expected.shape, expected.dtype):
         record.problems.append(
             f"input: a {model.layout} clip of {model.geometry} is {expected.dtype} {list(expected.shape)}, "
@@ -376,12 +377,17 @@ def _check_consistency(record: Record, manifest: Manifest) -> None:
 def _bank_problems(bank: tuple[TensorSpec, ...]) -> list[str]:
     """Explain what is wrong with the list of keyed tensors."""
     names = [spec.name for spec in bank]
-    known = [f"{BANK_PREFIX}{keyed.name}" for keyed in KEYED_TENSORS]
-    problems = [f"{name} is missing" for name in known if name not in names and not name.endswith(READOUT_INDEX)]
+    known = {f"{BANK_PREFIX}{keyed.name}": keyed for keyed in KEYED_TENSORS}
+    needed = [name for name, keyed in known.items() if keyed.required]
+    needed += [f"{BANK_PREFIX}{keyed.needs}" for name, keyed in known.items() if keyed.needs and name in names]
+    problems = [f"{name} is missing" for name in needed if name not in names]
+    if not any(keyed.by in BY_TOKEN for name, keyed in known.items() if name in names):
+        positions = [name for name, keyed in known.items() if keyed.by in BY_TOKEN]
+        problems.append(f"positions are missing: expected one of {', '.join(positions)}")
     if names != [name for name in known if name in names]:
         problems.append(f"expected names from {', '.join(known)}, in this order, received {', '.join(names)[:200]}")
     for spec in bank:
-        dtype = "int64" if spec.name.endswith(READOUT_INDEX) else "float32"
+        dtype = known[spec.name].dtype if spec.name in known else "float32"
         if spec.dtype != dtype or not spec.shape or spec.shape[0] is not None or None in spec.shape[1:]:
             problems.append(
                 f"{spec.name}: expected {dtype} with null for the keys and sizes for all other axes, received "

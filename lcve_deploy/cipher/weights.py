@@ -6,7 +6,7 @@ scheme ``lcve-1``, section "What the orders mean" (normalisation, readout and la
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from lcve_deploy.cipher.coefficients import MIDDLE, require_supported, to_freque
 from lcve_deploy.clips import SALT_BYTES
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keys.orders import Order, Orders
+from lcve_deploy.model.keyed import KEYED_TENSORS, KeyedBy, moved_rows
 from lcve_deploy.model.transformer import (
     Normalisation,
     Readout,
@@ -39,7 +40,8 @@ def scramble(model: VideoTransformer, orders: Orders) -> ScrambledTransformer:
             they are, and the labels are shown.
 
     Raises:
-        ValueError: orders of another geometry or number of classes, or cubes that the scheme does not support.
+        ValueError: orders of another geometry or number of classes, K3 for a model without a classifier, or cubes that
+            the scheme does not support.
     """
     config = model.config
     if orders.geometry != config.geometry:
@@ -54,12 +56,12 @@ def scramble(model: VideoTransformer, orders: Orders) -> ScrambledTransformer:
     changed = {
         "cube_embedding.weight": _like(weight[:, orders.pixel_order], model.weights["cube_embedding.weight"]),
         "cube_embedding.bias": _like(bias, model.weights["cube_embedding.bias"]),
-        "positional_encoding": _scramble_positions(
-            model.weights["positional_encoding"], orders.cube_order, config.prefix_tokens
-        ),
+        **_scramble_positions(model, orders.cube_order),
     }
     label_order = orders.label_order
     if label_order is not None:
+        if not config.head:
+            raise ValueError("expected orders without K3 for a model without a classifier, received a label order")
         if len(label_order) != config.classes:
             raise ValueError(f"the model has {config.classes} classes, the label order {len(label_order)}")
         changed |= {name: model.weights[name][label_order] for name in ("head.weight", "head.bias")}
@@ -109,17 +111,21 @@ def fold_transform(
     return to_frequencies(weight, geometry), shifted
 
 
-def _scramble_positions(table: FloatArray, cube_order: Order, prefix: int) -> FloatArray:
-    """New row of cube token i = old row of cube token ``K1[i]``; prefix tokens stay."""
-    return np.concatenate([table[:prefix], table[prefix:][cube_order]])
+def _scramble_positions(model: VideoTransformer, cube_order: Order) -> dict[str, npt.NDArray[Any]]:
+    """Return all tables of positions: new row of cube token i = old row of cube token ``K1[i]``; prefix tokens stay."""
+    return {
+        keyed.name: moved_rows(model.weights[keyed.name], cube_order, keyed.by)
+        for keyed in KEYED_TENSORS
+        if keyed.by in (KeyedBy.CUBES, KeyedBy.CUBE_PAIRS) and keyed.name in model.weights
+    }
 
 
 def _readout_index(config: TransformerConfig, cube_order: Order) -> int | None:
-    if config.readout in (Readout.MEAN, Readout.CUBES_MEAN):
-        return None
     if config.readout is Readout.CLASS_TOKEN:
         return 0
-    return config.prefix_tokens + int(np.flatnonzero(cube_order == 0)[0])
+    if config.readout is Readout.FIRST_CUBE:
+        return config.prefix + int(np.flatnonzero(cube_order == 0)[0])
+    return None
 
 
 def _like(array: FloatArray, original: FloatArray) -> FloatArray:

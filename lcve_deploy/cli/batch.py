@@ -207,6 +207,8 @@ def command(
     A video that cannot be read, or that crashes its worker three times, gets a row with an error. The exit status is
     1 if all rows have errors or, with --strict, if any row has one. Otherwise it is 0.
 
+    If the model takes single pictures, folders are searched for pictures as well, and every picture has a row.
+
     If the command is killed, run it again to resume. Finished rows are kept in .OUTPUT.part until the complete output
     appears in one step. On a cluster (--ray-address), all machines need the videos, the artifact, the key file and
     the output at the same paths. Ray never receives the key or a token: on a cluster, use --token-file instead of
@@ -236,7 +238,7 @@ def command(
         remote=_with_absolute_paths(remote.options()),
         session=local if target.artifact else dataclasses.replace(local, signed_by=None),
     )
-    paths = find_videos(videos)
+    paths = find_videos(videos, pictures=job.takes_pictures())
     if target.enrolled:
         paths = assign_cameras(paths, target.enrolled)
     result = run_batch(paths, _absolute(output), job, workers.options(session.threads), progress=_Progress())

@@ -52,7 +52,7 @@ _REQUESTS: Final = 4
 @cloup.argument(
     "clip",
     type=PATH_OR_PIPE,
-    help="Encrypted clip; with --key, also a video, folder of frames, or .npy. - for standard input.",
+    help="Encrypted clip; with --key, also a video, picture, folder of frames, or .npy. - for standard input.",
 )
 @cloup.option("--key", "key_file", type=PATH, metavar="FILE", help="Key file; without it, CLIP must be encrypted.")
 @cloup.option(

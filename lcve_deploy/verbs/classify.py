@@ -184,7 +184,8 @@ class Classifier:
 
         Args:
             video: path of a video, picture, folder of frames, array (``.npy``) or encrypted clip (``.lcve``); or
-                clips, uint8 ``[T, H, W, C]`` or ``[views, T, H, W, C]`` of the model's geometry.
+                clips, uint8 ``[T, H, W, C]`` or ``[views, T, H, W, C]`` of the model's geometry; for a model of one
+                frame, also a picture ``[H, W, C]``.
             views: temporal and spatial views of a video; by default one.
             sampling: how frames are chosen; by default as the artifact says.
             stride: frames from one sampled frame to the next; by default as the artifact says.
@@ -242,7 +243,8 @@ class Classifier:
 
 def _encrypt_clips(client: Client, clip: PlainClip) -> ClipFile:
     """Encrypt one clip, or several as temporal views."""
-    values = clip.values[None] if clip.values.ndim == 4 else clip.values
+    values = clip.values[None] if clip.values.shape in client.settings.binding.geometry.picture_shapes else clip.values
+    values = values[None] if values.ndim == 4 else values
     return ClipFile(clip=client.encrypt(PlainClip(values=values)), views=Views(temporal=max(len(values), 1)))
 
 
@@ -267,7 +269,8 @@ def classify(
 
     Args:
         video: path of a video, picture, folder of frames, array (``.npy``) or encrypted clip (``.lcve``); or clips,
-            uint8 ``[T, H, W, C]`` or ``[views, T, H, W, C]`` of the model's geometry.
+            uint8 ``[T, H, W, C]`` or ``[views, T, H, W, C]`` of the model's geometry; for a model of one frame, also a
+            picture ``[H, W, C]``.
         at: artifact folder, its ``server/``, or the address of a model, such as ``grpc://host:8001/model``.
         key: key of the artifact.
         client: folder with ``client.json``; required unless ``at`` is an artifact folder, which contains it.

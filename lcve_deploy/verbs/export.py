@@ -22,7 +22,7 @@ from lcve_deploy.artifact import (
     write_probe,
 )
 from lcve_deploy.artifact.key_folder import require_key_name
-from lcve_deploy.artifact.manifest import clips_spec
+from lcve_deploy.artifact.manifest import clip_specs
 from lcve_deploy.artifact.names import KEYS, MODEL, OUTPUT
 from lcve_deploy.cipher.clips import binding_of
 from lcve_deploy.cipher.coefficients import require_supported
@@ -390,7 +390,7 @@ def _preprocess(loaded: Checkpoint, options: ExportOptions) -> Preprocess:
     framing = _framing(loaded, options)
     return Preprocess(
         frames=geometry.frames,
-        stride=options.stride or stated.stride or _STRIDE,
+        stride=options.stride or stated.stride or (_STRIDE if geometry.frames > 1 else 1),
         sampling=options.sampling or stated.sampling or Sampling.KINETICS,
         short_side=framing.short_side,
         size=framing.size,
@@ -427,10 +427,11 @@ def _assumed_resizing(loaded: Checkpoint, options: ExportOptions) -> tuple[Assum
 
 
 def _assumed_sampling(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
-    """Return the assumed sampling, if neither options nor checkpoint state it."""
+    """Return the assumed sampling, if neither options nor checkpoint state it, and if a clip has several frames."""
     stated = loaded.preprocessing
     sampling, stride = options.sampling or stated.sampling, options.stride or stated.stride
-    if sampling is Sampling.UNIFORM or (sampling and stride):
+    is_picture = loaded.model.config.geometry.frames == 1
+    if is_picture or sampling is Sampling.UNIFORM or (sampling and stride):
         return ()
     doubt = f"; {stated.doubt}" if stated.doubt else ""
     value = f"{sampling or Sampling.KINETICS}, stride {stride or _STRIDE}{doubt}"
@@ -481,9 +482,9 @@ def _write_model(
         scheme=binding.scheme,
         geometry=binding.geometry,
         layout=binding.layout,
-        input=clips_spec(binding.scheme, binding.geometry, binding.layout),
+        input=clip_specs(binding.scheme, binding.geometry, binding.layout)[0],
         bank=bank_specs(config),
-        output=TensorSpec(name=OUTPUT, dtype="float32", shape=(None, config.classes)),
+        output=TensorSpec(name=OUTPUT, dtype="float32", shape=(None, *config.output_shape)),
     )
     return model, keyed_tensors(scrambled)
 

@@ -87,6 +87,18 @@ class Job:
         folder = self.client if self.client is not None else Path(str(self.artifact)) / "client"
         return SecurityKey.read(Path(str(self.key_file))), folder
 
+    def takes_pictures(self) -> bool:
+        """Return whether a clip of the model has one frame, so that every picture is a clip.
+
+        Raises:
+            ArtifactError: the client settings are invalid.
+        """
+        folder = next(iter(sorted(self.enrolled.glob("*/client"))), None) if self.enrolled else self.client
+        folder = folder or Path(str(self.artifact)) / "client"
+        if not folder.is_dir():  # opening the clients explains what is missing
+            return False
+        return read_client(folder).settings.binding.geometry.frames == 1
+
     def open_client(self, camera: str = "") -> Client:
         """Open the client with its key, and check that the artifact has it, if there is an artifact.
 

@@ -23,7 +23,7 @@ from lcve_deploy.verbs.watch.queues import BoundedQueue, OrderedResults
 from lcve_deploy.verbs.watch.results import Counts, Latency, Outcome, WindowResult
 from lcve_deploy.verbs.watch.worker import BackgroundThread
 from lcve_deploy.video.live import LiveSource
-from lcve_deploy.video.windows import SlidingWindows, Window
+from lcve_deploy.video.windows import SlidingWindows, Window, window_length
 
 __all__ = ["Watch", "WatchOptions"]
 
@@ -65,6 +65,16 @@ class WatchOptions:
             raise ValueError(f"expected hop, in_flight, waiting, top and windows of at least 1, received {self}")
         if self.seconds is not None and not self.seconds > 0:
             raise ValueError(f"expected more than 0 seconds, received {self.seconds}")
+
+    def single_frame_note(self, preprocess: Preprocess) -> str:
+        """Return the note that every frame is sent, if the model takes single pictures and no hop is set.
+
+        Args:
+            preprocess: preprocessing of the client, for options without their own.
+        """
+        if self.hop is not None or window_length(self.preprocess or preprocess) > 1:
+            return ""
+        return "the model takes single pictures: every frame is sent as a window of its own; --hop N sends every Nth"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
