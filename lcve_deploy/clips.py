@@ -156,6 +156,11 @@ class Binding:
             raise ValueError(f"the scheme {self.scheme} has the layout {Layout.CUBES}, received {self.layout}")
 
     @property
+    def packed(self) -> bool:
+        """Whether clips are records, and travel packed."""
+        return self.scheme == Scheme.DCT
+
+    @property
     def key(self) -> KeyRef:
         """Key id and salt."""
         return KeyRef(key_id=self.key_id, salt=self.salt)
@@ -211,7 +216,7 @@ class EncryptedClip:
     binding: Binding
 
     def __post_init__(self) -> None:
-        if self.binding.scheme == Scheme.DCT:
+        if self.binding.packed:
             self._require_records()
             return
         expected = self.binding.layout.shape(self.binding.geometry)

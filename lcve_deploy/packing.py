@@ -30,6 +30,7 @@ __all__ = [
     "DEFAULT_STEP",
     "MAX_INTEGER",
     "MAX_STEP",
+    "count_packed",
     "max_packed",
     "min_step",
     "pack",
@@ -58,6 +59,8 @@ _MAX_ESCAPES: Final = 258
 _LOUDEST: Final = 128
 """Largest coefficient of random ciphertext, in values of pixels."""
 
+_MAX_UNPACKED: Final = 2**33
+"""Maximum bytes of unpacked clips."""
 _LEVEL: Final = 6
 _RAW: Final = -15
 _MEMORY: Final = 9
@@ -110,6 +113,21 @@ def pack(records: Records, geometry: ClipGeometry, *, pad: int = 1) -> bytes:
     return b"".join(_packed(record, geometry, pad) for record in records.reshape(-1))
 
 
+def count_packed(data: bytes | memoryview, *, limit: int) -> int:
+    """Return the number of packed clips, by their stated lengths; only ``unpack`` checks them.
+
+    Raises:
+        EncryptedClipError: there are none or more than the limit, or the data are not packed clips.
+    """
+    view, first, clips = memoryview(data), 0, 0
+    while first < len(view) and clips <= limit:
+        first += _size_at(view, first)
+        clips += 1
+    if not 1 <= clips <= limit:
+        raise EncryptedClipError(f"expected 1 to {limit} packed clips, received {'more' if clips else 'none'}")
+    return clips
+
+
 def unpack(data: bytes | memoryview, geometry: ClipGeometry, *, clips: int) -> Records:
     """Unpack clips; the inverse of ``pack``.
 
@@ -122,8 +140,10 @@ def unpack(data: bytes | memoryview, geometry: ClipGeometry, *, clips: int) -> R
         Records ``[clips]``.
 
     Raises:
-        EncryptedClipError: the data are not this number of packed clips of the geometry.
+        EncryptedClipError: the data are not this number of packed clips of the geometry, or need more than 8 GiB.
     """
+    if clips * coefficient_record(geometry).itemsize > _MAX_UNPACKED:
+        raise EncryptedClipError(f"expected clips of at most {_MAX_UNPACKED} bytes, received {clips} of {geometry}")
     parts = list(_split(memoryview(data), geometry, clips))
     records = np.zeros(clips, coefficient_record(geometry))
     for part, record in zip(parts, records, strict=True):
@@ -175,16 +195,22 @@ class _Part:
 def _split(data: memoryview, geometry: ClipGeometry, clips: int) -> Iterator[_Part]:
     first = 0
     for _ in range(clips):
-        rest = len(data) - first
-        magic, size = _HEADER.unpack_from(data, first)[:2] if rest >= _HEADER.size else (b"", 0)
-        if magic != _MAGIC or not _HEADER.size <= size <= rest:
-            raise EncryptedClipError(
-                f"expected {clips} packed clips; at byte {first} of {len(data)} there is none, or one that is cut off"
-            )
+        size = _size_at(data, first)
         yield _Part.read(data[first : first + size], geometry)
         first += size
     if first != len(data):
         raise EncryptedClipError(f"expected {clips} packed clips in {first} bytes, received {len(data)} bytes")
+
+
+def _size_at(data: memoryview, first: int) -> int:
+    """Return the stated length of the packed clip that begins at a byte."""
+    rest = len(data) - first
+    magic, size = _HEADER.unpack_from(data, first)[:2] if rest >= _HEADER.size else (b"", 0)
+    if magic != _MAGIC or not _HEADER.size <= size <= rest:
+        raise EncryptedClipError(
+            f"expected packed clips; at byte {first} of {len(data)} there is none, or one that is cut off"
+        )
+    return int(size)
 
 
 # Packing

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lcve_deploy.clips import COEFFICIENTS, STEP, coefficient_record
 from lcve_deploy.errors import EncryptedClipError
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.packing import MAX_STEP, max_packed, min_step, pack, random_records, require_step, unpack
+from lcve_deploy.packing import MAX_STEP, count_packed, max_packed, min_step, pack, random_records, require_step, unpack
 
 GEOMETRY = ClipGeometry.parse("4x8x12x3/2x4x4")
 SMALL = ClipGeometry.parse("2x4x4x1/1x4x4")
@@ -156,9 +156,19 @@ def test_every_cut_is_refused() -> None:
 
 def test_another_number_of_clips_is_refused() -> None:
     data = pack(sparse(1, 0.1, 9, clips=2), GEOMETRY)
-    for clips in (1, 3):
-        with pytest.raises(EncryptedClipError, match=f"expected {clips} packed clips"):
+    assert count_packed(data, limit=2) == 2
+    for clips in (0, 1, 3):
+        with pytest.raises(EncryptedClipError, match="packed clips"):
             unpack(data, GEOMETRY, clips=clips)
+    for bad, limit in ((data, 1), (b"", 9), (data[:-1], 9), (data + b"\0", 9)):
+        with pytest.raises(EncryptedClipError, match="packed clips"):
+            count_packed(bad, limit=limit)
+
+
+def test_clips_that_would_fill_the_memory_are_refused() -> None:
+    geometry = ClipGeometry.parse("64x1024x1024x3/2x16x16")
+    with pytest.raises(EncryptedClipError, match="at most 8589934592 bytes"):
+        unpack(b"", geometry, clips=30)
 
 
 def test_padding_is_zeros() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lcve_deploy.artifact.digests import MANIFEST, FileRecord, path_problem
-from lcve_deploy.artifact.names import BANK_PREFIX, INPUT, MODEL, PROBE, STEP_INPUT
+from lcve_deploy.artifact.names import BANK_PREFIX, INPUT, MODEL, PACKED_INPUT, PROBE, STEP_INPUT
 from lcve_deploy.artifact.record import Record, parse_json, read_data
 from lcve_deploy.artifact.signature import PublicKey, check_signature, read_signature
 from lcve_deploy.clips import Binding, KeyRef, Layout, Scheme
@@ -37,6 +37,7 @@ __all__ = [
     "parse_manifest",
     "read_manifest",
     "read_versions",
+    "request_spec",
     "write_manifest",
 ]
 
@@ -101,9 +102,19 @@ class ModelSpec:
         self.binding_of(binding.key).require(binding, here=here, there=there)
 
     @property
+    def packed(self) -> bool:
+        """Whether clips are records, and travel packed."""
+        return self.scheme == Scheme.DCT
+
+    @property
     def clip_inputs(self) -> tuple[TensorSpec, ...]:
         """Inputs that differ from clip to clip: the clips, and in the scheme ``lcve-dct-1`` their steps."""
         return (self.input, *clip_specs(self.scheme, self.geometry, self.layout)[1:])
+
+    @property
+    def request_input(self) -> TensorSpec:
+        """Input of a request to a server: the clips, or packed clips, uint8 ``[bytes]``."""
+        return request_spec(self.scheme, self.geometry, self.layout)
 
     @property
     def classes(self) -> int:
@@ -174,6 +185,13 @@ def clip_specs(scheme: str, geometry: ClipGeometry, layout: Layout) -> tuple[Ten
         return (TensorSpec(name=INPUT, dtype="uint8", shape=shape),)
     step = TensorSpec(name=STEP_INPUT, dtype="float32", shape=(None,))
     return TensorSpec(name=INPUT, dtype="float16", shape=shape), step
+
+
+def request_spec(scheme: str, geometry: ClipGeometry, layout: Layout) -> TensorSpec:
+    """Return the input of a request to a server."""
+    if scheme == Scheme.DCT:
+        return TensorSpec(name=PACKED_INPUT, dtype="uint8", shape=(None,))
+    return clip_specs(scheme, geometry, layout)[0]
 
 
 def write_manifest(server: Path, manifest: Manifest) -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
 
-from lcve_deploy.artifact.names import INPUT, OUTPUT
+from lcve_deploy.artifact.manifest import request_spec
+from lcve_deploy.artifact.names import OUTPUT
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import MismatchError, RequestError
 from lcve_deploy.protocol.binding import stated_binding
@@ -94,7 +95,7 @@ def check_model(
         _require_same(theirs, binding)
     classes = _classes(metadata) if classes is None else classes
     largest = config.max_batch_size or None
-    shape = list(binding.layout.shape(binding.geometry))
+    asked = request_spec(binding.scheme, binding.geometry, binding.layout)
     received = {
         "names": (metadata.name, config.name),
         "inputs": _tensors(metadata.inputs),
@@ -105,9 +106,9 @@ def check_model(
     batch = [] if largest else [_ANY]
     expected = {
         "names": (name, name),
-        "inputs": [(INPUT, "UINT8", [_ANY, *shape])],
+        "inputs": [(asked.name, "UINT8", [size or _ANY for size in asked.shape])],
         "outputs": [(OUTPUT, "FP32", [_ANY, classes])],
-        "configured inputs": [(INPUT, "TYPE_UINT8", [*batch, *shape])],
+        "configured inputs": [(asked.name, "TYPE_UINT8", [*batch, *asked.shape[1:]] or [_ANY])],
         "configured outputs": [(OUTPUT, "TYPE_FP32", [*batch, classes])],
     }
     differing = [

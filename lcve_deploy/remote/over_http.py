@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any, Final
 from urllib.parse import quote
 
-from lcve_deploy.artifact.names import INPUT, OUTPUT
+from lcve_deploy.artifact.names import OUTPUT
 from lcve_deploy.errors import (
     DeadlineError,
     DeniedError,
@@ -85,8 +85,8 @@ class HttpTransport:
         """Run one batch. Clips and logits travel as binary data, not as JSON numbers."""
         if self._seal_to is not None:
             return self._infer_sealed(request, self._seal_to, classes, seconds)
-        body, headers = self._body(INPUT, request.values, OUTPUT, binding_to_parameters(request.binding))
-        shape = (len(request.values), classes)
+        body, headers = self._body(request.input_name, request.values, OUTPUT, binding_to_parameters(request.binding))
+        shape = (request.clips, classes)
         reply = self._ask("POST", "/infer", body, headers, seconds, BodyLimits.of_logits(shape))
         return read_answer(reply.body, reply.header_length, shape, self._endpoint)
 

@@ -35,10 +35,10 @@ class SealedQuestion:
     """
 
     def __init__(self, request: Request, to: SealingPublicKey, address: Address, *, classes: int) -> None:
-        self._shape = (len(request.values), classes)
+        self._shape = (request.clips, classes)
         self._sealed = seal_request(
             request.values.data.cast("B"),
-            clips=len(request.values),
+            clips=request.clips,
             binding=request.binding,
             to=to,
             model=address.model,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from lcve_deploy.artifact import EngineRecord, ModelSpec, PublicKey
 from lcve_deploy.artifact.engine_options import DEVICE, MAX_DEVICE, provider_option_problems
-from lcve_deploy.clips import EncryptedClip, Scheme
+from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.encrypted_model import EncryptedModel
 from lcve_deploy.errors import SessionError
 from lcve_deploy.runtime.bank import KeyBank, Tensors
@@ -195,7 +195,7 @@ def check_clip(clip: EncryptedClip, model: ModelSpec) -> None:
         ValueError: the clip is not a batch of uint8 values or records, or is empty.
     """
     model.require(clip.binding, here="model", there="encrypted clip")
-    if model.scheme == Scheme.DCT:
+    if model.packed:
         if clip.values.ndim != 1:
             raise ValueError(f"expected clips with one batch axis, received the shape {list(clip.values.shape)}")
     elif clip.values.dtype != np.uint8 or clip.values.ndim != len(model.input.shape):
