@@ -89,7 +89,7 @@ class Family:
         normalisation: default input normalisation; None if it must be stated.
         fields: fields of the configuration, apart from those that all families share.
         fixed: settings that the model type implies, whatever ``config.json`` says.
-        derived: settings that follow from others, if ``config.json`` omits them.
+        derived: settings that follow from others, whatever ``config.json`` says.
         section: name of the part of ``config.json`` that configures the encoder; empty if it is the whole.
         switches: names of source weights that do not exist if a setting is false.
         prepare: changes the checkpoint's weights, before they are assembled.

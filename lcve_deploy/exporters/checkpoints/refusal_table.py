@@ -178,7 +178,8 @@ _TYPES: Final = {
         blip-2 llama4 mllama cohere2_vision shieldgemma2 video_llava llava_next_video instructblipvideo video_llama_3
     """,
     _UNREAD: """
-        aimv2_vision_model aimv2 tipsv2 tipsv2_vision_model groupvit pe_audio_video pe_audio_video_encoder pe_video_encoder
+        aimv2_vision_model aimv2 tipsv2 tipsv2_vision_model groupvit pe_audio_video pe_audio_video_encoder
+        pe_video_encoder
     """,
 }
 
@@ -212,7 +213,7 @@ TASKS: Final = (
         ),
     ),
     (
-        r"(VideoMAE|Vivit|Timesformer|VJEPA2)Model",
+        r"(VideoMAE|Vivit|Timesformer|VJEPA2|Data2VecVision)Model",
         Reason(
             status=Status.OTHER_TASK,
             text="it gives tokens and no pooled vector; export a fine-tuned classifier",
