@@ -13,6 +13,7 @@ from lcve_deploy.artifact.names import MODEL
 from lcve_deploy.client import Client
 from lcve_deploy.errors import MismatchError
 from lcve_deploy.keys.secret import SecurityKey
+from lcve_deploy.model.output import ModelOutput
 from lcve_deploy.model.parity import BUDGET_MARGIN, CONTROL_MARGIN, ParityReport
 from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime import SessionOptions
@@ -106,10 +107,11 @@ def _matching_checkpoint(path: Path, options: CheckpointOptions | None, server: 
             size=options.size or geometry.height,
         )
     loaded = load_checkpoint(path, options)
-    if loaded.model.config.geometry != geometry or loaded.model.config.classes != len(client.settings.classes):
+    output = ModelOutput.of(loaded.model.config)
+    if loaded.model.config.geometry != geometry or output != client.settings.answer:
         raise MismatchError(
-            f"the artifact takes {geometry} and has {len(client.settings.classes)} classes, the checkpoint "
-            f"{loaded.model.config.geometry} and {loaded.model.config.classes}",
+            f"the artifact takes {geometry} and answers {client.settings.answer}, the checkpoint takes "
+            f"{loaded.model.config.geometry} and answers {output}",
             hint="pass the checkpoint that the artifact was exported from",
         )
     return loaded
