@@ -25,7 +25,7 @@ from lcve_deploy.artifact.record import Record, read_json
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.model.assumptions import Assumption, Fact
-from lcve_deploy.model.output import ModelOutput
+from lcve_deploy.model.output import ModelOutput, OutputKind
 from lcve_deploy.model.predictions import ProblemType
 from lcve_deploy.model.preprocess import Preprocess, Resample, Rounding, Sampling
 
@@ -159,7 +159,7 @@ def parse_client(record: Record, path: Path, *, number: int = FORMAT) -> ClientF
         preprocess=preprocess,
         source=source,
         assumptions=assumptions,
-        output=None if output == ModelOutput.logits(len(classes)) else output,
+        output=None if output and output.kind is OutputKind.LOGITS else output,
     )
     return ClientFile(settings=settings, manifest_sha256=digest)
 
