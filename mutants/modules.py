@@ -130,8 +130,8 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "pairs": {"cipher/pairs": ("cipher",)},
     "orders": {"keys/orders": ("schedule", "cipher")},
     "geometry": {"geometry": _ORDERS},
-    "weights": {"cipher/weights": ("scrambling", "graph")},
-    "rotation": {"cipher/rotation": ("rotation",)},
+    "weights": {"cipher/weights": ("scrambling", "graph", "common_form")},
+    "rotation": {"cipher/rotation": ("rotation", "common_form")},
     "parity": {"model/parity": ("parity", "artifact")},
     "artifact": {
         "artifact/client_settings": ("client_settings",),
@@ -171,7 +171,22 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "runtime/backends/tensorrt": ("tensorrt",),
         "runtime/backends/pipeline": ("tensorrt",),
     },
+    "model": {
+        "model/config": ("common_form",),
+        "model/keyed": ("common_form", "rotation", "scrambling"),
+        "model/shapes": ("common_form", "assemble"),
+    },
+    "exporters/bank": {"exporters/bank": ("graph", "common_form")},
     "exporters/onnx": {"exporters/onnx": ("graph", *_GRAPHS)},
+    "exporters/graph": {
+        "exporters/graph/attention": ("common_form", "graph", "attention", *_GRAPHS),
+        "exporters/graph/blocks": ("common_form", "graph", *_GRAPHS),
+        "exporters/graph/mlp": ("common_form", "graph", *_GRAPHS),
+        "exporters/graph/nodes": ("common_form", "graph", *_GRAPHS),
+        "exporters/graph/pooling": ("common_form", "graph", *_GRAPHS),
+        "exporters/graph/positions": ("common_form",),
+        "exporters/graph/tokens": ("common_form", "graph", *_GRAPHS),
+    },
     "exporters/checkpoints": {
         "exporters/checkpoints/arguments": ("arguments", "families", "checkpoints"),
         "exporters/checkpoints/assemble": ("assemble", *_WEIGHTS, "folders"),

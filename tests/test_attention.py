@@ -15,12 +15,13 @@ import pytest
 from benchmarks import attention
 from lcve_deploy import Layout, SessionOptions, open_session
 from lcve_deploy.cipher.weights import unscrambled
-from lcve_deploy.exporters import onnx as exporter
 from lcve_deploy.exporters.bank import keyed_tensors
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.embedding import embed_key
+from lcve_deploy.exporters.graph import attention as exporter
+from lcve_deploy.exporters.graph.attention import block_sizes
 from lcve_deploy.exporters.low_precision import write_low_precision
-from lcve_deploy.exporters.onnx import OPSETS, block_sizes, write_onnx
+from lcve_deploy.exporters.onnx import OPSETS, write_onnx
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.runtime.backends.attention import fuse_attention
 from lcve_deploy.runtime.session import Provider

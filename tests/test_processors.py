@@ -171,7 +171,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "padding on": ({"size": 40, "do_pad": True}, "do_pad is on"),
     "channels": ({"size": 40, "do_flip_channel_order": True}, "do_flip_channel_order is on"),
     "sampling": ({"size": 40, "do_sample_frames": True, "num_frames": 8}, "do_sample_frames is on"),
-    "another class": ({"size": 40, "image_processor_type": "CLIPImageProcessor"}, "CLIPImageProcessor"),
+    "another class": ({"size": 40, "image_processor_type": "SamImageProcessor"}, "SamImageProcessor"),
     "offset of none": ({"size": 40, "offset": True}, "offset is true"),
     "offset that cannot go": (
         {"size": 40, "offset": False, "video_processor_type": "VivitVideoProcessor"},
@@ -202,7 +202,7 @@ def test_what_is_not_done_is_refused_by_its_name(tmp_path: Path, settings: dict[
 
 
 @pytest.mark.parametrize(
-    ("kind", "named"), [("VideoMAEImageProcessor", "no image_mean"), ("CLIPImageProcessor", "CLIPImageProcessor")]
+    ("kind", "named"), [("VideoMAEImageProcessor", "no image_mean"), ("SamImageProcessor", "SamImageProcessor")]
 )
 def test_a_processor_that_is_only_named_is_not_passed_over(tmp_path: Path, kind: str, named: str) -> None:
     """Its class has defaults, which are not the ImageNet statistics."""
@@ -222,7 +222,7 @@ def test_files_that_say_different_things_are_refused(tmp_path: Path) -> None:
 
 def test_the_owner_can_do_without_a_processor(tmp_path: Path, key: SecurityKey) -> None:
     path = folder(tmp_path, "hf_videomae")
-    (path / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": "CLIPImageProcessor"}))
+    (path / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": "SamImageProcessor"}))
     halves = Normalisation(mean=(0.5,) * 3, std=(0.5,) * 3)
     options = CheckpointOptions(normalisation=halves, short_side=36)
     loaded = load_checkpoint(path, options)

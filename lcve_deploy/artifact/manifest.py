@@ -21,7 +21,7 @@ from lcve_deploy.clips import SCHEME, Binding, KeyRef, Layout
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.files.reading import read_bounded
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.model.keyed import KEYED_TENSORS, READOUT_INDEX
+from lcve_deploy.model.keyed import BY_TOKEN, KEYED_TENSORS
 from lcve_deploy.model.parity import ParityReport
 
 __all__ = [
@@ -358,12 +358,17 @@ def _check_consistency(record: Record, manifest: Manifest) -> None:
 def _bank_problems(bank: tuple[TensorSpec, ...]) -> list[str]:
     """Explain what is wrong with the list of keyed tensors."""
     names = [spec.name for spec in bank]
-    known = [f"{BANK_PREFIX}{keyed.name}" for keyed in KEYED_TENSORS]
-    problems = [f"{name} is missing" for name in known if name not in names and not name.endswith(READOUT_INDEX)]
+    known = {f"{BANK_PREFIX}{keyed.name}": keyed for keyed in KEYED_TENSORS}
+    needed = [name for name, keyed in known.items() if keyed.required]
+    needed += [f"{BANK_PREFIX}{keyed.needs}" for name, keyed in known.items() if keyed.needs and name in names]
+    problems = [f"{name} is missing" for name in needed if name not in names]
+    if not any(keyed.by in BY_TOKEN for name, keyed in known.items() if name in names):
+        positions = [name for name, keyed in known.items() if keyed.by in BY_TOKEN]
+        problems.append(f"positions are missing: expected one of {', '.join(positions)}")
     if names != [name for name in known if name in names]:
         problems.append(f"expected names from {', '.join(known)}, in this order, received {', '.join(names)[:200]}")
     for spec in bank:
-        dtype = "int64" if spec.name.endswith(READOUT_INDEX) else "float32"
+        dtype = known[spec.name].dtype if spec.name in known else "float32"
         if spec.dtype != dtype or not spec.shape or spec.shape[0] is not None or None in spec.shape[1:]:
             problems.append(
                 f"{spec.name}: expected {dtype} with null for the keys and sizes for all other axes, received "

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.keys.orders import Order, Orders
-from lcve_deploy.model.keyed import KEYED_TENSORS, KeyedBy, KeyedTensor
+from lcve_deploy.model.keyed import BY_TOKEN, KEYED_TENSORS, KeyedBy, KeyedTensor, moved_rows
 
 __all__ = ["reorder_logits", "rotate_tensors"]
 
@@ -35,7 +35,7 @@ def rotate_tensors(tensors: Tensors, old: Orders, new: Orders) -> dict[str, npt.
     """
     if old.geometry != new.geometry or (old.label_order is None) != (new.label_order is None):
         raise ValueError("the old and the new orders are not for the same geometry and labels")
-    moves = _Moves(old, new, prefix=len(tensors["positional_encoding"]) - old.geometry.cubes)
+    moves = _Moves(old, new, prefix=_prefix(tensors, old.geometry.cubes))
     return {keyed.name: moves.of(keyed, tensors[keyed.name]) for keyed in KEYED_TENSORS if keyed.name in tensors}
 
 
@@ -58,9 +58,8 @@ class _Moves:
 
     def of(self, keyed: KeyedTensor, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
         match keyed.by:
-            case KeyedBy.CUBES:
-                rows = np.concatenate([np.arange(self._prefix), self._prefix + self._cubes])
-                return tensor.take(rows, axis=keyed.axis)
+            case KeyedBy.CUBES | KeyedBy.CUBE_PAIRS:
+                return moved_rows(tensor, self._cubes, keyed.by)
             case KeyedBy.VALUES:
                 return tensor.take(self._values, axis=keyed.axis)
             case KeyedBy.LABELS:
@@ -73,6 +72,12 @@ class _Moves:
         if index < self._prefix:
             return index
         return np.array(self._prefix + np.flatnonzero(self._cubes == index - self._prefix)[0], dtype=np.int64)
+
+
+def _prefix(tensors: Tensors, cubes: int) -> int:
+    """Return the number of prefix tokens, from a tensor with a row for every token."""
+    rows = (len(tensors[keyed.name]) for keyed in KEYED_TENSORS if keyed.by in BY_TOKEN and keyed.name in tensors)
+    return next(rows, cubes) - cubes
 
 
 def _relative(old: Order, new: Order) -> Order:

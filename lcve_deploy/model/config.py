@@ -219,6 +219,28 @@ class TransformerConfig:
         return self.projection or self.pooled_width
 
     @property
+    def pooler_blocks(self) -> TransformerConfig:
+        """Configuration of the blocks of the pooler, whose heads, MLP and norms are also those of its query.
+
+        Raises:
+            ValueError: the model has no pooler.
+        """
+        if self.pooler is None:
+            raise ValueError("expected a model with a pooler")
+        return TransformerConfig(
+            geometry=self.geometry,
+            width=self.width,
+            depth=self.pooler.depth or 1,
+            heads=self.pooler.heads,
+            hidden=self.pooler.hidden or 1,
+            classes=self.classes,
+            prefix=self.prefix,
+            activation=self.activation,
+            norm=self.norm,
+            block_eps=self.pooler.eps,
+        )
+
+    @property
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the output of one clip."""
         return (self.tokens, self.classes) if self.readout is Readout.TOKENS else (self.classes,)
@@ -227,12 +249,12 @@ class TransformerConfig:
 def _token_problems(config: TransformerConfig) -> Iterator[str]:
     if min(config.prefix, config.relative_buckets, config.projection) < 0:
         yield "counts of prefix tokens, relative positions and the width of the projection must not be negative"
+    if config.rotary and config.head_width % 2:
+        yield f"rotary tables need heads of an even width, received {config.head_width}"
     if not (config.positions or config.rotary or config.relative_buckets):
         yield "a model without any positions cannot tell the order of cubes"
-    special = [name for name in ("rotary", "relative_buckets") if getattr(config, name)]
-    special += ["qk_norm"] * (config.qk_norm is not QkNorm.NONE)
-    if config.attention is Attention.COSINE and special:
-        yield f"cosine attention does not go with {' and '.join(special)}"
+    if config.attention is Attention.COSINE and (config.rotary or config.qk_norm is not QkNorm.NONE):
+        yield "cosine attention normalises queries and keys itself: it goes with neither rotary tables nor qk_norm"
 
 
 def _readout_problems(config: TransformerConfig) -> Iterator[str]:

@@ -57,9 +57,14 @@ def _output_shapes(config: TransformerConfig) -> Shapes:
 
 
 def _block_shapes(config: TransformerConfig) -> Shapes:
-    """Return the shapes of one block of the encoder."""
-    width, hidden, kind = config.width, config.hidden, config.norm
-    shapes = _plain_block_shapes(width, hidden, kind, gated=config.gated)
+    """Return the shapes of one block, of the encoder or of a pooler."""
+    width, kind = config.width, config.norm
+    shapes = (
+        _norm_shapes("norm1", width, kind)
+        | _linear_shapes("attention.qkv", 3 * width, width)
+        | _linear_shapes("attention.projection", width, width)
+        | _mlp_shapes("", config)
+    )
     if not config.qkv_bias:
         del shapes["attention.qkv.bias"]
     if config.attention is Attention.COSINE:
@@ -72,26 +77,14 @@ def _block_shapes(config: TransformerConfig) -> Shapes:
             shapes |= _norm_shapes(name, size, config.qk_norm_kind)
     if config.attention_norm:
         shapes |= _norm_shapes("attention.norm", width, kind)
-    if config.mlp_norm:
-        shapes |= _norm_shapes("mlp.norm", hidden, kind)
     if config.layer_scale:
         shapes |= {"scale1": (width,), "scale2": (width,)}
     return shapes
 
 
-def _plain_block_shapes(width: int, hidden: int, norm: Norm, *, gated: bool = False) -> Shapes:
-    """Return the shapes of what every block has, here or in a pooler."""
-    return (
-        _norm_shapes("norm1", width, norm)
-        | _linear_shapes("attention.qkv", 3 * width, width)
-        | _linear_shapes("attention.projection", width, width)
-        | _mlp_shapes("", width, hidden, norm, gated=gated)
-    )
-
-
 def _pooler_shapes(pooler: Pooler, config: TransformerConfig) -> Shapes:
-    width = config.width
-    block = _plain_block_shapes(width, pooler.hidden, config.norm)
+    width, form = config.width, config.pooler_blocks
+    block = _block_shapes(form)
     shapes: Shapes = {f"pooler.blocks.{i}.{name}": shape for i in range(pooler.depth) for name, shape in block.items()}
     shapes |= {"pooler.query": (width,)} | _linear_shapes("pooler.kv", 2 * width, width)
     if pooler.input_norm:
@@ -100,15 +93,17 @@ def _pooler_shapes(pooler: Pooler, config: TransformerConfig) -> Shapes:
         shapes["pooler.residual"] = (width,)
     if pooler.projection:
         shapes |= _linear_shapes("pooler.projection", width, width)
-    return shapes | (_mlp_shapes("pooler.", width, pooler.hidden, config.norm) if pooler.hidden else {})
+    return shapes | (_mlp_shapes("pooler.", form) if pooler.hidden else {})
 
 
-def _mlp_shapes(prefix: str, width: int, hidden: int, norm: Norm, *, gated: bool = False) -> Shapes:
+def _mlp_shapes(prefix: str, config: TransformerConfig) -> Shapes:
     """Return the shapes of an MLP and of the norm before it. A gated one has the gates, then what they multiply."""
+    inner = config.hidden * (2 if config.gated else 1)
     return (
-        _norm_shapes(f"{prefix}norm2", width, norm)
-        | _linear_shapes(f"{prefix}mlp.fc1", (2 if gated else 1) * hidden, width)
-        | _linear_shapes(f"{prefix}mlp.fc2", width, hidden)
+        _norm_shapes(f"{prefix}norm2", config.width, config.norm)
+        | _linear_shapes(f"{prefix}mlp.fc1", inner, config.width)
+        | (_norm_shapes(f"{prefix}mlp.norm", config.hidden, config.norm) if config.mlp_norm else {})
+        | _linear_shapes(f"{prefix}mlp.fc2", config.width, config.hidden)
     )
 
 

@@ -460,7 +460,7 @@ def _write_model(
         layout=binding.layout,
         input=TensorSpec(name=INPUT, dtype="uint8", shape=(None, *binding.layout.shape(binding.geometry))),
         bank=bank_specs(config),
-        output=TensorSpec(name=OUTPUT, dtype="float32", shape=(None, config.classes)),
+        output=TensorSpec(name=OUTPUT, dtype="float32", shape=(None, *config.output_shape)),
     )
     return model, keyed_tensors(scrambled)
 

@@ -10,12 +10,12 @@ only through positions that can be reordered.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from lcve_deploy.errors import UnsupportedModelError
 
-__all__ = ["detector_error", "model_type_error", "require_supported_weights"]
+__all__ = ["architecture_error", "detector_error", "model_type_error", "require_supported_weights"]
 
 _DIVIDED: Final = (
     "divided attention mixes the tokens of each frame and of each spatial position separately, so shuffling all cubes "
@@ -81,13 +81,9 @@ _TYPES: Final = {
         *("mobilenet_v2", "mobilevit", "mobilevitv2", "efficientnet", "efficientformer", "swiftformer", "van", "bit"),
         *("x3d", "slowfast", "i3d", "c3d", "hgnet_v2", "dinat", "nat", "textnet", "fastvit", "regnet", "focalnet"),
     ),
-    _RELATIVE: ("beit", "data2vec-vision"),
     _BLOCKS: ("qwen2_vl", "qwen2_5_vl", "qwen3_vl"),
-    _IMAGE: (
-        *("vit", "deit", "vit_msn", "vit_mae", "ijepa", "dinov2", "dinov2_with_registers", "clip", "clip_vision_model"),
-        *("siglip", "siglip_vision_model", "siglip2", "siglip2_vision_model", "metaclip_2", "timm_wrapper"),
-    ),
-    _IMAGE_ROTARY: ("dinov3_vit", "eva", "eva02", "pe_video", "perception_encoder"),
+    _IMAGE: ("vit_mae", "timm_wrapper"),
+    _IMAGE_ROTARY: ("eva", "eva02", "pe_video", "perception_encoder"),
     _OWN_TABLE: ("umt", "mvd", "mae_st"),
     _INTERNVIDEO2: ("internvideo2",),
     _LANGUAGE: ("bert", "roberta", "gpt2", "llama", "mistral", "qwen2", "t5"),
@@ -125,6 +121,14 @@ def model_type_error(model_type: str, supported: Iterable[str]) -> UnsupportedMo
     return UnsupportedModelError(
         f"a model of type {model_type!r} cannot be exported: {reason}",
         hint=f"supported model types: {', '.join(supported)}; see docs/reference/checkpoints.md",
+    )
+
+
+def architecture_error(stated: Sequence[str], supported: Iterable[str]) -> UnsupportedModelError:
+    """Create the error for a class of a supported model type that is not supported itself."""
+    return UnsupportedModelError(
+        f"expected {' or '.join(supported)}, received {', '.join(stated)}",
+        hint="export a fine-tuned classifier or an encoder; see docs/reference/checkpoints.md",
     )
 
 

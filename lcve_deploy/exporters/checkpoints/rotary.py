@@ -5,7 +5,7 @@ family that pairs neighbouring columns has the rows of its query and key weights
 with them, which changes no score. Signs are part of ``sin``. Columns that a family does not rotate have 1 and 0, and so
 do the rows of prefix tokens.
 
-Sources: Hugging Face transformers, ``modeling_vjepa2.py``; timm, ``pos_embed_sincos.py``.
+Sources: Hugging Face transformers, ``modeling_vjepa2.py``, ``modeling_dinov3_vit.py``; timm, ``pos_embed_sincos.py``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lcve_deploy.errors import UnsupportedModelError
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.model.transformer import TransformerConfig
 
-__all__ = ["Rotary", "eva_rotary", "vjepa2_rotary", "with_rotary"]
+__all__ = ["Rotary", "dinov3_rotary", "eva_rotary", "vjepa2_rotary", "with_rotary"]
 
 Floats = npt.NDArray[np.floating]
 Table = npt.NDArray[np.float64]
@@ -90,6 +90,30 @@ def eva_rotary(
     rows, columns = (axis.reshape(-1, 1) for axis in np.meshgrid(*places, indexing="ij"))
     first, second = (columns, rows) if columns_first else (rows, columns)
     return _interleaved(np.repeat(np.concatenate([first * frequencies, second * frequencies], axis=1), 2, axis=1))
+
+
+def dinov3_rotary(geometry: ClipGeometry, head_width: int, *, base: float) -> Rotary:
+    """Compute the tables of DINOv3: angles of the centres of patches, from -1 to 1 in each direction.
+
+    Centres and frequencies are rounded to float32 as in its code, also if the model computes in float64.
+
+    Raises:
+        UnsupportedModelError: the width of a head is not a multiple of 4.
+    """
+    import torch
+
+    if head_width % 4:
+        raise UnsupportedModelError(
+            f"rotary positions of rows and columns need heads of width 4 n, received {head_width}"
+        )
+    frequencies = 1 / base ** torch.arange(0, 1, 4 / head_width, dtype=torch.float32)
+    centres = [2.0 * (torch.arange(0.5, size, dtype=torch.float32) / size) - 1.0 for size in geometry.grid[1:]]
+    places = torch.stack(torch.meshgrid(*centres, indexing="ij"), dim=-1).reshape(-1, 2).double()
+    angles = (2 * np.pi * places[:, :, None] * frequencies.double()).flatten(1).numpy()
+    sin = np.sin(angles)
+    return Rotary(
+        cos=np.tile(np.cos(angles), 2), sin=np.concatenate([-sin, sin], axis=1), columns=np.arange(head_width)
+    )
 
 
 def with_rotary(weights: Mapping[str, Floats], config: TransformerConfig, rotary: Rotary) -> dict[str, Floats]:
