@@ -15,17 +15,12 @@ from typing import Final
 
 from lcve_deploy.errors import UnsupportedModelError
 
-__all__ = ["architecture_error", "detector_error", "model_type_error", "require_supported_weights"]
+__all__ = ["DIVIDED_ATTENTION", "architecture_error", "detector_error", "model_type_error", "require_supported_weights"]
 
-_DIVIDED: Final = (
+DIVIDED_ATTENTION: Final = (
     "divided attention mixes the tokens of each frame and of each spatial position separately, so shuffling all cubes "
     "of a clip changes its logits; only one spatial order for all frames combined with one temporal order could be "
     "exact, which this version does not support"
-)
-_TIMESFORMER: Final = (
-    "TimeSformer's divided attention mixes the tokens of each frame and of each spatial position separately, so "
-    "shuffling all cubes of a clip changes its logits; with joint attention it could be exact (the tables of space and "
-    "time summed into one); this version supports neither"
 )
 _ROTARY: Final = (
     "rotary positions are computed inside every attention layer from a token's index in the sequence; they could be "
@@ -71,9 +66,8 @@ _REGIONS: Final = (
 )
 
 _TYPES: Final = {
-    _TIMESFORMER: ("timesformer",),
-    _DIVIDED: ("xclip", "videoprism", "videoprism_vision_model"),
-    _ROTARY: ("vjepa2", "vjepa2_1"),
+    DIVIDED_ATTENTION: ("xclip", "videoprism", "videoprism_vision_model"),
+    _ROTARY: ("vjepa2_1",),
     _WINDOWS: ("swin", "swinv2", "swin2sr", "donut-swin", "maskformer-swin", "video_swin", "videoswin", "maxvit"),
     _CONVOLUTIONS: (
         *("mvit", "mvitv2", "hiera", "sam2", "sam2_hiera_det_model", "uniformer", "uniformerv2", "resnet", "resnet3d"),
@@ -93,7 +87,7 @@ _BY_MODEL_TYPE: Final = {model_type: reason for reason, model_types in _TYPES.it
 
 _BY_WEIGHT: Final = (
     (r"roi_heads?\.|\bcls_score\.|bbox_head\.|roi_action", _REGIONS),
-    (r"temporal_attn|temporal_attention|time_embed|temporal_fc", _DIVIDED),
+    (r"temporal_attn|temporal_attention|time_embed|temporal_fc", DIVIDED_ATTENTION),
     (r"layers\.\d+\.(blocks\.\d+\.attn\.)?.*relative_position", _WINDOWS),
     (r"relative_position_bias|relative_position_index|rel_pos_bias", _RELATIVE),
     (r"pool_[qkv]\.|rel_pos_[hwt]|patch_embed_xp|attn\.pool", _CONVOLUTIONS),
