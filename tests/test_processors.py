@@ -259,7 +259,7 @@ def test_sizes_that_make_no_clip_are_refused(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_clips_are_those_of_the_processor_of_vjepa2(tmp_path: Path, key: SecurityKey, height: int, width: int) -> None:
-    """The class needs torchvision, so its clips are stored: crop_size 32, and a size of 99, which it does not follow."""
+    """The class needs torchvision, so its clips are stored: crop_size 32, and a size of 99, which does not count."""
     path = Path(shutil.copytree(ORACLE / "folders/vjepa2", tmp_path / "model"))
     settings = json.loads((path / "video_preprocessor_config.json").read_text())
     (path / "video_preprocessor_config.json").write_text(json.dumps({**settings, "size": {"shortest_edge": 99}}))

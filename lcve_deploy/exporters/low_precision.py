@@ -33,7 +33,7 @@ _FOLLOWERS: Final = frozenset({"Add", "Concat", "Gelu", "Relu", "Reshape", "Spli
 """Operators that keep the low type if every computed input has it, because they round only once.
 
 Other activations, LayerNorm and the residual stream are not included: their sums and differences lose digits in a low
-type. An ``Add`` of two computed values belongs to the residual stream.
+type. An ``Add`` of two computed values belongs to the residual stream. The output of the graph is float32 as well.
 """
 
 
@@ -66,7 +66,7 @@ class _Typing:
 
         self._graph, self._precision = graph, precision
         self._low_type = {Precision.FP16: ir.DataType.FLOAT16, Precision.BF16: ir.DataType.BFLOAT16}[precision]
-        self._keyed = keyed_values(graph)
+        self._keyed, self._results = keyed_values(graph), frozenset(graph.outputs)
         self._low: set[ir.Value] = set()
         self._casts: dict[ir.Value, ir.Value] = {}
 
@@ -80,6 +80,8 @@ class _Typing:
                 self._low.update(node.outputs)
 
     def _runs_low(self, node: ir.Node) -> bool:
+        if not self._results.isdisjoint(node.outputs):
+            return False
         if node.op_type in _PRODUCTS:
             return self._keyed.isdisjoint(value for value in node.inputs if value is not None)
         computed = [value for value in node.inputs if value is not None and not value.is_initializer()]

@@ -257,7 +257,7 @@ def _architecture(settings: Settings, family: Family) -> str:
         raise CheckpointError(f"config.json: expected a list of architectures, received {stated!r}")
     known = [name for name in stated if name in family.architectures]
     if not known:
-        raise architecture_error(tuple(map(str, stated)), family.architectures)
+        raise architecture_error(str(settings.get("model_type")), tuple(map(str, stated)), family.architectures)
     return str(known[0])
 
 

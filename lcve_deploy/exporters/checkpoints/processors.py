@@ -147,9 +147,8 @@ class Processor:
         rescales = self._switch("do_rescale", default=True)
         offset = self._offset(rescales)
         normalises = self._switch("do_normalize", default=True)
-        default = self._defaults.normalisation
-        mean = self._channels("image_mean", default and default.mean) if normalises else [0.0] * 3
-        std = self._channels("image_std", default and default.std) if normalises else [1.0] * 3
+        mean = self._channels("image_mean") if normalises else [0.0] * 3
+        std = self._channels("image_std") if normalises else [1.0] * 3
         span = 255.0 * (self._factor() if rescales else 1.0)
         return Normalisation(mean=tuple((offset + m) / span for m in mean), std=tuple(s / span for s in std))
 
@@ -296,10 +295,11 @@ class Processor:
             raise self._error(f"expected true or false for {name}, received {str(value)[:80]!r}")
         return default if value is None else value
 
-    def _channels(self, name: str, default: tuple[float, ...] | None) -> list[float]:
+    def _channels(self, name: str) -> list[float]:
         value = self._settings.get(name)
+        default = self._defaults.normalisation
         if value is None and default is not None:
-            return list(default)
+            return list(getattr(default, name.removeprefix("image_")))
         if value is None:
             raise self._error(f"do_normalize is on, but there is no {name}", "pass --mean a,b,c and --std a,b,c")
         values = value if isinstance(value, list) else [value] * 3

@@ -10,7 +10,7 @@ from typing import Final
 from lcve_deploy.errors import UnsupportedModelError
 from lcve_deploy.exporters.checkpoints.folders import Architecture, Family, Fields, Input, Output, Weights
 from lcve_deploy.exporters.checkpoints.layouts import HF_VIDEOMAE, HF_VIVIT
-from lcve_deploy.exporters.checkpoints.refusals import DIVIDED_ATTENTION
+from lcve_deploy.exporters.checkpoints.refusal_table import DIVIDED
 from lcve_deploy.exporters.checkpoints.settings import Settings, flag, number, whole
 from lcve_deploy.exporters.checkpoints.video_layouts import TIMESFORMER, VJEPA2, VJEPA2_POOLER
 from lcve_deploy.exporters.checkpoints.video_tables import space_and_time, vjepa2_query, vjepa2_tables
@@ -47,7 +47,7 @@ def _sinusoid(weights: Weights, config: TransformerConfig, settings: Settings) -
 
 
 _TIMESFORMER_REFUSED: Final = {
-    "divided_space_time": DIVIDED_ATTENTION,
+    "divided_space_time": DIVIDED.text,
     "space_only": "it classifies every frame by itself, so a clip has no single answer",
 }
 
