@@ -55,6 +55,8 @@ class Defaults:
         square: whether a number as ``size`` is both height and width, and not the short side.
         crop: (height, width) of a clip, pixels; None if the class does not crop.
         resample: number of the resampling filter.
+        margin: the short side is that of the crop times the first number, divided by the second, whatever size the
+            file states; None if the size counts.
         normalisation: mean and std; None if a file must state them.
         rescale_factor: factor by which values are multiplied.
         offset: whether 1 is subtracted after rescaling, unless the file states it.
@@ -66,6 +68,7 @@ class Defaults:
     square: bool = False
     crop: _Size | None = (224, 224)
     resample: int = 2
+    margin: tuple[int, int] | None = None
     normalisation: Normalisation | None = None
     rescale_factor: float = 1 / 255
     offset: bool = False
@@ -97,6 +100,7 @@ PROCESSORS: Final = {
     "VivitFeatureExtractor": _VIVIT,
     "VivitImageProcessor": _VIVIT,
     "VivitVideoProcessor": _VIVIT_VIDEO,
+    "VJEPA2VideoProcessor": Defaults(size=292, crop=(256, 256), normalisation=IMAGENET, margin=(256, 224)),
     **_names("ViT", _VIT),
     **_names("CLIP", _CLIP),
     **_names("Bit", _CLIP),
@@ -143,9 +147,8 @@ class Processor:
         rescales = self._switch("do_rescale", default=True)
         offset = self._offset(rescales)
         normalises = self._switch("do_normalize", default=True)
-        default = self._defaults.normalisation
-        mean = self._channels("image_mean", default and default.mean) if normalises else [0.0] * 3
-        std = self._channels("image_std", default and default.std) if normalises else [1.0] * 3
+        mean = self._channels("image_mean") if normalises else [0.0] * 3
+        std = self._channels("image_std") if normalises else [1.0] * 3
         span = 255.0 * (self._factor() if rescales else 1.0)
         return Normalisation(mean=tuple((offset + m) / span for m in mean), std=tuple(s / span for s in std))
 
@@ -207,6 +210,11 @@ class Processor:
         stated = self._settings.get("size")
         if stated is None:
             stated = self._defaults.size if isinstance(self._defaults.size, int) else list(self._defaults.size)
+        if self._defaults.margin and self._defaults.crop:
+            crop = self._settings.get("crop_size") or list(self._defaults.crop)
+            _, sides = self._sides("crop_size", crop, square=True)
+            times, per = self._defaults.margin
+            stated = {"shortest_edge": int(sides[0] * times / per)} if sides else stated
         square = self._switch("default_to_square", default=self._defaults.square)
         short_side, size = self._sides("size", stated, square=square)
         return Framing(short_side=short_side, size=size, resample=self._resample())
@@ -287,10 +295,11 @@ class Processor:
             raise self._error(f"expected true or false for {name}, received {str(value)[:80]!r}")
         return default if value is None else value
 
-    def _channels(self, name: str, default: tuple[float, ...] | None) -> list[float]:
+    def _channels(self, name: str) -> list[float]:
         value = self._settings.get(name)
+        default = self._defaults.normalisation
         if value is None and default is not None:
-            return list(default)
+            return list(getattr(default, name.removeprefix("image_")))
         if value is None:
             raise self._error(f"do_normalize is on, but there is no {name}", "pass --mean a,b,c and --std a,b,c")
         values = value if isinstance(value, list) else [value] * 3

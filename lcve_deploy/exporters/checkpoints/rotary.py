@@ -95,7 +95,7 @@ def eva_rotary(
 def dinov3_rotary(geometry: ClipGeometry, head_width: int, *, base: float) -> Rotary:
     """Compute the tables of DINOv3: angles of the centres of patches, from -1 to 1 in each direction.
 
-    Centres and frequencies are rounded to float32 as in its code, also if the model computes in float64.
+    Centres and frequencies are rounded to float32 where its code does so if the model computes in float64.
 
     Raises:
         UnsupportedModelError: the width of a head is not a multiple of 4.
@@ -108,8 +108,8 @@ def dinov3_rotary(geometry: ClipGeometry, head_width: int, *, base: float) -> Ro
         )
     frequencies = 1 / base ** torch.arange(0, 1, 4 / head_width, dtype=torch.float32)
     centres = [2.0 * (torch.arange(0.5, size, dtype=torch.float32) / size) - 1.0 for size in geometry.grid[1:]]
-    places = torch.stack(torch.meshgrid(*centres, indexing="ij"), dim=-1).reshape(-1, 2).double()
-    angles = (2 * np.pi * places[:, :, None] * frequencies.double()).flatten(1).numpy()
+    turns = 2 * np.pi * torch.stack(torch.meshgrid(*centres, indexing="ij"), dim=-1).reshape(-1, 2)
+    angles = (turns.double()[:, :, None] * frequencies.double()).flatten(1).numpy()
     sin = np.sin(angles)
     return Rotary(
         cos=np.tile(np.cos(angles), 2), sin=np.concatenate([-sin, sin], axis=1), columns=np.arange(head_width)

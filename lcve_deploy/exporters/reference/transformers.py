@@ -111,6 +111,10 @@ def _clip(clip: Tensor, plain: VideoTransformer) -> Inputs:
     return {"pixel_values": clip}
 
 
+def _video(clip: Tensor, plain: VideoTransformer) -> Inputs:
+    return {"pixel_values_videos": clip}
+
+
 def _image(clip: Tensor, plain: VideoTransformer) -> Inputs:
     return {"pixel_values": clip[:, 0]}
 
@@ -130,6 +134,7 @@ def _patches(clip: Tensor, plain: VideoTransformer) -> Inputs:
 
 _INPUTS: Final[Mapping[Input, Callable[[Any, VideoTransformer], Inputs]]] = {
     Input.CLIP: _clip,
+    Input.VIDEO: _video,
     Input.IMAGE: _image,
     Input.PATCHES: _patches,
 }
@@ -138,6 +143,7 @@ _OUTPUTS: Final[Mapping[Output, Callable[[Any, Inputs], Any]]] = {
     Output.POOLED: lambda model, inputs: model(**inputs).pooler_output,
     Output.EMBEDDING: lambda model, inputs: model(**inputs).image_embeds,
     Output.FIRST_TOKEN: lambda model, inputs: model(**inputs).last_hidden_state[:, 0],
+    Output.ENCODER_MEAN: lambda model, inputs: model(**inputs, skip_predictor=True).last_hidden_state.mean(1),
     Output.MEAN: lambda model, inputs: model(**inputs).last_hidden_state.mean(1),
     Output.IMAGE_FEATURES: lambda model, inputs: model.get_image_features(**inputs).pooler_output,
 }
