@@ -109,6 +109,7 @@ def _settings(outer: Settings, family: Family) -> Settings:
     given = {**outer, **section} if family.section else outer
     settings = {**family.defaults, **{new: given[old] for old, new in _RENAMED.items() if old in given}, **given}
     settings |= {name: derive(settings) for name, derive in family.derived.items() if settings.get(name) is None}
+    settings |= {name: implied(settings) for name, implied in family.implied.items()}
     return {**settings, **family.fixed, "outer": outer}
 
 
@@ -138,6 +139,8 @@ def _sized(
     model: FolderModel, processors: Sequence[Processor], options: CheckpointOptions
 ) -> tuple[FolderModel, tuple[Assumption, ...]]:
     """Return a model of any size with the size that options or processors state; otherwise, it is assumed."""
+    if model.family.any_length and options.frames:
+        model = model._replace(settings={**model.settings, "num_frames": options.frames})
     if not model.family.resizable:
         return model, ()
     stated = (options.size,) * 2 if options.size else _agreed("make clips", processors, Processor.output_size)

@@ -14,7 +14,7 @@ from typing import Final
 from lcve_deploy.exporters.checkpoints.layouts import ZEROS, Names, Rule
 
 __all__ = ["BEIT", "CLIP", "CLIP_PROJECTION", "DATA2VEC", "DEIT", "DINOV2", "DINOV2_REGISTERS", "DINOV3"]
-__all__ += ["IJEPA", "SIGLIP", "SIGLIP_POOLER", "VIT", "expand"]
+__all__ += ["IJEPA", "SIGLIP", "SIGLIP_POOLER", "VIT", "Row", "expand"]
 
 Row = tuple[str, *tuple[str | Names, ...]]
 
