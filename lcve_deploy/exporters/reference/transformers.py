@@ -20,6 +20,7 @@ from lcve_deploy.exporters.checkpoints import Checkpoint
 from lcve_deploy.exporters.checkpoints.folders import Input, Output
 from lcve_deploy.exporters.checkpoints.huggingface import FolderModel, is_unused, model_of
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights
+from lcve_deploy.exporters.checkpoints.timm import is_timm
 from lcve_deploy.exporters.reference.builtin import (
     BuiltinReference,
     Reference,
@@ -51,7 +52,11 @@ def reference_for(checkpoint: Checkpoint, precision: ReferencePrecision = Refere
     Warns:
         ReferenceWarning: transformers is installed, but cannot load the folder or did not load every tensor.
     """
-    if checkpoint.path.is_dir() and importlib.util.find_spec("transformers") is not None:
+    if (
+        checkpoint.path.is_dir()
+        and not is_timm(checkpoint.path)
+        and importlib.util.find_spec("transformers") is not None
+    ):
         try:
             folder = model_of(checkpoint.path)
             model = _load(checkpoint.path, folder.name)
