@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from lcve_deploy import __version__
 from lcve_deploy.artifact import TensorSpec
 from lcve_deploy.artifact.graph_files import GraphSource, read_graph
-from lcve_deploy.artifact.names import BANK_PREFIX, INPUT, OUTPUT
+from lcve_deploy.artifact.names import BANK_PREFIX, INPUT
 from lcve_deploy.clips import Layout
 from lcve_deploy.exporters.bank import KEY_SPEC, bank_specs, graph_input
 from lcve_deploy.exporters.graph.blocks import Blocks
@@ -26,6 +26,7 @@ from lcve_deploy.exporters.graph.nodes import Nodes
 from lcve_deploy.exporters.graph.pooling import output_of
 from lcve_deploy.exporters.graph.tokens import tokens_of
 from lcve_deploy.exporters.storage import Steps, parse_model, save_graph
+from lcve_deploy.model.output import ModelOutput
 from lcve_deploy.model.transformer import ScrambledTransformer
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _graph(model: ScrambledTransformer, *, layout: Layout, opset: int) -> ir.Gra
     x = tokens_of(nodes, clips, config, layout=layout)
     x = Blocks(nodes, config)(x, "blocks.", config.depth)
     output = output_of(nodes, x, config)
-    output.name = OUTPUT
+    output.name = ModelOutput.of(config).kind.value
     output.type = ir.TensorType(ir.DataType.FLOAT)
     output.shape = ir.Shape(["batch", *config.output_shape])
     return ir.Graph(

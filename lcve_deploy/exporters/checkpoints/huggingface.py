@@ -108,7 +108,6 @@ def _settings(outer: Settings, family: Family) -> Settings:
         raise CheckpointError(f"config.json: expected an object for {family.section}, received {section!r:.80}")
     given = {**outer, **section} if family.section else outer
     settings = {**family.defaults, **{new: given[old] for old, new in _RENAMED.items() if old in given}, **given}
-    settings |= {name: derive(settings) for name, derive in family.derived.items() if settings.get(name) is None}
     settings |= {name: implied(settings) for name, implied in family.implied.items()}
     return {**settings, **family.fixed, "outer": outer}
 

@@ -215,17 +215,20 @@ def _prepared(source: Source, config: TransformerConfig) -> Source:
 def _normalisation(settings: Settings, options: CheckpointOptions) -> Normalisation:
     if options.normalisation:
         return options.normalisation
-    mean, std = settings.get("mean"), settings.get("std")
-    if not _numbers(mean) or not _numbers(std):
+    mean, std = (_numbers(settings.get(name)) for name in ("mean", "std"))
+    if not mean or not std:
         raise CheckpointError(
             "config.json: pretrained_cfg has no mean and std, so the input normalisation of the model is unknown",
             hint="pass --mean a,b,c --std a,b,c, for values from 0 to 1",
         )
-    return Normalisation(mean=tuple(map(float, mean)), std=tuple(map(float, std)))
+    return Normalisation(mean=mean, std=std)
 
 
-def _numbers(value: Any) -> bool:
-    return isinstance(value, list) and all(type(number) in (int, float) for number in value)
+def _numbers(value: Any) -> tuple[float, ...]:
+    """Return a list of numbers; an empty one if the value is not a list of numbers."""
+    if not isinstance(value, list) or not all(type(number) in (int, float) for number in value):
+        return ()
+    return tuple(map(float, value))
 
 
 def _framing(settings: Settings, geometry: ClipGeometry, options: CheckpointOptions) -> Framing | None:

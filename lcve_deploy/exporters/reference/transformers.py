@@ -27,6 +27,7 @@ from lcve_deploy.exporters.reference.builtin import (
     ReferencePrecision,
     normalised,
 )
+from lcve_deploy.exporters.reference.class_vectors import ClassVectorReference
 from lcve_deploy.model.transformer import VideoTransformer
 
 if TYPE_CHECKING:
@@ -52,11 +53,10 @@ def reference_for(checkpoint: Checkpoint, precision: ReferencePrecision = Refere
     Warns:
         ReferenceWarning: transformers is installed, but cannot load the folder or did not load every tensor.
     """
-    if (
-        checkpoint.path.is_dir()
-        and not is_timm(checkpoint.path)
-        and importlib.util.find_spec("transformers") is not None
-    ):
+    if checkpoint.altered_from is not None:
+        return _of_altered(checkpoint, checkpoint.altered_from, precision)
+    path, installed = checkpoint.path, importlib.util.find_spec("transformers") is not None
+    if installed and path.is_dir() and not is_timm(path):
         try:
             folder = model_of(checkpoint.path)
             model = _load(checkpoint.path, folder.name)
@@ -66,6 +66,15 @@ def reference_for(checkpoint: Checkpoint, precision: ReferencePrecision = Refere
             if _loaded_all(model, checkpoint.path):
                 return _TransformersReference(model, folder, checkpoint.model, precision)
             _warn_unused("it did not load every tensor of the folder")
+    return BuiltinReference(checkpoint.model, precision)
+
+
+def _of_altered(checkpoint: Checkpoint, before: Checkpoint, precision: ReferencePrecision) -> Reference:
+    """Return the reference of a checkpoint whose answer was changed: that of the vector, if only classes were added."""
+    config, vectors = checkpoint.model.config, checkpoint.class_vectors
+    adds_classes = not before.model.config.head and config.readout is before.model.config.readout
+    if vectors is not None and adds_classes and not before.model.config.unit:
+        return ClassVectorReference(reference_for(before, precision), vectors)
     return BuiltinReference(checkpoint.model, precision)
 
 
