@@ -92,7 +92,6 @@ class Family:
         normalisation: default input normalisation; None if it must be stated.
         fields: fields of the configuration, apart from those that all families share.
         fixed: settings that the model type implies, whatever ``config.json`` says.
-        derived: settings that follow from others, if ``config.json`` omits them.
         implied: settings that follow from others, whatever ``config.json`` says.
         section: name of the part of ``config.json`` that configures the encoder; empty if it is the whole.
         switches: names of source weights that do not exist if a setting is false.
@@ -111,7 +110,6 @@ class Family:
     normalisation: Normalisation | None
     fields: Configure = _nothing
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    derived: Mapping[str, Callable[[Settings], Any]] = field(default_factory=dict)
     implied: Mapping[str, Callable[[Settings], Any]] = field(default_factory=dict)
     section: str = ""
     switches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

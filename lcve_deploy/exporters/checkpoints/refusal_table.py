@@ -206,7 +206,7 @@ TASKS: Final = (
         ),
     ),
     (
-        r"(VideoMAE|Vivit)Model",
+        r"(VideoMAE|Vivit|Data2VecVision)Model",
         Reason(
             status=Status.OTHER_TASK,
             text="it gives tokens and no pooled vector; export a fine-tuned classifier",
