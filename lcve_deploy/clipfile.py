@@ -76,9 +76,7 @@ def write_clip_file(
         dump_clip(content, file, seal_to=seal_to, pad=pad)
 
 
-def dump_clip(
-    content: ClipFile, file: IO[bytes], *, seal_to: SealingPublicKey | None = None, pad: int = 1
-) -> None:
+def dump_clip(content: ClipFile, file: IO[bytes], *, seal_to: SealingPublicKey | None = None, pad: int = 1) -> None:
     """Write the bytes of an encrypted clip file to an open file or stream; arguments as for ``write_clip_file``.
 
     Raises:
@@ -252,9 +250,7 @@ def _checked(path: str | os.PathLike[str], values: np.ndarray, metadata: dict[st
     return ClipFile(clip=EncryptedClip(values=content, binding=binding), views=views)
 
 
-def _unpacked(
-    data: bytes, binding: Binding, views: Views, path: str | os.PathLike[str]
-) -> npt.NDArray[np.void]:
+def _unpacked(data: bytes, binding: Binding, views: Views, path: str | os.PathLike[str]) -> npt.NDArray[np.void]:
     try:
         return unpack(data, binding.geometry, clips=views.count)
     except EncryptedClipError as error:

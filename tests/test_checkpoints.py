@@ -261,7 +261,7 @@ def test_timesformer_is_refused_with_the_reason() -> None:
 @pytest.mark.parametrize(
     ("model_type", "reason"),
     [
-        ("vjepa2", "rotary"),
+        ("vjepa2_1", "rotary"),
         ("swin", "windows"),
         ("hiera", "convolution"),
         ("mystery", "does not know its layout"),
@@ -513,7 +513,6 @@ def test_unknown_activations_are_refused(tmp_path: Path) -> None:
 
 
 REASONS = {
-    "timesformer": "with joint attention it could be exact",
     **dict.fromkeys(("xclip", "videoprism"), "one spatial order for all frames combined with one temporal"),
     **dict.fromkeys(("swin", "swinv2"), "would reveal the cube order"),
     **dict.fromkeys(("hiera", "sam2", "mvit", "uniformer", "convnext", "resnet"), "overlapping convolution"),

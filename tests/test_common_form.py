@@ -25,8 +25,10 @@ from lcve_deploy.clips import SCHEME
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.bank import bank_specs, keyed_tensors
 from lcve_deploy.exporters.graph import attention
+from lcve_deploy.exporters.low_precision import LOW_PRECISIONS, write_low_precision
 from lcve_deploy.exporters.onnx import OPSETS, write_onnx
 from lcve_deploy.exporters.reference.builtin import BuiltinReference
+from lcve_deploy.model.precision import Precision
 from lcve_deploy.model.transformer import (
     Activation,
     Attention,
@@ -163,11 +165,18 @@ def test_a_model_without_a_classifier_has_no_label_order() -> None:
         scramble(model, orders)
 
 
-@pytest.mark.parametrize("name", ["rotary", "V-JEPA 2", "RMS by head", "gated"])
-def test_attention_is_fused_on_the_cpu(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["fp32", *LOW_PRECISIONS])
+@pytest.mark.parametrize("name", ["rotary", "V-JEPA 2", "RMS", "RMS by head", "gated"])
+def test_attention_is_fused_in_every_precision(
+    name: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "MAX_SCORES", 40)
     config = CASES[name]
-    path = tmp_path / "model.onnx"
+    path = tmp_path / "fp32.onnx"
     write_onnx(unscrambled(drawn(config)), path, layout=Layout.CUBES)
+    if precision in LOW_PRECISIONS:
+        path = tmp_path / f"{precision}.onnx"
+        write_low_precision(tmp_path / "fp32.onnx", path, Precision(precision))
     graph = onnx.ModelProto.FromString(fuse_attention(path.read_bytes())).graph
     fused = [node for node in graph.node if node.op_type == "MultiHeadAttention"]
     assert len(fused) == config.depth + (config.pooler.depth if config.pooler else 0)

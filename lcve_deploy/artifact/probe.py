@@ -40,7 +40,7 @@ class Probe:
     Args:
         clip: random ciphertext, uint8 ``[probes, N, L]`` or ``[probes, T, H, W, C]``; of ``lcve-dct-1``, records
             ``[probes]``.
-        logits: logits of the reference in the label order of the probe's key, float64 ``[probes, classes]``.
+        logits: output of the reference in the orders of the probe's key, float64 ``[probes, ...]``.
         tensors: keyed tensors of the probe, by name, without the axis of the keys; empty in the probe of a key folder,
             which has them in a file of their own.
     """
@@ -84,7 +84,7 @@ def parse_probe(data: bytes, path: Path, model: ModelSpec, *, with_tensors: bool
     clip, logits = _pop_clip(tensors, model), tensors.pop(_LOGITS, None)
     if clip is None or logits is None:
         raise ArtifactError(f"the probe of {path.parent} cannot be read: it has no {_CLIP} or no {_LOGITS}")
-    if not len(clip) or logits.dtype != np.float64 or logits.shape != (len(clip), model.classes):
+    if not len(clip) or logits.dtype != np.float64 or logits.shape != (len(clip), *model.result.shape):
         raise ArtifactError(f"the probe of {path.parent} does not match the manifest: {clip.shape} and {logits.shape}")
     keyed = {name.removeprefix(BANK_PREFIX): tensor for name, tensor in tensors.items()}
     if with_tensors:

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy.cipher.outputs import to_key_order, to_plain_order
 from lcve_deploy.keys.orders import Order, Orders, Signs
 from lcve_deploy.model.keyed import BY_TOKEN, KEYED_TENSORS, KeyedBy, KeyedTensor, moved_rows
 
-__all__ = ["reorder_logits", "rotate_tensors"]
+__all__ = ["reorder_output", "rotate_tensors"]
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
@@ -40,11 +41,11 @@ def rotate_tensors(tensors: Tensors, old: Orders, new: Orders) -> dict[str, npt.
     return {keyed.name: moves.of(keyed, tensors[keyed.name]) for keyed in KEYED_TENSORS if keyed.name in tensors}
 
 
-def reorder_logits(logits: npt.NDArray[Any], old: Orders, new: Orders) -> npt.NDArray[Any]:
-    """Return logits ``[..., classes]`` from the label order of one key in that of another."""
-    if old.label_order is None or new.label_order is None:
-        return logits
-    return logits.take(_relative(old.label_order, new.label_order), axis=-1)
+def reorder_output(values: npt.NDArray[Any], old: Orders, new: Orders) -> npt.NDArray[Any]:
+    """Return outputs ``[clips, width]`` or ``[clips, tokens, width]`` of one key in the order of another."""
+    per_token = values.ndim > 2
+    plain = to_plain_order(values, old, per_token=per_token)
+    return np.ascontiguousarray(to_key_order(plain, new, per_token=per_token))
 
 
 class _Moves:

@@ -184,8 +184,8 @@ def command(
     display = Display(as_json=as_json)
     client = Client.open(client_folder, SecurityKey.read(key_file)).with_step(frames.step)
     frame_source = LiveSource(source, live, on_reconnect=display.warn)
-    classes = len(client.settings.classes)
-    with RemoteSession(server, client.settings.binding, remote.options(), classes=classes) as session:
+    output = client.settings.answer
+    with RemoteSession(server, client.settings.binding, remote.options(), output=output) as session:
         session.connect()
         options = windows.options(client, frames, top)
         if note := options.single_frame_note(client.settings.preprocess):

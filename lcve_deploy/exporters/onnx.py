@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from lcve_deploy import __version__
 from lcve_deploy.artifact.graph_files import GraphSource, read_graph
 from lcve_deploy.artifact.manifest import clip_specs
-from lcve_deploy.artifact.names import BANK_PREFIX, OUTPUT
+from lcve_deploy.artifact.names import BANK_PREFIX
 from lcve_deploy.clips import Layout, Scheme
 from lcve_deploy.exporters.bank import KEY_SPEC, bank_specs, graph_input
 from lcve_deploy.exporters.graph.blocks import Blocks
@@ -27,6 +27,7 @@ from lcve_deploy.exporters.graph.nodes import Nodes
 from lcve_deploy.exporters.graph.pooling import output_of
 from lcve_deploy.exporters.graph.tokens import tokens_of
 from lcve_deploy.exporters.storage import Steps, parse_model, save_graph
+from lcve_deploy.model.output import ModelOutput
 from lcve_deploy.model.transformer import ScrambledTransformer
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _graph(model: ScrambledTransformer, *, layout: Layout, scheme: str, opset: i
     x = tokens_of(nodes, clips, config, layout=layout)
     x = Blocks(nodes, config)(x, "blocks.", config.depth)
     output = output_of(nodes, x, config)
-    output.name = OUTPUT
+    output.name = ModelOutput.of(config).kind.value
     output.type = ir.TensorType(ir.DataType.FLOAT)
     output.shape = ir.Shape(["batch", *config.output_shape])
     return ir.Graph(

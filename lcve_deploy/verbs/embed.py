@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from lcve_deploy.artifact import Manifest, Probe, PublicKey, open_key
 from lcve_deploy.artifact.graph_files import read_graph
-from lcve_deploy.artifact.names import MODEL, OUTPUT
+from lcve_deploy.artifact.names import MODEL
 from lcve_deploy.errors import WriteError
 from lcve_deploy.exporters.embedding import embed_key
 from lcve_deploy.files.writing import new_files
@@ -91,5 +91,5 @@ def _run(path: Path, clips: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.fl
     options = onnxruntime.SessionOptions()
     give_files(options, files.contents())
     session = onnxruntime.InferenceSession(bytes(files.graph.data), options, providers=["CPUExecutionProvider"])
-    (logits,) = session.run([OUTPUT], {name: np.ascontiguousarray(array) for name, array in clips.items()})
+    (logits,) = session.run(None, {name: np.ascontiguousarray(array) for name, array in clips.items()})
     return np.asarray(logits)

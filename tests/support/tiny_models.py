@@ -22,8 +22,8 @@ def save_single_frame(folder: Path, *, seed: int = 0) -> Path:
         num_hidden_layers=2,
         num_attention_heads=4,
         intermediate_size=96,
-        **{"num_labels": 10},
         initializer_range=0.3,
     )
+    config.num_labels = 10
     VideoMAEForVideoClassification(config).save_pretrained(folder)
     return folder

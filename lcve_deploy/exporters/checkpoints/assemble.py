@@ -39,7 +39,7 @@ def assemble(source: Arrays, rules: Sequence[Rule], config: TransformerConfig) -
     shapes = weight_shapes(config)
     weights, used, problems = {}, set[str](), []
     for rule in rules:
-        for target, names in _expand(rule, source, config.depth):
+        for target, names in _expand(rule, source, config):
             if target not in shapes:
                 continue
             absent = [name for name in names if name != ZEROS and name not in source]
@@ -86,15 +86,22 @@ def block_count(names: Sequence[str], pattern: str) -> int:
     return max(numbers) + 1 if numbers else 0
 
 
-def _expand(rule: Rule, source: Arrays, depth: int) -> list[tuple[str, tuple[str, ...]]]:
+def _expand(rule: Rule, source: Arrays, config: TransformerConfig) -> list[tuple[str, tuple[str, ...]]]:
     """Expand a rule to all blocks, and choose for each the alternative with the most names in the checkpoint."""
-    blocks = range(depth) if "{i}" in rule.target else range(1)
+    blocks = range(_blocks(rule, config)) if "{i}" in rule.target else range(1)
     expanded = []
     for i in blocks:
         alternatives = [tuple(name.replace("{i}", str(i)) for name in names) for names in rule.sources]
         best = max(alternatives, key=lambda names: sum(name in source for name in names))
         expanded.append((rule.target.replace("{i}", str(i)), best))
     return expanded
+
+
+def _blocks(rule: Rule, config: TransformerConfig) -> int:
+    """Return the number of blocks of a rule: of the pooler or of the encoder."""
+    if rule.target.startswith("pooler."):
+        return config.pooler.depth if config.pooler else 0
+    return config.depth
 
 
 def _join(

@@ -38,6 +38,8 @@ class Input(StrEnum):
     """How transformers takes a clip."""
 
     CLIP = "clip"
+    VIDEO = "video"
+    """A clip under the name that newer classes have."""
     IMAGE = "image"
     PATCHES = "patches"
     """An image as rows of patches, with the shape of their grid."""
@@ -51,6 +53,7 @@ class Output(StrEnum):
     EMBEDDING = "image_embeds"
     FIRST_TOKEN = "first token of last_hidden_state"
     MEAN = "mean of last_hidden_state"
+    ENCODER_MEAN = "mean of last_hidden_state, without the predictor"
     IMAGE_FEATURES = "get_image_features"
 
 
@@ -89,13 +92,14 @@ class Family:
         normalisation: default input normalisation; None if it must be stated.
         fields: fields of the configuration, apart from those that all families share.
         fixed: settings that the model type implies, whatever ``config.json`` says.
-        derived: settings that follow from others, if ``config.json`` omits them.
+        implied: settings that follow from others, whatever ``config.json`` says.
         section: name of the part of ``config.json`` that configures the encoder; empty if it is the whole.
         switches: names of source weights that do not exist if a setting is false.
         prepare: changes the checkpoint's weights, before they are assembled.
         finish: adds weights that follow from the configuration.
         unused: patterns of names of weights that no architecture uses.
         resizable: whether the model takes clips of other sizes than the one in ``config.json``.
+        any_length: whether the model takes clips of other lengths than the one in ``config.json``.
         input: how transformers takes a clip.
     """
 
@@ -106,11 +110,12 @@ class Family:
     normalisation: Normalisation | None
     fields: Configure = _nothing
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    derived: Mapping[str, Callable[[Settings], Any]] = field(default_factory=dict)
+    implied: Mapping[str, Callable[[Settings], Any]] = field(default_factory=dict)
     section: str = ""
     switches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     prepare: tuple[Prepare, ...] = ()
     finish: tuple[Finish, ...] = ()
     unused: tuple[str, ...] = ()
     resizable: bool = False
+    any_length: bool = False
     input: Input = Input.CLIP

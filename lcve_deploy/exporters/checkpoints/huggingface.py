@@ -108,7 +108,7 @@ def _settings(outer: Settings, family: Family) -> Settings:
         raise CheckpointError(f"config.json: expected an object for {family.section}, received {section!r:.80}")
     given = {**outer, **section} if family.section else outer
     settings = {**family.defaults, **{new: given[old] for old, new in _RENAMED.items() if old in given}, **given}
-    settings |= {name: derive(settings) for name, derive in family.derived.items() if settings.get(name) is None}
+    settings |= {name: implied(settings) for name, implied in family.implied.items()}
     return {**settings, **family.fixed, "outer": outer}
 
 
@@ -138,6 +138,8 @@ def _sized(
     model: FolderModel, processors: Sequence[Processor], options: CheckpointOptions
 ) -> tuple[FolderModel, tuple[Assumption, ...]]:
     """Return a model of any size with the size that options or processors state; otherwise, it is assumed."""
+    if model.family.any_length and options.frames:
+        model = model._replace(settings={**model.settings, "num_frames": options.frames})
     if not model.family.resizable:
         return model, ()
     stated = (options.size,) * 2 if options.size else _agreed("make clips", processors, Processor.output_size)
@@ -206,7 +208,7 @@ def _require_configuration(folder: Path) -> None:
 
 
 def class_names(folder: Path, classes: int) -> tuple[str, ...] | None:
-    """Read the class names of a folder's ``id2label``, in the order of the logits.
+    """Read the class names of a folder's ``id2label`` or ``label_names``, in the order of the logits.
 
     Args:
         folder: folder of the checkpoint.
@@ -215,7 +217,10 @@ def class_names(folder: Path, classes: int) -> tuple[str, ...] | None:
     Returns:
         Class names; None if there are none, or if ``id2label`` does not have exactly the classes 0, 1, ...
     """
-    labels = read_json_file(folder / "config.json").get("id2label")
+    settings = read_json_file(folder / "config.json")
+    labels = settings.get("id2label", settings.get("label_names"))
+    if isinstance(labels, list):  # as timm writes them
+        labels = dict(enumerate(labels))
     named = {str(number): name for number, name in labels.items()} if isinstance(labels, dict) else {}
     names = [named.get(str(i)) for i in range(classes)]
     if len(named) != classes or not all(type(name) in (str, int) for name in names):

@@ -24,7 +24,7 @@ from lcve_deploy.exporters.checkpoints.image_tables import (
     siglip_pooler,
     two_heads,
 )
-from lcve_deploy.exporters.checkpoints.settings import Settings, flag, pair, whole
+from lcve_deploy.exporters.checkpoints.settings import Settings, flag, number, pair, whole
 from lcve_deploy.model.transformer import IMAGENET, Activation, FinalNorm, Normalisation, Pooler, Readout
 
 __all__ = ["IMAGE_FAMILIES"]
@@ -113,7 +113,7 @@ def _beit_fields(settings: Settings) -> Fields:
         "readout": Readout.CUBES_MEAN if flag(settings, "use_mean_pooling") else Readout.CLASS_TOKEN,
         "positions": flag(settings, "use_absolute_position_embeddings"),
         "relative_buckets": buckets if own or shared else 0,
-        "layer_scale": settings["layer_scale_init_value"] > 0,
+        "layer_scale": number(settings, "layer_scale_init_value", below=math.inf) > 0,
     }
 
 
@@ -142,14 +142,13 @@ _BEIT: Final = Family(
 )
 _DATA2VEC: Final = replace(
     _BEIT,
-    architectures={
-        "Data2VecVisionForImageClassification": Architecture(),
-        "Data2VecVisionModel": Architecture(fields=_constant(head=False), output=Output.POOLED),
-    },
+    architectures={"Data2VecVisionForImageClassification": Architecture()},
     rules=layouts.DATA2VEC,
 )
 
 # DINOv2 and DINOv3: registers, gated MLPs, any size
+
+_MAX_RATIO: Final = 1000
 
 
 def _dino_fields(settings: Settings, gated: str) -> Fields:
@@ -169,8 +168,8 @@ def _dinov2_fields(settings: Settings) -> Fields:
 
 def _dinov2_hidden(settings: Settings) -> int:
     """Return the width of the MLP; a gated one has two thirds of it, rounded up to a multiple of 8."""
-    hidden = int(settings["hidden_size"] * settings["mlp_ratio"])
-    return (int(hidden * 2 / 3) + 7) // 8 * 8 if settings["use_swiglu_ffn"] else hidden
+    hidden = int(whole(settings, "hidden_size") * number(settings, "mlp_ratio", below=_MAX_RATIO))
+    return (int(hidden * 2 / 3) + 7) // 8 * 8 if flag(settings, "use_swiglu_ffn") else hidden
 
 
 def _dinov3_fields(settings: Settings) -> Fields:
@@ -195,7 +194,7 @@ _DINOV2: Final = Family(
     normalisation=IMAGENET,
     fields=_dinov2_fields,
     fixed=_FRAME,
-    derived={"intermediate_size": _dinov2_hidden},
+    implied={"intermediate_size": _dinov2_hidden},
     prepare=(fitted_table(bicubic, rows=1),),
     unused=(r"(\w+\.)?embeddings\.mask_token",),
     resizable=True,
@@ -223,7 +222,7 @@ _DINOV3: Final = replace(
         **{"key_bias": False, "use_gated_mlp": False, "rope_theta": 100.0},
     },
     fields=_dinov3_fields,
-    derived={},
+    implied={},
     switches={
         "query_bias": ("q_proj.bias",),
         "key_bias": ("k_proj.bias",),
@@ -311,7 +310,7 @@ _SIGLIP2: Final = replace(
     architectures=_siglip_vectors("Siglip2"),
     processor="Siglip2ImageProcessor",
     defaults={**{k: v for k, v in _SIGLIP.defaults.items() if k != "image_size"}, "num_patches": 256},
-    derived={"image_size": lambda s: math.isqrt(whole(s, "num_patches")) * whole(s, "patch_size")},
+    implied={"image_size": lambda s: math.isqrt(whole(s, "num_patches")) * whole(s, "patch_size")},
     prepare=(patch_weights, fitted_table(linear_kernel, rows=0)),
     resizable=True,
     input=Input.PATCHES,

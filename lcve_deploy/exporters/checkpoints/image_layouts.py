@@ -14,7 +14,7 @@ from typing import Final
 from lcve_deploy.exporters.checkpoints.layouts import ZEROS, Names, Rule
 
 __all__ = ["BEIT", "CLIP", "CLIP_PROJECTION", "DATA2VEC", "DEIT", "DINOV2", "DINOV2_REGISTERS", "DINOV3"]
-__all__ += ["IJEPA", "SIGLIP", "SIGLIP_POOLER", "VIT", "expand"]
+__all__ += ["IJEPA", "SIGLIP", "SIGLIP_POOLER", "VIT", "Row", "expand"]
 
 Row = tuple[str, *tuple[str | Names, ...]]
 
@@ -135,8 +135,6 @@ DATA2VEC: Final = _beit("data2vec_vision.")
 _DINO_BLOCK: Final[tuple[Row, ...]] = (
     ("blocks.{i}.norm1.*", "{body}{layer}norm1.*"),
     ("blocks.{i}.norm2.*", "{body}{layer}norm2.*"),
-    ("blocks.{i}.attention.qkv.*", *_QKV),
-    _PROJECTION,
     ("blocks.{i}.scale1", "{body}{layer}layer_scale1.lambda1"),
     ("blocks.{i}.scale2", "{body}{layer}layer_scale2.lambda1"),
 )
@@ -145,6 +143,8 @@ _DINOV2: Final[tuple[Row, ...]] = (
     _EMBEDDING,
     _TABLE,
     *_DINO_BLOCK,
+    ("blocks.{i}.attention.qkv.*", *_QKV),
+    _PROJECTION,
     ("blocks.{i}.mlp.fc1.*", "{body}{layer}mlp.fc1.*", "{body}{layer}mlp.weights_in.*", _GATED),
     ("blocks.{i}.mlp.fc2.*", *(f"{{body}}{{layer}}mlp.{name}.*" for name in ("fc2", "weights_out", "down_proj"))),
     _FINAL,
@@ -158,6 +158,8 @@ DINOV3: Final = expand(
     _REGISTERS,
     ("cube_embedding.*", "embeddings.patch_embeddings.*"),
     *_DINO_BLOCK,
+    ("blocks.{i}.attention.qkv.*", _QKV[1]),
+    ("blocks.{i}.attention.projection.*", "{layer}attention.o_proj.*"),
     ("blocks.{i}.mlp.fc1.*", "{layer}mlp.up_proj.*", ("{layer}mlp.gate_proj.*", "{layer}mlp.up_proj.*")),
     ("blocks.{i}.mlp.fc2.*", "{layer}mlp.down_proj.*"),
     ("norm.*", "norm.*"),

@@ -112,32 +112,30 @@ def patch_weights(source: Source, config: TransformerConfig) -> Source:
 
 def two_heads(source: Source, config: TransformerConfig) -> Source:
     """Join DeiT's two classifiers into one: the mean of their logits, of the class and the distillation token."""
-    names = {kind: [f"{head}_classifier.{kind}" for head in ("cls", "distillation")] for kind in ("weight", "bias")}
-    parts = {kind: [source.get(name) for name in pair] for kind, pair in names.items()}
-    found = {kind: [part for part in pair if part is not None] for kind, pair in parts.items()}
-    if [len(pair) for pair in found.values()] != [2, 2]:
-        return source
-    rest = {name: array for name, array in source.items() if name not in (*names["weight"], *names["bias"])}
-    first, second = (bias.astype(np.float64) for bias in found["bias"])
+    names = tuple(f"{head}_classifier.{kind}" for kind in ("weight", "bias") for head in ("cls", "distillation"))
+    taken, rest = _taken(source, names)
+    *weights, first, second = taken
+    if weights[0].ndim != 2 or weights[0].shape != weights[1].shape or first.shape != second.shape:
+        raise CheckpointError(f"expected two classifiers of one shape, received {[list(part.shape) for part in taken]}")
     return {
         **rest,
-        "classifier.weight": np.concatenate(found["weight"], axis=1) / 2,
-        "classifier.bias": (first + second) / 2,
+        "classifier.weight": np.concatenate(weights, axis=1) / 2,
+        "classifier.bias": (first.astype(np.float64) + second) / 2,
     }
 
 
 def siglip_pooler(source: Source, config: TransformerConfig) -> Source:
     """Project the constant query of SigLIP's pooling, and divide the weights of its attention."""
-    name = _name(source, "head.probe")
-    if name is None:
-        return source
-    body = name.removesuffix("probe")
-    weight, bias = source.get(f"{body}attention.in_proj_weight"), source.get(f"{body}attention.in_proj_bias")
+    body = (_name(source, "head.probe") or "head.probe").removesuffix("probe")
+    names = tuple(f"{body}{name}" for name in ("probe", "attention.in_proj_weight", "attention.in_proj_bias"))
+    (probe, weight, bias), rest = _taken(source, names)
     width = config.width
-    if weight is None or bias is None or weight.shape != (3 * width, width) or bias.shape != (3 * width,):
-        return source
-    rest = {key: array for key, array in source.items() if key != name and ".in_proj_" not in key}
-    query = weight[:width].astype(np.float64) @ source[name].reshape(-1).astype(np.float64) + bias[:width]
+    if (probe.size, weight.shape, bias.shape) != (width, (3 * width, width), (3 * width,)):
+        raise CheckpointError(
+            f"expected {names[0]} of width {width}, and three projections of it, received "
+            f"{[list(part.shape) for part in (probe, weight, bias)]}"
+        )
+    query = weight[:width].astype(np.float64) @ probe.reshape(-1).astype(np.float64) + bias[:width]
     return {**rest, f"{body}query": query, f"{body}kv.weight": weight[width:], f"{body}kv.bias": bias[width:]}
 
 
@@ -179,6 +177,17 @@ def rotated(weights: Weights, config: TransformerConfig, settings: Settings) -> 
     """Add DINOv3's rotary tables."""
     base = number(settings, "rope_theta", below=_MAX_BASE)
     return dict(with_rotary(weights, config, dinov3_rotary(config.geometry, config.head_width, base=base)))
+
+
+def _taken(source: Source, names: tuple[str, ...]) -> tuple[list[Floats], Source]:
+    """Return the weights of these names, and all others.
+
+    Raises:
+        CheckpointError: some are missing.
+    """
+    if absent := [name for name in names if name not in source]:
+        raise CheckpointError(f"the checkpoint's weights do not match the model: missing {', '.join(absent)}")
+    return [source[name] for name in names], {name: array for name, array in source.items() if name not in names}
 
 
 def _name(source: Source, *ends: str) -> str | None:

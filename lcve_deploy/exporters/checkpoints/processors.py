@@ -55,6 +55,8 @@ class Defaults:
         square: whether a number as ``size`` is both height and width, and not the short side.
         crop: (height, width) of a clip, pixels; None if the class does not crop.
         resample: number of the resampling filter.
+        margin: the short side is that of the crop times the first number, divided by the second, whatever size the
+            file states; None if the size counts.
         normalisation: mean and std; None if a file must state them.
         rescale_factor: factor by which values are multiplied.
         offset: whether 1 is subtracted after rescaling, unless the file states it.
@@ -66,6 +68,7 @@ class Defaults:
     square: bool = False
     crop: _Size | None = (224, 224)
     resample: int = 2
+    margin: tuple[int, int] | None = None
     normalisation: Normalisation | None = None
     rescale_factor: float = 1 / 255
     offset: bool = False
@@ -97,6 +100,7 @@ PROCESSORS: Final = {
     "VivitFeatureExtractor": _VIVIT,
     "VivitImageProcessor": _VIVIT,
     "VivitVideoProcessor": _VIVIT_VIDEO,
+    "VJEPA2VideoProcessor": Defaults(size=292, crop=(256, 256), normalisation=IMAGENET, margin=(256, 224)),
     **_names("ViT", _VIT),
     **_names("CLIP", _CLIP),
     **_names("Bit", _CLIP),
@@ -206,6 +210,11 @@ class Processor:
         stated = self._settings.get("size")
         if stated is None:
             stated = self._defaults.size if isinstance(self._defaults.size, int) else list(self._defaults.size)
+        if self._defaults.margin and self._defaults.crop:
+            crop = self._settings.get("crop_size") or list(self._defaults.crop)
+            _, sides = self._sides("crop_size", crop, square=True)
+            times, per = self._defaults.margin
+            stated = {"shortest_edge": int(sides[0] * times / per)} if sides else stated
         square = self._switch("default_to_square", default=self._defaults.square)
         short_side, size = self._sides("size", stated, square=square)
         return Framing(short_side=short_side, size=size, resample=self._resample())

@@ -46,12 +46,6 @@ DIVIDED: Final = Reason(
     "cubes of a clip changes its logits; only one spatial order for all frames combined with one temporal order could "
     "be exact, which this version does not support",
 )
-_TIMESFORMER: Final = Reason(
-    status=Status.RESTRICTED,
-    text="TimeSformer's divided attention mixes the tokens of each frame and of each spatial position separately, so "
-    "shuffling all cubes of a clip changes its logits; with joint attention it could be exact (the tables of space and "
-    "time summed into one); this version supports neither",
-)
 ROTARY: Final = Reason(
     status=Status.POSSIBLE,
     text="rotary positions are computed inside every attention layer from a token's index in the sequence; they could "
@@ -142,9 +136,8 @@ REGIONS: Final = Reason(
 )
 
 _TYPES: Final = {
-    _TIMESFORMER: "timesformer",
     DIVIDED: "xclip videoprism videoprism_vision_model",
-    ROTARY: "vjepa2 vjepa2_1",
+    ROTARY: "vjepa2_1",
     WINDOWS: "swin swinv2 swin2sr donut-swin maskformer-swin video_swin videoswin maxvit vitdet lw_detr_vit",
     CONVOLUTIONS: """
         mvit mvitv2 hiera sam2 sam2_vision_model sam2_hiera_det_model sam2_video edgetam edgetam_vision_model
@@ -178,7 +171,8 @@ _TYPES: Final = {
         blip-2 llama4 mllama cohere2_vision shieldgemma2 video_llava llava_next_video instructblipvideo video_llama_3
     """,
     _UNREAD: """
-        aimv2_vision_model aimv2 tipsv2 tipsv2_vision_model groupvit pe_audio_video pe_audio_video_encoder pe_video_encoder
+        aimv2_vision_model aimv2 tipsv2 tipsv2_vision_model groupvit pe_audio_video pe_audio_video_encoder
+        pe_video_encoder
     """,
 }
 
@@ -212,7 +206,7 @@ TASKS: Final = (
         ),
     ),
     (
-        r"(VideoMAE|Vivit|Timesformer|VJEPA2)Model",
+        r"(VideoMAE|Vivit|Data2VecVision)Model",
         Reason(
             status=Status.OTHER_TASK,
             text="it gives tokens and no pooled vector; export a fine-tuned classifier",

@@ -20,12 +20,14 @@ from lcve_deploy.exporters.checkpoints import Checkpoint
 from lcve_deploy.exporters.checkpoints.folders import Input, Output
 from lcve_deploy.exporters.checkpoints.huggingface import FolderModel, is_unused, model_of
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights
+from lcve_deploy.exporters.checkpoints.timm import is_timm
 from lcve_deploy.exporters.reference.builtin import (
     BuiltinReference,
     Reference,
     ReferencePrecision,
     normalised,
 )
+from lcve_deploy.exporters.reference.class_vectors import ClassVectorReference
 from lcve_deploy.model.transformer import VideoTransformer
 
 if TYPE_CHECKING:
@@ -51,7 +53,10 @@ def reference_for(checkpoint: Checkpoint, precision: ReferencePrecision = Refere
     Warns:
         ReferenceWarning: transformers is installed, but cannot load the folder or did not load every tensor.
     """
-    if checkpoint.path.is_dir() and importlib.util.find_spec("transformers") is not None:
+    if checkpoint.altered_from is not None:
+        return _of_altered(checkpoint, checkpoint.altered_from, precision)
+    path, installed = checkpoint.path, importlib.util.find_spec("transformers") is not None
+    if installed and path.is_dir() and not is_timm(path):
         try:
             folder = model_of(checkpoint.path)
             model = _load(checkpoint.path, folder.name)
@@ -61,6 +66,15 @@ def reference_for(checkpoint: Checkpoint, precision: ReferencePrecision = Refere
             if _loaded_all(model, checkpoint.path):
                 return _TransformersReference(model, folder, checkpoint.model, precision)
             _warn_unused("it did not load every tensor of the folder")
+    return BuiltinReference(checkpoint.model, precision)
+
+
+def _of_altered(checkpoint: Checkpoint, before: Checkpoint, precision: ReferencePrecision) -> Reference:
+    """Return the reference of a checkpoint whose answer was changed: that of the vector, if only classes were added."""
+    config, vectors = checkpoint.model.config, checkpoint.class_vectors
+    adds_classes = not before.model.config.head and config.readout is before.model.config.readout
+    if vectors is not None and adds_classes and not before.model.config.unit:
+        return ClassVectorReference(reference_for(before, precision), vectors)
     return BuiltinReference(checkpoint.model, precision)
 
 
@@ -99,6 +113,10 @@ def _clip(clip: Tensor, plain: VideoTransformer) -> Inputs:
     return {"pixel_values": clip}
 
 
+def _video(clip: Tensor, plain: VideoTransformer) -> Inputs:
+    return {"pixel_values_videos": clip}
+
+
 def _image(clip: Tensor, plain: VideoTransformer) -> Inputs:
     return {"pixel_values": clip[:, 0]}
 
@@ -118,6 +136,7 @@ def _patches(clip: Tensor, plain: VideoTransformer) -> Inputs:
 
 _INPUTS: Final[Mapping[Input, Callable[[Any, VideoTransformer], Inputs]]] = {
     Input.CLIP: _clip,
+    Input.VIDEO: _video,
     Input.IMAGE: _image,
     Input.PATCHES: _patches,
 }
@@ -126,6 +145,7 @@ _OUTPUTS: Final[Mapping[Output, Callable[[Any, Inputs], Any]]] = {
     Output.POOLED: lambda model, inputs: model(**inputs).pooler_output,
     Output.EMBEDDING: lambda model, inputs: model(**inputs).image_embeds,
     Output.FIRST_TOKEN: lambda model, inputs: model(**inputs).last_hidden_state[:, 0],
+    Output.ENCODER_MEAN: lambda model, inputs: model(**inputs, skip_predictor=True).last_hidden_state.mean(1),
     Output.MEAN: lambda model, inputs: model(**inputs).last_hidden_state.mean(1),
     Output.IMAGE_FEATURES: lambda model, inputs: model.get_image_features(**inputs).pooler_output,
 }
