@@ -74,7 +74,7 @@ class Browser:
 
     def wait(self, condition: str) -> None:
         """Wait until an expression of JavaScript is true."""
-        self._order("wait", code=f"() => {condition}")
+        self._order("wait", code=condition)
 
     def text(self, selector: str) -> str:
         """The text of an element."""
@@ -83,7 +83,8 @@ class Browser:
 
     def rows(self, table: str) -> list[list[str]]:
         """The texts of the cells of a table's body."""
-        code = "(name) => [...document.querySelector(name).tBodies[0].rows].map((row) => [...row.cells].map((c) => c.textContent))"
+        code = """(name) => Array.from(document.querySelector(name).tBodies[0].rows,
+            (row) => Array.from(row.cells, (cell) => cell.textContent))"""
         rows: list[list[str]] = self.evaluate(code, table)
         return rows
 

@@ -11,14 +11,15 @@ import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 
 const MILLISECONDS = 60_000;
+const PAUSE = 20;
 
 /** @typedef {import("playwright-core").Page} Page */
 /** @typedef {{method: string, url: string, body: string}} Request */
 
 /** What the page did since it was opened. @type {{requests: Request[], console: string[]}} */
 const seen = { requests: [], console: [] };
-/** @type {import("playwright-core").Browser | undefined} */
-let browser;
+/** Browsers by the file that is their camera. @type {Map<string, import("playwright-core").Browser>} */
+const browsers = new Map();
 /** @type {Page} */
 let page;
 
@@ -34,7 +35,13 @@ const ORDERS = {
   /** @param {{code: string, value?: unknown}} given */
   evaluate: ({ code, value }) => page.evaluate(`(${code})(${JSON.stringify(value ?? null)})`),
   /** @param {{code: string}} given */
-  wait: ({ code }) => page.waitForFunction(`(${code})()`).then(() => null),
+  wait: async ({ code }) => {
+    const end = Date.now() + MILLISECONDS; // page.waitForFunction would break the page's policy
+    while (!(await page.evaluate(code))) {
+      if (Date.now() > end) throw new Error(`this did not become true: ${code}`);
+      await page.waitForTimeout(PAUSE);
+    }
+  },
   /** @param {{selector: string, path: string}} given */
   download: async ({ selector, path }) => {
     const [download] = await Promise.all([page.waitForEvent("download"), page.click(selector)]);
@@ -53,15 +60,12 @@ const ORDERS = {
 };
 
 /** @param {{url: string, camera?: string, axe?: boolean}} given `camera`: a Y4M or MJPEG file that is the camera */
-async function open({ url, camera, axe = false }) {
-  await browser?.close();
+async function open({ url, camera = "", axe = false }) {
+  await page?.context().close();
   seen.requests = [];
   seen.console = [];
-  const fake = camera ? [`--use-file-for-fake-video-capture=${camera}`] : [];
-  browser = await chromium.launch({
-    executablePath: process.argv[2],
-    args: ["--no-sandbox", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", ...fake],
-  });
+  const browser = browsers.get(camera) ?? (await launch(camera));
+  browsers.set(camera, browser);
   page = await browser.newPage({ bypassCSP: axe });
   page.setDefaultTimeout(MILLISECONDS);
   page.on("console", (message) => seen.console.push(`${message.type()}: ${message.text()}`));
@@ -74,6 +78,15 @@ async function open({ url, camera, axe = false }) {
   await page.goto(url);
 }
 
+/** @param {string} camera */
+function launch(camera) {
+  const fake = camera ? [`--use-file-for-fake-video-capture=${camera}`] : [];
+  return chromium.launch({
+    executablePath: process.argv[2],
+    args: ["--no-sandbox", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", ...fake],
+  });
+}
+
 for await (const line of createInterface({ input: process.stdin })) {
   const { order, ...given } = JSON.parse(line);
   let answer;
@@ -84,4 +97,4 @@ for await (const line of createInterface({ input: process.stdin })) {
   }
   process.stdout.write(`${JSON.stringify(answer)}\n`);
 }
-await browser?.close();
+for (const browser of browsers.values()) await browser.close();
