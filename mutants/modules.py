@@ -213,6 +213,8 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "exporters/checkpoints/video_layouts": ("video_families", "oracle_folders"),
         "exporters/checkpoints/video_tables": ("video_families", "oracle_folders"),
         "exporters/checkpoints/refusal_table": ("models_page", "checkpoints"),
+        "exporters/checkpoints/timm": ("timm",),
+        "exporters/checkpoints/timm_families": ("timm",),
         "exporters/checkpoints/wrappers": ("wrappers", "families", "checkpoints"),
     },
 }

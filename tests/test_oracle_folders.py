@@ -19,7 +19,6 @@ from tests.conftest import ORACLE
 FOLDERS = ORACLE / "folders"
 EXPECTED: dict[str, Any] = json.loads((FOLDERS / "expected.json").read_text())
 NAMES = [name for name in EXPECTED if not name.startswith("_")]
-CLASSIFIERS = [name for name in NAMES if "logits" in EXPECTED[name]]
 
 
 def given(name: str) -> np.ndarray:
@@ -47,7 +46,7 @@ def test_transformers_is_the_reference_of_an_imported_folder(name: str) -> None:
 
 
 @pytest.mark.parametrize("layout", Layout)
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_an_exported_folder_answers_encrypted_input(
     tmp_path: Path, key: SecurityKey, name: str, layout: Layout
 ) -> None:

@@ -208,7 +208,7 @@ def _require_configuration(folder: Path) -> None:
 
 
 def class_names(folder: Path, classes: int) -> tuple[str, ...] | None:
-    """Read the class names of a folder's ``id2label``, in the order of the logits.
+    """Read the class names of a folder's ``id2label`` or ``label_names``, in the order of the logits.
 
     Args:
         folder: folder of the checkpoint.
@@ -217,7 +217,10 @@ def class_names(folder: Path, classes: int) -> tuple[str, ...] | None:
     Returns:
         Class names; None if there are none, or if ``id2label`` does not have exactly the classes 0, 1, ...
     """
-    labels = read_json_file(folder / "config.json").get("id2label")
+    settings = read_json_file(folder / "config.json")
+    labels = settings.get("id2label", settings.get("label_names"))
+    if isinstance(labels, list):  # as timm writes them
+        labels = dict(enumerate(labels))
     named = {str(number): name for number, name in labels.items()} if isinstance(labels, dict) else {}
     names = [named.get(str(i)) for i in range(classes)]
     if len(named) != classes or not all(type(name) in (str, int) for name in names):

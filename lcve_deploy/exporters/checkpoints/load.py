@@ -13,6 +13,7 @@ from lcve_deploy.exporters.checkpoints.huggingface import class_names, load_fold
 from lcve_deploy.exporters.checkpoints.official import load_official
 from lcve_deploy.exporters.checkpoints.options import CheckpointOptions, StatedPreprocessing
 from lcve_deploy.exporters.checkpoints.outputs import OutputChoice, answering, with_class_vectors
+from lcve_deploy.exporters.checkpoints.timm import is_timm, load_timm
 from lcve_deploy.files.reading import require_file
 from lcve_deploy.model.assumptions import Assumption
 from lcve_deploy.model.predictions import ProblemType
@@ -101,7 +102,7 @@ def _load(path: Path, options: CheckpointOptions) -> Checkpoint:
         _require_no_official_options(path, options)
         path = snapshot(path)
         require_own_files(path)
-        model, stated, assumptions = load_folder(path, options)
+        model, stated, assumptions = (load_timm if is_timm(path) else load_folder)(path, options)
         return Checkpoint(
             path=path,
             model=model,

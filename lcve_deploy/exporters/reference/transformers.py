@@ -20,6 +20,7 @@ from lcve_deploy.exporters.checkpoints import Checkpoint
 from lcve_deploy.exporters.checkpoints.folders import Input, Output
 from lcve_deploy.exporters.checkpoints.huggingface import FolderModel, is_unused, model_of
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights
+from lcve_deploy.exporters.checkpoints.timm import is_timm
 from lcve_deploy.exporters.reference.builtin import (
     BuiltinReference,
     Reference,
@@ -54,7 +55,8 @@ def reference_for(checkpoint: Checkpoint, precision: ReferencePrecision = Refere
     """
     if checkpoint.altered_from is not None:
         return _of_altered(checkpoint, checkpoint.altered_from, precision)
-    if checkpoint.path.is_dir() and importlib.util.find_spec("transformers") is not None:
+    path, installed = checkpoint.path, importlib.util.find_spec("transformers") is not None
+    if installed and path.is_dir() and not is_timm(path):
         try:
             folder = model_of(checkpoint.path)
             model = _load(checkpoint.path, folder.name)
