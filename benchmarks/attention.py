@@ -31,8 +31,9 @@ from benchmarks.common.tables import paragraph, table
 from lcve_deploy.artifact.names import INPUT
 from lcve_deploy.cipher.weights import unscrambled
 from lcve_deploy.clips import Layout
-from lcve_deploy.exporters import onnx as exporter
 from lcve_deploy.exporters.checkpoints import load_checkpoint
+from lcve_deploy.exporters.graph import attention
+from lcve_deploy.exporters.onnx import write_onnx
 from lcve_deploy.runtime.backends.attention import fuse_attention
 from lcve_deploy.samples import real_clips
 
@@ -169,10 +170,10 @@ def _write_graphs(folder: Path, size: Size) -> None:
     part.mkdir(parents=True)
     save_checkpoint(size, part / "model.pth")
     model = unscrambled(load_checkpoint(part / "model.pth", size.options).model)
-    for name, limit in ((_WHOLE, _NO_LIMIT), (_BLOCKS, exporter.MAX_SCORES)):
+    for name, limit in ((_WHOLE, _NO_LIMIT), (_BLOCKS, attention.MAX_SCORES)):
         (part / name).mkdir()
-        with mock.patch.object(exporter, "MAX_SCORES", limit):
-            exporter.write_onnx(model, part / name / "model.onnx", layout=Layout.CUBES)
+        with mock.patch.object(attention, "MAX_SCORES", limit):
+            write_onnx(model, part / name / "model.onnx", layout=Layout.CUBES)
     geometry = model.config.geometry
     np.save(part / "clip.npy", geometry.to_cubes(real_clips(geometry)[:1], np))
     part.rename(folder)

@@ -15,17 +15,20 @@ import numpy.typing as npt
 
 from lcve_deploy.artifact import ClientSettings, read_client
 from lcve_deploy.cipher.clips import binding_of, decrypt, encrypt
+from lcve_deploy.cipher.outputs import to_plain_order
 from lcve_deploy.clipfile import ClipFile
 from lcve_deploy.clips import EncryptedClip, PlainClip, Views
 from lcve_deploy.errors import MismatchError, SessionError
 from lcve_deploy.files.reading import map_array, parse_json, read_bounded
+from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keys.orders import Orders, derive_orders
 from lcve_deploy.keys.secret import SecurityKey
+from lcve_deploy.model.output import ModelOutput, OutputKind
 from lcve_deploy.model.predictions import Prediction, predictions, softmax
 from lcve_deploy.model.preprocess import Preprocess
 from lcve_deploy.video import VideoClips, read_clips
 
-__all__ = ["MAX_LOGITS", "Client", "Prediction", "softmax"]
+__all__ = ["MAX_LOGITS", "Client", "Prediction", "softmax", "token_grid"]
 
 MAX_LOGITS: Final = 2**26
 """Maximum logits of one file: enough for 150 thousand views with 400 classes."""
@@ -65,8 +68,9 @@ class Client:
             MismatchError: the key does not belong to the artifact.
         """
         binding = settings.binding
-        classes = len(settings.classes) if settings.labels == "hidden" else None
-        orders = derive_orders(key, salt=bytes.fromhex(binding.salt), geometry=binding.geometry, classes=classes)
+        orders = derive_orders(
+            key, salt=bytes.fromhex(binding.salt), geometry=binding.geometry, classes=settings.hidden_classes
+        )
         binding.require(binding_of(orders, binding.layout), here="artifact", there="key")
         return cls(settings=settings, orders=orders)
 
@@ -108,41 +112,59 @@ class Client:
 
         Args:
             path: ``.npy`` file; or ``.json`` file, as printed by ``lcve run --json`` or with a list of logits per line.
+                Outputs with a row for each token are only read from ``.npy`` files.
 
         Returns:
-            Float ``[views, classes]``, in the artifact's own label order.
+            Float ``[views, classes]``, or the shape of another output after the axis of views, in the artifact's own
+            order.
 
         Raises:
-            SessionError: the file does not contain float logits of this artifact's classes.
+            SessionError: the file does not contain float logits of this artifact's classes, or its other output.
             FileNotFoundError: the file does not exist.
         """
-        classes = len(self.settings.classes)
-        is_json = Path(path).suffix.lower() == ".json"
-        received = np.atleast_2d(_read_json(path) if is_json else map_array(path, "logits (.npy)", SessionError))
-        fits = received.ndim == 2 and received.shape[1] == classes and received.dtype.kind == "f"
-        if not fits or received.size > MAX_LOGITS:
+        output = self.settings.answer
+        is_json = Path(path).suffix.lower() == ".json" and not output.kind.has_tokens
+        received = _read_json(path) if is_json else map_array(path, f"{output.kind} (.npy)", SessionError)
+        rows = received.reshape(-1, *output.shape) if received.shape == output.shape else received
+        if rows.shape[1:] != output.shape or rows.dtype.kind != "f" or rows.size > max(MAX_LOGITS, output.values):
             raise SessionError(
-                f"expected float [views, {classes}], at most {MAX_LOGITS} logits, received {received.dtype} "
+                f"expected float {_axes(output)}, at most {MAX_LOGITS} {output.kind}, received {received.dtype} "
                 f"{list(received.shape)}: {path}"
             )
-        return np.array(received)
+        return np.array(rows)
 
     def plain_order(self, logits: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-        """Reorder logits ``[..., classes]`` from the artifact's own label order to the plain order.
+        """Reorder an output from the artifact's own order to the plain order: its classes, and its rows of tokens.
+
+        Args:
+            logits: output of the model, ``[..., classes]``; ``[..., width]`` for features; or ``[..., tokens, width]``
+                or ``[..., tokens, classes]`` with a row for each token.
 
         Raises:
-            MismatchError: the number of classes is not the artifact's.
+            MismatchError: the number of classes, or the shape of another output, is not the artifact's.
         """
-        if logits.shape[-1] != len(self.settings.classes):
+        output = self.settings.answer
+        if logits.shape[-len(output.shape) :] != output.shape:
+            of_classes = f"the logits of {output.width} classes"
             raise MismatchError(
-                f"expected the logits of {len(self.settings.classes)} classes, received {list(logits.shape)}",
+                f"expected {of_classes if output.kind is OutputKind.LOGITS else output}, received {list(logits.shape)}",
                 hint="check that the server serves the server/ folder that belongs to this client/ folder",
             )
-        if self.orders.label_order is None:
-            return logits
-        plain = np.empty_like(logits)
-        plain[..., self.orders.label_order] = logits
-        return plain
+        return to_plain_order(logits, self.orders, per_token=output.kind.has_tokens)
+
+    def token_grid(self, tokens: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """Return the tokens of the cubes where their cubes are in the clip, without prefix tokens.
+
+        Args:
+            tokens: output with a row for each token, ``[..., tokens, width]``, in the plain order.
+
+        Returns:
+            ``[..., T/t, H/h, W/w, width]``: one row for each cube of ``(t, h, w)``.
+
+        Raises:
+            ValueError: the output of this artifact has no row for each token, or the shape is another one.
+        """
+        return token_grid(tokens, self.settings.binding.geometry)
 
     def read(self, logits: npt.NDArray[np.floating], *, top: int = 5) -> list[Prediction]:
         """Convert the logits of one video, as returned by a session, to predictions.
@@ -152,7 +174,7 @@ class Client:
             top: number of classes to return; a regression returns every output.
 
         Raises:
-            MismatchError: the number of classes is not the artifact's.
+            MismatchError: the number of classes is not the artifact's, or the artifact answers no logits.
             SessionError: there is no view, or a logit is NaN or infinity.
         """
         return self.predict(self.plain_order(logits), top=top)
@@ -165,11 +187,32 @@ class Client:
             top: number of classes to return; a regression returns every output.
 
         Raises:
+            MismatchError: the artifact answers no logits of clips.
             SessionError: there is no view, or a logit is NaN or infinity.
         """
+        if self.settings.answer.kind is not OutputKind.LOGITS:
+            raise MismatchError(
+                f"expected an artifact that answers logits of clips, this one answers {self.settings.answer}",
+                hint="use the values themselves: plain_order puts them into the plain order",
+            )
         if not len(logits) or not np.isfinite(logits).all():
             raise SessionError("expected finite logits of at least one view, received none or NaN or infinity")
         return predictions(logits, self.settings.classes, self.settings.problem_type, top=top)
+
+
+def token_grid(tokens: npt.NDArray[np.floating], geometry: ClipGeometry) -> npt.NDArray[np.floating]:
+    """Return the tokens of the cubes where their cubes are in the clip; see ``Client.token_grid``."""
+    rows = tokens.shape[-2] if tokens.ndim > 1 else 0
+    if rows < geometry.cubes:
+        raise ValueError(
+            f"expected [..., tokens, width] with at least {geometry.cubes} tokens, received {tokens.shape}"
+        )
+    cubes = tokens[..., rows - geometry.cubes :, :]
+    return cubes.reshape(*tokens.shape[:-2], *geometry.grid, tokens.shape[-1])
+
+
+def _axes(output: ModelOutput) -> str:
+    return f"[views, {', '.join(map(str, output.shape))}]"
 
 
 def _read_json(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:

@@ -100,6 +100,11 @@ class ClipGeometry:
         return self.frames, self.height, self.width, self.channels
 
     @property
+    def picture_shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """``(H, W, C)``, the shape of a picture, if a clip has one frame; otherwise none."""
+        return (self.clip_shape[1:],) if self.frames == 1 else ()
+
+    @property
     def grid(self) -> tuple[int, int, int]:
         """Numbers of cubes along time, rows and columns."""
         t, h, w = self.cube

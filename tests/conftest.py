@@ -92,7 +92,7 @@ def missing_for_gpu_tests(library: str = "tensorrt") -> str:
     """What tests marked ``gpu`` need and this machine lacks; empty where nothing is.
 
     Args:
-        library: of the marker: ``tensorrt`` for any of the two, or ``onnxruntime`` for its CUDA provider.
+        library: of the marker: ``tensorrt`` for any of the two, ``onnxruntime`` for its CUDA provider, or ``cupy``.
     """
     if find_gpu() is None:
         return "no NVIDIA GPU with its driver was found"
@@ -103,6 +103,8 @@ def missing_for_gpu_tests(library: str = "tensorrt") -> str:
         return "" if there else "this ONNX Runtime has no CUDA provider"
     if importlib.util.find_spec("cupy") is None:
         return "CuPy is not installed"
+    if library == "cupy":
+        return ""
     found = any(importlib.util.find_spec(name) for name in ("tensorrt", "tensorrt_rtx"))
     return "" if found else "neither TensorRT nor TensorRT-RTX is installed"
 

@@ -17,7 +17,7 @@ WIDTH, HIDDEN, CLASSES, DEPTH = 4, 6, 3, 2
 CONFIG = TransformerConfig(
     geometry=ClipGeometry.parse("4x8x8x3/2x4x4"), width=WIDTH, depth=DEPTH, heads=2, hidden=HIDDEN, classes=CLASSES
 )
-FULL = dataclasses.replace(CONFIG, attention=Attention.COSINE, layer_scale=True, readout=Readout.CLASS_TOKEN)
+FULL = dataclasses.replace(CONFIG, attention=Attention.COSINE, layer_scale=True, readout=Readout.CLASS_TOKEN, prefix=1)
 KERNEL = (WIDTH, 3, 2, 4, 4)
 
 Weights = dict[str, np.ndarray]
@@ -48,7 +48,7 @@ def official(config: TransformerConfig = CONFIG) -> Weights:
         block |= {"gamma_1": (WIDTH,), "gamma_2": (WIDTH,)}
     if config.attention is Attention.COSINE:
         block["attn.scale"] = (config.heads, 1, 1)
-    if config.prefix_tokens:
+    if config.prefix:
         shapes["cls_token"] = (1, 1, WIDTH)
     return filled(shapes | {f"blocks.{i}.{name}": shape for i in range(DEPTH) for name, shape in block.items()})
 

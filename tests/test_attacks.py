@@ -18,11 +18,16 @@ from lcve_deploy.attacks.inversion import invert_minimum_norm
 from lcve_deploy.attacks.page import render_page
 from lcve_deploy.attacks.pictures import put_in_order
 from lcve_deploy.attacks.planted.cases import CONTROL_GEOMETRY, encrypted, film, random_truth, smooth_field
+from lcve_deploy.attacks.reference import match_keys
+from lcve_deploy.attacks.relative_positions import read_relative
 from lcve_deploy.attacks.report import judge
+from lcve_deploy.attacks.rotary import read_rotary
 from lcve_deploy.attacks.running import Case, State, run_attacks
 from lcve_deploy.attacks.score import Space, align_order, chance_level, score_order
 from lcve_deploy.attacks.similarity import compare_clips
 from lcve_deploy.attacks.solvers.layout import invert_layout, lay_out
+from lcve_deploy.exporters.checkpoints.rotary import eva_rotary, vjepa2_rotary
+from lcve_deploy.geometry import ClipGeometry
 
 BY_NAME = {attack.name: attack for attack in ATTACKS}
 STRANGERS = tuple(random_truth(np.random.default_rng(100 + i)) for i in range(16))
@@ -225,3 +230,55 @@ def test_a_verdict_takes_the_best_of_each_order_and_never_says_safe(cubes: float
     assert state in page
     assert "&lt;planted&gt;" in page
     assert "safe" not in verdict.sentence.lower()
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        ClipGeometry(frames=16, height=64, width=64, cube=(2, 16, 16)),
+        ClipGeometry(frames=8, height=64, width=48, cube=(2, 16, 16)),
+        ClipGeometry(frames=64, height=256, width=256, cube=(2, 16, 16)),
+    ],
+    ids=str,
+)
+def test_the_rotary_tables_of_vjepa2_give_k1_away(geometry: ClipGeometry) -> None:
+    order = np.random.default_rng(0).permutation(geometry.cubes)
+    rotary = vjepa2_rotary(geometry, 64)
+    artifact = {"rotary.cos": rotary.cos[order].astype(np.float32), "rotary.sin": rotary.sin[order].astype(np.float32)}
+    found = read_rotary(Holdings(geometry=geometry, artifact=artifact)).cubes
+    np.testing.assert_array_equal(found, order)
+
+
+def test_the_rotary_tables_of_images_give_k1_away() -> None:
+    geometry = ClipGeometry(frames=1, height=224, width=224, cube=(1, 14, 14))
+    order = np.random.default_rng(0).permutation(256)
+    for rotary in (
+        eva_rotary(geometry, 64, reference=16),
+        eva_rotary(geometry, 64, reference=24, offset=1, columns_first=True),
+    ):
+        artifact = {"rotary.cos": rotary.cos[order], "rotary.sin": rotary.sin[order]}
+        found = read_rotary(Holdings(geometry=geometry, artifact=artifact)).order("cubes")
+        space = Space(grid=geometry.grid, symmetric=True)
+        np.testing.assert_array_equal(align_order(found, order, space), order)
+
+
+def test_tables_that_are_not_of_a_grid_give_nothing() -> None:
+    rng = np.random.default_rng(0)
+    tables = {name: rng.normal(size=(256, 32)) for name in ("rotary.cos", "rotary.sin")}
+    assert read_rotary(Holdings(geometry=CONTROL_GEOMETRY, artifact=tables)).cubes is None
+    index = {"relative_position.index": rng.integers(0, 900, size=(256, 256))}
+    assert read_relative(Holdings(geometry=CONTROL_GEOMETRY, artifact=index)).cubes is None
+
+
+def test_an_attack_on_a_tensor_that_the_model_does_not_have_is_not_run() -> None:
+    holdings = Holdings(geometry=CONTROL_GEOMETRY, artifact={"rotary.cos": np.ones((256, 8))})
+    (result,) = run_attacks(Case(holdings=holdings), attacks=[BY_NAME["rotary"]])
+    assert (result.state, result.reason) == (State.NOT_RUN, "needs a model with rotary.sin")
+
+
+@pytest.mark.parametrize("name", ["rotary", "relative"])
+def test_two_keys_are_linked_by_any_kind_of_positions(name: str) -> None:
+    first, second = (BY_NAME[name].plant(np.random.default_rng(seed)) for seed in (1, 2))
+    holdings = dataclasses.replace(first.holdings, other=second.holdings.artifact)
+    inverse = np.argsort(second.truth.order("cubes"))
+    np.testing.assert_array_equal(match_keys(holdings).cubes, inverse[first.truth.order("cubes")])

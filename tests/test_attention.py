@@ -14,13 +14,15 @@ import pytest
 
 from benchmarks import attention
 from lcve_deploy import Layout, SessionOptions, open_session
+from lcve_deploy.artifact import read_manifest, read_probe
 from lcve_deploy.cipher.weights import unscrambled
-from lcve_deploy.exporters import onnx as exporter
 from lcve_deploy.exporters.bank import keyed_tensors
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.embedding import embed_key
+from lcve_deploy.exporters.graph import attention as exporter
+from lcve_deploy.exporters.graph.attention import block_sizes
 from lcve_deploy.exporters.low_precision import write_low_precision
-from lcve_deploy.exporters.onnx import OPSETS, block_sizes, write_onnx
+from lcve_deploy.exporters.onnx import OPSETS, write_onnx
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.runtime.backends.attention import fuse_attention
 from lcve_deploy.runtime.session import Provider
@@ -140,6 +142,57 @@ def test_blocks_keep_a_low_precision(precision: Precision, tmp_path: Path) -> No
 def kinds_of(makers: dict[str, onnx.NodeProto], node: onnx.NodeProto) -> set[str]:
     """Operators that make the inputs of a node."""
     return {makers[name].op_type for name in node.input if name in makers}
+
+
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16])
+@pytest.mark.parametrize("name", DOT)
+def test_attention_of_low_precision_is_fused(name: str, precision: Precision, clip: np.ndarray, tmp_path: Path) -> None:
+    plain, model = low_and_fused(name, precision, tmp_path)
+    assert kinds(model)[FUSED] == kinds(plain)["Softmax"] == depth(name)
+    assert kinds(model)["Cast"] == kinds(plain)["Cast"] - 2 * depth(name)
+    if precision is Precision.FP16:  # ONNX Runtime casts what the CPU has no kernel for, but not from bfloat16
+        np.testing.assert_allclose(logits_of(model, clip), logits_of(plain, clip), atol=2e-3)
+
+
+@pytest.mark.usefixtures("short_blocks")
+def test_blocks_of_low_precision_become_one_operator_again(clip: np.ndarray, tmp_path: Path) -> None:
+    plain, model = low_and_fused("v1_gamma", Precision.FP16, tmp_path)
+    assert kinds(model)[FUSED] == depth("v1_gamma") < kinds(plain)["Softmax"]
+    np.testing.assert_allclose(logits_of(model, clip), logits_of(plain, clip), atol=2e-3)
+
+
+def _softmax_in_the_low_type(model: onnx.ModelProto) -> None:
+    """The softmax computes in float16: without the cast before it, and the one after it."""
+    softmax = _first(model, "Softmax")
+    before = next(node for node in model.graph.node if softmax.input[0] in node.output)
+    softmax.input[0] = before.input[0]
+
+
+def _scores_in_double(model: onnx.ModelProto) -> None:
+    softmax = _first(model, "Softmax")
+    before = next(node for node in model.graph.node if softmax.input[0] in node.output)
+    before.attribute[0].i = onnx.TensorProto.DOUBLE
+
+
+def _softmax_used_twice(model: onnx.ModelProto) -> None:
+    name = _first(model, "Softmax").output[0]
+    model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+
+
+@pytest.mark.parametrize("change", [_softmax_in_the_low_type, _scores_in_double, _softmax_used_twice])
+def test_a_softmax_between_other_casts_is_left(change: Callable[[onnx.ModelProto], None], tmp_path: Path) -> None:
+    plain, _ = low_and_fused("v1_gamma", Precision.FP16, tmp_path)
+    change(plain)
+    assert kinds(fused(plain))["Softmax"] == 1
+    assert kinds(fused(plain))[FUSED] == depth("v1_gamma") - 1
+
+
+def low_and_fused(name: str, precision: Precision, folder: Path) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    write(name, folder / "out")
+    (folder / "low").mkdir()
+    write_low_precision(folder / "out/model.onnx", folder / "low/model.onnx", precision)
+    low = onnx.load(folder / "low/model.onnx")
+    return low, fused(low)
 
 
 def depth(name: str) -> int:
@@ -288,8 +341,10 @@ def test_blocks_stay_within_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
         assert max(sizes) == 1 or (max(sizes) - 1) * heads * tokens < 1000
 
 
-@pytest.mark.parametrize(("provider", "operator"), [(Provider.CPU, FUSED), (Provider.CUDA, "Softmax")])
-def test_sessions_on_the_cpu_fuse_attention(
+@pytest.mark.parametrize(
+    ("provider", "operator"), [(Provider.CPU, FUSED), (Provider.CUDA, FUSED), (Provider.TENSORRT, "Softmax")]
+)
+def test_sessions_fuse_attention_for_providers_that_have_a_kernel(
     provider: Provider, operator: str, artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import onnxruntime
@@ -305,6 +360,27 @@ def test_sessions_on_the_cpu_fuse_attention(
     fake_cuda_provider.install(monkeypatch)
     open_session(artifact / "server", SessionOptions(provider=provider))
     assert [{FUSED, "Softmax"} & set(kinds(model)) for model in given] == [{operator}]
+
+
+def test_without_a_kernel_for_the_fused_graph_the_plain_one_is_opened(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernelError
+
+    real, given = onnxruntime.InferenceSession, []
+
+    def without(graph: bytes, *arguments: object, **more: object) -> object:
+        given.append(kinds(onnx.ModelProto.FromString(graph))[FUSED] > 0)
+        if given[-1]:
+            raise NoKernelError("Could not find an implementation for MultiHeadAttention(1)")
+        return real(graph, *arguments, **more)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", without)
+    server = artifact / "server"
+    probe = read_probe(server, read_manifest(server))
+    assert open_session(server).run_with(probe.clip, probe.tensors).shape == probe.logits.shape
+    assert given == [True, False]
 
 
 def test_the_page_is_made_of_the_results() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lcve_deploy import ClipGeometry, Layout, PlainClip, SecurityKey, decrypt, derive_orders, encrypt
-from lcve_deploy.cipher import clips, pairs
+from lcve_deploy.cipher import clips, gpu, pairs
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import MismatchError, MissingDependencyError
 from tests.conftest import GEOMETRY, SALT
@@ -144,16 +144,43 @@ def test_other_arrays_need_array_api_compat_and_say_so(
 @given(geometry=geometries(), lead=st.sampled_from([(), (1,), (2,), (2, 3)]))
 @settings(max_examples=25, deadline=None)
 def test_one_gather_gives_the_same_bytes(layout: Layout, geometry: ClipGeometry, lead: tuple[int, ...]) -> None:
-    """What a GPU does, with torch and NumPy on the CPU."""
+    """What a GPU does with arrays that are not of CuPy, with torch on the CPU."""
     import torch
     from array_api_compat import torch as xp
 
     orders = derive_orders(SecurityKey(bytes(32)), salt=SALT, geometry=geometry)
-    size = (*lead, *geometry.clip_shape)
-    clip = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+    clip = np.random.default_rng(0).integers(0, 256, (*lead, *geometry.clip_shape), np.uint8)
     expected = encrypt(PlainClip(values=clip), orders, layout=layout).values
-    np.testing.assert_array_equal(clips._gathered(clip, orders, layout, np), expected)
-    np.testing.assert_array_equal(clips._gathered(torch.from_numpy(clip), orders, layout, xp).numpy(), expected)
+    taken = gpu.encrypted_on_gpu(torch.from_numpy(clip), orders, layout, xp)
+    np.testing.assert_array_equal(taken.numpy(), expected)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@given(geometry=geometries())
+@settings(max_examples=50, deadline=None)
+def test_the_tables_of_the_kernel_give_the_same_bytes(layout: Layout, geometry: ClipGeometry) -> None:
+    """The kernel's own arithmetic, in NumPy, wherever the kernel is used."""
+    orders = derive_orders(SecurityKey(bytes(32)), salt=SALT, geometry=geometry)
+    clip = np.random.default_rng(0).integers(0, 256, geometry.clip_shape, np.uint8)
+    if not gpu._has_words(clip, geometry, layout):
+        return
+    expected = encrypt(PlainClip(values=clip), orders, layout=layout).values
+    from_cubes, from_values, to_cubes, to_words = gpu._words(orders, layout)
+    assert to_cubes.min() >= 0
+    assert not (to_cubes % 4).any()
+    assert not (to_words % 4).any()
+    result = np.zeros(clip.size, np.uint8)
+    to = to_cubes[:, None, None] + to_words[None, :, None] + np.arange(4)
+    result[to] = clip.reshape(-1)[from_cubes[:, None, None] + from_values.reshape(-1, 4)]
+    np.testing.assert_array_equal(result, expected.reshape(-1))
+
+
+def test_the_kernel_takes_bytes_whose_runs_are_words() -> None:
+    even, odd = (ClipGeometry(frames=2, height=8, width=width, cube=(1, 4, width // 2), channels=1) for width in (8, 6))
+    clip = np.zeros((2, 8, 8, 1), np.uint8)
+    assert [gpu._has_words(clip, even, layout) for layout in LAYOUTS] == [True, True]
+    assert {layout: gpu._has_words(clip, odd, layout) for layout in LAYOUTS} == {"cubes": True, "video": False}
+    assert not gpu._has_words(clip.astype(np.float32), even, Layout.CUBES)
 
 
 def test_on_a_gpu_the_index_is_made_once_and_goes_with_its_orders(
@@ -161,23 +188,53 @@ def test_on_a_gpu_the_index_is_made_once_and_goes_with_its_orders(
 ) -> None:
     import torch
 
-    made, real = [], clips._gather_index
-    monkeypatch.setattr(clips, "_on_gpu", lambda values: True)
-    monkeypatch.setattr(clips, "_gather_index", lambda *given: made.append(1) or real(*given))
+    made, real = [], gpu._index
+    monkeypatch.setattr(clips, "is_on_gpu", lambda values, geometry: True)
+    monkeypatch.setattr(gpu, "_index", lambda *given: made.append(1) or real(*given))
     orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
     expected = clips._encrypted_cubes(clip, orders, np)
     for _ in range(3):
         encrypted = encrypt(PlainClip(values=torch.from_numpy(clip)), orders)
         np.testing.assert_array_equal(np.asarray(encrypted.values), expected)
     assert len(made) == 1
-    kept = len(clips._INDICES)
+    kept = len(gpu._TABLES)
     del orders, encrypted
     gc.collect()
-    assert len(clips._INDICES) == kept - 1
-    monkeypatch.setattr(clips, "_MAX_GATHERED", 1)
-    other = derive_orders(key, salt=bytes(16), geometry=GEOMETRY)
-    encrypt(PlainClip(values=torch.from_numpy(clip)), other)
-    assert len(made) == 1
+    assert len(gpu._TABLES) == kept - 1
+
+
+def test_a_clip_that_is_too_large_for_an_index_is_not_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    class OnGpu(torch.Tensor):
+        device = torch.device("cuda")
+
+    on_gpu = torch.zeros(GEOMETRY.clip_shape, dtype=torch.uint8).as_subclass(OnGpu)
+    assert gpu.is_on_gpu(on_gpu, GEOMETRY)
+    monkeypatch.setattr(gpu, "_MAX_VALUES", 1)
+    assert not gpu.is_on_gpu(on_gpu, GEOMETRY)
+    assert not gpu.is_on_gpu(np.zeros(GEOMETRY.clip_shape), GEOMETRY)
+
+
+@pytest.mark.gpu(library="cupy")
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("width", [48, 42, 45])
+def test_gpu_encryption_on_the_device_gives_the_same_bytes(key: SecurityKey, layout: Layout, width: int) -> None:
+    """Widths that the kernel takes in both layouts, in one, and in none."""
+    import cupy
+
+    geometry = ClipGeometry(frames=4, height=32, width=width, cube=(2, 16, width // 3), channels=3 if width < 48 else 1)
+    orders = derive_orders(key, salt=SALT, geometry=geometry)
+    for dtype in (np.uint8, np.float32):
+        clip = np.random.default_rng(0).integers(0, 256, (3, *geometry.clip_shape)).astype(dtype)
+        expected = encrypt(PlainClip(values=clip), orders, layout=layout)
+        on_device = encrypt(PlainClip(values=cupy.asarray(clip)), orders, layout=layout)
+        np.testing.assert_array_equal(on_device.values.get(), expected.values)
+        turned = cupy.asarray(np.asfortranarray(clip))
+        np.testing.assert_array_equal(
+            encrypt(PlainClip(values=turned), orders, layout=layout).values.get(), expected.values
+        )
+        np.testing.assert_array_equal(decrypt(on_device, orders).values.get(), clip)
 
 
 @settings(deadline=None, max_examples=150)

@@ -13,11 +13,14 @@ from lcve_deploy import CheckpointOptions, ClipGeometry
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.exporters.checkpoints.huggingface import (
     FAMILIES,
+    FolderModel,
     _agreed,
+    _architecture,
     _classes,
     _config,
     _family,
     _require_configuration,
+    _settings,
     class_names,
     problem_type,
 )
@@ -32,7 +35,8 @@ def configuration(
     model_type: str = "videomae", options: CheckpointOptions = NOTHING, /, **settings: Any
 ) -> TransformerConfig:
     family = FAMILIES[model_type]
-    return _config({**family.defaults, **settings}, family, options)
+    name = next(iter(family.architectures))
+    return _config(FolderModel(family, name, family.architectures[name], _settings(settings, family)), options)
 
 
 def problem(model_type: str = "videomae", /, **settings: Any) -> str:
@@ -162,14 +166,15 @@ def test_the_classifier_has_as_many_classes_as_it_has_rows() -> None:
 
 
 def test_architectures() -> None:
-    known = FAMILIES["videomae"].architecture
-    assert _family({"model_type": "videomae"}) is FAMILIES["videomae"]
+    family = FAMILIES["videomae"]
+    (known,) = family.architectures
+    assert _family({"model_type": "videomae"}) is family
     for said in (None, [], ["other", known]):
-        assert _family({"model_type": "videomae", "architectures": said}) is FAMILIES["videomae"]
+        assert _architecture({"architectures": said}, family) == known
     with pytest.raises(UnsupportedModelError, match=f"expected {known}, received a, b"):
-        _family({"model_type": "videomae", "architectures": ["a", "b"]})
+        _architecture({"architectures": ["a", "b"]}, family)
     with pytest.raises(CheckpointError, match=f"expected a list of architectures, received '{known}'"):
-        _family({"model_type": "videomae", "architectures": known})
+        _architecture({"architectures": known}, family)
     with pytest.raises(UnsupportedModelError, match="a model of type 'None'"):
         _family({})
 

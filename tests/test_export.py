@@ -35,9 +35,9 @@ from lcve_deploy.artifact import EngineKind, Probe, find_keys, read_client, read
 from lcve_deploy.artifact.names import BANK_PREFIX, KEYED
 from lcve_deploy.cipher.weights import unscrambled
 from lcve_deploy.errors import ArtifactError, ExistsError, ParityError, WriteError
-from lcve_deploy.exporters import onnx as exporter
 from lcve_deploy.exporters import storage
 from lcve_deploy.exporters.checkpoints import load_checkpoint
+from lcve_deploy.exporters.graph import attention
 from lcve_deploy.exporters.onnx import OPSETS
 from lcve_deploy.exporters.reference.builtin import BuiltinReference, Reference
 from lcve_deploy.model.parity import CONTROL_MARGIN, CONTROLS, ParityReport
@@ -214,7 +214,7 @@ def test_neighbours_of_the_plain_model_are_not_neighbours_in_the_file(
     data = _server_bytes(artifact)
     model = load_checkpoint(oracle.path, oracle.options).model
     orders = derive_orders(key, salt=SALT, geometry=GEOMETRY)
-    prefix = model.config.prefix_tokens
+    prefix = model.config.prefix
     plain = unscrambled(model).weights
 
     # A position row and the next, or an embedding column and the next, side by side as in the plain model.
@@ -345,7 +345,7 @@ def test_a_graph_that_is_wrong_is_not_handed_out(
     key: SecurityKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Parity compares with code that shares nothing with the graph, so a wrong graph shows."""
-    monkeypatch.setattr(exporter._Builder, "_scale_queries", lambda self, array: array)
+    monkeypatch.setattr(attention.SelfAttention, "_scale_queries", lambda self, array: array)
     with pytest.raises(ParityError, match="logits differ"):
         export_tiny(tmp_path / "out", key)
     assert list(tmp_path.iterdir()) == []

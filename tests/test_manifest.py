@@ -69,7 +69,7 @@ def test_under_a_pinned_key_a_manifest_has_a_signature(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [[], [5], [None], [None, 5, 5], [1, 5], [5, None], [None, None]])
 def test_an_output_that_is_no_batch_of_logits_is_refused(shape: list[int | None]) -> None:
     message = problems("output", "shape", value=shape)
-    assert f"output: expected [null, classes], received {shape}" in message
+    assert f"output: expected float32 [null, classes], received float32 {shape}" in message
 
 
 @pytest.mark.parametrize("size", [0, -1, "64", 1.5, [64]])

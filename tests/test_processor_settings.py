@@ -17,6 +17,7 @@ from lcve_deploy.model.transformer import Normalisation
 PLACE = Path("preprocessor_config.json")
 UNSAID = {"do_normalize": False}
 VIVIT = [name for name in PROCESSORS if name.startswith("Vivit")]
+VIDEO = [name for name in PROCESSORS if name.startswith(("Vivit", "VideoMAE", "Timesformer"))]
 
 
 def processor(kind: str = "VideoMAEImageProcessor", /, **settings: Any) -> Processor:
@@ -36,7 +37,7 @@ def problem(crop: tuple[int, int] = (224, 224), /, **settings: Any) -> Checkpoin
     return caught.value
 
 
-@pytest.mark.parametrize("kind", PROCESSORS)
+@pytest.mark.parametrize("kind", VIDEO)
 def test_defaults_are_those_of_the_class(kind: str) -> None:
     vivit = kind in VIVIT
     assert processor(kind).framing((224, 224)) == Framing(short_side=256 if vivit else 224)

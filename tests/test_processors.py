@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from lcve_deploy.model.preprocess import Preprocess, Resample, Rounding
 from lcve_deploy.model.transformer import Normalisation
 from lcve_deploy.verbs.export import _client
 from lcve_deploy.video import encode_png, read_clips
-from tests.conftest import run_error
+from tests.conftest import ORACLE, run_error
 from tests.test_checkpoints import folder
 
 SIDES = {"height": 32, "width": 32}
@@ -171,7 +172,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "padding on": ({"size": 40, "do_pad": True}, "do_pad is on"),
     "channels": ({"size": 40, "do_flip_channel_order": True}, "do_flip_channel_order is on"),
     "sampling": ({"size": 40, "do_sample_frames": True, "num_frames": 8}, "do_sample_frames is on"),
-    "another class": ({"size": 40, "image_processor_type": "CLIPImageProcessor"}, "CLIPImageProcessor"),
+    "another class": ({"size": 40, "image_processor_type": "SamImageProcessor"}, "SamImageProcessor"),
     "offset of none": ({"size": 40, "offset": True}, "offset is true"),
     "offset that cannot go": (
         {"size": 40, "offset": False, "video_processor_type": "VivitVideoProcessor"},
@@ -202,7 +203,7 @@ def test_what_is_not_done_is_refused_by_its_name(tmp_path: Path, settings: dict[
 
 
 @pytest.mark.parametrize(
-    ("kind", "named"), [("VideoMAEImageProcessor", "no image_mean"), ("CLIPImageProcessor", "CLIPImageProcessor")]
+    ("kind", "named"), [("VideoMAEImageProcessor", "no image_mean"), ("SamImageProcessor", "SamImageProcessor")]
 )
 def test_a_processor_that_is_only_named_is_not_passed_over(tmp_path: Path, kind: str, named: str) -> None:
     """Its class has defaults, which are not the ImageNet statistics."""
@@ -222,7 +223,7 @@ def test_files_that_say_different_things_are_refused(tmp_path: Path) -> None:
 
 def test_the_owner_can_do_without_a_processor(tmp_path: Path, key: SecurityKey) -> None:
     path = folder(tmp_path, "hf_videomae")
-    (path / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": "CLIPImageProcessor"}))
+    (path / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": "SamImageProcessor"}))
     halves = Normalisation(mean=(0.5,) * 3, std=(0.5,) * 3)
     options = CheckpointOptions(normalisation=halves, short_side=36)
     loaded = load_checkpoint(path, options)
@@ -254,3 +255,18 @@ def test_frames_that_are_not_resized_must_hold_the_crop(tmp_path: Path) -> None:
 def test_sizes_that_make_no_clip_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         Preprocess(frames=8, crop=(32, 32), **changes)
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_clips_are_those_of_the_processor_of_vjepa2(tmp_path: Path, key: SecurityKey, height: int, width: int) -> None:
+    """The class needs torchvision, so its clips are stored: crop_size 32, and a size of 99, which does not count."""
+    path = Path(shutil.copytree(ORACLE / "folders/vjepa2", tmp_path / "model"))
+    settings = json.loads((path / "video_preprocessor_config.json").read_text())
+    (path / "video_preprocessor_config.json").write_text(json.dumps({**settings, "size": {"shortest_edge": 99}}))
+    preprocess, _ = prepared(path, key)
+    assert preprocess.short_side == 36
+    with np.load(ORACLE / "vjepa2_processor.npz") as stored:
+        expected = stored[f"{height}x{width}"].astype(float)
+    gap = np.abs(ours(picture(height, width), preprocess, tmp_path / "frames") - expected)
+    assert gap[1:-1, 1:-1].max() <= 2
+    assert gap.max() <= 8

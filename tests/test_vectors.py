@@ -14,6 +14,7 @@ from lcve_deploy import ClipFile, ClipGeometry, Layout, PlainClip, SecurityKey, 
 from lcve_deploy.cipher.clips import binding_of
 from lcve_deploy.clipfile import read_clip_file, write_clip_file
 from lcve_deploy.keys.orders import derive_orders
+from lcve_deploy.model.output import ModelOutput
 from lcve_deploy.model.predictions import ProblemType, predictions
 from lcve_deploy.model.preprocess import Preprocess, Sampling
 from lcve_deploy.video.decode import to_rgb
@@ -221,7 +222,7 @@ def test_the_client_sends_the_http_request(key: SecurityKey, monkeypatch: pytest
         )
 
     monkeypatch.setattr(HttpTransport, "_ask", ask)
-    given = transport(HttpTransport).infer(clip_request(key), classes=5, seconds=1)
+    given = transport(HttpTransport).infer(clip_request(key), output=ModelOutput.logits(5), seconds=1)
     assert given.logits.tolist() == answer["logits"]
     length = int(sent["headers"]["Inference-Header-Content-Length"])
     raw = bytes.fromhex(said["body_hex"])[int(said["headers"]["Inference-Header-Content-Length"]) :]
@@ -267,7 +268,7 @@ def test_the_client_sends_the_grpc_request(key: SecurityKey, monkeypatch: pytest
     client = transport(GrpcTransport)
     monkeypatch.setattr(client, "_shares", False)
     monkeypatch.setattr(client._client._client_stub, "ModelInfer", model_infer)
-    answer = client.infer(clip_request(key), classes=5, seconds=1)
+    answer = client.infer(clip_request(key), output=ModelOutput.logits(5), seconds=1)
     client.close()
     assert answer.logits.tolist() == [[0, 1, 2, 3, 4]]
     (message,) = sent

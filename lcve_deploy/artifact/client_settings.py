@@ -11,11 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lcve_deploy.artifact.manifest import FORMAT, binding_to_json, check_format, read_binding
+from lcve_deploy.artifact.manifest import (
+    FORMAT,
+    binding_to_json,
+    check_format,
+    output_problems,
+    output_spec,
+    read_binding,
+    read_tensor,
+    result_of,
+)
 from lcve_deploy.artifact.record import Record, read_json
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.model.assumptions import Assumption, Fact
+from lcve_deploy.model.output import ModelOutput, OutputKind
 from lcve_deploy.model.predictions import ProblemType
 from lcve_deploy.model.preprocess import Preprocess, Resample, Rounding, Sampling
 
@@ -31,12 +41,16 @@ class ClientSettings:
 
     Args:
         binding: scheme, key, salt, geometry and layout that clips are encrypted for.
-        classes: class names in the plain order of the logits.
+        classes: class names in the plain order of the logits; empty for features and tokens, which have no classes.
         problem_type: meaning of the logits.
         labels: ``hidden`` if the server's logits are in the secret order K3, ``shown`` if they are in the plain order.
         preprocess: how clips are made from a video.
         source: origin of the model as ``org/name@commit`` on a hub; None if it came from elsewhere.
         assumptions: facts that the export assumed because the checkpoint does not state them.
+        output: what the model answers; None stands for the logits of the classes.
+
+    Raises:
+        ValueError: the output does not have one value for each class.
     """
 
     binding: Binding
@@ -46,6 +60,22 @@ class ClientSettings:
     preprocess: Preprocess
     source: str | None = None
     assumptions: tuple[Assumption, ...] = ()
+    output: ModelOutput | None = None
+
+    def __post_init__(self) -> None:
+        expected = self.answer.width if self.answer.kind.has_labels else 0
+        if len(self.classes) != expected:
+            raise ValueError(f"expected {expected} classes for {self.answer}, received {len(self.classes)}")
+
+    @property
+    def answer(self) -> ModelOutput:
+        """What the model answers."""
+        return self.output or ModelOutput.logits(len(self.classes))
+
+    @property
+    def hidden_classes(self) -> int | None:
+        """Number of classes that K3 orders; None if the labels are shown, or if there are none."""
+        return len(self.classes) if self.labels == "hidden" else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +99,7 @@ class ClientFile:
             "classes": list(settings.classes),
             "problem_type": settings.problem_type.value,
             "labels": settings.labels,
+            "output": dataclasses.asdict(output_spec(settings.answer)),
             "preprocess": dataclasses.asdict(settings.preprocess),
             "manifest_sha256": self.manifest_sha256,
             "source": settings.source,
@@ -106,10 +137,12 @@ def parse_client(record: Record, path: Path, *, number: int = FORMAT) -> ClientF
     binding = read_binding(record)
     preprocess = _preprocess(record.record("preprocess"))
     classes = record.items("classes")
-    if not classes or not all(isinstance(name, str) for name in classes):
-        record.note("classes", "a list of names", classes)
-    problem_type = _problem_type(record, len(classes))
-    labels = record.text("labels", "hidden|shown")
+    output = _output(record, len(classes), binding)
+    has_labels = output is None or output.kind.has_labels
+    if bool(classes) != has_labels or not all(isinstance(name, str) for name in classes):
+        record.note("classes", "a list of names" if has_labels else f"no names for {output}", classes)
+    problem_type = _problem_type(record, len(classes) if has_labels else None)
+    labels = record.text("labels", "hidden|shown" if has_labels else "shown")
     digest = record.text("manifest_sha256", "[0-9a-f]{64}")
     source = record.text("source", _SOURCE) if record.has("source") else None
     assumptions = _assumptions(record)
@@ -126,6 +159,7 @@ def parse_client(record: Record, path: Path, *, number: int = FORMAT) -> ClientF
         preprocess=preprocess,
         source=source,
         assumptions=assumptions,
+        output=None if output and output.kind is OutputKind.LOGITS else output,
     )
     return ClientFile(settings=settings, manifest_sha256=digest)
 
@@ -140,10 +174,26 @@ def _assumptions(record: Record) -> tuple[Assumption, ...]:
     return tuple(assumptions)
 
 
-def _problem_type(record: Record, classes: int) -> ProblemType | None:
+def _output(record: Record, classes: int, binding: Binding | None) -> ModelOutput | None:
+    """Read what the model answers; None if the file does not state it, as format 1, or states something invalid."""
+    if not record.has("output"):
+        return None
+    spec = read_tensor(record.record("output"))
+    problems = output_problems(spec, binding.geometry) if binding else []
+    record.problems.extend(f"output: {problem}" for problem in problems)
+    if problems or binding is None:
+        return None
+    output = result_of(spec)
+    if output.kind.has_labels and output.width != classes:
+        record.problems.append(f"output: {classes} classes do not belong to {output}")
+    return output
+
+
+def _problem_type(record: Record, classes: int | None) -> ProblemType | None:
+    """Read the problem type; ``classes`` is None if the output has none."""
     problem_type = record.parsed("problem_type", ProblemType)
     try:
-        if problem_type is not None:
+        if problem_type is not None and classes is not None:
             problem_type.check_outputs(classes)
     except ValueError as error:
         record.problems.append(f"problem_type: {error}")

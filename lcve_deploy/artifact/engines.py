@@ -86,12 +86,12 @@ class Agreement:
     Args:
         clips: number of clips compared.
         max_difference: largest ``|Δlogit|``.
-        top1: share of clips with the same most probable class, 0..1.
+        top1: share of clips or tokens with the same most probable class, 0..1; None for features, which have none.
     """
 
     clips: int
     max_difference: float
-    top1: float
+    top1: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,5 +294,5 @@ def _agreement(record: Record) -> Agreement:
     return Agreement(
         clips=record.integer("clips"),
         max_difference=record.number("max_difference"),
-        top1=record.number("top1"),
+        top1=record.number("top1") if record.has("top1") else None,
     )

@@ -21,11 +21,13 @@ from lcve_deploy.clips import SCHEME, Binding, KeyRef, Layout
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.files.reading import read_bounded
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.model.keyed import KEYED_TENSORS, READOUT_INDEX
-from lcve_deploy.model.parity import ParityReport
+from lcve_deploy.model.keyed import BY_TOKEN, KEYED_TENSORS
+from lcve_deploy.model.output import ModelOutput, OutputKind
+from lcve_deploy.model.parity import AGREEMENTS, ParityReport
 
 __all__ = [
     "FORMAT",
+    "MAX_PREFIX",
     "Manifest",
     "ModelSpec",
     "TensorSpec",
@@ -33,13 +35,19 @@ __all__ = [
     "manifest_bytes",
     "manifest_data",
     "manifest_digest",
+    "output_problems",
+    "output_spec",
     "parse_manifest",
     "read_manifest",
+    "read_tensor",
     "read_versions",
+    "result_of",
     "write_manifest",
 ]
 
 FORMAT: Final = 2
+MAX_PREFIX: Final = 2**12
+"""Maximum tokens before the cubes in an output with a row for each token."""
 _KIND: Final = "model"
 _OLD: Final = "an older version of lcve-deploy wrote this: convert the artifact with lcve convert"
 _NEW: Final = "a newer version of lcve-deploy may read this"
@@ -70,7 +78,7 @@ class ModelSpec:
         layout: layout of encrypted clips.
         input: encrypted clips, uint8 ``[batch, N, L]`` or ``[batch, T, H, W, C]``.
         bank: inputs with the keyed tensors of all keys, ``[keys, ...]``.
-        output: logits, float32 ``[batch, classes]``.
+        output: float32 ``[batch, ...]``, named and shaped as in ``ModelOutput``.
     """
 
     scheme: str
@@ -98,9 +106,14 @@ class ModelSpec:
         self.binding_of(binding.key).require(binding, here=here, there=there)
 
     @property
+    def result(self) -> ModelOutput:
+        """What the model answers for a clip."""
+        return result_of(self.output)
+
+    @property
     def classes(self) -> int:
-        """Length of the logits."""
-        return int(self.output.shape[1] or 0)
+        """Length of the last axis of the output: the number of classes if there are labels."""
+        return int(self.output.shape[-1] or 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +150,7 @@ class Manifest:
 
     @property
     def classes(self) -> int:
-        """Length of the logits."""
+        """Length of the last axis of the output: the number of classes if there are labels."""
         return self.model.classes
 
     def to_json(self) -> dict[str, Any]:
@@ -157,6 +170,25 @@ class Manifest:
             "parity": self.parity.to_json(),
             "made_by": dict(self.made_by),
         }
+
+
+def output_spec(output: ModelOutput) -> TensorSpec:
+    """Return the output of a graph for any number of clips."""
+    return TensorSpec(name=output.kind.value, dtype="float32", shape=(None, *output.shape))
+
+
+def result_of(spec: TensorSpec) -> ModelOutput:
+    """Return what the output of a graph is for one clip; the inverse of ``output_spec``.
+
+    Raises:
+        ValueError: the output is not one of a model.
+    """
+    kind = OutputKind.parse(spec.name)
+    sizes = tuple(size for size in spec.shape[1:] if size is not None)
+    fits = spec.shape[:1] == (None,) and len(sizes) == len(spec.shape) - 1 == 1 + kind.has_tokens
+    if not fits or spec.dtype != "float32":
+        raise ValueError(f"expected float32 [null, {kind.axes}], received {spec.dtype} {list(spec.shape)}")
+    return ModelOutput(kind=kind, shape=sizes)
 
 
 def write_manifest(server: Path, manifest: Manifest) -> None:
@@ -321,6 +353,7 @@ def read_files(record: Record) -> dict[str, FileRecord]:
 def read_parity(record: Record) -> ParityReport:
     """Read the comparison with the plain model."""
     controls = record.record("controls")
+    agreements: dict[str, Any] = {name: record.number(name) if record.has(name) else None for name in AGREEMENTS}
     return ParityReport(
         reference=record.text("reference"),
         clips=record.integer("clips"),
@@ -332,10 +365,9 @@ def read_parity(record: Record) -> ParityReport:
                 "max_difference",
                 "mean_difference",
                 "logit_scale",
-                "top1_agreement",
-                "top5_agreement",
             )
         },
+        **agreements,
     )
 
 
@@ -347,23 +379,48 @@ def _check_consistency(record: Record, manifest: Manifest) -> None:
             f"input: a {model.layout} clip of {model.geometry} is uint8 {list(expected)}, "
             f"received {manifest.input.dtype} {list(manifest.input.shape)}"
         )
-    shape = manifest.output.shape
-    if len(shape) != 2 or shape[0] is not None or shape[1] is None:
-        record.problems.append(f"output: expected [null, classes], received {list(shape)}")
+    record.problems.extend(f"output: {problem}" for problem in output_problems(model.output, model.geometry))
     record.problems.extend(f"bank: {problem}" for problem in _bank_problems(model.bank))
+    record.problems.extend(f"parity.{name} is missing" for name in _missing_agreements(manifest))
+    if not manifest.parity.scale > 0:
+        record.problems.append("parity.logit_scale: expected a number above 0 for features")
     if not manifest.parity.ok:
         record.problems.append("parity: the logits do not agree, or a negative control does")
+
+
+def _missing_agreements(manifest: Manifest) -> list[str]:
+    """Return the figures that the parity report of this kind of output must have, and does not."""
+    kind = next((kind for kind in OutputKind if kind == manifest.output.name), OutputKind.LOGITS)
+    needed = ("top1_agreement", "top5_agreement") if kind.has_labels else ("min_cosine",)
+    return [name for name in needed if getattr(manifest.parity, name) is None]
+
+
+def output_problems(spec: TensorSpec, geometry: ClipGeometry) -> list[str]:
+    """Explain what is wrong with the output of a graph."""
+    try:
+        output = result_of(spec)
+    except ValueError as error:
+        return [str(error)]
+    prefix = output.shape[0] - geometry.cubes
+    if output.kind.has_tokens and not 0 <= prefix <= MAX_PREFIX:
+        return [f"expected {geometry.cubes} to {geometry.cubes + MAX_PREFIX} tokens, received {output.shape[0]}"]
+    return []
 
 
 def _bank_problems(bank: tuple[TensorSpec, ...]) -> list[str]:
     """Explain what is wrong with the list of keyed tensors."""
     names = [spec.name for spec in bank]
-    known = [f"{BANK_PREFIX}{keyed.name}" for keyed in KEYED_TENSORS]
-    problems = [f"{name} is missing" for name in known if name not in names and not name.endswith(READOUT_INDEX)]
+    known = {f"{BANK_PREFIX}{keyed.name}": keyed for keyed in KEYED_TENSORS}
+    needed = [name for name, keyed in known.items() if keyed.required]
+    needed += [f"{BANK_PREFIX}{keyed.needs}" for name, keyed in known.items() if keyed.needs and name in names]
+    problems = [f"{name} is missing" for name in needed if name not in names]
+    if not any(keyed.by in BY_TOKEN for name, keyed in known.items() if name in names):
+        positions = [name for name, keyed in known.items() if keyed.by in BY_TOKEN]
+        problems.append(f"positions are missing: expected one of {', '.join(positions)}")
     if names != [name for name in known if name in names]:
         problems.append(f"expected names from {', '.join(known)}, in this order, received {', '.join(names)[:200]}")
     for spec in bank:
-        dtype = "int64" if spec.name.endswith(READOUT_INDEX) else "float32"
+        dtype = known[spec.name].dtype if spec.name in known else "float32"
         if spec.dtype != dtype or not spec.shape or spec.shape[0] is not None or None in spec.shape[1:]:
             problems.append(
                 f"{spec.name}: expected {dtype} with null for the keys and sizes for all other axes, received "

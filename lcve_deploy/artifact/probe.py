@@ -37,7 +37,7 @@ class Probe:
 
     Args:
         clip: random ciphertext, uint8 ``[probes, N, L]`` or ``[probes, T, H, W, C]``.
-        logits: logits of the reference in the label order of the probe's key, float64 ``[probes, classes]``.
+        logits: output of the reference in the orders of the probe's key, float64 ``[probes, ...]``.
         tensors: keyed tensors of the probe, by name, without the axis of the keys; empty in the probe of a key folder,
             which has them in a file of their own.
     """
@@ -82,7 +82,7 @@ def parse_probe(data: bytes, path: Path, model: ModelSpec, *, with_tensors: bool
     if clip is None or logits is None:
         raise ArtifactError(f"the probe of {path.parent} cannot be read: it has no {_CLIP} or no {_LOGITS}")
     fits = clip.dtype == np.uint8 and clip.ndim and len(clip) and clip.shape[1:] == model.input.shape[1:]
-    if not fits or logits.dtype != np.float64 or logits.shape != (len(clip), model.classes):
+    if not fits or logits.dtype != np.float64 or logits.shape != (len(clip), *model.result.shape):
         raise ArtifactError(f"the probe of {path.parent} does not match the manifest: {clip.shape} and {logits.shape}")
     keyed = {name.removeprefix(BANK_PREFIX): tensor for name, tensor in tensors.items()}
     if with_tensors:

@@ -13,7 +13,8 @@ from lcve_deploy.artifact.manifest import ModelSpec
 from lcve_deploy.artifact.names import BANK_PREFIX
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.files.reading import check_safetensors_bytes
-from lcve_deploy.model.keyed import READOUT_INDEX
+from lcve_deploy.model.keyed import BY_TOKEN, KEYED_TENSORS, READOUT_INDEX
+from lcve_deploy.model.shapes import RELATIVE_INDEX
 
 __all__ = ["check_keyed", "parse_tensors"]
 
@@ -65,11 +66,21 @@ def check_keyed(tensors: Tensors, model: ModelSpec, path: Path) -> None:
             )
         elif not np.isfinite(tensor).all():
             problems.append(f"{name} has values that are not finite (NaN or infinity)")
-    tokens = expected["positional_encoding"].shape[1] or 0
-    if not problems and READOUT_INDEX in tensors and not 0 <= int(tensors[READOUT_INDEX]) < tokens:
-        problems = [f"{READOUT_INDEX} is {int(tensors[READOUT_INDEX])}, expected a token index below {tokens}"]
+    problems = problems or _index_problems(tensors)
     if problems:
         raise ArtifactError(
             f"the keyed tensors of {path} do not match the model: {'; '.join(problems)}",
             hint="ask the owner for a key folder that was made for this model",
         )
+
+
+def _index_problems(tensors: Tensors) -> list[str]:
+    """Explain which indices are out of range, of tensors that have the right names and shapes."""
+    tokens = next(len(tensors[keyed.name]) for keyed in KEYED_TENSORS if keyed.by in BY_TOKEN and keyed.name in tensors)
+    problems = []
+    if READOUT_INDEX in tensors and not 0 <= int(tensors[READOUT_INDEX]) < tokens:
+        problems.append(f"{READOUT_INDEX} is {int(tensors[READOUT_INDEX])}, expected a token index below {tokens}")
+    relative = tensors.get(RELATIVE_INDEX)
+    if relative is not None and not 0 <= int(relative.min()) <= int(relative.max()) < tokens**2:
+        problems.append(f"{RELATIVE_INDEX} has entries from {relative.min()} to {relative.max()}, which are no indices")
+    return problems

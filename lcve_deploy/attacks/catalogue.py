@@ -23,8 +23,11 @@ from lcve_deploy.attacks.jigsaw import (
 from lcve_deploy.attacks.known_classes import match_classes, plant_classes
 from lcve_deploy.attacks.positions import lay_out_positions, match_sinusoid, plant_positions, plant_sinusoid
 from lcve_deploy.attacks.reference import add_drift, match_keys, match_reference, plant_keys, plant_reference
+from lcve_deploy.attacks.relative_positions import plant_relative, read_relative
+from lcve_deploy.attacks.rotary import plant_rotary, read_rotary
 from lcve_deploy.attacks.thumbnail import plant_thumbnail, show_thumbnail
 from lcve_deploy.attacks.value_order import ciphertexts_held, first_ciphertexts, lay_out_texture, plant_texture
+from lcve_deploy.model.shapes import RELATIVE_INDEX, ROTARY_COS, ROTARY_SIN
 
 __all__ = ["ATTACKS", "Attack", "Curve"]
 
@@ -54,6 +57,7 @@ class Attack:
         name: identifier.
         title: title for people.
         needs: required fields of ``Holdings``.
+        tensors: keyed tensors that the artifact must have; not every model has them.
         finds: fields of ``Estimate`` that it fills, and the minimum score of each on the planted case.
         measure: kind of score: ``exact`` or ``neighbours`` for an order, ``ssim`` or ``light`` for a clip.
         symmetric: whether its orders are scored up to the symmetries of the grid.
@@ -73,10 +77,12 @@ class Attack:
     symmetric: bool = False
     relative: bool = False
     curve: Curve | None = None
+    tensors: tuple[str, ...] = ()
 
     def missing(self, holdings: Holdings) -> tuple[str, ...]:
-        """Return the required fields that the holdings do not have."""
-        return tuple(need for need in self.needs if getattr(holdings, need) is None)
+        """Return the required fields that the holdings do not have, and tensors that the artifact does not have."""
+        fields = tuple(need for need in self.needs if getattr(holdings, need) is None)
+        return fields or tuple(f"a model with {name}" for name in self.tensors if name not in (holdings.artifact or {}))
 
 
 ATTACKS: Final = (
@@ -85,6 +91,7 @@ ATTACKS: Final = (
         title="match position rows with the public sinusoid table",
         needs=("artifact",),
         finds={"cubes": 0.99},
+        tensors=("positional_encoding",),
         run=match_sinusoid,
         plant=plant_sinusoid,
     ),
@@ -95,8 +102,28 @@ ATTACKS: Final = (
         finds={"cubes": 0.9},
         measure="neighbours",
         symmetric=True,
+        tensors=("positional_encoding",),
         run=lay_out_positions,
         plant=plant_positions,
+    ),
+    Attack(
+        name="rotary",
+        title="read positions from the angles of rotary tables",
+        needs=("artifact",),
+        finds={"cubes": 0.99},
+        symmetric=True,
+        tensors=(ROTARY_COS, ROTARY_SIN),
+        run=read_rotary,
+        plant=plant_rotary,
+    ),
+    Attack(
+        name="relative",
+        title="read offsets from the index of relative positions",
+        needs=("artifact",),
+        finds={"cubes": 0.99},
+        tensors=(RELATIVE_INDEX,),
+        run=read_relative,
+        plant=plant_relative,
     ),
     Attack(
         name="filters",

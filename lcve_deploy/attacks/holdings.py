@@ -26,7 +26,8 @@ class Holdings:
         geometry: clip and cube size; public.
         artifact: keyed tensors of a key folder by the names of ``KEYED_TENSORS``, as in the graph:
             ``cube_embedding.weight`` ``[L, D]``, ``positional_encoding`` ``[tokens, D]``, ``head.weight``
-            ``[D, classes]``, ``head.bias`` ``[classes]``.
+            ``[D, classes]``, ``head.bias`` ``[classes]``, ``rotary.cos`` and ``rotary.sin`` ``[tokens, head width]``,
+            ``relative_position.index`` ``[tokens, tokens]``; those that the model has.
         reference: the same tensors of a plain model that the artifact may come from, in the plain order.
         ciphertexts: encrypted clips, uint8 ``[clips, N, L]``.
         known: plain clips in cubes, and their encryption; both uint8 ``[clips, N, L]``.

@@ -16,8 +16,11 @@ import numpy.typing as npt
 from lcve_deploy.attacks.holdings import Estimate, Holdings, Order, Planted, Tensors
 from lcve_deploy.attacks.planted.cases import CONTROL_GEOMETRY, random_truth, random_weights, scrambled
 from lcve_deploy.attacks.positions import position_rows
+from lcve_deploy.attacks.relative_positions import offset_rows
+from lcve_deploy.attacks.rotary import rotary_rows
 from lcve_deploy.attacks.solvers.assignment import match_rows
 from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.model.shapes import RELATIVE_INDEX, ROTARY_COS, ROTARY_SIN
 
 __all__ = ["add_drift", "match_keys", "match_reference", "plant_keys", "plant_reference"]
 
@@ -63,7 +66,7 @@ def plant_keys(rng: np.random.Generator) -> Planted:
 def _matched(tensors: Tensors | None, known: Tensors | None, geometry: ClipGeometry) -> Estimate:
     tensors, known = tensors or {}, known or {}
     return Estimate(
-        cubes=_match(*(position_rows(t, geometry) if _has_positions(t, geometry) else None for t in (tensors, known))),
+        cubes=_match(*(_cube_rows(t, geometry) for t in (tensors, known))),
         values=_match(*(t.get("cube_embedding.weight") for t in (tensors, known))),
         labels=_match(*(_classifier_rows(t) for t in (tensors, known))),
     )
@@ -74,8 +77,13 @@ def _match(rows: npt.NDArray[Any] | None, known: npt.NDArray[Any] | None) -> Ord
     return match_rows(rows, known) if rows is not None and known is not None and rows.shape == known.shape else None
 
 
-def _has_positions(tensors: Tensors, geometry: ClipGeometry) -> bool:
-    return len(tensors.get("positional_encoding", ())) >= geometry.cubes
+def _cube_rows(tensors: Tensors, geometry: ClipGeometry) -> npt.NDArray[Any] | None:
+    """Return one row for each cube, of the first kind of positions that the tensors have; None if they have none."""
+    if len(tensors.get("positional_encoding", ())) >= geometry.cubes:
+        return position_rows(tensors, geometry)
+    if {ROTARY_COS, ROTARY_SIN} <= set(tensors):
+        return rotary_rows(tensors, geometry).reshape(geometry.cubes, -1)
+    return offset_rows(tensors, geometry) if RELATIVE_INDEX in tensors else None
 
 
 def _classifier_rows(tensors: Tensors) -> npt.NDArray[Any] | None:

@@ -8,25 +8,17 @@ Source: LCVE paper, section 3.2, steps 2 to 7; format of scheme ``lcve-1``.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
-from typing import Any, Final
-from weakref import WeakKeyDictionary
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from lcve_deploy.cipher.gpu import encrypted_on_gpu, is_on_gpu
 from lcve_deploy.cipher.pairs import are_paired, decrypted, encrypted
 from lcve_deploy.clips import SCHEME, Binding, EncryptedClip, Layout, PlainClip
 from lcve_deploy.errors import MissingDependencyError
 from lcve_deploy.keys.orders import Order, Orders
 
 __all__ = ["binding_of", "decrypt", "encrypt"]
-
-_MAX_GATHERED: Final = 2**26
-"""Values of the largest clip for which a GPU keeps an index, of four times its bytes."""
-
-_INDICES: Final[MutableMapping[Orders, dict[tuple[str, str, Layout], Any]]] = WeakKeyDictionary()
-"""Indices on devices, for as long as their orders exist. As secret as these."""
 
 
 def binding_of(orders: Orders, layout: Layout) -> Binding:
@@ -56,8 +48,8 @@ def encrypt(clip: PlainClip, orders: Orders, *, layout: Layout | str = Layout.CU
     if are_paired(values, geometry):
         return EncryptedClip(values=encrypted(values, orders, layout), binding=binding_of(orders, layout))
     xp = _namespace(values)
-    if _on_gpu(values) and geometry.cubes * geometry.values <= _MAX_GATHERED:
-        return EncryptedClip(values=_gathered(values, orders, layout, xp), binding=binding_of(orders, layout))
+    if is_on_gpu(values, geometry):
+        return EncryptedClip(values=encrypted_on_gpu(values, orders, layout, xp), binding=binding_of(orders, layout))
     cubes = _encrypted_cubes(values, orders, xp)
     if layout is Layout.VIDEO:
         cubes = geometry.from_cubes(cubes, xp)
@@ -79,36 +71,6 @@ def decrypt(clip: EncryptedClip, orders: Orders) -> PlainClip:
     plain = xp.take(cubes, _index(orders.placement, cubes, xp), axis=-2)
     plain = xp.take(plain, _index(np.argsort(orders.pixel_order), cubes, xp), axis=-1)
     return PlainClip(values=orders.geometry.from_cubes(plain, xp))
-
-
-def _gathered(values: Any, orders: Orders, layout: Layout, xp: Any) -> Any:
-    """Encrypt on a GPU, where every kernel costs a launch: one gather, by an index that stays on the device."""
-    kept = _INDICES.setdefault(orders, {})
-    place = (xp.__name__, str(values.device), layout)
-    if place not in kept:
-        kept[place] = xp.asarray(_gather_index(orders, layout), device=values.device)
-    lead, shape = tuple(values.shape[:-4]), layout.shape(orders.geometry)
-    taken = xp.take(xp.reshape(values, (*lead, -1)), kept[place], axis=-1)
-    return xp.reshape(taken, (*lead, *shape))
-
-
-def _gather_index(orders: Orders, layout: Layout) -> npt.NDArray[np.int32]:
-    """Return which value of a plain clip comes at each place of the encrypted one, flat."""
-    geometry = orders.geometry
-    places = np.arange(geometry.cubes * geometry.values, dtype=np.int32).reshape(geometry.clip_shape)
-    index = geometry.to_cubes(places, np)[orders.cube_order][:, orders.pixel_order]
-    if layout is Layout.VIDEO:
-        index = geometry.from_cubes(index, np)
-    return np.ascontiguousarray(index).reshape(-1)
-
-
-def _on_gpu(values: Any) -> bool:
-    if isinstance(values, np.ndarray):
-        return False
-    import array_api_compat
-
-    in_torch = bool(array_api_compat.is_torch_array(values))
-    return bool(array_api_compat.is_cupy_array(values)) or (in_torch and values.device.type == "cuda")
 
 
 def _encrypted_cubes(values: Any, orders: Orders, xp: Any) -> Any:

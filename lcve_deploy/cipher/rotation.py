@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy.cipher.outputs import to_key_order, to_plain_order
 from lcve_deploy.keys.orders import Order, Orders
-from lcve_deploy.model.keyed import KEYED_TENSORS, KeyedBy, KeyedTensor
+from lcve_deploy.model.keyed import BY_TOKEN, KEYED_TENSORS, KeyedBy, KeyedTensor, moved_rows
 
-__all__ = ["reorder_logits", "rotate_tensors"]
+__all__ = ["reorder_output", "rotate_tensors"]
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
@@ -35,15 +36,15 @@ def rotate_tensors(tensors: Tensors, old: Orders, new: Orders) -> dict[str, npt.
     """
     if old.geometry != new.geometry or (old.label_order is None) != (new.label_order is None):
         raise ValueError("the old and the new orders are not for the same geometry and labels")
-    moves = _Moves(old, new, prefix=len(tensors["positional_encoding"]) - old.geometry.cubes)
+    moves = _Moves(old, new, prefix=_prefix(tensors, old.geometry.cubes))
     return {keyed.name: moves.of(keyed, tensors[keyed.name]) for keyed in KEYED_TENSORS if keyed.name in tensors}
 
 
-def reorder_logits(logits: npt.NDArray[Any], old: Orders, new: Orders) -> npt.NDArray[Any]:
-    """Return logits ``[..., classes]`` from the label order of one key in that of another."""
-    if old.label_order is None or new.label_order is None:
-        return logits
-    return logits.take(_relative(old.label_order, new.label_order), axis=-1)
+def reorder_output(values: npt.NDArray[Any], old: Orders, new: Orders) -> npt.NDArray[Any]:
+    """Return outputs ``[clips, width]`` or ``[clips, tokens, width]`` of one key in the order of another."""
+    per_token = values.ndim > 2
+    plain = to_plain_order(values, old, per_token=per_token)
+    return np.ascontiguousarray(to_key_order(plain, new, per_token=per_token))
 
 
 class _Moves:
@@ -58,9 +59,8 @@ class _Moves:
 
     def of(self, keyed: KeyedTensor, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
         match keyed.by:
-            case KeyedBy.CUBES:
-                rows = np.concatenate([np.arange(self._prefix), self._prefix + self._cubes])
-                return tensor.take(rows, axis=keyed.axis)
+            case KeyedBy.CUBES | KeyedBy.CUBE_PAIRS:
+                return moved_rows(tensor, self._cubes, keyed.by)
             case KeyedBy.VALUES:
                 return tensor.take(self._values, axis=keyed.axis)
             case KeyedBy.LABELS:
@@ -73,6 +73,12 @@ class _Moves:
         if index < self._prefix:
             return index
         return np.array(self._prefix + np.flatnonzero(self._cubes == index - self._prefix)[0], dtype=np.int64)
+
+
+def _prefix(tensors: Tensors, cubes: int) -> int:
+    """Return the number of prefix tokens, from a tensor with a row for every token."""
+    rows = (len(tensors[keyed.name]) for keyed in KEYED_TENSORS if keyed.by in BY_TOKEN and keyed.name in tensors)
+    return next(rows, cubes) - cubes
 
 
 def _relative(old: Order, new: Order) -> Order:

@@ -6,13 +6,14 @@ scheme ``lcve-1``, section "What the orders mean" (normalisation, readout and la
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.clips import SALT_BYTES
 from lcve_deploy.keys.orders import Order, Orders
+from lcve_deploy.model.keyed import KEYED_TENSORS, KeyedBy, moved_rows
 from lcve_deploy.model.transformer import (
     Normalisation,
     Readout,
@@ -37,7 +38,7 @@ def scramble(model: VideoTransformer, orders: Orders) -> ScrambledTransformer:
             they are, and the labels are shown.
 
     Raises:
-        ValueError: orders of another geometry or number of classes.
+        ValueError: orders of another geometry or number of classes, or K3 for a model without a classifier.
     """
     config = model.config
     if orders.geometry != config.geometry:
@@ -48,12 +49,12 @@ def scramble(model: VideoTransformer, orders: Orders) -> ScrambledTransformer:
     changed = {
         "cube_embedding.weight": _like(weight[:, orders.pixel_order], model.weights["cube_embedding.weight"]),
         "cube_embedding.bias": _like(bias, model.weights["cube_embedding.bias"]),
-        "positional_encoding": _scramble_positions(
-            model.weights["positional_encoding"], orders.cube_order, config.prefix_tokens
-        ),
+        **_scramble_positions(model, orders.cube_order),
     }
     label_order = orders.label_order
     if label_order is not None:
+        if not config.head:
+            raise ValueError("expected orders without K3 for a model without a classifier, received a label order")
         if len(label_order) != config.classes:
             raise ValueError(f"the model has {config.classes} classes, the label order {len(label_order)}")
         changed |= {name: model.weights[name][label_order] for name in ("head.weight", "head.bias")}
@@ -92,17 +93,21 @@ def fold_normalisation(
     return exact / (_UINT8_RANGE * std), bias.astype(np.float64) - exact @ (mean / std)
 
 
-def _scramble_positions(table: FloatArray, cube_order: Order, prefix: int) -> FloatArray:
-    """New row of cube token i = old row of cube token ``K1[i]``; prefix tokens stay."""
-    return np.concatenate([table[:prefix], table[prefix:][cube_order]])
+def _scramble_positions(model: VideoTransformer, cube_order: Order) -> dict[str, npt.NDArray[Any]]:
+    """Return all tables of positions: new row of cube token i = old row of cube token ``K1[i]``; prefix tokens stay."""
+    return {
+        keyed.name: moved_rows(model.weights[keyed.name], cube_order, keyed.by)
+        for keyed in KEYED_TENSORS
+        if keyed.by in (KeyedBy.CUBES, KeyedBy.CUBE_PAIRS) and keyed.name in model.weights
+    }
 
 
 def _readout_index(config: TransformerConfig, cube_order: Order) -> int | None:
-    if config.readout in (Readout.MEAN, Readout.CUBES_MEAN):
-        return None
     if config.readout is Readout.CLASS_TOKEN:
         return 0
-    return config.prefix_tokens + int(np.flatnonzero(cube_order == 0)[0])
+    if config.readout is Readout.FIRST_CUBE:
+        return config.prefix + int(np.flatnonzero(cube_order == 0)[0])
+    return None
 
 
 def _like(array: FloatArray, original: FloatArray) -> FloatArray:

@@ -23,6 +23,7 @@ from lcve_deploy.cli.options.types import PATH, POSITIVE
 from lcve_deploy.cli.progress import remaining
 from lcve_deploy.cli.show import print_json, printable, say
 from lcve_deploy.cli.verbosity import is_quiet
+from lcve_deploy.model.output import OutputKind
 
 if TYPE_CHECKING:
     from lcve_deploy.remote import RemoteOptions
@@ -148,7 +149,7 @@ _ROWS: Final = cloup.option_group(
     cloup.option(
         "--top", type=POSITIVE, default=5, show_default=True, metavar="N", help="Number of classes in each row."
     ),
-    cloup.option("--logits", is_flag=True, help="Add the logits of all views, in the plain class order."),
+    cloup.option("--logits", is_flag=True, help="Add the model's output for all views, in the plain order."),
 )
 _WORKERS: Final = cloup.option_group(
     "Workers",
@@ -207,6 +208,8 @@ def command(
     A video that cannot be read, or that crashes its worker three times, gets a row with an error. The exit status is
     1 if all rows have errors or, with --strict, if any row has one. Otherwise it is 0.
 
+    If the model takes single pictures, folders are searched for pictures as well, and every picture has a row.
+
     If the command is killed, run it again to resume. Finished rows are kept in .OUTPUT.part until the complete output
     appears in one step. On a cluster (--ray-address), all machines need the videos, the artifact, the key file and
     the output at the same paths. Ray never receives the key or a token: on a cluster, use --token-file instead of
@@ -236,7 +239,9 @@ def command(
         remote=_with_absolute_paths(remote.options()),
         session=local if target.artifact else dataclasses.replace(local, signed_by=None),
     )
-    paths = find_videos(videos)
+    if job.output() is OutputKind.TOKENS and not (job.logits or job.encrypt_only):
+        raise click.UsageError("the model answers tokens, which are added to the table only with --logits")
+    paths = find_videos(videos, pictures=job.takes_pictures())
     if target.enrolled:
         paths = assign_cameras(paths, target.enrolled)
     result = run_batch(paths, _absolute(output), job, workers.options(session.threads), progress=_Progress())

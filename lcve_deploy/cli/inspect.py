@@ -10,6 +10,7 @@ import click
 import cloup
 
 from lcve_deploy.artifact import (
+    ClientSettings,
     Manifest,
     ModelSpec,
     PublicKey,
@@ -35,6 +36,7 @@ from lcve_deploy.cli.show import print_json, printable
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import LcveError
 from lcve_deploy.files.reading import read_bounded, require_file
+from lcve_deploy.model.output import ModelOutput, OutputKind
 from lcve_deploy.sealing import SealingKey, SealingPublicKey, is_sealed
 from lcve_deploy.sealing.header import FORMAT
 from lcve_deploy.sealing.keys import is_sealing_key
@@ -126,7 +128,7 @@ def _server(path: Path, signed_by: PublicKey | None) -> Lines:
     return {
         "kind": "server folder",
         **_clips(manifest.model),
-        "model": f"{manifest.precision}, opset {manifest.opset}, {manifest.classes} classes, {size / 1e6:.1f} MB",
+        "model": f"{manifest.precision}, opset {manifest.opset}, {_answer(manifest.model.result)}, {size / 1e6:.1f} MB",
         "signed": _signed(is_signed(path), signed_by),
         "parity": f"max |Δlogit| {manifest.parity.max_difference:.2e}, tolerance {manifest.parity.tolerance:.2e}",
         "made by": ", ".join(f"{name} {version}" for name, version in manifest.made_by.items()),
@@ -193,13 +195,32 @@ def _client(path: Path) -> Lines:
     return {
         "kind": "client folder",
         **_binding(settings.binding),
-        "labels": settings.labels,
-        "classes": f"{len(settings.classes)}: {', '.join(settings.classes[:4])}{', ...' * (len(settings.classes) > 4)}",
-        "problem type": settings.problem_type.value,
+        **_answer_lines(settings),
         "preprocess": f"{p.frames} frames, {p.sampling}, stride {p.stride}, resized to {p.resizing}, crop {p.crop}",
         **({"source": settings.source} if settings.source else {}),
         "assumed": [asdict(assumption) for assumption in settings.assumptions],
     }
+
+
+def _answer_lines(settings: ClientSettings) -> Lines:
+    """Describe classes, or what a model without classes answers."""
+    if not settings.answer.kind.has_labels:
+        return {"output": _answer(settings.answer)}
+    names, kind = settings.classes, settings.answer.kind
+    return {
+        **({"output": _answer(settings.answer)} if kind.has_tokens else {}),
+        "labels": settings.labels,
+        "classes": f"{len(names)}: {', '.join(names[:4])}{', ...' * (len(names) > 4)}",
+        "problem type": settings.problem_type.value,
+    }
+
+
+def _answer(output: ModelOutput) -> str:
+    """Describe the output of a model for a clip."""
+    if output.kind is OutputKind.LOGITS:
+        return f"{output.width} classes"
+    rows = f"{output.shape[0]} tokens of " if output.kind.has_tokens else ""
+    return f"{rows}{output.width} {'classes' if output.kind.has_labels else 'features'}"
 
 
 def _key(path: Path) -> Lines:

@@ -9,16 +9,16 @@ import click
 import cloup
 
 from lcve_deploy.cli.command import command as lcve_command
-from lcve_deploy.cli.options.common import as_json, top_option
+from lcve_deploy.cli.options.common import as_json, logits_out_option, top_option
 from lcve_deploy.cli.options.frames import FrameOptions, clip_options
 from lcve_deploy.cli.options.groups import require_unused
 from lcve_deploy.cli.options.remote import REMOTE, RemoteRequest, remote_options
 from lcve_deploy.cli.options.sealing import open_with_option
 from lcve_deploy.cli.options.session import SESSION, SessionRequest, session_options
 from lcve_deploy.cli.options.types import PATH, PATH_OR_PIPE, PathOrAddress
-from lcve_deploy.cli.pipes import is_standard, readable, require_writable, write_to
+from lcve_deploy.cli.pipes import is_standard, readable, require_writable
 from lcve_deploy.cli.progress import StageProgress
-from lcve_deploy.cli.show import print_classification, print_logits
+from lcve_deploy.cli.show import print_classification, print_logits, write_output
 from lcve_deploy.clipfile import read_clip_file
 from lcve_deploy.errors import SessionError
 
@@ -52,7 +52,7 @@ _REQUESTS: Final = 4
 @cloup.argument(
     "clip",
     type=PATH_OR_PIPE,
-    help="Encrypted clip; with --key, also a video, folder of frames, or .npy. - for standard input.",
+    help="Encrypted clip; with --key, also a video, picture, folder of frames, or .npy. - for standard input.",
 )
 @cloup.option("--key", "key_file", type=PATH, metavar="FILE", help="Key file; without it, CLIP must be encrypted.")
 @cloup.option(
@@ -63,9 +63,7 @@ _REQUESTS: Final = 4
     help="client/ of the artifact, with --key, if MODEL does not contain it.",
 )
 @top_option
-@cloup.option(
-    "--logits-out", type=PATH_OR_PIPE, metavar="FILE", help="Write the logits, float32, as .npy. - for standard output."
-)
+@logits_out_option
 @open_with_option
 @as_json
 @clip_options
@@ -88,7 +86,7 @@ def command(
 
     With --key, this is the whole path: decode and encrypt the clip, run the model, and turn its logits into class
     names. MODEL contains server/ and client/. Without --key, this is the operator's part: MODEL is server/, and the
-    logits stay in the artifact's own label order.
+    output stays in the artifact's own order. Features and tokens are described; --logits-out writes them.
 
     MODEL may also be the address of a model on a server: grpc://host:port/model, grpcs://, http:// or https://.
     Separate several hosts by commas; a version may follow the model. Clips are encrypted on this machine before they
@@ -105,13 +103,13 @@ def command(
             classification = _classify(
                 model, path, key_file, client_folder, open_with, frames, session, remote, top=top
             )
-            _write_logits(logits_out, classification.logits)
+            write_output(logits_out, classification.logits)
             if is_shown:
                 print_classification(classification, as_json=as_json)
             return
         content = read_clip_file(path, open_with=open_with)
     logits, labels = _run_model(model, content.clip, session, remote)
-    _write_logits(logits_out, logits)
+    write_output(logits_out, logits)
     if is_shown:
         print_logits(logits, views=content.views, labels=labels, top=top, as_json=as_json)
 
@@ -200,12 +198,3 @@ def _require_finite(logits: npt.NDArray[np.float32], server: str) -> None:
 
     if not np.isfinite(logits).all():
         raise SessionError(f"expected finite logits, received NaN or infinity from {server}")
-
-
-def _write_logits(path: Path | None, logits: npt.NDArray[np.floating]) -> None:
-    """Write logits as float32: ``[classes]`` for one view, ``[views, classes]`` otherwise."""
-    import numpy as np
-
-    if path is not None:
-        values = np.asarray(logits[0] if len(logits) == 1 else logits, dtype=np.float32)
-        write_to(path, lambda file: np.save(file, values, allow_pickle=False))

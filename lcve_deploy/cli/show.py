@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from lcve_deploy.artifact import PublicKey, is_signed
+from lcve_deploy.cli.pipes import write_to
 from lcve_deploy.cli.verbosity import is_quiet
+from lcve_deploy.model.output import OutputKind
 from lcve_deploy.model.parity import CONTROLS, ParityReport
 
 if TYPE_CHECKING:
@@ -34,6 +38,7 @@ __all__ = [
     "signature_state",
     "to_json_text",
     "warn",
+    "write_output",
 ]
 
 _UNCHECKED: Final = "not checked"
@@ -74,15 +79,17 @@ def to_json_text(value: Any, *, indent: int | None = None) -> str:
 
 def print_parity(report: ParityReport) -> None:
     """Print the figures of a comparison as a short table."""
+    value = "value" if report.min_cosine is not None else "logit"
     rows = [
         ("reference", report.reference),
         ("clips compared", str(report.clips)),
-        ("max |Δlogit|", f"{report.max_difference:.2e}  (tolerance {report.tolerance:.2e})"),
-        ("mean |Δlogit|", f"{report.mean_difference:.2e}"),
-        ("logit scale", f"{report.logit_scale:.3g}"),
-        ("top-1 agreement", f"{report.top1_agreement:.0%}"),
-        ("top-5 agreement", f"{report.top5_agreement:.0%}"),
+        (f"max |Δ{value}|", f"{report.max_difference:.2e}  (tolerance {report.tolerance:.2e})"),
+        (f"mean |Δ{value}|", f"{report.mean_difference:.2e}"),
+        (f"{value} scale", f"{report.logit_scale:.3g}"),
+        *((name, f"{share:.0%}") for name, share in _top_agreements(report) if share is not None),
     ]
+    if report.min_cosine is not None:
+        rows.append(("min cosine similarity", f"{report.min_cosine:.9f}"))
     click.echo(f"parity: {'ok' if report.ok else 'FAILED'}")
     for name, value in rows:
         click.echo(f"  {name:<32}{printable(value)}")
@@ -92,6 +99,10 @@ def print_parity(report: ParityReport) -> None:
         click.echo(f"  {printable(CONTROLS.get(name, name)):<32}{gap:.2e}  {state}")
 
 
+def _top_agreements(report: ParityReport) -> tuple[tuple[str, float | None], ...]:
+    return ("top-1 agreement", report.top1_agreement), ("top-5 agreement", report.top5_agreement)
+
+
 def print_classification(classification: Classification, *, as_json: bool) -> None:
     """Print the predictions for a video. Only the JSON includes its notes, which were already shown as warnings."""
     if as_json:
@@ -99,6 +110,45 @@ def print_classification(classification: Classification, *, as_json: bool) -> No
         return
     for prediction in classification.predictions:
         click.echo(f"{prediction.text(2):>7}  {printable(prediction.name)}")
+    for line in _LINES.get(classification.output, _no_lines)(classification):
+        click.echo(line)
+
+
+def _no_lines(classification: Classification) -> Iterable[str]:
+    return ()
+
+
+def _feature_lines(classification: Classification) -> Iterable[str]:
+    """Describe the vector of each view."""
+    width = classification.logits.shape[-1]
+    for view, norm in enumerate(classification.norms()):
+        yield f"features of view {view}: {width} values, length {norm:.6g}"
+
+
+def _token_lines(classification: Classification) -> Iterable[str]:
+    """Describe the tokens of the views."""
+    views, tokens, width = classification.logits.shape
+    grid = classification.token_grid().shape[1:-1]
+    prefix = tokens - math.prod(grid)
+    cubes = " x ".join(map(str, grid))
+    rows = f"{tokens} rows of {width} values, for {prefix} prefix tokens and {cubes} cubes"
+    yield f"{classification.output} of {views} views: {rows}"
+
+
+def _token_class_lines(classification: Classification) -> Iterable[str]:
+    """Describe the tokens of the views, and the share of each class that has any."""
+    yield from _token_lines(classification)
+    for name, share in classification.class_shares().items():
+        if share:
+            yield f"{share:7.2%}  of the cubes: {printable(name)}"
+
+
+_LINES: Final[Mapping[str, Callable[[Classification], Iterable[str]]]] = {
+    OutputKind.FEATURES: _feature_lines,
+    OutputKind.TOKENS: _token_lines,
+    OutputKind.TOKEN_LOGITS: _token_class_lines,
+}
+"""What is printed of an output that has no predictions."""
 
 
 def print_logits(logits: npt.NDArray[np.float32], *, views: Views, labels: str | None, top: int, as_json: bool) -> None:
@@ -108,11 +158,23 @@ def print_logits(logits: npt.NDArray[np.float32], *, views: Views, labels: str |
     if as_json:
         print_json({"views": str(views), "labels": labels, "logits": logits.tolist()})
         return
+    if logits.ndim > 2:
+        click.echo(f"rows of tokens, in the order of the key: {' x '.join(map(str, logits.shape))} values")
+        return
     suffix = f", labels {labels}" if labels else ""
     click.echo(f"logits of {views} views{suffix}; the first of their mean:")
     mean = logits.mean(axis=0)
     for index in np.argsort(-mean, kind="stable")[:top]:
         click.echo(f"{mean[index]:10.4f}  position {index}")
+
+
+def write_output(path: Path | None, values: npt.NDArray[np.floating]) -> None:
+    """Write an output as float32: ``[classes]`` for one view, ``[views, classes]`` otherwise, or the other's axes."""
+    import numpy as np
+
+    if path is not None:
+        output = np.asarray(values[0] if len(values) == 1 else values, dtype=np.float32)
+        write_to(path, lambda file: np.save(file, output, allow_pickle=False))
 
 
 def signature_state(server: Path, signed_by: PublicKey | None) -> str:
@@ -142,7 +204,8 @@ def show_selection(selection: Selection) -> None:
 def _engine(record: EngineRecord) -> str:
     if record.proof is None:
         return f"unproven, as it cannot run here; built for {record.target}"
-    agreement = f", top-1 agreement {record.agreement.top1:.0%} of {record.agreement.clips}" if record.agreement else ""
+    found = record.agreement
+    agreement = f", top-1 agreement {found.top1:.0%} of {found.clips}" if found and found.top1 is not None else ""
     return (
         f"{record.proof.milliseconds:.1f} ms a clip, max |Δlogit| {record.proof.max_difference:.2e} "
         f"(budget {record.proof.budget:.2e}){agreement}"

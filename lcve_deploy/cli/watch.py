@@ -167,6 +167,8 @@ def command(
     V4L2 cameras have never been tested on hardware. Pass an address with a password in the environment variable
     LCVE_SOURCE, because other users can see command lines.
 
+    If the model takes single pictures, every frame is a window of its own: pass --hop N to send every Nth frame.
+
     If standard output is not a terminal, or with --json, prints one JSON line for each window, in order: its frames,
     predictions or an error, latency, and the counts so far. On SIGINT or SIGTERM, the command waits for requests in
     progress and ends; a second signal ends it at once.
@@ -182,10 +184,13 @@ def command(
     display = Display(as_json=as_json)
     client = Client.open(client_folder, SecurityKey.read(key_file))
     frame_source = LiveSource(source, live, on_reconnect=display.warn)
-    classes = len(client.settings.classes)
-    with RemoteSession(server, client.settings.binding, remote.options(), classes=classes) as session:
+    output = client.settings.answer
+    with RemoteSession(server, client.settings.binding, remote.options(), output=output) as session:
         session.connect()
-        with Watch(frame_source, client, session, windows.options(client, frames, top)) as watch:
+        options = windows.options(client, frames, top)
+        if note := options.single_frame_note(client.settings.preprocess):
+            display.warn(note)
+        with Watch(frame_source, client, session, options) as watch:
             _show(watch, display)
 
 

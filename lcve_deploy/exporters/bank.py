@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from lcve_deploy.artifact import ModelSpec, TensorSpec
 from lcve_deploy.artifact.names import BANK_PREFIX, KEY_INPUT
-from lcve_deploy.model.keyed import KEYED_TENSORS, READOUT_INDEX
-from lcve_deploy.model.transformer import Readout, ScrambledTransformer, TransformerConfig
+from lcve_deploy.model.keyed import KEYED_TENSORS, READOUT_INDEX, KeyedTensor
+from lcve_deploy.model.transformer import Readout, ScrambledTransformer, TransformerConfig, weight_shapes
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -44,16 +44,10 @@ class _Source:
     Args:
         shape: shape in the graph without the axis of keys; None if a model of this configuration has no such tensor.
         value: the tensor in this shape.
-        dtype: NumPy name of the dtype in the graph.
     """
 
     shape: Callable[[TransformerConfig], tuple[int, ...] | None]
     value: Callable[[ScrambledTransformer], npt.ArrayLike]
-    dtype: str = "float32"
-
-
-def _readout_shape(config: TransformerConfig) -> tuple[int, ...] | None:
-    return None if config.readout in (Readout.MEAN, Readout.CUBES_MEAN) else ()
 
 
 def _readout_index(model: ScrambledTransformer) -> int:
@@ -62,42 +56,55 @@ def _readout_index(model: ScrambledTransformer) -> int:
     return model.readout_index
 
 
+def _weight(name: str) -> _Source:
+    """Return a tensor that is a weight as it is, if the configuration has it."""
+    return _Source(
+        shape=lambda config: weight_shapes(config).get(name),
+        value=lambda model: model.weights[name],
+    )
+
+
+def _linear(name: str) -> _Source:
+    """Return the weight of a linear layer, ``[in, out]``, if the configuration has it."""
+
+    def shape(config: TransformerConfig) -> tuple[int, ...] | None:
+        found = weight_shapes(config).get(name)
+        return found and found[::-1]
+
+    return _Source(shape=shape, value=lambda model: model.weights[name].T)
+
+
+_SINGLE: Final = (Readout.CLASS_TOKEN, Readout.FIRST_CUBE)
 _SOURCES: Final[Mapping[str, _Source]] = {
-    "cube_embedding.weight": _Source(
-        shape=lambda config: (config.geometry.values, config.width),
-        value=lambda model: model.weights["cube_embedding.weight"].T,
-    ),
-    "positional_encoding": _Source(
-        shape=lambda config: (config.tokens, config.width),
-        value=lambda model: model.weights["positional_encoding"],
-    ),
-    READOUT_INDEX: _Source(shape=_readout_shape, value=_readout_index, dtype="int64"),
-    "head.weight": _Source(
-        shape=lambda config: (config.width, config.classes),
-        value=lambda model: model.weights["head.weight"].T,
-    ),
-    "head.bias": _Source(
-        shape=lambda config: (config.classes,),
-        value=lambda model: model.weights["head.bias"],
-    ),
+    "cube_embedding.weight": _linear("cube_embedding.weight"),
+    READOUT_INDEX: _Source(shape=lambda config: () if config.readout in _SINGLE else None, value=_readout_index),
+    "head.weight": _linear("head.weight"),
 }
-"""Every keyed tensor of ``KEYED_TENSORS``."""
+"""Keyed tensors that are not a weight as it is."""
 
 
 def bank_specs(config: TransformerConfig) -> tuple[TensorSpec, ...]:
     """Return the inputs of the bank, in the order of the graph; the first axis counts keys."""
-    shapes = ((keyed.name, _SOURCES[keyed.name].shape(config)) for keyed in KEYED_TENSORS)
+    shapes = ((keyed, _source(keyed).shape(config)) for keyed in KEYED_TENSORS)
     return tuple(
-        TensorSpec(name=f"{BANK_PREFIX}{name}", dtype=_SOURCES[name].dtype, shape=(None, *shape))
-        for name, shape in shapes
+        TensorSpec(name=f"{BANK_PREFIX}{keyed.name}", dtype=keyed.dtype, shape=(None, *shape))
+        for keyed, shape in shapes
         if shape is not None
     )
 
 
 def keyed_tensors(model: ScrambledTransformer) -> dict[str, npt.NDArray[Any]]:
     """Return the keyed tensors of a scrambled model by name, in the shapes and dtypes of the graph."""
-    names = [spec.name.removeprefix(BANK_PREFIX) for spec in bank_specs(model.config)]
-    return {name: np.array(_SOURCES[name].value(model), _SOURCES[name].dtype, order="C") for name in names}
+    names = {spec.name for spec in bank_specs(model.config)}
+    return {
+        keyed.name: np.array(_source(keyed).value(model), keyed.dtype, order="C")
+        for keyed in KEYED_TENSORS
+        if f"{BANK_PREFIX}{keyed.name}" in names
+    }
+
+
+def _source(keyed: KeyedTensor) -> _Source:
+    return _SOURCES.get(keyed.name) or _weight(keyed.name)
 
 
 def input_specs(model: ModelSpec) -> tuple[TensorSpec, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,15 @@ from lcve_deploy.errors import ArtifactError
 from lcve_deploy.exporters.bank import KEY_SPEC, graph_input
 from lcve_deploy.exporters.initializers import initializer
 from lcve_deploy.exporters.storage import Steps, load_graph, save_graph
-from lcve_deploy.model.keyed import KEYED_TENSORS, READOUT_INDEX
+from lcve_deploy.model.keyed import READOUT_INDEX
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 __all__ = ["split_v1"]
+
+_NAMES: Final = ("cube_embedding.weight", "positional_encoding", READOUT_INDEX, "head.weight", "head.bias")
+"""Keyed tensors of format 1; ``readout.index`` only if the classifier reads a single token."""
 
 
 def split_v1(source: GraphSource, target: Path, *, steps: Steps | None = None) -> dict[str, npt.NDArray[Any]]:
@@ -41,12 +44,12 @@ def split_v1(source: GraphSource, target: Path, *, steps: Steps | None = None) -
         MissingDependencyError: onnx-ir is not installed.
     """
     model = load_graph(source)
-    graph, names = model.graph, [keyed.name for keyed in KEYED_TENSORS]
-    missing = [name for name in names if name not in graph.initializers and name != READOUT_INDEX]
+    graph = model.graph
+    missing = [name for name in _NAMES if name not in graph.initializers and name != READOUT_INDEX]
     if missing:
         raise ArtifactError(f"expected a graph of format 1, received one without the initializers {', '.join(missing)}")
     splitting = _Splitting(graph)
-    tensors = {name: splitting.take(name) for name in names if name in graph.initializers}
+    tensors = {name: splitting.take(name) for name in _NAMES if name in graph.initializers}
     save_graph(model, target, steps=steps)
     return tensors
 

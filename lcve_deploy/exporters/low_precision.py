@@ -33,8 +33,14 @@ _FOLLOWERS: Final = frozenset({"Add", "Concat", "Gelu", "Relu", "Reshape", "Spli
 """Operators that keep the low type if every computed input has it, because they round only once.
 
 Other activations, LayerNorm and the residual stream are not included: their sums and differences lose digits in a low
-type. An ``Add`` of two computed values belongs to the residual stream.
+type. An ``Add`` of two computed values belongs to the residual stream. The output of the graph is float32 as well.
 """
+
+_DIVIDES: Final = frozenset({"Reshape", "Split"})
+"""Operators that divide a value, into heads or blocks of queries."""
+
+_MOVES: Final = _DIVIDES | {"Transpose"}
+"""Operators that compute nothing."""
 
 
 def write_low_precision(source: GraphSource, target: Path, precision: Precision, *, steps: Steps | None = None) -> None:
@@ -66,7 +72,7 @@ class _Typing:
 
         self._graph, self._precision = graph, precision
         self._low_type = {Precision.FP16: ir.DataType.FLOAT16, Precision.BF16: ir.DataType.BFLOAT16}[precision]
-        self._keyed = keyed_values(graph)
+        self._keyed, self._results = keyed_values(graph), frozenset(graph.outputs)
         self._low: set[ir.Value] = set()
         self._casts: dict[ir.Value, ir.Value] = {}
 
@@ -80,11 +86,29 @@ class _Typing:
                 self._low.update(node.outputs)
 
     def _runs_low(self, node: ir.Node) -> bool:
+        if not self._results.isdisjoint(node.outputs):
+            return False
         if node.op_type in _PRODUCTS:
             return self._keyed.isdisjoint(value for value in node.inputs if value is not None)
+        if node.op_type in _DIVIDES and all(map(self._is_only_multiplied, node.outputs)):
+            return True
         computed = [value for value in node.inputs if value is not None and not value.is_initializer()]
         expected = 1 if node.op_type == "Add" else len(computed)
         return node.op_type in _FOLLOWERS and len(computed) == expected and self._low.issuperset(computed)
+
+    def _is_only_multiplied(self, value: ir.Value) -> bool:
+        """Return whether all uses of a value, however it is moved, are products that use the low type.
+
+        It is then rounded before it is moved, not after: the numbers are the same, and the attention that they belong
+        to keeps the form that runtimes fuse.
+        """
+        nodes = [use.node for use in value.uses()]
+        return bool(nodes) and all(
+            self._runs_low(node)
+            if node.op_type in _PRODUCTS
+            else node.op_type in _MOVES and all(map(self._is_only_multiplied, node.outputs))
+            for node in nodes
+        )
 
     def _retype_input(self, node: ir.Node, index: int, value: ir.Value, *, low: bool) -> None:
         if not value.is_initializer():

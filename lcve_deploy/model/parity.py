@@ -41,6 +41,9 @@ CONTROLS: Final = {
     "cubes_without_pixels": "cube order without pixel order",
 }
 
+AGREEMENTS: Final = ("top1_agreement", "top5_agreement", "min_cosine")
+"""Figures that a report has or lacks, by the kind of output."""
+
 Logits = npt.NDArray[np.floating]
 
 
@@ -54,9 +57,10 @@ class ParityReport:
         tolerance: largest ``|Δlogit|`` that counts as equal.
         max_difference: largest ``|Δlogit|`` seen.
         mean_difference: mean ``|Δlogit|``.
-        logit_scale: largest ``|logit|`` of the reference.
-        top1_agreement: share of clips with the same top class, 0..1.
-        top5_agreement: share of clips with the same set of top five classes (or of all, if fewer).
+        logit_scale: largest ``|logit|`` of the reference, or largest value of another output.
+        top1_agreement: share of clips or tokens with the same top class, 0..1; None for features, without classes.
+        top5_agreement: share with the same set of top five classes (or of all, if fewer); None for features.
+        min_cosine: smallest cosine similarity of two vectors of features; None for logits.
         controls: largest ``|Δlogit|`` of each negative control, by the names of ``CONTROLS``.
         margin: multiple of the tolerance that the difference of every control must exceed.
     """
@@ -67,10 +71,21 @@ class ParityReport:
     max_difference: float
     mean_difference: float
     logit_scale: float
-    top1_agreement: float
-    top5_agreement: float
+    top1_agreement: float | None
+    top5_agreement: float | None
     controls: Mapping[str, float] = field(default_factory=dict)
     margin: float = CONTROL_MARGIN
+    min_cosine: float | None = None
+
+    @property
+    def least_scale(self) -> float:
+        """Smallest scale that tolerances grow with: 1 for logits, and none for features, which may all be small."""
+        return 1.0 if self.min_cosine is None else 0.0
+
+    @property
+    def scale(self) -> float:
+        """Scale of the output, which tolerances are relative to."""
+        return max(self.least_scale, self.logit_scale)
 
     @property
     def control_minimum(self) -> float:
@@ -136,8 +151,7 @@ class ParityReport:
             "max_difference": self.max_difference,
             "mean_difference": self.mean_difference,
             "logit_scale": self.logit_scale,
-            "top1_agreement": self.top1_agreement,
-            "top5_agreement": self.top5_agreement,
+            **{name: value for name in AGREEMENTS if (value := getattr(self, name)) is not None},
             "controls": dict(self.controls),
         }
 
@@ -150,33 +164,38 @@ def compare(
     tolerance: float | None = None,
     controls: Mapping[str, float] | None = None,
     margin: float = CONTROL_MARGIN,
+    has_classes: bool = True,
 ) -> ParityReport:
-    """Compare logits of the same clips.
+    """Compare outputs for the same clips.
 
     Args:
-        expected: the plain model's logits, ``[clips, classes]``.
-        received: logits on the encrypted clips, labels in the plain order, ``[clips, classes]``.
+        expected: the plain model's logits, ``[clips, classes]``; or another output, ``[clips, ..., width]``.
+        received: logits on the encrypted clips, in the plain order, of the same shape.
         reference: origin of ``expected``.
-        tolerance: largest ``|Δlogit|`` to accept; by default 1e-4 · max(1, logit scale).
+        tolerance: largest ``|Δlogit|`` to accept; by default 1e-4 · max(1, logit scale), or 1e-4 · scale for features.
         controls: largest ``|Δlogit|`` of the negative controls.
         margin: multiple of the tolerance that the difference of every control must exceed.
+        has_classes: whether the last axis counts classes; features have none.
 
     Raises:
-        ValueError: different or empty shapes.
+        ValueError: different or empty shapes, or features that are all zero.
     """
-    if expected.shape != received.shape or expected.ndim != 2 or not expected.size:
+    if expected.shape != received.shape or expected.ndim < 2 or not expected.size:
         raise ValueError(f"expected equal shapes [clips, classes], received {expected.shape} and {received.shape}")
     scale = float(np.abs(expected).max())
+    if not has_classes and not scale > 0:
+        raise ValueError("expected features that are not all zero: they have no scale to compare at")
     difference = np.abs(expected.astype(np.float64) - received.astype(np.float64))
     return ParityReport(
         reference=reference,
         clips=len(expected),
-        tolerance=RELATIVE_TOLERANCE * max(1.0, scale) if tolerance is None else tolerance,
+        tolerance=RELATIVE_TOLERANCE * max(float(has_classes), scale) if tolerance is None else tolerance,
         max_difference=_worst(difference),
         mean_difference=float(difference.mean()),
         logit_scale=scale,
-        top1_agreement=_top_agreement(expected, received, 1),
-        top5_agreement=_top_agreement(expected, received, 5),
+        top1_agreement=_top_agreement(expected, received, 1) if has_classes else None,
+        top5_agreement=_top_agreement(expected, received, 5) if has_classes else None,
+        min_cosine=None if has_classes else _min_cosine(expected, received),
         controls=dict(controls or {}),
         margin=margin,
     )
@@ -192,7 +211,17 @@ def _worst(difference: npt.NDArray[np.float64]) -> float:
 
 
 def _top_agreement(expected: Logits, received: Logits, k: int) -> float:
-    k = min(k, expected.shape[1])
-    tops = (np.sort(np.argsort(-logits, axis=1, kind="stable")[:, :k], axis=1) for logits in (expected, received))
+    k = min(k, expected.shape[-1])
+    tops = (np.sort(np.argsort(-logits, axis=-1, kind="stable")[..., :k], axis=-1) for logits in (expected, received))
     first, second = tops
-    return float((first == second).all(axis=1).mean())
+    return float((first == second).all(axis=-1).mean())
+
+
+def _min_cosine(expected: Logits, received: Logits) -> float:
+    """Return the smallest cosine similarity of two vectors; 0 if it is negative, or one of them is NaN or zero."""
+    first, second = (values.astype(np.float64).reshape(-1, values.shape[-1]) for values in (expected, received))
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    same = (first == second).all(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cosines = np.where(same, 1.0, (first * second).sum(axis=1) / np.where(lengths > 0, lengths, 1.0))
+    return float(np.clip(np.nan_to_num(cosines, nan=0.0), 0.0, 1.0).min())

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from lcve_deploy.artifact.names import OUTPUT
 from lcve_deploy.errors import SessionError
 from lcve_deploy.files.reading import parse_json
 from lcve_deploy.protocol.errors import ERROR_FIELD
@@ -44,14 +45,17 @@ def read_description(body: bytes, message: Any, endpoint: str) -> Any:
         raise SessionError(f"{endpoint} did not return a description of a model") from None
 
 
-def read_answer(body: bytes, header_length: int | None, shape: tuple[int, int], endpoint: str) -> LogitsReply:
-    """Parse logits, sent as binary data after a JSON header or inside the JSON.
+def read_answer(
+    body: bytes, header_length: int | None, shape: tuple[int, ...], endpoint: str, *, name: str = OUTPUT
+) -> LogitsReply:
+    """Parse an output, sent as binary data after a JSON header or inside the JSON.
 
     Args:
         body: response body.
         header_length: bytes of JSON; None if the whole body is JSON.
-        shape: expected ``[batch, classes]``.
+        shape: expected shape, ``[batch, ...]``.
         endpoint: ``host:port``, for the error.
+        name: expected name of the output.
 
     Raises:
         SessionError: the body does not contain these logits.
@@ -62,7 +66,7 @@ def read_answer(body: bytes, header_length: int | None, shape: tuple[int, int], 
         model, version = _text(response["model_name"]), _text(response.get("model_version", ""))
         outputs = response["outputs"]
         described = [(output["name"], output["datatype"], output["shape"]) for output in outputs]
-        check_outputs(described, shape, endpoint)
+        check_outputs(described, shape, endpoint, name=name)
         logits = _logits(outputs[0], body[len(head) :], shape, endpoint)
     except _BROKEN:
         raise SessionError(f"{endpoint} did not return logits") from None
@@ -106,7 +110,7 @@ def _text(value: object) -> str:
     return value
 
 
-def _logits(output: dict[str, Any], data: bytes, shape: tuple[int, int], endpoint: str) -> Logits:
+def _logits(output: dict[str, Any], data: bytes, shape: tuple[int, ...], endpoint: str) -> Logits:
     """Return the logits of an output.
 
     Raises:
@@ -124,12 +128,15 @@ def _logits(output: dict[str, Any], data: bytes, shape: tuple[int, int], endpoin
     return logits_from_bytes(data, shape, endpoint)
 
 
-def _from_json(data: list[Any], shape: tuple[int, int]) -> Logits:
-    """Return numbers in one list, or in a list for each clip."""
-    nested = all(isinstance(row, list) for row in data)
-    if nested and any(len(row) != shape[1] for row in data):
-        raise ValueError("rows of another length")
-    numbers = [number for row in data for number in row] if nested else data
+def _from_json(data: list[Any], shape: tuple[int, ...]) -> Logits:
+    """Return numbers in one list, or in nested lists of the shape."""
+    numbers = data
+    for size in shape[1:]:
+        if not all(isinstance(row, list) for row in numbers):
+            break
+        if any(len(row) != size for row in numbers):
+            raise ValueError("rows of another length")
+        numbers = [number for row in numbers for number in row]
     if len(numbers) != prod(shape) or not all(type(number) in (int, float) for number in numbers):
         raise ValueError("not as many numbers as the shape has")
     with np.errstate(over="ignore"):  # infinities are for the reader of the logits

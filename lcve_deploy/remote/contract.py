@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
 
-from lcve_deploy.artifact.names import INPUT, OUTPUT
+from lcve_deploy.artifact.names import INPUT
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import MismatchError, RequestError
+from lcve_deploy.model.output import ModelOutput, OutputKind
 from lcve_deploy.protocol.binding import stated_binding
 from lcve_deploy.protocol.stubs import config_messages
 from lcve_deploy.remote.faults import shown
-from lcve_deploy.remote.limits import MAX_CLASSES
+from lcve_deploy.remote.limits import MAX_CLASSES, MAX_TOKENS
 
-__all__ = ["ClassCount", "RemoteModel", "check_model"]
+__all__ = ["AgreedOutput", "RemoteModel", "check_model"]
 
 _ANY: Final = -1
 _MAX_CHARACTERS: Final = 200
@@ -32,7 +33,7 @@ class RemoteModel:
         endpoint: ``host:port``.
         name: model name.
         versions: versions that the server offers.
-        classes: logits per clip.
+        output: what the model answers for a clip.
         max_batch: maximum clips of one request; None if the server states no limit.
         bound: whether the server stated scheme, geometry and layout, so that it reads the key of each request or has
             stated its only key. If not, only shapes were compared, and a server with a model for another key would
@@ -42,39 +43,39 @@ class RemoteModel:
     endpoint: str
     name: str
     versions: tuple[str, ...]
-    classes: int
+    output: ModelOutput
     max_batch: int | None
     bound: bool
 
 
-class ClassCount:
-    """Number of logits per clip, on which all servers of a session must agree. Threads may share it.
+class AgreedOutput:
+    """What a model answers for a clip, on which all servers of a session must agree. Threads may share it.
 
     Args:
-        expected: the number in ``client.json``; None accepts that of the first server.
+        expected: as in ``client.json``; None accepts that of the first server.
     """
 
-    def __init__(self, expected: int | None) -> None:
+    def __init__(self, expected: ModelOutput | None) -> None:
         self._lock, self.expected = Lock(), expected
 
     def require(self, model: RemoteModel) -> None:
-        """Compare a server's number with the expected one, or expect it from now on.
+        """Compare a server's output with the expected one, or expect it from now on.
 
         Raises:
-            MismatchError: another server, or this one earlier, had another number.
+            MismatchError: another server, or this one earlier, had another output.
         """
         with self._lock:
             if self.expected is None:
-                self.expected = model.classes
-            if self.expected != model.classes:
+                self.expected = model.output
+            if self.expected != model.output:
                 raise MismatchError(
-                    f"the model on {model.endpoint} has {model.classes} classes, expected {self.expected} as before",
+                    f"the model on {model.endpoint} answers {model.output}, expected {self.expected} as before",
                     hint="check that all servers serve the same artifact, and that it has not been replaced",
                 )
 
 
 def check_model(
-    metadata: Any, config: Any, binding: Binding, *, name: str, endpoint: str, classes: int | None = None
+    metadata: Any, config: Any, binding: Binding, *, name: str, endpoint: str, output: ModelOutput | None = None
 ) -> RemoteModel:
     """Compare a server's description of a model with the binding of the clips.
 
@@ -84,7 +85,7 @@ def check_model(
         binding: binding of the clips.
         name: model name in the address.
         endpoint: ``host:port``.
-        classes: expected logits per clip; None accepts the server's number.
+        output: expected output; None accepts the server's.
 
     Raises:
         MismatchError: the model is another one, or is for clips of another artifact. Lists everything that differs.
@@ -92,7 +93,7 @@ def check_model(
     theirs = _binding(config, binding, endpoint)
     if theirs is not None:
         _require_same(theirs, binding)
-    classes = _classes(metadata) if classes is None else classes
+    output = output or _output(metadata, binding)
     largest = config.max_batch_size or None
     shape = list(binding.layout.shape(binding.geometry))
     received = {
@@ -106,9 +107,9 @@ def check_model(
     expected = {
         "names": (name, name),
         "inputs": [(INPUT, "UINT8", [_ANY, *shape])],
-        "outputs": [(OUTPUT, "FP32", [_ANY, classes])],
+        "outputs": [(output.kind.value, "FP32", [_ANY, *output.shape])],
         "configured inputs": [(INPUT, "TYPE_UINT8", [*batch, *shape])],
-        "configured outputs": [(OUTPUT, "TYPE_FP32", [*batch, classes])],
+        "configured outputs": [(output.kind.value, "TYPE_FP32", [*batch, *output.shape])],
     }
     differing = [
         f"{what} {str(received[what])[:_MAX_CHARACTERS]}, expected {expected[what]}"
@@ -124,7 +125,7 @@ def check_model(
         endpoint=endpoint,
         name=name,
         versions=tuple(metadata.versions),
-        classes=classes,
+        output=output,
         max_batch=largest,
         bound=theirs is not None,
     )
@@ -144,10 +145,15 @@ def _require_same(theirs: Binding, ours: Binding) -> None:
         raise MismatchError(shown(str(error), _MAX_BINDING_CHARACTERS), hint=error.hint) from None
 
 
-def _classes(metadata: Any) -> int:
-    """Return the last size of the first output, within limits, so that one beyond them differs from it."""
-    sizes: list[int] = [size for output in metadata.outputs[:1] for size in output.shape[-1:]]
-    return min(max([1, *sizes]), MAX_CLASSES)
+def _output(metadata: Any, binding: Binding) -> ModelOutput:
+    """Return the first output, with sizes within limits, so that one beyond them differs from it."""
+    name, sizes = next(((output.name, list(output.shape[1:])) for output in metadata.outputs), ("", []))
+    kind = next((kind for kind in OutputKind if kind == name), OutputKind.LOGITS)
+    width = min(max([1, *sizes[-1:]]), MAX_CLASSES)
+    if not kind.has_tokens:
+        return ModelOutput(kind=kind, shape=(width,))
+    cubes = binding.geometry.cubes
+    return ModelOutput(kind=kind, shape=(min(max([cubes, *sizes[:1]]), cubes + MAX_TOKENS), width))
 
 
 def _tensors(tensors: Any) -> list[tuple[str, str, list[int]]]:

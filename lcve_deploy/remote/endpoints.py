@@ -12,7 +12,7 @@ import numpy as np
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import DeadlineError, LcveError, RateError, SessionError, UnavailableError
 from lcve_deploy.remote.address import Address
-from lcve_deploy.remote.contract import ClassCount, RemoteModel, check_model
+from lcve_deploy.remote.contract import AgreedOutput, RemoteModel, check_model
 from lcve_deploy.remote.faults import shown
 from lcve_deploy.remote.limits import MAX_LOGITS
 from lcve_deploy.remote.sealed import require_offer
@@ -32,7 +32,7 @@ class Endpoint:
         address: address of the model.
         binding: binding of the clips.
         transport: connection to the server.
-        classes: expected logits per clip, shared by all endpoints of a session.
+        output: expected output, shared by all endpoints of a session.
         sealed: whether the transport seals its requests.
     """
 
@@ -43,12 +43,12 @@ class Endpoint:
         binding: Binding,
         transport: Transport,
         *,
-        classes: ClassCount | None = None,
+        output: AgreedOutput | None = None,
         sealed: bool = False,
     ) -> None:
         self.name, self._sealed = name, sealed
         self._address, self._binding, self._transport = address, binding, transport
-        self._classes = ClassCount(None) if classes is None else classes
+        self._output = AgreedOutput(None) if output is None else output
         self._model: RemoteModel | None = None
 
     def model(self, seconds: float) -> RemoteModel:
@@ -68,9 +68,9 @@ class Endpoint:
                 self._binding,
                 name=self._address.model,
                 endpoint=self.name,
-                classes=self._classes.expected,
+                output=self._output.expected,
             )
-            self._classes.require(model)
+            self._output.require(model)
             self._model = model
         return model
 
@@ -91,7 +91,7 @@ class Endpoint:
         model = self._contact(min(seconds, first_contact), patient=first_contact >= seconds)
         part = values[: _max_clips(model, values[0].nbytes)]
         request = Request(values=np.ascontiguousarray(part), binding=self._binding)
-        answer = self._transport.infer(request, classes=model.classes, seconds=left())
+        answer = self._transport.infer(request, output=model.output, seconds=left())
         self._check_origin(answer, model, left)
         return answer.logits
 
@@ -129,7 +129,7 @@ class Endpoint:
 def _max_clips(model: RemoteModel, clip_bytes: int) -> int:
     """Return the maximum clips of one request: the server's, and those whose clips and logits are small enough."""
     stated = model.max_batch or max(1, _MAX_BYTES // clip_bytes)
-    return min(stated, max(1, MAX_LOGITS // model.classes))
+    return min(stated, max(1, MAX_LOGITS // model.output.values))
 
 
 class Endpoints:

@@ -16,6 +16,7 @@ __all__ = [
     "MAX_DESCRIPTION_BYTES",
     "MAX_HEAD_BYTES",
     "MAX_LOGITS",
+    "MAX_TOKENS",
     "BodyLimits",
     "max_message_bytes",
 ]
@@ -28,8 +29,10 @@ MAX_HEAD_BYTES: Final = 2**16
 """Maximum bytes of an answer in addition to its logits: names, shapes, parameters, HTTP headers; or of an error."""
 MAX_CLASSES: Final = 2**16
 """Maximum number of classes that a server may state if ``client.json`` is not there to compare with."""
+MAX_TOKENS: Final = 2**12
+"""Maximum number of tokens, in addition to those of the cubes, that a server may state without ``client.json``."""
 MAX_LOGITS: Final = 2**24
-"""Maximum number of logits that are requested at once: those of 41,000 clips with 400 classes."""
+"""Maximum number of values that are requested at once, unless one clip has more: 41,000 clips with 400 classes."""
 
 _JSON_BYTES_PER_LOGIT: Final = 32
 """Maximum bytes of a logit in JSON, with separator and white space; a float32 written as a double has 24."""
@@ -53,12 +56,12 @@ class BodyLimits:
         return cls(json=MAX_DESCRIPTION_BYTES, binary=0)
 
     @classmethod
-    def of_logits(cls, shape: tuple[int, int]) -> Self:
-        """Return the limits of logits ``[batch, classes]``."""
+    def of_logits(cls, shape: tuple[int, ...]) -> Self:
+        """Return the limits of an output ``[batch, ...]``."""
         count = prod(shape)
         return cls(json=MAX_HEAD_BYTES + _JSON_BYTES_PER_LOGIT * count, binary=BYTES_PER_LOGIT * count)
 
 
-def max_message_bytes(shape: tuple[int, int]) -> int:
-    """Return the maximum bytes of a gRPC message with logits ``[batch, classes]``."""
+def max_message_bytes(shape: tuple[int, ...]) -> int:
+    """Return the maximum bytes of a gRPC message with an output ``[batch, ...]``."""
     return MAX_HEAD_BYTES + BYTES_PER_LOGIT * prod(shape)

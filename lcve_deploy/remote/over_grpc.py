@@ -11,6 +11,7 @@ from lcve_deploy.artifact.names import INPUT, OUTPUT
 from lcve_deploy.errors import LcveError, RequestError, SessionError
 from lcve_deploy.files.reading import read_bounded
 from lcve_deploy.libraries.requiring import require
+from lcve_deploy.model.output import ModelOutput
 from lcve_deploy.protocol.binding import binding_to_parameters
 from lcve_deploy.protocol.errors import ERROR_METADATA
 from lcve_deploy.protocol.retrying import RETRY_PUSHBACK
@@ -69,20 +70,20 @@ class GrpcTransport:
         answer = self._call("get_model_config", left(), self._address.model, self._address.version)
         return metadata, answer.config
 
-    def infer(self, request: Request, *, classes: int, seconds: float) -> LogitsReply:
+    def infer(self, request: Request, *, output: ModelOutput, seconds: float) -> LogitsReply:
         """Run one batch, through shared memory if requested and accepted by the server."""
         if self._options.seal_to is not None:
-            return self._infer_sealed(request, self._options.seal_to, classes, seconds)
-        left, shape = countdown(seconds), (len(request.values), classes)
+            return self._infer_sealed(request, self._options.seal_to, output, seconds)
+        left, shape, name = countdown(seconds), (len(request.values), *output.shape), output.kind.value
         self._allow(max_message_bytes(shape))
-        result = self._shared(request, left)
+        result = self._shared(request, left, name)
         if result is None:
-            result = self._ask(_input(self._grpc, INPUT, request.values), request, left())
-        return read_response(result.get_response(), shape, self._endpoint)
+            result = self._ask(_input(self._grpc, INPUT, request.values), request, left(), output=name)
+        return read_response(result.get_response(), shape, self._endpoint, name=name)
 
-    def _infer_sealed(self, request: Request, to: SealingPublicKey, classes: int, seconds: float) -> LogitsReply:
+    def _infer_sealed(self, request: Request, to: SealingPublicKey, output: ModelOutput, seconds: float) -> LogitsReply:
         """Seal and run one batch."""
-        question = SealedQuestion(request, to, self._address, classes=classes)
+        question = SealedQuestion(request, to, self._address, output=output)
         self._allow(question.max_message_bytes)
         result = self._ask(_input(self._grpc, SEALED, question.values), None, seconds, output=SEALED)
         response = result.get_response()
@@ -117,7 +118,7 @@ class GrpcTransport:
                 self._former.append(self._client)
                 self._client = self._open()
 
-    def _shared(self, request: Request, left: Callable[[], float]) -> Any:
+    def _shared(self, request: Request, left: Callable[[], float], output: str) -> Any:
         """Return the server's result, or None if the clips must be sent in the message."""
         region = self._region(request.values.nbytes, left) if self._shares else None
         if region is None:
@@ -126,7 +127,7 @@ class GrpcTransport:
             region.fill(request.values)
             data = self._grpc.InferInput(INPUT, list(request.values.shape), "UINT8")
             data.set_shared_memory(region.name, request.values.nbytes)
-            result = self._ask(data, request, left())
+            result = self._ask(data, request, left(), output=output)
         except RequestError:  # a restarted server knows no region; one that refuses a new region accepts none
             self._shares = region.answered
             self._regions.remove(region)
@@ -167,7 +168,7 @@ class GrpcTransport:
             for name in self._regions.take_gone():
                 self._call("unregister_system_shared_memory", left(), name)
 
-    def _ask(self, data: Any, request: Request | None, seconds: float, *, output: str = OUTPUT) -> Any:
+    def _ask(self, data: Any, request: Request | None, seconds: float, *, output: str) -> Any:
         """Send one input; the binding of ``request`` goes with it, unless it is sealed."""
         return self._call(
             "infer",
@@ -210,13 +211,14 @@ def _trailing(error: BaseException | None) -> dict[str, str]:
     return {name: str(value) for name, value in metadata or ()}
 
 
-def read_response(response: Any, shape: tuple[int, int], endpoint: str) -> LogitsReply:
-    """Read the logits in a response message.
+def read_response(response: Any, shape: tuple[int, ...], endpoint: str, *, name: str = OUTPUT) -> LogitsReply:
+    """Read the output in a response message.
 
     Args:
         response: ``ModelInferResponse``.
-        shape: expected ``[batch, classes]``.
+        shape: expected shape, ``[batch, ...]``.
         endpoint: ``host:port``, for the error.
+        name: expected name of the output.
 
     Raises:
         SessionError: the message does not contain these logits.
@@ -227,7 +229,7 @@ def read_response(response: Any, shape: tuple[int, int], endpoint: str) -> Logit
             "contents, expected one of each"
         )
     (output,) = response.outputs
-    check_outputs([(output.name, output.datatype, list(output.shape))], shape, endpoint)
+    check_outputs([(output.name, output.datatype, list(output.shape))], shape, endpoint, name=name)
     logits = logits_from_bytes(response.raw_output_contents[0], shape, endpoint)
     return LogitsReply(logits=logits, model=response.model_name, version=response.model_version)
 

@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any, Final
 from urllib.parse import quote
 
-from lcve_deploy.artifact.names import INPUT, OUTPUT
+from lcve_deploy.artifact.names import INPUT
 from lcve_deploy.errors import (
     DeadlineError,
     DeniedError,
@@ -21,6 +21,7 @@ from lcve_deploy.errors import (
     UnavailableError,
 )
 from lcve_deploy.libraries.requiring import require
+from lcve_deploy.model.output import ModelOutput
 from lcve_deploy.protocol.binding import binding_to_parameters
 from lcve_deploy.protocol.sealing import SEALED
 from lcve_deploy.protocol.stubs import config_messages, messages
@@ -81,20 +82,20 @@ class HttpTransport:
         metadata = self._description(messages().ModelMetadataResponse(), "", left())
         return metadata, self._description(config_messages().ModelConfig(), "/config", left())
 
-    def infer(self, request: Request, *, classes: int, seconds: float) -> LogitsReply:
+    def infer(self, request: Request, *, output: ModelOutput, seconds: float) -> LogitsReply:
         """Run one batch. Clips and logits travel as binary data, not as JSON numbers."""
         if self._seal_to is not None:
-            return self._infer_sealed(request, self._seal_to, classes, seconds)
-        body, headers = self._body(INPUT, request.values, OUTPUT, binding_to_parameters(request.binding))
-        shape = (len(request.values), classes)
+            return self._infer_sealed(request, self._seal_to, output, seconds)
+        name, shape = output.kind.value, (len(request.values), *output.shape)
+        body, headers = self._body(INPUT, request.values, name, binding_to_parameters(request.binding))
         reply = self._ask("POST", "/infer", body, headers, seconds, BodyLimits.of_logits(shape))
-        return read_answer(reply.body, reply.header_length, shape, self._endpoint)
+        return read_answer(reply.body, reply.header_length, shape, self._endpoint, name=name)
 
-    def _infer_sealed(self, request: Request, to: SealingPublicKey, classes: int, seconds: float) -> LogitsReply:
+    def _infer_sealed(self, request: Request, to: SealingPublicKey, output: ModelOutput, seconds: float) -> LogitsReply:
         """Seal and run one batch; seal it again for another connection, as the first may have carried the request."""
         left = countdown(seconds)
         while True:
-            question = SealedQuestion(request, to, self._address, classes=classes)
+            question = SealedQuestion(request, to, self._address, output=output)
             body, headers = self._body(SEALED, question.values, SEALED, {})
             reply = self._ask_once("POST", "/infer", body, headers, left(), question.limits)
             if reply is not None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from lcve_deploy.errors import MismatchError, SealingError, SessionError
+from lcve_deploy.model.output import ModelOutput
 from lcve_deploy.protocol.sealing import SEALED, SEALING, Offer
 from lcve_deploy.remote.address import Address
 from lcve_deploy.remote.faults import shown
@@ -28,14 +29,14 @@ class SealedQuestion:
         request: clips.
         to: public key of the server.
         address: address of the model.
-        classes: logits per clip.
+        output: expected output.
 
     Raises:
         SealingError: nothing can be sealed to the key.
     """
 
-    def __init__(self, request: Request, to: SealingPublicKey, address: Address, *, classes: int) -> None:
-        self._shape = (len(request.values), classes)
+    def __init__(self, request: Request, to: SealingPublicKey, address: Address, *, output: ModelOutput) -> None:
+        self._shape, self._values = (len(request.values), *output.shape), output.values
         self._sealed = seal_request(
             request.values.data.cast("B"),
             clips=len(request.values),
@@ -53,12 +54,12 @@ class SealedQuestion:
     @property
     def limits(self) -> BodyLimits:
         """Return the maximum bytes of the answer's HTTP body."""
-        return BodyLimits(json=_JSON_BYTES, binary=answer_size(*self._shape))
+        return BodyLimits(json=_JSON_BYTES, binary=answer_size(self._shape[0], self._values))
 
     @property
     def max_message_bytes(self) -> int:
         """Return the maximum bytes of the answer's gRPC message."""
-        return _JSON_BYTES + answer_size(*self._shape)
+        return _JSON_BYTES + answer_size(self._shape[0], self._values)
 
     def read(self, outputs: Sequence[tuple[object, object, object]], data: bytes, endpoint: str) -> LogitsReply:
         """Open the answer.
@@ -75,7 +76,7 @@ class SealedQuestion:
         if list(outputs) != [(SEALED, "UINT8", [len(data)])]:
             raise SessionError(f"{endpoint} did not seal its answer: it returned {shown(str(outputs))}")
         try:
-            opened = self._sealed.open_answer(data, classes=self._shape[1])
+            opened = self._sealed.open_answer(data, classes=self._values)
         except (SealingError, MismatchError) as error:
             raise SealingError(f"the answer of {endpoint} is refused: {shown(str(error))}", hint=error.hint) from None
         logits = logits_from_bytes(opened.logits, self._shape, endpoint)

@@ -14,8 +14,9 @@ import numpy as np
 from lcve_deploy.clips import Binding, EncryptedClip
 from lcve_deploy.encrypted_model import run_each
 from lcve_deploy.errors import RequestError, SessionError
+from lcve_deploy.model.output import ModelOutput
 from lcve_deploy.remote.address import Address, Scheme, is_local
-from lcve_deploy.remote.contract import ClassCount, RemoteModel
+from lcve_deploy.remote.contract import AgreedOutput, RemoteModel
 from lcve_deploy.remote.endpoints import Endpoint, Endpoints
 from lcve_deploy.remote.options import RemoteOptions
 from lcve_deploy.remote.retrying import persist
@@ -41,7 +42,7 @@ class RemoteSession:
             follow the model. The first endpoint is preferred.
         binding: binding of the clips to send; clips of any other are refused before anything is sent.
         options: deadline, retries, token, TLS, shared memory.
-        classes: expected logits per clip, from ``client.json``; by default that of the first server that answers.
+        output: expected output, from ``client.json``; by default that of the first server that answers.
 
     Raises:
         RequestError: the address is invalid, or the options do not apply to it.
@@ -55,21 +56,21 @@ class RemoteSession:
         binding: Binding,
         options: RemoteOptions = _DEFAULTS,
         *,
-        classes: int | None = None,
+        output: ModelOutput | None = None,
     ) -> None:
         self._address = address if isinstance(address, Address) else Address.parse(address)
         self._binding, self._options, self._closed = binding, options, Event()
         _check_options(self._address, options)
         token = Token.read(options)
         _warn_of_plain(self._address, token)
-        count = ClassCount(classes)
+        agreed = AgreedOutput(output)
         members = [
             Endpoint(
                 name,
                 self._address,
                 binding,
                 _transport(self._address, name, options, token),
-                classes=count,
+                output=agreed,
                 sealed=options.seal_to is not None,
             )
             for name in self._address.endpoints
@@ -96,7 +97,7 @@ class RemoteSession:
         return self._persist(lambda endpoint, left: endpoint.model(left))
 
     def run(self, clip: EncryptedClip) -> Logits:
-        """Return the logits of encrypted clips, in the artifact's own label order.
+        """Return the logits of encrypted clips, or another output, in the artifact's own order.
 
         More clips than the server's maximum batch go in several requests, each with its own deadline.
 
@@ -104,7 +105,8 @@ class RemoteSession:
             clip: uint8 values ``[batch, N, L]`` or ``[batch, T, H, W, C]``, at least one.
 
         Returns:
-            float32 ``[batch, classes]``. They may be non-finite: the caller must check.
+            float32 ``[batch, classes]``, or ``[batch, ...]`` of another output. The caller must check that
+            the values are finite.
 
         Raises:
             MismatchError: the clip, or the server's model, is for another artifact; no clip has been sent.

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from lcve_deploy.artifact.names import OUTPUT
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import SessionError
+from lcve_deploy.model.output import ModelOutput
 from lcve_deploy.remote.limits import BYTES_PER_LOGIT
 
 __all__ = ["LogitsReply", "Request", "Transport", "check_outputs", "countdown", "logits_from_bytes"]
@@ -40,7 +41,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LogitsReply:
-    """Logits, float32 ``[batch, classes]``, and the model and version that made them, as stated by the server."""
+    """Output, float32 ``[batch, ...]``, and the model and version that made them, as stated by the server."""
 
     logits: Logits
     model: str
@@ -57,7 +58,7 @@ class Transport(Protocol):
             LcveError: the server could not be reached or reported an error.
         """
 
-    def infer(self, request: Request, *, classes: int, seconds: float) -> LogitsReply:
+    def infer(self, request: Request, *, output: ModelOutput, seconds: float) -> LogitsReply:
         """Run one batch, no larger than the server's maximum.
 
         Raises:
@@ -78,23 +79,26 @@ def countdown(seconds: float) -> Callable[[], float]:
     return lambda: max(end - time.monotonic(), _MIN_SECONDS)
 
 
-def check_outputs(outputs: Sequence[tuple[object, object, object]], shape: tuple[int, int], endpoint: str) -> None:
-    """Check that a response describes one output: the logits.
+def check_outputs(
+    outputs: Sequence[tuple[object, object, object]], shape: tuple[int, ...], endpoint: str, *, name: str = OUTPUT
+) -> None:
+    """Check that a response describes one output: the expected one.
 
     Args:
         outputs: stated name, datatype and shape of each output.
-        shape: expected ``[batch, classes]``.
+        shape: expected shape, ``[batch, ...]``.
         endpoint: ``host:port``, for the error.
+        name: expected name.
 
     Raises:
         SessionError: the response describes anything else.
     """
-    expected = [(OUTPUT, "FP32", list(shape))]
+    expected = [(name, "FP32", list(shape))]
     if outputs != expected:
         raise SessionError(f"{endpoint} returned {str(outputs)[:200]}, expected {expected}")
 
 
-def logits_from_bytes(data: bytes, shape: tuple[int, int], endpoint: str) -> Logits:
+def logits_from_bytes(data: bytes, shape: tuple[int, ...], endpoint: str) -> Logits:
     """Return the logits in little-endian float32.
 
     Raises:

@@ -260,7 +260,7 @@ def engine_budget(record: EngineRecord, parity: ParityReport) -> float:
         SessionError: the budget is larger than every logit of the reference, so that zeros would be within it.
     """
     named = float(record.options.get(BUDGET, budget_of(record.precision, parity)))
-    highest = max(1.0, parity.logit_scale, budget_of(record.precision, parity))
+    highest = max(parity.scale, budget_of(record.precision, parity))
     if not 0 < named <= highest:
         raise SessionError(
             f"expected a budget of at most {highest:.3g}, the largest logit, for the engine {record.name}, "
@@ -274,4 +274,4 @@ def budget_of(precision: Precision, parity: ParityReport) -> float:
     """Return the default maximum ``|Δlogit|``: the artifact's own tolerance, or the budget of the precision."""
     if precision is Precision.FP32:
         return parity.tolerance
-    return max(parity.tolerance, BUDGETS[precision] * max(1.0, parity.logit_scale))
+    return max(parity.tolerance, BUDGETS[precision] * parity.scale)

@@ -93,7 +93,7 @@ def check_answer(
     probe: Probe, logits: npt.NDArray[np.floating], parity: ParityReport, *, tolerance: float | None = None
 ) -> ProbeReport:
     """Check logits for the probe's clips; ``parity`` and ``tolerance`` are those of ``probe_model``."""
-    growth = max(1.0, float(np.abs(probe.logits).max())) / max(1.0, parity.logit_scale)
+    growth = max(parity.least_scale, float(np.abs(probe.logits).max())) / parity.scale
     return ProbeReport(
         clips=len(probe.clip),
         max_difference=max_difference(probe.logits, logits),

@@ -26,8 +26,8 @@ FORMAT: Final = "lcve-seal-1"
 MAX_HEADER_BYTES: Final = 4096
 MAX_CLIPS: Final = 2**16
 """Maximum number of clips in sealed data."""
-MAX_CLASSES: Final = 2**20
-"""Maximum number of logits of a clip."""
+MAX_CLASSES: Final = 2**27
+"""Maximum number of values that a model answers for a clip: logits, features, or all values of all tokens."""
 
 _MAX_TIME: Final = 2**53
 _MAX_NAME: Final = 256
@@ -77,7 +77,7 @@ class Header:
         model: request and answer: name of the model on the server.
         version: request: requested version, empty for any; answer: version that ran.
         clips: request and answer: number of clips.
-        classes: answer: logits per clip.
+        classes: answer: values per clip, in all rows of tokens.
         time: request: time of sealing, milliseconds since 1970-01-01 UTC.
     """
 

@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import logging
 from dataclasses import dataclass
+from math import prod
 from typing import Final
 
 import numpy as np
@@ -138,7 +139,7 @@ async def infer_any(request: AcceptedRequest, regions: ClientRegions) -> InferRe
         return response
     sealed = request.opened.seal_answer(
         np.ascontiguousarray(response.logits, dtype="<f4").data.cast("B"),
-        classes=response.logits.shape[1],
+        classes=prod(response.logits.shape[1:]),
         version=response.model.version,
     )
     return dataclasses.replace(response, output=request.output, sealed=sealed)

@@ -108,10 +108,10 @@ def _orders_of(key: KeyManifest, manifest: Manifest, secret: SecurityKey) -> Ord
 
 
 def _require_same_labels(folder: KeyFolder, settings: ClientSettings) -> None:
-    key, classes = folder.manifest, folder.model.classes
-    if (key.labels, classes) != (settings.labels, len(settings.classes)):
+    theirs, ours = (folder.manifest.labels, folder.model.result), (settings.labels, settings.answer)
+    if theirs != ours:
         raise MismatchError(
-            f"{folder.folder} has {classes} classes with {key.labels} labels, the client folder "
-            f"{len(settings.classes)} with {settings.labels} labels",
+            f"{folder.folder} answers {theirs[1]} with {theirs[0]} labels, the client folder expects {ours[1]} with "
+            f"{ours[0]} labels",
             hint="use server and client folders of the same export",
         )

@@ -91,7 +91,12 @@ def measure_parity(
             expected.append(models.expected(clip[None])[0])
             received.append(models.received(client.encrypt(PlainClip(values=clip[None])))[0])
         report = compare(
-            np.stack(expected), np.stack(received), reference=reference.name, tolerance=tolerance, margin=margin
+            np.stack(expected),
+            np.stack(received),
+            reference=reference.name,
+            tolerance=tolerance,
+            margin=margin,
+            has_classes=client.settings.answer.kind.has_labels,
         )
         first = None if thorough else (clips[:1], expected[0][None])
         return dataclasses.replace(report, controls=_controls(models, first, report.control_minimum))

@@ -29,7 +29,7 @@ from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.artifact.key_folder import key_manifest_bytes
 from lcve_deploy.artifact.names import KEY_SIGNATURE
 from lcve_deploy.cipher.clips import binding_of, decrypt, encrypt
-from lcve_deploy.cipher.rotation import reorder_logits, rotate_tensors
+from lcve_deploy.cipher.rotation import reorder_output, rotate_tensors
 from lcve_deploy.clips import SALT_BYTES, Binding, EncryptedClip, Layout
 from lcve_deploy.keys.orders import Orders, derive_orders
 from lcve_deploy.keys.secret import SecurityKey
@@ -90,7 +90,7 @@ class KeyContent:
             tensors=rotate_tensors(self.tensors, self.orders, orders),
             probe=Probe(
                 clip=encrypt(clip, orders, layout=self.layout).values,
-                logits=reorder_logits(self.probe.logits, self.orders, orders),
+                logits=reorder_output(self.probe.logits, self.orders, orders),
             ),
         )
 

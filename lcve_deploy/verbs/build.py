@@ -369,6 +369,12 @@ def _agreement(job: _Build, session: Session, sample: Sample, budget: float) -> 
         expected.append(graph.run_with(clip, tensors)[0])
         received.append(session.run_with(clip, tensors)[0])
     job.progress(stage, total, total)
-    report = compare(np.stack(expected), np.stack(received), reference="the artifact's graph", tolerance=budget)
+    report = compare(
+        np.stack(expected),
+        np.stack(received),
+        reference="the artifact's graph",
+        tolerance=budget,
+        has_classes=session.model.result.kind.has_labels,
+    )
     report.require_agreement()
     return Agreement(clips=total, max_difference=report.max_difference, top1=report.top1_agreement)

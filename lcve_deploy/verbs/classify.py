@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact.digests import MANIFEST
-from lcve_deploy.client import Client
+from lcve_deploy.client import Client, token_grid
 from lcve_deploy.clipfile import ClipFile, read_clip_file
 from lcve_deploy.clips import PlainClip, Views
 from lcve_deploy.encrypted_model import EncryptedModel, run_views
-from lcve_deploy.errors import ArtifactError, EncryptedClipError
+from lcve_deploy.errors import ArtifactError, EncryptedClipError, SessionError
+from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keys.secret import SecurityKey
+from lcve_deploy.model.output import OutputKind
 from lcve_deploy.model.predictions import Prediction, ProblemType
 from lcve_deploy.model.preprocess import Sampling
 from lcve_deploy.progress import Progress, silent
@@ -40,14 +42,19 @@ _REQUESTS: Final = 4
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Classification:
-    """Predictions for one video.
+    """Predictions for one video, or another output of a model.
 
     Args:
-        predictions: most probable first; for a regression, every output in the order of the logits.
-        logits: float ``[views, classes]``, in the plain order of the classes.
+        predictions: most probable first; for a regression, every output in the order of the logits. Empty if the model
+            answers no logits of clips.
+        logits: output of the model in the plain order: float ``[views, classes]``; ``[views, width]`` of features; or
+            ``[views, tokens, width]`` or ``[views, tokens, classes]`` with a row for each token.
         views: temporal and spatial views of the video.
         problem_type: how the logits become predictions.
         notes: remarks on the video, for example that it was too short and frames were repeated.
+        output: what the model answers; by default logits.
+        geometry: clip and cube size, which places tokens in the clip; None if there are none.
+        classes: names of the classes; empty if there are none.
     """
 
     predictions: tuple[Prediction, ...]
@@ -55,6 +62,9 @@ class Classification:
     views: Views
     problem_type: ProblemType
     notes: tuple[str, ...] = ()
+    output: OutputKind = OutputKind.LOGITS
+    geometry: ClipGeometry | None = None
+    classes: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -76,26 +86,62 @@ class Classification:
             notes: remarks on the video.
 
         Raises:
-            MismatchError: the number of classes is not the artifact's.
-            SessionError: there is no view, or a logit is NaN or infinity.
+            MismatchError: the number of classes, or the shape of another output, is not the artifact's.
+            SessionError: there is no view, or a value is NaN or infinity.
         """
-        plain = client.plain_order(logits)
+        plain, settings = client.plain_order(logits), client.settings
+        kind = settings.answer.kind
+        if not len(plain) or not np.isfinite(plain).all():
+            raise SessionError(f"expected finite {kind} of at least one view, received none or NaN or infinity")
         return cls(
-            predictions=tuple(client.predict(plain, top=top)),
+            predictions=tuple(client.predict(plain, top=top)) if kind is OutputKind.LOGITS else (),
             logits=plain,
             views=views,
-            problem_type=client.settings.problem_type,
+            problem_type=settings.problem_type,
             notes=notes,
+            output=kind,
+            geometry=settings.binding.geometry,
+            classes=settings.classes,
         )
 
+    def token_grid(self) -> npt.NDArray[np.floating]:
+        """Return the tokens of the cubes where their cubes are in the clip, ``[views, T/t, H/h, W/w, width]``.
+
+        Raises:
+            ValueError: the model answers no row for each token.
+        """
+        if not self.output.has_tokens or self.geometry is None:
+            raise ValueError(f"expected an output with a row for each token, this model answers {self.output}")
+        return token_grid(self.logits, self.geometry)
+
+    def class_shares(self) -> dict[str, float]:
+        """Return the share of the cubes of all views for which each class has the largest logit, largest share first.
+
+        Raises:
+            ValueError: the model answers no logits for each token.
+        """
+        if self.output is not OutputKind.TOKEN_LOGITS:
+            raise ValueError(f"expected logits for each token, this model answers {self.output}")
+        counts = np.bincount(self.token_grid().argmax(axis=-1).reshape(-1), minlength=len(self.classes))
+        order = np.argsort(-counts, kind="stable")
+        return {self.classes[index]: float(counts[index] / counts.sum()) for index in order}
+
     def to_json(self) -> dict[str, Any]:
-        """Return all fields except the logits as plain values."""
-        return {
-            "views": str(self.views),
-            "notes": list(self.notes),
-            "problem_type": self.problem_type.value,
-            "predictions": [prediction.to_json() for prediction in self.predictions],
-        }
+        """Return all fields except logits and tokens as plain values; features are included."""
+        fields: dict[str, Any] = {"views": str(self.views), "notes": list(self.notes)}
+        if self.output is OutputKind.LOGITS:
+            shown = [prediction.to_json() for prediction in self.predictions]
+            return {**fields, "problem_type": self.problem_type.value, "predictions": shown}
+        fields |= {"output": self.output.value, "shape": list(self.logits.shape)}
+        if self.output is OutputKind.FEATURES:
+            return {**fields, "norms": self.norms(), "features": self.logits.tolist()}
+        if self.output is OutputKind.TOKEN_LOGITS:
+            return {**fields, "class_shares": self.class_shares()}
+        return fields
+
+    def norms(self) -> list[float]:
+        """Return the Euclidean length of the features of each view."""
+        return [float(norm) for norm in np.linalg.norm(self.logits.astype(np.float64), axis=-1).reshape(-1)]
 
 
 class Classifier:
@@ -165,7 +211,7 @@ class Classifier:
     @classmethod
     def _open_remote(cls, address: str, client: Client, options: RemoteOptions) -> Self:
         settings = client.settings
-        session = RemoteSession(address, settings.binding, options, classes=len(settings.classes))
+        session = RemoteSession(address, settings.binding, options, output=settings.answer)
         session.connect()
         return cls(client, session, in_flight=_REQUESTS, on_close=session.close)
 
@@ -184,7 +230,8 @@ class Classifier:
 
         Args:
             video: path of a video, picture, folder of frames, array (``.npy``) or encrypted clip (``.lcve``); or
-                clips, uint8 ``[T, H, W, C]`` or ``[views, T, H, W, C]`` of the model's geometry.
+                clips, uint8 ``[T, H, W, C]`` or ``[views, T, H, W, C]`` of the model's geometry; for a model of one
+                frame, also a picture ``[H, W, C]``.
             views: temporal and spatial views of a video; by default one.
             sampling: how frames are chosen; by default as the artifact says.
             stride: frames from one sampled frame to the next; by default as the artifact says.
@@ -242,7 +289,8 @@ class Classifier:
 
 def _encrypt_clips(client: Client, clip: PlainClip) -> ClipFile:
     """Encrypt one clip, or several as temporal views."""
-    values = clip.values[None] if clip.values.ndim == 4 else clip.values
+    values = clip.values[None] if clip.values.shape in client.settings.binding.geometry.picture_shapes else clip.values
+    values = values[None] if values.ndim == 4 else values
     return ClipFile(clip=client.encrypt(PlainClip(values=values)), views=Views(temporal=max(len(values), 1)))
 
 
@@ -267,7 +315,8 @@ def classify(
 
     Args:
         video: path of a video, picture, folder of frames, array (``.npy``) or encrypted clip (``.lcve``); or clips,
-            uint8 ``[T, H, W, C]`` or ``[views, T, H, W, C]`` of the model's geometry.
+            uint8 ``[T, H, W, C]`` or ``[views, T, H, W, C]`` of the model's geometry; for a model of one frame, also a
+            picture ``[H, W, C]``.
         at: artifact folder, its ``server/``, or the address of a model, such as ``grpc://host:8001/model``.
         key: key of the artifact.
         client: folder with ``client.json``; required unless ``at`` is an artifact folder, which contains it.

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from lcve_deploy.artifact import Manifest, Probe, PublicKey, open_key
 from lcve_deploy.artifact.graph_files import read_graph
-from lcve_deploy.artifact.names import INPUT, MODEL, OUTPUT
+from lcve_deploy.artifact.names import INPUT, MODEL
 from lcve_deploy.errors import WriteError
 from lcve_deploy.exporters.embedding import embed_key
 from lcve_deploy.files.writing import new_files
@@ -88,5 +88,5 @@ def _run(path: Path, clips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     options = onnxruntime.SessionOptions()
     give_files(options, files.contents())
     session = onnxruntime.InferenceSession(bytes(files.graph.data), options, providers=["CPUExecutionProvider"])
-    (logits,) = session.run([OUTPUT], {INPUT: clips})
+    (logits,) = session.run(None, {INPUT: clips})
     return np.asarray(logits)

@@ -17,12 +17,14 @@ from lcve_deploy.artifact import (
     ModelSpec,
     Probe,
     TensorSpec,
+    output_spec,
     record_files,
     write_probe,
 )
 from lcve_deploy.artifact.key_folder import require_key_name
-from lcve_deploy.artifact.names import INPUT, KEYS, MODEL, OUTPUT
+from lcve_deploy.artifact.names import INPUT, KEYS, MODEL
 from lcve_deploy.cipher.clips import binding_of
+from lcve_deploy.cipher.outputs import to_key_order
 from lcve_deploy.cipher.weights import scramble
 from lcve_deploy.client import Client
 from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
@@ -39,6 +41,7 @@ from lcve_deploy.keys.orders import derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.keys.signing import SigningKey
 from lcve_deploy.model.assumptions import Assumption, Fact
+from lcve_deploy.model.output import ModelOutput
 from lcve_deploy.model.parity import BUDGET_MARGIN, ParityReport
 from lcve_deploy.model.predictions import ProblemType
 from lcve_deploy.model.preprocess import Preprocess, Sampling
@@ -321,30 +324,33 @@ def _build_engine(
 
 def _client(loaded: Checkpoint, key: SecurityKey, options: ExportOptions) -> Client:
     """Return the client of the artifact; the manifest does not exist yet."""
-    config = loaded.model.config
-    salt = options.salt or new_salt()
-    classes = None if options.show_labels else config.classes
+    config, output = loaded.model.config, ModelOutput.of(loaded.model.config)
+    salt, is_hidden = options.salt or new_salt(), output.kind.has_labels and not options.show_labels
+    classes = config.classes if is_hidden else None
     orders = derive_orders(key, salt=salt, geometry=config.geometry, classes=classes)
     settings = ClientSettings(
         binding=binding_of(orders, options.layout),
         classes=_class_names(loaded, options),
         problem_type=_problem_type(loaded, options),
-        labels="shown" if options.show_labels else "hidden",
+        labels="hidden" if is_hidden else "shown",
         preprocess=_preprocess(loaded, options),
         source=loaded.source,
         assumptions=(
             *loaded.assumptions,
             *_assumed_sampling(loaded, options),
             *_assumed_resizing(loaded, options),
-            *_assumed_problem_type(loaded, options),
-            *_assumed_class_names(loaded, options),
+            *(_assumed_classes(loaded, options) if output.kind.has_labels else ()),
         ),
+        output=output,
     )
     return Client(settings=settings, orders=orders)
 
 
 def _class_names(loaded: Checkpoint, options: ExportOptions) -> tuple[str, ...]:
-    classes = loaded.model.config.classes
+    classes, output = loaded.model.config.classes, ModelOutput.of(loaded.model.config)
+    if not output.kind.has_labels:
+        _refuse_class_options(options, output)
+        return ()
     names = options.class_names or loaded.classes or tuple(f"class {i}" for i in range(classes))
     if len(names) != classes:
         raise CheckpointError(
@@ -354,8 +360,19 @@ def _class_names(loaded: Checkpoint, options: ExportOptions) -> tuple[str, ...]:
     return names
 
 
+def _refuse_class_options(options: ExportOptions, output: ModelOutput) -> None:
+    given = {"class names": options.class_names, "a problem type": options.problem_type}
+    if names := [name for name, value in given.items() if value is not None]:
+        raise CheckpointError(
+            f"expected no {' and no '.join(names)} for a model that answers {output}, which have no classes",
+            hint="omit --labels and --problem-type, or export logits",
+        )
+
+
 def _problem_type(loaded: Checkpoint, options: ExportOptions) -> ProblemType:
     """Return the problem type; a single output is never read as one class per clip, unless the options say so."""
+    if not loaded.model.config.head:
+        return ProblemType.REGRESSION
     outputs = loaded.model.config.classes
     if options.problem_type is None:
         stated = loaded.problem_type
@@ -373,7 +390,7 @@ def _preprocess(loaded: Checkpoint, options: ExportOptions) -> Preprocess:
     framing = _framing(loaded, options)
     return Preprocess(
         frames=geometry.frames,
-        stride=options.stride or stated.stride or _STRIDE,
+        stride=options.stride or stated.stride or (_STRIDE if geometry.frames > 1 else 1),
         sampling=options.sampling or stated.sampling or Sampling.KINETICS,
         short_side=framing.short_side,
         size=framing.size,
@@ -410,14 +427,19 @@ def _assumed_resizing(loaded: Checkpoint, options: ExportOptions) -> tuple[Assum
 
 
 def _assumed_sampling(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
-    """Return the assumed sampling, if neither options nor checkpoint state it."""
+    """Return the assumed sampling, if neither options nor checkpoint state it, and if a clip has several frames."""
     stated = loaded.preprocessing
     sampling, stride = options.sampling or stated.sampling, options.stride or stated.stride
-    if sampling is Sampling.UNIFORM or (sampling and stride):
+    is_picture = loaded.model.config.geometry.frames == 1
+    if is_picture or sampling is Sampling.UNIFORM or (sampling and stride):
         return ()
     doubt = f"; {stated.doubt}" if stated.doubt else ""
     value = f"{sampling or Sampling.KINETICS}, stride {stride or _STRIDE}{doubt}"
     return (Assumption(fact=Fact.SAMPLING, value=value, option="--sampling and --stride"),)
+
+
+def _assumed_classes(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
+    return *_assumed_problem_type(loaded, options), *_assumed_class_names(loaded, options)
 
 
 def _assumed_class_names(loaded: Checkpoint, options: ExportOptions) -> tuple[Assumption, ...]:
@@ -459,7 +481,7 @@ def _write_model(
         layout=binding.layout,
         input=TensorSpec(name=INPUT, dtype="uint8", shape=(None, *binding.layout.shape(binding.geometry))),
         bank=bank_specs(config),
-        output=TensorSpec(name=OUTPUT, dtype="float32", shape=(None, config.classes)),
+        output=output_spec(client.settings.answer),
     )
     return model, keyed_tensors(scrambled)
 
@@ -473,8 +495,7 @@ def _random_ciphertext(client: Client, options: ExportOptions) -> EncryptedClip:
 
 
 def _probe(client: Client, reference: Reference, clip: EncryptedClip) -> Probe:
-    """Return random encrypted clips, and the plain model's logits of their decryption, in the key's label order."""
+    """Return random encrypted clips, and the plain model's output for their decryption, in the order of the key."""
     logits = reference.logits(client.decrypt(clip).values)
-    label_order = client.orders.label_order
-    ordered = logits if label_order is None else logits[:, label_order]
+    ordered = to_key_order(logits, client.orders, per_token=client.settings.answer.kind.has_tokens)
     return Probe(clip=clip.values, logits=np.ascontiguousarray(ordered))

@@ -65,10 +65,11 @@ def read_sides(
             hint="use server and client folders of the same export",
         )
     found = find_key(server, manifest, content.settings.binding.key, signed_by)
-    if (found.manifest.labels, manifest.classes) != (content.settings.labels, len(content.settings.classes)):
+    theirs, ours = (found.manifest.labels, manifest.model.result), (content.settings.labels, content.settings.answer)
+    if theirs != ours:
         raise MismatchError(
-            f"{found.folder} has {manifest.classes} classes with {found.manifest.labels} labels, {client_folder} "
-            f"{len(content.settings.classes)} with {content.settings.labels} labels",
+            f"{found.folder} answers {theirs[1]} with {theirs[0]} labels, {client_folder} expects {ours[1]} with "
+            f"{ours[0]} labels",
             hint="use server and client folders of the same export",
         )
     return manifest, client

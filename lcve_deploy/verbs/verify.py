@@ -6,13 +6,15 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lcve_deploy.artifact import PublicKey
 from lcve_deploy.artifact.names import MODEL
 from lcve_deploy.client import Client
 from lcve_deploy.errors import MismatchError
+from lcve_deploy.exporters.checkpoints.outputs import OutputChoice
 from lcve_deploy.keys.secret import SecurityKey
+from lcve_deploy.model.output import ModelOutput, OutputKind
 from lcve_deploy.model.parity import BUDGET_MARGIN, CONTROL_MARGIN, ParityReport
 from lcve_deploy.progress import Progress, silent
 from lcve_deploy.runtime import SessionOptions
@@ -24,6 +26,14 @@ if TYPE_CHECKING:
     from lcve_deploy.exporters.checkpoints import Checkpoint, CheckpointOptions
 
 __all__ = ["verify"]
+
+
+_CHOICES: Final = {
+    OutputKind.FEATURES: OutputChoice.FEATURES,
+    OutputKind.TOKENS: OutputChoice.TOKENS,
+    OutputKind.TOKEN_LOGITS: OutputChoice.TOKENS,
+}
+"""What a checkpoint should answer, to be compared with an artifact that answers this."""
 
 
 def verify(
@@ -98,6 +108,8 @@ def _matching_checkpoint(path: Path, options: CheckpointOptions | None, server: 
     from lcve_deploy.exporters.onnx import read_heads
 
     options, geometry = options or CheckpointOptions(), client.settings.binding.geometry
+    if options.output is None:
+        options = dataclasses.replace(options, output=_CHOICES.get(client.settings.answer.kind))
     if not path.is_dir():  # a Hugging Face folder contains all of this
         options = dataclasses.replace(
             options,
@@ -106,10 +118,11 @@ def _matching_checkpoint(path: Path, options: CheckpointOptions | None, server: 
             size=options.size or geometry.height,
         )
     loaded = load_checkpoint(path, options)
-    if loaded.model.config.geometry != geometry or loaded.model.config.classes != len(client.settings.classes):
+    output = ModelOutput.of(loaded.model.config)
+    if loaded.model.config.geometry != geometry or output != client.settings.answer:
         raise MismatchError(
-            f"the artifact takes {geometry} and has {len(client.settings.classes)} classes, the checkpoint "
-            f"{loaded.model.config.geometry} and {loaded.model.config.classes}",
+            f"the artifact takes {geometry} and answers {client.settings.answer}, the checkpoint takes "
+            f"{loaded.model.config.geometry} and answers {output}",
             hint="pass the checkpoint that the artifact was exported from",
         )
     return loaded

@@ -29,12 +29,13 @@ from lcve_deploy.video.decode import (
 from lcve_deploy.video.exif import exif_orientation, has_jpeg_in_tiff, has_more_pages, png_chunks, webp_chunks
 from lcve_deploy.video.orientation import Orientation, from_exif
 
-__all__ = ["MAX_PICTURE_BYTES", "Pictures", "is_picture", "pictures_of"]
+__all__ = ["MAX_PICTURE_BYTES", "SUFFIXES", "Pictures", "is_picture", "pictures_of"]
 
 MAX_PICTURE_BYTES: Final = 2**29
 """Maximum bytes of a picture file: the largest frame with 8 bytes per pixel."""
 
-_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
+SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
+"""Suffixes of the pictures of a folder."""
 _DECODERS: Final = tuple(
     (re.compile(start, re.DOTALL), decoder)
     for start, decoder in (
@@ -78,6 +79,10 @@ class Pictures:
         """Return the number of pictures."""
         return len(self._files)
 
+    def names(self, indices: set[int]) -> list[str]:
+        """Return the file names of pictures, in order."""
+        return [self._files[index].name for index in sorted(indices)]
+
     def take(self, wanted: set[int], preprocess: Preprocess) -> dict[int, Frame]:
         """Read pictures, upright and resized according to ``preprocess``.
 
@@ -109,9 +114,9 @@ def pictures_of(folder: Path) -> Pictures:
         VideoError: the folder has no images, or too many.
     """
     entries = [file for file in folder.iterdir() if not file.name.startswith(".")]
-    files = sorted((file for file in entries if file.suffix.lower() in _SUFFIXES), key=_natural_order)
+    files = sorted((file for file in entries if file.suffix.lower() in SUFFIXES), key=_natural_order)
     if not files:
-        raise VideoError(f"{folder} has no images ({', '.join(sorted(_SUFFIXES))})", hint=_folder_hint(entries))
+        raise VideoError(f"{folder} has no images ({', '.join(sorted(SUFFIXES))})", hint=_folder_hint(entries))
     if len(files) > MAX_FRAMES:
         raise VideoError(f"{folder} has more than {MAX_FRAMES} images")
     return Pictures(files)

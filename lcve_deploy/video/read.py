@@ -42,7 +42,7 @@ def read_clips(path: Path, preprocess: Preprocess, geometry: ClipGeometry, views
 
     Args:
         path: video, picture, folder of pictures, or ``.npy`` array: uint8 ``[T, H, W, 3]`` of the model's geometry,
-            which is not sampled or resized.
+            which is not sampled or resized; for a model of one frame, also ``[H, W, 3]``.
         preprocess: sampling, resizing and cropping of the model.
         geometry: geometry of the model.
         views: temporal and spatial views; by default one, of the centre.
@@ -76,13 +76,16 @@ def _read_array(path: Path, geometry: ClipGeometry, views: Views) -> npt.NDArray
     if views.count != 1:
         raise VideoError(f"an array is a single view; {views} views need a video", hint="omit --views")
     array = map_array(path, "an array", VideoError)
-    if array.dtype != np.uint8 or array.shape != geometry.clip_shape:
+    shapes = (geometry.clip_shape, *geometry.picture_shapes)
+    if array.dtype != np.uint8 or array.shape not in shapes:
+        expected = " or ".join(str(list(shape)) for shape in shapes)
+        source = "picture" if geometry.picture_shapes else "video"
         raise VideoError(
-            f"expected uint8 {list(geometry.clip_shape)} (frames, height, width, RGB), received {array.dtype} "
-            f"{list(array.shape)}: {path}",
-            hint="values must be 0..255 and not normalised; pass the video itself to have it sampled and resized",
+            f"expected uint8 {expected} (frames, height, width, RGB), received {array.dtype} {list(array.shape)}: "
+            f"{path}",
+            hint=f"values must be 0..255 and not normalised; pass the {source} itself to have it resized",
         )
-    return np.array(array)
+    return np.array(array).reshape(geometry.clip_shape)
 
 
 def _sample(
@@ -96,8 +99,9 @@ def _sample(
         plan = frame_indices(total, preprocess, views.temporal)
         frames = source.take({index for view in plan for index in view}, preprocess)
         if frames is not None:
+            remarks = _single_note(total, plan, source) if preprocess.frames == 1 else ()
             repeats = _repeat_note(total, plan, preprocess)
-            return stack_clips(frames, plan, preprocess, views), (*source.notes, *repeats)
+            return stack_clips(frames, plan, preprocess, views), (*source.notes, *repeats, *remarks)
     raise VideoError(
         f"no frame of {path} can be decoded: it is damaged, not a video, or has frames of more than "
         f"{MAX_FRAME_PIXELS} pixels"
@@ -111,6 +115,17 @@ def _repeat_note(total: int, plan: list[list[int]], preprocess: Preprocess) -> l
     stride = "" if preprocess.sampling is Sampling.UNIFORM else f" with stride {preprocess.stride}"
     frames = f"{total} frame" if total == 1 else f"{total} frames"
     return [f"the video has {frames}, too few for a clip of {preprocess.frames}{stride}: frames were repeated"]
+
+
+def _single_note(total: int, plan: list[list[int]], source: Frames) -> tuple[str, ...]:
+    """Return the note on frames that a model of one frame does not see, or on views that are the same, if any."""
+    views = len(plan)
+    if total < views:
+        return (f"it has {total} frame{'s' * (total > 1)} for {views} temporal views: some views are the same",)
+    if total == views or not isinstance(source, Pictures):
+        return ()
+    seen = ", ".join(source.names({index for view in plan for index in view}))
+    return (f"the folder has {total} pictures, and the model takes one at a time: only {seen} is used",)
 
 
 def stack_clips(

@@ -12,9 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact import Manifest, PublicKey, find_key
+from lcve_deploy.artifact.manifest import result_of
 from lcve_deploy.artifact.names import INPUT, OUTPUT
 from lcve_deploy.clips import Binding, EncryptedClip
 from lcve_deploy.encrypted_model import EncryptedModel, run_views
+from lcve_deploy.errors import MismatchError
+from lcve_deploy.model.output import ModelOutput, OutputKind
 from lcve_deploy.protocol.binding import binding_to_parameters
 from lcve_deploy.remote import RemoteOptions, RemoteSession
 
@@ -121,7 +124,7 @@ class LocalModel:
         """Compare the binding with the manifest, and find the folder of its key."""
         self._manifest.model.require(binding, here="model", there="encrypted clip")
         find_key(self._folder, self._manifest, binding.key, self._signed_by)
-        return Offer(binding=binding, classes=self._manifest.classes)
+        return Offer(binding=binding, classes=_classes(result_of(self._manifest.output)))
 
     def run(self, clip: EncryptedClip) -> Logits:
         """Run the clips one by one."""
@@ -152,7 +155,7 @@ class ServerModel:
     def offer(self, binding: Binding) -> Offer:
         """Ask a server what its model takes."""
         model = self._session(binding).connect()
-        return Offer(binding=binding, classes=model.classes, max_batch=model.max_batch or _MAX_BATCH)
+        return Offer(binding=binding, classes=_classes(model.output), max_batch=model.max_batch or _MAX_BATCH)
 
     def run(self, clip: EncryptedClip) -> Logits:
         """Send the clips."""
@@ -171,3 +174,17 @@ class ServerModel:
             while len(self._sessions) > _MAX_SESSIONS:
                 self._sessions.popitem(last=False)[1].close()
             return session
+
+
+def _classes(output: ModelOutput) -> int:
+    """Return the number of classes.
+
+    Raises:
+        MismatchError: the model does not answer logits of clips.
+    """
+    if output.kind is not OutputKind.LOGITS:
+        raise MismatchError(
+            f"the page shows predictions, which need a model that answers logits; this one answers {output.kind}",
+            hint="use lcve run --logits-out",
+        )
+    return output.shape[0]

@@ -57,14 +57,14 @@ WRONG_ARTIFACTS: dict[str, tuple[Breakage, type[LcveError], str]] = {
         "was made for the model with the manifest 0000",
     ),
     "other classes": (
-        _client(lambda c: c["classes"].append("more")),
+        _client(lambda c: (c["classes"].append("more"), c["output"].update(shape=[None, 6]))),
         MismatchError,
-        "5 classes with hidden labels, the client folder 6",
+        r"answers logits \[5\] with hidden labels, the client folder expects logits \[6\]",
     ),
     "other labels": (
         _client(lambda c: c.update(labels="shown")),
         MismatchError,
-        "5 classes with hidden labels, the client folder 5 with shown labels",
+        r"\[5\] with hidden labels, the client folder expects logits \[5\] with shown labels",
     ),
     "short table": (change_keyed("positional_encoding", lambda t: t[1:]), ArtifactError, "do not match the model"),
     "other dtype": (

@@ -28,7 +28,8 @@ _INTRODUCTION: Final = """<!-- made by python -m tests.pages.cli_page; do not ed
 - Results go to standard output, progress and notes to standard error.
 - A video is sampled, resized and cropped as `client/client.json` says. A folder of frames is read in the order of its
   file names, where numbers count as numbers: `2.png` comes before `10.png`. An array in a `.npy` file must be uint8
-  `[T, H, W, 3]` of exactly the model's geometry; it is used unchanged."""
+  `[T, H, W, 3]` of exactly the model's geometry, or `[H, W, 3]` for a model of single pictures; it is used
+  unchanged."""
 _BRACKET: Final = r"\["
 """Click puts defaults and ranges in brackets, which would be a link."""
 _LONG_SUMMARY: Final = 1000

@@ -18,6 +18,7 @@ from lcve_deploy.errors import (
     SessionError,
     UnavailableError,
 )
+from lcve_deploy.model.output import ModelOutput
 from lcve_deploy.remote.endpoints import Endpoint
 from tests.remote.helpers import BINDING, QUICK, Raw, Server, clips, set_to
 from tests.support import fake_server as fake
@@ -145,7 +146,9 @@ _LOGITS = {"name": "logits", "datatype": "FP32", "shape": [1, 5]}
 def test_bodies_that_are_no_answer_are_one_clear_error(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     from lcve_deploy.remote.contract import RemoteModel
 
-    model = RemoteModel(endpoint="x", name="digits", versions=("1",), classes=5, max_batch=8, bound=True)
+    model = RemoteModel(
+        endpoint="x", name="digits", versions=("1",), output=ModelOutput.logits(5), max_batch=8, bound=True
+    )
     monkeypatch.setattr(Endpoint, "model", lambda self, seconds: model)
     with Raw(answer) as raw, RemoteSession(f"http://127.0.0.1:{raw.port}/digits", BINDING, QUICK) as session:
         with pytest.raises(SessionError):

@@ -19,6 +19,7 @@ from lcve_deploy.errors import (
     SessionError,
     UnavailableError,
 )
+from lcve_deploy.model.output import ModelOutput
 from lcve_deploy.remote import Address
 from lcve_deploy.remote.endpoints import Endpoint, Endpoints
 from lcve_deploy.remote.over_grpc import GrpcTransport
@@ -210,7 +211,7 @@ class Slow:
         model = Model(BINDING, versions=self.versions)
         return model.metadata(), model.config()
 
-    def infer(self, request: Any, *, classes: int, seconds: float) -> Any:
+    def infer(self, request: Any, *, output: ModelOutput, seconds: float) -> Any:
         self._take("infer", seconds)
         return LogitsReply(logits=logits_of(request.values), model="digits", version="2")
 

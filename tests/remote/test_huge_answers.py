@@ -87,6 +87,7 @@ import dataclasses, json, sys
 import tritonclient.grpc, tritonclient.http
 from lcve_deploy import RemoteSession
 from lcve_deploy.errors import LcveError
+from lcve_deploy.model.output import ModelOutput
 from tests.remote.helpers import BINDING, QUICK, clips
 
 def memory(name):
@@ -97,7 +98,8 @@ with open("/proc/self/clear_refs", "w") as file:
     file.write("5")
 before, clip = memory("VmRSS"), clips()
 try:
-    with RemoteSession(sys.argv[1], BINDING, dataclasses.replace(QUICK, retries=0), classes=5) as session:
+    options, output = dataclasses.replace(QUICK, retries=0), ModelOutput.logits(5)
+    with RemoteSession(sys.argv[1], BINDING, options, output=output) as session:
         session.run(clip)
 except LcveError as error:
     print(json.dumps([memory("VmHWM") - before, type(error).__name__]))

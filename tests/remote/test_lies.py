@@ -13,6 +13,7 @@ import pytest
 
 from lcve_deploy import Binding, Client, ClipFile, PlainClip, RemoteSession, SecurityKey, Views, write_clip_file
 from lcve_deploy.errors import LcveError, MismatchError, SessionError
+from lcve_deploy.model.output import ModelOutput
 from lcve_deploy.remote.bodies import read_answer
 from lcve_deploy.verbs.classify import classify
 from tests.conftest import ORACLE, run_error, run_lcve
@@ -114,7 +115,8 @@ def test_a_configuration_that_lies_is_one_error(start: Callable[..., Server], ch
 
 
 def _refused(server: Server, classes: int | None) -> None:
-    with RemoteSession(server.address, BINDING, QUICK, classes=classes) as session:
+    output = None if classes is None else ModelOutput.logits(classes)
+    with RemoteSession(server.address, BINDING, QUICK, output=output) as session:
         with pytest.raises((MismatchError, SessionError)) as caught:
             session.run(clips())
         said = str(caught.value)

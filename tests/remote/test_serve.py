@@ -83,7 +83,7 @@ def test_logits_are_those_of_a_session_on_this_machine(
     expected = open_session(exported / "server").run(stack)
     with RemoteSession(address, client.settings.binding) as session:
         model = session.connect()
-        assert (model.classes, model.max_batch, model.versions, model.bound) == (5, 4, ("1",), True)
+        assert (model.output.shape, model.max_batch, model.versions, model.bound) == ((5,), 4, ("1",), True)
         np.testing.assert_allclose(session.run(stack), expected, atol=1e-5)
     with RemoteSession(f"{address}/1", client.settings.binding) as session:
         np.testing.assert_allclose(session.run(stack), expected, atol=1e-5)

@@ -99,7 +99,7 @@ def test_predictions_of_a_camera_are_those_of_lcve_run_on_the_same_frames(
     assert browser.text("#error") == ""
     assert browser.rows("#predictions") == run_on_saved_clip(browser, exported, key_file, tmp_path)
     assert browser.rows("#history")[0][0].startswith("camera, frame ")
-    assert [row[0] for row in browser.rows("#times")][0] == "Encrypting"
+    assert browser.rows("#times")[0][0] == "Encrypting"
 
 
 def test_the_pictures_are_of_the_clip(browser: Browser, page: WebPage, key_file: Path, video: Path) -> None:
@@ -278,14 +278,16 @@ def test_a_server_that_is_away_is_one_clear_message(browser: Browser, exported: 
 def test_a_server_that_goes_away_is_one_clear_message(
     browser: Browser, exported: Path, key_file: Path, video: Path
 ) -> None:
-    with serving(exported / "server") as server:
-        with serving_page(server.address(), "--client", exported / "client", "--retries", 0) as page:
-            open_key(browser, page, key_file)
-            assert classify(browser, video)
-            server.end()
-            browser.click("#classify")
-            browser.wait(DONE)
-            assert "available" in browser.text("#error")
+    with (
+        serving(exported / "server") as server,
+        serving_page(server.address(), "--client", exported / "client", "--retries", 0) as page,
+    ):
+        open_key(browser, page, key_file)
+        assert classify(browser, video)
+        server.end()
+        browser.click("#classify")
+        browser.wait(DONE)
+        assert "available" in browser.text("#error")
 
 
 def test_a_server_without_the_key_says_so(

@@ -26,9 +26,9 @@ export const PREFIX = "lcve_";
 export const DESCRIPTION_LIMITS = Object.freeze({ json: MAX_DESCRIPTION_BYTES, binary: 0 });
 
 /**
- * Limits of an answer with logits.
+ * Limits of an answer with an output.
  *
- * @param {number} logits their number
+ * @param {number} logits number of its values
  * @returns {Limits}
  */
 export function answerLimits(logits) {
@@ -41,9 +41,10 @@ export function answerLimits(logits) {
  * @param {Uint8Array} values
  * @param {number} count
  * @param {Binding} binding
+ * @param {string} [output] name
  */
-export function requestBody(values, count, binding) {
-  const head = requestHead(values.length, count, binding);
+export function requestBody(values, count, binding, output = "logits") {
+  const head = requestHead(values.length, count, binding, output);
   const body = new Uint8Array(head.length + values.length);
   body.set(head);
   body.set(values, head.length);
@@ -58,20 +59,21 @@ export function requestBody(values, count, binding) {
  */
 export function requestBytes(binding) {
   const size = binding.geometry.clipValues;
-  return requestHead(size, 1, binding).length + size;
+  return requestHead(size, 1, binding, "logits").length + size;
 }
 
 /**
  * @param {number} bytes of the values
  * @param {number} count
  * @param {Binding} binding
+ * @param {string} output name
  */
-function requestHead(bytes, count, binding) {
+function requestHead(bytes, count, binding, output) {
   const shape = [count, ...binding.clipShape];
   const text = JSON.stringify({
     parameters: binding.toFields(PREFIX),
     inputs: [{ name: "clips", shape, datatype: "UINT8", parameters: { binary_data_size: bytes } }],
-    outputs: [{ name: "logits", parameters: { binary_data: true } }],
+    outputs: [{ name: output, parameters: { binary_data: true } }],
   });
   return new TextEncoder().encode(text);
 }
@@ -146,22 +148,23 @@ export async function readFault(response, endpoint) {
  * @param {Answer} answer
  * @param {number[]} shape
  * @param {string} endpoint
+ * @param {string} [name] of the output
  * @returns {{model: string, version: string, numbers: Float32Array}}
  * @throws {TypeError | RangeError | SessionError} it has not these logits
  */
-export function readLogits({ head, binary }, shape, endpoint) {
+export function readLogits({ head, binary }, shape, endpoint, name = "logits") {
   const { model_name: model, model_version: version = "", outputs } = head;
   if (typeof model !== "string" || typeof version !== "string") throw new TypeError("no names");
   const described = outputs.map((/** @type {any} */ output) => [output.name, output.datatype, output.shape]);
-  if (JSON.stringify(described) !== JSON.stringify([["logits", "FP32", shape]])) {
-    throw new SessionError(`${endpoint} returned ${shown(described)}, expected the logits [${shape}]`);
+  if (JSON.stringify(described) !== JSON.stringify([[name, "FP32", shape]])) {
+    throw new SessionError(`${endpoint} returned ${shown(described)}, expected the ${name} [${shape}]`);
   }
   const size = outputs[0].parameters?.binary_data_size;
-  const data = outputs[0].data?.flat();
+  const data = outputs[0].data?.flat(Infinity);
   if ((size === undefined) === (data === undefined)) throw new TypeError("neither or both of binary data and JSON data");
   if (size !== undefined ? size !== binary.length : binary.length) throw new RangeError("another number of bytes than stated");
   const numbers = size === undefined ? fromJson(data) : fromBytes(binary);
-  if (numbers.length !== shape[0] * shape[1]) throw new RangeError("another number of logits");
+  if (numbers.length !== shape.reduce((product, size) => product * size, 1)) throw new RangeError("another number of logits");
   return { model, version, numbers };
 }
 

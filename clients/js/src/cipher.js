@@ -97,6 +97,26 @@ export class Cipher {
     return this.#move(clips, this.#encrypted[layout], this.#plain);
   }
 
+  /**
+   * Put the rows of tokens into the order of the clip. Rows of prefix tokens come first and stay.
+   *
+   * @param {Float64Array} tokens `[tokens, width]`, in the order K1
+   * @param {number} width
+   * @returns {Float64Array}
+   */
+  plainRows(tokens, width) {
+    if (this.#forgotten) throw new Error("the orders were forgotten; create the cipher or client again");
+    const prefix = tokens.length / width - this.geometry.cubes;
+    const plain = Float64Array.from(tokens);
+    const places = this.#encrypted.video.cubes;
+    const numbers = new Map(Array.from(places, (place, cube) => [place, cube]));
+    this.#plain.cubes.forEach((place, row) => {
+      const cube = /** @type {number} */ (numbers.get(place));
+      plain.set(tokens.subarray((prefix + row) * width, (prefix + row + 1) * width), (prefix + cube) * width);
+    });
+    return plain;
+  }
+
   /** Overwrite the orders. After this, `encrypt` and `decrypt` throw. */
   forget() {
     for (const order of Object.values(this.#plain)) order.fill(0);

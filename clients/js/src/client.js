@@ -6,6 +6,7 @@ import { Cipher } from "./cipher.js";
 import { EncryptedClip } from "./clip.js";
 import { MismatchError, SessionError } from "./errors.js";
 import { deriveOrder } from "./orders.js";
+import { hasTokens, sizeOfOutput } from "./output.js";
 import { predictions } from "./predictions.js";
 import { readClientSettings } from "./settings.js";
 
@@ -84,28 +85,30 @@ export class Client {
   }
 
   /**
-   * Put logits into the plain order.
+   * Put logits, or another output, into the plain order: its classes, and its rows of tokens.
    *
-   * @param {Float32Array | Float64Array} logits `[views, classes]`, in the artifact's own label order
-   * @returns {Float64Array[]} logits of each view
-   * @throws {MismatchError} the number of classes is not the artifact's
+   * @param {Float32Array | Float64Array} logits `[views, classes]`, `[views, width]` or `[views, tokens, width]`, in the
+   *   artifact's own order
+   * @returns {Float64Array[]} values of each view; rows of tokens follow one another, prefix tokens first
+   * @throws {MismatchError} the number of values is not the artifact's
    * @throws {SessionError} there is no view, or a logit is NaN or infinity
    */
   plainOrder(logits) {
-    const classes = this.settings.classes.length;
+    const { output } = this.settings;
+    const size = sizeOfOutput(output);
     if (!(logits instanceof Float32Array || logits instanceof Float64Array)) {
       throw new TypeError("expected logits as Float32Array or Float64Array");
     }
-    if (logits.length % classes) {
-      throw new MismatchError(`expected the logits of ${classes} classes, received ${logits.length} numbers`, {
+    if (logits.length % size) {
+      throw new MismatchError(`expected ${output.name} [${output.shape}], received ${logits.length} numbers`, {
         hint: "check that the server serves the server/ folder that belongs to this client/ folder",
       });
     }
     if (!logits.length || !logits.every(Number.isFinite)) {
-      throw new SessionError("expected finite logits of at least one view, received none or NaN or infinity");
+      throw new SessionError("expected finite values of at least one view, received none or NaN or infinity");
     }
-    return Array.from({ length: logits.length / classes }, (_, view) =>
-      this.#plainView(Float64Array.from(logits.subarray(view * classes, (view + 1) * classes))),
+    return Array.from({ length: logits.length / size }, (_, view) =>
+      this.#plainView(Float64Array.from(logits.subarray(view * size, (view + 1) * size))),
     );
   }
 
@@ -119,7 +122,12 @@ export class Client {
    * @throws {SessionError} there is no view, or a logit is NaN or infinity
    */
   read(logits, { top = 5 } = {}) {
-    const { classes, problemType } = this.settings;
+    const { classes, problemType, output } = this.settings;
+    if (output.name !== "logits") {
+      throw new MismatchError(`expected an artifact that answers logits of clips, this one answers ${output.name}`, {
+        hint: "use plainOrder",
+      });
+    }
     return predictions(this.plainOrder(logits), classes, problemType, top);
   }
 
@@ -131,12 +139,15 @@ export class Client {
 
   /** @param {Float64Array} received */
   #plainView(received) {
+    const { output } = this.settings;
     const order = this.#labelOrder;
     if (this.#cipher.forgotten) throw new Error("the orders were forgotten; open the client again");
-    if (order === undefined) return received;
-    const plain = new Float64Array(received.length);
-    received.forEach((logit, index) => {
-      plain[order[index]] = logit;
+    const width = output.shape[output.shape.length - 1];
+    const rows = hasTokens(output) ? this.#cipher.plainRows(received, width) : received;
+    if (order === undefined) return rows;
+    const plain = new Float64Array(rows.length);
+    rows.forEach((logit, index) => {
+      plain[index - (index % width) + order[index % width]] = logit;
     });
     return plain;
   }

@@ -13,13 +13,13 @@ const ANY = -1;
  *
  * @param {any} metadata
  * @param {any} config
- * @param {{binding: Binding, classes: number, endpoint: string}} expected
+ * @param {{binding: Binding, output: import("./output.js").Output, endpoint: string}} expected
  * @param {string} name
  * @returns {Description}
  * @throws {MismatchError} the model is another one, or is for clips of another artifact
  * @throws {TypeError | RangeError} it is no description
  */
-export function describe(metadata, config, { binding, classes, endpoint }, name) {
+export function describe(metadata, config, { binding, output, endpoint }, name) {
   checkBinding(config.parameters ?? {}, binding, endpoint);
   const largestBatch = config.max_batch_size ?? 0;
   if (!Number.isSafeInteger(largestBatch) || largestBatch < 0) throw new RangeError("no number of clips");
@@ -34,9 +34,9 @@ export function describe(metadata, config, { binding, classes, endpoint }, name)
   const wanted = {
     names: [name, name],
     inputs: [["clips", "UINT8", [ANY, ...binding.clipShape]]],
-    outputs: [["logits", "FP32", [ANY, classes]]],
+    outputs: [[output.name, "FP32", [ANY, ...output.shape]]],
     "configured inputs": [["clips", "TYPE_UINT8", [...batch, ...binding.clipShape]]],
-    "configured outputs": [["logits", "TYPE_FP32", [...batch, classes]]],
+    "configured outputs": [[output.name, "TYPE_FP32", [...batch, ...output.shape]]],
   };
   const differing = /** @type {(keyof typeof wanted)[]} */ (Object.keys(wanted))
     .filter((what) => JSON.stringify(given[what]) !== JSON.stringify(wanted[what]))

@@ -6,6 +6,7 @@ export { Client } from "./client.js";
 export { EncryptedClip, readClipFile, writeClipFile } from "./clip.js";
 export * from "./errors.js";
 export { Geometry } from "./geometry.js";
+export { hasLabels, hasTokens } from "./output.js";
 export { SecurityKey } from "./key.js";
 export { RemoteModel } from "./remote.js";
 export { readClientSettings } from "./settings.js";

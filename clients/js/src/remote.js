@@ -21,12 +21,14 @@ import {
   UnknownKeyError,
   UnknownModelError,
 } from "./errors.js";
+import { sizeOfOutput } from "./output.js";
 
 /** @typedef {import("./binding.js").Binding} Binding */
 /** @typedef {import("./bodies.js").Answer} Answer */
 /** @typedef {import("./bodies.js").Limits} Limits */
 /** @typedef {import("./clip.js").EncryptedClip} EncryptedClip */
 /** @typedef {import("./contract.js").Description} Description */
+/** @typedef {import("./output.js").Output} Output */
 
 /** Maximum number of logits that are requested at once. */
 export const MAX_LOGITS = 2 ** 24;
@@ -60,14 +62,14 @@ export class RemoteModel {
    * @param {string} address such as `https://host:8000/model`; a version may follow the model
    * @param {object} options
    * @param {Binding} options.binding of the clips to send; clips of any other are refused before anything is sent
-   * @param {number} options.classes logits of a clip, from `client.json`
+   * @param {Output} options.output what the model answers, from `client.json`
    * @param {string} [options.token] sent with every request, and never shown
    * @param {number} [options.seconds] deadline of each request, its answer included
    * @param {typeof fetch} [options.fetch] another implementation
    * @throws {RequestError} the address is invalid
    * @throws {DeniedError} the text is not a token
    */
-  constructor(address, { binding, classes, token = "", seconds = 30, fetch = globalThis.fetch.bind(globalThis) }) {
+  constructor(address, { binding, output, token = "", seconds = 30, fetch = globalThis.fetch.bind(globalThis) }) {
     const { origin, names } = parseAddress(address);
     [this.#name, this.#version] = names;
     if (token && !TOKEN.test(token)) {
@@ -79,7 +81,7 @@ export class RemoteModel {
     this.#seconds = seconds;
     this.#fetch = fetch;
     this.binding = binding;
-    this.classes = classes;
+    this.output = output;
     /** Host and port, for messages. */
     this.endpoint = new URL(origin).host;
   }
@@ -98,24 +100,26 @@ export class RemoteModel {
   }
 
   /**
-   * Logits of encrypted clips, in the artifact's own label order. More clips than the server's maximum batch go in
-   * several requests.
+   * Logits of encrypted clips, or another output, in the artifact's own order. More clips than the server's maximum
+   * batch go in several requests.
    *
    * @param {EncryptedClip} clip
-   * @returns {Promise<Float32Array>} `[views, classes]`; they may be NaN or infinite: `Client.read` checks
+   * @returns {Promise<Float32Array>} `[views, classes]`, or the axes of another output; they may be NaN or infinite:
+   *   `Client.read` and `Client.plainOrder` check
    * @throws {MismatchError} the clip, or the server's model, is for another artifact; no clip has been sent
    * @throws {LcveError} the server cannot be reached, refuses, or did not return the logits of these clips
    */
   async run(clip) {
     this.binding.require(clip.binding, "session", "encrypted clip");
     const size = this.binding.geometry.clipValues;
-    const logits = new Float32Array(clip.views.count * this.classes);
+    const width = sizeOfOutput(this.output);
+    const logits = new Float32Array(clip.views.count * width);
     for (let done = 0; done < clip.views.count; ) {
       const { largestBatch } = await this.#described();
-      const most = Math.min(largestBatch || Math.floor(MAX_REQUEST_BYTES / size), Math.floor(MAX_LOGITS / this.classes));
+      const most = Math.min(largestBatch || Math.floor(MAX_REQUEST_BYTES / size), Math.floor(MAX_LOGITS / width));
       const count = Math.min(Math.max(1, most), clip.views.count - done);
       const part = clip.values.subarray(done * size, (done + count) * size);
-      logits.set(await this.#infer(part, count), done * this.classes);
+      logits.set(await this.#infer(part, count), done * width);
       done += count;
     }
     return logits;
@@ -131,9 +135,11 @@ export class RemoteModel {
    * @param {number} count
    */
   async #infer(values, count) {
-    const shape = [count, this.classes];
-    const answer = await this.#ask("/infer", requestBody(values, count, this.binding), answerLimits(count * this.classes));
-    const { model, version, numbers } = this.#check(() => readLogits(answer, shape, this.endpoint));
+    const { name } = this.output;
+    const shape = [count, ...this.output.shape];
+    const limits = answerLimits(count * sizeOfOutput(this.output));
+    const answer = await this.#ask("/infer", requestBody(values, count, this.binding, name), limits);
+    const { model, version, numbers } = this.#check(() => readLogits(answer, shape, this.endpoint, name));
     await this.#checkOrigin(model, version);
     return numbers;
   }

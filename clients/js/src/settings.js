@@ -10,9 +10,11 @@ import { ArtifactError } from "./errors.js";
 import { Fields, isInteger } from "./fields.js";
 import { Geometry } from "./geometry.js";
 import { MAX_JSON_BYTES, parseJson } from "./json.js";
+import { hasLabels, logitsOf, readOutput } from "./output.js";
 import { PROBLEM_TYPES } from "./predictions.js";
 
 /** @typedef {import("./bytes.js").Source} Source */
+/** @typedef {import("./output.js").Output} Output */
 /** @typedef {import("./predictions.js").ProblemType} ProblemType */
 
 /** Maximum short side, and maximum side of a fixed size, pixels. */
@@ -37,9 +39,10 @@ export const MAX_SHORT_SIDE = 2 ** 13;
  *
  * @typedef {object} ClientSettings
  * @property {Binding} binding
- * @property {readonly string[]} classes names in the plain order of the logits
+ * @property {readonly string[]} classes names in the plain order of the logits; empty for features and tokens
  * @property {ProblemType} problemType
  * @property {boolean} hiddenLabels whether the server's logits are in the order K3
+ * @property {Output} output what the model answers
  * @property {Preprocess} preprocess
  * @property {string} manifestSha256
  * @property {string | null} source
@@ -71,9 +74,13 @@ export async function readClientSettings(source) {
   const fields = new Fields(parsed(await bytesOf(source)));
   const binding = readBinding(fields);
   const preprocess = readPreprocess(fields.nested("preprocess"));
-  const classes = readClasses(fields);
-  const problemType = readProblemType(fields, classes.length);
-  const labels = fields.text("labels", /^(?:hidden|shown)$/);
+  const stated = fields.has("output") ? readOutput(fields, binding?.geometry) : undefined;
+  const labelled = stated === undefined || hasLabels(stated);
+  const classes = readClasses(fields, labelled);
+  const output = stated ?? logitsOf(classes.length);
+  if (labelled && output.shape.at(-1) !== classes.length) fields.note("output", `${classes.length} classes`, output.shape);
+  const problemType = readProblemType(fields, labelled ? classes.length : undefined);
+  const labels = fields.text("labels", labelled ? /^(?:hidden|shown)$/ : /^shown$/);
   const manifestSha256 = fields.text("manifest_sha256", /^[0-9a-f]{64}$/);
   const origin = fields.has("source") ? fields.text("source", SOURCE) : null;
   checkAssumptions(fields);
@@ -81,7 +88,7 @@ export async function readClientSettings(source) {
   fields.finish(NAME);
   if (!binding || !preprocess || !problemType) throw new ArtifactError(`${NAME} is invalid`);
   const hiddenLabels = labels === "hidden";
-  return Object.freeze({ binding, classes, problemType, hiddenLabels, preprocess, manifestSha256, source: origin });
+  return Object.freeze({ binding, classes, problemType, hiddenLabels, output, preprocess, manifestSha256, source: origin });
 }
 
 /** @param {Uint8Array} bytes */
@@ -109,21 +116,25 @@ function readBinding(fields) {
   return checked(fields, "", () => new Binding({ scheme, keyId, salt, geometry, layout }));
 }
 
-/** @param {Fields} fields */
-function readClasses(fields) {
+/**
+ * @param {Fields} fields
+ * @param {boolean} labelled whether the output has classes
+ */
+function readClasses(fields, labelled) {
   const classes = fields.items("classes");
-  if (!classes.length || !classes.every((name) => typeof name === "string")) fields.note("classes", "a list of names", classes);
+  const fits = Boolean(classes.length) === labelled && classes.every((name) => typeof name === "string");
+  if (!fits) fields.note("classes", labelled ? "a list of names" : "no names", classes);
   return Object.freeze(/** @type {string[]} */ (classes));
 }
 
 /**
  * @param {Fields} fields
- * @param {number} outputs
+ * @param {number | undefined} outputs undefined without classes
  * @returns {ProblemType | undefined}
  */
 function readProblemType(fields, outputs) {
   const problemType = fields.parsed("problem_type", (text) => /** @type {ProblemType} */ (oneOf(PROBLEM_TYPES)(text)));
-  if (problemType === "single_label_classification" && outputs < 2) {
+  if (problemType === "single_label_classification" && outputs !== undefined && outputs < 2) {
     fields.problems.push(`problem_type: ${problemType} needs at least 2 classes, but the model has ${outputs}`);
   }
   return problemType;

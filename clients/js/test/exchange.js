@@ -32,9 +32,13 @@ const CALLS = {
     const logits = new Float32Array(bytes(request.logits).buffer);
     return (await open(request)).read(logits, { top: request.top });
   },
+  plain: async (request) => {
+    const values = new Float32Array(bytes(request.values).buffer);
+    return (await open(request)).plainOrder(values).map((view) => [...view]);
+  },
   run: async (request) => {
-    const { binding, classes } = await readClientSettings(bytes(request.settings));
-    const model = new RemoteModel(request.address, { binding, classes: classes.length, token: request.token });
+    const { binding, output } = await readClientSettings(bytes(request.settings));
+    const model = new RemoteModel(request.address, { binding, output, token: request.token });
     return [...(await model.run(await readClipFile(bytes(request.file))))];
   },
 };

@@ -51,7 +51,7 @@ function model({ metadata = METADATA, config = CONFIG, answer = ANSWER } = {}, o
     if (init.method === "POST") return answer(init);
     return Response.json(url.endsWith("/config") ? config : metadata);
   };
-  const remote = new RemoteModel("http://host:8000/actions", { binding: CLIP.binding, classes: 5, fetch, ...options });
+  const remote = new RemoteModel("http://host:8000/actions", { binding: CLIP.binding, output: { name: "logits", shape: [5] }, fetch, ...options });
   return { remote, sent };
 }
 
@@ -155,6 +155,6 @@ test("a server that is away or too slow", async () => {
 
 for (const address of ["host", "grpc://host/a", "http://host", "http://host/a/1/2", "http://user:pw@host/a", "http://host/a?b", "http://host//"]) {
   test(`${address} is no address`, () => {
-    assert.throws(() => new RemoteModel(address, { binding: CLIP.binding, classes: 5 }), RequestError);
+    assert.throws(() => new RemoteModel(address, { binding: CLIP.binding, output: { name: "logits", shape: [5] } }), RequestError);
   });
 }

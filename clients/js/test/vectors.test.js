@@ -67,7 +67,7 @@ test("labels and probabilities", async () => {
   assert.deepEqual([...order], K3);
   const binding = new Binding({ scheme: "lcve-1", keyId: key.keyId, salt: VECTORS.salt, geometry: Geometry.parse("2x4x6x3/1x2x2"), layout: "cubes" });
   const names = Array.from({ length: classes }, (_, index) => `class ${index}`);
-  const settings = /** @type {any} */ ({ binding, classes: names, problemType: "single_label_classification", hiddenLabels: true });
+  const settings = /** @type {any} */ ({ binding, classes: names, problemType: "single_label_classification", hiddenLabels: true, output: { name: "logits", shape: [classes] } });
   const client = await Client.open(settings, key);
   const found = client.read(Float64Array.from(received.flat()), { top: classes });
   assert.deepEqual(found.map(({ index }) => index), [1, 0, 4, 3, 2]);

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from lcve_deploy.attacks.holdings import Cubes, Estimate, Tensors
 from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.model.shapes import ROTARY_COS, ROTARY_SIN
 from lcve_deploy.samples import real_clips
 
 __all__ = ["CONTROL_GEOMETRY", "encrypted", "film", "random_truth", "random_weights", "scrambled", "smooth_field"]
@@ -45,6 +46,8 @@ def scrambled(plain: Tensors, truth: Estimate) -> dict[str, npt.NDArray[Any]]:
     moves = {
         "cube_embedding.weight": ("values", 0),
         "positional_encoding": ("cubes", 0),
+        ROTARY_COS: ("cubes", 0),
+        ROTARY_SIN: ("cubes", 0),
         "head.weight": ("labels", 1),
         "head.bias": ("labels", 0),
     }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import cloup
 
 from lcve_deploy.cli.options.groups import value_from_options
-from lcve_deploy.cli.options.types import POSITIVE, ChannelValues
+from lcve_deploy.cli.options.types import PATH, POSITIVE, ChannelValues
 
 if TYPE_CHECKING:
     from lcve_deploy.exporters.checkpoints import CheckpointOptions
@@ -17,6 +18,7 @@ __all__ = ["CheckpointFacts", "checkpoint_options"]
 
 _FAMILIES: Final = ("videomae", "videomae-v2", "mvd", "umt", "internvideo")
 _READOUTS: Final = ("mean", "first-token")
+_OUTPUTS: Final = ("logits", "features", "tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,8 @@ class CheckpointFacts:
     short_side: int | None
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
+    output_kind: str | None
+    class_vectors: Path | None
 
     def __post_init__(self) -> None:
         if (self.mean is None) != (self.std is None):
@@ -42,6 +46,7 @@ class CheckpointFacts:
         from lcve_deploy.exporters.checkpoints import CheckpointOptions
         from lcve_deploy.exporters.checkpoints.families import Family
         from lcve_deploy.exporters.checkpoints.options import ReadoutChoice
+        from lcve_deploy.exporters.checkpoints.outputs import OutputChoice
         from lcve_deploy.model.transformer import Normalisation
 
         mean, std = self.mean, self.std
@@ -54,6 +59,8 @@ class CheckpointFacts:
             family=Family(self.family) if self.family else None,
             readout=ReadoutChoice(self.readout) if self.readout else None,
             weights=self.weights,
+            output=OutputChoice(self.output_kind) if self.output_kind else None,
+            class_vectors=self.class_vectors,
         )
 
 
@@ -72,9 +79,24 @@ _OPTIONS: Final = (
     ),
     cloup.option("--std", type=ChannelValues(), help="Standard deviation of each channel.  [VideoMAE: ImageNet's]"),
 )
+_OUTPUT: Final = cloup.option_group(
+    "Output",
+    cloup.option(
+        "--output-kind",
+        type=cloup.Choice(_OUTPUTS),
+        help="What the model answers: logits, one vector, or a vector for each token.  [what the checkpoint is for]",
+    ),
+    cloup.option(
+        "--class-vectors",
+        type=PATH,
+        metavar="FILE",
+        help="A vector for each class, such as embeddings of texts, in place of a classifier: .safetensors or .npz.",
+    ),
+)
 
 checkpoint_options: Final = value_from_options(
     "checkpoint",
     CheckpointFacts,
     cloup.option_group("Checkpoint", *_OPTIONS, help="Facts that the file does not state, or states incorrectly."),
+    _OUTPUT,
 )

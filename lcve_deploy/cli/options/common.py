@@ -6,7 +6,7 @@ from typing import Final
 
 import cloup
 
-from lcve_deploy.cli.options.types import ABOVE_ZERO, PATH, POSITIVE, SaltBytes
+from lcve_deploy.cli.options.types import ABOVE_ZERO, PATH, PATH_OR_PIPE, POSITIVE, SaltBytes
 
 __all__ = [
     "as_json",
@@ -14,6 +14,7 @@ __all__ = [
     "engine_secret_option",
     "key_name_option",
     "key_option",
+    "logits_out_option",
     "salt_option",
     "thorough_option",
     "tolerance_option",
@@ -39,6 +40,12 @@ engine_secret_option: Final = cloup.option(
 as_json: Final = cloup.option("--json", "as_json", is_flag=True, help="Print JSON.")
 top_option: Final = cloup.option(
     "--top", type=POSITIVE, default=5, show_default=True, metavar="N", help="Number of classes to show."
+)
+logits_out_option: Final = cloup.option(
+    "--logits-out",
+    type=PATH_OR_PIPE,
+    metavar="FILE",
+    help="Write the model's output, float32, as .npy: logits, features or tokens. - for standard output.",
 )
 salt_option: Final = cloup.option(
     "--salt", type=SaltBytes(), help="Salt of 16 bytes, to reproduce a key, or to let two artifacts share clips."

@@ -39,7 +39,7 @@ def assemble(source: Arrays, rules: Sequence[Rule], config: TransformerConfig) -
     shapes = weight_shapes(config)
     weights, used, problems = {}, set[str](), []
     for rule in rules:
-        for target, names in _expand(rule, source, config.depth):
+        for target, names in _expand(rule, source, config):
             if target not in shapes:
                 continue
             absent = [name for name in names if name != ZEROS and name not in source]
@@ -48,9 +48,7 @@ def assemble(source: Arrays, rules: Sequence[Rule], config: TransformerConfig) -
                 continue
             used.update(names)
             try:
-                weights[target] = _join(
-                    [source[n] for n in names if n != ZEROS], ZEROS in names, shapes[target], target
-                )
+                weights[target] = _join([source.get(name) for name in names], shapes[target], target)
             except ValueError as error:
                 problems.append(f"{' + '.join(n for n in names if n != ZEROS)}: {error}")
     problems += [f"unexpected {name}" for name in source if name not in used]
@@ -88,9 +86,9 @@ def block_count(names: Sequence[str], pattern: str) -> int:
     return max(numbers) + 1 if numbers else 0
 
 
-def _expand(rule: Rule, source: Arrays, depth: int) -> list[tuple[str, tuple[str, ...]]]:
+def _expand(rule: Rule, source: Arrays, config: TransformerConfig) -> list[tuple[str, tuple[str, ...]]]:
     """Expand a rule to all blocks, and choose for each the alternative with the most names in the checkpoint."""
-    blocks = range(depth) if "{i}" in rule.target else range(1)
+    blocks = range(_blocks(rule, config)) if "{i}" in rule.target else range(1)
     expanded = []
     for i in blocks:
         alternatives = [tuple(name.replace("{i}", str(i)) for name in names) for names in rule.sources]
@@ -99,21 +97,39 @@ def _expand(rule: Rule, source: Arrays, depth: int) -> list[tuple[str, tuple[str
     return expanded
 
 
+def _blocks(rule: Rule, config: TransformerConfig) -> int:
+    """Return the number of blocks of a rule: of the pooler or of the encoder."""
+    if rule.target.startswith("pooler."):
+        return config.pooler.depth if config.pooler else 0
+    return config.depth
+
+
 def _join(
-    parts: list[npt.NDArray[np.floating]], zeros: bool, shape: tuple[int, ...], target: str
+    parts: Sequence[npt.NDArray[np.floating] | None], shape: tuple[int, ...], target: str
 ) -> npt.NDArray[np.floating]:
+    """Join the parts of a weight; None stands for zeros."""
+    real = [part for part in parts if part is not None]
+    if not real:
+        return np.zeros(shape, np.float32)
     if target == "cube_embedding.weight":
-        return _flatten_kernel(parts[0], shape)
-    if zeros:  # queries and values have a bias, keys do not
-        parts = [parts[0], np.zeros_like(parts[0]), parts[1]]
-    joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return _flatten_kernel(real[0], shape)
+    if target == "prefix_tokens":
+        real = [part.reshape(-1, part.shape[-1]) for part in real]
+    elif len(real) < len(parts):  # of queries, keys and values that do not all have a bias
+        real = [np.zeros_like(real[0]) if part is None else part for part in parts]
+    joined = real[0] if len(real) == 1 else np.concatenate(real)
     if np.squeeze(joined).shape != tuple(size for size in shape if size != 1):
         raise ValueError(f"shape {list(joined.shape)}, expected {list(shape)}")
     return joined.reshape(shape)
 
 
 def _flatten_kernel(kernel: npt.NDArray[np.floating], shape: tuple[int, ...]) -> npt.NDArray[np.floating]:
-    """Reshape a Conv3d kernel ``[D, C, t, h, w]`` to ``[D, L]``, with columns in the order of a cube's values."""
+    """Reshape a kernel ``[D, C, t, h, w]``, or ``[D, C, h, w]`` of an image, to ``[D, L]``.
+
+    Columns are in the order of a cube's values.
+    """
+    if kernel.ndim == 4:
+        kernel = kernel[:, :, None]
     if kernel.ndim != 5 or kernel.size != shape[0] * shape[1]:
         raise ValueError(f"shape {list(kernel.shape)}, expected [width, channels, t, h, w]")
     return kernel.transpose(0, 2, 3, 4, 1).reshape(shape)

@@ -1,106 +1,40 @@
 """Read Hugging Face folders: ``config.json``, weights, and the processor's file if there is one.
 
+The rows of ``FAMILIES`` state what a family has of its own; this module is what all of them share.
+
 Source: Hugging Face transformers, ``configuration_*.py``, ``modeling_*.py``, ``image_processing_*.py``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
-from lcve_deploy.errors import CheckpointError, UnsupportedModelError
+from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.checkpoints.assemble import Arrays, assemble, require_finite
-from lcve_deploy.exporters.checkpoints.layouts import HF_VIDEOMAE, HF_VIVIT, Rule
+from lcve_deploy.exporters.checkpoints.folders import Architecture, Family, Source, Weights
+from lcve_deploy.exporters.checkpoints.image_families import IMAGE_FAMILIES
+from lcve_deploy.exporters.checkpoints.layouts import without
 from lcve_deploy.exporters.checkpoints.options import IMAGENET_ASSUMED, CheckpointOptions, StatedPreprocessing
 from lcve_deploy.exporters.checkpoints.processors import Processor, read_processors
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights, read_json_file
-from lcve_deploy.exporters.checkpoints.refusals import model_type_error
+from lcve_deploy.exporters.checkpoints.refusals import architecture_error, model_type_error
+from lcve_deploy.exporters.checkpoints.settings import Settings, activation, flag, number, pair, tubelet, whole
+from lcve_deploy.exporters.checkpoints.video_families import VIDEO_FAMILIES
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.model.assumptions import Assumption
+from lcve_deploy.model.assumptions import Assumption, Fact
 from lcve_deploy.model.predictions import ProblemType
 from lcve_deploy.model.preprocess import Rounding
-from lcve_deploy.model.transformer import (
-    IMAGENET,
-    Activation,
-    Normalisation,
-    Readout,
-    TransformerConfig,
-    VideoTransformer,
-    sinusoid_table,
-)
+from lcve_deploy.model.transformer import IMAGENET, Normalisation, TransformerConfig, VideoTransformer
 
-__all__ = ["FAMILIES", "class_names", "load_folder", "problem_type"]
+__all__ = ["FAMILIES", "FolderModel", "class_names", "is_unused", "load_folder", "model_of", "problem_type"]
+
+FAMILIES: Final[Mapping[str, Family]] = {**VIDEO_FAMILIES, **IMAGE_FAMILIES}
 
 _Value = TypeVar("_Value")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """Facts about one model type.
-
-    Args:
-        architecture: class of the model with its classifier.
-        rules: names of the weights.
-        processor: default class of the processor.
-        defaults: default configuration, for settings that ``config.json`` omits.
-        normalisation: default input normalisation; None if it must be stated.
-        class_token: whether the classifier reads a class token.
-        final_eps: epsilon of the final LayerNorm; None if it is that of the blocks.
-    """
-
-    architecture: str
-    rules: tuple[Rule, ...]
-    processor: str
-    defaults: Mapping[str, Any]
-    normalisation: Normalisation | None
-    class_token: bool = False
-    final_eps: float | None = None
-
-
-_COMMON: Final = {
-    "image_size": 224,
-    "num_channels": 3,
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "qkv_bias": True,
-}
-
-FAMILIES: Final = {
-    "videomae": Family(
-        architecture="VideoMAEForVideoClassification",
-        rules=HF_VIDEOMAE,
-        processor="VideoMAEImageProcessor",
-        defaults={
-            **_COMMON,
-            "num_frames": 16,
-            "tubelet_size": 2,
-            "patch_size": 16,
-            "hidden_act": "gelu",
-            "layer_norm_eps": 1e-12,
-            "use_mean_pooling": True,
-        },
-        normalisation=IMAGENET,
-        final_eps=1e-5,
-    ),
-    "vivit": Family(
-        architecture="VivitForVideoClassification",
-        rules=HF_VIVIT,
-        processor="VivitImageProcessor",
-        defaults={
-            **_COMMON,
-            "num_frames": 32,
-            "tubelet_size": [2, 16, 16],
-            "hidden_act": "gelu_fast",
-            "layer_norm_eps": 1e-6,
-        },
-        normalisation=None,
-        class_token=True,
-    ),
-}
 
 _RENAMED: Final = {"qv_bias": "qkv_bias"}
 """Old and new names of settings. If a file has both, transformers 5 reads the old one."""
@@ -108,19 +42,21 @@ _RENAMED: Final = {"qv_bias": "qkv_bias"}
 _ADAPTER: Final = "adapter_config.json"
 _HEAD: Final = "classifier.weight"
 
-_ACTIVATIONS: Final = {
-    "gelu": Activation.GELU,
-    "gelu_python": Activation.GELU,
-    "gelu_fast": Activation.GELU_TANH,
-    "gelu_new": Activation.GELU_TANH,
-    "gelu_pytorch_tanh": Activation.GELU_TANH,
-    "gelu_python_tanh": Activation.GELU_TANH,
-    "gelu_accurate": Activation.GELU_TANH,
-    "quick_gelu": Activation.QUICK_GELU,
-    "relu": Activation.RELU,
-    "silu": Activation.SILU,
-    "swish": Activation.SILU,
-}
+
+class FolderModel(NamedTuple):
+    """Which model a folder has.
+
+    Args:
+        family: row of its model type.
+        name: class of transformers.
+        architecture: facts about this class.
+        settings: settings of its encoder, with defaults.
+    """
+
+    family: Family
+    name: str
+    architecture: Architecture
+    settings: Settings
 
 
 def load_folder(
@@ -133,30 +69,95 @@ def load_folder(
 
     Raises:
         CheckpointError: a file is damaged, unsafe or incomplete, or a required fact is not stated.
-        UnsupportedModelError: the model has no row in ``FAMILIES``, is not a classifier, or has an unknown activation.
+        UnsupportedModelError: the model has no row in ``FAMILIES``, or has an unknown activation.
     """
     _require_configuration(folder)
-    settings = read_json_file(folder / "config.json")
-    family = _family(settings)
-    settings = {
-        **family.defaults,
-        **{new: settings[old] for old, new in _RENAMED.items() if old in settings},
-        **settings,
-    }
-    config = _config(settings, family, options)
-    processors = _processors(folder, family, options)
-    normalisation = options.normalisation or _normalisation(folder, processors, family)
+    model = model_of(folder)
+    processors = _processors(folder, model.family, options)
+    model, assumptions = _sized(model, processors, options)
+    config = _config(model, options)
+    normalisation = options.normalisation or _normalisation(folder, processors, model.family)
     crop = (config.geometry.height, config.geometry.width)
     framing = None if options.short_side else _agreed("resize", processors, lambda each: each.framing(crop))
-    source = read_folder_weights(folder)
-    require_finite(source)
-    config = replace(config, classes=_classes(settings, source))
-    weights = assemble(source, family.rules, config)
-    if "positional_encoding" not in weights and not config.prefix_tokens:
-        weights["positional_encoding"] = sinusoid_table(config.geometry.cubes, config.width)
-    assumptions = (IMAGENET_ASSUMED,) if options.normalisation is None and not processors else ()
+    config, weights = _read_weights(folder, model, config)
+    if options.normalisation is None and not processors:
+        assumptions += (IMAGENET_ASSUMED,) if model.family.normalisation == IMAGENET else _assumed(normalisation)
+    if framing and any(processor.keeps_aspect for processor in processors):
+        assumptions += (_squashed(crop),)
     stated = StatedPreprocessing(framing=framing, crop_rounding=Rounding.DOWN)
     return VideoTransformer(config=config, weights=weights, normalisation=normalisation), stated, assumptions
+
+
+def model_of(folder: Path) -> FolderModel:
+    """Return which model the ``config.json`` of a folder describes.
+
+    Raises:
+        CheckpointError: the file is missing, or is invalid.
+        UnsupportedModelError: the model is not supported; the message has the reason.
+    """
+    outer = read_json_file(folder / "config.json")
+    family = _family(outer)
+    name = _architecture(outer, family)
+    return FolderModel(family, name, family.architectures[name], _settings(outer, family))
+
+
+def _settings(outer: Settings, family: Family) -> Settings:
+    """Return the settings of the encoder: of its section, of the whole file, or defaults."""
+    section = outer.get(family.section, {}) if family.section else {}
+    if not isinstance(section, dict):
+        raise CheckpointError(f"config.json: expected an object for {family.section}, received {section!r:.80}")
+    given = {**outer, **section} if family.section else outer
+    settings = {**family.defaults, **{new: given[old] for old, new in _RENAMED.items() if old in given}, **given}
+    settings |= {name: implied(settings) for name, implied in family.implied.items()}
+    return {**settings, **family.fixed, "outer": outer}
+
+
+def is_unused(model: FolderModel) -> Callable[[str], bool]:
+    """Return a function that tells whether a model does not use a weight, by its name."""
+    patterns = [re.compile(pattern) for pattern in (*model.family.unused, *model.architecture.unused)]
+    return lambda name: any(pattern.fullmatch(name) for pattern in patterns)
+
+
+def _read_weights(folder: Path, model: FolderModel, config: TransformerConfig) -> tuple[TransformerConfig, Weights]:
+    """Read and convert the weights; also return the configuration with the classes that they have."""
+    family, architecture = model.family, model.architecture
+    source: Source = read_folder_weights(folder, unused=is_unused(model))
+    require_finite(source)
+    for prepare in (*family.prepare, *architecture.prepare):
+        source = prepare(source, config)
+    if config.head:
+        config = replace(config, classes=_classes(model.settings, source))
+    absent = [name for name, names in family.switches.items() if not flag(model.settings, name) for name in names]
+    weights: Weights = dict(assemble(source, without(absent, (*architecture.rules, *family.rules)), config))
+    for finish in family.finish:
+        weights = finish(weights, config, model.settings)
+    return config, weights
+
+
+def _sized(
+    model: FolderModel, processors: Sequence[Processor], options: CheckpointOptions
+) -> tuple[FolderModel, tuple[Assumption, ...]]:
+    """Return a model of any size with the size that options or processors state; otherwise, it is assumed."""
+    if model.family.any_length and options.frames:
+        model = model._replace(settings={**model.settings, "num_frames": options.frames})
+    if not model.family.resizable:
+        return model, ()
+    stated = (options.size,) * 2 if options.size else _agreed("make clips", processors, Processor.output_size)
+    if stated:
+        return model._replace(settings={**model.settings, "image_size": list(stated)}), ()
+    height, width = pair(model.settings, "image_size")
+    value = f"{height} x {width} pixels, as in config.json; the model takes other sizes too"
+    return model, (Assumption(fact=Fact.SIZE, value=value, option="--size"),)
+
+
+def _assumed(normalisation: Normalisation) -> tuple[Assumption, ...]:
+    value = f"mean {normalisation.mean}, std {normalisation.std}, as of the model type"
+    return (Assumption(fact=Fact.NORMALISATION, value=value, option="--mean and --std"),)
+
+
+def _squashed(crop: tuple[int, int]) -> Assumption:
+    value = f"pictures are resized to {crop[0]} x {crop[1]} pixels, but the processor keeps their aspect ratio"
+    return Assumption(fact=Fact.RESIZING, value=value, option="--size")
 
 
 def _processors(folder: Path, family: Family, options: CheckpointOptions) -> tuple[Processor, ...]:
@@ -207,7 +208,7 @@ def _require_configuration(folder: Path) -> None:
 
 
 def class_names(folder: Path, classes: int) -> tuple[str, ...] | None:
-    """Read the class names of a folder's ``id2label``, in the order of the logits.
+    """Read the class names of a folder's ``id2label`` or ``label_names``, in the order of the logits.
 
     Args:
         folder: folder of the checkpoint.
@@ -216,7 +217,10 @@ def class_names(folder: Path, classes: int) -> tuple[str, ...] | None:
     Returns:
         Class names; None if there are none, or if ``id2label`` does not have exactly the classes 0, 1, ...
     """
-    labels = read_json_file(folder / "config.json").get("id2label")
+    settings = read_json_file(folder / "config.json")
+    labels = settings.get("id2label", settings.get("label_names"))
+    if isinstance(labels, list):  # as timm writes them
+        labels = dict(enumerate(labels))
     named = {str(number): name for number, name in labels.items()} if isinstance(labels, dict) else {}
     names = [named.get(str(i)) for i in range(classes)]
     if len(named) != classes or not all(type(name) in (str, int) for name in names):
@@ -241,44 +245,44 @@ def problem_type(folder: Path) -> ProblemType | None:
         ) from None
 
 
-def _family(settings: Mapping[str, Any]) -> Family:
+def _family(settings: Settings) -> Family:
     model_type = str(settings.get("model_type"))
     if model_type not in FAMILIES:
         raise model_type_error(model_type, FAMILIES)
-    family = FAMILIES[model_type]
-    architectures = settings.get("architectures") or [family.architecture]
-    if not isinstance(architectures, list):
-        raise CheckpointError(f"config.json: expected a list of architectures, received {architectures!r}")
-    if family.architecture not in architectures:
-        raise UnsupportedModelError(
-            f"expected {family.architecture}, received {', '.join(map(str, architectures))}",
-            hint="export a fine-tuned classifier, not a pre-trained encoder alone",
-        )
-    return family
+    return FAMILIES[model_type]
 
 
-def _config(settings: Mapping[str, Any], family: Family, options: CheckpointOptions) -> TransformerConfig:
-    activation = _ACTIVATIONS.get(str(settings["hidden_act"]))
-    if activation is None:
-        raise UnsupportedModelError(
-            f"the activation {settings['hidden_act']!r} is unknown", hint=f"known: {', '.join(_ACTIVATIONS)}"
-        )
-    mean_pooling = not family.class_token and _flag(settings, "use_mean_pooling")
-    eps = _number(settings, "layer_norm_eps")
-    unpooled = Readout.CLASS_TOKEN if family.class_token else Readout.FIRST_CUBE
-    config = TransformerConfig(
-        geometry=_geometry(settings),
-        width=_size(settings, "hidden_size"),
-        depth=_size(settings, "num_hidden_layers"),
-        heads=_size(settings, "num_attention_heads"),
-        hidden=_size(settings, "intermediate_size"),
-        classes=_size({"num_labels": 2, **settings}, "num_labels"),
-        activation=activation,
-        block_eps=eps,
-        final_eps=family.final_eps if family.final_eps and mean_pooling else eps,
-        readout=Readout.MEAN if mean_pooling else unpooled,
-        qkv_bias=_flag(settings, "qkv_bias"),
-    )
+def _architecture(settings: Settings, family: Family) -> str:
+    """Return the class of the model."""
+    stated = settings.get("architectures") or list(family.architectures)[:1]
+    if not isinstance(stated, list):
+        raise CheckpointError(f"config.json: expected a list of architectures, received {stated!r}")
+    known = [name for name in stated if name in family.architectures]
+    if not known:
+        raise architecture_error(str(settings.get("model_type")), tuple(map(str, stated)), family.architectures)
+    return str(known[0])
+
+
+def _config(model: FolderModel, options: CheckpointOptions) -> TransformerConfig:
+    settings = model.settings
+    eps = number(settings, "layer_norm_eps")
+    fields = {
+        "geometry": _geometry(settings),
+        "width": whole(settings, "hidden_size"),
+        "depth": whole(settings, "num_hidden_layers"),
+        "heads": whole(settings, "num_attention_heads"),
+        "hidden": whole(settings, "intermediate_size"),
+        "classes": whole({"num_labels": 2, **settings}, "num_labels"),
+        "activation": activation(settings),
+        "block_eps": eps,
+        "final_eps": eps,
+        "qkv_bias": flag(settings, "qkv_bias"),
+        **model.family.fields(settings),
+        **model.architecture.fields(settings),
+    }
+    if not fields.get("head", True):
+        fields["classes"] = fields.get("projection") or fields["width"]
+    config = TransformerConfig(**fields)
     _require_agreement(config, options)
     return config
 
@@ -301,56 +305,19 @@ def _require_agreement(config: TransformerConfig, options: CheckpointOptions) ->
         )
 
 
-def _geometry(settings: Mapping[str, Any]) -> ClipGeometry:
-    height, width = _pair(settings, "image_size")
-    tubelet = settings["tubelet_size"]
-    if isinstance(tubelet, int) and "patch_size" in settings:
-        rows, columns = _pair(settings, "patch_size")
-        cube = (tubelet, rows, columns)
-    elif isinstance(tubelet, Sequence) and len(tubelet) == 3 and all(isinstance(n, int) for n in tubelet):
-        cube = (tubelet[0], tubelet[1], tubelet[2])
-    else:
-        known = "2 or [2, 16, 16]" if "patch_size" in settings else "[2, 16, 16]"
-        raise CheckpointError(f"config.json: expected a tubelet_size like {known}, received {tubelet!r}")
-    frames, channels = _size(settings, "num_frames"), _size(settings, "num_channels")
+def _geometry(settings: Settings) -> ClipGeometry:
+    height, width = pair(settings, "image_size")
+    cube = tubelet(settings)
+    frames, channels = whole(settings, "num_frames"), whole(settings, "num_channels")
     try:
         return ClipGeometry(frames=frames, height=height, width=width, channels=channels, cube=cube)
     except ValueError as error:
         raise CheckpointError(f"config.json: {error}") from None
 
 
-def _classes(settings: Mapping[str, Any], source: Arrays) -> int:
+def _classes(settings: Settings, source: Arrays) -> int:
     """Return ``num_labels``, which overrides ``id2label`` as in transformers, or else the number of the head's rows."""
     head = source.get(_HEAD)
     if settings.get("num_labels") is None and head is not None and head.ndim == 2:
         return len(head)
-    return _size({"num_labels": 2, **settings}, "num_labels")
-
-
-def _size(settings: Mapping[str, Any], name: str) -> int:
-    value = settings[name]
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise CheckpointError(f"config.json: expected a positive integer for {name}, received {value!r}")
-    return value
-
-
-def _pair(settings: Mapping[str, Any], name: str) -> tuple[int, int]:
-    value = settings[name]
-    pair = list(value) if isinstance(value, list) else [value, value]
-    if len(pair) != 2 or not all(isinstance(size, int) and size > 0 for size in pair):
-        raise CheckpointError(f"config.json: expected one or two sizes for {name}, received {value!r}")
-    return pair[0], pair[1]
-
-
-def _flag(settings: Mapping[str, Any], name: str) -> bool:
-    value = settings[name]
-    if not isinstance(value, bool):
-        raise CheckpointError(f"config.json: expected true or false for {name}, received {value!r}")
-    return value
-
-
-def _number(settings: Mapping[str, Any], name: str) -> float:
-    value = settings[name]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise CheckpointError(f"config.json: expected a number from 0 to 1 for {name}, received {value!r}")
-    return float(value)
+    return whole({"num_labels": 2, **settings}, "num_labels")

@@ -10,10 +10,11 @@ transformers (``modeling_videomae.py``, ``modeling_vivit.py``; names of versions
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["ALL_LAYOUTS", "HF_VIDEOMAE", "HF_VIVIT", "OFFICIAL", "ZEROS", "Rule"]
+__all__ = ["ALL_LAYOUTS", "HF_VIDEOMAE", "HF_VIVIT", "OFFICIAL", "ZEROS", "Names", "Rule", "without"]
 
 ZEROS: Final = "<zeros>"
 
@@ -31,6 +32,27 @@ class Rule:
 
     target: str
     sources: tuple[Names, ...]
+
+
+def without(absent: Sequence[str], rules: Sequence[Rule]) -> tuple[Rule, ...]:
+    """Return rules with zeros for source weights that a model does not have.
+
+    Args:
+        absent: ends of their names.
+        rules: rules of the family.
+    """
+    ends = tuple(absent)
+    return (
+        tuple(
+            Rule(
+                rule.target,
+                tuple(tuple(ZEROS if name.endswith(ends) else name for name in names) for names in rule.sources),
+            )
+            for rule in rules
+        )
+        if ends
+        else tuple(rules)
+    )
 
 
 def _rules(*rows: tuple[str, *tuple[str | Names, ...]]) -> tuple[Rule, ...]:

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Final
 
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
+from lcve_deploy.exporters.checkpoints.class_vectors import ClassVectors, read_class_vectors
 from lcve_deploy.exporters.checkpoints.hub import HubId, cached_source, fetch, require_own_files, snapshot
 from lcve_deploy.exporters.checkpoints.huggingface import class_names, load_folder, problem_type
 from lcve_deploy.exporters.checkpoints.official import load_official
 from lcve_deploy.exporters.checkpoints.options import CheckpointOptions, StatedPreprocessing
+from lcve_deploy.exporters.checkpoints.outputs import OutputChoice, answering, with_class_vectors
+from lcve_deploy.exporters.checkpoints.timm import is_timm, load_timm
 from lcve_deploy.files.reading import require_file
 from lcve_deploy.model.assumptions import Assumption
 from lcve_deploy.model.predictions import ProblemType
@@ -33,6 +36,8 @@ class Checkpoint:
         preprocessing: settings that the checkpoint states for making clips.
         assumptions: facts that neither the checkpoint nor the owner states.
         source: model and commit on a hub, ``org/name@commit``; None if it came from elsewhere.
+        altered_from: the checkpoint as it was read, if the options change what the model answers.
+        class_vectors: vectors that take the place of a classifier; None without them.
     """
 
     path: Path
@@ -42,6 +47,8 @@ class Checkpoint:
     preprocessing: StatedPreprocessing = field(default_factory=StatedPreprocessing)
     assumptions: tuple[Assumption, ...] = ()
     source: str | None = None
+    altered_from: Checkpoint | None = None
+    class_vectors: ClassVectors | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -66,7 +73,28 @@ def load_checkpoint(path: Path, options: CheckpointOptions | None = None) -> Che
     channels = checkpoint.model.config.geometry.channels
     if channels != _RGB:
         raise UnsupportedModelError(f"expected a model for RGB clips with 3 channels, received one for {channels}")
-    return checkpoint
+    return _with_output(checkpoint, options)
+
+
+def _with_output(checkpoint: Checkpoint, options: CheckpointOptions) -> Checkpoint:
+    """Return the checkpoint with the answer that the options ask for."""
+    choice, path = options.output, options.class_vectors
+    if path is None:
+        model = checkpoint.model if choice is None else answering(checkpoint.model, choice)
+        if model.config == checkpoint.model.config:
+            return checkpoint
+        return replace(checkpoint, model=model, classes=None, problem_type=None, altered_from=checkpoint)
+    vectors = read_class_vectors(path)
+    base = OutputChoice.TOKENS if choice is OutputChoice.TOKENS else OutputChoice.FEATURES
+    model = answering(checkpoint.model, base, width=vectors.weight.shape[1])
+    return replace(
+        checkpoint,
+        model=with_class_vectors(model, vectors),
+        classes=vectors.names,
+        problem_type=vectors.problem_type,
+        altered_from=checkpoint,
+        class_vectors=vectors,
+    )
 
 
 def _load(path: Path, options: CheckpointOptions) -> Checkpoint:
@@ -74,7 +102,7 @@ def _load(path: Path, options: CheckpointOptions) -> Checkpoint:
         _require_no_official_options(path, options)
         path = snapshot(path)
         require_own_files(path)
-        model, stated, assumptions = load_folder(path, options)
+        model, stated, assumptions = (load_timm if is_timm(path) else load_folder)(path, options)
         return Checkpoint(
             path=path,
             model=model,

@@ -173,7 +173,7 @@ def _weights(file: _File, config: TransformerConfig) -> dict[str, npt.NDArray[np
         return assemble(file.source, OFFICIAL, config)
     weights = assemble(file.source, _WITHOUT_POSITIONS, config)
     table = file.codebase.table(config.geometry, config.width)
-    prefix = np.zeros((config.prefix_tokens, config.width), table.dtype)  # MVD's class token has no position
+    prefix = np.zeros((config.prefix, config.width), table.dtype)  # MVD's class token has no position
     return {**weights, "positional_encoding": np.concatenate([prefix, table])}
 
 
@@ -206,6 +206,7 @@ def _config(file: _File) -> tuple[TransformerConfig, tuple[Assumption, ...]]:
         classes=len(head),
         attention=Attention.COSINE if any(name.endswith(".attn.scale") for name in source) else Attention.DOT,
         readout=readout,
+        prefix=int(_CLASS_TOKEN in source),
         qkv_bias=any(name.endswith(("attn.q_bias", "attn.v_bias")) for name in source),
         layer_scale=any(".gamma_" in name for name in source),
     )

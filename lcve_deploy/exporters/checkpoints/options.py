@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
 from lcve_deploy.exporters.checkpoints.families import Family
+from lcve_deploy.exporters.checkpoints.outputs import OutputChoice
 from lcve_deploy.model.assumptions import Assumption, Fact
 from lcve_deploy.model.preprocess import Resample, Rounding, Sampling
 from lcve_deploy.model.transformer import Normalisation
@@ -36,6 +38,8 @@ class CheckpointOptions:
         family: codebase of an official file.
         readout: tokens that the classifier of an official file reads.
         weights: name of the wrapper of an official file to take the weights from.
+        output: what the model should answer; by default what the checkpoint is for.
+        class_vectors: file with a vector for each class, which take the place of a classifier.
     """
 
     heads: int | None = None
@@ -46,6 +50,8 @@ class CheckpointOptions:
     family: Family | None = None
     readout: ReadoutChoice | None = None
     weights: str | None = None
+    output: OutputChoice | None = None
+    class_vectors: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,14 +3,14 @@
 Every setting of a processor of a supported family is either reproduced or rejected by name. No setting is silently
 ignored.
 
-Source: Hugging Face transformers, ``image_processing_*.py`` and ``video_processing_*.py`` of VideoMAE, ViViT and
-TimeSformer, ``image_processing_backends.py``.
+Source: Hugging Face transformers, ``image_processing_*.py`` and ``video_processing_*.py`` of the classes in
+``PROCESSORS``, ``image_processing_backends.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.checkpoints.options import Framing
 from lcve_deploy.exporters.checkpoints.reading import read_json_file
 from lcve_deploy.model.preprocess import MAX_SHORT_SIDE, Resample
-from lcve_deploy.model.transformer import Normalisation
+from lcve_deploy.model.transformer import IMAGENET, Normalisation
 
 __all__ = ["PROCESSORS", "Processor", "read_processors"]
 
@@ -41,8 +41,9 @@ _UNSUPPORTED_RESAMPLES: Final = {4: "box", 5: "Hamming"}
 _MAX_NUMBER: Final = 1e6
 """Maximum of a mean, a std, a rescale factor, and the reciprocal of a rescale factor; well above any real value."""
 
-_DEFAULT_CROP: Final = (224, 224)
 _HINT: Final = "to ignore the processor, pass --mean, --std and --short-side"
+
+_Size = tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,32 +51,64 @@ class Defaults:
     """Defaults of one processor class.
 
     Args:
-        short_side: short side of a resized frame, pixels.
+        size: a short side, or (height, width), of a resized frame, pixels.
+        square: whether a number as ``size`` is both height and width, and not the short side.
+        crop: (height, width) of a clip, pixels; None if the class does not crop.
+        resample: number of the resampling filter.
+        margin: the short side is that of the crop times the first number, divided by the second, whatever size the
+            file states; None if the size counts.
+        normalisation: mean and std; None if a file must state them.
         rescale_factor: factor by which values are multiplied.
         offset: whether 1 is subtracted after rescaling, unless the file states it.
         has_offset: whether the class reads the setting ``offset`` from its file.
+        patches: whether the class resizes a frame to a number of patches that depends on its aspect ratio.
     """
 
-    short_side: int
+    size: int | _Size
+    square: bool = False
+    crop: _Size | None = (224, 224)
+    resample: int = 2
+    margin: tuple[int, int] | None = None
+    normalisation: Normalisation | None = None
     rescale_factor: float = 1 / 255
     offset: bool = False
     has_offset: bool = False
+    patches: bool = False
 
 
-_VIDEOMAE: Final = Defaults(short_side=224)
-_VIVIT: Final = Defaults(short_side=256, rescale_factor=1 / 127.5, offset=True, has_offset=True)
-_VIVIT_VIDEO: Final = Defaults(short_side=256, rescale_factor=1 / 127.5, offset=True)
+def _names(stem: str, defaults: Defaults) -> dict[str, Defaults]:
+    """Return the rows of a class under all names that versions of transformers have written."""
+    endings = ("FeatureExtractor", "ImageProcessor", "ImageProcessorFast", "ImageProcessorPil")
+    return {f"{stem}{ending}": defaults for ending in endings}
+
+
+_HALVES: Final = Normalisation(mean=(0.5,) * 3, std=(0.5,) * 3)
+_OPENAI: Final = Normalisation(mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954, 0.26130258, 0.27577711))
+_SQUARE: Final = (224, 224)
+_BICUBIC: Final = 3
+
+_VIDEOMAE: Final = Defaults(size=224)
+_VIVIT: Final = Defaults(size=256, rescale_factor=1 / 127.5, offset=True, has_offset=True)
+_VIVIT_VIDEO: Final = Defaults(size=256, rescale_factor=1 / 127.5, offset=True)
+_CLIP: Final = Defaults(size=224, resample=_BICUBIC, normalisation=_OPENAI)
+_VIT: Final = Defaults(size=_SQUARE, square=True, crop=None, normalisation=_HALVES)
 
 PROCESSORS: Final = {
-    "VideoMAEFeatureExtractor": _VIDEOMAE,
-    "VideoMAEImageProcessor": _VIDEOMAE,
-    "VideoMAEImageProcessorFast": _VIDEOMAE,
-    "VideoMAEImageProcessorPil": _VIDEOMAE,
+    **_names("VideoMAE", _VIDEOMAE),
     "VideoMAEVideoProcessor": _VIDEOMAE,
     "TimesformerVideoProcessor": _VIDEOMAE,
     "VivitFeatureExtractor": _VIVIT,
     "VivitImageProcessor": _VIVIT,
     "VivitVideoProcessor": _VIVIT_VIDEO,
+    "VJEPA2VideoProcessor": Defaults(size=292, crop=(256, 256), normalisation=IMAGENET, margin=(256, 224)),
+    **_names("ViT", _VIT),
+    **_names("CLIP", _CLIP),
+    **_names("Bit", _CLIP),
+    **_names("Siglip", replace(_VIT, square=False, resample=_BICUBIC)),
+    **_names("Siglip2", replace(_VIT, patches=True)),
+    **_names("Beit", replace(_VIT, resample=_BICUBIC)),
+    **_names("DeiT", replace(_VIT, size=(256, 256), crop=_SQUARE, resample=_BICUBIC)),
+    **_names("DINOv3ViT", replace(_VIT, normalisation=IMAGENET)),
 }
 
 
@@ -119,7 +152,29 @@ class Processor:
         span = 255.0 * (self._factor() if rescales else 1.0)
         return Normalisation(mean=tuple((offset + m) / span for m in mean), std=tuple(s / span for s in std))
 
-    def framing(self, crop: tuple[int, int]) -> Framing | None:
+    @property
+    def keeps_aspect(self) -> bool:
+        """Whether the number of patches depends on the aspect ratio of a frame, which a model of fixed size cannot."""
+        return self._defaults.patches
+
+    def output_size(self) -> _Size | None:
+        """Return (height, width) of a processed frame, pixels; None if it depends on the frame.
+
+        Raises:
+            CheckpointError: a size is invalid.
+        """
+        if self._defaults.patches:
+            return None
+        if self._crops:
+            stated = self._settings.get("crop_size")
+            return self._defaults.crop if stated is None else self._sides("crop_size", stated, square=True)[1]
+        return self._resizing().size if self._switch("do_resize", default=True) else None
+
+    @property
+    def _crops(self) -> bool:
+        return self._switch("do_center_crop", default=self._defaults.crop is not None)
+
+    def framing(self, crop: _Size) -> Framing | None:
         """Return how frames are resized; None if the settings have no sizes and the model is not of the default size.
 
         Args:
@@ -128,9 +183,12 @@ class Processor:
         Raises:
             CheckpointError: the processor's clips do not fit the model, or this version cannot reproduce them.
         """
-        resizes, crops = self._switch("do_resize", default=True), self._switch("do_center_crop", default=True)
+        resizes, crops = self._switch("do_resize", default=True), self._crops
+        if self._defaults.patches:
+            return self._squashing(crop)
         no_sizes = all(self._settings.get(name) is None for name in ("size", "crop_size"))
-        if resizes and crops and no_sizes and crop != _DEFAULT_CROP:
+        as_class = resizes and no_sizes and crops == (self._defaults.crop is not None)
+        if as_class and crop != (self._defaults.crop or self._defaults.size):
             return None
         framing = self._resizing() if resizes else Framing()
         if crops:
@@ -143,14 +201,25 @@ class Processor:
             )
         return framing
 
+    def _squashing(self, crop: _Size) -> Framing:
+        if not self._switch("do_resize", default=True):
+            raise self._error("do_resize is off, so clips have the size of the picture, but the model has a fixed one")
+        return Framing(size=crop, resample=self._resample())
+
     def _resizing(self) -> Framing:
         stated = self._settings.get("size")
-        stated = self._defaults.short_side if stated is None else stated
-        square = self._switch("default_to_square", default=False)
+        if stated is None:
+            stated = self._defaults.size if isinstance(self._defaults.size, int) else list(self._defaults.size)
+        if self._defaults.margin and self._defaults.crop:
+            crop = self._settings.get("crop_size") or list(self._defaults.crop)
+            _, sides = self._sides("crop_size", crop, square=True)
+            times, per = self._defaults.margin
+            stated = {"shortest_edge": int(sides[0] * times / per)} if sides else stated
+        square = self._switch("default_to_square", default=self._defaults.square)
         short_side, size = self._sides("size", stated, square=square)
         return Framing(short_side=short_side, size=size, resample=self._resample())
 
-    def _check_crop(self, framing: Framing, crop: tuple[int, int]) -> None:
+    def _check_crop(self, framing: Framing, crop: _Size) -> None:
         stated = self._settings.get("crop_size")
         if stated is not None:
             _, size = self._sides("crop_size", stated, square=True)
@@ -189,7 +258,7 @@ class Processor:
 
     def _resample(self) -> Resample:
         stated = self._settings.get("resample")
-        stated = 2 if stated is None else stated
+        stated = self._defaults.resample if stated is None else stated
         if type(stated) is int and stated in _UNSUPPORTED_RESAMPLES:
             raise self._error(
                 f"resample {stated} is the {_UNSUPPORTED_RESAMPLES[stated]} filter, which FFmpeg's scaler does not "
@@ -228,6 +297,9 @@ class Processor:
 
     def _channels(self, name: str) -> list[float]:
         value = self._settings.get(name)
+        default = self._defaults.normalisation
+        if value is None and default is not None:
+            return list(getattr(default, name.removeprefix("image_")))
         if value is None:
             raise self._error(f"do_normalize is on, but there is no {name}", "pass --mean a,b,c and --std a,b,c")
         values = value if isinstance(value, list) else [value] * 3

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["read_folder_weights", "read_json_file", "read_pickled", "to_arrays"]
+
+Arrays = dict[str, npt.NDArray[np.floating]]
+Unused = Callable[[str], bool]
 
 _CORRUPT: Final = (
     RuntimeError,
@@ -49,6 +53,10 @@ _START_BYTES: Final = 64
 _MAX_COPIES: Final = 2
 """Maximum size of all tensors of a file, in multiples of the size of the file."""
 _WEIGHT_FILES: Final = ("model.safetensors", "pytorch_model.bin")
+
+
+def _none(name: str) -> bool:
+    return False
 
 
 def _require_weights(path: Path) -> None:
@@ -89,8 +97,13 @@ def read_pickled(path: Path) -> Any:
         raise CheckpointError(f"{path} is damaged, or not a PyTorch checkpoint ({_safe_reason(error)})") from None
 
 
-def read_folder_weights(folder: Path) -> dict[str, npt.NDArray[np.floating]]:
+def read_folder_weights(folder: Path, unused: Unused = _none) -> Arrays:
     """Read the weights of a Hugging Face folder: safetensors or ``.bin``, in one file or in shards.
+
+    Args:
+        folder: the folder.
+        unused: whether the model does not use the weight of a name; such a weight is not converted, and may be of
+            integers.
 
     Raises:
         CheckpointError: weights are missing or damaged, or a shard is not a file of the folder.
@@ -98,9 +111,9 @@ def read_folder_weights(folder: Path) -> dict[str, npt.NDArray[np.floating]]:
     for name in _WEIGHT_FILES:
         read = _read_safetensors if name.endswith(".safetensors") else _read_bin
         if (folder / name).is_file():
-            return read(folder / name)
+            return read(folder / name, unused)
         if (folder / f"{name}.index.json").is_file():
-            return _read_shards(folder, f"{name}.index.json", read)
+            return _read_shards(folder, f"{name}.index.json", partial(read, unused=unused))
     raise CheckpointError(f"expected {' or '.join(_WEIGHT_FILES)} in {folder}, found neither")
 
 
@@ -166,7 +179,7 @@ def _array(tensor: Tensor) -> npt.NDArray[np.floating]:
     return array
 
 
-def _read_safetensors(path: Path) -> dict[str, npt.NDArray[np.floating]]:
+def _read_safetensors(path: Path, unused: Unused) -> Arrays:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -174,25 +187,27 @@ def _read_safetensors(path: Path) -> dict[str, npt.NDArray[np.floating]]:
     _require_weights(path)
     check_safetensors(path, "a safetensors file", CheckpointError)
     try:
-        return to_arrays(load_file(path), stored=path.stat().st_size)
+        return to_arrays(_used(load_file(path), unused), stored=path.stat().st_size)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged, or not a safetensors file ({error})") from None
 
 
-def _read_bin(path: Path) -> dict[str, npt.NDArray[np.floating]]:
+def _read_bin(path: Path, unused: Unused) -> Arrays:
     content = read_pickled(path)
     if not isinstance(content, dict):
         raise CheckpointError(f"expected named tensors in {path}, received {type(content).__name__}")
-    return to_arrays(dict(dict.items(content)), stored=path.stat().st_size)
+    return to_arrays(_used(dict(dict.items(content)), unused), stored=path.stat().st_size)
 
 
-def _read_shards(
-    folder: Path, index: str, read: Callable[[Path], dict[str, npt.NDArray[np.floating]]]
-) -> dict[str, npt.NDArray[np.floating]]:
+def _used(tensors: Mapping[Any, Any], unused: Unused) -> dict[Any, Any]:
+    return {name: tensor for name, tensor in tensors.items() if not unused(str(name))}
+
+
+def _read_shards(folder: Path, index: str, read: Callable[[Path], Arrays]) -> Arrays:
     shards = read_json_file(folder / index).get("weight_map")
     if not isinstance(shards, dict):
         raise CheckpointError(f"expected a weight_map in {folder / index}")
-    weights: dict[str, npt.NDArray[np.floating]] = {}
+    weights: Arrays = {}
     present = {path.name for path in folder.iterdir() if path.is_file()}
     for name in sorted(set(map(str, shards.values()))):
         if name not in present:

@@ -1,109 +1,32 @@
-"""Tables of models that are not exported, with reasons; docs/reference/checkpoints.md explains them.
+"""Errors for models that are not exported. Each has its reason from ``refusal_table``.
 
-Some of these models cannot be exported exactly. Most could be, but this version does not support them. The error says
+Some of these models cannot be exported exactly. Others could be, but this version does not support them. The error says
 which of the two applies.
-
-Source: LCVE paper section 3.3 requires a cube-wise embedding, and attention that depends on the order of the tokens
-only through positions that can be reordered.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from lcve_deploy.errors import UnsupportedModelError
+from lcve_deploy.exporters.checkpoints import refusal_table as table
+from lcve_deploy.exporters.checkpoints.refusal_table import reason_for
 
-__all__ = ["detector_error", "model_type_error", "require_supported_weights"]
+__all__ = ["architecture_error", "detector_error", "model_type_error", "require_supported_weights"]
 
-_DIVIDED: Final = (
-    "divided attention mixes the tokens of each frame and of each spatial position separately, so shuffling all cubes "
-    "of a clip changes its logits; only one spatial order for all frames combined with one temporal order could be "
-    "exact, which this version does not support"
-)
-_TIMESFORMER: Final = (
-    "TimeSformer's divided attention mixes the tokens of each frame and of each spatial position separately, so "
-    "shuffling all cubes of a clip changes its logits; with joint attention it could be exact (the tables of space and "
-    "time summed into one); this version supports neither"
-)
-_ROTARY: Final = (
-    "rotary positions are computed inside every attention layer from a token's index in the sequence; they could be "
-    "exact with the rows of their tables in cube order, which this version does not support"
-)
-_WINDOWS: Final = (
-    "attention in windows needs neighbouring cubes next to each other; it could be exact only with a step that "
-    "restores this order, which would reveal the cube order"
-)
-_CONVOLUTIONS: Final = (
-    "overlapping convolution or pooling mixes values of neighbouring cubes, so neither cubes nor their values can "
-    "be shuffled"
-)
-_RELATIVE: Final = (
-    "relative positions are a bias for each pair of tokens; they could be exact with the rows and columns of its index "
-    "in cube order, which this version does not support"
-)
-_BLOCKS: Final = (
-    "its tokens are merged in blocks of 2 x 2, so only an order that keeps these blocks could be exact, and its "
-    "language model needs the plain order; this version does not support it"
-)
-_IMAGE: Final = (
-    "it is an image model; it could be exact with the rows of its table in patch order, but this version only exports "
-    "video classifiers"
-)
-_IMAGE_ROTARY: Final = f"it is an image model, and this version only exports video classifiers; {_ROTARY}"
-_OWN_TABLE: Final = (
-    "it is a video model that could be exact with its own positions in cube order, but this version does not read "
-    "it from a folder"
-)
-_NO_CLASSIFIER: Final = "it does not classify clips, and this package only exports video classifiers"
-_INTERNVIDEO2: Final = (
-    "InternVideo2 has RMSNorm and attentive pooling; it could be exact with the rows of its table in cube order, but "
-    "this version does not read it"
-)
-_LANGUAGE: Final = "it reads text, and this package only exports video classifiers"
-_UNKNOWN: Final = (
-    "this version does not know its layout or which of its tensors are positions, and a guess could give wrong results"
-)
-_REGIONS: Final = (
-    "it classifies regions of a frame, which a person detector selects from the tokens, so tokens must keep their "
-    "order, and a clip has no single answer"
-)
-
-_TYPES: Final = {
-    _TIMESFORMER: ("timesformer",),
-    _DIVIDED: ("xclip", "videoprism", "videoprism_vision_model"),
-    _ROTARY: ("vjepa2", "vjepa2_1"),
-    _WINDOWS: ("swin", "swinv2", "swin2sr", "donut-swin", "maskformer-swin", "video_swin", "videoswin", "maxvit"),
-    _CONVOLUTIONS: (
-        *("mvit", "mvitv2", "hiera", "sam2", "sam2_hiera_det_model", "uniformer", "uniformerv2", "resnet", "resnet3d"),
-        *("convnext", "convnextv2", "cvt", "levit", "pvt", "pvt_v2", "poolformer", "segformer", "mobilenet_v1"),
-        *("mobilenet_v2", "mobilevit", "mobilevitv2", "efficientnet", "efficientformer", "swiftformer", "van", "bit"),
-        *("x3d", "slowfast", "i3d", "c3d", "hgnet_v2", "dinat", "nat", "textnet", "fastvit", "regnet", "focalnet"),
-    ),
-    _RELATIVE: ("beit", "data2vec-vision"),
-    _BLOCKS: ("qwen2_vl", "qwen2_5_vl", "qwen3_vl"),
-    _IMAGE: (
-        *("vit", "deit", "vit_msn", "vit_mae", "ijepa", "dinov2", "dinov2_with_registers", "clip", "clip_vision_model"),
-        *("siglip", "siglip_vision_model", "siglip2", "siglip2_vision_model", "metaclip_2", "timm_wrapper"),
-    ),
-    _IMAGE_ROTARY: ("dinov3_vit", "eva", "eva02", "pe_video", "perception_encoder"),
-    _OWN_TABLE: ("umt", "mvd", "mae_st"),
-    _INTERNVIDEO2: ("internvideo2",),
-    _LANGUAGE: ("bert", "roberta", "gpt2", "llama", "mistral", "qwen2", "t5"),
-    _NO_CLASSIFIER: ("detr", "yolos", "sam", "whisper", "wav2vec2"),
-}
-_BY_MODEL_TYPE: Final = {model_type: reason for reason, model_types in _TYPES.items() for model_type in model_types}
+_PAGE: Final = "see docs/reference/models.md"
 
 _BY_WEIGHT: Final = (
-    (r"roi_heads?\.|\bcls_score\.|bbox_head\.|roi_action", _REGIONS),
-    (r"temporal_attn|temporal_attention|time_embed|temporal_fc", _DIVIDED),
-    (r"layers\.\d+\.(blocks\.\d+\.attn\.)?.*relative_position", _WINDOWS),
-    (r"relative_position_bias|relative_position_index|rel_pos_bias", _RELATIVE),
-    (r"pool_[qkv]\.|rel_pos_[hwt]|patch_embed_xp|attn\.pool", _CONVOLUTIONS),
-    (r"^clip_projector\.|^clip_pos_embed|blocks\.\d+\.ls[12]\.", _INTERNVIDEO2),
-    (r"rotary|\brope|freqs_c(os|is)|inv_freq", _ROTARY),
-    (r"^(stem|s\d|layer\d|conv\d?|features)\.|\.conv\d?\.weight|\.dpe\.|pos_embed\.weight", _CONVOLUTIONS),
+    (r"roi_heads?\.|\bcls_score\.|bbox_head\.|roi_action", table.REGIONS),
+    (r"temporal_attn|temporal_attention|time_embed|temporal_fc", table.DIVIDED),
+    (r"layers\.\d+\.(blocks\.\d+\.attn\.)?.*relative_position", table.WINDOWS),
+    (r"relative_position_bias|relative_position_index|rel_pos_bias", table.RELATIVE),
+    (r"pool_[qkv]\.|rel_pos_[hwt]|patch_embed_xp|attn\.pool", table.CONVOLUTIONS),
+    (r"^clip_projector\.|^clip_pos_embed|blocks\.\d+\.ls[12]\.", table.INTERNVIDEO2),
+    (r"rotary|\brope|freqs_c(os|is)|inv_freq", table.ROTARY),
+    (r"^(stem|s\d|layer\d|conv\d?|features)\.|\.conv\d?\.weight|\.dpe\.|pos_embed\.weight", table.CONVOLUTIONS),
 )
 
 
@@ -114,17 +37,25 @@ def detector_error(seen: str) -> UnsupportedModelError:
         seen: evidence that the checkpoint is a detector.
     """
     return UnsupportedModelError(
-        f"the checkpoint is a detector for AVA ({seen}): {_REGIONS}",
+        f"the checkpoint is a detector for AVA ({seen}): {table.REGIONS.text}",
         hint="export a classifier; see docs/reference/checkpoints.md",
     )
 
 
 def model_type_error(model_type: str, supported: Iterable[str]) -> UnsupportedModelError:
     """Create the error for a Hugging Face model type that is not supported."""
-    reason = _BY_MODEL_TYPE.get(model_type, _UNKNOWN)
     return UnsupportedModelError(
-        f"a model of type {model_type!r} cannot be exported: {reason}",
-        hint=f"supported model types: {', '.join(supported)}; see docs/reference/checkpoints.md",
+        f"a model of type {model_type!r} cannot be exported: {reason_for(model_type).text}",
+        hint=f"supported model types: {', '.join(supported)}; {_PAGE}",
+    )
+
+
+def architecture_error(model_type: str, stated: Sequence[str], supported: Iterable[str]) -> UnsupportedModelError:
+    """Create the error for a class of a supported model type that is not supported itself."""
+    reason = reason_for(model_type, stated[0], is_read=True).text
+    return UnsupportedModelError(
+        f"expected {' or '.join(supported)}, received {', '.join(stated)}: {reason}",
+        hint=f"export one of the expected classes; {_PAGE}",
     )
 
 
@@ -138,6 +69,6 @@ def require_supported_weights(names: Iterable[str]) -> None:
         for pattern, reason in _BY_WEIGHT:
             if re.search(pattern, name):
                 raise UnsupportedModelError(
-                    f"the checkpoint cannot be exported: {reason} (seen: {name})",
+                    f"the checkpoint cannot be exported: {reason.text} (seen: {name})",
                     hint="see docs/reference/checkpoints.md for the supported models",
                 )

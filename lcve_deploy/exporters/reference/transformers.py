@@ -9,27 +9,34 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.exporters.checkpoints import Checkpoint
+from lcve_deploy.exporters.checkpoints.folders import Input, Output
+from lcve_deploy.exporters.checkpoints.huggingface import FolderModel, is_unused, model_of
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights
+from lcve_deploy.exporters.checkpoints.timm import is_timm
 from lcve_deploy.exporters.reference.builtin import (
     BuiltinReference,
     Reference,
     ReferencePrecision,
     normalised,
 )
+from lcve_deploy.exporters.reference.class_vectors import ClassVectorReference
+from lcve_deploy.model.transformer import VideoTransformer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lcve_deploy.model.transformer import Normalisation
-
 __all__ = ["ReferenceWarning", "reference_for"]
+
+
+Inputs = Mapping[str, Any]
 
 
 class ReferenceWarning(UserWarning):
@@ -46,15 +53,28 @@ def reference_for(checkpoint: Checkpoint, precision: ReferencePrecision = Refere
     Warns:
         ReferenceWarning: transformers is installed, but cannot load the folder or did not load every tensor.
     """
-    if checkpoint.path.is_dir() and importlib.util.find_spec("transformers") is not None:
+    if checkpoint.altered_from is not None:
+        return _of_altered(checkpoint, checkpoint.altered_from, precision)
+    path, installed = checkpoint.path, importlib.util.find_spec("transformers") is not None
+    if installed and path.is_dir() and not is_timm(path):
         try:
-            model = _load(checkpoint.path)
+            folder = model_of(checkpoint.path)
+            model = _load(checkpoint.path, folder.name)
         except Exception as error:  # any error of another library: the built-in reference is used instead
             _warn_unused(f"it cannot load the folder ({type(error).__name__}: {error})")
         else:
             if _loaded_all(model, checkpoint.path):
-                return _TransformersReference(model, checkpoint.model.normalisation, precision)
+                return _TransformersReference(model, folder, checkpoint.model, precision)
             _warn_unused("it did not load every tensor of the folder")
+    return BuiltinReference(checkpoint.model, precision)
+
+
+def _of_altered(checkpoint: Checkpoint, before: Checkpoint, precision: ReferencePrecision) -> Reference:
+    """Return the reference of a checkpoint whose answer was changed: that of the vector, if only classes were added."""
+    config, vectors = checkpoint.model.config, checkpoint.class_vectors
+    adds_classes = not before.model.config.head and config.readout is before.model.config.readout
+    if vectors is not None and adds_classes and not before.model.config.unit:
+        return ClassVectorReference(reference_for(before, precision), vectors)
     return BuiltinReference(checkpoint.model, precision)
 
 
@@ -66,8 +86,9 @@ def _warn_unused(reason: str) -> None:
 class _TransformersReference:
     """A transformers model, run one clip at a time."""
 
-    def __init__(self, model: Any, normalisation: Normalisation, precision: ReferencePrecision) -> None:
-        self._model, self._normalisation, self._precision = model.to(precision.dtype), normalisation, precision
+    def __init__(self, model: Any, folder: FolderModel, plain: VideoTransformer, precision: ReferencePrecision) -> None:
+        self._model, self._plain, self._precision = model.to(precision.dtype), plain, precision
+        self._inputs, self._read = _INPUTS[folder.family.input], _OUTPUTS[folder.architecture.output]
 
     @property
     def name(self) -> str:
@@ -77,18 +98,60 @@ class _TransformersReference:
         return f"transformers {transformers.__version__}, {self._precision}"
 
     def logits(self, clips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-        """Compute logits ``[batch, classes]`` of plain clips, uint8 RGB ``[batch, T, H, W, C]``."""
+        """Compute outputs ``[batch, classes]`` of plain clips, uint8 RGB ``[batch, T, H, W, C]``."""
         import torch
 
         with torch.inference_mode():
-            rows = [self._model(pixel_values=self._normalised(clip)).logits for clip in clips]
+            rows = [self._read(self._model, self._inputs(self._normalised(clip), self._plain)) for clip in clips]
         return np.concatenate([row.double().numpy() for row in rows])
 
     def _normalised(self, clip: npt.NDArray[np.uint8]) -> Tensor:
-        return normalised(clip, self._normalisation, self._precision)
+        return normalised(clip, self._plain.normalisation, self._precision)
 
 
-def _load(folder: Path) -> Any:
+def _clip(clip: Tensor, plain: VideoTransformer) -> Inputs:
+    return {"pixel_values": clip}
+
+
+def _video(clip: Tensor, plain: VideoTransformer) -> Inputs:
+    return {"pixel_values_videos": clip}
+
+
+def _image(clip: Tensor, plain: VideoTransformer) -> Inputs:
+    return {"pixel_values": clip[:, 0]}
+
+
+def _patches(clip: Tensor, plain: VideoTransformer) -> Inputs:
+    """Return an image as SigLIP 2 takes it: rows of patches without padding, and the shape of their grid."""
+    import torch
+
+    (_, rows, columns), (_, height, width) = plain.config.geometry.grid, plain.config.geometry.cube
+    split = clip[0, 0].reshape(-1, rows, height, columns, width).permute(1, 3, 2, 4, 0)
+    return {
+        "pixel_values": split.reshape(1, rows * columns, -1),
+        "pixel_attention_mask": torch.ones((1, rows * columns), dtype=torch.int32),
+        "spatial_shapes": torch.tensor([[rows, columns]]),
+    }
+
+
+_INPUTS: Final[Mapping[Input, Callable[[Any, VideoTransformer], Inputs]]] = {
+    Input.CLIP: _clip,
+    Input.VIDEO: _video,
+    Input.IMAGE: _image,
+    Input.PATCHES: _patches,
+}
+_OUTPUTS: Final[Mapping[Output, Callable[[Any, Inputs], Any]]] = {
+    Output.LOGITS: lambda model, inputs: model(**inputs).logits,
+    Output.POOLED: lambda model, inputs: model(**inputs).pooler_output,
+    Output.EMBEDDING: lambda model, inputs: model(**inputs).image_embeds,
+    Output.FIRST_TOKEN: lambda model, inputs: model(**inputs).last_hidden_state[:, 0],
+    Output.ENCODER_MEAN: lambda model, inputs: model(**inputs, skip_predictor=True).last_hidden_state.mean(1),
+    Output.MEAN: lambda model, inputs: model(**inputs).last_hidden_state.mean(1),
+    Output.IMAGE_FEATURES: lambda model, inputs: model.get_image_features(**inputs).pooler_output,
+}
+
+
+def _load(folder: Path, architecture: str) -> Any:
     import transformers
 
     log: Any = transformers.logging
@@ -96,7 +159,7 @@ def _load(folder: Path) -> Any:
     log.set_verbosity_error()
     log.disable_progress_bar()
     try:
-        model = transformers.AutoModelForVideoClassification.from_pretrained(
+        model = getattr(transformers, architecture).from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
         return model.eval()
@@ -105,9 +168,13 @@ def _load(folder: Path) -> Any:
 
 
 def _loaded_all(model: Any, folder: Path) -> bool:
-    """Tell whether the model has every tensor of the file, under any name."""
+    """Tell whether the model has every tensor of the file that it uses, under any name, whole or in two halves."""
     loaded = {_fingerprint(tensor.double().numpy()) for tensor in model.state_dict().values()}
-    return all(_fingerprint(array) in loaded for array in read_folder_weights(folder).values())
+    used = read_folder_weights(folder, unused=is_unused(model_of(folder)))
+    return all(
+        _fingerprint(array) in loaded or all(_fingerprint(half) in loaded for half in np.array_split(array, 2))
+        for array in used.values()
+    )
 
 
 def _fingerprint(array: npt.NDArray[Any]) -> tuple[tuple[int, ...], float, float]:

@@ -2,9 +2,10 @@
 
 The graph of an artifact has attention in standard operators, which every runtime takes: products, softmax, transposes.
 ONNX Runtime runs them one by one, and writes the scores of all queries to memory twice. Its ``MultiHeadAttention``
-computes the same in blocks that stay in the cache. So the graph is changed when a session on the CPU opens it. The
-graph's own blocks of queries become one operator again, which is faster. What is not exactly this pattern is left as
-it is.
+computes the same in blocks that stay in the cache. So the graph is changed when a session on the CPU or on CUDA opens
+it. The graph's own blocks of queries become one operator again, which is faster. In a graph of low precision, the
+softmax is float32 between two casts; the kernels of the operator compute it in float32 too. What is not exactly this
+pattern is left as it is.
 
 Source: onnx/onnx.proto: ModelProto, GraphProto, NodeProto, AttributeProto; ONNX Runtime, ContribOperators.md.
 """
@@ -32,6 +33,9 @@ _GRAPH_NODE: Final = 1
 _GRAPH_INITIALIZER: Final = 5
 _GRAPH_OUTPUT: Final = 12
 _INT64: Final = 7
+_FLOAT: Final = 1
+_LOW_TYPES: Final = (10, 16)
+"""float16 and bfloat16."""
 _MAX_SHAPE_BYTES: Final = 64
 
 _SPLIT_HEADS: Final = (0, 2, 1, 3)
@@ -117,7 +121,7 @@ def fuse_attention(graph: Buffer) -> bytes:
     """Return a graph whose attention is ``MultiHeadAttention`` of ONNX Runtime.
 
     Args:
-        graph: content of an ``.onnx`` file that has been checked, with float32 attention.
+        graph: content of an ``.onnx`` file that has been checked.
 
     Returns:
         The changed graph; the same bytes if there is nothing to fuse.
@@ -220,10 +224,13 @@ class _Graph:
 
     def _match(self, softmax: _Node) -> _Attention:
         _require(softmax.integers.get(b"axis", (-1,)) == (-1,))
-        scores = self._maker(softmax.inputs[0], b"MatMul")
+        widened, narrowed = self._cast_before(softmax), self._cast_after(softmax)
+        _require(len(widened) == len(narrowed))
+        first, last = (*widened, softmax)[0], (softmax, *narrowed)[-1]
+        scores = self._maker(first.inputs[0], b"MatMul")
         turned = self._maker(scores.inputs[1], b"Transpose", perm=_SWAP_LAST)
-        mixed = self._only_user(softmax, b"MatMul")
-        _require(mixed.inputs[0] == softmax.outputs[0])
+        mixed = self._only_user(last, b"MatMul")
+        _require(mixed.inputs[0] == last.outputs[0])
         joined = self._only_user(mixed, b"Transpose", perm=_SPLIT_HEADS)
         result = self._only_user(joined, b"Reshape")
         _require(self._uses[scores.outputs[0]] == 1)
@@ -239,8 +246,27 @@ class _Graph:
             heads=size[2],
             output=result.outputs[0],
             last=result,
-            nodes=(scores, turned, softmax, mixed, joined, result, *(node for pair in heads for node in pair)),
+            nodes=(
+                *(scores, turned, *widened, softmax, *narrowed, mixed, joined, result),
+                *(node for pair in heads for node in pair),
+            ),
         )
+
+    def _cast_before(self, softmax: _Node) -> tuple[_Node, ...]:
+        """Return the cast of the scores to float32; nothing if they are float32 already."""
+        cast = self._makers.get(softmax.inputs[0])
+        if cast is None or cast.kind != b"Cast":
+            return ()
+        _require(cast.integers == {b"to": (_FLOAT,)} and self._uses[cast.outputs[0]] == 1)
+        return (cast,)
+
+    def _cast_after(self, softmax: _Node) -> tuple[_Node, ...]:
+        """Return the cast of the softmax to a low type; nothing if it stays float32."""
+        cast = self._users.get(softmax.outputs[0])
+        if cast is None or cast.kind != b"Cast":
+            return ()
+        _require(self._uses[softmax.outputs[0]] == 1 and cast.integers.get(b"to") in [(low,) for low in _LOW_TYPES])
+        return (cast,)
 
     def _heads(self, name: bytes) -> tuple[_Node, _Node]:
         """Return the nodes that divide a value into heads: a Reshape and a Transpose."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Final
 
 import numpy as np
@@ -40,8 +41,11 @@ _NAMES: Final = {
 }
 
 _TYPES: Final = {"uint8": "tensor(uint8)", "int64": "tensor(int64)", "float32": "tensor(float)"}
-_FLOAT32_ATTENTION: Final = (Precision.FP32, Precision.INT8)
-"""Precisions of graphs whose attention is float32."""
+_FUSED: Final = {
+    Provider.CPU: (Precision.FP32, Precision.INT8),
+    Provider.CUDA: (Precision.FP32, Precision.INT8, Precision.FP16, Precision.BF16),
+}
+"""Precisions whose attention a provider has a fused kernel for. Attention is float32 in an int8 graph."""
 
 _INSTALL_HINT: Final = "install CUDA and cuDNN: pip install 'lcve-deploy[gpu]'; TensorRT is a package of its own"
 
@@ -87,10 +91,7 @@ class OnnxRuntimeSession(BankedSession):
         files = read_graph(graph, mapped=options.mapped)
         give_files(settings, files.contents())
         try:
-            providers = [(name, provider_options)]
-            self._session = onnxruntime.InferenceSession(
-                _for_provider(files, options.provider, engine), settings, providers=providers
-            )
+            self._session = _open(onnxruntime, files, options.provider, engine, settings, (name, provider_options))
         except _errors() as error:
             hint = "" if options.provider is Provider.CPU else _start_hint()
             raise SessionError(f"ONNX Runtime cannot open {files.path}: {error}", hint=hint) from None
@@ -168,12 +169,23 @@ def _rows(onnxruntime: Any, model: ModelSpec, options: SessionOptions, gpu: int)
     return GpuRows(model.bank, options.max_keys, gpu)
 
 
-def _for_provider(files: GraphFiles, provider: Provider, engine: EngineRecord | None) -> bytes:
-    """Return the graph for a provider; on the CPU with fused attention, which has a kernel for float32 alone."""
+def _open(
+    onnxruntime: Any,
+    files: GraphFiles,
+    provider: Provider,
+    engine: EngineRecord | None,
+    settings: Any,
+    provider_and_options: tuple[str, dict[str, str]],
+) -> Any:
+    """Open the graph, with fused attention if the provider has a kernel for it."""
+    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernelError
+
     precision = Precision.FP32 if engine is None else engine.precision
-    if provider is Provider.CPU and precision in _FLOAT32_ATTENTION:
-        return fuse_attention(files.graph.data)
-    return bytes(files.graph.data)
+    plain = files.graph.data
+    if precision in _FUSED.get(provider, ()):
+        with contextlib.suppress(NoKernelError):  # a version of ONNX Runtime without a kernel for bfloat16
+            return onnxruntime.InferenceSession(fuse_attention(plain), settings, providers=[provider_and_options])
+    return onnxruntime.InferenceSession(bytes(plain), settings, providers=[provider_and_options])
 
 
 def _require_available(provider: Provider, available: list[str]) -> str:

@@ -13,6 +13,7 @@ from lcve_deploy.client import Client
 from lcve_deploy.clips import Views
 from lcve_deploy.errors import MismatchError
 from lcve_deploy.keys.secret import SecurityKey
+from lcve_deploy.model.output import OutputKind
 from lcve_deploy.model.preprocess import Preprocess, Sampling
 from lcve_deploy.remote import RemoteOptions
 from lcve_deploy.runtime import SessionOptions
@@ -41,7 +42,7 @@ class Job:
         sampling: how frames are chosen; by default as the artifact says.
         stride: frames from one sampled frame to the next; by default as the artifact says.
         top: classes in every row.
-        logits: add the logits, in the plain order.
+        logits: add the model's output, in the plain order.
         session: how to open the artifact; the threads of each worker come from the cluster instead.
 
     Raises:
@@ -86,6 +87,34 @@ class Job:
             return SecurityKey.read(self.enrolled / camera / KEY_FILE), self.enrolled / camera / "client"
         folder = self.client if self.client is not None else Path(str(self.artifact)) / "client"
         return SecurityKey.read(Path(str(self.key_file))), folder
+
+    def settings(self) -> ClientSettings | None:
+        """Return the settings of a client; None if there is no client folder, as opening the clients explains.
+
+        Raises:
+            ArtifactError: the settings are invalid.
+        """
+        folder = next(iter(sorted(self.enrolled.glob("*/client"))), None) if self.enrolled else self.client
+        folder = folder or Path(str(self.artifact)) / "client"
+        return read_client(folder).settings if folder.is_dir() else None
+
+    def takes_pictures(self) -> bool:
+        """Return whether a clip of the model has one frame, so that every picture is a clip.
+
+        Raises:
+            ArtifactError: the client settings are invalid.
+        """
+        settings = self.settings()
+        return settings is not None and settings.binding.geometry.frames == 1
+
+    def output(self) -> OutputKind:
+        """Return what the model answers.
+
+        Raises:
+            ArtifactError: the client settings are invalid.
+        """
+        settings = self.settings()
+        return settings.answer.kind if settings else OutputKind.LOGITS
 
     def open_client(self, camera: str = "") -> Client:
         """Open the client with its key, and check that the artifact has it, if there is an artifact.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from lcve_deploy.model.output import OutputKind
 from lcve_deploy.verbs.batch.job import Job
 from lcve_deploy.verbs.batch.stage import Stage
 from lcve_deploy.verbs.batch.videos import Video
@@ -18,14 +19,28 @@ __all__ = ["columns", "shown_path", "write_table"]
 _ROWS_AT_ONCE: Final = 1024
 
 _PREDICTED: Final = {"classes": "list of string", "probabilities": "list of double", "values": "list of double"}
-_LOGITS: Final = {"logits": "list of list of float"}
+_ANSWERED: Final[Mapping[OutputKind, Mapping[str, str]]] = {
+    OutputKind.LOGITS: _PREDICTED,
+    OutputKind.FEATURES: {"features": "list of list of float"},
+    OutputKind.TOKENS: {},
+    OutputKind.TOKEN_LOGITS: {"classes": "list of string", "shares": "list of double"},
+}
+"""Columns by what the model answers."""
+_VALUES: Final[Mapping[OutputKind, Mapping[str, str]]] = {
+    OutputKind.LOGITS: {"logits": "list of list of float"},
+    OutputKind.FEATURES: {},
+    OutputKind.TOKENS: {"tokens": "list of list of list of float"},
+    OutputKind.TOKEN_LOGITS: {"token_logits": "list of list of list of float"},
+}
+"""Columns of the output itself, by what the model answers."""
 _ENCRYPTED: Final = {"clip": "string", "digest": "string"}
 _SHARED: Final = {"notes": "list of string", "error": "string", "seconds": "double"}
 
 
 def columns(job: Job) -> dict[str, str]:
     """Return the columns of a job's table, with their types."""
-    own = _ENCRYPTED if job.encrypt_only else {**_PREDICTED, **(_LOGITS if job.logits else {})}
+    kind = job.output()
+    own = _ENCRYPTED if job.encrypt_only else {**_ANSWERED[kind], **(_VALUES[kind] if job.logits else {})}
     camera = {} if job.enrolled is None else {"camera": "string"}
     return {"path": "string", **camera, "views": "string", **own, **_SHARED}
 

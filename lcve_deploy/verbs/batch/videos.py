@@ -10,6 +10,7 @@ from typing import Final
 
 from lcve_deploy.errors import VideoError
 from lcve_deploy.files.reading import read_bounded
+from lcve_deploy.video.pictures import SUFFIXES as _PICTURES
 
 __all__ = ["MAX_LIST_BYTES", "Video", "find_videos"]
 
@@ -46,19 +47,20 @@ class Video:
     camera: str = ""
 
 
-def find_videos(names: Sequence[str]) -> tuple[Video, ...]:
+def find_videos(names: Sequence[str], *, pictures: bool = False) -> tuple[Video, ...]:
     """Find all videos, in the order given; repeated paths count once.
 
     Args:
         names: files; folders, searched recursively for files with the suffix of a video; or ``@LIST``, a text file
-            with one path per line: a video, a folder of frames or an array (``.npy``).
+            with one path per line: a video, a picture, a folder of frames or an array (``.npy``).
+        pictures: whether folders are also searched for pictures, each a clip of its own.
 
     Raises:
         VideoError: there is no video, a folder has none, or a list is too large or not a regular file.
         FileNotFoundError: a list does not exist.
     """
     paths: dict[str, str] = {}
-    for given in _expand(names):
+    for given in _expand(names, pictures):
         paths.setdefault(os.path.abspath(given), given)  # noqa: PTH100 (does not resolve links)
     if not paths:
         raise VideoError("expected at least one video, received none", hint="pass files, folders or @LIST")
@@ -69,23 +71,24 @@ def find_videos(names: Sequence[str]) -> tuple[Video, ...]:
     )
 
 
-def _expand(names: Iterable[str]) -> Iterator[str]:
+def _expand(names: Iterable[str], pictures: bool) -> Iterator[str]:
     for name in names:
         if name.startswith("@"):
             lines = read_bounded(name[1:], "a list of videos", VideoError, max_bytes=MAX_LIST_BYTES).splitlines()
             yield from (os.fsdecode(line) for line in lines if line.strip())
         elif os.path.isdir(name):  # noqa: PTH112 (returns False if the name is too long)
-            yield from _videos_in(Path(name))
+            yield from _videos_in(Path(name), pictures)
         else:
             yield name
 
 
-def _videos_in(folder: Path) -> list[str]:
-    found = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+def _videos_in(folder: Path, pictures: bool) -> list[str]:
+    suffixes = _SUFFIXES | _PICTURES if pictures else _SUFFIXES
+    found = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
     if not found:
         raise VideoError(
-            f"the folder {folder} has no video files",
-            hint="if it is a folder of frames, write its path to a text file and pass @LIST",
+            f"the folder {folder} has no video files{' or pictures' * pictures}",
+            hint="" if pictures else "if it is a folder of frames, write its path to a text file and pass @LIST",
         )
     return found
 

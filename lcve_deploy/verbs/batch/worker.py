@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +22,7 @@ from lcve_deploy.errors import (
     WriteError,
 )
 from lcve_deploy.files.secrets import KeyFileWarning
+from lcve_deploy.model.output import OutputKind
 from lcve_deploy.model.predictions import Prediction
 from lcve_deploy.process import disable_core_dumps
 from lcve_deploy.verbs.batch.job import Job
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     import pyarrow
 
     from lcve_deploy.client import Client
-    from lcve_deploy.verbs.classify import Classifier
+    from lcve_deploy.verbs.classify import Classification, Classifier
 
 __all__ = ["Worker"]
 
@@ -137,12 +138,30 @@ class Worker:
     def _classify(self, path: Path, classifier: Classifier) -> dict[str, Any]:
         job = self._job
         result = classifier.classify(path, views=job.views, sampling=job.sampling, stride=job.stride, top=job.top)
-        return {
-            "classes": [prediction.name for prediction in result.predictions],
-            **_scores(result.predictions),
-            **({"logits": result.logits.tolist()} if job.logits else {}),
-            "notes": list(result.notes),
-        }
+        values = {result.output.value: result.logits.tolist()} if job.logits or result.output is _ALWAYS else {}
+        return {**_ANSWERS.get(result.output, _nothing)(result, job.top), **values, "notes": list(result.notes)}
+
+
+def _nothing(result: Classification, top: int) -> dict[str, Any]:
+    return {}
+
+
+def _predicted(result: Classification, top: int) -> dict[str, Any]:
+    return {"classes": [prediction.name for prediction in result.predictions], **_scores(result.predictions)}
+
+
+def _shares(result: Classification, top: int) -> dict[str, Any]:
+    shares = list(result.class_shares().items())[:top]
+    return {"classes": [name for name, _ in shares], "shares": [share for _, share in shares]}
+
+
+_ALWAYS: Final = OutputKind.FEATURES
+"""Output that every row has."""
+_ANSWERS: Final[Mapping[OutputKind, Callable[[Classification, int], dict[str, Any]]]] = {
+    OutputKind.LOGITS: _predicted,
+    OutputKind.TOKEN_LOGITS: _shares,
+}
+"""Columns in addition to the output itself."""
 
 
 def _scores(predictions: Sequence[Prediction]) -> dict[str, Any]:

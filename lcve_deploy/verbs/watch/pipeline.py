@@ -17,13 +17,14 @@ import numpy.typing as npt
 from lcve_deploy.client import Client, Prediction
 from lcve_deploy.clips import EncryptedClip, PlainClip
 from lcve_deploy.encrypted_model import EncryptedModel
-from lcve_deploy.errors import LcveError, SessionError
+from lcve_deploy.errors import LcveError, MismatchError, SessionError
+from lcve_deploy.model.output import OutputKind
 from lcve_deploy.model.preprocess import Preprocess
 from lcve_deploy.verbs.watch.queues import BoundedQueue, OrderedResults
 from lcve_deploy.verbs.watch.results import Counts, Latency, Outcome, WindowResult
 from lcve_deploy.verbs.watch.worker import BackgroundThread
 from lcve_deploy.video.live import LiveSource
-from lcve_deploy.video.windows import SlidingWindows, Window
+from lcve_deploy.video.windows import SlidingWindows, Window, window_length
 
 __all__ = ["Watch", "WatchOptions"]
 
@@ -66,6 +67,16 @@ class WatchOptions:
         if self.seconds is not None and not self.seconds > 0:
             raise ValueError(f"expected more than 0 seconds, received {self.seconds}")
 
+    def single_frame_note(self, preprocess: Preprocess) -> str:
+        """Return the note that every frame is sent, if the model takes single pictures and no hop is set.
+
+        Args:
+            preprocess: preprocessing of the client, for options without their own.
+        """
+        if self.hop is not None or window_length(self.preprocess or preprocess) > 1:
+            return ""
+        return "the model takes single pictures: every frame is sent as a window of its own; --hop N sends every Nth"
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Item(Generic[C]):
@@ -89,11 +100,20 @@ class Watch:
         client: client of the artifact.
         session: model that runs encrypted clips.
         options: how to watch.
+
+    Raises:
+        MismatchError: the model answers no logits of clips, which predictions are made of.
     """
 
     def __init__(
         self, source: LiveSource, client: Client, session: EncryptedModel, options: WatchOptions | None = None
     ) -> None:
+        if client.settings.answer.kind is not OutputKind.LOGITS:
+            raise MismatchError(
+                f"expected a model that answers logits, to predict the class of each window; this one answers "
+                f"{client.settings.answer}",
+                hint="record the stream, and run the files with lcve batch",
+            )
         self._source, self._client, self._session = source, client, session
         self._options = options or WatchOptions()
         preprocess = self._options.preprocess or client.settings.preprocess
@@ -223,7 +243,7 @@ class Watch:
         return replace(item.result, outcome=Outcome.ANSWERED, predictions=tuple(predictions))
 
     def _predict(self, logits: npt.NDArray[np.float32]) -> list[Prediction]:
-        expected = (1, len(self._client.settings.classes))
+        expected = (1, *self._client.settings.answer.shape)
         if logits.shape != expected:
             raise SessionError(f"expected logits {list(expected)}, received {list(logits.shape)}")
         return self._client.read(logits, top=self._options.top)

@@ -1,6 +1,6 @@
 /** A key, a model, and what is known of the clips that were sent. */
 
-import { Client, RemoteModel, SecurityKey, UnknownKeyError } from "./client/index.js";
+import { Client, MismatchError, RemoteModel, SecurityKey, UnknownKeyError } from "./client/index.js";
 import { requestBytes } from "./client/bodies.js";
 import { FrameReader } from "./client/video/index.js";
 import { Times } from "./times.js";
@@ -47,9 +47,12 @@ export class Service {
    */
   static async open({ key: file, settings, origin }, report) {
     const client = await Client.open(settings, await SecurityKey.read(file));
-    const { binding, classes } = client.settings;
+    const { binding, output } = client.settings;
+    if (output.name !== "logits") {
+      throw new MismatchError(`the page shows predictions, which need a model that answers logits; this one answers ${output.name}`);
+    }
     const state = { model: 0 };
-    const model = new RemoteModel(`${origin}/model`, { binding, classes: classes.length, fetch: (url, given) => ask(url, given, binding, state) });
+    const model = new RemoteModel(`${origin}/model`, { binding, output, fetch: (url, given) => ask(url, given, binding, state) });
     await model.connect();
     const service = new Service({ client, model, report });
     service.modelTime = () => state.model;

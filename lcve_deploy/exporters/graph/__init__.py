@@ -1,0 +1,1 @@
+"""The parts of the graph of a transformer, built node by node."""
