@@ -10,7 +10,7 @@ import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 
-const MILLISECONDS = 60_000;
+const MILLISECONDS = 120_000;
 const PAUSE = 20;
 
 /** @typedef {import("playwright-core").Page} Page */
