@@ -237,6 +237,7 @@ def test_the_gpu_page_is_made_of_the_results_beside_it() -> None:
 
 def test_the_gpu_script_goes_all_the_way_on_a_cpu(tmp_path: Path) -> None:
     asked = "--device cpu --sizes tiny --batches 1,2 --pairs 1 --backends onnxruntime-cpu --precisions fp32,bf16,int8"
+    asked += " --seconds 0.1"
     command = module("gpu", *asked.split(), "--output", tmp_path)
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
@@ -246,6 +247,9 @@ def test_the_gpu_script_goes_all_the_way_on_a_cpu(tmp_path: Path) -> None:
     assert fp32["difference"] < 1e-5
     assert fp32["top1"] == 1.0
     assert {row["resident"] for row in fp32["batches"].values()} == {True}
+    assert fp32["several_keys"]["difference"] < 1e-5
+    assert [row["batch"] for row in fp32["first_runs"]] == list(range(1, 9))
+    assert all(row["rate"] > 0 for row in fp32["serving"].values())
     assert set(tiny["engines"]["onnxruntime-cpu-int8"]["batches"]) == {"1", "2"}
     assert [row["same_as_numpy"] for row in tiny["encryption"].values()] == [True, True]
     assert all(rate > 0 for rates in tiny["torch_bf16"].values() for rate in rates.values())

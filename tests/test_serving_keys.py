@@ -371,12 +371,9 @@ def test_a_token_limited_to_keys_uses_no_other_and_learns_of_none(
         assert [without_key(token) for token in (TOKEN, OTHER_TOKEN, FULL_TOKEN)] == [200, 400, 400]
 
 
-def test_a_key_that_is_being_checked_is_refused_for_a_moment_and_comes_next(
-    model: Path, enrolled: Path, examples: dict[str, Example], tmp_path: Path
-) -> None:
-    """Runs wait for a file, so the check of a new key does not end before it is there."""
-    gate = tmp_path / "gate"
-    before = f"""
+def gated(gate: Path) -> str:
+    """Code for ``before``: checks of keys do not end while a file is there."""
+    return f"""
 import pathlib, time
 from lcve_deploy.runtime.banked import BankedSession
 run_with = BankedSession.run_with
@@ -386,7 +383,42 @@ def gated(self, *given):
     return run_with(self, *given)
 BankedSession.run_with = gated
 """
-    with serving(model, *POLL, before=before) as server:
+
+
+def test_a_key_that_cannot_be_put_into_memory_fails_alone(
+    model: Path, enrolled: Path, examples: dict[str, Example], tmp_path: Path
+) -> None:
+    """Its tensors do not fit, as on a GPU without memory, after its probe was right."""
+    gate, (bad, good) = tmp_path / "gate", NAMES[:2]
+    before = f"""
+from lcve_deploy.errors import SessionError
+from lcve_deploy.runtime.bank import KeyBank
+put = KeyBank.put
+def limited(self, key, tensors):
+    if key.salt == {examples[bad].clip.binding.salt!r} and key.key_id == {examples[bad].clip.binding.key_id!r}:
+        raise SessionError("the GPU has too little memory")
+    return put(self, key, tensors)
+KeyBank.put = limited
+"""
+    with serving(model, *POLL, before=gated(gate) + before) as server:
+        gate.touch()
+        for name in (bad, good):
+            place(model, enrolled / name / "server", name)
+        until(lambda: server.value("lcve_keys", state="checking") == 2, "both are checked")
+        assert [ask_grpc(server, examples[name].clip)[0] for name in (bad, good)] == ["UNAVAILABLE"] * 2
+        gate.unlink()
+        assert "too little memory" in server.wait_for("key not ready", key=bad)["error"]
+        server.wait_for("key ready", key=good)
+        assert ask_grpc(server, examples[bad].clip)[0] == "NOT_FOUND"
+        assert answers(server, examples[good])
+        assert answers(server, examples[KEY])
+
+
+def test_a_key_that_is_being_checked_is_refused_for_a_moment_and_comes_next(
+    model: Path, enrolled: Path, examples: dict[str, Example], tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    with serving(model, *POLL, before=gated(gate)) as server:
         gate.touch()
         for name in NAMES:
             place(model, enrolled / name / "server", name)

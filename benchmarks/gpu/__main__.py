@@ -39,8 +39,10 @@ from benchmarks.gpu.backends import BACKENDS, Backend, Pair
 from benchmarks.gpu.case import agreement, many_clips, reference_logits
 from benchmarks.gpu.copying import copy_rates, encryption
 from benchmarks.gpu.page import render
+from benchmarks.gpu.service import first_runs, serving, several_keys
 from benchmarks.gpu.torch_models import PlainInBf16
 from lcve_deploy.artifact.digests import ENGINES
+from lcve_deploy.artifact.names import KEYS
 from lcve_deploy.libraries.cuda import find_gpu
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.runtime.cpu import cpu_name
@@ -60,6 +62,7 @@ class Questions:
         self.batches = tuple(int(batch) for batch in given.batches.split(","))
         self.precisions = [Precision(name) for name in given.precisions.split(",")]
         self.pairs: int = given.pairs
+        self.seconds: float = given.seconds
         here = [name for name, backend in BACKENDS.items() if self.device in backend.devices]
         self.backends = given.backends.split(",") if given.backends else here
 
@@ -177,7 +180,17 @@ class Sitting:
         }
         for batch in missing:
             self._answers.figure(kept, str(batch), self._latency, pair, batch, precision)
+        if pair.engine:
+            self._answers.figure(row, "first_runs", first_runs, self._bench, pair.engine)
+            self._answers.figure(row, "serving", serving, self._bench, pair.engine, self._questions.seconds)
+            self._answers.figure(row, "several_keys", several_keys, self._bench, pair.engine, self._questions.device)
+            self._remove_keys()
         return row
+
+    def _remove_keys(self) -> None:
+        """Requests of the load name no key, so the model must have one key alone."""
+        for folder in (self._bench.server / KEYS).glob("camera-*"):
+            shutil.rmtree(folder)
 
     def _latency(self, pair: Pair, batch: int, precision: Precision) -> dict[str, Any]:
         clips, pairs = self._clips[:batch], self._questions.pairs
@@ -237,6 +250,7 @@ def main() -> None:
     parser.add_argument("--precisions", default="fp32,bf16,fp16")
     parser.add_argument("--backends", default="", help=f"of {', '.join(BACKENDS)}; by default all for the device")
     parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of every load of a server")
     parser.add_argument("--output", type=Path, help="folder for gpu.json and gpu.md, in place of the repository's own")
     parser.add_argument("--resume", action="store_true", help="measure only what is missing, on the same machine")
     parser.add_argument("--work", type=Path, help="folder that keeps the exports; by default build/gpu")
@@ -244,6 +258,8 @@ def main() -> None:
     if given.device == "cpu" and given.output is None:
         parser.error("--device cpu needs --output: the repository's page is for GPUs")
     _prepare(given.device)
+    if given.output:
+        given.output.mkdir(parents=True, exist_ok=True)
     results = (given.output or RESULTS) / "gpu.json"
     page = (given.output or DOCS) / "gpu.md"
     models = given.work or (given.output or ROOT / "build") / "gpu"

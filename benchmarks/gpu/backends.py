@@ -42,12 +42,14 @@ class Pair:
         build_seconds: until both could run.
         resident: the scrambled model on clips that are on the device already, where its logits stay; None if it takes
             none there.
+        engine: its name at the artifact; None if this package has no part in it.
     """
 
     ours: Callable[[Clips], Run]
     plain: Callable[[Clips], Run]
     build_seconds: float
     resident: Callable[[Clips], Callable[[], object]] | None = None
+    engine: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +107,8 @@ def open_engines(
         return _bound(ours, client.encrypt(PlainClip(values=clips)), device)
 
     resident_by_kind = {EngineKind.TENSORRT: resident, EngineKind.TENSORRT_RTX: resident, EngineKind.ONNXRUNTIME: bound}
-    return Pair(ours=encrypted, plain=bare, build_seconds=took, resident=resident_by_kind.get(kind))
+    found, name = resident_by_kind.get(kind), options.engine_name
+    return Pair(ours=encrypted, plain=bare, build_seconds=took, resident=found, engine=name)
 
 
 def _bound(session: Any, clip: EncryptedClip, device: str) -> Callable[[], object]:

@@ -51,8 +51,65 @@ def _copies(copies: dict[str, Any]) -> str:
 
 def _size(item: tuple[str, dict[str, Any]]) -> str:
     name, size = item
-    parts = [f"## {name}", _engines(size), _reasons(size["engines"]), _torch(size["torch_bf16"])]
-    return "\n\n".join(part for part in [*parts, _encryption(size["encryption"])] if part)
+    engines = size["engines"]
+    parts = [
+        *(f"## {name}", _engines(size), _reasons(engines)),
+        *(_serving(engines), _several_keys(engines), _first_runs(engines)),
+        *(_torch(size["torch_bf16"]), _encryption(size["encryption"])),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _measured(engines: dict[str, Any], figure: str) -> list[tuple[dict[str, Any], Any]]:
+    """Engines that have a figure, with it."""
+    there = [(engine, engine[figure]) for engine in engines.values() if figure in engine]
+    return [(engine, found) for engine, found in there if "reason" not in found]
+
+
+def _serving(engines: dict[str, Any]) -> str:
+    head = ("`lcve serve`, clips of one request each", "load", "requests/s", "median", "clips a run", "server's cores")
+    rows = [
+        (
+            f"{engine['label']}, {engine['precision']}",
+            load,
+            f"{row['rate']:.0f}",
+            f"{row['milliseconds']:.1f} ms",
+            f"{row['clips_a_run']:.1f}",
+            f"{row['server_cores']:.1f}",
+        )
+        for engine, found in _measured(engines, "serving")
+        for load, row in found.items()
+    ]
+    return table(head, rows) if rows else ""
+
+
+def _several_keys(engines: dict[str, Any]) -> str:
+    head = ("batches of several keys", "keys", "over one key", "quartiles", "max |Δlogit|", "cold key", "after that")
+    rows = [
+        (
+            f"{engine['label']}, {engine['precision']}",
+            str(row["keys"]),
+            number(row["ratio"]),
+            interval(row, 3),
+            f"{row['difference']:.1g}",
+            f"{row['cold']:.1f} ms",
+            f"{row['warm']:.1f} ms",
+        )
+        for engine, row in _measured(engines, "several_keys")
+    ]
+    return table(head, rows) if rows else ""
+
+
+def _first_runs(engines: dict[str, Any]) -> str:
+    found = _measured(engines, "first_runs")
+    if not found:
+        return ""
+    head = ("first and second run of a batch, ms", *(str(row["batch"]) for row in found[0][1]))
+    rows = [
+        (f"{engine['label']}, {engine['precision']}", *(f"{row['first']:.0f}, {row['second']:.0f}" for row in runs))
+        for engine, runs in found
+    ]
+    return table(head, rows)
 
 
 def _torch(found: dict[str, Any]) -> str:
@@ -135,4 +192,4 @@ def _encryption(batches: dict[str, dict[str, Any]]) -> str:
         )
         for batch, row in batches.items()
     ]
-    return table(("encrypting clips on the card", "time", "copying them there", "ratio", "NumPy's bytes"), rows)
+    return table(("encrypting clips on the card", "time", "copying their memory there", "ratio", "NumPy's bytes"), rows)
