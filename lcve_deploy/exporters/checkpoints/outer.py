@@ -66,8 +66,10 @@ def load_outer_weights(path: Path, geometry: ClipGeometry) -> dict[str, Floats]:
     columns = _columns(found["cube_embedding.weight"], geometry)
     width = columns.shape[1]
     outer = {"cube_embedding.weight": columns}
-    if "positional_encoding" in found or table is not None:
-        positions = found["positional_encoding"] if "positional_encoding" in found else table(geometry, width)
+    positions = found.get("positional_encoding")
+    if positions is None and table is not None:
+        positions = table(geometry, width)
+    if positions is not None:
         outer["positional_encoding"] = _rows(positions, width)
     if {"head.weight", "head.bias"} <= set(found):
         head = _rows(found["head.weight"], width)
