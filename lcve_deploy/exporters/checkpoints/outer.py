@@ -43,9 +43,9 @@ def load_outer_weights(path: Path, geometry: ClipGeometry) -> dict[str, Floats]:
         geometry: geometry of clip and cubes. If the checkpoint has no positions, the table of its family is computed.
 
     Returns:
-        ``cube_embedding.weight`` ``[L, D]``, ``positional_encoding`` ``[tokens, D]`` unless the family has no such
-        table, and, if the checkpoint has a classifier, ``head.weight`` ``[D, classes]`` and ``head.bias`` ``[classes]``. The input normalisation is not
-        folded in.
+        ``cube_embedding.weight`` ``[L, D]``; ``positional_encoding`` ``[tokens, D]``, unless the family has no such
+        table; and, if the checkpoint has a classifier, ``head.weight`` ``[D, classes]`` and ``head.bias``
+        ``[classes]``. The input normalisation is not folded in.
 
     Raises:
         CheckpointError: the checkpoint is damaged or unsafe, has NaN or infinite values, or has no cube embedding
