@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -34,8 +35,8 @@ def _of_av(clip: Clip, codec: str, pixels: str, options: dict[str, str]) -> Code
             size += packet.size
             container.mux(packet)
     file.seek(0)
-    with av.open(file) as container:
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with av.open(file, "r") as decoded:
+        frames = [frame.to_ndarray(format="rgb24") for frame in decoded.decode(video=0)]
     return size, np.stack(frames)
 
 
@@ -57,8 +58,7 @@ def _mjpeg(clip: Clip, quality: float) -> Coded:
 
 
 def _jpeg_xl(clip: Clip, quality: float) -> Coded:
-    import imagecodecs
-
+    imagecodecs: Any = importlib.import_module("imagecodecs")
     coded = [imagecodecs.jpegxl_encode(frame, distance=quality, effort=3) for frame in clip]
     return sum(map(len, coded)), np.stack([imagecodecs.jpegxl_decode(frame) for frame in coded])
 

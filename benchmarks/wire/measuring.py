@@ -56,8 +56,9 @@ def _clip(name: str) -> npt.NDArray[np.uint8]:
     preprocess = Preprocess(frames=16, stride=2, short_side=224, crop=(224, 224))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on pixels that are not square
-        views: npt.NDArray[np.uint8] = read_clips(Path(str(path)), preprocess, _GEOMETRY, Views(temporal=3)).clip.values
-    return views[0]
+        views = read_clips(Path(str(path)), preprocess, _GEOMETRY, Views(temporal=3)).clip.values
+    first: npt.NDArray[np.uint8] = views[0]
+    return first
 
 
 def _rates(clip: npt.NDArray[np.uint8], orders: Orders) -> dict[str, Any]:
