@@ -182,7 +182,8 @@ def _readout(source: Source, settings: Settings, row: Architecture, heads: int) 
     readout = _READOUTS.get(str(stated))
     if readout is None:
         raise UnsupportedModelError(
-            f"config.json: the pooling {stated!r:.80} is not supported", hint=f"supported: {', '.join(_READOUTS)}"
+            f"config.json: the pooling {stated!r:.80} is not supported",
+            hint=f"supported as global_pool: {', '.join(_READOUTS)}",
         )
     norms = {"norm.weight": FinalNorm.BEFORE, "fc_norm.weight": FinalNorm.AFTER}
     found = [place for name, place in norms.items() if name in source] or [FinalNorm.NONE]
