@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from lcve_deploy import EncryptedClip, Layout, Orders, PlainClip, derive_orders, encrypt
 from lcve_deploy.artifact import ModelSpec, TensorSpec
+from lcve_deploy.artifact.manifest import output_spec
 from lcve_deploy.cipher.rotation import rotate_tensors
 from lcve_deploy.cipher.weights import scramble, unscrambled
 from lcve_deploy.clips import SCHEME
@@ -28,6 +29,7 @@ from lcve_deploy.exporters.graph import attention
 from lcve_deploy.exporters.low_precision import LOW_PRECISIONS, write_low_precision
 from lcve_deploy.exporters.onnx import OPSETS, write_onnx
 from lcve_deploy.exporters.reference.builtin import BuiltinReference
+from lcve_deploy.model.output import ModelOutput
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.model.transformer import (
     Activation,
@@ -69,7 +71,7 @@ def open_model(model: VideoTransformer, folder: Path, layout: Layout, opset: int
     path = folder / f"{layout}-{opset}.onnx"
     write_onnx(scramble(model, orders_of(config, KEYS[0])), path, layout=layout, opset=opset)
     clip = TensorSpec(name="clips", dtype="uint8", shape=(None, *layout.shape(config.geometry)))
-    output = TensorSpec(name="logits", dtype="float32", shape=(None, *config.output_shape))
+    output = output_spec(ModelOutput.of(config))
     bank = bank_specs(config)
     spec = ModelSpec(scheme=SCHEME, geometry=config.geometry, layout=layout, input=clip, bank=bank, output=output)
     return OnnxRuntimeSession(path, spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from lcve_deploy import Layout, PlainClip, encrypt
 from lcve_deploy.artifact.names import BANK_PREFIX
-from lcve_deploy.cipher.weights import scramble
+from lcve_deploy.cipher.weights import scramble, unscrambled
 from lcve_deploy.exporters.bank import gathers_of, keyed_tensors
 from lcve_deploy.exporters.embedding import embed_key
 from lcve_deploy.exporters.int8 import calibrate, write_quantised
@@ -53,7 +54,7 @@ def on_openvino(path: Path, feed: Feed) -> npt.NDArray[np.float32]:
     import openvino
 
     options = {"INFERENCE_PRECISION_HINT": "f32"}
-    return np.array(openvino.Core().compile_model(path, "CPU", options)(feed)["logits"])
+    return np.array(openvino.Core().compile_model(path, "CPU", options)(feed)[0])
 
 
 def on_matrix_units(path: Path, feed: Feed) -> npt.NDArray[np.float32]:
@@ -97,6 +98,16 @@ def assert_positions_are_float32(path: Path) -> None:
         nodes = [use.node for use in gather.outputs[0].uses()]
         nodes += [use.node for node in nodes if node.op_type == "Unsqueeze" for use in node.outputs[0].uses()]
         assert "Cast" not in {node.op_type for node in nodes}, name
+
+
+def test_layers_of_a_readout_stay_float32_in_int8(tmp_path: Path) -> None:
+    """They compute one vector for each clip, and their error would be that of the whole model."""
+    moved = unscrambled(drawn(dataclasses.replace(CASES["V-JEPA 2"], projection=6, unit=True)))
+    write_onnx(moved, tmp_path / "model.onnx", layout=Layout.VIDEO)
+    ranges = calibrate(tmp_path / "model.onnx", clips_of(moved.config.geometry), keyed_tensors(moved))
+    layers = ("attention.qkv", "attention.projection", "mlp.fc1", "mlp.fc2")
+    blocks = [f"blocks.{i}" for i in range(2)] + [f"pooler.blocks.{i}" for i in range(2)]
+    assert set(ranges) == {f"{block}.{layer}" for block in blocks for layer in layers}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -12,9 +12,11 @@ import torch
 from safetensors.torch import save_file
 
 from lcve_deploy.errors import CheckpointError
+from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.checkpoints.outer import load_outer_weights
 from lcve_deploy.exporters.checkpoints.positions import mvd_table, videomae_table
 from lcve_deploy.geometry import ClipGeometry
+from tests.conftest import ORACLE
 
 GEOMETRY = ClipGeometry.parse("4x16x16x3/2x8x4")  # the sides of a cube differ, so that no two can be exchanged
 WIDTH, CLASSES = 16, 5
@@ -132,3 +134,15 @@ def test_rows_of_another_width_are_refused(tmp_path: Path, name: str) -> None:
 def test_a_file_without_an_embedding_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="has no cube embedding under a known name"):
         load_outer_weights(saved(tmp_path, official(**{"patch_embed.proj.weight": None})), GEOMETRY)
+
+
+@pytest.mark.parametrize(
+    ("folder_name", "geometry", "width"), [("vjepa2", "8x32x32x3/2x8x8", 48), ("vit", "1x32x32x3/1x8x8", 48)]
+)
+def test_folders_of_newer_families_have_outer_weights(folder_name: str, geometry: str, width: int) -> None:
+    model = load_checkpoint(ORACLE / "folders" / folder_name).model
+    outer = load_outer_weights(ORACLE / "folders" / folder_name, ClipGeometry.parse(geometry))
+    np.testing.assert_array_equal(outer["cube_embedding.weight"].T, model.weights["cube_embedding.weight"])
+    np.testing.assert_array_equal(outer["head.weight"].T, model.weights["head.weight"])
+    assert ("positional_encoding" in outer) == model.config.positions
+    assert outer["cube_embedding.weight"].shape[1] == width

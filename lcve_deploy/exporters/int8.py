@@ -36,6 +36,8 @@ are rounded.
 """
 
 _WEIGHT: Final = ".weight"
+_BLOCKS: Final = "blocks."
+"""Part of the names of the weights of all blocks, of the encoder and of a pooler."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -105,13 +107,14 @@ def write_quantised(
 
 
 def _linear_layers(graph: ir.Graph) -> Iterator[tuple[str, ir.Node]]:
-    """Yield every matrix product with a weight of the model, with the name of its layer.
+    """Yield every matrix product of a block with a weight of the model, with the name of its layer.
 
-    Keyed weights are not among them: they are inputs, and their products stay float32.
+    Keyed weights are not among them: they are inputs, and their products stay float32. So do the layers of a readout:
+    they compute one vector for each clip, which costs little and of which calibration sees few.
     """
     for node in graph:
         weight = node.inputs[1] if node.op_type == "MatMul" else None
-        if weight is not None and weight.is_initializer():
+        if weight is not None and weight.is_initializer() and _BLOCKS in str(weight.name):
             yield str(weight.name).removesuffix(_WEIGHT), node
 
 

@@ -18,6 +18,7 @@ from lcve_deploy import (
     encrypt,
 )
 from lcve_deploy.artifact import EngineKind, EngineRecord, Manifest, ModelSpec, Profile, TensorSpec, read_manifest
+from lcve_deploy.artifact.manifest import output_spec
 from lcve_deploy.cipher.weights import scramble
 from lcve_deploy.clips import SCHEME
 from lcve_deploy.exporters.bank import bank_specs, keyed_tensors
@@ -28,6 +29,7 @@ from lcve_deploy.libraries.tensorrt import (
     TENSORRT,
     TensorRT,
 )
+from lcve_deploy.model.output import ModelOutput
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.model.transformer import VideoTransformer
 from lcve_deploy.runtime.backends.tensorrt import TensorRTSession
@@ -55,7 +57,7 @@ def write_graph(
     config, key = model.config, SecurityKey(SECRET)
     scrambled = scramble(
         model,
-        derive_orders(key, salt=salt, geometry=config.geometry, classes=config.classes),
+        derive_orders(key, salt=salt, geometry=config.geometry, classes=config.classes if config.head else None),
     )
     write_onnx(scrambled, path, layout=layout, opset=opset)
     spec = ModelSpec(
@@ -64,7 +66,7 @@ def write_graph(
         layout=layout,
         input=TensorSpec(name="clips", dtype="uint8", shape=(None, *layout.shape(config.geometry))),
         bank=bank_specs(config),
-        output=TensorSpec(name="logits", dtype="float32", shape=(None, config.classes)),
+        output=output_spec(ModelOutput.of(config)),
     )
     return Graph(path, spec, keyed_tensors(scrambled))
 

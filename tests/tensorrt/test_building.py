@@ -29,6 +29,7 @@ from lcve_deploy.model.precision import Precision
 from lcve_deploy.model.transformer import IMAGENET, TransformerConfig, VideoTransformer, weight_shapes
 from tests.conftest import GEOMETRY, ORACLES
 from tests.support import fake_gpu
+from tests.support.common_form import CASES, drawn
 from tests.tensorrt.helpers import (
     GPU,
     H200,
@@ -200,11 +201,28 @@ def test_graphs_of_every_precision_pass_the_gate(
     name: str, precision: Precision, rtx: TensorRT, clip: np.ndarray, tmp_path: Path
 ) -> None:
     graph = oracle_graph(ORACLES[name], tmp_path)
-    target = tmp_path / "typed/model.onnx"
+    encrypted = clip.reshape(1, *(graph.spec.input.shape[1:]))  # any bytes will do
+    check_graph(typed(graph, precision, encrypted, tmp_path), library=rtx, spec=graph.spec)
+
+
+@pytest.mark.parametrize("name", ["V-JEPA 2", "relative positions", "RMS by head", "gated", "features", "tokens"])
+def test_plans_of_the_common_form_are_built(name: str, rtx: TensorRT, tmp_path: Path) -> None:
+    """Tables of positions are inputs of the plan, and an index of int64 is one."""
+    graph = write_graph(drawn(CASES[name]), tmp_path / "model.onnx")
+    encrypted = np.zeros((1, *(size or 1 for size in graph.spec.input.shape[1:])), np.uint8)
+    for precision in (Precision.FP16, Precision.INT8):
+        check_graph(typed(graph, precision, encrypted, tmp_path), library=rtx, spec=graph.spec)
+    plan = typed(graph, Precision.BF16, encrypted, tmp_path)
+    build_plan(plan, tmp_path / "plan", library=rtx, spec=graph.spec)
+    assert (tmp_path / "plan").stat().st_size > plan.stat().st_size / 2
+
+
+def typed(graph: Graph, precision: Precision, encrypted: np.ndarray, folder: Path) -> Path:
+    """Write the graph in another precision."""
+    target = folder / str(precision) / "model.onnx"
     target.parent.mkdir()
     if precision is Precision.INT8:
-        encrypted = clip.reshape(1, *(graph.spec.input.shape[1:]))  # any bytes will do
         write_quantised(graph.model, target, calibrate(graph.model, encrypted, graph.tensors))
     else:
         write_low_precision(graph.model, target, precision)
-    check_graph(target, library=rtx, spec=graph.spec)
+    return target

@@ -42,7 +42,11 @@ from lcve_deploy.exporters.checkpoints.options import (
     StatedPreprocessing,
 )
 from lcve_deploy.exporters.checkpoints.reading import read_pickled, to_arrays
-from lcve_deploy.exporters.checkpoints.refusals import detector_error, require_supported_weights
+from lcve_deploy.exporters.checkpoints.refusals import (
+    detector_error,
+    require_supported_content,
+    require_supported_weights,
+)
 from lcve_deploy.exporters.checkpoints.wrappers import find_weights
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.model.assumptions import Assumption, Fact
@@ -101,6 +105,7 @@ def load_official(
         UnsupportedModelError: the model is not a classifier, or cannot be exported exactly.
     """
     content = read_pickled(path)
+    require_supported_content(content)
     saved = find_weights(content, path, options.weights)
     require_supported_weights(saved.tensors)
     source = to_arrays(saved.tensors, stored=path.stat().st_size)

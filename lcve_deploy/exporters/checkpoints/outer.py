@@ -18,15 +18,19 @@ from lcve_deploy.exporters.checkpoints.arguments import stated_families, trainin
 from lcve_deploy.exporters.checkpoints.assemble import require_finite
 from lcve_deploy.exporters.checkpoints.families import FAMILIES
 from lcve_deploy.exporters.checkpoints.hub import require_own_files, snapshot
+from lcve_deploy.exporters.checkpoints.huggingface import FAMILIES as FOLDER_FAMILIES
 from lcve_deploy.exporters.checkpoints.layouts import ALL_LAYOUTS
 from lcve_deploy.exporters.checkpoints.positions import TableFunction, videomae_table
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights, read_pickled, to_arrays
+from lcve_deploy.exporters.checkpoints.timm_families import TIMM
 from lcve_deploy.exporters.checkpoints.wrappers import find_weights
 from lcve_deploy.geometry import ClipGeometry
 
 __all__ = ["load_outer_weights"]
 
 _OUTER: Final = ("cube_embedding.weight", "positional_encoding", "head.weight", "head.bias")
+
+_CONV2D_AXES: Final = 4
 
 Floats = npt.NDArray[np.floating]
 
@@ -39,9 +43,9 @@ def load_outer_weights(path: Path, geometry: ClipGeometry) -> dict[str, Floats]:
         geometry: geometry of clip and cubes. If the checkpoint has no positions, the table of its family is computed.
 
     Returns:
-        ``cube_embedding.weight`` ``[L, D]``, ``positional_encoding`` ``[tokens, D]``, and, if the checkpoint has a
-        classifier, ``head.weight`` ``[D, classes]`` and ``head.bias`` ``[classes]``. The input normalisation is not
-        folded in.
+        ``cube_embedding.weight`` ``[L, D]``; ``positional_encoding`` ``[tokens, D]``, unless the family has no such
+        table; and, if the checkpoint has a classifier, ``head.weight`` ``[D, classes]`` and ``head.bias``
+        ``[classes]``. The input normalisation is not folded in.
 
     Raises:
         CheckpointError: the checkpoint is damaged or unsafe, has NaN or infinite values, or has no cube embedding
@@ -62,9 +66,11 @@ def load_outer_weights(path: Path, geometry: ClipGeometry) -> dict[str, Floats]:
     columns = _columns(found["cube_embedding.weight"], geometry)
     width = columns.shape[1]
     outer = {"cube_embedding.weight": columns}
-    outer["positional_encoding"] = _rows(
-        found["positional_encoding"] if "positional_encoding" in found else table(geometry, width), width
-    )
+    positions = found.get("positional_encoding")
+    if positions is None and table is not None:
+        positions = table(geometry, width)
+    if positions is not None:
+        outer["positional_encoding"] = _rows(positions, width)
     if {"head.weight", "head.bias"} <= set(found):
         head = _rows(found["head.weight"], width)
         if found["head.bias"].shape == (len(head),):
@@ -72,10 +78,11 @@ def load_outer_weights(path: Path, geometry: ClipGeometry) -> dict[str, Floats]:
     return outer
 
 
-def _read(path: Path) -> tuple[Mapping[str, Any], TableFunction]:
-    """Return the weights, and the function that computes positions if they are missing."""
+def _read(path: Path) -> tuple[Mapping[str, Any], TableFunction | None]:
+    """Return the weights, and the function that computes positions if they are missing; None if the family has none."""
     if path.is_dir():
-        return read_folder_weights(path), videomae_table
+        weights = read_folder_weights(path)
+        return weights, videomae_table if any(name.startswith("videomae.") for name in weights) else None
     content = read_pickled(path)
     saved = find_weights(content, path)
     families = stated_families(training_arguments(content, saved.place))
@@ -91,12 +98,15 @@ def _rows(matrix: Floats, width: int) -> Floats:
 
 def _source(target: str, source: Mapping[str, Any]) -> str | None:
     """Return the source name of a weight in a checkpoint of any family; None if it is missing."""
-    rules = (rule for layout in ALL_LAYOUTS for rule in layout if rule.target == target)
+    layouts = (*ALL_LAYOUTS, TIMM, *(family.rules for family in FOLDER_FAMILIES.values()))
+    rules = (rule for layout in layouts for rule in layout if rule.target == target)
     return next((names[0] for rule in rules for names in rule.sources if names[0] in source), None)
 
 
 def _columns(kernel: Floats, geometry: ClipGeometry) -> Floats:
-    """Reshape a kernel ``[D, C, t, h, w]`` to ``[L, D]``, with rows in the order of a cube's values."""
+    """Reshape a kernel ``[D, C, t, h, w]``, or ``[D, C, h, w]`` of an image, to ``[L, D]``, as the values of a cube."""
+    if kernel.ndim == _CONV2D_AXES:
+        kernel = kernel[:, :, None]
     expected = (geometry.channels, *geometry.cube)
     if kernel.shape[1:] != expected:
         raise CheckpointError(

@@ -51,6 +51,11 @@ ROTARY: Final = Reason(
     text="rotary positions are computed inside every attention layer from a token's index in the sequence; they could "
     "be exact with the rows of their tables in cube order, which this version does not support",
 )
+VJEPA_FILE: Final = Reason(
+    status=Status.POSSIBLE,
+    text="it is an official file of V-JEPA: the encoder and the attentive probe, which classifies, are in files of "
+    "their own, and the sizes that its positions are made of are in neither",
+)
 WINDOWS: Final = Reason(
     status=Status.IMPOSSIBLE,
     text="attention in windows needs neighbouring cubes next to each other; it could be exact only with a step that "

@@ -7,15 +7,23 @@ which of the two applies.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
 
 from lcve_deploy.errors import UnsupportedModelError
 from lcve_deploy.exporters.checkpoints import refusal_table as table
 from lcve_deploy.exporters.checkpoints.refusal_table import reason_for
 
-__all__ = ["architecture_error", "detector_error", "model_type_error", "require_supported_weights"]
+__all__ = [
+    "architecture_error",
+    "detector_error",
+    "model_type_error",
+    "require_supported_content",
+    "require_supported_weights",
+]
 
+_MAX_NESTING: Final = 3
+_VJEPA: Final = r"(^|\.)(predictor_embed|predictor_blocks|query_tokens|cross_attention_block)\b"
 _PAGE: Final = "see docs/reference/models.md"
 
 _BY_WEIGHT: Final = (
@@ -72,3 +80,27 @@ def require_supported_weights(names: Iterable[str]) -> None:
                     f"the checkpoint cannot be exported: {reason.text} (seen: {name})",
                     hint="see docs/reference/checkpoints.md for the supported models",
                 )
+
+
+def require_supported_content(content: Any) -> None:
+    """Check that a pickled file is not one of V-JEPA, whose encoder could be mistaken for VideoMAE's.
+
+    Raises:
+        UnsupportedModelError: it has a predictor beside an encoder, or an attentive probe.
+    """
+    seen = next((name for name in _names(content, _MAX_NESTING) if re.search(_VJEPA, name)), None)
+    if seen is not None:
+        raise UnsupportedModelError(
+            f"the checkpoint cannot be exported: {table.VJEPA_FILE.text} (seen: {seen[:80]})",
+            hint="export the Hugging Face folder of the classifier (VJEPA2ForVideoClassification); transformers has a "
+            "script that makes it of the official files: convert_vjepa2_classifier_to_hf.py",
+        )
+
+
+def _names(content: Any, depth: int) -> Iterator[str]:
+    """Yield the names in a file and in what it contains, down to some depth."""
+    inner = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for name, value in inner:
+        yield str(name)
+        if depth > 1:
+            yield from _names(value, depth - 1)

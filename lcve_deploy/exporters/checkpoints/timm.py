@@ -2,7 +2,7 @@
 
 The weights show most of a model: sizes, tokens, norms and the kind of MLP. The row of the architecture states the rest.
 
-Source: timm, ``models/eva.py``, ``models/_hub.py``, ``data/transforms_factory.py``.
+Source: timm, ``models/eva.py``, ``models/vision_transformer.py``, ``models/_hub.py``, ``data/transforms_factory.py``.
 """
 
 from __future__ import annotations
@@ -46,10 +46,23 @@ _BLOCK: Final = r"blocks\.(\d+)\."
 
 _ARGUMENTS: Final = frozenset(
     {"img_size", "in_chans", "patch_size", "num_classes", "global_pool", "embed_dim", "depth", "num_heads", "mlp_ratio"}
-    | {"class_token", "num_reg_tokens", "init_values", "qkv_bias", "qkv_fused", "scale_mlp", "scale_attn_inner"}
+    | {
+        "class_token",
+        "num_reg_tokens",
+        "reg_tokens",
+        "no_embed_class",
+        "pre_norm",
+        "init_values",
+        "qkv_bias",
+        "qkv_fused",
+        "scale_mlp",
+        "scale_attn_inner",
+    }
     | {"drop_rate", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate"}
 )
 """Arguments of a model that the weights show, that this module reads, or that only training uses."""
+
+_HEAD_WIDTH: Final = 64
 
 _READOUTS: Final = {"token": Readout.CLASS_TOKEN, "avg": Readout.CUBES_MEAN, "map": Readout.ATTENTION}
 _RESAMPLES: Final = {"bilinear": Resample.BILINEAR, "bicubic": Resample.BICUBIC, "lanczos": Resample.LANCZOS}
@@ -121,7 +134,7 @@ def _config(source: Source, settings: Settings, row: Architecture, options: Chec
     }
     hidden = first["mlp.fc2.weight"][-1]
     gated = "mlp.fc1_g.weight" in first or first.get("mlp.fc1.weight", (0,))[0] == 2 * hidden
-    heads = _heads(settings)
+    heads = _heads(settings, row, width)
     if options.heads not in (None, heads):
         raise CheckpointError(
             f"--num-heads {options.heads} contradicts config.json, which says {heads}", hint="leave it out"
@@ -134,11 +147,11 @@ def _config(source: Source, settings: Settings, row: Architecture, options: Chec
         heads=heads,
         hidden=hidden,
         classes=len(source["head.weight"]) if has_head else width,
-        activation=Activation.SILU if gated else Activation.GELU,
+        activation=Activation.SILU if gated else row.activation,
         block_eps=row.eps,
         final_eps=row.eps,
         qkv_bias=any(f"attn.{name}" in first for name in ("qkv.bias", "q_bias", "q_proj.bias")),
-        layer_scale="gamma_1" in first,
+        layer_scale=bool({"gamma_1", "ls1.gamma"} & set(first)),
         prefix=sum(source[name].shape[1] for name in ("cls_token", "reg_token") if name in source),
         positions="pos_embed" in source,
         rotary=row.rotary is not None,
@@ -151,15 +164,17 @@ def _config(source: Source, settings: Settings, row: Architecture, options: Chec
     )
 
 
-def _heads(settings: Settings) -> int:
-    """Return the number of heads that the arguments state, or that of the architecture's size."""
+def _heads(settings: Settings, row: Architecture, width: int) -> int:
+    """Return the number of heads that the arguments state, or that of the architecture's width or size."""
+    if row.heads is not None:
+        return whole({"num_heads": row.heads.get(width, max(width // _HEAD_WIDTH, 1)), **settings}, "num_heads")
     sizes = [word for word in str(settings["architecture"]).split("_") if word in HEADS]
     return whole({"num_heads": HEADS[sizes[0]], **settings}, "num_heads")
 
 
 def _readout(source: Source, settings: Settings, row: Architecture, heads: int) -> dict[str, Any]:
     """Return the fields that say what the classifier reads."""
-    stated = settings.get("global_pool", "avg")
+    stated = settings.get("global_pool", row.pool)
     readout = _READOUTS.get(str(stated))
     if readout is None:
         raise UnsupportedModelError(
@@ -171,6 +186,8 @@ def _readout(source: Source, settings: Settings, row: Architecture, heads: int) 
         raise UnsupportedModelError("a model with a norm before and after pooling is not supported")
     if readout is not Readout.ATTENTION:
         return {"readout": readout, "final_norm": found[0]}
+    if not row.pools_prefix and ("cls_token" in source or "reg_token" in source):
+        raise UnsupportedModelError("attentive pooling of a part of the tokens is not supported")
     hidden = source.get("attn_pool.mlp.fc1.weight")
     pooler = Pooler(heads=row.pooler_heads or heads, hidden=0 if hidden is None else len(hidden), eps=row.eps)
     return {"readout": readout, "final_norm": found[0], "pooler": pooler}

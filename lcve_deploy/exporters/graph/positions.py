@@ -71,6 +71,5 @@ class RelativeBias:
         nodes = self._nodes
         if self._index is None:
             self._index = nodes.keyed(RELATIVE_INDEX)
-        table = nodes.weight(name, transpose=True)  # [heads, entries]: the heads come out in front
-        found = nodes.op("Gather", table, self._index, axis=1)  # [heads, batch, tokens, tokens]
-        return nodes.op("Transpose", found, perm=[1, 0, 2, 3])
+        found = nodes.op("Gather", nodes.weight(name), self._index, axis=0)  # all heads at once: rows are copied fast
+        return nodes.op("Transpose", found, perm=[0, 3, 1, 2])
