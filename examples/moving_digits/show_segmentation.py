@@ -71,7 +71,7 @@ def plain_logits(clips: Clips) -> FloatArray:
 
 def classes_of(logits: Values) -> Labels:
     """Return the class of every cube, ``[clips, T/t, H/h, W/w]``."""
-    return token_grid(logits, GEOMETRY).argmax(-1)
+    return np.asarray(token_grid(logits, GEOMETRY).argmax(-1), dtype=np.int64)
 
 
 def draw(clip: Clips, seen: Clips, theirs: Labels, ours: Labels) -> bytes:
