@@ -15,6 +15,7 @@ FROM ${BASE} AS build
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/lcve
 COPY pyproject.toml README.md LICENSE constraints.txt /src/
 COPY lcve_deploy /src/lcve_deploy
+COPY clients/js/src /src/clients/js/src
 # Tests of packages go: nothing runs them, and some bring private keys of their own.
 ENV INSTALL="/opt/pip/bin/python -m pip --python /opt/lcve/bin/python install --no-cache-dir -c /src/constraints.txt" \
     REMOVE_TESTS="find /opt/lcve -type d -name tests -prune -exec rm -r {} +"

@@ -24,6 +24,10 @@ from tests.pages.blocks import read_page
 REPOSITORY = Path(__file__).parents[1]
 WITHOUT_SOURCES = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MYPYPATH")}
 
+CLIENT = "clients/js/src/"
+LINKED = "lcve_deploy/web/static/client/"
+"""A link to the client in JavaScript; the distributions have its files."""
+
 pytestmark = pytest.mark.install
 
 
@@ -101,13 +105,16 @@ def test_the_source_distribution_is_the_whole_checkout(distributions: Path) -> N
 
 def _git_files(*options: str) -> set[str]:
     listed = subprocess.check_output(["git", "-C", REPOSITORY, "ls-files", "-z", *options], text=True)
-    return {name for name in listed.split("\0") if (REPOSITORY / name).is_file()}
+    names = {name for name in listed.split("\0") if (REPOSITORY / name).is_file()}
+    linked = (LINKED + name.removeprefix(CLIENT) for name in names if name.startswith(CLIENT))
+    return names.union(linked)
 
 
 def test_the_wheel_has_the_stub_and_the_version_of_the_package(wheel: Path, slim: Path) -> None:
     assert f"-{lcve_deploy.__version__}-" in wheel.name
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"lcve_deploy/__init__.pyi", "lcve_deploy/py.typed"} <= set(names)
+    assert {"lcve_deploy/__init__.pyi", "lcve_deploy/py.typed", "lcve_deploy/web/static/index.html"} <= set(names)
+    assert f"{LINKED}video/index.js" in names
     assert {name.partition("/")[0] for name in names} == {
         "lcve_deploy",
         f"lcve_deploy-{lcve_deploy.__version__}.dist-info",

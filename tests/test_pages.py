@@ -21,7 +21,7 @@ from tests.pages.terminal import REPOSITORY, BlockError, Terminal, terminal
 
 PAGES = (
     "README.md",
-    *(f"docs/guides/{name}.md" for name in ("python", "fleet", "rotation", "signing", "sealing", "audit")),
+    *(f"docs/guides/{name}.md" for name in ("web", "python", "fleet", "rotation", "signing", "sealing", "audit")),
     *(f"docs/guides/{name}.md" for name in ("owner", "operator", "edge")),
     *(f"docs/guides/{name}.md" for name in ("serving", "triton", "kubernetes", "features", "engines")),
     *(f"docs/reference/{name}.md" for name in ("parity", "format")),

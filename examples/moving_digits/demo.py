@@ -96,6 +96,8 @@ def main() -> None:
     write_picture(DEMO / "frames.png", rows)
     print(f"\nthe clip's true action: {ACTIONS[truth]}")
     print(f"frames, plain above encrypted above decrypted: {DEMO / 'frames.png'}")
+    print("\nthe same in a browser, with the key file demo/key.bin and the video demo/clip.mp4:")
+    print("$ .venv/bin/lcve web demo/service")
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ SECTIONS: Final = {
         "encrypt": "Encrypt a video for the server of an artifact",
         "decrypt": "Decrypt a clip to an array, a video or a picture",
         "watch": "Classify a camera or video stream, window by window",
+        "web": "Serve a page that encrypts clips in the browser",
         "batch": "Classify or encrypt many videos",
         "read": "Turn the operator's logits into class names",
     },

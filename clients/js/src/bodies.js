@@ -44,17 +44,38 @@ export function answerLimits(logits) {
  * @param {string} [output] name
  */
 export function requestBody(values, count, binding, output = "logits") {
-  const shape = [count, ...binding.clipShape];
-  const text = JSON.stringify({
-    parameters: binding.toFields(PREFIX),
-    inputs: [{ name: "clips", shape, datatype: "UINT8", parameters: { binary_data_size: values.length } }],
-    outputs: [{ name: output, parameters: { binary_data: true } }],
-  });
-  const head = new TextEncoder().encode(text);
+  const head = requestHead(values.length, count, binding, output);
   const body = new Uint8Array(head.length + values.length);
   body.set(head);
   body.set(values, head.length);
   return { head: String(head.length), body };
+}
+
+/**
+ * Bytes of a request with one clip.
+ *
+ * @param {Binding} binding
+ * @returns {number}
+ */
+export function requestBytes(binding) {
+  const size = binding.geometry.clipValues;
+  return requestHead(size, 1, binding, "logits").length + size;
+}
+
+/**
+ * @param {number} bytes of the values
+ * @param {number} count
+ * @param {Binding} binding
+ * @param {string} output name
+ */
+function requestHead(bytes, count, binding, output) {
+  const shape = [count, ...binding.clipShape];
+  const text = JSON.stringify({
+    parameters: binding.toFields(PREFIX),
+    inputs: [{ name: "clips", shape, datatype: "UINT8", parameters: { binary_data_size: bytes } }],
+    outputs: [{ name: output, parameters: { binary_data: true } }],
+  });
+  return new TextEncoder().encode(text);
 }
 
 /**

@@ -42,3 +42,5 @@ export class UnavailableError extends LcveError {}
 export class RateError extends UnavailableError {}
 /** There was no answer in time. */
 export class DeadlineError extends LcveError {}
+/** A video cannot be read, or this browser cannot decode it. */
+export class VideoError extends LcveError {}

@@ -1,0 +1,74 @@
+"""Read the page's requests: one kind of tensor, in binary, with the binding of its clips."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from math import prod
+from typing import Final
+
+import numpy as np
+
+from lcve_deploy.artifact.names import INPUT, OUTPUT
+from lcve_deploy.clips import Binding, EncryptedClip
+from lcve_deploy.errors import RequestError
+from lcve_deploy.protocol.binding import binding_from_parameters
+from lcve_deploy.serving.http.messages import LENGTH_HEADER, from_body, parse_object, split_body
+from lcve_deploy.web.models import NAME, Logits
+
+__all__ = ["MAX_BODY_BYTES", "binding_in", "clip_in", "logits_body"]
+
+MAX_BODY_BYTES: Final = 2**28 + 2**16
+"""Maximum bytes of a request: the largest clip of the format, and its header."""
+_MAX_JSON_BYTES: Final = 2**16
+
+
+def binding_in(query: Mapping[str, str]) -> Binding:
+    """Return the binding in the query of a request.
+
+    Raises:
+        RequestError: it is missing or invalid.
+    """
+    binding = binding_from_parameters(query)
+    if binding is None:
+        raise RequestError("expected the binding of the clips, received none", hint="reload the page")
+    return binding
+
+
+def clip_in(body: memoryview, length: str | None) -> EncryptedClip:
+    """Return the encrypted clips of an inference request.
+
+    Args:
+        body: complete body.
+        length: length of its JSON as the header states it.
+
+    Raises:
+        RequestError: the body is not a request for the logits of uint8 clips that state their binding.
+        TooLargeError: its JSON is too long.
+    """
+    text, raw = split_body(body, length, _MAX_JSON_BYTES)
+    request, _ = from_body(parse_object(text), raw, NAME, "")
+    if request.binding is None:
+        raise RequestError("expected the binding of the clips in the parameters, received none")
+    shape = request.binding.layout.shape(request.binding.geometry)
+    found = [(tensor.name, tensor.datatype, tensor.shape[1:]) for tensor in request.inputs]
+    if found != [(INPUT, "UINT8", shape)] or not isinstance(request.inputs[0].data, memoryview):
+        raise RequestError(f"expected one binary UINT8 tensor named {INPUT} of shape [clips, {str(list(shape))[1:]}")
+    values = np.frombuffer(request.inputs[0].data, np.uint8)
+    count = request.inputs[0].shape[0]
+    if count < 1 or values.size != count * prod(shape):
+        raise RequestError(f"expected the values of {count} clips, at least one, received {values.size} values")
+    return EncryptedClip(values=values.reshape(count, *shape), binding=request.binding)
+
+
+def logits_body(logits: Logits) -> tuple[bytes, dict[str, str]]:
+    """Return body and headers of the answer with these logits."""
+    data = np.ascontiguousarray(logits, dtype="<f4").tobytes()
+    output = {
+        "name": OUTPUT,
+        "datatype": "FP32",
+        "shape": list(logits.shape),
+        "parameters": {"binary_data_size": len(data)},
+    }
+    head = json.dumps({"model_name": NAME, "model_version": "1", "outputs": [output]}).encode()
+    return head + data, {LENGTH_HEADER: str(len(head)), "Content-Type": "application/octet-stream"}

@@ -1,0 +1,175 @@
+/** A key, a model, and what is known of the clips that were sent. */
+
+import { Client, MismatchError, RemoteModel, SecurityKey, UnknownKeyError } from "./client/index.js";
+import { requestBytes } from "./client/bodies.js";
+import { FrameReader } from "./client/video/index.js";
+import { Times } from "./times.js";
+
+/** @typedef {import("./client/clip.js").EncryptedClip} EncryptedClip */
+/** @typedef {{plain: Uint8Array, clip: EncryptedClip, decrypted: Uint8Array}} Pair */
+/** @typedef {(name: string, content: object) => void} Report */
+
+const TOP = 5;
+const MAX_KEPT = 2;
+const KNOWN = "has this key";
+
+/** The key holder's side of one artifact. */
+export class Service {
+  #client;
+  #model;
+  #report;
+  #times = new Times();
+  #clips = 0;
+  /** Clips for the attack: the first, and the last. @type {Pair[]} */
+  #kept = [];
+  /** Frames of the camera, for the figures. */
+  frames = "–";
+
+  /**
+   * Use `Service.open`.
+   *
+   * @param {{client: Client, model: RemoteModel, report: Report}} parts
+   */
+  constructor({ client, model, report }) {
+    this.#client = client;
+    this.#model = model;
+    this.#report = report;
+    this.preprocess = client.settings.preprocess;
+    this.reader = new FrameReader(this.preprocess);
+  }
+
+  /**
+   * Read the key and the settings, and check the model.
+   *
+   * @param {{key: Blob, settings: Blob, origin: string}} given
+   * @param {Report} report
+   * @returns {Promise<Service>}
+   */
+  static async open({ key: file, settings, origin }, report) {
+    const client = await Client.open(settings, await SecurityKey.read(file));
+    const { binding, output } = client.settings;
+    if (output.name !== "logits") {
+      throw new MismatchError(`the page shows predictions, which need a model that answers logits; this one answers ${output.name}`);
+    }
+    const state = { model: 0 };
+    const model = new RemoteModel(`${origin}/model`, { binding, output, fetch: (url, given) => ask(url, given, binding, state) });
+    await model.connect();
+    const service = new Service({ client, model, report });
+    service.modelTime = () => state.model;
+    return service;
+  }
+
+  /** Milliseconds that the model took for the last answer, as `lcve web` measured them. @type {() => number} */
+  modelTime = () => 0;
+
+  get stride() {
+    return this.preprocess.stride;
+  }
+
+  get geometry() {
+    return this.#client.settings.binding.geometry;
+  }
+
+  get facts() {
+    const { binding } = this.#client.settings;
+    const [frames, height, width] = binding.geometry.clipShape;
+    return {
+      keyId: binding.keyId,
+      known: "answers for clips of this artifact; the first clip shows whether it has the key",
+      geometry: `${frames} frames of ${width} × ${height}, every ${this.stride === 1 ? "frame" : `${this.stride}th frame`}`,
+      bytes: this.#bytes(),
+    };
+  }
+
+  /**
+   * Encrypt one clip, and decrypt it again.
+   *
+   * @param {Uint8Array} plain
+   * @returns {Pair}
+   */
+  encrypt(plain) {
+    const started = performance.now();
+    const clip = this.#client.encrypt(plain);
+    this.#times.add("Encrypting", performance.now() - started);
+    return { plain, clip, decrypted: this.#client.decrypt(clip) };
+  }
+
+  /**
+   * Send a clip, and report what the answer means.
+   *
+   * @param {Pair} pair
+   * @param {{label: string, isLive: boolean}} about
+   */
+  async ask(pair, { label, isLive }) {
+    const started = performance.now();
+    const logits = await this.#run(pair.clip);
+    const whole = performance.now() - started;
+    this.#times.add("Model, as lcve web sees it", this.modelTime());
+    this.#times.add("Between page and lcve web", whole - this.modelTime());
+    this.#clips++;
+    this.#keep(pair);
+    const predictions = this.#client.read(logits, { top: TOP });
+    const { hiddenLabels } = this.#client.settings;
+    this.#report("answer", { predictions, logits: [...logits], label, isHidden: hiddenLabels, frames: this.geometry.clipShape[0], isLive });
+    this.#report("known", { text: KNOWN });
+    this.reportFigures();
+  }
+
+  reportFigures() {
+    this.#report("figures", { times: this.#times.rows(), clips: this.#clips, bytes: this.#bytes(), frames: this.frames });
+  }
+
+  /** The last clip that was sent. */
+  lastClip() {
+    const last = this.#kept[this.#kept.length - 1];
+    if (!last) throw new Error("no clip was sent yet");
+    return last.clip;
+  }
+
+  /** A clip and a later, different one; undefined if there are no two. */
+  twoClips() {
+    const [first, last] = this.#kept;
+    return last && first.plain.some((value, index) => value !== last.plain[index]) ? { first, last } : undefined;
+  }
+
+  /** @param {EncryptedClip} clip */
+  async #run(clip) {
+    try {
+      return await this.#model.run(clip);
+    } catch (error) {
+      if (error instanceof UnknownKeyError) this.#report("known", { text: "does not have this key" });
+      throw error;
+    }
+  }
+
+  /** @param {Pair} pair */
+  #keep(pair) {
+    this.#kept = [this.#kept[0] ?? pair, pair].slice(0, MAX_KEPT);
+  }
+
+  #bytes() {
+    const { binding } = this.#client.settings;
+    const values = binding.geometry.clipValues;
+    return `${grouped(values)} of values, ${grouped(requestBytes(binding))} of the request over HTTP`;
+  }
+}
+
+/**
+ * Ask `lcve web`, with the binding where it describes the model: it knows no artifact until a page names one.
+ *
+ * @param {RequestInfo | URL} url
+ * @param {RequestInit | undefined} given
+ * @param {import("./client/binding.js").Binding} binding
+ * @param {{model: number}} state
+ */
+async function ask(url, given, binding, state) {
+  const isQuestion = given?.method === "GET";
+  const response = await fetch(isQuestion ? `${url}?${new URLSearchParams(binding.toFields("lcve_"))}` : url, given);
+  state.model = Number(/dur=([0-9.]+)/.exec(response.headers.get("Server-Timing") ?? "")?.[1] ?? 0);
+  return response;
+}
+
+/** @param {number} number */
+function grouped(number) {
+  return number.toLocaleString("en");
+}

@@ -1,0 +1,53 @@
+"""``lcve web`` as a process of its own, for tests."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from tests.support.servers import request
+
+__all__ = ["WebPage", "serving_page"]
+
+_RUN = "import sys; from lcve_deploy.cli import lcve; lcve(sys.argv[1:])"
+_END_SECONDS = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebPage:
+    """A running ``lcve web``."""
+
+    process: subprocess.Popen[str]
+    url: str
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.url).port or 0
+
+    def ask(
+        self, path: str, *, verb: str = "GET", body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        """Status and body of a request."""
+        return request("127.0.0.1", self.port, verb, path, body, headers)
+
+
+@contextlib.contextmanager
+def serving_page(*arguments: object) -> Iterator[WebPage]:
+    """Run ``lcve web`` while the block runs, on any free port of loopback."""
+    command = [sys.executable, "-c", _RUN, "web", *map(str, arguments), "--json", "--port", "0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, "lcve web did not start; its standard error says why"
+            yield WebPage(process=process, url=json.loads(line)["url"])
+        finally:
+            process.terminate()
+            process.wait(_END_SECONDS)
