@@ -29,6 +29,7 @@ from lcve_deploy.errors import ArtifactError, MismatchError
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keys.orders import Orders, derive_orders
 from lcve_deploy.keys.secret import SecurityKey
+from lcve_deploy.model.output import OutputKind
 from lcve_deploy.model.preprocess import Preprocess
 from lcve_deploy.progress import Progress, silent, step
 from lcve_deploy.runtime.opening import checked_manifest, open_session
@@ -138,7 +139,14 @@ class _Subject:
             "key id": binding.key_id,
             "salt": binding.salt,
             "geometry": str(binding.geometry),
-            "classes": f"{self.folder.model.classes}, labels {self.key.labels}",
+            **self._answer(),
+        }
+
+    def _answer(self) -> dict[str, str]:
+        output = self.folder.model.result
+        return {
+            **({} if output.kind is OutputKind.LOGITS else {"output": str(output)}),
+            **({"classes": f"{output.width}, labels {self.key.labels}"} if output.kind.has_labels else {}),
         }
 
 
@@ -266,6 +274,12 @@ def _classified(
     """Return known classes and the logits of their clips; every view counts as a clip."""
     if not inputs.known_classes:
         return None
+    output = subject.folder.model.result
+    if output.kind is not OutputKind.LOGITS:
+        raise MismatchError(
+            f"known classes are for a model that answers logits of clips, this one answers {output}",
+            hint="omit --known-class: without classes of clips, no order of labels can be found with them",
+        )
     classes: list[int] = []
     logits: list[npt.NDArray[np.floating]] = []
     session = open_session(subject.server, SessionOptions(signed_by=inputs.signed_by))
