@@ -104,6 +104,13 @@ def test_padding_hides_how_much_is_in_a_clip(client: Client, clip: np.ndarray, t
     assert sizes[0] == sizes[1]
 
 
+def test_clips_of_equal_length_are_not_padded(exported: Path, clip: np.ndarray, key: SecurityKey, tmp_path: Path) -> None:
+    raw = Client.open(exported / "client", key).encrypt(PlainClip(values=clip[None]))
+    with pytest.raises(EncryptedClipError, match="all have the same length"):
+        write_clip_file(tmp_path / "a.lcve", ClipFile(clip=raw, views=Views()), pad=4096)
+    assert not (tmp_path / "a.lcve").exists()
+
+
 def test_a_damaged_file_is_refused(client: Client, clip: np.ndarray, tmp_path: Path) -> None:
     write_clip_file(tmp_path / "a.lcve", ClipFile(clip=encrypted(client, clip), views=Views()))
     data = bytearray((tmp_path / "a.lcve").read_bytes())
