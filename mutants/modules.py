@@ -126,7 +126,8 @@ _POSITIONS: Final = _of(
 )
 
 _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
-    "cipher": {"cipher/clips": ("cipher",)},
+    "cipher": {"cipher/clips": ("cipher",), "cipher/coefficients": ("coefficients",)},
+    "packing": {"packing": ("packing",)},
     "pairs": {"cipher/pairs": ("cipher",)},
     "orders": {"keys/orders": ("schedule", "cipher")},
     "geometry": {"geometry": _ORDERS},

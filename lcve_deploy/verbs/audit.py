@@ -24,7 +24,7 @@ from lcve_deploy.attacks.report import AuditReport, judge
 from lcve_deploy.attacks.running import Case, run_attacks
 from lcve_deploy.cipher.rotation import rotate_tensors
 from lcve_deploy.clipfile import is_sealed_clip, read_clip_file, read_sealed_header
-from lcve_deploy.clips import SALT_BYTES, Binding, Layout
+from lcve_deploy.clips import SALT_BYTES, Binding, Layout, Scheme
 from lcve_deploy.errors import ArtifactError, MismatchError
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keys.orders import Orders, derive_orders
@@ -97,6 +97,15 @@ def audit(server: StrPath, inputs: AuditInputs | None = None, *, progress: Progr
         ciphertexts = _read_ciphertexts([path for path in inputs.ciphertexts if path not in sealed], subject)
         case = _case(subject, inputs, ciphertexts, victim)
     return judge(case, run_attacks(case, progress=progress), {**subject.to_json(), **_of_sealed(sealed)})
+
+
+def _require_scheme(scheme: str) -> None:
+    """Refuse an artifact that the attacks are not written for: their scores would look better than they are."""
+    if scheme != Scheme.LCVE:
+        raise ArtifactError(
+            f"the attacks of the audit are written for the scheme {Scheme.LCVE}, received an artifact of {scheme}",
+            hint="see docs/evidence/security.md for what is known of it; it hides no more than the other scheme",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -187,6 +196,7 @@ def _truth(orders: Orders) -> Estimate:
 def _subject(server: Path, inputs: AuditInputs) -> _Subject:
     """Open the key folder that is attacked: by name, by the key, or because it is the only one."""
     manifest, folders = checked_manifest(server, inputs.signed_by), find_keys(server)
+    _require_scheme(manifest.model.scheme)
     if inputs.name is None and len(folders) == 1:
         (path,) = folders.values()
     elif inputs.name in folders:
