@@ -52,7 +52,7 @@ def render(figures: dict[str, Any]) -> str:
 
 
 _SHARED: Final = paragraph(
-    "Test suites ran on the same two cores at the same time, so the times are too long, and ratios of times vary; those",
+    "Test suites ran on the same two cores at the same time, so times are too long, and their ratios vary; those",
     "of processor time vary less.",
 )
 
