@@ -285,7 +285,7 @@ def clip_request(key: SecurityKey) -> Any:
     from lcve_deploy.remote.transport import Request
 
     clip = small_clip(key)[0].clip
-    return Request(values=clip.values, binding=clip.binding)
+    return Request.of(clip.values, clip.binding)
 
 
 def transport(kind: Any) -> Any:
