@@ -88,6 +88,8 @@ GLOBALS = (
     b"cnumpy.core.multiarray\nscalar\n",
     b"cposix\nsystem\n",
 )
+PACKED = "<4sIIfIIII"
+"""Header of a packed clip."""
 OPCODES = tuple(op.code.encode("latin1") for op in pickletools.opcodes if op.arg is None)
 
 
@@ -248,6 +250,44 @@ def mutate_sealed(data: bytes, chance: random.Random) -> bytes:
     with contextlib.suppress(ValueError, RecursionError):
         head = json.dumps(json.loads(head), sort_keys=True, separators=(",", ":")).encode()
     return data[:8] + struct.pack("<I", len(head)) + head + body
+
+
+def mutate_packed(data: bytes, chance: random.Random) -> bytes:
+    """The first packed clip: its bytes, or with a checksum that is right, its header or what is in a stream."""
+    start = struct.calcsize(PACKED)
+    if chance.random() < 0.2 or len(data) < start or not data.startswith(b"LDCT"):
+        return mutate_bytes(data, chance)
+    size, *_ = struct.unpack_from("<I", data, 4)
+    head, body, rest = data[:start], data[start:size], data[size:]
+    if chance.random() < 0.3:
+        head = head[:12] + mutate_bytes(head[12:], chance)[:20].ljust(20, b"\0")
+    else:
+        head, body = _mutate_stream(head, body, chance)
+    return _packed_again(head, body) + rest
+
+
+def _mutate_stream(head: bytes, body: bytes, chance: random.Random) -> tuple[bytes, bytes]:
+    sizes = list(struct.unpack_from("<3I", head, 20))
+    chosen, first, streams = chance.randrange(3), 0, []
+    for number, size in enumerate(sizes):
+        stream = body[first : first + size]
+        first += size
+        if number == chosen:
+            with contextlib.suppress(zlib.error):
+                stream = _deflated(mutate_bytes(zlib.decompressobj(-15).decompress(stream, 2**20), chance))
+        streams.append(stream)
+    return head[:20] + struct.pack("<3I", *map(len, streams)), b"".join(streams) + body[first:]
+
+
+def _deflated(content: bytes) -> bytes:
+    stream = zlib.compressobj(wbits=-15)
+    return stream.compress(content) + stream.flush()
+
+
+def _packed_again(head: bytes, body: bytes) -> bytes:
+    """Return a packed clip with its length and checksum."""
+    checked = head[12:] + body
+    return b"LDCT" + struct.pack("<II", 12 + len(checked), zlib.crc32(checked)) + checked
 
 
 def mutate_npy(data: bytes, chance: random.Random) -> bytes:

@@ -39,9 +39,10 @@ from lcve_deploy.artifact.engines import Agreement, EngineKind, EngineRecord, Pr
 from lcve_deploy.artifact.manifest import manifest_digest
 from lcve_deploy.cipher.clips import binding_of
 from lcve_deploy.clipfile import write_clip_file
-from lcve_deploy.clips import EncryptedClip, Layout
+from lcve_deploy.clips import EncryptedClip, Layout, Scheme
 from lcve_deploy.keys.signing import SigningKey
 from lcve_deploy.model.precision import Precision
+from lcve_deploy.packing import pack
 from lcve_deploy.protocol.binding import binding_to_parameters
 from lcve_deploy.protocol.stubs import messages
 from lcve_deploy.sealing import OpenedRequest, seal_request
@@ -222,6 +223,21 @@ def clips(place: Path, key: SecurityKey) -> Iterator[tuple[str, bytes]]:
         path = place / f"{layout}.lcve"
         write_clip_file(path, ClipFile(clip=encrypt(plain, orders, layout=layout), views=Views(temporal=2)))
         yield f"seed-{layout}", path.read_bytes()
+    path = place / "dct.lcve"
+    write_clip_file(path, ClipFile(clip=_coefficients(key), views=Views(temporal=2)))
+    yield "seed-dct", path.read_bytes()
+
+
+def packed(key: SecurityKey) -> Iterator[tuple[str, bytes]]:
+    """Two clips with large coefficients, with and without padding."""
+    for pad in (1, 512):
+        yield f"seed-pad-{pad}", pack(_coefficients(key).values, GEOMETRY, pad=pad)
+
+
+def _coefficients(key: SecurityKey) -> EncryptedClip:
+    orders = derive_orders(key, salt=SALT, geometry=GEOMETRY, scheme=Scheme.DCT)
+    plain = np.random.default_rng(0).integers(0, 256, (2, *GEOMETRY.clip_shape), np.uint8)
+    return encrypt(PlainClip(values=plain), orders, step=1.0)
 
 
 def artifact(place: Path, key: SecurityKey) -> dict[str, bytes]:
@@ -354,6 +370,7 @@ def main() -> None:
             "video": list(videos()),
             **{name: [(f"seed-{name}", data)] for name, data in arrays()},
             "clip": list(clips(Path(place), key)),
+            "packed": list(packed(key)),
             **{name: [(f"seed-{name}", data)] for name, data in made.items()},
             "request": [(f"seed-{name}", data) for target, name, data in requests() if target == "request"],
             "message": [(f"seed-{name}", data) for target, name, data in requests() if target == "message"],

@@ -21,11 +21,12 @@ from lcve_deploy.artifact.probe import parse_probe
 from lcve_deploy.artifact.tensors import check_keyed, parse_tensors
 from lcve_deploy.client import Client
 from lcve_deploy.clipfile import read_clip_file
-from lcve_deploy.clips import Binding, Layout
+from lcve_deploy.clips import COEFFICIENTS, Binding, Layout
 from lcve_deploy.errors import LcveError, SessionError
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keys.signing import SigningKey
 from lcve_deploy.model.preprocess import Preprocess
+from lcve_deploy.packing import count_packed, unpack
 from lcve_deploy.sealing import Keyring, OpenedRequest, SealedRequest, SealingKey, SealingPublicKey, Suite, open_request
 from lcve_deploy.sealing.envelope import MAGIC, info_of
 from lcve_deploy.sealing.header import Header, Kind
@@ -107,6 +108,11 @@ def _key(place: Path, data: bytes) -> object:
 
 def _clip(place: Path, data: bytes) -> object:
     return read_clip_file(_written(place / "a.lcve", data))
+
+
+def _packed(place: Path, data: bytes) -> object:
+    """Packed clips, as a server takes them."""
+    return unpack(data, GEOMETRY, clips=count_packed(data, limit=4))[COEFFICIENTS].sum()
 
 
 def _manifest(place: Path, data: bytes) -> object:
@@ -343,6 +349,7 @@ def _suite(data: bytes) -> Suite:
 TARGETS: Final[dict[str, Target]] = {
     "key": Target(read=_key, mutate=mutators.mutate_bytes),
     "clip": Target(read=_clip, mutate=mutators.mutate_safetensors),
+    "packed": Target(read=_packed, mutate=mutators.mutate_packed),
     "manifest": Target(read=_manifest, mutate=mutators.mutate_json),
     "client": Target(read=_client, mutate=mutators.mutate_json),
     "engine": Target(read=_engine, mutate=mutators.mutate_json),

@@ -34,6 +34,7 @@ from lcve_deploy.deployments.triton.export import export_triton as export_triton
 from lcve_deploy.deployments.triton.model_folder import TritonOptions as TritonOptions
 from lcve_deploy.errors import LcveError as LcveError
 from lcve_deploy.exporters.checkpoints import CheckpointOptions as CheckpointOptions
+from lcve_deploy.exporters.checkpoints.outputs import OutputChoice as OutputChoice
 from lcve_deploy.exporters.tensorrt import HardwareCompatibility as HardwareCompatibility
 from lcve_deploy.exporters.tensorrt import PlanOptions as PlanOptions
 from lcve_deploy.geometry import ClipGeometry as ClipGeometry
@@ -44,6 +45,8 @@ from lcve_deploy.keys.orders import derive_orders as derive_orders
 from lcve_deploy.keys.secret import SecurityKey as SecurityKey
 from lcve_deploy.keys.signing import SigningKey as SigningKey
 from lcve_deploy.model.assumptions import Assumption as Assumption
+from lcve_deploy.model.output import ModelOutput as ModelOutput
+from lcve_deploy.model.output import OutputKind as OutputKind
 from lcve_deploy.model.parity import ParityReport as ParityReport
 from lcve_deploy.model.precision import Precision as Precision
 from lcve_deploy.model.predictions import ProblemType as ProblemType

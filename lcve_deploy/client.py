@@ -6,7 +6,7 @@ Needs a key and ``client/``, but no torch and no engine.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -18,7 +18,7 @@ from lcve_deploy.cipher.clips import binding_of, decrypt, encrypt
 from lcve_deploy.cipher.outputs import to_plain_order
 from lcve_deploy.clipfile import ClipFile
 from lcve_deploy.clips import EncryptedClip, PlainClip, Views
-from lcve_deploy.errors import MismatchError, SessionError
+from lcve_deploy.errors import EncryptedClipError, MismatchError, SessionError
 from lcve_deploy.files.reading import map_array, parse_json, read_bounded
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keys.orders import Orders, derive_orders
@@ -26,6 +26,7 @@ from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.model.output import ModelOutput, OutputKind
 from lcve_deploy.model.predictions import Prediction, predictions, softmax
 from lcve_deploy.model.preprocess import Preprocess
+from lcve_deploy.packing import require_step
 from lcve_deploy.video import VideoClips, read_clips
 
 __all__ = ["MAX_LOGITS", "Client", "Prediction", "softmax", "token_grid"]
@@ -41,10 +42,20 @@ class Client:
     Args:
         settings: content of ``client.json``.
         orders: K1, K2 and, if the labels are hidden, K3.
+        step: quantisation step of clips, only for the scheme ``lcve-dct-1``: the smaller, the better and the larger;
+            by default 16.
+
+    Raises:
+        MismatchError: there is a step, and the scheme has none.
+        EncryptedClipError: the step is out of range.
     """
 
     settings: ClientSettings
     orders: Orders
+    step: float | None = None
+
+    def __post_init__(self) -> None:
+        self._require_step(self.step)
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str], key: SecurityKey) -> Self:
@@ -69,10 +80,22 @@ class Client:
         """
         binding = settings.binding
         orders = derive_orders(
-            key, salt=bytes.fromhex(binding.salt), geometry=binding.geometry, classes=settings.hidden_classes
+            key,
+            salt=bytes.fromhex(binding.salt),
+            geometry=binding.geometry,
+            classes=settings.hidden_classes,
+            scheme=binding.scheme,
         )
         binding.require(binding_of(orders, binding.layout), here="artifact", there="key")
         return cls(settings=settings, orders=orders)
+
+    def with_step(self, step: float | None) -> Self:
+        """Return the same client with another quantisation step; None keeps the present one.
+
+        Raises:
+            MismatchError, EncryptedClipError: as for the client.
+        """
+        return self if step is None else replace(self, step=step)
 
     def read_video(
         self, path: str | os.PathLike[str], *, views: Views | None = None, preprocess: Preprocess | None = None
@@ -91,9 +114,19 @@ class Client:
         """
         return read_clips(Path(path), preprocess or self.settings.preprocess, self.settings.binding.geometry, views)
 
-    def encrypt(self, clip: PlainClip) -> EncryptedClip:
-        """Encrypt clips ``[..., T, H, W, C]`` (uint8) for this artifact."""
-        return encrypt(clip, self.orders, layout=self.settings.binding.layout)
+    def encrypt(self, clip: PlainClip, *, step: float | None = None) -> EncryptedClip:
+        """Encrypt clips ``[..., T, H, W, C]`` (uint8) for this artifact.
+
+        Args:
+            clip: plain clips.
+            step: quantisation step of these clips, in place of the client's own.
+
+        Raises:
+            MismatchError, EncryptedClipError: as for the client.
+            ValueError: the clips do not have the geometry of the artifact.
+        """
+        self._require_step(step)
+        return encrypt(clip, self.orders, layout=self.settings.binding.layout, step=self.step if step is None else step)
 
     def decrypt(self, clip: EncryptedClip) -> PlainClip:
         """Decrypt clips; the inverse of ``encrypt``.
@@ -103,9 +136,23 @@ class Client:
         """
         return decrypt(clip, self.orders)
 
-    def encrypt_video(self, video: VideoClips) -> ClipFile:
-        """Encrypt the clips of a video as the content of an encrypted clip file."""
-        return ClipFile(clip=self.encrypt(video.clip), views=video.views)
+    def encrypt_video(self, video: VideoClips, *, step: float | None = None) -> ClipFile:
+        """Encrypt the clips of a video as the content of an encrypted clip file; ``step`` as for ``encrypt``."""
+        return ClipFile(clip=self.encrypt(video.clip, step=step), views=video.views)
+
+    def _require_step(self, step: float | None) -> None:
+        if step is None:
+            return
+        binding = self.settings.binding
+        if not binding.packed:
+            raise MismatchError(
+                f"clips of this artifact have no quality: its scheme is {binding.scheme}",
+                hint="leave the quality out, or export an artifact with --wire dct",
+            )
+        try:
+            require_step(step, binding.geometry)
+        except ValueError as error:
+            raise EncryptedClipError(str(error)) from None
 
     def read_logits(self, path: str | os.PathLike[str]) -> npt.NDArray[np.floating]:
         """Read a file of logits from the operator.

@@ -8,7 +8,6 @@ Source: format of scheme ``lcve-1``, section "Encrypted clip file"; format ``lcv
 from __future__ import annotations
 
 import json
-import math
 import os
 from dataclasses import dataclass
 from typing import IO, Any, Final
@@ -21,6 +20,7 @@ from lcve_deploy.errors import EncryptedClipError, SealingError
 from lcve_deploy.files.reading import check_safetensors, read_bounded, require_file
 from lcve_deploy.files.writing import new_file
 from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.packing import pack, unpack
 from lcve_deploy.sealing import (
     Header,
     Kind,
@@ -46,7 +46,8 @@ class ClipFile:
     """Content of an encrypted clip file.
 
     Args:
-        clip: encrypted clips, uint8 NumPy ``[views, N, L]`` or ``[views, T, H, W, C]``.
+        clip: encrypted clips, uint8 NumPy ``[views, N, L]`` or ``[views, T, H, W, C]``; in the scheme ``lcve-dct-1``,
+            records ``[views]``.
         views: temporal and spatial views of the video.
     """
 
@@ -55,7 +56,7 @@ class ClipFile:
 
 
 def write_clip_file(
-    path: str | os.PathLike[str], content: ClipFile, *, seal_to: SealingPublicKey | None = None
+    path: str | os.PathLike[str], content: ClipFile, *, seal_to: SealingPublicKey | None = None, pad: int = 1
 ) -> None:
     """Write an encrypted clip file.
 
@@ -63,6 +64,7 @@ def write_clip_file(
         path: path of the new file.
         content: content of the file.
         seal_to: public key to seal the file to; by default it is not sealed.
+        pad: in the scheme ``lcve-dct-1``, the bytes of every view are padded to a multiple of this number.
 
     Raises:
         EncryptedClipError: the values are not uint8.
@@ -71,20 +73,19 @@ def write_clip_file(
         WriteError: the file could not be written; nothing is left.
     """
     with new_file(path) as file:
-        dump_clip(content, file, seal_to=seal_to)
+        dump_clip(content, file, seal_to=seal_to, pad=pad)
 
 
-def dump_clip(content: ClipFile, file: IO[bytes], *, seal_to: SealingPublicKey | None = None) -> None:
-    """Write the bytes of an encrypted clip file to an open file or stream.
+def dump_clip(content: ClipFile, file: IO[bytes], *, seal_to: SealingPublicKey | None = None, pad: int = 1) -> None:
+    """Write the bytes of an encrypted clip file to an open file or stream; arguments as for ``write_clip_file``.
 
     Raises:
-        EncryptedClipError: the values are not uint8; nothing is written.
+        EncryptedClipError: the values are not uint8 or cannot be packed; nothing is written.
         SealingError: the key is not a key to seal to; nothing is written.
     """
-    if content.clip.values.dtype != np.uint8:
-        raise EncryptedClipError(f"expected a clip of dtype uint8, received {content.clip.values.dtype}")
+    values = _stored(content.clip, pad)
     if seal_to is not None:
-        file.write(_sealed(content, seal_to))
+        file.write(_sealed(content, values, seal_to))
         return
     binding = content.clip.binding
     metadata = {
@@ -95,10 +96,21 @@ def dump_clip(content: ClipFile, file: IO[bytes], *, seal_to: SealingPublicKey |
         "layout": str(binding.layout),
         "views": str(content.views),
     }
-    values = np.ascontiguousarray(content.clip.values)
     header = _header(values, metadata)
     file.write(len(header).to_bytes(8, "little") + header)
     file.write(values.data)
+
+
+def _stored(clip: EncryptedClip, pad: int) -> npt.NDArray[np.uint8]:
+    """Return the values of a clip as a file has them."""
+    if clip.binding.packed:
+        try:
+            return np.frombuffer(pack(clip.values, clip.binding.geometry, pad=pad), np.uint8)
+        except ValueError as error:
+            raise EncryptedClipError(f"the clip cannot be packed: {error}") from None
+    if clip.values.dtype != np.uint8:
+        raise EncryptedClipError(f"expected a clip of dtype uint8, received {clip.values.dtype}")
+    return np.ascontiguousarray(clip.values)
 
 
 def _header(values: npt.NDArray[np.uint8], metadata: dict[str, str]) -> bytes:
@@ -148,15 +160,16 @@ def read_sealed_header(path: str | os.PathLike[str]) -> Header:
     return _envelope(path).header
 
 
-def _sealed(content: ClipFile, to: SealingPublicKey) -> bytes:
+def _sealed(content: ClipFile, values: npt.NDArray[np.uint8], to: SealingPublicKey) -> bytes:
     header = Header(
         kind=Kind.CLIP,
         suite=to.suite,
         recipient=to.fingerprint,
         binding=content.clip.binding,
         views=content.views,
+        size=values.size,
     )
-    return seal_content(header, np.ascontiguousarray(content.clip.values).data.cast("B"), to)
+    return seal_content(header, values.data.cast("B"), to)
 
 
 def _opened(path: str | os.PathLike[str], key: SealingKey | None) -> ClipFile:
@@ -166,10 +179,13 @@ def _opened(path: str | os.PathLike[str], key: SealingKey | None) -> ClipFile:
         raise EncryptedClipError(f"the clip is sealed to the key {header.recipient[:16]}...: {path}", hint=_OPEN)
     shape = (header.views.count, *header.binding.layout.shape(header.binding.geometry))
     try:
-        content = open_sealed(sealed, key, binding=header.binding, size=math.prod(shape))
+        content = open_sealed(sealed, key, binding=header.binding, size=header.values_size)
     except SealingError as error:
         raise SealingError(f"{error}: {path}", hint=error.hint) from None
-    values = np.frombuffer(content, np.uint8).reshape(shape)
+    if header.binding.packed:
+        values: Any = _unpacked(content, header.binding, header.views, path)
+    else:
+        values = np.frombuffer(content, np.uint8).reshape(shape)
     return ClipFile(clip=EncryptedClip(values=values, binding=header.binding), views=header.views)
 
 
@@ -221,12 +237,21 @@ def _checked(path: str | os.PathLike[str], values: np.ndarray, metadata: dict[st
             layout=Layout(metadata["layout"]),
         )
         views = Views.parse(metadata["views"])
-        clip = EncryptedClip(values=values, binding=binding)
     except ValueError as error:
         raise EncryptedClipError(f"the encrypted clip contradicts itself: {error}: {path}") from None
-    shape = (views.count, *binding.layout.shape(binding.geometry))
+    packed = binding.packed
+    shape = values.shape[:1] if packed else (views.count, *binding.layout.shape(binding.geometry))
     if values.shape != shape:
         raise EncryptedClipError(
-            f"expected uint8 {list(shape)} for {views} views, received {list(values.shape)}: {path}"
+            f"expected uint8 {'[bytes]' if packed else list(shape)} for {views} views of {binding.geometry}, received "
+            f"{list(values.shape)}: {path}"
         )
-    return ClipFile(clip=clip, views=views)
+    content = _unpacked(values.tobytes(), binding, views, path) if packed else values
+    return ClipFile(clip=EncryptedClip(values=content, binding=binding), views=views)
+
+
+def _unpacked(data: bytes, binding: Binding, views: Views, path: str | os.PathLike[str]) -> npt.NDArray[np.void]:
+    try:
+        return unpack(data, binding.geometry, clips=views.count)
+    except EncryptedClipError as error:
+        raise EncryptedClipError(f"{error}: {path}", hint=error.hint) from None

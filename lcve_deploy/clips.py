@@ -10,13 +10,43 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Self
 
+import numpy as np
+
 from lcve_deploy.errors import MismatchError
 from lcve_deploy.geometry import ClipGeometry
 
-__all__ = ["SALT_BYTES", "SCHEME", "Binding", "EncryptedClip", "KeyRef", "Layout", "PlainClip", "Views"]
+__all__ = [
+    "COEFFICIENTS",
+    "SALT_BYTES",
+    "SCHEME",
+    "STEP",
+    "Binding",
+    "EncryptedClip",
+    "KeyRef",
+    "Layout",
+    "PlainClip",
+    "Scheme",
+    "Views",
+    "coefficient_record",
+]
 
-SCHEME: Final = "lcve-1"
+
+class Scheme(StrEnum):
+    """Encryption schemes, by their ids."""
+
+    LCVE = "lcve-1"
+    """Values of a clip are shuffled, and none changes."""
+    DCT = "lcve-dct-1"
+    """Quantised coefficients of every cube are shuffled and get secret signs; they compress well."""
+
+
+SCHEME: Final = Scheme.LCVE.value
 SALT_BYTES: Final = 16
+
+STEP: Final = "step"
+"""Field of a record with the quantisation step of a clip."""
+COEFFICIENTS: Final = "coefficients"
+"""Field of a record with the quantised coefficients of a clip."""
 
 _HEX: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -32,6 +62,11 @@ class Layout(StrEnum):
     def shape(self, geometry: ClipGeometry) -> tuple[int, ...]:
         """Return the shape of one encrypted clip."""
         return (geometry.cubes, geometry.values) if self is Layout.CUBES else geometry.clip_shape
+
+
+def coefficient_record(geometry: ClipGeometry) -> np.dtype[np.void]:
+    """Return the dtype of a clip of the scheme ``lcve-dct-1``: the step, and integers in float16, ``[N, L]``."""
+    return np.dtype([(STEP, "<f4"), (COEFFICIENTS, "<f2", (geometry.cubes, geometry.values))])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,14 +132,14 @@ class Binding:
     """Public facts that key, artifact and encrypted clips must share.
 
     Args:
-        scheme: id of the encryption scheme, ``lcve-1``.
+        scheme: id of the encryption scheme, one of ``Scheme``.
         key_id: id of the key, 32 lower-case hex digits.
         salt: salt of the artifact, 32 lower-case hex digits.
         geometry: clip and cube size.
         layout: layout of encrypted clips.
 
     Raises:
-        ValueError: the key id or the salt is not 32 lower-case hex digits.
+        ValueError: the key id or the salt is not 32 lower-case hex digits, or the scheme does not have the layout.
     """
 
     scheme: str
@@ -117,6 +152,13 @@ class Binding:
         for name, value in (("key id", self.key_id), ("salt", self.salt)):
             if not _HEX.fullmatch(value):
                 raise ValueError(f"expected a {name} of 32 lower-case hex digits, received {value!r}")
+        if self.scheme == Scheme.DCT and self.layout is not Layout.CUBES:
+            raise ValueError(f"the scheme {self.scheme} has the layout {Layout.CUBES}, received {self.layout}")
+
+    @property
+    def packed(self) -> bool:
+        """Whether clips are records, and travel packed."""
+        return self.scheme == Scheme.DCT
 
     @property
     def key(self) -> KeyRef:
@@ -162,20 +204,31 @@ class EncryptedClip:
     """Clips that only the holder of the key can read.
 
     Args:
-        values: ``[..., N, L]`` (layout ``cubes``) or ``[..., T, H, W, C]`` (layout ``video``).
+        values: ``[..., N, L]`` (layout ``cubes``) or ``[..., T, H, W, C]`` (layout ``video``). Of the scheme
+            ``lcve-dct-1``: NumPy records ``[...]`` of ``coefficient_record``, one for each clip.
         binding: binding of the artifact that they were encrypted for.
 
     Raises:
-        ValueError: the trailing axes do not match the binding's geometry and layout.
+        ValueError: the values do not match the binding's scheme, geometry and layout.
     """
 
     values: Any
     binding: Binding
 
     def __post_init__(self) -> None:
+        if self.binding.packed:
+            self._require_records()
+            return
         expected = self.binding.layout.shape(self.binding.geometry)
         if tuple(self.values.shape[-len(expected) :]) != expected:
             raise ValueError(
                 f"an encrypted clip of {self.binding.geometry} in layout {self.binding.layout} ends in the axes "
                 f"{list(expected)}, received {list(self.values.shape)}"
+            )
+
+    def _require_records(self) -> None:
+        if self.values.dtype != coefficient_record(self.binding.geometry):
+            raise ValueError(
+                f"an encrypted clip of {self.binding.geometry} in scheme {self.binding.scheme} is a record of a step "
+                f"and coefficients, received {str(self.values.dtype)[:100]} {list(self.values.shape)}"
             )

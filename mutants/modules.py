@@ -126,7 +126,8 @@ _POSITIONS: Final = _of(
 )
 
 _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
-    "cipher": {"cipher/clips": ("cipher",)},
+    "cipher": {"cipher/clips": ("cipher",), "cipher/coefficients": ("coefficients",)},
+    "packing": {"packing": ("packing",)},
     "pairs": {"cipher/pairs": ("cipher",)},
     "orders": {"keys/orders": ("schedule", "cipher")},
     "geometry": {"geometry": _ORDERS},
@@ -190,6 +191,7 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "exporters/checkpoints": {
         "exporters/checkpoints/arguments": ("arguments", "families", "checkpoints"),
         "exporters/checkpoints/assemble": ("assemble", *_WEIGHTS, "folders"),
+        "exporters/checkpoints/class_vectors": ("class_vectors",),
         "exporters/checkpoints/families": ("families",),
         "exporters/checkpoints/hub": ("hub",),
         "exporters/checkpoints/huggingface": ("configurations", *_FOLDERS, "folders"),
@@ -198,6 +200,7 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "exporters/checkpoints/official": ("families", "checkpoints"),
         "exporters/checkpoints/options": ("families", "checkpoints"),
         "exporters/checkpoints/outer": ("outer",),
+        "exporters/checkpoints/outputs": ("model_outputs", "class_vectors"),
         "exporters/checkpoints/pickles": ("pickles", *_PICKLES),
         "exporters/checkpoints/positions": ("positions", *_POSITIONS),
         "exporters/checkpoints/processors": ("processor_settings", "processors"),

@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 from lcve_deploy import EncryptedClip, Layout, Orders, PlainClip, derive_orders, encrypt
 from lcve_deploy.artifact import ModelSpec, TensorSpec
 from lcve_deploy.artifact.manifest import output_spec
+from lcve_deploy.artifact.tensors import check_keyed
 from lcve_deploy.cipher.rotation import rotate_tensors
 from lcve_deploy.cipher.weights import scramble, unscrambled
 from lcve_deploy.clips import SCHEME
-from lcve_deploy.errors import CheckpointError
+from lcve_deploy.errors import ArtifactError, CheckpointError
 from lcve_deploy.exporters.bank import bank_specs, keyed_tensors
 from lcve_deploy.exporters.graph import attention
 from lcve_deploy.exporters.low_precision import LOW_PRECISIONS, write_low_precision
@@ -158,6 +159,17 @@ def test_a_relative_index_is_checked(entry: float, text: str) -> None:
     weights["relative_position.index"] = np.where(index == index[0, 0], entry, index)
     with pytest.raises(CheckpointError, match=text):
         VideoTransformer(config=config, weights=weights)
+
+
+@pytest.mark.parametrize("entry", [-1, 9**2])
+def test_an_index_of_a_key_folder_is_checked(entry: int, tmp_path: Path) -> None:
+    model = drawn(CASES["relative positions"])
+    spec, tensors = open_model(model, tmp_path, Layout.CUBES).model, keyed_tensors(unscrambled(model))
+    check_keyed(tensors, spec, tmp_path)
+    wrong = tensors["relative_position.index"].copy()
+    wrong[3, 4] = entry
+    with pytest.raises(ArtifactError, match="has entries from"):
+        check_keyed({**tensors, "relative_position.index": wrong}, spec, tmp_path)
 
 
 def test_a_model_without_a_classifier_has_no_label_order() -> None:

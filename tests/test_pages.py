@@ -22,8 +22,8 @@ from tests.pages.terminal import REPOSITORY, BlockError, Terminal, terminal
 PAGES = (
     "README.md",
     *(f"docs/guides/{name}.md" for name in ("web", "python", "fleet", "rotation", "signing", "sealing", "audit")),
-    *(f"docs/guides/{name}.md" for name in ("owner", "operator", "edge")),
-    *(f"docs/guides/{name}.md" for name in ("serving", "triton", "kubernetes", "engines")),
+    *(f"docs/guides/{name}.md" for name in ("owner", "operator", "edge", "wire")),
+    *(f"docs/guides/{name}.md" for name in ("serving", "triton", "kubernetes", "features", "engines")),
     *(f"docs/reference/{name}.md" for name in ("parity", "format")),
     *("docs/guides/batches.md", "docs/guides/images.md", "docs/guides/install.md", "docs/evidence/fuzzing.md"),
     *("CONTRIBUTING.md", "paper/README.md"),

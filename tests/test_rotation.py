@@ -48,14 +48,14 @@ def test_moved_tensors_are_those_of_the_other_key(key: SecurityKey, name: str, l
 @pytest.mark.parametrize("labels", [(True, False), (False, True)])
 def test_labels_are_hidden_in_both_or_in_neither(key: SecurityKey, labels: tuple[bool, bool]) -> None:
     old, new = (orders_of(k, labels=hidden) for k, hidden in zip((key, OTHER), labels, strict=True))
-    with pytest.raises(ValueError, match="same geometry and labels"):
+    with pytest.raises(ValueError, match="same scheme, geometry and labels"):
         rotate_tensors(scrambled("v1_first_token", old), old, new)
 
 
 @pytest.mark.parametrize("text", ["8x32x32x3/2x16x16", "16x16x32x3/2x8x8"])
 def test_orders_of_another_geometry_move_nothing(key: SecurityKey, text: str) -> None:
     old, new = orders_of(key, labels=True), orders_of(OTHER, labels=True, geometry=ClipGeometry.parse(text))
-    with pytest.raises(ValueError, match="same geometry and labels"):
+    with pytest.raises(ValueError, match="same scheme, geometry and labels"):
         rotate_tensors(scrambled("v1_first_token", old), old, new)
 
 

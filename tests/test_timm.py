@@ -146,3 +146,14 @@ def test_only_a_model_without_a_table_takes_another_size() -> None:
     assert load_checkpoint(FOLDERS / "dinov3", options).model.config.geometry.height == 96
     with pytest.raises(CheckpointError, match="takes pictures of 56 x 56"):
         load_checkpoint(FOLDERS / "eva02", options)
+
+
+def test_what_transformers_writes_of_a_model_of_timm_is_read_alike(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    path = copied(tmp_path, "eva02", model_type="timm_wrapper", architectures=["TimmWrapperForImageClassification"])
+    weights = {f"timm_model.{name}": array for name, array in load_file(path / "model.safetensors").items()}
+    save_file(weights, path / "model.safetensors")
+    model = load_checkpoint(path).model
+    logits = BuiltinReference(model).logits(np.load(path / "image.npy")[None, None])[0]
+    np.testing.assert_allclose(logits, EXPECTED["eva02"]["logits"], atol=2e-6)

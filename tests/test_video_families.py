@@ -13,6 +13,7 @@ import torch
 from lcve_deploy import CheckpointOptions, ClipGeometry
 from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.exporters.checkpoints import load_checkpoint
+from lcve_deploy.exporters.checkpoints.outputs import OutputChoice
 from lcve_deploy.exporters.reference.builtin import BuiltinReference
 from lcve_deploy.exporters.reference.transformers import reference_for
 from tests.test_oracle_folders import FOLDERS
@@ -84,8 +85,11 @@ def test_a_vjepa2_model_takes_clips_of_another_length(tmp_path: Path) -> None:
 
 def test_an_encoder_of_vjepa2_gives_the_mean_of_its_tokens(tmp_path: Path) -> None:
     path = save(tmp_path / "model", "VJEPA2Model", **VJEPA2)
-    config = load_checkpoint(path).model.config
-    assert (config.head, config.classes) == (False, 32)
+    checkpoint = load_checkpoint(path)
+    assert (checkpoint.model.config.head, checkpoint.model.config.classes) == (False, 32)
+    assert any("mean of the tokens" in note for note in checkpoint.notes)
+    tokens = load_checkpoint(path, CheckpointOptions(output=OutputChoice.TOKENS))
+    assert not any("mean of the tokens" in note for note in tokens.notes)
     assert gap(path) < 1e-10
 
 

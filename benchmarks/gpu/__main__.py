@@ -35,6 +35,7 @@ from benchmarks.common.models import SIZES, TINY
 from benchmarks.common.processes import say
 from benchmarks.common.products import matmul_peak
 from benchmarks.common.stamp import versions
+from benchmarks.gpu.attention import attention_kernels
 from benchmarks.gpu.backends import BACKENDS, Backend, Pair
 from benchmarks.gpu.case import agreement, many_clips, reference_logits
 from benchmarks.gpu.copying import copy_rates, encryption
@@ -185,6 +186,9 @@ class Sitting:
             self._answers.figure(row, "serving", serving, self._bench, pair.engine, self._questions.seconds)
             self._answers.figure(row, "several_keys", several_keys, self._bench, pair.engine, self._questions.device)
             self._remove_keys()
+            if backend.label.startswith("ONNX Runtime"):
+                arguments = (self._bench, pair.engine, self._questions.batches, self._questions.device)
+                self._answers.figure(row, "attention", attention_kernels, *arguments)
         return row
 
     def _remove_keys(self) -> None:

@@ -21,6 +21,7 @@ from lcve_deploy.artifact.names import KEY_INPUT
 from lcve_deploy.cipher.weights import scramble, unscrambled
 from lcve_deploy.exporters.tensorrt import PlanOptions
 from lcve_deploy.model.precision import Precision
+from lcve_deploy.runtime.backends.onnxruntime_rows import HostRows
 from lcve_deploy.runtime.session import Provider
 from lcve_deploy.verbs.build import BuildOptions, build
 
@@ -86,6 +87,8 @@ def open_engines(
         open_session(server, SessionOptions(engine=options.engine_name))
         for server in (bench.server, bench.plain_server)
     )
+    if device == "cuda" and kind is EngineKind.ONNXRUNTIME:
+        _leave_the_bank_on_the_host(plain)
     took, client = time.perf_counter() - started, bench.client
 
     def encrypted(clips: Clips) -> Run:
@@ -104,14 +107,25 @@ def open_engines(
         return lambda: client.plain_order(ours.run(on_device))
 
     def bound(clips: Clips) -> Callable[[], object]:
-        return _bound(ours, client.encrypt(PlainClip(values=clips)), device)
+        return bound_run(ours, client.encrypt(PlainClip(values=clips)), device)
 
     resident_by_kind = {EngineKind.TENSORRT: resident, EngineKind.TENSORRT_RTX: resident, EngineKind.ONNXRUNTIME: bound}
     found, name = resident_by_kind.get(kind), options.engine_name
     return Pair(ours=encrypted, plain=bare, build_seconds=took, resident=found, engine=name)
 
 
-def _bound(session: Any, clip: EncryptedClip, device: str) -> Callable[[], object]:
+def _leave_the_bank_on_the_host(plain: Any) -> None:
+    """Give a model without a key its bank in the host's memory.
+
+    Its graph has inputs for a bank and reads none of them. ONNX Runtime expects such inputs on the host, and would copy
+    all rows there in every run.
+    """
+    import onnxruntime
+
+    plain._rows = HostRows(onnxruntime, plain.model.bank, plain.bank.rows)
+
+
+def bound_run(session: Any, clip: EncryptedClip, device: str) -> Callable[[], object]:
     """A run of ONNX Runtime with input and output on the device, which this package has no use for yet.
 
     No other key is used in the session, so the row of this one stays.

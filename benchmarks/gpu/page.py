@@ -35,6 +35,7 @@ def render(results: dict[str, Any]) -> str:
         paragraph(last, stamp.get("note", "")),
         _copies(results.get("copies", {"reason": ""})),
         *map(_size, results.get("sizes", {}).items()),
+        _families(results.get("families", {})),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -54,7 +55,7 @@ def _size(item: tuple[str, dict[str, Any]]) -> str:
     engines = size["engines"]
     parts = [
         *(f"## {name}", _engines(size), _reasons(engines)),
-        *(_serving(engines), _several_keys(engines), _first_runs(engines)),
+        *(_attention(engines), _serving(engines), _several_keys(engines), _first_runs(engines)),
         *(_torch(size["torch_bf16"]), _encryption(size["encryption"])),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -64,6 +65,44 @@ def _measured(engines: dict[str, Any], figure: str) -> list[tuple[dict[str, Any]
     """Engines that have a figure, with it."""
     there = [(engine, engine[figure]) for engine in engines.values() if figure in engine]
     return [(engine, found) for engine, found in there if "reason" not in found]
+
+
+def _attention(engines: dict[str, Any]) -> str:
+    found = _measured(engines, "attention")
+    if not found:
+        return ""
+    batches = list(next(iter(found[0][1].values())))
+    head = ("attention in ONNX Runtime, ms of a batch on the card", "precision", *batches)
+    rows = [
+        (kernel, engine["precision"], *(f"{times[batch]:.2f}" if batch in times else "-" for batch in batches))
+        for engine, kernels in found
+        for kernel, times in kernels.items()
+    ]
+    return table(head, rows)
+
+
+def _families(families: dict[str, Any]) -> str:
+    if not families:
+        return ""
+    head = ("model", "precision", "ms of a batch on the card", "logit scale", "max |Δlogit|", "top-1")
+    rows = [
+        (row["label"], row["precision"], row["reason"], "", "", "")
+        if "reason" in row
+        else (
+            row["label"],
+            row["precision"],
+            ", ".join(f"{batch}: {time:.1f}" for batch, time in row["milliseconds"].items()),
+            f"{row['logit_scale']:.1f}",
+            f"{row['difference']:.1g}",
+            f"{row['top1']:.0%} of {row['clips']}",
+        )
+        for row in families.values()
+    ]
+    text = paragraph(
+        "`python -m benchmarks.gpu.families` makes large models of other families with random weights, exports them,",
+        "and compares them with transformers in float32 on the same card. ONNX Runtime, CUDA provider.",
+    )
+    return f"## Other families\n\n{text}\n\n{table(head, rows)}"
 
 
 def _serving(engines: dict[str, Any]) -> str:
@@ -144,8 +183,8 @@ def _engines(size: dict[str, Any]) -> str:
             f"{1e3 * row['second']:.2f} ms",
             f"{row['clips_per_second']:.1f}" + ("" if row.get("resident") else " (host)"),
             "-" if row["share"] is None else f"{row['share']:.0%}",
-            number(row["ratio"]),
-            interval(row, 3),
+            "-" if row["ratio"] is None else number(row["ratio"]),
+            "-" if row["ratio"] is None else interval(row, 3),
             f"{engine['difference']:.1g}",
             f"{engine['top1']:.0%} of {engine['clips']}",
         )

@@ -104,6 +104,17 @@ def make_clips(
         Clips ``[clips, FRAMES, SIZE, SIZE, 3]`` (uint8 RGB), and the index of the digit image
         of each.
     """
+    clips, chosen, _ = draw_clips(images, actions, rng)
+    return clips, chosen
+
+
+def draw_clips(
+    images: FloatArray, actions: npt.NDArray[np.int64], rng: np.random.Generator
+) -> tuple[Clips, npt.NDArray[np.int64], FloatArray]:
+    """Draw clips as :func:`make_clips` does, and return also how much ink of the digit is on each pixel.
+
+    Shape: the ink is ``[clips, FRAMES, SIZE, SIZE]``, float64, 0..1.
+    """
     chosen = rng.integers(len(images), size=len(actions))
     centre, width = _paths(actions, rng)
     mask = np.einsum(
@@ -113,7 +124,7 @@ def make_clips(
     paper = rng.uniform(0.0, 0.35, (len(actions), 1, 1, 1, 3))
     clips = paper + (ink - paper) * mask[..., None]
     clips += rng.normal(0.0, 0.02, clips.shape)
-    return (np.clip(clips, 0.0, 1.0) * 255.0).round().astype(np.uint8), chosen
+    return (np.clip(clips, 0.0, 1.0) * 255.0).round().astype(np.uint8), chosen, mask
 
 
 def held_out_clips(count: int, *, seed: int = 1) -> tuple[Clips, npt.NDArray[np.int64]]:

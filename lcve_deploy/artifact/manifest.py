@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from lcve_deploy.artifact.digests import MANIFEST, FileRecord, path_problem
-from lcve_deploy.artifact.names import BANK_PREFIX, MODEL, PROBE
+from lcve_deploy.artifact.names import BANK_PREFIX, INPUT, MODEL, PACKED_INPUT, PROBE, STEP_INPUT
 from lcve_deploy.artifact.record import Record, parse_json, read_data
 from lcve_deploy.artifact.signature import PublicKey, check_signature, read_signature
-from lcve_deploy.clips import SCHEME, Binding, KeyRef, Layout
+from lcve_deploy.clips import Binding, KeyRef, Layout, Scheme
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.files.reading import read_bounded
 from lcve_deploy.geometry import ClipGeometry
@@ -32,6 +32,7 @@ __all__ = [
     "ModelSpec",
     "TensorSpec",
     "check_format",
+    "clip_specs",
     "manifest_bytes",
     "manifest_data",
     "manifest_digest",
@@ -41,11 +42,13 @@ __all__ = [
     "read_manifest",
     "read_tensor",
     "read_versions",
+    "request_spec",
     "result_of",
     "write_manifest",
 ]
 
 FORMAT: Final = 2
+_SCHEMES: Final = "|".join(Scheme)
 MAX_PREFIX: Final = 2**12
 """Maximum tokens before the cubes in an output with a row for each token."""
 _KIND: Final = "model"
@@ -76,7 +79,8 @@ class ModelSpec:
         scheme: id of the encryption scheme.
         geometry: clip and cube size.
         layout: layout of encrypted clips.
-        input: encrypted clips, uint8 ``[batch, N, L]`` or ``[batch, T, H, W, C]``.
+        input: encrypted clips, uint8 ``[batch, N, L]`` or ``[batch, T, H, W, C]``; of ``lcve-dct-1``, integers in
+            float16 ``[batch, N, L]``.
         bank: inputs with the keyed tensors of all keys, ``[keys, ...]``.
         output: float32 ``[batch, ...]``, named and shaped as in ``ModelOutput``.
     """
@@ -104,6 +108,21 @@ class ModelSpec:
             MismatchError: scheme, geometry or layout differ; the message lists all differences.
         """
         self.binding_of(binding.key).require(binding, here=here, there=there)
+
+    @property
+    def packed(self) -> bool:
+        """Whether clips are records, and travel packed."""
+        return self.scheme == Scheme.DCT
+
+    @property
+    def clip_inputs(self) -> tuple[TensorSpec, ...]:
+        """Inputs that differ from clip to clip: the clips, and in the scheme ``lcve-dct-1`` their steps."""
+        return (self.input, *clip_specs(self.scheme, self.geometry, self.layout)[1:])
+
+    @property
+    def request_input(self) -> TensorSpec:
+        """Input of a request to a server: the clips, or packed clips, uint8 ``[bytes]``."""
+        return request_spec(self.scheme, self.geometry, self.layout)
 
     @property
     def result(self) -> ModelOutput:
@@ -170,6 +189,22 @@ class Manifest:
             "parity": self.parity.to_json(),
             "made_by": dict(self.made_by),
         }
+
+
+def clip_specs(scheme: str, geometry: ClipGeometry, layout: Layout) -> tuple[TensorSpec, ...]:
+    """Return the graph's inputs of encrypted clips: the clips, and in the scheme ``lcve-dct-1`` their steps."""
+    shape = (None, *layout.shape(geometry))
+    if scheme != Scheme.DCT:
+        return (TensorSpec(name=INPUT, dtype="uint8", shape=shape),)
+    step = TensorSpec(name=STEP_INPUT, dtype="float32", shape=(None,))
+    return TensorSpec(name=INPUT, dtype="float16", shape=shape), step
+
+
+def request_spec(scheme: str, geometry: ClipGeometry, layout: Layout) -> TensorSpec:
+    """Return the input of a request to a server."""
+    if scheme == Scheme.DCT:
+        return TensorSpec(name=PACKED_INPUT, dtype="uint8", shape=(None,))
+    return clip_specs(scheme, geometry, layout)[0]
 
 
 def output_spec(output: ModelOutput) -> TensorSpec:
@@ -260,7 +295,7 @@ def parse_manifest(data: bytes, path: Path) -> Manifest:
 
 def _checked(path: Path, record: Record) -> Manifest:
     check_format(record, _KIND)
-    scheme = record.text("scheme", SCHEME)
+    scheme = record.text("scheme", _SCHEMES)
     geometry, layout = record.parsed("geometry", ClipGeometry.parse), record.parsed("layout", Layout)
     manifest = Manifest(
         model=ModelSpec(
@@ -314,7 +349,7 @@ def binding_to_json(binding: Binding) -> dict[str, str]:
 
 def read_binding(record: Record) -> Binding | None:
     """Read a binding; return None if a field is invalid, with the problems recorded."""
-    scheme, key_id, salt = record.text("scheme", SCHEME), record.text("key_id"), record.text("salt")
+    scheme, key_id, salt = record.text("scheme", _SCHEMES), record.text("key_id"), record.text("salt")
     geometry, layout = record.parsed("geometry", ClipGeometry.parse), record.parsed("layout", Layout)
     if record.problems or geometry is None or layout is None:
         return None
@@ -373,12 +408,14 @@ def read_parity(record: Record) -> ParityReport:
 
 def _check_consistency(record: Record, manifest: Manifest) -> None:
     model = manifest.model
-    expected = (None, *model.layout.shape(model.geometry))
-    if manifest.input.shape != expected or manifest.input.dtype != "uint8":
+    expected = clip_specs(model.scheme, model.geometry, model.layout)[0]
+    if (manifest.input.shape, manifest.input.dtype) != (expected.shape, expected.dtype):
         record.problems.append(
-            f"input: a {model.layout} clip of {model.geometry} is uint8 {list(expected)}, "
+            f"input: a {model.layout} clip of {model.geometry} is {expected.dtype} {list(expected.shape)}, "
             f"received {manifest.input.dtype} {list(manifest.input.shape)}"
         )
+    if model.packed and model.layout is not Layout.CUBES:
+        record.problems.append(f"layout: the scheme {model.scheme} has the layout {Layout.CUBES}")
     record.problems.extend(f"output: {problem}" for problem in output_problems(model.output, model.geometry))
     record.problems.extend(f"bank: {problem}" for problem in _bank_problems(model.bank))
     record.problems.extend(f"parity.{name} is missing" for name in _missing_agreements(manifest))

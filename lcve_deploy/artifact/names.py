@@ -17,9 +17,11 @@ __all__ = [
     "KEY_SIGNATURE",
     "MODEL",
     "OUTPUT",
+    "PACKED_INPUT",
     "PLAN",
     "PROBE",
     "RUNTIME_CACHE",
+    "STEP_INPUT",
 ]
 
 MODEL: Final = "model.onnx"
@@ -33,6 +35,10 @@ KEY_SIGNATURE: Final = "key.sig"
 KEYED: Final = "keyed.safetensors"
 
 INPUT: Final = "clips"
+STEP_INPUT: Final = "step"
+"""Quantisation step of each clip, in the scheme ``lcve-dct-1``; float32 ``[batch]``."""
+PACKED_INPUT: Final = "packed"
+"""Input of a request with packed clips, in the scheme ``lcve-dct-1``; uint8 ``[bytes]``. No graph has it."""
 KEY_INPUT: Final = "key"
 """For each clip, the row of the bank with the tensors of its key; int64 ``[batch]``."""
 BANK_PREFIX: Final = "bank."

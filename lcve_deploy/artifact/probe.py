@@ -21,13 +21,15 @@ import numpy.typing as npt
 
 from lcve_deploy.artifact.digests import hold_checked
 from lcve_deploy.artifact.manifest import Manifest, ModelSpec
-from lcve_deploy.artifact.names import BANK_PREFIX, PROBE
+from lcve_deploy.artifact.names import BANK_PREFIX, PROBE, STEP_INPUT
 from lcve_deploy.artifact.tensors import check_keyed, parse_tensors
+from lcve_deploy.clips import COEFFICIENTS, STEP, coefficient_record
 from lcve_deploy.errors import ArtifactError
 
 __all__ = ["Probe", "parse_probe", "read_probe", "write_probe"]
 
 _CLIP = "clip"
+_STEP = "step"
 _LOGITS = "logits"
 
 
@@ -36,13 +38,14 @@ class Probe:
     """Random ciphertext and its expected logits, to check a model or a key without the key.
 
     Args:
-        clip: random ciphertext, uint8 ``[probes, N, L]`` or ``[probes, T, H, W, C]``.
+        clip: random ciphertext, uint8 ``[probes, N, L]`` or ``[probes, T, H, W, C]``; of ``lcve-dct-1``, records
+            ``[probes]``.
         logits: output of the reference in the orders of the probe's key, float64 ``[probes, ...]``.
         tensors: keyed tensors of the probe, by name, without the axis of the keys; empty in the probe of a key folder,
             which has them in a file of their own.
     """
 
-    clip: npt.NDArray[np.uint8]
+    clip: npt.NDArray[Any]
     logits: npt.NDArray[np.float64]
     tensors: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
@@ -52,7 +55,7 @@ def write_probe(folder: Path, probe: Probe) -> None:
     from safetensors.numpy import save
 
     bank = {f"{BANK_PREFIX}{name}": np.asarray(tensor, order="C") for name, tensor in probe.tensors.items()}
-    (folder / PROBE).write_bytes(save({_CLIP: np.ascontiguousarray(probe.clip), _LOGITS: probe.logits, **bank}))
+    (folder / PROBE).write_bytes(save({**_clip_tensors(probe.clip), _LOGITS: probe.logits, **bank}))
 
 
 def read_probe(server: Path, manifest: Manifest) -> Probe:
@@ -78,11 +81,10 @@ def parse_probe(data: bytes, path: Path, model: ModelSpec, *, with_tensors: bool
         ArtifactError: not a probe, or one that has no clips or does not match the model.
     """
     tensors = parse_tensors(data, path, "a probe")
-    clip, logits = tensors.pop(_CLIP, None), tensors.pop(_LOGITS, None)
+    clip, logits = _pop_clip(tensors, model), tensors.pop(_LOGITS, None)
     if clip is None or logits is None:
         raise ArtifactError(f"the probe of {path.parent} cannot be read: it has no {_CLIP} or no {_LOGITS}")
-    fits = clip.dtype == np.uint8 and clip.ndim and len(clip) and clip.shape[1:] == model.input.shape[1:]
-    if not fits or logits.dtype != np.float64 or logits.shape != (len(clip), *model.result.shape):
+    if not len(clip) or logits.dtype != np.float64 or logits.shape != (len(clip), *model.result.shape):
         raise ArtifactError(f"the probe of {path.parent} does not match the manifest: {clip.shape} and {logits.shape}")
     keyed = {name.removeprefix(BANK_PREFIX): tensor for name, tensor in tensors.items()}
     if with_tensors:
@@ -90,3 +92,31 @@ def parse_probe(data: bytes, path: Path, model: ModelSpec, *, with_tensors: bool
     elif keyed:
         raise ArtifactError(f"{path} has the tensors {', '.join(sorted(tensors))}, expected {_CLIP} and {_LOGITS}")
     return Probe(clip=clip, logits=logits, tensors=keyed)
+
+
+def _clip_tensors(clip: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    """Return the tensors of a file with this clip; a record is two."""
+    if clip.dtype.names is None:
+        return {_CLIP: np.ascontiguousarray(clip)}
+    return {_CLIP: np.ascontiguousarray(clip[COEFFICIENTS]), _STEP: np.ascontiguousarray(clip[STEP])}
+
+
+def _pop_clip(tensors: dict[str, npt.NDArray[Any]], model: ModelSpec) -> npt.NDArray[Any] | None:
+    """Take the clip out of the tensors of a file; None if there is none. One that does not fit the model is empty."""
+    values = {spec.name: tensors.pop(name, None) for name, spec in zip((_CLIP, _STEP), model.clip_inputs, strict=False)}
+    if (first := values[model.input.name]) is None:
+        return None
+    for spec in model.clip_inputs:
+        value = values[spec.name]
+        shape = (len(first) if first.ndim else 0, *spec.shape[1:])
+        if value is None or value.shape != shape or value.dtype != spec.dtype:
+            return np.empty(0)
+    if len(model.clip_inputs) == 1:
+        return first
+    return _record(first, values[STEP_INPUT], model)
+
+
+def _record(coefficients: npt.NDArray[Any], step: Any, model: ModelSpec) -> npt.NDArray[np.void]:
+    records = np.empty(len(coefficients), coefficient_record(model.geometry))
+    records[COEFFICIENTS], records[STEP] = coefficients, step
+    return records

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.cipher.outputs import to_key_order, to_plain_order
-from lcve_deploy.keys.orders import Order, Orders
+from lcve_deploy.keys.orders import Order, Orders, Signs
 from lcve_deploy.model.keyed import BY_TOKEN, KEYED_TENSORS, KeyedBy, KeyedTensor, moved_rows
 
 __all__ = ["reorder_output", "rotate_tensors"]
@@ -32,10 +32,11 @@ def rotate_tensors(tensors: Tensors, old: Orders, new: Orders) -> dict[str, npt.
         new: orders of the result.
 
     Raises:
-        ValueError: labels hidden in one and shown in the other, or orders of another geometry.
+        ValueError: labels hidden in one and shown in the other, or orders of another geometry or scheme.
     """
-    if old.geometry != new.geometry or (old.label_order is None) != (new.label_order is None):
-        raise ValueError("the old and the new orders are not for the same geometry and labels")
+    same = old.geometry == new.geometry and old.scheme is new.scheme
+    if not same or (old.label_order is None) != (new.label_order is None):
+        raise ValueError("the old and the new orders are not for the same scheme, geometry and labels")
     moves = _Moves(old, new, prefix=_prefix(tensors, old.geometry.cubes))
     return {keyed.name: moves.of(keyed, tensors[keyed.name]) for keyed in KEYED_TENSORS if keyed.name in tensors}
 
@@ -54,6 +55,7 @@ class _Moves:
         self._prefix = prefix
         self._cubes = _relative(old.cube_order, new.cube_order)
         self._values = _relative(old.pixel_order, new.pixel_order)
+        self._signs = _relative_signs(old, new)
         hidden = old.label_order is not None and new.label_order is not None
         self._labels = _relative(old.label_order, new.label_order) if hidden else None  # type: ignore[arg-type]
 
@@ -62,11 +64,18 @@ class _Moves:
             case KeyedBy.CUBES | KeyedBy.CUBE_PAIRS:
                 return moved_rows(tensor, self._cubes, keyed.by)
             case KeyedBy.VALUES:
-                return tensor.take(self._values, axis=keyed.axis)
+                return self._signed(tensor.take(self._values, axis=keyed.axis), keyed.axis)
             case KeyedBy.LABELS:
                 return tensor if self._labels is None else tensor.take(self._labels, axis=keyed.axis)
             case KeyedBy.TOKEN:
                 return self._moved(tensor)
+
+    def _signed(self, tensor: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
+        if self._signs is None:
+            return tensor
+        others = [i for i in range(tensor.ndim) if i != axis]
+        signed: npt.NDArray[Any] = tensor * np.expand_dims(self._signs.astype(tensor.dtype), others)
+        return signed
 
     def _moved(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return where the token has moved to; prefix tokens stay."""
@@ -86,3 +95,10 @@ def _relative(old: Order, new: Order) -> Order:
     inverse = np.empty_like(old)
     inverse[old] = np.arange(len(old))
     return inverse[new]
+
+
+def _relative_signs(old: Orders, new: Orders) -> Signs | None:
+    """Return the change of sign of each value in the new order; None in a scheme without signs."""
+    if old.signs is None or new.signs is None:
+        return None
+    return (old.signs * new.signs)[new.pixel_order]

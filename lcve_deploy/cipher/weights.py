@@ -11,7 +11,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy.cipher.coefficients import MIDDLE, require_supported, to_frequencies
 from lcve_deploy.clips import SALT_BYTES
+from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keys.orders import Order, Orders
 from lcve_deploy.model.keyed import KEYED_TENSORS, KeyedBy, moved_rows
 from lcve_deploy.model.transformer import (
@@ -22,7 +24,7 @@ from lcve_deploy.model.transformer import (
     VideoTransformer,
 )
 
-__all__ = ["fold_normalisation", "scramble", "unscrambled"]
+__all__ = ["fold_normalisation", "fold_transform", "scramble", "unscrambled"]
 
 FloatArray = npt.NDArray[np.floating]
 
@@ -30,7 +32,7 @@ _UINT8_RANGE: Final = 255.0
 
 
 def scramble(model: VideoTransformer, orders: Orders) -> ScrambledTransformer:
-    """Fold the normalisation in, then permute what meets the orders.
+    """Fold the normalisation in, and for orders of ``lcve-dct-1`` the inverse transform; permute what meets the orders.
 
     Args:
         model: the plain model.
@@ -38,7 +40,8 @@ def scramble(model: VideoTransformer, orders: Orders) -> ScrambledTransformer:
             they are, and the labels are shown.
 
     Raises:
-        ValueError: orders of another geometry or number of classes, or K3 for a model without a classifier.
+        ValueError: orders of another geometry or number of classes, K3 for a model without a classifier, or cubes that
+            the scheme does not support.
     """
     config = model.config
     if orders.geometry != config.geometry:
@@ -46,6 +49,10 @@ def scramble(model: VideoTransformer, orders: Orders) -> ScrambledTransformer:
     weight, bias = fold_normalisation(
         model.weights["cube_embedding.weight"], model.weights["cube_embedding.bias"], model.normalisation
     )
+    if orders.signs is not None:
+        require_supported(orders.geometry)
+        weight, bias = fold_transform(weight, bias, orders.geometry)
+        weight *= orders.signs
     changed = {
         "cube_embedding.weight": _like(weight[:, orders.pixel_order], model.weights["cube_embedding.weight"]),
         "cube_embedding.bias": _like(bias, model.weights["cube_embedding.bias"]),
@@ -91,6 +98,17 @@ def fold_normalisation(
     std = np.tile(np.array(normalisation.std, dtype=np.float64), per_column)
     exact = weight.astype(np.float64)
     return exact / (_UINT8_RANGE * std), bias.astype(np.float64) - exact @ (mean / std)
+
+
+def fold_transform(
+    weight: npt.NDArray[np.float64], bias: npt.NDArray[np.float64], geometry: ClipGeometry
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return an embedding of coefficients from one of values. The step is not in it: every clip states its own.
+
+    Shape: weight ``[D, L]``, bias ``[D]``.
+    """
+    shifted: npt.NDArray[np.float64] = bias + MIDDLE * weight.sum(axis=1)
+    return to_frequencies(weight, geometry), shifted
 
 
 def _scramble_positions(model: VideoTransformer, cube_order: Order) -> dict[str, npt.NDArray[Any]]:

@@ -234,6 +234,7 @@ def command(
         views=frames.views,
         sampling=frames.sampling,
         stride=frames.stride,
+        step=frames.step,
         top=table.top,
         logits=table.logits,
         remote=_with_absolute_paths(remote.options()),

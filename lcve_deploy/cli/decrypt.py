@@ -59,8 +59,13 @@ def command(clip: Path, key_file: Path, output: Path, open_with: SealingKey | No
     with readable(clip) as path:
         content = read_clip_file(path, open_with=open_with)
     binding = content.clip.binding
-    orders = derive_orders(SecurityKey.read(key_file), salt=bytes.fromhex(binding.salt), geometry=binding.geometry)
-    values = decrypt(content.clip, orders).values
+    orders = derive_orders(
+        SecurityKey.read(key_file),
+        salt=bytes.fromhex(binding.salt),
+        geometry=binding.geometry,
+        scheme=binding.scheme,
+    )
+    values = np.clip(np.rint(decrypt(content.clip, orders).values), 0, 255).astype(np.uint8)
     frames = np.concatenate(list(values))
     if suffix == ".npy":
         array = values[0] if content.views.count == 1 else values

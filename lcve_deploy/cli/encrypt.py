@@ -63,7 +63,7 @@ def command(
     from lcve_deploy.keys.secret import SecurityKey
 
     require_writable(output, as_json=as_json)
-    client = Client.open(client_folder, SecurityKey.read(key_file))
+    client = Client.open(client_folder, SecurityKey.read(key_file)).with_step(frames.step)
     with readable(clip) as path:
         video = client.read_video(path, views=frames.views, preprocess=frames.preprocess(client.settings.preprocess))
     content = client.encrypt_video(video)

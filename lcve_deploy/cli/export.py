@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,7 +29,7 @@ from lcve_deploy.cli.options.signing import signing_key_option
 from lcve_deploy.cli.options.types import PATH, EnumChoice
 from lcve_deploy.cli.progress import StageProgress
 from lcve_deploy.cli.show import print_json, print_note, print_parity, say, show_selection
-from lcve_deploy.clips import Layout
+from lcve_deploy.clips import Layout, Scheme
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.labels import NAMED_LABELS, class_names
 from lcve_deploy.files.reading import parse_json, read_bounded
@@ -56,6 +57,7 @@ class _GraphOptions:
     """Options of the exported graph."""
 
     layout: Layout
+    scheme: Scheme
     opset: int
     salt: bytes | None
 
@@ -65,7 +67,17 @@ def _make_labels(*, labels: Path | None, problem_type: ProblemType | None, show_
     return _LabelOptions(class_names=names, problem_type=problem_type, show_labels=show_labels)
 
 
-def _make_graph(*, layout: Layout, opset: int | None, salt: bytes | None) -> _GraphOptions:
+class _Wire(StrEnum):
+    """How clips travel."""
+
+    RAW = "raw"
+    DCT = "dct"
+
+
+_SCHEMES: Final = {_Wire.RAW: Scheme.LCVE, _Wire.DCT: Scheme.DCT}
+
+
+def _make_graph(*, layout: Layout, wire: _Wire, opset: int | None, salt: bytes | None) -> _GraphOptions:
     from lcve_deploy.exporters.onnx import DEFAULT_OPSET, OPSETS
 
     opset = opset or DEFAULT_OPSET
@@ -73,7 +85,9 @@ def _make_graph(*, layout: Layout, opset: int | None, salt: bytes | None) -> _Gr
         raise click.BadParameter(
             f"expected {OPSETS.start} to {OPSETS.stop - 1}, received {opset}", param_hint="--opset"
         )
-    return _GraphOptions(layout=layout, opset=opset, salt=salt)
+    if wire is _Wire.DCT and layout is not Layout.CUBES:
+        raise click.BadParameter(f"--wire dct has the layout {Layout.CUBES}, received {layout}", param_hint="--layout")
+    return _GraphOptions(layout=layout, scheme=_SCHEMES[wire], opset=opset, salt=salt)
 
 
 _LABELS: Final = cloup.option_group(
@@ -104,6 +118,14 @@ _GRAPH: Final = cloup.option_group(
         default=Layout.CUBES.value,
         show_default=True,
         help="Layout of encrypted clips.",
+    ),
+    cloup.option(
+        "--wire",
+        type=EnumChoice(_Wire),
+        default=_Wire.RAW.value,
+        show_default=True,
+        help="How clips travel: raw, every value as it is; or dct, ten to a hundred times smaller, with losses. "
+        "This is compression, and not protection.",
     ),
     cloup.option("--opset", type=int, metavar="N", help="Version of the ONNX operator set."),
     salt_option,
@@ -171,6 +193,7 @@ def command(
         problem_type=labels.problem_type,
         show_labels=labels.show_labels,
         layout=graph.layout,
+        scheme=graph.scheme,
         opset=graph.opset,
         salt=graph.salt,
         sampling=frames.sampling,

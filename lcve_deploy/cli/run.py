@@ -130,7 +130,8 @@ def _check_clip(path: Path, key_file: Path | None, frames: FrameOptions) -> None
     encrypted = path.suffix.lower() == _ENCRYPTED
     if encrypted and frames.is_set:
         raise click.UsageError(
-            "the views of an encrypted clip are fixed; pass --views, --sampling and --stride to lcve encrypt"
+            "an encrypted clip is sampled and compressed; pass --views, --sampling, --stride and --quality to lcve "
+            "encrypt"
         )
     if key_file is None and not encrypted:
         raise click.UsageError("without --key, CLIP must be an encrypted clip (.lcve); create one with: lcve encrypt")
@@ -165,6 +166,7 @@ def _classify(
         top=top,
         session=session.options() if is_local else None,
         remote=None if is_local else remote.options(),
+        step=frames.step,
         progress=StageProgress(),
     )
 

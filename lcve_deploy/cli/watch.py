@@ -11,7 +11,7 @@ import cloup
 
 from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.common import as_json, client_option, key_option, top_option
-from lcve_deploy.cli.options.frames import FrameOptions, sampling_options
+from lcve_deploy.cli.options.frames import FrameOptions, window_options
 from lcve_deploy.cli.options.groups import value_from_options
 from lcve_deploy.cli.options.remote import RemoteRequest, remote_options, server_option
 from lcve_deploy.cli.options.types import ABOVE_ZERO, COUNT, POSITIVE
@@ -147,7 +147,7 @@ _CAMERA: Final = cloup.option_group(
 @top_option
 @as_json
 @value_from_options("windows", _Windows, _WINDOWS)
-@sampling_options
+@window_options
 @value_from_options("live", _make_live, _FILE, _CAMERA)
 @remote_options
 def command(
@@ -182,7 +182,7 @@ def command(
 
     require_piped_input(source)
     display = Display(as_json=as_json)
-    client = Client.open(client_folder, SecurityKey.read(key_file))
+    client = Client.open(client_folder, SecurityKey.read(key_file)).with_step(frames.step)
     frame_source = LiveSource(source, live, on_reconnect=display.warn)
     output = client.settings.answer
     with RemoteSession(server, client.settings.binding, remote.options(), output=output) as session:

@@ -109,7 +109,7 @@ def _source(keyed: KeyedTensor) -> _Source:
 
 def input_specs(model: ModelSpec) -> tuple[TensorSpec, ...]:
     """Return all inputs of a model's graph, in its order."""
-    return (model.input, KEY_SPEC, *model.bank)
+    return (*model.clip_inputs, KEY_SPEC, *model.bank)
 
 
 def first_axis(spec: TensorSpec) -> str:

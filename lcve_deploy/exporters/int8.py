@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact.graph_files import GraphSource, read_graph
-from lcve_deploy.artifact.names import BANK_PREFIX, INPUT, KEY_INPUT
+from lcve_deploy.artifact.names import BANK_PREFIX, INPUT, KEY_INPUT, STEP_INPUT
+from lcve_deploy.clips import COEFFICIENTS, STEP
 from lcve_deploy.errors import PrecisionError
 from lcve_deploy.exporters.initializers import initializer
 from lcve_deploy.exporters.storage import Steps, load_graph, parse_model, require_onnx_ir, save_graph
@@ -44,7 +45,7 @@ Floats = npt.NDArray[np.float32]
 
 def calibrate(
     source: GraphSource,
-    clips: npt.NDArray[np.uint8],
+    clips: npt.NDArray[Any],
     tensors: Mapping[str, npt.NDArray[Any]],
     *,
     steps: Steps | None = None,
@@ -53,7 +54,8 @@ def calibrate(
 
     Args:
         source: ``model.onnx`` of an artifact, with its data next to it.
-        clips: encrypted clips, uint8 ``[clips, N, L]`` or ``[clips, T, H, W, C]``; they are run one at a time.
+        clips: encrypted clips, uint8 ``[clips, N, L]`` or ``[clips, T, H, W, C]``, or records ``[clips]``; they are run
+            one at a time.
         tensors: keyed tensors of the clips' key, by name.
         steps: called with the number of clips done and their total.
 
@@ -71,8 +73,9 @@ def calibrate(
     largest = np.zeros(len(names), np.float32)
     bank = {f"{BANK_PREFIX}{name}": tensor[None] for name, tensor in tensors.items()}
     bank[KEY_INPUT] = np.zeros(1, np.int64)
-    for done, clip in enumerate(clips, start=1):
-        largest = np.maximum(largest, np.array(session.run(None, {INPUT: clip[None], **bank}), np.float32))
+    for done in range(1, len(clips) + 1):
+        feed = {**_inputs(clips[done - 1 : done]), **bank}
+        largest = np.maximum(largest, np.array(session.run(None, feed), np.float32))
         if steps:
             steps(done, len(clips))
     return _checked({name: float(value) for name, value in zip(names, largest, strict=True)})
@@ -135,6 +138,13 @@ def _measuring_session(source: GraphSource) -> tuple[list[str], Any]:
     give_files(options, files.contents())
     graph = ir.to_proto(model).SerializeToString()
     return list(layers), onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def _inputs(clips: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    """Return clips by the inputs of the graph."""
+    if clips.dtype.names is None:
+        return {INPUT: clips}
+    return {INPUT: np.ascontiguousarray(clips[COEFFICIENTS]), STEP_INPUT: np.ascontiguousarray(clips[STEP])}
 
 
 def _largest(graph: ir.Graph, name: str, product: ir.Node) -> ir.Value:

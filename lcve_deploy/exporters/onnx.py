@@ -4,8 +4,9 @@ The graph is built here instead of traced from PyTorch, for three reasons. Parit
 forward passes. The file has no trace of its origin: no stack, path, doc string or source name. And keyed tensors are
 inputs, so no key is in the file.
 
-Inputs: ``clips``, uint8 ``[batch, N, L]`` or ``[batch, T, H, W, C]``; ``key``, int64 ``[batch]``, the row of the bank
-for each clip; ``bank.NAME``, ``[keys, ...]``, for every keyed tensor. Output: ``logits``, float32 ``[batch, classes]``,
+Inputs: ``clips``, uint8 ``[batch, N, L]`` or ``[batch, T, H, W, C]``, or in the scheme ``lcve-dct-1`` float16
+``[batch, N, L]`` and then ``step``, float32 ``[batch]``; ``key``, int64 ``[batch]``, the row of the bank for each clip;
+``bank.NAME``, ``[keys, ...]``, for every keyed tensor. Output: ``logits``, float32 ``[batch, classes]``,
 or whatever else the model gives for each clip.
 Only the batch and the number of keys are dynamic, because a key is bound to the geometry.
 """
@@ -16,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lcve_deploy import __version__
-from lcve_deploy.artifact import TensorSpec
 from lcve_deploy.artifact.graph_files import GraphSource, read_graph
-from lcve_deploy.artifact.names import BANK_PREFIX, INPUT
-from lcve_deploy.clips import Layout
+from lcve_deploy.artifact.manifest import clip_specs
+from lcve_deploy.artifact.names import BANK_PREFIX
+from lcve_deploy.clips import Layout, Scheme
 from lcve_deploy.exporters.bank import KEY_SPEC, bank_specs, graph_input
 from lcve_deploy.exporters.graph.blocks import Blocks
 from lcve_deploy.exporters.graph.nodes import Nodes
@@ -47,6 +48,7 @@ def write_onnx(
     path: Path,
     *,
     layout: Layout,
+    scheme: str = Scheme.LCVE,
     opset: int = DEFAULT_OPSET,
     steps: Steps | None = None,
 ) -> None:
@@ -56,6 +58,7 @@ def write_onnx(
         model: scrambled model.
         path: file to write, in a folder that is being staged.
         layout: layout of encrypted clips.
+        scheme: scheme of encrypted clips, for which the model is scrambled.
         opset: version of the ONNX operators, one of ``OPSETS``.
         steps: called with the number of large tensors written and their total.
 
@@ -66,7 +69,7 @@ def write_onnx(
 
     if opset not in OPSETS:
         raise ValueError(f"expected an opset from {OPSETS.start} to {OPSETS.stop - 1}, received {opset}")
-    graph = _graph(model, layout=layout, opset=opset)
+    graph = _graph(model, layout=layout, scheme=scheme, opset=opset)
     exported = ir.Model(
         graph,
         ir_version=_IR_VERSION,
@@ -86,12 +89,12 @@ def read_heads(source: GraphSource) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
-def _graph(model: ScrambledTransformer, *, layout: Layout, opset: int) -> ir.Graph:
+def _graph(model: ScrambledTransformer, *, layout: Layout, scheme: str, opset: int) -> ir.Graph:
     import onnx_ir as ir
 
     config, key = model.config, graph_input(KEY_SPEC)
     bank = {spec.name.removeprefix(BANK_PREFIX): graph_input(spec) for spec in bank_specs(config)}
-    clips = graph_input(TensorSpec(name=INPUT, dtype="uint8", shape=(None, *layout.shape(config.geometry))))
+    clips = [graph_input(spec) for spec in clip_specs(scheme, config.geometry, layout)]
     nodes = Nodes(model.weights, bank=bank, key=key, opset=opset)
     x = tokens_of(nodes, clips, config, layout=layout)
     x = Blocks(nodes, config)(x, "blocks.", config.depth)
@@ -100,7 +103,7 @@ def _graph(model: ScrambledTransformer, *, layout: Layout, opset: int) -> ir.Gra
     output.type = ir.TensorType(ir.DataType.FLOAT)
     output.shape = ir.Shape(["batch", *config.output_shape])
     return ir.Graph(
-        [clips, key, *bank.values()],
+        [*clips, key, *bank.values()],
         [output],
         nodes=nodes.tape.nodes,
         initializers=nodes.tape.initializers,

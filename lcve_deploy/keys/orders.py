@@ -1,6 +1,6 @@
-"""The three secret orders K1, K2 and K3, derived from key, salt, geometry and number of classes.
+"""The three secret orders K1, K2 and K3, and the signs of ``lcve-dct-1``, derived from key, salt, geometry and classes.
 
-Source: LCVE paper, section 3.2, step 1; format of scheme ``lcve-1``, section "Derivation". The
+Source: LCVE paper, section 3.2, step 1; format, sections "Derivation" and "Scheme ``lcve-dct-1``". The
 keystream is AES-256-CTR, so that a client in any language makes the same orders; no generator of
 NumPy is involved.
 """
@@ -10,19 +10,20 @@ from __future__ import annotations
 import functools
 import sys
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.clips import SALT_BYTES, SCHEME
+from lcve_deploy.clips import SALT_BYTES, Scheme
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keys.secret import SecurityKey
 
-__all__ = ["Order", "Orders", "derive_orders"]
+__all__ = ["Order", "Orders", "Signs", "derive_orders"]
 
 
 Order = npt.NDArray[np.int64]
+Signs = npt.NDArray[np.int8]
 
 _CHUNK_BYTES: Final = 4 * 4096
 
@@ -39,6 +40,7 @@ class Orders:
         pixel_order: K2, a permutation of ``0..L-1``; int64.
         label_order: K3, a permutation of ``0..classes-1``; int64. The hidden classifier's row c is row ``K3[c]`` of
             the plain one. None if the labels are shown, or if only clips are handled.
+        signs: 1 or -1 for each plain coefficient of a cube, int8 ``[L]``; None in the scheme ``lcve-1``.
     """
 
     key_id: str
@@ -47,6 +49,12 @@ class Orders:
     cube_order: Order
     pixel_order: Order
     label_order: Order | None = None
+    signs: Signs | None = None
+
+    @property
+    def scheme(self) -> Scheme:
+        """Scheme that the orders are made for."""
+        return Scheme.LCVE if self.signs is None else Scheme.DCT
 
     @functools.cached_property
     def placement(self) -> Order:
@@ -82,28 +90,50 @@ class Orders:
         return f"Orders(key_id={self.key_id!r}, salt={self.salt.hex()!r}, geometry='{self.geometry}')"
 
 
-def derive_orders(key: SecurityKey, *, salt: bytes, geometry: ClipGeometry, classes: int | None = None) -> Orders:
-    """Derive K1, K2 and, to hide the labels, K3 of an artifact.
+_INNER: Final = {Scheme.LCVE: "pixel-order", Scheme.DCT: "coefficient-order"}
+"""Label of K2."""
+
+
+def derive_orders(
+    key: SecurityKey,
+    *,
+    salt: bytes,
+    geometry: ClipGeometry,
+    classes: int | None = None,
+    scheme: str = Scheme.LCVE,
+) -> Orders:
+    """Derive K1, K2 and, to hide the labels, K3 of an artifact; in the scheme ``lcve-dct-1`` also the signs.
 
     Args:
         key: of the artifact.
         salt: its 16 public bytes.
         geometry: clip and cube size, for K1 and K2.
         classes: size of K3. None makes no K3: the labels are shown, or only clips are handled.
+        scheme: one of ``Scheme``; the orders of different schemes have nothing in common.
 
     Raises:
-        ValueError: the salt does not have 16 bytes.
+        ValueError: the salt does not have 16 bytes, or there is no such scheme.
     """
+    scheme = Scheme(scheme)
     if len(salt) != SALT_BYTES:
         raise ValueError(f"a salt has {SALT_BYTES} bytes, received {len(salt)}")
     return Orders(
         key_id=key.key_id,
         salt=salt,
         geometry=geometry,
-        cube_order=_order(key, f"{SCHEME}/cube-order/{geometry}", geometry.cubes, salt),
-        pixel_order=_order(key, f"{SCHEME}/pixel-order/{geometry}", geometry.values, salt),
-        label_order=None if classes is None else _order(key, f"{SCHEME}/label-order/{classes}", classes, salt),
+        cube_order=_order(key, f"{scheme}/cube-order/{geometry}", geometry.cubes, salt),
+        pixel_order=_order(key, f"{scheme}/{_INNER[scheme]}/{geometry}", geometry.values, salt),
+        label_order=None if classes is None else _order(key, f"{scheme}/label-order/{classes}", classes, salt),
+        signs=_signs(key, f"{scheme}/coefficient-sign/{geometry}", geometry, salt) if scheme is Scheme.DCT else None,
     )
+
+
+def _signs(key: SecurityKey, info: str, geometry: ClipGeometry, salt: bytes) -> Signs:
+    """Return a sign for each bit of the keystream, the least significant bit of a byte first; 1 is negative."""
+    stream = np.frombuffer(_keystream(key.kdf(info, 32, salt)).update(bytes(-(-geometry.values // 8))), np.uint8)
+    signs = 1 - 2 * np.unpackbits(stream, count=geometry.values, bitorder="little").astype(np.int8)
+    signs.setflags(write=False)
+    return signs
 
 
 def _order(key: SecurityKey, info: str, size: int, salt: bytes) -> Order:
@@ -126,15 +156,20 @@ def _frozen(order: Order) -> Order:
     return order
 
 
+def _keystream(key: bytes) -> Any:
+    """Return an AES-256-CTR encryptor; zeros through it are the keystream."""
+    from cryptography.hazmat.primitives.ciphers import Cipher
+    from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+    from cryptography.hazmat.primitives.ciphers.modes import CTR
+
+    return Cipher(AES256(key), CTR(bytes(16))).encryptor()
+
+
 class _Draws:
     """The AES-256-CTR keystream as consecutive little-endian 32-bit draws."""
 
     def __init__(self, key: bytes) -> None:
-        from cryptography.hazmat.primitives.ciphers import Cipher
-        from cryptography.hazmat.primitives.ciphers.algorithms import AES256
-        from cryptography.hazmat.primitives.ciphers.modes import CTR
-
-        self._stream = Cipher(AES256(key), CTR(bytes(16))).encryptor()
+        self._stream = _keystream(key)
         self._chunk: list[int] = []
 
     def next(self) -> int:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lcve_deploy.artifact import ModelSpec
+from lcve_deploy.artifact import ModelSpec, TensorSpec
 from lcve_deploy.clips import KeyRef
 from lcve_deploy.protocol.binding import model_to_parameters
 from lcve_deploy.protocol.stubs import config_messages
 
-__all__ = ["FILES", "ONNX", "PLAN", "Scheduling", "model_config"]
+__all__ = ["FILES", "ONNX", "PLAN", "Scheduling", "model_config", "request_dims"]
 
 ONNX: Final = "onnxruntime_onnx"
 """Triton platform of an ONNX graph in ONNX Runtime."""
@@ -76,9 +76,9 @@ def model_config(
         default_model_filename=FILES.get(platform, ""),
     )
     config.input.add(
-        name=model.input.name,
-        data_type=pb.DataType.Value(_TYPES[model.input.dtype]),
-        dims=[size or -1 for size in model.input.shape[1:]],
+        name=model.request_input.name,
+        data_type=pb.DataType.Value(_TYPES[model.request_input.dtype]),
+        dims=request_dims(model.request_input),
     )
     config.output.add(
         name=model.output.name,
@@ -92,6 +92,11 @@ def model_config(
     for parameter, value in model_to_parameters(model, key).items():
         config.parameters[parameter].string_value = value
     return config
+
+
+def request_dims(spec: TensorSpec) -> list[int]:
+    """Return the axes of a request's input without the batch axis. Packed clips have none: their axis is of bytes."""
+    return [size or -1 for size in spec.shape[1:]] or [-1]
 
 
 def _set_versions(policy: Any, versions: int) -> None:

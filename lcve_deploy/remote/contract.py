@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
 
-from lcve_deploy.artifact.names import INPUT
+from lcve_deploy.artifact.manifest import request_spec
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import MismatchError, RequestError
 from lcve_deploy.model.output import ModelOutput, OutputKind
@@ -95,7 +95,7 @@ def check_model(
         _require_same(theirs, binding)
     output = output or _output(metadata, binding)
     largest = config.max_batch_size or None
-    shape = list(binding.layout.shape(binding.geometry))
+    asked = request_spec(binding.scheme, binding.geometry, binding.layout)
     received = {
         "names": (metadata.name, config.name),
         "inputs": _tensors(metadata.inputs),
@@ -106,9 +106,9 @@ def check_model(
     batch = [] if largest else [_ANY]
     expected = {
         "names": (name, name),
-        "inputs": [(INPUT, "UINT8", [_ANY, *shape])],
+        "inputs": [(asked.name, "UINT8", [size or _ANY for size in asked.shape])],
         "outputs": [(output.kind.value, "FP32", [_ANY, *output.shape])],
-        "configured inputs": [(INPUT, "TYPE_UINT8", [*batch, *shape])],
+        "configured inputs": [(asked.name, "TYPE_UINT8", [*batch, *asked.shape[1:]] or [_ANY])],
         "configured outputs": [(output.kind.value, "TYPE_FP32", [*batch, *output.shape])],
     }
     differing = [

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Final
 
-import numpy as np
-
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import DeadlineError, LcveError, RateError, SessionError, UnavailableError
 from lcve_deploy.remote.address import Address
@@ -78,7 +76,7 @@ class Endpoint:
         """Return the logits of the first clips, up to the server's maximum batch.
 
         Args:
-            values: uint8 ``[clips, ...]``, at least one.
+            values: uint8 ``[clips, ...]`` or records ``[clips]``, at least one.
             seconds: deadline of the whole call.
             first_contact: maximum seconds for the first contact; a slower server counts as unavailable.
 
@@ -90,7 +88,7 @@ class Endpoint:
         left = countdown(seconds)
         model = self._contact(min(seconds, first_contact), patient=first_contact >= seconds)
         part = values[: _max_clips(model, values[0].nbytes)]
-        request = Request(values=np.ascontiguousarray(part), binding=self._binding)
+        request = Request.of(part, self._binding)
         answer = self._transport.infer(request, output=model.output, seconds=left())
         self._check_origin(answer, model, left)
         return answer.logits

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any, Final
 
-from lcve_deploy.artifact.names import INPUT, OUTPUT
+from lcve_deploy.artifact.names import OUTPUT
 from lcve_deploy.errors import LcveError, RequestError, SessionError
 from lcve_deploy.files.reading import read_bounded
 from lcve_deploy.libraries.requiring import require
@@ -74,11 +74,11 @@ class GrpcTransport:
         """Run one batch, through shared memory if requested and accepted by the server."""
         if self._options.seal_to is not None:
             return self._infer_sealed(request, self._options.seal_to, output, seconds)
-        left, shape, name = countdown(seconds), (len(request.values), *output.shape), output.kind.value
+        left, shape, name = countdown(seconds), (request.clips, *output.shape), output.kind.value
         self._allow(max_message_bytes(shape))
         result = self._shared(request, left, name)
         if result is None:
-            result = self._ask(_input(self._grpc, INPUT, request.values), request, left(), output=name)
+            result = self._ask(_input(self._grpc, request.input_name, request.values), request, left(), output=name)
         return read_response(result.get_response(), shape, self._endpoint, name=name)
 
     def _infer_sealed(self, request: Request, to: SealingPublicKey, output: ModelOutput, seconds: float) -> LogitsReply:
@@ -125,7 +125,7 @@ class GrpcTransport:
             return None
         try:
             region.fill(request.values)
-            data = self._grpc.InferInput(INPUT, list(request.values.shape), "UINT8")
+            data = self._grpc.InferInput(request.input_name, list(request.values.shape), "UINT8")
             data.set_shared_memory(region.name, request.values.nbytes)
             result = self._ask(data, request, left(), output=output)
         except RequestError:  # a restarted server knows no region; one that refuses a new region accepts none

@@ -12,7 +12,6 @@ from threading import Lock
 from typing import Any, Final
 from urllib.parse import quote
 
-from lcve_deploy.artifact.names import INPUT
 from lcve_deploy.errors import (
     DeadlineError,
     DeniedError,
@@ -86,8 +85,8 @@ class HttpTransport:
         """Run one batch. Clips and logits travel as binary data, not as JSON numbers."""
         if self._seal_to is not None:
             return self._infer_sealed(request, self._seal_to, output, seconds)
-        name, shape = output.kind.value, (len(request.values), *output.shape)
-        body, headers = self._body(INPUT, request.values, name, binding_to_parameters(request.binding))
+        name, shape = output.kind.value, (request.clips, *output.shape)
+        body, headers = self._body(request.input_name, request.values, name, binding_to_parameters(request.binding))
         reply = self._ask("POST", "/infer", body, headers, seconds, BodyLimits.of_logits(shape))
         return read_answer(reply.body, reply.header_length, shape, self._endpoint, name=name)
 

@@ -36,10 +36,10 @@ class SealedQuestion:
     """
 
     def __init__(self, request: Request, to: SealingPublicKey, address: Address, *, output: ModelOutput) -> None:
-        self._shape, self._values = (len(request.values), *output.shape), output.values
+        self._shape, self._values = (request.clips, *output.shape), output.values
         self._sealed = seal_request(
             request.values.data.cast("B"),
-            clips=len(request.values),
+            clips=request.clips,
             binding=request.binding,
             to=to,
             model=address.model,

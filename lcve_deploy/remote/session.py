@@ -102,7 +102,7 @@ class RemoteSession:
         More clips than the server's maximum batch go in several requests, each with its own deadline.
 
         Args:
-            clip: uint8 values ``[batch, N, L]`` or ``[batch, T, H, W, C]``, at least one.
+            clip: uint8 values ``[batch, N, L]`` or ``[batch, T, H, W, C]``, or records ``[batch]``; at least one.
 
         Returns:
             float32 ``[batch, classes]``, or ``[batch, ...]`` of another output. The caller must check that
@@ -117,7 +117,7 @@ class RemoteSession:
             SealingError: the answer was changed, belongs to another request, or was not made by the holder of the key
                 that requests are sealed to.
             SessionError: the server failed or did not return the logits of these clips, or this session is closed.
-            ValueError: the clip is not a non-empty batch of uint8 values.
+            ValueError: the clip is not a non-empty batch of uint8 values or records.
         """
         values = self._checked(clip)
         parts: list[Logits] = []
@@ -159,11 +159,15 @@ class RemoteSession:
     def _checked(self, clip: EncryptedClip) -> Values:
         self._binding.require(clip.binding, here="session", there="encrypted clip")
         values, shape = clip.values, self._binding.layout.shape(self._binding.geometry)
-        if not isinstance(values, np.ndarray) or values.dtype != np.uint8 or values.ndim != len(shape) + 1:
+        if self._binding.packed:
+            if values.ndim != 1:
+                raise ValueError(f"expected clips with one batch axis, received the shape {list(values.shape)}")
+        elif not isinstance(values, np.ndarray) or values.dtype != np.uint8 or values.ndim != len(shape) + 1:
             raise ValueError(f"expected a NumPy array of uint8 clips [batch, {str(list(shape))[1:]}")
         if not len(values):
             raise ValueError("expected at least one clip, received none")
-        return values
+        checked: Values = values
+        return checked
 
     def _ask(self, values: Values, endpoint: Endpoint, left: float) -> Logits:
         alone = len(self._endpoints.members) == 1

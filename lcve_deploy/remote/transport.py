@@ -6,15 +6,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy.artifact.manifest import request_spec
 from lcve_deploy.artifact.names import OUTPUT
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import SessionError
 from lcve_deploy.model.output import ModelOutput
+from lcve_deploy.packing import pack
 from lcve_deploy.remote.limits import BYTES_PER_LOGIT
 
 __all__ = ["LogitsReply", "Request", "Transport", "check_outputs", "countdown", "logits_from_bytes"]
@@ -31,12 +33,30 @@ class Request:
     """Clips of one request.
 
     Args:
-        values: uint8 ``[batch, N, L]`` or ``[batch, T, H, W, C]``, contiguous.
+        values: uint8 ``[batch, N, L]`` or ``[batch, T, H, W, C]``, contiguous; or packed clips ``[bytes]``.
+        clips: number of clips.
         binding: binding that the clips were encrypted for.
     """
 
     values: Values
+    clips: int
     binding: Binding
+
+    @classmethod
+    def of(cls, values: npt.NDArray[Any], binding: Binding) -> Self:
+        """Return a request with clips, uint8 ``[batch, ...]`` or records ``[batch]``, which are packed.
+
+        Raises:
+            ValueError: the clips cannot be packed.
+        """
+        packed = binding.packed
+        sent = np.frombuffer(pack(values, binding.geometry), np.uint8) if packed else np.ascontiguousarray(values)
+        return cls(values=sent, clips=len(values), binding=binding)
+
+    @property
+    def input_name(self) -> str:
+        """Name of the input."""
+        return request_spec(self.binding.scheme, self.binding.geometry, self.binding.layout).name
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

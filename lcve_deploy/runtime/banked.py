@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact import EngineRecord, ModelSpec, TensorSpec
-from lcve_deploy.artifact.names import KEY_INPUT
-from lcve_deploy.clips import EncryptedClip, KeyRef
+from lcve_deploy.artifact.names import KEY_INPUT, STEP_INPUT
+from lcve_deploy.clips import COEFFICIENTS, STEP, EncryptedClip, KeyRef
 from lcve_deploy.runtime.bank import BankMemory, KeyBank, Tensors, no_keys
 from lcve_deploy.runtime.key_folders import KeyChanges, KeyFolders
 from lcve_deploy.runtime.session import Logits, check_clip
 
-__all__ = ["BankedSession", "graph_inputs"]
+__all__ = ["BankedSession", "clip_arrays", "graph_inputs"]
 
 
 class BankedSession(ABC):
@@ -82,7 +82,7 @@ class BankedSession(ABC):
             self._check_place(clip.values)
         return np.concatenate([self._run_leased(group) for group in self._groups(clips)])
 
-    def run_with(self, values: npt.NDArray[np.uint8], tensors: Tensors) -> Logits:
+    def run_with(self, values: npt.NDArray[Any], tensors: Tensors) -> Logits:
         """Return the logits of ciphertext under keyed tensors that belong to no key here; see ``Session.run_with``."""
         with self._bank.borrow(tensors) as row:
             return self._compute(values, np.full(len(values), row, np.int64))
@@ -121,6 +121,13 @@ def _joined(parts: Sequence[Any]) -> Any:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
+def clip_arrays(model: ModelSpec, values: Any) -> dict[str, Any]:
+    """Return the arrays of a batch of clips by the names of their inputs; records are taken apart."""
+    if len(model.clip_inputs) == 1:
+        return {model.input.name: values}
+    return {model.input.name: values[COEFFICIENTS], STEP_INPUT: values[STEP]}
+
+
 def graph_inputs(model: ModelSpec) -> tuple[TensorSpec, ...]:
-    """Return all inputs of a model's graph: clips, the row of each clip, and the bank."""
-    return (model.input, TensorSpec(name=KEY_INPUT, dtype="int64", shape=(None,)), *model.bank)
+    """Return all inputs of a model's graph: those of the clips, the row of each clip, and the bank."""
+    return (*model.clip_inputs, TensorSpec(name=KEY_INPUT, dtype="int64", shape=(None,)), *model.bank)

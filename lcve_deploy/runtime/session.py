@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -146,7 +146,7 @@ class Session(EncryptedModel, Protocol):
 
         Args:
             clip: uint8 values ``[clips, N, L]`` or ``[clips, T, H, W, C]``, at least one clip: NumPy, or CuPy for a
-                TensorRT session.
+                TensorRT session. Of the scheme ``lcve-dct-1``: records ``[clips]``.
 
         Returns:
             float32 ``[clips, classes]``.
@@ -155,7 +155,7 @@ class Session(EncryptedModel, Protocol):
             MismatchError: the clip was made for another model; nothing has run.
             UnknownKeyError: there is no key folder for the clip's key; nothing has run.
             ArtifactError, SignatureError: the key folder is refused; nothing has run.
-            ValueError: the clip is not a non-empty batch of uint8 values; nothing has run.
+            ValueError: the clip is not a non-empty batch of uint8 values or records; nothing has run.
             SessionError: the engine failed.
         """
 
@@ -174,11 +174,11 @@ class Session(EncryptedModel, Protocol):
             LcveError, ValueError: as for ``run``.
         """
 
-    def run_with(self, values: npt.NDArray[np.uint8], tensors: Tensors) -> Logits:
+    def run_with(self, values: npt.NDArray[Any], tensors: Tensors) -> Logits:
         """Return the logits of ciphertext under keyed tensors that belong to no key here, such as those of a probe.
 
         Args:
-            values: uint8 ``[clips, N, L]`` or ``[clips, T, H, W, C]``, at least one clip.
+            values: uint8 ``[clips, N, L]`` or ``[clips, T, H, W, C]``, or records ``[clips]``; at least one clip.
             tensors: keyed tensors, by their names in a key folder; in the bank only during the run.
 
         Raises:
@@ -192,10 +192,13 @@ def check_clip(clip: EncryptedClip, model: ModelSpec) -> None:
 
     Raises:
         MismatchError: scheme, geometry or layout differ.
-        ValueError: the clip is not a batch of uint8 values, or is empty.
+        ValueError: the clip is not a batch of uint8 values or records, or is empty.
     """
     model.require(clip.binding, here="model", there="encrypted clip")
-    if clip.values.dtype != np.uint8 or clip.values.ndim != len(model.input.shape):
+    if model.packed:
+        if clip.values.ndim != 1:
+            raise ValueError(f"expected clips with one batch axis, received the shape {list(clip.values.shape)}")
+    elif clip.values.dtype != np.uint8 or clip.values.ndim != len(model.input.shape):
         raise ValueError(
             f"expected uint8 clips with one batch axis, {list(model.input.shape)}, received "
             f"{clip.values.dtype} {list(clip.values.shape)}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Self
 
-from lcve_deploy.clips import Binding, Layout, Views
+from lcve_deploy.clips import Binding, Layout, Scheme, Views
 from lcve_deploy.errors import SealingError
 from lcve_deploy.files.reading import parse_json
 from lcve_deploy.geometry import ClipGeometry
@@ -31,6 +31,7 @@ MAX_CLASSES: Final = 2**27
 
 _MAX_TIME: Final = 2**53
 _MAX_NAME: Final = 256
+_MAX_SIZE: Final = 2**40
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _SCHEME: Final = re.compile(r"[a-z0-9.-]{1,32}")
@@ -60,7 +61,14 @@ _OF_KIND: Final = {
     Kind.REQUEST: ("id", "model", "version", "clips", "time"),
     Kind.ANSWER: ("id", "model", "version", "clips", "classes"),
 }
-_LIMITS: Final = {"clips": (1, MAX_CLIPS), "classes": (1, MAX_CLASSES), "time": (0, _MAX_TIME)}
+_PACKED: Final = ("size",)
+"""Further field of clips and requests in the scheme ``lcve-dct-1``, whose clips have no fixed length."""
+_LIMITS: Final = {
+    "clips": (1, MAX_CLIPS),
+    "classes": (1, MAX_CLASSES),
+    "time": (0, _MAX_TIME),
+    "size": (1, _MAX_SIZE),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +87,7 @@ class Header:
         clips: request and answer: number of clips.
         classes: answer: values per clip, in all rows of tokens.
         time: request: time of sealing, milliseconds since 1970-01-01 UTC.
+        size: clip and request in the scheme ``lcve-dct-1``: bytes of the packed clips.
     """
 
     kind: Kind
@@ -92,6 +101,16 @@ class Header:
     clips: int = 0
     classes: int = 0
     time: int = 0
+    size: int = 0
+
+    @property
+    def values_size(self) -> int:
+        """Return the bytes of the values of all clips, for a clip or request."""
+        if self.binding.packed:
+            return self.size
+        geometry = self.binding.geometry
+        clips = self.views.count if self.kind is Kind.CLIP else self.clips
+        return clips * geometry.cubes * geometry.values
 
     def to_bytes(self) -> bytes:
         """Return the header as JSON in ASCII, sorted by name, without spaces."""
@@ -101,7 +120,7 @@ class Header:
             "suite": self.suite.value,
             "recipient": self.recipient,
             **{name: str(getattr(self.binding, name)) for name in _BINDING},
-            **{name: getattr(self, name) for name in _OF_KIND[self.kind]},
+            **{name: getattr(self, name) for name in _fields(self.kind, self.binding.scheme)},
         }
         if self.kind is Kind.CLIP:
             fields["views"] = str(self.views)
@@ -127,9 +146,10 @@ class Header:
         if not isinstance(fields, dict) or fields.get("format") != FORMAT:
             raise ValueError(f"expected the format {FORMAT}")
         kind = Kind(_text(fields, "kind"))
-        if set(fields) != {*_COMMON, *_OF_KIND[kind]}:
-            raise ValueError(f"expected the fields {', '.join((*_COMMON, *_OF_KIND[kind]))}")
-        given: dict[str, Any] = {name: _read(fields, name) for name in _OF_KIND[kind]}
+        own = _fields(kind, fields.get("scheme"))
+        if set(fields) != {*_COMMON, *own}:
+            raise ValueError(f"expected the fields {', '.join((*_COMMON, *own))}")
+        given: dict[str, Any] = {name: _read(fields, name) for name in own}
         return cls(
             kind=kind,
             suite=Suite(_text(fields, "suite")),
@@ -143,6 +163,12 @@ class Header:
             ),
             **given,
         )
+
+
+def _fields(kind: Kind, scheme: object) -> tuple[str, ...]:
+    """Return the names of the fields that not all headers have."""
+    packed = scheme == Scheme.DCT and kind is not Kind.ANSWER
+    return (*_OF_KIND[kind], *(_PACKED if packed else ()))
 
 
 def _read(fields: dict[str, Any], name: str) -> Any:

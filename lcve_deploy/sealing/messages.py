@@ -89,7 +89,7 @@ class OpenedRequest:
 
     Args:
         header: header of the request.
-        values: uint8 values of all clips.
+        values: uint8 values of all clips, or packed clips.
         reply_to: public key for the answer.
     """
 
@@ -129,7 +129,7 @@ def seal_request(
     """Seal clips as a request. A server accepts it once, within minutes; to send the clips again, seal them again.
 
     Args:
-        values: uint8 values of all clips.
+        values: uint8 values of all clips, or packed clips.
         clips: number of clips.
         binding: binding of the clips.
         to: public key of the server.
@@ -150,6 +150,7 @@ def seal_request(
         version=version,
         clips=clips,
         time=time.time_ns() // 1_000_000,
+        size=memoryview(values).nbytes,
     )
     data = seal(header, b"".join((reply.public_key.raw, values)), to)
     return SealedRequest(data=data, header=header, key=reply)
@@ -183,7 +184,7 @@ def open_request(
         )
     if replays is not None:
         replays.require_new(header.id, header.time)
-    size = key.suite.public_bytes + header.clips * binding.geometry.cubes * binding.geometry.values
+    size = key.suite.public_bytes + header.values_size
     content = open_sealed(sealed, key, binding=binding, size=size)
     reply_to = SealingPublicKey(suite=key.suite, raw=content[: key.suite.public_bytes])
     return OpenedRequest(header=header, values=memoryview(content)[key.suite.public_bytes :], reply_to=reply_to)

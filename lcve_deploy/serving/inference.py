@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -13,7 +14,8 @@ import numpy.typing as npt
 
 from lcve_deploy.artifact import ModelSpec
 from lcve_deploy.clips import Binding, EncryptedClip
-from lcve_deploy.errors import RequestError
+from lcve_deploy.errors import EncryptedClipError, RequestError
+from lcve_deploy.packing import count_packed, unpack
 from lcve_deploy.serving.models.batching import BatchResult
 from lcve_deploy.serving.models.keys import AllowedKeys
 from lcve_deploy.serving.models.registry import Registry
@@ -130,7 +132,7 @@ class PreparedRequest:
 
     Args:
         model: model version that answers.
-        clip: clips of the request, uint8 ``[batch, ...]``, with their key.
+        clip: clips of the request, uint8 ``[batch, ...]`` or records ``[batch]``, with their key.
         id, timeout: see ``InferRequest``.
         output: requested output.
     """
@@ -147,10 +149,10 @@ class PreparedRequest:
         return self.model.keys.name_of(self.clip.binding.key)
 
 
-def prepare(
+async def prepare(
     request: InferRequest, registry: Registry, regions: ClientRegions, *, allowed: AllowedKeys, binary: bool = True
 ) -> PreparedRequest:
-    """Validate a request. Its key is checked before its clips are read.
+    """Validate a request. Its key is checked before its clips are read. Packed clips are unpacked in a thread.
 
     Args:
         request: request as received.
@@ -170,9 +172,21 @@ def prepare(
     output = _requested_output(request.outputs, model, binary)
     binding = request.binding or model.spec.binding_of(model.keys.only(allowed))
     require_key(binding, model, allowed)
-    values = clips_from(request.inputs, model.spec, model.max_batch, regions)
+    received = clips_from(request.inputs, model.spec, model.max_batch, regions)
+    values = await _unpacked(received, model) if model.spec.packed else received
     clip = EncryptedClip(values=values, binding=binding)
     return PreparedRequest(model=model, clip=clip, id=request.id, timeout=request.timeout, output=output)
+
+
+async def _unpacked(packed: npt.NDArray[np.uint8], model: ServedModel) -> npt.NDArray[np.void]:
+    geometry = model.spec.geometry
+    try:
+        clips = count_packed(packed.data, limit=model.max_batch)
+        records = await asyncio.to_thread(unpack, packed.data, geometry, clips=clips)
+    except EncryptedClipError as error:
+        raise RequestError(str(error), hint="pack the clips as the format says, and split large batches") from None
+    model.record_packed(clips, packed.nbytes)
+    return records
 
 
 def require_key(binding: Binding, model: ServedModel, allowed: AllowedKeys) -> None:
@@ -218,7 +232,7 @@ def _requested_output(outputs: Sequence[RequestedOutput], model: ServedModel, bi
 def clips_from(
     inputs: Sequence[Tensor], model: ModelSpec, max_batch: int, regions: ClientRegions
 ) -> npt.NDArray[np.uint8]:
-    """Return the clips of a request, uint8 ``[batch, ...]`` in the model's input shape.
+    """Return the clips of a request, uint8 ``[batch, ...]`` in the model's input shape, or ``[bytes]`` if packed.
 
     Args:
         inputs: tensors as received.
@@ -230,7 +244,7 @@ def clips_from(
         RequestError: the input's name, dtype, shape or number of values is invalid.
         UnknownModelError: no such shared memory region.
     """
-    spec = model.input
+    spec = model.request_input
     names = [tensor.name[:200] for tensor in inputs]
     if names != [spec.name]:
         raise RequestError(f"expected one input, {spec.name}, received {names[:_MAX_SHOWN]}")
@@ -242,6 +256,8 @@ def clips_from(
         raise RequestError(
             f"expected input {spec.name} of shape {expected}, received {list(tensor.shape[:_MAX_SHOWN])}"
         )
+    if model.packed:
+        return values_of(tensor, regions)
     if not 1 <= tensor.shape[0] <= max_batch:
         raise RequestError(f"expected 1 to {max_batch} clips, received {tensor.shape[0]}", hint="split the batch")
     return values_of(tensor, regions).reshape(tensor.shape)

@@ -121,7 +121,7 @@ async def accept(
                 "this server accepts only sealed requests",
                 hint="seal to the operator's public key: --seal-to, or RemoteOptions(seal_to=...)",
             )
-        prepared = prepare(request, registry, regions, allowed=allowed, binary=binary)
+        prepared = await prepare(request, registry, regions, allowed=allowed, binary=binary)
         return AcceptedRequest(prepared=prepared, output=prepared.output)
     if sealing is None:
         raise RequestError("this server opens no sealed requests", hint="the operator starts it with --open-with")
@@ -169,7 +169,9 @@ async def _open(
         version=request.version,
     )
     sealing.replays.remember(opened.header.id, opened.header.time)
-    prepared = prepare(_plain(request, opened, model), registry, regions, allowed=allowed)
+    prepared = await prepare(_plain(request, opened, model), registry, regions, allowed=allowed)
+    if len(prepared.clip.values) != opened.header.clips:
+        raise RequestError(f"expected {opened.header.clips} clips, as the header says, received others")
     return AcceptedRequest(prepared=prepared, output=output, opened=opened)
 
 
@@ -194,7 +196,8 @@ def _sealed_bytes(request: InferRequest, regions: ClientRegions) -> memoryview:
 
 def _plain(request: InferRequest, opened: OpenedRequest, model: ServedModel) -> InferRequest:
     """Return the opened request. ``prepare`` compares its binding, as the model may have been reloaded."""
-    header, spec = opened.header, model.spec
-    shape = (header.clips, *header.binding.layout.shape(header.binding.geometry))
-    clips = Tensor(name=spec.input.name, datatype=_UINT8, shape=shape, data=opened.values)
+    header, spec = opened.header, model.spec.request_input
+    of_clips = (header.clips, *header.binding.layout.shape(header.binding.geometry))
+    shape = (header.size,) if header.binding.packed else of_clips
+    clips = Tensor(name=spec.name, datatype=_UINT8, shape=shape, data=opened.values)
     return dataclasses.replace(request, inputs=[clips], outputs=[], binding=header.binding)

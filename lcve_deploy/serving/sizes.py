@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Final
 
+from lcve_deploy.packing import max_packed
 from lcve_deploy.serving.models.registry import Registry
 from lcve_deploy.serving.models.served import ServedModel
 from lcve_deploy.serving.settings import Limits
@@ -41,4 +42,6 @@ def max_message_bytes(registry: Registry, limits: Limits) -> int:
 
 def _values(model: ServedModel) -> int:
     """Return the number of values, which is that of bytes, in the largest batch of a model."""
+    if model.spec.packed:
+        return model.max_batch * max_packed(model.spec.geometry)
     return model.max_batch * prod(size or 1 for size in model.spec.input.shape[1:])

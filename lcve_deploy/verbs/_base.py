@@ -102,7 +102,13 @@ def _folder_of(server: Path, manifest: Manifest, key: SecurityKey) -> KeyFolder:
 def _orders_of(key: KeyManifest, manifest: Manifest, secret: SecurityKey) -> Orders:
     binding = key.binding
     classes = manifest.classes if key.labels == "hidden" else None
-    orders = derive_orders(secret, salt=bytes.fromhex(binding.salt), geometry=binding.geometry, classes=classes)
+    orders = derive_orders(
+        secret,
+        salt=bytes.fromhex(binding.salt),
+        geometry=binding.geometry,
+        classes=classes,
+        scheme=binding.scheme,
+    )
     binding.require(binding_of(orders, binding.layout), here="key folder", there="key")
     return orders
 

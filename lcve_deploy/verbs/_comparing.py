@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.cipher.clips import encrypt
+from lcve_deploy.cipher.coefficients import as_clips
 from lcve_deploy.client import Client
-from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
+from lcve_deploy.clips import EncryptedClip, Layout, PlainClip, Scheme
 from lcve_deploy.encrypted_model import EncryptedModel
 from lcve_deploy.keys.orders import Orders, derive_orders
 from lcve_deploy.keys.secret import SecurityKey
@@ -32,7 +33,7 @@ __all__ = ["Clips", "comparison_clips", "measure_parity"]
 
 Clips = npt.NDArray[np.uint8]
 Case = tuple[Clips, npt.NDArray[np.floating]]
-"""A plain clip ``[1, T, H, W, C]``, and the logits of the reference."""
+"""A plain clip ``[1, T, H, W, C]``, and the logits of the reference for what the model sees of it."""
 
 
 def comparison_clips(
@@ -88,8 +89,9 @@ def measure_parity(
         models = _Models(session=session, reference=reference, client=client, steps=steps, total=total)
         expected, received = [], []
         for clip in clips:
-            expected.append(models.expected(clip[None])[0])
-            received.append(models.received(client.encrypt(PlainClip(values=clip[None])))[0])
+            encrypted = client.encrypt(PlainClip(values=clip[None]))
+            expected.append(models.expected(models.seen(clip[None], encrypted))[0])
+            received.append(models.received(encrypted)[0])
         report = compare(
             np.stack(expected),
             np.stack(received),
@@ -113,7 +115,16 @@ class _Models:
     total: int
     numbers: Iterator[int] = field(default_factory=partial(itertools.count, 1))
 
-    def expected(self, clip: Clips) -> npt.NDArray[np.floating]:
+    def seen(self, clip: Clips, encrypted: EncryptedClip | None = None) -> npt.NDArray[Any]:
+        """Return what a plain clip is for the model: of a lossy scheme, what its encryption decrypts to."""
+        if self.client.orders.scheme is not Scheme.DCT:
+            return clip
+        values: npt.NDArray[np.float64] = self.client.decrypt(
+            encrypted or self.client.encrypt(PlainClip(values=clip))
+        ).values
+        return values
+
+    def expected(self, clip: npt.NDArray[Any]) -> npt.NDArray[np.floating]:
         """Run a plain clip in the reference."""
         return self._count(self.reference.logits(clip))
 
@@ -147,7 +158,7 @@ def _control_cases(models: _Models, first: Case | None) -> Iterator[Case]:
     if first is not None:
         yield first
     for clip in textured_clips(models.client.orders.geometry):
-        yield clip, models.expected(clip)
+        yield clip, models.expected(models.seen(clip))
 
 
 def _run_control(name: str, models: _Models, clip: Clips) -> npt.NDArray[np.floating]:
@@ -155,13 +166,21 @@ def _run_control(name: str, models: _Models, clip: Clips) -> npt.NDArray[np.floa
     orders, binding = models.client.orders, models.client.settings.binding
     plain = PlainClip(values=clip)
     if name == "encrypted_into_plain":
-        return models.expected(encrypt(plain, orders, layout=Layout.VIDEO).values)
+        return models.expected(_as_plain(plain, orders))
     values = encrypt(plain, _WRONG_ORDERS[name](orders), layout=binding.layout).values
     return models.received(EncryptedClip(values=values, binding=binding))
 
 
+def _as_plain(plain: PlainClip, orders: Orders) -> npt.NDArray[Any]:
+    """Return an encryption as a plain model would take it: as a clip."""
+    if orders.scheme is Scheme.DCT:
+        return as_clips(encrypt(plain, orders).values, orders.geometry)
+    values: Clips = encrypt(plain, orders, layout=Layout.VIDEO).values
+    return values
+
+
 def _orders_of_random_key(orders: Orders) -> Orders:
-    return derive_orders(SecurityKey.create(), salt=orders.salt, geometry=orders.geometry)
+    return derive_orders(SecurityKey.create(), salt=orders.salt, geometry=orders.geometry, scheme=orders.scheme)
 
 
 def _with_identity(orders: Orders, *, cubes: bool = False, values: bool = False) -> Orders:
@@ -169,6 +188,7 @@ def _with_identity(orders: Orders, *, cubes: bool = False, values: bool = False)
         orders,
         cube_order=np.arange(orders.geometry.cubes) if cubes else orders.cube_order,
         pixel_order=np.arange(orders.geometry.values) if values else orders.pixel_order,
+        signs=None if orders.signs is None else np.ones_like(orders.signs) if values else orders.signs,
     )
 
 

@@ -28,7 +28,7 @@ from lcve_deploy.artifact import (
 from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.artifact.key_folder import key_manifest_bytes
 from lcve_deploy.artifact.names import KEY_SIGNATURE
-from lcve_deploy.cipher.clips import binding_of, decrypt, encrypt
+from lcve_deploy.cipher.clips import binding_of, reencrypt
 from lcve_deploy.cipher.rotation import reorder_output, rotate_tensors
 from lcve_deploy.clips import SALT_BYTES, Binding, EncryptedClip, Layout
 from lcve_deploy.keys.orders import Orders, derive_orders
@@ -79,17 +79,18 @@ class KeyContent:
         """Return the orders of another key of the same model, with the labels hidden or shown as here."""
         hidden = self.orders.label_order
         classes = None if hidden is None else len(hidden)
-        return derive_orders(key, salt=salt, geometry=self.orders.geometry, classes=classes)
+        orders = self.orders
+        return derive_orders(key, salt=salt, geometry=orders.geometry, classes=classes, scheme=orders.scheme)
 
     def under(self, orders: Orders) -> KeyContent:
         """Return the same under other orders. Every number moves once, and none changes."""
-        clip = decrypt(EncryptedClip(values=self.probe.clip, binding=self.binding), self.orders)
+        clip = reencrypt(EncryptedClip(values=self.probe.clip, binding=self.binding), self.orders, orders)
         return KeyContent(
             orders=orders,
             layout=self.layout,
             tensors=rotate_tensors(self.tensors, self.orders, orders),
             probe=Probe(
-                clip=encrypt(clip, orders, layout=self.layout).values,
+                clip=clip.values,
                 logits=reorder_output(self.probe.logits, self.orders, orders),
             ),
         )

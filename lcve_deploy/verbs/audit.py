@@ -24,11 +24,12 @@ from lcve_deploy.attacks.report import AuditReport, judge
 from lcve_deploy.attacks.running import Case, run_attacks
 from lcve_deploy.cipher.rotation import rotate_tensors
 from lcve_deploy.clipfile import is_sealed_clip, read_clip_file, read_sealed_header
-from lcve_deploy.clips import SALT_BYTES, Binding, Layout
+from lcve_deploy.clips import SALT_BYTES, Binding, Layout, Scheme
 from lcve_deploy.errors import ArtifactError, MismatchError
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keys.orders import Orders, derive_orders
 from lcve_deploy.keys.secret import SecurityKey
+from lcve_deploy.model.output import OutputKind
 from lcve_deploy.model.preprocess import Preprocess
 from lcve_deploy.progress import Progress, silent, step
 from lcve_deploy.runtime.opening import checked_manifest, open_session
@@ -98,6 +99,15 @@ def audit(server: StrPath, inputs: AuditInputs | None = None, *, progress: Progr
     return judge(case, run_attacks(case, progress=progress), {**subject.to_json(), **_of_sealed(sealed)})
 
 
+def _require_scheme(scheme: str) -> None:
+    """Refuse an artifact that the attacks are not written for: their scores would look better than they are."""
+    if scheme != Scheme.LCVE:
+        raise ArtifactError(
+            f"the attacks of the audit are written for the scheme {Scheme.LCVE}, received an artifact of {scheme}",
+            hint="see docs/evidence/security.md for what is known of it; it hides no more than the other scheme",
+        )
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Subject:
     """A key folder that is attacked, or that an attacker has in addition.
@@ -129,7 +139,14 @@ class _Subject:
             "key id": binding.key_id,
             "salt": binding.salt,
             "geometry": str(binding.geometry),
-            "classes": f"{self.folder.model.classes}, labels {self.key.labels}",
+            **self._answer(),
+        }
+
+    def _answer(self) -> dict[str, str]:
+        output = self.folder.model.result
+        return {
+            **({} if output.kind is OutputKind.LOGITS else {"output": str(output)}),
+            **({"classes": f"{output.width}, labels {self.key.labels}"} if output.kind.has_labels else {}),
         }
 
 
@@ -179,6 +196,7 @@ def _truth(orders: Orders) -> Estimate:
 def _subject(server: Path, inputs: AuditInputs) -> _Subject:
     """Open the key folder that is attacked: by name, by the key, or because it is the only one."""
     manifest, folders = checked_manifest(server, inputs.signed_by), find_keys(server)
+    _require_scheme(manifest.model.scheme)
     if inputs.name is None and len(folders) == 1:
         (path,) = folders.values()
     elif inputs.name in folders:
@@ -256,6 +274,12 @@ def _classified(
     """Return known classes and the logits of their clips; every view counts as a clip."""
     if not inputs.known_classes:
         return None
+    output = subject.folder.model.result
+    if output.kind is not OutputKind.LOGITS:
+        raise MismatchError(
+            f"known classes are for a model that answers logits of clips, this one answers {output}",
+            hint="omit --known-class: without classes of clips, no order of labels can be found with them",
+        )
     classes: list[int] = []
     logits: list[npt.NDArray[np.floating]] = []
     session = open_session(subject.server, SessionOptions(signed_by=inputs.signed_by))

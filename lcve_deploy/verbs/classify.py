@@ -169,6 +169,7 @@ class Classifier:
         client: str | os.PathLike[str] | None = None,
         session: SessionOptions | None = None,
         remote: RemoteOptions | None = None,
+        step: float | None = None,
     ) -> Self:
         """Open a model on this machine, or connect to one on a server and check it.
 
@@ -178,6 +179,7 @@ class Classifier:
             client: folder with ``client.json``; required unless ``at`` is an artifact folder, which contains it.
             session: how to open a model on this machine.
             remote: how to connect to a server.
+            step: quantisation step of clips, only for the scheme ``lcve-dct-1``; by default 16.
 
         Raises:
             ArtifactError, MismatchError, SignatureError: a folder is invalid, or the folders do not belong together.
@@ -190,15 +192,18 @@ class Classifier:
                 raise ValueError(f"session options need an artifact on this machine, received the address {at}")
             if client is None:
                 raise ValueError("the address of a model needs the client folder of its artifact, received none")
-            return cls._open_remote(at, Client.open(client, key), remote or RemoteOptions())
+            return cls._open_remote(at, Client.open(client, key).with_step(step), remote or RemoteOptions())
         if remote is not None:
             raise ValueError(f"remote options need the address of a model, received the folder {at}")
-        return cls._open_here(Path(at), key, None if client is None else Path(client), session or SessionOptions())
+        folder = None if client is None else Path(client)
+        return cls._open_here(Path(at), key, folder, session or SessionOptions(), step)
 
     @classmethod
-    def _open_here(cls, root: Path, key: SecurityKey, client_folder: Path | None, options: SessionOptions) -> Self:
+    def _open_here(
+        cls, root: Path, key: SecurityKey, client_folder: Path | None, options: SessionOptions, step: float | None
+    ) -> Self:
         if client_folder is None:
-            client = paired_client(root, key, options.signed_by)
+            client = paired_client(root, key, options.signed_by).with_step(step)
             return cls(client, open_session(root / "server", options))
         if (root / "server" / MANIFEST).is_file():
             raise ArtifactError(
@@ -206,7 +211,7 @@ class Classifier:
                 hint=f"omit the client folder, or pass {root / 'server'}",
             )
         _, client = read_sides(root, client_folder, key, options.signed_by)
-        return cls(client, open_session(root, options))
+        return cls(client.with_step(step), open_session(root, options))
 
     @classmethod
     def _open_remote(cls, address: str, client: Client, options: RemoteOptions) -> Self:
@@ -307,6 +312,7 @@ def classify(
     open_with: SealingKey | None = None,
     session: SessionOptions | None = None,
     remote: RemoteOptions | None = None,
+    step: float | None = None,
     progress: Progress = silent,
 ) -> Classification:
     """Classify one video: encrypt it, run it, and read the predictions.
@@ -327,6 +333,7 @@ def classify(
         open_with: private key for an encrypted clip that is sealed.
         session: how to open a model on this machine: engine, provider, threads, pinned key.
         remote: how to connect to a server: deadline, retries, token, TLS.
+        step: quantisation step of clips, only for the scheme ``lcve-dct-1``; by default 16.
         progress: receives every view, if there are several.
 
     Raises:
@@ -334,7 +341,7 @@ def classify(
         LcveError: as for ``Classifier.open``, or the model failed.
         ValueError: as for ``Classifier.open``; or clips of another shape or dtype, or options for videos with clips.
     """
-    with Classifier.open(at, key=key, client=client, session=session, remote=remote) as classifier:
+    with Classifier.open(at, key=key, client=client, session=session, remote=remote, step=step) as classifier:
         return classifier.classify(
             video, views=views, sampling=sampling, stride=stride, top=top, open_with=open_with, progress=progress
         )

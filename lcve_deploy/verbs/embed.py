@@ -7,19 +7,22 @@ folder.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact import Manifest, Probe, PublicKey, open_key
 from lcve_deploy.artifact.graph_files import read_graph
-from lcve_deploy.artifact.names import INPUT, MODEL
+from lcve_deploy.artifact.names import MODEL
 from lcve_deploy.errors import WriteError
 from lcve_deploy.exporters.embedding import embed_key
 from lcve_deploy.files.writing import new_files
 from lcve_deploy.libraries.onnxruntime import give_files, load_onnxruntime
 from lcve_deploy.progress import Progress, silent, step
+from lcve_deploy.runtime.banked import clip_arrays
 from lcve_deploy.runtime.opening import checked_manifest
 from lcve_deploy.runtime.probing import check_answer
 
@@ -79,14 +82,14 @@ def _require_outside(target: Path, server: Path) -> None:
 
 
 def _require_answer(graph: Path, probe: Probe, manifest: Manifest) -> None:
-    logits = _run(graph, probe.clip)
+    logits = _run(graph, clip_arrays(manifest.model, probe.clip))
     check_answer(probe, logits, manifest.parity).require()
 
 
-def _run(path: Path, clips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def _run(path: Path, clips: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
     onnxruntime, files = load_onnxruntime("running a graph"), read_graph(path)
     options = onnxruntime.SessionOptions()
     give_files(options, files.contents())
     session = onnxruntime.InferenceSession(bytes(files.graph.data), options, providers=["CPUExecutionProvider"])
-    (logits,) = session.run(None, {INPUT: clips})
+    (logits,) = session.run(None, {name: np.ascontiguousarray(array) for name, array in clips.items()})
     return np.asarray(logits)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from lcve_deploy.artifact import (
     ClientSettings,
@@ -16,19 +17,20 @@ from lcve_deploy.artifact import (
     Manifest,
     ModelSpec,
     Probe,
-    TensorSpec,
     output_spec,
     record_files,
     write_probe,
 )
 from lcve_deploy.artifact.key_folder import require_key_name
-from lcve_deploy.artifact.names import INPUT, KEYS, MODEL
+from lcve_deploy.artifact.manifest import clip_specs
+from lcve_deploy.artifact.names import KEYS, MODEL
 from lcve_deploy.cipher.clips import binding_of
+from lcve_deploy.cipher.coefficients import require_supported
 from lcve_deploy.cipher.outputs import to_key_order
 from lcve_deploy.cipher.weights import scramble
 from lcve_deploy.client import Client
-from lcve_deploy.clips import EncryptedClip, Layout, PlainClip
-from lcve_deploy.errors import CheckpointError
+from lcve_deploy.clips import Binding, EncryptedClip, Layout, PlainClip, Scheme
+from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.exporters.bank import bank_specs, keyed_tensors
 from lcve_deploy.exporters.checkpoints import Checkpoint, CheckpointOptions, load_checkpoint
 from lcve_deploy.exporters.checkpoints.options import Framing
@@ -37,6 +39,7 @@ from lcve_deploy.exporters.reference.builtin import Reference, ReferencePrecisio
 from lcve_deploy.exporters.reference.cached import CachedReference
 from lcve_deploy.exporters.reference.transformers import reference_for
 from lcve_deploy.files.writing import new_folder, require_absent
+from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keys.orders import derive_orders
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.keys.signing import SigningKey
@@ -45,6 +48,7 @@ from lcve_deploy.model.output import ModelOutput
 from lcve_deploy.model.parity import BUDGET_MARGIN, ParityReport
 from lcve_deploy.model.predictions import ProblemType
 from lcve_deploy.model.preprocess import Preprocess, Sampling
+from lcve_deploy.packing import random_records
 from lcve_deploy.progress import Progress, silent, step
 from lcve_deploy.runtime import SessionOptions, open_session
 from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
@@ -76,6 +80,7 @@ class ExportOptions:
             for a single output and one class per clip for several outputs.
         show_labels: do not shuffle the classes, so that the operator can read the predictions.
         layout: layout of encrypted clips.
+        scheme: scheme of encrypted clips; ``lcve-dct-1`` has the layout ``cubes``.
         opset: opset of the ONNX graph.
         salt: 16 public bytes; random by default.
         sampling: how frames are chosen; by default as the checkpoint says, or else Kinetics sampling.
@@ -97,6 +102,7 @@ class ExportOptions:
     problem_type: ProblemType | None = None
     show_labels: bool = False
     layout: Layout = Layout.CUBES
+    scheme: Scheme = Scheme.LCVE
     opset: int = DEFAULT_OPSET
     salt: bytes | None = None
     sampling: Sampling | None = None
@@ -215,7 +221,8 @@ class _PlainModel:
 
 def _plain_model(loaded: Checkpoint, client: Client, options: ExportOptions) -> _PlainModel:
     probe_clip = _random_ciphertext(client, options)
-    noise = None if options.thorough else client.decrypt(probe_clip).values
+    lossy = options.scheme is Scheme.DCT  # the probe is no encryption of a uint8 clip
+    noise = None if options.thorough or lossy else client.decrypt(probe_clip).values
     return _PlainModel(
         reference=CachedReference(reference_for(loaded, ReferencePrecision.of(thorough=options.thorough))),
         clips=comparison_clips(client, options.verify_clips, thorough=options.thorough, noise=noise),
@@ -327,7 +334,8 @@ def _client(loaded: Checkpoint, key: SecurityKey, options: ExportOptions) -> Cli
     config, output = loaded.model.config, ModelOutput.of(loaded.model.config)
     salt, is_hidden = options.salt or new_salt(), output.kind.has_labels and not options.show_labels
     classes = config.classes if is_hidden else None
-    orders = derive_orders(key, salt=salt, geometry=config.geometry, classes=classes)
+    _require_geometry(config.geometry, options.scheme)
+    orders = derive_orders(key, salt=salt, geometry=config.geometry, classes=classes, scheme=options.scheme)
     settings = ClientSettings(
         binding=binding_of(orders, options.layout),
         classes=_class_names(loaded, options),
@@ -344,6 +352,14 @@ def _client(loaded: Checkpoint, key: SecurityKey, options: ExportOptions) -> Cli
         output=output,
     )
     return Client(settings=settings, orders=orders)
+
+
+def _require_geometry(geometry: ClipGeometry, scheme: Scheme) -> None:
+    if scheme is Scheme.DCT:
+        try:
+            require_supported(geometry)
+        except ValueError as error:
+            raise UnsupportedModelError(str(error), hint="export for the other wire: --wire raw") from None
 
 
 def _class_names(loaded: Checkpoint, options: ExportOptions) -> tuple[str, ...]:
@@ -474,12 +490,19 @@ def _write_model(
     with step(progress, "scrambling the weights"):
         scrambled = scramble(loaded.model, client.orders)
     with step(progress, "writing the graph") as steps:
-        write_onnx(scrambled, server / MODEL, layout=binding.layout, opset=options.opset, steps=steps)
+        write_onnx(
+            scrambled,
+            server / MODEL,
+            layout=binding.layout,
+            scheme=binding.scheme,
+            opset=options.opset,
+            steps=steps,
+        )
     model = ModelSpec(
         scheme=binding.scheme,
         geometry=binding.geometry,
         layout=binding.layout,
-        input=TensorSpec(name=INPUT, dtype="uint8", shape=(None, *binding.layout.shape(binding.geometry))),
+        input=clip_specs(binding.scheme, binding.geometry, binding.layout)[0],
         bank=bank_specs(config),
         output=output_spec(client.settings.answer),
     )
@@ -489,9 +512,14 @@ def _write_model(
 def _random_ciphertext(client: Client, options: ExportOptions) -> EncryptedClip:
     """Return the clips of the probe: random bytes, drawn directly as ciphertext."""
     binding = client.settings.binding
-    shape = (_THOROUGH_PROBES if options.thorough else _PROBES, *binding.layout.shape(binding.geometry))
-    values = np.frombuffer(secrets.token_bytes(int(np.prod(shape))), dtype=np.uint8).reshape(shape)
+    probes = _THOROUGH_PROBES if options.thorough else _PROBES
+    values = random_records(binding.geometry, probes) if options.scheme is Scheme.DCT else _random(binding, probes)
     return EncryptedClip(values=values, binding=binding)
+
+
+def _random(binding: Binding, clips: int) -> npt.NDArray[np.uint8]:
+    shape = (clips, *binding.layout.shape(binding.geometry))
+    return np.frombuffer(secrets.token_bytes(int(np.prod(shape))), dtype=np.uint8).reshape(shape)
 
 
 def _probe(client: Client, reference: Reference, clip: EncryptedClip) -> Probe:

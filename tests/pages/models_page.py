@@ -40,6 +40,7 @@ models cannot be exported.
 - **could be exact**: not read by this version.
 - **only a restricted key could be exact**: not read by this version.
 - **cannot be exact**: no version can read it.
+- **depends on its architecture**: some are read.
 - **another task**: it is neither a classifier nor an encoder.
 - **not examined**: not read, and nobody has checked whether it could be exact."""
 

@@ -49,7 +49,7 @@ def test_clips_go_straight_into_pinned_memory(
     session._pipeline._free.put(pinned)
 
     def copy(to: np.ndarray, values: np.ndarray) -> None:
-        if np.shares_memory(to, pinned.host_clips):
+        if np.shares_memory(to, pinned.host_clips["clips"]):
             sources.append(values)
         real(to, values)
 

@@ -26,6 +26,7 @@ __all__ = [
     "EnumChoice",
     "PathOrAddress",
     "PublicKeyFile",
+    "Quality",
     "SaltBytes",
     "SealingKeyFile",
     "SealingPublicKeyFile",
@@ -54,6 +55,9 @@ POSITIVE: Final = click.IntRange(min=1)
 COUNT: Final = click.IntRange(min=0)
 ABOVE_ZERO: Final = click.FloatRange(min=0, min_open=True)
 
+QUALITIES: Final = {"fine": 6.0, "normal": 16.0, "small": 40.0}
+"""Quantisation steps by name."""
+
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
@@ -78,6 +82,19 @@ class ChannelValues(click.ParamType[tuple[float, ...]]):
             return tuple(float(part) for part in value.split(","))
         except ValueError:
             self.fail(f"expected numbers separated by commas, such as 0.5,0.5,0.5, received {value!r}", param, ctx)
+
+
+class Quality(click.ParamType[float]):
+    """The quality of a clip: a name or a quantisation step."""
+
+    name = "quality"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the step."""
+        try:
+            return QUALITIES.get(value) or float(value)
+        except ValueError:
+            self.fail(f"expected {', '.join(QUALITIES)}, or a step such as 16, received {value!r}", param, ctx)
 
 
 class ViewCounts(click.ParamType[Views]):

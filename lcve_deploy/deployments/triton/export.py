@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from lcve_deploy.artifact import PublicKey, find_keys, open_key
 from lcve_deploy.artifact.names import KEYS
+from lcve_deploy.clips import Scheme
 from lcve_deploy.deployments.triton.model_folder import (
     TritonModel,
     TritonOptions,
@@ -106,6 +107,11 @@ def _read(
 def _models_of(name: str, server: Path, options: TritonOptions, signed_by: PublicKey | None) -> Iterator[TritonModel]:
     require_model_name(name, server)
     manifest, folders = checked_manifest(server, signed_by), find_keys(server)
+    if manifest.model.scheme != Scheme.LCVE:
+        raise ArtifactError(
+            f"{server} has the scheme {manifest.model.scheme}, whose packed clips no plain Triton can unpack",
+            hint="serve it with lcve serve, or export an artifact for the other wire: --wire raw",
+        )
     if missing := [key for key in options.keys or ("",) if key not in folders and (key or not folders)]:
         raise ArtifactError(
             f"{server / KEYS} has no key folder {' or '.join(filter(None, missing))}".rstrip(),

@@ -15,10 +15,11 @@ from typing import Final, NamedTuple, TypeVar
 
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.checkpoints.assemble import Arrays, assemble, require_finite
-from lcve_deploy.exporters.checkpoints.folders import Architecture, Family, Source, Weights
+from lcve_deploy.exporters.checkpoints.folders import Architecture, Family, Output, Source, Weights
 from lcve_deploy.exporters.checkpoints.image_families import IMAGE_FAMILIES
 from lcve_deploy.exporters.checkpoints.layouts import without
 from lcve_deploy.exporters.checkpoints.options import IMAGENET_ASSUMED, CheckpointOptions, StatedPreprocessing
+from lcve_deploy.exporters.checkpoints.outputs import OutputChoice
 from lcve_deploy.exporters.checkpoints.processors import Processor, read_processors
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights, read_json_file
 from lcve_deploy.exporters.checkpoints.refusals import architecture_error, model_type_error
@@ -39,6 +40,11 @@ _Value = TypeVar("_Value")
 _RENAMED: Final = {"qv_bias": "qkv_bias"}
 """Old and new names of settings. If a file has both, transformers 5 reads the old one."""
 
+_VECTORS: Final = {
+    Output.FIRST_TOKEN: "the first token",
+    Output.MEAN: "the mean of the tokens",
+    Output.ENCODER_MEAN: "the mean of the tokens",
+}
 _ADAPTER: Final = "adapter_config.json"
 _HEAD: Final = "classifier.weight"
 
@@ -84,6 +90,7 @@ def load_folder(
         assumptions += (IMAGENET_ASSUMED,) if model.family.normalisation == IMAGENET else _assumed(normalisation)
     if framing and any(processor.keeps_aspect for processor in processors):
         assumptions += (_squashed(crop),)
+    assumptions += _vector_assumed(model.architecture.output, options)
     stated = StatedPreprocessing(framing=framing, crop_rounding=Rounding.DOWN)
     return VideoTransformer(config=config, weights=weights, normalisation=normalisation), stated, assumptions
 
@@ -153,6 +160,15 @@ def _sized(
 def _assumed(normalisation: Normalisation) -> tuple[Assumption, ...]:
     value = f"mean {normalisation.mean}, std {normalisation.std}, as of the model type"
     return (Assumption(fact=Fact.NORMALISATION, value=value, option="--mean and --std"),)
+
+
+def _vector_assumed(output: Output, options: CheckpointOptions) -> tuple[Assumption, ...]:
+    """Return what is assumed of the vector of a class that only gives tokens."""
+    read = _VECTORS.get(output)
+    if read is None or options.output is OutputChoice.TOKENS:
+        return ()
+    value = f"the vector is {read}, because the class itself only gives tokens"
+    return (Assumption(fact=Fact.READOUT, value=value, option="--output-kind tokens"),)
 
 
 def _squashed(crop: tuple[int, int]) -> Assumption:

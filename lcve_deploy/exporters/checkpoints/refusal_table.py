@@ -24,6 +24,7 @@ class Status(StrEnum):
     RESTRICTED = "only a restricted key could be exact"
     IMPOSSIBLE = "cannot be exact"
     OTHER_TASK = "another task"
+    BY_ARCHITECTURE = "depends on its architecture"
     NOT_EXAMINED = "not examined"
 
 
@@ -55,6 +56,10 @@ VJEPA_FILE: Final = Reason(
     status=Status.POSSIBLE,
     text="it is an official file of V-JEPA: the encoder and the attentive probe, which classifies, are in files of "
     "their own, and the sizes that its positions are made of are in neither",
+)
+_TIMM: Final = Reason(
+    status=Status.BY_ARCHITECTURE,
+    text="it wraps a model of timm, which is read if its architecture has a row in timm_families.py",
 )
 WINDOWS: Final = Reason(
     status=Status.IMPOSSIBLE,
@@ -151,12 +156,13 @@ _TYPES: Final = {
         align swiftformer van bit x3d slowfast i3d c3d hgnet_v2 dinat nat textnet fastvit regnet focalnet pp_lcnet
         pp_lcnet_v3 pp_lcnet_v4 uvdoc_backbone
     """,
+    _TIMM: "timm_wrapper",
     _MERGES: "pvt",
     _BLOCKS: """
         qwen2_vl qwen2_5_vl qwen2_5_vl_vision qwen3_vl qwen3_vl_vision qwen3_vl_moe_vision qwen3_5_vision
         qwen3_5_moe_vision qwen4_exp_vision
     """,
-    _TABLE: "vit_mae altclip chinese_clip chinese_clip_vision_model clipseg blip pixio timm_wrapper timm_backbone",
+    _TABLE: "vit_mae altclip chinese_clip chinese_clip_vision_model clipseg blip pixio timm_backbone",
     _IMAGE_ROTARY: "eva eva02 pe_video perception_encoder mlcd mlcd_vision_model",
     _OWN_TABLE: "umt mvd mae_st",
     INTERNVIDEO2: "internvideo2",

@@ -86,7 +86,7 @@ def require_supported_content(content: Any) -> None:
     """Check that a pickled file is not one of V-JEPA, whose encoder could be mistaken for VideoMAE's.
 
     Raises:
-        UnsupportedModelError: it has a predictor beside an encoder, or an attentive probe.
+        UnsupportedModelError: it has a predictor next to an encoder, or an attentive probe.
     """
     seen = next((name for name in _names(content, _MAX_NESTING) if re.search(_VJEPA, name)), None)
     if seen is not None:

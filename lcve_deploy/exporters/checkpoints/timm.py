@@ -37,6 +37,9 @@ from lcve_deploy.model.transformer import Normalisation, VideoTransformer
 
 __all__ = ["is_timm", "load_timm"]
 
+_WRAPPER: Final = "timm_wrapper"
+_PREFIX: Final = "timm_model."
+"""Model type of transformers for models of timm, and what their names begin with there."""
 _KERNEL_AXES: Final = 4
 _EMBEDDING: Final = "patch_embed.proj.weight"
 _QUERY: Final = ("attn_pool.q.weight", "attn_pool.q.bias", "attn_pool.latent")
@@ -69,10 +72,10 @@ _RESAMPLES: Final = {"bilinear": Resample.BILINEAR, "bicubic": Resample.BICUBIC,
 
 
 def is_timm(folder: Path) -> bool:
-    """Tell whether the ``config.json`` of a folder is timm's."""
+    """Tell whether the ``config.json`` of a folder is timm's, as timm or as transformers writes it."""
     path = folder / "config.json"
     settings = read_json_file(path) if path.is_file() else {}
-    return "architecture" in settings and "model_type" not in settings
+    return "architecture" in settings and settings.get("model_type", _WRAPPER) == _WRAPPER
 
 
 def load_timm(
@@ -89,7 +92,8 @@ def load_timm(
     """
     settings = _settings(folder)
     row = _row(settings)
-    source = read_folder_weights(folder, unused=lambda name: name == "mask_token")
+    named = read_folder_weights(folder, unused=lambda name: name.removeprefix(_PREFIX) == "mask_token")
+    source = {name.removeprefix(_PREFIX): array for name, array in named.items()}
     require_finite(source)
     config = _config(source, settings, row, options)
     rules = TIMM if "patch_embed.proj.bias" in source else without(("patch_embed.proj.bias",), TIMM)
@@ -178,7 +182,8 @@ def _readout(source: Source, settings: Settings, row: Architecture, heads: int) 
     readout = _READOUTS.get(str(stated))
     if readout is None:
         raise UnsupportedModelError(
-            f"config.json: the pooling {stated!r:.80} is not supported", hint=f"supported: {', '.join(_READOUTS)}"
+            f"config.json: the pooling {stated!r:.80} is not supported",
+            hint=f"supported as global_pool: {', '.join(_READOUTS)}",
         )
     norms = {"norm.weight": FinalNorm.BEFORE, "fc_norm.weight": FinalNorm.AFTER}
     found = [place for name, place in norms.items() if name in source] or [FinalNorm.NONE]

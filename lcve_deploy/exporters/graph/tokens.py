@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lcve_deploy.clips import Layout
@@ -15,12 +16,21 @@ if TYPE_CHECKING:
 __all__ = ["cubes_of", "tokens_of"]
 
 
-def tokens_of(nodes: Nodes, clips: ir.Value, config: TransformerConfig, *, layout: Layout) -> ir.Value:
-    """Return the input of the first block: ``[batch, tokens, width]``."""
-    values = nodes.op("Cast", clips, to=_float())  # comes first: TensorRT supports no other operator on uint8
+def tokens_of(nodes: Nodes, clips: Sequence[ir.Value], config: TransformerConfig, *, layout: Layout) -> ir.Value:
+    """Return the input of the first block: ``[batch, tokens, width]``.
+
+    Args:
+        nodes: of the graph.
+        clips: clips, and in the scheme ``lcve-dct-1`` their steps.
+        config: of the model.
+        layout: layout of encrypted clips.
+    """
+    values = nodes.op("Cast", clips[0], to=_float())  # comes first: TensorRT supports no other operator on uint8
     if layout is Layout.VIDEO:
         values = _patchify(nodes, values, config.geometry)
     product = nodes.op("MatMul", values, nodes.keyed("cube_embedding.weight"))
+    for step in clips[1:]:  # after the product, whose clips are then integers, which are exact in any precision
+        product = nodes.op("Mul", product, nodes.reshape(step, (-1, 1, 1)))
     x = nodes.op("Add", product, nodes.weight("cube_embedding.bias"))
     if config.prefix:
         x = nodes.op("Concat", nodes.repeat("prefix_tokens", (config.prefix, config.width), x), x, axis=1)

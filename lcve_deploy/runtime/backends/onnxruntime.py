@@ -24,7 +24,7 @@ from lcve_deploy.libraries.onnxruntime import (
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.runtime.backends.attention import fuse_attention
 from lcve_deploy.runtime.backends.onnxruntime_rows import GpuRows, HostRows, OnnxRuntimeRows
-from lcve_deploy.runtime.banked import BankedSession, graph_inputs
+from lcve_deploy.runtime.banked import BankedSession, clip_arrays, graph_inputs
 from lcve_deploy.runtime.cpu import cpu_name
 from lcve_deploy.runtime.key_folders import KeyFolders
 from lcve_deploy.runtime.session import Provider, SessionOptions
@@ -40,7 +40,12 @@ _NAMES: Final = {
     Provider.TENSORRT_RTX: "NvTensorRTRTXExecutionProvider",
 }
 
-_TYPES: Final = {"uint8": "tensor(uint8)", "int64": "tensor(int64)", "float32": "tensor(float)"}
+_TYPES: Final = {
+    "uint8": "tensor(uint8)",
+    "int64": "tensor(int64)",
+    "float16": "tensor(float16)",
+    "float32": "tensor(float)",
+}
 _FUSED: Final = {
     Provider.CPU: (Precision.FP32, Precision.INT8),
     Provider.CUDA: (Precision.FP32, Precision.INT8, Precision.FP16, Precision.BF16),
@@ -110,10 +115,11 @@ class OnnxRuntimeSession(BankedSession):
         hardware = cpu_name() if self._provider is Provider.CPU else str(find_gpu(self._gpu))
         return f"onnxruntime {self._version}, {_NAMES[self._provider]}, {hardware}"
 
-    def _compute(self, values: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    def _compute(self, values: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         binding = self._session.io_binding()
         try:
-            binding.bind_cpu_input(self._model.input.name, np.ascontiguousarray(values))
+            for name, array in clip_arrays(self._model, values).items():
+                binding.bind_cpu_input(name, np.ascontiguousarray(array))
             binding.bind_cpu_input(KEY_INPUT, rows)
             self._rows.bind(binding)
             binding.bind_output(self._model.output.name)

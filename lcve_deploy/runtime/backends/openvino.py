@@ -16,7 +16,7 @@ from lcve_deploy.errors import SessionError
 from lcve_deploy.libraries.requiring import require
 from lcve_deploy.model.precision import Precision
 from lcve_deploy.runtime.bank import HostMemory
-from lcve_deploy.runtime.banked import BankedSession, graph_inputs
+from lcve_deploy.runtime.banked import BankedSession, clip_arrays, graph_inputs
 from lcve_deploy.runtime.cpu import cpu_name
 from lcve_deploy.runtime.key_folders import KeyFolders
 from lcve_deploy.runtime.session import SessionOptions
@@ -43,7 +43,7 @@ _FUSED: Final = "Subgraph"
 _FIELDS: Final = ("layerType", "originalLayersNames", "runtimePrecision")
 """Runtime information of an executed layer."""
 
-_SHORT: Final = {"uint8": "u8", "int64": "i64", "float32": "f32"}
+_SHORT: Final = {"uint8": "u8", "int64": "i64", "float16": "f16", "float32": "f32"}
 
 
 class OpenVinoSession(BankedSession):
@@ -98,8 +98,9 @@ class OpenVinoSession(BankedSession):
         """Runtime and hardware."""
         return f"openvino {self._version}, {cpu_name()}"
 
-    def _compute(self, values: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        feed = {self._model.input.name: np.ascontiguousarray(values), KEY_INPUT: rows}
+    def _compute(self, values: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        clips = clip_arrays(self._model, values).items()
+        feed = {KEY_INPUT: rows, **{name: np.ascontiguousarray(array) for name, array in clips}}
         try:
             with self._lock:  # the request owns the output's memory until it is copied
                 answers = self._request.infer(feed)

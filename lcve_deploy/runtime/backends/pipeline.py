@@ -13,7 +13,7 @@ import contextlib
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from lcve_deploy.artifact import ModelSpec, Profile, TensorSpec
 from lcve_deploy.runtime.bank import Tensors, bank_shape, keyed_name
+from lcve_deploy.runtime.banked import clip_arrays
 
 __all__ = ["DeviceRows", "Pipeline"]
 
@@ -33,12 +34,12 @@ _SETS: Final = 2
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Buffers:
-    """Memory for the largest batch, allocated once: on the device, and pinned on the host."""
+    """Memory for the largest batch, allocated once: on the device, and pinned on the host. Clips are by input."""
 
-    clips: Any
+    clips: Mapping[str, Any]
     rows: Any
     logits: Any
-    host_clips: npt.NDArray[np.uint8]
+    host_clips: Mapping[str, npt.NDArray[Any]]
     host_rows: Rows
     host_logits: Logits
 
@@ -66,7 +67,8 @@ class Pipeline:
     Args:
         model: model of the artifact.
         profile: batch sizes of the engine.
-        enqueue: starts the kernels of a batch; takes clips, rows of the bank and logits on the device, and a stream.
+        enqueue: starts the kernels of a batch; takes clips by input, rows of the bank and logits on the device, and a
+            stream.
         fixed: use one set of buffers for every batch, at the same addresses, as a CUDA graph needs.
     """
 
@@ -77,7 +79,7 @@ class Pipeline:
 
         self._array, self._current_stream = cupy.ndarray, cupy.cuda.get_current_stream
         self._contiguous, self._failure = cupy.ascontiguousarray, cupy.cuda.runtime.CUDARuntimeError
-        self._profile, self._enqueue, self._fixed = profile, enqueue, fixed
+        self._model, self._profile, self._enqueue, self._fixed = model, profile, enqueue, fixed
         self._lock = threading.Lock()
         self._copies, self._kernels = (cupy.cuda.Stream(non_blocking=True) for _ in range(2))
         self._free: queue.SimpleQueue[_Buffers] = queue.SimpleQueue()
@@ -115,26 +117,29 @@ class Pipeline:
     def _submit(self, buffers: _Buffers, values: Any, rows: Rows) -> _Batch:
         with self._released_on_error(buffers):
             clips, keys = self._place(buffers, values), self._place_rows(buffers, rows)
-            logits = buffers.logits[: clips.shape[0]]
+            size = self._size(values)
+            logits = buffers.logits[:size]
             with self._lock:
                 self._enqueue(clips, keys, logits, self._kernels)
-                logits.get(stream=self._kernels, out=buffers.host_logits[: clips.shape[0]], blocking=False)
+                logits.get(stream=self._kernels, out=buffers.host_logits[:size], blocking=False)
                 done = self._kernels.record()
         return _Batch(buffers=buffers, clips=int(values.shape[0]), values=clips, done=done)
 
-    def _place(self, buffers: _Buffers, values: Any) -> Any:
+    def _place(self, buffers: _Buffers, values: Any) -> dict[str, Any]:
         """Return a batch on the device, of at least the smallest size, which the stream of the kernels waits for."""
         if isinstance(values, self._array):
-            return self._shared(buffers, values)
+            return {self._model.input.name: self._shared(buffers, values)}
         clips, size = int(values.shape[0]), self._size(values)
-        host = buffers.host_clips[:size]
-        np.copyto(host[:clips], values)
-        for filled in range(clips, size):
-            np.copyto(host[filled], values[filled % clips])
-        there = buffers.clips[:size]
-        there.set(host, stream=self._copies)
+        placed = {}
+        for name, array in clip_arrays(self._model, values).items():
+            host = buffers.host_clips[name][:size]
+            np.copyto(host[:clips], array)
+            for filled in range(clips, size):
+                np.copyto(host[filled : filled + 1], array[filled % clips])
+            placed[name] = buffers.clips[name][:size]
+            placed[name].set(host, stream=self._copies)
         self._kernels.wait_event(self._copies.record())
-        return there
+        return placed
 
     def _place_rows(self, buffers: _Buffers, rows: Rows) -> Any:
         """Return the rows on the device, for filled clips too, which the stream of the kernels waits for."""
@@ -151,8 +156,9 @@ class Pipeline:
         if size > values.shape[0]:
             values = values[np.resize(np.arange(values.shape[0]), size)]
         if self._fixed:
-            buffers.clips[:size][...] = values
-            values = buffers.clips[:size]
+            fixed = buffers.clips[self._model.input.name][:size]
+            fixed[...] = values
+            values = fixed
         values = self._contiguous(values)
         self._kernels.wait_event(stream.record())
         return values
@@ -218,13 +224,14 @@ def _allocate(model: ModelSpec, profile: Profile, stream: Any) -> _Buffers:
     import cupy
     import cupyx
 
-    clips, logits = ((profile.maximum, *spec.shape[1:]) for spec in (model.input, model.output))
+    logits = (profile.maximum, *model.output.shape[1:])
+    clips = {spec.name: ((profile.maximum, *spec.shape[1:]), np.dtype(spec.dtype)) for spec in model.clip_inputs}
     with stream:  # allocate on this stream, so that no other stream still uses the memory
         return _Buffers(
-            clips=cupy.empty(clips, dtype=np.uint8),
+            clips={name: cupy.empty(shape, dtype=dtype) for name, (shape, dtype) in clips.items()},
             rows=cupy.empty(profile.maximum, dtype=np.int64),
             logits=cupy.empty(logits, dtype=np.float32),
-            host_clips=cupyx.empty_pinned(clips, dtype=np.uint8),
+            host_clips={name: cupyx.empty_pinned(shape, dtype=dtype) for name, (shape, dtype) in clips.items()},
             host_rows=cupyx.empty_pinned(profile.maximum, dtype=np.int64),
             host_logits=cupyx.empty_pinned(logits, dtype=np.float32),
         )

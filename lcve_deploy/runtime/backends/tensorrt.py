@@ -153,9 +153,9 @@ class TensorRTSession(BankedSession):
             if not (shaped and self._context.set_tensor_address(name, array.data.ptr)):
                 raise SessionError(f"{self._library} refuses the bank of keys: {self._library.log.quote()}")
 
-    def _enqueue(self, clips: Any, rows: Any, logits: Any, stream: Any) -> None:
+    def _enqueue(self, clips: Mapping[str, Any], rows: Any, logits: Any, stream: Any) -> None:
         self._library.log.clear()
-        inputs = {self._model.input.name: clips, KEY_INPUT: rows}
+        inputs = {**clips, KEY_INPUT: rows}
         done = all(self._context.set_input_shape(name, tuple(array.shape)) for name, array in inputs.items())
         for name, array in {**inputs, self._model.output.name: logits}.items():
             done = done and self._context.set_tensor_address(name, array.data.ptr)
@@ -283,7 +283,7 @@ def _check_engine(engine: Any, model: ModelSpec, profile: Profile) -> None:
     expected = [*graph_inputs(model), model.output]
     if sorted(received, key=lambda spec: spec.name) != sorted(expected, key=lambda spec: spec.name):
         raise SessionError(f"the engine has {received}, but its manifest says {expected}")
-    for name in (model.input.name, KEY_INPUT):
+    for name in (*(spec.name for spec in model.clip_inputs), KEY_INPUT):
         built = _built_sizes(engine, name)
         if built != (profile.minimum, profile.optimum, profile.maximum):
             raise SessionError(f"the engine was built for batches of {built}, but its record says {profile}")

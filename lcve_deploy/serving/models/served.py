@@ -161,6 +161,11 @@ class ServedModel:
         await self.keys.close()
         await self._batcher.close()
 
+    def record_packed(self, clips: int, size: int) -> None:
+        """Count the bytes of packed clips that were unpacked, and what the clips would be as they are."""
+        geometry = self.spec.geometry
+        self._metrics.record_packed(self.name, self.version, size, clips * geometry.cubes * geometry.values)
+
     def metadata(self, versions: list[str]) -> dict[str, Any]:
         """Return the fields of ``ModelMetadataResponse``.
 
@@ -170,7 +175,7 @@ class ServedModel:
         datatypes = {"uint8": "UINT8", "float32": "FP32"}
         tensors = {
             kind: [{"name": spec.name, "datatype": datatypes[spec.dtype], "shape": [size or -1 for size in spec.shape]}]
-            for kind, spec in (("inputs", self.spec.input), ("outputs", self.spec.output))
+            for kind, spec in (("inputs", self.spec.request_input), ("outputs", self.spec.output))
         }
         return {"name": self.name, "versions": versions, "platform": self.platform, **tensors}
 

@@ -70,6 +70,8 @@ class Metrics:
         self._loads = counter("model_loads", "Attempts to load a model version", ("model", "result"))
         self._closed = counter("closed_connections", "HTTP connections closed because of a limit", ("reason",))
         self._clips = counter("clips", "Clips of answered requests", _MODEL)
+        self._packed = counter("packed_bytes", "Bytes of packed clips that were received", _MODEL)
+        self._unpacked = counter("unpacked_bytes", "Bytes that the same clips have without compression", _MODEL)
         self._latency = prometheus.Histogram(
             "lcve_request_seconds",
             "Time from the arrival of a request to its response",
@@ -106,6 +108,11 @@ class Metrics:
         """Count the clips of an answered request and its time in the queue."""
         self._labelled(self._clips, model, version).inc(len(result.logits))
         self._labelled(self._queue, model, version).observe(result.queue_seconds)
+
+    def record_packed(self, model: str, version: str, received: int, unpacked: int) -> None:
+        """Count the bytes of packed clips, and those that the same clips have without compression, one a value."""
+        self._labelled(self._packed, model, version).inc(received)
+        self._labelled(self._unpacked, model, version).inc(unpacked)
 
     def record_run(self, model: str, version: str, run: Run) -> None:
         """Count a run: its clips and duration."""

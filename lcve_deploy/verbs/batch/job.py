@@ -41,6 +41,7 @@ class Job:
         views: temporal and spatial views of every video.
         sampling: how frames are chosen; by default as the artifact says.
         stride: frames from one sampled frame to the next; by default as the artifact says.
+        step: quantisation step of clips, only for the scheme ``lcve-dct-1``; by default 16.
         top: classes in every row.
         logits: add the model's output, in the plain order.
         session: how to open the artifact; the threads of each worker come from the cluster instead.
@@ -61,6 +62,7 @@ class Job:
     views: Views = field(default_factory=Views)
     sampling: Sampling | None = None
     stride: int | None = None
+    step: float | None = None
     top: int = 5
     logits: bool = False
     session: SessionOptions = field(default_factory=SessionOptions)
@@ -128,9 +130,9 @@ class Job:
         """
         key, folder = self.key_of(camera)
         if self.artifact is None:
-            return Client.open(folder, key)
+            return Client.open(folder, key).with_step(self.step)
         require_artifact(self.artifact)
-        return read_sides(self.artifact / "server", folder, key, self.session.signed_by)[1]
+        return read_sides(self.artifact / "server", folder, key, self.session.signed_by)[1].with_step(self.step)
 
     def preprocess(self, settings: ClientSettings) -> Preprocess:
         """Return the preprocessing of the artifact, with the sampling and stride of this job."""
@@ -156,6 +158,7 @@ class Job:
             "views": str(self.views),
             "sampling": str(preprocess.sampling),
             "stride": preprocess.stride,
+            **({} if self.step is None else {"step": self.step}),
             **(self._seal_settings() if self.encrypt_only else self._table_settings()),
             "videos": len(videos),
             "list of videos": hashlib.sha256(paths.encode(errors="surrogateescape")).hexdigest(),

@@ -73,4 +73,5 @@ class OpenedKeys:
         if self._session is not None:
             return Classifier(self.client(name), self._session)
         key, folder = self._job.key_of(name)
-        return Classifier.open(str(self._job.server), key=key, client=folder, remote=self._job.remote)
+        job = self._job
+        return Classifier.open(str(job.server), key=key, client=folder, remote=job.remote, step=job.step)

@@ -1,0 +1,1 @@
+"""What families of full size cost: exports, answers, memory and engines."""
