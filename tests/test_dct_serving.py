@@ -231,7 +231,7 @@ def test_the_command_line_end_to_end(server: Server, clip: np.ndarray, key: Secu
         run_ok("encrypt", tmp_path / "clip.npy", *client, "--quality", quality, "-o", tmp_path / f"{quality}.lcve")
     sizes = [(tmp_path / f"{quality}.lcve").stat().st_size for quality in ("fine", "small")]
     assert sizes[1] < sizes[0] < clip.size
-    assert "quantisation step  6" in run_ok("inspect", tmp_path / "fine.lcve")
+    assert "quantisation step 6" in run_ok("inspect", tmp_path / "fine.lcve")
     run_ok("run", service / "server", tmp_path / "fine.lcve", "--logits-out", tmp_path / "logits.npy")
     run_ok("run", service, tmp_path / "clip.npy", "--key", tmp_path / "key.bin", "--quality", "20")
     run_ok("run", server.address(), tmp_path / "fine.lcve", *client)

@@ -1,7 +1,7 @@
 """``python -m benchmarks.wire.link --work models``: ``lcve watch`` over a link of 2 Mbit/s, with both schemes.
 
-Needs root, ``ip`` and ``tc``: the client runs in a network namespace whose only link is limited. The model has one block,
-so that the link is what takes time. Writes ``benchmarks/results/wire-link.json``, which the page includes.
+Needs root, ``ip`` and ``tc``: the client runs in a network namespace whose only link is limited. The model has one
+block, so that the link is what takes time. Writes ``benchmarks/results/wire-link.json``, which the page includes.
 """
 
 from __future__ import annotations
