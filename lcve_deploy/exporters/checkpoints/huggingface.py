@@ -167,7 +167,7 @@ def _vector_assumed(output: Output, options: CheckpointOptions) -> tuple[Assumpt
     read = _VECTORS.get(output)
     if read is None or options.output is OutputChoice.TOKENS:
         return ()
-    value = f"the vector is {read}, because the class itself only gives tokens"
+    value = f"the vector is {read} of the last block, normalised; a pooling layer of the class is not read"
     return (Assumption(fact=Fact.READOUT, value=value, option="--output-kind tokens"),)
 
 
