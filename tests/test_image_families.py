@@ -13,6 +13,7 @@ import pytest
 from lcve_deploy import CheckpointOptions
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.checkpoints import load_checkpoint
+from lcve_deploy.exporters.checkpoints.outputs import OutputChoice
 from lcve_deploy.exporters.reference.builtin import BuiltinReference
 from lcve_deploy.exporters.reference.transformers import reference_for
 from tests.support.image_models import CASES, save_image_model
@@ -32,6 +33,25 @@ def test_answers_are_those_of_transformers(tmp_path: Path, case: str, old_names:
     found = BuiltinReference(checkpoint.model).logits(pictures)
     assert np.abs(found - expected).max() < 1e-12 * np.abs(expected).max()
     assert np.abs(expected[0] - expected[1]).max() > 1e-3 * np.abs(expected).max()
+
+
+TOKENS = ["vit", "deit with teacher", "ijepa", "beit", "beit, class token", "dinov2", "dinov3", "clip", "siglip"]
+TOKENS += ["siglip tower", "siglip2 whole", "clip whole"]
+
+
+@pytest.mark.parametrize("case", TOKENS)
+def test_tokens_are_those_of_transformers(tmp_path: Path, case: str) -> None:
+    """Those of CLIP's vector are normalised, which its last_hidden_state is not."""
+    folder = save_image_model(tmp_path, case)
+    checkpoint = load_checkpoint(folder, CheckpointOptions(output=OutputChoice.TOKENS))
+    config = checkpoint.model.config
+    pictures = np.random.default_rng(1).integers(0, 256, (1, *config.geometry.clip_shape), np.uint8)
+    reference = reference_for(checkpoint)
+    assert reference.name.startswith("built-in" if case == "clip whole" else "transformers")
+    expected = reference.logits(pictures)
+    assert expected.shape == (1, config.tokens, config.width)
+    found = BuiltinReference(checkpoint.model).logits(pictures)
+    assert np.abs(found - expected).max() < 1e-12 * np.abs(expected).max()
 
 
 RESIZED = [

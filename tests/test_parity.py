@@ -391,3 +391,46 @@ def test_shares_are_of_all_clips() -> None:
 def test_only_clips_by_classes_are_compared(expected: tuple[int, ...], received: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="equal shapes"):
         compare(np.zeros(expected), np.zeros(received), reference="x")
+
+
+# Features, which have no classes and no natural scale
+
+
+def test_the_tolerance_of_features_is_relative_to_them_however_small() -> None:
+    small = EXPECTED * 1e-6
+    report = compare(small, small, reference="x", has_classes=False)
+    assert report.tolerance == pytest.approx(5e-6 * RELATIVE_TOLERANCE)
+    assert report.scale == pytest.approx(5e-6)
+    assert report.top1_agreement is None
+    assert report.top5_agreement is None
+    assert report.min_cosine == pytest.approx(1.0)
+    assert not compare(small, small * 1.001, reference="x", has_classes=False).agrees
+    assert compare(small, small * 1.001, reference="x").agrees  # as logits, they would pass
+
+
+def test_the_smallest_cosine_of_all_vectors_counts() -> None:
+    expected = np.array([[[1.0, 0.0], [0.0, 2.0]], [[3.0, 0.0], [0.0, 0.0]]])
+    received = expected.copy()
+    received[0, 1] = (1.2, 1.6)
+    assert compare(expected, received, reference="x", has_classes=False).min_cosine == pytest.approx(0.8)
+    received[1, 0] = (-3.0, 0.0)
+    assert compare(expected, received, reference="x", has_classes=False).min_cosine == 0.0
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_features_that_are_not_numbers_never_agree(wrong: float) -> None:
+    received = EXPECTED.copy()
+    received[0, 0] = wrong
+    report = compare(EXPECTED, received, reference="x", controls=FAR, has_classes=False)
+    assert (report.ok, report.min_cosine) == (False, 0.0)
+
+
+def test_features_that_are_all_zero_cannot_be_compared() -> None:
+    with pytest.raises(ValueError, match="features that are not all zero"):
+        compare(EXPECTED * 0, EXPECTED * 0, reference="x", has_classes=False)
+
+
+def test_the_first_class_of_every_token_counts() -> None:
+    expected = np.array([[[1.0, 0.0], [0.0, 2.0]]])
+    received = np.array([[[1.0, 0.0], [3.0, 2.0]]])
+    assert compare(expected, received, reference="x").top1_agreement == 0.5

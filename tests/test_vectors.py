@@ -12,6 +12,7 @@ import pytest
 
 from lcve_deploy import ClipFile, ClipGeometry, Layout, PlainClip, SecurityKey, Views, encrypt
 from lcve_deploy.cipher.clips import binding_of
+from lcve_deploy.cipher.outputs import to_key_order, to_plain_order
 from lcve_deploy.clipfile import read_clip_file, write_clip_file
 from lcve_deploy.keys.orders import derive_orders
 from lcve_deploy.model.output import ModelOutput
@@ -112,6 +113,16 @@ def test_labels(key: SecurityKey) -> None:
     np.testing.assert_allclose(
         [p.probability or 0.0 for p in sorted(found, key=lambda p: p.index)], said["probabilities"], rtol=1e-12
     )
+
+
+def test_tokens(key: SecurityKey) -> None:
+    said = VECTORS["tokens"]
+    orders = derive_orders(key, salt=SALT, geometry=ClipGeometry.parse(said["geometry"]))
+    assert orders.cube_order.tolist() == said["K1"]
+    received, plain = np.array(said["received"]), np.array(said["plain"])
+    np.testing.assert_array_equal(to_plain_order(received, orders, per_token=True), plain)
+    np.testing.assert_array_equal(to_key_order(plain, orders, per_token=True), received)
+    np.testing.assert_array_equal(received[: said["prefix"]], plain[: said["prefix"]])
 
 
 @pytest.mark.parametrize("said", VECTORS["sampling"], ids=lambda said: "-".join(map(str, list(said.values())[:5])))

@@ -102,6 +102,6 @@ def save_folder(model: Model, folder: Path) -> None:
     for name, parameter in made.named_parameters():
         table = any(part in name for part in ("position_embedding", "token"))
         torch.nn.init.normal_(parameter, std=0.5 if table else _STD)
-        if "norm" in name and name.endswith("weight"):
+        if ("norm" in name and name.endswith("weight")) or "lambda" in name:
             parameter.data += 1
     made.save_pretrained(folder)

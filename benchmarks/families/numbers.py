@@ -111,12 +111,21 @@ def compare(work: Work) -> dict[str, Any]:
     options = SessionOptions(threads=THREADS)
     ours, theirs = open_session(work.server, options), open_session(work.plain, options)
     gap = np.abs(client.plain_order(ours.run(encrypted)) - theirs.run(cubes)).max()
+    used: dict[str, list[float]] = {"plain": [], "scrambled": []}
     works: Mapping[str, Callable[[], object]] = {
-        "plain": lambda: theirs.run(cubes),
-        "scrambled": lambda: ours.run(encrypted),
+        "plain": lambda: _counted(used["plain"], lambda: theirs.run(cubes)),
+        "scrambled": lambda: _counted(used["scrambled"], lambda: ours.run(encrypted)),
     }
     times = Turns(rounds=work.model.rounds).take(works, warm_up=0, pause=PAUSE)
-    return {"gap": float(gap), **asdict(ratio(times["plain"], times["scrambled"]))}
+    wall, processor = (ratio(seen["plain"], seen["scrambled"]) for seen in (times, used))
+    return {"gap": float(gap), "wall": asdict(wall), "processor": asdict(processor)}
+
+
+def _counted(used: list[float], work: Callable[[], object]) -> None:
+    """Run and add the seconds of processor time that all threads used, which other processes change little."""
+    before = time.process_time()
+    work()
+    used.append(time.process_time() - before)
 
 
 def engine(work: Work) -> dict[str, Any]:

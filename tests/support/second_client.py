@@ -27,6 +27,8 @@ SECRET = bytes(range(32))
 SALT = bytes(range(16, 32))
 SMALL = "2x4x6x3/1x2x2"
 REJECTING = 4508
+TOKENS = "2x4x6x3/1x2x2"
+PREFIX = 2
 """The smallest number of classes whose label order, under this secret and salt, throws a draw away."""
 
 Order = list[int]
@@ -284,11 +286,19 @@ def of_clip(geometry: str) -> dict[str, Any]:
     }
 
 
+def plain_tokens(received: list[list[float]], order: Order, prefix: int) -> list[list[float]]:
+    """Rows of tokens in the order of the clip."""
+    rows = dict(enumerate(received[:prefix]))
+    rows.update({prefix + cube: received[prefix + place] for place, cube in enumerate(order)})
+    return [rows[row] for row in range(len(received))]
+
+
 def vectors() -> dict[str, Any]:
     geometry = "8x32x32x3/2x8x8"
     derived = kdf(SECRET, "lcve-1/derived-key/camera-7", 32)
     plain, small = pattern_clip(SMALL), encrypted(pattern_clip(SMALL), SMALL, "cubes")
     shape, parameters = [1, *counts(SMALL)], {f"lcve_{k}": v for k, v in binding(SMALL, "cubes").items()}
+    tokens = [[row / 2, -float(row)] for row in range(PREFIX + counts(TOKENS)[0])]
     k3, received = label_order(5), [[0.5, -1.0, 2.0, 0.0, 1.5], [1.0, 1.0, -2.0, 3.0, 0.25]]
     _, rejected = order(f"lcve-1/label-order/{REJECTING}", REJECTING)
     return {
@@ -316,6 +326,13 @@ def vectors() -> dict[str, Any]:
             "K3": k3,
             "received": received,
             "probabilities": probabilities(received, k3),
+        },
+        "tokens": {
+            "geometry": TOKENS,
+            "prefix": PREFIX,
+            "K1": cube_order(TOKENS),
+            "received": tokens,
+            "plain": plain_tokens(tokens, cube_order(TOKENS), PREFIX),
         },
         "sampling": [
             dict(zip(("sampling", "total", "frames", "stride", "views"), case, strict=True), indices=indices(*case))

@@ -74,6 +74,17 @@ test("labels and probabilities", async () => {
   for (const { index, probability } of found) assert.ok(Math.abs(Number(probability) - probabilities[index]) < 1e-12);
 });
 
+test("tokens", async () => {
+  const { geometry: text, received, plain } = VECTORS.tokens;
+  const geometry = Geometry.parse(text);
+  const binding = new Binding({ scheme: "lcve-1", keyId: key.keyId, salt: VECTORS.salt, geometry, layout: "cubes" });
+  const output = { name: "tokens", shape: [received.length, received[0].length] };
+  const settings = /** @type {any} */ ({ binding, classes: [], problemType: "regression", hiddenLabels: false, output });
+  const client = await Client.open(settings, key);
+  assert.deepEqual([...client.plainOrder(Float64Array.from(received.flat()))[0]], plain.flat());
+  assert.throws(() => client.read(Float64Array.from(received.flat())), { name: "MismatchError" });
+});
+
 test("sigmoids and values are not normalised over the classes", () => {
   const views = [Float64Array.of(0, 800, -800), Float64Array.of(0, 0, 0)];
   const names = ["a", "b", "c"];

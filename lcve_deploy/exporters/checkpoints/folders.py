@@ -103,6 +103,7 @@ class Family:
         resizable: whether the model takes clips of other sizes than the one in ``config.json``.
         any_length: whether the model takes clips of other lengths than the one in ``config.json``.
         input: how transformers takes a clip.
+        raw_tokens: whether tokens of transformers are those before the final norm.
     """
 
     architectures: Mapping[str, Architecture]
@@ -123,3 +124,4 @@ class Family:
     resizable: bool = False
     any_length: bool = False
     input: Input = Input.CLIP
+    raw_tokens: bool = False

@@ -267,6 +267,7 @@ _CLIP: Final = Family(
     override="vision_config_dict",
     unused=(r".*position_ids",),
     input=Input.IMAGE,
+    raw_tokens=True,
 )
 _METACLIP: Final = replace(
     _CLIP, architectures={name.replace("CLIP", "MetaClip2", 1): row for name, row in _CLIP.architectures.items()}
@@ -306,6 +307,7 @@ _SIGLIP: Final = replace(
     defaults={**_SIZES, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6, "vision_use_head": True},
     normalisation=_HALVES,
     fields=_constant(readout=Readout.MEAN, final_norm=FinalNorm.BEFORE),
+    raw_tokens=False,
 )
 _SIGLIP2: Final = replace(
     _SIGLIP,
