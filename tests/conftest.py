@@ -34,7 +34,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 LONGEST = (
     *("test_pages", "test_serving_load", "test_batch", "test_killed", "test_serving_faults", "test_serving"),
     *("test_export", "test_secrets", "test_paper_experiments", "test_precisions", "tensorrt", "test_conformance"),
-    *("engines", "test_install", "test_paper_page", "test_attacks", "test_audit", "watch", "fuzz"),
+    *("engines", "test_install", "test_paper_page", "test_attacks", "test_audit", "watch", "web", "fuzz"),
 )
 """Files and folders of the suite by how long they take."""
 

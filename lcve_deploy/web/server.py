@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from typing import Final
 
+from lcve_deploy.errors import RequestError
 from lcve_deploy.serving.http.server import HttpServer
 from lcve_deploy.web.app import page_app
 from lcve_deploy.web.models import PageModel
@@ -48,8 +49,20 @@ async def _serve(settings: PageSettings, model: PageModel, started: Callable[[in
         read_seconds=_READ_SECONDS,
         closed=lambda reason: _LOG.debug("connection closed: %s", reason),
     )
-    started(await server.start(settings.host, settings.port))
     try:
+        started(await _start(server, settings))
         await stop.wait()
     finally:
         await server.close()
+
+
+async def _start(server: HttpServer, settings: PageSettings) -> int:
+    """Listen, and return the port.
+
+    Raises:
+        RequestError: the port is unavailable.
+    """
+    try:
+        return await server.start(settings.host, settings.port)
+    except RequestError as error:
+        raise RequestError(str(error), hint="choose another port with --port, or any free one with --port 0") from None

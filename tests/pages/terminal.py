@@ -80,7 +80,8 @@ class Terminal:
                 preexec_fn=heed_interrupts,
             )
         end = time.monotonic() + SECONDS
-        while "/metrics" not in printed.read_text():  # the last address
+        last = block.expected.strip().splitlines()[-1] if block.expected else "/metrics"  # address
+        while last not in self._documented(printed.read_text()):
             if self.server.poll() is not None or time.monotonic() > end:
                 raise BlockError(f"{block} does not serve:\n{block.text}\n{printed.read_text()}\n{log.read_text()}")
             time.sleep(0.05)

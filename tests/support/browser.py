@@ -48,6 +48,11 @@ class Browser:
         command = [require_node(), str(CLIENT / "test/browser.js"), require_chromium()]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
+    @property
+    def pid(self) -> int:
+        """Id of the process that starts Chromium."""
+        return self._process.pid
+
     def open(self, url: str, *, camera: Path | None = None, axe: bool = False) -> None:
         """Open a page in a fresh browser.
 

@@ -195,4 +195,5 @@ def test_a_port_that_is_taken_is_one_error(page: WebPage, exported: Path) -> Non
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1
     assert "cannot listen" in ended.stderr
+    assert "--port 0" in ended.stderr
     assert "Traceback" not in ended.stderr

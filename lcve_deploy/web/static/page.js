@@ -71,7 +71,7 @@ async function openKey() {
   forget({ keepsInputs: true });
   await attempt("Opening the key …", async () => {
     const settings = chosen ?? (await (await fetch("client.json")).blob());
-    const facts = await link.call("open", { key: file, settings, origin: location.origin });
+    const facts = await link.call("open", { key: file, settings, origin: location.origin, isRemote: place.remote });
     element("key-id").textContent = `${facts.keyId}, as in client.json`;
     element("key-known").textContent = facts.known;
     element("geometry").textContent = facts.geometry;

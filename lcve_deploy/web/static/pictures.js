@@ -29,24 +29,22 @@ export class Pictures {
     if (!this.#pair) return;
     const { plain, clip, decrypted } = this.#pair;
     const { geometry, layout } = clip.binding;
-    this.draw("plain", plain, geometry, frame);
-    this.draw("encrypted", layout === "cubes" ? framesOf(clip.values, geometry, frame) : clip.values, geometry, frame);
-    this.draw("decrypted", decrypted, geometry, frame);
+    const frameOf = layout === "cubes" ? cubesFrame : clipFrame;
+    this.draw("plain", clipFrame(plain, geometry, frame), geometry);
+    this.draw("encrypted", frameOf(clip.values, geometry, frame), geometry);
+    this.draw("decrypted", clipFrame(decrypted, geometry, frame), geometry);
   }
 
   /**
    * @param {string} name of the canvas
-   * @param {Uint8Array} clip `[T, H, W, C]`
+   * @param {Uint8Array} frame `[H, W, C]`
    * @param {Geometry} geometry
-   * @param {number} frame
    */
-  draw(name, clip, geometry, frame) {
-    const [, height, width, channels] = geometry.clipShape;
+  draw(name, frame, { clipShape: [, height, width, channels] }) {
     const image = new ImageData(width, height);
-    const start = frame * height * width * channels;
     for (let pixel = 0; pixel < height * width; pixel++) {
-      const source = start + pixel * channels;
-      for (let channel = 0; channel < 3; channel++) image.data[4 * pixel + channel] = clip[source + Math.min(channel, channels - 1)];
+      const source = pixel * channels;
+      for (let channel = 0; channel < 3; channel++) image.data[4 * pixel + channel] = frame[source + Math.min(channel, channels - 1)];
       image.data[4 * pixel + 3] = 255;
     }
     const canvas = this.#canvases[name];
@@ -56,27 +54,41 @@ export class Pictures {
 }
 
 /**
- * Cubes put together as a clip, where only one frame is needed and filled.
+ * One frame of a clip.
+ *
+ * @param {Uint8Array} clip `[T, H, W, C]`
+ * @param {Geometry} geometry
+ * @param {number} frame
+ * @returns {Uint8Array} `[H, W, C]`
+ */
+export function clipFrame(clip, geometry, frame) {
+  const size = geometry.clipValues / geometry.clipShape[0];
+  return clip.subarray(frame * size, (frame + 1) * size);
+}
+
+/**
+ * One frame of a clip whose cubes are put together in the order in which they come.
  *
  * @param {Uint8Array} cubes `[N, L]`
  * @param {Geometry} geometry
  * @param {number} frame
- * @returns {Uint8Array} `[T, H, W, C]`
+ * @returns {Uint8Array} `[H, W, C]`
  */
-export function framesOf(cubes, geometry, frame) {
-  const clip = new Uint8Array(geometry.clipValues);
+export function cubesFrame(cubes, geometry, frame) {
   const [frames] = geometry.clipShape;
   const [depth] = geometry.cube;
-  const inSlab = geometry.cubes / (frames / depth);
+  const inSlab = (geometry.cubes * depth) / frames;
   const inFrame = geometry.values / depth;
   const offsets = geometry.cubeOffsets();
   const places = geometry.valueOffsets();
-  const first = Math.floor(frame / depth) * inSlab;
-  for (let cube = first; cube < first + inSlab; cube++) {
+  const start = (frame * geometry.clipValues) / frames;
+  const picture = new Uint8Array(geometry.clipValues / frames);
+  const slab = Math.floor(frame / depth) * inSlab;
+  for (let cube = slab; cube < slab + inSlab; cube++) {
     const row = cube * geometry.values;
     for (let value = (frame % depth) * inFrame; value < ((frame % depth) + 1) * inFrame; value++) {
-      clip[offsets[cube] + places[value]] = cubes[row + value];
+      picture[offsets[cube] + places[value] - start] = cubes[row + value];
     }
   }
-  return clip;
+  return picture;
 }

@@ -18,6 +18,7 @@ export class Service {
   #client;
   #model;
   #report;
+  #step;
   #times = new Times();
   #clips = 0;
   /** Clips for the attack: the first, and the last. @type {Pair[]} */
@@ -28,9 +29,10 @@ export class Service {
   /**
    * Use `Service.open`.
    *
-   * @param {{client: Client, model: RemoteModel, report: Report}} parts
+   * @param {{client: Client, model: RemoteModel, isRemote: boolean, report: Report}} parts
    */
-  constructor({ client, model, report }) {
+  constructor({ client, model, isRemote, report }) {
+    this.#step = isRemote ? "Network and server" : "Model";
     this.#client = client;
     this.#model = model;
     this.#report = report;
@@ -41,11 +43,11 @@ export class Service {
   /**
    * Read the key and the settings, and check the model.
    *
-   * @param {{key: Blob, settings: Blob, origin: string}} given
+   * @param {{key: Blob, settings: Blob, origin: string, isRemote: boolean}} given
    * @param {Report} report
    * @returns {Promise<Service>}
    */
-  static async open({ key: file, settings, origin }, report) {
+  static async open({ key: file, settings, origin, isRemote }, report) {
     const client = await Client.open(settings, await SecurityKey.read(file));
     const { binding, output } = client.settings;
     if (output.name !== "logits") {
@@ -54,7 +56,7 @@ export class Service {
     const state = { model: 0 };
     const model = new RemoteModel(`${origin}/model`, { binding, output, fetch: (url, given) => ask(url, given, binding, state) });
     await model.connect();
-    const service = new Service({ client, model, report });
+    const service = new Service({ client, model, isRemote, report });
     service.modelTime = () => state.model;
     return service;
   }
@@ -104,7 +106,7 @@ export class Service {
     const started = performance.now();
     const logits = await this.#run(pair.clip);
     const whole = performance.now() - started;
-    this.#times.add("Model, as lcve web sees it", this.modelTime());
+    this.#times.add(this.#step, this.modelTime());
     this.#times.add("Between page and lcve web", whole - this.modelTime());
     this.#clips++;
     this.#keep(pair);

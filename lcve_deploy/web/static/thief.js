@@ -5,7 +5,7 @@
  * their values over all cubes, and the cubes again by their content. The key is not used.
  */
 
-import { framesOf } from "./pictures.js";
+import { clipFrame, cubesFrame } from "./pictures.js";
 
 /** @typedef {import("./client/geometry.js").Geometry} Geometry */
 /** @typedef {{cubes: ArrayLike<number>, values: Int32Array}} Orders */
@@ -29,9 +29,9 @@ export function openThief(service, pictures) {
   const opened = decrypted(target, orders, geometry);
   const seconds = (performance.now() - started) / 1000;
   const frame = geometry.clipShape[0] - 1;
-  pictures.draw("known", two.first.plain, geometry, frame);
-  pictures.draw("stolen", framesOf(target, geometry, frame), geometry, frame);
-  pictures.draw("opened", framesOf(opened, geometry, frame), geometry, frame);
+  pictures.draw("known", clipFrame(two.first.plain, geometry, frame), geometry);
+  pictures.draw("stolen", cubesFrame(target, geometry, frame), geometry);
+  pictures.draw("opened", cubesFrame(opened, geometry, frame), geometry);
   const truth = rowsOf(two.last.plain, "video", geometry);
   const right = truth.reduce((sum, value, index) => sum + Number(value === opened[index]), 0);
   return { share: right / truth.length, seconds };

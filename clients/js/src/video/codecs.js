@@ -14,6 +14,7 @@ const twoDigits = (number) => String(number).padStart(2, "0");
  * @returns {Codec}
  */
 export function avc(record) {
+  requireBytes(record, 7);
   return { codec: `avc1.${hex(record[1])}${hex(record[2])}${hex(record[3])}`, description: record };
 }
 
@@ -24,6 +25,7 @@ export function avc(record) {
  * @returns {Codec}
  */
 export function hevc(record) {
+  requireBytes(record, 13);
   const view = new DataView(record.buffer, record.byteOffset, record.byteLength);
   const profile = ["", "A", "B", "C"][record[1] >> 6] + (record[1] & 31);
   let compatible = 0;
@@ -42,6 +44,7 @@ export function hevc(record) {
  * @returns {Codec}
  */
 export function vp9(record) {
+  requireBytes(record, 3);
   return { codec: `vp09.${twoDigits(record[0])}.${twoDigits(record[1])}.${twoDigits(record[2] >> 4)}` };
 }
 
@@ -52,6 +55,7 @@ export function vp9(record) {
  * @returns {Codec}
  */
 export function av1(record) {
+  requireBytes(record, 4);
   const tier = record[2] & 128 ? "H" : "M";
   const bits = record[2] & 64 ? (record[2] & 32 ? 12 : 10) : 8;
   return { codec: `av01.${record[1] >> 5}.${twoDigits(record[1] & 31)}${tier}.${twoDigits(bits)}` };
@@ -59,3 +63,12 @@ export function av1(record) {
 
 /** Matrix coefficients of ITU-T H.273, as WebCodecs names them. @type {Record<number, string>} */
 export const MATRIX_NAMES = { 1: "bt709", 5: "bt470bg", 6: "smpte170m", 9: "bt2020-ncl" };
+
+/**
+ * @param {Uint8Array} record
+ * @param {number} bytes
+ * @throws {RangeError} it is shorter, as a DataView throws it
+ */
+function requireBytes(record, bytes) {
+  if (record.length < bytes) throw new RangeError("a codec record is too short");
+}

@@ -120,6 +120,17 @@ function inside(box, ...types) {
   return found;
 }
 
+/**
+ * @param {Box} box
+ * @param {string[]} types
+ * @returns {Box}
+ */
+function required(box, ...types) {
+  const found = inside(box, ...types);
+  if (!found) throw new VideoError(`the MP4 file is damaged: it has no ${types[types.length - 1]}`);
+  return found;
+}
+
 /** @param {Box} moov */
 function readMovie(moov) {
   const mvhd = inside(moov, "mvhd")?.view;
@@ -142,8 +153,7 @@ function readTrack(trak) {
   if (!hdlr || text(hdlr, 8) !== "vide" || !entry) return undefined;
   const read = readCodec(entry);
   if (!read) return undefined;
-  const tkhd = /** @type {Box} */ (inside(trak, "tkhd")).view;
-  const mdhd = /** @type {Box} */ (inside(trak, "mdia", "mdhd")).view;
+  const [tkhd, mdhd] = [required(trak, "tkhd").view, required(trak, "mdia", "mdhd").view];
   const wide = tkhd.getUint8(0) === 1 ? 12 : 0;
   const matrix = Array.from({ length: 9 }, (_, index) => tkhd.getInt32(40 + wide + 4 * index));
   const stream = {
@@ -152,7 +162,7 @@ function readTrack(trak) {
     height: entry.view.getUint16(26),
     orientation: matrix.some(Boolean) ? fromMatrix(matrix) : AS_STORED,
     colours: readColours(entry),
-    samples: readSamples(/** @type {Box} */ (inside(trak, "mdia", "minf", "stbl"))),
+    samples: readSamples(required(trak, "mdia", "minf", "stbl")),
   };
   return {
     id: tkhd.getUint32(tkhd.getUint8(0) === 1 ? 20 : 12),
