@@ -13,11 +13,13 @@ import pytest
 from lcve_deploy import CheckpointOptions
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.checkpoints import load_checkpoint
+from lcve_deploy.exporters.checkpoints.image_families import IMAGE_FAMILIES
+from lcve_deploy.exporters.checkpoints.outputs import OutputChoice
 from lcve_deploy.exporters.reference.builtin import BuiltinReference
 from lcve_deploy.exporters.reference.transformers import reference_for
 from tests.support.image_models import CASES, save_image_model
 
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 
 
 @pytest.mark.parametrize("old_names", [True, False], ids=["names of version 4", "names of version 5"])
@@ -32,6 +34,25 @@ def test_answers_are_those_of_transformers(tmp_path: Path, case: str, old_names:
     found = BuiltinReference(checkpoint.model).logits(pictures)
     assert np.abs(found - expected).max() < 1e-12 * np.abs(expected).max()
     assert np.abs(expected[0] - expected[1]).max() > 1e-3 * np.abs(expected).max()
+
+
+TOKENS = ["vit", "deit with teacher", "ijepa", "beit", "beit, class token", "dinov2", "dinov3", "clip", "siglip"]
+TOKENS += ["siglip tower", "siglip2 whole", "clip whole"]
+
+
+@pytest.mark.parametrize("case", TOKENS)
+def test_tokens_are_those_of_transformers(tmp_path: Path, case: str) -> None:
+    """Those of CLIP's vector are normalised, which its last_hidden_state is not."""
+    folder = save_image_model(tmp_path, case)
+    checkpoint = load_checkpoint(folder, CheckpointOptions(output=OutputChoice.TOKENS))
+    config = checkpoint.model.config
+    pictures = np.random.default_rng(1).integers(0, 256, (1, *config.geometry.clip_shape), np.uint8)
+    reference = reference_for(checkpoint)
+    assert reference.name.startswith("built-in" if case == "clip whole" else "transformers")
+    expected = reference.logits(pictures)
+    assert expected.shape == (1, config.tokens, config.width)
+    found = BuiltinReference(checkpoint.model).logits(pictures)
+    assert np.abs(found - expected).max() < 1e-12 * np.abs(expected).max()
 
 
 RESIZED = [
@@ -130,3 +151,15 @@ def test_settings_that_make_no_model_are_named(
     place.write_text(json.dumps({**json.loads(place.read_text()), **changes}))
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("model_type", IMAGE_FAMILIES)
+def test_defaults_are_those_of_transformers(model_type: str) -> None:
+    """A configuration on a hub may have little more than its model type."""
+    family = IMAGE_FAMILIES[model_type]
+    for name in family.architectures:
+        config = getattr(transformers, name).config_class()
+        config = getattr(config, "vision_config", config)
+        known = {setting: getattr(config, setting) for setting in family.defaults if hasattr(config, setting)}
+        assert known == {setting: family.defaults[setting] for setting in known}
+        assert set(family.defaults) - set(known) <= {"qkv_bias", "num_register_tokens"}

@@ -51,9 +51,19 @@ def test_defaults_of_sizes_are_for_models_of_224_pixels(crop: tuple[int, int]) -
 
 
 def test_settings_that_are_null_are_not_said() -> None:
-    names = ("size", "crop_size", "resample", "do_resize", "do_center_crop", "do_pad", "image_processor_type")
+    names = ("size", "crop_size", "resample", "do_pad", "image_processor_type")
     assert processor(**dict.fromkeys(names)).framing((224, 224)) == Framing(short_side=224)
     assert processor(**UNSAID, rescale_factor=None, offset=None).normalisation().std == (1.0,) * 3
+
+
+@pytest.mark.parametrize("name", ["do_resize", "do_center_crop", "do_rescale", "do_normalize"])
+def test_a_switch_that_is_null_is_off_in_transformers(name: str) -> None:
+    assert f"{name} is null" in str(problem(**{**UNSAID, name: None}))
+
+
+def test_a_square_size_that_old_files_ask_for_is_refused() -> None:
+    assert "use_square_size is on" in str(problem(use_square_size=True))
+    assert processor(use_square_size=False).framing((224, 224)) == Framing(short_side=224)
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,8 @@ class Family:
         fixed: settings that the model type implies, whatever ``config.json`` says.
         implied: settings that follow from others, whatever ``config.json`` says.
         section: name of the part of ``config.json`` that configures the encoder; empty if it is the whole.
+        sectionless: whether the whole file configures the encoder if it has no such part.
+        override: name of a part that old files may also have, and that then counts; empty if none.
         switches: names of source weights that do not exist if a setting is false.
         prepare: changes the checkpoint's weights, before they are assembled.
         finish: adds weights that follow from the configuration.
@@ -101,6 +103,7 @@ class Family:
         resizable: whether the model takes clips of other sizes than the one in ``config.json``.
         any_length: whether the model takes clips of other lengths than the one in ``config.json``.
         input: how transformers takes a clip.
+        raw_tokens: whether tokens of transformers are those before the final norm.
     """
 
     architectures: Mapping[str, Architecture]
@@ -112,6 +115,8 @@ class Family:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     implied: Mapping[str, Callable[[Settings], Any]] = field(default_factory=dict)
     section: str = ""
+    sectionless: bool = False
+    override: str = ""
     switches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     prepare: tuple[Prepare, ...] = ()
     finish: tuple[Finish, ...] = ()
@@ -119,3 +124,4 @@ class Family:
     resizable: bool = False
     any_length: bool = False
     input: Input = Input.CLIP
+    raw_tokens: bool = False

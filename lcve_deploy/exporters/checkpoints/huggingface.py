@@ -47,6 +47,7 @@ _VECTORS: Final = {
 }
 _ADAPTER: Final = "adapter_config.json"
 _HEAD: Final = "classifier.weight"
+_CLASSES: Final = "num_labels"
 
 
 class FolderModel(NamedTuple):
@@ -109,14 +110,32 @@ def model_of(folder: Path) -> FolderModel:
 
 
 def _settings(outer: Settings, family: Family) -> Settings:
-    """Return the settings of the encoder: of its section, of the whole file, or defaults."""
-    section = outer.get(family.section, {}) if family.section else {}
-    if not isinstance(section, dict):
-        raise CheckpointError(f"config.json: expected an object for {family.section}, received {section!r:.80}")
-    given = {**outer, **section} if family.section else outer
+    """Return the settings of the encoder, with defaults."""
+    given = _encoder(outer, family)
     settings = {**family.defaults, **{new: given[old] for old, new in _RENAMED.items() if old in given}, **given}
     settings |= {name: implied(settings) for name, implied in family.implied.items()}
     return {**settings, **family.fixed, "outer": outer}
+
+
+def _encoder(outer: Settings, family: Family) -> Settings:
+    """Return what a file states about the encoder: in its section, or in the whole file.
+
+    Nothing outside a section configures the encoder, except for the number of classes, which only counts there.
+    """
+    if not family.section or (family.sectionless and family.section not in outer):
+        return outer
+    section = _object(outer, family.section)
+    if family.override and outer.get(family.override) is not None:
+        section = {**section, **family.defaults, **_object(outer, family.override)}
+    inner = {name: value for name, value in section.items() if name != _CLASSES}
+    return {**inner, **({_CLASSES: outer[_CLASSES]} if _CLASSES in outer else {})}
+
+
+def _object(settings: Settings, name: str) -> Settings:
+    value = settings.get(name)
+    if not isinstance(value, dict):
+        raise CheckpointError(f"config.json: expected an object for {name}, received {value!r:.80}")
+    return value
 
 
 def is_unused(model: FolderModel) -> Callable[[str], bool]:
@@ -167,7 +186,7 @@ def _vector_assumed(output: Output, options: CheckpointOptions) -> tuple[Assumpt
     read = _VECTORS.get(output)
     if read is None or options.output is OutputChoice.TOKENS:
         return ()
-    value = f"the vector is {read}, because the class itself only gives tokens"
+    value = f"the vector is {read} of the last block, normalised; a pooling layer of the class is not read"
     return (Assumption(fact=Fact.READOUT, value=value, option="--output-kind tokens"),)
 
 
@@ -234,9 +253,9 @@ def class_names(folder: Path, classes: int) -> tuple[str, ...] | None:
         Class names; None if there are none, or if ``id2label`` does not have exactly the classes 0, 1, ...
     """
     settings = read_json_file(folder / "config.json")
-    labels = settings.get("id2label", settings.get("label_names"))
-    if isinstance(labels, list):  # as timm writes them
-        labels = dict(enumerate(labels))
+    labels, listed = settings.get("id2label"), settings.get("label_names")
+    if labels is None and isinstance(listed, list):  # as timm writes them
+        labels = dict(enumerate(listed))
     named = {str(number): name for number, name in labels.items()} if isinstance(labels, dict) else {}
     names = [named.get(str(i)) for i in range(classes)]
     if len(named) != classes or not all(type(name) in (str, int) for name in names):

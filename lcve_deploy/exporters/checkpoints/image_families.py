@@ -55,7 +55,6 @@ def _constant(**fields: Any) -> Callable[[Settings], Fields]:
 
 _CLASS_TOKEN: Final = _constant(readout=Readout.CLASS_TOKEN, prefix=1)
 _TOWER: Final = Architecture(fields=_constant(head=False), output=Output.FIRST_TOKEN)
-_POOLED_TOWER: Final = Architecture(fields=_constant(head=False, readout=Readout.CLASS_TOKEN), output=Output.POOLED)
 _VIT_UNUSED: Final = (r"(\w+\.)?embeddings\.mask_token", r"(\w+\.)?pooler\.dense\.(weight|bias)")
 
 _VIT: Final = Family(
@@ -264,8 +263,10 @@ _CLIP: Final = Family(
     fields=_constant(prefix=1, embedding_norm=True, readout=Readout.CUBES_MEAN, final_norm=FinalNorm.NONE),
     fixed=_FRAME,
     section="vision_config",
+    override="vision_config_dict",
     unused=(r".*position_ids",),
     input=Input.IMAGE,
+    raw_tokens=True,
 )
 _METACLIP: Final = replace(
     _CLIP, architectures={name.replace("CLIP", "MetaClip2", 1): row for name, row in _CLIP.architectures.items()}
@@ -301,9 +302,11 @@ _SIGLIP: Final = replace(
     architectures=_siglip_vectors("Siglip"),
     rules=layouts.SIGLIP,
     processor="SiglipImageProcessor",
+    override="",
     defaults={**_SIZES, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6, "vision_use_head": True},
     normalisation=_HALVES,
     fields=_constant(readout=Readout.MEAN, final_norm=FinalNorm.BEFORE),
+    raw_tokens=False,
 )
 _SIGLIP2: Final = replace(
     _SIGLIP,
@@ -316,6 +319,13 @@ _SIGLIP2: Final = replace(
     input=Input.PATCHES,
 )
 
+
+def _tower(family: Family) -> Family:
+    """Return the row of the vision tower alone, which is another model type."""
+    towers = {name: row for name, row in family.architectures.items() if "Vision" in name}
+    return replace(family, architectures=towers, sectionless=True, override="")
+
+
 IMAGE_FAMILIES: Final = {
     "vit": _VIT,
     "deit": _DEIT,
@@ -327,11 +337,11 @@ IMAGE_FAMILIES: Final = {
     "dinov2_with_registers": _DINOV2_REGISTERS,
     "dinov3_vit": _DINOV3,
     "clip": _CLIP,
-    "clip_vision_model": _CLIP,
+    "clip_vision_model": _tower(_CLIP),
     "metaclip_2": _METACLIP,
-    "metaclip_2_vision_model": _METACLIP,
+    "metaclip_2_vision_model": _tower(_METACLIP),
     "siglip": _SIGLIP,
-    "siglip_vision_model": _SIGLIP,
+    "siglip_vision_model": _tower(_SIGLIP),
     "siglip2": _SIGLIP2,
-    "siglip2_vision_model": _SIGLIP2,
+    "siglip2_vision_model": _tower(_SIGLIP2),
 }

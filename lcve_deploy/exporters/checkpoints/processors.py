@@ -26,6 +26,8 @@ _FILES: Final = ("processor_config.json", "video_preprocessor_config.json", "pre
 _NESTED: Final = ("video_processor", "image_processor")
 _TYPES: Final = ("video_processor_type", "image_processor_type", "feature_extractor_type")
 _SWITCHES: Final = frozenset({"do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"})
+_OTHER_SWITCHES: Final = frozenset({"use_square_size"})
+"""Switches that this version does not support, apart from those whose name begins with ``do_``."""
 _SETTINGS: Final = (
     _SWITCHES | set(_TYPES) | {"size", "crop_size", "resample", "rescale_factor", "offset", "image_mean", "image_std"}
 )
@@ -132,7 +134,8 @@ class Processor:
             raise self._error(f"the processor {str(names[0])[:80]!r} is unknown", f"known: {', '.join(PROCESSORS)}")
         self._defaults = defaults
         for name in settings:
-            if name.startswith("do_") and name not in _SWITCHES and self._switch(name, default=False):
+            is_other = name in _OTHER_SWITCHES or (name.startswith("do_") and name not in _SWITCHES)
+            if is_other and self._switch(name, default=False):
                 raise self._error(f"{name} is on, which this version does not support")
 
     def normalisation(self) -> Normalisation:
@@ -289,11 +292,16 @@ class Processor:
         return float(factor)
 
     def _switch(self, name: str, *, default: bool) -> bool:
-        """Read a boolean setting; return its default if it is missing or null."""
-        value = self._settings.get(name)
+        """Read a boolean setting; return its default if it is missing, or off and null."""
+        value = self._settings.get(name, default)
+        if value is None and default:
+            raise self._error(
+                f"{name} is null, which is not its default: transformers reads it as false",
+                "write true or false, as the model was trained",
+            )
         if value is not None and not isinstance(value, bool):
             raise self._error(f"expected true or false for {name}, received {str(value)[:80]!r}")
-        return default if value is None else value
+        return bool(value)
 
     def _channels(self, name: str) -> list[float]:
         value = self._settings.get(name)

@@ -28,7 +28,7 @@ from lcve_deploy.exporters.reference.builtin import (
     normalised,
 )
 from lcve_deploy.exporters.reference.class_vectors import ClassVectorReference
-from lcve_deploy.model.transformer import VideoTransformer
+from lcve_deploy.model.transformer import FinalNorm, Readout, VideoTransformer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +37,7 @@ __all__ = ["ReferenceWarning", "reference_for"]
 
 
 Inputs = Mapping[str, Any]
+Read = Callable[[Any, Inputs], Any]
 
 
 class ReferenceWarning(UserWarning):
@@ -55,27 +56,44 @@ def reference_for(checkpoint: Checkpoint, precision: ReferencePrecision = Refere
     """
     if checkpoint.altered_from is not None:
         return _of_altered(checkpoint, checkpoint.altered_from, precision)
+    loaded = _loaded(checkpoint)
+    if loaded is None:
+        return BuiltinReference(checkpoint.model, precision)
+    model, folder = loaded
+    return _TransformersReference(model, folder, checkpoint.model, precision, _OUTPUTS[folder.architecture.output])
+
+
+def _loaded(checkpoint: Checkpoint) -> tuple[Any, FolderModel] | None:
+    """Load the folder of a checkpoint with transformers; return None if that is not possible."""
     path, installed = checkpoint.path, importlib.util.find_spec("transformers") is not None
-    if installed and path.is_dir() and not is_timm(path):
-        try:
-            folder = model_of(checkpoint.path)
-            model = _load(checkpoint.path, folder.name)
-        except Exception as error:  # any error of another library: the built-in reference is used instead
-            _warn_unused(f"it cannot load the folder ({type(error).__name__}: {error})")
-        else:
-            if _loaded_all(model, checkpoint.path):
-                return _TransformersReference(model, folder, checkpoint.model, precision)
-            _warn_unused("it did not load every tensor of the folder")
-    return BuiltinReference(checkpoint.model, precision)
+    if not installed or not path.is_dir() or is_timm(path):
+        return None
+    try:
+        folder = model_of(path)
+        model = _load(path, folder.name)
+    except Exception as error:  # any error of another library: the built-in reference is used instead
+        _warn_unused(f"it cannot load the folder ({type(error).__name__}: {error})")
+        return None
+    if _loaded_all(model, path):
+        return model, folder
+    _warn_unused("it did not load every tensor of the folder")
+    return None
 
 
 def _of_altered(checkpoint: Checkpoint, before: Checkpoint, precision: ReferencePrecision) -> Reference:
-    """Return the reference of a checkpoint whose answer was changed: that of the vector, if only classes were added."""
+    """Return the reference of a checkpoint whose answer was changed.
+
+    It is that of the vector if only classes were added, and the tokens of transformers if they are the same.
+    """
     config, vectors = checkpoint.model.config, checkpoint.class_vectors
     adds_classes = not before.model.config.head and config.readout is before.model.config.readout
     if vectors is not None and adds_classes and not before.model.config.unit:
         return ClassVectorReference(reference_for(before, precision), vectors)
-    return BuiltinReference(checkpoint.model, precision)
+    loaded = _loaded(before) if vectors is None and config.readout is Readout.TOKENS and not config.projection else None
+    if loaded is None or (loaded[1].family.raw_tokens and config.final_norm is not FinalNorm.NONE):
+        return BuiltinReference(checkpoint.model, precision)
+    read = _tokens_of_classifier if before.model.config.head else _tokens
+    return _TransformersReference(*loaded, checkpoint.model, precision, read)
 
 
 def _warn_unused(reason: str) -> None:
@@ -86,9 +104,11 @@ def _warn_unused(reason: str) -> None:
 class _TransformersReference:
     """A transformers model, run one clip at a time."""
 
-    def __init__(self, model: Any, folder: FolderModel, plain: VideoTransformer, precision: ReferencePrecision) -> None:
+    def __init__(
+        self, model: Any, folder: FolderModel, plain: VideoTransformer, precision: ReferencePrecision, read: Read
+    ) -> None:
         self._model, self._plain, self._precision = model.to(precision.dtype), plain, precision
-        self._inputs, self._read = _INPUTS[folder.family.input], _OUTPUTS[folder.architecture.output]
+        self._inputs, self._read = _INPUTS[folder.family.input], read
 
     @property
     def name(self) -> str:
@@ -134,13 +154,24 @@ def _patches(clip: Tensor, plain: VideoTransformer) -> Inputs:
     }
 
 
+def _tokens(encoder: Any, inputs: Inputs) -> Any:
+    """Return the tokens of an encoder, or of the image tower of a larger model."""
+    tower = getattr(encoder, "vision_model", encoder)
+    options = {"skip_predictor": True} if "pixel_values_videos" in inputs else {}
+    return tower(**inputs, **options).last_hidden_state
+
+
+def _tokens_of_classifier(model: Any, inputs: Inputs) -> Any:
+    return _tokens(model.base_model, inputs)
+
+
 _INPUTS: Final[Mapping[Input, Callable[[Any, VideoTransformer], Inputs]]] = {
     Input.CLIP: _clip,
     Input.VIDEO: _video,
     Input.IMAGE: _image,
     Input.PATCHES: _patches,
 }
-_OUTPUTS: Final[Mapping[Output, Callable[[Any, Inputs], Any]]] = {
+_OUTPUTS: Final[Mapping[Output, Read]] = {
     Output.LOGITS: lambda model, inputs: model(**inputs).logits,
     Output.POOLED: lambda model, inputs: model(**inputs).pooler_output,
     Output.EMBEDDING: lambda model, inputs: model(**inputs).image_embeds,
