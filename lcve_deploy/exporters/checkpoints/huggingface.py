@@ -253,9 +253,9 @@ def class_names(folder: Path, classes: int) -> tuple[str, ...] | None:
         Class names; None if there are none, or if ``id2label`` does not have exactly the classes 0, 1, ...
     """
     settings = read_json_file(folder / "config.json")
-    labels = settings.get("id2label", settings.get("label_names"))
-    if isinstance(labels, list):  # as timm writes them
-        labels = dict(enumerate(labels))
+    labels, listed = settings.get("id2label"), settings.get("label_names")
+    if labels is None and isinstance(listed, list):  # as timm writes them
+        labels = dict(enumerate(listed))
     named = {str(number): name for number, name in labels.items()} if isinstance(labels, dict) else {}
     names = [named.get(str(i)) for i in range(classes)]
     if len(named) != classes or not all(type(name) in (str, int) for name in names):
