@@ -26,6 +26,7 @@ from lcve_deploy.clips import EncryptedClip as EncryptedClip
 from lcve_deploy.clips import KeyRef as KeyRef
 from lcve_deploy.clips import Layout as Layout
 from lcve_deploy.clips import PlainClip as PlainClip
+from lcve_deploy.clips import Scheme as Scheme
 from lcve_deploy.clips import Views as Views
 from lcve_deploy.deployments.kubernetes.export import export_kubernetes as export_kubernetes
 from lcve_deploy.deployments.kubernetes.manifests import KubernetesOptions as KubernetesOptions

@@ -108,6 +108,11 @@ def _stored(clip: EncryptedClip, pad: int) -> npt.NDArray[np.uint8]:
             return np.frombuffer(pack(clip.values, clip.binding.geometry, pad=pad), np.uint8)
         except ValueError as error:
             raise EncryptedClipError(f"the clip cannot be packed: {error}") from None
+    if pad != 1:
+        raise EncryptedClipError(
+            f"clips of the scheme {clip.binding.scheme} all have the same length, received a padding of {pad}",
+            hint="leave the padding out",
+        )
     if clip.values.dtype != np.uint8:
         raise EncryptedClipError(f"expected a clip of dtype uint8, received {clip.values.dtype}")
     return np.ascontiguousarray(clip.values)

@@ -104,6 +104,15 @@ def test_padding_hides_how_much_is_in_a_clip(client: Client, clip: np.ndarray, t
     assert sizes[0] == sizes[1]
 
 
+def test_clips_of_equal_length_are_not_padded(
+    exported: Path, clip: np.ndarray, key: SecurityKey, tmp_path: Path
+) -> None:
+    raw = Client.open(exported / "client", key).encrypt(PlainClip(values=clip[None]))
+    with pytest.raises(EncryptedClipError, match="all have the same length"):
+        write_clip_file(tmp_path / "a.lcve", ClipFile(clip=raw, views=Views()), pad=4096)
+    assert not (tmp_path / "a.lcve").exists()
+
+
 def test_a_damaged_file_is_refused(client: Client, clip: np.ndarray, tmp_path: Path) -> None:
     write_clip_file(tmp_path / "a.lcve", ClipFile(clip=encrypted(client, clip), views=Views()))
     data = bytearray((tmp_path / "a.lcve").read_bytes())
@@ -133,6 +142,16 @@ def test_a_server_answers_as_a_session_does(
     options = RemoteOptions(seal_to=SealingPublicKey.read(sealing / "serve.pub") if seals else None)
     with RemoteSession(server.address(protocol), client.settings.binding, options) as session:
         np.testing.assert_allclose(session.run(clips), expected, atol=1e-5)
+
+
+def test_packed_clips_travel_in_shared_memory(artifact: Path, client: Client, clip: np.ndarray) -> None:
+    clips = encrypted(client, clip, 2)
+    expected = open_session(artifact / "server").run(clips)
+    with serving(artifact / "server", "--shared-memory") as server:
+        options = RemoteOptions(shared_memory=True)
+        with RemoteSession(server.address(), client.settings.binding, options) as session:
+            for _ in range(2):
+                np.testing.assert_allclose(session.run(clips), expected, atol=1e-5)
 
 
 def test_metrics_count_what_was_saved(server: Server, client: Client, clip: np.ndarray) -> None:
@@ -212,6 +231,7 @@ def test_the_command_line_end_to_end(server: Server, clip: np.ndarray, key: Secu
         run_ok("encrypt", tmp_path / "clip.npy", *client, "--quality", quality, "-o", tmp_path / f"{quality}.lcve")
     sizes = [(tmp_path / f"{quality}.lcve").stat().st_size for quality in ("fine", "small")]
     assert sizes[1] < sizes[0] < clip.size
+    assert "quantisation step 6" in run_ok("inspect", tmp_path / "fine.lcve")
     run_ok("run", service / "server", tmp_path / "fine.lcve", "--logits-out", tmp_path / "logits.npy")
     run_ok("run", service, tmp_path / "clip.npy", "--key", tmp_path / "key.bin", "--quality", "20")
     run_ok("run", server.address(), tmp_path / "fine.lcve", *client)

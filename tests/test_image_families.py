@@ -13,12 +13,13 @@ import pytest
 from lcve_deploy import CheckpointOptions
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.checkpoints import load_checkpoint
+from lcve_deploy.exporters.checkpoints.image_families import IMAGE_FAMILIES
 from lcve_deploy.exporters.checkpoints.outputs import OutputChoice
 from lcve_deploy.exporters.reference.builtin import BuiltinReference
 from lcve_deploy.exporters.reference.transformers import reference_for
 from tests.support.image_models import CASES, save_image_model
 
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 
 
 @pytest.mark.parametrize("old_names", [True, False], ids=["names of version 4", "names of version 5"])
@@ -150,3 +151,15 @@ def test_settings_that_make_no_model_are_named(
     place.write_text(json.dumps({**json.loads(place.read_text()), **changes}))
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("model_type", IMAGE_FAMILIES)
+def test_defaults_are_those_of_transformers(model_type: str) -> None:
+    """A configuration on a hub may have little more than its model type."""
+    family = IMAGE_FAMILIES[model_type]
+    for name in family.architectures:
+        config = getattr(transformers, name).config_class()
+        config = getattr(config, "vision_config", config)
+        known = {setting: getattr(config, setting) for setting in family.defaults if hasattr(config, setting)}
+        assert known == {setting: family.defaults[setting] for setting in known}
+        assert set(family.defaults) - set(known) <= {"qkv_bias", "num_register_tokens"}

@@ -74,9 +74,9 @@ def _row(name: str, steps: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _ratio(step: dict[str, Any] | None, name: str) -> str:
-    if not step:
+    row = (step or {}).get(name)
+    if not row:
         return "not measured"
-    row = step[name]
     return f"{row['ratio']:.3f} ({row['low']:.3f} to {row['high']:.3f}, {row['pairs']} pairs)"
 
 

@@ -17,6 +17,7 @@ from benchmarks.wire.measuring import measure
 from benchmarks.wire.page import render, write_chart
 
 FIGURES = RESULTS / "wire.json"
+LINK = RESULTS / "wire-link.json"
 PAGE = DOCS / "wire.md"
 CHART = DOCS / "wire.svg"
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -33,7 +34,8 @@ def main() -> None:
         results = {**about, "machine": machine(), "figures": measure()}
         FIGURES.write_text(json.dumps(results, indent=2) + "\n")
     results = json.loads(FIGURES.read_text())
-    PAGE.write_text(render(results), encoding="utf-8")
+    link = json.loads(LINK.read_text()) if LINK.exists() else None
+    PAGE.write_text(render(results, link), encoding="utf-8")
     write_chart(results, CHART)
 
 

@@ -11,7 +11,7 @@ from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.common import as_json, client_option, key_option
 from lcve_deploy.cli.options.frames import FrameOptions, clip_options
 from lcve_deploy.cli.options.sealing import seal_to_option
-from lcve_deploy.cli.options.types import PATH_OR_PIPE
+from lcve_deploy.cli.options.types import PATH_OR_PIPE, POSITIVE
 from lcve_deploy.cli.pipes import is_standard, readable, require_writable, write_to
 from lcve_deploy.cli.show import print_json, say
 
@@ -41,6 +41,13 @@ __all__ = ["command"]
     metavar="FILE",
     help="Encrypted clip to write, .lcve. - for standard output.",
 )
+@cloup.option(
+    "--pad",
+    type=POSITIVE,
+    default=1,
+    metavar="BYTES",
+    help="Pad every view to a multiple of this size, which hides how much is in it; for --wire dct.",
+)
 @seal_to_option("clip")
 @as_json
 @clip_options
@@ -49,6 +56,7 @@ def command(
     key_file: Path,
     client_folder: Path,
     output: Path,
+    pad: int,
     seal_to: SealingPublicKey | None,
     frames: FrameOptions,
     as_json: bool,
@@ -67,7 +75,7 @@ def command(
     with readable(clip) as path:
         video = client.read_video(path, views=frames.views, preprocess=frames.preprocess(client.settings.preprocess))
     content = client.encrypt_video(video)
-    write_to(output, lambda file: dump_clip(content, file, seal_to=seal_to))
+    write_to(output, lambda file: dump_clip(content, file, seal_to=seal_to, pad=pad))
     if as_json:
         sealed = {"sealed_to": seal_to.fingerprint} if seal_to else {}
         print_json({"output": str(output), "views": str(frames.views), "notes": list(video.notes), **sealed})

@@ -33,7 +33,7 @@ from lcve_deploy.cli.options.signing import signed_by_option
 from lcve_deploy.cli.options.types import PATH_OR_PIPE
 from lcve_deploy.cli.pipes import readable
 from lcve_deploy.cli.show import print_json, printable
-from lcve_deploy.clips import Binding
+from lcve_deploy.clips import STEP, Binding
 from lcve_deploy.errors import LcveError
 from lcve_deploy.files.reading import read_bounded, require_file
 from lcve_deploy.model.output import ModelOutput, OutputKind
@@ -264,7 +264,10 @@ def _clip(path: Path) -> Lines:
     from lcve_deploy.clipfile import read_clip_file
 
     content = read_clip_file(path)
-    return {"kind": "encrypted clip", **_binding(content.clip.binding), "views": str(content.views)}
+    binding = content.clip.binding
+    steps = sorted({float(step) for step in content.clip.values[STEP]}) if binding.packed else []
+    quality = {"quantisation step": ", ".join(f"{step:g}" for step in steps)} if steps else {}
+    return {"kind": "encrypted clip", **_binding(binding), "views": str(content.views), **quality}
 
 
 def _clips(model: ModelSpec) -> Lines:

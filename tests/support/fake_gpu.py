@@ -177,7 +177,12 @@ class ILogger:
 _DTYPES = {"FLOAT": DataType.FLOAT, "FLOAT16": DataType.HALF, "UINT8": DataType.UINT8, "INT64": DataType.INT64}
 
 
-_NUMPY: dict[DataType, type] = {DataType.FLOAT: np.float32, DataType.UINT8: np.uint8, DataType.INT64: np.int64}
+_NUMPY: dict[DataType, type] = {
+    DataType.FLOAT: np.float32,
+    DataType.HALF: np.float16,
+    DataType.UINT8: np.uint8,
+    DataType.INT64: np.int64,
+}
 
 
 def _tensor(value: onnx_ir.Value) -> types.SimpleNamespace:

@@ -186,7 +186,7 @@ def _vector_assumed(output: Output, options: CheckpointOptions) -> tuple[Assumpt
     read = _VECTORS.get(output)
     if read is None or options.output is OutputChoice.TOKENS:
         return ()
-    value = f"the vector is {read}, because the class itself only gives tokens"
+    value = f"the vector is {read} of the last block, normalised; a pooling layer of the class is not read"
     return (Assumption(fact=Fact.READOUT, value=value, option="--output-kind tokens"),)
 
 
@@ -254,8 +254,13 @@ def class_names(folder: Path, classes: int) -> tuple[str, ...] | None:
     """
     settings = read_json_file(folder / "config.json")
     labels, listed = settings.get("id2label"), settings.get("label_names")
+<<<<<<< HEAD
     if labels is None:  # as timm writes them
         labels = dict(enumerate(listed)) if isinstance(listed, list) else listed
+=======
+    if labels is None and isinstance(listed, list):  # as timm writes them
+        labels = dict(enumerate(listed))
+>>>>>>> fleet
     named = {str(number): name for number, name in labels.items()} if isinstance(labels, dict) else {}
     names = [named.get(str(i)) for i in range(classes)]
     if len(named) != classes or not all(type(name) in (str, int) for name in names):

@@ -55,7 +55,6 @@ def _constant(**fields: Any) -> Callable[[Settings], Fields]:
 
 _CLASS_TOKEN: Final = _constant(readout=Readout.CLASS_TOKEN, prefix=1)
 _TOWER: Final = Architecture(fields=_constant(head=False), output=Output.FIRST_TOKEN)
-_POOLED_TOWER: Final = Architecture(fields=_constant(head=False, readout=Readout.CLASS_TOKEN), output=Output.POOLED)
 _VIT_UNUSED: Final = (r"(\w+\.)?embeddings\.mask_token", r"(\w+\.)?pooler\.dense\.(weight|bias)")
 
 _VIT: Final = Family(

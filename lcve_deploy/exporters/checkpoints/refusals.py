@@ -111,7 +111,9 @@ def require_supported_content(content: Any) -> None:
 
 def _names(content: Any, depth: int) -> Iterator[str]:
     """Yield the names in a file and in what it contains, down to some depth."""
-    inner = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    inner = (
+        dict.items(content) if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    )
     for name, value in inner:
         yield str(name)
         if depth > 1:
