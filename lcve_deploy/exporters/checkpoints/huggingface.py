@@ -254,13 +254,8 @@ def class_names(folder: Path, classes: int) -> tuple[str, ...] | None:
     """
     settings = read_json_file(folder / "config.json")
     labels, listed = settings.get("id2label"), settings.get("label_names")
-<<<<<<< HEAD
-    if labels is None:  # as timm writes them
-        labels = dict(enumerate(listed)) if isinstance(listed, list) else listed
-=======
     if labels is None and isinstance(listed, list):  # as timm writes them
         labels = dict(enumerate(listed))
->>>>>>> fleet
     named = {str(number): name for number, name in labels.items()} if isinstance(labels, dict) else {}
     names = [named.get(str(i)) for i in range(classes)]
     if len(named) != classes or not all(type(name) in (str, int) for name in names):
