@@ -22,7 +22,7 @@ from lcve_deploy.exporters.checkpoints.options import IMAGENET_ASSUMED, Checkpoi
 from lcve_deploy.exporters.checkpoints.outputs import OutputChoice
 from lcve_deploy.exporters.checkpoints.processors import Processor, read_processors
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights, read_json_file
-from lcve_deploy.exporters.checkpoints.refusals import architecture_error, model_type_error
+from lcve_deploy.exporters.checkpoints.refusals import architecture_error, model_type_error, require_rgb
 from lcve_deploy.exporters.checkpoints.settings import Settings, activation, flag, number, pair, tubelet, whole
 from lcve_deploy.exporters.checkpoints.video_families import VIDEO_FAMILIES
 from lcve_deploy.geometry import ClipGeometry
@@ -344,6 +344,7 @@ def _geometry(settings: Settings) -> ClipGeometry:
     height, width = pair(settings, "image_size")
     cube = tubelet(settings)
     frames, channels = whole(settings, "num_frames"), whole(settings, "num_channels")
+    require_rgb(channels)
     try:
         return ClipGeometry(frames=frames, height=height, width=width, channels=channels, cube=cube)
     except ValueError as error:

@@ -18,10 +18,12 @@ __all__ = [
     "architecture_error",
     "detector_error",
     "model_type_error",
+    "require_rgb",
     "require_supported_content",
     "require_supported_weights",
 ]
 
+_RGB: Final = 3
 _MAX_NESTING: Final = 3
 _VJEPA: Final = r"(^|\.)(predictor_embed|predictor_blocks|query_tokens|cross_attention_block)\b"
 _PAGE: Final = "see docs/reference/models.md"
@@ -65,6 +67,16 @@ def architecture_error(model_type: str, stated: Sequence[str], supported: Iterab
         f"expected {' or '.join(supported)}, received {', '.join(stated)}: {reason}",
         hint=f"export one of the expected classes; {_PAGE}",
     )
+
+
+def require_rgb(channels: int) -> None:
+    """Check that a model takes clips of three channels.
+
+    Raises:
+        UnsupportedModelError: it takes others.
+    """
+    if channels != _RGB:
+        raise UnsupportedModelError(f"expected a model for RGB clips with 3 channels, received one for {channels}")
 
 
 def require_supported_weights(names: Iterable[str]) -> None:
