@@ -135,7 +135,7 @@ def renderers(process: int) -> float:
 
 def watch_camera(browser: Browser, url: str, key: Path, camera: Path, seconds: float) -> dict[str, Any]:
     """Run the camera, and read figures and memory meanwhile."""
-    browser.open(url, camera=camera)
+    browser.open(url, camera=camera, keep=False)
     browser.files("#key-file", key)
     browser.wait("!document.querySelector('#camera').disabled")
     browser.click("#camera")

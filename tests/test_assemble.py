@@ -158,10 +158,22 @@ def test_the_shapes_are_said() -> None:
     assert said(source) == "blocks.0.attn.q_bias + blocks.0.attn.v_bias: shape [14], expected [12]"
 
 
-@pytest.mark.parametrize("shape", [(WIDTH, 96), (WIDTH, 3, 2, 4, 4, 1), (WIDTH, 3, 2, 4, 5), (WIDTH + 1, 3, 2, 4, 4)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (WIDTH, 96),
+        (WIDTH, 3, 2, 4, 4, 1),
+        (WIDTH, 3, 2, 4, 5),
+        (WIDTH + 1, 3, 2, 4, 4),
+        (WIDTH, 2, 4, 4, 3),
+        (3, WIDTH, 2, 4, 4),
+        (WIDTH, 3, 2, 2, 8),
+    ],
+)
 def test_a_kernel_that_makes_no_cubes_is_refused(shape: tuple[int, ...]) -> None:
     text = said(official() | {"patch_embed.proj.weight": np.zeros(shape, np.float32)})
-    assert text == f"patch_embed.proj.weight: shape {list(shape)}, expected [width, channels, t, h, w]"
+    expected = f"expected [width, channels, t, h, w] = {[WIDTH, 3, 2, 4, 4]}"
+    assert text == f"patch_embed.proj.weight: shape {list(shape)}, {expected}"
 
 
 @pytest.mark.parametrize(("strange", "more"), [(1, ""), (12, ""), (13, "; and 1 more"), (15, "; and 3 more")])

@@ -414,13 +414,7 @@ PROCESSORS: dict[str, tuple[dict[str, Any], float, float]] = {
     "no normalisation": ({"do_normalize": False}, 0.0, 1.0),
     "no rescaling": ({"do_rescale": False, "image_mean": [127.5] * 3, "image_std": [51.0] * 3}, 0.5, 0.2),
     "nulls": (
-        {
-            "do_rescale": None,
-            "do_normalize": None,
-            "rescale_factor": None,
-            "image_mean": [0.5] * 3,
-            "image_std": [0.2] * 3,
-        },
+        {"do_pad": None, "rescale_factor": None, "image_mean": [0.5] * 3, "image_std": [0.2] * 3},
         0.5,
         0.2,
     ),

@@ -32,6 +32,6 @@ def test_it_has_no_dependencies_at_run_time_and_is_not_published() -> None:
     package = json.loads((CLIENT / "package.json").read_text(encoding="utf-8"))
     assert package["private"] is True
     assert not {"dependencies", "optionalDependencies", "peerDependencies"} & set(package)
-    for module in (CLIENT / "src").glob("*.js"):
+    for module in (CLIENT / "src").rglob("*.js"):
         sources = re.findall(r'\b(?:from|import)\b[ (]*"([^"]+)"', module.read_text(encoding="utf-8"))
-        assert all(source.startswith("./") for source in sources), module
+        assert all((module.parent / source).resolve().is_relative_to(CLIENT / "src") for source in sources), module

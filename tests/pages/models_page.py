@@ -37,7 +37,7 @@ a folder of such a model. `config.json` decides: its `model_type`, and the class
 models cannot be exported.
 
 - **logits**, **features**: read; the output of the exported model.
-- **could be exact**: not read by this version.
+- **could be exact**: by its structure; not read by this version.
 - **only a restricted key could be exact**: not read by this version.
 - **cannot be exact**: no version can read it.
 - **depends on its architecture**: some are read.

@@ -53,15 +53,16 @@ class Browser:
         """Id of the process that starts Chromium."""
         return self._process.pid
 
-    def open(self, url: str, *, camera: Path | None = None, axe: bool = False) -> None:
+    def open(self, url: str, *, camera: Path | None = None, axe: bool = False, keep: bool = True) -> None:
         """Open a page in a fresh browser.
 
         Args:
             url: its address.
             camera: Y4M or MJPEG file that is the camera.
             axe: whether to load axe, which the policy of the page would refuse.
+            keep: whether requests are kept with their bodies.
         """
-        self._order("open", url=url, axe=axe, **({"camera": str(camera)} if camera else {}))
+        self._order("open", url=url, axe=axe, keep=keep, **({"camera": str(camera)} if camera else {}))
 
     def files(self, selector: str, *paths: Path) -> None:
         """Choose files in an input."""

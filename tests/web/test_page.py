@@ -102,6 +102,24 @@ def test_predictions_of_a_camera_are_those_of_lcve_run_on_the_same_frames(
     assert browser.rows("#times")[0][0] == "Encrypting"
 
 
+NO_CAMERA = {
+    "the camera cannot be used": "navigator.mediaDevices.getUserMedia = async () => { throw new Error('refused'); }",
+    "cannot pass camera frames to a worker": "MediaStreamTrackProcessor = undefined",
+}
+
+
+@pytest.mark.parametrize("words", NO_CAMERA)
+def test_a_camera_that_cannot_be_used_is_one_clear_message(
+    browser: Browser, page: WebPage, key_file: Path, video: Path, words: str
+) -> None:
+    open_key(browser, page, key_file)
+    browser.evaluate(f"() => {{ {NO_CAMERA[words]} }}")
+    browser.click("#camera")
+    browser.wait("!document.querySelector('#error').hidden")
+    assert words in browser.text("#error")
+    assert classify(browser, video)
+
+
 def test_the_pictures_are_of_the_clip(browser: Browser, page: WebPage, key_file: Path, video: Path) -> None:
     open_key(browser, page, key_file)
     browser.media(reducedMotion="reduce")

@@ -59,8 +59,11 @@ const ORDERS = {
   seen: () => seen,
 };
 
-/** @param {{url: string, camera?: string, axe?: boolean}} given `camera`: a Y4M or MJPEG file that is the camera */
-async function open({ url, camera = "", axe = false }) {
+/**
+ * @param {{url: string, camera?: string, axe?: boolean, keep?: boolean}} given `camera`: a Y4M or MJPEG file that is the
+ *   camera; `keep`: whether requests are kept with their bodies
+ */
+async function open({ url, camera = "", axe = false, keep = true }) {
   await page?.context().close();
   seen.requests = [];
   seen.console = [];
@@ -71,6 +74,7 @@ async function open({ url, camera = "", axe = false }) {
   page.on("console", (message) => seen.console.push(`${message.type()}: ${message.text()}`));
   page.on("pageerror", (error) => seen.console.push(`error: ${error.message}`));
   page.on("request", (request) => {
+    if (!keep) return;
     const body = request.postDataBuffer()?.toString("base64") ?? "";
     seen.requests.push({ method: request.method(), url: request.url(), body: JSON.stringify(request.headers()) + body });
   });
@@ -83,7 +87,7 @@ function launch(camera) {
   const fake = camera ? [`--use-file-for-fake-video-capture=${camera}`] : [];
   return chromium.launch({
     executablePath: process.argv[2],
-    args: ["--no-sandbox", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", ...fake],
+    args: ["--no-sandbox", "--disable-dev-shm-usage", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", ...fake],
   });
 }
 

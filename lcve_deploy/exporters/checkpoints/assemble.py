@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.checkpoints.layouts import ZEROS, Rule
+from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.model.transformer import TransformerConfig, weight_shapes
 
 __all__ = ["Arrays", "assemble", "block_count", "require_finite"]
@@ -48,7 +49,8 @@ def assemble(source: Arrays, rules: Sequence[Rule], config: TransformerConfig) -
                 continue
             used.update(names)
             try:
-                weights[target] = _join([source.get(name) for name in names], shapes[target], target)
+                parts = [source.get(name) for name in names]
+                weights[target] = _join(parts, shapes[target], target, config.geometry)
             except ValueError as error:
                 problems.append(f"{' + '.join(n for n in names if n != ZEROS)}: {error}")
     problems += [f"unexpected {name}" for name in source if name not in used]
@@ -105,31 +107,35 @@ def _blocks(rule: Rule, config: TransformerConfig) -> int:
 
 
 def _join(
-    parts: Sequence[npt.NDArray[np.floating] | None], shape: tuple[int, ...], target: str
+    parts: Sequence[npt.NDArray[np.floating] | None], shape: tuple[int, ...], target: str, geometry: ClipGeometry
 ) -> npt.NDArray[np.floating]:
     """Join the parts of a weight; None stands for zeros."""
     real = [part for part in parts if part is not None]
     if not real:
         return np.zeros(shape, np.float32)
     if target == "cube_embedding.weight":
-        return _flatten_kernel(real[0], shape)
+        return _flatten_kernel(real[0], shape, geometry)
     if target == "prefix_tokens":
-        real = [part.reshape(-1, part.shape[-1]) for part in real]
+        real = [part.reshape(-1, part.shape[-1] if part.ndim else 1) for part in real]
     elif len(real) < len(parts):  # of queries, keys and values that do not all have a bias
         real = [np.zeros_like(real[0]) if part is None else part for part in parts]
     joined = real[0] if len(real) == 1 else np.concatenate(real)
     if np.squeeze(joined).shape != tuple(size for size in shape if size != 1):
         raise ValueError(f"shape {list(joined.shape)}, expected {list(shape)}")
+    if target != "prefix_tokens" and len({part.shape for part in real}) > 1:
+        raise ValueError(f"shapes {', '.join(str(list(part.shape)) for part in real)}, expected equal ones")
     return joined.reshape(shape)
 
 
-def _flatten_kernel(kernel: npt.NDArray[np.floating], shape: tuple[int, ...]) -> npt.NDArray[np.floating]:
+def _flatten_kernel(
+    kernel: npt.NDArray[np.floating], shape: tuple[int, ...], geometry: ClipGeometry
+) -> npt.NDArray[np.floating]:
     """Reshape a kernel ``[D, C, t, h, w]``, or ``[D, C, h, w]`` of an image, to ``[D, L]``.
 
     Columns are in the order of a cube's values.
     """
-    if kernel.ndim == 4:
-        kernel = kernel[:, :, None]
-    if kernel.ndim != 5 or kernel.size != shape[0] * shape[1]:
-        raise ValueError(f"shape {list(kernel.shape)}, expected [width, channels, t, h, w]")
-    return kernel.transpose(0, 2, 3, 4, 1).reshape(shape)
+    expected = (shape[0], geometry.channels, *geometry.cube)
+    whole = kernel[:, :, None] if kernel.ndim == 4 else kernel
+    if whole.shape != expected:
+        raise ValueError(f"shape {list(kernel.shape)}, expected [width, channels, t, h, w] = {list(expected)}")
+    return whole.transpose(0, 2, 3, 4, 1).reshape(shape)

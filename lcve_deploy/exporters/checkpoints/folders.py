@@ -95,7 +95,7 @@ class Family:
         implied: settings that follow from others, whatever ``config.json`` says.
         section: name of the part of ``config.json`` that configures the encoder; empty if it is the whole.
         sectionless: whether the whole file configures the encoder if it has no such part.
-        override: name of a part that old files may have besides the section, and that then counts; empty if none.
+        override: name of a part that old files may also have, and that then counts; empty if none.
         switches: names of source weights that do not exist if a setting is false.
         prepare: changes the checkpoint's weights, before they are assembled.
         finish: adds weights that follow from the configuration.

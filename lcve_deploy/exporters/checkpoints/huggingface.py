@@ -22,7 +22,7 @@ from lcve_deploy.exporters.checkpoints.options import IMAGENET_ASSUMED, Checkpoi
 from lcve_deploy.exporters.checkpoints.outputs import OutputChoice
 from lcve_deploy.exporters.checkpoints.processors import Processor, read_processors
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights, read_json_file
-from lcve_deploy.exporters.checkpoints.refusals import architecture_error, model_type_error
+from lcve_deploy.exporters.checkpoints.refusals import architecture_error, model_type_error, require_rgb
 from lcve_deploy.exporters.checkpoints.settings import Settings, activation, flag, number, pair, tubelet, whole
 from lcve_deploy.exporters.checkpoints.video_families import VIDEO_FAMILIES
 from lcve_deploy.geometry import ClipGeometry
@@ -253,9 +253,9 @@ def class_names(folder: Path, classes: int) -> tuple[str, ...] | None:
         Class names; None if there are none, or if ``id2label`` does not have exactly the classes 0, 1, ...
     """
     settings = read_json_file(folder / "config.json")
-    labels = settings.get("id2label", settings.get("label_names"))
-    if isinstance(labels, list):  # as timm writes them
-        labels = dict(enumerate(labels))
+    labels, listed = settings.get("id2label"), settings.get("label_names")
+    if labels is None and isinstance(listed, list):  # as timm writes them
+        labels = dict(enumerate(listed))
     named = {str(number): name for number, name in labels.items()} if isinstance(labels, dict) else {}
     names = [named.get(str(i)) for i in range(classes)]
     if len(named) != classes or not all(type(name) in (str, int) for name in names):
@@ -344,6 +344,7 @@ def _geometry(settings: Settings) -> ClipGeometry:
     height, width = pair(settings, "image_size")
     cube = tubelet(settings)
     frames, channels = whole(settings, "num_frames"), whole(settings, "num_channels")
+    require_rgb(channels)
     try:
         return ClipGeometry(frames=frames, height=height, width=width, channels=channels, cube=cube)
     except ValueError as error:

@@ -55,7 +55,6 @@ def _constant(**fields: Any) -> Callable[[Settings], Fields]:
 
 _CLASS_TOKEN: Final = _constant(readout=Readout.CLASS_TOKEN, prefix=1)
 _TOWER: Final = Architecture(fields=_constant(head=False), output=Output.FIRST_TOKEN)
-_POOLED_TOWER: Final = Architecture(fields=_constant(head=False, readout=Readout.CLASS_TOKEN), output=Output.POOLED)
 _VIT_UNUSED: Final = (r"(\w+\.)?embeddings\.mask_token", r"(\w+\.)?pooler\.dense\.(weight|bias)")
 
 _VIT: Final = Family(
@@ -193,7 +192,7 @@ _DINOV2: Final = Family(
     },
     normalisation=IMAGENET,
     fields=_dinov2_fields,
-    fixed=_FRAME,
+    fixed={**_FRAME, "num_register_tokens": 0},
     implied={"intermediate_size": _dinov2_hidden},
     prepare=(fitted_table(bicubic, rows=1),),
     unused=(r"(\w+\.)?embeddings\.mask_token",),
@@ -207,6 +206,7 @@ _DINOV2_REGISTERS: Final = replace(
         "Dinov2WithRegistersModel": _DINO_TOWER,
     },
     rules=layouts.DINOV2_REGISTERS,
+    fixed=_FRAME,
     defaults={**_DINOV2.defaults, "patch_size": 16, "num_register_tokens": 4},
     prepare=(fitted_table(antialiased, rows=1),),
 )
@@ -214,6 +214,7 @@ _DINOV3: Final = replace(
     _DINOV2,
     architectures={"DINOv3ViTModel": _DINO_TOWER},
     rules=layouts.DINOV3,
+    fixed=_FRAME,
     processor="DINOv3ViTImageProcessor",
     defaults={
         **_SIZES,

@@ -35,6 +35,7 @@ _TABLES = ("embeddings.position_embeddings", "embeddings.position_embedding.weig
 _CLASS_PAIRS = 3
 """Relative positions that are not between two patches: class to patch, patch to class, class to class."""
 _MAX_BASE = 1e6
+_TABLE_AXES = 2
 
 
 def fitted_table(resize: Resize, *, rows: int) -> Callable[[Source, TransformerConfig], Source]:
@@ -47,8 +48,8 @@ def fitted_table(resize: Resize, *, rows: int) -> Callable[[Source, TransformerC
 
     def fit(source: Source, config: TransformerConfig) -> Source:
         name = _name(source, *_TABLES)
-        if name is None:
-            return source
+        if name is None or source[name].ndim < _TABLE_AXES:
+            return source  # the error about its shape comes later
         table = source[name].reshape(-1, source[name].shape[-1])
         side = math.isqrt(max(len(table) - rows, 0))
         if side * side != len(table) - rows:

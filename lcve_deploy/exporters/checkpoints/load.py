@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
 
-from lcve_deploy.errors import CheckpointError, UnsupportedModelError
+from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.checkpoints.class_vectors import ClassVectors, read_class_vectors
 from lcve_deploy.exporters.checkpoints.hub import HubId, cached_source, fetch, require_own_files, snapshot
 from lcve_deploy.exporters.checkpoints.huggingface import class_names, load_folder, problem_type
 from lcve_deploy.exporters.checkpoints.official import load_official
 from lcve_deploy.exporters.checkpoints.options import CheckpointOptions, StatedPreprocessing
 from lcve_deploy.exporters.checkpoints.outputs import OutputChoice, answering, with_class_vectors
+from lcve_deploy.exporters.checkpoints.refusals import require_rgb
 from lcve_deploy.exporters.checkpoints.timm import is_timm, load_timm
 from lcve_deploy.files.reading import require_file
 from lcve_deploy.model.assumptions import Assumption
@@ -20,8 +20,6 @@ from lcve_deploy.model.predictions import ProblemType
 from lcve_deploy.model.transformer import VideoTransformer
 
 __all__ = ["Checkpoint", "CheckpointOptions", "load_checkpoint"]
-
-_RGB: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,9 +68,7 @@ def load_checkpoint(path: Path, options: CheckpointOptions | None = None) -> Che
     """
     options = options or CheckpointOptions()
     checkpoint = _load(path, options)
-    channels = checkpoint.model.config.geometry.channels
-    if channels != _RGB:
-        raise UnsupportedModelError(f"expected a model for RGB clips with 3 channels, received one for {channels}")
+    require_rgb(checkpoint.model.config.geometry.channels)
     return _with_output(checkpoint, options)
 
 

@@ -18,10 +18,12 @@ __all__ = [
     "architecture_error",
     "detector_error",
     "model_type_error",
+    "require_rgb",
     "require_supported_content",
     "require_supported_weights",
 ]
 
+_RGB: Final = 3
 _MAX_NESTING: Final = 3
 _VJEPA: Final = r"(^|\.)(predictor_embed|predictor_blocks|query_tokens|cross_attention_block)\b"
 _PAGE: Final = "see docs/reference/models.md"
@@ -67,6 +69,16 @@ def architecture_error(model_type: str, stated: Sequence[str], supported: Iterab
     )
 
 
+def require_rgb(channels: int) -> None:
+    """Check that a model takes clips of three channels.
+
+    Raises:
+        UnsupportedModelError: it takes others.
+    """
+    if channels != _RGB:
+        raise UnsupportedModelError(f"expected a model for RGB clips with 3 channels, received one for {channels}")
+
+
 def require_supported_weights(names: Iterable[str]) -> None:
     """Check that no weight name belongs to an architecture that is not supported.
 
@@ -99,7 +111,9 @@ def require_supported_content(content: Any) -> None:
 
 def _names(content: Any, depth: int) -> Iterator[str]:
     """Yield the names in a file and in what it contains, down to some depth."""
-    inner = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    inner = (
+        dict.items(content) if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    )
     for name, value in inner:
         yield str(name)
         if depth > 1:

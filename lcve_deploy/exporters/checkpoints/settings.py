@@ -54,7 +54,7 @@ def pair(settings: Settings, name: str) -> tuple[int, int]:
     """Read a height and a width, given as two sizes or as one."""
     value = settings[name]
     sizes = list(value) if isinstance(value, list) else [value, value]
-    if len(sizes) != 2 or not all(isinstance(size, int) and size > 0 for size in sizes):
+    if len(sizes) != 2 or not all(type(size) is int and size > 0 for size in sizes):
         raise CheckpointError(f"config.json: expected one or two sizes for {name}, received {value!r}")
     return sizes[0], sizes[1]
 

@@ -20,6 +20,7 @@ from lcve_deploy.exporters.checkpoints.folders import Source, Weights
 from lcve_deploy.exporters.checkpoints.layouts import without
 from lcve_deploy.exporters.checkpoints.options import CheckpointOptions, Framing, StatedPreprocessing
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights, read_json_file
+from lcve_deploy.exporters.checkpoints.refusals import require_rgb
 from lcve_deploy.exporters.checkpoints.rotary import with_rotary
 from lcve_deploy.exporters.checkpoints.settings import Settings, pair, whole
 from lcve_deploy.exporters.checkpoints.timm_families import (
@@ -202,6 +203,7 @@ def _geometry(source: Source, settings: Settings, options: CheckpointOptions) ->
     kernel = source.get(_EMBEDDING)
     if kernel is None or kernel.ndim != _KERNEL_AXES or not set(source) >= _MLP:
         raise CheckpointError("the weights are not those of a vision transformer of timm")
+    require_rgb(kernel.shape[1])
     sizes = {"img_size": settings.get("img_size", (settings.get("input_size") or [None])[1:])}
     height, width = pair(sizes, "img_size")
     if options.size is not None and "pos_embed" not in source:

@@ -1,0 +1,30 @@
+"""The figures of the guide to the page are those that ``benchmarks/browser.py`` wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+FIGURES = json.loads((REPOSITORY / "benchmarks/results/browser.json").read_text(encoding="utf-8"))
+PAGE = " ".join((REPOSITORY / "docs/guides/web.md").read_text(encoding="utf-8").split())
+
+
+def test_differences_from_pyav() -> None:
+    assert len(FIGURES["frames"]) == 6
+    for name, found in FIGURES["frames"].items():
+        assert f"| {name} | {found['mean']:.2f} | {found['largest']} |" in PAGE
+
+
+def test_the_camera() -> None:
+    camera = FIGURES["camera"]
+    memory = camera["renderer_mib"]
+    assert f"{camera['seconds']:.0f} seconds" in PAGE
+    assert f"{memory['smallest']:.0f} to {memory['largest']:.0f} MiB" in PAGE
+    assert f"median {memory['median']:.0f}" in PAGE
+    assert f"by {camera['growth_percent']:+.1f}%" in PAGE
+    assert f"a load of {FIGURES['load']:.0f} from other work" in PAGE
+    assert f"{camera['missed']} of {camera['frames'] + camera['missed']} frames" in PAGE
+    assert camera["errors"] == []
+    for times in camera["milliseconds"].values():
+        assert f"| {times['p50']:.0f} | {times['p95']:.0f} |" in PAGE
