@@ -87,7 +87,7 @@ function launch(camera) {
   const fake = camera ? [`--use-file-for-fake-video-capture=${camera}`] : [];
   return chromium.launch({
     executablePath: process.argv[2],
-    args: ["--no-sandbox", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", ...fake],
+    args: ["--no-sandbox", "--disable-dev-shm-usage", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", ...fake],
   });
 }
 
