@@ -75,7 +75,13 @@ def test_sizes_are_whole_numbers_above_zero(name: str, value: object) -> None:
 @pytest.mark.parametrize("name", ["num_frames", "num_channels", "num_labels"])
 def test_sizes_of_clips_and_logits_are_too(name: str) -> None:
     assert problem(**{name: 0}) == f"config.json: expected a positive integer for {name}, received 0"
-    configuration(**{name: 2})
+    if name != "num_channels":
+        configuration(**{name: 2})
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_clips_have_three_channels(channels: int) -> None:
+    assert problem(num_channels=channels).endswith(f"RGB clips with 3 channels, received one for {channels}")
 
 
 @pytest.mark.parametrize("value", [-1e-9, 1, True, "1e-6", None])
@@ -109,7 +115,7 @@ def test_pairs_are_one_or_two_sizes(name: str, value: object) -> None:
         ({"tubelet_size": 4}, "16x224x224x3/4x16x16"),
         ({"tubelet_size": [4, 8, 32]}, "16x224x224x3/4x8x32"),
         ({"tubelet_size": (4, 8, 32)}, "16x224x224x3/4x8x32"),
-        ({"num_channels": 1, "num_frames": 8}, "8x224x224x1/2x16x16"),
+        ({"num_channels": 3, "num_frames": 8}, "8x224x224x3/2x16x16"),
         ({"image_size": 1, "patch_size": 1}, "16x1x1x3/2x1x1"),
     ],
 )

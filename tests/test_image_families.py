@@ -137,6 +137,7 @@ def test_a_weight_that_is_missing_is_named(tmp_path: Path, case: str, name: str)
     [
         ("siglip tower", {"vision_use_head": False}, "no pooled vector"),
         ("beit", {"use_shared_relative_position_bias": True}, "are not supported together"),
+        ("beit, table", {"image_size": [8, 32]}, "as if they were those of a square"),
         ("beit", {"layer_scale_init_value": "much"}, "layer_scale_init_value"),
         ("dinov2 with registers", {"num_register_tokens": -1}, "num_register_tokens"),
         ("dinov2", {"mlp_ratio": True}, "mlp_ratio"),

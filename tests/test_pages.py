@@ -32,6 +32,7 @@ PAGES = (
 
 WRITTEN_BY_SCRIPTS = {
     "docs/reference/cli.md": "its blocks are the examples of the help; the guides run their like",
+    "docs/evidence/families.md": "its command runs for an hour; tests/test_families_figures.py checks the page",
     "docs/evidence/fleet.md": "its commands run for minutes; tests/test_fleet.py checks the page",
     "docs/evidence/gpu.md": "its command needs a GPU; tests/test_benchmarks.py checks the page",
     "docs/evidence/mutants.md": "its command runs the tests on every mutation, for an hour",

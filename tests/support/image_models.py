@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["CASES", "save_image_model"]
+__all__ = ["CASES", "save_image_model", "save_model"]
 
 _SMALL: Final = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16, "patch_size": 4}
 _WIDE: Final = {"hidden_size": 40, "num_hidden_layers": 3, "num_attention_heads": 5, "image_size": 24, "patch_size": 8}
@@ -91,10 +91,22 @@ def save_image_model(folder: Path, case: str, *, seed: int = 0, old_names: bool 
         seed: seed of the weights.
         old_names: whether weights have the names of version 4, as transformers still writes them.
     """
+    return save_model(folder, *CASES[case], seed=seed, old_names=old_names)
+
+
+def save_model(
+    folder: Path,
+    architecture: str,
+    settings: dict[str, Any],
+    *,
+    seed: int = 0,
+    old_names: bool = True,
+    dtype: str = "float32",
+) -> Path:
+    """Save a model of a class of transformers with these settings, whose every weight is random."""
     import torch
     import transformers
 
-    architecture, settings = CASES[case]
     kind = getattr(transformers, architecture)
     if "vision_config" in settings:
         vision = {"intermediate_size": 2 * settings["vision_config"]["hidden_size"], **settings["vision_config"]}
@@ -106,5 +118,5 @@ def save_image_model(folder: Path, case: str, *, seed: int = 0, old_names: bool 
     with torch.no_grad():
         for tensor in model.parameters():
             tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.3 + (0.7 if tensor.ndim == 1 else 0))
-    model.save_pretrained(folder, save_original_format=old_names)
+    model.to(getattr(torch, dtype)).save_pretrained(folder, save_original_format=old_names)
     return folder

@@ -106,6 +106,11 @@ def _beit_fields(settings: Settings) -> Fields:
             "relative positions that are shared and those of each block are not supported together"
         )
     (height, width), (rows, columns) = pair(settings, "image_size"), pair(settings, "patch_size")
+    if height != width and flag(settings, "use_absolute_position_embeddings"):
+        raise UnsupportedModelError(
+            f"transformers interpolates the positions of images of {height} x {width} as if they were those of a "
+            "square, which is not supported"
+        )
     buckets = (2 * (height // rows) - 1) * (2 * (width // columns) - 1) + 3
     return {
         "prefix": 1,

@@ -48,11 +48,11 @@ def fitted_table(resize: Resize, *, rows: int) -> Callable[[Source, TransformerC
 
     def fit(source: Source, config: TransformerConfig) -> Source:
         name = _name(source, *_TABLES)
-        if name is None or source[name].ndim < _TABLE_AXES:
+        if name is None or source[name].ndim < _TABLE_AXES or not source[name].size:
             return source  # the error about its shape comes later
         table = source[name].reshape(-1, source[name].shape[-1])
         side = math.isqrt(max(len(table) - rows, 0))
-        if side * side != len(table) - rows:
+        if side < 1 or side * side != len(table) - rows:
             raise CheckpointError(f"{name} has {len(table) - rows} positions, which are not those of a square image")
         grid = config.geometry.grid[1:]
         patches = table[rows:] if grid == (side, side) else _resized(table[rows:], resize, grid)

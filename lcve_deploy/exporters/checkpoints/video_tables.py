@@ -26,7 +26,9 @@ def space_and_time(source: Source, config: TransformerConfig) -> Source:
     name = next((name for name in source if name.endswith("embeddings.position_embeddings")), "")
     body = name.removesuffix("position_embeddings")
     space, time = source.get(name), source.get(f"{body}time_embeddings")
-    if space is None or time is None or not space.ndim == time.ndim == _TABLE_AXES or space.shape[2] != time.shape[2]:
+    if space is None or time is None or not space.ndim == time.ndim == _TABLE_AXES:
+        return source  # the error about their names or shapes comes later
+    if not len(space) == len(time) == 1 or not space.size or space.shape[2] != time.shape[2]:
         return source  # the error about their names or shapes comes later
     rest = {key: array for key, array in source.items() if key not in (name, f"{body}time_embeddings")}
     cubes = space[0, None, 1:].astype(np.float64) + time[0, :, None]
