@@ -115,7 +115,7 @@ class _Commands(cloup.Group):
 
 @cloup.group(cls=_Commands, context_settings=HELP_NAMES, params=[version_option()])
 def lcve() -> None:
-    """Action recognition on encrypted clips, with the logits of the plain model.
+    """Recognition on encrypted clips and pictures, with the logits of the plain model.
 
     The model owner exports a video transformer with a key. Edge clients encrypt clips with the key. The cloud operator
     runs the model on encrypted clips and never has the key. Each role has its commands:
