@@ -130,8 +130,8 @@ def _check_clip(path: Path, key_file: Path | None, frames: FrameOptions) -> None
     encrypted = path.suffix.lower() == _ENCRYPTED
     if encrypted and frames.is_set:
         raise click.UsageError(
-            "an encrypted clip is sampled and compressed; pass --views, --sampling, --stride and --quality to lcve "
-            "encrypt"
+            "views and quality of an encrypted clip are fixed; pass --views, --sampling, --stride and --quality to "
+            "lcve encrypt"
         )
     if key_file is None and not encrypted:
         raise click.UsageError("without --key, CLIP must be an encrypted clip (.lcve); create one with: lcve encrypt")
