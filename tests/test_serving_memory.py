@@ -213,7 +213,7 @@ def open_files() -> list[str]:
     names = []
     for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
-            names.append(os.readlink(descriptor))
+            names.append(str(descriptor.readlink()))
     return names
 
 
