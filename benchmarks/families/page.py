@@ -69,8 +69,7 @@ def _long(figures: dict[str, Any]) -> list[str]:
 
 
 _SHARED: Final = paragraph(
-    "Test suites ran on the same two cores at the same time, so times are too long, and their ratios vary; those",
-    "of processor time vary less.",
+    "The machine did nothing else. Each ratio is from one process, and processes of one model differ by a few percent.",
 )
 
 
