@@ -23,7 +23,7 @@ def test_the_camera() -> None:
     assert f"{memory['smallest']:.0f} to {memory['largest']:.0f} MiB" in PAGE
     assert f"median {memory['median']:.0f}" in PAGE
     assert f"by {camera['growth_percent']:+.1f}%" in PAGE
-    assert f"a load of {FIGURES['load']:.0f} from other work" in PAGE
+    assert f"a load average of {FIGURES['load']:.0f} before it" in PAGE
     assert f"{camera['missed']} of {camera['frames'] + camera['missed']} frames" in PAGE
     assert camera["errors"] == []
     for times in camera["milliseconds"].values():
