@@ -1,4 +1,4 @@
-"""Encrypted action recognition with ONNX Runtime and TensorRT.
+"""Recognition on encrypted clips and pictures, with ONNX Runtime and TensorRT.
 
 The owner of a video transformer exports it with a secret key; the holder of the key encrypts clips;
 the operator of the exported artifact sees neither::
