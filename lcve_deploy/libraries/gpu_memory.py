@@ -1,6 +1,7 @@
 """Memory on an NVIDIA GPU through the driver itself, so that a runtime without such an interface can read it in place.
 
-It is in the primary context of the GPU, which the CUDA runtime, and with it every library that uses that, shares. It holds the keys of sessions on CUDA, which have run on an H200.
+It is in the primary context of the GPU, which the CUDA runtime, and with it every library that uses that, shares. It
+holds the keys of sessions on CUDA, which have run on an H200.
 
 Source: CUDA driver API, sections "Primary Context Management", "Context Management" and "Memory Management".
 """
