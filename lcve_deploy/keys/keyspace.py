@@ -15,7 +15,7 @@ from typing import Final
 
 from lcve_deploy.geometry import ClipGeometry
 
-__all__ = ["BOUNDS", "KEY_BITS", "Bound", "KeySpace", "Level", "Magnitude", "key_spaces"]
+__all__ = ["BOUNDS", "KEY_BITS", "Bound", "KeySpace", "Level", "Magnitude", "count_keys", "key_spaces"]
 
 KEY_BITS: Final = 256
 """Bits of the secret in a key file."""
@@ -96,6 +96,17 @@ def key_spaces(geometry: ClipGeometry) -> tuple[KeySpace, ...]:
     return tuple(row.of(at[row.level]) for row in _ROWS)
 
 
+def count_keys(sizes: tuple[int, ...], *, flips: int = 0) -> Magnitude:
+    """Return the number of keys that choose an order of each of these sizes and, so many times, one of two."""
+    with localcontext(_WORK):
+        factors = itertools.chain.from_iterable(range(2, size + 1) for size in sizes)
+        product = math.prod(map(Decimal, factors), start=Decimal(1 << flips))
+        bits = product.log10() / Decimal(2).log10()
+    shown = _SHOWN.plus(product)
+    exponent = shown.adjusted()
+    return Magnitude(mantissa=float(shown.scaleb(-exponent, _SHOWN)), exponent=exponent, bits=float(bits))
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Shuffle:
     """What a method does to a geometry: sizes of its orders, how many values it may reverse, and of what values."""
@@ -110,13 +121,7 @@ class _Shuffle:
         return "·".join((*(f"{size}!" for size in self.sizes), *flips))
 
     def size(self) -> Magnitude:
-        with localcontext(_WORK):
-            factors = itertools.chain.from_iterable(range(2, size + 1) for size in self.sizes)
-            product = math.prod(map(Decimal, factors), start=Decimal(1 << self.flips))
-            bits = product.log10() / Decimal(2).log10()
-        shown = _SHOWN.plus(product)
-        exponent = shown.adjusted()
-        return Magnitude(mantissa=float(shown.scaleb(-exponent, _SHOWN)), exponent=exponent, bits=float(bits))
+        return count_keys(self.sizes, flips=self.flips)
 
     def chosen_clips(self) -> int:
         """A clip for each digit of the numbers that are shuffled, and one of zeros that shows what is reversed."""

@@ -1,0 +1,140 @@
+"""What one clip under block-preserving encryption gives, without any key and after a codec.
+
+All blocks are changed alike inside. So the 24 · 8^4 · 2^3 ways to put the four sub-blocks of a block together are
+tried on all blocks at once, by how well they fit at the four seams. What is left is a jigsaw puzzle of blocks, which
+the package's own solver assembles. The clip comes out up to what a viewer sees at once: turned or mirrored as a whole,
+negated as a whole, and with colours exchanged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lcve_deploy.attacks.holdings import Estimate, Holdings
+from lcve_deploy.attacks.jigsaw import solve_jigsaw
+from lcve_deploy.geometry import ClipGeometry
+from paper.methods.block_preserving import SUB_BLOCKS, TURNS, BlockPreserving, InnerKey, split_block, turned
+from paper.methods.encryption import Clips, as_blocks
+
+__all__ = ["TRIED", "find_blocks", "find_inner_key", "open_clip"]
+
+_STATES: Final = 2 * TURNS
+"""Ways to turn a sub-block, as it is and negated."""
+_WHITE: Final = 255
+TRIED: Final = 24 * TURNS**SUB_BLOCKS * 2 ** (SUB_BLOCKS - 1)
+
+Floats = npt.NDArray[np.float32]
+
+
+def open_clip(clip: Clips, geometry: ClipGeometry) -> BlockPreserving:
+    """Return the estimated encryption of one encrypted clip ``[T, H, W, C]``: it decrypts the clip.
+
+    Args:
+        clip: encrypted, and coded and decoded.
+        geometry: clip and cube size, which are public.
+    """
+    inner = find_inner_key(clip, geometry)
+    steps = geometry.cubes // geometry.grid[0]
+    upright = BlockPreserving(geometry, np.arange(steps), inner).decrypt(clip[None])[0]
+    return BlockPreserving(geometry, find_blocks(upright, geometry), inner)
+
+
+def find_inner_key(clip: Clips, geometry: ClipGeometry) -> InnerKey:
+    """Try all ways to put sub-blocks together; the colours stay as they are, since seams do not show their order.
+
+    Args:
+        clip: encrypted, ``[T, H, W, C]``.
+        geometry: clip and cube size.
+    """
+    beside, below = _misfits(clip, geometry)
+    best, least = ((0,) * SUB_BLOCKS, (0,) * SUB_BLOCKS), np.inf
+    for places in itertools.permutations(range(SUB_BLOCKS)):
+        total = _total(places, beside, below)
+        total[_STATES // 2 :] = np.inf  # negated as a whole, every way is as good
+        if total.min() < least:
+            states = np.unravel_index(int(total.argmin()), total.shape)
+            least, best = float(total.min()), (places, tuple(map(int, states)))
+    return _inner_key(*best, channels=geometry.channels)
+
+
+def find_blocks(clip: Clips, geometry: ClipGeometry) -> npt.NDArray[np.int64]:
+    """Assemble the blocks of a clip whose sub-blocks are in place: which block comes to each place.
+
+    A block reaches over all frames, so it is one large piece of the puzzle.
+    """
+    pieces = dataclasses.replace(geometry, cube=(geometry.frames, *geometry.cube[1:]))
+    holdings = Holdings(
+        geometry=pieces,
+        ciphertexts=as_blocks(clip[None], pieces),
+        found=Estimate(values=np.arange(pieces.values)),
+    )
+    return solve_jigsaw(holdings).order("cubes")
+
+
+def _misfits(clip: Clips, geometry: ClipGeometry) -> tuple[Floats, Floats]:
+    """Return how badly a sub-block fits to the right of another, and below it: ``[4, 4, 16, 16]``.
+
+    An entry is for the one, the other, and how each of them is turned and negated.
+    """
+    cubes = as_blocks(clip[None], geometry).reshape(-1, *geometry.cube, geometry.channels)
+    parts = split_block(cubes).astype(np.float32)
+    edges = np.stack([_edges(part) for part in parts])  # [4, sides, states, values]
+    right, left, bottom, top = (edges[:, side].reshape(SUB_BLOCKS * _STATES, -1) for side in range(4))
+    return _apart(right, left), _apart(bottom, top)
+
+
+def _edges(part: Floats) -> Floats:
+    """Right, left, bottom and top edge of a sub-block ``[N, t, side, side, C]`` in each state: ``[4, 16, values]``.
+
+    An edge is extrapolated by half a pixel, as both sides of a seam should meet there.
+    """
+    states = []
+    for negated in (False, True):
+        tone = _WHITE - part if negated else part
+        for number in range(TURNS):
+            states.append([_beyond(np.moveaxis(turned(tone, number), axis, 0)[::step]) for axis, step in _SIDES])
+    return np.moveaxis(np.array(states), 1, 0)
+
+
+_SIDES: Final = ((-2, -1), (-2, 1), (-3, -1), (-3, 1))
+"""Axis of each edge, and the direction from it inwards."""
+
+
+def _beyond(lines: Floats) -> Floats:
+    beyond: Floats = (1.5 * lines[0] - 0.5 * lines[1]).reshape(-1)
+    return beyond
+
+
+def _apart(first: Floats, second: Floats) -> Floats:
+    """Squared distances, ``[sub-block, sub-block, state, state]``."""
+    squares = (first**2).sum(1)[:, None] + (second**2).sum(1) - 2 * first @ second.T
+    apart: Floats = squares.reshape(SUB_BLOCKS, _STATES, SUB_BLOCKS, _STATES).transpose(0, 2, 1, 3)
+    return apart
+
+
+def _total(places: tuple[int, ...], beside: Floats, below: Floats) -> Floats:
+    """Misfit at all four seams, by the state of each place's sub-block: ``[16, 16, 16, 16]``."""
+    a, b, c, d = places
+    upper, lower = beside[a, b][:, :, None, None], beside[c, d][None, None]
+    left, right = below[a, c][:, None, :, None], below[b, d][None, :, None]
+    total: Floats = upper + lower + left + right
+    return total
+
+
+def _inner_key(places: tuple[int, ...], states: tuple[int, ...], channels: int) -> InnerKey:
+    """The key whose inverse puts encrypted sub-block ``places[i]``, in state ``states[i]``, on place i."""
+    found: dict[str, Any] = {"places": np.empty(4, int), "turns": np.empty(4, int), "negated": np.empty(4, bool)}
+    for plain, (encrypted, state) in enumerate(zip(places, states, strict=True)):
+        found["places"][encrypted] = plain
+        found["turns"][encrypted] = _INVERSE[state % TURNS]
+        found["negated"][encrypted] = state >= TURNS
+    return InnerKey(**found, colours=np.arange(channels))
+
+
+_INVERSE: Final = (0, 3, 2, 1, 4, 5, 6, 7)
+"""What undoes each way to turn a square: mirror images undo themselves."""
