@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -17,11 +18,13 @@ import numpy.typing as npt
 
 from lcve_deploy.attacks.holdings import Estimate, Holdings
 from lcve_deploy.attacks.jigsaw import solve_jigsaw
+from lcve_deploy.attacks.solvers.faces import face_similarity
+from lcve_deploy.attacks.solvers.repairing import neighbour_fit
 from lcve_deploy.geometry import ClipGeometry
 from paper.methods.block_preserving import SUB_BLOCKS, TURNS, BlockPreserving, InnerKey, split_block, turned
-from paper.methods.encryption import Clips, as_blocks
+from paper.methods.encryption import Clips, as_blocks, as_clips
 
-__all__ = ["TRIED", "find_blocks", "find_inner_key", "open_clip"]
+__all__ = ["TRIED", "Opened", "assemble", "find_inner_key", "in_place", "open_clip"]
 
 _STATES: Final = 2 * TURNS
 """Ways to turn a sub-block, as it is and negated."""
@@ -31,17 +34,40 @@ TRIED: Final = 24 * TURNS**SUB_BLOCKS * 2 ** (SUB_BLOCKS - 1)
 Floats = npt.NDArray[np.float32]
 
 
-def open_clip(clip: Clips, geometry: ClipGeometry) -> BlockPreserving:
-    """Return the estimated encryption of one encrypted clip ``[T, H, W, C]``: it decrypts the clip.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Opened:
+    """What an attacker has made of an encrypted clip.
 
     Args:
-        clip: encrypted, and coded and decoded.
-        geometry: clip and cube size, which are public.
+        clip: in some view, ``[T, H, W, C]``.
+        blocks: which block of the encrypted clip is at each place, ``[H/h, W/w]``.
+        fit: how well the blocks fit.
     """
-    inner = find_inner_key(clip, geometry)
-    steps = geometry.cubes // geometry.grid[0]
-    upright = BlockPreserving(geometry, np.arange(steps), inner).decrypt(clip[None])[0]
-    return BlockPreserving(geometry, find_blocks(upright, geometry), inner)
+
+    clip: Clips
+    blocks: npt.NDArray[np.int64]
+    fit: float
+
+
+def open_clip(clip: Clips, geometry: ClipGeometry) -> Opened:
+    """Open one encrypted clip.
+
+    Args:
+        clip: encrypted, and coded and decoded, ``[T, H, W, C]``.
+        geometry: clip and cube size, which are public.
+
+    Raises:
+        ValueError: frames that are not square: turned, they would not fit the grid of blocks.
+    """
+    if geometry.height != geometry.width:
+        raise ValueError(f"expected square frames, received {geometry.height}x{geometry.width}")
+    return assemble(in_place(clip, find_inner_key(clip, geometry), geometry), geometry)
+
+
+def in_place(clip: Clips, inner: InnerKey, geometry: ClipGeometry) -> Clips:
+    """Return the encrypted clip with the sub-blocks of every block in place, and blocks where they are."""
+    blocks = np.arange(geometry.cubes // geometry.grid[0])
+    return BlockPreserving(geometry, blocks, inner).decrypt(clip[None])[0]
 
 
 def find_inner_key(clip: Clips, geometry: ClipGeometry) -> InnerKey:
@@ -62,18 +88,28 @@ def find_inner_key(clip: Clips, geometry: ClipGeometry) -> InnerKey:
     return _inner_key(*best, channels=geometry.channels)
 
 
-def find_blocks(clip: Clips, geometry: ClipGeometry) -> npt.NDArray[np.int64]:
-    """Assemble the blocks of a clip whose sub-blocks are in place: which block comes to each place.
+def assemble(clip: Clips, geometry: ClipGeometry) -> Opened:
+    """Assemble the blocks of a clip whose sub-blocks are in place.
 
-    A block reaches over all frames, so it is one large piece of the puzzle.
+    A block reaches over all frames, so it is one large piece of the puzzle. The solver may stop at a layout that fits
+    less well than another, so it starts from the clip turned and mirrored in every way.
     """
+    numbers = np.arange(geometry.cubes // geometry.grid[0]).reshape(*geometry.grid[1:], 1)
+    found = [_assembled(turned(clip, way), turned(numbers, way)[..., 0], geometry) for way in range(TURNS)]
+    return max(found, key=lambda opened: opened.fit)
+
+
+def _assembled(clip: Clips, numbers: npt.NDArray[np.int64], geometry: ClipGeometry) -> Opened:
     pieces = dataclasses.replace(geometry, cube=(geometry.frames, *geometry.cube[1:]))
-    holdings = Holdings(
-        geometry=pieces,
-        ciphertexts=as_blocks(clip[None], pieces),
-        found=Estimate(values=np.arange(pieces.values)),
+    blocks = as_blocks(np.ascontiguousarray(clip)[None], pieces)
+    values = Estimate(values=np.arange(pieces.values))
+    found = solve_jigsaw(Holdings(geometry=pieces, ciphertexts=blocks, found=values))
+    layout = np.argsort(found.order("cubes"))
+    return Opened(
+        clip=as_clips(blocks[:, layout], pieces, (1, *clip.shape))[0],
+        blocks=numbers.reshape(-1)[layout].reshape(numbers.shape),
+        fit=neighbour_fit(face_similarity(blocks, pieces), layout, pieces.grid),
     )
-    return solve_jigsaw(holdings).order("cubes")
 
 
 def _misfits(clip: Clips, geometry: ClipGeometry) -> tuple[Floats, Floats]:

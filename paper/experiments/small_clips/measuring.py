@@ -31,10 +31,10 @@ from paper.experiments.files import write_json
 from paper.experiments.network import HEADS
 from paper.experiments.records import RESULTS, Task
 from paper.experiments.running import Experiments
-from paper.experiments.small_clips.attack import find_blocks, find_inner_key
+from paper.experiments.small_clips.attack import assemble, find_inner_key, in_place, open_clip
 from paper.experiments.small_clips.scores import best_view, neighbours_right
 from paper.experiments.small_clips.scrambled import scrambled_for
-from paper.methods.block_preserving import BlockPreserving, block_preserving
+from paper.methods.block_preserving import block_preserving
 from paper.methods.encryption import Clips
 from paper.methods.shuffles import lcve
 from paper.methods.table import experiment_key
@@ -90,27 +90,20 @@ def measure_attack(clip: Clips) -> dict[str, Any]:
     """
     key = block_preserving(experiment_key(_KEY), REAL)
     decoded = h264(key.encrypt(clip[None])[0], QUALITY)[1]
-    found, seconds = _opened(decoded)
-    other = lcve(experiment_key(_KEY), REAL, Level.VIDEO).encrypt(clip[None])[0]
-    control = _opened(other)[0].decrypt(other[None])[0]
-    return {
-        **seconds,
-        "neighbours": neighbours_right(found, key),
-        "psnr": psnr(clip, best_view(clip, found.decrypt(decoded[None])[0])),
-        "with_key": psnr(clip, key.decrypt(decoded[None])[0]),
-        "control": psnr(clip, best_view(clip, control)),
-    }
-
-
-def _opened(cipher: Clips) -> tuple[BlockPreserving, dict[str, float]]:
-    """The estimate of an attacker, and what it took."""
-    places = np.arange(REAL.cubes // REAL.grid[0])
     started = time.process_time()
-    inner = find_inner_key(cipher, REAL)
+    inner = find_inner_key(decoded, REAL)
     tried = time.process_time()
-    blocks = find_blocks(BlockPreserving(REAL, places, inner).decrypt(cipher[None])[0], REAL)
-    spent = {"inner_seconds": tried - started, "puzzle_seconds": time.process_time() - tried}
-    return BlockPreserving(REAL, blocks, inner), spent
+    opened = assemble(in_place(decoded, inner, REAL), REAL)
+    assembled = time.process_time()
+    other = lcve(experiment_key(_KEY), REAL, Level.VIDEO).encrypt(clip[None])[0]
+    return {
+        "inner_seconds": tried - started,
+        "puzzle_seconds": assembled - tried,
+        "neighbours": neighbours_right(opened.blocks, key),
+        "psnr": psnr(clip, best_view(clip, opened.clip)),
+        "with_key": psnr(clip, key.decrypt(decoded[None])[0]),
+        "control": psnr(clip, best_view(clip, open_clip(other, REAL).clip)),
+    }
 
 
 def _rates(clip: Clips) -> dict[str, list[dict[str, float]]]:

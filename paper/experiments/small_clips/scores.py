@@ -23,14 +23,17 @@ def best_view(clip: Clips, opened: Clips) -> Clips:
     return max(views, key=lambda view: psnr(clip[:1], view[0]))[1]
 
 
-def neighbours_right(estimate: BlockPreserving, truth: BlockPreserving) -> float:
-    """Share of the blocks that the estimate puts side by side, and that are so in the clip, 0..1.
+def neighbours_right(blocks: npt.NDArray[np.int64], truth: BlockPreserving) -> float:
+    """Share of the pairs of neighbouring blocks that are neighbours in the plain clip as well, 0..1.
 
     A turned or mirrored layout is as good: all pairs of an axis must only agree with most of them.
+
+    Args:
+        blocks: which block of the encrypted clip is at each place, ``[rows, columns]``.
+        truth: the encryption with its key.
     """
-    rows, columns = truth.geometry.grid[1:]
-    places = truth.blocks[np.argsort(estimate.blocks)].reshape(rows, columns)
-    at = np.stack(np.divmod(places, columns))
+    rows, columns = blocks.shape
+    at = np.stack(np.divmod(truth.blocks[blocks], truth.geometry.grid[2]))
     right = [_most_common(np.diff(at, axis=axis).reshape(2, -1)) for axis in (1, 2)]
     return sum(right) / (2 * rows * columns - rows - columns)
 
