@@ -15,6 +15,7 @@ from benchmarks.records import Measured, Records
 
 PARTS = (
     "peers",
+    "spread",
     "scrambled",
     "scaling",
     "peak",
