@@ -111,8 +111,8 @@ def _waiting(here: Measured, others: Sequence[Measured]) -> str:
 def _loading(here: Measured) -> str:
     rows = [_load_row(title, here.cases[case]) for case, (_, _, title) in LOADS.items() if case in here.cases]
     text = paragraph(
-        "Time and memory of opening a session, the probe included: files are mapped, or read into memory. The memory is",
-        "what no file has, at most, beyond what the process had before. The weights have 351 MB.",
+        "Time and memory of opening a session, the probe included: files are mapped, or read into memory. The memory",
+        "is what no file has, at most, beyond what the process had before. The weights have 351 MB.",
     )
     head = ("how", "time", "memory of its own, at most", "processes")
     return f"{text}\n\n{table(head, rows)}" if rows else ""

@@ -76,8 +76,8 @@ def _ours(bench: Bench, setting: Setting) -> Work:
 def section(here: Measured, _: Sequence[Measured]) -> str:
     rows = [_row(setting.title, here.cases[case]) for case, setting in SETTINGS.items() if case in here.cases]
     text = paragraph(
-        "This package's session and a plain torch.onnx.export, both in ONNX Runtime in float32, as in the table of peers,",
-        "in processes that differ in one setting. Seconds are the lowest and the highest median of a process.",
+        "This package's session and a plain torch.onnx.export, both in ONNX Runtime in float32, as in the table of",
+        "peers, in processes that differ in one setting. Seconds are the lowest and the highest median of a process.",
     )
     head = ("processes", "this package", "torch.onnx.export", "ratio", "quartiles", "lowest to highest", "rounds")
     return f"{text}\n\n{table(head, rows)}"
