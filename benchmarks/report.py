@@ -18,6 +18,7 @@ PARTS = (
     "spread",
     "scrambled",
     "scaling",
+    "operators",
     "peak",
     "encryption",
     "enrolling",
