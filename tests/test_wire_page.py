@@ -58,7 +58,8 @@ def test_features_are_compared_with_the_plain_frames_of_all_clips() -> None:
     assert same == {"error": 0, "frame": 1, "near": 1}
     moved = compared(plain["second"] + [[0, 3.0], [3, 0], [-8, 0]], plain, "second", spread=2)
     assert moved["error"] == pytest.approx(np.sqrt((9 + 9 + 64) / 3) / 2)
-    assert (moved["frame"], moved["near"]) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+    assert moved["frame"] == pytest.approx(1 / 3)
+    assert moved["near"] == pytest.approx(2 / 3)
 
 
 def test_compressed_clips_keep_their_features() -> None:
@@ -70,4 +71,5 @@ def test_compressed_clips_keep_their_features() -> None:
             assert row["error"] < 0.25, clip
             errors = [row["error"] for row in ways[way]]
             assert errors[0] == min(errors)
-        assert at(ways[PLAIN_H264], 0.2, by="error") < at(ways[VIDEO], 0.2, by="error")
+        sizes = [at(ways[way], 0.2, by="error") for way in (PLAIN_H264, VIDEO, IMAGES)]
+        assert sizes == sorted(size for size in sizes if size is not None), clip

@@ -38,7 +38,7 @@ PLAIN_H264 = "plain H.264, x264 medium 4:4:4"
 _OPTIONS = CheckpointOptions(size=224)
 
 Frames = npt.NDArray[Any]
-Features = npt.NDArray[np.float64]
+Features = npt.NDArray[np.floating]
 
 
 def main() -> None:

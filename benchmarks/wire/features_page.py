@@ -102,12 +102,13 @@ def _cell(point: dict[str, float]) -> str:
 def resizing_section(results: dict[str, Any], rates: dict[str, Any]) -> str:
     """Return what another resizing of the same videos costs."""
     clips = results["bicubic"]
+    ways = {
+        "bilinear, as `lcve export` does by default": {clip: rates[clip]["lcve-dct-1"] for clip in clips},
+        "bicubic": clips,
+    }
     rows = [
-        (name, *(_at_decibels(points(clip), target) for clip in clips for target in (35, 40)))
-        for name, points in (
-            ("bilinear, as `lcve export` does by default", lambda clip: rates[clip]["lcve-dct-1"]),
-            ("bicubic", lambda clip: clips[clip]),
-        )
+        (name, *(_at_decibels(points[clip], target) for clip in clips for target in (35, 40)))
+        for name, points in ways.items()
     ]
     head = ("frames resized", *(f"{clip}, {target} dB" for clip in clips for target in (35, 40)))
     text = paragraph(

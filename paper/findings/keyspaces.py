@@ -26,7 +26,7 @@ def key_space_sizes(geometry: ClipGeometry) -> dict[tuple[str, Level], str]:
 
 @functools.cache
 def block_preserving_size(geometry: ClipGeometry) -> str:
-    """The size of the key space of :mod:`paper.methods.block_preserving`: places, turns and negations of sub-blocks."""
+    """Return the size of the key space of :mod:`paper.methods.block_preserving`."""
     blocks = geometry.cubes // geometry.grid[0]
     flips = 3 * SUB_BLOCKS + SUB_BLOCKS  # eight ways to turn each, two to negate it
     return str(count_keys((blocks, SUB_BLOCKS, geometry.channels), flips=flips))
@@ -34,5 +34,5 @@ def block_preserving_size(geometry: ClipGeometry) -> str:
 
 @functools.cache
 def dct_size(geometry: ClipGeometry) -> str:
-    """The size of the key space of ``lcve-dct-1``: that of LCVE, and a sign for every coefficient."""
+    """Return the size of the key space of ``lcve-dct-1``: that of LCVE, and a sign for every coefficient."""
     return str(count_keys((geometry.values, geometry.cubes), flips=geometry.values))

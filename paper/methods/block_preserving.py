@@ -60,14 +60,14 @@ class InnerKey:
     colours: Order
 
     def value_order(self, geometry: ClipGeometry) -> Order:
-        """Encrypted value j of a cube is plain value ``order[j]``, before negation; ``[L]``."""
+        """Return an order, ``[L]``: before negation, encrypted value j of a cube is plain value ``order[j]``."""
         parts = split_block(np.arange(geometry.values).reshape(*geometry.cube, geometry.channels))
         moved = [turned(parts[place], turn) for place, turn in zip(self.places, self.turns, strict=True)]
         order: Order = join_block(np.stack(moved)[..., self.colours]).reshape(-1)
         return order
 
     def negated_values(self, geometry: ClipGeometry) -> npt.NDArray[np.bool_]:
-        """Whether encrypted value j of a cube is negated; ``[L]``."""
+        """Return whether encrypted value j of a cube is negated, ``[L]``."""
         parts = split_block(np.empty((*geometry.cube, geometry.channels), bool))
         marks: npt.NDArray[np.bool_] = join_block(
             np.broadcast_to(self.negated[:, None, None, None, None], parts.shape)
@@ -103,11 +103,11 @@ class BlockPreserving:
         )
 
     def encrypt(self, clips: Clips) -> Clips:
-        """Plain clips ``[clips, T, H, W, C]`` (uint8) to encrypted ones of the same shape."""
+        """Encrypt plain clips ``[clips, T, H, W, C]`` (uint8); the shape stays."""
         return self._negate(Shuffle(self.orders).encrypt(clips))
 
     def decrypt(self, clips: Clips) -> Clips:
-        """The inverse of :meth:`encrypt`, without loss."""
+        """Invert :meth:`encrypt`, without loss."""
         return Shuffle(self.orders).decrypt(self._negate(clips))
 
     def _negate(self, clips: Clips) -> Clips:
@@ -134,14 +134,14 @@ def turned(block: npt.NDArray[Any], number: int) -> npt.NDArray[Any]:
 
 
 def split_block(block: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The four parts of a block ``[..., h, w, C]``, row by row: ``[4, ..., h/2, w/2, C]``."""
+    """Return the four parts of a block ``[..., h, w, C]``, row by row: ``[4, ..., h/2, w/2, C]``."""
     *lead, height, width, channels = block.shape
     apart = block.reshape(*lead, _SIDE, height // _SIDE, _SIDE, width // _SIDE, channels)
     return np.moveaxis(apart, (-5, -3), (0, 1)).reshape(SUB_BLOCKS, *lead, height // _SIDE, width // _SIDE, channels)
 
 
 def join_block(parts: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The inverse of :func:`split_block`."""
+    """Invert :func:`split_block`."""
     _, *lead, height, width, channels = parts.shape
     apart = np.moveaxis(parts.reshape(_SIDE, _SIDE, *lead, height, width, channels), (0, 1), (-5, -3))
     return apart.reshape(*lead, _SIDE * height, _SIDE * width, channels)

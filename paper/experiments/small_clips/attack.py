@@ -67,7 +67,8 @@ def open_clip(clip: Clips, geometry: ClipGeometry) -> Opened:
 def in_place(clip: Clips, inner: InnerKey, geometry: ClipGeometry) -> Clips:
     """Return the encrypted clip with the sub-blocks of every block in place, and blocks where they are."""
     blocks = np.arange(geometry.cubes // geometry.grid[0])
-    return BlockPreserving(geometry, blocks, inner).decrypt(clip[None])[0]
+    upright: Clips = BlockPreserving(geometry, blocks, inner).decrypt(clip[None])[0]
+    return upright
 
 
 def find_inner_key(clip: Clips, geometry: ClipGeometry) -> InnerKey:
@@ -78,14 +79,9 @@ def find_inner_key(clip: Clips, geometry: ClipGeometry) -> InnerKey:
         geometry: clip and cube size.
     """
     beside, below = _misfits(clip, geometry)
-    best, least = ((0,) * SUB_BLOCKS, (0,) * SUB_BLOCKS), np.inf
-    for places in itertools.permutations(range(SUB_BLOCKS)):
-        total = _total(places, beside, below)
-        total[_STATES // 2 :] = np.inf  # negated as a whole, every way is as good
-        if total.min() < least:
-            states = np.unravel_index(int(total.argmin()), total.shape)
-            least, best = float(total.min()), (places, tuple(map(int, states)))
-    return _inner_key(*best, channels=geometry.channels)
+    ways = itertools.permutations(range(SUB_BLOCKS))
+    _, places, states = min(_best_states(places, beside, below) for places in ways)
+    return _inner_key(places, states, channels=geometry.channels)
 
 
 def assemble(clip: Clips, geometry: ClipGeometry) -> Opened:
@@ -125,7 +121,7 @@ def _misfits(clip: Clips, geometry: ClipGeometry) -> tuple[Floats, Floats]:
 
 
 def _edges(part: Floats) -> Floats:
-    """Right, left, bottom and top edge of a sub-block ``[N, t, side, side, C]`` in each state: ``[4, 16, values]``.
+    """Return right, left, bottom and top edge of a sub-block ``[N, t, side, side, C]`` by state: ``[4, 16, values]``.
 
     An edge is extrapolated by half a pixel, as both sides of a seam should meet there.
     """
@@ -147,14 +143,14 @@ def _beyond(lines: Floats) -> Floats:
 
 
 def _apart(first: Floats, second: Floats) -> Floats:
-    """Squared distances, ``[sub-block, sub-block, state, state]``."""
+    """Return squared distances, ``[sub-block, sub-block, state, state]``."""
     squares = (first**2).sum(1)[:, None] + (second**2).sum(1) - 2 * first @ second.T
     apart: Floats = squares.reshape(SUB_BLOCKS, _STATES, SUB_BLOCKS, _STATES).transpose(0, 2, 1, 3)
     return apart
 
 
 def _total(places: tuple[int, ...], beside: Floats, below: Floats) -> Floats:
-    """Misfit at all four seams, by the state of each place's sub-block: ``[16, 16, 16, 16]``."""
+    """Return the misfit at all four seams, by the state of each place's sub-block: ``[16, 16, 16, 16]``."""
     a, b, c, d = places
     upper, lower = beside[a, b][:, :, None, None], beside[c, d][None, None]
     left, right = below[a, c][:, None, :, None], below[b, d][None, :, None]
@@ -162,8 +158,17 @@ def _total(places: tuple[int, ...], beside: Floats, below: Floats) -> Floats:
     return total
 
 
+def _best_states(
+    places: tuple[int, ...], beside: Floats, below: Floats
+) -> tuple[float, tuple[int, ...], tuple[int, ...]]:
+    """Return the least misfit with sub-blocks at these places, the places, and the states."""
+    total = _total(places, beside, below)[:TURNS]  # the first one as it is: negated as a whole, all is as good
+    states = np.unravel_index(int(total.argmin()), total.shape)
+    return float(total.min()), places, tuple(map(int, states))
+
+
 def _inner_key(places: tuple[int, ...], states: tuple[int, ...], channels: int) -> InnerKey:
-    """The key whose inverse puts encrypted sub-block ``places[i]``, in state ``states[i]``, on place i."""
+    """Return the key whose inverse puts encrypted sub-block ``places[i]``, in state ``states[i]``, on place i."""
     found: dict[str, Any] = {"places": np.empty(4, int), "turns": np.empty(4, int), "negated": np.empty(4, bool)}
     for plain, (encrypted, state) in enumerate(zip(places, states, strict=True)):
         found["places"][encrypted] = plain

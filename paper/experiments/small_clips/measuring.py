@@ -54,7 +54,7 @@ Logits = npt.NDArray[np.float64]
 
 
 def measure(seeds: tuple[int, ...], work: Path) -> dict[str, Any]:
-    """All figures; models for plain clips are trained if they are not there.
+    """Return all figures; models for plain clips are trained if they are not there.
 
     ``digits``: of each seed and method, the accuracy on actions; ``agreement``, the share of predictions that are the
     plain model's on plain clips; ``difference``, the largest difference of a logit from the plain model's on the
@@ -77,12 +77,12 @@ def write(seeds: tuple[int, ...], work: Path) -> None:
 
 
 def read() -> dict[str, Any] | None:
-    """The figures of the file; None where it is not there."""
+    """Return the figures of the file; None where it is not there."""
     return json.loads(PATH.read_text(encoding="utf-8")) if PATH.exists() else None
 
 
 def measure_attack(clip: Clips) -> dict[str, Any]:
-    """What an attacker gets of one encrypted clip ``[T, H, W, C]`` of the real videos' geometry, after H.264.
+    """Measure what an attacker gets of one encrypted clip ``[T, H, W, C]`` of the real videos' geometry, after H.264.
 
     ``inner_seconds`` and ``puzzle_seconds``: processor time; ``neighbours``: see
     :func:`~paper.experiments.small_clips.scores.neighbours_right`; ``psnr``: of the opened clip; ``with_key``: of the
@@ -141,7 +141,7 @@ class _Digits:
         self._plain = self._reference.logits(self._clips)
 
     def figures(self) -> dict[str, Any]:
-        """Rows of all methods by name."""
+        """Return the rows of all methods by name."""
         key = block_preserving(self._key, GEOMETRY)
         return {
             "plain": {"accuracy": self._accuracy(self._plain), "clips": len(self._clips)},
@@ -159,7 +159,7 @@ class _Digits:
         return self._row(scrambled.logits(ciphers), decrypt(ciphers), float(np.mean(sizes)))
 
     def _exported(self, scheme: Scheme) -> dict[str, float]:
-        """Through ``export``, as it is shipped, in ONNX Runtime."""
+        """Run an artifact of ``export``, in ONNX Runtime."""
         with tempfile.TemporaryDirectory() as folder:
             artifact = Path(folder) / "artifact"
             options = ExportOptions(checkpoint=_OPTIONS, scheme=scheme, stride=1)

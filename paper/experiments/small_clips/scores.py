@@ -18,13 +18,13 @@ _WHITE = 255
 
 
 def best_view(clip: Clips, opened: Clips) -> Clips:
-    """Of all views of the opened clip ``[T, H, W, C]``, the one whose first frame is most like the plain one's."""
+    """Return the view of the opened clip ``[T, H, W, C]`` whose first frame is most like the plain one's."""
     views = zip(_views(opened[:1]), _views(opened), strict=True)
     return max(views, key=lambda view: psnr(clip[:1], view[0]))[1]
 
 
 def neighbours_right(blocks: npt.NDArray[np.int64], truth: BlockPreserving) -> float:
-    """Share of the pairs of neighbouring blocks that are neighbours in the plain clip as well, 0..1.
+    """Return the share of the pairs of neighbouring blocks that are neighbours in the plain clip as well, 0..1.
 
     A turned or mirrored layout is as good: all pairs of an axis must only agree with most of them.
 
@@ -35,11 +35,12 @@ def neighbours_right(blocks: npt.NDArray[np.int64], truth: BlockPreserving) -> f
     rows, columns = blocks.shape
     at = np.stack(np.divmod(truth.blocks[blocks], truth.geometry.grid[2]))
     right = [_most_common(np.diff(at, axis=axis).reshape(2, -1)) for axis in (1, 2)]
-    return sum(right) / (2 * rows * columns - rows - columns)
+    pairs = 2 * rows * columns - rows - columns
+    return float(sum(right) / pairs)
 
 
 def _most_common(steps: npt.NDArray[np.int64]) -> int:
-    """How often the most common step to a neighbour occurs."""
+    """Return how often the most common step to a neighbour occurs."""
     near = steps[:, np.abs(steps).sum(0) == 1]
     return int(np.unique(near, axis=1, return_counts=True)[1].max(initial=0))
 
