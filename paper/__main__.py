@@ -16,6 +16,7 @@ from paper.experiments import looked_into
 from paper.experiments.known_clips import measuring as known_clips
 from paper.experiments.records import Row, add_record, read_records
 from paper.experiments.rows import rows
+from paper.experiments.small_clips import measuring as small_clips
 from paper.findings.seeds import SEEDS
 from paper.page.writing import write_page
 
@@ -59,6 +60,9 @@ def _measure_beside(*, again: bool) -> None:
     if again or not looked_into.PATH.exists():
         print("what lies behind it", file=sys.stderr, flush=True)
         looked_into.write(SEEDS, _WORK)
+    if again or not small_clips.PATH.exists():
+        print("small clips", file=sys.stderr, flush=True)
+        small_clips.write(SEEDS, _WORK)
 
 
 def _missing(seed: int, names: list[Row]) -> list[Row]:

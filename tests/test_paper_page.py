@@ -17,6 +17,7 @@ from paper.experiments.known_clips import measuring as known_clips
 from paper.experiments.looked_into import ASKED, NO_POSITIONS
 from paper.experiments.records import Record, Records, Row, Task, Way, add_record
 from paper.experiments.rows import rows
+from paper.experiments.small_clips import measuring as small_clips
 from paper.findings import published, rules
 from paper.findings.chance import LABELS, chance, limit, lucky, quantile
 from paper.findings.claims import CLAIMS, Claim, Verdict, judge
@@ -80,7 +81,7 @@ LOOKED = {
 
 
 def findings(by_seed: dict[int, Records]) -> Findings:
-    return Findings(by_seed, known_clips.read(), LOOKED)
+    return Findings(by_seed, known_clips.read(), LOOKED, small_clips.read())
 
 
 def rendered(by_seed: dict[int, Records]) -> str:
@@ -414,14 +415,16 @@ def test_the_page_is_written_with_charts_of_what_is_there(
     by_seed: dict[int, Records], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page, "write_frames", Path.touch)
+    monkeypatch.setattr(page, "write_opened", Path.touch)
     monkeypatch.setattr(page, "committed", lambda: Findings({}))
     page.write_page(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["paper-frames.png", "paper.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["paper-frames.png", "paper-opened.png", "paper.md"]
     monkeypatch.setattr(page, "committed", lambda: findings(by_seed))
     page.write_page(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "paper-frames.png",
         "paper-keys.svg",
+        "paper-opened.png",
         "paper.md",
         "paper.svg",
     ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from paper.experiments.records import Record, Records, Row, Task, Way
 from paper.findings.chance import chance, limit, lucky
 
-__all__ = ["NOT_RUN", "SEEDS", "Findings", "Found", "agreement", "cell", "percent", "spread"]
+__all__ = ["NOT_RUN", "SEEDS", "Findings", "Found", "agreement", "cell", "percent", "spread", "spread_of"]
 
 SEEDS: Final = (0, 1, 2)
 NOT_RUN: Final = "not run"
@@ -83,6 +83,7 @@ class Findings:
         records_by_seed: the rows.
         known_clips: see :func:`paper.experiments.known_clips.measuring.measure`; None where it was not run.
         looked_into: see :func:`paper.experiments.looked_into.write`; None likewise.
+        small_clips: see :func:`paper.experiments.small_clips.measuring.measure`; None likewise.
     """
 
     def __init__(
@@ -90,8 +91,9 @@ class Findings:
         records_by_seed: Mapping[int, Records],
         known_clips: dict[str, Any] | None = None,
         looked_into: dict[str, Any] | None = None,
+        small_clips: dict[str, Any] | None = None,
     ) -> None:
-        self.known_clips, self.looked_into = known_clips, looked_into
+        self.known_clips, self.looked_into, self.small_clips = known_clips, looked_into, small_clips
         self.by_seed = {seed: records_by_seed[seed] for seed in sorted(records_by_seed)}
 
     def get(self, task: Task, method: str, way: Way) -> Found | None:
@@ -114,6 +116,11 @@ def spread(found: Found) -> str:
     low, high = percent(min(found.values)), percent(max(found.values))
     some = f" [{len(found.records)} of {len(SEEDS)} seeds]" if len(found.records) < len(SEEDS) else ""
     return f"{percent(found.mean)} ({low} to {high}){some}" if len(found.values) > 1 else f"{low}{some}"
+
+
+def spread_of(shares: Sequence[float]) -> str:
+    """Mean and range of shares, 0..1, in percent."""
+    return f"{percent(sum(shares) / len(shares))} ({percent(min(shares))} to {percent(max(shares))})"
 
 
 def cell(found: Found | None) -> str:

@@ -22,7 +22,7 @@ from paper.methods.encryption import Clips
 from paper.methods.table import METHODS, Downsampling, experiment_key
 from paper.page.drawing import GREY
 
-__all__ = ["FRAMES", "SHOWN", "SIDE", "Subject", "frames", "places", "subjects", "write_frames"]
+__all__ = ["FRAMES", "SHOWN", "SIDE", "Subject", "frames", "places", "rounded", "subjects", "write_frames"]
 
 FRAMES: Final = (4, 11)
 """Counted from 0. They lie in different cubes."""
@@ -110,7 +110,7 @@ def write_frames(path: Path) -> None:
 
     shown = subjects()
     pixels = _with_text(_canvas(shown), [subject.title for subject in shown])
-    Image.fromarray(_rounded(pixels)).save(path, format="PNG", optimize=True)
+    Image.fromarray(rounded(pixels)).save(path, format="PNG", optimize=True)
 
 
 def _changed(subject: Subject, name: str) -> Clips:
@@ -156,7 +156,8 @@ def _with_text(canvas: Clips, titles: list[str]) -> Clips:
     return np.asarray(drawn.buffer_rgba())[..., :3]
 
 
-def _rounded(pixels: Clips) -> Clips:
+def rounded(pixels: Clips) -> Clips:
+    """Pixels in 32 levels, which make smaller files."""
     step = 255 / (_LEVELS - 1)
     return np.rint(np.rint(pixels / step) * step).astype(np.uint8)
 

@@ -9,10 +9,12 @@ from paper.experiments import looked_into
 from paper.experiments.dataset import CLASSES, GEOMETRY
 from paper.experiments.known_clips import measuring as known_clips
 from paper.experiments.records import Task, read_records
+from paper.experiments.small_clips import measuring as small_clips
 from paper.findings.seeds import SEEDS, Findings
 from paper.page.keys_chart import has_points as has_keys
 from paper.page.keys_chart import write_keys_chart
 from paper.page.markdown import paragraph
+from paper.page.opened_picture import write_opened
 from paper.page.pictures import write_frames
 from paper.page.sections import (
     ablation,
@@ -27,6 +29,7 @@ from paper.page.sections import (
 )
 from paper.page.sections import known_clips as known_clips_section
 from paper.page.sections import looked_into as looked_into_section
+from paper.page.sections import small_clips as small_clips_section
 from paper.page.tradeoff_chart import has_points as has_tradeoff
 from paper.page.tradeoff_chart import write_tradeoff_chart
 
@@ -38,6 +41,7 @@ _SECTIONS: Final = (
     key_spaces,
     comparison,
     privacy,
+    small_clips_section,
     few_clips,
     known_clips_section,
     ablation,
@@ -84,7 +88,7 @@ def render(findings: Findings) -> str:
 def committed() -> Findings:
     """What is in ``paper/results/``."""
     records = {seed: found for seed in SEEDS if (found := read_records(seed))}
-    return Findings(records, known_clips.read(), looked_into.read())
+    return Findings(records, known_clips.read(), looked_into.read(), small_clips.read())
 
 
 def write_page(docs: Path = DOCS) -> None:
@@ -92,6 +96,7 @@ def write_page(docs: Path = DOCS) -> None:
     findings = committed()
     (docs / "paper.md").write_text(render(findings), encoding="utf-8")
     write_frames(docs / "paper-frames.png")
+    write_opened(docs / "paper-opened.png")
     if has_tradeoff(findings):
         write_tradeoff_chart(findings, docs / "paper.svg")
     if has_keys(findings):
