@@ -75,7 +75,7 @@ def test_the_page_names_no_other_place() -> None:
 
 def test_the_client_file_of_the_artifact_is_served(page: WebPage, exported: Path) -> None:
     assert page.ask("/client.json") == (200, (exported / "client/client.json").read_bytes())
-    assert json.loads(page.ask("/place.json")[1]) == {"place": "this machine", "remote": False, "client": True}
+    assert json.loads(page.ask("/place.json")[1]) == {"place": "this machine", "wire": "", "client": True}
 
 
 def test_without_a_client_folder_the_user_chooses_the_file(exported: Path) -> None:

@@ -8,7 +8,7 @@ const CANVASES = ["plain", "encrypted", "decrypted", "known", "stolen", "opened"
 const CONTROLS = ["video-file", "camera"];
 const ANIMATION_MS = 125;
 
-/** @typedef {{place: string, remote: boolean, client: boolean}} Place */
+/** @typedef {{place: string, wire: string, client: boolean}} Place */
 
 const cameras = new Cameras();
 let link = startWorker();
@@ -18,7 +18,7 @@ let keyFile = null;
 let animation;
 
 const place = /** @type {Place} */ (await (await fetch("place.json")).json());
-element("place").textContent = place.remote ? `Model: on a server, ${place.place}` : "Model: an artifact on this machine";
+element("place").textContent = place.wire ? `Model: on a server, ${place.place}` : "Model: an artifact on this machine";
 element("client-row").hidden = place.client;
 
 input("key-file").addEventListener("change", () => {
@@ -71,7 +71,7 @@ async function openKey() {
   forget({ keepsInputs: true });
   await attempt("Opening the key …", async () => {
     const settings = chosen ?? (await (await fetch("client.json")).blob());
-    const facts = await link.call("open", { key: file, settings, origin: location.origin, isRemote: place.remote });
+    const facts = await link.call("open", { key: file, settings, origin: location.origin, wire: place.wire });
     element("key-id").textContent = `${facts.keyId}, as in client.json`;
     element("key-known").textContent = facts.known;
     element("geometry").textContent = facts.geometry;
