@@ -100,9 +100,10 @@ function forget({ keepsInputs = false } = {}) {
 async function startCamera() {
   await attempt("Starting the camera …", async () => {
     const { stride } = await link.call("settings", {});
-    const camera = await cameras.open();
+    const own = link;
+    const { stream, rate } = await cameras.open((frame) => own.send("pushed", { frame }, frame ? [frame] : []));
     showStatus("The camera is running.");
-    await run("camera", { stream: camera.stream, rate: camera.rate, stride }, [camera.stream]);
+    await run("camera", { stream, rate, stride }, stream ? [stream] : []);
   });
 }
 
