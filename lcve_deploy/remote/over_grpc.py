@@ -263,9 +263,7 @@ def read_response(response: Any, shape: tuple[int, ...], endpoint: str, *, name:
     check_outputs([(output.name, output.datatype, list(output.shape))], shape, endpoint, name=name)
     logits = logits_from_bytes(response.raw_output_contents[0], shape, endpoint)
     seconds = _stated_seconds(response, endpoint)
-    return LogitsReply(
-        logits=logits, model=response.model_name, version=response.model_version, server_seconds=seconds
-    )
+    return LogitsReply(logits=logits, model=response.model_name, version=response.model_version, server_seconds=seconds)
 
 
 def _stated_seconds(response: Any, endpoint: str) -> float | None:

@@ -13,8 +13,8 @@ from lcve_deploy.artifact.names import INPUT, OUTPUT
 from lcve_deploy.clips import Binding, EncryptedClip
 from lcve_deploy.errors import RequestError
 from lcve_deploy.protocol.binding import binding_from_parameters
-from lcve_deploy.serving.http.messages import LENGTH_HEADER, from_body, parse_object, split_body
 from lcve_deploy.remote import MeasuredRun
+from lcve_deploy.serving.http.messages import LENGTH_HEADER, from_body, parse_object, split_body
 from lcve_deploy.web.models import NAME, Logits
 
 __all__ = ["MAX_BODY_BYTES", "binding_in", "clip_in", "figures_of", "logits_body"]

@@ -111,9 +111,7 @@ def test_other_answers_are_refused(javascript: JavaScriptClient, answer: Answer)
     assert javascript.call("answer", answer=data, classes=CLASSES)
 
 
-def test_answers_for_another_model_request_or_key_are_refused(
-    javascript: JavaScriptClient, answer: Answer
-) -> None:
+def test_answers_for_another_model_request_or_key_are_refused(javascript: JavaScriptClient, answer: Answer) -> None:
     length = int.from_bytes(answer()[8:12], "little")
     header = Header.parse(answer()[12 : 12 + length])
     assert header.kind is Kind.ANSWER
@@ -124,9 +122,7 @@ def test_answers_for_another_model_request_or_key_are_refused(
         (header, "cannot be opened"),
     ):
         with pytest.raises(JavaScriptError, match=words):
-            javascript.call(
-                "answer", answer=seal(forged, LOGITS.tobytes(), THEIRS.public_key), classes=CLASSES
-            )
+            javascript.call("answer", answer=seal(forged, LOGITS.tobytes(), THEIRS.public_key), classes=CLASSES)
 
 
 @pytest.fixture(scope="module")

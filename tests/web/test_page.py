@@ -111,7 +111,7 @@ def test_predictions_of_a_camera_are_those_of_lcve_run_on_the_same_frames(
 
 NO_CAMERA = {
     "the camera cannot be used": "navigator.mediaDevices.getUserMedia = async () => { throw new Error('refused'); }",
-    "cannot pass camera frames to a worker": f"{NO_STREAM}; delete HTMLVideoElement.prototype.requestVideoFrameCallback",
+    "cannot pass camera frames to a worker": f"{NO_STREAM}; VideoFrame = undefined",
 }
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from lcve_deploy.errors import RequestError
 from lcve_deploy.protocol.binding import binding_from_parameters
-from lcve_deploy.protocol.timing import SERVER_MICROSECONDS
 from lcve_deploy.protocol.stubs import messages
+from lcve_deploy.protocol.timing import SERVER_MICROSECONDS
 from lcve_deploy.serving.inference import InferRequest, InferResponse, RequestedOutput, Tensor
 from lcve_deploy.serving.parameters import BYTE_SIZE, OFFSET, REGION, output_from, slice_from, timeout_from
 

@@ -45,7 +45,7 @@ export class Cameras {
 
 /** Whether frames can be taken from a video element. */
 function canPush() {
-  return "VideoFrame" in globalThis && "requestVideoFrameCallback" in HTMLVideoElement.prototype;
+  return typeof VideoFrame === "function" && "requestVideoFrameCallback" in HTMLVideoElement.prototype;
 }
 
 /**

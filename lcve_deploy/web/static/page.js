@@ -17,9 +17,8 @@ let keyFile = null;
 /** @type {ReturnType<typeof setInterval> | undefined} */
 let animation;
 
-const place = /** @type {Place} */ (await (await fetch("place.json")).json());
-element("place").textContent = place.wire ? `Model: on a server, ${place.place}` : "Model: an artifact on this machine";
-element("client-row").hidden = place.client;
+/** Waited for only where it is used: the controls work as soon as they can be seen. @type {Promise<Place>} */
+const placed = fetch("place.json").then((answer) => answer.json());
 
 input("key-file").addEventListener("change", () => {
   keyFile = input("key-file").files?.[0] ?? null;
@@ -38,6 +37,10 @@ on("camera", startCamera);
 on("stop", stop);
 on("save", save);
 on("attack", async () => showThief(await link.call("attack", {})));
+void placed.then(({ place, wire, client }) => {
+  element("place").textContent = wire ? `Model: on a server, ${place}` : "Model: an artifact on this machine";
+  element("client-row").hidden = client;
+});
 
 /** Start the worker, and give it new canvases: those of the last worker are gone with it. */
 function startWorker() {
@@ -65,6 +68,7 @@ function startWorker() {
 }
 
 async function openKey() {
+  const place = await placed;
   const chosen = input("client-file").files?.[0];
   if (!keyFile || !(place.client || chosen)) return;
   const file = keyFile;
