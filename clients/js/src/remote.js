@@ -126,8 +126,7 @@ export class RemoteModel {
       const { largestBatch } = await this.#described();
       const most = Math.min(largestBatch || Math.floor(MAX_REQUEST_BYTES / size), Math.floor(MAX_LOGITS / width));
       const count = Math.min(Math.max(1, most), clip.views.count - done);
-      const part = clip.values.subarray(done * size, (done + count) * size);
-      logits.set(await this.#infer(part, count), done * width);
+      logits.set(await this.#infer(clip.bytes(done, count), count), done * width);
       done += count;
     }
     return logits;

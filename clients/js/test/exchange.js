@@ -43,9 +43,14 @@ const CALLS = {
   clip: async ({ file }) => String((await readClipFile(bytes(file))).views),
   encrypt: async (request) => {
     const client = await open(request);
-    return text(writeClipFile(client.encrypt(bytes(request.clips), { views: Views.parse(request.views) })));
+    const { step, pad = 1 } = request;
+    return text(writeClipFile(client.encrypt(bytes(request.clips), { views: Views.parse(request.views), ...(step && { step }) }), { pad }));
   },
-  decrypt: async (request) => text((await open(request)).decrypt(await readClipFile(bytes(request.file)))),
+  decrypt: async (request) => {
+    const clips = (await open(request)).decrypt(await readClipFile(bytes(request.file)));
+    return text(new Uint8Array(clips.buffer));
+  },
+  rewrite: async ({ file }) => text(writeClipFile(await readClipFile(bytes(file)))),
   read: async (request) => {
     const logits = new Float32Array(bytes(request.logits).buffer);
     return (await open(request)).read(logits, { top: request.top });
