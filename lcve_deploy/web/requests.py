@@ -13,13 +13,15 @@ from lcve_deploy.artifact.names import INPUT, OUTPUT
 from lcve_deploy.clips import Binding, EncryptedClip
 from lcve_deploy.errors import RequestError
 from lcve_deploy.protocol.binding import binding_from_parameters
+from lcve_deploy.remote import MeasuredRun
 from lcve_deploy.serving.http.messages import LENGTH_HEADER, from_body, parse_object, split_body
 from lcve_deploy.web.models import NAME, Logits
 
-__all__ = ["MAX_BODY_BYTES", "binding_in", "clip_in", "logits_body"]
+__all__ = ["MAX_BODY_BYTES", "binding_in", "clip_in", "figures_of", "logits_body"]
 
 MAX_BODY_BYTES: Final = 2**28 + 2**16
 """Maximum bytes of a request: the largest clip of the format, and its header."""
+SENT_HEADER: Final = "Lcve-Sent-Bytes"
 _MAX_JSON_BYTES: Final = 2**16
 
 
@@ -59,6 +61,18 @@ def clip_in(body: memoryview, length: str | None) -> EncryptedClip:
     if count < 1 or values.size != count * prod(shape):
         raise RequestError(f"expected the values of {count} clips, at least one, received {values.size} values")
     return EncryptedClip(values=values.reshape(count, *shape), binding=request.binding)
+
+
+def figures_of(run: MeasuredRun, seconds: float) -> dict[str, str]:
+    """Return headers with what a run took: ``Server-Timing``, and the bytes that were sent on to a server.
+
+    Args:
+        run: answer of the model.
+        seconds: of the whole run, as measured here.
+    """
+    timings = {"model": seconds, **({} if run.server_seconds is None else {"server": run.server_seconds})}
+    timing = ", ".join(f"{name};dur={1e3 * spent:.3f}" for name, spent in timings.items())
+    return {"Server-Timing": timing, SENT_HEADER: str(run.sent_bytes)}
 
 
 def logits_body(logits: Logits) -> tuple[bytes, dict[str, str]]:

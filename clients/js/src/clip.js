@@ -5,12 +5,14 @@ import { bytesOf, concatBytes, sizeOf } from "./bytes.js";
 import { pack, unpack } from "./dct/packing.js";
 import { EncryptedClipError } from "./errors.js";
 import { MAX_JSON_BYTES, parseJson } from "./json.js";
+import { isSealed } from "./sealing/envelope.js";
 
 /** @typedef {import("./bytes.js").Source} Source */
 
 const LENGTH_BYTES = 8;
 const NAMES = [...Binding.names, "views"];
 const HINT = { hint: "make one with: lcve encrypt" };
+const SEALED_HINT = "open it with openSealedClip and the private key of the recipient";
 
 /** Clips that only the holder of the key can read. */
 export class EncryptedClip {
@@ -144,6 +146,7 @@ export async function readClipFile(source) {
 function headerLength(bytes, size) {
   const limit = Math.min(MAX_JSON_BYTES, size - LENGTH_BYTES);
   if (bytes.length < LENGTH_BYTES) throw damaged(`a file of ${size} bytes`);
+  if (isSealed(bytes)) throw new EncryptedClipError("the clip is sealed", { hint: SEALED_HINT });
   const length = new DataView(bytes.buffer, bytes.byteOffset, LENGTH_BYTES).getBigUint64(0, true);
   if (length > BigInt(limit)) throw damaged(`a header of ${length} bytes, expected at most ${limit}`);
   return Number(length);

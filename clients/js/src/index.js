@@ -11,4 +11,5 @@ export { Geometry } from "./geometry.js";
 export { hasLabels, hasTokens } from "./output.js";
 export { SecurityKey } from "./key.js";
 export { RemoteModel } from "./remote.js";
+export { openSealedClip, SealingKey, SealingPublicKey, sealClip } from "./sealing/index.js";
 export { readClientSettings } from "./settings.js";

@@ -5,14 +5,15 @@
 
 /** The canvases of the page. */
 export class Pictures {
-  /** @type {Record<string, OffscreenCanvas>} */
-  #canvases = {};
+  /** Made once: Firefox refuses to be asked again. @type {Record<string, OffscreenCanvasRenderingContext2D>} */
+  #contexts = {};
   /** @type {Pair | undefined} */
   #pair;
 
   /** @param {Record<string, OffscreenCanvas>} canvases by name */
   use(canvases) {
-    this.#canvases = canvases;
+    const entries = Object.entries(canvases).map(([name, canvas]) => [name, canvas.getContext("2d")]);
+    this.#contexts = Object.fromEntries(entries);
   }
 
   /**
@@ -47,9 +48,10 @@ export class Pictures {
       for (let channel = 0; channel < 3; channel++) image.data[4 * pixel + channel] = frame[source + Math.min(channel, channels - 1)];
       image.data[4 * pixel + 3] = 255;
     }
-    const canvas = this.#canvases[name];
+    const context = this.#contexts[name];
+    const { canvas } = context;
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-    /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d")).putImageData(image, 0, 0);
+    context.putImageData(image, 0, 0);
   }
 }
 

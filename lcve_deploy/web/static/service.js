@@ -3,7 +3,7 @@
 import { Client, MismatchError, RemoteModel, SecurityKey, UnknownKeyError } from "./client/index.js";
 import { requestBytes } from "./client/bodies.js";
 import { FrameReader } from "./client/video/index.js";
-import { Times } from "./times.js";
+import { Figures } from "./figures.js";
 
 /** @typedef {import("./client/clip.js").EncryptedClip} EncryptedClip */
 /** @typedef {{plain: Uint8Array, clip: EncryptedClip, decrypted: Uint8Array}} Pair */
@@ -18,8 +18,7 @@ export class Service {
   #client;
   #model;
   #report;
-  #step;
-  #times = new Times();
+  #figures;
   #clips = 0;
   /** Clips for the attack: the first, and the last. @type {Pair[]} */
   #kept = [];
@@ -29,10 +28,10 @@ export class Service {
   /**
    * Use `Service.open`.
    *
-   * @param {{client: Client, model: RemoteModel, isRemote: boolean, report: Report}} parts
+   * @param {{client: Client, model: RemoteModel, wire: string, report: Report}} parts
    */
-  constructor({ client, model, isRemote, report }) {
-    this.#step = isRemote ? "Network and server" : "Model";
+  constructor({ client, model, wire, report }) {
+    this.#figures = new Figures(wire);
     this.#client = client;
     this.#model = model;
     this.#report = report;
@@ -43,26 +42,26 @@ export class Service {
   /**
    * Read the key and the settings, and check the model.
    *
-   * @param {{key: Blob, settings: Blob, origin: string, isRemote: boolean}} given
+   * @param {{key: Blob, settings: Blob, origin: string, wire: string}} given
    * @param {Report} report
    * @returns {Promise<Service>}
    */
-  static async open({ key: file, settings, origin, isRemote }, report) {
+  static async open({ key: file, settings, origin, wire }, report) {
     const client = await Client.open(settings, await SecurityKey.read(file));
     const { binding, output } = client.settings;
     if (output.name !== "logits") {
       throw new MismatchError(`the page shows predictions, which need a model that answers logits; this one answers ${output.name}`);
     }
-    const state = { model: 0 };
+    const state = { sent: 0, headers: new Headers() };
     const model = new RemoteModel(`${origin}/model`, { binding, output, fetch: (url, given) => ask(url, given, binding, state) });
     await model.connect();
-    const service = new Service({ client, model, isRemote, report });
-    service.modelTime = () => state.model;
+    const service = new Service({ client, model, wire, report });
+    service.lastAnswer = () => state;
     return service;
   }
 
-  /** Milliseconds that the model took for the last answer, as `lcve web` measured them. @type {() => number} */
-  modelTime = () => 0;
+  /** Bytes of the last request, and headers of its answer. @type {() => {sent: number, headers: Headers}} */
+  lastAnswer = () => ({ sent: 0, headers: new Headers() });
 
   get stride() {
     return this.preprocess.stride;
@@ -92,7 +91,7 @@ export class Service {
   encrypt(plain) {
     const started = performance.now();
     const clip = this.#client.encrypt(plain);
-    this.#times.add("Encrypting", performance.now() - started);
+    this.#figures.encrypted(performance.now() - started);
     return { plain, clip, decrypted: this.#client.decrypt(clip) };
   }
 
@@ -105,9 +104,7 @@ export class Service {
   async ask(pair, { label, isLive }) {
     const started = performance.now();
     const logits = await this.#run(pair.clip);
-    const whole = performance.now() - started;
-    this.#times.add(this.#step, this.modelTime());
-    this.#times.add("Between page and lcve web", whole - this.modelTime());
+    this.#figures.answered({ milliseconds: performance.now() - started, ...this.lastAnswer() });
     this.#clips++;
     this.#keep(pair);
     const predictions = this.#client.read(logits, { top: TOP });
@@ -118,7 +115,8 @@ export class Service {
   }
 
   reportFigures() {
-    this.#report("figures", { times: this.#times.rows(), clips: this.#clips, bytes: this.#bytes(), frames: this.frames });
+    const { times, bytes: wires } = this.#figures.rows();
+    this.#report("figures", { times, wires, clips: this.#clips, bytes: this.#bytes(), frames: this.frames });
   }
 
   /** The last clip that was sent. */
@@ -162,12 +160,13 @@ export class Service {
  * @param {RequestInfo | URL} url
  * @param {RequestInit | undefined} given
  * @param {import("./client/binding.js").Binding} binding
- * @param {{model: number}} state
+ * @param {{sent: number, headers: Headers}} state
  */
 async function ask(url, given, binding, state) {
   const isQuestion = given?.method === "GET";
   const response = await fetch(isQuestion ? `${url}?${new URLSearchParams(binding.toFields("lcve_"))}` : url, given);
-  state.model = Number(/dur=([0-9.]+)/.exec(response.headers.get("Server-Timing") ?? "")?.[1] ?? 0);
+  state.sent = given?.body instanceof Uint8Array ? given.body.length : 0;
+  state.headers = response.headers;
   return response;
 }
 
