@@ -11,7 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lcve_deploy import Client, PlainClip, SealingKey, SecurityKey, Views, open_session, read_clip_file
+from lcve_deploy import (
+    Client,
+    PlainClip,
+    SealingKey,
+    SecurityKey,
+    Views,
+    open_session,
+    read_clip_file,
+    write_clip_file,
+)
 from lcve_deploy.clipfile import dump_clip
 from lcve_deploy.errors import LcveError
 from lcve_deploy.protocol.binding import binding_to_parameters
@@ -25,6 +34,7 @@ from tests.support.servers import Server, serving
 KEY = SealingKey.create()
 THEIRS = SealingKey.create()
 HYBRID = SealingKey.create(Suite.HYBRID)
+DCT_VECTORS = Path(__file__).parents[2] / "docs/reference/dct-vectors.json"
 LOGITS = np.array([[0.5, -1.25, 3.0, 0.0, 2.0]], "<f4")
 
 
@@ -44,6 +54,21 @@ def test_each_opens_what_the_other_has_sealed(javascript: JavaScriptClient, tmp_
         assert path.stat().st_size == len(clip_bytes(views, key=KEY))
         assert javascript.call_for_bytes("open", file=clip_bytes(views, key=KEY), key=KEY.to_bytes()) == plain
     assert javascript.call("fingerprint", key=KEY.to_bytes()) == KEY.public_key.fingerprint
+
+
+def test_each_opens_packed_clips_of_the_other(javascript: JavaScriptClient, tmp_path: Path) -> None:
+    plain = bytes.fromhex(json.loads(DCT_VECTORS.read_text())["clip_file"]["file_hex"])
+    (tmp_path / "plain.lcve").write_bytes(plain)
+    expected = read_clip_file(tmp_path / "plain.lcve")
+    sealed = javascript.call_for_bytes("seal", file=plain, to=KEY.public_key.to_bytes())
+    (tmp_path / "theirs.lcve").write_bytes(sealed)
+    write_clip_file(tmp_path / "ours.lcve", expected, seal_to=KEY.public_key)
+    ours = (tmp_path / "ours.lcve").read_bytes()
+    (tmp_path / "opened.lcve").write_bytes(javascript.call_for_bytes("open", file=ours, key=KEY.to_bytes()))
+    for name in ("theirs", "opened"):
+        found = read_clip_file(tmp_path / f"{name}.lcve", open_with=KEY)
+        assert found.clip.values.tobytes() == expected.clip.values.tobytes()
+        assert (found.views, found.clip.binding) == (expected.views, expected.clip.binding)
 
 
 def changed(data: bytes, place: int) -> bytes:

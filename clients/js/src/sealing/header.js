@@ -5,7 +5,7 @@
  * Source: format `lcve-seal-1`, section 10.3.
  */
 
-import { Binding, shown, Views } from "../binding.js";
+import { Binding, DCT_SCHEME, shown, Views } from "../binding.js";
 import { SealingError } from "../errors.js";
 import { parseJson } from "../json.js";
 import { SUITES } from "./keys.js";
@@ -30,8 +30,6 @@ import { SUITES } from "./keys.js";
 export const MAX_HEADER_BYTES = 4096;
 const FORMAT = "lcve-seal-1";
 const MAX_NAME = 256;
-/** Scheme whose clips have no fixed length. */
-const PACKED_SCHEME = "lcve-dct-1";
 const COMMON = Object.freeze(["format", "kind", "suite", "recipient", ...Binding.names]);
 /** Fields of each kind, in the order of the kinds' numbers. @type {Readonly<Record<Kind, readonly string[]>>} */
 const OF_KIND = Object.freeze({
@@ -57,20 +55,13 @@ const NOT_ASCII = /[\u007f-\uffff]/g;
 export const numberOf = (kind) => KINDS.indexOf(kind) + 1;
 
 /**
- * Whether the clips of a binding have no fixed length.
- *
- * @param {Binding} binding
- */
-export const isPacked = ({ scheme }) => scheme === PACKED_SCHEME;
-
-/**
  * Bytes of the values of all clips, of a clip or request.
  *
  * @param {Header} header
  * @returns {number}
  */
 export function sizeOfValues({ binding, views, clips, size }) {
-  return isPacked(binding) ? /** @type {number} */ (size) : Number(views ? views.count : clips) * binding.geometry.clipValues;
+  return binding.packed ? /** @type {number} */ (size) : Number(views ? views.count : clips) * binding.geometry.clipValues;
 }
 
 /**
@@ -141,7 +132,7 @@ function read(fields) {
  * @param {unknown} scheme
  */
 function fieldsOf(kind, scheme) {
-  return scheme === PACKED_SCHEME && kind !== "answer" ? [...OF_KIND[kind], "size"] : OF_KIND[kind];
+  return scheme === DCT_SCHEME && kind !== "answer" ? [...OF_KIND[kind], "size"] : OF_KIND[kind];
 }
 
 /**

@@ -24,6 +24,13 @@ export const SUITES = Object.freeze([SUITE, "mlkem768-x25519"]);
 const MAX_PEM_BYTES = 2 ** 14;
 const BLOCK = /-----BEGIN (PRIVATE|PUBLIC) KEY-----\n([A-Za-z0-9+/=\n]+)\n-----END \1 KEY-----\n?/g;
 const HINT = "make a pair with: lcve keygen --sealing -o serve.key";
+const OTHER_HALF = Object.freeze({
+  public: "pass the .pub file, and keep the private key where sealed data is opened, and nowhere else",
+  private: "pass the private key next to it",
+});
+/** What is said of the hybrid suite. */
+export const UNSUPPORTED = "this client cannot seal or open with the suite mlkem768-x25519: WebCrypto does not have all of it";
+export const UNSUPPORTED_HINT = "seal in Python, with lcve web --seal-to or lcve encrypt --seal-to, or use a key of X25519";
 /** First bytes of a key of X25519 and of one of ML-KEM-768, in DER. */
 const DER = /** @type {const} */ ({
   private: { x25519: fromHex("302e020100300506032b656e04220420"), lattice: fromHex("3054020100300b0609608648016503040402") },
@@ -174,14 +181,6 @@ async function readPem(source, half, kind) {
   if (half === "private") key.fill(0);
   return raw;
 }
-
-const OTHER_HALF = Object.freeze({
-  public: "pass the .pub file, and keep the private key where sealed data is opened, and nowhere else",
-  private: "pass the private key next to it",
-});
-/** What is said of the hybrid suite. */
-export const UNSUPPORTED = "this client cannot seal or open with the suite mlkem768-x25519: WebCrypto does not have all of it";
-export const UNSUPPORTED_HINT = "seal in Python, with lcve web --seal-to or lcve encrypt --seal-to, or use a key of X25519";
 
 /**
  * @param {string} body
