@@ -115,12 +115,13 @@ def _describe(model: PageModel, what: str) -> _Handler:
 def _infer(web: Any, model: PageModel, runs: asyncio.Semaphore) -> _Handler:
     async def answer(request: Any) -> Any:
         async with runs:
-            clip = clip_in(await _read_body(request), request.headers.get(LENGTH_HEADER))
+            body, length = await _read_body(request), request.headers.get(LENGTH_HEADER)
+            clip = await asyncio.to_thread(clip_in, body, length)
             started = time.perf_counter()
             run = await asyncio.to_thread(model.run, clip)
             seconds = time.perf_counter() - started
-        body, headers = logits_body(run.logits)
-        return web.Response(body=body, headers={**headers, **figures_of(run, seconds)})
+        answer_body, headers = logits_body(run.logits)
+        return web.Response(body=answer_body, headers={**headers, **figures_of(run, seconds)})
 
     return answer
 

@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact import Manifest, PublicKey, find_key
-from lcve_deploy.artifact.manifest import result_of
-from lcve_deploy.artifact.names import INPUT, OUTPUT
+from lcve_deploy.artifact.manifest import TensorSpec, request_spec, result_of
+from lcve_deploy.artifact.names import OUTPUT
 from lcve_deploy.clips import Binding, EncryptedClip
 from lcve_deploy.encrypted_model import EncryptedModel, run_views
 from lcve_deploy.errors import MismatchError
 from lcve_deploy.model.output import ModelOutput, OutputKind
 from lcve_deploy.protocol.binding import binding_to_parameters
+from lcve_deploy.protocol.config import request_dims
 from lcve_deploy.remote import Address, MeasuredRun, RemoteOptions, RemoteSession
 from lcve_deploy.remote.address import Scheme
 
@@ -54,7 +55,9 @@ class Offer:
             "name": NAME,
             "versions": ["1"],
             "platform": "lcve_web",
-            "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, *self._shape]}],
+            "inputs": [
+                {"name": self._input.name, "datatype": "UINT8", "shape": [size or -1 for size in self._input.shape]}
+            ],
             "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, self.classes]}],
         }
 
@@ -64,14 +67,14 @@ class Offer:
         return {
             "name": NAME,
             "max_batch_size": self.max_batch,
-            "input": [{"name": INPUT, "data_type": "TYPE_UINT8", "dims": self._shape}],
+            "input": [{"name": self._input.name, "data_type": "TYPE_UINT8", "dims": request_dims(self._input)}],
             "output": [{"name": OUTPUT, "data_type": "TYPE_FP32", "dims": [self.classes]}],
             "parameters": {name: {"string_value": value} for name, value in stated},
         }
 
     @property
-    def _shape(self) -> list[int]:
-        return list(self.binding.layout.shape(self.binding.geometry))
+    def _input(self) -> TensorSpec:
+        return request_spec(self.binding.scheme, self.binding.geometry, self.binding.layout)
 
 
 class PageModel(Protocol):

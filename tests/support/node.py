@@ -60,7 +60,7 @@ class JavaScriptClient:
         command = [require_node(), str(CLIENT / "test/exchange.js")]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def call(self, function: str, /, **arguments: bytes | str | int) -> Any:
+    def call(self, function: str, /, **arguments: bytes | str | float) -> Any:
         """Call a function of ``test/exchange.js``; bytes travel in base64.
 
         Raises:
@@ -81,7 +81,7 @@ class JavaScriptClient:
             raise JavaScriptError(answer["error"], answer["message"])
         return answer["result"]
 
-    def call_for_bytes(self, function: str, /, **arguments: bytes | str | int) -> bytes:
+    def call_for_bytes(self, function: str, /, **arguments: bytes | str | float) -> bytes:
         """Call a function that returns bytes."""
         return base64.b64decode(self.call(function, **arguments))
 

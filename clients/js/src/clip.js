@@ -18,6 +18,8 @@ const SEALED_HINT = "open it with openSealedClip and the private key of the reci
 export class EncryptedClip {
   #values;
   #steps;
+  /** Packed views, so that a clip is packed once. @type {Map<number, Uint8Array>} */
+  #packed = new Map();
 
   /**
    * @param {object} fields
@@ -72,19 +74,30 @@ export class EncryptedClip {
    * @throws {EncryptedClipError} the clip cannot be packed, or cannot be padded
    */
   bytes(first = 0, count = this.views.count, { pad = 1 } = {}) {
-    const [size, end] = [this.binding.geometry.clipValues, first + count];
     if (!(this.#values instanceof Int16Array)) {
-      if (pad === 1) return this.#values.subarray(first * size, end * size);
+      const size = this.binding.geometry.clipValues;
+      if (pad === 1) return this.#values.subarray(first * size, (first + count) * size);
       throw new EncryptedClipError(`clips of the scheme ${this.binding.scheme} all have the same length, received a padding of ${pad}`, {
         hint: "leave the padding out",
       });
     }
+    return concatBytes(...Array.from({ length: count }, (_, index) => this.#packedView(first + index, pad)));
+  }
+
+  /**
+   * @param {number} view
+   * @param {number} pad
+   */
+  #packedView(view, pad) {
+    const kept = pad === 1 ? this.#packed.get(view) : undefined;
+    if (kept) return kept;
     const { values, steps } = this.coefficients;
+    const { geometry } = this.binding;
+    const [first, end] = [view * geometry.clipValues, (view + 1) * geometry.clipValues];
     try {
-      const views = Array.from(steps.subarray(first, end), (step, view) =>
-        pack(values.subarray((first + view) * size, (first + view + 1) * size), step, this.binding.geometry, pad),
-      );
-      return concatBytes(...views);
+      const packed = pack(values.subarray(first, end), steps[view], geometry, pad);
+      if (pad === 1) this.#packed.set(view, packed);
+      return packed;
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
       throw new EncryptedClipError(`the clip cannot be packed: ${error.message}`);

@@ -50,7 +50,7 @@ const CALLS = {
     const clips = (await open(request)).decrypt(await readClipFile(bytes(request.file)));
     return text(new Uint8Array(clips.buffer));
   },
-  rewrite: async ({ file }) => text(writeClipFile(await readClipFile(bytes(file)))),
+  rewrite: async ({ file, pad }) => text(writeClipFile(await readClipFile(bytes(file)), { pad })),
   read: async (request) => {
     const logits = new Float32Array(bytes(request.logits).buffer);
     return (await open(request)).read(logits, { top: request.top });

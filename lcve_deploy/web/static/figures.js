@@ -19,9 +19,14 @@ export class Figures {
     this.#wire = wire;
   }
 
-  /** @param {number} milliseconds */
-  encrypted(milliseconds) {
-    this.#times.add("Encrypting", milliseconds);
+  /**
+   * A step of the page itself.
+   *
+   * @param {"Encrypting" | "Packing"} step
+   * @param {number} milliseconds
+   */
+  add(step, milliseconds) {
+    this.#times.add(step, milliseconds);
   }
 
   /**

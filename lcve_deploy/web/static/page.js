@@ -26,6 +26,7 @@ input("key-file").addEventListener("change", () => {
 });
 input("client-file").addEventListener("change", () => void openKey());
 input("video-file").addEventListener("change", () => setRunning(false));
+input("quality").addEventListener("change", () => link.send("quality", { quality: input("quality").value }));
 input("frame").addEventListener("input", () => {
   stopAnimation();
   showFrame(Number(input("frame").value));
@@ -75,11 +76,12 @@ async function openKey() {
   forget({ keepsInputs: true });
   await attempt("Opening the key …", async () => {
     const settings = chosen ?? (await (await fetch("client.json")).blob());
-    const facts = await link.call("open", { key: file, settings, origin: location.origin, wire: place.wire });
+    const facts = await link.call("open", { key: file, settings, origin: location.origin, wire: place.wire, quality: input("quality").value });
     element("key-id").textContent = `${facts.keyId}, as in client.json`;
     element("key-known").textContent = facts.known;
     element("geometry").textContent = facts.geometry;
     element("bytes").textContent = facts.bytes;
+    element("quality-row").hidden = !facts.packed;
     button("forget").disabled = false;
     setRunning(false);
     showStatus("Key opened. Choose a video, or start the camera.");
@@ -92,6 +94,7 @@ function forget({ keepsInputs = false } = {}) {
   link.end();
   link = startWorker();
   clearFigures();
+  element("quality-row").hidden = true;
   if (!keepsInputs) {
     keyFile = null;
     for (const name of ["key-file", "client-file", "video-file"]) input(name).value = "";

@@ -1,12 +1,13 @@
 /** A key, a model, and what is known of the clips that were sent. */
 
-import { Client, MismatchError, RemoteModel, SecurityKey, UnknownKeyError } from "./client/index.js";
+import { Client, MismatchError, QUALITIES, RemoteModel, SecurityKey, UnknownKeyError } from "./client/index.js";
 import { requestBytes } from "./client/bodies.js";
 import { FrameReader } from "./client/video/index.js";
 import { Figures } from "./figures.js";
 
 /** @typedef {import("./client/clip.js").EncryptedClip} EncryptedClip */
-/** @typedef {{plain: Uint8Array, clip: EncryptedClip, decrypted: Uint8Array}} Pair */
+/** @typedef {{plain: Uint8Array, clip: EncryptedClip, decrypted: () => Uint8Array | Float32Array}} Pair `decrypted`: as the model sees it */
+/** @typedef {keyof typeof QUALITIES} Quality */
 /** @typedef {(name: string, content: object) => void} Report */
 
 const TOP = 5;
@@ -20,6 +21,10 @@ export class Service {
   #report;
   #figures;
   #clips = 0;
+  /** Bytes of the last clip that was packed. */
+  #packed = 0;
+  /** Of the clips to come, if they are packed. @type {Quality} */
+  quality = "normal";
   /** Clips for the attack: the first, and the last. @type {Pair[]} */
   #kept = [];
   /** Frames of the camera, for the figures. */
@@ -42,11 +47,11 @@ export class Service {
   /**
    * Read the key and the settings, and check the model.
    *
-   * @param {{key: Blob, settings: Blob, origin: string, wire: string}} given
+   * @param {{key: Blob, settings: Blob, origin: string, wire: string, quality: Quality}} given
    * @param {Report} report
    * @returns {Promise<Service>}
    */
-  static async open({ key: file, settings, origin, wire }, report) {
+  static async open({ key: file, settings, origin, wire, quality }, report) {
     const client = await Client.open(settings, await SecurityKey.read(file));
     const { binding, output } = client.settings;
     if (output.name !== "logits") {
@@ -57,6 +62,7 @@ export class Service {
     await model.connect();
     const service = new Service({ client, model, wire, report });
     service.lastAnswer = () => state;
+    service.quality = quality;
     return service;
   }
 
@@ -76,6 +82,7 @@ export class Service {
     const [frames, height, width] = binding.geometry.clipShape;
     return {
       keyId: binding.keyId,
+      packed: binding.packed,
       known: "answers for clips of this artifact; the first clip shows whether it has the key",
       geometry: `${frames} frames of ${width} × ${height}, every ${this.stride === 1 ? "frame" : `${this.stride}th frame`}`,
       bytes: this.#bytes(),
@@ -83,16 +90,19 @@ export class Service {
   }
 
   /**
-   * Encrypt one clip, and decrypt it again.
+   * Encrypt one clip. It is decrypted again when that is shown.
    *
    * @param {Uint8Array} plain
    * @returns {Pair}
    */
   encrypt(plain) {
     const started = performance.now();
-    const clip = this.#client.encrypt(plain);
-    this.#figures.encrypted(performance.now() - started);
-    return { plain, clip, decrypted: this.#client.decrypt(clip) };
+    const client = this.#client;
+    const clip = client.encrypt(plain, client.settings.binding.packed ? { step: QUALITIES[this.quality] } : {});
+    this.#figures.add("Encrypting", performance.now() - started);
+    /** @type {Uint8Array | Float32Array | undefined} */
+    let decrypted;
+    return { plain, clip, decrypted: () => (decrypted ??= client.decrypt(clip)) };
   }
 
   /**
@@ -102,6 +112,7 @@ export class Service {
    * @param {{label: string, isLive: boolean}} about
    */
   async ask(pair, { label, isLive }) {
+    this.#pack(pair.clip);
     const started = performance.now();
     const logits = await this.#run(pair.clip);
     this.#figures.answered({ milliseconds: performance.now() - started, ...this.lastAnswer() });
@@ -132,6 +143,14 @@ export class Service {
     return last && first.plain.some((value, index) => value !== last.plain[index]) ? { first, last } : undefined;
   }
 
+  /** @param {EncryptedClip} clip keeps its bytes, so they are packed once */
+  #pack(clip) {
+    if (!clip.binding.packed) return;
+    const started = performance.now();
+    this.#packed = clip.bytes().length;
+    this.#figures.add("Packing", performance.now() - started);
+  }
+
   /** @param {EncryptedClip} clip */
   async #run(clip) {
     try {
@@ -150,6 +169,10 @@ export class Service {
   #bytes() {
     const { binding } = this.#client.settings;
     const values = binding.geometry.clipValues;
+    if (binding.packed) {
+      const packed = this.#packed ? `${grouped(this.#packed)} packed` : "packed, how many the first clip shows";
+      return `${packed}; lcve-1 would send ${grouped(values)}`;
+    }
     return `${grouped(values)} of values, ${grouped(requestBytes(binding))} of the request over HTTP`;
   }
 }

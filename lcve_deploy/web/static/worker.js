@@ -25,6 +25,9 @@ const CALLS = {
     return service.facts;
   },
   settings: () => ({ stride: opened().stride }),
+  quality: ({ quality }) => {
+    opened().quality = quality;
+  },
   classify,
   camera: async ({ stream, rate }) => {
     run = { stopped: false };

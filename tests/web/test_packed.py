@@ -1,0 +1,169 @@
+"""The page and ``lcve web`` with an artifact for packed clips, of the scheme ``lcve-dct-1``."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+
+from lcve_deploy import Client, PlainClip, SecurityKey, open_session
+from lcve_deploy.packing import pack
+from lcve_deploy.protocol.binding import binding_to_parameters
+from tests.conftest import run_ok
+from tests.support.browser import Browser
+from tests.support.pages import WebPage, serving_page
+from tests.support.servers import LENGTH, serving
+from tests.web.test_frames import read_on_page
+from tests.web.test_page import canvas_pixels, classify, open_key, run_on_saved_clip
+
+INFER = "/v2/models/model/infer"
+
+
+@pytest.fixture(scope="module")
+def packed_page(thin: Path) -> Iterator[WebPage]:
+    with serving_page(thin) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def client(thin: Path, key_file: Path) -> Client:
+    return Client.open(thin / "client", SecurityKey.read(key_file))
+
+
+def choose(browser: Browser, quality: str) -> None:
+    code = """(quality) => {
+      const choice = document.querySelector("#quality");
+      choice.value = quality;
+      choice.dispatchEvent(new Event("change"));
+    }"""
+    browser.evaluate(code, quality)
+
+
+def packed_bytes(browser: Browser) -> int:
+    match = re.match(r"([\d,]+) packed; lcve-1 would send 24,576", browser.text("#bytes"))
+    assert match
+    return int(match[1].replace(",", ""))
+
+
+def test_predictions_are_those_of_lcve_run_with_the_same_quality_on_the_same_frames(
+    browser: Browser, packed_page: WebPage, thin: Path, client: Client, key_file: Path, video: Path, tmp_path: Path
+) -> None:
+    open_key(browser, packed_page, key_file)
+    assert "lcve-1 would send 24,576" in browser.text("#bytes")
+    browser.files("#video-file", video)
+    np.save(tmp_path / "frames.npy", read_on_page(browser, video, client.settings.preprocess)[1][0])
+    sizes = []
+    for quality in ("fine", "normal", "small"):
+        choose(browser, quality)
+        shown = classify(browser, video)
+        given = json.loads(
+            run_ok("run", thin, tmp_path / "frames.npy", "--key", key_file, "--quality", quality, "--json")
+        )
+        expected = [[entry["name"], f"{100 * entry['probability']:.2f}%"] for entry in given["predictions"]]
+        assert shown == expected
+        sizes.append(packed_bytes(browser))
+    assert sizes == sorted(sizes, reverse=True)
+    assert shown == run_on_saved_clip(browser, thin, key_file, tmp_path)
+    assert (tmp_path / "clip.lcve").stat().st_size < 24576 / 2
+    assert [row[0] for row in browser.rows("#times")][:2] == ["Encrypting", "Packing"]
+
+
+def test_the_pictures_show_the_loss_and_nothing_goes_elsewhere(
+    browser: Browser, packed_page: WebPage, key_file: Path, video: Path
+) -> None:
+    open_key(browser, packed_page, key_file)
+    browser.media(reducedMotion="reduce")
+    choose(browser, "small")
+    classify(browser, video)
+    pixels = {name: canvas_pixels(browser, name) for name in ("plain", "encrypted", "decrypted")}
+    assert len(set(pixels.values())) == 3
+    own = urlsplit(packed_page.url).netloc
+    asked = {urlsplit(request["url"]).netloc for request in browser.requests if request["url"].startswith("http")}
+    assert asked == {own}
+    assert browser.console == []
+
+
+def test_a_thief_who_knows_one_clip_opens_the_next(
+    browser: Browser, packed_page: WebPage, key_file: Path, video: Path
+) -> None:
+    open_key(browser, packed_page, key_file)
+    choose(browser, "fine")
+    classify(browser, video, "#watch")
+    browser.click("#attack")
+    browser.wait("document.querySelector('#thief-result').textContent.includes('%')")
+    assert float(browser.text("#thief-result").split("%")[0]) > 80
+
+
+def test_axe_finds_nothing_and_only_packed_clips_have_a_quality(
+    browser: Browser, packed_page: WebPage, page: WebPage, key_file: Path
+) -> None:
+    is_hidden = "() => document.querySelector('#quality').checkVisibility() === false"
+    open_key(browser, page, key_file)
+    assert browser.evaluate(is_hidden) is True
+    for scheme in ("light", "dark"):
+        open_key(browser, packed_page, key_file, axe=True)
+        browser.media(colorScheme=scheme)
+        assert browser.evaluate(is_hidden) is False
+        assert browser.axe() == []
+    browser.size(320, 640)
+    assert browser.axe() == []
+    assert browser.evaluate("() => document.documentElement.scrollWidth <= innerWidth") is True
+    browser.click("#forget")
+    assert browser.evaluate(is_hidden) is True
+
+
+# Without a browser
+
+
+def body_of(data: bytes, client: Client, name: str = "packed", **changes: object) -> tuple[bytes, dict[str, str]]:
+    tensor = {"name": name, "datatype": "UINT8", "shape": [len(data)], "parameters": {"binary_data_size": len(data)}}
+    parameters = binding_to_parameters(client.settings.binding)
+    head = json.dumps({"parameters": parameters, "inputs": [{**tensor, **changes}]}).encode()
+    return head + data, {LENGTH: str(len(head)), "Content-Type": "application/octet-stream"}
+
+
+def packed_clips(client: Client, clips: int = 1) -> tuple[bytes, PlainClip]:
+    shape = (clips, *client.settings.binding.geometry.clip_shape)
+    plain = PlainClip(values=np.random.default_rng(5).integers(90, 140, shape, dtype=np.uint8))
+    return pack(client.encrypt(plain).values, client.settings.binding.geometry), plain
+
+
+def logits_of(body: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    size = 4 * int(np.prod(shape))
+    return np.frombuffer(body[-size:], "<f4").reshape(shape)
+
+
+def test_packed_clips_are_answered_here_and_by_a_server(thin: Path, packed_page: WebPage, client: Client) -> None:
+    data, plain = packed_clips(client, 3)
+    expected = open_session(thin / "server").run(client.encrypt(plain))
+    body, headers = body_of(data, client)
+    with serving(thin / "server") as server, serving_page(server.address(), "--client", thin / "client") as passing:
+        for page in (packed_page, passing):
+            status, answer = page.ask(INFER, verb="POST", body=body, headers=headers)
+            assert status == 200
+            np.testing.assert_allclose(logits_of(answer, expected.shape), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_not_packed_well_is_one_clear_error(packed_page: WebPage, client: Client) -> None:
+    data, _ = packed_clips(client)
+    flipped = data[:100] + bytes([data[100] ^ 4]) + data[101:]
+    for bad, words in (
+        (data[:-1], "cut off"),
+        (flipped, "checksum"),
+        (b"", "packed clips"),
+        (bytes(1000), "there is none"),
+    ):
+        body, headers = body_of(bad, client)
+        status, answer = packed_page.ask(INFER, verb="POST", body=body, headers=headers)
+        assert (status, words in json.loads(answer)["error"]) == (400, True), answer
+    for changes in ({"name": "clips"}, {"datatype": "INT8"}, {"shape": [1, len(data)]}):
+        body, headers = body_of(data, client, **changes)  # type: ignore[arg-type]
+        status, answer = packed_page.ask(INFER, verb="POST", body=body, headers=headers)
+        assert (status, "named packed" in json.loads(answer)["error"]) == (400, True), answer
+    body, headers = body_of(data, client, shape=[len(data) + 1])
+    assert packed_page.ask(INFER, verb="POST", body=body, headers=headers)[0] == 400
