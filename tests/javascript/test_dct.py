@@ -6,6 +6,7 @@ import dataclasses
 import io
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -318,7 +319,7 @@ def test_the_clip_of_another_scheme_is_refused(javascript: JavaScriptClient) -> 
 
 
 @pytest.fixture(scope="module")
-def server(thin: Path) -> Any:
+def server(thin: Path) -> Iterator[Server]:
     with serving(thin / "server", "--max-batch", 2) as started:
         yield started
 

@@ -1,4 +1,4 @@
-"""Node, for tests of ``clients/js/``; without Node 20 or newer they are skipped.
+"""Node, for tests of ``clients/js/``; without Node 20.12 or newer they are skipped.
 
 With ``LCVE_REQUIRE_NODE=1``, a missing Node is a failure.
 """
@@ -20,7 +20,7 @@ import pytest
 __all__ = ["CLIENT", "JavaScriptClient", "JavaScriptError", "require_node"]
 
 CLIENT: Final = Path(__file__).parents[2] / "clients/js"
-_MIN_VERSION: Final = 20
+_MIN_VERSION: Final = (20, 12)
 
 
 def require_node() -> str:
@@ -32,12 +32,12 @@ def require_node() -> str:
         return node
     if os.environ.get("LCVE_REQUIRE_NODE"):
         pytest.fail(f"{problem}, and LCVE_REQUIRE_NODE is set")
-    pytest.skip(f"clients/js needs Node {_MIN_VERSION}: {problem}")
+    pytest.skip(f"clients/js needs Node 20.12: {problem}")
 
 
 def _too_old(node: str) -> str:
     version = subprocess.check_output([node, "--version"], text=True).strip()
-    return "" if int(version.removeprefix("v").split(".")[0]) >= _MIN_VERSION else f"{node} is {version}"
+    return "" if tuple(map(int, version.removeprefix("v").split(".")[:2])) >= _MIN_VERSION else f"{node} is {version}"
 
 
 class JavaScriptError(Exception):

