@@ -14,7 +14,7 @@ from lcve_deploy.remote.contract import AgreedOutput, RemoteModel, check_model
 from lcve_deploy.remote.faults import shown
 from lcve_deploy.remote.limits import MAX_LOGITS
 from lcve_deploy.remote.sealed import require_offer
-from lcve_deploy.remote.transport import Logits, LogitsReply, Request, Transport, Values, countdown
+from lcve_deploy.remote.transport import LogitsReply, Request, Transport, Values, countdown
 
 __all__ = ["Endpoint", "Endpoints"]
 
@@ -72,8 +72,8 @@ class Endpoint:
             self._model = model
         return model
 
-    def run(self, values: Values, seconds: float, *, first_contact: float) -> Logits:
-        """Return the logits of the first clips, up to the server's maximum batch.
+    def run(self, values: Values, seconds: float, *, first_contact: float) -> LogitsReply:
+        """Run the first clips, up to the server's maximum batch.
 
         Args:
             values: uint8 ``[clips, ...]`` or records ``[clips]``, at least one.
@@ -91,7 +91,7 @@ class Endpoint:
         request = Request.of(part, self._binding)
         answer = self._transport.infer(request, output=model.output, seconds=left())
         self._check_origin(answer, model, left)
-        return answer.logits
+        return answer
 
     def forget(self) -> None:
         """Forget what is known of the server. Called after a failure: the server may have been replaced."""

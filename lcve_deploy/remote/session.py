@@ -18,10 +18,11 @@ from lcve_deploy.model.output import ModelOutput
 from lcve_deploy.remote.address import Address, Scheme, is_local
 from lcve_deploy.remote.contract import AgreedOutput, RemoteModel
 from lcve_deploy.remote.endpoints import Endpoint, Endpoints
+from lcve_deploy.remote.measured import MeasuredRun
 from lcve_deploy.remote.options import RemoteOptions
 from lcve_deploy.remote.retrying import persist
 from lcve_deploy.remote.token import PlainTokenWarning, Token
-from lcve_deploy.remote.transport import Logits, Transport, Values
+from lcve_deploy.remote.transport import Logits, LogitsReply, Transport, Values
 
 __all__ = ["RemoteSession"]
 
@@ -119,12 +120,20 @@ class RemoteSession:
             SessionError: the server failed or did not return the logits of these clips, or this session is closed.
             ValueError: the clip is not a non-empty batch of uint8 values or records.
         """
+        return self.run_measured(clip).logits
+
+    def run_measured(self, clip: EncryptedClip) -> MeasuredRun:
+        """Run encrypted clips as ``run`` does, and say what was sent and how long the server took.
+
+        Raises:
+            LcveError, ValueError: as for ``run``.
+        """
         values = self._checked(clip)
-        parts: list[Logits] = []
+        parts: list[LogitsReply] = []
         while len(values):
             parts.append(self._persist(partial(self._ask, values)))
-            values = values[len(parts[-1]) :]
-        return np.concatenate(parts)
+            values = values[len(parts[-1].logits) :]
+        return MeasuredRun.of(parts)
 
     def map(self, clips: Iterable[EncryptedClip], *, in_flight: int = 4) -> Iterator[Logits]:
         """Yield the logits of each of many clips in order, with several concurrent requests.
@@ -169,7 +178,7 @@ class RemoteSession:
         checked: Values = values
         return checked
 
-    def _ask(self, values: Values, endpoint: Endpoint, left: float) -> Logits:
+    def _ask(self, values: Values, endpoint: Endpoint, left: float) -> LogitsReply:
         alone = len(self._endpoints.members) == 1
         return endpoint.run(values, left, first_contact=left if alone else left * _FIRST_CONTACT)
 
