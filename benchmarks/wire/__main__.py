@@ -15,6 +15,7 @@ from benchmarks.common.files import DOCS, RESULTS
 from benchmarks.common.stamp import machine, stamp, versions
 from benchmarks.wire.features import FIGURES as FEATURES
 from benchmarks.wire.features_page import write_features_chart
+from benchmarks.wire.lengths import FIGURES as LENGTHS
 from benchmarks.wire.measuring import measure
 from benchmarks.wire.page import render, write_chart
 
@@ -39,7 +40,8 @@ def main() -> None:
     results = json.loads(FIGURES.read_text())
     link = json.loads(LINK.read_text()) if LINK.exists() else None
     features = json.loads(FEATURES.read_text()) if FEATURES.exists() else None
-    PAGE.write_text(render(results, link, features), encoding="utf-8")
+    lengths = json.loads(LENGTHS.read_text()) if LENGTHS.exists() else None
+    PAGE.write_text(render(results, link, lengths, features), encoding="utf-8")
     write_chart(results, CHART)
     if features is not None:
         write_features_chart(features, FEATURES_CHART)

@@ -29,7 +29,7 @@ from lcve_deploy.model.preprocess import Resample
 from lcve_deploy.packing import pack
 from lcve_deploy.verbs.export import ExportOptions, export
 
-__all__ = ["FIGURES", "IMAGES", "PLAIN_H264", "VIDEO", "compared"]
+__all__ = ["FIGURES", "IMAGES", "PLAIN_H264", "VIDEO", "compare_features"]
 
 FIGURES = RESULTS / "wire-features.json"
 IMAGES = "lcve-dct-1, a frame at a time, run"
@@ -130,11 +130,11 @@ class _Figures:
             "quality": quality,
             "bytes": size,
             "psnr": decibels,
-            **compared(found, self._features, title, self.spread),
+            **compare_features(found, self._features, title, self.spread),
         }
 
 
-def compared(found: Features, plain: Mapping[str, Features], title: str, spread: float) -> dict[str, float]:
+def compare_features(found: Features, plain: Mapping[str, Features], title: str, spread: float) -> dict[str, float]:
     """Compare features of a clip's frames with the plain ones.
 
     Args:

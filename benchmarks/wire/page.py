@@ -13,6 +13,7 @@ from matplotlib import pyplot as plt
 
 from benchmarks.common.tables import paragraph, table
 from benchmarks.wire.features_page import features_section, resizing_section
+from benchmarks.wire.lengths import lengths_section
 from benchmarks.wire.measuring import at
 
 __all__ = ["render", "write_chart"]
@@ -37,7 +38,7 @@ _PAGE = """# A thin wire
 
 {agreement}
 
-{features}{link}## Time
+{features}{lengths}{link}## Time
 
 {times_text}
 
@@ -47,8 +48,13 @@ _PAGE = """# A thin wire
 """
 
 
-def render(results: dict[str, Any], link: dict[str, Any] | None = None, features: dict[str, Any] | None = None) -> str:
-    """Return the page, with the figures of features and of a limited link if there are any."""
+def render(
+    results: dict[str, Any],
+    link: dict[str, Any] | None = None,
+    lengths: dict[str, Any] | None = None,
+    features: dict[str, Any] | None = None,
+) -> str:
+    """Return the page, with the figures of a limited link, of lengths, and of features if there are any."""
     figures = results["figures"]
     versions = ", ".join(f"{package} {number}" for package, number in results["versions"].items())
     return _PAGE.format(
@@ -72,6 +78,7 @@ def render(results: dict[str, Any], link: dict[str, Any] | None = None, features
         agreement=_agreement(figures["agreement"]),
         resizing="" if features is None else f"{resizing_section(features, figures['rates'])}\n\n",
         features="" if features is None else f"{features_section(features)}\n\n",
+        lengths="" if lengths is None else f"{lengths_section(lengths)}\n\n",
         link="" if link is None else _link(link),
         times_text=paragraph(
             "CPU milliseconds of one thread for one clip, the median of seven. The machine did other work at the same",
