@@ -32,6 +32,7 @@ class Endpoint:
         transport: connection to the server.
         output: expected output, shared by all endpoints of a session.
         sealed: whether the transport seals its requests.
+        pad: the bytes of every packed clip are padded to a multiple of this number.
     """
 
     def __init__(
@@ -43,8 +44,9 @@ class Endpoint:
         *,
         output: AgreedOutput | None = None,
         sealed: bool = False,
+        pad: int = 1,
     ) -> None:
-        self.name, self._sealed = name, sealed
+        self.name, self._sealed, self._pad = name, sealed, pad
         self._address, self._binding, self._transport = address, binding, transport
         self._output = AgreedOutput(None) if output is None else output
         self._model: RemoteModel | None = None
@@ -88,7 +90,7 @@ class Endpoint:
         left = countdown(seconds)
         model = self._contact(min(seconds, first_contact), patient=first_contact >= seconds)
         part = values[: _max_clips(model, values[0].nbytes)]
-        request = Request.of(part, self._binding)
+        request = Request.of(part, self._binding, pad=self._pad)
         answer = self._transport.infer(request, output=model.output, seconds=left())
         self._check_origin(answer, model, left)
         return answer

@@ -15,6 +15,7 @@ from lcve_deploy.clips import Binding, EncryptedClip
 from lcve_deploy.encrypted_model import run_each
 from lcve_deploy.errors import RequestError, SessionError
 from lcve_deploy.model.output import ModelOutput
+from lcve_deploy.packing import require_pad
 from lcve_deploy.remote.address import Address, Scheme, is_local
 from lcve_deploy.remote.contract import AgreedOutput, RemoteModel
 from lcve_deploy.remote.endpoints import Endpoint, Endpoints
@@ -42,12 +43,13 @@ class RemoteSession:
         address: such as ``grpc://one:8001,two:8001/model``, ``grpcs://``, ``http://``, ``https://``; a version may
             follow the model. The first endpoint is preferred.
         binding: binding of the clips to send; clips of any other are refused before anything is sent.
-        options: deadline, retries, token, TLS, shared memory.
+        options: deadline, retries, token, TLS, shared memory, sealing, padding.
         output: expected output, from ``client.json``; by default that of the first server that answers.
 
     Raises:
         RequestError: the address is invalid, or the options do not apply to it.
         DeniedError: the token or certificates cannot be used.
+        EncryptedClipError: clips are to be padded, and all have the same length.
         MissingDependencyError: tritonclient is not installed.
     """
 
@@ -62,6 +64,7 @@ class RemoteSession:
         self._address = address if isinstance(address, Address) else Address.parse(address)
         self._binding, self._options, self._closed = binding, options, Event()
         _check_options(self._address, options)
+        require_pad(options.pad, binding)
         token = Token.read(options)
         _warn_of_plain(self._address, token)
         agreed = AgreedOutput(output)
@@ -73,6 +76,7 @@ class RemoteSession:
                 _transport(self._address, name, options, token),
                 output=agreed,
                 sealed=options.seal_to is not None,
+                pad=options.pad,
             )
             for name in self._address.endpoints
         ]

@@ -46,14 +46,16 @@ class Request:
     binding: Binding
 
     @classmethod
-    def of(cls, values: npt.NDArray[Any], binding: Binding) -> Self:
-        """Return a request with clips, uint8 ``[batch, ...]`` or records ``[batch]``, which are packed.
+    def of(cls, values: npt.NDArray[Any], binding: Binding, *, pad: int = 1) -> Self:
+        """Return a request with clips, uint8 ``[batch, ...]`` or records ``[batch]``, which are packed and padded.
 
         Raises:
             ValueError: the clips cannot be packed.
         """
-        packed = binding.packed
-        sent = np.frombuffer(pack(values, binding.geometry), np.uint8) if packed else np.ascontiguousarray(values)
+        if binding.packed:
+            sent = np.frombuffer(pack(values, binding.geometry, pad=pad), np.uint8)
+        else:
+            sent = np.ascontiguousarray(values)
         return cls(values=sent, clips=len(values), binding=binding)
 
     @property
