@@ -5,7 +5,8 @@
 
 plays a film of 640 x 480 as a camera of 10 frames a second, for a model of 16 x 224 x 224 and stride 1, so that every
 frame ends a window that is encrypted, decrypted and shown. The model is a stand-in that answers after a fixed time.
-Figures go to ``benchmarks/results/browser.json``, or ``browser-lcve-dct-1.json``. Needs Chromium, Node and ``npm ci --prefix clients/js``. Linux only.
+Figures go to ``benchmarks/results/browser.json``, or ``browser-lcve-dct-1.json``. Needs Chromium, Node and
+``npm ci --prefix clients/js``. Linux only.
 """
 
 from __future__ import annotations
