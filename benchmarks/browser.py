@@ -1,10 +1,12 @@
 """The page of ``lcve web`` in a real Chromium: how long a clip takes, missed frames, memory, and frames against PyAV.
 
     python -m benchmarks.browser --seconds 600
+    python -m benchmarks.browser --seconds 120 --scheme lcve-dct-1     # of packed clips
 
 plays a film of 640 x 480 as a camera of 10 frames a second, for a model of 16 x 224 x 224 and stride 1, so that every
 frame ends a window that is encrypted, decrypted and shown. The model is a stand-in that answers after a fixed time.
-Figures go to ``benchmarks/results/browser.json``. Needs Chromium, Node and ``npm ci --prefix clients/js``. Linux only.
+Figures go to ``benchmarks/results/browser.json``, or ``browser-lcve-dct-1.json``. Needs Chromium, Node and
+``npm ci --prefix clients/js``. Linux only.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from benchmarks.common.stamp import machine, stamp
 from lcve_deploy import ClipGeometry, SecurityKey
 from lcve_deploy.artifact.client_settings import ClientFile, ClientSettings
 from lcve_deploy.cipher.clips import binding_of
-from lcve_deploy.clips import Binding, EncryptedClip, Layout
+from lcve_deploy.clips import Binding, EncryptedClip, Layout, Scheme
 from lcve_deploy.keys.orders import derive_orders
 from lcve_deploy.model.predictions import ProblemType
 from lcve_deploy.model.preprocess import Preprocess, Resample
@@ -85,9 +87,9 @@ class StandIn:
         """There is no connection."""
 
 
-def client_json(key: SecurityKey) -> bytes:
+def client_json(key: SecurityKey, scheme: Scheme) -> bytes:
     """``client.json`` for the stand-in."""
-    orders = derive_orders(key, salt=bytes(16), geometry=GEOMETRY, classes=CLASSES)
+    orders = derive_orders(key, salt=bytes(16), geometry=GEOMETRY, classes=CLASSES, scheme=scheme)
     settings = ClientSettings(
         binding=binding_of(orders, Layout.CUBES),
         classes=tuple(f"class {number}" for number in range(CLASSES)),
@@ -208,8 +210,11 @@ def measure(url: str, key: Path, work: Path, seconds: float) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--output", type=Path, default=RESULTS / "browser.json")
+    parser.add_argument("--scheme", choices=list(Scheme), default=Scheme.LCVE.value)
+    parser.add_argument("--output", type=Path)
     given = parser.parse_args()
+    name = "browser.json" if given.scheme == Scheme.LCVE else f"browser-{given.scheme}.json"
+    output = given.output or RESULTS / name
     with tempfile.TemporaryDirectory() as folder:
         work, key = Path(folder), SecurityKey.create()
         key.write(work / "key.bin")
@@ -220,12 +225,12 @@ def main() -> None:
         def run(url: str) -> None:
             try:
                 figures = measure(url, work / "key.bin", work, given.seconds)
-                given.output.write_text(json.dumps(figures, indent=2) + "\n")
+                output.write_text(json.dumps(figures, indent=2) + "\n")
                 json.dump(figures, sys.stdout, indent=2)
             finally:
                 os.kill(os.getpid(), signal.SIGINT)
 
-        serve_page(PageSettings(port=0, client=client_json(key)), StandIn(), started)
+        serve_page(PageSettings(port=0, client=client_json(key, Scheme(given.scheme))), StandIn(), started)
 
 
 if __name__ == "__main__":

@@ -334,7 +334,8 @@ def test_a_server_answers_for_more_clips_than_a_batch(
     views = Views(temporal=3)
     call = {"settings": client_json(client), "key": key_file.read_bytes()}
     file = javascript.call_for_bytes("encrypt", clips=clips.tobytes(), views=str(views), step=6, **call)
-    received = javascript.call("run", address=server.address("http"), settings=client_json(client), file=file)
+    sent: dict[str, Any] = {"settings": client_json(client), "file": file, "pad": 1000}
+    received = javascript.call("run", address=server.address("http"), **sent)
     expected = open_session(thin / "server").run(client.encrypt(PlainClip(values=clips), step=6))
     np.testing.assert_allclose(np.reshape(received, expected.shape), expected, rtol=1e-4, atol=1e-4)
     other = Client.open(exported / "client", SecurityKey.read(key_file))

@@ -57,6 +57,7 @@ export class RemoteModel {
   #name;
   #version;
   #sealTo;
+  #pad;
   /** @type {Description | undefined} */
   #description;
 
@@ -70,11 +71,12 @@ export class RemoteModel {
    * @param {string} [options.token] sent with every request, and never shown
    * @param {number} [options.seconds] deadline of each request, its answer included
    * @param {SealingPublicKey} [options.sealTo] key that requests are sealed to; by default they are not sealed
+   * @param {number} [options.pad] of the scheme `lcve-dct-1`: pad every clip to a multiple of this number
    * @param {typeof fetch} [options.fetch] another implementation
    * @throws {RequestError} the address is invalid
    * @throws {DeniedError} the text is not a token
    */
-  constructor(address, { binding, output, token = "", seconds = 30, sealTo, fetch = globalThis.fetch.bind(globalThis) }) {
+  constructor(address, { binding, output, token = "", seconds = 30, sealTo, pad = 1, fetch = globalThis.fetch.bind(globalThis) }) {
     const { origin, names } = parseAddress(address);
     [this.#name, this.#version] = names;
     if (token && !TOKEN.test(token)) {
@@ -86,6 +88,7 @@ export class RemoteModel {
     this.#seconds = seconds;
     this.#fetch = fetch;
     this.#sealTo = sealTo;
+    this.#pad = pad;
     this.binding = binding;
     this.output = output;
     /** Host and port, for messages. */
@@ -126,7 +129,7 @@ export class RemoteModel {
       const { largestBatch } = await this.#described();
       const most = Math.min(largestBatch || Math.floor(MAX_REQUEST_BYTES / size), Math.floor(MAX_LOGITS / width));
       const count = Math.min(Math.max(1, most), clip.views.count - done);
-      logits.set(await this.#infer(clip.bytes(done, count), count), done * width);
+      logits.set(await this.#infer(clip.bytes(done, count, { pad: this.#pad }), count), done * width);
       done += count;
     }
     return logits;

@@ -12,7 +12,7 @@ import { deflate } from "../src/dct/deflate.js";
 import { inflate } from "../src/dct/inflate.js";
 import { pack, unpack } from "../src/dct/packing.js";
 import { CubeTransform } from "../src/dct/transform.js";
-import { Binding, Client, CoefficientCipher, EncryptedClip, EncryptedClipError, Geometry, QUALITIES, readClipFile, SecurityKey, Views, writeClipFile } from "../src/index.js";
+import { Binding, Client, CoefficientCipher, EncryptedClip, EncryptedClipError, Geometry, QUALITIES, readClipFile, RemoteModel, SecurityKey, Views, writeClipFile } from "../src/index.js";
 import { deriveOrder, deriveStream } from "../src/orders.js";
 
 const read = (/** @type {string} */ name) => JSON.parse(readFileSync(new URL(`../../../docs/reference/${name}`, import.meta.url), "utf-8"));
@@ -152,7 +152,7 @@ test("steps, coefficients and padding out of range are not packed", () => {
   const [zeros, noise] = [new Int16Array(GEOMETRY.clipValues), new Int16Array(GEOMETRY.clipValues).fill(2049)];
   for (const step of [0.99, 256.1, NaN, Infinity, 0]) assert.throws(() => pack(zeros, step, GEOMETRY), /expected a step from 1 to 256/);
   assert.throws(() => pack(noise, 16, GEOMETRY), /-2048 to 2048/);
-  assert.throws(() => pack(zeros, 16, GEOMETRY, 0), /multiple of at least 1/);
+  for (const pad of [0, 1.5, 2 ** 24 + 1]) assert.throws(() => pack(zeros, 16, GEOMETRY, pad), /multiple of 1 to 16777216/);
 });
 
 /** @param {Partial<Record<string, unknown>>} [changed] */
@@ -199,6 +199,39 @@ test("the schemes do not mix", async () => {
   const record = JSON.parse(new TextDecoder().decode(settings()));
   Object.assign(record, { geometry: large.geometry, preprocess: { ...record.preprocess, crop: [1026, 1026] } });
   await assert.rejects(Client.open(new TextEncoder().encode(JSON.stringify(record)), key), { name: "ArtifactError", message: /at most 1024/ });
+});
+
+test("a request has packed clips, as many as a server takes, padded if that is asked for", async () => {
+  const client = await Client.open(settings(), key);
+  const { binding, output } = client.settings;
+  const clip = client.encrypt(Uint8Array.from({ length: 3 * GEOMETRY.clipValues }, (_, index) => index % 200));
+  const [described, configured] = [{ shape: [-1] }, { dims: [-1] }];
+  const metadata = {
+    ...{ name: "actions", versions: ["1"], inputs: [{ name: "packed", datatype: "UINT8", ...described }] },
+    outputs: [{ name: "logits", datatype: "FP32", shape: [-1, 2] }],
+  };
+  const config = {
+    ...{ name: "actions", max_batch_size: 2, input: [{ name: "packed", data_type: "TYPE_UINT8", ...configured }] },
+    ...{ output: [{ name: "logits", data_type: "TYPE_FP32", dims: [2] }], parameters: {} },
+  };
+  /** @type {{inputs: object[], data: Uint8Array}[]} */
+  const sent = [];
+  const fetch = async (/** @type {any} */ url, /** @type {any} */ init) => {
+    if (init.method === "GET") return Response.json(url.endsWith("/config") ? config : metadata);
+    const length = Number(init.headers["Inference-Header-Content-Length"]);
+    const { inputs } = JSON.parse(new TextDecoder().decode(init.body.subarray(0, length)));
+    sent.push({ inputs, data: init.body.subarray(length) });
+    const clips = 3 - sent.length;
+    return Response.json({ model_name: "actions", model_version: "1", outputs: [{ name: "logits", datatype: "FP32", shape: [clips, 2], data: Array(2 * clips).fill(0) }] });
+  };
+  await new RemoteModel("http://host:8000/actions", { binding, output, pad: 4096, fetch }).run(clip);
+  assert.deepEqual(sent.map(({ data }) => data.length), [2 * 4096, 4096]);
+  assert.deepEqual(sent[0].inputs, [{ name: "packed", shape: [8192], datatype: "UINT8", parameters: { binary_data_size: 8192 } }]);
+  const received = await unpack(Uint8Array.from(sent.flatMap(({ data }) => [...data])), GEOMETRY, 3);
+  assert.deepEqual(received, clip.coefficients);
+  const other = { ...config, input: [{ ...config.input[0], name: "clips" }] };
+  const elsewhere = async (/** @type {any} */ url) => Response.json(url.endsWith("/config") ? other : metadata);
+  await assert.rejects(new RemoteModel("http://host:8000/actions", { binding, output, fetch: elsewhere }).run(clip), { name: "MismatchError" });
 });
 
 test("neither cipher nor client shows its orders and signs", async () => {

@@ -62,7 +62,8 @@ const CALLS = {
   run: async (request) => {
     const { binding, output } = await readClientSettings(bytes(request.settings));
     const sealTo = request.sealTo && (await SealingPublicKey.read(bytes(request.sealTo)));
-    const model = new RemoteModel(request.address, { binding, output, token: request.token, ...(sealTo && { sealTo }) });
+    const { token, pad = 1 } = request;
+    const model = new RemoteModel(request.address, { binding, output, token, pad, ...(sealTo && { sealTo }) });
     return [...(await model.run(await readClipFile(bytes(request.file))))];
   },
   seal: async ({ file, to }) => text(await sealClip(await readClipFile(bytes(file)), await SealingPublicKey.read(bytes(to)))),

@@ -21,6 +21,7 @@ const ESCAPE = -128;
 const MAX_SHORT = 127;
 const MAX_ESCAPES = 258; // large values in a cube: more would have more energy than any clip
 const MAX_UNPACKED = 2 ** 32;
+const MAX_PAD = 2 ** 24;
 const CRC = Uint32Array.from({ length: 256 }, (_, byte) => {
   for (let bit = 0; bit < 8; bit++) byte = byte & 1 ? (byte >>> 1) ^ 0xedb88320 : byte >>> 1;
   return byte;
@@ -37,7 +38,9 @@ const CRC = Uint32Array.from({ length: 256 }, (_, byte) => {
  * @throws {RangeError} step, coefficients or padding are out of range
  */
 export function pack(coefficients, step, geometry, pad = 1) {
-  if (!Number.isSafeInteger(pad) || pad < 1) throw new RangeError(`expected to pad to a multiple of at least 1, received ${pad}`);
+  if (!(Number.isInteger(pad) && pad >= 1 && pad <= MAX_PAD)) {
+    throw new RangeError(`expected to pad to a multiple of 1 to ${MAX_PAD} bytes, received ${pad}`);
+  }
   const exact = requireStep(step, geometry);
   const { columns, rows } = countNonzero(coefficients, geometry);
   const { bits, values } = mapped(coefficients, columns, rows, geometry);
