@@ -173,6 +173,8 @@ def test_a_padding_without_use_or_out_of_range_is_refused(exported: Path, key: S
     binding = Client.open(exported / "client", key).settings.binding
     with pytest.raises(EncryptedClipError, match="all have the same length"):
         RemoteSession("grpc://localhost:1/m", binding, RemoteOptions(pad=4096))
+    RemoteSession("grpc://localhost:1/m", binding, RemoteOptions(pad=1)).close()
+    assert RemoteOptions(pad=2**24).pad == 2**24
     for pad in (0, -1, 2**24 + 1):
         with pytest.raises(ValueError, match="multiple of 1 to 16777216 bytes"):
             RemoteOptions(pad=pad)

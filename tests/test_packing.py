@@ -19,6 +19,7 @@ from lcve_deploy.packing import MAX_STEP, count_packed, max_packed, min_step, pa
 
 GEOMETRY = ClipGeometry.parse("4x8x12x3/2x4x4")
 SMALL = ClipGeometry.parse("2x4x4x1/1x4x4")
+WIDE = ClipGeometry.parse("12x4x4x1/1x4x4")
 HEADER = struct.Struct("<4sIIfIIII")
 
 
@@ -221,6 +222,55 @@ def lies() -> dict[str, tuple[list[object], list[bytes]]]:
 def test_contents_that_lie_are_refused(name: str) -> None:
     with pytest.raises(EncryptedClipError):
         unpack(rebuilt(*lies()[name]), GEOMETRY, clips=1)
+
+
+def changed_streams(zeros: bytes, values: bytes, escapes: int = 0) -> bytes:
+    """A clip of four coefficients, two in each of two columns, in rows 0, 1 and 2; with another map or other values."""
+    made = np.zeros((1, WIDE.cubes, WIDE.values))
+    made[0, 0, :2], made[0, 1, 0], made[0, 2, 1] = 5, 6, 7
+    fields, streams = packed_parts(pack(records(made, geometry=WIDE), WIDE))
+    assert inflated(streams[1]) == bytes([0b11000000, 0, 0b10100000, 0])
+    assert inflated(streams[2]) == bytes([5, 6, 5, 7])
+    fields[4] = escapes
+    return rebuilt(fields, [streams[0], deflated(zeros), deflated(values)])
+
+
+MAP, VALUES = bytes([0b11000000, 0, 0b10100000, 0]), bytes([5, 6, 5, 7])
+
+
+@pytest.mark.parametrize(
+    "zeros",
+    [
+        bytes([0b10000000, 0, 0b11100000, 0]),  # the first column has one coefficient less, the second one more
+        bytes([0b11100000, 0, 0b10000000, 0]),  # the other way round; in both, the rows are right
+        bytes([0b11000000, 0, 0b11000000, 0]),  # columns are right, and rows are not
+        bytes([0b11000000, 0, 0b10000000, 0]),  # one coefficient less
+        bytes([0b11000000, 0, 0b10100000, 1]),  # one more, beyond the rows
+    ],
+)
+def test_every_way_in_which_a_map_differs_from_its_counts_is_refused(zeros: bytes) -> None:
+    assert unpack(changed_streams(MAP, VALUES), WIDE, clips=1)[COEFFICIENTS][0, 2, 1] == 7
+    with pytest.raises(EncryptedClipError, match="counts of a packed clip do not match its map"):
+        unpack(changed_streams(zeros, VALUES), WIDE, clips=1)
+
+
+@pytest.mark.parametrize(
+    ("values", "escapes"),
+    [
+        (bytes([5, 6, 5, 0]), 0),
+        (bytes([5, 6, 5, 0x80]), 0),
+        (bytes([5, 6, 5, 7, 0x2C, 1]), 1),
+        (bytes([5, 6, 5, 0x80, 127, 0]), 1),
+        (bytes([5, 6, 5, 0x80, 1, 8]), 1),
+        (bytes([5, 6, 5, 0x80, 0xFF, 0xF7]), 1),
+    ],
+    ids=["zero", "no escape", "escape of none", "small escape", "large escape", "large negative escape"],
+)
+def test_every_way_in_which_values_are_invalid_is_refused(values: bytes, escapes: int) -> None:
+    valid = unpack(changed_streams(MAP, bytes([5, 6, 5, 0x80, 0, 8]), 1), WIDE, clips=1)
+    assert valid[COEFFICIENTS][0, 2, 1] == 2048
+    with pytest.raises(EncryptedClipError, match="values of a packed clip are not those of its map"):
+        unpack(changed_streams(MAP, values, escapes), WIDE, clips=1)
 
 
 def test_lying_lengths_are_refused() -> None:
