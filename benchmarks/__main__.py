@@ -75,7 +75,7 @@ def run(task: Task, number: int, work: Path) -> dict[str, Any]:
     found = {**stamp(), "rounds": case.rounds}
     before = clock()
     environment = {**os.environ, **_THREADS, "TORCHINDUCTOR_CACHE_DIR": str(work / "inductor")}
-    subprocess.run(command, check=True, env=environment, cwd=ROOT)
+    subprocess.run([*case.prefix, *command], check=True, env=environment, cwd=ROOT)
     after = clock()
     found["others"] = others(before, after)
     say(f"{task.name}, process {number}: {after.wall - before.wall:.0f} s, other work {found['others']:.2f} cores")

@@ -15,8 +15,10 @@ from benchmarks.records import Measured, Records
 
 PARTS = (
     "peers",
+    "spread",
     "scrambled",
     "scaling",
+    "operators",
     "peak",
     "encryption",
     "enrolling",

@@ -18,6 +18,7 @@ class Case:
         rounds: number of rounds in each process.
         compares: whether its figures are ratios of times.
         rehearsed: whether a process whose figures are dropped goes first, which makes the files that the others open.
+        prefix: command that starts a process, such as ``env NAME=value``.
     """
 
     name: str
@@ -25,3 +26,4 @@ class Case:
     rounds: int = 4
     compares: bool = True
     rehearsed: bool = True
+    prefix: tuple[str, ...] = ()

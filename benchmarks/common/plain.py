@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,9 @@ from lcve_deploy.exporters.onnx import write_onnx
 from lcve_deploy.exporters.storage import load_graph, save_graph
 from lcve_deploy.model.transformer import IMAGENET, ScrambledTransformer, VideoTransformer
 
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
 EXPORTED = "main"
 """Key folder that an export writes by default."""
 _NO_KEY = KeyRef(key_id="0" * 32, salt="0" * 32)
@@ -62,9 +65,9 @@ def export_plain(module: torch.nn.Module, size: Size, path: Path) -> None:
 def write_plain_server(folder: Path, model: VideoTransformer, server: Path, client: Client) -> None:
     """A model folder of the same model without a key, for building the same engines from it.
 
-    All weights are constants of its graph. It has the inputs of a bank, which sessions expect, and reads none of them,
-    so the comparison includes what the bank costs. The probe is the artifact's own, decrypted: the plain model answers
-    it alike.
+    All weights are constants of its graph. It has the inputs of a bank, which sessions expect, and reads one number of
+    each, so the comparison includes what the bank costs. The probe is the artifact's own, decrypted: the plain model
+    answers it alike.
     """
     manifest = read_manifest(server)
     folder.mkdir()
@@ -99,17 +102,46 @@ def bank_of(tensors: dict[str, npt.NDArray[Any]], batch: int) -> dict[str, npt.N
 
 
 def _write_graph(folder: Path, plain: ScrambledTransformer, spec: ModelSpec) -> None:
-    """The graph with the plain tensors inside, and with inputs for a bank that nothing reads."""
+    """The graph with the plain tensors inside, and with inputs for a bank that change no answer."""
     work = folder / "work"
     work.mkdir()
     write_onnx(plain, work / _WITH_BANK, layout=Layout.CUBES)
     embed_key(work / _WITH_BANK, keyed_tensors(plain), work / _EMBEDDED)
     model = load_graph(work / _EMBEDDED)
-    model.graph.inputs.extend(graph_input(tensor) for tensor in (KEY_SPEC, *spec.bank))
+    _add_bank(model.graph, spec)
     save_graph(model, folder / MODEL)
     for path in work.iterdir():
         path.unlink()
     work.rmdir()
+
+
+def _add_bank(graph: ir.Graph, spec: ModelSpec) -> None:
+    """Add inputs for a bank, and read one number of each.
+
+    OpenVINO drops inputs that nothing reads, and ONNX Runtime copies them from a GPU to the host in every run. The sum
+    of the numbers would be the answer if the row of a clip were far below zero, which no runtime can rule out.
+    """
+    import onnx_ir as ir
+    from onnx_ir import tape
+
+    key, bank = graph_input(KEY_SPEC), [graph_input(tensor) for tensor in spec.bank]
+    nodes, (answer,) = tape.Tape(), graph.outputs
+
+    def constant(name: str, value: int | list[int]) -> ir.Value:
+        return nodes.initializer(ir.tensor(np.array(value, np.int64), name=name), name)
+
+    flat, first, never = constant("bank_flat", [-1]), constant("bank_first", 0), constant("bank_never", -(2**40))
+    numbers = [nodes.op("Gather", [nodes.op("Reshape", [value, flat]), first], {"axis": 0}) for value in bank]
+    floats = [nodes.op("Cast", [number], {"to": ir.DataType.FLOAT}) for number in numbers]
+    outside = nodes.op("Unsqueeze", [nodes.op("Less", [key, never]), constant("bank_axis", [-1])])
+    result = nodes.op("Where", [outside, nodes.op("Sum", floats), answer])
+    result.name, answer.name = answer.name, f"{answer.name}_alone"
+    result.type, result.shape = answer.type, answer.shape
+    graph.inputs.extend((key, *bank))
+    graph.extend(nodes.nodes)
+    for value in nodes.initializers:
+        graph.register_initializer(value)
+    graph.outputs[0] = result
 
 
 def _plain_probe(server: Path, manifest: Manifest, client: Client) -> Probe:

@@ -21,7 +21,6 @@ from lcve_deploy.artifact.names import KEY_INPUT
 from lcve_deploy.cipher.weights import scramble, unscrambled
 from lcve_deploy.exporters.tensorrt import PlanOptions
 from lcve_deploy.model.precision import Precision
-from lcve_deploy.runtime.backends.onnxruntime_rows import HostRows
 from lcve_deploy.runtime.session import Provider
 from lcve_deploy.verbs.build import BuildOptions, build
 
@@ -87,8 +86,6 @@ def open_engines(
         open_session(server, SessionOptions(engine=options.engine_name))
         for server in (bench.server, bench.plain_server)
     )
-    if device == "cuda" and kind is EngineKind.ONNXRUNTIME:
-        _leave_the_bank_on_the_host(plain)
     took, client = time.perf_counter() - started, bench.client
 
     def encrypted(clips: Clips) -> Run:
@@ -112,17 +109,6 @@ def open_engines(
     resident_by_kind = {EngineKind.TENSORRT: resident, EngineKind.TENSORRT_RTX: resident, EngineKind.ONNXRUNTIME: bound}
     found, name = resident_by_kind.get(kind), options.engine_name
     return Pair(ours=encrypted, plain=bare, build_seconds=took, resident=found, engine=name)
-
-
-def _leave_the_bank_on_the_host(plain: Any) -> None:
-    """Give a model without a key its bank in the host's memory.
-
-    Its graph has inputs for a bank and reads none of them. ONNX Runtime expects such inputs on the host, and would copy
-    all rows there in every run.
-    """
-    import onnxruntime
-
-    plain._rows = HostRows(onnxruntime, plain.model.bank, plain.bank.rows)
 
 
 def bound_run(session: Any, clip: EncryptedClip, device: str) -> Callable[[], object]:
