@@ -26,10 +26,11 @@ from lcve_deploy.attacks.running import Case, State, run_attacks
 from lcve_deploy.attacks.score import Space, align_order, chance_level, score_order
 from lcve_deploy.attacks.similarity import compare_clips
 from lcve_deploy.attacks.solvers.layout import invert_layout, lay_out
+from lcve_deploy.clips import Scheme
 from lcve_deploy.exporters.checkpoints.rotary import eva_rotary, vjepa2_rotary
 from lcve_deploy.geometry import ClipGeometry
 
-BY_NAME = {attack.name: attack for attack in ATTACKS}
+BY_NAME = {attack.name: attack for attack in ATTACKS if Scheme.LCVE in attack.schemes}
 STRANGERS = tuple(random_truth(np.random.default_rng(100 + i)) for i in range(16))
 
 
