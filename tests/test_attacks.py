@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lcve_deploy.attacks.catalogue import ATTACKS, Attack
 from lcve_deploy.attacks.clips import match_known, same_clip
+from lcve_deploy.attacks.coefficients.planted import random_truth_with_signs
 from lcve_deploy.attacks.embedding import lay_out_values
 from lcve_deploy.attacks.holdings import Estimate, Holdings, Planted
 from lcve_deploy.attacks.inversion import invert_minimum_norm
@@ -32,16 +33,18 @@ from lcve_deploy.geometry import ClipGeometry
 
 BY_NAME = {attack.name: attack for attack in ATTACKS if Scheme.LCVE in attack.schemes}
 STRANGERS = tuple(random_truth(np.random.default_rng(100 + i)) for i in range(16))
+STRANGERS_WITH_SIGNS = tuple(random_truth_with_signs(np.random.default_rng(100 + i)) for i in range(16))
 
 
 def planted_case(attack: Attack) -> Case:
     planted = attack.plant(np.random.default_rng(7))
     truth = planted.truth
     victim = encrypted(film()[:1], random_truth(np.random.default_rng(99)))[0]
-    return Case(holdings=planted.holdings, truth=truth, relation=truth, independent=STRANGERS, victim=victim)
+    strangers = STRANGERS if planted.holdings.scheme is Scheme.LCVE else STRANGERS_WITH_SIGNS
+    return Case(holdings=planted.holdings, truth=truth, relation=truth, independent=strangers, victim=victim)
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: f"{attack.name}-{min(attack.schemes)}")
 def test_every_attack_solves_a_planted_case_and_is_at_chance_against_strangers(attack: Attack) -> None:
     (result,) = run_attacks(planted_case(attack), attacks=[attack])
     assert result.state is State.MEASURED

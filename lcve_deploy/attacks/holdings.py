@@ -68,8 +68,8 @@ class Estimate:
             ``[L]``.
         labels: K3: logit c of the artifact is plain logit ``labels[c]``. int64 ``[classes]``.
         clip: one plain clip in cubes, values 0..255, float or uint8 ``[N, L]``.
-        signs: of the scheme ``lcve-dct-1``: encrypted coefficient j is its plain coefficient times ``signs[j]``, 1 or -1;
-            0 if unknown. int64 ``[L]``.
+        signs: of the scheme ``lcve-dct-1``: encrypted coefficient j is its plain coefficient times ``signs[j]``, 1 or
+            -1; 0 if unknown. int64 ``[L]``.
     """
 
     cubes: Order | None = None

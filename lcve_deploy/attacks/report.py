@@ -83,7 +83,8 @@ class Verdict:
         shares = ", ".join(f"{ORDERS[name]} {share:.1%}" for name, share in self.recovered.items())
         symmetry = ", up to mirror images and other symmetries" if self.up_to_symmetry else ""
         full = [ORDERS[name] for name in self.needed if self.recovered.get(name) == 1.0]
-        fully = f"{' and '.join(full)} recovered in full; " if full else ""
+        listed = " and ".join([", ".join(full[:-1]), full[-1]] if len(full) > 1 else full)
+        fully = f"{listed} recovered in full; " if full else ""
         return f"{self.state}: {fully}{shares}{symmetry}"
 
     def to_json(self) -> dict[str, Any]:
