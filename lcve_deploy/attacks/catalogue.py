@@ -18,6 +18,13 @@ from lcve_deploy.attacks.coefficients.columns import (
     plant_signed_reference,
 )
 from lcve_deploy.attacks.coefficients.known import match_known_coefficients, plant_known_coefficients
+from lcve_deploy.attacks.coefficients.seams import (
+    first_encrypted,
+    place_by_seams,
+    plant_mosaic,
+    plant_seams,
+    show_mosaic,
+)
 from lcve_deploy.attacks.cube_series import lay_out_series, plant_series
 from lcve_deploy.attacks.embedding import lay_out_filters, plant_filters
 from lcve_deploy.attacks.holdings import Estimate, Holdings, Planted
@@ -236,6 +243,29 @@ ATTACKS: Final = (
         run=show_thumbnail,
         plant=plant_thumbnail,
         schemes=_LCVE,
+    ),
+    Attack(
+        name="thumbnail",
+        title="fill every cube with its mean light, in the order found so far",
+        needs=("artifact", "ciphertexts"),
+        finds={"clip": 0.7},
+        measure="light",
+        symmetric=True,
+        run=show_mosaic,
+        plant=plant_mosaic,
+        schemes=_DCT,
+    ),
+    Attack(
+        name="seams",
+        title="place coefficients by continuity across cubes",
+        needs=("artifact", "ciphertexts"),
+        finds={"values": 0.99, "signs": 0.99},
+        measure="energy",
+        symmetric=True,
+        run=place_by_seams,
+        plant=plant_seams,
+        curve=Curve(axis="encrypted clips", levels=(1, 4, 16), at=first_encrypted, maximum=ciphertexts_held),
+        schemes=_DCT,
     ),
     Attack(
         name="linking",
