@@ -21,7 +21,8 @@ def render_wire(figures: dict[str, Any]) -> str:
     """Return the table, what several clips give, and what lengths say."""
     subjects = figures["subjects"]
     by_name = {name: {row["name"]: row for row in subjects[name]["attacks"]} for name in _SUBJECTS}
-    rows = {row["name"]: row for name in _SUBJECTS for row in subjects[name]["attacks"] if row["state"] != "not run"}
+    every = (row for name in _SUBJECTS for row in subjects[name]["attacks"])
+    rows = {row["name"]: row for row in every if row["state"] != "not run"}
     lines = [
         [
             row["title"],
@@ -37,7 +38,8 @@ def render_wire(figures: dict[str, Any]) -> str:
             "Of K2 and signs: the share of a clip's energy, without its mean colours, in correct coefficients, and in",
             "parentheses the share of the 40 strongest coefficients that are correct. A sign counts only with its",
             "coefficient. dB and SSIM compare with the clip that the right key gives. * means up to symmetries,",
-            "and to negative colours. Of the videos, one clip each, 16×224×224 in cubes of 2×16×16 at the default step.",
+            "and to negative colours. Of the videos: one clip each, 16×224×224 in cubes of 2×16×16, at the default",
+            "step.",
         ),
         _several(subjects),
         _lengths(figures["lengths"]),

@@ -101,7 +101,8 @@ class Continuity:
         known = np.concatenate(partners)
         lags = np.array([[step * (axis == a) for a in range(3)] for axis, step in NEIGHBOURS])[neighbours]
         apart = lags[None, :] - lags[:, None] + 2
-        among, own_with = 1.0, 1.0
+        among: Floats = np.ones(1)
+        own_with: Floats = np.ones(1)
         for axis, kernel in enumerate(self.kernels):
             among = among * kernel[:, apart[..., axis], known[:, None, axis], known[None, :, axis]]
             own_with = own_with * kernel[:, lags[:, axis] + 2, own[axis], known[:, axis]]

@@ -9,7 +9,7 @@ Textured cubes would dominate all correlations, so every cube is scaled by its t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,8 +34,8 @@ _DEPENDENT: Final = 8
 _TRUST: Final = (0.35, 1.1)
 """Real correlations as shares of the predicted ones."""
 _MAX_CORRELATION: Final = 0.98
-_ENERGY_DEVIATION: Final = 0.9
-_ENERGY_DEVIATION_IN_TIME: Final = 1.3
+_ENERGY_DEVIATIONS: Final = (0.9, 1.3)
+"""Of logarithms, of frequencies in space alone and of those in time."""
 _ENERGY_DEVIATION_OF_COLOURS: Final = 3.0
 _MAX_DEVIATION: Final = 3.0
 _SIGNATURE_DEVIATION: Final = (0.4, 0.22, 0.22)
@@ -121,13 +121,22 @@ class Evidence:
         self, predicted: tuple[Floats, float], place: Place, columns: Order, expected: Floats
     ) -> tuple[Floats, Floats]:
         """Return the same as ``fit`` for a prediction."""
-        prediction, reach = predicted
-        correlations = prediction @ self.series[:, columns]
-        size = np.abs(correlations)
+        correlations = predicted[0] @ self.series[:, columns]
+        gains = self.gains(np.abs(correlations), predicted[1])
+        return gains - self.penalties(place, columns, expected), correlations
+
+    def gains(self, correlations: Floats, reach: float) -> Floats:
+        """Return how much more likely correlations with a prediction are than none at all.
+
+        Args:
+            correlations: with the sign of the column.
+            reach: correlation to expect; real ones may be lower.
+        """
         low, high = (share * reach for share in _TRUST)
-        true = np.clip(size, low, min(high, _MAX_CORRELATION))
-        gain = -0.5 * np.log(1 - true**2) - (true**2 - true * size) / (1 - true**2)
-        return len(self.series) / _DEPENDENT * gain - self._penalties(place, columns, expected), correlations
+        true = np.clip(correlations, low, min(high, _MAX_CORRELATION))
+        gain = -0.5 * np.log(1 - true**2) - (true**2 - true * correlations) / (1 - true**2)
+        gains: Floats = len(self.series) / _DEPENDENT * gain
+        return gains
 
     def prediction(self, placed: Placed, place: Place) -> tuple[Floats, float]:
         """Return what continuity predicts for a place, of unit length, and the correlation to expect."""
@@ -165,28 +174,33 @@ class Evidence:
             return 1.0
         return max(1.0, float(np.exp(self.energies[0] - self.energies[placed[component, 0][0]])))
 
-    def _penalties(self, place: Place, columns: Order, expected: Floats) -> Floats:
+    def penalties(self, place: Place, columns: Order, expected: Floats) -> Floats:
+        """Return how little the energies and signatures of columns fit a place."""
         component, frequency = place
         signatures, energies = self.signatures[columns], self.energies[columns]
-        allowed = np.array(_SIGNATURE_DEVIATION)
-        apart = np.nan_to_num((signatures - self.continuity.signatures[frequency]) / allowed)
+        apart = np.nan_to_num((signatures - self.continuity.signatures[frequency]) / np.array(_SIGNATURE_DEVIATION))
         penalties: Floats = np.minimum(apart**2 / 2, _MAX_SIGNATURE_PENALTY).sum(axis=1)
+        off = np.abs(energies - expected[component, frequency])
         if frequency == 0:
             rough = np.nan_to_num(signatures, nan=1.0).min(axis=1) < _MIN_COLOUR_SIGNATURE
-            off = (energies - expected[component, 0]) / _ENERGY_DEVIATION_OF_COLOURS
-            return penalties + off**2 / 2 + np.where(rough, _NEVER, 0)
-        in_time = self.continuity.places[frequency, 0] > 0
-        off = np.abs(energies - expected[component, frequency])
-        off = off / (_ENERGY_DEVIATION_IN_TIME if in_time else _ENERGY_DEVIATION)
-        near = off < _MAX_DEVIATION
-        return penalties + np.where(near, off**2 / 2, _MAX_DEVIATION * off - _MAX_DEVIATION**2 / 2)
+            penalties += (off / _ENERGY_DEVIATION_OF_COLOURS) ** 2 / 2 + np.where(rough, _NEVER, 0)
+            return penalties
+        off = off / _ENERGY_DEVIATIONS[int(self.continuity.places[frequency, 0] > 0)]
+        far = _MAX_DEVIATION * off - _MAX_DEVIATION**2 / 2
+        penalties += np.where(off < _MAX_DEVIATION, off**2 / 2, far)
+        return penalties
 
 
 def total_fit(evidence: Evidence, placed: Placed) -> float:
-    """Return how well all placed columns fit, each to the others."""
-    expected = evidence.expected_energies(placed)
-    fits = (evidence.fit(placed, place, np.array([column]), expected)[0] for place, (column, _) in placed.items())
-    return float(sum(fit[0] for place, fit in zip(placed, fits, strict=True) if place != (0, 0)))
+    """Return how well all placed columns fit, each to the others, with their signs."""
+    expected, total = evidence.expected_energies(placed), 0.0
+    for place, (column, sign) in placed.items():
+        if place != (0, 0):
+            prediction, reach = evidence.prediction(placed, place)
+            signed = np.array([sign * float(prediction @ evidence.series[:, column])])
+            total += float(evidence.gains(signed, reach)[0])
+            total -= float(evidence.penalties(place, np.array([column]), expected)[0])
+    return total
 
 
 def _beyond(on_grid: Floats, axis: int, step: int) -> Floats:
@@ -203,7 +217,7 @@ def _beyond(on_grid: Floats, axis: int, step: int) -> Floats:
 
 def _signatures(on_grid: Floats) -> Floats:
     power = (on_grid**2).sum(axis=(0, 1, 2, 3)) + 1e-12
-    signatures: list[Sequence[float]] = []
+    signatures: list[Floats] = []
     for axis in range(3):
         size = on_grid.shape[axis + 1]
         along = (on_grid * _beyond(on_grid, axis, 1)).sum(axis=(0, 1, 2, 3)) / power

@@ -22,7 +22,7 @@ Floats = npt.NDArray[Any]
 _Fits = dict[Place, tuple[Floats, Floats]]
 
 _WIDTH: Final = 24
-_BRANCHES: Final = 5
+_BRANCHES: Final = 6
 _SKIPPING: Final = 12.0
 """Cost of leaving a column out for now."""
 _REFINEMENTS: Final = 4
@@ -37,7 +37,7 @@ def place_columns(evidence: Evidence, count: int) -> Placed:
     count = min(count, len(evidence.columns))
     placed = _refined(evidence, _searched(evidence, count))
     for _ in range(_IMPROVEMENTS):
-        better = _improved(evidence, placed, count)
+        better = _improved(evidence, placed)
         if better == placed:
             break
         placed = better
@@ -71,15 +71,16 @@ def _followers(evidence: Evidence, state: _State, column: int) -> Iterator[_Stat
     """Yield the state with the column at its best places, and without it."""
     expected = evidence.expected_energies(state.placed)
     places, predictions = list(_open_places(evidence, state.placed)), dict(state.predictions)
-    fits = []
+    choices: list[tuple[float, Place, int]] = []
     for place in places:
         if place not in predictions:
             predictions[place] = evidence.prediction(state.placed, place)
-        fit, correlation = evidence.fit_to(predictions[place], place, np.array([column]), expected)
-        fits.append((float(fit[0]), float(correlation[0])))
-    for number in sorted(range(len(places)), key=lambda number: -fits[number][0])[:_BRANCHES]:
-        place, (fit, correlation) = places[number], fits[number]
-        sign = 1 if correlation >= 0 else -1
+        prediction, reach = predictions[place]
+        correlation = float(prediction @ evidence.series[:, column])
+        penalty = float(evidence.penalties(place, np.array([column]), expected)[0])
+        gains = evidence.gains(np.array([correlation, -correlation]), reach)
+        choices += [(float(gain) - penalty, place, sign) for gain, sign in zip(gains, (1, -1), strict=True)]
+    for fit, place, sign in sorted(choices, key=lambda choice: -choice[0])[:_BRANCHES]:
         yield _State(
             score=state.score + fit,
             placed={**state.placed, place: (column, sign)},
@@ -134,13 +135,20 @@ def _refined(evidence: Evidence, placed: Placed) -> Placed:
     return placed
 
 
-def _improved(evidence: Evidence, placed: Placed, count: int) -> Placed:
-    """Move or exchange columns where all fit better afterwards."""
+def _improved(evidence: Evidence, placed: Placed) -> Placed:
+    """Change signs, and move or exchange columns, where all fit better afterwards."""
+    count = len(evidence.columns)
     best = total_fit(evidence, placed)
     places = [place for place in placed if place != (0, 0)] + list(_open_places(evidence, placed))
     fits, correlations = _table(evidence, placed, places, np.arange(count))
     at = {column: place for place, (column, _) in placed.items()}
     row = {place: number for number, place in enumerate(places)}
+    for place in list(placed)[1:]:
+        column, sign = placed[place]
+        tried = {**placed, place: (column, -sign)}
+        score = total_fit(evidence, tried)
+        if score > best:
+            placed, best = tried, score
     for column, place in _exchanges(fits, places, placed, count):
         tried = dict(placed)
         old, (other, _) = at.get(column), placed.get(place, (None, 0))

@@ -15,7 +15,7 @@ from lcve_deploy.attacks.coefficients.evidence import Evidence
 from lcve_deploy.attacks.coefficients.placing import place_columns
 from lcve_deploy.attacks.coefficients.planted import PLANTED_STEP, encrypted, random_truth_with_signs
 from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Order, Planted
-from lcve_deploy.attacks.planted.cases import film
+from lcve_deploy.attacks.planted.cases import CONTROL_GEOMETRY, film, smooth_field
 from lcve_deploy.clips import Scheme
 from lcve_deploy.geometry import ClipGeometry
 
@@ -26,6 +26,9 @@ _MAX_VALUE: Final = 255
 _MAX_CLIPS: Final = 16
 _COUNT: Final = 60
 """Number of strongest columns to place."""
+_CLOUDS: Final = (1.0, 2.0, 4.0, 8.0)
+"""Lengths in pixels, and in frames."""
+_CONTRAST: Final = 25
 _PLANTED_GEOMETRY: Final = ClipGeometry(frames=8, height=64, width=64, channels=1, cube=(2, 4, 4))
 
 
@@ -74,17 +77,17 @@ def first_encrypted(holdings: Holdings, count: float, rng: np.random.Generator) 
 
 
 def plant_seams(rng: np.random.Generator) -> Planted:
-    """Return a clip of a real film in small cubes, and K1."""
-    return _planted(rng, _PLANTED_GEOMETRY)
+    """Return a random continuous clip in small cubes, and K1."""
+    return _planted(rng, _PLANTED_GEOMETRY, _continuous_clip(rng, _PLANTED_GEOMETRY))
 
 
 def plant_mosaic(rng: np.random.Generator) -> Planted:
-    """Return the same."""
-    return _planted(rng, _PLANTED_GEOMETRY)
+    """Return a clip of a real film, and K1."""
+    return _planted(rng, CONTROL_GEOMETRY, film()[:1])
 
 
-def _planted(rng: np.random.Generator, geometry: ClipGeometry) -> Planted:
-    truth, clips = random_truth_with_signs(rng, geometry), film(geometry)[:1]
+def _planted(rng: np.random.Generator, geometry: ClipGeometry, clips: Cubes) -> Planted:
+    truth = random_truth_with_signs(rng, geometry)
     holdings = Holdings(
         geometry=geometry,
         scheme=Scheme.DCT,
@@ -93,6 +96,15 @@ def _planted(rng: np.random.Generator, geometry: ClipGeometry) -> Planted:
         found=Estimate(cubes=truth.cubes),
     )
     return Planted(holdings=holdings, truth=Estimate(**{**vars(truth), "clip": clips[0]}))
+
+
+def _continuous_clip(rng: np.random.Generator, geometry: ClipGeometry) -> Cubes:
+    """Return a random clip of grey clouds of several sizes, uint8 ``[1, N, L]``."""
+    size = geometry.frames, geometry.height, geometry.width
+    clouds = sum(smooth_field(rng, size, (length, length, length), 1, 0.0) for length in _CLOUDS)
+    pixels = np.clip(_MIDDLE + _CONTRAST * np.asarray(clouds), 0, _MAX_VALUE).astype(np.uint8)
+    cubes: Cubes = geometry.to_cubes(pixels.reshape(1, *geometry.clip_shape), np)
+    return cubes
 
 
 def _whole(holdings: Holdings) -> Order | None:
