@@ -39,6 +39,7 @@ from lcve_deploy.clips import Binding, EncryptedClip, Layout
 from lcve_deploy.keys.orders import derive_orders
 from lcve_deploy.model.predictions import ProblemType
 from lcve_deploy.model.preprocess import Preprocess, Resample
+from lcve_deploy.remote import MeasuredRun
 from lcve_deploy.samples import real_clips
 from lcve_deploy.video import read_clips
 from lcve_deploy.web.models import Offer
@@ -70,14 +71,15 @@ Frames = npt.NDArray[np.uint8]
 class StandIn:
     """A model that answers random logits after a fixed time."""
 
-    place, is_remote = "stand-in", False
+    place, wire = "stand-in", ""
 
     def offer(self, binding: Binding) -> Offer:
         return Offer(binding=binding, classes=CLASSES)
 
-    def run(self, clip: EncryptedClip) -> npt.NDArray[np.float32]:
+    def run(self, clip: EncryptedClip) -> MeasuredRun:
         time.sleep(RUN_SECONDS)
-        return np.random.default_rng().standard_normal((len(clip.values), CLASSES)).astype(np.float32)
+        logits = np.random.default_rng().standard_normal((len(clip.values), CLASSES)).astype(np.float32)
+        return MeasuredRun(logits=logits)
 
     def close(self) -> None:
         """There is no connection."""

@@ -54,6 +54,7 @@ from lcve_deploy.model.predictions import ProblemType as ProblemType
 from lcve_deploy.model.preprocess import Preprocess as Preprocess
 from lcve_deploy.model.preprocess import Sampling as Sampling
 from lcve_deploy.model.transformer import Normalisation as Normalisation
+from lcve_deploy.remote import MeasuredRun as MeasuredRun
 from lcve_deploy.remote import RemoteModel as RemoteModel
 from lcve_deploy.remote import RemoteOptions as RemoteOptions
 from lcve_deploy.remote import RemoteSession as RemoteSession

@@ -20,7 +20,7 @@ from lcve_deploy.errors import EncryptedClipError, SealingError
 from lcve_deploy.files.reading import check_safetensors, read_bounded, require_file
 from lcve_deploy.files.writing import new_file
 from lcve_deploy.geometry import ClipGeometry
-from lcve_deploy.packing import pack, unpack
+from lcve_deploy.packing import pack, require_pad, unpack
 from lcve_deploy.sealing import (
     Header,
     Kind,
@@ -108,11 +108,7 @@ def _stored(clip: EncryptedClip, pad: int) -> npt.NDArray[np.uint8]:
             return np.frombuffer(pack(clip.values, clip.binding.geometry, pad=pad), np.uint8)
         except ValueError as error:
             raise EncryptedClipError(f"the clip cannot be packed: {error}") from None
-    if pad != 1:
-        raise EncryptedClipError(
-            f"clips of the scheme {clip.binding.scheme} all have the same length, received a padding of {pad}",
-            hint="leave the padding out",
-        )
+    require_pad(pad, clip.binding)
     if clip.values.dtype != np.uint8:
         raise EncryptedClipError(f"expected a clip of dtype uint8, received {clip.values.dtype}")
     return np.ascontiguousarray(clip.values)

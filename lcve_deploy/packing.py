@@ -22,19 +22,21 @@ from typing import Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.clips import COEFFICIENTS, STEP, coefficient_record
+from lcve_deploy.clips import COEFFICIENTS, STEP, Binding, coefficient_record
 from lcve_deploy.errors import EncryptedClipError
 from lcve_deploy.geometry import ClipGeometry
 
 __all__ = [
     "DEFAULT_STEP",
     "MAX_INTEGER",
+    "MAX_PAD",
     "MAX_STEP",
     "count_packed",
     "max_packed",
     "min_step",
     "pack",
     "random_records",
+    "require_pad",
     "require_step",
     "unpack",
 ]
@@ -44,6 +46,8 @@ DEFAULT_STEP: Final = 16.0
 MAX_STEP: Final = 256.0
 MAX_INTEGER: Final = 2048
 """Largest coefficient: float16 has every integer up to it."""
+MAX_PAD: Final = 2**24
+"""Largest size to a multiple of which a clip is padded."""
 
 _MAGIC: Final = b"LDCT"
 _HEADER: Final = struct.Struct("<4sIIfIIII")
@@ -53,6 +57,8 @@ _PLANES: Final = 3
 """Bytes of a count."""
 _ESCAPE: Final = -128
 _MAX_SHORT: Final = 127
+_SHORT: Final = np.arange(256, dtype=np.uint8).view(np.int8).astype(np.float16)
+"""Value of each byte: NumPy converts integers to float16 slowly."""
 _MAX_ESCAPES: Final = 258
 """Values outside -127..127 in a cube: more would have more energy than any clip."""
 
@@ -89,6 +95,26 @@ def require_step(step: float, geometry: ClipGeometry) -> None:
         raise ValueError(f"expected a step from {smallest:.4g} to {MAX_STEP:g} for {geometry}, received {step:g}")
 
 
+def require_pad(pad: int, binding: Binding | None = None) -> None:
+    """Refuse a padding that is out of range, or of clips that all have the same length.
+
+    Args:
+        pad: bytes of a clip are padded to a multiple of this number; 1 for no padding.
+        binding: binding of the clips, if it is known.
+
+    Raises:
+        ValueError: the padding is out of range.
+        EncryptedClipError: the clips have the scheme ``lcve-1``.
+    """
+    if not 1 <= pad <= MAX_PAD:
+        raise ValueError(f"expected to pad to a multiple of 1 to {MAX_PAD} bytes, received {pad}")
+    if pad > 1 and binding is not None and not binding.packed:
+        raise EncryptedClipError(
+            f"clips of the scheme {binding.scheme} all have the same length, received a padding of {pad}",
+            hint="leave the padding out",
+        )
+
+
 def max_packed(geometry: ClipGeometry) -> int:
     """Return the maximum bytes of one packed clip, before padding."""
     counts = _PLANES * (geometry.cubes + geometry.values)
@@ -106,10 +132,9 @@ def pack(records: Records, geometry: ClipGeometry, *, pad: int = 1) -> bytes:
 
     Raises:
         ValueError: a clip has a step out of range, a coefficient that is not an integer from -2048 to 2048, or more
-            large coefficients than any clip.
+            large coefficients than any clip; or the padding is out of range.
     """
-    if pad < 1:
-        raise ValueError(f"expected to pad to a multiple of at least 1, received {pad}")
+    require_pad(pad)
     return b"".join(_packed(record, geometry, pad) for record in records.reshape(-1))
 
 
@@ -217,13 +242,14 @@ def _size_at(data: memoryview, first: int) -> int:
 
 
 def _packed(record: np.void, geometry: ClipGeometry, pad: int) -> bytes:
-    step, coefficients = float(record[STEP]), record[COEFFICIENTS]
+    step, coefficients = float(record[STEP]), np.ascontiguousarray(record[COEFFICIENTS])
     require_step(step, geometry)
-    marks = (np.ascontiguousarray(coefficients).view(np.uint16) & 0x7FFF) != 0
+    marks = (coefficients.view(np.uint16) & 0x7FFF) != 0
     columns, rows = np.count_nonzero(marks, axis=0), np.count_nonzero(marks, axis=1)
     taken, placed = _orders(columns, rows)
-    turned = np.ascontiguousarray(marks.T)[taken][:, placed]
-    nonzero = np.ascontiguousarray(coefficients.T)[taken][:, placed][turned]
+    turned = np.ascontiguousarray(marks[placed].take(taken, axis=1).T)
+    found = _rows_found(np.flatnonzero(turned), columns[taken], geometry.cubes)
+    nonzero = coefficients.reshape(-1).take(_places(found, taken, placed, columns, geometry))
     values, escapes = _coded(nonzero, geometry)
     contents = (_planes(columns, rows), np.packbits(turned, axis=1), values)
     streams = [_deflated(content.tobytes(), kind) for content, kind in zip(contents, _STRATEGIES, strict=True)]
@@ -264,7 +290,6 @@ def _deflated(content: bytes, strategy: int) -> bytes:
 
 def _fill(target: npt.NDArray[np.float16], part: _Part, geometry: ClipGeometry) -> None:
     """Write the coefficients of a part into an array of zeros, ``[N, L]``."""
-    cubes, size = geometry.cubes, geometry.values
     columns, rows = _counts(part.counts, geometry)
     nonzero = int(columns.sum())
     if part.escapes > min(nonzero, _most_escapes(geometry)):
@@ -272,11 +297,9 @@ def _fill(target: npt.NDArray[np.float16], part: _Part, geometry: ClipGeometry) 
     taken, placed = _orders(columns, rows)
     packed = _inflated(part.map, _map_bytes(len(taken), geometry), "map")
     bits = np.unpackbits(packed.reshape(len(taken), _map_bytes(1, geometry)), axis=1)
-    if bits[:, cubes:].any() or not _match(bits, columns[taken], rows[placed]):
-        raise EncryptedClipError("the counts of a packed clip do not match its map")
+    found = _matched(bits, columns[taken], rows[placed])
     values = _decoded(_inflated(part.values, nonzero + 2 * part.escapes, "values"), nonzero, part.escapes)
-    column, row = np.divmod(np.flatnonzero(bits), bits.shape[1])
-    target.reshape(-1)[placed[row] * size + taken[column]] = values
+    target.reshape(-1).put(_places(found, taken, placed, columns, geometry), values)
 
 
 def _counts(stream: memoryview, geometry: ClipGeometry) -> tuple[Order, Order]:
@@ -289,15 +312,24 @@ def _counts(stream: memoryview, geometry: ClipGeometry) -> tuple[Order, Order]:
     return columns, rows
 
 
-def _match(bits: Bytes, columns: Order, rows: Order) -> bool:
-    in_columns, in_rows = bits.sum(axis=1, dtype=np.intp), bits.sum(axis=0, dtype=np.intp)[: len(rows)]
-    return np.array_equal(in_columns, columns) and np.array_equal(in_rows, rows)
+def _matched(bits: Bytes, columns: Order, rows: Order) -> Order:
+    """Return the row in the map of each coefficient, one column after the other; refuse counts that are not its own.
+
+    If as many coefficients as each column states are in its rows, then none is in another column or beyond the rows.
+    """
+    marks = np.flatnonzero(bits.view(np.bool_))
+    if len(marks) == columns.sum():
+        found = _rows_found(marks, columns, bits.shape[1])
+        inside = found.min(initial=0) >= 0 and found.max(initial=0) < len(rows)
+        if inside and np.array_equal(bits.sum(axis=0, dtype=np.uint32)[: len(rows)], rows):
+            return found
+    raise EncryptedClipError("the counts of a packed clip do not match its map")
 
 
-def _decoded(content: Bytes, nonzero: int, escapes: int) -> npt.NDArray[np.int16]:
-    short, planes = content[:nonzero].view(np.int8), content[nonzero:].reshape(2, escapes)
-    values = short.astype(np.int16)
-    large = np.flatnonzero(short == _ESCAPE)
+def _decoded(content: Bytes, nonzero: int, escapes: int) -> npt.NDArray[np.float16]:
+    short, planes = content[:nonzero], content[nonzero:].reshape(2, escapes)
+    values = _SHORT.take(short)
+    large = np.flatnonzero(short == _ESCAPE & 0xFF)
     escaped = np.ascontiguousarray(planes.T).view("<i2").reshape(-1)
     sizes = np.abs(escaped.astype(np.int32))
     if len(large) != escapes or not short.all() or not ((sizes > _MAX_SHORT) & (sizes <= MAX_INTEGER)).all():
@@ -326,6 +358,19 @@ def _orders(columns: Order, rows: Order) -> tuple[Order, Order]:
     """Return columns that are not all zero, and rows, both from the most coefficients to the fewest; ties by number."""
     taken, placed = np.argsort(-columns, kind="stable"), np.argsort(-rows, kind="stable")
     return taken[: np.count_nonzero(columns)], placed
+
+
+def _rows_found(marks: Order, columns: Order, width: int) -> Order:
+    """Return the row of each mark in a map of columns, one after the other; marks are sorted, and changed."""
+    marks -= np.repeat(np.arange(len(columns)) * width, columns)
+    return marks
+
+
+def _places(found: Order, taken: Order, placed: Order, columns: Order, geometry: ClipGeometry) -> Order:
+    """Return the place in a clip, flat, of each coefficient of a map, by its row there."""
+    places = (placed * geometry.values).take(found)
+    places += np.repeat(taken, columns[taken])
+    return places
 
 
 def _map_bytes(columns: int, geometry: ClipGeometry) -> int:

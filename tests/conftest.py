@@ -201,6 +201,16 @@ def exported(tmp_path_factory: pytest.TempPathFactory, key_file: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def thin(tmp_path_factory: pytest.TempPathFactory, key_file: Path) -> Path:
+    """An artifact of ``v1_model_args`` for packed clips."""
+    oracle = ORACLES["v1_model_args"]
+    folder = tmp_path_factory.mktemp("thin") / "service"
+    flags = (*oracle.flags, "--stride", 1, "--wire", "dct")
+    run_ok("export", "--key", key_file, "--ckpt", oracle.path, "-o", folder, *flags)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def fleet(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model folder of ``exported`` with four keys: main, a, b and c."""
     root = tmp_path_factory.mktemp("fleet")

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lcve_deploy import ClipGeometry, Layout, PlainClip, SecurityKey, decrypt, derive_orders, encrypt
-from lcve_deploy.cipher import clips, gpu, pairs
+from lcve_deploy.cipher import clips, device_tables, gpu, pairs
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import MismatchError, MissingDependencyError
 from tests.conftest import GEOMETRY, SALT
@@ -196,10 +196,10 @@ def test_on_a_gpu_the_index_is_made_once_and_goes_with_its_orders(
         encrypted = encrypt(PlainClip(values=torch.from_numpy(clip)), orders)
         np.testing.assert_array_equal(np.asarray(encrypted.values), expected)
     assert len(made) == 1
-    kept = len(gpu._TABLES)
+    kept = len(device_tables._TABLES)
     del orders, encrypted
     gc.collect()
-    assert len(gpu._TABLES) == kept - 1
+    assert len(device_tables._TABLES) == kept - 1
 
 
 def test_a_clip_that_is_too_large_for_an_index_is_not_gathered(monkeypatch: pytest.MonkeyPatch) -> None:

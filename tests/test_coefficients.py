@@ -21,8 +21,9 @@ from lcve_deploy import (
     decrypt,
     encrypt,
 )
+from lcve_deploy.cipher import coefficients
 from lcve_deploy.cipher.clips import binding_of, reencrypt
-from lcve_deploy.cipher.coefficients import from_frequencies, to_frequencies
+from lcve_deploy.cipher.coefficients import from_frequencies, quantised, to_frequencies
 from lcve_deploy.cipher.rotation import rotate_tensors
 from lcve_deploy.cipher.weights import fold_normalisation, fold_transform
 from lcve_deploy.clips import COEFFICIENTS, STEP, Binding, Scheme
@@ -30,6 +31,7 @@ from lcve_deploy.errors import MismatchError
 from lcve_deploy.keys.orders import derive_orders
 from lcve_deploy.packing import min_step
 from tests.conftest import GEOMETRY, SALT
+from tests.support.fake_arrays import namespace
 
 OTHER = SecurityKey(bytes(range(32, 64)))
 GEOMETRIES = ["8x32x32x3/2x8x8", "2x28x28x3/1x14x14", "4x12x20x1/2x3x5", "2x4x6x4/1x2x2"]
@@ -138,8 +140,58 @@ def test_steps_out_of_range_or_without_use_are_refused(key: SecurityKey) -> None
 
 
 def test_only_uint8_clips_are_encrypted(key: SecurityKey) -> None:
-    with pytest.raises(ValueError, match="dtype uint8"):
-        encrypt(PlainClip(values=noise().astype(np.float32)), orders_of(key))
+    import torch
+
+    for clip in (noise().astype(np.float32), torch.zeros(GEOMETRY.clip_shape)):
+        with pytest.raises(ValueError, match=r"dtype uint8, received (torch\.)?float32"):
+            encrypt(PlainClip(values=clip), orders_of(key))
+
+
+def require_same(received: np.ndarray, expected: np.ndarray) -> None:
+    """Check that few coefficients differ, and by 1: libraries round differently near the edge of a step."""
+    assert (received.dtype, received.shape) == (expected.dtype, expected.shape)
+    np.testing.assert_array_equal(received[STEP], expected[STEP])
+    apart = np.abs(received[COEFFICIENTS].astype(np.float32) - expected[COEFFICIENTS])
+    assert apart.max() <= 1
+    assert np.count_nonzero(apart) < 1e-3 * apart.size
+
+
+@pytest.mark.parametrize("text", GEOMETRIES)
+def test_torch_encrypts_as_numpy_does(key: SecurityKey, text: str) -> None:
+    import torch
+
+    geometry = ClipGeometry.parse(text)
+    orders, clips = orders_of(key, geometry), np.stack([noise(geometry, seed) for seed in (1, 2)])[:, None]
+    received = encrypt(PlainClip(values=torch.from_numpy(clips)), orders, step=12.0)
+    require_same(received.values, encrypt(PlainClip(values=clips), orders, step=12.0).values)
+    assert received.binding == binding_of(orders, Layout.CUBES)
+
+
+def test_on_a_device_nothing_becomes_a_numpy_array_before_the_last_step(key: SecurityKey) -> None:
+    orders, xp = orders_of(key), namespace()
+    clips = np.stack([noise(seed=seed) for seed in (1, 2)])
+    received = quantised(xp.asarray(clips), orders, xp, step=12.0)
+    require_same(received, encrypt(PlainClip(values=clips), orders, step=12.0).values)
+
+
+@pytest.mark.gpu(library="cupy")
+@pytest.mark.parametrize("text", [*GEOMETRIES, "16x224x224x3/2x16x16"])
+def test_gpu_encryption_of_coefficients_on_the_device(key: SecurityKey, text: str) -> None:
+    import cupy
+
+    geometry = ClipGeometry.parse(text)
+    orders, clips = orders_of(key, geometry), np.stack([noise(geometry, seed) for seed in (1, 2)])
+    received = encrypt(PlainClip(values=cupy.asarray(clips)), orders, step=12.0)
+    require_same(received.values, encrypt(PlainClip(values=clips), orders, step=12.0).values)
+
+
+@pytest.mark.parametrize("block", [1, 7 * GEOMETRY.values, 2**30])
+def test_blocks_of_any_size_give_the_same_coefficients(
+    key: SecurityKey, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = encrypt(PlainClip(values=noise()), orders_of(key)).values
+    monkeypatch.setattr(coefficients, "_BLOCK_VALUES", block)
+    require_same(encrypt(PlainClip(values=noise()), orders_of(key)).values, expected)
 
 
 def test_cubes_with_large_transforms_are_refused(key: SecurityKey) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,10 @@ from lcve_deploy.clips import Scheme
 from lcve_deploy.errors import EncryptedClipError, LcveError, MismatchError
 from lcve_deploy.packing import pack
 from lcve_deploy.sealing import seal_request
+from lcve_deploy.verbs.batch.job import Job
+from lcve_deploy.verbs.batch.stage import open_stage
+from lcve_deploy.verbs.batch.videos import Video
+from lcve_deploy.verbs.batch.worker import Worker
 from lcve_deploy.verbs.classify import classify
 from lcve_deploy.verbs.export import ExportOptions, export
 from tests.conftest import ORACLES, SALT, run_error, run_ok
@@ -144,6 +149,52 @@ def test_a_server_answers_as_a_session_does(
         np.testing.assert_allclose(session.run(clips), expected, atol=1e-5)
 
 
+def counted(server: Server, metric: str = "lcve_packed_bytes_total") -> float:
+    """Return a counter of a server, by default the bytes of packed clips that it has received."""
+    metrics = servers.request(server.host, server.metrics, "GET", "/metrics")[1].decode()
+    return sum(float(line.split()[-1]) for line in metrics.splitlines() if line.startswith(metric + "{"))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("seals", [False, True])
+def test_padded_requests_have_the_same_length(
+    server: Server, client: Client, clip: np.ndarray, sealing: Path, protocol: str, seals: bool
+) -> None:
+    to = SealingPublicKey.read(sealing / "serve.pub") if seals else None
+    options = RemoteOptions(pad=2**16, seal_to=to)
+    with RemoteSession(server.address(protocol), client.settings.binding, options) as session:
+        for clips in (encrypted(client, clip, 2), encrypted(client, np.zeros_like(clip), 2)):
+            before = counted(server)
+            session.run(clips)
+            assert counted(server) - before == 2 * 2**16
+
+
+def test_a_padding_without_use_or_out_of_range_is_refused(exported: Path, key: SecurityKey) -> None:
+    binding = Client.open(exported / "client", key).settings.binding
+    with pytest.raises(EncryptedClipError, match="all have the same length"):
+        RemoteSession("grpc://localhost:1/m", binding, RemoteOptions(pad=4096))
+    for pad in (0, -1, 2**24 + 1):
+        with pytest.raises(ValueError, match="multiple of 1 to 16777216 bytes"):
+            RemoteOptions(pad=pad)
+
+
+def test_a_batch_pads_the_clips_that_it_writes(
+    exported: Path, artifact: Path, clip: np.ndarray, key: SecurityKey, tmp_path: Path
+) -> None:
+    key.write(tmp_path / "key.bin")
+    videos = [Video(row=0, given="a", path=str(tmp_path / "a.npy"), clip="a.lcve")]
+    padded = RemoteOptions(pad=2**16)
+    job = Job(key_file=tmp_path / "key.bin", client=artifact / "client", encrypt_only=True, remote=padded)
+    assert job.identity(videos)["padded to"] == 2**16
+    np.save(tmp_path / "a.npy", clip)
+    with open_stage(tmp_path / "clips", job.identity(videos)) as stage:
+        Worker(job, stage, None)._process(0, videos[0].path.encode(), "a.lcve", "")
+        assert read_clip_file(stage.clips / "a.lcve").views == Views()
+        assert 2**16 < (stage.clips / "a.lcve").stat().st_size < 2**16 + 1000
+    with pytest.raises(EncryptedClipError, match="all have the same length"):
+        replace(job, client=exported / "client").identity(videos)
+
+
 def test_packed_clips_travel_in_shared_memory(artifact: Path, client: Client, clip: np.ndarray) -> None:
     clips = encrypted(client, clip, 2)
     expected = open_session(artifact / "server").run(clips)
@@ -155,12 +206,13 @@ def test_packed_clips_travel_in_shared_memory(artifact: Path, client: Client, cl
 
 
 def test_metrics_count_what_was_saved(server: Server, client: Client, clip: np.ndarray) -> None:
-    clips = encrypted(client, clip)
+    clips, names = encrypted(client, clip), ("lcve_packed_bytes_total", "lcve_unpacked_bytes_total")
+    before = [counted(server, name) for name in names]
     with RemoteSession(server.address(), client.settings.binding) as session:
         session.run(clips)
-    metrics = servers.request(server.host, server.metrics, "GET", "/metrics")[1].decode()
-    counts = {line.split("{")[0]: float(line.split()[-1]) for line in metrics.splitlines() if line.startswith("lcve_")}
-    assert 0 < counts["lcve_packed_bytes_total"] < counts["lcve_unpacked_bytes_total"]
+    packed, unpacked = (counted(server, name) - first for name, first in zip(names, before, strict=True))
+    assert packed == len(pack(clips.values, clips.binding.geometry))
+    assert unpacked == clip.size
 
 
 def test_a_server_of_the_other_scheme_gets_no_clip(
@@ -235,7 +287,10 @@ def test_the_command_line_end_to_end(server: Server, clip: np.ndarray, key: Secu
     run_ok("run", service / "server", tmp_path / "fine.lcve", "--logits-out", tmp_path / "logits.npy")
     run_ok("run", service, tmp_path / "clip.npy", "--key", tmp_path / "key.bin", "--quality", "20")
     run_ok("run", server.address(), tmp_path / "fine.lcve", *client)
-    run_ok("run", server.address("http"), tmp_path / "clip.npy", *client, "--quality", "fine")
+    run_ok("run", server.address("http"), tmp_path / "clip.npy", *client, "--quality", "fine", "--pad", 4096)
+    text = run_error("run", service / "server", tmp_path / "fine.lcve", "--pad", 4096)
+    assert "--pad" in text
+    assert "only for a server" in text
     run_ok("decrypt", tmp_path / "fine.lcve", "--key", tmp_path / "key.bin", "-o", tmp_path / "back.npy")
     back = np.load(tmp_path / "back.npy")
     assert back.dtype == np.uint8

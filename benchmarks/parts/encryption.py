@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import gathers
 from benchmarks.common.bench import THREADS, Bench
 from benchmarks.common.cases import Case
 from benchmarks.common.measure import PAUSE, Turns, Work
@@ -68,7 +69,8 @@ def section(here: Measured, others: Sequence[Measured]) -> str:
         "memory is another row. Both take turns, so neither finds the cache in the state that it left. How long a copy",
         "takes depends mostly on whether its memory is new to the process; so compare the times, too.",
     )
-    return f"{text}\n\n{table(('what', 'time', *SPREAD, 'goal', *heads(others, names)), rows)}"
+    measured = table(("what", "time", *SPREAD, "goal", *heads(others, names)), rows)
+    return "\n\n".join(part for part in (text, measured, gathers.section()) if part)
 
 
 def _digits(case: str) -> int:

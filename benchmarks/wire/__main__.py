@@ -13,6 +13,7 @@ import sys
 
 from benchmarks.common.files import DOCS, RESULTS
 from benchmarks.common.stamp import machine, stamp, versions
+from benchmarks.wire.lengths import FIGURES as LENGTHS
 from benchmarks.wire.measuring import measure
 from benchmarks.wire.page import render, write_chart
 
@@ -35,7 +36,8 @@ def main() -> None:
         FIGURES.write_text(json.dumps(results, indent=2) + "\n")
     results = json.loads(FIGURES.read_text())
     link = json.loads(LINK.read_text()) if LINK.exists() else None
-    PAGE.write_text(render(results, link), encoding="utf-8")
+    lengths = json.loads(LENGTHS.read_text()) if LENGTHS.exists() else None
+    PAGE.write_text(render(results, link, lengths), encoding="utf-8")
     write_chart(results, CHART)
 
 

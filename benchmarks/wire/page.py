@@ -12,6 +12,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 from benchmarks.common.tables import paragraph, table
+from benchmarks.wire.lengths import lengths_section
 from benchmarks.wire.measuring import at
 
 __all__ = ["render", "write_chart"]
@@ -36,7 +37,7 @@ _PAGE = """# A thin wire
 
 {agreement}
 
-{link}## Time
+{lengths}{link}## Time
 
 {times_text}
 
@@ -46,8 +47,8 @@ _PAGE = """# A thin wire
 """
 
 
-def render(results: dict[str, Any], link: dict[str, Any] | None = None) -> str:
-    """Return the page, with the figures of a limited link if there are any."""
+def render(results: dict[str, Any], link: dict[str, Any] | None = None, lengths: dict[str, Any] | None = None) -> str:
+    """Return the page, with the figures of lengths and of a limited link if there are any."""
     figures = results["figures"]
     versions = ", ".join(f"{package} {number}" for package, number in results["versions"].items())
     return _PAGE.format(
@@ -69,6 +70,7 @@ def render(results: dict[str, Any], link: dict[str, Any] | None = None) -> str:
             "1e-5; what remains is the loss of compression.",
         ),
         agreement=_agreement(figures["agreement"]),
+        lengths="" if lengths is None else f"{lengths_section(lengths)}\n\n",
         link="" if link is None else _link(link),
         times_text=paragraph(
             "CPU milliseconds of one thread for one clip, the median of seven. The machine did other work at the same",

@@ -54,7 +54,7 @@ def encrypt(
             f"expected clips that end in the axes {list(geometry.clip_shape)}, received {list(values.shape)}"
         )
     if orders.scheme is Scheme.DCT:
-        records = quantised(values, orders, step=DEFAULT_STEP if step is None else step)
+        records = quantised(values, orders, _namespace(values), step=DEFAULT_STEP if step is None else step)
         return EncryptedClip(values=records, binding=binding_of(orders, layout))
     if step is not None:
         raise ValueError(f"the scheme {orders.scheme} has no quantisation step, received {step:g}")

@@ -8,14 +8,13 @@ Source: documentation of CuPy, ``RawKernel``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
 from functools import cache
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy.cipher.device_tables import on_device
 from lcve_deploy.clips import Layout
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.keys.orders import Orders
@@ -46,9 +45,6 @@ extern "C" __global__ void shuffle(
 """
 """A block for each encrypted cube. A word is four values that are next to each other in the encrypted clip."""
 
-_TABLES: Final[MutableMapping[Orders, dict[tuple[Any, ...], tuple[Any, ...]]]] = WeakKeyDictionary()
-"""Tables on devices, for as long as their orders exist. As secret as these."""
-
 
 def is_on_gpu(values: Any, geometry: ClipGeometry) -> bool:
     """Return whether these functions take an array: one on a GPU, of clips that are not too large."""
@@ -74,7 +70,7 @@ def encrypted_on_gpu(values: Any, orders: Orders, layout: Layout, xp: Any) -> An
     shape = (*values.shape[:-4], *layout.shape(orders.geometry))
     if array_api_compat.is_cupy_array(values) and _has_words(values, orders.geometry, layout):
         return _shuffled(values, orders, layout, xp).reshape(shape)
-    (index,) = _on_device(values, orders, layout, xp, _index)
+    (index,) = on_device(values, orders, xp, _index, layout)
     taken = xp.take(xp.reshape(values, (*values.shape[:-4], -1)), index, axis=-1)
     return xp.reshape(taken, shape)
 
@@ -89,7 +85,7 @@ def _shuffled(values: Any, orders: Orders, layout: Layout, xp: Any) -> Any:
     import cupy
 
     geometry, values = orders.geometry, cupy.ascontiguousarray(values)
-    tables = _on_device(values, orders, layout, xp, _words)
+    tables = on_device(values, orders, xp, _words, layout)
     size = geometry.cubes * geometry.values
     result = cupy.empty_like(values)
     sizes = (np.int32(geometry.cubes), np.int32(geometry.values // _WORD), np.int64(size))
@@ -104,16 +100,6 @@ def _kernel() -> Any:
     import cupy
 
     return cupy.RawKernel(_SHUFFLE, "shuffle")
-
-
-def _on_device(
-    values: Any, orders: Orders, layout: Layout, xp: Any, make: Callable[[Orders, Layout], tuple[Index, ...]]
-) -> tuple[Any, ...]:
-    kept = _TABLES.setdefault(orders, {})
-    place = (make, xp.__name__, str(values.device), layout)
-    if place not in kept:
-        kept[place] = tuple(xp.asarray(table, device=values.device) for table in make(orders, layout))
-    return kept[place]
 
 
 def _index(orders: Orders, layout: Layout) -> tuple[Index]:

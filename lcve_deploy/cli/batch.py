@@ -63,8 +63,8 @@ class _Target:
     def refuse_unused_options(self) -> None:
         """Refuse options that have no effect on this target."""
         if self.server is None:
-            sealing = {"seal_to"} if self.encrypt_only else set[str]()
-            require_unused(set(REMOTE) - sealing, "only with --server")
+            of_clips = {"seal_to", "pad"} if self.encrypt_only else set[str]()
+            require_unused(set(REMOTE) - of_clips, "only with --server")
         else:
             require_unused(SESSION, "only for an artifact on this machine, not with --server")
         if self.encrypt_only:

@@ -10,8 +10,8 @@ import cloup
 from lcve_deploy.cli.command import command as lcve_command
 from lcve_deploy.cli.options.common import as_json, client_option, key_option
 from lcve_deploy.cli.options.frames import FrameOptions, clip_options
-from lcve_deploy.cli.options.sealing import seal_to_option
-from lcve_deploy.cli.options.types import PATH_OR_PIPE, POSITIVE
+from lcve_deploy.cli.options.sealing import pad_option, seal_to_option
+from lcve_deploy.cli.options.types import PATH_OR_PIPE
 from lcve_deploy.cli.pipes import is_standard, readable, require_writable, write_to
 from lcve_deploy.cli.show import print_json, say
 
@@ -41,13 +41,7 @@ __all__ = ["command"]
     metavar="FILE",
     help="Encrypted clip to write, .lcve. - for standard output.",
 )
-@cloup.option(
-    "--pad",
-    type=POSITIVE,
-    default=1,
-    metavar="BYTES",
-    help="Pad every view to a multiple of this size, which hides how much is in it; for --wire dct.",
-)
+@pad_option(default=1)
 @seal_to_option("clip")
 @as_json
 @clip_options

@@ -2,7 +2,8 @@
 
 from lcve_deploy.remote.address import Address, is_address
 from lcve_deploy.remote.contract import RemoteModel
+from lcve_deploy.remote.measured import MeasuredRun
 from lcve_deploy.remote.options import TOKEN_VARIABLE, RemoteOptions
 from lcve_deploy.remote.session import RemoteSession
 
-__all__ = ["TOKEN_VARIABLE", "Address", "RemoteModel", "RemoteOptions", "RemoteSession", "is_address"]
+__all__ = ["TOKEN_VARIABLE", "Address", "MeasuredRun", "RemoteModel", "RemoteOptions", "RemoteSession", "is_address"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from lcve_deploy.errors import SessionError
 from lcve_deploy.files.reading import parse_json
 from lcve_deploy.protocol.errors import ERROR_FIELD
 from lcve_deploy.remote.sealed import SealedQuestion
-from lcve_deploy.remote.transport import Logits, LogitsReply, check_outputs, logits_from_bytes
+from lcve_deploy.remote.transport import Logits, LogitsReply, check_outputs, logits_from_bytes, stated_seconds
 
 __all__ = ["read_answer", "read_description", "read_sealed", "read_words"]
 
@@ -68,9 +69,10 @@ def read_answer(
         described = [(output["name"], output["datatype"], output["shape"]) for output in outputs]
         check_outputs(described, shape, endpoint, name=name)
         logits = _logits(outputs[0], body[len(head) :], shape, endpoint)
+        seconds = stated_seconds(response.get("parameters", {}))
     except _BROKEN:
         raise SessionError(f"{endpoint} did not return logits") from None
-    return LogitsReply(logits=logits, model=model, version=version)
+    return LogitsReply(logits=logits, model=model, version=version, server_seconds=seconds)
 
 
 def read_sealed(body: bytes, header_length: int | None, question: SealedQuestion, endpoint: str) -> LogitsReply:
@@ -88,11 +90,12 @@ def read_sealed(body: bytes, header_length: int | None, question: SealedQuestion
     """
     head = body if header_length is None else body[:header_length]
     try:
-        outputs = parse_json(head)["outputs"]
-        described = [(output["name"], output["datatype"], output["shape"]) for output in outputs]
+        response = parse_json(head)
+        described = [(output["name"], output["datatype"], output["shape"]) for output in response["outputs"]]
+        seconds = stated_seconds(response.get("parameters", {}))
     except _BROKEN:
         raise SessionError(f"{endpoint} did not return a sealed answer") from None
-    return question.read(described, body[len(head) :], endpoint)
+    return replace(question.read(described, body[len(head) :], endpoint), server_seconds=seconds)
 
 
 def read_words(body: bytes) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from lcve_deploy.remote.contract import AgreedOutput, RemoteModel, check_model
 from lcve_deploy.remote.faults import shown
 from lcve_deploy.remote.limits import MAX_LOGITS
 from lcve_deploy.remote.sealed import require_offer
-from lcve_deploy.remote.transport import Logits, LogitsReply, Request, Transport, Values, countdown
+from lcve_deploy.remote.transport import LogitsReply, Request, Transport, Values, countdown
 
 __all__ = ["Endpoint", "Endpoints"]
 
@@ -32,6 +32,7 @@ class Endpoint:
         transport: connection to the server.
         output: expected output, shared by all endpoints of a session.
         sealed: whether the transport seals its requests.
+        pad: the bytes of every packed clip are padded to a multiple of this number.
     """
 
     def __init__(
@@ -43,8 +44,9 @@ class Endpoint:
         *,
         output: AgreedOutput | None = None,
         sealed: bool = False,
+        pad: int = 1,
     ) -> None:
-        self.name, self._sealed = name, sealed
+        self.name, self._sealed, self._pad = name, sealed, pad
         self._address, self._binding, self._transport = address, binding, transport
         self._output = AgreedOutput(None) if output is None else output
         self._model: RemoteModel | None = None
@@ -72,8 +74,8 @@ class Endpoint:
             self._model = model
         return model
 
-    def run(self, values: Values, seconds: float, *, first_contact: float) -> Logits:
-        """Return the logits of the first clips, up to the server's maximum batch.
+    def run(self, values: Values, seconds: float, *, first_contact: float) -> LogitsReply:
+        """Run the first clips, up to the server's maximum batch.
 
         Args:
             values: uint8 ``[clips, ...]`` or records ``[clips]``, at least one.
@@ -88,10 +90,10 @@ class Endpoint:
         left = countdown(seconds)
         model = self._contact(min(seconds, first_contact), patient=first_contact >= seconds)
         part = values[: _max_clips(model, values[0].nbytes)]
-        request = Request.of(part, self._binding)
+        request = Request.of(part, self._binding, pad=self._pad)
         answer = self._transport.infer(request, output=model.output, seconds=left())
         self._check_origin(answer, model, left)
-        return answer.logits
+        return answer
 
     def forget(self) -> None:
         """Forget what is known of the server. Called after a failure: the server may have been replaced."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from lcve_deploy.packing import require_pad
 from lcve_deploy.sealing import SealingPublicKey
 
 __all__ = ["TOKEN_VARIABLE", "RemoteOptions"]
@@ -32,6 +33,8 @@ class RemoteOptions:
         tls_key: private key of ``tls_cert``, PEM, without a passphrase.
         shared_memory: pass clips in shared memory to gRPC endpoints on this machine.
         seal_to: public key of the servers, to which requests are sealed; by default they are not sealed.
+        pad: in the scheme ``lcve-dct-1``, the bytes of every clip are padded to a multiple of this number, which hides
+            how much is in it; by default they are not padded.
 
     Raises:
         ValueError: a value is out of range, or only one of certificate and key is given.
@@ -48,6 +51,7 @@ class RemoteOptions:
     tls_key: Path | None = None
     shared_memory: bool = False
     seal_to: SealingPublicKey | None = None
+    pad: int = 1
 
     def __post_init__(self) -> None:
         if not 0 < self.deadline < math.inf:
@@ -58,6 +62,7 @@ class RemoteOptions:
             raise ValueError("expected a client certificate and its key, received only one of them")
         if self.shared_memory and self.seal_to is not None:
             raise ValueError("expected shared memory or a key to seal to, received both: sealed requests are sent")
+        require_pad(self.pad)
 
     @property
     def tls_files(self) -> tuple[Path, ...]:

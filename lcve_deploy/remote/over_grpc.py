@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from threading import Lock
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from lcve_deploy.protocol.binding import binding_to_parameters
 from lcve_deploy.protocol.errors import ERROR_METADATA
 from lcve_deploy.protocol.retrying import RETRY_PUSHBACK
 from lcve_deploy.protocol.sealing import SEALED
+from lcve_deploy.protocol.stubs import messages
+from lcve_deploy.protocol.timing import SERVER_MICROSECONDS
 from lcve_deploy.remote.address import Address, is_local
 from lcve_deploy.remote.faults import grpc_fault
 from lcve_deploy.remote.limits import MAX_DESCRIPTION_BYTES, max_message_bytes
@@ -24,7 +27,15 @@ from lcve_deploy.remote.sealed import SealedQuestion
 from lcve_deploy.remote.shared import Region, RegionPool
 from lcve_deploy.remote.tls import tls_context
 from lcve_deploy.remote.token import Token
-from lcve_deploy.remote.transport import LogitsReply, Request, Values, check_outputs, countdown, logits_from_bytes
+from lcve_deploy.remote.transport import (
+    LogitsReply,
+    Request,
+    Values,
+    check_outputs,
+    countdown,
+    logits_from_bytes,
+    stated_seconds,
+)
 from lcve_deploy.sealing import SealingPublicKey
 
 __all__ = ["GrpcTransport", "read_response"]
@@ -35,6 +46,8 @@ _RECONNECT: Final = (("initial", 100), ("max", 2000))
 """Milliseconds between attempts to connect. gRPC's default maximum, two minutes, exceeds a server's restart."""
 _UNCOMPRESSED: Final = 1
 """The only compression that is accepted: none. A compressed message is small only until it is read."""
+_VARINT_BITS: Final = 7
+"""Bits of a length in each of its bytes, in protobuf."""
 _FAREWELL: Final = 2.0
 """Maximum seconds to unregister a shared memory region when a session closes."""
 
@@ -76,10 +89,12 @@ class GrpcTransport:
             return self._infer_sealed(request, self._options.seal_to, output, seconds)
         left, shape, name = countdown(seconds), (request.clips, *output.shape), output.kind.value
         self._allow(max_message_bytes(shape))
-        result = self._shared(request, left, name)
+        result, sent = self._shared(request, left, name), 0
         if result is None:
             result = self._ask(_input(self._grpc, request.input_name, request.values), request, left(), output=name)
-        return read_response(result.get_response(), shape, self._endpoint, name=name)
+            sent = self._message_bytes(request.input_name, request.values, request, name)
+        answer = read_response(result.get_response(), shape, self._endpoint, name=name)
+        return replace(answer, sent_bytes=sent)
 
     def _infer_sealed(self, request: Request, to: SealingPublicKey, output: ModelOutput, seconds: float) -> LogitsReply:
         """Seal and run one batch."""
@@ -90,7 +105,9 @@ class GrpcTransport:
         if len(response.raw_output_contents) != 1:
             raise SessionError(f"{self._endpoint} did not return a sealed answer")
         described = [(output.name, output.datatype, list(output.shape)) for output in response.outputs[:2]]
-        return question.read(described, response.raw_output_contents[0], self._endpoint)
+        answer = question.read(described, response.raw_output_contents[0], self._endpoint)
+        sent = self._message_bytes(SEALED, question.values, None, SEALED)
+        return replace(answer, server_seconds=_stated_seconds(response, self._endpoint), sent_bytes=sent)
 
     def forget(self) -> None:
         """Drop all regions; the server may no longer know them."""
@@ -180,6 +197,20 @@ class GrpcTransport:
             parameters=binding_to_parameters(request.binding) if request else {},
         )
 
+    def _message_bytes(self, name: str, values: Values, request: Request | None, output: str) -> int:
+        """Return the bytes of the message of ``_ask``, which tritonclient does not tell."""
+        binding = binding_to_parameters(request.binding) if request else {}
+        head = messages().ModelInferRequest(
+            model_name=self._address.model,
+            model_version=self._address.version,
+            inputs=[{"name": name, "datatype": "UINT8", "shape": values.shape}],
+            outputs=[{"name": output}],
+            parameters={key: {"string_param": text} for key, text in binding.items()},
+            raw_input_contents=[b""],
+        )
+        length = max(1, -(-values.nbytes.bit_length() // _VARINT_BITS))
+        return int(head.ByteSize()) - 1 + length + values.nbytes
+
     def _call(self, name: str, seconds: float, *given: Any, **more: Any) -> Any:
         from tritonclient.utils import InferenceServerException
 
@@ -231,7 +262,24 @@ def read_response(response: Any, shape: tuple[int, ...], endpoint: str, *, name:
     (output,) = response.outputs
     check_outputs([(output.name, output.datatype, list(output.shape))], shape, endpoint, name=name)
     logits = logits_from_bytes(response.raw_output_contents[0], shape, endpoint)
-    return LogitsReply(logits=logits, model=response.model_name, version=response.model_version)
+    seconds = _stated_seconds(response, endpoint)
+    return LogitsReply(logits=logits, model=response.model_name, version=response.model_version, server_seconds=seconds)
+
+
+def _stated_seconds(response: Any, endpoint: str) -> float | None:
+    """Return the time in the server that a message states, or None if it states none.
+
+    Raises:
+        SessionError: it is not a number of microseconds.
+    """
+    if SERVER_MICROSECONDS not in response.parameters:
+        return None
+    stated = response.parameters[SERVER_MICROSECONDS]
+    choice = stated.WhichOneof("parameter_choice")
+    try:
+        return stated_seconds({SERVER_MICROSECONDS: getattr(stated, choice) if choice else ""})
+    except ValueError:
+        raise SessionError(f"{endpoint} did not return logits") from None
 
 
 def _input(grpc: Any, name: str, values: Values) -> Any:

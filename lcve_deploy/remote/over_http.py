@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import ssl
+from dataclasses import replace
 from threading import Lock
 from typing import Any, Final
 from urllib.parse import quote
@@ -88,7 +89,8 @@ class HttpTransport:
         name, shape = output.kind.value, (request.clips, *output.shape)
         body, headers = self._body(request.input_name, request.values, name, binding_to_parameters(request.binding))
         reply = self._ask("POST", "/infer", body, headers, seconds, BodyLimits.of_logits(shape))
-        return read_answer(reply.body, reply.header_length, shape, self._endpoint, name=name)
+        answer = read_answer(reply.body, reply.header_length, shape, self._endpoint, name=name)
+        return replace(answer, sent_bytes=len(body))
 
     def _infer_sealed(self, request: Request, to: SealingPublicKey, output: ModelOutput, seconds: float) -> LogitsReply:
         """Seal and run one batch; seal it again for another connection, as the first may have carried the request."""
@@ -98,7 +100,8 @@ class HttpTransport:
             body, headers = self._body(SEALED, question.values, SEALED, {})
             reply = self._ask_once("POST", "/infer", body, headers, left(), question.limits)
             if reply is not None:
-                return read_sealed(reply.body, reply.header_length, question, self._endpoint)
+                answer = read_sealed(reply.body, reply.header_length, question, self._endpoint)
+                return replace(answer, sent_bytes=len(body))
 
     def _body(self, name: str, values: Values, output: str, parameters: dict[str, str]) -> tuple[bytes, dict[str, str]]:
         """Return body and headers of a request with one input, as binary data."""

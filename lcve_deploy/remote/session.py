@@ -15,13 +15,15 @@ from lcve_deploy.clips import Binding, EncryptedClip
 from lcve_deploy.encrypted_model import run_each
 from lcve_deploy.errors import RequestError, SessionError
 from lcve_deploy.model.output import ModelOutput
+from lcve_deploy.packing import require_pad
 from lcve_deploy.remote.address import Address, Scheme, is_local
 from lcve_deploy.remote.contract import AgreedOutput, RemoteModel
 from lcve_deploy.remote.endpoints import Endpoint, Endpoints
+from lcve_deploy.remote.measured import MeasuredRun
 from lcve_deploy.remote.options import RemoteOptions
 from lcve_deploy.remote.retrying import persist
 from lcve_deploy.remote.token import PlainTokenWarning, Token
-from lcve_deploy.remote.transport import Logits, Transport, Values
+from lcve_deploy.remote.transport import Logits, LogitsReply, Transport, Values
 
 __all__ = ["RemoteSession"]
 
@@ -41,12 +43,13 @@ class RemoteSession:
         address: such as ``grpc://one:8001,two:8001/model``, ``grpcs://``, ``http://``, ``https://``; a version may
             follow the model. The first endpoint is preferred.
         binding: binding of the clips to send; clips of any other are refused before anything is sent.
-        options: deadline, retries, token, TLS, shared memory.
+        options: deadline, retries, token, TLS, shared memory, sealing, padding.
         output: expected output, from ``client.json``; by default that of the first server that answers.
 
     Raises:
         RequestError: the address is invalid, or the options do not apply to it.
         DeniedError: the token or certificates cannot be used.
+        EncryptedClipError: clips are to be padded, and all have the same length.
         MissingDependencyError: tritonclient is not installed.
     """
 
@@ -61,6 +64,7 @@ class RemoteSession:
         self._address = address if isinstance(address, Address) else Address.parse(address)
         self._binding, self._options, self._closed = binding, options, Event()
         _check_options(self._address, options)
+        require_pad(options.pad, binding)
         token = Token.read(options)
         _warn_of_plain(self._address, token)
         agreed = AgreedOutput(output)
@@ -72,6 +76,7 @@ class RemoteSession:
                 _transport(self._address, name, options, token),
                 output=agreed,
                 sealed=options.seal_to is not None,
+                pad=options.pad,
             )
             for name in self._address.endpoints
         ]
@@ -119,12 +124,20 @@ class RemoteSession:
             SessionError: the server failed or did not return the logits of these clips, or this session is closed.
             ValueError: the clip is not a non-empty batch of uint8 values or records.
         """
+        return self.run_measured(clip).logits
+
+    def run_measured(self, clip: EncryptedClip) -> MeasuredRun:
+        """Run encrypted clips as ``run`` does, and say what was sent and how long the server took.
+
+        Raises:
+            LcveError, ValueError: as for ``run``.
+        """
         values = self._checked(clip)
-        parts: list[Logits] = []
+        parts: list[LogitsReply] = []
         while len(values):
             parts.append(self._persist(partial(self._ask, values)))
-            values = values[len(parts[-1]) :]
-        return np.concatenate(parts)
+            values = values[len(parts[-1].logits) :]
+        return MeasuredRun.of(parts)
 
     def map(self, clips: Iterable[EncryptedClip], *, in_flight: int = 4) -> Iterator[Logits]:
         """Yield the logits of each of many clips in order, with several concurrent requests.
@@ -169,7 +182,7 @@ class RemoteSession:
         checked: Values = values
         return checked
 
-    def _ask(self, values: Values, endpoint: Endpoint, left: float) -> Logits:
+    def _ask(self, values: Values, endpoint: Endpoint, left: float) -> LogitsReply:
         alone = len(self._endpoints.members) == 1
         return endpoint.run(values, left, first_contact=left if alone else left * _FIRST_CONTACT)
 

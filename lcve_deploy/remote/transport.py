@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Final, Protocol, Self
@@ -17,12 +17,15 @@ from lcve_deploy.clips import Binding
 from lcve_deploy.errors import SessionError
 from lcve_deploy.model.output import ModelOutput
 from lcve_deploy.packing import pack
+from lcve_deploy.protocol.timing import SERVER_MICROSECONDS
 from lcve_deploy.remote.limits import BYTES_PER_LOGIT
 
-__all__ = ["LogitsReply", "Request", "Transport", "check_outputs", "countdown", "logits_from_bytes"]
+__all__ = ["LogitsReply", "Request", "Transport", "check_outputs", "countdown", "logits_from_bytes", "stated_seconds"]
 
 _MIN_SECONDS: Final = 0.001
 """Minimum timeout of a call: libraries reject a timeout of 0 or take it for no timeout."""
+
+_MAX_MICROSECONDS: Final = 2**53
 
 Values = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
@@ -43,14 +46,16 @@ class Request:
     binding: Binding
 
     @classmethod
-    def of(cls, values: npt.NDArray[Any], binding: Binding) -> Self:
-        """Return a request with clips, uint8 ``[batch, ...]`` or records ``[batch]``, which are packed.
+    def of(cls, values: npt.NDArray[Any], binding: Binding, *, pad: int = 1) -> Self:
+        """Return a request with clips, uint8 ``[batch, ...]`` or records ``[batch]``, which are packed and padded.
 
         Raises:
             ValueError: the clips cannot be packed.
         """
-        packed = binding.packed
-        sent = np.frombuffer(pack(values, binding.geometry), np.uint8) if packed else np.ascontiguousarray(values)
+        if binding.packed:
+            sent = np.frombuffer(pack(values, binding.geometry, pad=pad), np.uint8)
+        else:
+            sent = np.ascontiguousarray(values)
         return cls(values=sent, clips=len(values), binding=binding)
 
     @property
@@ -61,11 +66,20 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LogitsReply:
-    """Output, float32 ``[batch, ...]``, and the model and version that made them, as stated by the server."""
+    """Output of one request.
+
+    Args:
+        logits: float32 ``[batch, ...]``.
+        model, version: what made them, as stated by the server.
+        server_seconds: time in the server, as stated by it; None if it states none.
+        sent_bytes: bytes of the body of the request, or of its message; 0 if they are not counted.
+    """
 
     logits: Logits
     model: str
     version: str
+    server_seconds: float | None = None
+    sent_bytes: int = 0
 
 
 class Transport(Protocol):
@@ -116,6 +130,23 @@ def check_outputs(
     expected = [(name, "FP32", list(shape))]
     if outputs != expected:
         raise SessionError(f"{endpoint} returned {str(outputs)[:200]}, expected {expected}")
+
+
+def stated_seconds(parameters: Mapping[str, Any]) -> float | None:
+    """Return the time in the server that an answer states, or None if it states none.
+
+    Args:
+        parameters: parameters of the answer, as plain values.
+
+    Raises:
+        ValueError: it is not a number of microseconds.
+    """
+    stated = parameters.get(SERVER_MICROSECONDS)
+    if stated is None:
+        return None
+    if type(stated) is not int or not 0 <= stated <= _MAX_MICROSECONDS:
+        raise ValueError("not a number of microseconds")
+    return stated / 1e6
 
 
 def logits_from_bytes(data: bytes, shape: tuple[int, ...], endpoint: str) -> Logits:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from math import prod
 from typing import Any, Final
@@ -81,6 +82,7 @@ class InferRequest:
         outputs: requested outputs; empty for all outputs of the model.
         binding: what the clips were encrypted for, which names their key; None if the client does not send it.
         timeout: seconds until the request fails; None for no limit.
+        arrived: when all of it had arrived, in monotonic seconds.
     """
 
     model: str
@@ -90,6 +92,7 @@ class InferRequest:
     outputs: Sequence[RequestedOutput]
     binding: Binding | None
     timeout: float | None
+    arrived: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,12 +104,19 @@ class InferResponse:
         result: logits with timings.
         output: how to return them.
         sealed: the answer to a sealed request, which is returned in place of the logits.
+        seconds: from the complete request to its answer.
     """
 
     model: ServedModel
     result: BatchResult
     output: RequestedOutput
     sealed: bytes | None = None
+    seconds: float = 0.0
+
+    @property
+    def microseconds(self) -> int:
+        """Microseconds from the complete request to its answer."""
+        return round(self.seconds * 1e6)
 
     @property
     def datatype(self) -> str:
@@ -133,7 +143,7 @@ class PreparedRequest:
     Args:
         model: model version that answers.
         clip: clips of the request, uint8 ``[batch, ...]`` or records ``[batch]``, with their key.
-        id, timeout: see ``InferRequest``.
+        id, timeout, arrived: see ``InferRequest``.
         output: requested output.
     """
 
@@ -141,6 +151,7 @@ class PreparedRequest:
     clip: EncryptedClip
     id: str
     timeout: float | None
+    arrived: float
     output: RequestedOutput
 
     @property
@@ -175,7 +186,9 @@ async def prepare(
     received = clips_from(request.inputs, model.spec, model.max_batch, regions)
     values = await _unpacked(received, model) if model.spec.packed else received
     clip = EncryptedClip(values=values, binding=binding)
-    return PreparedRequest(model=model, clip=clip, id=request.id, timeout=request.timeout, output=output)
+    return PreparedRequest(
+        model=model, clip=clip, id=request.id, timeout=request.timeout, arrived=request.arrived, output=output
+    )
 
 
 async def _unpacked(packed: npt.NDArray[np.uint8], model: ServedModel) -> npt.NDArray[np.void]:

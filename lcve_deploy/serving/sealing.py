@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import time
 from dataclasses import dataclass
 from math import prod
 from typing import Final
@@ -135,14 +136,14 @@ async def infer_any(request: AcceptedRequest, regions: ClientRegions) -> InferRe
         LcveError: as for ``infer``.
     """
     response = await infer(request.prepared, regions)
-    if request.opened is None:
-        return response
-    sealed = request.opened.seal_answer(
-        np.ascontiguousarray(response.logits, dtype="<f4").data.cast("B"),
-        classes=prod(response.logits.shape[1:]),
-        version=response.model.version,
-    )
-    return dataclasses.replace(response, output=request.output, sealed=sealed)
+    if request.opened is not None:
+        sealed = request.opened.seal_answer(
+            np.ascontiguousarray(response.logits, dtype="<f4").data.cast("B"),
+            classes=prod(response.logits.shape[1:]),
+            version=response.model.version,
+        )
+        response = dataclasses.replace(response, output=request.output, sealed=sealed)
+    return dataclasses.replace(response, seconds=time.monotonic() - request.prepared.arrived)
 
 
 async def _open(

@@ -14,7 +14,7 @@ from lcve_deploy.serving.http.messages import LENGTH_HEADER
 from lcve_deploy.serving.http.responses import error_response, hide_library_version, json_response
 from lcve_deploy.web.files import HEADERS, page_files
 from lcve_deploy.web.models import NAME, PageModel
-from lcve_deploy.web.requests import MAX_BODY_BYTES, binding_in, clip_in, logits_body
+from lcve_deploy.web.requests import MAX_BODY_BYTES, binding_in, clip_in, figures_of, logits_body
 from lcve_deploy.web.settings import PageSettings
 
 __all__ = ["page_app"]
@@ -99,7 +99,7 @@ def _file(web: Any, data: bytes, kind: str) -> _Handler:
 
 def _place(model: PageModel, *, has_client: bool) -> _Handler:
     async def answer(request: Any) -> Any:
-        return json_response({"place": model.place, "remote": model.is_remote, "client": has_client})
+        return json_response({"place": model.place, "wire": model.wire, "client": has_client})
 
     return answer
 
@@ -115,12 +115,13 @@ def _describe(model: PageModel, what: str) -> _Handler:
 def _infer(web: Any, model: PageModel, runs: asyncio.Semaphore) -> _Handler:
     async def answer(request: Any) -> Any:
         async with runs:
-            clip = clip_in(await _read_body(request), request.headers.get(LENGTH_HEADER))
+            body, length = await _read_body(request), request.headers.get(LENGTH_HEADER)
+            clip = await asyncio.to_thread(clip_in, body, length)
             started = time.perf_counter()
-            logits = await asyncio.to_thread(model.run, clip)
-            milliseconds = 1e3 * (time.perf_counter() - started)
-        body, headers = logits_body(logits)
-        return web.Response(body=body, headers={**headers, "Server-Timing": f"model;dur={milliseconds:.2f}"})
+            run = await asyncio.to_thread(model.run, clip)
+            seconds = time.perf_counter() - started
+        answer_body, headers = logits_body(run.logits)
+        return web.Response(body=answer_body, headers={**headers, **figures_of(run, seconds)})
 
     return answer
 

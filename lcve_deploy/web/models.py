@@ -12,14 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact import Manifest, PublicKey, find_key
-from lcve_deploy.artifact.manifest import result_of
-from lcve_deploy.artifact.names import INPUT, OUTPUT
+from lcve_deploy.artifact.manifest import TensorSpec, request_spec, result_of
+from lcve_deploy.artifact.names import OUTPUT
 from lcve_deploy.clips import Binding, EncryptedClip
 from lcve_deploy.encrypted_model import EncryptedModel, run_views
 from lcve_deploy.errors import MismatchError
 from lcve_deploy.model.output import ModelOutput, OutputKind
 from lcve_deploy.protocol.binding import binding_to_parameters
-from lcve_deploy.remote import RemoteOptions, RemoteSession
+from lcve_deploy.protocol.config import request_dims
+from lcve_deploy.remote import Address, MeasuredRun, RemoteOptions, RemoteSession
+from lcve_deploy.remote.address import Scheme
 
 __all__ = ["NAME", "LocalModel", "Offer", "PageModel", "ServerModel"]
 
@@ -53,7 +55,9 @@ class Offer:
             "name": NAME,
             "versions": ["1"],
             "platform": "lcve_web",
-            "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, *self._shape]}],
+            "inputs": [
+                {"name": self._input.name, "datatype": "UINT8", "shape": [size or -1 for size in self._input.shape]}
+            ],
             "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, self.classes]}],
         }
 
@@ -63,14 +67,14 @@ class Offer:
         return {
             "name": NAME,
             "max_batch_size": self.max_batch,
-            "input": [{"name": INPUT, "data_type": "TYPE_UINT8", "dims": self._shape}],
+            "input": [{"name": self._input.name, "data_type": "TYPE_UINT8", "dims": request_dims(self._input)}],
             "output": [{"name": OUTPUT, "data_type": "TYPE_FP32", "dims": [self.classes]}],
             "parameters": {name: {"string_value": value} for name, value in stated},
         }
 
     @property
-    def _shape(self) -> list[int]:
-        return list(self.binding.layout.shape(self.binding.geometry))
+    def _input(self) -> TensorSpec:
+        return request_spec(self.binding.scheme, self.binding.geometry, self.binding.layout)
 
 
 class PageModel(Protocol):
@@ -78,11 +82,11 @@ class PageModel(Protocol):
 
     Attributes:
         place: where it runs, for people; contains no secret.
-        is_remote: whether clips leave this machine.
+        wire: how clips reach a server, for people; empty if they do not leave this machine.
     """
 
     place: str
-    is_remote: bool
+    wire: str
 
     def offer(self, binding: Binding) -> Offer:
         """Check that the model is for clips of this binding.
@@ -91,7 +95,7 @@ class PageModel(Protocol):
             LcveError: it is for other clips, or a server cannot be reached or refuses.
         """
 
-    def run(self, clip: EncryptedClip) -> Logits:
+    def run(self, clip: EncryptedClip) -> MeasuredRun:
         """Return the logits of encrypted clips, float32 ``[clips, classes]``, in the artifact's own label order.
 
         Raises:
@@ -112,7 +116,7 @@ class LocalModel:
         signed_by: pinned key; None accepts unsigned key folders.
     """
 
-    is_remote = False
+    wire = ""
 
     def __init__(
         self, folder: Path, manifest: Manifest, session: EncryptedModel, *, signed_by: PublicKey | None = None
@@ -126,9 +130,9 @@ class LocalModel:
         find_key(self._folder, self._manifest, binding.key, self._signed_by)
         return Offer(binding=binding, classes=_classes(result_of(self._manifest.output)))
 
-    def run(self, clip: EncryptedClip) -> Logits:
+    def run(self, clip: EncryptedClip) -> MeasuredRun:
         """Run the clips one by one."""
-        return run_views(self._session, clip)
+        return MeasuredRun(logits=run_views(self._session, clip))
 
     def close(self) -> None:
         """Do nothing: there is no connection."""
@@ -146,10 +150,9 @@ class ServerModel:
         MissingDependencyError: tritonclient is not installed.
     """
 
-    is_remote = True
-
     def __init__(self, address: str, options: RemoteOptions) -> None:
         self.place, self._options = address, options
+        self.wire = _wire(Address.parse(address), options)
         self._lock, self._sessions = Lock(), OrderedDict[Binding, RemoteSession]()
 
     def offer(self, binding: Binding) -> Offer:
@@ -157,9 +160,9 @@ class ServerModel:
         model = self._session(binding).connect()
         return Offer(binding=binding, classes=_classes(model.output), max_batch=model.max_batch or _MAX_BATCH)
 
-    def run(self, clip: EncryptedClip) -> Logits:
+    def run(self, clip: EncryptedClip) -> MeasuredRun:
         """Send the clips."""
-        return self._session(clip.binding).run(clip)
+        return self._session(clip.binding).run_measured(clip)
 
     def close(self) -> None:
         """Close all connections."""
@@ -174,6 +177,14 @@ class ServerModel:
             while len(self._sessions) > _MAX_SESSIONS:
                 self._sessions.popitem(last=False)[1].close()
             return session
+
+
+def _wire(address: Address, options: RemoteOptions) -> str:
+    """Return how clips travel, such as ``gRPC with TLS, sealed``."""
+    protocol = "gRPC" if address.scheme in (Scheme.GRPC, Scheme.GRPCS) else "HTTP"
+    secured = " with TLS" if address.scheme.encrypted else ""
+    how = ", sealed" if options.seal_to else ", in shared memory" if options.shared_memory else ", not sealed"
+    return f"{protocol}{secured}{how}"
 
 
 def _classes(output: ModelOutput) -> int:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from lcve_deploy import PlainClip, SecurityKey, SessionOptions, open_session
-from lcve_deploy.artifact import EngineKind
+from lcve_deploy.artifact import EngineKind, read_manifest
 from lcve_deploy.client import Client
 from lcve_deploy.clips import Scheme
+from lcve_deploy.exporters.int8 import calibrate
 from lcve_deploy.model.precision import Precision
-from lcve_deploy.verbs.build import BuildOptions, build
+from lcve_deploy.verbs.build import BuildOptions, build, read_sample
 from lcve_deploy.verbs.export import ExportOptions, export
 from tests.conftest import ORACLES, SALT, SECRET
 
@@ -47,3 +48,16 @@ def test_an_engine_is_built_and_answers(
     coarse = client.encrypt(PlainClip(values=clip[None]), step=60.0)
     expected = open_session(artifact / "server").run_batch([clips, coarse])
     np.testing.assert_allclose(session.run_batch([clips, coarse]), expected, atol=built.proof.budget)
+
+
+def test_ranges_of_int8_are_those_of_the_plain_clip(artifact: Path, clip: np.ndarray, tmp_path: Path) -> None:
+    """The product of the coefficients stays float32; what the blocks read has the values of the other scheme."""
+    raw, oracle, key = tmp_path / "raw", ORACLES["v1_first_token"], SecurityKey(SECRET)
+    export(oracle.path, raw, key=key, options=ExportOptions(checkpoint=oracle.options, salt=SALT))
+    clips, ranges = PlainClip(values=np.stack([clip, clip[::-1]])), []
+    for folder, step in ((raw, None), (artifact, 1.5)):
+        encrypted = Client.open(folder / "client", key).encrypt(clips, step=step)
+        sample = read_sample(folder / "server", read_manifest(folder / "server"), encrypted, None)
+        ranges.append(calibrate(folder / "server/model.onnx", encrypted.values, sample.tensors))
+    assert not [name for name in ranges[1] if "embedding" in name]
+    assert ranges[1] == pytest.approx(ranges[0], rel=0.02)

@@ -17,7 +17,7 @@ import pytest
 from lcve_deploy import RemoteOptions, RemoteSession, SealingKey, SealingPublicKey, SecurityKey
 from lcve_deploy.clips import Layout
 from lcve_deploy.errors import LcveError, MismatchError, RequestError, SealingError
-from lcve_deploy.sealing import Header, Kind, SealedRequest, Suite, seal, seal_request
+from lcve_deploy.sealing import MAGIC, Header, Kind, SealedRequest, Suite, seal, seal_request
 from tests.conftest import ORACLE, run_error, run_ok
 from tests.support import servers
 from tests.support.servers import LENGTH, NAME, Example, Server, grpc_stub, make_example, serving
@@ -109,11 +109,18 @@ def test_logits_are_those_of_plain_requests(
     with RemoteSession(server.address(protocol), example.clip.binding, options) as session:
         session.connect()
         for _ in range(3):
-            np.testing.assert_allclose(session.run(example.clip), example.logits, atol=1e-5)
+            run = session.run_measured(example.clip)
+            np.testing.assert_allclose(run.logits, example.logits, atol=1e-5)
+            assert run.server_seconds is not None
+            assert run.server_seconds > 0
     with RemoteSession(f"{server.address(protocol)}/1", example.clip.binding, options) as session:
         np.testing.assert_allclose(session.run(example.clip), example.logits, atol=1e-5)
     with RemoteSession(server.address(protocol), example.clip.binding) as session:
-        np.testing.assert_allclose(session.run(example.clip), example.logits, atol=1e-5)
+        plain = session.run_measured(example.clip)
+        np.testing.assert_allclose(plain.logits, example.logits, atol=1e-5)
+        assert plain.server_seconds is not None
+        assert plain.server_seconds > 0
+        assert run.sent_bytes > plain.sent_bytes > example.clip.values.nbytes
 
 
 def test_the_answer_can_be_numbers_in_json(server: Server, example: Example, keys: Path) -> None:
@@ -273,7 +280,7 @@ def test_a_changed_answer_is_refused(server: Server, example: Example, keys: Pat
         if change == "bit":
             return changed(data, len(data) - 1)
         if change == "other":  # the answer to an earlier request
-            return earlier[0]
+            return data[: data.index(MAGIC)] + earlier[0][earlier[0].index(MAGIC) :]
         if change == "cut":
             return data[:-1]
         return data.replace(b'"sealed"', b'"logits"')
@@ -480,9 +487,8 @@ def test_a_stream_answers_sealed_requests_and_refuses_others(strict: Server, exa
     message = messages().ModelInferRequest(model_name=NAME, raw_input_contents=[question.data])
     message.inputs.add(name="sealed", datatype="UINT8", shape=[len(question.data)])
     with grpc_stub(strict) as stub:
-        answered, replayed, plain = stub.ModelStreamInfer(
-            iter([message, message, servers.grpc_message(example.clip)]), timeout=30
-        )
+        *twice, plain = stub.ModelStreamInfer(iter([message, message, servers.grpc_message(example.clip)]), timeout=30)
+    answered, replayed = sorted(twice, key=lambda answer: answer.error_message)  # both are in progress at once
     data = answered.infer_response.raw_output_contents[0]
     logits = question.open_answer(data, classes=example.logits.shape[1]).logits
     np.testing.assert_allclose(np.frombuffer(logits, "<f4").reshape(2, -1), example.logits, atol=1e-5)

@@ -83,6 +83,8 @@ class Model:
     change_metadata: Change = lambda message: None
     change_config: Change = lambda message: None
     infers: list[Any] = field(default_factory=list)
+    received: int = 0
+    """Bytes of the messages or bodies of these."""
     described: int = 0
     seen_headers: list[dict[str, str]] = field(default_factory=list)
     regions: dict[str, str] = field(default_factory=dict)
@@ -162,6 +164,7 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
     def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
         self._check(context, request.model_name)
         self.model.infers.append(request)
+        self.model.received += request.ByteSize()
         step = chosen(self.model)
         if isinstance(step, Hang):
             self.model.ended.wait(60)
@@ -265,6 +268,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(refusal)
             return
         model.infers.append(request)
+        model.received += len(body)
         step = chosen(model)
         if isinstance(step, Hang):
             model.ended.wait(60)
@@ -293,9 +297,9 @@ class _Handler(BaseHTTPRequestHandler):
             }
             for output, content in zip(described, contents, strict=False)
         ]
-        head = json.dumps(
-            {"model_name": response.model_name, "model_version": response.model_version, "outputs": outputs}
-        ).encode()
+        stated = {name: value.int64_param for name, value in response.parameters.items()}
+        names = {"model_name": response.model_name, "model_version": response.model_version}
+        head = json.dumps({**names, **({"parameters": stated} if stated else {}), "outputs": outputs}).encode()
         self._send(200, head + raw, {"Inference-Header-Content-Length": str(len(head))})
 
     def _refusal(self) -> Refusal | None:

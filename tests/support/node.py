@@ -1,4 +1,4 @@
-"""Node, for tests of ``clients/js/``; without Node 20 or newer they are skipped.
+"""Node, for tests of ``clients/js/``; without Node 20.12 or newer they are skipped.
 
 With ``LCVE_REQUIRE_NODE=1``, a missing Node is a failure.
 """
@@ -20,7 +20,7 @@ import pytest
 __all__ = ["CLIENT", "JavaScriptClient", "JavaScriptError", "require_node"]
 
 CLIENT: Final = Path(__file__).parents[2] / "clients/js"
-_MIN_VERSION: Final = 20
+_MIN_VERSION: Final = (20, 12)
 
 
 def require_node() -> str:
@@ -32,12 +32,12 @@ def require_node() -> str:
         return node
     if os.environ.get("LCVE_REQUIRE_NODE"):
         pytest.fail(f"{problem}, and LCVE_REQUIRE_NODE is set")
-    pytest.skip(f"clients/js needs Node {_MIN_VERSION}: {problem}")
+    pytest.skip(f"clients/js needs Node 20.12: {problem}")
 
 
 def _too_old(node: str) -> str:
     version = subprocess.check_output([node, "--version"], text=True).strip()
-    return "" if int(version.removeprefix("v").split(".")[0]) >= _MIN_VERSION else f"{node} is {version}"
+    return "" if tuple(map(int, version.removeprefix("v").split(".")[:2])) >= _MIN_VERSION else f"{node} is {version}"
 
 
 class JavaScriptError(Exception):
@@ -60,7 +60,7 @@ class JavaScriptClient:
         command = [require_node(), str(CLIENT / "test/exchange.js")]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def call(self, function: str, /, **arguments: bytes | str | int) -> Any:
+    def call(self, function: str, /, **arguments: bytes | str | float) -> Any:
         """Call a function of ``test/exchange.js``; bytes travel in base64.
 
         Raises:
@@ -81,7 +81,7 @@ class JavaScriptClient:
             raise JavaScriptError(answer["error"], answer["message"])
         return answer["result"]
 
-    def call_for_bytes(self, function: str, /, **arguments: bytes | str | int) -> bytes:
+    def call_for_bytes(self, function: str, /, **arguments: bytes | str | float) -> bytes:
         """Call a function that returns bytes."""
         return base64.b64decode(self.call(function, **arguments))
 

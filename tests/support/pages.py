@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
 from tests.support.servers import request
@@ -35,6 +36,16 @@ class WebPage:
     ) -> tuple[int, bytes]:
         """Status and body of a request."""
         return request("127.0.0.1", self.port, verb, path, body, headers)
+
+    def exchange(self, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes, dict[str, str]]:
+        """Status, body and headers of the answer to a POST; names of headers in lower case."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request("POST", path, body, headers)
+            response = connection.getresponse()
+            return response.status, response.read(), {name.lower(): text for name, text in response.getheaders()}
+        finally:
+            connection.close()
 
 
 @contextlib.contextmanager

@@ -23,6 +23,8 @@ from lcve_deploy.cipher.weights import scramble
 from lcve_deploy.clips import SCHEME
 from lcve_deploy.exporters.bank import bank_specs, keyed_tensors
 from lcve_deploy.exporters.checkpoints import load_checkpoint
+from lcve_deploy.exporters.int8 import calibrate, write_quantised
+from lcve_deploy.exporters.low_precision import write_low_precision
 from lcve_deploy.exporters.onnx import write_onnx
 from lcve_deploy.libraries.cuda import Gpu
 from lcve_deploy.libraries.tensorrt import (
@@ -120,3 +122,14 @@ def open_real(plan: Path, server: Path, real: TensorRT, profile: Profile) -> Ten
     engine = engine_record(kind=EngineKind(real.kind), builder={real.kind: real.version}, profile=profile)
     manifest = read_manifest(server)
     return TensorRTSession(plan, manifest.model, engine, folders=KeyFolders(server, manifest))
+
+
+def typed(graph: Graph, precision: Precision, encrypted: np.ndarray, folder: Path) -> Path:
+    """Write the graph in another precision."""
+    target = folder / str(precision) / "model.onnx"
+    target.parent.mkdir()
+    if precision is Precision.INT8:
+        write_quantised(graph.model, target, calibrate(graph.model, encrypted, graph.tensors))
+    else:
+        write_low_precision(graph.model, target, precision)
+    return target

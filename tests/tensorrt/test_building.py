@@ -12,7 +12,6 @@ import pytest
 
 from lcve_deploy.artifact import Profile
 from lcve_deploy.errors import BuildError
-from lcve_deploy.exporters.int8 import calibrate, write_quantised
 from lcve_deploy.exporters.low_precision import write_low_precision
 from lcve_deploy.exporters.tensorrt import (
     HardwareCompatibility,
@@ -36,6 +35,7 @@ from tests.tensorrt.helpers import (
     Graph,
     library,
     oracle_graph,
+    typed,
     write_graph,
 )
 
@@ -215,14 +215,3 @@ def test_plans_of_the_common_form_are_built(name: str, rtx: TensorRT, tmp_path: 
     plan = typed(graph, Precision.BF16, encrypted, tmp_path)
     build_plan(plan, tmp_path / "plan", library=rtx, spec=graph.spec)
     assert (tmp_path / "plan").stat().st_size > plan.stat().st_size / 2
-
-
-def typed(graph: Graph, precision: Precision, encrypted: np.ndarray, folder: Path) -> Path:
-    """Write the graph in another precision."""
-    target = folder / str(precision) / "model.onnx"
-    target.parent.mkdir()
-    if precision is Precision.INT8:
-        write_quantised(graph.model, target, calibrate(graph.model, encrypted, graph.tensors))
-    else:
-        write_low_precision(graph.model, target, precision)
-    return target

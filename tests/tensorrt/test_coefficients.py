@@ -12,12 +12,15 @@ from lcve_deploy import EncryptedClip, PlainClip, SecurityKey, open_session
 from lcve_deploy.artifact import Profile, read_manifest
 from lcve_deploy.client import Client
 from lcve_deploy.clips import Scheme
-from lcve_deploy.exporters.tensorrt.parse import check_graph
+from lcve_deploy.exporters.tensorrt import PlanOptions, build_plan, check_graph
+from lcve_deploy.exporters.tensorrt import plan as plan_module
 from lcve_deploy.libraries.tensorrt import TensorRT
+from lcve_deploy.model.precision import Precision
+from lcve_deploy.verbs.build import read_sample
 from lcve_deploy.verbs.export import ExportOptions, export
 from tests.conftest import ORACLES, SALT, SECRET
 from tests.support import fake_gpu
-from tests.tensorrt.helpers import Machine
+from tests.tensorrt.helpers import GPU, Graph, Machine, library, open_real, typed
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +45,43 @@ def coefficient_machine(machine: Machine, artifact: Path) -> Machine:
     return dataclasses.replace(machine, server=server, manifest=read_manifest(server))
 
 
-def test_rtx_takes_the_graph(artifact: Path, rtx: TensorRT) -> None:
-    spec = read_manifest(artifact / "server").model
-    check_graph(artifact / "server/model.onnx", spec=spec, library=rtx)
+@pytest.fixture
+def graph(artifact: Path, clips: list[EncryptedClip]) -> Graph:
+    server, manifest = artifact / "server", read_manifest(artifact / "server")
+    return Graph(server / "model.onnx", manifest.model, dict(read_sample(server, manifest, clips[0], None).tensors))
+
+
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16, Precision.INT8])
+def test_graphs_of_every_precision_pass_the_gate(
+    graph: Graph, clips: list[EncryptedClip], precision: Precision, rtx: TensorRT, tmp_path: Path
+) -> None:
+    check_graph(typed(graph, precision, clips[0].values, tmp_path), spec=graph.spec, library=rtx)
+
+
+def test_a_real_engine_is_built_without_a_gpu(graph: Graph, rtx: TensorRT, tmp_path: Path) -> None:
+    built = build_plan(graph.model, tmp_path / "plan", spec=graph.spec, library=rtx)
+    assert built.target == f"GPUs that {rtx} builds for by default"
+    assert (tmp_path / "plan").stat().st_size > 100_000
+
+
+def test_the_profile_has_a_step_for_each_clip(graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module, "find_gpu", lambda: GPU)
+    module, options = fake_gpu.fake_tensorrt(), PlanOptions(profile=Profile(minimum=2, optimum=3, maximum=5))
+    build_plan(graph.model, tmp_path / "plan", library=library(module), options=options, spec=graph.spec)
+    ((_, config),) = module.built
+    shapes = config.profiles[0].by_name
+    assert shapes["step"] == shapes["key"] == ((2,), (3,), (5,))
+    assert shapes["clips"] == tuple((batch, *graph.spec.input.shape[1:]) for batch in (2, 3, 5))
+
+
+@pytest.mark.gpu
+def test_gpu_an_engine_answers_as_the_graph_does(
+    real: TensorRT, artifact: Path, graph: Graph, clips: list[EncryptedClip], tmp_path: Path
+) -> None:
+    server, profile = artifact / "server", Profile(minimum=1, optimum=2, maximum=4)
+    build_plan(graph.model, tmp_path / "plan", spec=graph.spec, library=real, options=PlanOptions(profile=profile))
+    received = open_real(tmp_path / "plan", server, real, profile).run_batch(clips)
+    np.testing.assert_allclose(received, open_session(server).run_batch(clips), atol=1e-4)
 
 
 @pytest.mark.parametrize("sizes", [(1, 2, 3), (4, 4, 4), (1, 1, 1)])

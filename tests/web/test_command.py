@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import lcve_deploy
+from lcve_deploy import SealingKey
 from lcve_deploy.protocol.binding import binding_to_parameters
 from lcve_deploy.web.files import HEADERS, page_files
 from tests.conftest import run_error, run_lcve
@@ -75,7 +76,7 @@ def test_the_page_names_no_other_place() -> None:
 
 def test_the_client_file_of_the_artifact_is_served(page: WebPage, exported: Path) -> None:
     assert page.ask("/client.json") == (200, (exported / "client/client.json").read_bytes())
-    assert json.loads(page.ask("/place.json")[1]) == {"place": "this machine", "remote": False, "client": True}
+    assert json.loads(page.ask("/place.json")[1]) == {"place": "this machine", "wire": "", "client": True}
 
 
 def test_without_a_client_folder_the_user_chooses_the_file(exported: Path) -> None:
@@ -116,15 +117,24 @@ def test_logits_are_those_of_a_session(page: WebPage, exported: Path) -> None:
     np.testing.assert_allclose(logits, example.logits, rtol=1e-5, atol=1e-5)
 
 
-def test_logits_of_a_server_are_passed_on(exported: Path) -> None:
+def test_logits_of_a_server_are_passed_on_with_what_they_took(exported: Path, tmp_path: Path) -> None:
     example = make_example(exported / "server", clips=2)
     body, headers = http_body(example.clip)
-    for protocol in ("grpc", "http"):
-        with serving(exported / "server") as server, serving_page(server.address(protocol)) as page:
-            status, answer = page.ask(INFER, verb="POST", body=body, headers=headers)
+    SealingKey.create().write(tmp_path / "serve.key")
+    with serving(exported / "server", "--open-with", tmp_path / "serve.key") as server:
+        for protocol, more, wire in (
+            ("grpc", (), "gRPC, not sealed"),
+            ("http", ("--seal-to", tmp_path / "serve.pub"), "HTTP, sealed"),
+        ):
+            with serving_page(server.address(protocol), *more) as page:
+                assert json.loads(page.ask("/place.json")[1])["wire"] == wire
+                status, answer, said = page.exchange(INFER, body, headers)
             assert status == 200
             logits = np.frombuffer(answer[-example.logits.nbytes :], "<f4").reshape(example.logits.shape)
             np.testing.assert_allclose(logits, example.logits, rtol=1e-5, atol=1e-5)
+            times = dict(re.findall(r"([a-z]+);dur=([0-9.]+)", said["server-timing"]))
+            assert 0 < float(times["server"]) <= float(times["model"])
+            assert example.clip.values.nbytes < int(said["lcve-sent-bytes"]) < example.clip.values.nbytes + 2048
 
 
 def test_invalid_requests_get_one_clear_error(page: WebPage, exported: Path) -> None:

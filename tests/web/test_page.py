@@ -23,7 +23,11 @@ from tests.web.conftest import film
 
 DONE = "document.querySelector('#status').textContent.startsWith('Done') || !document.querySelector('#error').hidden"
 OPENED = "!document.querySelector('#forget').disabled || !document.querySelector('#error').hidden"
+REMOTE_STEPS = ["Encrypting", "Server", "Network to the server", "Between page and lcve web"]
+NO_STREAM = "MediaStreamTrackProcessor = undefined"
 TOKEN = "page-0123456789abcdef"
+IS_SHOWN = "() => document.querySelector('#quality').checkVisibility()"
+"""Whether there is a choice of quality."""
 
 
 def open_key(browser: Browser, page: WebPage, key: Path, **options: object) -> None:
@@ -53,6 +57,7 @@ def test_predictions_of_a_file_are_those_of_lcve_run_on_the_same_frames(
 ) -> None:
     open_key(browser, page, key_file)
     shown = classify(browser, video)
+    assert browser.evaluate(IS_SHOWN) is False
     assert shown == run_on_saved_clip(browser, exported, key_file, tmp_path)
     of_video = json.loads(run_ok("run", exported, video, "--key", key_file, "--json"))
     assert shown[0][0] == of_video["predictions"][0]["name"]
@@ -86,10 +91,14 @@ def camera_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.parametrize("frames", ["as a stream", "one by one"])
 def test_predictions_of_a_camera_are_those_of_lcve_run_on_the_same_frames(
-    browser: Browser, page: WebPage, exported: Path, key_file: Path, camera_file: Path, tmp_path: Path
+    browser: Browser, page: WebPage, exported: Path, key_file: Path, camera_file: Path, tmp_path: Path, frames: str
 ) -> None:
+    """One by one, as in Firefox, which cannot pass a stream of frames to a worker."""
     open_key(browser, page, key_file, camera=camera_file)
+    if frames == "one by one":
+        browser.evaluate(f"() => {{ {NO_STREAM} }}")
     browser.click("#camera")
     browser.wait(
         "Number(document.querySelector('#clips').textContent) >= 3 || !document.querySelector('#error').hidden"
@@ -99,12 +108,13 @@ def test_predictions_of_a_camera_are_those_of_lcve_run_on_the_same_frames(
     assert browser.text("#error") == ""
     assert browser.rows("#predictions") == run_on_saved_clip(browser, exported, key_file, tmp_path)
     assert browser.rows("#history")[0][0].startswith("camera, frame ")
-    assert browser.rows("#times")[0][0] == "Encrypting"
+    assert [row[0] for row in browser.rows("#times")] == ["Encrypting", "Model", "Between page and lcve web"]
+    assert [row[0] for row in browser.rows("#wires")] == ["Page to lcve web"]
 
 
 NO_CAMERA = {
     "the camera cannot be used": "navigator.mediaDevices.getUserMedia = async () => { throw new Error('refused'); }",
-    "cannot pass camera frames to a worker": "MediaStreamTrackProcessor = undefined",
+    "cannot pass camera frames to a worker": f"{NO_STREAM}; VideoFrame = undefined",
 }
 
 
@@ -262,6 +272,12 @@ def test_another_model_is_one_clear_message(
     assert "geometry" in error
 
 
+def inference_bytes(browser: Browser) -> int:
+    """Bytes of the body of the only inference request of the page."""
+    (body,) = [sent["body"].rpartition("}")[2] for sent in browser.requests if sent["url"].endswith("/infer")]
+    return len(base64.b64decode(body))
+
+
 @pytest.fixture
 def locked(exported: Path, tmp_path: Path) -> Iterator[str]:
     """Address of a server that wants a token."""
@@ -283,6 +299,10 @@ def test_a_missing_token_is_one_clear_message_and_a_right_one_stays_in_python(
         open_key(browser, page, key_file)
         assert classify(browser, video)
         assert browser.text("#key-known") == "has this key"
+        assert [row[0] for row in browser.rows("#times")] == REMOTE_STEPS
+        to_page, to_server = browser.rows("#wires")
+        assert (to_page[0], to_server[0]) == ("Page to lcve web", "lcve web to the server: gRPC, not sealed")
+        assert int(to_page[1].replace(",", "")) == inference_bytes(browser)
         assert not any(TOKEN in request["body"] for request in browser.requests)
 
 

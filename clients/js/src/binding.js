@@ -8,6 +8,9 @@ import { MismatchError } from "./errors.js";
 import { Geometry } from "./geometry.js";
 
 export const SCHEME = "lcve-1";
+/** Scheme of quantised coefficients, which travel packed. */
+export const DCT_SCHEME = "lcve-dct-1";
+export const SCHEMES = Object.freeze([SCHEME, DCT_SCHEME]);
 export const SALT_BYTES = 16;
 
 /** @typedef {"cubes" | "video"} Layout layout of the values of an encrypted clip */
@@ -41,12 +44,13 @@ export function parseLayout(text) {
 export class Binding {
   /**
    * @param {{scheme: string, keyId: string, salt: string, geometry: Geometry, layout: Layout}} fields
-   * @throws {RangeError} the key id or the salt is not 32 lower-case hex digits
+   * @throws {RangeError} the key id or the salt is not 32 lower-case hex digits, or the scheme does not have the layout
    */
   constructor({ scheme, keyId, salt, geometry, layout }) {
     for (const [name, value] of [["key id", keyId], ["salt", salt]]) {
       if (!HEX.test(value)) throw new RangeError(`expected a ${name} of 32 lower-case hex digits, received ${shown(value)}`);
     }
+    if (scheme === DCT_SCHEME && layout !== "cubes") throw new RangeError(`the scheme ${scheme} has the layout cubes, received ${layout}`);
     this.scheme = scheme;
     this.keyId = keyId;
     this.salt = salt;
@@ -75,6 +79,11 @@ export class Binding {
   /** Names of the fields in files. */
   static get names() {
     return FIELDS.map(([name]) => name);
+  }
+
+  /** Whether clips are coefficients, and travel packed. */
+  get packed() {
+    return this.scheme === DCT_SCHEME;
   }
 
   /** Shape of one encrypted clip: `[N, L]` or `[T, H, W, C]`. */

@@ -55,10 +55,10 @@ export function requestBody(values, count, binding, output = "logits") {
  * Bytes of a request with one clip.
  *
  * @param {Binding} binding
+ * @param {number} [size] bytes of the clip
  * @returns {number}
  */
-export function requestBytes(binding) {
-  const size = binding.geometry.clipValues;
+export function requestBytes(binding, size = binding.geometry.clipValues) {
   return requestHead(size, 1, binding, "logits").length + size;
 }
 
@@ -69,10 +69,10 @@ export function requestBytes(binding) {
  * @param {string} output name
  */
 function requestHead(bytes, count, binding, output) {
-  const shape = [count, ...binding.clipShape];
+  const { name, shape } = binding.packed ? { name: "packed", shape: [bytes] } : { name: "clips", shape: [count, ...binding.clipShape] };
   const text = JSON.stringify({
     parameters: binding.toFields(PREFIX),
-    inputs: [{ name: "clips", shape, datatype: "UINT8", parameters: { binary_data_size: bytes } }],
+    inputs: [{ name, shape, datatype: "UINT8", parameters: { binary_data_size: bytes } }],
     outputs: [{ name: output, parameters: { binary_data: true } }],
   });
   return new TextEncoder().encode(text);

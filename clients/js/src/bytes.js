@@ -57,3 +57,19 @@ export function fromHex(hex) {
 export function equalBytes(one, other) {
   return one.length === other.length && one.every((byte, index) => byte === other[index]);
 }
+
+/**
+ * The bytes of several arrays, one after the other.
+ *
+ * @param {...Uint8Array} parts
+ * @returns {Uint8Array<ArrayBuffer>}
+ */
+export function concatBytes(...parts) {
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}

@@ -1,10 +1,11 @@
 /** The key holder's side: encrypt clips, and read predictions from logits. */
 
-import { SCHEME } from "./binding.js";
 import { fromHex } from "./bytes.js";
 import { Cipher } from "./cipher.js";
 import { EncryptedClip } from "./clip.js";
-import { MismatchError, SessionError } from "./errors.js";
+import { CoefficientCipher } from "./dct/cipher.js";
+import { requireStep } from "./dct/steps.js";
+import { ArtifactError, EncryptedClipError, MismatchError, SessionError } from "./errors.js";
 import { deriveOrder } from "./orders.js";
 import { hasTokens, sizeOfOutput } from "./output.js";
 import { predictions } from "./predictions.js";
@@ -24,7 +25,7 @@ export class Client {
   /**
    * Use `Client.open`.
    *
-   * @param {{settings: Readonly<ClientSettings>, cipher: Cipher, labelOrder: Uint32Array | undefined}} made
+   * @param {{settings: Readonly<ClientSettings>, cipher: Cipher | CoefficientCipher, labelOrder: Uint32Array | undefined}} made
    */
   constructor({ settings, cipher, labelOrder }) {
     this.settings = settings;
@@ -52,8 +53,8 @@ export class Client {
         { hint: "use the key and the client folder that were made with this artifact" },
       );
     }
-    const cipher = await Cipher.create(key, { salt, geometry: binding.geometry });
-    const info = `${SCHEME}/label-order/${classes.length}`;
+    const cipher = await createCipher(key, salt, binding);
+    const info = `${binding.scheme}/label-order/${classes.length}`;
     const labelOrder = hiddenLabels ? await deriveOrder(key, info, classes.length, salt) : undefined;
     return new Client({ settings: read, cipher, labelOrder });
   }
@@ -62,26 +63,33 @@ export class Client {
    * Encrypt clips for this artifact.
    *
    * @param {Uint8Array | Uint8ClampedArray} clips RGB `[views, T, H, W, C]`, at least one clip
-   * @param {{views?: Views}} [options] by default, every clip is a temporal view
+   * @param {{views?: Views, step?: number}} [options] by default, every clip is a temporal view; `step`: quantisation step
+   *   of the scheme `lcve-dct-1`, such as one of `QUALITIES`
    * @returns {EncryptedClip}
+   * @throws {MismatchError} there is a step, and the scheme has none
+   * @throws {EncryptedClipError} the step is out of range
    */
-  encrypt(clips, { views } = {}) {
+  encrypt(clips, { views, step } = {}) {
     const { binding } = this.settings;
-    const values = this.#cipher.encrypt(clips, binding.layout);
-    return new EncryptedClip({ values, binding, ...(views && { views }) });
+    if (step !== undefined) checkStep(step, binding);
+    const cipher = this.#cipher;
+    const made = cipher instanceof Cipher ? { values: cipher.encrypt(clips, binding.layout) } : cipher.encrypt(clips, step);
+    return new EncryptedClip({ ...made, binding, ...(views && { views }) });
   }
 
   /**
    * Decrypt clips; the inverse of `encrypt`.
    *
    * @param {EncryptedClip} clip
-   * @returns {Uint8Array<ArrayBuffer>} RGB `[views, T, H, W, C]`
+   * @returns {Uint8Array<ArrayBuffer> | Float32Array<ArrayBuffer>} RGB `[views, T, H, W, C]`; of the scheme `lcve-dct-1`,
+   *   float32 as the model sees it, neither rounded nor limited to 0 to 255
    * @throws {MismatchError} the clips were encrypted for another artifact
    */
   decrypt(clip) {
     const { layout } = clip.binding;
-    this.#cipher.binding(layout).require(clip.binding, "key", "encrypted clip");
-    return this.#cipher.decrypt(clip.values, layout);
+    const cipher = this.#cipher;
+    cipher.binding(layout).require(clip.binding, "key", "encrypted clip");
+    return cipher instanceof Cipher ? cipher.decrypt(clip.values, layout) : cipher.decrypt(clip.coefficients);
   }
 
   /**
@@ -150,5 +158,38 @@ export class Client {
       plain[index - (index % width) + order[index % width]] = logit;
     });
     return plain;
+  }
+}
+
+/**
+ * @param {SecurityKey} key
+ * @param {Uint8Array<ArrayBuffer>} salt
+ * @param {import("./binding.js").Binding} binding
+ */
+async function createCipher(key, salt, { packed, geometry }) {
+  if (!packed) return await Cipher.create(key, { salt, geometry });
+  try {
+    return await CoefficientCipher.create(key, { salt, geometry });
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new ArtifactError(error.message);
+  }
+}
+
+/**
+ * @param {number} step
+ * @param {import("./binding.js").Binding} binding
+ */
+function checkStep(step, binding) {
+  if (!binding.packed) {
+    throw new MismatchError(`clips of this artifact have no quality: its scheme is ${binding.scheme}`, {
+      hint: "leave the step out, or export an artifact with --wire dct",
+    });
+  }
+  try {
+    requireStep(step, binding.geometry);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new EncryptedClipError(error.message);
   }
 }

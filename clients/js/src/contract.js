@@ -33,9 +33,9 @@ export function describe(metadata, config, { binding, output, endpoint }, name) 
   };
   const wanted = {
     names: [name, name],
-    inputs: [["clips", "UINT8", [ANY, ...binding.clipShape]]],
+    inputs: [binding.packed ? ["packed", "UINT8", [ANY]] : ["clips", "UINT8", [ANY, ...binding.clipShape]]],
     outputs: [[output.name, "FP32", [ANY, ...output.shape]]],
-    "configured inputs": [["clips", "TYPE_UINT8", [...batch, ...binding.clipShape]]],
+    "configured inputs": [binding.packed ? ["packed", "TYPE_UINT8", [ANY]] : ["clips", "TYPE_UINT8", [...batch, ...binding.clipShape]]],
     "configured outputs": [[output.name, "TYPE_FP32", [...batch, ...output.shape]]],
   };
   const differing = /** @type {(keyof typeof wanted)[]} */ (Object.keys(wanted))

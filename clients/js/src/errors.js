@@ -26,6 +26,8 @@ export class EncryptedClipError extends LcveError {}
 export class MismatchError extends LcveError {}
 /** The server does not have the key of the clips. */
 export class UnknownKeyError extends MismatchError {}
+/** Sealed data was changed, or is for another key or purpose; or this platform cannot seal. */
+export class SealingError extends LcveError {}
 /** An answer is not the logits of the clips that were sent, or a server failed. */
 export class SessionError extends LcveError {}
 /** A server refuses a request as invalid; sending it again does not help. */

@@ -33,6 +33,21 @@ export async function deriveOrder(key, info, size, salt) {
 }
 
 /**
+ * Derive bytes of a keystream.
+ *
+ * @param {SecurityKey} key
+ * @param {string} info label
+ * @param {number} size bytes
+ * @param {Uint8Array<ArrayBuffer>} salt of the artifact
+ * @returns {Promise<Uint8Array>}
+ */
+export async function deriveStream(key, info, size, salt) {
+  const counter = new Uint8Array(BLOCK_BYTES);
+  const stream = await crypto.subtle.encrypt({ name: "AES-CTR", counter, length: 64 }, await key.orderKey(info, salt), new Uint8Array(size));
+  return new Uint8Array(stream);
+}
+
+/**
  * Continue Fisher and Yates' shuffle with these draws. Draws that would favour small numbers are discarded.
  *
  * @param {Uint32Array} order

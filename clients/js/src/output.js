@@ -48,6 +48,23 @@ export const hasTokens = ({ name }) => WITH_TOKENS.includes(name);
 export const sizeOfOutput = ({ shape }) => shape.reduce((product, size) => product * size, 1);
 
 /**
+ * Put the rows of tokens into the order of the clip. Rows of prefix tokens come first and stay.
+ *
+ * @param {Float64Array} tokens `[tokens, width]`, in the order K1
+ * @param {number} width
+ * @param {Uint32Array} cubeOrder K1
+ * @returns {Float64Array}
+ */
+export function plainRows(tokens, width, cubeOrder) {
+  const prefix = tokens.length / width - cubeOrder.length;
+  const plain = Float64Array.from(tokens);
+  cubeOrder.forEach((cube, row) => {
+    plain.set(tokens.subarray((prefix + row) * width, (prefix + row + 1) * width), (prefix + cube) * width);
+  });
+  return plain;
+}
+
+/**
  * Read the output in `client.json`.
  *
  * @param {Fields} fields

@@ -22,6 +22,8 @@ import {
   UnknownModelError,
 } from "./errors.js";
 import { sizeOfOutput } from "./output.js";
+import { SealedRequest } from "./sealing/messages.js";
+import { openAnswer, requireOffer, sealedBody, sealedIn, sealedLimits } from "./sealing/wire.js";
 
 /** @typedef {import("./binding.js").Binding} Binding */
 /** @typedef {import("./bodies.js").Answer} Answer */
@@ -29,6 +31,7 @@ import { sizeOfOutput } from "./output.js";
 /** @typedef {import("./clip.js").EncryptedClip} EncryptedClip */
 /** @typedef {import("./contract.js").Description} Description */
 /** @typedef {import("./output.js").Output} Output */
+/** @typedef {import("./sealing/keys.js").SealingPublicKey} SealingPublicKey */
 
 /** Maximum number of logits that are requested at once. */
 export const MAX_LOGITS = 2 ** 24;
@@ -53,6 +56,7 @@ export class RemoteModel {
   #base;
   #name;
   #version;
+  #sealTo;
   /** @type {Description | undefined} */
   #description;
 
@@ -65,11 +69,12 @@ export class RemoteModel {
    * @param {Output} options.output what the model answers, from `client.json`
    * @param {string} [options.token] sent with every request, and never shown
    * @param {number} [options.seconds] deadline of each request, its answer included
+   * @param {SealingPublicKey} [options.sealTo] key that requests are sealed to; by default they are not sealed
    * @param {typeof fetch} [options.fetch] another implementation
    * @throws {RequestError} the address is invalid
    * @throws {DeniedError} the text is not a token
    */
-  constructor(address, { binding, output, token = "", seconds = 30, fetch = globalThis.fetch.bind(globalThis) }) {
+  constructor(address, { binding, output, token = "", seconds = 30, sealTo, fetch = globalThis.fetch.bind(globalThis) }) {
     const { origin, names } = parseAddress(address);
     [this.#name, this.#version] = names;
     if (token && !TOKEN.test(token)) {
@@ -80,6 +85,7 @@ export class RemoteModel {
     this.#token = token;
     this.#seconds = seconds;
     this.#fetch = fetch;
+    this.#sealTo = sealTo;
     this.binding = binding;
     this.output = output;
     /** Host and port, for messages. */
@@ -96,6 +102,7 @@ export class RemoteModel {
   async connect() {
     const metadata = (await this.#ask("", undefined, DESCRIPTION_LIMITS)).head;
     const config = (await this.#ask("/config", undefined, DESCRIPTION_LIMITS)).head;
+    this.#check(() => requireOffer(config, this.endpoint, this.#sealTo !== undefined));
     this.#description = this.#check(() => describe(metadata, config, this, this.#name));
   }
 
@@ -107,6 +114,7 @@ export class RemoteModel {
    * @returns {Promise<Float32Array>} `[views, classes]`, or the axes of another output; they may be NaN or infinite:
    *   `Client.read` and `Client.plainOrder` check
    * @throws {MismatchError} the clip, or the server's model, is for another artifact; no clip has been sent
+   * @throws {import("./errors.js").SealingError} requests are sealed, and the answer was changed, or was not made by the holder of the key
    * @throws {LcveError} the server cannot be reached, refuses, or did not return the logits of these clips
    */
   async run(clip) {
@@ -118,8 +126,7 @@ export class RemoteModel {
       const { largestBatch } = await this.#described();
       const most = Math.min(largestBatch || Math.floor(MAX_REQUEST_BYTES / size), Math.floor(MAX_LOGITS / width));
       const count = Math.min(Math.max(1, most), clip.views.count - done);
-      const part = clip.values.subarray(done * size, (done + count) * size);
-      logits.set(await this.#infer(part, count), done * width);
+      logits.set(await this.#infer(clip.bytes(done, count), count), done * width);
       done += count;
     }
     return logits;
@@ -135,11 +142,28 @@ export class RemoteModel {
    * @param {number} count
    */
   async #infer(values, count) {
+    if (this.#sealTo) return this.#inferSealed(values, count, this.#sealTo);
     const { name } = this.output;
     const shape = [count, ...this.output.shape];
     const limits = answerLimits(count * sizeOfOutput(this.output));
     const answer = await this.#ask("/infer", requestBody(values, count, this.binding, name), limits);
     const { model, version, numbers } = this.#check(() => readLogits(answer, shape, this.endpoint, name));
+    await this.#checkOrigin(model, version);
+    return numbers;
+  }
+
+  /**
+   * @param {Uint8Array} values
+   * @param {number} count
+   * @param {SealingPublicKey} to
+   */
+  async #inferSealed(values, count, to) {
+    const width = sizeOfOutput(this.output);
+    const about = { count, binding: this.binding, model: this.#name, version: this.#version ?? "" };
+    const request = await SealedRequest.of(values, about, to);
+    const answer = await this.#ask("/infer", sealedBody(request), sealedLimits(count * width));
+    const data = this.#check(() => sealedIn(answer, this.endpoint));
+    const { model, version, numbers } = await openAnswer(request, data, { width, endpoint: this.endpoint });
     await this.#checkOrigin(model, version);
     return numbers;
   }

@@ -4,7 +4,7 @@
  * Source: format of scheme `lcve-1`, sections 4.4 and 5.
  */
 
-import { Binding, parseLayout, SCHEME, shown } from "./binding.js";
+import { Binding, parseLayout, SCHEMES, shown } from "./binding.js";
 import { bytesOf, sizeOf } from "./bytes.js";
 import { ArtifactError } from "./errors.js";
 import { Fields, isInteger } from "./fields.js";
@@ -109,7 +109,7 @@ function readBinding(fields) {
     const hint = format < FORMAT ? "convert the artifact with lcve convert" : "a newer version of this client may read this";
     fields.problems.push(`format: expected ${FORMAT}, received ${format}; ${hint}`);
   }
-  const [scheme, keyId, salt] = [fields.text("scheme", new RegExp(`^${SCHEME}$`)), fields.text("key_id"), fields.text("salt")];
+  const [scheme, keyId, salt] = [fields.text("scheme", new RegExp(`^(?:${SCHEMES.join("|")})$`)), fields.text("key_id"), fields.text("salt")];
   const geometry = fields.parsed("geometry", Geometry.parse);
   const layout = fields.parsed("layout", parseLayout);
   if (fields.problems.length || !geometry || !layout) return undefined;

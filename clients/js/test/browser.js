@@ -73,8 +73,7 @@ async function open({ url, camera = "", axe = false, keep = true }) {
   page.setDefaultTimeout(MILLISECONDS);
   page.on("console", (message) => seen.console.push(`${message.type()}: ${message.text()}`));
   page.on("pageerror", (error) => seen.console.push(`error: ${error.message}`));
-  page.on("request", (request) => {
-    if (!keep) return;
+  if (keep) page.on("request", (request) => { // Playwright itself keeps every request that is listened for
     const body = request.postDataBuffer()?.toString("base64") ?? "";
     seen.requests.push({ method: request.method(), url: request.url(), body: JSON.stringify(request.headers()) + body });
   });

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import cloup
 
 from lcve_deploy.cli.options.groups import Decorator, as_usage_error, value_from_options
-from lcve_deploy.cli.options.sealing import seal_to_option
+from lcve_deploy.cli.options.sealing import pad_option, seal_to_option
 from lcve_deploy.cli.options.types import ABOVE_ZERO, COUNT, PATH
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["REMOTE", "RemoteRequest", "remote_options", "server_option"]
 
-REMOTE: Final = ("deadline", "retries", "token_file", "tls_ca", "tls_cert", "tls_key", "shared_memory", "seal_to")
+REMOTE: Final = (
+    *("deadline", "retries", "token_file", "tls_ca", "tls_cert", "tls_key", "shared_memory", "seal_to", "pad"),
+)
 """Names of these options."""
 
 
@@ -45,6 +47,7 @@ class RemoteRequest:
     tls_key: Path | None
     shared_memory: bool
     seal_to: SealingPublicKey | None
+    pad: int | None
 
     def options(self) -> RemoteOptions:
         """Return the options; the package for remote sessions is imported only if a server is used."""
@@ -76,6 +79,7 @@ _OPTIONS: Final = (
     cloup.option("--tls-key", type=PATH, metavar="PEM", help="Private key of that certificate."),
     cloup.option("--shared-memory", is_flag=True, help="Pass clips in shared memory to a gRPC server on this machine."),
     seal_to_option("requests"),
+    pad_option(default=None),
 )
 
 remote_options: Final = value_from_options("remote", RemoteRequest, cloup.option_group("Server", *_OPTIONS))

@@ -1,4 +1,4 @@
-"""Options for sealing and opening."""
+"""Options for sealing, padding and opening."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, Final
 import cloup
 
 from lcve_deploy.cli.options.groups import Decorator
-from lcve_deploy.cli.options.types import SealingKeyFile, SealingPublicKeyFile
+from lcve_deploy.cli.options.types import PADDING, SealingKeyFile, SealingPublicKeyFile
 
-__all__ = ["open_with_option", "seal_to_option"]
+__all__ = ["open_with_option", "pad_option", "seal_to_option"]
 
 
 def seal_to_option(what: str) -> Decorator[Any]:
@@ -23,6 +23,17 @@ def seal_to_option(what: str) -> Decorator[Any]:
         type=SealingPublicKeyFile(),
         metavar="FILE",
         help=f"Public sealing key; only the holder of the private key can read the {what}.",
+    )
+
+
+def pad_option(*, default: int | None) -> Decorator[Any]:
+    """Return the option ``--pad``."""
+    return cloup.option(
+        "--pad",
+        type=PADDING,
+        default=default,
+        metavar="BYTES",
+        help="Pad every clip to a multiple of this size, which hides how much is in it; for --wire dct.",
     )
 
 

@@ -10,6 +10,7 @@ import click
 
 from lcve_deploy.artifact import Profile, PublicKey
 from lcve_deploy.clips import SALT_BYTES, Views
+from lcve_deploy.packing import MAX_PAD
 from lcve_deploy.sealing import SealingKey, SealingPublicKey
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ABOVE_ZERO",
     "COUNT",
+    "PADDING",
     "PATH",
     "PATH_OR_PIPE",
     "POSITIVE",
@@ -53,6 +55,7 @@ PATH_OR_PIPE: Final = click.Path(path_type=Path)
 """A path, or ``-``; see ``lcve_deploy.cli.pipes``."""
 POSITIVE: Final = click.IntRange(min=1)
 COUNT: Final = click.IntRange(min=0)
+PADDING: Final = click.IntRange(1, MAX_PAD)
 ABOVE_ZERO: Final = click.FloatRange(min=0, min_open=True)
 
 QUALITIES: Final = {"fine": 6.0, "normal": 16.0, "small": 40.0}

@@ -8,6 +8,7 @@ from typing import Any
 from lcve_deploy.errors import RequestError
 from lcve_deploy.protocol.binding import binding_from_parameters
 from lcve_deploy.protocol.stubs import messages
+from lcve_deploy.protocol.timing import SERVER_MICROSECONDS
 from lcve_deploy.serving.inference import InferRequest, InferResponse, RequestedOutput, Tensor
 from lcve_deploy.serving.parameters import BYTE_SIZE, OFFSET, REGION, output_from, slice_from, timeout_from
 
@@ -41,6 +42,7 @@ def to_message(response: InferResponse, request_id: str) -> Any:
     message = messages().ModelInferResponse(
         model_name=response.model.name, model_version=response.model.version, id=request_id
     )
+    message.parameters[SERVER_MICROSECONDS].int64_param = response.microseconds
     values = response.values
     output = message.outputs.add(name=response.output.name, datatype=response.datatype, shape=values.shape)
     data = values.tobytes()

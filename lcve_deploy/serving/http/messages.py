@@ -14,6 +14,7 @@ import numpy as np
 
 from lcve_deploy.errors import RequestError, TooLargeError
 from lcve_deploy.protocol.binding import binding_from_parameters
+from lcve_deploy.protocol.timing import SERVER_MICROSECONDS
 from lcve_deploy.serving.http.json_arrays import parse_json
 from lcve_deploy.serving.inference import InferRequest, InferResponse, RequestedOutput, Tensor
 from lcve_deploy.serving.parameters import (
@@ -130,7 +131,12 @@ def to_body(response: InferResponse, request_id: str) -> tuple[bytes, bytes]:
         output["parameters"] = {_BINARY: len(raw)}
     else:
         output["data"] = values.reshape(-1).tolist()
-    fields = {"model_name": response.model.name, "model_version": response.model.version, "outputs": [output]}
+    fields = {
+        "model_name": response.model.name,
+        "model_version": response.model.version,
+        "parameters": {SERVER_MICROSECONDS: response.microseconds},
+        "outputs": [output],
+    }
     if request_id:
         fields["id"] = request_id
     return json.dumps(fields).encode(), raw

@@ -15,6 +15,7 @@ from lcve_deploy.errors import MismatchError
 from lcve_deploy.keys.secret import SecurityKey
 from lcve_deploy.model.output import OutputKind
 from lcve_deploy.model.preprocess import Preprocess, Sampling
+from lcve_deploy.packing import require_pad
 from lcve_deploy.remote import RemoteOptions
 from lcve_deploy.runtime import SessionOptions
 from lcve_deploy.verbs.batch.videos import Video
@@ -36,8 +37,8 @@ class Job:
         client: folder with ``client.json``, instead of an artifact.
         encrypt_only: write encrypted clips, and run no model.
         server: address of a model on a server that runs the clips; with ``client``.
-        remote: how to connect to the server. With ``encrypt_only``, only its ``seal_to`` is used: the key to seal
-            clips to.
+        remote: how to connect to the server. With ``encrypt_only``, only its ``seal_to`` and ``pad`` are used: the key
+            to seal clips to, and their padding.
         views: temporal and spatial views of every video.
         sampling: how frames are chosen; by default as the artifact says.
         stride: frames from one sampled frame to the next; by default as the artifact says.
@@ -150,6 +151,7 @@ class Job:
         cameras = sorted({video.camera for video in videos})
         clients = {camera: self.open_client(camera) for camera in cameras}
         settings = clients[cameras[0]].settings
+        require_pad(self.remote.pad, settings.binding)
         preprocess, paths = self.preprocess(settings), "\0".join(video.path for video in videos)
         return {
             "work": "encrypt" if self.encrypt_only else "predict",
@@ -159,7 +161,7 @@ class Job:
             "sampling": str(preprocess.sampling),
             "stride": preprocess.stride,
             **({} if self.step is None else {"step": self.step}),
-            **(self._seal_settings() if self.encrypt_only else self._table_settings()),
+            **(self._clip_settings() if self.encrypt_only else self._table_settings()),
             "videos": len(videos),
             "list of videos": hashlib.sha256(paths.encode(errors="surrogateescape")).hexdigest(),
         }
@@ -182,10 +184,10 @@ class Job:
             )
         return digests[cameras[0]]
 
-    def _seal_settings(self) -> dict[str, Any]:
-        """Return the key that encrypted clips are sealed to, if they are."""
-        key = self.remote.seal_to
-        return {} if key is None else {"sealed to": key.fingerprint}
+    def _clip_settings(self) -> dict[str, Any]:
+        """Return the key that encrypted clips are sealed to, and their padding, if they are."""
+        key, pad = self.remote.seal_to, self.remote.pad
+        return {**({} if key is None else {"sealed to": key.fingerprint}), **({} if pad == 1 else {"padded to": pad})}
 
     def _table_settings(self) -> dict[str, Any]:
         """Return the settings that the rows of a table depend on, in addition to the artifact."""

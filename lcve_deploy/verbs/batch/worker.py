@@ -130,7 +130,8 @@ class Worker:
         target.unlink(missing_ok=True)
         preprocess = self._job.preprocess(client.settings)
         video = client.read_video(path, views=self._job.views, preprocess=preprocess)
-        write_clip_file(target, client.encrypt_video(video), seal_to=self._job.remote.seal_to)
+        remote = self._job.remote
+        write_clip_file(target, client.encrypt_video(video), seal_to=remote.seal_to, pad=remote.pad)
         with target.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"clip": clip, "digest": digest, "notes": list(video.notes)}

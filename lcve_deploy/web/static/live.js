@@ -5,6 +5,7 @@
 /** @typedef {import("./service.js").Service} Service */
 
 const SHOW_MS = 80;
+const WORK_SHARE = 3; // so that at least two thirds of the time are left to read frames
 const FIGURES_MS = 500;
 const SECOND = 1e6; // of the time stamps of frames
 const MISSED = 1.5; // distances between frames above which one is missing
@@ -21,6 +22,7 @@ export class CameraRun {
   #sent = 0;
   #lastTime = -Infinity;
   #shown = -Infinity;
+  #pause = SHOW_MS;
   #reported = -Infinity;
   /** @type {Promise<void> | undefined} */
   #request;
@@ -71,9 +73,10 @@ export class CameraRun {
     const { frames } = this.#service.preprocess;
     if (this.#window.length > frames) this.#window.shift();
     const now = performance.now();
-    if (this.#window.length < frames || now - this.#shown < SHOW_MS) return;
+    if (this.#window.length < frames || now - this.#shown < this.#pause) return;
     this.#shown = now;
     this.#show();
+    this.#pause = Math.max(SHOW_MS, WORK_SHARE * (performance.now() - now));
     if (now - this.#reported > FIGURES_MS) {
       this.#reported = now;
       this.#service.reportFigures();

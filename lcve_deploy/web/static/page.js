@@ -8,7 +8,7 @@ const CANVASES = ["plain", "encrypted", "decrypted", "known", "stolen", "opened"
 const CONTROLS = ["video-file", "camera"];
 const ANIMATION_MS = 125;
 
-/** @typedef {{place: string, remote: boolean, client: boolean}} Place */
+/** @typedef {{place: string, wire: string, client: boolean}} Place */
 
 const cameras = new Cameras();
 let link = startWorker();
@@ -17,9 +17,8 @@ let keyFile = null;
 /** @type {ReturnType<typeof setInterval> | undefined} */
 let animation;
 
-const place = /** @type {Place} */ (await (await fetch("place.json")).json());
-element("place").textContent = place.remote ? `Model: on a server, ${place.place}` : "Model: an artifact on this machine";
-element("client-row").hidden = place.client;
+/** Waited for only where it is used: the controls work as soon as they can be seen. @type {Promise<Place>} */
+const placed = fetch("place.json").then((answer) => answer.json());
 
 input("key-file").addEventListener("change", () => {
   keyFile = input("key-file").files?.[0] ?? null;
@@ -27,6 +26,7 @@ input("key-file").addEventListener("change", () => {
 });
 input("client-file").addEventListener("change", () => void openKey());
 input("video-file").addEventListener("change", () => setRunning(false));
+input("quality").addEventListener("change", () => link.send("quality", { quality: input("quality").value }));
 input("frame").addEventListener("input", () => {
   stopAnimation();
   showFrame(Number(input("frame").value));
@@ -38,6 +38,10 @@ on("camera", startCamera);
 on("stop", stop);
 on("save", save);
 on("attack", async () => showThief(await link.call("attack", {})));
+void placed.then(({ place, wire, client }) => {
+  element("place").textContent = wire ? `Model: on a server, ${place}` : "Model: an artifact on this machine";
+  element("client-row").hidden = client;
+});
 
 /** Start the worker, and give it new canvases: those of the last worker are gone with it. */
 function startWorker() {
@@ -65,17 +69,19 @@ function startWorker() {
 }
 
 async function openKey() {
+  const place = await placed;
   const chosen = input("client-file").files?.[0];
   if (!keyFile || !(place.client || chosen)) return;
   const file = keyFile;
   forget({ keepsInputs: true });
   await attempt("Opening the key …", async () => {
     const settings = chosen ?? (await (await fetch("client.json")).blob());
-    const facts = await link.call("open", { key: file, settings, origin: location.origin, isRemote: place.remote });
+    const facts = await link.call("open", { key: file, settings, origin: location.origin, wire: place.wire, quality: input("quality").value });
     element("key-id").textContent = `${facts.keyId}, as in client.json`;
     element("key-known").textContent = facts.known;
     element("geometry").textContent = facts.geometry;
     element("bytes").textContent = facts.bytes;
+    element("quality-row").hidden = !facts.packed;
     button("forget").disabled = false;
     setRunning(false);
     showStatus("Key opened. Choose a video, or start the camera.");
@@ -88,6 +94,7 @@ function forget({ keepsInputs = false } = {}) {
   link.end();
   link = startWorker();
   clearFigures();
+  element("quality-row").hidden = true;
   if (!keepsInputs) {
     keyFile = null;
     for (const name of ["key-file", "client-file", "video-file"]) input(name).value = "";
@@ -100,9 +107,10 @@ function forget({ keepsInputs = false } = {}) {
 async function startCamera() {
   await attempt("Starting the camera …", async () => {
     const { stride } = await link.call("settings", {});
-    const camera = await cameras.open();
+    const own = link;
+    const { stream, rate } = await cameras.open((frame) => own.send("pushed", { frame }, frame ? [frame] : []));
     showStatus("The camera is running.");
-    await run("camera", { stream: camera.stream, rate: camera.rate, stride }, [camera.stream]);
+    await run("camera", { stream, rate, stride }, stream ? [stream] : []);
   });
 }
 

@@ -1,12 +1,13 @@
 /** A key, a model, and what is known of the clips that were sent. */
 
-import { Client, MismatchError, RemoteModel, SecurityKey, UnknownKeyError } from "./client/index.js";
+import { Client, MismatchError, QUALITIES, RemoteModel, SecurityKey, UnknownKeyError } from "./client/index.js";
 import { requestBytes } from "./client/bodies.js";
 import { FrameReader } from "./client/video/index.js";
-import { Times } from "./times.js";
+import { Figures } from "./figures.js";
 
 /** @typedef {import("./client/clip.js").EncryptedClip} EncryptedClip */
-/** @typedef {{plain: Uint8Array, clip: EncryptedClip, decrypted: Uint8Array}} Pair */
+/** @typedef {{plain: Uint8Array, clip: EncryptedClip, decrypted: () => Uint8Array | Float32Array}} Pair `decrypted`: as the model sees it */
+/** @typedef {keyof typeof QUALITIES} Quality */
 /** @typedef {(name: string, content: object) => void} Report */
 
 const TOP = 5;
@@ -18,9 +19,12 @@ export class Service {
   #client;
   #model;
   #report;
-  #step;
-  #times = new Times();
+  #figures;
   #clips = 0;
+  /** Bytes of the last clip that was packed. */
+  #packed = 0;
+  /** Of the clips to come, if they are packed. @type {Quality} */
+  quality = "normal";
   /** Clips for the attack: the first, and the last. @type {Pair[]} */
   #kept = [];
   /** Frames of the camera, for the figures. */
@@ -29,10 +33,10 @@ export class Service {
   /**
    * Use `Service.open`.
    *
-   * @param {{client: Client, model: RemoteModel, isRemote: boolean, report: Report}} parts
+   * @param {{client: Client, model: RemoteModel, wire: string, report: Report}} parts
    */
-  constructor({ client, model, isRemote, report }) {
-    this.#step = isRemote ? "Network and server" : "Model";
+  constructor({ client, model, wire, report }) {
+    this.#figures = new Figures(wire);
     this.#client = client;
     this.#model = model;
     this.#report = report;
@@ -43,26 +47,27 @@ export class Service {
   /**
    * Read the key and the settings, and check the model.
    *
-   * @param {{key: Blob, settings: Blob, origin: string, isRemote: boolean}} given
+   * @param {{key: Blob, settings: Blob, origin: string, wire: string, quality: Quality}} given
    * @param {Report} report
    * @returns {Promise<Service>}
    */
-  static async open({ key: file, settings, origin, isRemote }, report) {
+  static async open({ key: file, settings, origin, wire, quality }, report) {
     const client = await Client.open(settings, await SecurityKey.read(file));
     const { binding, output } = client.settings;
     if (output.name !== "logits") {
       throw new MismatchError(`the page shows predictions, which need a model that answers logits; this one answers ${output.name}`);
     }
-    const state = { model: 0 };
+    const state = { sent: 0, headers: new Headers() };
     const model = new RemoteModel(`${origin}/model`, { binding, output, fetch: (url, given) => ask(url, given, binding, state) });
     await model.connect();
-    const service = new Service({ client, model, isRemote, report });
-    service.modelTime = () => state.model;
+    const service = new Service({ client, model, wire, report });
+    service.lastAnswer = () => state;
+    service.quality = quality;
     return service;
   }
 
-  /** Milliseconds that the model took for the last answer, as `lcve web` measured them. @type {() => number} */
-  modelTime = () => 0;
+  /** Bytes of the last request, and headers of its answer. @type {() => {sent: number, headers: Headers}} */
+  lastAnswer = () => ({ sent: 0, headers: new Headers() });
 
   get stride() {
     return this.preprocess.stride;
@@ -77,6 +82,7 @@ export class Service {
     const [frames, height, width] = binding.geometry.clipShape;
     return {
       keyId: binding.keyId,
+      packed: binding.packed,
       known: "answers for clips of this artifact; the first clip shows whether it has the key",
       geometry: `${frames} frames of ${width} × ${height}, every ${this.stride === 1 ? "frame" : `${this.stride}th frame`}`,
       bytes: this.#bytes(),
@@ -84,16 +90,19 @@ export class Service {
   }
 
   /**
-   * Encrypt one clip, and decrypt it again.
+   * Encrypt one clip. It is decrypted again when that is shown.
    *
    * @param {Uint8Array} plain
    * @returns {Pair}
    */
   encrypt(plain) {
     const started = performance.now();
-    const clip = this.#client.encrypt(plain);
-    this.#times.add("Encrypting", performance.now() - started);
-    return { plain, clip, decrypted: this.#client.decrypt(clip) };
+    const client = this.#client;
+    const clip = client.encrypt(plain, client.settings.binding.packed ? { step: QUALITIES[this.quality] } : {});
+    this.#figures.add("Encrypting", performance.now() - started);
+    /** @type {Uint8Array | Float32Array | undefined} */
+    let decrypted;
+    return { plain, clip, decrypted: () => (decrypted ??= client.decrypt(clip)) };
   }
 
   /**
@@ -103,11 +112,10 @@ export class Service {
    * @param {{label: string, isLive: boolean}} about
    */
   async ask(pair, { label, isLive }) {
+    this.#pack(pair.clip);
     const started = performance.now();
     const logits = await this.#run(pair.clip);
-    const whole = performance.now() - started;
-    this.#times.add(this.#step, this.modelTime());
-    this.#times.add("Between page and lcve web", whole - this.modelTime());
+    this.#figures.answered({ milliseconds: performance.now() - started, ...this.lastAnswer() });
     this.#clips++;
     this.#keep(pair);
     const predictions = this.#client.read(logits, { top: TOP });
@@ -118,7 +126,8 @@ export class Service {
   }
 
   reportFigures() {
-    this.#report("figures", { times: this.#times.rows(), clips: this.#clips, bytes: this.#bytes(), frames: this.frames });
+    const { times, bytes: wires } = this.#figures.rows();
+    this.#report("figures", { times, wires, clips: this.#clips, bytes: this.#bytes(), frames: this.frames });
   }
 
   /** The last clip that was sent. */
@@ -132,6 +141,14 @@ export class Service {
   twoClips() {
     const [first, last] = this.#kept;
     return last && first.plain.some((value, index) => value !== last.plain[index]) ? { first, last } : undefined;
+  }
+
+  /** @param {EncryptedClip} clip keeps its bytes, so they are packed once */
+  #pack(clip) {
+    if (!clip.binding.packed) return;
+    const started = performance.now();
+    this.#packed = clip.bytes().length;
+    this.#figures.add("Packing", performance.now() - started);
   }
 
   /** @param {EncryptedClip} clip */
@@ -152,6 +169,10 @@ export class Service {
   #bytes() {
     const { binding } = this.#client.settings;
     const values = binding.geometry.clipValues;
+    if (binding.packed) {
+      const packed = this.#packed ? `${grouped(this.#packed)} packed` : "packed, how many the first clip shows";
+      return `${packed}; lcve-1 would send ${grouped(values)}`;
+    }
     return `${grouped(values)} of values, ${grouped(requestBytes(binding))} of the request over HTTP`;
   }
 }
@@ -162,12 +183,13 @@ export class Service {
  * @param {RequestInfo | URL} url
  * @param {RequestInit | undefined} given
  * @param {import("./client/binding.js").Binding} binding
- * @param {{model: number}} state
+ * @param {{sent: number, headers: Headers}} state
  */
 async function ask(url, given, binding, state) {
   const isQuestion = given?.method === "GET";
   const response = await fetch(isQuestion ? `${url}?${new URLSearchParams(binding.toFields("lcve_"))}` : url, given);
-  state.model = Number(/dur=([0-9.]+)/.exec(response.headers.get("Server-Timing") ?? "")?.[1] ?? 0);
+  state.sent = given?.body instanceof Uint8Array ? given.body.length : 0;
+  state.headers = response.headers;
   return response;
 }
 

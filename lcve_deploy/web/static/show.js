@@ -5,8 +5,8 @@ const MAX_LOGITS = 400;
 
 /** @typedef {{name: string, probability?: number, value?: number}} Prediction */
 /** @typedef {{predictions: Prediction[], logits: number[], label: string, isHidden: boolean, frames: number, isLive: boolean}} Answer */
-/** @typedef {{name: string, last: number, p50: number, p95: number}} Row */
-/** @typedef {{times: Row[], clips: number, bytes: string, frames: string}} Figures */
+/** @typedef {import("./times.js").Row} Row */
+/** @typedef {{times: Row[], wires: Row[], clips: number, bytes: string, frames: string}} Figures */
 
 /**
  * @param {string} name id of an element of the page
@@ -50,8 +50,9 @@ export function showAnswer({ predictions, logits, label, isHidden }) {
 }
 
 /** @param {Figures} figures */
-export function showFigures({ times, clips, bytes, frames }) {
-  fill("times", times.map(({ name, last, p50, p95 }) => [name, ...[last, p50, p95].map((time) => time.toFixed(1))]));
+export function showFigures({ times, wires, clips, bytes, frames }) {
+  fillFigures("times", times, (time) => time.toFixed(1));
+  fillFigures("wires", wires, (count) => count.toLocaleString("en"));
   element("clips").textContent = String(clips);
   element("bytes").textContent = bytes;
   element("frames").textContent = frames;
@@ -59,7 +60,7 @@ export function showFigures({ times, clips, bytes, frames }) {
 
 /** Forget everything that clips or a key have left on the page. */
 export function clearFigures() {
-  for (const name of ["predictions", "history", "times"]) bodyOf(name).replaceChildren();
+  for (const name of ["predictions", "history", "times", "wires"]) bodyOf(name).replaceChildren();
   element("logits").replaceChildren();
   element("thief-pictures").hidden = true;
   /** @type {Record<string, string>} */
@@ -77,6 +78,15 @@ export function showThief({ share: right, seconds, text }) {
   element("thief-pictures").hidden = Boolean(text);
   element("thief-result").textContent =
     text ?? `${(100 * right).toFixed(1)}% of the pixel values are right, after ${seconds.toFixed(1)} s of computing, without the key.`;
+}
+
+/**
+ * @param {string} table
+ * @param {Row[]} rows
+ * @param {(figure: number) => string} format
+ */
+function fillFigures(table, rows, format) {
+  fill(table, rows.map(({ name, last, p50, p95 }) => [name, ...[last, p50, p95].map(format)]));
 }
 
 /**

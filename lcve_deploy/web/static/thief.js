@@ -5,13 +5,17 @@
  * their values over all cubes, and the cubes again by their content. The key is not used.
  */
 
-import { clipFrame, cubesFrame } from "./pictures.js";
+import { plainOrders, Quantiser } from "./client/dct/coefficients.js";
+import { clipFrame, encryptedFrame } from "./pictures.js";
 
 /** @typedef {import("./client/geometry.js").Geometry} Geometry */
-/** @typedef {{cubes: ArrayLike<number>, values: Int32Array}} Orders */
+/** @typedef {import("./client/clip.js").EncryptedClip} EncryptedClip */
+/** @typedef {import("./service.js").Pair} Pair */
+/** @typedef {{cubes: Int32Array, values: Int32Array}} Orders */
 
 const ROUNDS = 2;
 const LEVELS = 256;
+const NEAR = 0.5; // grey levels; values that are not compressed are whole numbers
 
 /**
  * Run the attack on two clips of the page, and draw what it finds.
@@ -24,24 +28,73 @@ export function openThief(service, pictures) {
   if (!two) return { share: 0, seconds: 0, text: "This needs two different clips: classify another video, or start the camera." };
   const { geometry } = service;
   const started = performance.now();
-  const [known, target] = [two.first, two.last].map(({ clip }) => rowsOf(clip.values, clip.binding.layout, geometry));
-  const orders = matchKnown(rowsOf(two.first.plain, "video", geometry), known, geometry);
-  const opened = decrypted(target, orders, geometry);
+  const opened = (two.last.clip.binding.packed ? openCoefficients : openValues)(two.first, two.last.clip, geometry);
   const seconds = (performance.now() - started) / 1000;
   const frame = geometry.clipShape[0] - 1;
   pictures.draw("known", clipFrame(two.first.plain, geometry, frame), geometry);
-  pictures.draw("stolen", cubesFrame(target, geometry, frame), geometry);
-  pictures.draw("opened", cubesFrame(opened, geometry, frame), geometry);
-  const truth = rowsOf(two.last.plain, "video", geometry);
-  const right = truth.reduce((sum, value, index) => sum + Number(value === opened[index]), 0);
+  pictures.draw("stolen", encryptedFrame(two.last.clip, frame), geometry);
+  pictures.draw("opened", clipFrame(opened, geometry, frame), geometry);
+  const truth = two.last.decrypted();
+  let right = 0;
+  truth.forEach((value, index) => (right += Number(Math.abs(value - opened[index]) < NEAR)));
   return { share: right / truth.length, seconds };
+}
+
+/**
+ * @param {Pair} known
+ * @param {EncryptedClip} target
+ * @param {Geometry} geometry
+ * @returns {Uint8Array} `[T, H, W, C]`
+ */
+function openValues({ plain, clip }, target, geometry) {
+  const [known, other] = [clip, target].map(({ values, binding }) => rowsOf(values, binding.layout, geometry));
+  const { cubes, values } = matchKnown(rowsOf(plain, "video", geometry), known, geometry);
+  const [starts, places, opened] = [geometry.cubeOffsets(), geometry.valueOffsets(), new Uint8Array(other.length)];
+  cubes.forEach((cube, row) => {
+    values.forEach((value, column) => (opened[starts[cube] + places[value]] = other[row * values.length + column]));
+  });
+  return opened;
+}
+
+/**
+ * The same for coefficients: signs do not change how large they are, and are read off when the orders are known.
+ *
+ * @param {Pair} known
+ * @param {EncryptedClip} target
+ * @param {Geometry} geometry
+ * @returns {Float32Array} `[T, H, W, C]`
+ */
+function openCoefficients({ plain, clip }, target, geometry) {
+  const [quantiser, known, other] = [new Quantiser(geometry), clip.coefficients, target.coefficients];
+  const own = new Int16Array(plain.length);
+  quantiser.quantise(plain, known.steps[0], plainOrders(geometry), own);
+  const { cubes, values } = matchKnown(sizes(own), sizes(known.values), geometry);
+  const length = geometry.values;
+  const signs = new Int8Array(length);
+  values.forEach((value, column) => {
+    const products = cubes.map((cube, row) => own[cube * length + value] * known.values[row * length + column]);
+    signs[value] = products.reduce((sum, product) => sum + product, 0) < 0 ? -1 : 1;
+  });
+  const opened = new Float32Array(plain.length);
+  quantiser.dequantise(other.values, other.steps[0], { cubes: Uint32Array.from(cubes), coefficients: Uint32Array.from(values), signs }, opened);
+  return opened;
+}
+
+/**
+ * How large coefficients are, up to 255.
+ *
+ * @param {Int16Array} coefficients
+ * @returns {Uint8ClampedArray}
+ */
+function sizes(coefficients) {
+  return Uint8ClampedArray.from(coefficients, Math.abs);
 }
 
 /**
  * Orders of the key, from one known clip.
  *
- * @param {Uint8Array} plain `[N, L]`
- * @param {Uint8Array} cipher its encryption
+ * @param {Uint8Array | Uint8ClampedArray} plain `[N, L]`
+ * @param {Uint8Array | Uint8ClampedArray} cipher its encryption
  * @param {Geometry} geometry
  * @returns {Orders} encrypted cube i, value j is plain cube `cubes[i]`, value `values[j]`
  */
@@ -49,7 +102,7 @@ export function matchKnown(plain, cipher, geometry) {
   const { cubes: count, values: length } = geometry;
   let groups = [plain, cipher].map((clip) => names(count, (cube) => histogram(clip.subarray(cube * length, (cube + 1) * length))));
   /** @type {Orders} */
-  let orders = { cubes: [], values: new Int32Array() };
+  let orders = { cubes: new Int32Array(), values: new Int32Array() };
   for (let round = 0; round < ROUNDS; round++) {
     const numbers = numbered(groups);
     const series = [plain, cipher].map((clip, side) => names(length, (value) => seriesOf(clip, numbers[side], value, geometry)));
@@ -61,20 +114,6 @@ export function matchKnown(plain, cipher, geometry) {
     orders = { cubes: paired(groups[0], groups[1]), values };
   }
   return orders;
-}
-
-/**
- * @param {Uint8Array} cipher `[N, L]`
- * @param {Orders} orders
- * @param {Geometry} geometry
- * @returns {Uint8Array} `[N, L]`
- */
-function decrypted(cipher, { cubes, values }, { values: length }) {
-  const plain = new Uint8Array(cipher.length);
-  for (let row = 0; row < cubes.length; row++) {
-    for (let value = 0; value < length; value++) plain[cubes[row] * length + values[value]] = cipher[row * length + value];
-  }
-  return plain;
 }
 
 /**
@@ -95,7 +134,7 @@ function rowsOf(values, layout, geometry) {
   return rows;
 }
 
-/** @param {Uint8Array} values */
+/** @param {Uint8Array | Uint8ClampedArray} values */
 function histogram(values) {
   const counts = new Uint32Array(LEVELS);
   for (const value of values) counts[value]++;
@@ -105,7 +144,7 @@ function histogram(values) {
 /**
  * The values at a position of the cubes, sorted within each group of cubes.
  *
- * @param {Uint8Array} clip
+ * @param {Uint8Array | Uint8ClampedArray} clip
  * @param {Uint32Array} groups
  * @param {number} value
  * @param {Geometry} geometry

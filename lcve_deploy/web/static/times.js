@@ -1,24 +1,26 @@
-/** Times of the last clips, by step. */
+/** Figures of the last clips, by step: times or bytes. */
+
+/** @typedef {{name: string, last: number, p50: number, p95: number}} Row */
 
 const MAX_TIMES = 200;
 
-/** Rows of the table of times. */
+/** Rows of a table of figures. */
 export class Times {
   /** @type {Map<string, number[]>} */
   #steps = new Map();
 
   /**
    * @param {string} step
-   * @param {number} milliseconds
+   * @param {number} figure
    */
-  add(step, milliseconds) {
+  add(step, figure) {
     const times = this.#steps.get(step) ?? [];
-    times.push(milliseconds);
+    times.push(figure);
     if (times.length > MAX_TIMES) times.shift();
     this.#steps.set(step, times);
   }
 
-  /** @returns {{name: string, last: number, p50: number, p95: number}[]} */
+  /** @returns {Row[]} */
   rows() {
     return [...this.#steps].map(([name, times]) => {
       const sorted = times.toSorted((one, other) => one - other);

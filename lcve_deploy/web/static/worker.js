@@ -3,6 +3,7 @@
 import { writeClipFile } from "./client/index.js";
 import { CameraRun } from "./live.js";
 import { Pictures } from "./pictures.js";
+import { PushedFrames } from "./pushed.js";
 import { Service } from "./service.js";
 import { openThief } from "./thief.js";
 import { openVideo, readClips, windowPlan } from "./videos.js";
@@ -14,6 +15,7 @@ const pictures = new Pictures();
 let service;
 /** @type {{stopped: boolean}} */
 let run = { stopped: true };
+let pushed = new PushedFrames();
 
 /** @type {Record<string, (given: any) => unknown>} */
 const CALLS = {
@@ -23,13 +25,19 @@ const CALLS = {
     return service.facts;
   },
   settings: () => ({ stride: opened().stride }),
+  quality: ({ quality }) => {
+    opened().quality = quality;
+  },
   classify,
   camera: async ({ stream, rate }) => {
     run = { stopped: false };
-    return await new CameraRun(opened(), pictures, { rate, run, report }).read(stream);
+    pushed = new PushedFrames();
+    return await new CameraRun(opened(), pictures, { rate, run, report }).read(stream ?? pushed.stream);
   },
+  pushed: ({ frame }) => pushed.push(frame),
   stop: () => {
     run.stopped = true;
+    pushed.end();
   },
   frame: ({ number }) => {
     pictures.show(number - 1);
