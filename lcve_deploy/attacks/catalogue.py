@@ -25,6 +25,7 @@ from lcve_deploy.attacks.coefficients.seams import (
     plant_seams,
     show_mosaic,
 )
+from lcve_deploy.attacks.coefficients.series import lay_out_coefficient_series, plant_coefficient_series
 from lcve_deploy.attacks.cube_series import lay_out_series, plant_series
 from lcve_deploy.attacks.embedding import lay_out_filters, plant_filters
 from lcve_deploy.attacks.holdings import Estimate, Holdings, Planted
@@ -243,6 +244,17 @@ ATTACKS: Final = (
         run=show_thumbnail,
         plant=plant_thumbnail,
         schemes=_LCVE,
+    ),
+    Attack(
+        name="series",
+        title="arrange cubes by light, colour and texture over all clips",
+        needs=("ciphertexts",),
+        finds={"cubes": 0.2},
+        measure="neighbours",
+        symmetric=True,
+        run=lay_out_coefficient_series,
+        plant=plant_coefficient_series,
+        schemes=_DCT,
     ),
     Attack(
         name="thumbnail",

@@ -114,7 +114,7 @@ def _depends(evidence: Evidence, place: Place, on: Place) -> bool:
 
 
 def _refined(evidence: Evidence, placed: Placed) -> Placed:
-    """Assign columns to the places that are taken anew, by their fit to all the others."""
+    """Assign columns to the same places once more, by their fit to all the others."""
     for _ in range(_REFINEMENTS):
         taken = {column for column, _ in placed.values()}
         spare = [column for column in range(len(evidence.columns)) if column not in taken][:_SPARE]

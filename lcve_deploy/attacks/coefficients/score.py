@@ -1,6 +1,6 @@
 """Score estimates of the orders and signs of coefficients.
 
-Most coefficients are zero in most clips, and a picture hardly depends on them. So shares of the energy count, besides
+Most coefficients are zero in most clips, and a picture hardly depends on them. So shares of the energy count as well as
 shares of entries. The energy of the mean colours is left out: it is most of it, and needs no attack.
 
 Estimates from smoothness are scored under the best symmetry. A mirror image changes the signs of odd frequencies, and
