@@ -136,15 +136,15 @@ def _row(plain: Floats, results: tuple[AttackResult, ...]) -> npt.NDArray[np.uin
 
 def _lengths() -> dict[str, Any]:
     """Return the bytes of packed clips, and how often the nearest length of another clip is of the same video."""
-    orders, sizes, motion = _orders(), {}, {}
+    orders, sizes, texture = _orders(), {}, {}
     for name in VIDEOS:
         clips = _windows(name, _WINDOWS)
-        motion[name] = [float(np.abs(np.diff(clip.astype(int), axis=0)).mean()) for clip in clips]
+        texture[name] = [float(np.abs(np.diff(clip.astype(int), axis=2)).mean()) for clip in clips]
         sizes[name] = [_packed_size(clip, orders) for clip in clips]
-    rows = [(name, size, moved) for name in VIDEOS for size, moved in zip(sizes[name], motion[name], strict=True)]
+    rows = [(name, size, level) for name in VIDEOS for size, level in zip(sizes[name], texture[name], strict=True)]
     padded = {str(pad): _nearest([(name, -(-size // pad) * pad) for name, size, _ in rows]) for pad in _PADS}
-    correlation = float(np.corrcoef([np.log(size) for _, size, _ in rows], [np.log1p(m) for *_, m in rows])[0, 1])
-    return {"bytes": sizes, "same_video": padded, "correlation_with_motion": correlation}
+    correlation = float(np.corrcoef([np.log(size) for _, size, _ in rows], [np.log(level) for *_, level in rows])[0, 1])
+    return {"bytes": sizes, "same_video": padded, "correlation_with_texture": correlation}
 
 
 def _packed_size(clip: Floats, orders: Orders) -> int:

@@ -39,7 +39,7 @@ def render_wire(figures: dict[str, Any]) -> str:
             "parentheses the share of the 40 strongest coefficients that are correct. A sign counts only with its",
             "coefficient. dB and SSIM compare with the clip that the right key gives. * means up to symmetries,",
             "and to negative colours. Of the videos: one clip each, 16×224×224 in cubes of 2×16×16, at the default",
-            "step.",
+            "step. The controls are as above.",
         ),
         _several(subjects),
         _lengths(figures["lengths"]),
@@ -107,6 +107,6 @@ def _lengths(figures: dict[str, Any]) -> str:
         f"**The length of a clip**, of {count} clips of each video at the default step. The clip with the nearest",
         f"length is of the same video in {shares} of the cases; by chance, it is in",
         f"{_percent((count - 1) / (len(figures['bytes']) * count - 1))}. The logarithm of the length has a correlation",
-        f"of {figures['correlation_with_motion']:.2f} with that of the mean difference between frames.",
+        f"of {figures['correlation_with_texture']:.2f} with that of the mean difference between neighbouring pixels.",
     )
     return f"{text}\n\n" + table(["clips of", "smallest, kB", "median", "largest"], rows)
