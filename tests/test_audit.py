@@ -62,7 +62,7 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
     def chosen(name: str) -> None:
         attacks = [attack for attack in ATTACKS if attack.name == name]
-        monkeypatch.setattr("lcve_deploy.verbs.audit.run_attacks", partial(run_attacks, attacks=attacks))
+        monkeypatch.setattr("lcve_deploy.verbs.audit.auditing.run_attacks", partial(run_attacks, attacks=attacks))
 
     return chosen
 

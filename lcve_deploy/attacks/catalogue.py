@@ -10,6 +10,22 @@ from typing import Final
 import numpy as np
 
 from lcve_deploy.attacks.clips import ask_chosen, first_known, known_clips, match_known, plant_chosen, plant_known
+from lcve_deploy.attacks.coefficients.chosen import ask_chosen_coefficients, plant_chosen_coefficients
+from lcve_deploy.attacks.coefficients.columns import (
+    match_signed_keys,
+    match_signed_reference,
+    plant_signed_keys,
+    plant_signed_reference,
+)
+from lcve_deploy.attacks.coefficients.known import match_known_coefficients, plant_known_coefficients
+from lcve_deploy.attacks.coefficients.seams import (
+    first_encrypted,
+    place_by_seams,
+    plant_mosaic,
+    plant_seams,
+    show_mosaic,
+)
+from lcve_deploy.attacks.coefficients.series import lay_out_coefficient_series, plant_coefficient_series
 from lcve_deploy.attacks.cube_series import lay_out_series, plant_series
 from lcve_deploy.attacks.embedding import lay_out_filters, plant_filters
 from lcve_deploy.attacks.holdings import Estimate, Holdings, Planted
@@ -27,9 +43,14 @@ from lcve_deploy.attacks.relative_positions import plant_relative, read_relative
 from lcve_deploy.attacks.rotary import plant_rotary, read_rotary
 from lcve_deploy.attacks.thumbnail import plant_thumbnail, show_thumbnail
 from lcve_deploy.attacks.value_order import ciphertexts_held, first_ciphertexts, lay_out_texture, plant_texture
+from lcve_deploy.clips import Scheme
 from lcve_deploy.model.shapes import RELATIVE_INDEX, ROTARY_COS, ROTARY_SIN
 
 __all__ = ["ATTACKS", "Attack", "Curve"]
+
+_BOTH: Final = frozenset(Scheme)
+_LCVE: Final = frozenset({Scheme.LCVE})
+_DCT: Final = frozenset({Scheme.DCT})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +86,8 @@ class Attack:
         run: runs the attack.
         plant: creates the planted case with a random generator.
         curve: parameter at whose levels the attack is repeated.
+        schemes: schemes whose artifacts and clips it is run on.
+        unfit: why it is not run on a scheme, for the report.
     """
 
     name: str
@@ -78,11 +101,16 @@ class Attack:
     relative: bool = False
     curve: Curve | None = None
     tensors: tuple[str, ...] = ()
+    schemes: frozenset[Scheme] = _BOTH
+    unfit: Mapping[Scheme, str] = field(default_factory=dict)
 
-    def missing(self, holdings: Holdings) -> tuple[str, ...]:
-        """Return the required fields that the holdings do not have, and tensors that the artifact does not have."""
-        fields = tuple(need for need in self.needs if getattr(holdings, need) is None)
-        return fields or tuple(f"a model with {name}" for name in self.tensors if name not in (holdings.artifact or {}))
+    def reason_not_to_run(self, holdings: Holdings) -> str:
+        """Return why the attack cannot be run with these holdings; empty if it can."""
+        if holdings.scheme in self.unfit:
+            return self.unfit[holdings.scheme]
+        fields = [need for need in self.needs if getattr(holdings, need) is None]
+        absent = fields or [f"a model with {name}" for name in self.tensors if name not in (holdings.artifact or {})]
+        return f"needs {', '.join(absent)}" if absent else ""
 
 
 ATTACKS: Final = (
@@ -134,6 +162,7 @@ ATTACKS: Final = (
         symmetric=True,
         run=lay_out_filters,
         plant=plant_filters,
+        unfit={Scheme.DCT: "columns are frequencies, and neighbouring frequencies do not have similar filters"},
     ),
     Attack(
         name="reference",
@@ -147,6 +176,21 @@ ATTACKS: Final = (
             levels=(0.1, 0.5, 1.0, 2.0, 4.0, 8.0),
             at=add_drift,
         ),
+        schemes=_LCVE,
+    ),
+    Attack(
+        name="reference",
+        title="match all rows and columns with a reference checkpoint",
+        needs=("artifact", "reference"),
+        finds={"cubes": 0.99, "values": 0.99, "labels": 0.99, "signs": 0.99},
+        run=match_signed_reference,
+        plant=plant_signed_reference,
+        curve=Curve(
+            axis="drift of the reference (deviations of its weights)",
+            levels=(0.1, 0.5, 1.0, 2.0, 4.0, 8.0),
+            at=add_drift,
+        ),
+        schemes=_DCT,
     ),
     Attack(
         name="texture",
@@ -157,6 +201,7 @@ ATTACKS: Final = (
         run=lay_out_texture,
         plant=plant_texture,
         curve=Curve(axis="encrypted clips", levels=(1, 4, 16, 64, 256), at=first_ciphertexts, maximum=ciphertexts_held),
+        unfit={Scheme.DCT: "coefficients do not resemble those of neighbouring frequencies"},
     ),
     Attack(
         name="jigsaw",
@@ -166,6 +211,7 @@ ATTACKS: Final = (
         symmetric=True,
         run=solve_jigsaw,
         plant=plant_jigsaw,
+        unfit={Scheme.DCT: "cubes have no edges before their coefficients are known"},
     ),
     Attack(
         name="filters-jigsaw",
@@ -175,6 +221,7 @@ ATTACKS: Final = (
         symmetric=True,
         run=solve_jigsaw_with_filters,
         plant=plant_jigsaw_with_filters,
+        unfit={Scheme.DCT: "cubes have no edges before their coefficients are known"},
     ),
     Attack(
         name="series",
@@ -185,6 +232,7 @@ ATTACKS: Final = (
         symmetric=True,
         run=lay_out_series,
         plant=plant_series,
+        schemes=_LCVE,
     ),
     Attack(
         name="thumbnail",
@@ -195,6 +243,41 @@ ATTACKS: Final = (
         symmetric=True,
         run=show_thumbnail,
         plant=plant_thumbnail,
+        schemes=_LCVE,
+    ),
+    Attack(
+        name="series",
+        title="arrange cubes by light, colour and texture over all clips",
+        needs=("ciphertexts",),
+        finds={"cubes": 0.2},
+        measure="neighbours",
+        symmetric=True,
+        run=lay_out_coefficient_series,
+        plant=plant_coefficient_series,
+        schemes=_DCT,
+    ),
+    Attack(
+        name="thumbnail",
+        title="fill every cube with its mean light, in the order found so far",
+        needs=("artifact", "ciphertexts"),
+        finds={"clip": 0.7},
+        measure="light",
+        symmetric=True,
+        run=show_mosaic,
+        plant=plant_mosaic,
+        schemes=_DCT,
+    ),
+    Attack(
+        name="seams",
+        title="place coefficients by continuity across cubes",
+        needs=("artifact", "ciphertexts"),
+        finds={"values": 0.99, "signs": 0.99},
+        measure="energy",
+        symmetric=True,
+        run=place_by_seams,
+        plant=plant_seams,
+        curve=Curve(axis="encrypted clips", levels=(1, 4, 16), at=first_encrypted, maximum=ciphertexts_held),
+        schemes=_DCT,
     ),
     Attack(
         name="linking",
@@ -204,6 +287,17 @@ ATTACKS: Final = (
         relative=True,
         run=match_keys,
         plant=plant_keys,
+        schemes=_LCVE,
+    ),
+    Attack(
+        name="linking",
+        title="match the rows and columns of two keys of one model",
+        needs=("artifact", "other"),
+        finds={"cubes": 0.99, "values": 0.99, "labels": 0.99, "signs": 0.99},
+        relative=True,
+        run=match_signed_keys,
+        plant=plant_signed_keys,
+        schemes=_DCT,
     ),
     Attack(
         name="known",
@@ -213,6 +307,17 @@ ATTACKS: Final = (
         run=match_known,
         plant=plant_known,
         curve=Curve(axis="known clips", levels=(1, 2, 4, 8, 16), at=first_known, maximum=known_clips),
+        schemes=_LCVE,
+    ),
+    Attack(
+        name="known",
+        title="match cubes and values of known clips",
+        needs=("known",),
+        finds={"cubes": 0.99, "values": 0.99, "signs": 0.99},
+        run=match_known_coefficients,
+        plant=plant_known_coefficients,
+        curve=Curve(axis="known clips", levels=(1, 2, 4, 8, 16), at=first_known, maximum=known_clips),
+        schemes=_DCT,
     ),
     Attack(
         name="classes",
@@ -229,6 +334,16 @@ ATTACKS: Final = (
         finds={"cubes": 1.0, "values": 1.0},
         run=ask_chosen,
         plant=plant_chosen,
+        schemes=_LCVE,
+    ),
+    Attack(
+        name="chosen",
+        title="encrypt chosen clips that encode every index",
+        needs=("oracle",),
+        finds={"cubes": 1.0, "values": 1.0, "signs": 1.0},
+        run=ask_chosen_coefficients,
+        plant=plant_chosen_coefficients,
+        schemes=_DCT,
     ),
     Attack(
         name="minimum-norm",

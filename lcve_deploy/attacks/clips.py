@@ -64,7 +64,7 @@ def match_pairs(plain: Numbers, cipher: Numbers) -> Estimate:
 def first_known(holdings: Holdings, count: float, rng: np.random.Generator) -> Holdings:
     """Return holdings with only the first ``count`` known clips."""
     known = holdings.known and (holdings.known[0][: int(count)], holdings.known[1][: int(count)])
-    return Holdings(geometry=holdings.geometry, known=known)
+    return Holdings(geometry=holdings.geometry, scheme=holdings.scheme, known=known)
 
 
 def known_clips(holdings: Holdings) -> int:

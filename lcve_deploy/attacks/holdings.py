@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy.clips import Scheme
 from lcve_deploy.geometry import ClipGeometry
 
 __all__ = ["Cubes", "Estimate", "Holdings", "Order", "Planted", "Tensors"]
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 Order = npt.NDArray[np.int64]
-Cubes = npt.NDArray[np.uint8]
+Cubes = npt.NDArray[Any]
+"""Clips in cubes: uint8 values; encrypted clips of ``lcve-dct-1`` are float32 coefficients times their step."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,13 +26,15 @@ class Holdings:
 
     Args:
         geometry: clip and cube size; public.
+        scheme: encryption scheme; public.
         artifact: keyed tensors of a key folder by the names of ``KEYED_TENSORS``, as in the graph:
             ``cube_embedding.weight`` ``[L, D]``, ``positional_encoding`` ``[tokens, D]``, ``head.weight``
             ``[D, classes]``, ``head.bias`` ``[classes]``, ``rotary.cos`` and ``rotary.sin`` ``[tokens, head width]``,
             ``relative_position.index`` ``[tokens, tokens]``; those that the model has.
         reference: the same tensors of a plain model that the artifact may come from, in the plain order.
-        ciphertexts: encrypted clips, uint8 ``[clips, N, L]``.
-        known: plain clips in cubes, and their encryption; both uint8 ``[clips, N, L]``.
+        ciphertexts: encrypted clips ``[clips, N, L]``.
+        known: plain clips in cubes, and their encryption; both ``[clips, N, L]``. Of the scheme ``lcve-dct-1``, the
+            plain side are coefficients with the same step as the other.
         oracle: encrypts plain clips of the attacker's choice, uint8 ``[clips, N, L]``.
         other: keyed tensors of another key of the same model.
         embedding: cube embedding in the plain order, float ``[L, D]``.
@@ -41,6 +45,7 @@ class Holdings:
     """
 
     geometry: ClipGeometry
+    scheme: Scheme = Scheme.LCVE
     artifact: Tensors | None = None
     reference: Tensors | None = None
     ciphertexts: Cubes | None = None
@@ -59,15 +64,19 @@ class Estimate:
 
     Args:
         cubes: K1: encrypted cube i is plain cube ``cubes[i]``; -1 if unknown. int64 ``[N]``.
-        values: K2: encrypted value j of a cube is its plain value ``values[j]``; -1 if unknown. int64 ``[L]``.
+        values: K2: encrypted value (or coefficient) j of a cube is its plain value ``values[j]``; -1 if unknown. int64
+            ``[L]``.
         labels: K3: logit c of the artifact is plain logit ``labels[c]``. int64 ``[classes]``.
         clip: one plain clip in cubes, values 0..255, float or uint8 ``[N, L]``.
+        signs: of the scheme ``lcve-dct-1``: encrypted coefficient j is its plain coefficient times ``signs[j]``, 1 or
+            -1; 0 if unknown. int64 ``[L]``.
     """
 
     cubes: Order | None = None
     values: Order | None = None
     labels: Order | None = None
     clip: npt.NDArray[Any] | None = None
+    signs: Order | None = None
 
     def order(self, name: str) -> Order:
         """Return an order by the name of its field.
@@ -79,6 +88,19 @@ class Estimate:
         if order is None:
             raise ValueError(f"expected an order of the {name}, received none")
         return order
+
+    def relative_to(self, other: Estimate) -> Estimate:
+        """Return these orders relative to those of another key of the same model; without a clip."""
+        names = [
+            name
+            for name in ("cubes", "values", "labels")
+            if getattr(self, name) is not None and getattr(other, name) is not None
+        ]
+        found = {name: np.argsort(other.order(name))[self.order(name)] for name in names}
+        signs = None
+        if self.signs is not None and other.signs is not None:
+            signs = self.signs * other.signs[found["values"]]
+        return Estimate(**found, signs=signs)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

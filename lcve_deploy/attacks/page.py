@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.attacks.report import AuditReport
-from lcve_deploy.attacks.running import ORDERS, AttackResult
+from lcve_deploy.attacks.running import AttackResult
 
 __all__ = ["CAUTION", "NEEDS", "render_page"]
 
@@ -40,7 +40,7 @@ def render_page(report: AuditReport) -> str:
     environment.filters |= {"picture": _picture, "percent": lambda share: f"{share:.1%}"}
     source = importlib.resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
     template = environment.from_string(source)
-    return template.render(report=report, orders=ORDERS, needs=_needs, caution=CAUTION, points=_points)
+    return template.render(report=report, orders=report.orders, needs=_needs, caution=CAUTION, points=_points)
 
 
 def _needs(result: AttackResult) -> str:

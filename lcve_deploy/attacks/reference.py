@@ -43,7 +43,7 @@ def add_drift(holdings: Holdings, drift: float, rng: np.random.Generator) -> Hol
         name: tensor + drift * np.std(tensor) * rng.standard_normal(tensor.shape)
         for name, tensor in (holdings.reference or {}).items()
     }
-    return Holdings(geometry=holdings.geometry, artifact=holdings.artifact, reference=reference)
+    return Holdings(geometry=holdings.geometry, scheme=holdings.scheme, artifact=holdings.artifact, reference=reference)
 
 
 def plant_reference(rng: np.random.Generator) -> Planted:

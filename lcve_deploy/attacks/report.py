@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.attacks.holdings import Cubes, Estimate
-from lcve_deploy.attacks.pictures import frames_of, put_in_order
+from lcve_deploy.attacks.pictures import as_pixels, decrypted, frames_of
 from lcve_deploy.attacks.running import ORDERS, AttackResult, Case, State, spaces
 from lcve_deploy.attacks.score import chance_level
+from lcve_deploy.clips import Scheme
 
 __all__ = ["ATTACKERS", "AuditReport", "Verdict", "judge"]
 
@@ -31,6 +32,12 @@ ATTACKERS: Final[Mapping[str, frozenset[str]]] = {
 }
 """Kinds of attackers, and the fields of ``Holdings`` that each has."""
 
+_NEEDED: Final[Mapping[Scheme, tuple[str, ...]]] = {
+    Scheme.LCVE: ("cubes", "values"),
+    Scheme.DCT: ("cubes", "values", "signs"),
+}
+"""What decrypts a clip; fields of an estimate."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Verdict:
@@ -39,10 +46,11 @@ class Verdict:
     Args:
         attacker: kind of attacker.
         recovered: share of each order that the best attack recovers, 0..1; by order (``cubes``, ``values``,
-            ``labels``).
+            ``labels``, ``signs``). Of coefficients, it is the share of the energy.
         above_chance: orders whose share exceeds chance.
         up_to_symmetry: whether any of the shares counts up to the symmetries of the grid.
         picture: a clip as this attacker sees it, uint8 RGB ``[H, W, 3]``; None if there is none.
+        needed: what decrypts a clip; fields of an estimate.
     """
 
     attacker: str
@@ -50,16 +58,17 @@ class Verdict:
     above_chance: tuple[str, ...]
     up_to_symmetry: bool
     picture: npt.NDArray[np.uint8] | None
+    needed: tuple[str, ...] = _NEEDED[Scheme.LCVE]
 
     @property
     def opens(self) -> bool:
         """Whether this attacker can read every clip."""
-        return all(self.recovered.get(name, 0.0) >= _MIN_OPEN_SHARE for name in ("cubes", "values"))
+        return all(self.recovered.get(name, 0.0) >= _MIN_OPEN_SHARE for name in self.needed)
 
     @property
     def opens_partly(self) -> bool:
         """Whether this attacker can read clips in part."""
-        return any(name in self.above_chance for name in ("cubes", "values"))
+        return any(name in self.above_chance for name in self.needed)
 
     @property
     def state(self) -> str:
@@ -73,8 +82,9 @@ class Verdict:
         """The verdict with all shares, in one sentence."""
         shares = ", ".join(f"{ORDERS[name]} {share:.1%}" for name, share in self.recovered.items())
         symmetry = ", up to mirror images and other symmetries" if self.up_to_symmetry else ""
-        full = [ORDERS[name] for name in ("cubes", "values") if self.recovered.get(name) == 1.0]
-        fully = f"{' and '.join(full)} recovered in full; " if full else ""
+        full = [ORDERS[name] for name in self.needed if self.recovered.get(name) == 1.0]
+        listed = " and ".join([", ".join(full[:-1]), full[-1]] if len(full) > 1 else full)
+        fully = f"{listed} recovered in full; " if full else ""
         return f"{self.state}: {fully}{shares}{symmetry}"
 
     def to_json(self) -> dict[str, Any]:
@@ -107,6 +117,11 @@ class AuditReport:
     plain_picture: npt.NDArray[np.uint8] | None = None
 
     @property
+    def orders(self) -> Mapping[str, str]:
+        """Names of the orders that attacks on this scheme look for, by field of an estimate."""
+        return {n: order for n, order in ORDERS.items() if any(n in result.attack.finds for result in self.results)}
+
+    @property
     def ok(self) -> bool:
         """Whether all attacks that were run passed their controls."""
         return all(result.ok for result in self.results)
@@ -129,7 +144,7 @@ def judge(case: Case, results: Sequence[AttackResult], subject: Mapping[str, str
         if all(getattr(case.holdings, name) is not None for name in holds)
     ]
     geometry, truth = case.holdings.geometry, case.truth
-    shown = None if case.victim is None else frames_of(case.victim, geometry)
+    shown = None if case.victim is None else frames_of(as_pixels(case.victim, case.holdings.scheme), geometry)
     return AuditReport(
         subject=subject,
         results=tuple(results),
@@ -150,23 +165,26 @@ def _verdict(attacker: str, holds: frozenset[str], case: Case, results: Sequence
         if result.state is not State.MEASURED or result.attack.relative or not set(result.attack.needs) <= holds:
             continue
         for name, recovery in result.recovered.items():
-            if name not in best or recovery.exact > best[name].recovered[name].exact:
+            if name not in best or recovery.share > best[name].recovered[name].share:
                 best[name] = result
     estimate = Estimate(**{name: getattr(result.aligned, name) for name, result in best.items()})
-    picture = None if case.victim is None else frames_of(put_in_order(case.victim, estimate), case.holdings.geometry)
+    holdings, picture = case.holdings, None
+    if case.victim is not None:
+        picture = frames_of(decrypted(case.victim, estimate, holdings.geometry, holdings.scheme), holdings.geometry)
     return Verdict(
         attacker=attacker,
-        recovered={name: best[name].recovered[name].exact for name in ORDERS if name in best},
+        recovered={name: best[name].recovered[name].share for name in ORDERS if name in best},
         above_chance=tuple(name for name, result in best.items() if _is_above_chance(name, result, case)),
         up_to_symmetry=any(result.attack.symmetric for result in best.values()),
         picture=picture,
+        needed=_NEEDED[holdings.scheme],
     )
 
 
 def _is_above_chance(name: str, result: AttackResult, case: Case) -> bool:
     classes = 1 if case.truth is None or case.truth.labels is None else len(case.truth.labels)
-    space = spaces(case.holdings.geometry, result.attack, classes)[name]
-    return result.recovered[name].exact > max(_MIN_PARTIAL_SHARE, chance_level("exact", space))
+    space = spaces(case.holdings, result.attack, classes)[name]
+    return result.recovered[name].share > max(_MIN_PARTIAL_SHARE, chance_level("exact", space))
 
 
 def _pixels(clip: npt.NDArray[Any]) -> Cubes:

@@ -15,20 +15,24 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.attacks.catalogue import ATTACKS, Attack
+from lcve_deploy.attacks.coefficients.frequencies import energies
+from lcve_deploy.attacks.coefficients.score import align_coefficients, score_coefficients
 from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Planted
-from lcve_deploy.attacks.pictures import frames_of, put_in_order
+from lcve_deploy.attacks.pictures import decrypted, frames_of
 from lcve_deploy.attacks.score import Recovery, Space, align_order, chance_level, score_order
 from lcve_deploy.attacks.similarity import Similarity, chance_similarity, compare_clips
+from lcve_deploy.clips import Scheme
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.progress import Progress, silent, step
 
 __all__ = ["ORDERS", "AttackResult", "Case", "Control", "State", "run_attacks", "spaces"]
 
-ORDERS: Final = {"cubes": "K1", "values": "K2", "labels": "K3"}
-"""Names of the orders in the format, by field of an estimate."""
+ORDERS: Final = {"cubes": "K1", "values": "K2", "labels": "K3", "signs": "signs"}
+"""Names of the orders in the format, and of the signs, by field of an estimate."""
 
 _COMPARED_KEYS: Final = 4
 _SEED: Final = 0
+_MAX_VALUE: Final = 255
 
 
 class State(StrEnum):
@@ -49,7 +53,7 @@ class Case:
         truth: true orders, and the plain clip of ``victim``; None without the key.
         relation: true orders relative to the other key; None if unknown.
         independent: orders of independent keys.
-        victim: encrypted clip to show, uint8 ``[N, L]``.
+        victim: encrypted clip to show, ``[N, L]``.
     """
 
     holdings: Holdings
@@ -145,18 +149,18 @@ class AttackResult:
 def run_attacks(
     case: Case, *, attacks: Sequence[Attack] = ATTACKS, progress: Progress = silent
 ) -> tuple[AttackResult, ...]:
-    """Run every attack that the holdings allow.
+    """Run every attack on the scheme that the holdings allow.
 
     Args:
         case: what is attacked.
-        attacks: attacks in order; later ones receive the estimates of earlier ones.
+        attacks: attacks in order; later ones receive the estimates of earlier ones. Those on another scheme are left
+            out.
         progress: receives every attack.
     """
     results: list[AttackResult] = []
-    for attack in attacks:
-        lacking = attack.missing(case.holdings)
-        if lacking:
-            results.append(AttackResult(attack=attack, state=State.NOT_RUN, reason=f"needs {', '.join(lacking)}"))
+    for attack in (attack for attack in attacks if case.holdings.scheme in attack.schemes):
+        if reason := attack.reason_not_to_run(case.holdings):
+            results.append(AttackResult(attack=attack, state=State.NOT_RUN, reason=reason))
             continue
         with step(progress, f"attack: {attack.title}"):
             holdings = dataclasses.replace(case.holdings, found=_found(case.holdings.found, results, attack))
@@ -164,17 +168,19 @@ def run_attacks(
     return tuple(results)
 
 
-def spaces(geometry: ClipGeometry, attack: Attack, classes: int) -> dict[str, Space]:
+def spaces(holdings: Holdings, attack: Attack, classes: int) -> dict[str, Space]:
     """Return the space of each order's entries, with the symmetries that the attack's scores allow."""
+    geometry, flips = holdings.geometry, holdings.scheme is Scheme.LCVE
+    values = Space(grid=geometry.cube, channels=geometry.channels, symmetric=attack.symmetric, flips=flips)
     return {
         "cubes": Space(grid=geometry.grid, symmetric=attack.symmetric),
-        "values": Space(grid=geometry.cube, channels=geometry.channels, symmetric=attack.symmetric),
+        "values": values,
         "labels": Space(grid=(classes,)),
+        "signs": values,
     }
 
 
 def _run(attack: Attack, case: Case) -> AttackResult:
-    geometry = case.holdings.geometry
     required, planted = attack.finds, _planted_scores(attack)
     started = time.perf_counter()
     estimate = attack.run(case.holdings)
@@ -192,11 +198,11 @@ def _run(attack: Attack, case: Case) -> AttackResult:
             control=control,
             picture=_picture(case, attack, estimate),
         )
-    recovered = _recovered(attack, estimate, truth, geometry)
-    similarity = _similarity(attack, estimate, truth, geometry)
+    recovered = _recovered(attack, estimate, truth, case.holdings)
+    aligned = _aligned(attack, estimate, truth, case.holdings)
+    similarity = _similarity(attack, _with_clip(attack, aligned, case), truth, case.holdings.geometry)
     chance, bound = _chance(attack, estimate, case)
     control = dataclasses.replace(control, chance=chance, bound=bound)
-    aligned = _aligned(attack, estimate, truth, geometry)
     return AttackResult(
         attack=attack,
         state=State.MEASURED if control.solved else State.NOT_WORKING,
@@ -228,7 +234,7 @@ def _found(before: Estimate | None, results: Sequence[AttackResult], attack: Att
 
 def _planted_scores(attack: Attack) -> dict[str, float]:
     planted, estimate = _planted(attack.plant, attack.run)
-    return _scores(attack, estimate, planted.truth, planted.holdings.geometry)
+    return _scores(attack, estimate, planted.truth, planted.holdings, attack.measure)
 
 
 @functools.cache
@@ -240,25 +246,39 @@ def _planted(
     return planted, run(planted.holdings)
 
 
-def _scores(attack: Attack, estimate: Estimate, truth: Estimate, geometry: ClipGeometry) -> dict[str, float]:
-    """Return the score of everything that an attack finds, by its measure."""
-    scores = {
-        name: float(getattr(recovery, attack.measure))
-        for name, recovery in _recovered(attack, estimate, truth, geometry).items()
-    }
-    similarity = _similarity(attack, estimate, truth, geometry)
-    return scores | ({"clip": float(getattr(similarity, attack.measure))} if similarity else {})
+def _scores(attack: Attack, estimate: Estimate, truth: Estimate, holdings: Holdings, measure: str) -> dict[str, float]:
+    """Return the score of everything that an attack finds, by a measure."""
+    recovered = _recovered(attack, estimate, truth, holdings)
+    scores = {name: float(getattr(recovery, measure)) for name, recovery in recovered.items()}
+    if "clip" not in attack.finds:
+        return scores
+    similarity = _similarity(attack, estimate, truth, holdings.geometry)
+    return scores | ({"clip": float(getattr(similarity, measure))} if similarity else {})
 
 
-def _recovered(attack: Attack, estimate: Estimate, truth: Estimate, geometry: ClipGeometry) -> dict[str, Recovery]:
+def _recovered(attack: Attack, estimate: Estimate, truth: Estimate, holdings: Holdings) -> dict[str, Recovery]:
     pairs = {name: (getattr(estimate, name), getattr(truth, name)) for name in ORDERS if name in attack.finds}
-    classes = len(truth.labels) if truth.labels is not None else 1
-    known = spaces(geometry, attack, classes)
+    known = spaces(holdings, attack, len(truth.labels) if truth.labels is not None else 1)
+    both = {name: pair for name, pair in pairs.items() if pair[0] is not None and pair[1] is not None}
+    scores: dict[str, Recovery] = {}
+    if holdings.scheme is Scheme.DCT and "values" in both:
+        weights = None if truth.clip is None else energies(truth.clip, holdings.geometry)
+        scores = score_coefficients(estimate, truth, known["values"], weights)
     return {
-        name: score_order(found, true, known[name])
-        for name, (found, true) in pairs.items()
-        if found is not None and true is not None
+        name: scores[name] if name in scores else score_order(*pair, known[name])
+        for name, pair in both.items()
+        if name != "signs" or name in scores
     }
+
+
+def _with_clip(attack: Attack, estimate: Estimate, case: Case) -> Estimate:
+    """Return the estimate with the clip that its coefficients show, in the scheme that has coefficients."""
+    holdings = case.holdings
+    shown = holdings.scheme is Scheme.DCT and "values" in attack.finds and not attack.relative
+    if not shown or estimate.values is None or case.victim is None:
+        return estimate
+    clip = decrypted(case.victim, estimate, holdings.geometry, holdings.scheme)
+    return dataclasses.replace(estimate, clip=clip)
 
 
 def _similarity(attack: Attack, estimate: Estimate, truth: Estimate, geometry: ClipGeometry) -> Similarity | None:
@@ -269,30 +289,34 @@ def _similarity(attack: Attack, estimate: Estimate, truth: Estimate, geometry: C
 
 def _chance(attack: Attack, estimate: Estimate, case: Case) -> tuple[dict[str, float], dict[str, float]]:
     """Return mean scores of the same estimate against independent keys, and their bounds."""
-    geometry, victim = case.holdings.geometry, case.victim
+    holdings, victim = case.holdings, case.victim
     independent = list(case.independent)
     if "clip" in attack.finds:
         if victim is None:
             return {}, {}
-        independent = [Estimate(clip=put_in_order(victim, s)) for s in independent[:_COMPARED_KEYS]]
-    scores = [_scores(attack, estimate, other, geometry) for other in independent]
+        independent = [
+            Estimate(clip=decrypted(victim, s, holdings.geometry, holdings.scheme))
+            for s in independent[:_COMPARED_KEYS]
+        ]
+    measure = "exact" if attack.measure == "energy" else attack.measure  # a few entries have most of the energy
+    scores = [_scores(attack, estimate, other, holdings, measure) for other in independent]
     names = scores[0].keys() if scores else ()
     chance = {name: math.fsum(score[name] for score in scores) / len(scores) for name in names}
     classes = next((len(s.labels) for s in independent if s.labels is not None), 1)
-    known = spaces(geometry, attack, classes)
+    known = spaces(holdings, attack, classes)
     bound = {
-        name: chance_similarity(known["cubes"]) if name == "clip" else chance_level(attack.measure, known[name])
+        name: chance_similarity(known["cubes"]) if name == "clip" else chance_level(measure, known[name])
         for name in chance
     }
     meaningful = [name for name in chance if bound[name] < 1]  # with few cubes or classes, chance can reach 1
     return {name: chance[name] for name in meaningful}, {name: bound[name] for name in meaningful}
 
 
-def _aligned(attack: Attack, estimate: Estimate, truth: Estimate, geometry: ClipGeometry) -> Estimate:
+def _aligned(attack: Attack, estimate: Estimate, truth: Estimate, holdings: Holdings) -> Estimate:
     if not attack.symmetric:
         return estimate
-    known = spaces(geometry, attack, 1)
-    return dataclasses.replace(
+    known = spaces(holdings, attack, 1)
+    aligned = dataclasses.replace(
         estimate,
         **{
             name: align_order(found, true, known[name])
@@ -300,6 +324,19 @@ def _aligned(attack: Attack, estimate: Estimate, truth: Estimate, geometry: Clip
             if (found := getattr(estimate, name)) is not None and (true := getattr(truth, name)) is not None
         },
     )
+    if holdings.scheme is Scheme.LCVE:
+        return aligned
+    if estimate.values is None or truth.values is None:
+        return dataclasses.replace(aligned, clip=_positive(estimate.clip, truth.clip))
+    with_signs = align_coefficients(estimate, truth, known["values"])
+    return dataclasses.replace(aligned, values=with_signs.values, signs=with_signs.signs)
+
+
+def _positive(found: npt.NDArray[Any] | None, true: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
+    """Return a clip, or its negative if that is more like the true one: anyone recognises a negative."""
+    if found is None or true is None or (found - found.mean()).ravel() @ (true - true.mean()).ravel() >= 0:
+        return found
+    return _MAX_VALUE - found
 
 
 def _curve(attack: Attack, case: Case, truth: Estimate) -> list[tuple[float, Mapping[str, float]]]:
@@ -310,7 +347,7 @@ def _curve(attack: Attack, case: Case, truth: Estimate) -> list[tuple[float, Map
     for level in curve.levels:
         if level <= curve.maximum(case.holdings):
             holdings = curve.at(case.holdings, level, rng)
-            points.append((level, _scores(attack, attack.run(holdings), truth, holdings.geometry)))
+            points.append((level, _scores(attack, attack.run(holdings), truth, holdings, attack.measure)))
     return points
 
 
@@ -318,4 +355,5 @@ def _picture(case: Case, attack: Attack, estimate: Estimate) -> npt.NDArray[np.u
     if attack.relative or (case.victim is None and estimate.clip is None):
         return None
     victim = case.victim if case.victim is not None else np.zeros((0, 0), np.uint8)
-    return frames_of(put_in_order(victim, estimate), case.holdings.geometry)
+    holdings = case.holdings
+    return frames_of(decrypted(victim, estimate, holdings.geometry, holdings.scheme), holdings.geometry)

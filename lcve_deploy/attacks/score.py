@@ -31,11 +31,13 @@ class Space:
         grid: sizes of the axes along which entries have neighbours.
         channels: entries at each position of the grid; the last axis.
         symmetric: whether estimates count up to flips, exchanges of axes of equal size, and the order of channels.
+        flips: whether a flip moves entries; it does not move frequencies.
     """
 
     grid: tuple[int, ...]
     channels: int = 1
     symmetric: bool = False
+    flips: bool = True
 
     @property
     def size(self) -> int:
@@ -54,7 +56,7 @@ class Space:
             yield _Symmetry(tuple(axes), (False,) * len(self.grid), tuple(range(self.channels)))
             return
         exchanges = [p for p in itertools.permutations(axes) if all(self.grid[p[a]] == self.grid[a] for a in axes)]
-        flips = itertools.product(*((False, True) if size > 1 else (False,) for size in self.grid))
+        flips = itertools.product(*((False, True) if size > 1 and self.flips else (False,) for size in self.grid))
         yield from itertools.starmap(
             _Symmetry, itertools.product(exchanges, list(flips), itertools.permutations(range(self.channels)))
         )
@@ -84,15 +86,26 @@ class Recovery:
         exact: share of entries that are correct.
         near: share of entries that are at most one step off along every axis of the grid.
         neighbours: share of neighbouring pairs in the estimate that are truly neighbours.
+        energy: share of the energy of a clip, without that of its mean colours, in correct coefficients; None if
+            entries are not coefficients.
+        strongest: share of the strongest coefficients of a clip that are correct; None as before.
     """
 
     exact: float
     near: float
     neighbours: float
+    energy: float | None = None
+    strongest: float | None = None
+
+    @property
+    def share(self) -> float:
+        """What an attacker gains: the share of the energy, or else of the entries."""
+        return self.exact if self.energy is None else self.energy
 
     def to_json(self) -> dict[str, float]:
         """Return the shares as plain values."""
-        return {"exact": self.exact, "near": self.near, "neighbours": self.neighbours}
+        weighted = {} if self.energy is None else {"energy": self.energy, "strongest": self.strongest or 0.0}
+        return {"exact": self.exact, "near": self.near, "neighbours": self.neighbours, **weighted}
 
 
 def score_order(estimate: Order, truth: Order, space: Space) -> Recovery:

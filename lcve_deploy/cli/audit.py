@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,21 +154,21 @@ def _print(report: AuditReport) -> None:
         click.echo(f"  {verdict.sentence}")
     if not report.verdicts:
         click.echo("nothing was scored: pass --key to measure how much was recovered")
-    click.echo(f"\n{'attack':<58}{'seconds':>8}{'K1':>9}{'K2':>9}{'K3':>9}  {'clip':<32}controls")
+    titles = "".join(f"{order:>9}" for order in report.orders.values())
+    click.echo(f"\n{'attack':<58}{'seconds':>8}{titles}  {'clip':<32}controls")
     for result in report.results:
-        click.echo(_line(result))
+        click.echo(_line(result, report.orders))
     click.echo("shares of exactly correct positions; * up to flips, swaps of equal axes and the order of channels")
+    if "signs" in report.orders:
+        click.echo("of K2 and signs, shares of the energy of a clip, without its mean colours, in correct coefficients")
 
 
-def _line(result: AttackResult) -> str:
+def _line(result: AttackResult, orders: Iterable[str]) -> str:
     title = f"{result.attack.title:<58}"
     if result.control is None:
         return f"{title}{result.state}: {result.reason}"
     mark = "*" if result.attack.symmetric else " "
-    shares = [
-        f"{result.recovered[n].exact:.1%}{mark}" if n in result.recovered else " "
-        for n in ("cubes", "values", "labels")
-    ]
+    shares = [f"{result.recovered[n].share:.1%}{mark}" if n in result.recovered else " " for n in orders]
     similarity = str(result.similarity or "")
     state = "hold" if result.ok else ("NOT WORKING" if not result.control.solved else "ABOVE CHANCE")
     return f"{title}{result.seconds:>8.1f}{''.join(f'{share:>9}' for share in shares)}  {similarity:<32}{state}"
