@@ -19,14 +19,17 @@ from lcve_deploy import (
     SecurityKey,
     Views,
     audit,
+    encrypt,
     export,
     write_clip_file,
 )
 from lcve_deploy.attacks.catalogue import ATTACKS
-from lcve_deploy.attacks.coefficients.frequencies import quantised, to_basis, to_frequencies
+from lcve_deploy.attacks.coefficients.frequencies import energies, quantised, to_basis, to_frequencies
 from lcve_deploy.attacks.coefficients.known import match_known_coefficients, same_coefficients
 from lcve_deploy.attacks.coefficients.planted import encrypted, random_truth_with_signs
 from lcve_deploy.attacks.coefficients.score import align_coefficients, score_coefficients
+from lcve_deploy.attacks.coefficients.seams import place_by_seams, plant_seams, show_mosaic
+from lcve_deploy.attacks.coefficients.series import lay_out_coefficient_series
 from lcve_deploy.attacks.holdings import Estimate, Holdings
 from lcve_deploy.attacks.pictures import as_pixels, decrypted
 from lcve_deploy.attacks.planted.cases import CONTROL_GEOMETRY, film
@@ -54,7 +57,7 @@ def test_attackers_have_the_transform_of_the_format(geometry: str) -> None:
 def test_attackers_quantise_as_a_client_does(key: SecurityKey) -> None:
     orders = derive_orders(key, salt=SALT, geometry=CONTROL_GEOMETRY, scheme=Scheme.DCT)
     clip = film()[0]
-    record = coefficients.quantised(CONTROL_GEOMETRY.from_cubes(clip, np), orders, step=16.0)
+    record = encrypt(PlainClip(values=CONTROL_GEOMETRY.from_cubes(clip, np)), orders, step=16.0).values
     plain = np.empty((CONTROL_GEOMETRY.cubes, CONTROL_GEOMETRY.values))
     assert orders.signs is not None
     plain[np.ix_(orders.cube_order, orders.pixel_order)] = record[()][COEFFICIENTS] * orders.signs[orders.pixel_order]
@@ -123,8 +126,10 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_audit_scores_orders_and_signs_and_its_page_shows_them(
-    artifact: Path, key_file: Path, clip: np.ndarray, tmp_path: Path
+    artifact: Path, key_file: Path, clip: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    quick = [attack for attack in ATTACKS if attack.name not in ("positions", "series", "seams")]
+    monkeypatch.setattr("lcve_deploy.verbs.audit.auditing.run_attacks", partial(run_attacks, attacks=quick))
     np.save(tmp_path / "clip.npy", clip)
     for name, seal in (("clip", ()), ("sealed", ("--seal-to", sealing_key(tmp_path)))):
         encryption = ("--key", key_file, "--client", artifact / "client", "-o", tmp_path / f"{name}.lcve")
@@ -174,3 +179,26 @@ def test_attacks_of_one_name_are_for_different_schemes() -> None:
     for scheme in Scheme:
         names = [attack.name for attack in ATTACKS if scheme in attack.schemes]
         assert len(names) == len(set(names))
+
+
+def test_seams_need_the_right_order_of_cubes() -> None:
+    planted = plant_seams(np.random.default_rng(1))
+    unknown = dataclasses.replace(planted.holdings, found=None)
+    assert place_by_seams(unknown).values is None
+    assert show_mosaic(unknown).clip is None
+    geometry = planted.holdings.geometry
+    wrong = Estimate(cubes=np.random.default_rng(0).permutation(geometry.cubes))
+    found = place_by_seams(dataclasses.replace(planted.holdings, found=wrong))
+    space = Space(grid=geometry.cube, channels=geometry.channels, symmetric=True, flips=False)
+    assert planted.truth.clip is not None
+    scores = score_coefficients(found, planted.truth, space, energies(planted.truth.clip, geometry))
+    assert scores["signs"].exact < 0.5
+
+
+def test_a_clip_without_any_coefficient_gives_nothing() -> None:
+    nothing = np.zeros((1, CONTROL_GEOMETRY.cubes, CONTROL_GEOMETRY.values), np.float32)
+    found = Estimate(cubes=np.arange(CONTROL_GEOMETRY.cubes))
+    holdings = Holdings(geometry=CONTROL_GEOMETRY, scheme=Scheme.DCT, ciphertexts=nothing, found=found)
+    for attack in (place_by_seams, lay_out_coefficient_series):
+        assert vars(attack(holdings)) == vars(Estimate())
+    assert show_mosaic(holdings).clip is not None

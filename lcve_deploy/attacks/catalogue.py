@@ -258,7 +258,7 @@ ATTACKS: Final = (
     ),
     Attack(
         name="thumbnail",
-        title="fill every cube with its mean light, in the order found so far",
+        title="show the mean light of every cube, in the order found",
         needs=("artifact", "ciphertexts"),
         finds={"clip": 0.7},
         measure="light",

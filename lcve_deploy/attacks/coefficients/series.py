@@ -1,7 +1,7 @@
 """Recover K1 from encrypted clips alone: neighbouring cubes have similar light, colour and texture.
 
-The strongest columns are the mean light and colours of cubes, and the energy of the others is their texture. Over
-clips, they form a series for each cube, and the series of neighbouring cubes are similar. Needs no K2.
+The strongest columns are the mean light and colours of cubes, and the energy of the others is their texture. They form
+a series for each cube over all clips, and the series of neighbouring cubes are similar. Needs no K2.
 """
 
 from __future__ import annotations
