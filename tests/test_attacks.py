@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from random import Random
 
 import numpy as np
@@ -143,6 +144,20 @@ def test_rough_rows_are_grown_and_smooth_rows_are_sorted() -> None:
         rows, order = smooth_field(rng, grid, lengths, features=200, noise=noise), rng.permutation(42)
         estimate = invert_layout(lay_out(rows[order], grid))
         assert score_order(estimate, order, Space(grid=grid, symmetric=True)).neighbours >= least
+
+
+@pytest.mark.parametrize("grid", [(1, 1, 1), (1, 1, 2), (1, 2, 4), (2, 2, 2)])
+def test_few_rows_are_laid_out(grid: tuple[int, ...]) -> None:
+    rows = np.random.default_rng(4).normal(size=(math.prod(grid), 5))
+    assert sorted(lay_out(rows, grid)) == list(range(math.prod(grid)))
+
+
+@pytest.mark.parametrize(("grid", "different"), [((8, 8, 8), 8), ((8, 8, 8), 1), ((1, 8, 8), 1), ((1, 4, 4), 2)])
+def test_rows_that_are_almost_all_equal_are_laid_out(grid: tuple[int, ...], different: int) -> None:
+    """As those of a clip in which almost nothing is to be seen."""
+    rows = np.zeros((math.prod(grid), 7))
+    rows[:different] = np.random.default_rng(4).normal(size=(different, 7))
+    assert sorted(lay_out(rows, grid)) == list(range(math.prod(grid)))
 
 
 def test_frames_of_a_cube_with_nearly_the_same_filters_are_told_from_neighbours() -> None:

@@ -202,3 +202,19 @@ def test_a_clip_without_any_coefficient_gives_nothing() -> None:
     for attack in (place_by_seams, lay_out_coefficient_series):
         assert vars(attack(holdings)) == vars(Estimate())
     assert show_mosaic(holdings).clip is not None
+
+
+def test_coefficients_of_a_flat_clip_score_by_their_number() -> None:
+    truth = random_truth_with_signs(np.random.default_rng(3))
+    flat = energies(np.full((CONTROL_GEOMETRY.cubes, CONTROL_GEOMETRY.values), 128), CONTROL_GEOMETRY)
+    space = Space(grid=CONTROL_GEOMETRY.cube, channels=CONTROL_GEOMETRY.channels)
+    scores = score_coefficients(truth, truth, space, flat)
+    assert {name: score.share for name, score in scores.items()} == {"values": 1.0, "signs": 1.0}
+
+
+def test_seams_need_more_than_one_cube() -> None:
+    geometry = ClipGeometry(frames=2, height=4, width=4, channels=3, cube=(2, 4, 4))
+    clips = np.random.default_rng(1).normal(0, 30, (2, 1, geometry.values)).astype(np.float32)
+    found = Estimate(cubes=np.zeros(1, dtype=np.int64))
+    holdings = Holdings(geometry=geometry, scheme=Scheme.DCT, artifact={}, ciphertexts=clips, found=found)
+    assert place_by_seams(holdings).values is None

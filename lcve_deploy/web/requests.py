@@ -27,6 +27,8 @@ MAX_BODY_BYTES: Final = 2**28 + 2**16
 """Maximum bytes of a request: the largest clip of the format, and its header."""
 SENT_HEADER: Final = "Lcve-Sent-Bytes"
 _MAX_JSON_BYTES: Final = 2**16
+_MAX_PACKED: Final = 4096
+"""Maximum packed clips of a request: each takes memory, however small it is."""
 
 
 def binding_in(query: Mapping[str, str]) -> Binding:
@@ -83,7 +85,8 @@ def _packed(inputs: Sequence[Tensor], binding: Binding) -> npt.NDArray[np.void]:
         raise RequestError(f"expected {inputs[0].shape[0]} bytes of packed clips, received {len(data)}")
     geometry = binding.geometry
     try:
-        clips = count_packed(data, limit=max(1, MAX_CLIP_VALUES // (geometry.cubes * geometry.values)))
+        fitting = max(1, MAX_CLIP_VALUES // (geometry.cubes * geometry.values))
+        clips = count_packed(data, limit=min(_MAX_PACKED, fitting))
         return unpack(data, geometry, clips=clips)
     except EncryptedClipError as error:
         raise RequestError(str(error)) from None

@@ -7,6 +7,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,7 +15,9 @@ import numpy as np
 import pytest
 
 from lcve_deploy import Client, PlainClip, RemoteOptions, SecurityKey, open_session
-from lcve_deploy.packing import pack
+from lcve_deploy.errors import RequestError
+from lcve_deploy.geometry import ClipGeometry
+from lcve_deploy.packing import pack, random_records
 from lcve_deploy.protocol.binding import binding_to_parameters
 from lcve_deploy.web.models import ServerModel
 from lcve_deploy.web.requests import clip_in
@@ -186,3 +189,12 @@ def test_what_is_not_packed_well_is_one_clear_error(packed_page: WebPage, client
         assert (status, "named packed" in json.loads(answer)["error"]) == (400, True), answer
     body, headers = body_of(data, client, shape=[len(data) + 1])
     assert packed_page.ask(INFER, verb="POST", body=body, headers=headers)[0] == 400
+
+
+def test_more_packed_clips_than_a_page_sends_are_refused_before_they_take_memory(client: Client) -> None:
+    tiny = ClipGeometry.parse("1x1x1x1/1x1x1")
+    settings = replace(client.settings, binding=replace(client.settings.binding, geometry=tiny))
+    one = pack(random_records(tiny, 1), tiny)
+    body, headers = body_of(one * 4097, replace(client, settings=settings))
+    with pytest.raises(RequestError, match="expected 1 to 4096 packed clips, received more"):
+        clip_in(memoryview(body), headers[LENGTH])

@@ -90,8 +90,10 @@ def _weighted(
     strongest = np.argsort(-held)[:STRONGEST]
     detail = np.where(truth.order("values") < space.channels, 0.0, held)
     total = float(detail.sum())
+    if not total:  # a flat clip
+        return plain
     return dataclasses.replace(
         plain,
-        energy=float(detail[right].sum()) / total if total else 0.0,
+        energy=float(detail[right].sum()) / total,
         strongest=float(right[strongest].mean()),
     )

@@ -33,9 +33,9 @@ _PLANTED_GEOMETRY: Final = ClipGeometry(frames=8, height=64, width=64, channels=
 
 
 def place_by_seams(holdings: Holdings) -> Estimate:
-    """Find the frequencies and signs of the strongest columns; nothing without K1."""
+    """Find the frequencies and signs of the strongest columns; nothing without K1, or with a single cube."""
     clips, cubes = holdings.ciphertexts, _whole(holdings)
-    if clips is None or cubes is None or not clips.any():
+    if clips is None or cubes is None or len(cubes) == 1 or not clips.any():
         return Estimate()
     geometry = holdings.geometry
     evidence = Evidence.of(clips[:_MAX_CLIPS, np.argsort(cubes)], geometry, 2 * _COUNT)

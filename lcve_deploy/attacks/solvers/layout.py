@@ -30,6 +30,8 @@ def lay_out(rows: npt.NDArray[Any], grid: tuple[int, ...]) -> Order:
     Returns:
         Row at each cell, row-major; int64 ``[cells]``. Its orientation is arbitrary.
     """
+    if len(rows) == 1:
+        return np.zeros(1, dtype=np.int64)
     centred = rows - rows.mean(axis=0)
     similarity = cosine_similarity(centred, centred)
     smooth = sort_layout(rows, grid)

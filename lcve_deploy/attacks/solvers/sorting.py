@@ -29,6 +29,7 @@ _FINE: Final = 128
 _NEAREST: Final = (8, 16)
 _ROTATIONS: Final = 4
 _STEPS: Final = 20
+_MIN_WEIGHT: Final = 1e-12
 _LAST_BLUR: Final = 0.6
 _FINE_BLURS: Final = (1.0, 0.8, 0.7, 0.6, 0.6, 0.6)
 
@@ -65,9 +66,8 @@ def _first_layouts(rows: Floats, grid: tuple[int, ...]) -> Iterator[Order]:
     cells = np.stack(np.unravel_index(np.arange(len(rows)), grid), axis=1).astype(np.float64)
     cells -= cells.mean(axis=0)
     axes = sorted((axis for axis, size in enumerate(grid) if size > 1), key=lambda axis: -grid[axis])
-    for features, nearest in itertools.product((rows, normalise_rows(rows)), _NEAREST):
-        if nearest >= len(rows):
-            continue
+    counts = [nearest for nearest in _NEAREST if nearest < len(rows)] or [len(rows) - 1]
+    for features, nearest in itertools.product((rows, normalise_rows(rows)), counts):
         for points in _maps(features, nearest, len(axes)):
             spread = np.zeros_like(cells)
             spread[:, axes] = points * (cells[:, axes].std(axis=0) / np.maximum(points.std(axis=0), 1e-12))
@@ -99,7 +99,7 @@ def _waves(distances: Floats, nearest: int, axes: int) -> Floats:
     graph = _nearest_graph(distances, nearest)
     scale = np.median(graph[graph > 0] ** 2)
     weights = np.where(graph > 0, np.exp(-(graph**2) / scale), 0)
-    degree = np.sqrt(weights.sum(axis=1))
+    degree = np.sqrt(np.maximum(weights.sum(axis=1), _MIN_WEIGHT))  # a row far from all others has none
     _, vectors = _leading(weights / (degree[:, None] * degree), axes + 1)
     waves: Floats = (vectors / degree[:, None])[:, 1:]
     return waves
@@ -118,7 +118,9 @@ def _leading(matrix: Floats, count: int) -> tuple[Floats, Floats]:
     from scipy.linalg import eigh
 
     values, vectors = eigh(matrix, subset_by_index=(len(matrix) - count, len(matrix) - 1))
-    return values[::-1], vectors[:, ::-1]
+    if len(values) < count:  # LAPACK finds none of them if many are equal
+        values, vectors = eigh(matrix)
+    return values[::-1][:count], vectors[:, ::-1][:, :count]
 
 
 def _turns(grid: tuple[int, ...]) -> Iterator[Floats]:

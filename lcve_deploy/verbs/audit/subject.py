@@ -66,7 +66,7 @@ class Subject:
 
 
 def find_subject(server: Path, inputs: AuditInputs) -> Subject:
-    """Open the key folder that is attacked: by name, by the key, or because it is the only one."""
+    """Open the key folder that is attacked: by name, or because it is the only one."""
     manifest, folders = checked_manifest(server, inputs.signed_by), find_keys(server)
     if inputs.name is None and len(folders) == 1:
         (path,) = folders.values()
