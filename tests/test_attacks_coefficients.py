@@ -209,7 +209,7 @@ def test_coefficients_of_a_flat_clip_score_by_their_number() -> None:
     flat = energies(np.full((CONTROL_GEOMETRY.cubes, CONTROL_GEOMETRY.values), 128), CONTROL_GEOMETRY)
     space = Space(grid=CONTROL_GEOMETRY.cube, channels=CONTROL_GEOMETRY.channels)
     scores = score_coefficients(truth, truth, space, flat)
-    assert {name: score.share for name, score in scores.items()} == {"values": 1.0, "signs": 1.0}
+    assert {name: score.energy for name, score in scores.items()} == {"values": 1.0, "signs": 1.0}
 
 
 def test_seams_need_more_than_one_cube() -> None:

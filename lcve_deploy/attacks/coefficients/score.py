@@ -90,10 +90,8 @@ def _weighted(
     strongest = np.argsort(-held)[:STRONGEST]
     detail = np.where(truth.order("values") < space.channels, 0.0, held)
     total = float(detail.sum())
-    if not total:  # a flat clip
-        return plain
     return dataclasses.replace(
         plain,
-        energy=float(detail[right].sum()) / total,
+        energy=float(detail[right].sum()) / total if total else plain.exact,  # without detail, entries count
         strongest=float(right[strongest].mean()),
     )
