@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks import report
 from benchmarks.attacks import page as attacks_page
+from benchmarks.attacks.wire_page import render_wire
 from benchmarks.chart import write_chart
 from benchmarks.common import measure, models, tables
 from benchmarks.common.bench import Bench
@@ -294,7 +295,9 @@ def test_the_gpu_script_says_that_there_is_no_gpu(monkeypatch: pytest.MonkeyPatc
 
 def test_the_table_of_attacks_is_made_of_the_figures_beside_it() -> None:
     figures = json.loads((RESULTS / "attacks.json").read_text())
-    assert attacks_page.render(figures) in (ROOT / "docs/evidence/security.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/evidence/security.md").read_text(encoding="utf-8")
+    assert attacks_page.render(figures) in page
+    assert render_wire(figures["wire"]) in page
     assert all(subject["controls_hold"] for subject in figures.values())
     videomae = {row["name"]: row for row in figures["videomae"]["attacks"]}
     assert all(found["exact"] == 1.0 for found in videomae["reference"]["recovered"].values())
