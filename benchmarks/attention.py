@@ -203,7 +203,7 @@ def render(results: dict[str, Any]) -> str:
         f"{figures['rounds']} fresh processes with {figures['threads']} threads, in changing order. Ratios are to the",
         "first row, round by round. Memory is the peak of the whole process, with its libraries (PyTorch among",
         "them), weights and graph.",
-        f"All other work on the machine took {results['others']:.2f} of a core." if "others" in results else "",
+        f"All other work took {results['others']:.2f} of a core." if "others" in results else results.get("note", ""),
     )
     versions = ", ".join(f"{package} {number}" for package, number in results["versions"].items())
     return _PAGE.format(
