@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import re
@@ -12,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import report
+from benchmarks import attention, report
 from benchmarks.attacks import page as attacks_page
+from benchmarks.attacks.wire_page import render_wire
 from benchmarks.chart import write_chart
 from benchmarks.common import measure, models, tables
 from benchmarks.common.bench import Bench
@@ -294,7 +296,9 @@ def test_the_gpu_script_says_that_there_is_no_gpu(monkeypatch: pytest.MonkeyPatc
 
 def test_the_table_of_attacks_is_made_of_the_figures_beside_it() -> None:
     figures = json.loads((RESULTS / "attacks.json").read_text())
-    assert attacks_page.render(figures) in (ROOT / "docs/evidence/security.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/evidence/security.md").read_text(encoding="utf-8")
+    assert attacks_page.render(figures) in page
+    assert render_wire(figures["wire"]) in page
     assert all(subject["controls_hold"] for subject in figures.values())
     videomae = {row["name"]: row for row in figures["videomae"]["attacks"]}
     assert all(found["exact"] == 1.0 for found in videomae["reference"]["recovered"].values())
@@ -339,3 +343,10 @@ def test_the_error_of_the_clients_process_reaches_the_benchmark() -> None:
     closed = {"protocol": "grpc", "address": "127.0.0.1:9", "model": "model", "shape": [1], "seconds": 60.0}
     with Clients() as clients, pytest.raises(RuntimeError, match="2 of 2 clients"):
         clients.run("closed", **closed, clients=2)
+
+
+def test_the_benchmark_of_attention_runs_the_graphs_that_it_writes(tmp_path: Path) -> None:
+    size = dataclasses.replace(models.BASE, width=24, heads=2, hidden=48, depth=1, frames=2, pixels=32, classes=3)
+    attention._write_graphs(tmp_path / "tiny", size)
+    for runtime in ("onnxruntime", "session"):
+        assert attention.run_once(tmp_path / "tiny/whole/model.onnx", runtime, 2)["seconds"] > 0

@@ -72,6 +72,11 @@ def test_an_output_that_is_no_batch_of_logits_is_refused(shape: list[int | None]
     assert f"output: expected float32 [null, classes], received float32 {shape}" in message
 
 
+@pytest.mark.parametrize("size", ["5", 5.5, [5], True, 0])
+def test_an_output_of_another_size_than_a_number_is_refused(size: Any) -> None:
+    assert "shape: expected sizes, and null for the batch" in problems("output", "shape", value=[None, size])
+
+
 @pytest.mark.parametrize("size", [0, -1, "64", 1.5, [64]])
 def test_sizes_are_whole_numbers_above_zero(size: object) -> None:
     assert "input.shape: expected sizes, and null for the batch" in problems("input", "shape", value=[None, size, 384])

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from benchmarks.common.files import DOCS, EXAMPLE
 from examples.moving_digits.data import held_out_clips
 from lcve_deploy import Client, ExportOptions, PlainClip, SecurityKey, Views, encrypt, export, write_clip_file
-from lcve_deploy.attacks.catalogue import ATTACKS
+from lcve_deploy.attacks.catalogue import ATTACKS, Attack
 from lcve_deploy.attacks.coefficients.frequencies import quantised
 from lcve_deploy.attacks.holdings import Estimate, Holdings
 from lcve_deploy.attacks.pictures import decrypted
@@ -55,8 +55,9 @@ def wire() -> dict[str, Any]:
     rows, subjects = [], {"digits": _digits()}
     for name in VIDEOS:
         print(f"  {name}", file=sys.stderr, flush=True)
-        report, shown = _video(name)
-        subjects[name] = report
+        case = _case(name)
+        report, shown = _one(case, name)
+        subjects[name] = {**report, "several": _several(case)}
         rows.append(shown)
     PICTURE.write_bytes(encode_png(np.concatenate(rows)))
     holds = all(report["controls_hold"] for report in subjects.values())
@@ -98,14 +99,14 @@ def _write(client: Client, clips: Floats, path: Path) -> None:
     write_clip_file(path, ClipFile(clip=encrypted, views=Views(temporal=len(clips))))
 
 
-def _video(name: str) -> tuple[dict[str, Any], npt.NDArray[np.uint8]]:
-    """Attack clips of a video under the public positions of VideoMAE; return figures, and a row of pictures."""
+def _case(name: str) -> Case:
+    """Return clips of a video under the public positions of VideoMAE."""
     plain = _GEOMETRY.to_cubes(_windows(name, _CLIPS), np)
     orders = _orders()
     truth, coefficients = _truth(orders), quantised(plain, _GEOMETRY, DEFAULT_STEP)
     cipher = coefficients[:, orders.cube_order][:, :, orders.pixel_order] * truth.order("signs").astype(np.float32)
     shown = decrypted(cipher[0], truth, _GEOMETRY, Scheme.DCT)
-    case = Case(
+    return Case(
         holdings=Holdings(
             geometry=_GEOMETRY,
             scheme=Scheme.DCT,
@@ -117,13 +118,27 @@ def _video(name: str) -> tuple[dict[str, Any], npt.NDArray[np.uint8]]:
         independent=[_truth(_orders()) for _ in range(_STRANGERS)],
         victim=cipher[0],
     )
-    one = dataclasses.replace(case, holdings=dataclasses.replace(case.holdings, ciphertexts=cipher[:1]))
-    attacks = [dataclasses.replace(attack, curve=None) for attack in ATTACKS if attack.name in _RUN]
-    results = run_attacks(one, attacks=attacks)
-    report = judge(one, results, {"video": name}).to_json()
-    more = [attack for attack in attacks if attack.name in ("sinusoid", "seams")]
-    several = judge(case, run_attacks(case, attacks=more), {}).to_json()["attacks"][-1]
-    return {**report, "several": {"clips": _CLIPS, **several}}, _row(plain[0], results)
+
+
+def _one(case: Case, name: str) -> tuple[dict[str, Any], npt.NDArray[np.uint8]]:
+    """Attack the first clip; return figures, and a row of pictures."""
+    holdings = case.holdings
+    clips = holdings.ciphertexts[:1] if holdings.ciphertexts is not None else None
+    one = dataclasses.replace(case, holdings=dataclasses.replace(holdings, ciphertexts=clips))
+    results = run_attacks(one, attacks=_attacks(_RUN))
+    plain = case.truth.clip if case.truth else None
+    assert plain is not None
+    return judge(one, results, {"video": name}).to_json(), _row(plain, results)
+
+
+def _several(case: Case) -> dict[str, Any]:
+    """Attack the seams of all clips."""
+    results = run_attacks(case, attacks=_attacks(("sinusoid", "seams")))
+    return {"clips": _CLIPS, **results[-1].to_json()}
+
+
+def _attacks(names: tuple[str, ...]) -> list[Attack]:
+    return [dataclasses.replace(attack, curve=None) for attack in ATTACKS if attack.name in names]
 
 
 def _row(plain: Floats, results: tuple[AttackResult, ...]) -> npt.NDArray[np.uint8]:

@@ -363,9 +363,10 @@ def read_binding(record: Record) -> Binding | None:
 def read_tensor(record: Record) -> TensorSpec:
     """Read an input or output of a graph."""
     shape = record.items("shape")
-    if not all(size is None or (isinstance(size, int) and size > 0) for size in shape):
+    sizes = tuple(size if type(size) is int and size > 0 else None for size in shape)
+    if sizes != tuple(shape):
         record.note("shape", "sizes, and null for the batch", shape)
-    return TensorSpec(name=record.text("name"), dtype=record.text("dtype"), shape=tuple(shape))
+    return TensorSpec(name=record.text("name"), dtype=record.text("dtype"), shape=sizes)
 
 
 def read_model_files(record: Record) -> dict[str, FileRecord]:

@@ -276,7 +276,7 @@ ATTACKS: Final = (
         symmetric=True,
         run=place_by_seams,
         plant=plant_seams,
-        curve=Curve(axis="encrypted clips", levels=(1, 4, 16), at=first_encrypted, maximum=ciphertexts_held),
+        curve=Curve(axis="encrypted clips", levels=(1, 2, 4), at=first_encrypted, maximum=ciphertexts_held),
         schemes=_DCT,
     ),
     Attack(

@@ -81,10 +81,8 @@ def test_a_key_is_not_taken_for_its_other_half(exported: Path, key_file: Path, k
 def test_an_audit_of_a_stolen_sealed_clip_has_nothing_to_run_on(
     exported: Path, sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lcve_deploy.verbs import audit as verb
-
     seen = []
-    monkeypatch.setattr(verb, "run_attacks", lambda case, progress: seen.append(case) or [])
+    monkeypatch.setattr("lcve_deploy.verbs.audit.auditing.run_attacks", lambda case, progress: seen.append(case) or [])
     said = run_ok("audit", exported / "server", "--ciphertext", sealed, "-o", tmp_path / "audit.html")
     assert "without the private key there is nothing to run an attack on" in said
     assert "nothing to run an attack on" in (tmp_path / "audit.html").read_text()

@@ -60,6 +60,7 @@ class Evidence:
         signatures: correlation with the next cube along each axis, NaN without one, ``[columns, 3]``.
         energies: logarithms, ``[columns]``.
         noise: variance of quantisation, relative to the statistics.
+        independent: number of independent samples; several clips of one scene hardly have more than one.
     """
 
     continuity: Continuity
@@ -71,6 +72,7 @@ class Evidence:
     signatures: Floats
     energies: Floats
     noise: float
+    independent: float
 
     @classmethod
     def of(cls, clips: Cubes, geometry: ClipGeometry, count: int) -> Evidence:
@@ -104,6 +106,7 @@ class Evidence:
             signatures=_signatures(relative.reshape(on_grid.shape)),
             energies=energies,
             noise=step**2 / 6 * float(continuity.variances[0] / np.exp(energies[0])),
+            independent=geometry.cubes / _DEPENDENT,
         )
 
     def fit(self, placed: Placed, place: Place, columns: Order, expected: Floats) -> tuple[Floats, Floats]:
@@ -135,7 +138,7 @@ class Evidence:
         low, high = (share * reach for share in _TRUST)
         true = np.clip(correlations, low, min(high, _MAX_CORRELATION))
         gain = -0.5 * np.log(1 - true**2) - (true**2 - true * correlations) / (1 - true**2)
-        gains: Floats = len(self.series) / _DEPENDENT * gain
+        gains: Floats = self.independent * gain
         return gains
 
     def prediction(self, placed: Placed, place: Place) -> tuple[Floats, float]:

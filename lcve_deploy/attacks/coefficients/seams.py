@@ -23,7 +23,7 @@ __all__ = ["first_encrypted", "place_by_seams", "plant_mosaic", "plant_seams", "
 
 _MIDDLE: Final = 128
 _MAX_VALUE: Final = 255
-_MAX_CLIPS: Final = 16
+_MAX_CLIPS: Final = 4
 _COUNT: Final = 60
 """Number of strongest columns to place."""
 _CLOUDS: Final = (1.0, 2.0, 4.0, 8.0)
