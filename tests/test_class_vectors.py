@@ -54,7 +54,7 @@ def _save(name: str, folder: Path) -> Values:
     model = getattr(transformers, f"{prefix}Model")(config).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.mul_(3)
+            parameter.mul_(2)
         model.logit_scale.fill_(2.5)
         if name == "siglip":
             model.logit_bias.fill_(-1.5)
