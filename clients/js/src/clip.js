@@ -2,7 +2,7 @@
 
 import { Binding, shown, Views } from "./binding.js";
 import { bytesOf, concatBytes, sizeOf } from "./bytes.js";
-import { pack, unpack } from "./dct/packing.js";
+import { checkPad, pack, unpack } from "./dct/packing.js";
 import { EncryptedClipError } from "./errors.js";
 import { MAX_JSON_BYTES, parseJson } from "./json.js";
 import { isSealed } from "./sealing/envelope.js";
@@ -76,10 +76,8 @@ export class EncryptedClip {
   bytes(first = 0, count = this.views.count, { pad = 1 } = {}) {
     if (!(this.#values instanceof Int16Array)) {
       const size = this.binding.geometry.clipValues;
-      if (pad === 1) return this.#values.subarray(first * size, (first + count) * size);
-      throw new EncryptedClipError(`clips of the scheme ${this.binding.scheme} all have the same length, received a padding of ${pad}`, {
-        hint: "leave the padding out",
-      });
+      requirePad(pad, this.binding);
+      return this.#values.subarray(first * size, (first + count) * size);
     }
     return concatBytes(...Array.from({ length: count }, (_, index) => this.#packedView(first + index, pad)));
   }
@@ -107,6 +105,26 @@ export class EncryptedClip {
   /** Shape of the values: the views first. */
   get shape() {
     return [this.views.count, ...this.binding.clipShape];
+  }
+}
+
+/**
+ * Check a padding of clips.
+ *
+ * @param {number} pad
+ * @param {Binding} binding of the clips
+ * @throws {EncryptedClipError} it is out of range, or clips of the scheme all have the same length
+ */
+export function requirePad(pad, { packed, scheme }) {
+  if (!packed && pad !== 1) {
+    const words = `clips of the scheme ${scheme} all have the same length, received a padding of ${pad}`;
+    throw new EncryptedClipError(words, { hint: "leave the padding out" });
+  }
+  try {
+    checkPad(pad);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new EncryptedClipError(error.message);
   }
 }
 

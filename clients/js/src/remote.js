@@ -8,6 +8,7 @@
 
 import { shown } from "./binding.js";
 import { answerLimits, DESCRIPTION_LIMITS, LENGTH, readAnswer, readFault, readLogits, requestBody } from "./bodies.js";
+import { requirePad } from "./clip.js";
 import { describe } from "./contract.js";
 import {
   DeadlineError,
@@ -29,6 +30,7 @@ import { openAnswer, requireOffer, sealedBody, sealedIn, sealedLimits } from "./
 /** @typedef {import("./bodies.js").Answer} Answer */
 /** @typedef {import("./bodies.js").Limits} Limits */
 /** @typedef {import("./clip.js").EncryptedClip} EncryptedClip */
+/** @typedef {import("./errors.js").EncryptedClipError} EncryptedClipError */
 /** @typedef {import("./contract.js").Description} Description */
 /** @typedef {import("./output.js").Output} Output */
 /** @typedef {import("./sealing/keys.js").SealingPublicKey} SealingPublicKey */
@@ -75,6 +77,7 @@ export class RemoteModel {
    * @param {typeof fetch} [options.fetch] another implementation
    * @throws {RequestError} the address is invalid
    * @throws {DeniedError} the text is not a token
+   * @throws {EncryptedClipError} the padding is out of range, or clips of the scheme all have the same length
    */
   constructor(address, { binding, output, token = "", seconds = 30, sealTo, pad = 1, fetch = globalThis.fetch.bind(globalThis) }) {
     const { origin, names } = parseAddress(address);
@@ -82,6 +85,7 @@ export class RemoteModel {
     if (token && !TOKEN.test(token)) {
       throw new DeniedError("expected one token of A-Z, a-z, 0-9, ., _, ~, +, / and -, received other text");
     }
+    requirePad(pad, binding);
     const version = this.#version === undefined ? "" : `/versions/${encodeURIComponent(this.#version)}`;
     this.#base = `${origin}/v2/models/${encodeURIComponent(this.#name)}${version}`;
     this.#token = token;

@@ -201,6 +201,19 @@ test("the schemes do not mix", async () => {
   await assert.rejects(Client.open(new TextEncoder().encode(JSON.stringify(record)), key), { name: "ArtifactError", message: /at most 1024/ });
 });
 
+test("a padding that cannot be is refused before a server is asked", () => {
+  const about = { scheme: "lcve-dct-1", keyId: key.keyId, salt: VECTORS.salt, geometry: GEOMETRY, layout: /** @type {const} */ ("cubes") };
+  const [packed, plain] = ["lcve-dct-1", "lcve-1"].map((scheme) => new Binding({ ...about, scheme }));
+  const output = { name: "logits", shape: [3] };
+  const model = (/** @type {Binding} */ binding, /** @type {number} */ pad) => new RemoteModel("http://host:8000/actions", { binding, output, pad });
+  for (const pad of [0, 1.5, NaN, 2 ** 24 + 1]) {
+    assert.throws(() => model(packed, pad), (error) => error instanceof EncryptedClipError && /multiple of 1 to/.test(error.message));
+  }
+  assert.throws(() => model(plain, 4096), /same length/);
+  model(packed, 2 ** 24);
+  model(plain, 1);
+});
+
 test("a request has packed clips, as many as a server takes, padded if that is asked for", async () => {
   const client = await Client.open(settings(), key);
   const { binding, output } = client.settings;

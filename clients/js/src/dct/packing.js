@@ -28,6 +28,17 @@ const CRC = Uint32Array.from({ length: 256 }, (_, byte) => {
 });
 
 /**
+ * Refuse a padding that is out of range.
+ *
+ * @param {number} pad
+ * @throws {RangeError} it is not an integer from 1 to 2^24
+ */
+export function checkPad(pad) {
+  if (Number.isInteger(pad) && pad >= 1 && pad <= MAX_PAD) return;
+  throw new RangeError(`expected to pad to a multiple of 1 to ${MAX_PAD} bytes, received ${pad}`);
+}
+
+/**
  * Pack one clip.
  *
  * @param {Int16Array} coefficients `[N, L]`
@@ -38,9 +49,7 @@ const CRC = Uint32Array.from({ length: 256 }, (_, byte) => {
  * @throws {RangeError} step, coefficients or padding are out of range
  */
 export function pack(coefficients, step, geometry, pad = 1) {
-  if (!(Number.isInteger(pad) && pad >= 1 && pad <= MAX_PAD)) {
-    throw new RangeError(`expected to pad to a multiple of 1 to ${MAX_PAD} bytes, received ${pad}`);
-  }
+  checkPad(pad);
   const exact = requireStep(step, geometry);
   const { columns, rows } = countNonzero(coefficients, geometry);
   const { bits, values } = mapped(coefficients, columns, rows, geometry);
