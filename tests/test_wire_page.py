@@ -80,14 +80,14 @@ def test_compressed_clips_keep_their_features() -> None:
 def test_padded_lengths_show_less() -> None:
     lengths = {"first": [5, 9, 10], "second": [10, 11, 30]}
     none, tens, hundreds = compared(lengths, (1, 10, 100))
-    assert none == {"pad": 1, "lengths": 5, "told": 5 / 6, "mean": 12.5}
-    assert tens == {"pad": 10, "lengths": 3, "told": 5 / 6, "mean": 15}
-    assert hundreds == {"pad": 100, "lengths": 1, "told": 0.5, "mean": 100}
+    assert none == {"pad": 1, "lengths": 5, "named": 5 / 6, "mean": 12.5}
+    assert tens == {"pad": 10, "lengths": 3, "named": 5 / 6, "mean": 15}
+    assert hundreds == {"pad": 100, "lengths": 1, "named": 0.5, "mean": 100}
 
 
 def test_a_small_padding_hides_little() -> None:
     """What the guide says, and that only one length for all hides which video a clip is of."""
     for rows in LENGTHS["steps"].values():
         assert [row["lengths"] for row in rows] == sorted((row["lengths"] for row in rows), reverse=True)
-        assert rows[2]["told"] > 0.8
-        assert all(row["told"] > 0.5 for row in rows if row["lengths"] > 1)
+        assert rows[2]["named"] > 0.8
+        assert all(row["named"] > 0.5 for row in rows if row["lengths"] > 1)

@@ -37,16 +37,16 @@ _PADS = (1, 2**12, 2**14, 2**16, 2**18)
 def compared(lengths: Mapping[str, Sequence[int]], pads: Iterable[int] = _PADS) -> list[dict[str, float]]:
     """Return what padded lengths show of clips, by video, and their mean length.
 
-    ``told`` is the share of clips whose video is the most frequent one among the clips of their length.
+    ``named`` is the share of clips whose video is the most frequent one among the clips of their length.
     """
     rows = []
     for pad in pads:
         padded = {video: [-(-length // pad) * pad for length in sizes] for video, sizes in lengths.items()}
         sizes = [size for of_video in padded.values() for size in of_video]
         by_size = {size: Counter({video: found.count(size) for video, found in padded.items()}) for size in set(sizes)}
-        told = sum(videos.most_common(1)[0][1] for videos in by_size.values())
+        named = sum(videos.most_common(1)[0][1] for videos in by_size.values())
         mean = sum(sizes) / len(sizes)
-        rows.append({"pad": pad, "lengths": len(by_size), "told": told / len(sizes), "mean": mean})
+        rows.append({"pad": pad, "lengths": len(by_size), "named": named / len(sizes), "mean": mean})
     return rows
 
 
@@ -65,7 +65,7 @@ def lengths_section(results: dict[str, Any]) -> str:
         for row in of_pads:
             pad = "-" if row["pad"] == 1 else f"{row['pad']}"
             more = "-" if row["pad"] == 1 else f"{row['mean'] / plain - 1:.0%}"
-            rows.append((quality, pad, f"{row['lengths']}", f"{row['mean'] / 1e3:.1f}", more, f"{row['told']:.0%}"))
+            rows.append((quality, pad, f"{row['lengths']}", f"{row['mean'] / 1e3:.1f}", more, f"{row['named']:.0%}"))
     return f"## What lengths show\n\n{text}\n\n{table(head, rows)}"
 
 
