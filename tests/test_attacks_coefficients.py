@@ -218,3 +218,15 @@ def test_seams_need_more_than_one_cube() -> None:
     found = Estimate(cubes=np.zeros(1, dtype=np.int64))
     holdings = Holdings(geometry=geometry, scheme=Scheme.DCT, artifact={}, ciphertexts=clips, found=found)
     assert place_by_seams(holdings).values is None
+
+
+@pytest.mark.parametrize("scheme", Scheme)
+def test_attacks_within_cubes_are_not_run_on_cubes_of_one_pixel(scheme: Scheme) -> None:
+    size = ClipGeometry.parse("2x2x2x3/1x1x1")
+    rng = np.random.default_rng(0)
+    cipher = rng.integers(1, 9, (3, size.cubes, size.values)).astype(np.uint8)
+    artifact = {"cube_embedding.weight": rng.normal(size=(size.values, 8))}
+    holdings = Holdings(geometry=size, scheme=scheme, artifact=artifact, ciphertexts=cipher)
+    reasons = {a.name: a.reason_not_to_run(holdings) for a in ATTACKS if scheme in a.schemes and a.within}
+    assert all(reasons.values())
+    assert "needs cubes of several pixels" in reasons.values()

@@ -88,6 +88,7 @@ class Attack:
         curve: parameter at whose levels the attack is repeated.
         schemes: schemes whose artifacts and clips it is run on.
         unfit: why it is not run on a scheme, for the report.
+        within: whether it compares values within a cube, which a cube of one pixel does not have.
     """
 
     name: str
@@ -103,11 +104,14 @@ class Attack:
     tensors: tuple[str, ...] = ()
     schemes: frozenset[Scheme] = _BOTH
     unfit: Mapping[Scheme, str] = field(default_factory=dict)
+    within: bool = False
 
     def reason_not_to_run(self, holdings: Holdings) -> str:
         """Return why the attack cannot be run with these holdings; empty if it can."""
         if holdings.scheme in self.unfit:
             return self.unfit[holdings.scheme]
+        if self.within and math.prod(holdings.geometry.cube) == 1:
+            return "needs cubes of several pixels"
         fields = [need for need in self.needs if getattr(holdings, need) is None]
         absent = fields or [f"a model with {name}" for name in self.tensors if name not in (holdings.artifact or {})]
         return f"needs {', '.join(absent)}" if absent else ""
@@ -161,6 +165,7 @@ ATTACKS: Final = (
         measure="neighbours",
         symmetric=True,
         run=lay_out_filters,
+        within=True,
         plant=plant_filters,
         unfit={Scheme.DCT: "columns are frequencies, and neighbouring frequencies do not have similar filters"},
     ),
@@ -199,6 +204,7 @@ ATTACKS: Final = (
         finds={"values": 0.9},
         symmetric=True,
         run=lay_out_texture,
+        within=True,
         plant=plant_texture,
         curve=Curve(axis="encrypted clips", levels=(1, 4, 16, 64, 256), at=first_ciphertexts, maximum=ciphertexts_held),
         unfit={Scheme.DCT: "coefficients do not resemble those of neighbouring frequencies"},
@@ -220,6 +226,7 @@ ATTACKS: Final = (
         finds={"cubes": 0.9},
         symmetric=True,
         run=solve_jigsaw_with_filters,
+        within=True,
         plant=plant_jigsaw_with_filters,
         unfit={Scheme.DCT: "cubes have no edges before their coefficients are known"},
     ),
@@ -275,6 +282,7 @@ ATTACKS: Final = (
         measure="energy",
         symmetric=True,
         run=place_by_seams,
+        within=True,
         plant=plant_seams,
         curve=Curve(axis="encrypted clips", levels=(1, 2, 4), at=first_encrypted, maximum=ciphertexts_held),
         schemes=_DCT,
