@@ -11,6 +11,7 @@ on its output.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -117,6 +118,7 @@ def _run(order: dict[str, Any]) -> dict[str, Any]:
         for name in json.loads(steps.pop().removeprefix("modules ")):
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
+        gc.freeze()  # or every child would look at what is there again and again, and copy its memory
     return {"code": None if os.WIFSIGNALED(status) else os.WEXITSTATUS(status), "steps": steps, "printed": printed}
 
 
