@@ -37,7 +37,15 @@ LENGTH = "Inference-Header-Content-Length"
 PORTS = ("--http-port", 0, "--grpc-port", 0, "--metrics-port", 0)
 
 _WARM = Warm(
-    "onnxruntime", "grpc", "lcve_deploy.serving", "lcve_deploy.runtime", "lcve_deploy.protocol", "lcve_deploy.cli.serve"
+    *(
+        "onnxruntime",
+        "safetensors.numpy",
+        "grpc.aio",
+        "grpc_health.v1.health_pb2_grpc",
+        "grpc_reflection.v1alpha.reflection",
+    ),
+    *("google.protobuf.json_format", "tritonclient.grpc", "aiohttp.web", "prometheus_client"),
+    *("lcve_deploy.serving", "lcve_deploy.runtime", "lcve_deploy.protocol", "lcve_deploy.cli.serve"),
 )
 _RUN = "import sys; from lcve_deploy.cli import lcve; lcve(sys.argv[1:])"
 
