@@ -25,6 +25,7 @@ from tests.support.servers import (
     ask_http,
     grpc_message,
     grpc_stub,
+    held,
     make_example,
     refused,
     request,
@@ -177,8 +178,12 @@ def test_every_head_of_a_connection_has_a_time_limit(exported: Path) -> None:
         assert closed(server, "timeout") == 1
 
 
-def test_a_full_server_closes_the_oldest_connection_without_a_request(exported: Path, example: Example) -> None:
-    with serving(exported / "server", "--max-connections", 2, before=slow(1.0)) as server:
+def test_a_full_server_closes_the_oldest_connection_without_a_request(
+    exported: Path, example: Example, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    with serving(exported / "server", "--max-connections", 2, before=held(gate)) as server:
+        gate.touch()
         with (
             ThreadPoolExecutor(1) as threads,
             socket.create_connection((server.host, server.http), 30) as idle,
@@ -190,6 +195,7 @@ def test_a_full_server_closes_the_oldest_connection_without_a_request(exported: 
                 assert idle.recv(100) == b""  # rather than the one with a request
                 other.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert other.recv(4096).startswith(b"HTTP/1.1 200")
+                gate.unlink()
                 assert asking.result()[0] == 200
         assert closed(server, "evicted") == 1
 

@@ -21,6 +21,7 @@ from tests.support.servers import (
     Server,
     ask_grpc,
     ask_http,
+    held,
     http_body,
     make_example,
     request,
@@ -135,9 +136,10 @@ def test_more_json_than_a_request_has_is_refused_unread(shared: Server, example:
     require_well(shared, example)
 
 
-def test_a_full_server_is_live_and_ready(exported: Path, example: Example) -> None:
-    options = ("--max-requests", 1)
-    with serving(exported / "server", *options, before=slow(1.0)) as server, ThreadPoolExecutor(1) as threads:
+def test_a_full_server_is_live_and_ready(exported: Path, example: Example, tmp_path: Path) -> None:
+    options, gate = ("--max-requests", 1), tmp_path / "gate"
+    with serving(exported / "server", *options, before=held(gate)) as server, ThreadPoolExecutor(1) as threads:
+        gate.touch()
         first = threads.submit(ask_http, server, example.clip)
         while not server.value("lcve_pending_requests"):
             pass
@@ -145,6 +147,7 @@ def test_a_full_server_is_live_and_ready(exported: Path, example: Example) -> No
         for path in ("/v2/health/live", "/v2/health/ready"):
             assert server.get(path)[0] == 200
             assert server.get(path, port=server.metrics)[0] == 200
+        gate.unlink()
         assert first.result()[0] == 200
 
 

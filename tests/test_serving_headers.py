@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import platform
 import re
 import socket
@@ -63,8 +64,8 @@ def ask(host: str, port: int | None, data: bytes) -> tuple[int, str]:
     """Status and headers of the answer to these bytes."""
     with socket.create_connection((host, port or 0), timeout=20) as connection:
         connection.sendall(data)
-        answer = connection.makefile("rb").read()
-    headers = answer.partition(b"\r\n\r\n")[0].decode("latin-1")
+        lines = iter(connection.makefile("rb").readline, b"")  # not to the end: for seconds a server waits for the rest
+        headers = b"".join(itertools.takewhile(lambda line: line != b"\r\n", lines)).decode("latin-1").rstrip()
     return int(headers.split()[1]), headers.partition("\r\n")[2]
 
 

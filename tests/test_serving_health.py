@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from tests.support.servers import NAME, Server, ask_http, make_example, serving, slow
+from tests.support.servers import NAME, Server, ask_http, held, make_example, serving, slow
 
 TOKEN = "0123456789abcdef"
 AUTHORIZED = (("authorization", f"Bearer {TOKEN}"),)
@@ -78,14 +78,16 @@ def test_the_health_of_the_server_is_open_and_that_of_models_needs_a_token(guard
     assert check(guarded, "none", AUTHORIZED) == "NOT_FOUND"
 
 
-def test_health_is_answered_by_a_full_server_and_counted(exported: Path) -> None:
-    example = make_example(exported / "server")
-    with serving(exported / "server", "--max-requests", 1, before=slow(1.5)) as server:
+def test_health_is_answered_by_a_full_server_and_counted(exported: Path, tmp_path: Path) -> None:
+    example, gate = make_example(exported / "server"), tmp_path / "gate"
+    with serving(exported / "server", "--max-requests", 1, before=held(gate)) as server:
+        gate.touch()
         busy = threading.Thread(target=ask_http, args=(server, example.clip))
         busy.start()
         while not server.value("lcve_pending_requests"):
             pass
         assert check(server, "") == SERVING
+        gate.unlink()
         busy.join()
         assert server.wait_for("request answered", call="HealthCheck")["code"] == "OK"
 

@@ -458,7 +458,7 @@ def test_a_server_with_many_keys_is_ready_before_they_are_checked(
     run_ok("enroll", exported, "--key", key_file, "--names", tmp_path / "names", "-o", tmp_path / "many")
     for name in names:
         (tmp_path / "many" / name / "server").rename(key_folder(model, name))
-    with serving(model, before=slow(0.05)) as server:
+    with serving(model, before=slow(0.025)) as server:
         assert server.get("/v2/health/ready")[0] == 200
         assert server.value("lcve_keys", state="checking") > 100
         wanted = make_example(model, key="c199")

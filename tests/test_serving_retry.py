@@ -135,14 +135,14 @@ def fill(server: Server, example: Example, pool: ThreadPoolExecutor, waiting: in
 def test_a_timeout_that_ends_in_the_queue_is_refused_with_the_time_of_the_next_try(
     exported: Path, example: Example
 ) -> None:
-    with serving(exported / "server", "--max-batch", 1, "--max-queue", 9, before=slow(1.0)) as server:
+    with serving(exported / "server", "--max-batch", 1, "--max-queue", 9, before=slow(0.5)) as server:
         for _ in range(3):
             assert ask_http(server, example)[0] == 200
         with ThreadPoolExecutor(9) as pool:
-            busy = fill(server, example, pool, 4)
-            status, seconds, text = ask_http(server, example, timeout=1.5)
-            code, milliseconds, _ = ask_grpc(server, example, timeout=1.5)
-            assert [work.result()[0] for work in busy] == [200] * 5
+            busy = fill(server, example, pool, 7)
+            status, seconds, text = ask_http(server, example, timeout=1.0)
+            code, milliseconds, _ = ask_grpc(server, example, timeout=1.0)
+            assert [work.result()[0] for work in busy] == [200] * 8
     assert (status, "clips wait" in text) == (503, True)
     assert 2 <= int(seconds or 0) <= 5
     assert code == "UNAVAILABLE"

@@ -60,6 +60,20 @@ OnnxRuntimeSession._compute = lambda self, *given: time.sleep({seconds}) or run(
 """
 
 
+def held(gate: Path) -> str:
+    """Code for ``before``: no run of the engine begins while a file is there, so that a test says when one ends."""
+    return f"""
+import pathlib, time
+from lcve_deploy.runtime.backends.onnxruntime import OnnxRuntimeSession
+run = OnnxRuntimeSession._compute
+def held(self, *given):
+    while pathlib.Path({str(gate)!r}).exists():
+        time.sleep(0.01)
+    return run(self, *given)
+OnnxRuntimeSession._compute = held
+"""
+
+
 @dataclass(kw_only=True)
 class Server:
     """A server process, from the outside. Ports are None where it does not listen."""
