@@ -33,10 +33,12 @@ from benchmarks.common.processes import LCVE
 from benchmarks.watching import resident, spread
 from examples.moving_digits.data import ACTIONS, held_out_clips
 from lcve_deploy.client import Client, softmax
-from lcve_deploy.clips import EncryptedClip
+from lcve_deploy.clips import EncryptedClip, PlainClip
+from lcve_deploy.errors import UnavailableError, UnknownKeyError
 from lcve_deploy.exporters.checkpoints import CheckpointOptions, load_checkpoint
 from lcve_deploy.exporters.reference.builtin import BuiltinReference
 from lcve_deploy.keys.secret import SecurityKey
+from lcve_deploy.remote import RemoteOptions, RemoteSession
 from lcve_deploy.runtime.cpu import cpu_name
 from lcve_deploy.verbs.watch import Watch
 from lcve_deploy.video import write_video
@@ -138,17 +140,19 @@ class Fleet:
     Args:
         work: empty folder.
         cameras: number of cameras, at least 3.
+        frames_per_second: of the film that they play; a window is of 16 frames.
     """
 
-    def __init__(self, work: Path, cameras: int) -> None:
+    def __init__(self, work: Path, cameras: int, frames_per_second: int) -> None:
         self._work, self._names = work, [f"camera-{number:03}" for number in range(cameras)]
+        self._frames_per_second = frames_per_second
         self._stack = ExitStack()
         self.enroll_seconds = 0.0
 
     def prepare(self) -> None:
         """Make the film, the model and a key for each camera, and give the key folders to the operator."""
         clips, _ = held_out_clips(_CLIPS)
-        write_video(self._work / "film.mp4", np.concatenate(list(clips)), frames_per_second=_FRAMES_PER_SECOND)
+        write_video(self._work / "film.mp4", np.concatenate(list(clips)), frames_per_second=self._frames_per_second)
         (self._work / "actions.txt").write_text("\n".join(ACTIONS) + "\n")
         (self._work / "names.txt").write_text("\n".join(self._names) + "\n")
         lcve("keygen", "-o", self._work / "master.bin")
@@ -182,9 +186,9 @@ class Fleet:
         shares = softmax(logits)
         return [(ACTIONS[int(share.argmax())], float(share.max())) for share in shares]
 
-    def _client(self, name: str) -> Client:
+    def _client(self, name: str, client: Path | None = None) -> Client:
         folder = self._work / "enrolled" / name
-        return Client.open(folder / "client", SecurityKey.read(folder / "key.bin"))
+        return Client.open(client or folder / "client", SecurityKey.read(folder / "key.bin"))
 
     @contextmanager
     def served(self) -> Iterator[tuple[str, int]]:
@@ -225,7 +229,8 @@ class Fleet:
         name = self._names[_RENEWED]
         self._enroll("renewed", "--name", name, "--new-salt")
         lcve("apply", self._server, self._work / "renewed/server", "--name", f"{name}.2")
-        time.sleep(3)  # the server looks for keys every second
+        client = self._client(name, self._work / "renewed/client")
+        wait_until(lambda: _is_answered(address, client))
         new = self.start(address, name, old.answers, client=self._work / "renewed/client")
         wait_until(lambda: new.has_answer)
         seen = old.seen
@@ -248,6 +253,17 @@ class _Recorder:
         return np.zeros((1, len(self._client.settings.classes)), np.float32)
 
 
+def _is_answered(address: str, client: Client) -> bool:
+    """Whether a server answers clips of a key."""
+    clip = PlainClip(values=np.zeros((1, *client.settings.binding.geometry.clip_shape), np.uint8))
+    with RemoteSession(address, client.settings.binding, RemoteOptions(retries=0)) as session:
+        try:
+            session.run(client.encrypt(clip))
+        except (UnknownKeyError, UnavailableError):  # not found yet, or being checked
+            return False
+    return True
+
+
 def wait_until(holds: Callable[[], bool]) -> None:
     """Wait for something that processes do.
 
@@ -261,9 +277,9 @@ def wait_until(holds: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def observe(work: Path, *, cameras: int, seconds: float) -> dict[str, Any]:
+def observe(work: Path, *, cameras: int, seconds: float, frames_per_second: int = _FRAMES_PER_SECOND) -> dict[str, Any]:
     """Run a fleet, and return what was seen; see the docstring of this module."""
-    fleet = Fleet(work, cameras)
+    fleet = Fleet(work, cameras, frames_per_second)
     fleet.prepare()
     answers = fleet.plain_answers()
     memory: list[tuple[float, float]] = []
