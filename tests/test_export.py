@@ -50,7 +50,7 @@ from lcve_deploy.verbs.build import BuildOptions
 from lcve_deploy.verbs.fastest import EngineChoice
 from tests.conftest import GEOMETRY, ORACLE, ORACLES, SALT, SECRET, Oracle, run_error, run_ok
 from tests.support.artifacts import binding_of, key_of
-from tests.support.warm import Warm, WarmProcess
+from tests.support.warm import EXPORTS, WarmProcess
 
 TINY = ORACLES["v1_model_args"]
 
@@ -530,7 +530,6 @@ def test_a_full_disk_leaves_nothing(key_file: Path, tmp_path: Path) -> None:
 
 
 MUCH_TO_COMPARE = ("--verify-clip", str(ORACLE / "clip_8x32x32.npy")) * 1000
-_WARM = Warm("torch", "onnx", "onnx_ir", "onnxruntime", "lcve_deploy.exporters", "lcve_deploy.verbs.export")
 _EXPORT = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which may be ignored where this was started
@@ -542,7 +541,7 @@ export_alone()
 def _start_long_export(output: Path, key_file: Path) -> WarmProcess:
     arguments = [*_arguments(output, key_file), *MUCH_TO_COMPARE]
     with open(os.devnull, "w") as nowhere:
-        return _WARM.start(_EXPORT, arguments, stderr=nowhere.fileno(), environment=os.environ)
+        return EXPORTS.start(_EXPORT, arguments, stderr=nowhere.fileno(), environment=os.environ)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

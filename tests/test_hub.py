@@ -22,6 +22,7 @@ from lcve_deploy.exporters.checkpoints.hub import HubId
 from lcve_deploy.exporters.reference.builtin import BuiltinReference
 from tests.conftest import ORACLE, ORACLES, run_ok
 from tests.support.fake_hub import COMMIT, FakeHub, serving
+from tests.support.warm import EXPORTS
 from tests.test_checkpoints import folder, sharded
 
 pytest.importorskip("huggingface_hub")
@@ -139,14 +140,14 @@ def test_a_path_that_is_there_comes_before_an_id(hub: FakeHub, tmp_path: Path, m
 def test_the_environment_of_the_hub_is_respected(
     hub: FakeHub, key: SecurityKey, key_file: Path, tmp_path: Path
 ) -> None:
-    """HF_ENDPOINT and HF_HOME are read when huggingface_hub is imported, so this is a process of its own."""
+    """HF_ENDPOINT and HF_HOME are read when huggingface_hub is imported: this process has not loaded it."""
     environment = {
         **os.environ,
         **{"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"},
         "PYTHONPATH": str(Path(__file__).parent.parent),
     }
     arguments = ("export", "--key", str(key_file), "--ckpt", "org/whole@v1", "--stride", "1", "--tolerance", "1e-4")
-    command = [sys.executable, "-c", "from lcve_deploy.cli import lcve; lcve()", *arguments]
+    command = [*EXPORTS.command("from lcve_deploy.cli import lcve; lcve()"), *arguments]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "home/hub/models--org--whole/snapshots" / COMMIT).is_dir()

@@ -40,6 +40,9 @@ WRITTEN_BY_SCRIPTS = {
 }
 """Pages that a script writes, with commands that are not run, and why."""
 
+STARTED = ("README.md",)
+"""Pages of which every command starts Python; for those of the others a process with most libraries is forked."""
+
 CLONE = "lcve-deploy"
 README_WORDS = 1200
 """What the README may have at most: it is read in one go."""
@@ -81,7 +84,8 @@ def _follow(name: str, root: Path, result: Followed) -> None:
     """Run what a page asks for, up to its first failure."""
     try:
         page = read_page(REPOSITORY / name, name)
-        result.terminal.go_to(root if name == PAGES[0] else root / CLONE / page.start)
+        start = root if name == PAGES[0] else root / CLONE / page.start
+        result.terminal.go_to(start, forked=name not in STARTED)
         for block in page.blocks:
             _do(block, result)
     except (AssertionError, PageError) as error:
@@ -276,6 +280,6 @@ def test_a_page_that_promises_something_else_is_a_problem(tmp_path: Path) -> Non
 def test_a_stranger_can_run_the_slow_blocks_too(followed: Followed) -> None:
     assert not any(followed.problems.values())
     for block, folder in followed.later:
-        followed.terminal.go_to(folder)
+        followed.terminal.go_to(folder, forked=block.page not in STARTED)
         _compare(block, followed.terminal.run(block))
     assert followed.later

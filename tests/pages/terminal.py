@@ -1,7 +1,9 @@
 """A terminal as a stranger has one: bash in a folder, ``lcve`` on the path, servers in the background.
 
-Folder and variables last from block to block. Servers listen on loopback, on the ports that the pages name where these
-are free, else on others, which are put in their place in every block; they are ended by their process ids.
+``lcve`` and ``python`` either start Python, or are forked from a process that has other libraries loaded, but not this
+package; see ``tests/support/warm.py``. Folder and variables last from block to block. Servers listen on loopback, on
+the ports that the pages name where these are free, else on others, which are put in their place in every block; they
+are ended by their process ids.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import Final
 
 from tests.conftest import heed_interrupts
 from tests.pages.blocks import Block
+from tests.support.warm import Warm
 
 __all__ = ["BlockError", "Terminal", "terminal"]
 
@@ -29,6 +32,20 @@ REPOSITORY: Final = Path(__file__).parents[2]
 PORTS: Final = {"--http-port": 8000, "--grpc-port": 8001, "--metrics-port": 8002}
 SECONDS: Final = 300.0
 """A block that has not ended then never will."""
+
+_WARM: Final = Warm(
+    *("numpy", "click", "cloup", "cryptography.hazmat.primitives.serialization", "safetensors", "av"),
+    *("torch", "onnx", "onnx_ir", "onnxruntime"),
+    *("grpc", "google.protobuf", "tritonclient.grpc", "aiohttp", "prometheus_client"),
+)
+_AS_STARTED: Final = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which may be ignored where the tests were started
+sys.path[:1] = ["", *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+"""
+"""What Python does as it starts with a program from elsewhere than a file."""
+_LCVE: Final = "import sys; from lcve_deploy.cli import lcve; sys.argv[0] = 'lcve'; lcve()"
+_BLOCK: Final = "import sys; exec(compile(sys.stdin.read(), '<stdin>', 'exec'), {'__name__': '__main__'})"
 
 _STATE: Final = """
 trap 'status=$?; export -p > {variables}; pwd > {folder}; exit $status' EXIT
@@ -48,6 +65,7 @@ class Terminal:
 
     state: Path
     ports: dict[int, int]
+    serve: str
     environment: dict[str, str]
     server: subprocess.Popen[bytes] | None = field(default=None)
 
@@ -97,9 +115,16 @@ class Terminal:
         if status:
             raise BlockError(f"a server ended with {status}:\n{(self.state / 'server.err').read_text()}")
 
-    def go_to(self, folder: Path) -> None:
-        """Begin a page: in that folder, without the variables of the page before."""
-        (self.state / "variables").write_text("")
+    def go_to(self, folder: Path, *, forked: bool = False) -> None:
+        """Begin a page: in that folder, without the variables of the page before.
+
+        Args:
+            forked: whether ``lcve`` and ``python`` are forked rather than started.
+        """
+        commands = self.state / ("forked" if forked else "started")
+        if not commands.exists():
+            _write_forked(commands, self.serve) if forked else _write_started(commands, self.serve)
+        (self.state / "variables").write_text(f'export PATH={shlex.quote(str(commands))}:"$PATH"\n')
         (self.state / "folder").write_text(f"{folder}\n")
 
     @property
@@ -129,11 +154,12 @@ def terminal(state: Path, environment: dict[str, str]) -> Iterator[Terminal]:
         environment: variables that a stranger would not have, such as where the repository is.
     """
     ports = _ports()
-    _write_commands(state / "bin", ports)
+    listen = " ".join(f"{name} {port}" for name, port in ports.items() if port != PORTS[name])
     opened = Terminal(
         state=state,
         ports={documented: ports[name] for name, documented in PORTS.items()},
-        environment={**os.environ, **environment, "PATH": f"{state / 'bin'}{os.pathsep}{os.environ['PATH']}"},
+        serve=f'case "$1" in serve) set -- "$@" {listen} ;; esac',
+        environment={**os.environ, **environment},
     )
     try:
         yield opened
@@ -144,15 +170,27 @@ def terminal(state: Path, environment: dict[str, str]) -> Iterator[Terminal]:
             opened.server.wait()
 
 
-def _write_commands(folder: Path, ports: dict[str, int]) -> None:
-    """``lcve`` and ``python`` as an installation of this checkout has them; ``lcve serve`` listens on these ports."""
+def _write_started(folder: Path, serve: str) -> None:
+    """``lcve`` and ``python`` as an installation of this checkout has them; ``serve`` adds the ports that are free."""
+    python = shlex.quote(sys.executable)
+    _write_commands(folder, lcve=f'{serve}\nexec {python} -c "{_LCVE}" "$@"', python=f'exec {python} "$@"')
+
+
+def _write_forked(folder: Path, serve: str) -> None:
+    """The same, forked from one process. Started all the same: Ray's driver, and modules such as pytest."""
+    python = shlex.quote(sys.executable)
+    lcve, block = (shlex.join(_WARM.command(_AS_STARTED + code)) for code in (_LCVE, _BLOCK))
+    _write_commands(
+        folder,
+        lcve=f'{serve}\ncase "$1" in batch) exec {python} -c "{_LCVE}" "$@" ;; *) exec {lcve} "$@" ;; esac',
+        python=f'case "$*" in -) exec {block} ;; *) exec {python} "$@" ;; esac',
+    )
+
+
+def _write_commands(folder: Path, **commands: str) -> None:
     folder.mkdir()
-    listen = " ".join(f"{name} {port}" for name, port in ports.items() if port != PORTS[name])
-    code = "import sys; from lcve_deploy.cli import lcve; sys.argv[0] = 'lcve'; lcve()"
-    lcve = f'case "$1" in serve) set -- "$@" {listen} ;; esac\nexec {shlex.quote(sys.executable)} -c "{code}" "$@"\n'
-    python = f'exec {shlex.quote(sys.executable)} "$@"\n'
-    for name, text in (("lcve", lcve), ("python", python)):
-        (folder / name).write_text(f"#!/usr/bin/env bash\n{text}")
+    for name, text in commands.items():
+        (folder / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
         (folder / name).chmod(0o755)
 
 

@@ -6,13 +6,13 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
 from tests.support.servers import request
+from tests.support.warm import CLIENTS
 
 __all__ = ["WebPage", "serving_page"]
 
@@ -51,7 +51,7 @@ class WebPage:
 @contextlib.contextmanager
 def serving_page(*arguments: object) -> Iterator[WebPage]:
     """Run ``lcve web`` while the block runs, on any free port of loopback."""
-    command = [sys.executable, "-c", _RUN, "web", *map(str, arguments), "--json", "--port", "0"]
+    command = [*CLIENTS.command(_RUN), "web", *map(str, arguments), "--json", "--port", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:

@@ -5,13 +5,15 @@ signal, as if Python had been started. What depends on how Python starts needs a
 read when they are loaded, limits set before, code that must run before any import.
 
 ``python -m tests.support.warm LIBRARY...`` is the server: an order as JSON on each message of its socket, with
-the descriptors of the process.
+the descriptors of the process. It takes orders on connections to a socket of the file system too: of
+``tests/support/warm_client.py``, which gets the process id, then the exit status.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -22,13 +24,19 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any, Final, NoReturn
+
+from tests.support import warm_client
 
 MAX_ORDER = 2**20
 """Bytes of an order."""
+_STREAMS: Final = 3
+_LISTEN: Final = "listen"
+"""The order to listen at a path too."""
 
 
 class WarmProcess:
@@ -74,6 +82,7 @@ class Warm:
     def __init__(self, *libraries: str) -> None:
         self._libraries = libraries
         self._socket: socket.socket | None = None
+        self._place: tempfile.TemporaryDirectory[str] | None = None
         self._lock = threading.Lock()
 
     def start(self, code: str, arguments: Sequence[str], *, stderr: int, environment: Mapping[str, str]) -> WarmProcess:
@@ -85,13 +94,24 @@ class Warm:
             "folder": str(Path.cwd()),
         }
         (output, out), (status, report) = os.pipe(), os.pipe()
+        with open(os.devnull) as nothing:
+            pid = self._ask(order, nothing.fileno(), out, stderr, report)
+        os.close(out)
+        os.close(report)
+        return WarmProcess(pid, status, os.fdopen(output))
+
+    def command(self, code: str) -> list[str]:
+        """As ``python -c CODE``: a command for ``subprocess`` or a shell, to which arguments may be added."""
+        if self._place is None:
+            self._place = tempfile.TemporaryDirectory(prefix="lcve-warm-")
+            self._ask({_LISTEN: f"{self._place.name}/socket"})
+        return [sys.executable, "-I", "-S", warm_client.__file__, f"{self._place.name}/socket", code]
+
+    def _ask(self, order: Mapping[str, Any], *descriptors: int) -> int:
         with self._lock:
             ours = self._socket = self._socket or self._started()
-            socket.send_fds(ours, [json.dumps(order).encode()], [out, stderr, report])
-            os.close(out)
-            os.close(report)
-            pid = int(ours.recv(64))
-        return WarmProcess(pid, status, os.fdopen(output))
+            socket.send_fds(ours, [json.dumps(order).encode()], descriptors)
+            return int(ours.recv(64))
 
     def _started(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -104,6 +124,14 @@ class Warm:
             )
         atexit.register(_end, ours, process)
         return ours
+
+
+CLIENTS: Final = Warm(
+    *("numpy", "click", "cloup", "cryptography.hazmat.primitives.serialization", "av"),
+    *("grpc", "google.protobuf", "tritonclient.grpc", "aiohttp"),
+)
+"""For commands of clients: without an engine, and without anything of this package."""
+EXPORTS: Final = Warm("torch", "onnx", "onnx_ir", "onnxruntime", "lcve_deploy.exporters", "lcve_deploy.verbs.export")
 
 
 def _end(ours: socket.socket, process: subprocess.Popen[bytes]) -> None:
@@ -120,17 +148,35 @@ def _serve(libraries: list[str]) -> dict[str, Any]:
     _load(libraries)
     server = socket.socket(fileno=os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    sockets = [server]
     while True:
-        data, descriptors, _, _ = socket.recv_fds(server, MAX_ORDER, 3)
-        if not data:
-            _reap(0)
-            raise SystemExit(0)
-        if os.fork() == 0:
-            _become(server, descriptors)
-            return dict(json.loads(data))
-        for descriptor in descriptors:
-            os.close(descriptor)
-        _reap(os.WNOHANG)
+        for ready in select.select(sockets, [], [])[0]:
+            client = None if ready is server else ready.accept()[0]
+            data, descriptors, _, _ = socket.recv_fds(client or server, MAX_ORDER, _STREAMS + 1)
+            if not data and client is None:
+                _reap(0)
+                raise SystemExit(0)
+            order = dict(json.loads(data or "{}"))
+            if _LISTEN in order:
+                sockets.append(_listening(order[_LISTEN]))
+                server.send(b"0")
+            elif order and os.fork() == 0:
+                _become(client or server, descriptors, sockets)
+                return order
+            _close(*descriptors, *filter(None, [client]))
+            _reap(os.WNOHANG)
+
+
+def _listening(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(path)
+    listener.listen()
+    return listener
+
+
+def _close(*files: int | socket.socket) -> None:
+    for file in files:
+        os.close(file) if isinstance(file, int) else file.close()
 
 
 def _reap(options: int) -> None:
@@ -141,34 +187,50 @@ def _reap(options: int) -> None:
 
 
 def _load(libraries: list[str]) -> None:
-    """Import modules, and all that is in packages of this project."""
+    """Import modules, and all that is in packages of this project. What is there then is not collected any more:
+
+    a process that is forked would look at it again and again, and copy its memory.
+    """
     for library in libraries:
         module = importlib.import_module(library)
         if library.startswith("lcve_deploy.") and hasattr(module, "__path__"):
             for inner in pkgutil.walk_packages(module.__path__, f"{library}."):
                 importlib.import_module(inner.name)
+    gc.collect()
+    gc.freeze()
 
 
-def _become(server: socket.socket, descriptors: list[int]) -> None:
-    """Fork the process that is asked for; returns in that process alone. This one waits, and reports how it ended."""
+def _become(client: socket.socket, descriptors: list[int], sockets: list[socket.socket]) -> None:
+    """Fork the process that is asked for; returns in that process alone. This one waits, and reports how it ended.
+
+    Args:
+        client: where the order came from: gets the process id.
+        descriptors: the streams of the process, and what gets its exit status; if nothing does, the client gets it.
+        sockets: of the server.
+    """
+    streams, report = descriptors[:_STREAMS], descriptors[_STREAMS:]
     pid = os.fork()
     if pid:
-        server.send(str(pid).encode())
-        server.close()
-        _report(pid, descriptors)
-    server.close()
-    os.dup2(descriptors[0], 1)
-    os.dup2(descriptors[1], 2)
-    for descriptor in descriptors:
-        os.close(descriptor)
+        client.send(str(pid).encode())
+        _close(*streams, *(other for other in sockets if report or other is not client))
+        _report(pid, report[0]) if report else _report(pid, client.fileno(), stands_for_it=True)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    _close(*descriptors, client, *sockets)
 
 
-def _report(pid: int, descriptors: list[int]) -> NoReturn:
-    out, stderr, report = descriptors
-    os.close(out)
-    os.close(stderr)
+def _report(pid: int, report: int, *, stands_for_it: bool = False) -> NoReturn:
+    """Wait for a process, and report how it ended.
+
+    Args:
+        stands_for_it: whether the process is to end too if what it is reported to has ended.
+    """
+    if stands_for_it:
+        ended = os.pidfd_open(pid)
+        if ended not in select.select([ended, report], [], [])[0]:
+            os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(OSError):
         os.write(report, str(os.waitstatus_to_exitcode(status)).encode())
     os._exit(0)
 

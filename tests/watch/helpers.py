@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from lcve_deploy.video.live import LiveOptions, LiveSource
 from lcve_deploy.video.moments import Moment
 from lcve_deploy.video.sources import RtspTransport, parse_source
 from lcve_deploy.video.windows import SlidingWindows, Window
+from tests.support.warm import CLIENTS
 
 PREPROCESS = Preprocess(frames=8, stride=2, short_side=32, crop=(32, 32))
 SECRET = "ge-heim"
@@ -108,7 +108,7 @@ class Command:
 
     @contextmanager
     def start(self, source: object, *options: object, **more: Any) -> Iterator[subprocess.Popen[str]]:
-        command = [sys.executable, "-c", BLOCKED, "watch", str(source), *self._options, *map(str, options)]
+        command = [*CLIENTS.command(BLOCKED), "watch", str(source), *self._options, *map(str, options)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
         with subprocess.Popen(command, text=True, **pipes) as process:
             try:
