@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import click.testing
 import numpy as np
@@ -31,6 +32,10 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # some tests load ONNX Runt
 # One thread a process, read when torch is loaded. The models are tiny, and where workers of pytest-xdist share the
 # cores, threads that spin while they wait for one another take most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No test ends with a loss of power, so none waits for the disk, which can take as long as the rest of an export. That
+# files are synced, and when, is seen from the calls.
+mock.patch("os.fsync", os.fstat).start()
 
 LONGEST = (
     *("test_pages", "test_serving_load", "test_batch", "test_killed", "test_serving_faults", "test_serving"),

@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final, NoReturn
@@ -35,6 +36,8 @@ from tests.support import warm_client
 MAX_ORDER = 2**20
 """Bytes of an order."""
 _STREAMS: Final = 3
+_UNFLUSHED: Final = 120
+"""Exit status of Python if it cannot write what is left of standard output."""
 _LISTEN: Final = "listen"
 """The order to listen at a path too."""
 
@@ -235,6 +238,37 @@ def _report(pid: int, report: int, *, stands_for_it: bool = False) -> NoReturn:
     os._exit(0)
 
 
+def _run(code: str) -> int | None:
+    """Run code as ``python -c`` does; return the exit status, None where Ctrl-C has ended it."""
+    try:
+        exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102 (as python -c does)
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        print(end.code, file=sys.stderr)  # noqa: T201
+        return 1
+    except BaseException as error:
+        trace = error.__traceback__
+        sys.excepthook(type(error), error, trace and trace.tb_next)
+        return None if isinstance(error, KeyboardInterrupt) else 1
+    return 0
+
+
+def _end_process(status: int | None) -> NoReturn:
+    """End as Python does, but without taking apart what is loaded, which takes longer than most commands."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        traceback.print_exc()
+        status = _UNFLUSHED
+    if status is None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit(status or 0)
+
+
 if __name__ == "__main__":
     _order = _serve(sys.argv[1:])
     os.environ.clear()
@@ -242,4 +276,4 @@ if __name__ == "__main__":
     os.chdir(_order["folder"])
     random.seed()
     sys.argv = ["-c", *_order["arguments"]]
-    exec(compile(_order["code"], "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102 (as python -c does)
+    _end_process(_run(_order["code"]))
