@@ -235,11 +235,12 @@ def test_the_serving_part_measures_both_servers(tmp_path: Path, monkeypatch: pyt
     if not triton_is_there():
         pytest.skip("make triton installs the server that this compares with")
     small = {"_LIGHT": dataclasses.replace(models.TINY, name="light"), "_SLICE": 0.2, "_OPEN_SECONDS": 0.2}
-    cells = (("light", "grpc", 1), ("light", "grpc", 4), ("tiny", "http", 1))
+    cells = (("light", "grpc", 1), ("tiny", "grpc", 4), ("tiny", "http", 1))
     for name, value in {**small, "_LOADS": (0.5,), "_CELLS": cells}.items():
         monkeypatch.setattr(serving, name, value)
     found = serving._light(Bench(tmp_path, size=models.TINY), 1)
     assert [cell["ratio"]["ratio"] > 0 for cell in found["cells"]] == [True] * 3
+    assert [cell["bare"]["rate"] > 0 for cell in found["cells"] if "bare" in cell] == [True]
     assert {name: row["failed"] for name, row in found["curve"][0].items() if isinstance(row, dict)} == {
         "lcve serve": 0,
         "Triton": 0,

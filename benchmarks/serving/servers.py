@@ -86,6 +86,18 @@ def lcve_serve(models: Mapping[str, Path], work: Path, *options: str) -> Iterato
 
 
 @contextlib.contextmanager
+def echo() -> Iterator[Endpoint]:
+    """``echo.py``, which has no HTTP, no metrics and no statistics."""
+    process = subprocess.Popen(module("serving.echo"), stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        port = int(process.stdout.readline())  # type: ignore[union-attr]
+        yield Endpoint(grpc=f"127.0.0.1:{port}", http="", metrics="", process=process.pid, names={})
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
 def triton(models: Mapping[str, Path], work: Path, *, largest: int) -> Iterator[Endpoint]:
     """The Triton of the tests, with ``backend.py``, and without the log of each request."""
     from tests.triton.server import _lay_out_backends, site_packages, start_triton
