@@ -213,6 +213,7 @@ def test_as_many_tokens_as_values_give_the_clip_back() -> None:
     assert found is not None
     likeness = compare_clips(found, clip, CONTROL_GEOMETRY)
     assert likeness.psnr > 100
+    assert likeness.ssim is not None
     assert likeness.ssim > 0.999
 
 

@@ -66,7 +66,7 @@ def noise(geometry: ClipGeometry) -> np.ndarray:
 def case_of(geometry: ClipGeometry, plain: np.ndarray, scheme: Scheme = Scheme.LCVE, *, seed: int = 0) -> Case:
     """An attacker who has all there is, of a model of random weights with the sinusoid table."""
     rng, cubes = np.random.default_rng(seed), geometry.to_cubes(plain, np)
-    weights = {
+    weights: dict[str, np.ndarray] = {
         "cube_embedding.weight": rng.normal(size=(geometry.values, WIDTH)),
         "positional_encoding": sinusoid_table(geometry.cubes, WIDTH),
         "head.weight": rng.normal(size=(WIDTH, 5)),

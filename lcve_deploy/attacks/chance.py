@@ -136,6 +136,8 @@ def _controls(
 
     These are the true clip and, with all its values shuffled, the found one, each against the clips of other keys.
     """
+    if estimate.clip is None:
+        return
     for orders, other in zip(case.independent, wrong, strict=False):
         shuffled = put_in_order(estimate.clip, Estimate(cubes=orders.cubes, values=orders.values))
         for clip in (truth.clip, shuffled):
