@@ -241,6 +241,7 @@ def test_the_only_orders_of_few_cubes_hide_nothing_and_count_for_nothing() -> No
     assert known.state == "EVERY CLIP IS READABLE"
     assert known.sentence.endswith(reason)
     assert "K2 recovered in full; " in known.sentence
+    assert audited(case, "sinusoid", "known").not_meaningful == ("K1, because 2 cubes have only 2 orders",)
     assert known.to_json()["not_meaningful"] == {"K1": "2 cubes have only 2 orders"}
 
 

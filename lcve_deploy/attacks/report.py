@@ -138,12 +138,14 @@ class AuditReport:
 
     @property
     def not_meaningful(self) -> tuple[str, ...]:
-        """Scores that mean nothing here, with their reasons, by attack; they do not count as controls."""
-        return tuple(
-            f"{result.attack.title}: {_not_meaningful(result.control.unclear)}"
+        """Scores that mean nothing here, with their reasons; they do not count as controls."""
+        reasons = (
+            f"{result.attack.title}: {reason}" if name == "clip" else _because(name, reason)
             for result in self.results
-            if result.control and result.control.unclear
+            if result.control
+            for name, reason in result.control.unclear.items()
         )
+        return tuple(dict.fromkeys(reasons))
 
     @property
     def ok(self) -> bool:
@@ -238,9 +240,12 @@ def _space(name: str, result: AttackResult | None, case: Case) -> Space:
 
 
 def _not_meaningful(reasons: Mapping[str, str]) -> str:
-    """Return reasons, by field of an estimate, in a sentence."""
-    listed = (f"{ORDERS.get(name, 'the clip')}, because {reason}" for name, reason in reasons.items())
-    return f"not meaningful here: {'; '.join(listed)}"
+    """Return reasons, by order, in a sentence."""
+    return f"not meaningful here: {'; '.join(_because(name, reason) for name, reason in reasons.items())}"
+
+
+def _because(name: str, reason: str) -> str:
+    return f"{ORDERS[name]}, because {reason}"
 
 
 def _pixels(clip: npt.NDArray[Any]) -> Cubes:

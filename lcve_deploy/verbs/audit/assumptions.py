@@ -26,7 +26,7 @@ def _facts(case: Case, subject: Subject, inputs: AuditInputs) -> Iterator[tuple[
     yield "signatures", f"checked with {inputs.signed_by.fingerprint[:16]}..." if inputs.signed_by else "not checked"
     yield "scores", _scores(case) if key else "none, because no key was given"
     if holdings.ciphertexts is not None:
-        yield "encrypted clips", f"{len(holdings.ciphertexts)} of the same orders; every view counts as a clip"
+        yield "encrypted clips", f"{len(holdings.ciphertexts)}; every view counts as a clip"
     if key:
         yield "sample clip, for pictures and for what tokens show", _sample(case, subject, inputs)
         yield "tokens", "the attacker knows those of the sample clip, and the embedding in the plain order"
@@ -69,8 +69,8 @@ def _other(inputs: AuditInputs) -> str:
 def _distinct(plain: Cubes) -> str:
     """Return how many cubes and positions of a cube the known clips distinguish: no attack can find the others."""
     count = count_distinct(plain)
-    cubes = f"{count['cubes']} of {plain.shape[1]} cubes"
-    return f"{cubes} and {count['values']} of {plain.shape[2]} positions in a cube differ in them"
+    cubes = f"distinct cubes in them: {count['cubes']} of {plain.shape[1]}"
+    return f"{cubes}; distinct positions in a cube: {count['values']} of {plain.shape[2]}"
 
 
 def _classes(case: Case, subject: Subject, inputs: AuditInputs) -> str:
