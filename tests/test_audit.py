@@ -342,7 +342,7 @@ def test_the_report_says_what_was_assumed(
     )
     assert report["assumed"]["sample clip, for pictures and for what tokens show"] == "the first of the encrypted clips"
     assert "cubes in them: 1 of 64; distinct positions in a cube: 1 of 384" in report["assumed"]["known clips"]
-    assert report["assumed"]["clips of known classes"].startswith("1 of 1 of the 5 classes")
+    assert report["assumed"]["clips of known classes"].startswith("1, which show 1 of the 5 classes")
     assert "cubes in them: 1 of 64; distinct positions" in (tmp_path / "b.html").read_text()
     unscored = json.loads(run_ok("audit", exported / "server", "--json", "-o", tmp_path / "c.html"))
     assert unscored["assumed"] == {"signatures": "not checked", "scores": "none, because no key was given"}

@@ -78,4 +78,4 @@ def _classes(case: Case, subject: Subject, inputs: AuditInputs) -> str:
         return "the labels are shown, so there is no order to find"
     known = len({number for _, number in inputs.known_classes})
     clips = len(case.holdings.classified[0]) if case.holdings.classified else 0
-    return f"{clips} of {known} of the {subject.folder.model.classes} classes; every view counts as a clip"
+    return f"{clips}, which show {known} of the {subject.folder.model.classes} classes; every view counts as a clip"
