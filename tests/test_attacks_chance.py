@@ -145,7 +145,7 @@ def test_a_flat_clip_is_alike_under_any_key_and_no_alarm(name: str, text: str) -
     assert result.control is not None
     assert result.similarity is not None
     assert result.control.chance["clip"] > 0.5
-    assert result.control.unclear["clip"].startswith("the clip looks alike under other keys, which reach")
+    assert result.control.unclear["clip"].startswith("it looks alike under other keys, which reach")
     assert (result.ok, result.verdict) == (True, "not meaningful")
 
 
@@ -156,6 +156,21 @@ def test_a_clip_with_contrast_is_judged_even_in_few_cubes(name: str) -> None:
     assert result.control is not None
     assert not result.control.unclear
     assert result.control.chance["clip"] <= result.control.bound["clip"] < 1
+    assert result.verdict == "hold"
+
+
+def test_a_clip_of_low_contrast_that_is_found_is_no_alarm_and_counts() -> None:
+    geometry = ClipGeometry.parse("1x16x16x3/1x4x4")
+    clip = np.random.default_rng(3).normal(120, 8, (1, *geometry.clip_shape)).astype(np.uint8)
+    case = case_of(geometry, clip)
+    assert case.truth is not None
+    assert case.truth.clip is not None
+    weight = np.random.default_rng(4).normal(size=(geometry.values, geometry.values))
+    holdings = dataclasses.replace(case.holdings, embedding=weight, tokens=case.truth.clip @ weight)
+    (result,) = run(dataclasses.replace(case, holdings=holdings), "minimum-norm")
+    assert result.control is not None
+    assert result.control.chance["clip"] > 0.25
+    assert not result.control.unclear
     assert result.verdict == "hold"
 
 
@@ -194,6 +209,8 @@ def test_what_has_no_score_is_said_instead() -> None:
     reasons = {name: result.control.unclear for name, result in results.items() if result.control is not None}
     assert reasons["likeliest"] == {"clip": "SSIM needs pictures of 3 by 3 pixels or more"}
     assert reasons["thumbnail"] == {"clip": "all cubes have the same mean"}
+    listed = audited(case_of(small, flat(small)), "likeliest").not_meaningful
+    assert listed == ("the clip of 'invert tokens: most probable clip', because " + reasons["likeliest"]["clip"],)
 
 
 @pytest.mark.parametrize(

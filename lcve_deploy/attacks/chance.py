@@ -113,13 +113,16 @@ def _of_clip(attack: Attack, estimate: Estimate, truth: Estimate, case: Case) ->
     scores = [score for other in wrong if (score := _score(attack, estimate, other, case)) is not None]
     mean = math.fsum(scores) / len(scores) if scores else 0.0
     bound = chance_similarity(spaces(holdings, symmetric=attack.symmetric, classes=1)["cubes"])
+    judged = Chance(means={"clip": mean}, bounds={"clip": bound})
     if bound >= 1:
         reason = f"with {holdings.geometry.cubes} cubes, clips of other keys are as similar as {mean:.2f} on average"
-    elif mean > bound and any(score > bound for score in _controls(attack, estimate, truth, case, wrong)):
-        reason = f"the clip looks alike under other keys, which reach {mean:.2f} on average"
-    else:
-        return Chance(means={"clip": mean}, bounds={"clip": bound})
-    return Chance(means={"clip": mean}, unclear={"clip": reason})
+        return Chance(means=judged.means, unclear={"clip": reason})
+    if mean <= bound or (alike := max(_controls(attack, estimate, truth, case, wrong), default=0.0)) <= bound:
+        return judged
+    if getattr(similarity, attack.measure) > alike + bound:
+        return Chance(means=judged.means)
+    reason = f"it looks alike under other keys, which reach {mean:.2f} on average"
+    return Chance(means=judged.means, unclear={"clip": reason})
 
 
 def _no_score(measure: str, similarity: Similarity) -> str:

@@ -140,7 +140,7 @@ class AuditReport:
     def not_meaningful(self) -> tuple[str, ...]:
         """Scores that mean nothing here, with their reasons; they do not count as controls."""
         reasons = (
-            f"{result.attack.title}: {reason}" if name == "clip" else _because(name, reason)
+            _because(name, reason, of=result.attack.title if name == "clip" else "")
             for result in self.results
             if result.control
             for name, reason in result.control.unclear.items()
@@ -244,8 +244,9 @@ def _not_meaningful(reasons: Mapping[str, str]) -> str:
     return f"not meaningful here: {'; '.join(_because(name, reason) for name, reason in reasons.items())}"
 
 
-def _because(name: str, reason: str) -> str:
-    return f"{ORDERS[name]}, because {reason}"
+def _because(name: str, reason: str, *, of: str = "") -> str:
+    what = f"the clip of '{of}'" if of else ORDERS[name]
+    return f"{what}, because {reason}"
 
 
 def _pixels(clip: npt.NDArray[Any]) -> Cubes:
