@@ -55,7 +55,7 @@ const RESAMPLE = ["nearest", "bilinear", "bicubic", "lanczos"];
 const ROUNDING = ["nearest", "down"];
 const FACTS = [
   ...["family", "weights", "positions", "readout", "heads", "frames", "size", "normalisation", "sampling"],
-  ...["resizing", "problem type", "class names"],
+  ...["resizing", "problem type", "class names", "quantisation"],
 ];
 const SOURCE = /^[A-Za-z0-9_.-]{1,96}\/[A-Za-z0-9_.-]{1,96}@[0-9a-f]{40}$/;
 const BOM = [0xef, 0xbb, 0xbf];
