@@ -34,6 +34,7 @@ from lcve_deploy.errors import CheckpointError, UnsupportedModelError
 from lcve_deploy.exporters.bank import bank_specs, keyed_tensors
 from lcve_deploy.exporters.checkpoints import Checkpoint, CheckpointOptions, load_checkpoint
 from lcve_deploy.exporters.checkpoints.options import Framing
+from lcve_deploy.exporters.checkpoints.recorded import record_of
 from lcve_deploy.exporters.onnx import DEFAULT_OPSET, write_onnx
 from lcve_deploy.exporters.reference.builtin import Reference, ReferencePrecision
 from lcve_deploy.exporters.reference.cached import CachedReference
@@ -350,6 +351,7 @@ def _client(loaded: Checkpoint, key: SecurityKey, options: ExportOptions) -> Cli
             *(_assumed_classes(loaded, options) if output.kind.has_labels else ()),
         ),
         output=output,
+        checkpoint=record_of(loaded, options.checkpoint),
     )
     return Client(settings=settings, orders=orders)
 
