@@ -147,6 +147,7 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "artifact/inlining": ("loaded_bytes", "engines"),
         "artifact/key_folder": ("key_folder",),
         "artifact/manifest": ("manifest",),
+        "artifact/model_spec": ("manifest",),
         "artifact/names": ("artifact", "graph"),
         "artifact/probe": ("probe",),
         "artifact/profile": ("engine_record",),

@@ -11,16 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lcve_deploy.artifact.manifest import (
-    FORMAT,
-    binding_to_json,
-    check_format,
-    output_problems,
-    output_spec,
-    read_binding,
-    read_tensor,
-    result_of,
-)
+from lcve_deploy.artifact.manifest import FORMAT, binding_to_json, check_format, read_binding
+from lcve_deploy.artifact.model_spec import output_problems, output_spec, read_tensor, result_of
 from lcve_deploy.artifact.record import Record, read_json
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import ArtifactError

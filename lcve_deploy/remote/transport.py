@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.artifact.manifest import request_spec
+from lcve_deploy.artifact.model_spec import request_spec
 from lcve_deploy.artifact.names import OUTPUT
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import SessionError

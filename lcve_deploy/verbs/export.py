@@ -22,7 +22,7 @@ from lcve_deploy.artifact import (
     write_probe,
 )
 from lcve_deploy.artifact.key_folder import require_key_name
-from lcve_deploy.artifact.manifest import clip_specs
+from lcve_deploy.artifact.model_spec import clip_specs
 from lcve_deploy.artifact.names import KEYS, MODEL
 from lcve_deploy.cipher.clips import binding_of
 from lcve_deploy.cipher.coefficients import require_supported
