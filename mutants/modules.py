@@ -206,6 +206,7 @@ _TESTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "exporters/checkpoints/positions": ("positions", *_POSITIONS),
         "exporters/checkpoints/processors": ("processor_settings", "processors", "image_processors"),
         "exporters/checkpoints/reading": ("to_arrays", *_READERS, *_PICKLES),
+        "exporters/checkpoints/recorded": ("recorded_options",),
         "exporters/checkpoints/refusals": ("checkpoints",),
         "exporters/checkpoints/folders": ("configurations", *_FOLDERS, "folders"),
         "exporters/checkpoints/image_families": ("image_families", "oracle_folders"),
