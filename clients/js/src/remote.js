@@ -77,7 +77,7 @@ export class RemoteModel {
    * @param {number} [options.seconds] deadline of each request, its answer included
    * @param {SealingPublicKey} [options.sealTo] key that requests are sealed to; by default they are not sealed
    * @param {number} [options.pad] of the scheme `lcve-dct-1`: pad every clip to a multiple of this number
-   * @param {typeof fetch} [options.fetch] another implementation
+   * @param {typeof globalThis.fetch} [options.fetch] another implementation
    * @throws {import("./errors.js").ArgumentError} an option is of another type or unknown
    * @throws {RequestError} the address is invalid
    * @throws {DeniedError} the text is not a token
