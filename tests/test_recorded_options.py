@@ -15,7 +15,7 @@ from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.checkpoints.families import Family
 from lcve_deploy.exporters.checkpoints.options import ReadoutChoice
 from lcve_deploy.exporters.checkpoints.outputs import OutputChoice
-from lcve_deploy.exporters.checkpoints.recorded import arguments_of, record_of, with_recorded
+from lcve_deploy.exporters.checkpoints.recorded import arguments_of, form_of, record_of, with_recorded
 from lcve_deploy.model.checkpoint_record import CheckpointForm
 from lcve_deploy.model.transformer import IMAGENET
 from tests.conftest import ORACLES, SECRET, run_error, run_lcve, run_ok
@@ -136,6 +136,11 @@ def test_assumed_sizes_and_weights_are_stated_too(tmp_path: Path) -> None:
 def test_a_record_that_cannot_be_applied_is_an_error(options: dict[str, str]) -> None:
     with pytest.raises(CheckpointError, match="record of the export"):
         with_recorded(CheckpointOptions(), options)
+
+
+def test_a_model_on_a_hub_is_a_folder_and_a_missing_file_is_not(tmp_path: Path) -> None:
+    forms = [form_of(path) for path in (Path("org/name"), FOLDER.path, TINY.path, tmp_path / "missing.pth")]
+    assert [str(form) for form in forms] == ["folder", "folder", "file", "file"]
 
 
 def test_class_vectors_must_be_given_again_and_be_the_same(tmp_path: Path) -> None:

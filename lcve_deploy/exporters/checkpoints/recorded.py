@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lcve_deploy.artifact.digests import sha256_of
 from lcve_deploy.errors import CheckpointError, MismatchError
 from lcve_deploy.exporters.checkpoints.families import Family
+from lcve_deploy.exporters.checkpoints.hub import HubId
 from lcve_deploy.exporters.checkpoints.options import CheckpointOptions, ReadoutChoice, normalisation_arguments
 from lcve_deploy.exporters.checkpoints.outputs import OutputChoice
 from lcve_deploy.model.checkpoint_record import CheckpointForm, CheckpointRecord
@@ -40,7 +41,8 @@ _KNOWN: Final = frozenset({*_FIELDS, *_NORMALISATION, CLASS_VECTORS})
 
 def form_of(path: Path) -> CheckpointForm:
     """Return the form of a checkpoint; a model on a hub is a folder."""
-    return CheckpointForm.FILE if path.is_file() else CheckpointForm.FOLDER
+    is_folder = path.is_dir() or (not path.exists() and HubId.parse(str(path)) is not None)
+    return CheckpointForm.FOLDER if is_folder else CheckpointForm.FILE
 
 
 def record_of(loaded: Checkpoint, options: CheckpointOptions) -> CheckpointRecord:
