@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from lcve_deploy import CheckpointOptions, Normalisation, SecurityKey, verify
 from lcve_deploy.artifact import read_client
@@ -15,10 +16,11 @@ from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.checkpoints.families import Family
 from lcve_deploy.exporters.checkpoints.options import ReadoutChoice
 from lcve_deploy.exporters.checkpoints.outputs import OutputChoice
+from lcve_deploy.exporters.checkpoints.reading import read_pickled
 from lcve_deploy.exporters.checkpoints.recorded import arguments_of, form_of, record_of, with_recorded
 from lcve_deploy.model.checkpoint_record import CheckpointForm
 from lcve_deploy.model.transformer import IMAGENET
-from tests.conftest import ORACLES, SECRET, run_error, run_lcve, run_ok
+from tests.conftest import ORACLE, ORACLES, SECRET, run_error, run_lcve, run_ok
 from tests.support.artifacts import edit_json
 
 TINY, FOLDER = ORACLES["v1_model_args"], ORACLES["hf_videomae"]
@@ -85,10 +87,10 @@ def test_the_server_is_told_nothing_more(service: Path) -> None:
 
 
 def test_options_of_a_file_do_not_apply_to_a_folder(service: Path, key_file: Path) -> None:
-    """The folder is another model, so verification fails after the note."""
-    result = run_lcve("verify", service, "--key", key_file, "--ckpt", FOLDER.path)
+    result = run_lcve("verify", service, "--key", key_file, "--ckpt", ORACLE / "folders/vit")
     assert result.exit_code == 1
-    assert "was exported from a file: its options do not apply to a folder" in result.output
+    assert "note: the artifact was exported from a file: its options do not apply to a folder\n" in result.stdout
+    assert "the checkpoint takes 1x32x32x3" in result.stderr
 
 
 ALL = CheckpointOptions(
@@ -123,9 +125,7 @@ def test_what_was_assumed_is_stated_by_the_record(name: str) -> None:
 
 
 def test_assumed_sizes_and_weights_are_stated_too(tmp_path: Path) -> None:
-    import torch
-
-    state = torch.load(TINY.path, weights_only=True)["model"]
+    state = read_pickled(TINY.path)["model"]
     torch.save({"model": state, "model_ema": state}, tmp_path / "two.pth")
     loaded = load_checkpoint(tmp_path / "two.pth", CheckpointOptions(heads=3))
     options = record_of(loaded, CheckpointOptions(heads=3)).options
