@@ -227,9 +227,9 @@ def section(here: Measured, _: Sequence[Measured]) -> str:
             paragraph(
                 f"**A heavy model.** {heavy['model']}, float32, {THREADS} threads, {2 * heavy['batch']} clients,",
                 f"batches of at most {heavy['batch']} (formed: {heavy['formed_batch']:.1f}): clips a second behind",
-                f"`lcve serve`, compared with the bare session in batches of {heavy['batch']}, in",
-                f"{figures['rounds']} alternating rounds of each of {processes} processes, which start their own",
-                "servers. Figures are medians of the processes, and lowest and highest are those of all rounds.",
+                f"`lcve serve`, compared with the bare session in batches of {heavy['batch']}. Each of {processes}",
+                f"processes starts its own servers, which take turns; rounds of a process: {figures['rounds']}. Figures",
+                "are medians of the processes, and lowest and highest are those of all rounds.",
             ),
             table(("protocol", "ratio to the bare session", "lowest to highest"), _heavy_rows(heavy)),
             paragraph(
