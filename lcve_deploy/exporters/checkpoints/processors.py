@@ -246,7 +246,7 @@ class Processor:
             raise self._error(
                 f"{what} makes clips of {size[0]} x {size[1]}, but the model takes {crop[0]} x {crop[1]} "
                 "(height x width)",
-                "expected the crop_size of the model",
+                f"expected the crop_size of the model; {_HINT}",
             )
         smallest = (framing.short_side,) * 2 if framing.short_side is not None else framing.size
         if smallest and (smallest[0] < crop[0] or smallest[1] < crop[1]):
