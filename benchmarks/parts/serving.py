@@ -228,8 +228,8 @@ def section(here: Measured, _: Sequence[Measured]) -> str:
                 f"**A heavy model.** {heavy['model']}, float32, {THREADS} threads, {2 * heavy['batch']} clients,",
                 f"batches of at most {heavy['batch']} (formed: {heavy['formed_batch']:.1f}): clips a second behind",
                 f"`lcve serve`, compared with the bare session in batches of {heavy['batch']}. Each of {processes}",
-                f"processes starts its own servers, which take turns; rounds of a process: {figures['rounds']}. Figures",
-                "are medians of the processes, and lowest and highest are those of all rounds.",
+                f"processes starts its own servers, which take turns; rounds of a process: {figures['rounds']}.",
+                "Figures are medians of the processes, and lowest and highest are those of all rounds.",
             ),
             table(("protocol", "ratio to the bare session", "lowest to highest"), _heavy_rows(heavy)),
             paragraph(
@@ -301,8 +301,8 @@ def _where(light: dict[str, Any]) -> str:
     alone = next(c for c in light["cells"] if (c["model"], c["protocol"], c["clients"]) == ("light", "grpc", 1))
     return paragraph(
         f"Cost of a request: `lcve serve` takes {' and '.join(parts)}. At 25 kB the difference is Python: a server of",
-        f"grpc.aio that reads a request and returns a constant takes {1e3 * bare['server_cpu']:.2f} ms, and the rest is",
-        "admission, checks, queue, run and log, where Triton is C++ up to its backend. At 2.4 MB",
+        f"grpc.aio that reads a request and returns a constant takes {1e3 * bare['server_cpu']:.2f} ms, and the rest",
+        "is admission, checks, queue, run and log, where Triton is C++ up to its backend. At 2.4 MB",
         f"the run itself is {1e3 * alone['run']['lcve serve']:.1f} of {1e3 * alone['server_cpu']['lcve serve']:.1f}",
         "ms with one client.",
     )
@@ -312,8 +312,8 @@ def _load_text(light: dict[str, Any]) -> str:
     return paragraph(
         "**Latency against offered load** (light model, gRPC, arrivals of a Poisson process, latency from the time",
         f"a request was due to be sent, {_OPEN_SECONDS:.0f} s for each point). Capacity is the",
-        f"{light['capacity']:.0f} requests a second of the fastest closed loops. `lcve serve` refuses requests that do not",
-        "fit into its bounded queue; this Triton's queue has no bound.",
+        f"{light['capacity']:.0f} requests a second of the fastest closed loops. `lcve serve` refuses requests that",
+        "do not fit into its bounded queue; this Triton's queue has no bound.",
     )
 
 
