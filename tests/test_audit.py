@@ -162,6 +162,7 @@ def test_without_the_key_nothing_is_scored_and_the_report_says_so(exported: Path
     report = json.loads(run_ok("audit", exported / "server", "--reference", REFERENCE, "-o", page, "--json"))
     assert report["verdicts"] == []
     assert {row["state"] for row in report["attacks"]} == {"not scored", "not run"}
+    assert "needs clips of known classes" in {row["reason"] for row in report["attacks"]}
     assert all(row["recovered"] == {} for row in report["attacks"])
     assert stat.S_IMODE(page.stat().st_mode) == 0o600
     assert "Nothing was scored: this needs the key." in page.read_text()

@@ -36,7 +36,7 @@ from lcve_deploy.attacks.coefficients.seams import (
 from lcve_deploy.attacks.coefficients.series import lay_out_coefficient_series, plant_coefficient_series
 from lcve_deploy.attacks.cube_series import lay_out_series, plant_series
 from lcve_deploy.attacks.embedding import lay_out_filters, plant_filters
-from lcve_deploy.attacks.holdings import Estimate, Holdings, Planted
+from lcve_deploy.attacks.holdings import HELD, Estimate, Holdings, Planted
 from lcve_deploy.attacks.inversion import invert_likeliest, invert_minimum_norm, plant_tokens
 from lcve_deploy.attacks.jigsaw import (
     plant_jigsaw,
@@ -122,7 +122,7 @@ class Attack:
             return self.unfit[holdings.scheme]
         if self.within and math.prod(holdings.geometry.cube) == 1:
             return "needs cubes of several pixels"
-        fields = [need for need in self.needs if getattr(holdings, need) is None]
+        fields = [HELD[need] for need in self.needs if getattr(holdings, need) is None]
         absent = fields or [f"a model with {name}" for name in self.tensors if name not in (holdings.artifact or {})]
         return f"needs {', '.join(absent)}" if absent else ""
 

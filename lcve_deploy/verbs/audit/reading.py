@@ -72,7 +72,7 @@ def read_classified(
     for path, number in inputs.known_classes:
         if not 0 <= number < count:
             raise MismatchError(
-                f"class {number} of {path} does not exist: the model has {count} classes, from 0",
+                f"class {number} of {path} does not exist: expected a number from 0 to {count - 1}",
                 hint="pass the number of the class in the plain order, as in the checkpoint",
             )
         clip = _read_not_sealed(path)
