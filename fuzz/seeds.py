@@ -149,6 +149,7 @@ def folders() -> Iterator[tuple[str, bytes]]:
         "image_mean": [0.5, 0.5, 0.5],
         "image_std": [0.25, 0.25, 0.25],
         "size": {"shortest_edge": 4},
+        "crop_size": 4,
     }
     index = {"metadata": {}, "weight_map": dict.fromkeys(hugging_face_weights(), "shard.safetensors")}
     yield "seed-config", b"c" + json.dumps(config).encode()

@@ -6,7 +6,7 @@ import dataclasses
 
 from lcve_deploy.artifact import Manifest
 from lcve_deploy.artifact.digests import FileRecord
-from lcve_deploy.artifact.manifest import ModelSpec, TensorSpec
+from lcve_deploy.artifact.model_spec import ModelSpec, TensorSpec
 from lcve_deploy.clips import KeyRef, Layout
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.model.parity import CONTROLS, ParityReport

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lcve_deploy.attacks.case import Case
 from lcve_deploy.attacks.catalogue import ATTACKS, Attack
 from lcve_deploy.attacks.clips import match_known, same_clip
 from lcve_deploy.attacks.coefficients.planted import encrypted as encrypted_coefficients
@@ -25,7 +26,7 @@ from lcve_deploy.attacks.reference import match_keys
 from lcve_deploy.attacks.relative_positions import read_relative
 from lcve_deploy.attacks.report import judge
 from lcve_deploy.attacks.rotary import read_rotary
-from lcve_deploy.attacks.running import Case, State, run_attacks
+from lcve_deploy.attacks.running import State, run_attacks
 from lcve_deploy.attacks.score import Space, align_order, chance_level, score_order
 from lcve_deploy.attacks.similarity import compare_clips
 from lcve_deploy.attacks.solvers.layout import invert_layout, lay_out
@@ -212,6 +213,7 @@ def test_as_many_tokens_as_values_give_the_clip_back() -> None:
     assert found is not None
     likeness = compare_clips(found, clip, CONTROL_GEOMETRY)
     assert likeness.psnr > 100
+    assert likeness.ssim is not None
     assert likeness.ssim > 0.999
 
 

@@ -109,7 +109,9 @@ def test_thumbnail_shows_the_clip_in_the_right_order_alone() -> None:
     cipher = ciphertexts[0]
 
     def light(cubes: np.ndarray) -> float:
-        return compare_clips(thumbnail(cipher, GEOMETRY, cubes), plain, GEOMETRY).light
+        found = compare_clips(thumbnail(cipher, GEOMETRY, cubes), plain, GEOMETRY).light
+        assert found is not None
+        return found
 
     assert light(right) >= THUMBNAIL_LIKENESS
     assert abs(light(np.random.default_rng(1).permutation(GEOMETRY.cubes))) < THUMBNAIL_LIKENESS / 4

@@ -31,7 +31,7 @@ from lcve_deploy.attacks.running import run_attacks
 from lcve_deploy.clipfile import ClipFile
 from lcve_deploy.exporters.checkpoints.outer import load_outer_weights
 from lcve_deploy.keys.orders import derive_orders
-from tests.conftest import GEOMETRY, ORACLE, ORACLES, SALT, run_error, run_ok
+from tests.conftest import GEOMETRY, ORACLE, ORACLES, SALT, run_error, run_lcve, run_ok
 from tests.support.artifacts import add_key, binding_of, editing_key, key_folder
 
 REFERENCE = ORACLES["v1_model_args"].path
@@ -162,6 +162,7 @@ def test_without_the_key_nothing_is_scored_and_the_report_says_so(exported: Path
     report = json.loads(run_ok("audit", exported / "server", "--reference", REFERENCE, "-o", page, "--json"))
     assert report["verdicts"] == []
     assert {row["state"] for row in report["attacks"]} == {"not scored", "not run"}
+    assert "needs clips of known classes" in {row["reason"] for row in report["attacks"]}
     assert all(row["recovered"] == {} for row in report["attacks"])
     assert stat.S_IMODE(page.stat().st_mode) == 0o600
     assert "Nothing was scored: this needs the key." in page.read_text()
@@ -305,7 +306,44 @@ def test_shown_labels_are_no_secret_to_score_and_the_video_layout_is_audited_too
     run_ok("encrypt", CLIP, "--key", key_file, "--client", tmp_path / "a/client", "-o", tmp_path / "clip.lcve")
     text = run_ok(
         *("audit", tmp_path / "a/server", "--key", key_file, "--ciphertext", tmp_path / "clip.lcve"),
+        *("--known-class", tmp_path / "clip.lcve", 0),
         *("--reference", REFERENCE, "--json", "-o", tmp_path / "audit.html"),
     )
+    assert json.loads(text)["assumed"]["clips of known classes"].startswith("the labels are shown")
     recovered = attack(json.loads(text), "reference")["recovered"]
     assert {order: recovery["exact"] for order, recovery in recovered.items()} == {"K1": 1.0, "K2": 1.0}
+
+
+def test_a_sealed_clip_of_a_known_class_is_one_error_with_a_hint_that_can_be_followed(
+    exported: Path, key_file: Path, tmp_path: Path
+) -> None:
+    run_ok("keygen", "--sealing", "-o", tmp_path / "seal.key")
+    sealed = ("--seal-to", tmp_path / "seal.pub", "-o", tmp_path / "sealed.lcve")
+    run_ok("encrypt", CLIP, "--key", key_file, "--client", exported / "client", *sealed)
+    result = run_lcve("audit", exported / "server", "--known-class", tmp_path / "sealed.lcve", 0, "-o", tmp_path / "a")
+    assert result.exit_code == 1
+    assert "error: the clip of a known class is sealed to the key" in result.stderr
+    assert "hint: pass the encrypted clip as it was before it was sealed" in result.stderr
+    assert "--open-with" not in result.stderr
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_report_says_what_was_assumed(
+    exported: Path, key_file: Path, ciphertext: Path, tmp_path: Path, only: Callable[[str], None]
+) -> None:
+    only("sinusoid")
+    np.save(tmp_path / "flat.npy", np.full(GEOMETRY.clip_shape, 90, np.uint8))
+    text = run_ok("audit", exported / "server", "--key", key_file, "-o", tmp_path / "a.html").split("assumed:\n")[1]
+    assert "a built-in film, encrypted with the key, because no encrypted clip was given" in text
+    assert "other key of the model: this key with a new salt, made for the audit" in text
+    assert "chance is measured with 32 independent keys, of clips with 4 of them" in text
+    clips = ("--ciphertext", ciphertext, "--known-clip", tmp_path / "flat.npy", "--known-class", ciphertext, 0)
+    report = json.loads(
+        run_ok("audit", exported / "server", "--key", key_file, *clips, "--json", "-o", tmp_path / "b.html")
+    )
+    assert report["assumed"]["sample clip, for pictures and for what tokens show"] == "the first of the encrypted clips"
+    assert "cubes in them: 1 of 64; distinct positions in a cube: 1 of 384" in report["assumed"]["known clips"]
+    assert report["assumed"]["clips of known classes"].startswith("1, which show 1 of the 5 classes")
+    assert "cubes in them: 1 of 64; distinct positions" in (tmp_path / "b.html").read_text()
+    unscored = json.loads(run_ok("audit", exported / "server", "--json", "-o", tmp_path / "c.html"))
+    assert unscored["assumed"] == {"signatures": "not checked", "scores": "none, because no key was given"}

@@ -204,6 +204,21 @@ def test_what_is_put_is_used_and_can_be_replaced() -> None:
     assert bank.keys() == (key(1),)
 
 
+@pytest.mark.parametrize(
+    ("rows", "is_view", "distinct"), [([5], True, 1), ([3, 2, 3], True, 2), ([7, 1, 1, 7], False, 2)]
+)
+def test_a_run_gets_its_own_rows_alone(rows: list[int], is_view: bool, distinct: int) -> None:
+    memory = HostMemory(SPECS, 8)
+    for row in range(8):
+        memory.write(row, tensors(row))
+    arrays, places = memory.subset(np.array(rows, np.int64))
+    assert [int(index) for index in arrays["bank.index"][places]] == rows
+    assert [weight[0, 0] for weight in arrays["bank.weight"][places]] == rows
+    assert {len(array) for array in arrays.values()} == {distinct}
+    assert {np.shares_memory(array, memory.arrays[name]) for name, array in arrays.items()} == {is_view}
+    assert places.dtype == np.int64
+
+
 def test_borrowed_rows_belong_to_no_key_and_come_back() -> None:
     bank, memory = make(1)
     for number in (1, 2):

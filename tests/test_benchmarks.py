@@ -29,10 +29,10 @@ from benchmarks.common.summary import medians, summary
 from benchmarks.common.unchecked import export_without_parity
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import page as gpu_page
-from benchmarks.parts import opening, sizes
+from benchmarks.parts import opening, serving, sizes
 from benchmarks.records import Records
 from benchmarks.serving import load
-from benchmarks.serving.servers import Clients
+from benchmarks.serving.servers import Clients, triton_is_there
 from lcve_deploy import ClipGeometry, enroll, verify_server
 from lcve_deploy.artifact import find_keys
 from lcve_deploy.model.transformer import TransformerConfig
@@ -229,6 +229,23 @@ def test_sizes_finds_every_stage_of_an_export(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     joined = summary([{**figures, "reference": "float32"}])
     assert sizes._row("tiny", joined, 13)[:2] == ("tiny", "float32")
+
+
+def test_the_serving_part_measures_both_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not triton_is_there():
+        pytest.skip("make triton installs the server that this compares with")
+    small = {"_LIGHT": dataclasses.replace(models.TINY, name="light"), "_SLICE": 0.2, "_OPEN_SECONDS": 0.2}
+    cells = (("light", "grpc", 1), ("tiny", "grpc", 4), ("tiny", "http", 1))
+    for name, value in {**small, "_LOADS": (0.5,), "_CELLS": cells}.items():
+        monkeypatch.setattr(serving, name, value)
+    found = serving._light(Bench(tmp_path, size=models.TINY), 1)
+    assert [cell["ratio"]["ratio"] > 0 for cell in found["cells"]] == [True] * 3
+    assert [cell["bare"]["rate"] > 0 for cell in found["cells"] if "bare" in cell] == [True]
+    assert {name: row["failed"] for name, row in found["curve"][0].items() if isinstance(row, dict)} == {
+        "lcve serve": 0,
+        "Triton": 0,
+    }
+    assert all(memory["most"] >= memory["rest"] > 0 for memory in found["memory"].values())
 
 
 def test_the_gpu_page_is_made_of_the_results_beside_it() -> None:

@@ -23,6 +23,7 @@ from lcve_deploy.exporters.reference.transformers import ReferenceWarning, refer
 from lcve_deploy.model.preprocess import Sampling
 from lcve_deploy.model.transformer import IMAGENET, Attention, Readout, sinusoid_table
 from tests.conftest import ORACLE, ORACLES, Oracle
+from tests.support.artifacts import edit_json
 
 OPTIONS = CheckpointOptions(heads=3, frames=8, size=32)
 
@@ -246,6 +247,15 @@ def test_only_what_nothing_says_is_called_assumed(tmp_path: Path) -> None:
     )
     assert load_checkpoint(ORACLES["hf_videomae"].path).notes == (note,)
     assert load_checkpoint(ORACLES["hf_videomae"].path, CheckpointOptions(normalisation=IMAGENET)).notes == ()
+
+
+@pytest.mark.parametrize("stated", [{"quant_method": "bitsandbytes"}, {}])
+def test_a_quantisation_that_the_weights_do_not_have_is_an_assumption(tmp_path: Path, stated: dict[str, str]) -> None:
+    folder = Path(shutil.copytree(ORACLES["hf_videomae"].path, tmp_path / "folder"))
+    edit_json(folder / "config.json", lambda config: config.update(quantization_config=stated))
+    _, note = load_checkpoint(folder).notes
+    assert note.startswith("quantisation: none: the floating-point weights are used as they are")
+    assert str(stated.get("quant_method")) in note
 
 
 def test_unknown_layouts_are_refused(tmp_path: Path) -> None:

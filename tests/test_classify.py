@@ -41,7 +41,7 @@ from lcve_deploy.keys.signing import SigningKey
 from lcve_deploy.model.preprocess import Sampling
 from lcve_deploy.video import write_video
 from lcve_deploy.video.decode import VideoWarning
-from tests.conftest import ORACLE, ORACLES, run_error, run_ok
+from tests.conftest import ORACLE, ORACLES, run_error, run_lcve, run_ok
 from tests.support import fake_server as fake
 from tests.test_export import export_tiny
 
@@ -255,4 +255,14 @@ def test_clips_are_not_taken_far_ahead_of_their_answers(client: Client) -> None:
 def test_the_commands_keep_what_they_refused(exported: Path, key_file: Path) -> None:
     sides = ("--key", key_file, "--client", exported / "client")
     assert "--client: only for the address of a model, or for server/" in run_error("run", exported, CLIP, *sides)
+    assert f"so pass {exported / 'server'}" in run_error("run", exported, CLIP, *sides)
     assert "--client: only for the address" in run_error("run", exported / "server", CLIP, *sides[2:])
+
+
+def test_a_further_key_of_an_artifact_needs_its_own_client_folder(fleet: Path) -> None:
+    """``fleet`` is the server folder of an artifact with the key of ``exported`` and a, b and c."""
+    artifact, camera = fleet.parent, fleet.parent.parent / "a"
+    result = run_lcve("run", artifact, CLIP, "--key", camera / "key.bin")
+    assert "client is of another key than the given one, whose key folder is a" in result.stderr
+    assert f"hint: pass {fleet} together with the client folder that was made with this key" in result.stderr
+    run_ok("run", fleet, CLIP, "--key", camera / "key.bin", "--client", camera / "client")

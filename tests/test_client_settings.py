@@ -15,6 +15,7 @@ from lcve_deploy.artifact.client_settings import write_client
 from lcve_deploy.clips import Binding, Layout
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.model.assumptions import Assumption, Fact
+from lcve_deploy.model.checkpoint_record import CheckpointForm, CheckpointRecord
 from lcve_deploy.model.predictions import ProblemType
 from lcve_deploy.model.preprocess import Preprocess, Resample, Rounding, Sampling
 
@@ -41,6 +42,7 @@ OBLONG = ClientSettings(
         channel_order="rgb",
     ),
     assumptions=(Assumption(fact=Fact.HEADS, value="3", option="--num-heads"),),
+    checkpoint=CheckpointRecord(form=CheckpointForm.FILE, options={"--num-heads": "3"}),
 )
 
 
@@ -94,6 +96,9 @@ def test_a_short_side_comes_back_in_place_of_a_size(tmp_path: Path) -> None:
         ({"preprocess": {"crop_rounding": "up"}}, "crop_rounding: "),
         ({"preprocess": {"size": [8, 24]}}, "preprocess: "),
         ({"preprocess": {"stride": 0}}, "preprocess: |stride: "),
+        ({"checkpoint": {"form": "disc", "options": {}}}, r"checkpoint\.form: "),
+        ({"checkpoint": {"form": "file", "options": {"--size": 32}}}, r"checkpoint\.options\.--size: expected text"),
+        ({"checkpoint": "file"}, "checkpoint: expected an object"),
         ({"assumptions": [{"fact": "luck", "value": "", "option": ""}]}, r"assumptions\[0\].*fact: "),
     ],
 )

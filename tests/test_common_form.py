@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from lcve_deploy import EncryptedClip, Layout, Orders, PlainClip, derive_orders, encrypt
 from lcve_deploy.artifact import ModelSpec, TensorSpec
-from lcve_deploy.artifact.manifest import output_spec
+from lcve_deploy.artifact.model_spec import output_spec
 from lcve_deploy.artifact.tensors import check_keyed
 from lcve_deploy.cipher.rotation import rotate_tensors
 from lcve_deploy.cipher.weights import scramble, unscrambled

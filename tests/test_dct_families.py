@@ -9,7 +9,7 @@ import pytest
 
 from lcve_deploy import Layout, Orders, PlainClip, decrypt, derive_orders, encrypt
 from lcve_deploy.artifact import ModelSpec
-from lcve_deploy.artifact.manifest import clip_specs, output_spec
+from lcve_deploy.artifact.model_spec import clip_specs, output_spec
 from lcve_deploy.cipher.rotation import rotate_tensors
 from lcve_deploy.cipher.weights import scramble
 from lcve_deploy.clips import Scheme

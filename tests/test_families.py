@@ -25,7 +25,7 @@ from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.model.assumptions import Fact
 from lcve_deploy.model.preprocess import Preprocess, Sampling
 from lcve_deploy.model.transformer import Readout
-from lcve_deploy.verbs.export import _client
+from lcve_deploy.verbs._client_settings import client_of
 from lcve_deploy.video.sampling import frame_indices
 from tests.conftest import ORACLE, ORACLES, run_error, run_ok
 
@@ -518,7 +518,7 @@ def test_a_short_side_below_the_clip_is_not_said(key: SecurityKey, tmp_path: Pat
     """No frame of it holds the clip."""
     for side, assumed in ((16, True), (32, False), (40, False)):
         loaded = load_checkpoint(with_arguments(tmp_path, short_side_size=side), OPTIONS)
-        settings = _client(loaded, key, ExportOptions(checkpoint=OPTIONS)).settings
+        settings = client_of(loaded, key, ExportOptions(checkpoint=OPTIONS)).settings
         assert settings.preprocess.short_side == max(side, 32)
         notes = {a.fact: a.value for a in settings.assumptions}
         assert ("the arguments say 16" in notes.get(Fact.RESIZING, "")) is assumed

@@ -15,7 +15,7 @@ from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.exporters.reference.builtin import BuiltinReference
 from lcve_deploy.model.assumptions import Fact
 from lcve_deploy.model.transformer import IMAGENET
-from lcve_deploy.verbs.export import _client
+from lcve_deploy.verbs._client_settings import client_of
 from tests.conftest import ORACLE, ORACLES
 from tests.test_checkpoints import folder
 
@@ -98,7 +98,7 @@ def test_names_that_are_not_those_of_the_classes_are_not_taken(
     path = folder(tmp_path, "hf_videomae", id2label=labels, label2id=None)
     loaded = load_checkpoint(path)
     assert (loaded.model.config.classes, loaded.classes) == (5, None)
-    notes = {a.fact: a.value for a in _client(loaded, key, ExportOptions()).settings.assumptions}
+    notes = {a.fact: a.value for a in client_of(loaded, key, ExportOptions()).settings.assumptions}
     assert notes[Fact.CLASS_NAMES] == "class 0 to class 4"
 
 

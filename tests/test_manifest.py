@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from lcve_deploy.artifact.digests import MANIFEST as NAME
-from lcve_deploy.artifact.manifest import TensorSpec, manifest_bytes, parse_manifest, read_manifest, write_manifest
+from lcve_deploy.artifact.manifest import manifest_bytes, parse_manifest, read_manifest, write_manifest
+from lcve_deploy.artifact.model_spec import TensorSpec
 from lcve_deploy.artifact.signature import PublicKey
 from lcve_deploy.clips import Layout
 from lcve_deploy.errors import ArtifactError, MismatchError, SignatureError

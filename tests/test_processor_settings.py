@@ -115,15 +115,35 @@ def test_a_long_value_is_shown_in_part() -> None:
         ({"crop_size": {"height": 112, "width": 224}}, (224, 224), "crop_size makes clips of 112 x 224, but the model"),
         ({"crop_size": {"height": 224, "width": 112}}, (224, 224), "makes clips of 224 x 112, but the model"),
         ({"do_center_crop": False}, (112, 224), "but the model takes 112 x 224 (height x width)"),
-        ({"size": {"height": 100, "width": 300}}, (112, 112), "smaller than the crop of 112 x 112"),
-        ({"size": {"height": 300, "width": 100}}, (112, 112), "smaller than the crop of 112 x 112"),
-        ({"size": {"height": 111, "width": 224}}, (112, 224), "smaller than the crop of 112 x 224"),
-        ({"size": {"height": 112, "width": 223}}, (112, 224), "smaller than the crop of 112 x 224"),
+        ({"size": {"height": 100, "width": 300}, "crop_size": 112}, (112, 112), "smaller than the crop of 112 x 112"),
+        ({"size": {"height": 300, "width": 100}, "crop_size": 112}, (112, 112), "smaller than the crop of 112 x 112"),
+        ({"size": [111, 224], "crop_size": {"height": 112, "width": 224}}, (112, 224), "than the crop of 112 x 224"),
+        ({"size": [112, 223], "crop_size": {"height": 112, "width": 224}}, (112, 224), "than the crop of 112 x 224"),
+        (
+            {"size": 300},
+            (112, 112),
+            "without crop_size, VideoMAEImageProcessor makes clips of 224 x 224, but the model",
+        ),
         ({"size": 223}, (224, 224), "smaller than the crop"),
     ],
 )
 def test_clips_of_another_size_are_refused(settings: dict[str, Any], crop: tuple[int, int], message: str) -> None:
     assert message in str(problem(crop, **UNSAID, **settings))
+
+
+@pytest.mark.parametrize("kind", ["ViTImageProcessor", "SiglipImageProcessor", "DINOv3ViTImageProcessor"])
+def test_a_crop_without_a_size_is_refused_as_in_transformers(kind: str) -> None:
+    made = processor(kind, do_center_crop=True, size={"height": 256, "width": 256})
+    for read in (lambda: made.framing((224, 224)), made.output_size):
+        with pytest.raises(CheckpointError, match=f"without a crop_size, and {kind} has none, so transformers refuses"):
+            read()
+
+
+def test_a_class_that_does_not_crop_may_have_a_crop_size() -> None:
+    made = processor("BeitImageProcessor", do_center_crop=True, size={"height": 256, "width": 256})
+    assert made.output_size() == (224, 224)
+    assert made.framing((224, 224)) == Framing(size=(256, 256), resample=Resample.BICUBIC)
+    assert processor("BeitImageProcessor", size={"height": 256, "width": 256}).output_size() == (256, 256)
 
 
 @pytest.mark.parametrize("crop", [(112, 224), (224, 112)])

@@ -16,7 +16,7 @@ from lcve_deploy.errors import CheckpointError, VideoError
 from lcve_deploy.exporters.checkpoints import load_checkpoint
 from lcve_deploy.model.preprocess import Preprocess, Resample, Rounding
 from lcve_deploy.model.transformer import Normalisation
-from lcve_deploy.verbs.export import _client
+from lcve_deploy.verbs._client_settings import client_of
 from lcve_deploy.video import encode_png, read_clips
 from tests.conftest import ORACLE, run_error
 from tests.test_checkpoints import folder
@@ -47,7 +47,7 @@ def theirs(kind: str, settings: dict[str, Any]) -> Any:
 def prepared(path: Path, key: SecurityKey) -> tuple[Preprocess, Normalisation]:
     """What an export of a folder would do to frames."""
     loaded = load_checkpoint(path)
-    return _client(loaded, key, ExportOptions()).settings.preprocess, loaded.model.normalisation
+    return client_of(loaded, key, ExportOptions()).settings.preprocess, loaded.model.normalisation
 
 
 def ours(frame: np.ndarray, preprocess: Preprocess, place: Path) -> np.ndarray:
@@ -228,15 +228,15 @@ def test_the_owner_can_do_without_a_processor(tmp_path: Path, key: SecurityKey) 
     options = CheckpointOptions(normalisation=halves, short_side=36)
     loaded = load_checkpoint(path, options)
     assert loaded.model.normalisation == halves
-    client = _client(loaded, key, ExportOptions(checkpoint=options))
+    client = client_of(loaded, key, ExportOptions(checkpoint=options))
     assert client.settings.preprocess.short_side == 36
 
 
 def test_a_short_side_that_nothing_says_is_an_assumption(tmp_path: Path, key: SecurityKey) -> None:
     loaded = load_checkpoint(folder(tmp_path, "hf_videomae"))
-    assert any("--short-side" in str(a) for a in _client(loaded, key, ExportOptions()).settings.assumptions)
+    assert any("--short-side" in str(a) for a in client_of(loaded, key, ExportOptions()).settings.assumptions)
     said = ExportOptions(checkpoint=CheckpointOptions(short_side=40))
-    assert not any("--short-side" in str(a) for a in _client(loaded, key, said).settings.assumptions)
+    assert not any("--short-side" in str(a) for a in client_of(loaded, key, said).settings.assumptions)
 
 
 def test_a_short_side_below_the_clip_is_one_clear_error(tmp_path: Path, key_file: Path) -> None:

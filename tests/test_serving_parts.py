@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -32,6 +35,9 @@ from lcve_deploy.serving.access import Access, Client, TokenFileWarning, read_to
 from lcve_deploy.serving.codes import client_message, code_of
 from lcve_deploy.serving.http.messages import from_body, parse_object, split_body
 from lcve_deploy.serving.models.versions import find_versions, parse_source, require_distinct
+from lcve_deploy.serving.settings import Limits
+from lcve_deploy.serving.sizes import max_message_bytes
+from lcve_deploy.serving.state import ServerState
 
 BINDING = Binding(
     scheme="lcve-1",
@@ -40,6 +46,33 @@ BINDING = Binding(
     geometry=ClipGeometry.parse("8x32x32x3/2x8x8"),
     layout=Layout.CUBES,
 )
+
+
+def test_models_of_larger_clips_than_grpc_accepts_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    sides = [32]
+
+    class Growing:
+        names = ("actions",)
+
+        def versions(self, name: str) -> dict[int, Any]:
+            model = SimpleNamespace(packed=False, input=SimpleNamespace(shape=(None, 64, sides[0] ** 2)))
+            return {1: SimpleNamespace(spec=model, max_batch=8)}
+
+        async def refresh(self, name: str | None = None, *, force: bool = False) -> None:
+            sides.append(sides.pop() * 2)
+
+    async def grow() -> int:
+        parts = {name: Mock() for name in ("regions", "access", "web", "metrics")}
+        state = ServerState(registry=Growing(), limits=Limits(), **parts)  # type: ignore[arg-type]
+        await state.refresh()  # gRPC does not listen yet
+        state.grpc_bytes = accepted = max_message_bytes(state.registry, state.limits)
+        for _ in range(4):  # the last two are above the limit of all requests
+            await state.refresh()
+        return accepted
+
+    accepted = asyncio.run(grow())
+    lines = [vars(record) for record in caplog.records if "until the server is restarted" in record.message]
+    assert [(line["accepted"], line["bytes"] // 2**20) for line in lines] == [(accepted, size) for size in (9, 33, 64)]
 
 
 @pytest.mark.parametrize(

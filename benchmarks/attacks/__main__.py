@@ -33,12 +33,13 @@ from examples.moving_digits.data import ACTIONS, digit_images, held_out_clips, m
 from examples.moving_digits.model import SmallVideoMAE
 from examples.moving_digits.train import normalise
 from lcve_deploy import Client, ExportOptions, PlainClip, SecurityKey, Views, export, write_clip_file
+from lcve_deploy.attacks.case import Case
 from lcve_deploy.attacks.catalogue import ATTACKS
 from lcve_deploy.attacks.holdings import Estimate, Holdings
 from lcve_deploy.attacks.page import render_page
 from lcve_deploy.attacks.planted.cases import encrypted, scrambled
 from lcve_deploy.attacks.report import AuditReport, judge
-from lcve_deploy.attacks.running import Case, run_attacks
+from lcve_deploy.attacks.running import run_attacks
 from lcve_deploy.clipfile import ClipFile
 from lcve_deploy.exporters.checkpoints import CheckpointOptions
 from lcve_deploy.exporters.checkpoints.image_tables import relative_index

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.attacks.wire_page import render_wire
 from benchmarks.common.files import DOCS
 from benchmarks.common.tables import paragraph, table
-from lcve_deploy.attacks.page import NEEDS
+from lcve_deploy.attacks.holdings import HELD
 
 PAGE = DOCS / "security.md"
 BEGIN, END = "<!-- made by make attacks: begin -->", "<!-- made by make attacks: end -->"
@@ -28,7 +28,7 @@ def render(figures: dict[str, Any]) -> str:
     lines = [
         [
             row["title"],
-            ", ".join(NEEDS[need] for need in row["needs"]),
+            ", ".join(HELD[need] for need in row["needs"]),
             *(_cell(by_subject[name].get(key)) for name in there),
             _controls([by_subject[name][key] for name in there if key in by_subject[name]]),
         ]

@@ -16,12 +16,13 @@ import numpy.typing as npt
 from benchmarks.common.files import DOCS, EXAMPLE
 from examples.moving_digits.data import held_out_clips
 from lcve_deploy import Client, ExportOptions, PlainClip, SecurityKey, Views, encrypt, export, write_clip_file
+from lcve_deploy.attacks.case import Case
 from lcve_deploy.attacks.catalogue import ATTACKS, Attack
 from lcve_deploy.attacks.coefficients.frequencies import quantised
 from lcve_deploy.attacks.holdings import Estimate, Holdings
 from lcve_deploy.attacks.pictures import decrypted
 from lcve_deploy.attacks.report import judge
-from lcve_deploy.attacks.running import AttackResult, Case, run_attacks
+from lcve_deploy.attacks.running import AttackResult, run_attacks
 from lcve_deploy.clipfile import ClipFile
 from lcve_deploy.clips import Scheme
 from lcve_deploy.exporters.checkpoints import CheckpointOptions

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.common.tables import paragraph, table
-from lcve_deploy.attacks.page import NEEDS
+from lcve_deploy.attacks.holdings import HELD
 
 __all__ = ["render_wire"]
 
@@ -26,7 +26,7 @@ def render_wire(figures: dict[str, Any]) -> str:
     lines = [
         [
             row["title"],
-            ", ".join(NEEDS[need] for need in row["needs"]),
+            ", ".join(HELD[need] for need in row["needs"]),
             *(_cell(by_name[name].get(key)) for name in _SUBJECTS),
             _controls([by_name[name][key] for name in _SUBJECTS if key in by_name[name]]),
         ]

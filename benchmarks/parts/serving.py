@@ -25,7 +25,7 @@ from benchmarks.common.processes import say
 from benchmarks.common.summary import medians
 from benchmarks.common.tables import number, paragraph, table
 from benchmarks.records import Measured
-from benchmarks.serving.servers import Clients, Endpoint, lcve_serve, sequence, triton, triton_is_there
+from benchmarks.serving.servers import Clients, Endpoint, echo, lcve_serve, sequence, triton, triton_is_there
 from lcve_deploy import EncryptedClip, SessionOptions, open_session
 
 TITLE = "Serving"
@@ -44,6 +44,8 @@ _CELLS = (
     *(("tiny", "grpc", clients) for clients in (1, 16)),
     *(("tiny", "http", clients) for clients in (1, 16)),
 )
+_BARE = ("tiny", "grpc")
+"""Model and protocol that are also compared with a server that only answers."""
 
 
 def measure(bench: Bench, _: str, turns: Turns) -> dict[str, Any]:
@@ -122,9 +124,10 @@ def _light(bench: Bench, rounds: int) -> dict[str, Any]:
             servers["Triton"] = stack.enter_context(triton(models, bench.work, largest=_MAX_BATCH))
             at_rest["Triton"] = servers["Triton"].memory["now"]
         clients = stack.enter_context(Clients())
-        cells = _closed(servers, clients, shapes, rounds)
-        capacity = next(
-            c["rate"]["lcve serve"] for c in cells if (c["model"], c["protocol"], c["clients"]) == _CELLS[2]
+        with echo() as bare:
+            cells = _closed(servers, bare, clients, shapes, rounds)
+        capacity = max(
+            cell["rate"]["lcve serve"] for cell in cells if (cell["model"], cell["protocol"]) == ("light", "grpc")
         )
         say("  open loop")
         curve = [_offered(servers, clients, shapes["light"], share, capacity) for share in _LOADS]
@@ -133,46 +136,53 @@ def _light(bench: Bench, rounds: int) -> dict[str, Any]:
 
 
 def _closed(
-    servers: dict[str, Endpoint], clients: Clients, shapes: dict[str, list[int]], rounds: int
+    servers: dict[str, Endpoint], bare: Endpoint, clients: Clients, shapes: dict[str, list[int]], rounds: int
 ) -> list[dict[str, Any]]:
-    rates: dict[tuple[Any, ...], list[dict[str, float]]] = {}
+    rows: dict[tuple[Any, ...], list[dict[str, float]]] = {}
     for turn in range(rounds + 1):  # the first warms up
-        for model, protocol, number_of_clients in _CELLS:
-            for name in sequence(list(servers), turn):
-                server = servers[name]
-                before, spent = server.statistics(model), server.cpu_seconds
-                figures = clients.run(
-                    "closed",
-                    protocol=protocol,
-                    address=getattr(server, protocol),
-                    model=model,
-                    shape=shapes[model],
-                    clients=number_of_clients,
-                    seconds=_SLICE,
-                )
-                after, spent = server.statistics(model), server.cpu_seconds - spent
-                requests = after["requests"] - before["requests"]
-                row = {
-                    "rate": figures["answers"] / figures["seconds"],
-                    "server_cpu": spent / requests,
-                    "run": (after["compute_infer"] - before["compute_infer"]) / requests,
-                    "queue": (after["queue"] - before["queue"]) / requests,
-                    "latency": median(figures["latencies"]),
-                }
-                if turn:
-                    rates.setdefault((model, protocol, number_of_clients, name), []).append(row)
-    return [_cell(cell, rates, list(servers)) for cell in _CELLS]
+        for cell in _CELLS:
+            asked = {"protocol": cell[1], "shape": shapes[cell[0]], "clients": cell[2], "seconds": _SLICE}
+            found = {name: _row(servers[name], cell[0], clients, asked) for name in sequence(list(servers), turn)}
+            if cell[:2] == _BARE:
+                found["bare"] = _rate(bare, cell[0], clients, asked)
+            if turn:
+                for name, row in found.items():
+                    rows.setdefault((*cell, name), []).append(row)
+    return [_cell(cell, rows, list(servers)) for cell in _CELLS]
+
+
+def _row(server: Endpoint, model: str, clients: Clients, asked: dict[str, Any]) -> dict[str, float]:
+    """Figures of one server, some of them counted by itself."""
+    before = server.statistics(model)
+    row = _rate(server, server.names[model], clients, asked)
+    after = server.statistics(model)
+    requests = after["requests"] - before["requests"]
+    times = {"run": "compute_infer", "queue": "queue"}
+    return {**row, **{name: (after[field] - before[field]) / requests for name, field in times.items()}}
+
+
+def _rate(server: Endpoint, model: str, clients: Clients, asked: dict[str, Any]) -> dict[str, float]:
+    """Requests a second of a closed loop, their latency, and processor time of the server for each."""
+    spent = server.cpu_seconds
+    figures = clients.run("closed", address=getattr(server, asked["protocol"]), model=model, **asked)
+    spent = server.cpu_seconds - spent
+    return {
+        "rate": figures["answers"] / figures["seconds"],
+        "server_cpu": spent / (figures["answers"] + asked["clients"]),  # each sends one request before the time starts
+        "latency": median(figures["latencies"]),
+    }
 
 
 def _cell(
-    cell: tuple[Any, ...], rates: dict[tuple[Any, ...], list[dict[str, float]]], names: list[str]
+    cell: tuple[Any, ...], rows: dict[tuple[Any, ...], list[dict[str, float]]], names: list[str]
 ) -> dict[str, Any]:
-    rows = {name: rates[(*cell, name)] for name in names}
     result: dict[str, Any] = dict(zip(("model", "protocol", "clients"), cell, strict=True))
     for figure in ("rate", "server_cpu", "run", "queue", "latency"):
-        result[figure] = {name: median(row[figure] for row in rows[name]) for name in names}
+        result[figure] = {name: median(row[figure] for row in rows[(*cell, name)]) for name in names}
+    if bare := rows.get((*cell, "bare")):
+        result["bare"] = {figure: median(row[figure] for row in bare) for figure in ("rate", "server_cpu")}
     if len(names) == 2:
-        ours, theirs = (rows[name] for name in names)
+        ours, theirs = (rows[(*cell, name)] for name in names)
         result["ratio"] = _spread([a["rate"] / b["rate"] for a, b in zip(ours, theirs, strict=True)])
     return result
 
@@ -186,7 +196,7 @@ def _offered(
         figures = clients.run(
             "open",
             address=server.grpc,
-            model="light",
+            model=server.names["light"],
             shape=shape,
             rate=share * capacity,
             seconds=_OPEN_SECONDS,
@@ -217,9 +227,9 @@ def section(here: Measured, _: Sequence[Measured]) -> str:
             paragraph(
                 f"**A heavy model.** {heavy['model']}, float32, {THREADS} threads, {2 * heavy['batch']} clients,",
                 f"batches of at most {heavy['batch']} (formed: {heavy['formed_batch']:.1f}): clips a second behind",
-                f"`lcve serve`, compared with the bare session in batches of {heavy['batch']}, in",
-                f"{figures['rounds']} alternating rounds of each of {processes} processes, which start their own",
-                "servers. Figures are medians of the processes, and lowest and highest are those of all rounds.",
+                f"`lcve serve`, compared with the bare session in batches of {heavy['batch']}. Each of {processes}",
+                f"processes starts its own servers, which take turns; rounds of a process: {figures['rounds']}.",
+                "Figures are medians of the processes, and lowest and highest are those of all rounds.",
             ),
             table(("protocol", "ratio to the bare session", "lowest to highest"), _heavy_rows(heavy)),
             paragraph(
@@ -287,12 +297,14 @@ def _where(light: dict[str, Any]) -> str:
         cell = next(c for c in light["cells"] if (c["model"], c["protocol"], c["clients"]) == (model, "grpc", 16))
         ours, theirs = (1e3 * cell["server_cpu"][name] for name in ("lcve serve", "Triton"))
         parts.append(f"{ours:.2f} ms of processor time against {theirs:.2f} ms ({model}, gRPC, 16 clients)")
+    bare = next(c["bare"] for c in light["cells"] if (c["model"], c["protocol"], c["clients"]) == (*_BARE, 16))
     alone = next(c for c in light["cells"] if (c["model"], c["protocol"], c["clients"]) == ("light", "grpc", 1))
     return paragraph(
-        f"Cost of a request: `lcve serve` takes {' and '.join(parts)}. At 25 kB the difference is Python: grpc.aio",
-        "and the path through admission, checks, queue and log, where Triton is C++ up to its backend. At 2.4 MB",
+        f"Cost of a request: `lcve serve` takes {' and '.join(parts)}. At 25 kB the difference is Python: a server of",
+        f"grpc.aio that reads a request and returns a constant takes {1e3 * bare['server_cpu']:.2f} ms, and the rest",
+        "is admission, checks, queue, run and log, where Triton is C++ up to its backend. At 2.4 MB",
         f"the run itself is {1e3 * alone['run']['lcve serve']:.1f} of {1e3 * alone['server_cpu']['lcve serve']:.1f}",
-        "ms with one client; the rest is probably mostly receiving bytes.",
+        "ms with one client.",
     )
 
 
@@ -300,8 +312,8 @@ def _load_text(light: dict[str, Any]) -> str:
     return paragraph(
         "**Latency against offered load** (light model, gRPC, arrivals of a Poisson process, latency from the time",
         f"a request was due to be sent, {_OPEN_SECONDS:.0f} s for each point). Capacity is the",
-        f"{light['capacity']:.0f} requests a second of 16 closed loops. `lcve serve` refuses requests that do not",
-        "fit into its bounded queue; this Triton's queue has no bound.",
+        f"{light['capacity']:.0f} requests a second of the fastest closed loops. `lcve serve` refuses requests that",
+        "do not fit into its bounded queue; this Triton's queue has no bound.",
     )
 
 

@@ -29,12 +29,14 @@ class Endpoint:
     Args:
         grpc, http, metrics: host and port.
         process: its id; what it started counts with it.
+        names: name by which it serves each model; Triton serves the keys of a model as models of their own.
     """
 
     grpc: str
     http: str
     metrics: str
     process: int
+    names: Mapping[str, str]
 
     @property
     def cpu_seconds(self) -> float:
@@ -50,7 +52,7 @@ class Endpoint:
 
     def statistics(self, model: str) -> dict[str, Any]:
         """What the server itself counts of a model."""
-        with urllib.request.urlopen(f"http://{self.http}/v2/models/{model}/stats") as answer:
+        with urllib.request.urlopen(f"http://{self.http}/v2/models/{self.names[model]}/stats") as answer:
             (stats,) = json.load(answer)["model_stats"]
         spent = {
             name: stats["inference_stats"][name] for name in ("success", "queue", "compute_input", "compute_infer")
@@ -77,7 +79,19 @@ def lcve_serve(models: Mapping[str, Path], work: Path, *options: str) -> Iterato
             raise RuntimeError(f"lcve serve did not start:\n{(work / 'lcve.log').read_text()}")
         at = json.loads(ports_line)
         addresses = {name: f"127.0.0.1:{at[name]}" for name in ("grpc", "http", "metrics")}
-        yield Endpoint(**addresses, process=process.pid)
+        yield Endpoint(**addresses, process=process.pid, names={name: name for name in models})
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
+def echo() -> Iterator[Endpoint]:
+    """``echo.py``, which has no HTTP, no metrics and no statistics."""
+    process = subprocess.Popen(module("serving.echo"), stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        port = int(process.stdout.readline())  # type: ignore[union-attr]
+        yield Endpoint(grpc=f"127.0.0.1:{port}", http="", metrics="", process=process.pid, names={})
     finally:
         process.terminate()
         process.wait()
@@ -91,12 +105,14 @@ def triton(models: Mapping[str, Path], work: Path, *, largest: int) -> Iterator[
     folder = work / "triton"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    export_triton(models, folder / "models", TritonOptions(max_batch=largest, queue_delay=0.0))
+    exported = export_triton(models, folder / "models", TritonOptions(max_batch=largest, queue_delay=0.0))
+    names = {name: model.config.name for name, model in zip(models, exported, strict=True)}
     backends = _lay_out_backends(site_packages(), folder / "backends")
     shutil.copyfile(Path(__file__).with_name("backend.py"), backends / "onnxruntime/model.py")
     with start_triton(folder / "models", folder, "--log-info=0") as server:
         process = _listener(server.grpc)
-        yield Endpoint(grpc=server.grpc, http=server.http, metrics=server.metrics, process=process)
+        addresses = {"grpc": server.grpc, "http": server.http, "metrics": server.metrics}
+        yield Endpoint(**addresses, process=process, names=names)
 
 
 def triton_is_there() -> bool:

@@ -17,16 +17,14 @@ from lcve_deploy.artifact.key_folder import (
 )
 from lcve_deploy.artifact.manifest import (
     Manifest,
-    ModelSpec,
-    TensorSpec,
     manifest_bytes,
     manifest_data,
     manifest_digest,
-    output_spec,
     parse_manifest,
     read_manifest,
     write_manifest,
 )
+from lcve_deploy.artifact.model_spec import ModelSpec, TensorSpec, output_spec
 from lcve_deploy.artifact.probe import Probe, read_probe, write_probe
 from lcve_deploy.artifact.profile import Profile
 from lcve_deploy.artifact.signature import PublicKey, check_signature, is_signed, read_signature, write_signature

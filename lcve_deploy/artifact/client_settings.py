@@ -11,20 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lcve_deploy.artifact.manifest import (
-    FORMAT,
-    binding_to_json,
-    check_format,
-    output_problems,
-    output_spec,
-    read_binding,
-    read_tensor,
-    result_of,
-)
+from lcve_deploy.artifact.manifest import FORMAT, binding_to_json, check_format, read_binding
+from lcve_deploy.artifact.model_spec import output_problems, output_spec, read_tensor, result_of
 from lcve_deploy.artifact.record import Record, read_json
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.model.assumptions import Assumption, Fact
+from lcve_deploy.model.checkpoint_record import CheckpointForm, CheckpointRecord
 from lcve_deploy.model.output import ModelOutput, OutputKind
 from lcve_deploy.model.predictions import ProblemType
 from lcve_deploy.model.preprocess import Preprocess, Resample, Rounding, Sampling
@@ -48,6 +41,7 @@ class ClientSettings:
         source: origin of the model as ``org/name@commit`` on a hub; None if it came from elsewhere.
         assumptions: facts that the export assumed because the checkpoint does not state them.
         output: what the model answers; None stands for the logits of the classes.
+        checkpoint: how the export read the checkpoint; None if an older version made the artifact.
 
     Raises:
         ValueError: the output does not have one value for each class.
@@ -61,6 +55,7 @@ class ClientSettings:
     source: str | None = None
     assumptions: tuple[Assumption, ...] = ()
     output: ModelOutput | None = None
+    checkpoint: CheckpointRecord | None = None
 
     def __post_init__(self) -> None:
         expected = self.answer.width if self.answer.kind.has_labels else 0
@@ -103,7 +98,8 @@ class ClientFile:
             "preprocess": dataclasses.asdict(settings.preprocess),
             "manifest_sha256": self.manifest_sha256,
             "source": settings.source,
-            "assumptions": [dataclasses.asdict(assumption) for assumption in settings.assumptions],
+            "assumptions": [assumption.to_json() for assumption in settings.assumptions],
+            "checkpoint": dataclasses.asdict(settings.checkpoint) if settings.checkpoint else None,
         }
 
 
@@ -146,6 +142,7 @@ def parse_client(record: Record, path: Path, *, number: int = FORMAT) -> ClientF
     digest = record.text("manifest_sha256", "[0-9a-f]{64}")
     source = record.text("source", _SOURCE) if record.has("source") else None
     assumptions = _assumptions(record)
+    checkpoint = _checkpoint(record.record("checkpoint")) if record.has("checkpoint") else None
     if binding and preprocess and (preprocess.frames, *preprocess.crop) != binding.geometry.clip_shape[:3]:
         record.problems.append(f"preprocess: does not produce clips of {binding.geometry}")
     record.finish(path)
@@ -160,6 +157,7 @@ def parse_client(record: Record, path: Path, *, number: int = FORMAT) -> ClientF
         source=source,
         assumptions=assumptions,
         output=None if output and output.kind is OutputKind.LOGITS else output,
+        checkpoint=checkpoint,
     )
     return ClientFile(settings=settings, manifest_sha256=digest)
 
@@ -172,6 +170,12 @@ def _assumptions(record: Record) -> tuple[Assumption, ...]:
         if fact is not None:
             assumptions.append(Assumption(fact=fact, value=text, option=option))
     return tuple(assumptions)
+
+
+def _checkpoint(record: Record) -> CheckpointRecord | None:
+    form, options = record.parsed("form", CheckpointForm), record.record("options")
+    texts = {name: options.text(name) for name in options.names()}
+    return CheckpointRecord(form=form, options=texts) if form else None
 
 
 def _output(record: Record, classes: int, binding: Binding | None) -> ModelOutput | None:

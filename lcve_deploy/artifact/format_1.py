@@ -13,15 +13,8 @@ from typing import Final
 
 from lcve_deploy.artifact.client_settings import ClientFile, parse_client
 from lcve_deploy.artifact.digests import MANIFEST, FileRecord
-from lcve_deploy.artifact.manifest import (
-    TensorSpec,
-    check_format,
-    read_binding,
-    read_model_files,
-    read_parity,
-    read_tensor,
-    read_versions,
-)
+from lcve_deploy.artifact.manifest import check_format, read_binding, read_model_files, read_parity, read_versions
+from lcve_deploy.artifact.model_spec import TensorSpec, read_tensor
 from lcve_deploy.artifact.record import parse_json, read_data, read_json
 from lcve_deploy.artifact.signature import PublicKey, check_signature, read_signature
 from lcve_deploy.clips import Binding

@@ -24,13 +24,13 @@ from lcve_deploy.artifact.digests import FileRecord, hold_checked, record_of, ve
 from lcve_deploy.artifact.manifest import (
     FORMAT,
     Manifest,
-    ModelSpec,
     binding_to_json,
     check_format,
     read_binding,
     read_files,
     read_versions,
 )
+from lcve_deploy.artifact.model_spec import ModelSpec
 from lcve_deploy.artifact.names import KEY_MANIFEST, KEY_SIGNATURE, KEYED, KEYS, PROBE
 from lcve_deploy.artifact.probe import Probe, parse_probe, write_probe
 from lcve_deploy.artifact.record import parse_json, read_data

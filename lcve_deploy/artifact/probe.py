@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact.digests import hold_checked
-from lcve_deploy.artifact.manifest import Manifest, ModelSpec
+from lcve_deploy.artifact.manifest import Manifest
+from lcve_deploy.artifact.model_spec import ModelSpec
 from lcve_deploy.artifact.names import BANK_PREFIX, PROBE, STEP_INPUT
 from lcve_deploy.artifact.tensors import check_keyed, parse_tensors
 from lcve_deploy.clips import COEFFICIENTS, STEP, coefficient_record

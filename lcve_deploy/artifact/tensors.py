@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.artifact.manifest import ModelSpec
+from lcve_deploy.artifact.model_spec import ModelSpec
 from lcve_deploy.artifact.names import BANK_PREFIX
 from lcve_deploy.errors import ArtifactError
 from lcve_deploy.files.reading import check_safetensors_bytes

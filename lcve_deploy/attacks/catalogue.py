@@ -9,7 +9,15 @@ from typing import Final
 
 import numpy as np
 
-from lcve_deploy.attacks.clips import ask_chosen, first_known, known_clips, match_known, plant_chosen, plant_known
+from lcve_deploy.attacks.clips import (
+    ask_chosen,
+    equal_in_known,
+    first_known,
+    known_clips,
+    match_known,
+    plant_chosen,
+    plant_known,
+)
 from lcve_deploy.attacks.coefficients.chosen import ask_chosen_coefficients, plant_chosen_coefficients
 from lcve_deploy.attacks.coefficients.columns import (
     match_signed_keys,
@@ -28,7 +36,7 @@ from lcve_deploy.attacks.coefficients.seams import (
 from lcve_deploy.attacks.coefficients.series import lay_out_coefficient_series, plant_coefficient_series
 from lcve_deploy.attacks.cube_series import lay_out_series, plant_series
 from lcve_deploy.attacks.embedding import lay_out_filters, plant_filters
-from lcve_deploy.attacks.holdings import Estimate, Holdings, Planted
+from lcve_deploy.attacks.holdings import HELD, Estimate, Holdings, Planted
 from lcve_deploy.attacks.inversion import invert_likeliest, invert_minimum_norm, plant_tokens
 from lcve_deploy.attacks.jigsaw import (
     plant_jigsaw,
@@ -89,6 +97,7 @@ class Attack:
         schemes: schemes whose artifacts and clips it is run on.
         unfit: why it is not run on a scheme, for the report.
         within: whether it compares values within a cube, which a cube of one pixel does not have.
+        blind: returns why no attack with these holdings could find an order, by field of an estimate.
     """
 
     name: str
@@ -105,6 +114,7 @@ class Attack:
     schemes: frozenset[Scheme] = _BOTH
     unfit: Mapping[Scheme, str] = field(default_factory=dict)
     within: bool = False
+    blind: Callable[[Holdings], Mapping[str, str]] = field(default=lambda holdings: {})
 
     def reason_not_to_run(self, holdings: Holdings) -> str:
         """Return why the attack cannot be run with these holdings; empty if it can."""
@@ -112,7 +122,7 @@ class Attack:
             return self.unfit[holdings.scheme]
         if self.within and math.prod(holdings.geometry.cube) == 1:
             return "needs cubes of several pixels"
-        fields = [need for need in self.needs if getattr(holdings, need) is None]
+        fields = [HELD[need] for need in self.needs if getattr(holdings, need) is None]
         absent = fields or [f"a model with {name}" for name in self.tensors if name not in (holdings.artifact or {})]
         return f"needs {', '.join(absent)}" if absent else ""
 
@@ -313,6 +323,7 @@ ATTACKS: Final = (
         needs=("known",),
         finds={"cubes": 0.99, "values": 0.99},
         run=match_known,
+        blind=equal_in_known,
         plant=plant_known,
         curve=Curve(axis="known clips", levels=(1, 2, 4, 8, 16), at=first_known, maximum=known_clips),
         schemes=_LCVE,
@@ -323,6 +334,7 @@ ATTACKS: Final = (
         needs=("known",),
         finds={"cubes": 0.99, "values": 0.99, "signs": 0.99},
         run=match_known_coefficients,
+        blind=equal_in_known,
         plant=plant_known_coefficients,
         curve=Curve(axis="known clips", levels=(1, 2, 4, 8, 16), at=first_known, maximum=known_clips),
         schemes=_DCT,

@@ -20,6 +20,8 @@ from lcve_deploy.attacks.solvers.equal_rows import pair_equal_rows, row_classes
 
 __all__ = [
     "ask_chosen",
+    "count_distinct",
+    "equal_in_known",
     "first_known",
     "known_clips",
     "match_known",
@@ -34,6 +36,12 @@ Numbers = npt.NDArray[np.integer]
 _ROUNDS: Final = 2
 _BASE: Final = 256
 _SPAN: Final = 2**31
+_AXES: Final = {1: "cubes", 2: "values"}
+_EQUAL: Final = {
+    "cubes": "the known clips have the same content in all cubes",
+    "values": "the known clips have the same values in all positions of a cube",
+    "signs": "the known clips have the same values in all positions of a cube",
+}
 
 
 def match_known(holdings: Holdings) -> Estimate:
@@ -70,6 +78,22 @@ def first_known(holdings: Holdings, count: float, rng: np.random.Generator) -> H
 def known_clips(holdings: Holdings) -> int:
     """Return the number of known clips."""
     return len(holdings.known[0]) if holdings.known else 0
+
+
+def count_distinct(plain: Cubes) -> dict[str, int]:
+    """Return how many cubes, and how many positions in a cube, known clips ``[clips, N, L]`` distinguish at most."""
+    sizes = np.abs(plain)
+    rows = {name: np.moveaxis(sizes, axis, 0).reshape(sizes.shape[axis], -1) for axis, name in _AXES.items()}
+    return {name: len(np.unique(each, axis=0)) for name, each in rows.items()}
+
+
+def equal_in_known(holdings: Holdings) -> dict[str, str]:
+    """Return which orders cannot be found with the known clips, and why; by field of an estimate."""
+    if holdings.known is None:
+        return {}
+    count = count_distinct(holdings.known[0])
+    count["signs"] = count["values"]  # a sign is found with its coefficient
+    return {name: reason for name, reason in _EQUAL.items() if count[name] == 1}
 
 
 def ask_chosen(holdings: Holdings) -> Estimate:

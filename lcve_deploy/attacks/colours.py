@@ -7,6 +7,7 @@ colour, which varies slowly over the cube.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -55,13 +56,20 @@ def _colours(waves: Rows) -> Rows:
 
 
 def _balanced(rows: Rows, count: int) -> Order:
-    """Return clusters of equal size: the best of several k-means, balanced by assignment."""
+    """Return clusters of equal size: the best of several k-means, balanced by assignment.
+
+    If there are fewer different rows than clusters, no split is better than another.
+    """
     from scipy.cluster.vq import kmeans2
 
-    size, best = len(rows) // count, (np.inf, np.zeros(len(rows), dtype=np.int64))
-    rng = np.random.default_rng(_SEED)
+    size = len(rows) // count
+    if len(np.unique(rows, axis=0)) < count:
+        return np.repeat(np.arange(count), size)
+    best, rng = (np.inf, np.zeros(len(rows), dtype=np.int64)), np.random.default_rng(_SEED)
     for _ in range(_ATTEMPTS):
-        centres, _ = kmeans2(rows + 0.0, count, minit="++", rng=rng)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of empty clusters, which the assignment fills
+            centres, _ = kmeans2(rows + 0.0, count, minit="++", rng=rng)
         squares = ((rows[:, None] - centres) ** 2).sum(axis=-1)
         cluster = assign(-np.repeat(squares, size, axis=1)) // size
         loss = float(np.take_along_axis(squares, cluster[:, None], axis=1).sum())

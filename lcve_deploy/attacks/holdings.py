@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from lcve_deploy.clips import Scheme
 from lcve_deploy.geometry import ClipGeometry
 
-__all__ = ["Cubes", "Estimate", "Holdings", "Order", "Planted", "Tensors"]
+__all__ = ["HELD", "Cubes", "Estimate", "Holdings", "Order", "Planted", "Tensors"]
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 Order = npt.NDArray[np.int64]
@@ -56,6 +56,20 @@ class Holdings:
     tokens: npt.NDArray[np.floating] | None = None
     classified: tuple[npt.NDArray[np.int64], npt.NDArray[np.floating]] | None = None
     found: Estimate | None = None
+
+
+HELD: Final = {
+    "artifact": "the artifact",
+    "reference": "a reference checkpoint",
+    "ciphertexts": "encrypted clips",
+    "classified": "clips of known classes",
+    "known": "plain clips and their encryption",
+    "oracle": "chosen clips, encrypted",
+    "other": "another key of the model",
+    "embedding": "the plain embedding",
+    "tokens": "the tokens of a clip",
+}
+"""What each field of ``Holdings`` that an attacker may lack is called."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,27 +9,16 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy.attacks.holdings import HELD
 from lcve_deploy.attacks.report import AuditReport
 from lcve_deploy.attacks.running import AttackResult
 
-__all__ = ["CAUTION", "NEEDS", "render_page"]
+__all__ = ["CAUTION", "render_page"]
 
 CAUTION: Final = (
     "If an attack fails here, this shows only that this attack fails. Every attack must first solve a planted case; "
     "if it does not, it is reported as not working, never as safety."
 )
-
-NEEDS: Final = {
-    "artifact": "the artifact",
-    "reference": "a reference checkpoint",
-    "ciphertexts": "encrypted clips",
-    "classified": "clips of known classes",
-    "known": "plain clips and their encryption",
-    "oracle": "chosen clips, encrypted",
-    "other": "another key of the model",
-    "embedding": "the plain embedding",
-    "tokens": "the tokens of a clip",
-}
 
 
 def render_page(report: AuditReport) -> str:
@@ -44,7 +33,7 @@ def render_page(report: AuditReport) -> str:
 
 
 def _needs(result: AttackResult) -> str:
-    return ", ".join(NEEDS[name] for name in result.attack.needs)
+    return ", ".join(HELD[name] for name in result.attack.needs)
 
 
 def _points(result: AttackResult, name: str, width: int, height: int) -> list[tuple[float, float]]:

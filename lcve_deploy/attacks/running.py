@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,23 +13,20 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy.attacks.case import Case
 from lcve_deploy.attacks.catalogue import ATTACKS, Attack
-from lcve_deploy.attacks.coefficients.frequencies import energies
-from lcve_deploy.attacks.coefficients.score import align_coefficients, score_coefficients
-from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Planted
+from lcve_deploy.attacks.chance import measure_chance
+from lcve_deploy.attacks.coefficients.score import align_coefficients
+from lcve_deploy.attacks.holdings import Estimate, Holdings, Planted
 from lcve_deploy.attacks.pictures import decrypted, frames_of
-from lcve_deploy.attacks.score import Recovery, Space, align_order, chance_level, score_order
-from lcve_deploy.attacks.similarity import Similarity, chance_similarity, compare_clips
+from lcve_deploy.attacks.score import Recovery, align_order
+from lcve_deploy.attacks.scoring import ORDERS, measure_scores, score_clip, score_orders, spaces
+from lcve_deploy.attacks.similarity import Similarity
 from lcve_deploy.clips import Scheme
-from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.progress import Progress, silent, step
 
-__all__ = ["ORDERS", "AttackResult", "Case", "Control", "State", "run_attacks", "spaces"]
+__all__ = ["AttackResult", "Control", "State", "run_attacks"]
 
-ORDERS: Final = {"cubes": "K1", "values": "K2", "labels": "K3", "signs": "signs"}
-"""Names of the orders in the format, and of the signs, by field of an estimate."""
-
-_COMPARED_KEYS: Final = 4
 _SEED: Final = 0
 _MAX_VALUE: Final = 255
 
@@ -44,25 +40,6 @@ class State(StrEnum):
     NOT_RUN = "not run"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Case:
-    """What is attacked, and the truth.
-
-    Args:
-        holdings: what the attacker has.
-        truth: true orders, and the plain clip of ``victim``; None without the key.
-        relation: true orders relative to the other key; None if unknown.
-        independent: orders of independent keys.
-        victim: encrypted clip to show, ``[N, L]``.
-    """
-
-    holdings: Holdings
-    truth: Estimate | None = None
-    relation: Estimate | None = None
-    independent: Sequence[Estimate] = ()
-    victim: Cubes | None = None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Control:
     """Controls of an attack; scores by field of the estimate.
@@ -70,14 +47,16 @@ class Control:
     Args:
         planted: score on the planted case.
         required: minimum score on the planted case.
-        chance: mean score against independent keys; without orders so short that chance can reach 1.
-        bound: maximum score against independent keys.
+        chance: mean score against independent keys.
+        bound: what the mean score must not exceed; without scores that mean nothing or that cannot exceed it.
+        unclear: why a score means nothing here, although the attack works.
     """
 
     planted: Mapping[str, float]
     required: Mapping[str, float]
     chance: Mapping[str, float] = field(default_factory=dict)
     bound: Mapping[str, float] = field(default_factory=dict)
+    unclear: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def solved(self) -> bool:
@@ -87,7 +66,7 @@ class Control:
     @property
     def at_chance(self) -> bool:
         """Whether the scores against independent keys do not exceed chance."""
-        return all(self.chance[name] <= self.bound[name] for name in self.chance)
+        return all(self.chance[name] <= bound for name, bound in self.bound.items())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -125,6 +104,27 @@ class AttackResult:
         """Whether it passed its controls, or was not run."""
         return self.control is None or (self.control.solved and self.control.at_chance)
 
+    @property
+    def verdict(self) -> str:
+        """The verdict of the controls in a few words; empty if it was not run."""
+        if self.control is None or not self.control.solved:
+            return "NOT WORKING" if self.control else ""
+        if not self.control.at_chance:
+            return "ABOVE CHANCE"
+        unclear = bool(self.scored) and self.scored <= set(self.control.unclear)
+        return "not meaningful" if unclear else "hold"
+
+    @property
+    def scored(self) -> frozenset[str]:
+        """What was found and scored, of all that the attack looks for; fields of the estimate."""
+        clip = {"clip"} if self.similarity and "clip" in self.attack.finds else set[str]()
+        return frozenset({*self.recovered, *clip})
+
+    @property
+    def found_nothing(self) -> bool:
+        """Whether it was scored and found nothing."""
+        return self.state is State.MEASURED and not self.scored
+
     def to_json(self) -> dict[str, Any]:
         """Return all fields except estimates and picture as plain values."""
         control = dataclasses.asdict(self.control) if self.control else None
@@ -143,6 +143,7 @@ class AttackResult:
             "axis": self.attack.curve.axis if self.attack.curve else None,
             "measure": self.attack.measure,
             "control": control,
+            "verdict": self.verdict,
         }
 
 
@@ -168,18 +169,6 @@ def run_attacks(
     return tuple(results)
 
 
-def spaces(holdings: Holdings, attack: Attack, classes: int) -> dict[str, Space]:
-    """Return the space of each order's entries, with the symmetries that the attack's scores allow."""
-    geometry, flips = holdings.geometry, holdings.scheme is Scheme.LCVE
-    values = Space(grid=geometry.cube, channels=geometry.channels, symmetric=attack.symmetric, flips=flips)
-    return {
-        "cubes": Space(grid=geometry.grid, symmetric=attack.symmetric),
-        "values": values,
-        "labels": Space(grid=(classes,)),
-        "signs": values,
-    }
-
-
 def _run(attack: Attack, case: Case) -> AttackResult:
     required, planted = attack.finds, _planted_scores(attack)
     started = time.perf_counter()
@@ -198,11 +187,11 @@ def _run(attack: Attack, case: Case) -> AttackResult:
             control=control,
             picture=_picture(case, attack, estimate),
         )
-    recovered = _recovered(attack, estimate, truth, case.holdings)
+    recovered = score_orders(attack, estimate, truth, case.holdings)
     aligned = _aligned(attack, estimate, truth, case.holdings)
-    similarity = _similarity(attack, _with_clip(attack, aligned, case), truth, case.holdings.geometry)
-    chance, bound = _chance(attack, estimate, case)
-    control = dataclasses.replace(control, chance=chance, bound=bound)
+    similarity = score_clip(attack, _with_clip(attack, aligned, case), truth, case.holdings.geometry)
+    chance = measure_chance(attack, estimate, truth, case)
+    control = dataclasses.replace(control, chance=chance.means, bound=chance.bounds, unclear=chance.unclear)
     return AttackResult(
         attack=attack,
         state=State.MEASURED if control.solved else State.NOT_WORKING,
@@ -234,7 +223,7 @@ def _found(before: Estimate | None, results: Sequence[AttackResult], attack: Att
 
 def _planted_scores(attack: Attack) -> dict[str, float]:
     planted, estimate = _planted(attack.plant, attack.run)
-    return _scores(attack, estimate, planted.truth, planted.holdings, attack.measure)
+    return measure_scores(attack, estimate, planted.truth, planted.holdings, attack.measure)
 
 
 @functools.cache
@@ -244,31 +233,6 @@ def _planted(
     """Return the planted case and the attack's estimate; deterministic, so computed once."""
     planted = plant(np.random.default_rng(_SEED))
     return planted, run(planted.holdings)
-
-
-def _scores(attack: Attack, estimate: Estimate, truth: Estimate, holdings: Holdings, measure: str) -> dict[str, float]:
-    """Return the score of everything that an attack finds, by a measure."""
-    recovered = _recovered(attack, estimate, truth, holdings)
-    scores = {name: float(getattr(recovery, measure)) for name, recovery in recovered.items()}
-    if "clip" not in attack.finds:
-        return scores
-    similarity = _similarity(attack, estimate, truth, holdings.geometry)
-    return scores | ({"clip": float(getattr(similarity, measure))} if similarity else {})
-
-
-def _recovered(attack: Attack, estimate: Estimate, truth: Estimate, holdings: Holdings) -> dict[str, Recovery]:
-    pairs = {name: (getattr(estimate, name), getattr(truth, name)) for name in ORDERS if name in attack.finds}
-    known = spaces(holdings, attack, len(truth.labels) if truth.labels is not None else 1)
-    both = {name: pair for name, pair in pairs.items() if pair[0] is not None and pair[1] is not None}
-    scores: dict[str, Recovery] = {}
-    if holdings.scheme is Scheme.DCT and "values" in both:
-        weights = None if truth.clip is None else energies(truth.clip, holdings.geometry)
-        scores = score_coefficients(estimate, truth, known["values"], weights)
-    return {
-        name: scores[name] if name in scores else score_order(*pair, known[name])
-        for name, pair in both.items()
-        if name != "signs" or name in scores
-    }
 
 
 def _with_clip(attack: Attack, estimate: Estimate, case: Case) -> Estimate:
@@ -281,41 +245,10 @@ def _with_clip(attack: Attack, estimate: Estimate, case: Case) -> Estimate:
     return dataclasses.replace(estimate, clip=clip)
 
 
-def _similarity(attack: Attack, estimate: Estimate, truth: Estimate, geometry: ClipGeometry) -> Similarity | None:
-    if estimate.clip is None or truth.clip is None:
-        return None
-    return compare_clips(estimate.clip, truth.clip, geometry, symmetric=attack.symmetric)
-
-
-def _chance(attack: Attack, estimate: Estimate, case: Case) -> tuple[dict[str, float], dict[str, float]]:
-    """Return mean scores of the same estimate against independent keys, and their bounds."""
-    holdings, victim = case.holdings, case.victim
-    independent = list(case.independent)
-    if "clip" in attack.finds:
-        if victim is None:
-            return {}, {}
-        independent = [
-            Estimate(clip=decrypted(victim, s, holdings.geometry, holdings.scheme))
-            for s in independent[:_COMPARED_KEYS]
-        ]
-    measure = "exact" if attack.measure == "energy" else attack.measure  # a few entries have most of the energy
-    scores = [_scores(attack, estimate, other, holdings, measure) for other in independent]
-    names = scores[0].keys() if scores else ()
-    chance = {name: math.fsum(score[name] for score in scores) / len(scores) for name in names}
-    classes = next((len(s.labels) for s in independent if s.labels is not None), 1)
-    known = spaces(holdings, attack, classes)
-    bound = {
-        name: chance_similarity(known["cubes"]) if name == "clip" else chance_level(measure, known[name])
-        for name in chance
-    }
-    meaningful = [name for name in chance if bound[name] < 1]  # with few cubes or classes, chance can reach 1
-    return {name: chance[name] for name in meaningful}, {name: bound[name] for name in meaningful}
-
-
 def _aligned(attack: Attack, estimate: Estimate, truth: Estimate, holdings: Holdings) -> Estimate:
     if not attack.symmetric:
         return estimate
-    known = spaces(holdings, attack, 1)
+    known = spaces(holdings, symmetric=True, classes=1)
     aligned = dataclasses.replace(
         estimate,
         **{
@@ -347,7 +280,8 @@ def _curve(attack: Attack, case: Case, truth: Estimate) -> list[tuple[float, Map
     for level in curve.levels:
         if level <= curve.maximum(case.holdings):
             holdings = curve.at(case.holdings, level, rng)
-            points.append((level, _scores(attack, attack.run(holdings), truth, holdings, attack.measure)))
+            scores = measure_scores(attack, attack.run(holdings), truth, holdings, attack.measure)
+            points.append((level, scores))
     return points
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from lcve_deploy.attacks.holdings import Order
 
-__all__ = ["Recovery", "Space", "align_order", "chance_level", "score_order"]
+__all__ = ["Recovery", "Space", "align_order", "chance_level", "guess_probability", "score_order"]
 
 Coordinates = npt.NDArray[np.int64]
 
@@ -43,6 +43,11 @@ class Space:
     def size(self) -> int:
         """Number of entries of an order."""
         return math.prod(self.grid) * self.channels
+
+    @property
+    def symmetry_count(self) -> int:
+        """Number of symmetries; 1 if none is allowed."""
+        return sum(1 for _ in self.symmetries())
 
     def coordinates(self, order: Order) -> Coordinates:
         """Return the coordinates of every entry, ``[entries, axes + 1]``; unknown entries are far outside."""
@@ -140,8 +145,16 @@ def chance_level(measure: str, space: Space) -> float:
         cells = math.prod(space.grid)
         pairs = sum(cells // size * (size - 1) for size in space.grid)
         return 3 * 2 * pairs / (cells * max(cells - 1, 1))
-    symmetries = sum(1 for _ in space.symmetries())
-    return 3 * (1 + math.log2(symmetries)) / space.size
+    return 3 * (1 + math.log2(space.symmetry_count)) / space.size
+
+
+def guess_probability(space: Space, correct: int) -> float:
+    """Return the maximum probability that a guess has so many correct entries under the best symmetry.
+
+    Of the sets of k entries, a random order agrees with an estimate in 1/k! on average.
+    """
+    logarithm = math.log(space.symmetry_count) - math.lgamma(correct + 1)
+    return math.exp(min(logarithm, 0.0))
 
 
 def _agreement(found: Coordinates, true: Coordinates) -> tuple[float, float]:

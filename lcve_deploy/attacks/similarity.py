@@ -16,7 +16,10 @@ __all__ = ["Similarity", "chance_similarity", "compare_clips"]
 
 _RANGE: Final = 255.0
 _WINDOW: Final = 7
+_MIN_WINDOW: Final = 3
 _MIN_CHANCE_SIMILARITY: Final = 0.25
+_ROUNDING: Final = 1e-6
+"""Deviation of equal means of cubes that were computed in floating point."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,16 +28,18 @@ class Similarity:
 
     Args:
         psnr: peak signal-to-noise ratio, dB; infinite if they are equal.
-        ssim: mean structural similarity of their frames, -1..1.
-        light: correlation of the mean values of their cubes, -1..1; compares what a thumbnail shows.
+        ssim: mean structural similarity of their frames, -1..1; None if a frame is smaller than 3 by 3 pixels.
+        light: correlation of the mean values of their cubes, -1..1; compares what a thumbnail shows. None if all cubes
+            of the true clip have the same mean.
     """
 
     psnr: float
-    ssim: float
-    light: float
+    ssim: float | None
+    light: float | None
 
     def __str__(self) -> str:
-        return f"{self.psnr:.1f} dB, SSIM {self.ssim:.2f}, light {self.light:.2f}"
+        ssim, light = ("-" if score is None else f"{score:.2f}" for score in (self.ssim, self.light))
+        return f"{self.psnr:.1f} dB, SSIM {ssim}, light {light}"
 
     def to_json(self) -> dict[str, float | None]:
         """Return the figures as plain values; None for an infinite one."""
@@ -52,24 +57,13 @@ def compare_clips(
         geometry: geometry of both.
         symmetric: compare ``light`` under the best symmetry of the grid.
     """
-    from skimage.metrics import structural_similarity
-
-    frames = [geometry.from_cubes(np.asarray(cubes, dtype=np.float64), np) for cubes in (found, true)]
-    error = float(((frames[0] - frames[1]) ** 2).mean())
-    window = min(_WINDOW, (min(geometry.height, geometry.width) - 1) // 2 * 2 + 1)
-    ssim = [
-        structural_similarity(
-            a,
-            b,  # type: ignore[no-untyped-call]
-            data_range=_RANGE,
-            channel_axis=-1,
-            win_size=window,
-        )
-        for a, b in zip(*frames, strict=True)
-    ]
+    first, second = (geometry.from_cubes(np.asarray(cubes, dtype=np.float64), np) for cubes in (found, true))
+    error = float(((first - second) ** 2).mean())
     light = _light(found.mean(axis=1), true.mean(axis=1), Space(grid=geometry.grid, symmetric=symmetric))
     return Similarity(
-        light=light, psnr=10 * np.log10(_RANGE**2 / error) if error else float("inf"), ssim=float(np.mean(ssim))
+        light=light,
+        psnr=float(10 * np.log10(_RANGE**2 / error)) if error else float("inf"),
+        ssim=_ssim(first, second, min(geometry.height, geometry.width)),
     )
 
 
@@ -79,16 +73,41 @@ def chance_similarity(space: Space) -> float:
     The best of m correlations over n cubes is about the root of 2 ln m / n. The bound is twice that, but at least the
     similarity that flat parts of a clip cause.
     """
-    symmetries = sum(1 for _ in space.symmetries())
-    return max(_MIN_CHANCE_SIMILARITY, 2 * math.sqrt(2 * math.log(symmetries) / space.size))
+    return max(_MIN_CHANCE_SIMILARITY, 2 * math.sqrt(2 * math.log(space.symmetry_count) / space.size))
 
 
-def _light(found: npt.NDArray[Any], true: npt.NDArray[Any], space: Space) -> float:
-    """Return the correlation of two series over the cubes under the best symmetry; 0 if one is constant."""
-    if not found.std() or not true.std():
+def _ssim(found: npt.NDArray[Any], true: npt.NDArray[Any], side: int) -> float | None:
+    """Return the mean structural similarity of frames ``[T, H, W, C]`` whose shorter side has ``side`` pixels."""
+    from skimage.metrics import structural_similarity
+
+    window = min(_WINDOW, (side - 1) // 2 * 2 + 1)
+    if window < _MIN_WINDOW:
+        return None
+    of_frames = [
+        structural_similarity(  # type: ignore[no-untyped-call]
+            a, b, data_range=_RANGE, channel_axis=-1, win_size=window
+        )
+        for a, b in zip(found, true, strict=True)
+    ]
+    return _bounded(float(np.mean(of_frames)))
+
+
+def _light(found: npt.NDArray[Any], true: npt.NDArray[Any], space: Space) -> float | None:
+    """Return the correlation of two series over the cubes under the best symmetry.
+
+    It is 0 if only the found one is constant, and None if the true one is.
+    """
+    if true.std() < _ROUNDING:
+        return None
+    if found.std() < _ROUNDING:
         return 0.0
     places = space.coordinates(np.arange(space.size))
     moved = (
         true[np.ravel_multi_index(tuple(s.applied(places, space.grid).T), (*space.grid, 1))] for s in space.symmetries()
     )
-    return max(float(np.corrcoef(found, series)[0, 1]) for series in moved)
+    return _bounded(max(float(np.corrcoef(found, series)[0, 1]) for series in moved))
+
+
+def _bounded(score: float) -> float:
+    """Return a score from -1 to 1 without the error of rounding."""
+    return min(max(score, -1.0), 1.0)

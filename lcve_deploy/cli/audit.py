@@ -105,6 +105,7 @@ def command(
     """Run the attacks that an operator or a thief could run, and report what they recover.
 
     Each attack must first solve a planted case. An attack that does not is reported as not working, never as safety.
+    A score that cannot be distinguished from a guess, as with few cubes or a flat clip, is reported as not meaningful.
     Exits with 1 if a control fails.
     """
     from lcve_deploy.attacks.page import render_page
@@ -158,17 +159,35 @@ def _print(report: AuditReport) -> None:
     click.echo(f"\n{'attack':<58}{'seconds':>8}{titles}  {'clip':<32}controls")
     for result in report.results:
         click.echo(_line(result, report.orders))
+    _print_notes(report)
+
+
+def _print_notes(report: AuditReport) -> None:
+    """Print what the figures mean, which of them mean nothing, and what was assumed."""
     click.echo("shares of exactly correct positions; * up to flips, swaps of equal axes and the order of channels")
     if "signs" in report.orders:
         click.echo("of K2 and signs, shares of the energy of a clip, without its mean colours, in correct coefficients")
+    if report.not_meaningful:
+        click.echo("\n? not meaningful here, and not counted as a control that fails:")
+        for note in report.not_meaningful:
+            click.echo(f"  {note}")
+    click.echo("\nassumed:")
+    for name, text in report.assumed.items():
+        click.echo(f"  {name}: {text}")
 
 
 def _line(result: AttackResult, orders: Iterable[str]) -> str:
     title = f"{result.attack.title:<58}"
     if result.control is None:
         return f"{title}{result.state}: {result.reason}"
-    mark = "*" if result.attack.symmetric else " "
-    shares = [f"{result.recovered[n].share:.1%}{mark}" if n in result.recovered else " " for n in orders]
-    similarity = str(result.similarity or "")
-    state = "hold" if result.ok else ("NOT WORKING" if not result.control.solved else "ABOVE CHANCE")
-    return f"{title}{result.seconds:>8.1f}{''.join(f'{share:>9}' for share in shares)}  {similarity:<32}{state}"
+    marks = {name: f"{'*' * result.attack.symmetric}{'?' * (name in result.control.unclear)}" for name in orders}
+    shares = [f"{result.recovered[n].share:.1%}{marks[n] or ' '}" if n in result.recovered else " " for n in orders]
+    scores = f"{''.join(f'{share:>9}' for share in shares)}  {_clip(result):<32}"
+    return f"{title}{result.seconds:>8.1f}{scores}{result.verdict}"
+
+
+def _clip(result: AttackResult) -> str:
+    if result.similarity is None:
+        return "nothing found" if result.found_nothing else ""
+    unclear = result.control is not None and "clip" in result.control.unclear
+    return f"{result.similarity}{' ?' if unclear else ''}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -215,7 +215,7 @@ def command(
 
 
 def _print_json(result: ExportResult) -> None:
-    assumed = [asdict(assumption) for assumption in result.assumptions]
+    assumed = [assumption.to_json() for assumption in result.assumptions]
     print_json(
         {
             "artifact": str(result.folder),

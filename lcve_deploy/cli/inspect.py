@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +35,7 @@ from lcve_deploy.cli.show import print_json, printable
 from lcve_deploy.clips import STEP, Binding
 from lcve_deploy.errors import LcveError
 from lcve_deploy.files.reading import read_bounded, require_file
+from lcve_deploy.model.checkpoint_record import CheckpointRecord
 from lcve_deploy.model.output import ModelOutput, OutputKind
 from lcve_deploy.sealing import SealingKey, SealingPublicKey, is_sealed
 from lcve_deploy.sealing.header import FORMAT
@@ -198,8 +198,14 @@ def _client(path: Path) -> Lines:
         **_answer_lines(settings),
         "preprocess": f"{p.frames} frames, {p.sampling}, stride {p.stride}, resized to {p.resizing}, crop {p.crop}",
         **({"source": settings.source} if settings.source else {}),
-        "assumed": [asdict(assumption) for assumption in settings.assumptions],
+        **({"checkpoint": _checkpoint(settings.checkpoint)} if settings.checkpoint else {}),
+        "assumed": [assumption.to_json() for assumption in settings.assumptions],
     }
+
+
+def _checkpoint(record: CheckpointRecord) -> str:
+    options = " ".join(f"{name} {value}" for name, value in record.options.items())
+    return f"{record.form}, {options or 'no options'}"
 
 
 def _answer_lines(settings: ClientSettings) -> Lines:

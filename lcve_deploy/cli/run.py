@@ -123,7 +123,8 @@ def _check_sides(model: Path | str, key_file: Path | None, client_folder: Path |
         return
     require_unused(REMOTE, "only for a server, but MODEL is a folder")
     if key_file is None or not (model / "manifest.json").is_file():
-        require_unused(["client_folder"], "only for the address of a model, or for server/ with --key")
+        own = f"; MODEL has its own, so pass {model / 'server'}" if (model / "client").is_dir() else ""
+        require_unused(["client_folder"], f"only for the address of a model, or for server/ with --key{own}")
 
 
 def _check_clip(path: Path, key_file: Path | None, frames: FrameOptions) -> None:

@@ -26,6 +26,7 @@ from lcve_deploy.cli.options.types import PATH
 from lcve_deploy.cli.progress import StageProgress
 from lcve_deploy.cli.show import (
     print_json,
+    print_note,
     print_parity,
     print_signature,
     printable,
@@ -78,10 +79,11 @@ def command(
 ) -> None:
     """Verify an artifact. Exits with 1 if a check fails.
 
-    With --key and --ckpt, this is the owner's check: parity with the plain model, including the controls. Without
-    them, it is the operator's check: digests, and the logits of the graph and of every engine for the probe. An
-    engine that passes is proven for this machine. An engine that this machine has not made fails without being
-    opened: no signature covers it.
+    With --key and --ckpt, this is the owner's check: parity with the plain model, including the controls. The
+    checkpoint is read as at the export, so its options need not be repeated. Without --key and --ckpt, it is the
+    operator's check: digests, and the logits of the graph and of every engine for the probe. An engine that passes is
+    proven for this machine. An engine that this machine has not made fails without being opened: no signature covers
+    it.
     """
     if (key_file is None) != (ckpt is None):
         raise click.UsageError("--key and --ckpt must be used together")
@@ -91,6 +93,7 @@ def command(
         from lcve_deploy.keys.secret import SecurityKey
         from lcve_deploy.verbs.verify import verify
 
+        notes: list[str] = []
         report = verify(
             artifact,
             key=SecurityKey.read(key_file),
@@ -103,8 +106,9 @@ def command(
             signed_by=signed_by,
             engine_secret=engine_secret,
             progress=StageProgress(),
+            note=notes.append if as_json else print_note,
         )
-        ok = _show_parity(report, signature_state(artifact / "server", signed_by), as_json=as_json)
+        ok = _show_parity(report, notes, signature_state(artifact / "server", signed_by), as_json=as_json)
     elif engine:
         from lcve_deploy.runtime import verify_engine
 
@@ -180,9 +184,9 @@ def _line(name: str, row: dict[str, Any]) -> str:
     return f"{name}: {state}, max |Δlogit| {row['max_difference']:.2e} (tolerance {row['tolerance']:.2e})"
 
 
-def _show_parity(report: ParityReport, signature: str, *, as_json: bool) -> bool:
+def _show_parity(report: ParityReport, notes: list[str], signature: str, *, as_json: bool) -> bool:
     if as_json:
-        print_json({**report.to_json(), "ok": report.ok, "signature": signature})
+        print_json({**report.to_json(), "ok": report.ok, "signature": signature, "notes": notes})
     else:
         print_signature(signature)
         print_parity(report)

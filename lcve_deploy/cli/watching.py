@@ -108,7 +108,8 @@ def _window_line(result: WindowResult) -> str:
     time_of_day = result.last.time.astimezone().strftime("%H:%M:%S")
     milliseconds = f"  ({1000 * result.latency.total:.0f} ms)" if result.latency else ""
     predictions = ", ".join(f"{p.text(1)} {printable(p.name)}" for p in result.predictions[:_MAX_CLASSES])
-    description = predictions or result.outcome.value + (f": {printable(result.error)}" if result.error else "")
+    reason = "; ".join(filter(None, (result.error, result.hint)))
+    description = predictions or result.outcome.value + (f": {printable(reason)}" if reason else "")
     return f"{time_of_day}  {result.last.position:9.2f} s  window {result.number}  {description}{milliseconds}"
 
 

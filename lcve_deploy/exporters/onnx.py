@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from lcve_deploy import __version__
 from lcve_deploy.artifact.graph_files import GraphSource, read_graph
-from lcve_deploy.artifact.manifest import clip_specs
+from lcve_deploy.artifact.model_spec import clip_specs
 from lcve_deploy.artifact.names import BANK_PREFIX
 from lcve_deploy.clips import Layout, Scheme
 from lcve_deploy.exporters.bank import KEY_SPEC, bank_specs, graph_input

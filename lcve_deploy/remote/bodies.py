@@ -59,7 +59,7 @@ def read_answer(
         name: expected name of the output.
 
     Raises:
-        SessionError: the body does not contain these logits.
+        SessionError: the body does not contain these logits, or states an invalid time.
     """
     head = body if header_length is None else body[:header_length]
     try:
@@ -69,7 +69,7 @@ def read_answer(
         described = [(output["name"], output["datatype"], output["shape"]) for output in outputs]
         check_outputs(described, shape, endpoint, name=name)
         logits = _logits(outputs[0], body[len(head) :], shape, endpoint)
-        seconds = stated_seconds(response.get("parameters", {}))
+        seconds = stated_seconds(response.get("parameters", {}), endpoint)
     except _BROKEN:
         raise SessionError(f"{endpoint} did not return logits") from None
     return LogitsReply(logits=logits, model=model, version=version, server_seconds=seconds)
@@ -92,7 +92,7 @@ def read_sealed(body: bytes, header_length: int | None, question: SealedQuestion
     try:
         response = parse_json(head)
         described = [(output["name"], output["datatype"], output["shape"]) for output in response["outputs"]]
-        seconds = stated_seconds(response.get("parameters", {}))
+        seconds = stated_seconds(response.get("parameters", {}), endpoint)
     except _BROKEN:
         raise SessionError(f"{endpoint} did not return a sealed answer") from None
     return replace(question.read(described, body[len(head) :], endpoint), server_seconds=seconds)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
 
-from lcve_deploy.artifact.manifest import request_spec
+from lcve_deploy.artifact.model_spec import request_spec
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import MismatchError, RequestError
 from lcve_deploy.model.output import ModelOutput, OutputKind

@@ -76,6 +76,8 @@ _MAX_DIGITS: Final = 15
 
 _SIZES: Final = re.compile(r"larger than|too large|bytes", re.IGNORECASE)
 """gRPC has one status for too many bytes and for too many requests; only the message distinguishes them."""
+_LIMIT_AT_START: Final = re.compile(r"SERVER: Received message larger", re.IGNORECASE)
+"""gRPC itself refuses a message by a limit that a server sets once, when it starts."""
 _OWN_LIMIT: Final = re.compile(
     r"CLIENT: Received message larger|Decompressed message larger|metadata size exceeds", re.IGNORECASE
 )
@@ -99,14 +101,29 @@ class Fault:
     words: str = ""
     retry_after: float | None = None
 
-    def error(self, token: Token) -> LcveError:
-        """Return the error to raise, without the token and without control characters."""
-        summary, hint = _KINDS[self.kind]
+    def error(self, token: Token, *, pad: int = 1) -> LcveError:
+        """Return the error to raise, without the token and without control characters.
+
+        Args:
+            token: token of the session.
+            pad: bytes that every clip was padded to a multiple of.
+        """
+        summary = _KINDS[self.kind][0]
         words = shown(token.hide(self.words))
-        error = self.kind(f"{self.endpoint} {summary}{': ' if words else ''}{words}", hint=hint)
+        error = self.kind(f"{self.endpoint} {summary}{': ' if words else ''}{words}", hint=self._hint(pad))
         if isinstance(error, UnavailableError):
             error.retry_after = self.retry_after
         return error
+
+    def _hint(self, pad: int) -> str:
+        hint = _KINDS[self.kind][1]
+        if self.kind is not TooLargeError:
+            return hint
+        if _LIMIT_AT_START.search(self.words):
+            hint = (
+                "send fewer clips at once, or restart the server: its limit for gRPC is that of its models at its start"
+            )
+        return f"clips are padded to multiples of {pad} bytes: pad them less (--pad), {hint}" if pad > 1 else hint
 
 
 def shown(words: str, max_characters: int = _MAX_CHARACTERS) -> str:

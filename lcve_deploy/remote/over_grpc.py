@@ -226,7 +226,7 @@ class GrpcTransport:
                 pushback=said.get(RETRY_PUSHBACK, ""),
                 name=said.get(ERROR_METADATA, ""),
             )
-            raise fault.error(self._token) from None
+            raise fault.error(self._token, pad=self._options.pad) from None
         except ValueError:  # gRPC raises it for a channel that another thread has closed
             raise SessionError("the session is closed") from None
 
@@ -276,10 +276,7 @@ def _stated_seconds(response: Any, endpoint: str) -> float | None:
         return None
     stated = response.parameters[SERVER_MICROSECONDS]
     choice = stated.WhichOneof("parameter_choice")
-    try:
-        return stated_seconds({SERVER_MICROSECONDS: getattr(stated, choice) if choice else ""})
-    except ValueError:
-        raise SessionError(f"{endpoint} did not return logits") from None
+    return stated_seconds({SERVER_MICROSECONDS: getattr(stated, choice) if choice else ""}, endpoint)
 
 
 def _input(grpc: Any, name: str, values: Values) -> Any:

@@ -70,7 +70,7 @@ class HttpTransport:
     def __init__(self, address: Address, endpoint: str, options: RemoteOptions, token: Token) -> None:
         self._http = _library()
         self._endpoint, self._token = endpoint, token
-        self._address, self._seal_to = address, options.seal_to
+        self._address, self._seal_to, self._pad = address, options.seal_to, options.pad
         self._context = tls_context(options) if address.scheme.encrypted else None
         version = f"/versions/{address.version}" if address.version else ""
         self._path = f"/v2/models/{quote(address.model, safe='')}{version}"
@@ -160,7 +160,7 @@ class HttpTransport:
         if reply.status != _OK:
             words, name = read_words(reply.body)
             fault = http_fault(reply.status, words, self._endpoint, retry_after=reply.retry_after, name=name)
-            raise fault.error(self._token)
+            raise fault.error(self._token, pad=self._pad)
         if reply.encoding.lower() != "identity":
             raise SessionError(f"{self._endpoint} answered in encoding {reply.encoding[:40]!r}, expected identity")
         return reply

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from lcve_deploy.artifact.manifest import request_spec
+from lcve_deploy.artifact.model_spec import request_spec
 from lcve_deploy.artifact.names import OUTPUT
 from lcve_deploy.clips import Binding
 from lcve_deploy.errors import SessionError
@@ -132,20 +132,25 @@ def check_outputs(
         raise SessionError(f"{endpoint} returned {str(outputs)[:200]}, expected {expected}")
 
 
-def stated_seconds(parameters: Mapping[str, Any]) -> float | None:
+def stated_seconds(parameters: Mapping[str, Any], endpoint: str) -> float | None:
     """Return the time in the server that an answer states, or None if it states none.
 
     Args:
         parameters: parameters of the answer, as plain values.
+        endpoint: ``host:port``, for the error.
 
     Raises:
-        ValueError: it is not a number of microseconds.
+        SessionError: it is not a number of microseconds.
     """
     stated = parameters.get(SERVER_MICROSECONDS)
     if stated is None:
         return None
     if type(stated) is not int or not 0 <= stated <= _MAX_MICROSECONDS:
-        raise ValueError("not a number of microseconds")
+        raise SessionError(
+            f"{endpoint} answered with an invalid parameter {SERVER_MICROSECONDS}: expected a whole number of "
+            f"microseconds from 0, received {stated!r:.40}",
+            hint="tell the operator: a server that does not measure its time leaves the parameter out",
+        )
     return stated / 1e6
 
 

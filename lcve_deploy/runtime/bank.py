@@ -54,6 +54,21 @@ class HostMemory:
         for name, array in self.arrays.items():
             array[row] = tensors[keyed_name(name)]
 
+    def subset(self, rows: npt.NDArray[np.int64]) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.int64]]:
+        """Return the rows of one run alone, for a runtime whose work depends on the number of rows that it is given.
+
+        Args:
+            rows: number of the row of each clip, int64 ``[clips]``, at least one.
+
+        Returns:
+            Arrays by the names of the graph's inputs: views if the rows follow each other, copies otherwise; and the
+            place of each clip's row in them, int64 ``[clips]``.
+        """
+        distinct, places = np.unique(rows, return_inverse=True)
+        first, end = int(distinct[0]), int(distinct[-1]) + 1
+        chosen = slice(first, end) if end - first == len(distinct) else distinct
+        return {name: array[chosen] for name, array in self.arrays.items()}, places
+
 
 def no_keys(key: KeyRef) -> Tensors:
     """Refuse every key: the loader of a session that has only those that it was given.

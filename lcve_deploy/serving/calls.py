@@ -145,7 +145,7 @@ async def _repository_load(state: ServerState, request: Any) -> Fields:
     """Check the model's folder now. If loading fails, the versions that are served stay."""
     if request.parameters:
         raise RequestError("load requests with parameters are not supported: the operator configures the models")
-    await state.registry.refresh(request.model_name)
+    await state.refresh(request.model_name)
     failures = state.registry.failures(request.model_name)
     if failures:
         number = max(failures)

@@ -119,7 +119,7 @@ def _log_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
 
 def _reloader(settings: ServerSettings, state: ServerState, tls: ServerTls | None) -> Reloader:
     """Return what SIGHUP reloads. Whatever else is read from files is added here."""
-    reloader = Reloader(lambda: _refresh_and_log(state.registry, force=True))
+    reloader = Reloader(lambda: _refresh_and_log(state, force=True))
     if settings.token_file is not None:
         tokens = settings.token_file
         reloader.add("tokens", lambda: state.access.replace_tokens(read_tokens(tokens)))
@@ -212,12 +212,12 @@ async def _polling(settings: ServerSettings, state: ServerState) -> AsyncIterato
 async def _poll(settings: ServerSettings, state: ServerState) -> None:
     while True:
         await asyncio.sleep(settings.poll)
-        await _refresh_and_log(state.registry)
+        await _refresh_and_log(state)
 
 
-async def _refresh_and_log(registry: Registry, *, force: bool = False) -> None:
+async def _refresh_and_log(state: ServerState, *, force: bool = False) -> None:
     """Refresh the models. On any error, log it and keep what is served."""
-    task = asyncio.ensure_future(registry.refresh(force=force))
+    task = asyncio.ensure_future(state.refresh(force=force))
     try:
         await asyncio.wait([task])
     finally:

@@ -17,6 +17,7 @@ from lcve_deploy.serving.models.registry import Registry
 from lcve_deploy.serving.sealing import ServerSealing
 from lcve_deploy.serving.settings import Limits
 from lcve_deploy.serving.shared_memory import ClientRegions, Regions
+from lcve_deploy.serving.sizes import max_message_bytes
 from lcve_deploy.serving.telemetry.metrics import Metrics
 from lcve_deploy.serving.telemetry.repeated import RepeatedEvents
 from lcve_deploy.serving.web import WebPolicy
@@ -83,6 +84,9 @@ class ServerState:
         self.registry, self.regions, self.access, self.web = registry, regions, access, web
         self.metrics, self.limits = metrics, limits
         self.stopped, self.parsing = asyncio.Event(), asyncio.Lock()
+        self.grpc_bytes: int | None = None
+        """Maximum bytes of a gRPC message, fixed when gRPC starts to listen; None before, and without gRPC."""
+        self._needed_bytes = 0
         self._pending, self._streams, self._small, self._repeated = 0, 0, 0, RepeatedEvents(_LOG)
         metrics.watch_pending(lambda: self._pending)
 
@@ -100,6 +104,18 @@ class ServerState:
     def pending(self) -> int:
         """Number of requests in progress."""
         return self._pending
+
+    async def refresh(self, name: str | None = None, *, force: bool = False) -> None:
+        """Refresh the models, as ``Registry.refresh`` does, and log once if gRPC refuses the largest requests of them.
+
+        Raises:
+            UnknownModelError: no such model.
+        """
+        await self.registry.refresh(name, force=force)
+        before, self._needed_bytes = self._needed_bytes, max_message_bytes(self.registry, self.limits)
+        if self.grpc_bytes is not None and self._needed_bytes > max(self.grpc_bytes, before):
+            fields = {"bytes": self._needed_bytes, "accepted": self.grpc_bytes}
+            _LOG.warning("gRPC refuses the largest requests of the models until the server is restarted", extra=fields)
 
     def regions_of(self, exchange: Exchange) -> ClientRegions:
         """Return the shared memory regions of a request's client. Without tokens, all clients are one."""

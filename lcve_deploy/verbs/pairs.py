@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from pathlib import Path
+from typing import Final
 
-from lcve_deploy.artifact import Manifest, PublicKey, find_key, read_client, read_manifest
+from lcve_deploy.artifact import (
+    Manifest,
+    PublicKey,
+    find_key,
+    find_keys,
+    read_client,
+    read_key_manifest,
+    read_manifest,
+)
 from lcve_deploy.artifact.digests import MANIFEST
 from lcve_deploy.client import Client
 from lcve_deploy.errors import ArtifactError, MismatchError
 from lcve_deploy.keys.secret import SecurityKey
 
 __all__ = ["paired_client", "read_pair", "read_sides", "require_artifact"]
+
+_MAX_READ: Final = 1024
+"""Maximum key folders that are read to say which one a key has."""
 
 
 def paired_client(artifact: Path, key: SecurityKey, signed_by: PublicKey | None = None) -> Client:
@@ -29,6 +43,7 @@ def read_pair(artifact: Path, key: SecurityKey, signed_by: PublicKey | None = No
         ArtifactError, MismatchError, SignatureError: as for ``read_sides``.
     """
     require_artifact(artifact)
+    _require_key_of_client(artifact, key)
     return read_sides(artifact / "server", artifact / "client", key, signed_by)
 
 
@@ -43,6 +58,23 @@ def require_artifact(artifact: Path) -> None:
             f"expected a folder with server/ and client/, received a server folder: {artifact}",
             hint=f"pass {artifact.parent}",
         )
+
+
+def _require_key_of_client(artifact: Path, key: SecurityKey) -> None:
+    """Refuse a further key of the model, whose client folder is not that of the artifact; of many, the first are read.
+
+    Raises:
+        MismatchError: the key is not that of ``client/``, and ``server/keys`` has a folder of it.
+    """
+    if read_client(artifact / "client").settings.binding.key_id == key.key_id:
+        return
+    for name, folder in itertools.islice(find_keys(artifact / "server").items(), _MAX_READ):
+        with contextlib.suppress(ArtifactError):  # a folder that is invalid is not of this key
+            if read_key_manifest(folder).binding.key_id == key.key_id:
+                raise MismatchError(
+                    f"{artifact / 'client'} is of another key than the given one, whose key folder is {name}",
+                    hint=f"pass {artifact / 'server'} together with the client folder that was made with this key",
+                )
 
 
 def read_sides(

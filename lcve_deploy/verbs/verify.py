@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +14,8 @@ from lcve_deploy.client import Client
 from lcve_deploy.errors import MismatchError
 from lcve_deploy.exporters.checkpoints.outputs import OutputChoice
 from lcve_deploy.keys.secret import SecurityKey
+from lcve_deploy.model.assumptions import Fact
+from lcve_deploy.model.checkpoint_record import CheckpointForm
 from lcve_deploy.model.output import ModelOutput, OutputKind
 from lcve_deploy.model.parity import BUDGET_MARGIN, CONTROL_MARGIN, ParityReport
 from lcve_deploy.progress import Progress, silent
@@ -36,6 +38,10 @@ _CHOICES: Final = {
 """What a checkpoint should answer, to be compared with an artifact that answers this."""
 
 
+def _ignore(note: str) -> None:
+    """Ignore a note."""
+
+
 def verify(
     artifact: str | os.PathLike[str],
     *,
@@ -49,6 +55,7 @@ def verify(
     signed_by: PublicKey | None = None,
     engine_secret: Path | None = None,
     progress: Progress = silent,
+    note: Callable[[str], None] = _ignore,
 ) -> ParityReport:
     """Compare an artifact's logits on encrypted clips with the plain model's, and run the negative controls.
 
@@ -56,7 +63,7 @@ def verify(
         artifact: folder with ``server/`` and ``client/``.
         key: key of the artifact.
         checkpoint: the checkpoint that it was exported from.
-        options: facts that the checkpoint does not contain; geometry and heads are taken from the artifact.
+        options: facts that the checkpoint does not contain; those of the export are taken from the artifact.
         clips: videos to compare on; by default built-in real clips and noise.
         tolerance: largest ``|Δlogit|`` that counts as equal; by default that of the export, or the engine's budget.
         thorough: compare with a float64 reference instead of a float32 one, and on more built-in clips.
@@ -64,6 +71,7 @@ def verify(
         signed_by: pinned public key of the owner.
         engine_secret: file with this machine's secret, as for ``SessionOptions``.
         progress: receives every step.
+        note: receives what is taken from the artifact, and what is assumed, each as text.
 
     Returns:
         The figures; ``ParityReport.require`` raises if they are not within the tolerance.
@@ -72,10 +80,11 @@ def verify(
         ArtifactError: the artifact is invalid, or has no such engine.
         SignatureError: the pinned key has not signed the manifest.
         CheckpointError: the checkpoint cannot be read.
-        MismatchError: the key or the checkpoint does not belong to the artifact.
+        MismatchError: the key or the checkpoint does not belong to the artifact, or an option contradicts the export.
         VideoError: a video cannot be read.
         SessionError, MissingDependencyError: the model cannot be opened.
     """
+    from lcve_deploy.exporters.checkpoints import CheckpointOptions
     from lcve_deploy.exporters.reference.builtin import ReferencePrecision
     from lcve_deploy.exporters.reference.transformers import reference_for
 
@@ -84,7 +93,7 @@ def verify(
     manifest, session = open_server(
         root / "server", SessionOptions(engine=engine, engine_secret=engine_secret, signed_by=signed_by)
     )
-    loaded = _matching_checkpoint(path, options, root / "server", client)
+    loaded = _matching_checkpoint(path, options or CheckpointOptions(), root / "server", client, note)
     proof = session.engine.proof if session.engine else None
     return measure_parity(
         session,
@@ -98,31 +107,55 @@ def verify(
     )
 
 
-def _matching_checkpoint(path: Path, options: CheckpointOptions | None, server: Path, client: Client) -> Checkpoint:
-    """Load the checkpoint; an official file gets its missing facts on clip and heads from the artifact.
+def _matching_checkpoint(
+    path: Path, options: CheckpointOptions, server: Path, client: Client, note: Callable[[str], None]
+) -> Checkpoint:
+    """Load the checkpoint as the export did.
 
     Raises:
-        MismatchError: it takes other clips, or has another number of classes.
+        MismatchError: it takes other clips, has another number of classes, or an option contradicts the artifact.
     """
-    from lcve_deploy.exporters.checkpoints import CheckpointOptions, load_checkpoint
-    from lcve_deploy.exporters.onnx import read_heads
+    from lcve_deploy.exporters.checkpoints import load_checkpoint
+    from lcve_deploy.exporters.checkpoints.recorded import CLASS_VECTORS, arguments_of, shown, with_recorded
 
-    options, geometry = options or CheckpointOptions(), client.settings.binding.geometry
+    settings = client.settings
+    recorded, given = _recorded(path, server, client, note), arguments_of(options)
+    if taken := {name: text for name, text in recorded.items() if name not in (*given, CLASS_VECTORS)}:
+        note(f"the checkpoint is read as at the export: {shown(taken)}")
+    options = with_recorded(options, recorded)
     if options.output is None:
-        options = dataclasses.replace(options, output=_CHOICES.get(client.settings.answer.kind))
-    if not path.is_dir():  # a Hugging Face folder contains all of this
-        options = dataclasses.replace(
-            options,
-            heads=options.heads or read_heads(server / MODEL),
-            frames=options.frames or geometry.frames,
-            size=options.size or geometry.height,
-        )
+        options = dataclasses.replace(options, output=_CHOICES.get(settings.answer.kind))
     loaded = load_checkpoint(path, options)
-    output = ModelOutput.of(loaded.model.config)
-    if loaded.model.config.geometry != geometry or output != client.settings.answer:
+    for assumption in loaded.assumptions:
+        if assumption.fact is not Fact.RESIZING:  # clips are made as the client settings say
+            note(f"assumed {assumption}")
+    geometry, output = loaded.model.config.geometry, ModelOutput.of(loaded.model.config)
+    if geometry != settings.binding.geometry or output != settings.answer:
         raise MismatchError(
-            f"the artifact takes {geometry} and answers {client.settings.answer}, the checkpoint takes "
-            f"{loaded.model.config.geometry} and answers {output}",
+            f"the artifact takes {settings.binding.geometry} and answers {settings.answer}, the checkpoint takes "
+            f"{geometry} and answers {output}",
             hint="pass the checkpoint that the artifact was exported from",
         )
     return loaded
+
+
+def _recorded(path: Path, server: Path, client: Client, note: Callable[[str], None]) -> dict[str, str]:
+    """Return the options that the artifact states for a checkpoint of this form."""
+    from lcve_deploy.exporters.checkpoints.recorded import form_of
+
+    form, record = form_of(path), client.settings.checkpoint
+    in_graph = _stated_by_graph(server, client) if form is CheckpointForm.FILE else {}
+    if record is None:
+        return in_graph
+    if record.form is not form:
+        note(f"the artifact was exported from a {record.form}: its options do not apply to a {form}")
+        return in_graph
+    return {**in_graph, **record.options}
+
+
+def _stated_by_graph(server: Path, client: Client) -> dict[str, str]:
+    from lcve_deploy.exporters.onnx import read_heads
+
+    heads, geometry = read_heads(server / MODEL), client.settings.binding.geometry
+    stated = {"--frames": str(geometry.frames), "--size": str(geometry.height)}
+    return {**({"--num-heads": str(heads)} if heads else {}), **stated}

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lcve_deploy.artifact import Manifest, PublicKey, find_key
-from lcve_deploy.artifact.manifest import TensorSpec, request_spec, result_of
+from lcve_deploy.artifact.model_spec import TensorSpec, request_spec, result_of
 from lcve_deploy.artifact.names import OUTPUT
 from lcve_deploy.clips import Binding, EncryptedClip
 from lcve_deploy.encrypted_model import EncryptedModel, run_views

@@ -47,6 +47,7 @@ SETTINGS: Final[dict[str, Any]] = {
     "manifest_sha256": "0" * 64,
     "source": None,
     "assumptions": [{"fact": "heads", "value": "3", "option": "--num-heads"}],
+    "checkpoint": {"form": "file", "options": {"--num-heads": "3"}},
 }
 HEADER: Final[dict[str, Any]] = {
     "__metadata__": {**BINDING, "views": "1x1"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from lcve_deploy import RemoteOptions, RemoteSession, SealingKey
 from lcve_deploy.errors import LcveError, SessionError
 from lcve_deploy.model.output import ModelOutput
 from lcve_deploy.protocol.sealing import SEALED, SEALING
+from lcve_deploy.remote.bodies import read_answer
 from lcve_deploy.remote.over_grpc import GrpcTransport
 from lcve_deploy.remote.sealed import SealedQuestion
 from lcve_deploy.remote.transport import Request
@@ -67,5 +69,14 @@ def test_a_time_that_not_all_answers_state_is_unknown(server: Server) -> None:
 
 def test_a_time_that_cannot_be_is_refused(server: Server) -> None:
     server.model.next.append(stating(-1))
-    with RemoteSession(server.address, BINDING, QUICK) as session, pytest.raises(SessionError, match="did not return"):
+    expected = r"invalid parameter lcve_server_us: expected a whole number of microseconds from 0, received -1"
+    with RemoteSession(server.address, BINDING, QUICK) as session, pytest.raises(SessionError, match=expected):
         session.run(clips())
+
+
+@pytest.mark.parametrize("stated", ["1500", 1.5, True, 2**60, [], {}])
+def test_a_time_that_cannot_be_is_named_over_http(stated: object) -> None:
+    output = {"name": "logits", "datatype": "FP32", "shape": [1, 2], "data": [1.0, 2.0]}
+    body = {"model_name": "m", "outputs": [output], "parameters": {"lcve_server_us": stated}}
+    with pytest.raises(SessionError, match="host:1 answered with an invalid parameter lcve_server_us"):
+        read_answer(json.dumps(body).encode(), None, (1, 2), "host:1")

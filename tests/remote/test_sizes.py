@@ -31,6 +31,19 @@ def test_too_many_bytes_for_the_server_are_said_to_be() -> None:
     assert "limit" in caught.value.hint
 
 
+@pytest.mark.parametrize("status", ["RESOURCE_EXHAUSTED", 413])
+def test_a_request_that_was_padded_is_said_to_be(status: str | int) -> None:
+    words = "the request has more than 1000 bytes"
+    fault = grpc_fault(status, words, "x") if isinstance(status, str) else http_fault(status, words, "x")
+    assert "--pad" not in fault.error(Token()).hint
+    assert fault.error(Token(), pad=2**24).hint.startswith("clips are padded to multiples of 16777216 bytes: pad them")
+
+
+def test_a_limit_that_grpc_set_when_it_started_is_said_to_be() -> None:
+    words = "SERVER: Received message larger than max (5000000 vs. 4194304)"
+    assert "restart the server" in grpc_fault("RESOURCE_EXHAUSTED", words, "x").error(Token()).hint
+
+
 @pytest.mark.parametrize(
     ("words", "kind"),
     [

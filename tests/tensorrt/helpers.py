@@ -18,7 +18,7 @@ from lcve_deploy import (
     encrypt,
 )
 from lcve_deploy.artifact import EngineKind, EngineRecord, Manifest, ModelSpec, Profile, TensorSpec, read_manifest
-from lcve_deploy.artifact.manifest import output_spec
+from lcve_deploy.artifact.model_spec import output_spec
 from lcve_deploy.cipher.weights import scramble
 from lcve_deploy.clips import SCHEME
 from lcve_deploy.exporters.bank import bank_specs, keyed_tensors

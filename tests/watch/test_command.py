@@ -79,6 +79,7 @@ def test_the_command_tells_of_windows_that_fail(film: Path, server: GrpcServer, 
     lines, summary, _ = watching.run(film, "--windows", 3, "--in-flight", 1)
     assert [line["outcome"] for line in lines] == ["failed", "answered", "answered"]
     assert "wrong input" in lines[0]["error"]
+    assert "hint" not in lines[0]
     assert "predictions" not in lines[0]
     assert (summary["failed"], summary["answered"]) == (1, 2)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from lcve_deploy import Client
+from lcve_deploy.cli.watching import _window_line
 from lcve_deploy.clips import EncryptedClip
 from lcve_deploy.errors import UnavailableError, VideoError
 from lcve_deploy.verbs.watch import Counts, Outcome, Watch, WatchOptions, WindowResult
@@ -143,7 +144,7 @@ def test_failures_are_told_and_passed_over(client: Client, film: Path) -> None:
         def answer(self, number: int, clip: EncryptedClip) -> np.ndarray:
             logits = super().answer(number, clip)
             if number == 2:
-                raise UnavailableError("the server is away")
+                raise UnavailableError("the server is away", hint="start it")
             return {4: logits * np.nan, 6: logits[:, :3], 8: np.concatenate([logits, logits])}.get(number, logits)
 
     with Watch(LiveSource(str(film)), client, Failing(), WatchOptions(in_flight=1)) as watch:
@@ -151,6 +152,8 @@ def test_failures_are_told_and_passed_over(client: Client, film: Path) -> None:
     assert check_books(seen) == Counts(answered=6, failed=4)
     errors = {result.number: result.error for result in seen if result.error}
     assert errors[2] == "the server is away"
+    assert (seen[2].hint, seen[2].to_json()["hint"]) == ("start it", "start it")
+    assert "the server is away; start it" in _window_line(seen[2])
     assert "NaN" in errors[4]
     assert "received [1, 3]" in errors[6]
     assert "received [2, 5]" in errors[8]

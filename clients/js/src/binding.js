@@ -4,6 +4,7 @@
  * Source: format of scheme `lcve-1`, sections 3.3, 6 and 9.
  */
 
+import { requireKind } from "./arguments.js";
 import { MismatchError } from "./errors.js";
 import { Geometry } from "./geometry.js";
 
@@ -44,9 +45,12 @@ export function parseLayout(text) {
 export class Binding {
   /**
    * @param {{scheme: string, keyId: string, salt: string, geometry: Geometry, layout: Layout}} fields
-   * @throws {RangeError} the key id or the salt is not 32 lower-case hex digits, or the scheme does not have the layout
+   * @throws {import("./errors.js").ArgumentError} the geometry is of another type
+   * @throws {RangeError} the scheme or layout is unknown, or the key id or the salt is not 32 lower-case hex digits
    */
   constructor({ scheme, keyId, salt, geometry, layout }) {
+    requireKind(geometry, [Geometry], "the geometry as a Geometry", 'pass Geometry.parse("16x224x224x3/2x16x16")');
+    parseLayout(layout);
     for (const [name, value] of [["key id", keyId], ["salt", salt]]) {
       if (!HEX.test(value)) throw new RangeError(`expected a ${name} of 32 lower-case hex digits, received ${shown(value)}`);
     }
@@ -131,7 +135,7 @@ export class Views {
    */
   constructor(temporal = 1, spatial = 1) {
     if (![temporal, spatial].every((count) => Number.isInteger(count) && count >= 1 && count <= 9999)) {
-      throw new RangeError(`expected 1x1 to 9999x9999 views, received ${temporal}x${spatial}`);
+      throw new RangeError(`expected 1x1 to 9999x9999 views, received ${shown(temporal)} and ${shown(spatial)}`);
     }
     this.temporal = temporal;
     this.spatial = spatial;

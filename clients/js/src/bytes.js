@@ -1,5 +1,7 @@
 /** Bytes from memory or from a file that a person chose, read within a limit. */
 
+import { refuse } from "./arguments.js";
+
 /** @typedef {Uint8Array | ArrayBuffer | Blob} Source bytes in memory, or a `File` or other `Blob` */
 
 /**
@@ -7,9 +9,12 @@
  *
  * @param {Source} source
  * @returns {number}
+ * @throws {import("./errors.js").ArgumentError} it is not a source
  */
 export function sizeOf(source) {
-  return source instanceof Blob ? source.size : source.byteLength;
+  if (source instanceof Blob) return source.size;
+  if (source instanceof ArrayBuffer || source instanceof Uint8Array) return source.byteLength;
+  return refuse("bytes as a Uint8Array, an ArrayBuffer or a Blob", source, "pass the content of the file, and not its path");
 }
 
 /**
@@ -23,8 +28,7 @@ export function sizeOf(source) {
 export async function bytesOf(source, start = 0, end = sizeOf(source)) {
   if (source instanceof Blob) return new Uint8Array(await source.slice(start, end).arrayBuffer());
   if (source instanceof ArrayBuffer) return new Uint8Array(source).subarray(start, end);
-  if (source instanceof Uint8Array) return source.subarray(start, end);
-  throw new TypeError("expected a Uint8Array, an ArrayBuffer or a Blob");
+  return source.subarray(start, end);
 }
 
 /**

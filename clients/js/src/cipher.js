@@ -6,6 +6,7 @@
  * Source: format of scheme `lcve-1`, section 3.
  */
 
+import { requireKind } from "./arguments.js";
 import { Binding, SALT_BYTES, SCHEME } from "./binding.js";
 import { toHex } from "./bytes.js";
 import { deriveOrder } from "./orders.js";
@@ -80,7 +81,8 @@ export class Cipher {
    * @param {Uint8Array | Uint8ClampedArray} clips `[clips, T, H, W, C]`, at least one
    * @param {Layout} layout
    * @returns {Uint8Array<ArrayBuffer>} `[clips, N, L]` or `[clips, T, H, W, C]`
-   * @throws {TypeError | RangeError} not bytes, or not a whole number of clips
+   * @throws {import("./errors.js").ArgumentError} not bytes
+   * @throws {RangeError} not a whole number of clips
    */
   encrypt(clips, layout) {
     return this.#move(clips, this.#plain, this.#encrypted[layout]);
@@ -138,9 +140,7 @@ export class Cipher {
   #move(clips, from, to) {
     if (this.#forgotten) throw new Error("the orders were forgotten; create the cipher or client again");
     if (from === undefined || to === undefined) throw new RangeError("expected the layout cubes or video");
-    if (!(clips instanceof Uint8Array || clips instanceof Uint8ClampedArray)) {
-      throw new TypeError("expected the values of clips as Uint8Array");
-    }
+    requireBytes(clips);
     const size = this.geometry.clipValues;
     if (clips.length === 0 || clips.length % size) {
       throw new RangeError(`expected a whole number of clips of ${size} values (${this.geometry}), received ${clips.length} values`);
@@ -151,6 +151,16 @@ export class Cipher {
     }
     return moved;
   }
+}
+
+/**
+ * Check the values of clips.
+ *
+ * @param {unknown} clips
+ * @throws {import("./errors.js").ArgumentError} they are not bytes
+ */
+export function requireBytes(clips) {
+  requireKind(clips, [Uint8Array, Uint8ClampedArray], "the values of clips as Uint8Array", "pass RGB values from 0 to 255, [views, T, H, W, C]");
 }
 
 /**

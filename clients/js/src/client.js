@@ -1,11 +1,13 @@
 /** The key holder's side: encrypt clips, and read predictions from logits. */
 
+import { requireCount, requireKind, requireOptions } from "./arguments.js";
 import { fromHex } from "./bytes.js";
 import { Cipher } from "./cipher.js";
-import { EncryptedClip } from "./clip.js";
+import { EncryptedClip, requireClip } from "./clip.js";
 import { CoefficientCipher } from "./dct/cipher.js";
 import { requireStep } from "./dct/steps.js";
 import { ArtifactError, EncryptedClipError, MismatchError, SessionError } from "./errors.js";
+import { SecurityKey } from "./key.js";
 import { deriveOrder } from "./orders.js";
 import { hasTokens, sizeOfOutput } from "./output.js";
 import { predictions } from "./predictions.js";
@@ -13,7 +15,6 @@ import { readClientSettings } from "./settings.js";
 
 /** @typedef {import("./binding.js").Views} Views */
 /** @typedef {import("./bytes.js").Source} Source */
-/** @typedef {import("./key.js").SecurityKey} SecurityKey */
 /** @typedef {import("./predictions.js").Prediction} Prediction */
 /** @typedef {import("./settings.js").ClientSettings} ClientSettings */
 
@@ -40,11 +41,14 @@ export class Client {
    * @param {Source | Readonly<ClientSettings>} settings content of `client.json`, or the result of `readClientSettings`
    * @param {SecurityKey} key
    * @returns {Promise<Client>}
+   * @throws {import("./errors.js").ArgumentError} the key is of another type
    * @throws {import("./errors.js").ArtifactError} the settings are invalid
    * @throws {MismatchError} the key does not belong to the artifact
    */
   static async open(settings, key) {
-    const read = "binding" in settings ? settings : await readClientSettings(settings);
+    requireKind(key, [SecurityKey], "the key as a SecurityKey", "read it with SecurityKey.read");
+    const isRead = typeof settings === "object" && settings !== null && "binding" in settings;
+    const read = isRead ? settings : await readClientSettings(settings);
     const { binding, classes, hiddenLabels } = read;
     const salt = fromHex(binding.salt);
     if (binding.keyId !== key.keyId) {
@@ -66,15 +70,18 @@ export class Client {
    * @param {{views?: Views, step?: number}} [options] by default, every clip is a temporal view; `step`: quantisation step
    *   of the scheme `lcve-dct-1`, such as one of `QUALITIES`
    * @returns {EncryptedClip}
+   * @throws {import("./errors.js").ArgumentError} clips, options or views are of another type
    * @throws {MismatchError} there is a step, and the scheme has none
    * @throws {EncryptedClipError} the step is out of range
    */
-  encrypt(clips, { views, step } = {}) {
+  encrypt(clips, options = {}) {
+    requireOptions(options, ["views", "step"]);
+    const { views, step } = options;
     const { binding } = this.settings;
     if (step !== undefined) checkStep(step, binding);
     const cipher = this.#cipher;
     const made = cipher instanceof Cipher ? { values: cipher.encrypt(clips, binding.layout) } : cipher.encrypt(clips, step);
-    return new EncryptedClip({ ...made, binding, ...(views && { views }) });
+    return new EncryptedClip({ ...made, binding, ...(views !== undefined && { views }) });
   }
 
   /**
@@ -83,9 +90,11 @@ export class Client {
    * @param {EncryptedClip} clip
    * @returns {Uint8Array<ArrayBuffer> | Float32Array<ArrayBuffer>} RGB `[views, T, H, W, C]`; of the scheme `lcve-dct-1`,
    *   float32 as the model sees it, neither rounded nor limited to 0 to 255
+   * @throws {import("./errors.js").ArgumentError} it is not an encrypted clip
    * @throws {MismatchError} the clips were encrypted for another artifact
    */
   decrypt(clip) {
+    requireClip(clip);
     const { layout } = clip.binding;
     const cipher = this.#cipher;
     cipher.binding(layout).require(clip.binding, "key", "encrypted clip");
@@ -104,9 +113,7 @@ export class Client {
   plainOrder(logits) {
     const { output } = this.settings;
     const size = sizeOfOutput(output);
-    if (!(logits instanceof Float32Array || logits instanceof Float64Array)) {
-      throw new TypeError("expected logits as Float32Array or Float64Array");
-    }
+    requireKind(logits, [Float32Array, Float64Array], "logits as Float32Array or Float64Array", "pass what RemoteModel.run returns");
     if (logits.length % size) {
       throw new MismatchError(`expected ${output.name} [${output.shape}], received ${logits.length} numbers`, {
         hint: "check that the server serves the server/ folder that belongs to this client/ folder",
@@ -129,7 +136,10 @@ export class Client {
    * @throws {MismatchError} the number of classes is not the artifact's
    * @throws {SessionError} there is no view, or a logit is NaN or infinity
    */
-  read(logits, { top = 5 } = {}) {
+  read(logits, options = {}) {
+    requireOptions(options, ["top"]);
+    const { top = 5 } = options;
+    requireCount(top, "top", "leave it out for the five most probable classes");
     const { classes, problemType, output } = this.settings;
     if (output.name !== "logits") {
       throw new MismatchError(`expected an artifact that answers logits of clips, this one answers ${output.name}`, {

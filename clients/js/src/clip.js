@@ -1,5 +1,6 @@
 /** Encrypted clips, and the `.lcve` files that carry them. */
 
+import { requireKind, requireOptions } from "./arguments.js";
 import { Binding, shown, Views } from "./binding.js";
 import { bytesOf, concatBytes, sizeOf } from "./bytes.js";
 import { checkPad, pack, unpack } from "./dct/packing.js";
@@ -12,6 +13,7 @@ import { isSealed } from "./sealing/envelope.js";
 const LENGTH_BYTES = 8;
 const NAMES = [...Binding.names, "views"];
 const HINT = { hint: "make one with: lcve encrypt" };
+const VIEWS_HINT = 'pass new Views(5, 3), or Views.parse("5x3")';
 const SEALED_HINT = "open it with openSealedClip and the private key of the recipient";
 
 /** Clips that only the holder of the key can read. */
@@ -28,9 +30,12 @@ export class EncryptedClip {
    * @param {Binding} fields.binding
    * @param {Views} [fields.views] by default, every clip is a temporal view
    * @param {Float32Array<ArrayBuffer>} [fields.steps] of the scheme `lcve-dct-1`: the step of each view
+   * @throws {import("./errors.js").ArgumentError} the binding or the views are of another type
    * @throws {RangeError} the number of values is not that of the views, or the values are not of the scheme
    */
   constructor({ values, binding, views, steps }) {
+    requireKind(binding, [Binding], "the binding of the clip as a Binding", "take it from client.settings");
+    if (views !== undefined) requireKind(views, [Views], "the views as a Views", VIEWS_HINT);
     const size = binding.geometry.clipValues;
     this.#values = values;
     this.#steps = steps;
@@ -73,7 +78,9 @@ export class EncryptedClip {
    * @returns {Uint8Array<ArrayBuffer>}
    * @throws {EncryptedClipError} the clip cannot be packed, or cannot be padded
    */
-  bytes(first = 0, count = this.views.count, { pad = 1 } = {}) {
+  bytes(first = 0, count = this.views.count, options = {}) {
+    requireOptions(options, ["pad"]);
+    const { pad = 1 } = options;
     if (!(this.#values instanceof Int16Array)) {
       const size = this.binding.geometry.clipValues;
       requirePad(pad, this.binding);
@@ -109,6 +116,16 @@ export class EncryptedClip {
 }
 
 /**
+ * Check that a caller passed a clip.
+ *
+ * @param {unknown} clip
+ * @throws {import("./errors.js").ArgumentError} it is of another type
+ */
+export function requireClip(clip) {
+  requireKind(clip, [EncryptedClip], "an EncryptedClip", "make one with client.encrypt, readClipFile or openSealedClip");
+}
+
+/**
  * Check a padding of clips.
  *
  * @param {number} pad
@@ -117,7 +134,7 @@ export class EncryptedClip {
  */
 export function requirePad(pad, { packed, scheme }) {
   if (!packed && pad !== 1) {
-    const words = `clips of the scheme ${scheme} all have the same length, received a padding of ${pad}`;
+    const words = `clips of the scheme ${scheme} all have the same length, received a padding of ${shown(pad)}`;
     throw new EncryptedClipError(words, { hint: "leave the padding out" });
   }
   try {
@@ -140,6 +157,7 @@ export function requirePad(pad, { packed, scheme }) {
  * @throws {EncryptedClipError} the clip cannot be packed, or cannot be padded
  */
 export function writeClipFile(clip, options) {
+  requireClip(clip);
   const values = clip.bytes(0, clip.views.count, options);
   const metadata = { ...clip.binding.toFields(), views: String(clip.views) };
   const shape = clip.binding.packed ? [values.length] : clip.shape;

@@ -16,6 +16,8 @@ export class LcveError extends Error {
   }
 }
 
+/** What a caller passes is of another type than expected, or out of range. */
+export class ArgumentError extends LcveError {}
 /** A key file is damaged, or another kind of file. */
 export class KeyFileError extends LcveError {}
 /** The content of `client.json` is invalid. */

@@ -43,6 +43,11 @@ export class Fields {
     return (this.#fields[name] ?? null) !== null;
   }
 
+  /** Names of the fields. */
+  get names() {
+    return Object.keys(this.#fields);
+  }
+
   /**
    * Read a text that matches a pattern.
    *

@@ -48,7 +48,7 @@ export class Geometry {
   static parse(text) {
     const match = PATTERN.exec(text);
     if (match === null) {
-      throw new RangeError(`expected a geometry such as 16x224x224x3/2x16x16, received ${JSON.stringify(text.slice(0, 100))}`);
+      throw new RangeError(`expected a geometry such as 16x224x224x3/2x16x16, received ${(JSON.stringify(text) ?? String(text)).slice(0, 100)}`);
     }
     const sizes = match.slice(1).map(Number);
     const [shape, cube] = [sizes.slice(0, 4), sizes.slice(4)];

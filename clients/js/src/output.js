@@ -4,6 +4,8 @@
  * Source: format of scheme `lcve-1`, section 4.1.
  */
 
+import { refuse } from "./arguments.js";
+
 /** @typedef {import("./fields.js").Fields} Fields */
 /** @typedef {import("./geometry.js").Geometry} Geometry */
 
@@ -46,6 +48,18 @@ export const hasTokens = ({ name }) => WITH_TOKENS.includes(name);
  * @param {Output} output
  */
 export const sizeOfOutput = ({ shape }) => shape.reduce((product, size) => product * size, 1);
+
+/**
+ * Check that a caller passed an output.
+ *
+ * @param {unknown} output
+ * @throws {import("./errors.js").ArgumentError} it has no name or no shape
+ */
+export function requireOutput(output) {
+  const { name, shape } = /** @type {any} */ (output ?? {});
+  const fits = typeof name === "string" && Array.isArray(shape) && shape.length && shape.every(isSize);
+  if (!fits) refuse("the option output as an object with a name and a shape", output, "pass client.settings.output");
+}
 
 /**
  * Put the rows of tokens into the order of the clip. Rows of prefix tokens come first and stay.

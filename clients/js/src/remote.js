@@ -6,9 +6,10 @@
  * Source: format of scheme `lcve-1`, section 9.
  */
 
-import { shown } from "./binding.js";
+import { refuse, requireKind, requireOptions } from "./arguments.js";
+import { Binding, shown } from "./binding.js";
 import { answerLimits, DESCRIPTION_LIMITS, LENGTH, readAnswer, readFault, readLogits, requestBody } from "./bodies.js";
-import { requirePad } from "./clip.js";
+import { requireClip, requirePad } from "./clip.js";
 import { describe } from "./contract.js";
 import {
   DeadlineError,
@@ -22,18 +23,17 @@ import {
   UnknownKeyError,
   UnknownModelError,
 } from "./errors.js";
-import { sizeOfOutput } from "./output.js";
+import { requireOutput, sizeOfOutput } from "./output.js";
+import { SealingPublicKey } from "./sealing/keys.js";
 import { SealedRequest } from "./sealing/messages.js";
 import { openAnswer, requireOffer, sealedBody, sealedIn, sealedLimits } from "./sealing/wire.js";
 
-/** @typedef {import("./binding.js").Binding} Binding */
 /** @typedef {import("./bodies.js").Answer} Answer */
 /** @typedef {import("./bodies.js").Limits} Limits */
 /** @typedef {import("./clip.js").EncryptedClip} EncryptedClip */
 /** @typedef {import("./errors.js").EncryptedClipError} EncryptedClipError */
 /** @typedef {import("./contract.js").Description} Description */
 /** @typedef {import("./output.js").Output} Output */
-/** @typedef {import("./sealing/keys.js").SealingPublicKey} SealingPublicKey */
 
 /** Maximum number of logits that are requested at once. */
 export const MAX_LOGITS = 2 ** 24;
@@ -42,6 +42,9 @@ const MAX_REQUEST_BYTES = 2 ** 28;
 const MAX_SHOWN = 300;
 /** Name of the error of a server that does not have the key. */
 const UNKNOWN_KEY = "unknown_key";
+const MAX_SECONDS = 2 ** 31 / 1000;
+/** Names of the options of a model. */
+const OPTIONS = ["binding", "output", "token", "seconds", "sealTo", "pad", "fetch"];
 const TOKEN = /^[A-Za-z0-9._~+/-]{1,8192}=*$/;
 
 /** @type {Record<number, new (message: string, options?: {hint?: string}) => LcveError>} */
@@ -74,12 +77,16 @@ export class RemoteModel {
    * @param {number} [options.seconds] deadline of each request, its answer included
    * @param {SealingPublicKey} [options.sealTo] key that requests are sealed to; by default they are not sealed
    * @param {number} [options.pad] of the scheme `lcve-dct-1`: pad every clip to a multiple of this number
-   * @param {typeof fetch} [options.fetch] another implementation
+   * @param {typeof globalThis.fetch} [options.fetch] another implementation
+   * @throws {import("./errors.js").ArgumentError} an option is of another type or unknown
    * @throws {RequestError} the address is invalid
    * @throws {DeniedError} the text is not a token
    * @throws {EncryptedClipError} the padding is out of range, or clips of the scheme all have the same length
    */
-  constructor(address, { binding, output, token = "", seconds = 30, sealTo, pad = 1, fetch = globalThis.fetch.bind(globalThis) }) {
+  constructor(address, options) {
+    requireOptions(options, OPTIONS);
+    const { binding, output, token = "", seconds = 30, sealTo, pad = 1, fetch = globalThis.fetch.bind(globalThis) } = options;
+    requireTypes({ binding, output, token, seconds, sealTo, fetch });
     const { origin, names } = parseAddress(address);
     [this.#name, this.#version] = names;
     if (token && !TOKEN.test(token)) {
@@ -125,6 +132,7 @@ export class RemoteModel {
    * @throws {LcveError} the server cannot be reached, refuses, or did not return the logits of these clips
    */
   async run(clip) {
+    requireClip(clip);
     this.binding.require(clip.binding, "session", "encrypted clip");
     const size = this.binding.geometry.clipValues;
     const width = sizeOfOutput(this.output);
@@ -243,7 +251,13 @@ export class RemoteModel {
     const kind = byStatus === UnknownModelError && said?.name === UNKNOWN_KEY ? UnknownKeyError : byStatus;
     let words = said?.words ?? `status ${status}`;
     if (this.#token) words = words.replaceAll(this.#token, "[token]");
-    return new kind(`${this.endpoint} refused: ${words.replace(/\p{C}/gu, " ").slice(0, MAX_SHOWN)}`);
+    const hint = kind === TooLargeError ? this.#sizeHint() : "";
+    return new kind(`${this.endpoint} refused: ${words.replace(/\p{C}/gu, " ").slice(0, MAX_SHOWN)}`, { hint });
+  }
+
+  #sizeHint() {
+    const hint = "send fewer clips at once, or raise the server's limit";
+    return this.#pad > 1 ? `clips are padded to multiples of ${this.#pad} bytes: pad them less, ${hint}` : hint;
   }
 
   /**
@@ -260,6 +274,23 @@ export class RemoteModel {
       throw new SessionError(`${this.endpoint} did not return what was asked for`);
     }
   }
+}
+
+/**
+ * Check the types of options, of which the token may be secret.
+ *
+ * @param {Record<string, unknown>} options
+ * @throws {import("./errors.js").ArgumentError} one is of another type
+ */
+function requireTypes({ binding, output, token, seconds, sealTo, fetch }) {
+  requireKind(binding, [Binding], "the option binding as a Binding", "pass client.settings.binding");
+  requireOutput(output);
+  if (typeof token !== "string") refuse("the option token as a string", token, "leave it out for a server without tokens");
+  if (typeof seconds !== "number" || !(seconds > 0 && seconds <= MAX_SECONDS)) {
+    refuse(`the option seconds as a number above 0, and at most ${Math.floor(MAX_SECONDS)}`, seconds, "leave it out for 30 seconds");
+  }
+  if (sealTo !== undefined) requireKind(sealTo, [SealingPublicKey], "the option sealTo as a SealingPublicKey", "read it with SealingPublicKey.read");
+  if (typeof fetch !== "function") refuse("the option fetch as a function", fetch, "leave it out for the global one");
 }
 
 /**

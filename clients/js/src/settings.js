@@ -55,8 +55,9 @@ const RESAMPLE = ["nearest", "bilinear", "bicubic", "lanczos"];
 const ROUNDING = ["nearest", "down"];
 const FACTS = [
   ...["family", "weights", "positions", "readout", "heads", "frames", "size", "normalisation", "sampling"],
-  ...["resizing", "problem type", "class names"],
+  ...["resizing", "problem type", "class names", "quantisation"],
 ];
+const FORMS = ["file", "folder"];
 const SOURCE = /^[A-Za-z0-9_.-]{1,96}\/[A-Za-z0-9_.-]{1,96}@[0-9a-f]{40}$/;
 const BOM = [0xef, 0xbb, 0xbf];
 
@@ -84,6 +85,7 @@ export async function readClientSettings(source) {
   const manifestSha256 = fields.text("manifest_sha256", /^[0-9a-f]{64}$/);
   const origin = fields.has("source") ? fields.text("source", SOURCE) : null;
   checkAssumptions(fields);
+  if (fields.has("checkpoint")) checkCheckpoint(fields.nested("checkpoint"));
   checkClipSize(fields, binding, preprocess);
   fields.finish(NAME);
   if (!binding || !preprocess || !problemType) throw new ArtifactError(`${NAME} is invalid`);
@@ -148,6 +150,13 @@ function checkAssumptions(fields) {
     entry.text("value");
     entry.text("option");
   });
+}
+
+/** @param {Fields} record how the export read its checkpoint, which only the owner uses */
+function checkCheckpoint(record) {
+  record.parsed("form", oneOf(FORMS));
+  const options = record.nested("options");
+  for (const name of options.names) options.text(name);
 }
 
 /**

@@ -247,6 +247,18 @@ test("a request has packed clips, as many as a server takes, padded if that is a
   await assert.rejects(new RemoteModel("http://host:8000/actions", { binding, output, fetch: elsewhere }).run(clip), { name: "MismatchError" });
 });
 
+test("a server to which a padded request is too large is an error that names the padding", async () => {
+  const { binding, output } = (await Client.open(settings(), key)).settings;
+  const fetch = async () => Response.json({ error: "at most 100 bytes" }, { status: 413 });
+  const refused = (/** @type {number} */ pad, /** @type {RegExp} */ hint) =>
+    assert.rejects(new RemoteModel("http://host:8000/actions", { binding, output, pad, fetch }).connect(), (/** @type {any} */ error) => {
+      assert.match(error.hint, hint);
+      return error.name === "TooLargeError";
+    });
+  await refused(4096, /^clips are padded to multiples of 4096 bytes: pad them less/);
+  await refused(1, /^send fewer clips at once/);
+});
+
 test("neither cipher nor client shows its orders and signs", async () => {
   const cipher = await CoefficientCipher.create(key, { salt: SALT, geometry: GEOMETRY });
   assert.deepEqual([Object.keys(cipher), Object.keys(await Client.open(settings(), key))], [["geometry"], ["settings"]]);

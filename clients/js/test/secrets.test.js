@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { inspect } from "node:util";
 
-import { Cipher, Client, Geometry, KeyFileError, LcveError, MismatchError, SecurityKey } from "../src/index.js";
+import { ArgumentError, Cipher, Client, Geometry, KeyFileError, LcveError, MismatchError, SecurityKey } from "../src/index.js";
 
 const SECRET = Uint8Array.from({ length: 32 }, (_, index) => index);
 
@@ -108,5 +108,5 @@ test("another key, another artifact and another model are refused", async () => 
   }
   assert.throws(() => client.encrypt(new Uint8Array(95)), /whole number of clips/);
   assert.throws(() => client.encrypt(new Uint8Array(0)), /whole number of clips/);
-  assert.throws(() => client.encrypt(/** @type {any} */ (new Float32Array(96))), TypeError);
+  assert.throws(() => client.encrypt(/** @type {any} */ (new Float32Array(96))), ArgumentError);
 });

@@ -55,7 +55,8 @@ class Evidence:
         components: number of colour components.
         columns: encrypted index of each column.
         activity: texture of each cube, ``[samples, 1]``.
-        series: columns relative to the texture, cut and of unit length, ``[samples, columns]``.
+        series: columns relative to the texture, cut and of unit length, ``[samples, columns]``; zero for a column
+            that is the same in all cubes.
         beyond: columns in each neighbour of a cube, zero outside, ``[6, samples, columns]``.
         signatures: correlation with the next cube along each axis, NaN without one, ``[columns, 3]``.
         energies: logarithms, ``[columns]``.
@@ -93,6 +94,7 @@ class Evidence:
         activity = np.sqrt(texture**2 + np.median(texture) ** 2 + step**2)[:, None]
         relative = rows / activity
         cut = np.clip(relative / np.sqrt((relative**2).mean(axis=0) + 1e-12), -_CUT, _CUT)
+        length = np.linalg.norm(cut, axis=0)
         energies = np.log((rows**2).mean(axis=0) + 1e-9)
         continuity = Continuity.of(geometry)
         on_grid = rows.reshape(-1, *geometry.grid, rows.shape[1])
@@ -101,7 +103,7 @@ class Evidence:
             components=channels,
             columns=columns[: rows.shape[1]],
             activity=activity,
-            series=cut / np.linalg.norm(cut, axis=0),
+            series=cut / np.where(length > 0, length, 1),
             beyond=np.stack([_beyond(on_grid, axis, step).reshape(rows.shape) for axis, step in NEIGHBOURS]),
             signatures=_signatures(relative.reshape(on_grid.shape)),
             energies=energies,

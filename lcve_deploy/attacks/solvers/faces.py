@@ -64,6 +64,8 @@ def _beyond(pieces: Floats, axis: int) -> Floats:
 
 def _against_rivals(distance: Floats) -> Floats:
     """Convert distances to scores 0..1, relative to the distances of the best partners of either side."""
+    if len(distance) == 1:
+        return np.zeros_like(distance)
     others = distance.copy()
     np.fill_diagonal(others, np.inf)
     rank = min(_RIVAL_RANK, len(others) - 1) - 1

@@ -18,7 +18,12 @@ from lcve_deploy.exporters.checkpoints.assemble import Arrays, assemble, require
 from lcve_deploy.exporters.checkpoints.folders import Architecture, Family, Output, Source, Weights
 from lcve_deploy.exporters.checkpoints.image_families import IMAGE_FAMILIES
 from lcve_deploy.exporters.checkpoints.layouts import without
-from lcve_deploy.exporters.checkpoints.options import IMAGENET_ASSUMED, CheckpointOptions, StatedPreprocessing
+from lcve_deploy.exporters.checkpoints.options import (
+    IMAGENET_ASSUMED,
+    CheckpointOptions,
+    StatedPreprocessing,
+    assumed_normalisation,
+)
 from lcve_deploy.exporters.checkpoints.outputs import OutputChoice
 from lcve_deploy.exporters.checkpoints.processors import Processor, read_processors
 from lcve_deploy.exporters.checkpoints.reading import read_folder_weights, read_json_file
@@ -31,7 +36,16 @@ from lcve_deploy.model.predictions import ProblemType
 from lcve_deploy.model.preprocess import Rounding
 from lcve_deploy.model.transformer import IMAGENET, Normalisation, TransformerConfig, VideoTransformer
 
-__all__ = ["FAMILIES", "FolderModel", "class_names", "is_unused", "load_folder", "model_of", "problem_type"]
+__all__ = [
+    "FAMILIES",
+    "FolderModel",
+    "assumed_quantisation",
+    "class_names",
+    "is_unused",
+    "load_folder",
+    "model_of",
+    "problem_type",
+]
 
 FAMILIES: Final[Mapping[str, Family]] = {**VIDEO_FAMILIES, **IMAGE_FAMILIES}
 
@@ -48,6 +62,7 @@ _VECTORS: Final = {
 _ADAPTER: Final = "adapter_config.json"
 _HEAD: Final = "classifier.weight"
 _CLASSES: Final = "num_labels"
+_QUANTISATION: Final = "quantization_config"
 
 
 class FolderModel(NamedTuple):
@@ -173,12 +188,13 @@ def _sized(
         return model._replace(settings={**model.settings, "image_size": list(stated)}), ()
     height, width = pair(model.settings, "image_size")
     value = f"{height} x {width} pixels, as in config.json; the model takes other sizes too"
-    return model, (Assumption(fact=Fact.SIZE, value=value, option="--size"),)
+    arguments = {"--size": str(height)} if height == width else {}
+    return model, (Assumption(fact=Fact.SIZE, value=value, option="--size", arguments=arguments),)
 
 
 def _assumed(normalisation: Normalisation) -> tuple[Assumption, ...]:
     value = f"mean {normalisation.mean}, std {normalisation.std}, as of the model type"
-    return (Assumption(fact=Fact.NORMALISATION, value=value, option="--mean and --std"),)
+    return (assumed_normalisation(normalisation, value),)
 
 
 def _vector_assumed(output: Output, options: CheckpointOptions) -> tuple[Assumption, ...]:
@@ -278,6 +294,18 @@ def problem_type(folder: Path) -> ProblemType | None:
             f"config.json: expected one of {known} for problem_type, received {stated!r:.80}",
             hint="correct it, or remove it and pass --problem-type",
         ) from None
+
+
+def assumed_quantisation(folder: Path) -> tuple[Assumption, ...]:
+    """Return what is assumed of a folder whose weights are floating-point, although it states a quantisation."""
+    settings = read_json_file(folder / "config.json")
+    parts = [settings, *(part for part in settings.values() if isinstance(part, dict))]
+    stated = [part[_QUANTISATION] for part in parts if part.get(_QUANTISATION) is not None]
+    if not stated:
+        return ()
+    method = stated[0].get("quant_method") if isinstance(stated[0], dict) else None
+    value = f"none: the floating-point weights are used as they are, without the {_QUANTISATION} ({method!r:.40})"
+    return (Assumption(fact=Fact.QUANTISATION, value=value, option="no option sets it"),)
 
 
 def _family(settings: Settings) -> Family:

@@ -8,7 +8,12 @@ from pathlib import Path
 from lcve_deploy.errors import CheckpointError
 from lcve_deploy.exporters.checkpoints.class_vectors import ClassVectors, read_class_vectors
 from lcve_deploy.exporters.checkpoints.hub import HubId, cached_source, fetch, require_own_files, snapshot
-from lcve_deploy.exporters.checkpoints.huggingface import class_names, load_folder, problem_type
+from lcve_deploy.exporters.checkpoints.huggingface import (
+    assumed_quantisation,
+    class_names,
+    load_folder,
+    problem_type,
+)
 from lcve_deploy.exporters.checkpoints.official import load_official
 from lcve_deploy.exporters.checkpoints.options import CheckpointOptions, StatedPreprocessing
 from lcve_deploy.exporters.checkpoints.outputs import OutputChoice, answering, with_class_vectors
@@ -105,7 +110,7 @@ def _load(path: Path, options: CheckpointOptions) -> Checkpoint:
             classes=class_names(path, model.config.classes),
             problem_type=problem_type(path),
             preprocessing=stated,
-            assumptions=assumptions,
+            assumptions=(*assumptions, *assumed_quantisation(path)),
             source=cached_source(path),
         )
     if not path.exists():

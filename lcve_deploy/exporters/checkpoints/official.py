@@ -133,7 +133,7 @@ def family_of(arguments: Arguments, source: Arrays, options: CheckpointOptions) 
     if stated:
         titles = " and ".join(FAMILIES[family].title for family in stated)
         why = f"by its weights, because the training arguments match {titles}"
-    return likely, Assumption(fact=Fact.FAMILY, value=f"{FAMILIES[likely].title}, {why}", option="--family")
+    return likely, _family_assumed(likely, f"{FAMILIES[likely].title}, {why}")
 
 
 def _override(family: Family, stated: list[Family]) -> Assumption | None:
@@ -142,7 +142,11 @@ def _override(family: Family, stated: list[Family]) -> Assumption | None:
         return None
     titles = " and ".join(FAMILIES[other].title for other in stated)
     value = f"{FAMILIES[family].title}, although the training arguments are those of {titles}"
-    return Assumption(fact=Fact.FAMILY, value=value, option="--family")
+    return _family_assumed(family, value)
+
+
+def _family_assumed(family: Family, value: str) -> Assumption:
+    return Assumption(fact=Fact.FAMILY, value=value, option="--family", arguments={"--family": family.value})
 
 
 def _likely_family(source: Arrays) -> tuple[Family, str]:
@@ -247,7 +251,8 @@ def _readout(file: _File) -> tuple[Readout, *tuple[Assumption, ...]]:
         readout, text = (Readout.CLASS_TOKEN if token else Readout.FIRST_CUBE), "token 0, as the arguments say"
     if stated is not None or file.family_assumed is None:
         return (readout,)
-    return readout, Assumption(fact=Fact.READOUT, value=text, option="--readout")
+    choice = ReadoutChoice.MEAN if pooled else ReadoutChoice.FIRST_TOKEN
+    return readout, Assumption(fact=Fact.READOUT, value=text, option="--readout", arguments={"--readout": choice.value})
 
 
 def _kernel(source: Arrays) -> tuple[int, ...]:
@@ -281,7 +286,8 @@ def _heads(file: _File, named: NamedModel | None, width: int) -> tuple[int, *tup
             f"{width} is not that of an official model ({', '.join(map(str, _HEADS_BY_WIDTH))})",
             hint="pass the number of heads that the model was trained with: --num-heads N",
         )
-    return heads, Assumption(fact=Fact.HEADS, value=f"{heads}, by the width {width}", option="--num-heads")
+    value, option = f"{heads}, by the width {width}", "--num-heads"
+    return heads, Assumption(fact=Fact.HEADS, value=value, option=option, arguments={option: str(heads)})
 
 
 def _geometry(
@@ -308,10 +314,14 @@ def _geometry(
             hint="pass the clip that the model was trained on: --frames N --size N",
         )
     assumed = {
-        Assumption(fact=Fact.FRAMES, value=str(frames), option="--frames"): frames_stated,
-        Assumption(fact=Fact.SIZE, value=f"{size} pixels", option="--size"): side,
+        _whole_assumed(Fact.FRAMES, frames, "--frames"): frames_stated,
+        _whole_assumed(Fact.SIZE, size, "--size", unit=" pixels"): side,
     }
     return geometry, tuple(assumption for assumption, stated in assumed.items() if not stated)
+
+
+def _whole_assumed(fact: Fact, number: int, option: str, *, unit: str = "") -> Assumption:
+    return Assumption(fact=fact, value=f"{number}{unit}", option=option, arguments={option: str(number)})
 
 
 def _frames_of(table: npt.NDArray[np.floating] | None, size: int, cube: tuple[int, int, int]) -> int | None:

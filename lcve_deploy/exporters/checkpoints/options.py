@@ -11,11 +11,31 @@ from lcve_deploy.exporters.checkpoints.families import Family
 from lcve_deploy.exporters.checkpoints.outputs import OutputChoice
 from lcve_deploy.model.assumptions import Assumption, Fact
 from lcve_deploy.model.preprocess import Resample, Rounding, Sampling
-from lcve_deploy.model.transformer import Normalisation
+from lcve_deploy.model.transformer import IMAGENET, Normalisation
 
-__all__ = ["IMAGENET_ASSUMED", "CheckpointOptions", "ReadoutChoice", "StatedPreprocessing"]
+__all__ = [
+    "IMAGENET_ASSUMED",
+    "CheckpointOptions",
+    "ReadoutChoice",
+    "StatedPreprocessing",
+    "assumed_normalisation",
+    "normalisation_arguments",
+]
 
-IMAGENET_ASSUMED: Final = Assumption(fact=Fact.NORMALISATION, value="ImageNet mean and std", option="--mean and --std")
+
+def normalisation_arguments(normalisation: Normalisation) -> dict[str, str]:
+    """Return the options that state a normalisation, with their values exact."""
+    stated = {"--mean": normalisation.mean, "--std": normalisation.std}
+    return {name: ",".join(repr(float(number)) for number in numbers) for name, numbers in stated.items()}
+
+
+def assumed_normalisation(normalisation: Normalisation, value: str) -> Assumption:
+    """Return the assumption of a normalisation, described by a text."""
+    arguments = normalisation_arguments(normalisation)
+    return Assumption(fact=Fact.NORMALISATION, value=value, option="--mean and --std", arguments=arguments)
+
+
+IMAGENET_ASSUMED: Final = assumed_normalisation(IMAGENET, "ImageNet mean and std")
 
 
 class ReadoutChoice(StrEnum):

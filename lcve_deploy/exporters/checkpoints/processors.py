@@ -55,7 +55,8 @@ class Defaults:
     Args:
         size: a short side, or (height, width), of a resized frame, pixels.
         square: whether a number as ``size`` is both height and width, and not the short side.
-        crop: (height, width) of a clip, pixels; None if the class does not crop.
+        crop: (height, width) of a clip, pixels, unless the file states it; None if it must.
+        crops: whether the class crops, unless the file states it.
         resample: number of the resampling filter.
         margin: the short side is that of the crop times the first number, divided by the second, whatever size the
             file states; None if the size counts.
@@ -69,6 +70,7 @@ class Defaults:
     size: int | _Size
     square: bool = False
     crop: _Size | None = (224, 224)
+    crops: bool = True
     resample: int = 2
     margin: tuple[int, int] | None = None
     normalisation: Normalisation | None = None
@@ -93,7 +95,7 @@ _VIDEOMAE: Final = Defaults(size=224)
 _VIVIT: Final = Defaults(size=256, rescale_factor=1 / 127.5, offset=True, has_offset=True)
 _VIVIT_VIDEO: Final = Defaults(size=256, rescale_factor=1 / 127.5, offset=True)
 _CLIP: Final = Defaults(size=224, resample=_BICUBIC, normalisation=_OPENAI)
-_VIT: Final = Defaults(size=_SQUARE, square=True, crop=None, normalisation=_HALVES)
+_VIT: Final = Defaults(size=_SQUARE, square=True, crop=None, crops=False, normalisation=_HALVES)
 
 PROCESSORS: Final = {
     **_names("VideoMAE", _VIDEOMAE),
@@ -108,8 +110,8 @@ PROCESSORS: Final = {
     **_names("Bit", _CLIP),
     **_names("Siglip", replace(_VIT, square=False, resample=_BICUBIC)),
     **_names("Siglip2", replace(_VIT, patches=True)),
-    **_names("Beit", replace(_VIT, resample=_BICUBIC)),
-    **_names("DeiT", replace(_VIT, size=(256, 256), crop=_SQUARE, resample=_BICUBIC)),
+    **_names("Beit", replace(_VIT, crop=_SQUARE, resample=_BICUBIC)),
+    **_names("DeiT", replace(_VIT, size=(256, 256), crop=_SQUARE, crops=True, resample=_BICUBIC)),
     **_names("DINOv3ViT", replace(_VIT, normalisation=IMAGENET)),
 }
 
@@ -129,9 +131,10 @@ class Processor:
     def __init__(self, path: Path, settings: Mapping[str, Any], default: str) -> None:
         self.path, self._settings = path, settings
         names = [settings[name] for name in _TYPES if settings.get(name) is not None] or [default]
-        defaults = PROCESSORS.get(str(names[0]))
+        self._name = str(names[0])
+        defaults = PROCESSORS.get(self._name)
         if defaults is None:
-            raise self._error(f"the processor {str(names[0])[:80]!r} is unknown", f"known: {', '.join(PROCESSORS)}")
+            raise self._error(f"the processor {self._name[:80]!r} is unknown", f"known: {', '.join(PROCESSORS)}")
         self._defaults = defaults
         for name in settings:
             is_other = name in _OTHER_SWITCHES or (name.startswith("do_") and name not in _SWITCHES)
@@ -169,13 +172,27 @@ class Processor:
         if self._defaults.patches:
             return None
         if self._crops:
-            stated = self._settings.get("crop_size")
-            return self._defaults.crop if stated is None else self._sides("crop_size", stated, square=True)[1]
+            return self._crop_size()
         return self._resizing().size if self._switch("do_resize", default=True) else None
 
     @property
     def _crops(self) -> bool:
-        return self._switch("do_center_crop", default=self._defaults.crop is not None)
+        return self._switch("do_center_crop", default=self._defaults.crops)
+
+    def _crop_size(self) -> _Size:
+        """Return (height, width) of the crop.
+
+        Raises:
+            CheckpointError: it is invalid, or neither the file nor the class states it.
+        """
+        stated = self._settings.get("crop_size")
+        size = self._defaults.crop if stated is None else self._sides("crop_size", stated, square=True)[1]
+        if size is None:
+            raise self._error(
+                f"do_center_crop is on without a crop_size, and {self._name} has none, so transformers refuses it",
+                "write the crop_size that the model was trained with, or turn do_center_crop off",
+            )
+        return size
 
     def framing(self, crop: _Size) -> Framing | None:
         """Return how frames are resized; None if the settings have no sizes and the model is not of the default size.
@@ -190,8 +207,8 @@ class Processor:
         if self._defaults.patches:
             return self._squashing(crop)
         no_sizes = all(self._settings.get(name) is None for name in ("size", "crop_size"))
-        as_class = resizes and no_sizes and crops == (self._defaults.crop is not None)
-        if as_class and crop != (self._defaults.crop or self._defaults.size):
+        as_class = resizes and no_sizes and crops == self._defaults.crops
+        if as_class and crop != (self._defaults.crop if crops else self._defaults.size):
             return None
         framing = self._resizing() if resizes else Framing()
         if crops:
@@ -223,15 +240,14 @@ class Processor:
         return Framing(short_side=short_side, size=size, resample=self._resample())
 
     def _check_crop(self, framing: Framing, crop: _Size) -> None:
-        stated = self._settings.get("crop_size")
-        if stated is not None:
-            _, size = self._sides("crop_size", stated, square=True)
-            if size != crop:
-                shown = f"{size[0]} x {size[1]}" if size else repr(stated)
-                raise self._error(
-                    f"crop_size makes clips of {shown}, but the model takes {crop[0]} x {crop[1]} (height x width)",
-                    "expected the crop_size of the model",
-                )
+        size, stated = self._crop_size(), self._settings.get("crop_size") is not None
+        if size != crop:
+            what = "crop_size" if stated else f"without crop_size, {self._name}"
+            raise self._error(
+                f"{what} makes clips of {size[0]} x {size[1]}, but the model takes {crop[0]} x {crop[1]} "
+                "(height x width)",
+                f"expected the crop_size of the model; {_HINT}",
+            )
         smallest = (framing.short_side,) * 2 if framing.short_side is not None else framing.size
         if smallest and (smallest[0] < crop[0] or smallest[1] < crop[1]):
             raise self._error(

@@ -135,7 +135,7 @@ def _assumed(found: Mapping[str, Mapping[str, Any]], taken: str) -> tuple[Assump
         return ()
     value = f"{_shown(taken)}{', a moving average (EMA) of the trained ones' * average}"
     value += f"; the file also has {_listed(others)}" if others else ""
-    return (Assumption(fact=Fact.WEIGHTS, value=value, option="--weights"),)
+    return (Assumption(fact=Fact.WEIGHTS, value=value, option="--weights", arguments={"--weights": taken}),)
 
 
 def _is_average(name: str, weights: Mapping[str, Any]) -> bool:

@@ -88,10 +88,8 @@ class OpenVinoSession(BankedSession):
         _require_capability(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"), engine.precision)
         _check_graph(compiled, model)
         self._request, self._lock = compiled.create_infer_request(), threading.Lock()
-        memory = HostMemory(model.bank, options.max_keys)
-        for name, array in memory.arrays.items():  # once: the request keeps the tensor, which shares the array's memory
-            self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
-        super().__init__(model, engine, memory=memory, rows=options.max_keys, folders=folders)
+        self._memory = HostMemory(model.bank, options.max_keys)
+        super().__init__(model, engine, memory=self._memory, rows=options.max_keys, folders=folders)
 
     @property
     def device(self) -> str:
@@ -99,10 +97,15 @@ class OpenVinoSession(BankedSession):
         return f"openvino {self._version}, {cpu_name()}"
 
     def _compute(self, values: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        from openvino import Tensor
+
         clips = clip_arrays(self._model, values).items()
-        feed = {KEY_INPUT: rows, **{name: np.ascontiguousarray(array) for name, array in clips}}
+        bank, places = self._memory.subset(rows)  # for bf16 and fp16, OpenVINO converts every row that it is given
+        feed = {KEY_INPUT: places, **{name: np.ascontiguousarray(array) for name, array in clips}}
         try:
             with self._lock:  # the request owns the output's memory until it is copied
+                for name, array in bank.items():
+                    self._request.set_tensor(name, Tensor(array, shared_memory=True))
                 answers = self._request.infer(feed)
                 return np.array(answers[self._model.output.name], dtype=np.float32)
         except RuntimeError as error:

@@ -66,7 +66,8 @@ async def start_grpc(state: ServerState, host: str, port: int, credentials: Any)
     """
     with require("serving gRPC needs grpcio", extra="serve,cpu"):
         import grpc
-    server = grpc.aio.server(options=list(_options(state).items()))
+    state.grpc_bytes = max_message_bytes(state.registry, state.limits)
+    server = grpc.aio.server(options=list(_options(state, state.grpc_bytes).items()))
     services = {_SERVICE: _handlers(state), **health_service(state), **reflection_service(state)}
     server.add_generic_rpc_handlers(
         [grpc.method_handlers_generic_handler(name, handlers) for name, handlers in services.items()]
@@ -85,11 +86,11 @@ async def start_grpc(state: ServerState, host: str, port: int, credentials: Any)
     return server, bound
 
 
-def _options(state: ServerState) -> dict[str, int]:
+def _options(state: ServerState, max_bytes: int) -> dict[str, int]:
     """Return options of gRPC that bound what connections hold before a handler knows of them."""
     limits = state.limits
     return {
-        "grpc.max_receive_message_length": max_message_bytes(state.registry, limits),
+        "grpc.max_receive_message_length": max_bytes,
         "grpc.max_send_message_length": -1,
         "grpc.so_reuseport": 0,
         "grpc.max_concurrent_streams": limits.requests,

@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lcve_deploy.attacks.case import Case
 from lcve_deploy.attacks.coefficients.frequencies import to_basis
 from lcve_deploy.attacks.holdings import Cubes, Estimate, Holdings, Tensors
 from lcve_deploy.attacks.pictures import decrypted, put_in_order
 from lcve_deploy.attacks.report import AuditReport, judge
-from lcve_deploy.attacks.running import Case, run_attacks
+from lcve_deploy.attacks.running import run_attacks
 from lcve_deploy.cipher.rotation import rotate_tensors
 from lcve_deploy.clipfile import is_sealed_clip
 from lcve_deploy.clips import Scheme
 from lcve_deploy.progress import Progress, silent, step
 from lcve_deploy.samples import real_clips
+from lcve_deploy.verbs.audit.assumptions import describe_assumptions
 from lcve_deploy.verbs.audit.inputs import AuditInputs, StrPath
 from lcve_deploy.verbs.audit.reading import (
     describe_sealed,
@@ -56,7 +58,9 @@ def audit(server: StrPath, inputs: AuditInputs | None = None, *, progress: Progr
         sealed = [path for path in inputs.ciphertexts if is_sealed_clip(path)]
         ciphertexts = read_ciphertexts([path for path in inputs.ciphertexts if path not in sealed], subject)
         case = _case(subject, inputs, ciphertexts, victim)
-    return judge(case, run_attacks(case, progress=progress), {**subject.to_json(), **describe_sealed(sealed)})
+    results = run_attacks(case, progress=progress)
+    facts = {**subject.to_json(), **describe_sealed(sealed)}
+    return judge(case, results, facts, describe_assumptions(case, subject, inputs))
 
 
 def _case(subject: Subject, inputs: AuditInputs, ciphertexts: Cubes | None, victim: Victim | None) -> Case:

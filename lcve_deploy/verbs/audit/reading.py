@@ -12,9 +12,9 @@ from lcve_deploy.attacks.clips import same_clip
 from lcve_deploy.attacks.coefficients.frequencies import quantised
 from lcve_deploy.attacks.coefficients.known import same_coefficients
 from lcve_deploy.attacks.holdings import Cubes, Tensors
-from lcve_deploy.clipfile import read_clip_file, read_sealed_header
-from lcve_deploy.clips import Scheme
-from lcve_deploy.errors import MismatchError
+from lcve_deploy.clipfile import is_sealed_clip, read_clip_file, read_sealed_header
+from lcve_deploy.clips import EncryptedClip, Scheme
+from lcve_deploy.errors import EncryptedClipError, MismatchError
 from lcve_deploy.geometry import ClipGeometry
 from lcve_deploy.model.output import OutputKind
 from lcve_deploy.model.preprocess import Preprocess
@@ -56,7 +56,7 @@ def describe_sealed(paths: Sequence[StrPath]) -> dict[str, str]:
 def read_classified(
     subject: Subject, inputs: AuditInputs
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.floating]] | None:
-    """Return known classes and the logits of their clips; every view counts as a clip."""
+    """Return known classes and the logits of their clips; every view counts as a clip. None if labels are shown."""
     if not inputs.known_classes:
         return None
     output = subject.folder.model.result
@@ -72,14 +72,24 @@ def read_classified(
     for path, number in inputs.known_classes:
         if not 0 <= number < count:
             raise MismatchError(
-                f"class {number} of {path} does not exist: the model has {count} classes, from 0",
+                f"class {number} of {path} does not exist: expected a number from 0 to {count - 1}",
                 hint="pass the number of the class in the plain order, as in the checkpoint",
             )
-        clip = read_clip_file(path).clip
+        clip = _read_not_sealed(path)
         subject.key.binding.require(clip.binding, here="key folder", there=f"encrypted clip {path}")
         logits.append(session.run(clip))
         classes.extend([number] * len(logits[-1]))
-    return np.array(classes), np.concatenate(logits)
+    return None if subject.hidden_classes is None else (np.array(classes), np.concatenate(logits))
+
+
+def _read_not_sealed(path: StrPath) -> EncryptedClip:
+    if is_sealed_clip(path):
+        raise EncryptedClipError(
+            f"the clip of a known class is sealed to the key {read_sealed_header(path).recipient[:16]}...: {path}",
+            hint="pass the encrypted clip as it was before it was sealed, or omit it: without the private key, an "
+            "attacker cannot run the model on it either",
+        )
+    return read_clip_file(path).clip
 
 
 def read_reference(path: StrPath | None, tensors: Tensors, geometry: ClipGeometry) -> Tensors | None:

@@ -239,7 +239,7 @@ class Watch:
         try:
             predictions = self._predict(self._session.run(item.clip))
         except LcveError as error:
-            return replace(item.result, outcome=Outcome.FAILED, error=str(error))
+            return replace(item.result, outcome=Outcome.FAILED, error=str(error), hint=error.hint)
         return replace(item.result, outcome=Outcome.ANSWERED, predictions=tuple(predictions))
 
     def _predict(self, logits: npt.NDArray[np.float32]) -> list[Prediction]:

@@ -88,6 +88,7 @@ class WindowResult:
         predictions: most probable first; empty unless it was answered.
         latency: None if it was dropped.
         error: why it failed; empty otherwise.
+        hint: what to do about it; empty if there is nothing to say.
         counts: counts up to and including this window.
     """
 
@@ -98,10 +99,11 @@ class WindowResult:
     predictions: tuple[Prediction, ...] = ()
     latency: Latency | None = None
     error: str = ""
+    hint: str = ""
     counts: Counts = Counts()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain values; ``latency_ms``, ``predictions`` and ``error`` only if there are any."""
+        """Return the fields as plain values, without latency, predictions, error and hint if there are none."""
         fields: dict[str, Any] = {
             "window": self.number,
             "outcome": self.outcome.value,
@@ -114,6 +116,8 @@ class WindowResult:
             fields["predictions"] = [prediction.to_json() for prediction in self.predictions]
         if self.error:
             fields["error"] = self.error
+        if self.hint:
+            fields["hint"] = self.hint
         return {**fields, "counts": self.counts.to_json()}
 
 

@@ -7,6 +7,7 @@
 
 import { Binding, DCT_SCHEME, SALT_BYTES } from "../binding.js";
 import { toHex } from "../bytes.js";
+import { requireBytes } from "../cipher.js";
 import { deriveOrder, deriveStream } from "../orders.js";
 import { plainRows } from "../output.js";
 import { Quantiser } from "./coefficients.js";
@@ -79,11 +80,12 @@ export class CoefficientCipher {
    * @param {Uint8Array | Uint8ClampedArray} clips `[clips, T, H, W, C]`, at least one
    * @param {number} [step] quantisation step
    * @returns {Coefficients}
-   * @throws {TypeError | RangeError} not bytes, not a whole number of clips, or the step is out of range
+   * @throws {import("../errors.js").ArgumentError} not bytes
+   * @throws {RangeError} not a whole number of clips, or the step is out of range
    */
   encrypt(clips, step = DEFAULT_STEP) {
     this.#require();
-    if (!(clips instanceof Uint8Array || clips instanceof Uint8ClampedArray)) throw new TypeError("expected the values of clips as Uint8Array");
+    requireBytes(clips);
     const [exact, size] = [requireStep(step, this.geometry), this.geometry.clipValues];
     if (clips.length === 0 || clips.length % size) {
       throw new RangeError(`expected a whole number of clips of ${size} values (${this.geometry}), received ${clips.length} values`);

@@ -4,6 +4,7 @@
  * Source: format of scheme `lcve-dct-1`, section 11.3.
  */
 
+import { shown } from "../binding.js";
 import { concatBytes } from "../bytes.js";
 import { EncryptedClipError } from "../errors.js";
 import { deflate } from "./deflate.js";
@@ -35,7 +36,7 @@ const CRC = Uint32Array.from({ length: 256 }, (_, byte) => {
  */
 export function checkPad(pad) {
   if (Number.isInteger(pad) && pad >= 1 && pad <= MAX_PAD) return;
-  throw new RangeError(`expected to pad to a multiple of 1 to ${MAX_PAD} bytes, received ${pad}`);
+  throw new RangeError(`expected to pad to a multiple of 1 to ${MAX_PAD} bytes, received ${shown(pad)}`);
 }
 
 /**

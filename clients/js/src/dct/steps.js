@@ -4,6 +4,8 @@
  * Source: format of scheme `lcve-dct-1`, section 11.2.
  */
 
+import { shown } from "../binding.js";
+
 /** @typedef {import("../geometry.js").Geometry} Geometry */
 
 /** Steps by the names of `lcve encrypt --quality`. */
@@ -31,5 +33,5 @@ export const minStep = ({ values }) => Math.max(1, Math.sqrt(values) / 16);
 export function requireStep(step, geometry) {
   const rounded = typeof step === "number" ? Math.fround(step) : NaN;
   if (rounded >= minStep(geometry) && rounded <= MAX_STEP) return rounded;
-  throw new RangeError(`expected a step from ${Number(minStep(geometry).toPrecision(4))} to ${MAX_STEP} for ${geometry}, received ${step}`);
+  throw new RangeError(`expected a step from ${Number(minStep(geometry).toPrecision(4))} to ${MAX_STEP} for ${geometry}, received ${shown(step)}`);
 }

@@ -4,17 +4,17 @@
  * Source: format `lcve-seal-1`, section 10.4.
  */
 
+import { requireKind } from "../arguments.js";
 import { Views } from "../binding.js";
 import { bytesOf, sizeOf } from "../bytes.js";
-import { EncryptedClip } from "../clip.js";
+import { EncryptedClip, requireClip } from "../clip.js";
 import { unpack } from "../dct/packing.js";
 import { SealingError } from "../errors.js";
 import { openSealed, readEnvelope, seal } from "./envelope.js";
 import { sizeOfValues } from "./header.js";
+import { SealingKey, SealingPublicKey } from "./keys.js";
 
 /** @typedef {import("../bytes.js").Source} Source */
-/** @typedef {import("./keys.js").SealingKey} SealingKey */
-/** @typedef {import("./keys.js").SealingPublicKey} SealingPublicKey */
 
 /** Maximum bytes of a sealed clip file, which is opened in memory. */
 const MAX_BYTES = 2 ** 31;
@@ -30,6 +30,8 @@ const MAX_BYTES = 2 ** 31;
  * @throws {import("../errors.js").EncryptedClipError} the clip cannot be packed, or cannot be padded
  */
 export async function sealClip(clip, to, options) {
+  requireClip(clip);
+  requireKind(to, [SealingPublicKey], "the key to seal to as a SealingPublicKey", "read it with SealingPublicKey.read");
   const { binding, views } = clip;
   const content = clip.bytes(0, views.count, options);
   const { suite, fingerprint } = to;
@@ -46,6 +48,7 @@ export async function sealClip(clip, to, options) {
  * @throws {import("../errors.js").EncryptedClipError} what was sealed is no packed clip
  */
 export async function openSealedClip(source, key) {
+  requireKind(key, [SealingKey], "the key to open with as a SealingKey", "read it with SealingKey.read");
   if (sizeOf(source) > MAX_BYTES) throw new SealingError(`expected a sealed clip of at most ${MAX_BYTES} bytes, received ${sizeOf(source)}`);
   const sealed = readEnvelope(new Uint8Array(await bytesOf(source)), "clip");
   const { binding, views = new Views() } = sealed.header;

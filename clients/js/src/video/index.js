@@ -1,5 +1,6 @@
 /** Videos to clips in a browser, with WebCodecs. */
 
+import { requireCount } from "../arguments.js";
 import { bytesOf, sizeOf } from "../bytes.js";
 import { VideoError } from "../errors.js";
 import { decodeFrames, FrameReader } from "./decode.js";
@@ -62,6 +63,7 @@ async function trackOf(source, stream) {
  * @returns {Promise<Uint8Array<ArrayBuffer>>} `[views, T, H, W, 3]`
  */
 export async function readClips(track, reader, plan, views = 1) {
+  requireCount(views, "the spatial views", "pass a number, such as 1");
   const { orientation, colours } = track.stream;
   /** @type {Map<number, Uint8Array[]>} */
   const pictures = new Map();

@@ -4,6 +4,8 @@
  * Source: format of scheme `lcve-1`, sections 5.3, 5.4 and 5.5.
  */
 
+import { requireCount } from "../arguments.js";
+
 /** @typedef {import("../settings.js").Preprocess} Preprocess */
 
 /**
@@ -13,8 +15,11 @@
  * @param {Preprocess} preprocess
  * @param {number} [views] temporal views
  * @returns {number[][]}
+ * @throws {import("../errors.js").ArgumentError} a number is not one
  */
 export function frameIndices(total, preprocess, views = 1) {
+  requireCount(total, "the frames of the video", "pass track.total");
+  requireCount(views, "the temporal views", "pass a number, such as 1");
   const plan = preprocess.sampling === "uniform" ? uniform : kinetics;
   return Array.from({ length: views }, (_, view) =>
     plan(total, preprocess, view, views).map((index) => Math.min(index, total - 1)),
