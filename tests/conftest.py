@@ -38,9 +38,28 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 mock.patch("os.fsync", os.fstat).start()
 
 LONGEST = (
-    *("test_pages", "test_serving_load", "test_batch", "test_killed", "test_serving_faults", "test_serving"),
-    *("test_export", "test_secrets", "test_paper_experiments", "test_precisions", "tensorrt", "test_conformance"),
-    *("engines", "test_install", "test_paper_page", "test_attacks", "test_audit", "watch", "web", "fuzz"),
+    *(
+        "test_pages",
+        "watch",
+        "web",
+        "test_killed",
+        "test_batch",
+        "tensorrt",
+        "test_benchmarks",
+        "remote",
+        "test_install",
+    ),
+    *(
+        "test_precisions",
+        "test_serving_bounds",
+        "engines",
+        "test_attacks",
+        "test_serving_retry",
+        "test_fleet",
+        "test_audit",
+    ),
+    *("test_serving_load", "test_serving_keys", "test_export", "test_secrets", "test_site", "test_paper_experiments"),
+    *("javascript", "test_paper_page", "test_conformance", "test_triton", "sealing", "fuzz", "test_serving_faults"),
 )
 """Files and folders of the suite by how long they take."""
 
