@@ -33,8 +33,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # some tests load ONNX Runt
 # cores, threads that spin while they wait for one another take most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# No test ends with a loss of power, so none waits for the disk, which can take as long as the rest of an export. That
-# files are synced, and when, is seen from the calls.
+# No test ends with a loss of power, so none waits for the disk, which can take as long as the rest of an export. Tests
+# of syncing look at the calls.
 mock.patch("os.fsync", os.fstat).start()
 
 LONGEST = (
@@ -148,7 +148,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Look for garbage neither meanwhile nor later in what is there then: modules and tests stay to the end."""
+    """Turn garbage collection off while tests are collected, and exclude from it what exists then: it all stays."""
     gc.disable()
     try:
         return (yield)

@@ -169,7 +169,7 @@ def test_what_was_accepted_is_answered_at_the_end_and_no_more(exported: Path, ex
                 answers["right"] += 1
                 continue
             assert told.is_set(), answer
-            assert status in (503, "UNAVAILABLE"), answer
+            assert status in (503, "UNAVAILABLE", "CANCELLED"), answer  # gRPC itself cancels what arrives as it stops
             answers["refused"] += 1
             return
 

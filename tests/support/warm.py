@@ -190,9 +190,9 @@ def _reap(options: int) -> None:
 
 
 def _load(libraries: list[str]) -> None:
-    """Import modules, and all that is in packages of this project. What is there then is not collected any more:
+    """Import modules, and all that is in packages of this project.
 
-    a process that is forked would look at it again and again, and copy its memory.
+    Garbage collection ignores what exists then: in a forked process, it would only copy that memory.
     """
     for library in libraries:
         module = importlib.import_module(library)
