@@ -171,7 +171,8 @@ def command(
 
     If standard output is not a terminal, or with --json, prints one JSON line for each window, in order: its frames,
     predictions or an error, latency, and the counts so far. On SIGINT or SIGTERM, the command waits for requests in
-    progress and ends; a second signal ends it at once.
+    progress and ends; a second signal ends it at once. If the source ends and no window was answered, but some failed,
+    the exit status is 1.
     """
     from lcve_deploy.cli.watching import Display
     from lcve_deploy.client import Client
@@ -195,7 +196,11 @@ def command(
 
 
 def _show(watch: Watch, display: Display) -> None:
-    """Print results until the end, a signal, or until standard output is closed."""
+    """Print results until the end, a signal, or until standard output is closed.
+
+    Raises:
+        SystemExit: at the end, windows have failed and none was answered.
+    """
     from lcve_deploy.cli.watching import StopRequest
 
     with StopRequest() as stop:
@@ -210,3 +215,5 @@ def _show(watch: Watch, display: Display) -> None:
                     return
         finally:
             display.summary(watch.counts)
+    if watch.counts.failed and not watch.counts.answered and not stop.requested:
+        raise SystemExit(1)

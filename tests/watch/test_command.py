@@ -84,6 +84,17 @@ def test_the_command_tells_of_windows_that_fail(film: Path, server: GrpcServer, 
     assert (summary["failed"], summary["answered"]) == (1, 2)
 
 
+def test_a_source_of_which_no_window_is_answered_is_a_failure(
+    film: Path, server: GrpcServer, watching: Command
+) -> None:
+    server.model.next.extend([fake.INVALID] * 2)
+    with watching.start(film, "--windows", 2, "--in-flight", 1) as process:
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (1, "")
+    summary = json.loads(output.splitlines()[-1])["summary"]
+    assert (summary["failed"], summary["answered"]) == (2, 0)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_command_well(film: Path, watching: Command, number: int) -> None:
     with watching.start(film, "--loop", "--realtime") as process:
