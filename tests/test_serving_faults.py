@@ -169,7 +169,7 @@ def test_what_was_accepted_is_answered_at_the_end_and_no_more(exported: Path, ex
                 answers["right"] += 1
                 continue
             assert told.is_set(), answer
-            assert status in (503, "UNAVAILABLE", "CANCELLED"), answer  # gRPC itself cancels what arrives as it stops
+            assert status in (503, "UNAVAILABLE", "CANCELLED"), answer
             answers["refused"] += 1
             return
 
@@ -182,6 +182,8 @@ def test_what_was_accepted_is_answered_at_the_end_and_no_more(exported: Path, ex
         for task in work:
             task.result()
         assert server.wait_for("stopped")["unanswered"] == 0
+        # gRPC cancels calls that arrive as it stops, before the server sees them; the server itself cancels none.
+        assert "CANCELLED" not in {line.get("code") for line in server.log()}
     assert answers["right"] >= 12
     assert answers["away"] + answers["refused"] == 6
 

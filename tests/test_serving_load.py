@@ -225,13 +225,6 @@ def test_a_thousand_malformed_requests_are_refused_and_leave_nothing(exported: P
     assert after[2] - before[2] < 250 * MEBIBYTE
 
 
-LINGERS_BRIEFLY = """
-from aiohttp.web_protocol import RequestHandler
-RequestHandler.__init__.__kwdefaults__["lingering_time"] = 0.5
-"""
-"""What has been answered before its end has come is read for a while, by default for ten seconds."""
-
-
 def test_senders_that_stop_or_say_nothing_are_closed(exported: Path, example: Example) -> None:
     heads = (
         b"",
@@ -239,7 +232,7 @@ def test_senders_that_stop_or_say_nothing_are_closed(exported: Path, example: Ex
         b"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{",
         b"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe",
     )
-    with serving(exported / "server", "--read-timeout", 1, before=LINGERS_BRIEFLY) as server:
+    with serving(exported / "server", "--read-timeout", 1) as server:
         sockets = [socket.create_connection((server.host, server.http), 60) for _ in heads for _ in range(5)]
         for number, connection in enumerate(sockets):
             connection.sendall(heads[number % len(heads)])

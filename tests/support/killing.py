@@ -118,7 +118,7 @@ def _run(order: dict[str, Any]) -> dict[str, Any]:
         for name in json.loads(steps.pop().removeprefix("modules ")):
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
-        gc.freeze()  # or every child would look at what is there again and again, and copy its memory
+        gc.freeze()  # otherwise garbage collection in every child would copy this memory
     return {"code": None if os.WIFSIGNALED(status) else os.WEXITSTATUS(status), "steps": steps, "printed": printed}
 
 
@@ -164,7 +164,7 @@ def _count(report: int, last: int | None) -> None:
 
     def counted_fsync(descriptor: Any) -> None:
         step("fsync")
-        os.fstat(descriptor)  # what was written before a process is killed is there without a sync too
+        os.fstat(descriptor)  # a killed process loses nothing that it has written, synced or not
 
     mock.patch("os.fsync", counted_fsync).start()
     sys.addaudithook(hook)
